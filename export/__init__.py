@@ -1,0 +1,1 @@
+"""From activation records to certified ONNX artifacts."""

@@ -1,0 +1,212 @@
+"""Activations as ONNX models, which any runtime can open.
+
+The default form is one node of our domain whose decomposition travels along as a model-local
+function: a runtime that has a kernel for the node runs it, any other inlines the function. The
+decomposed form is the function's body itself, in standard operators only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, get_args
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import torch
+from onnx_ir.passes import common as passes
+from torch import nn
+
+from export import signature
+from export.graph_ops import ONNX_TYPES, GraphOps, compute_dtype
+from export.signature import DOMAIN, DOMAIN_VERSION, GRAPHS, Graph
+from export.trace import ActivationGraphs, trace
+from models import ACTIVATIONS, DTYPES, Activation, DType, Operator
+
+Form = Literal["function", "decomposed"]
+FORMS: tuple[Form, ...] = get_args(Form)
+
+OPSET = 17
+IR_VERSION = 8
+"""What travels furthest: every runtime of the last four years reads these."""
+
+
+def graphs_of(
+    activation: Activation, operator: Operator, dtypes: Sequence[DType] = DTYPES
+) -> dict[tuple[Graph, DType], ir.Model]:
+    """Export the Torch module of ``operator``: a model for each graph and dtype.
+
+    Real parameters become scalar inputs with a default, in the compute dtype. The tensors have one
+    axis of any length, since ONNX wants the rank of a model's inputs declared: see `with_rank`.
+    """
+    module = ActivationGraphs(activation, operator)
+    arguments = module.arguments(dtypes)
+    size = torch.export.Dim("n")
+    traced = trace(
+        module, arguments, [operator], dynamic_shapes=(tuple({0: size} for _ in arguments),)
+    )
+    graphs = {signature.op_type(operator, graph): graph for graph in GRAPHS}
+    return {
+        (graphs[node.op_type], _dtype_of(node)): _model_of(
+            node, activation, operator, graphs[node.op_type]
+        )
+        for node in traced.graph
+    }
+
+
+def to_onnx(
+    module: nn.Module, arguments: Mapping[str, torch.Tensor], *, dynamic_shapes: Any = None
+) -> ir.Model:
+    """Export any Torch ``module``: the activations of ours inside it are nodes with their bodies.
+
+    Args:
+        module: A network with activations of `models` anywhere inside, each used in one dtype.
+        arguments: Example inputs, in order, by the names that the graph is to have for them.
+        dynamic_shapes: As ``torch.onnx.export`` takes them; without it all shapes are fixed.
+
+    Raises:
+        ValueError: The module uses an activation in two dtypes: it would need two bodies.
+    """
+    declared = {
+        operator.op_type: (activation, operator)
+        for activation in ACTIVATIONS.values()
+        for operator in activation.operators
+    }
+    operators = [operator for _, operator in declared.values()]
+    model = trace(module, arguments, operators, dynamic_shapes=dynamic_shapes)
+    used: dict[str, DType] = {}
+    for node in [n for n in model.graph.all_nodes() if n.domain == DOMAIN]:
+        dtype = _dtype_of(node)
+        if used.setdefault(node.op_type, dtype) != dtype:
+            msg = f"{node.op_type} is used in {used[node.op_type]} and {dtype}: export them apart"
+            raise ValueError(msg)
+        body = _function(*declared[node.op_type], "value", dtype, model.opset_imports[""])
+        model.functions[body.identifier()] = body
+        _attributes_to_inputs(node, model.graph, dtype)
+    return model
+
+
+def decomposed(model: ir.Model) -> ir.Model:
+    """The same model in standard operators only, constants as initializers: no functions left."""
+    flat = model.clone()
+    passes.InlinePass()(flat)
+    passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(flat)
+    flat.opset_imports.pop(DOMAIN, None)
+    for index, node in enumerate(flat.graph):
+        node.name = f"{node.op_type.lower()}_{index}"
+    return flat
+
+
+def with_rank(model: ir.Model, rank: int | None) -> ir.Model:
+    """The same model for tensors of another rank; ``None`` leaves the rank open.
+
+    ONNX Runtime runs a model of open rank; ``onnx.checker`` refuses it, as the ONNX specification
+    wants the rank of a graph's inputs and outputs declared.
+    """
+    shaped = model.clone()
+    shape = None if rank is None else ir.Shape([f"d{axis}" for axis in range(rank)])
+    for value in (*shaped.graph.inputs, *shaped.graph.outputs):
+        if value.name not in shaped.graph.initializers:
+            value.shape = shape.copy() if shape is not None else None
+    return shaped
+
+
+def to_bytes(model: ir.Model, *, checked: bool = True) -> bytes:
+    """The file's bytes, the same on every run.
+
+    Raises:
+        onnx.checker.ValidationError: The model is not valid ONNX, and ``checked``.
+    """
+    proto = ir.to_proto(model)
+    if checked:
+        onnx.checker.check_model(proto, full_check=True)
+    return proto.SerializeToString(deterministic=True)
+
+
+def _model_of(node: ir.Node, activation: Activation, operator: Operator, graph: Graph) -> ir.Model:
+    """The node that Torch exported, alone in a model, under the names that the record gives."""
+    dtype = _dtype_of(node)
+    kind = ir.TensorType(ONNX_TYPES[dtype])
+    tensors = [
+        ir.Value(name=name, type=kind, shape=ir.Shape(["n"]))
+        for name in signature.inputs(activation, graph)
+    ]
+    alone = ir.node(
+        node.op_type,
+        tensors,
+        attributes=dict(node.attributes),
+        domain=DOMAIN,
+        num_outputs=len(node.outputs),
+        name=operator.op_type,
+    )
+    for value, name in zip(alone.outputs, signature.outputs(activation, graph), strict=True):
+        value.name, value.type, value.shape = name, kind, ir.Shape(["n"])
+    drawn = ir.Graph(
+        tensors,
+        alone.outputs,
+        nodes=[alone],
+        opset_imports={"": OPSET, DOMAIN: DOMAIN_VERSION},
+        name=activation.stem(operator),
+    )
+    for real in _attributes_to_inputs(alone, drawn, dtype):
+        drawn.inputs.append(real)
+    body = _function(activation, operator, graph, dtype, OPSET)
+    drawn.opset_imports[""] = body.opset_imports[""]
+    return ir.Model(drawn, ir_version=IR_VERSION, producer_name="gatewave", functions=[body])
+
+
+def _attributes_to_inputs(node: ir.Node, graph: ir.Graph, dtype: DType) -> list[ir.Value]:
+    """Turn the node's real attributes into scalar initializers: an attribute is float32 only."""
+    scalars = []
+    for name, attribute in list(node.attributes.items()):
+        number = np.array(attribute.as_float(), compute_dtype(dtype))
+        label = name if name not in graph.initializers else f"{node.name}_{name}"
+        scalar = ir.Value(
+            name=label,
+            type=ir.TensorType(ONNX_TYPES[compute_dtype(dtype)]),
+            shape=ir.Shape([]),
+            const_value=ir.tensor(number, name=label),
+        )
+        graph.register_initializer(scalar)
+        scalars.append(scalar)
+        node.attributes.pop(name)
+    node.resize_inputs(len(node.inputs) + len(scalars))
+    for index, scalar in enumerate(scalars, start=len(node.inputs) - len(scalars)):
+        node.replace_input_with(index, scalar)
+    return scalars
+
+
+def _function(
+    activation: Activation, operator: Operator, graph: Graph, dtype: DType, opset: int
+) -> ir.Function:
+    """The model-local function: the record's decomposition, 16-bit floats computed in float32."""
+    op = GraphOps(dtype, opset)
+    narrow = compute_dtype(dtype) != dtype
+    tensors = [ir.Value(name=name) for name in signature.inputs(activation, graph)]
+    reals = {name: ir.Value(name=name) for name in operator.reals}
+    wide = [_cast(op, tensor, compute_dtype(dtype)) for tensor in tensors] if narrow else tensors
+    outputs: list[ir.Value] = []
+    for result in signature.function(operator, graph)(op, *wide, **reals):
+        if narrow:
+            outputs.append(_cast(op, result, dtype))
+        elif result.producer() is None or result in outputs:
+            # ONNX wants each output to be a value of its own, and no input.
+            outputs.append(op.node("Identity", [result]))
+        else:
+            outputs.append(result)
+    for name, output in zip(signature.outputs(activation, graph), outputs, strict=True):
+        output.name = name
+    body = ir.Graph(
+        [*tensors, *reals.values()], outputs, nodes=op.nodes, opset_imports={"": op.opset}
+    )
+    name = signature.op_type(operator, graph)
+    return ir.Function(DOMAIN, name, graph=body, attributes=[])
+
+
+def _cast(op: GraphOps, tensor: ir.Value, dtype: DType) -> ir.Value:
+    return op.node("Cast", [tensor], to=ONNX_TYPES[dtype].value)
+
+
+def _dtype_of(node: ir.Node) -> DType:
+    kind = node.outputs[0].dtype
+    return next(dtype for dtype, onnx_type in ONNX_TYPES.items() if onnx_type == kind)

@@ -1,0 +1,93 @@
+"""The ``op`` that draws: calling its operators adds nodes to an ONNX graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from onnx_ir.passes import common as passes
+
+from models import DType
+
+ONNX_TYPES: dict[DType, ir.DataType] = {
+    "float16": ir.DataType.FLOAT16,
+    "bfloat16": ir.DataType.BFLOAT16,
+    "float32": ir.DataType.FLOAT,
+    "float64": ir.DataType.DOUBLE,
+}
+
+
+def compute_dtype(dtype: DType) -> DType:
+    """The dtype computed in: 16-bit floats are computed in float32, and rounded once."""
+    return "float64" if dtype == "float64" else "float32"
+
+
+class GraphOps:
+    """Records the nodes that a decomposition asks for; the same node twice is drawn once.
+
+    Operands may be numbers: they become constants of the compute dtype.
+    """
+
+    def __init__(self, dtype: DType, opset: int) -> None:
+        self.nodes: list[ir.Node] = []
+        self.dtype = compute_dtype(dtype)
+        self.opset = opset
+        self.digits = {"float32": 24, "float64": 53}[self.dtype]
+        self._numpy = np.dtype(self.dtype)
+        self._drawn: dict[tuple[Any, ...], ir.Value] = {}
+
+    def __getattr__(self, op_type: str) -> Callable[..., ir.Value]:
+        return lambda *operands: self.node(op_type, [self._value(o) for o in operands])
+
+    def node(self, op_type: str, inputs: Sequence[ir.Value], **attributes: Any) -> ir.Value:
+        key = (op_type, *(id(i) for i in inputs), *attributes.items())
+        if key not in self._drawn:
+            self._drawn[key] = self._draw(op_type, inputs, attributes)
+        return self._drawn[key]
+
+    def _draw(
+        self, op_type: str, inputs: Sequence[ir.Value], attributes: dict[str, Any]
+    ) -> ir.Value:
+        name = f"{op_type.lower()}_{len(self.nodes)}"
+        node = ir.node(op_type, inputs, attributes=attributes, name=name)
+        node.outputs[0].name = name
+        self.nodes.append(node)
+        return node.outputs[0]
+
+    def _value(self, operand: ir.Value | float) -> ir.Value:
+        if isinstance(operand, ir.Value):
+            return operand
+        key = ("Constant", float(operand))
+        if key not in self._drawn:
+            tensor = ir.tensor(np.array(operand, self._numpy))
+            self._drawn[key] = self._draw("Constant", [], {"value": tensor})
+        return self._drawn[key]
+
+    def splice(self, model: ir.Model, operands: Sequence[ir.Value]) -> list[ir.Value]:
+        """Draw the nodes of a whole exported model, on ``operands``; give its outputs."""
+        flat = model.clone()
+        passes.InlinePass()(flat)
+        self.opset = max(self.opset, flat.opset_imports[""])
+        known: dict[ir.Value | None, ir.Value | None] = {None: None}
+        known.update(zip(flat.graph.inputs, operands, strict=True))
+        for name, value in flat.graph.initializers.items():
+            if value.const_value is None:  # pragma: no cover - an initializer has its value
+                msg = f"initializer {name} has no value"
+                raise ValueError(msg)
+            known[value] = self._draw("Constant", [], {"value": value.const_value})
+        for node in flat.graph:
+            inputs = [known[value] for value in node.inputs]
+            drawn = ir.node(
+                node.op_type,
+                inputs,
+                attributes=node.attributes,
+                num_outputs=len(node.outputs),
+                name=f"{node.op_type.lower()}_{len(self.nodes)}",
+            )
+            for index, output in enumerate(drawn.outputs):
+                output.name = f"{drawn.name}_{index}"
+            self.nodes.append(drawn)
+            known.update(zip(node.outputs, drawn.outputs, strict=True))
+        return [known[value] for value in flat.graph.outputs]

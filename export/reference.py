@@ -1,0 +1,178 @@
+"""The exact results that exports are measured against, and the inputs they are measured on.
+
+Two tiers. float64 results are measured against the record's formula itself, evaluated by mpmath at
+as many digits as it takes. Shorter floats are measured, over dense inputs, against the record's
+decomposition in float64, which that first tier has measured. A user's module without a formula is
+its own reference, in float64.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import mpmath
+import sympy
+import torch
+from sympy.core.function import AppliedUndef
+from torch import Tensor
+
+from export import signature
+from export.signature import Graph
+from models import Activation, DType, Operator
+from models.symbols import EXACT
+from models.torch_ops import FLOAT64
+
+DIGITS = 40
+MOST_DIGITS = 2560
+"""Enough to take the sine of π times any float64."""
+
+AGREEMENT = mpmath.mpf(10) ** -25
+"""Two evaluations this close, relatively, the second with twice the digits, are the exact value."""
+
+SPECIAL = (0.0, -0.0, 1.0, -1.0, 0.5, -2.5, 20.0, -20.0, 100.0, -100.0, 1e4, -1e4)
+NOT_FINITE = (float("inf"), float("-inf"), float("nan"))
+
+
+@dataclass(frozen=True, slots=True)
+class Exact:
+    """Exact results as unevaluated sums ``high + low`` of float64 tensors."""
+
+    high: Tensor
+    low: Tensor
+
+
+def samples(activation: Activation, graph: Graph, dtype: DType) -> list[Tensor]:
+    """Inputs that try the whole domain: one flat tensor for each of the graph's inputs.
+
+    16-bit floats: all 65,536 values, in every input. Longer ones: a dense grid over the interesting
+    range and beyond, integers, and magnitudes from the least subnormal to the greatest. Both: all
+    combinations of special values.
+    """
+    kind = getattr(torch, dtype)
+    line = _all_16_bit(kind) if kind.itemsize == 2 else _line(activation, kind)  # noqa: PLR2004
+    shuffle = torch.Generator().manual_seed(0)
+    columns = [line] + [
+        line[torch.randperm(len(line), generator=shuffle)] for _ in activation.inputs[1:]
+    ]
+    special = torch.tensor([*SPECIAL, *NOT_FINITE, torch.finfo(kind).max], dtype=kind)
+    corners = list(zip(*itertools.product(special, repeat=len(columns)), strict=True))
+    columns = [torch.cat([c, torch.stack(k)]) for c, k in zip(columns, corners, strict=True)]
+    if all(map(math.isfinite, activation.domain)):
+        low, high = activation.domain
+        table = torch.stack(columns)
+        columns = list(table[:, ((table >= low) & (table <= high)).all(dim=0)])
+    if graph == "vjp":
+        # Half the greatest number: the derivative times grad_y may be in range where it is not.
+        half = torch.finfo(kind).max / 2
+        columns = [torch.where(c.isinf(), c, c.clamp(-half, half)) for c in columns]
+        columns.append(torch.randn(len(columns[0]), generator=shuffle).to(kind))
+    return columns
+
+
+def _all_16_bit(kind: torch.dtype) -> Tensor:
+    return torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16).view(kind)
+
+
+def _line(activation: Activation, kind: torch.dtype) -> Tensor:
+    low, high = activation.plot_range
+    dense, sparse = (20_001, 2_001) if kind == torch.float32 else (401, 61)
+    limits = torch.finfo(kind)
+    powers = torch.linspace(-1, 1, sparse, dtype=torch.float64)
+    span = torch.where(
+        powers < 0,
+        limits.smallest_normal ** powers.abs(),
+        limits.max ** powers.abs() * (1 - 1e-9),
+    )
+    least = torch.tensor([limits.smallest_normal * limits.eps], dtype=torch.float64)
+    magnitudes = torch.cat([span, least, torch.arange(1.0, 65.0, dtype=torch.float64)])
+    return torch.cat(
+        [
+            torch.linspace(low, high, dense, dtype=torch.float64),
+            torch.linspace(4 * low, 4 * high, sparse, dtype=torch.float64),
+            magnitudes,
+            -magnitudes,
+        ]
+    ).to(kind)
+
+
+def exact(
+    activation: Activation, operator: Operator, graph: Graph, tensors: Sequence[Tensor]
+) -> list[Exact]:
+    """What ``graph`` should give at ``tensors``, its real parameters at their defaults."""
+    wide = [tensor.double() for tensor in tensors]
+    reals = activation.defaults(operator)
+    found = [r.detach() for r in signature.function(operator, graph)(FLOAT64, *wide, **reals)]
+    if tensors[0].dtype != torch.float64 or operator.formula.has(AppliedUndef):
+        return [Exact(result, torch.zeros_like(result)) for result in found]
+    finite = torch.stack(wide).isfinite().all(dim=0)
+    evaluate = definition(activation, operator, **reals)
+    rows = torch.stack(wide, dim=1)[finite].tolist()
+    columns = zip(*(_results(evaluate, graph, row) for row in rows), strict=True)
+    return [_split(column, finite, result) for column, result in zip(columns, found, strict=True)]
+
+
+def _results(
+    evaluate: Callable[..., tuple[mpmath.mpf, ...]], graph: Graph, row: Sequence[float]
+) -> tuple[mpmath.mpf, ...]:
+    if graph != "vjp":
+        found = evaluate(*row)
+        return found[:1] if graph == "value" else found
+    *point, grad_y = row
+    with mpmath.workdps(DIGITS):
+        return tuple(grad_y * partial for partial in evaluate(*point)[1:])
+
+
+def _split(column: Sequence[mpmath.mpf], finite: Tensor, elsewhere: Tensor) -> Exact:
+    high = elsewhere.clone()
+    low = torch.zeros_like(high)
+    with mpmath.workdps(DIGITS):
+        high[finite] = torch.tensor([float(v) for v in column], dtype=torch.float64)
+        low[finite] = torch.tensor(
+            [float(v - float(v)) if abs(v) < _GREATEST else 0.0 for v in column],
+            dtype=torch.float64,
+        )
+    return Exact(high, low)
+
+
+_GREATEST = mpmath.mpf(torch.finfo(torch.float64).max)
+
+
+@functools.cache
+def definition(
+    activation: Activation, operator: Operator, **reals: float
+) -> Callable[..., tuple[mpmath.mpf, ...]]:
+    """The formula and its derivatives as a function of floats, exact to 25 significant digits."""
+    symbols = [sympy.Symbol(name, real=True) for name in activation.inputs]
+    formula = operator.formula.subs(
+        {sympy.Symbol(name, real=True): sympy.Float(value) for name, value in reals.items()}
+    )
+    expressions = [formula, *(sympy.diff(formula, symbol) for symbol in symbols)]
+    compute = sympy.lambdify(symbols, expressions, modules=[dict(EXACT), "mpmath"])
+
+    @functools.cache
+    def evaluate(*point: float) -> tuple[mpmath.mpf, ...]:
+        return _settled(lambda: compute(*(mpmath.mpf(value) for value in point)))
+
+    return evaluate
+
+
+def _settled(compute: Callable[[], Sequence[mpmath.mpf]]) -> tuple[mpmath.mpf, ...]:
+    """What ``compute`` gives once twice the digits no longer change it."""
+    digits = DIGITS
+    with mpmath.workdps(digits):
+        found = compute()
+    while digits < MOST_DIGITS:
+        digits *= 2
+        before = found
+        with mpmath.workdps(digits):
+            found = compute()
+            if all(
+                abs(new - old) <= AGREEMENT * abs(new)
+                for old, new in zip(before, found, strict=True)
+            ):
+                break
+    return tuple(found)

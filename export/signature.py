@@ -1,0 +1,53 @@
+"""What each graph of an activation takes and gives: the names that files, HTTP and ONNX share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, get_args
+
+from models import Activation, Operator
+
+DOMAIN = "ai.gatewave"
+DOMAIN_VERSION = 1
+
+Graph = Literal["value", "grad", "vjp"]
+"""The value; the value and all partial derivatives; or the vector-Jacobian product.
+
+The last is what a backward pass needs: the gradient of the inputs, given that of the output.
+"""
+GRAPHS: tuple[Graph, ...] = get_args(Graph)
+
+SUFFIXES: dict[Graph, str] = {"value": "", "grad": "ValueAndGrad", "vjp": "VJP"}
+
+
+def op_type(operator: Operator, graph: Graph) -> str:
+    return operator.op_type + SUFFIXES[graph]
+
+
+def inputs(activation: Activation, graph: Graph) -> tuple[str, ...]:
+    return (*activation.inputs, "grad_y") if graph == "vjp" else activation.inputs
+
+
+def outputs(activation: Activation, graph: Graph) -> tuple[str, ...]:
+    names = activation.inputs
+    return {
+        "value": ("y",),
+        "grad": ("y", *(f"dy_d{name}" for name in names)),
+        "vjp": tuple(f"grad_{name}" for name in names),
+    }[graph]
+
+
+def function(operator: Operator, graph: Graph) -> Callable[..., tuple[Any, ...]]:
+    """What ``graph`` computes, of ``(op, *inputs, **reals)``, from the record's decompositions."""
+
+    def value(op: Any, *tensors: Any, **reals: Any) -> tuple[Any, ...]:
+        return (operator.value(op, *tensors, **reals),)
+
+    def grad(op: Any, *tensors: Any, **reals: Any) -> tuple[Any, ...]:
+        return (*value(op, *tensors, **reals), *operator.partials(op, *tensors, **reals))
+
+    def vjp(op: Any, *tensors: Any, **reals: Any) -> tuple[Any, ...]:
+        *primals, grad_y = tensors
+        return tuple(op.Mul(grad_y, p) for p in operator.partials(op, *primals, **reals))
+
+    return {"value": value, "grad": grad, "vjp": vjp}[graph]

@@ -1,0 +1,173 @@
+"""What an activation is: one immutable record, from which every other part of the project follows.
+
+An `Activation` is what a caller names ("swiglu"). It holds one `Operator` for each formula that the
+name can mean: most have one, `swiglu` has two, told apart by its parameter `gate`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Literal, get_args
+
+import sympy
+from torch import Tensor, nn
+
+from models.torch_ops import rounded_once, torch_ops
+
+DType = Literal["float16", "bfloat16", "float32", "float64"]
+DTYPES: tuple[DType, ...] = get_args(DType)
+
+Decomposition = Callable[..., Any]
+"""A function of ``(op, *inputs, **parameters)``, written with the ONNX operators that ``op`` offers.
+
+``op`` may draw an ONNX graph or compute with Torch or NumPy. Its operators take tensors and Python
+numbers alike; ``op.digits`` is the precision computed in: 24 significant bits, or 53 for float64.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """The largest error allowed: ``ulp`` units in the last place, or ``atol``, whichever is more.
+
+    Attributes:
+        ulp: In units in the last place of the output dtype at the exact result; a correctly rounded
+            result is within 0.5.
+        atol: Absolute, for where the function is near zero; it is multiplied by ``max(1, |x|)`` of
+            each input ``x`` that the record's ``scale`` names.
+    """
+
+    ulp: float
+    atol: float
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A knob of an activation, next to its tensors.
+
+    Attributes:
+        name: As callers and formulas write it.
+        default: Its value where a caller names none.
+        description: One sentence, for people.
+        choices: The words it may be. Empty for a real number.
+    """
+
+    name: str
+    default: str | float
+    description: str
+    choices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Operator:
+    """One elementwise function, described well enough to export, serve, plot and test it unseen.
+
+    Attributes:
+        op_type: The ONNX operator of our domain, e.g. ``"SwiGLULinear"``.
+        formula: The definition, in the symbols of its inputs and real parameters. LaTeX, exact
+            values and exact derivatives all follow from it.
+        module: The class of the Torch module; its arguments are the choice and the real parameters.
+        value: The function in standard ONNX operators.
+        partials: Its partial derivatives, one per input, likewise.
+        tolerances: The error allowed in the value, per dtype.
+        derivative_tolerances: The error allowed in each partial derivative, per dtype.
+        scale: The inputs that the absolute error grows with.
+        reals: The real parameters that this function takes.
+        choice: The words that select this function among its activation's, e.g. ``gate: linear``.
+    """
+
+    op_type: str
+    formula: sympy.Expr
+    module: type[nn.Module]
+    value: Decomposition
+    partials: Decomposition
+    tolerances: Mapping[DType, Tolerance]
+    derivative_tolerances: Mapping[DType, Tolerance]
+    scale: tuple[str, ...] = ()
+    reals: tuple[str, ...] = ()
+    choice: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+    def build(self, **reals: float) -> nn.Module:
+        """The Torch module, with the real parameters given, or their defaults."""
+        return self.module(**self.choice, **reals)
+
+    def matches(self, module: nn.Module) -> bool:
+        """Whether ``module`` computes this very function."""
+        return type(module) is self.module and all(
+            getattr(module, name) == word for name, word in self.choice.items()
+        )
+
+    def derivative(self, *inputs: Tensor, **parameters: float) -> tuple[Tensor, ...]:
+        """The exact partial derivatives at ``inputs``, one per input, in their shape and dtype."""
+
+        def partials(*wide: Tensor) -> tuple[Tensor, ...]:
+            found: tuple[Tensor, ...] = self.partials(torch_ops(wide[0]), *wide, **parameters)
+            return found
+
+        return rounded_once(partials, *inputs)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Activation:
+    """An activation function, as callers name it.
+
+    Attributes:
+        name: The identifier in URLs, files and metadata: lower-case, e.g. ``"swiglu"``.
+        title: The name as people write it.
+        summary: One sentence that says what it is.
+        inputs: The names of its tensors, in order; all have one shape and dtype.
+        operators: What it computes: one function for each choice, the default first.
+        parameters: What a caller may set besides the tensors.
+        source: Where the formula comes from.
+        example: Input values worth trying, all of one length.
+        plot_range: Where the curve is worth looking at, ``(low, high)``.
+        properties: What is true of it.
+        uses: What it is good for.
+        limits: Where it misleads.
+        domain: Where the tolerances hold, for every input; infinities and NaN belong to it only if
+            it is unbounded.
+    """
+
+    name: str
+    title: str
+    summary: str
+    inputs: tuple[str, ...]
+    operators: tuple[Operator, ...]
+    source: str
+    example: Mapping[str, tuple[float, ...]]
+    plot_range: tuple[float, float]
+    properties: tuple[str, ...]
+    uses: tuple[str, ...]
+    limits: tuple[str, ...]
+    parameters: tuple[Parameter, ...] = ()
+    domain: tuple[float, float] = (-math.inf, math.inf)
+
+    def __post_init__(self) -> None:
+        """Refuse a record that contradicts itself.
+
+        Raises:
+            ValueError: The operators are not exactly the combinations of the choices, the default
+                first; or the example has other inputs than the record.
+        """
+        words = {p.name: (p.default, *p.choices) for p in self.parameters if p.choices}
+        combinations = [
+            dict(zip(words, values, strict=True))
+            for values in itertools.product(*(dict.fromkeys(w) for w in words.values()))
+        ]
+        if [dict(operator.choice) for operator in self.operators] != combinations:
+            msg = f"{self.name}: its operators must be, in order, those for {combinations}"
+            raise ValueError(msg)
+        if tuple(self.example) != self.inputs:
+            msg = f"{self.name}: its example must give {', '.join(self.inputs)}"
+            raise ValueError(msg)
+
+    def stem(self, operator: Operator) -> str:
+        """How files name ``operator``: ``sinc``, ``swiglu-linear``."""
+        return "-".join([self.name, *operator.choice.values()])
+
+    def defaults(self, operator: Operator) -> dict[str, float]:
+        """The real parameters of ``operator``, at their defaults."""
+        return {p.name: float(p.default) for p in self.parameters if p.name in operator.reals}

@@ -1,0 +1,36 @@
+"""The error bounds that several records share."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from models.activation import DType, Tolerance
+
+GATED: Mapping[DType, Tolerance] = MappingProxyType(
+    {
+        "float16": Tolerance(ulp=1, atol=2e-7),
+        "bfloat16": Tolerance(ulp=1, atol=2e-7),
+        "float32": Tolerance(ulp=4, atol=2e-7),
+        "float64": Tolerance(ulp=4, atol=1e-15),
+    }
+)
+"""For products with a sigmoid, tanh or erf: runtimes compute those to an absolute error only."""
+
+BENT: Mapping[DType, Tolerance] = MappingProxyType(
+    {
+        "float16": Tolerance(ulp=1, atol=1e-6),
+        "bfloat16": Tolerance(ulp=1, atol=1e-6),
+        "float32": Tolerance(ulp=4, atol=1e-6),
+        "float64": Tolerance(ulp=4, atol=5e-15),
+    }
+)
+"""For slopes that multiply a sigmoid's error by a polynomial."""
+
+PRODUCT: Mapping[DType, Tolerance] = MappingProxyType(
+    {
+        "float16": Tolerance(ulp=0.5, atol=0),
+        "bfloat16": Tolerance(ulp=0.5, atol=0),
+        "float32": Tolerance(ulp=0.5, atol=0),
+        "float64": Tolerance(ulp=0.5, atol=0),
+    }
+)
+"""For one multiplication: correctly rounded."""

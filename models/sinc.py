@@ -1,0 +1,156 @@
+"""Sinc, normalised: 1 at zero, 0 at every other integer."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from sympy import Eq, Piecewise, pi, sin
+from torch import Tensor, nn
+
+from models.activation import Activation, Operator, Tolerance
+from models.symbols import x as symbol
+from models.torch_ops import rounded_once, torch_ops
+
+SERIES_RADIUS = 0.5
+"""Below it the derivative is its Taylor series: the closed form subtracts nearly equal numbers."""
+
+SERIES_TERMS = {24: 7, 53: 12}
+"""How many terms reach full precision at the radius, by significant bits."""
+
+NEGLIGIBLE = 1e-9
+"""Below it sinc is 1 to the last bit of float64, and 0 / 0 never arises, denormals flushed or not."""
+
+
+class Sinc(nn.Module):
+    r"""``sin(πx) / (πx)``, and 1 at 0; any shape, any floating dtype.
+
+    Exactly 0 at every other integer, by reducing the range to ``r = x - round(x)`` before the sine
+    is taken, and 0, its limit, at ±∞. ``torch.sinc`` answers about 1e-8 at integers, and NaN at ±∞.
+
+    Source: https://numpy.org/doc/stable/reference/generated/numpy.sinc.html, for the convention.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return rounded_once(self._evaluate, x)
+
+    def _evaluate(self, x: Tensor) -> Tensor:
+        # The series is for autograd: differentiating the quotient cancels near 0, at every order.
+        op = torch_ops(x)
+        distance = torch.abs(x)
+        near = distance < SERIES_RADIUS
+        sign, angle = _reduced(op, distance)
+        closed = sign * torch.sin(angle) / (math.pi * torch.where(near, 1.0, distance))
+        return torch.where(near, _even_series(op, torch.where(near, x, 0.0)), closed)
+
+
+def value(op: Any, x: Any) -> Any:
+    """``sin(πr) · (-1)^n / (πx)`` with ``n = round(|x|)`` and ``r = |x| - n``, which is exact."""
+    distance = op.Abs(x)
+    sign, angle = _reduced(op, distance)
+    near = op.Less(distance, NEGLIGIBLE)
+    pi_x = op.Where(near, 1.0, op.Mul(distance, math.pi))
+    return op.Where(near, 1.0, op.Div(op.Mul(sign, op.Sin(angle)), pi_x))
+
+
+def partials(op: Any, x: Any) -> tuple[Any]:
+    r"""``(cos πx - sinc x) / x``, and 0 at 0; within `SERIES_RADIUS` its Taylor series.
+
+    That is ``(πx cos πx - sin πx) / (πx²)``. A widely copied form has ``(πx)²`` for denominator
+    and is too small by a factor of π: the derivative at 1/2 is -4/π = -1.273, not -0.405.
+    """
+    distance = op.Abs(x)
+    sign, angle = _reduced(op, distance)
+    near = op.Less(distance, SERIES_RADIUS)
+    safe_x = op.Where(near, 1.0, x)
+    sinc = op.Div(op.Mul(sign, op.Sin(angle)), op.Mul(op.Abs(safe_x), math.pi))
+    closed = op.Div(op.Sub(op.Mul(sign, op.Cos(angle)), sinc), safe_x)
+    return (op.Where(near, _series(op, op.Where(near, x, 0.0)), closed),)
+
+
+def _reduced(op: Any, distance: Any) -> tuple[Any, Any]:
+    """The sign and the angle, within ±π/2, that give the sine and cosine of ``π · distance``.
+
+    For ``distance >= 0``; the angle is exactly 0 at integers.
+    """
+    # From here on every float is an integer, and even; infinity would leave no remainder to take.
+    last_fraction = 2.0**op.digits
+    bounded = op.Where(op.Greater(distance, last_fraction), last_fraction, distance)
+    nearest = op.Round(bounded)
+    angle = op.Mul(op.Sub(bounded, nearest), math.pi)
+    half = op.Mul(nearest, 0.5)
+    sign = op.Sub(1.0, op.Mul(op.Sub(half, op.Floor(half)), 4.0))
+    return sign, angle
+
+
+def _series(op: Any, x: Any) -> Any:
+    r"""The derivative of `_even_series`, term by term."""
+    terms = [2 * k * c for k, c in enumerate(_coefficients(op.digits))]
+    return op.Mul(x, _polynomial(op, op.Mul(x, x), terms[1:]))
+
+
+def _even_series(op: Any, x: Any) -> Any:
+    r"""``Σ (-1)^k (πx)^(2k) / (2k+1)!``, the Taylor series of sinc."""
+    return _polynomial(op, op.Mul(x, x), _coefficients(op.digits))
+
+
+def _coefficients(digits: int) -> list[float]:
+    terms = range(SERIES_TERMS[digits] + 1)
+    return [(-1) ** k * math.pi ** (2 * k) / math.factorial(2 * k + 1) for k in terms]
+
+
+def _polynomial(op: Any, z: Any, coefficients: list[float]) -> Any:
+    """``Σ c[k] z^k``, by Horner's rule."""
+    *lower, last, highest = coefficients
+    total = op.Add(op.Mul(z, highest), last)
+    for coefficient in reversed(lower):
+        total = op.Add(op.Mul(z, total), coefficient)
+    return total
+
+
+SINC = Activation(
+    name="sinc",
+    title="Sinc",
+    summary="The normalised cardinal sine: 1 at zero, 0 at every other integer.",
+    inputs=("x",),
+    operators=(
+        Operator(
+            op_type="Sinc",
+            formula=Piecewise((1, Eq(symbol, 0)), (sin(pi * symbol) / (pi * symbol), True)),
+            module=Sinc,
+            value=value,
+            partials=partials,
+            tolerances={
+                "float16": Tolerance(ulp=1, atol=0),
+                "bfloat16": Tolerance(ulp=1, atol=0),
+                "float32": Tolerance(ulp=4, atol=0),
+                "float64": Tolerance(ulp=4, atol=0),
+            },
+            derivative_tolerances={
+                "float16": Tolerance(ulp=1, atol=1e-7),
+                "bfloat16": Tolerance(ulp=1, atol=1e-7),
+                "float32": Tolerance(ulp=4, atol=2e-7),
+                "float64": Tolerance(ulp=4, atol=4e-16),
+            },
+        ),
+    ),
+    source="https://numpy.org/doc/stable/reference/generated/numpy.sinc.html",
+    example={"x": (-1.5, -1.0, 0.0, 0.5, 2.0)},
+    plot_range=(-10.0, 10.0),
+    properties=(
+        "Even, bounded by 1, and smooth everywhere; its derivative is odd.",
+        "Exactly 0 at every non-zero integer, 1 at ±0, and 0, its limit, at ±∞; NaN stays NaN.",
+        "The Fourier transform of a rectangle: an ideal low-pass filter's impulse response.",
+    ),
+    uses=(
+        "Learnable band-pass filters on raw audio, as in SincNet.",
+        "Implicit neural representations and band-limited interpolation.",
+    ),
+    limits=(
+        "Not monotonic: its derivative changes sign between any two extrema, and decays as 1/|x|, "
+        "so units that saturate far out learn slowly.",
+        "The graph that torch.sinc exports is wrong in float64 (π is rounded to float32) and "
+        "answers NaN at ±∞, as torch.sinc does.",
+    ),
+)

@@ -1,0 +1,78 @@
+"""Swish, also called SiLU where α = 1: a value, gated by its own sigmoid."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from models.activation import Activation, Operator, Parameter
+from models.bounds import GATED
+from models.symbols import Sigma, alpha
+from models.symbols import x as symbol
+from models.torch_ops import rounded_once
+
+ALPHA = Parameter("alpha", 1.0, "The slope of the gate's sigmoid, α.")
+
+
+class Swish(nn.Module):
+    """``x · σ(αx)``; any shape, any floating dtype.
+
+    Source: Ramachandran et al. 2017, https://arxiv.org/abs/1710.05941; ONNX ``Swish``-24.
+    """
+
+    def __init__(self, alpha: float = 1.0) -> None:
+        super().__init__()
+        self.alpha = alpha
+
+    def forward(self, x: Tensor) -> Tensor:
+        return rounded_once(lambda x: x * torch.sigmoid(self.alpha * x), x)
+
+
+def value(op: Any, x: Any, alpha: Any = 1.0) -> Any:
+    return op.Mul(x, op.Sigmoid(op.Mul(x, alpha)))
+
+
+def partials(op: Any, x: Any, alpha: Any = 1.0) -> tuple[Any]:
+    return (slope(op, op.Mul(x, alpha)),)
+
+
+def slope(op: Any, u: Any) -> Any:
+    """The derivative of ``u · σ(u)``: ``σ(u) + u·σ(u)·σ(-u)``, where no step cancels to 0 · ∞."""
+    gate = op.Sigmoid(u)
+    return op.Add(gate, op.Mul(u, op.Mul(gate, op.Sigmoid(op.Neg(u)))))
+
+
+SWISH = Activation(
+    name="swish",
+    title="Swish",
+    summary="A value gated by its own sigmoid; SiLU where α = 1.",
+    inputs=("x",),
+    parameters=(ALPHA,),
+    operators=(
+        Operator(
+            op_type="Swish",
+            formula=symbol * Sigma(alpha * symbol),
+            module=Swish,
+            value=value,
+            partials=partials,
+            tolerances=GATED,
+            derivative_tolerances=GATED,
+            scale=("x",),
+            reals=("alpha",),
+        ),
+    ),
+    source="https://arxiv.org/abs/1710.05941",
+    example={"x": (-4.0, -1.0, 0.0, 0.5, 2.0)},
+    plot_range=(-6.0, 6.0),
+    properties=(
+        "Smooth, not monotonic: its least value is about -0.278/α, at x = -1.278/α.",
+        "Tends to 0 on the left and to x on the right, for α > 0; α = 0 halves, large α is ReLU.",
+    ),
+    uses=("Convolutional networks such as EfficientNet and YOLO, where it replaces ReLU.",),
+    limits=(
+        "At x = -∞ the product -∞ · 0 is NaN, as in Torch and ONNX; the limit is 0.",
+        "ONNX has Swish since opset 24 only, and few runtimes run it; this graph needs opset 17.",
+    ),
+)
