@@ -1,0 +1,48 @@
+"""The `gatewave` command: its subcommands, and what becomes of their errors.
+
+Exit status: 0 done; 1 it could not be done, or something is not as it should be; 2 the request
+itself was wrong.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+from rich.console import Console
+
+from gatewave.commands import doctor, evaluate, export, plot, serve
+from gatewave.errors import CommandError
+from gatewave.files import FileProblem
+from service.errors import RequestInvalid, ServiceError
+
+app = typer.Typer(
+    name="gatewave",
+    help="Activation functions from Torch to production.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.command("serve")(serve.serve)
+app.command("export")(export.export)
+app.command("eval")(evaluate.evaluate)
+app.command("plot")(plot.plot)
+app.command("doctor")(doctor.doctor)
+
+
+def main() -> None:
+    """Run the command, and turn each error of ours into a line and an exit status."""
+    try:
+        app()
+    except (RequestInvalid, FileProblem) as error:
+        sys.exit(_said(error, 2))
+    except CommandError as error:
+        sys.exit(_said(error, error.status))
+    except ServiceError as error:
+        sys.exit(_said(error, 1))
+
+
+def _said(error: Exception, status: int) -> int:
+    Console(stderr=True).print("error:", str(error), style="red", markup=False, highlight=False)
+    return status

@@ -1,0 +1,1 @@
+"""The subcommands of `gatewave`, a file for each."""

@@ -1,0 +1,107 @@
+"""`gatewave export`: activations from Torch to certified ONNX files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from gatewave.commands.targets import activations_named
+from gatewave.errors import CommandError, UsageError, needing
+
+if TYPE_CHECKING:
+    from export.artifacts import Artifact
+
+DTypeOption = Literal["float16", "bfloat16", "float32", "float64"]
+GraphOption = Literal["value", "grad", "vjp"]
+FormOption = Literal["function", "decomposed"]
+
+
+def export(
+    targets: Annotated[
+        list[str] | None,
+        typer.Argument(help="Names, or package.module:Class of an nn.Module; all by default."),
+    ] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")] = Path(
+        "artifacts"
+    ),
+    dtype: Annotated[list[DTypeOption] | None, typer.Option(help="Only these dtypes.")] = None,
+    graph: Annotated[list[GraphOption] | None, typer.Option(help="Only these graphs.")] = None,
+    form: Annotated[
+        list[FormOption] | None,
+        typer.Option(help="One node with its function, or standard operators only."),
+    ] = None,
+    rank: Annotated[
+        str, typer.Option(help="The axes declared for tensors; 'any' leaves them open.")
+    ] = "1",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print what was written, and the errors measured.")
+    ] = False,
+) -> None:
+    """Export activations from Torch to ONNX; what misses its tolerance is not written.
+
+    Examples: `gatewave export`, `gatewave export sinc --dtype float32 --form decomposed`,
+    `gatewave export mypackage.activations:Mish`
+    """
+    with needing("export"):
+        from export import artifacts
+        from export.certify import ToleranceExceeded
+        from export.graph import FORMS
+        from export.signature import GRAPHS
+        from models import DTYPES
+    selection = artifacts.Selection(
+        dtypes=tuple(dtype or DTYPES),
+        graphs=tuple(graph or GRAPHS),
+        forms=tuple(form or FORMS),
+        rank=_rank(rank),
+    )
+    activations = activations_named(targets or [])
+    written: list[Artifact] = []
+    with _progress(quiet=as_json) as progress:
+        total = sum(artifacts.expected_files(a, selection) for a in activations)
+        task = progress.add_task("exporting", total=total)
+
+        def advance(artifact: Artifact) -> None:
+            written.append(artifact)
+            progress.update(task, advance=1, description=artifact.name)
+
+        try:
+            artifacts.write(activations, output, selection, advance)
+        except (ToleranceExceeded, OSError) as error:
+            raise CommandError(str(error)) from error
+    if as_json:
+        typer.echo(json.dumps([_report(artifact, output) for artifact in written], indent=2))
+    else:
+        typer.echo(f"wrote {len(written)} files to {output}, every graph within its tolerance")
+
+
+def _rank(text: str) -> int | None:
+    if text == "any":
+        return None
+    if not text.isdecimal():
+        raise UsageError(f"--rank: expected a whole number or 'any', got {text!r}")
+    return int(text)
+
+
+def _progress(*, quiet: bool) -> Progress:
+    return Progress(
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}"),
+        console=Console(stderr=True),
+        transient=True,
+        disable=quiet,
+    )
+
+
+def _report(artifact: Artifact, folder: Path) -> dict[str, Any]:
+    errors = {
+        name: {"ulp": m.ulp, "absolute": m.absolute, "share_of_tolerance": m.used}
+        for name, m in artifact.measured.items()
+    }
+    return {"path": str(folder / artifact.name), "bytes": len(artifact.content), "errors": errors}

@@ -1,0 +1,40 @@
+"""What the command line names: activations of ours, or of the user's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gatewave.errors import UsageError, needing
+
+if TYPE_CHECKING:
+    from models import Activation
+
+
+def activations_named(targets: list[str]) -> list[Activation]:
+    """The records that ``targets`` name: ``sinc``, ``package.module:Class``; all, if none.
+
+    Raises:
+        UsageError: A name is unknown, or taken already by one of ours.
+        ExtraMissing: Torch is not installed.
+    """
+    with needing("export"):
+        from models import ACTIVATIONS
+    return [_activation(target) for target in targets or ACTIVATIONS]
+
+
+def _activation(target: str) -> Activation:
+    from export.custom import NotAnActivationError, load
+    from models import ACTIVATIONS
+
+    known = ", ".join(ACTIVATIONS)
+    if ":" not in target:
+        if target not in ACTIVATIONS:
+            raise UsageError(f"{target!r} is neither one of {known}, nor package.module:Class")
+        return ACTIVATIONS[target]
+    try:
+        found = load(target)
+    except NotAnActivationError as error:
+        raise UsageError(str(error)) from error
+    if found.name in ACTIVATIONS and found is not ACTIVATIONS[found.name]:
+        raise UsageError(f"{target} would be called {found.name!r}, which is taken; rename it")
+    return found

@@ -1,0 +1,36 @@
+"""What stops a command, with the exit status that it ends with.
+
+* CommandError       1
+  - UsageError       2   the command line asks for what cannot be
+  - ExtraMissing     1   the command needs packages that are not installed
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import ClassVar
+
+
+class CommandError(Exception):
+    """Ends the command with ``status``; the message is all that the user sees."""
+
+    status: ClassVar[int] = 1
+
+
+class UsageError(CommandError):
+    status = 2
+
+
+class ExtraMissing(CommandError):  # noqa: N818 - a state
+    pass
+
+
+@contextlib.contextmanager
+def needing(extra: str) -> Iterator[None]:
+    """Around imports that only the optional ``extra`` installs."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        msg = f"this needs {error.name}: pip install 'gatewave[{extra}]'"
+        raise ExtraMissing(msg) from error

@@ -1,0 +1,70 @@
+"""The application: what it holds, and how it is put together."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from fastapi_offline import FastAPIOffline
+from pydantic.json_schema import models_json_schema
+
+from service import problems, telemetry
+from service.catalogue import Catalogue
+from service.engine import Engine
+from service.messages import Answerer
+from service.routes import activate, activations, health
+from service.schemas import ActivateRequest, BatchRequest, ProblemDocument
+from service.settings import Settings
+
+DESCRIPTION = """
+Evaluates activation functions, their exact derivatives and their vector-Jacobian products, in
+batches, from certified ONNX graphs. Errors are problem details (RFC 9457).
+"""
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """Build the app, reading the environment only if no ``settings`` are given.
+
+    Every artifact is loaded and proved before this returns: an app that exists is ready.
+
+    Raises:
+        DeviceUnavailable: The wanted device does not work.
+        ArtifactInvalid: The artifacts folder is empty, or holds what cannot be served.
+    """
+    settings = settings or Settings()
+    engine = Engine.start(settings.device, settings.threads)
+    app: FastAPI = FastAPIOffline(
+        title="Gatewave",
+        version=version("gatewave"),
+        description=DESCRIPTION,
+        responses={"4XX": {"model": ProblemDocument, "description": "What was wrong, and where."}},
+    )
+    app.state.answerer = Answerer(Catalogue.open(settings.artifacts, engine), settings)
+    problems.install(app)
+    for room in (activate, activations, health):
+        app.include_router(room.router)
+    app.add_middleware(
+        telemetry.RequestContext, failure=problems.internal, access_log=settings.access_log
+    )
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    return app
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    """The document that FastAPI makes, with the bodies that the routes read by themselves."""
+    if app.openapi_schema is None:
+        document = get_openapi(
+            title=app.title,
+            version=app.version,
+            description=app.description,
+            routes=app.routes,
+        )
+        _, schemas = models_json_schema(
+            [(ActivateRequest, "validation"), (BatchRequest, "validation")],
+            ref_template="#/components/schemas/{model}",
+        )
+        document["components"]["schemas"] |= schemas["$defs"]
+        app.openapi_schema = document
+    return app.openapi_schema

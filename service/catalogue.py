@@ -1,0 +1,295 @@
+"""The activations that can be evaluated: what the artifacts folder holds, by name and choice."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from service.dtypes import DTYPES, NUMPY, Array, DType, narrowed
+from service.engine import Engine, Session
+from service.errors import ArtifactInvalid, NameUnknown, RequestInvalid
+
+METADATA_KEY = "ai.gatewave.activation"
+SCHEMA = 1
+GRAPHS = ("value", "grad", "vjp")
+"""From the cheapest: a request gets the first whose outputs are enough."""
+
+Params = Mapping[str, str | float]
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """One artifact, loaded: a function in one dtype.
+
+    Attributes:
+        inputs: The tensors it takes, in order.
+        outputs: What it gives.
+        reals: Its real parameters, at their defaults.
+    """
+
+    path: Path
+    kind: str
+    dtype: DType
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    reals: Mapping[str, float]
+    session: Session
+
+    def run(self, tensors: Mapping[str, Array], reals: Mapping[str, Array]) -> dict[str, Array]:
+        """Evaluate at ``tensors``, of one shape, any; the results have it too."""
+        shape = next(iter(tensors.values())).shape
+        flat = {name: _flat(tensor) for name, tensor in tensors.items()}
+        if not flat[self.inputs[0]].size:
+            return {name: np.empty(shape, NUMPY[self.dtype]) for name in self.outputs}
+        results = self.session.run({**flat, **reals})
+        return {name: result.reshape(shape) for name, result in results.items()}
+
+
+def _flat(tensor: Array) -> Array:
+    return np.require(tensor, requirements=["C", "A"]).reshape(-1)
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """One formula: what an activation means for one choice of its words."""
+
+    record: Mapping[str, Any]
+    graphs: Mapping[tuple[str, DType], Graph]
+
+    @property
+    def stem(self) -> str:
+        stem: str = self.record["stem"]
+        return stem
+
+    @property
+    def formula(self) -> str:
+        formula: str = self.record["formula"]
+        return formula
+
+    @property
+    def choice(self) -> Mapping[str, str]:
+        choice: Mapping[str, str] = self.record["choice"]
+        return choice
+
+    @property
+    def reals(self) -> Mapping[str, float]:
+        reals: Mapping[str, float] = self.record["reals"]
+        return reals
+
+    @property
+    def dtypes(self) -> list[DType]:
+        return [dtype for dtype in DTYPES if any(key[1] == dtype for key in self.graphs)]
+
+    @property
+    def outputs(self) -> list[str]:
+        """All that it can give, from the cheapest graph on."""
+        given = [
+            name
+            for kind in GRAPHS
+            for key, g in self.graphs.items()
+            if key[0] == kind
+            for name in g.outputs
+        ]
+        return list(dict.fromkeys(given))
+
+    def graph(self, dtype: DType, outputs: Sequence[str]) -> Graph:
+        """The cheapest graph that gives ``outputs``.
+
+        Raises:
+            RequestInvalid: There is no such dtype, no such output, or no graph with all of them.
+        """
+        graphs = [self.graphs[kind, dtype] for kind in GRAPHS if (kind, dtype) in self.graphs]
+        if not graphs:
+            raise RequestInvalid.at("dtype", f"one of {', '.join(self.dtypes)}", dtype)
+        for graph in graphs:
+            if set(outputs) <= set(graph.outputs):
+                return graph
+        known = {name for graph in graphs for name in graph.outputs}
+        for index, name in enumerate(outputs):
+            if name not in known:
+                wanted = f"one of {', '.join(sorted(known))}"
+                raise RequestInvalid.at(f"outputs[{index}]", wanted, name)
+        sets = " or ".join("{" + ", ".join(graph.outputs) + "}" for graph in graphs)
+        raise RequestInvalid.at("outputs", f"names from one of {sets}", ", ".join(outputs))
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An activation: its record, and a function for each choice, the default first."""
+
+    record: Mapping[str, Any]
+    functions: tuple[Function, ...]
+    example: Mapping[str, list[float]]
+
+    @property
+    def name(self) -> str:
+        name: str = self.record["name"]
+        return name
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The parameters that choose a formula."""
+        return tuple(p["name"] for p in self.record["parameters"] if p["choices"])
+
+    def select(self, params: Params, *, at: str = "params") -> Function:
+        """The function that ``params`` choose.
+
+        Raises:
+            RequestInvalid: A parameter is unknown, of the wrong kind, or not of that function.
+        """
+        known = {parameter["name"]: parameter for parameter in self.record["parameters"]}
+        for name, value in params.items():
+            if name not in known:
+                expected = f"only {', '.join(known)}" if known else "no parameters"
+                raise RequestInvalid.at(f"{at}.{name}", expected, value)
+            _check_parameter(known[name], value, f"{at}.{name}")
+        words = {n: params.get(n, p["default"]) for n, p in known.items() if p["choices"]}
+        function = next((f for f in self.functions if f.choice == words), None)
+        if function is None:
+            raise RequestInvalid.at(at, "a choice that was exported", words)
+        for name in params:
+            if name not in words and name not in function.reals:
+                chosen = ", ".join(f"{n}={w}" for n, w in words.items())
+                expected = f"no such parameter with {chosen}"
+                raise RequestInvalid.at(f"{at}.{name}", expected, params[name])
+        return function
+
+
+def _check_parameter(parameter: Mapping[str, Any], value: object, field: str) -> None:
+    choices = parameter["choices"]
+    if choices:
+        if value not in choices:
+            raise RequestInvalid.at(field, f"one of {', '.join(choices)}", value)
+    elif isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise RequestInvalid.at(field, "a finite number", value)
+
+
+class Catalogue:
+    """What the artifacts folder holds, loaded and proved on the engine's device."""
+
+    def __init__(self, folder: Path, entries: Mapping[str, Entry], engine: Engine) -> None:
+        self.folder = folder
+        self.entries = entries
+        self.engine = engine
+
+    @classmethod
+    def open(cls, folder: Path, engine: Engine) -> Catalogue:
+        """Load every artifact, and check each against the example that it carries.
+
+        Raises:
+            ArtifactInvalid: The folder holds none, or one does not load or answers wrongly.
+        """
+        paths = artifact_paths(folder)
+        if not paths:
+            msg = f"{folder} holds no artifacts: run `make export`, or `gatewave export`"
+            raise ArtifactInvalid(msg)
+        loaded = [load(path, engine) for path in paths]
+        return cls(folder, {entry.name: entry for entry in _entries(loaded)}, engine)
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self.entries.values())
+
+    def entry(self, name: str, *, at: str = "activation") -> Entry:
+        """The activation called ``name``.
+
+        Raises:
+            NameUnknown: There is none.
+        """
+        if name not in self.entries:
+            raise NameUnknown.at(at, f"one of {', '.join(self.entries)}", name)
+        return self.entries[name]
+
+
+def artifact_paths(folder: Path) -> list[Path]:
+    """The files to serve from: of each graph the form with the function, if it is there."""
+    paths = {path.name: path for path in sorted(folder.glob("*.onnx")) if path.is_file()}
+    return [
+        path
+        for name, path in paths.items()
+        if not name.endswith(".decomposed.onnx")
+        or name.replace(".decomposed.onnx", ".onnx") not in paths
+    ]
+
+
+Document = Mapping[str, Any]
+
+
+def load(path: Path, engine: Engine) -> tuple[Document, Graph]:
+    """Load one artifact and prove it: its example must come out as it says.
+
+    Raises:
+        ArtifactInvalid: It does not load, carries no record of ours, or answers wrongly.
+    """
+    session, metadata = engine.open(path)
+    document = _document(path, metadata)
+    graph = Graph(
+        path=path,
+        kind=document["graph"],
+        dtype=document["dtype"],
+        inputs=tuple(document["inputs"]),
+        outputs=tuple(document["outputs"]),
+        reals=document["operator"]["reals"],
+        session=Session(session, document["dtype"]),
+    )
+    _prove(graph, document)
+    return document, graph
+
+
+def _document(path: Path, metadata: Mapping[str, str]) -> Document:
+    try:
+        document: Document = json.loads(metadata[METADATA_KEY])
+    except (KeyError, ValueError) as error:
+        msg = f"{path}: no record in its metadata ({METADATA_KEY}): not made by `gatewave export`"
+        raise ArtifactInvalid(msg) from error
+    if document.get("schema") != SCHEMA:
+        msg = f"{path}: its record has schema {document.get('schema')}, not {SCHEMA}: export again"
+        raise ArtifactInvalid(msg)
+    return document
+
+
+def _prove(graph: Graph, document: Document) -> None:
+    example = document["example"]
+    tensors = {
+        name: narrowed(np.array(values), graph.dtype)[0]
+        for name, values in example["inputs"].items()
+    }
+    results = graph.run(tensors, {})
+    for name, exact in example["outputs"].items():
+        got, want = results[name].astype(np.float64), np.array(exact)
+        # The exact result travels as float64, which is half a unit in the last place off itself.
+        allowed = np.array(example["allowed"][name]) + np.spacing(np.abs(want))
+        if not np.all(np.abs(got - want) <= allowed):
+            msg = f"{graph.path}: {name} of its example is {got.tolist()}, not {exact}"
+            raise ArtifactInvalid(msg)
+
+
+def _entries(loaded: Sequence[tuple[Document, Graph]]) -> Iterator[Entry]:
+    by_name: dict[str, dict[str, list[tuple[Document, Graph]]]] = {}
+    for document, graph in loaded:
+        stems = by_name.setdefault(document["activation"]["name"], {})
+        stems.setdefault(document["operator"]["stem"], []).append((document, graph))
+    for stems in by_name.values():
+        document = next(iter(stems.values()))[0][0]
+        record = document["activation"]
+        example = {name: document["example"]["inputs"][name] for name in record["inputs"]}
+        functions = [
+            Function(found[0][0]["operator"], {(g.kind, g.dtype): g for _, g in found})
+            for found in stems.values()
+        ]
+        yield Entry(record, tuple(sorted(functions, key=lambda f: _rank(record, f))), example)
+
+
+def _rank(record: Mapping[str, Any], function: Function) -> list[int]:
+    """The default choice first, then as the record lists the words."""
+    return [
+        parameter["choices"].index(function.choice[parameter["name"]])
+        - len(parameter["choices"]) * (function.choice[parameter["name"]] == parameter["default"])
+        for parameter in record["parameters"]
+        if parameter["choices"]
+    ]

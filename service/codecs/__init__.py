@@ -1,0 +1,1 @@
+"""Tensors as they travel: nested lists of JSON numbers, and safetensors files."""

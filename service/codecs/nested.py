@@ -1,0 +1,97 @@
+"""Tensors as nested lists of JSON numbers; NaN and the infinities as strings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from service.dtypes import Array, DType, narrowed
+from service.errors import LimitExceeded, RequestInvalid, Words
+
+WORDS = {"NaN": np.nan, "Infinity": np.inf, "-Infinity": -np.inf}
+NUMBERS = {int, float}
+
+Nested = Any
+"""A number, one of `WORDS`, or a list of these, to any depth."""
+
+
+def decode(value: Nested, dtype: DType, field: str, max_rank: int) -> Array:
+    """The tensor that ``value`` spells: a number has no axes, a list of numbers one, and so on.
+
+    Raises:
+        RequestInvalid: Lists are ragged, or hold what is no number, or a number is out of the
+            dtype's range; the error names the element.
+        LimitExceeded: Lists nest deeper than ``max_rank``.
+    """
+    shape, leaves = _flatten(value, field, max_rank)
+    exact = _numbers(leaves, shape, field)
+    array, lost = narrowed(exact, dtype)
+    if lost is not None:
+        index = int(lost.argmax())
+        where = field + _subscript(index, shape)
+        raise RequestInvalid.at(where, f"a number within the range of {dtype}", leaves[index])
+    return array.reshape(shape)
+
+
+def encode(array: Array) -> orjson.Fragment:
+    """JSON of a tensor, with as few digits as give it back exactly in its dtype."""
+    if array.dtype.name == "bfloat16":
+        array = array.astype(np.float32)
+    plain = array if array.ndim else array[()]
+    text = orjson.dumps(plain, option=orjson.OPT_SERIALIZE_NUMPY)
+    finite = np.isfinite(array)
+    if finite.all():
+        return orjson.Fragment(text)
+    # orjson writes null for each number that is not finite; they come in the array's order.
+    words = map(_word, array[~finite].tolist())
+    parts = text.split(b"null")
+    return orjson.Fragment(b"".join(chain(*zip(parts, words, strict=False), parts[-1:])))
+
+
+def _word(number: float) -> bytes:
+    if number != number:  # noqa: PLR0124 - what is not itself is NaN
+        return b'"NaN"'
+    return b'"Infinity"' if number > 0 else b'"-Infinity"'
+
+
+def _flatten(value: Nested, field: str, max_rank: int) -> tuple[tuple[int, ...], list[Any]]:
+    shape: list[int] = []
+    level = [value]
+    while level and type(level[0]) is list:
+        if len(shape) == max_rank:
+            raise LimitExceeded.at(field, f"at most {max_rank} nested lists", Words("more"))
+        width = len(level[0])
+        for index, part in enumerate(level):
+            if type(part) is not list or len(part) != width:
+                where = field + _subscript(index, tuple(shape))
+                raise RequestInvalid.at(where, f"a list of {width}, as its neighbours", part)
+        shape.append(width)
+        level = list(chain.from_iterable(level))
+    return tuple(shape), level
+
+
+def _numbers(leaves: Sequence[Any], shape: tuple[int, ...], field: str) -> NDArray[np.float64]:
+    if set(map(type, leaves)) <= NUMBERS:
+        return np.array(leaves, np.float64)
+    return np.fromiter(_each_number(leaves, shape, field), np.float64, len(leaves))
+
+
+def _each_number(leaves: Sequence[Any], shape: tuple[int, ...], field: str) -> Iterator[float]:
+    for index, leaf in enumerate(leaves):
+        if type(leaf) in NUMBERS:
+            yield leaf
+        elif type(leaf) is str and leaf in WORDS:
+            yield WORDS[leaf]
+        else:
+            where = field + _subscript(index, shape)
+            raise RequestInvalid.at(where, f"a number, or one of {', '.join(WORDS)}", leaf)
+
+
+def _subscript(index: int, shape: tuple[int, ...]) -> str:
+    """Where in a tensor of ``shape`` its element number ``index`` is: ``[1][0]``."""
+    return "".join(f"[{i}]" for i in np.unravel_index(index, shape)) if shape else ""

@@ -1,0 +1,101 @@
+"""Tensors as a safetensors file, in memory: read where they lie, written in one go.
+
+The format, from https://huggingface.co/docs/safetensors: eight bytes that say how long the header
+is, the header in JSON, and the tensors' bytes, little-endian, one after the other without gaps.
+The ``safetensors`` library reads files by path, or copies each tensor; this reads a request's body
+without a copy, and is tested against the library.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import orjson
+import safetensors
+
+from service.dtypes import NUMPY, SAFETENSORS, Array, DType
+from service.errors import BodyMalformed, LimitExceeded, Words
+
+LENGTH_BYTES = 8
+METADATA = "__metadata__"
+LONGEST_HEADER = 1 << 20
+"""In bytes; the format allows a hundred times as much, for models of thousands of tensors."""
+
+DTYPE_OF: dict[str, DType] = {code: dtype for dtype, code in SAFETENSORS.items()}
+
+Header = dict[str, Any]
+
+
+def decode(body: bytes, max_rank: int) -> tuple[dict[str, Array], dict[str, str]]:
+    """The tensors in ``body``, as views of it, and the file's metadata.
+
+    Raises:
+        BodyMalformed: The bytes are not a safetensors file, or hold tensors that are no floats; the
+            error names the tensor.
+        LimitExceeded: A tensor has more axes than ``max_rank``.
+    """
+    header, data = _split(body)
+    metadata = header.pop(METADATA, {})
+    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
+        raise BodyMalformed.at(METADATA, "an object of strings", metadata)
+    tensors = {name: _tensor(name, entry, data, max_rank) for name, entry in header.items()}
+    spans = sorted(entry["data_offsets"] for entry in header.values())
+    ends = [0, *(end for _, end in spans)]
+    if [begin for begin, _ in spans] != ends[:-1] or ends[-1] != len(data):
+        raise BodyMalformed.at("body", "tensors that fill the file without gaps", spans)
+    return tensors, metadata
+
+
+def encode(tensors: Mapping[str, Array], metadata: Mapping[str, str]) -> bytes:
+    """A safetensors file of ``tensors``."""
+    specifications = {
+        name: safetensors.TensorSpec(
+            dtype=array.dtype.name,
+            shape=array.shape,
+            data_ptr=array.ctypes.data,
+            data_len=array.nbytes,
+        )
+        for name, array in tensors.items()
+    }
+    return bytes(safetensors.serialize(specifications, dict(metadata)))
+
+
+def _split(body: bytes) -> tuple[Header, memoryview]:
+    length = int.from_bytes(body[:LENGTH_BYTES], "little")
+    end = LENGTH_BYTES + length
+    if len(body) < LENGTH_BYTES or length > LONGEST_HEADER or end > len(body):
+        raise BodyMalformed.at(
+            "body",
+            "a safetensors file, that starts with its header's length",
+            Words(f"{len(body)} bytes"),
+        )
+    try:
+        header = orjson.loads(body[LENGTH_BYTES:end])
+    except orjson.JSONDecodeError as error:
+        raise BodyMalformed.at("body", "a safetensors header in JSON", Words(error)) from error
+    if not isinstance(header, dict):
+        raise BodyMalformed.at("body", "a safetensors header that is an object", header)
+    return header, memoryview(body)[end:]
+
+
+def _tensor(name: str, entry: Any, data: memoryview, max_rank: int) -> Array:
+    match entry:
+        case {"dtype": str(code), "shape": list(shape), "data_offsets": [int(begin), int(end)]}:
+            pass
+        case _:
+            raise BodyMalformed.at(name, "dtype, shape and two data_offsets", entry)
+    if code not in DTYPE_OF:
+        raise BodyMalformed.at(f"{name}.dtype", f"one of {', '.join(DTYPE_OF)}", code)
+    if not all(type(size) is int and size >= 0 for size in shape):
+        raise BodyMalformed.at(f"{name}.shape", "whole numbers, none negative", shape)
+    if len(shape) > max_rank:
+        raise LimitExceeded.at(f"{name}.shape", f"at most {max_rank} axes", len(shape))
+    kind = NUMPY[DTYPE_OF[code]]
+    count = math.prod(shape)
+    if not 0 <= begin <= end <= len(data) or end - begin != count * kind.itemsize:
+        expected = f"{count * kind.itemsize} bytes within the file"
+        raise BodyMalformed.at(f"{name}.data_offsets", expected, [begin, end])
+    return np.frombuffer(data[begin:end], kind).reshape(shape)

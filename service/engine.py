@@ -1,0 +1,169 @@
+"""ONNX Runtime, as the service uses it: one device, one shared thread pool, many small graphs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+
+from service import cpus
+from service.dtypes import NUMPY, ONNX, Array, DType
+from service.errors import ArtifactInvalid, DeviceUnavailable
+from service.settings import Device
+
+CPU = "CPUExecutionProvider"
+CUDA = "CUDAExecutionProvider"
+ONLY_ERRORS = 3
+"""ONNX Runtime's severity; its warnings are about overridable initializers, which are meant."""
+
+log = logging.getLogger(__name__)
+
+
+class Session:
+    """One ONNX graph, ready to run: tensors of one axis in, tensors of one axis out."""
+
+    def __init__(self, session: ort.InferenceSession, dtype: DType) -> None:
+        self._session = session
+        self._outputs = [output.name for output in session.get_outputs()]
+        self._dtype = dtype
+
+    @property
+    def provider(self) -> str:
+        provider: str = self._session.get_providers()[0]
+        return provider
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Evaluate the graph; the arrays are flat, contiguous and aligned, the results likewise."""
+        if self._dtype == "bfloat16":
+            return self._run_bound(inputs)
+        results = self._session.run(self._outputs, inputs)
+        return dict(zip(self._outputs, results, strict=True))
+
+    def _run_bound(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """As `run`, by address: ONNX Runtime takes no bfloat16 arrays from NumPy."""
+        length = max(array.size for array in inputs.values() if array.ndim)
+        binding = self._session.io_binding()
+        for name, array in inputs.items():
+            binding.bind_input(name, "cpu", 0, _onnx_type(array), array.shape, array.ctypes.data)
+        results = {name: np.empty(length, NUMPY["bfloat16"]) for name in self._outputs}
+        for name, array in results.items():
+            binding.bind_output(name, "cpu", 0, ONNX["bfloat16"], array.shape, array.ctypes.data)
+        self._session.run_with_iobinding(binding)
+        return results
+
+
+def _onnx_type(array: Array) -> int:
+    return next(ONNX[dtype] for dtype, kind in NUMPY.items() if kind == array.dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """A device that works, and the threads that computing on it may use.
+
+    Attributes:
+        provider: ONNX Runtime's execution provider.
+        threads: How many threads a graph may use.
+    """
+
+    provider: str
+    threads: int
+
+    @classmethod
+    def start(cls, device: Device = "auto", threads: int = 0) -> Engine:
+        """Choose the device and size the thread pool.
+
+        Raises:
+            DeviceUnavailable: ``cuda`` is wanted, and does not really work.
+        """
+        threads = _shared_pool(threads or cpus.available())
+        if device == "cpu":
+            return cls(CPU, threads)
+        engine = cls(CUDA, threads)
+        try:
+            engine.prove()
+        except DeviceUnavailable as error:
+            if device == "cuda":
+                raise
+            log.info("CUDA is not used", extra={"reason": str(error)})
+            return cls(CPU, threads)
+        return engine
+
+    def prove(self) -> None:
+        """Run a graph on the device, and see that it ran there.
+
+        Raises:
+            DeviceUnavailable: It cannot, or ONNX Runtime put it elsewhere.
+        """
+        if self.provider not in ort.get_available_providers():
+            msg = (
+                f"this onnxruntime {ort.__version__} has no {self.provider}: "
+                "install 'gatewave[gpu]' and uninstall onnxruntime, or set GATEWAVE_DEVICE=cpu"
+            )
+            raise DeviceUnavailable(msg)
+        if self.provider == CUDA:
+            ort.preload_dlls()
+        try:
+            session = self._open(CANARY)
+            (doubled,) = session.run(None, {"x": np.array([1.5], np.float32)})
+        except Exception as error:
+            msg = f"{self.provider} fails on one addition: {error}"
+            raise DeviceUnavailable(msg) from error
+        if session.get_providers()[0] != self.provider or doubled[0] != 3.0:  # noqa: PLR2004
+            msg = f"{self.provider} was asked for, {session.get_providers()[0]} answered"
+            raise DeviceUnavailable(msg)
+
+    def open(self, path: Path) -> tuple[ort.InferenceSession, dict[str, str]]:
+        """Load the graph in ``path``, with its metadata.
+
+        Raises:
+            ArtifactInvalid: ONNX Runtime cannot load it, or not on this device.
+        """
+        try:
+            session = self._open(str(path))
+        except Exception as error:
+            msg = f"{path}: ONNX Runtime {ort.__version__} cannot load it: {error}"
+            raise ArtifactInvalid(msg) from error
+        if session.get_providers()[0] != self.provider:
+            msg = f"{path}: {self.provider} was asked for, and ONNX Runtime fell back from it"
+            raise ArtifactInvalid(msg)
+        return session, dict(session.get_modelmeta().custom_metadata_map)
+
+    def _open(self, model: str | bytes) -> ort.InferenceSession:
+        options = ort.SessionOptions()
+        options.log_severity_level = ONLY_ERRORS
+        options.use_per_session_threads = not _POOL
+        options.intra_op_num_threads = self.threads
+        options.enable_cpu_mem_arena = False
+        session = ort.InferenceSession(model, options, providers=self._providers())
+        session.disable_fallback()
+        return session
+
+    def _providers(self) -> list[Any]:
+        return [CPU] if self.provider == CPU else [self.provider, CPU]
+
+
+_POOL: list[int] = []
+"""The size of the process's one thread pool, once it is made; ONNX Runtime cannot resize it."""
+
+
+def _shared_pool(threads: int) -> int:
+    """Make the pool that all sessions share, and tell its size; one thread needs no pool.
+
+    Once it is made, ONNX Runtime refuses sessions with threads of their own in this process.
+    """
+    if not _POOL and threads > 1:
+        ort.set_global_thread_pool_sizes(threads, 1)
+        _POOL.append(threads)
+    return _POOL[0] if _POOL else 1
+
+
+CANARY = (
+    b'\x08\x08:<\n\x0e\n\x01x\n\x01x\x12\x01y"\x03Add\x12\x06canaryZ\x10\n\x01x\x12\x0b\n\t\x08'
+    b"\x01\x12\x05\n\x03\x12\x01nb\x10\n\x01y\x12\x0b\n\t\x08\x01\x12\x05\n\x03\x12\x01nB\x04\n\x00\x10\x11"
+)
+"""An ONNX model, opset 17: ``y = x + x`` for float32 tensors of one axis."""

@@ -1,0 +1,118 @@
+"""GET /activations and below: the records, their pictures and their models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from fastapi import APIRouter, Request
+from fastapi.responses import FileResponse
+
+from service.catalogue import Catalogue, Entry, Function
+from service.dtypes import DType
+from service.errors import NameUnknown, RequestInvalid
+from service.schemas import (
+    ActivationList,
+    ActivationSummary,
+    ActivationView,
+    FunctionView,
+)
+
+router = APIRouter(prefix="/activations", tags=["describe"])
+
+PICTURES = {"svg": "image/svg+xml", "png": "image/png"}
+
+
+@router.get("")
+async def list_activations(request: Request) -> ActivationList:
+    """All activations that can be evaluated."""
+    return ActivationList(activations=[_summary(entry) for entry in _catalogue(request)])
+
+
+@router.get("/{name}")
+async def describe(name: str, request: Request) -> ActivationView:
+    """The record: formula, derivatives, properties, uses, limits, source and error bounds."""
+    entry = _catalogue(request).entry(name, at="name")
+    functions = [_function(function) for function in entry.functions]
+    example = {"activation": name, "inputs": entry.example}
+    return ActivationView(**entry.record, functions=functions, example=example)
+
+
+@router.get("/{name}/plot.{kind}", response_class=FileResponse)
+async def plot(name: str, kind: Literal["svg", "png"], request: Request) -> FileResponse:
+    """The function and its derivatives: curves, or filled contours for two inputs.
+
+    A parameter that is a word chooses the formula: `?gate=linear`.
+    """
+    catalogue = _catalogue(request)
+    function = _chosen(catalogue.entry(name, at="name"), request, ())
+    return _file(catalogue.folder / f"{function.stem}.{kind}", PICTURES[kind])
+
+
+@router.get("/{name}/model.onnx", response_class=FileResponse)
+async def model(
+    name: str,
+    request: Request,
+    dtype: DType = "float32",
+    graph: Literal["value", "grad", "vjp"] = "value",
+    form: Literal["function", "decomposed"] = "function",
+) -> FileResponse:
+    """The ONNX model: one node of our domain with its body, or in standard operators only.
+
+    `graph` is the value, the value with all partial derivatives (`grad`), or the vector-Jacobian
+    product (`vjp`). A parameter that is a word chooses the formula: `?gate=linear`.
+    """
+    catalogue = _catalogue(request)
+    function = _chosen(catalogue.entry(name, at="name"), request, ("dtype", "graph", "form"))
+    suffix = ".decomposed" if form == "decomposed" else ""
+    path = catalogue.folder / f"{function.stem}.{graph}.{dtype}{suffix}.onnx"
+    return _file(path, "application/octet-stream", path.name)
+
+
+def _catalogue(request: Request) -> Catalogue:
+    catalogue: Catalogue = request.app.state.answerer.catalogue
+    return catalogue
+
+
+def _chosen(entry: Entry, request: Request, other: tuple[str, ...]) -> Function:
+    """The function that the query's words choose; real parameters change no file."""
+    words = {n: value for n, value in request.query_params.items() if n not in other}
+    for name, word in words.items():
+        if name not in entry.words:
+            known = ", ".join((*entry.words, *other))
+            expected = f"only {known}" if known else "no query"
+            raise RequestInvalid.at(f"query.{name}", expected, word)
+    return entry.select(words, at="query")
+
+
+def _file(path: Path, media_type: str, filename: str | None = None) -> FileResponse:
+    if not path.is_file():
+        raise NameUnknown.at("path", "an artifact that was exported", path.name)
+    headers = {"Cache-Control": "public, max-age=3600"}
+    return FileResponse(path, media_type=media_type, filename=filename, headers=headers)
+
+
+def _summary(entry: Entry) -> ActivationSummary:
+    return ActivationSummary(
+        name=entry.name,
+        title=entry.record["title"],
+        summary=entry.record["summary"],
+        inputs=entry.record["inputs"],
+        formulas=[function.formula for function in entry.functions],
+        href=f"/activations/{entry.name}",
+    )
+
+
+def _function(function: Function) -> FunctionView:
+    record = function.record
+    return FunctionView(
+        choice=record["choice"],
+        op_type=record["op_type"],
+        formula=record["formula"],
+        derivatives=record["derivatives"],
+        parameters=record["reals"],
+        dtypes=function.dtypes,
+        outputs=function.outputs,
+        scale=record["scale"],
+        bounds=record["bounds"],
+    )

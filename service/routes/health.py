@@ -1,0 +1,30 @@
+"""GET /livez and /readyz, for whoever starts and watches the process."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request
+
+from service.messages import Answerer
+from service.schemas import Liveness, Readiness
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/livez")
+async def livez() -> Liveness:
+    """The process runs, and its event loop turns."""
+    return Liveness(status="alive")
+
+
+@router.get("/readyz")
+async def readyz(request: Request) -> Readiness:
+    """Every artifact is loaded, and has answered its own example rightly, on this provider."""
+    answerer: Answerer = request.app.state.answerer
+    engine = answerer.catalogue.engine
+    return Readiness(
+        status="ready",
+        device=answerer.settings.device,
+        provider=engine.provider,
+        threads=engine.threads,
+        activations=list(answerer.catalogue.entries),
+    )

@@ -1,0 +1,191 @@
+"""What the endpoints take and give, as OpenAPI shows it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, SkipValidation, WithJsonSchema
+
+from service.dtypes import DType
+
+TENSOR_SCHEMA = {
+    "title": "Tensor",
+    "description": 'A number, "NaN", "Infinity", "-Infinity", or nested lists of these, '
+    "all of one length at each depth.",
+    "anyOf": [
+        {"type": "number"},
+        {"type": "string", "enum": ["NaN", "Infinity", "-Infinity"]},
+        {"type": "array", "items": {}},
+    ],
+}
+
+Tensor = Annotated[Any, WithJsonSchema(TENSOR_SCHEMA)]
+Parameter = Annotated[Any, WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "string"}]})]
+Name = Annotated[str, Field(max_length=64)]
+
+EXAMPLE_REQUEST: dict[str, Any] = {
+    "activation": "swiglu",
+    "inputs": {"a": [0.5, -1, 2, -2], "b": [1, -1, 0, 2]},
+    "outputs": ["y", "dy_da", "dy_db"],
+}
+
+
+class Closed(BaseModel):
+    """A model that refuses fields that it does not know, and values of another type."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class ActivateRequest(Closed):
+    """One evaluation."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE_REQUEST]})
+
+    activation: Name = Field(description="Which activation; GET /activations lists them.")
+    inputs: dict[Name, Tensor] = Field(
+        description="Its tensors by name, all of one shape: any number of axes, empty ones too. "
+        "For the outputs grad_…, the gradient of the output goes along as grad_y."
+    )
+    params: dict[Name, Parameter] = Field(
+        default={}, description="Its parameters, where they differ from the defaults."
+    )
+    dtype: DType = Field(default="float32", description="What the numbers are rounded to.")
+    outputs: list[Name] = Field(
+        default=["y"],
+        min_length=1,
+        max_length=16,
+        description="What to compute: the value y, the partial derivatives dy_d…, or the "
+        "gradients of the inputs, grad_….",
+    )
+
+
+class ActivateResponse(BaseModel):
+    """The results of one evaluation, in the shape of its inputs."""
+
+    activation: str
+    formula: str = Field(description="What was computed, in LaTeX.")
+    dtype: DType
+    shape: list[int]
+    outputs: dict[str, Tensor]
+    provider: str = Field(description="ONNX Runtime's execution provider that computed it.")
+
+
+class BatchRequest(Closed):
+    """Many independent evaluations."""
+
+    # Each is validated by itself, later, so that a wrong one fails alone.
+    requests: list[SkipValidation[ActivateRequest]]
+
+
+class ProblemError(BaseModel):
+    """One field that is wrong."""
+
+    field: str
+    expected: str
+    got: str
+
+
+class ProblemDocument(BaseModel):
+    """An error, as RFC 9457 has it."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: list[ProblemError] | None = None
+    request_id: str | None = None
+
+
+class FailedItem(BaseModel):
+    """An evaluation of a batch that could not be done; the others were."""
+
+    problem: ProblemDocument
+
+
+class BatchResponse(BaseModel):
+    """A result or a problem for each request, in order."""
+
+    results: list[ActivateResponse | FailedItem]
+
+
+class ParameterView(BaseModel):
+    """A parameter of an activation."""
+
+    name: str
+    default: str | float
+    description: str
+    choices: list[str] = Field(description="The words it may be; empty for a real number.")
+
+
+class BoundView(BaseModel):
+    """An error bound: the greater of the two holds."""
+
+    ulp: float = Field(description="In units in the last place of the dtype.")
+    atol: float = Field(
+        description="Absolute, times max(1, |x|) for each input that `scale` names."
+    )
+
+
+class FunctionView(BaseModel):
+    """What an activation computes for one choice of its words."""
+
+    choice: dict[str, str]
+    op_type: str = Field(description="Its operator in the ONNX domain ai.gatewave.")
+    formula: str
+    derivatives: dict[str, str]
+    parameters: dict[str, float] = Field(description="The real parameters it takes: defaults.")
+    dtypes: list[DType]
+    outputs: list[str]
+    scale: list[str]
+    bounds: dict[str, dict[DType, BoundView]] = Field(
+        description="The largest errors, per output and dtype."
+    )
+
+
+class ActivationSummary(BaseModel):
+    """An activation, in a line."""
+
+    name: str
+    title: str
+    summary: str
+    inputs: list[str]
+    formulas: list[str]
+    href: str
+
+
+class ActivationList(BaseModel):
+    """All activations that can be evaluated."""
+
+    activations: list[ActivationSummary]
+
+
+class ActivationView(BaseModel):
+    """An activation's record."""
+
+    name: str
+    title: str
+    summary: str
+    source: str
+    inputs: list[str]
+    parameters: list[ParameterView]
+    functions: list[FunctionView]
+    properties: list[str]
+    uses: list[str]
+    limits: list[str]
+    example: dict[str, Any] = Field(description="A body for POST /activate.")
+
+
+class Liveness(BaseModel):
+    """The process runs."""
+
+    status: str
+
+
+class Readiness(BaseModel):
+    """The service answers."""
+
+    status: str
+    device: str = Field(description="What was asked for: auto, cpu or cuda.")
+    provider: str = Field(description="What computes.")
+    threads: int
+    activations: list[str]
