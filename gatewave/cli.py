@@ -13,7 +13,7 @@ from rich.console import Console
 
 from gatewave.commands import doctor, evaluate, export, plot, serve
 from gatewave.errors import CommandError
-from gatewave.files import FileProblem
+from gatewave.files import FileError
 from service.errors import RequestInvalid, ServiceError
 
 app = typer.Typer(
@@ -35,7 +35,7 @@ def main() -> None:
     """Run the command, and turn each error of ours into a line and an exit status."""
     try:
         app()
-    except (RequestInvalid, FileProblem) as error:
+    except (RequestInvalid, FileError) as error:
         sys.exit(_said(error, 2))
     except CommandError as error:
         sys.exit(_said(error, error.status))

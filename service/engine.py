@@ -136,8 +136,10 @@ class Engine:
     def _open(self, model: str | bytes) -> ort.InferenceSession:
         options = ort.SessionOptions()
         options.log_severity_level = ONLY_ERRORS
-        options.use_per_session_threads = not _POOL
-        options.intra_op_num_threads = self.threads
+        if _POOL:
+            options.use_per_session_threads = False
+        else:
+            options.intra_op_num_threads = self.threads
         options.enable_cpu_mem_arena = False
         session = ort.InferenceSession(model, options, providers=self._providers())
         session.disable_fallback()

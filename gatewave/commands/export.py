@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from gatewave.commands.parameters import words
 from gatewave.commands.targets import activations_named
 from gatewave.errors import CommandError, UsageError, needing
 
 if TYPE_CHECKING:
     from export.artifacts import Artifact
-
-DTypeOption = Literal["float16", "bfloat16", "float32", "float64"]
-GraphOption = Literal["value", "grad", "vjp"]
-FormOption = Literal["function", "decomposed"]
 
 
 def export(
@@ -29,11 +26,15 @@ def export(
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")] = Path(
         "artifacts"
     ),
-    dtype: Annotated[list[DTypeOption] | None, typer.Option(help="Only these dtypes.")] = None,
-    graph: Annotated[list[GraphOption] | None, typer.Option(help="Only these graphs.")] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="Of float16, bfloat16, float32, float64; all by default.")
+    ] = None,
+    graph: Annotated[
+        str | None, typer.Option(help="Of value, grad (with the value), vjp; all by default.")
+    ] = None,
     form: Annotated[
-        list[FormOption] | None,
-        typer.Option(help="One node with its function, or standard operators only."),
+        str | None,
+        typer.Option(help="One node with its function: function; standard operators: decomposed."),
     ] = None,
     rank: Annotated[
         str, typer.Option(help="The axes declared for tensors; 'any' leaves them open.")
@@ -44,19 +45,19 @@ def export(
 ) -> None:
     """Export activations from Torch to ONNX; what misses its tolerance is not written.
 
-    Examples: `gatewave export`, `gatewave export sinc --dtype float32 --form decomposed`,
+    Examples: `gatewave export`, `gatewave export sinc --dtype float32,float64`,
     `gatewave export mypackage.activations:Mish`
     """
     with needing("export"):
         from export import artifacts
-        from export.certify import ToleranceExceeded
+        from export.certify import ToleranceExceededError
         from export.graph import FORMS
         from export.signature import GRAPHS
         from models import DTYPES
     selection = artifacts.Selection(
-        dtypes=tuple(dtype or DTYPES),
-        graphs=tuple(graph or GRAPHS),
-        forms=tuple(form or FORMS),
+        dtypes=words("--dtype", dtype, DTYPES),
+        graphs=words("--graph", graph, GRAPHS),
+        forms=words("--form", form, FORMS),
         rank=_rank(rank),
     )
     activations = activations_named(targets or [])
@@ -71,7 +72,7 @@ def export(
 
         try:
             artifacts.write(activations, output, selection, advance)
-        except (ToleranceExceeded, OSError) as error:
+        except (ToleranceExceededError, OSError) as error:
             raise CommandError(str(error)) from error
     if as_json:
         typer.echo(json.dumps([_report(artifact, output) for artifact in written], indent=2))

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import signal
+import socket
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,11 +13,13 @@ import typer
 import uvicorn
 from pydantic import ValidationError
 
-from gatewave.errors import UsageError
+from gatewave.errors import CommandError, UsageError
 from service.app import create_app
 from service.errors import from_pydantic
 from service.settings import Device, Settings
 from service.telemetry import configure_logging
+
+log = logging.getLogger(__name__)
 
 GRACE_SECONDS = 30
 """How long requests under way may take to end after SIGTERM."""
@@ -33,15 +39,33 @@ def serve(
     """
     settings = _settings(host=host, port=port, artifacts=artifacts, device=device)
     configure_logging(settings.log_level)
-    uvicorn.run(
-        create_app(settings),
-        host=settings.host,
-        port=settings.port,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=GRACE_SECONDS,
-    )
+    app = create_app(settings)
+    with _listening(settings.host, settings.port) as listener:
+        address, bound = listener.getsockname()[:2]
+        server = uvicorn.Server(
+            uvicorn.Config(
+                app,
+                log_config=None,
+                log_level="warning",
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=GRACE_SECONDS,
+            )
+        )
+        # uvicorn stops on SIGTERM by itself, and then raises it again for whoever listens.
+        signal.signal(signal.SIGTERM, lambda *_: None)
+        log.info("serving on http://%s:%d", address, bound)
+        with contextlib.suppress(KeyboardInterrupt):
+            server.run(sockets=[listener])
+    log.info("stopped")
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        raise CommandError(f"cannot listen on {host}:{port}: {error.strerror}") from error
 
 
 def _settings(**options: Any) -> Settings:

@@ -116,7 +116,6 @@ JSON = "application/json"
         pytest.param(DEEP, {}, 400, "body", id="nesting-10000-deep"),
         pytest.param(NESTED, {}, 422, "inputs.x", id="nesting-500-deep"),
         pytest.param(b"{}", {"content-type": "text/plain"}, 415, "Content-Type", id="text"),
-        pytest.param(b"{}", {"content-type": ""}, 415, "Content-Type", id="empty-type"),
         pytest.param(b"{}", {"content-encoding": "gzip"}, 415, "Content-Encoding", id="gzip"),
         pytest.param(b"{}", {"accept": "text/html"}, 406, "Accept", id="html-wanted"),
         pytest.param(b"{}", {"accept": "*/*;q=0"}, 406, "Accept", id="nothing-wanted"),

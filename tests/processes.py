@@ -1,0 +1,96 @@
+"""The `gatewave` command in processes of its own, as users run it."""
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import urllib.request
+from dataclasses import dataclass, field
+
+import pytest
+
+GATEWAVE = [sys.executable, "-c", "from gatewave.cli import main; main()"]
+
+
+def environment(**variables):
+    inherited = {n: v for n, v in os.environ.items() if not n.startswith("GATEWAVE_")}
+    return inherited | variables
+
+
+def run(*arguments, **variables):
+    """`gatewave` with ``arguments``, to its end."""
+    return subprocess.run(
+        [*GATEWAVE, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        env=environment(**variables),
+    )
+
+
+@dataclass
+class Server:
+    process: subprocess.Popen
+    url: str
+    lines: queue.Queue = field(repr=False)
+
+    def post(self, path, document, timeout=60):
+        body = document if isinstance(document, bytes) else json.dumps(document).encode()
+        headers = {"content-type": "application/json"}
+        request = urllib.request.Request(self.url + path, body, headers)  # noqa: S310 - loopback
+        with urllib.request.urlopen(request, timeout=timeout) as response:  # noqa: S310
+            return json.load(response)
+
+    def get(self, path, timeout=10):
+        with urllib.request.urlopen(self.url + path, timeout=timeout) as response:  # noqa: S310
+            return response.status
+
+    def log(self):
+        """The lines logged so far."""
+        lines = []
+        with contextlib.suppress(queue.Empty):
+            while True:
+                lines.append(json.loads(self.lines.get_nowait()))
+        return lines
+
+    def stop(self, timeout=30):
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout)
+
+
+@contextlib.contextmanager
+def serving(artifacts, *options, **variables):
+    """`gatewave serve` on a free port, until the block ends."""
+    process = subprocess.Popen(
+        [*GATEWAVE, "serve", "--port", "0", "--artifacts", str(artifacts), *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment(**variables),
+    )
+    lines = queue.Queue()
+    url = None
+    for line in process.stdout:
+        message = json.loads(line)["message"] if line.startswith("{") else line
+        if message.startswith("serving on "):
+            url = message.split()[-1]
+            break
+    if url is None:
+        process.stdout.close()
+        pytest.fail(f"the server ended with {process.wait(10)}")
+    # Read on, or the pipe would fill and the server would wait.
+    reader = threading.Thread(target=lambda: [lines.put(line) for line in process.stdout])
+    reader.start()
+    try:
+        yield Server(process, url, lines)
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait(10)
+        reader.join(10)
+        process.stdout.close()

@@ -1,0 +1,98 @@
+"""The process: it starts, answers while it computes, logs, and stops; or says why it does not."""
+
+import concurrent.futures
+import socket
+import time
+
+import pytest
+from processes import run, serving
+
+SINC = {"activation": "sinc", "inputs": {"x": [0.5]}}
+
+
+@pytest.fixture(scope="module")
+def server(artifacts):
+    with serving(artifacts, GATEWAVE_THREADS="2") as server:
+        yield server
+
+
+def test_it_answers(server):
+    assert server.get("/readyz") == 200
+    assert server.post("/activate", SINC)["outputs"]["y"] == [pytest.approx(0.63661975)]
+
+
+def test_a_large_request_does_not_hold_up_a_small_one(server):
+    number = b"0.123456,"
+    large = b'{"activation":"sinc","inputs":{"x":[' + number * 2_000_000 + b"1]}}"
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        slow = pool.submit(server.post, "/activate", large)
+        answered = 0
+        while not slow.done():
+            assert server.get("/livez") == 200
+            answered += 1
+            time.sleep(0.01)
+    assert slow.result()["shape"] == [2_000_001]
+    assert answered > 5
+
+
+def test_many_clients_get_each_their_own_answer(server):
+    def ask(x):
+        return server.post("/activate", {"activation": "bilinear", "inputs": {"a": [x], "b": [2]}})
+
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(ask, range(200)))
+    assert [answer["outputs"]["y"] for answer in answers] == [[2 * x] for x in range(200)]
+
+
+def test_logs_are_json_lines_with_the_request_id(server):
+    server.log()
+    server.post("/activate", SINC)
+    deadline = time.monotonic() + 10
+    lines = []
+    while not lines and time.monotonic() < deadline:
+        lines = [line for line in server.log() if line.get("path") == "/activate"]
+    (line,) = lines
+    assert line["status"] == 200
+    assert line["method"] == "POST"
+    assert len(line["request_id"]) == 32
+    assert line["milliseconds"] > 0
+
+
+def test_sigterm_ends_it_and_what_is_under_way_is_answered(artifacts):
+    with serving(artifacts) as server, concurrent.futures.ThreadPoolExecutor() as pool:
+        large = b'{"activation":"sinc","inputs":{"x":[' + b"0.123456," * 1_000_000 + b"1]}}"
+        slow = pool.submit(server.post, "/activate", large)
+        time.sleep(0.2)
+        status = server.stop()
+        assert slow.result()["shape"] == [1_000_001]
+    assert status == 0
+
+
+def test_no_artifacts_is_said_and_ends_with_1(tmp_path):
+    ended = run("serve", "--artifacts", tmp_path)
+    assert ended.returncode == 1
+    assert "gatewave export" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_cuda_that_is_not_there_is_said_and_ends_with_1(artifacts):
+    ended = run("serve", "--artifacts", artifacts, "--device", "cuda")
+    assert ended.returncode == 1
+    assert "CUDAExecutionProvider" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_setting_that_is_wrong_is_named_and_ends_with_2(artifacts):
+    ended = run("serve", "--artifacts", artifacts, GATEWAVE_MAX_RANK="many")
+    assert ended.returncode == 2
+    assert "max_rank" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_port_that_is_taken_is_said_and_ends_with_1(artifacts):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        ended = run("serve", "--artifacts", artifacts, "--port", port)
+    assert ended.returncode == 1
+    assert "Address already in use" in ended.stderr
+    assert "Traceback" not in ended.stdout + ended.stderr
