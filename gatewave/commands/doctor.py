@@ -52,7 +52,7 @@ def doctor(
         *_runtimes(),
         *_cuda(),
         *_device(settings),
-        *_artifacts(artifacts or settings.artifacts),
+        *_artifacts(artifacts or settings.artifacts, settings.threads),
     ]
     if as_json:
         typer.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
@@ -116,12 +116,12 @@ def _device(settings: Settings) -> Iterator[Finding]:
     yield Finding("device", "ok", detail)
 
 
-def _artifacts(folder: Path) -> Iterator[Finding]:
+def _artifacts(folder: Path, threads: int) -> Iterator[Finding]:
     paths = artifact_paths(folder)
     if not paths:
         yield Finding("artifacts", "wrong", f"{folder} holds none: run `gatewave export`")
         return
-    engine = Engine.start("cpu")
+    engine = Engine.start("cpu", threads)
     sick = 0
     for path in paths:
         try:

@@ -26,7 +26,7 @@ def evaluate(
     dtype: Annotated[DType, typer.Option(help="What is computed and written.")] = "float32",
     outputs: Annotated[str, typer.Option(help="What to compute: y,dy_da,…")] = "y",
     artifacts: Annotated[Path | None, typer.Option(help="What `gatewave export` wrote.")] = None,
-    device: Annotated[Device, typer.Option(help="Where to compute.")] = "auto",
+    device: Annotated[Device | None, typer.Option(help="Where to compute.")] = None,
     chunk: Annotated[int, typer.Option(min=1, help="Elements computed at a time.")] = 1 << 20,
 ) -> None:
     """Evaluate an activation over a file's tensors or columns, named as its inputs, in chunks.
@@ -35,7 +35,9 @@ def evaluate(
 
     Example: `gatewave eval swiglu gates.npz -p gate=linear --outputs y,dy_da -o swiglu.npz`
     """
-    catalogue = Catalogue.open(artifacts or Settings().artifacts, Engine.start(device))
+    settings = Settings()
+    engine = Engine.start(device or settings.device, settings.threads)
+    catalogue = Catalogue.open(artifacts or settings.artifacts, engine)
     names = [name.strip() for name in outputs.split(",")]
     plan = Plan.make(catalogue, activation, params=parsed(param), dtype=dtype, outputs=names)
     with Progress(console=Console(stderr=True), transient=True) as progress:
