@@ -33,7 +33,7 @@ def narrowed(exact: NDArray[np.float64], dtype: DType) -> tuple[Array, NDArray[n
     """``exact`` in ``dtype``; and where a finite number became infinite, if anywhere."""
     with np.errstate(over="ignore"):
         array = exact.astype(NUMPY[dtype], copy=False)
-    if dtype == "float64":
+    if np.isfinite(array).all():
         return array, None
     lost = np.isinf(array) & np.isfinite(exact)
     return array, lost if lost.any() else None

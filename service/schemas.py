@@ -47,15 +47,15 @@ class ActivateRequest(Closed):
         "For the outputs grad_…, the gradient of the output goes along as grad_y."
     )
     params: dict[Name, Parameter] = Field(
-        default={}, description="Its parameters, where they differ from the defaults."
+        default_factory=dict, description="Its parameters, where they differ from the defaults."
     )
     dtype: DType = Field(default="float32", description="What the numbers are rounded to.")
     outputs: list[Name] = Field(
-        default=["y"],
+        default_factory=lambda: ["y"],
         min_length=1,
         max_length=16,
         description="What to compute: the value y, the partial derivatives dy_d…, or the "
-        "gradients of the inputs, grad_….",
+        "gradients of the inputs, grad_…. By default the value alone.",
     )
 
 
