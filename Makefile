@@ -7,6 +7,9 @@ DEVICE ?= auto
 # cpu or gpu: which ONNX Runtime to install.
 RUNTIME ?= cpu
 
+# Since 1.29 ONNX Runtime reports to its makers unless told not to.
+export ORT_DISABLE_TELEMETRY := 1
+
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt

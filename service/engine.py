@@ -80,6 +80,7 @@ class Engine:
         Raises:
             DeviceUnavailable: ``cuda`` is wanted, and does not really work.
         """
+        ort.disable_telemetry_events()  # since 1.29 it reports to its makers unless told not to
         threads = _shared_pool(threads or cpus.available())
         if device == "cpu":
             return cls(CPU, threads)

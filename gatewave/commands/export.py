@@ -50,7 +50,7 @@ def export(
     """
     with needing("export"):
         from export import artifacts
-        from export.certify import ToleranceError
+        from export.errors import ExportError
         from export.graph import FORMS
         from export.signature import GRAPHS
         from models import DTYPES
@@ -72,7 +72,7 @@ def export(
 
         try:
             artifacts.write(activations, output, selection, advance)
-        except (ToleranceError, OSError) as error:
+        except (ExportError, OSError) as error:
             raise CommandError(str(error)) from error
     if as_json:
         typer.echo(json.dumps([_report(artifact, output) for artifact in written], indent=2))

@@ -23,7 +23,8 @@ def activations_named(targets: list[str]) -> list[Activation]:
 
 
 def _activation(target: str) -> Activation:
-    from export.custom import NotAnActivationError, load
+    from export.custom import load
+    from export.errors import NotAnActivationError
     from models import ACTIVATIONS
 
     known = ", ".join(ACTIVATIONS)
