@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
+import itertools
+import re
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
 
 from export import plots
 from export.certify import Measured, certify
@@ -49,11 +49,19 @@ def file_name(stem: str, graph: Graph, dtype: DType, form: Form) -> str:
     return f"{stem}.{graph}.{dtype}{suffix}.onnx"
 
 
+def file_names(activation: Activation, selection: Selection) -> list[str]:
+    """The files that `write` makes of ``activation``."""
+    stems = [activation.stem(operator) for operator in activation.operators]
+    kinds = itertools.product(stems, selection.graphs, selection.dtypes, selection.forms)
+    models = [file_name(*kind) for kind in kinds]
+    return models + [f"{stem}.{kind}" for stem, kind in itertools.product(stems, plots.KINDS)]
+
+
 def artifacts_of(activation: Activation, selection: Selection) -> Iterator[Artifact]:
     """Export ``activation``, certify each graph, and yield its files as they become ready.
 
     Raises:
-        ToleranceExceeded: A graph misses the tolerance of its record.
+        ExportError: A graph misses the tolerance of its record, or cannot be made or run.
         onnx.checker.ValidationError: A graph is not valid ONNX.
     """
     for operator in activation.operators:
@@ -69,7 +77,7 @@ def _models(activation: Activation, operator: Operator, selection: Selection) ->
             continue
         for form in selection.forms:
             formed = model if form == "function" else decomposed(model)
-            describe(formed, activation, operator, graph, dtype, form)
+            describe(formed, activation, operator, graph=graph, dtype=dtype, form=form)
             measured = certify(to_bytes(formed), activation, operator, graph, dtype)
             shaped = to_bytes(with_rank(formed, selection.rank), checked=selection.rank is not None)
             name = file_name(activation.stem(operator), graph, dtype, form)
@@ -84,27 +92,47 @@ def write(
 ) -> list[Path]:
     """Write the artifacts of all ``activations`` into ``folder``: all of them, or, failing, none.
 
-    They are made in a folder beside it first; then each file replaces its namesake in one step.
+    All are made before the first is written; then each replaces its namesake in one step. Files
+    of these activations that no selection makes any more are left from another version, and are
+    removed; what else the folder holds stays.
 
     Raises:
-        ToleranceExceeded: See `artifacts_of`.
+        ExportError: See `artifacts_of`.
+        ValueError: Two of the activations have one name.
         OSError: The folder cannot be written.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as made:
-        names = []
-        for activation in activations:
-            for artifact in artifacts_of(activation, selection):
-                (Path(made) / artifact.name).write_bytes(artifact.content)
-                names.append(artifact.name)
-                progress(artifact)
-        folder.mkdir(exist_ok=True)
-        for name in names:
-            os.replace(Path(made) / name, folder / name)
-    return [folder / name for name in names]
+    activations = list(activations)
+    if len({activation.name for activation in activations}) < len(activations):
+        raise ValueError("two activations have one name: their files would replace each other")
+    made: list[Artifact] = []
+    for activation in activations:
+        for artifact in artifacts_of(activation, selection):
+            made.append(artifact)
+            progress(artifact)
+    _replace(folder, made)
+    _remove_stale(folder, activations)
+    return [folder / artifact.name for artifact in made]
+
+
+def _replace(folder: Path, made: Sequence[Artifact]) -> None:
+    """Put all files into a folder inside ``folder`` first: a full disk then changes nothing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".new-") as beside:
+        for artifact in made:
+            (Path(beside) / artifact.name).write_bytes(artifact.content)
+        for artifact in made:
+            (Path(beside) / artifact.name).replace(folder / artifact.name)
+
+
+def _remove_stale(folder: Path, activations: Iterable[Activation]) -> None:
+    for activation in activations:
+        current = set(file_names(activation, Selection()))
+        ours = re.compile(rf"{activation.name}(-[^.]+)?\.(.+\.onnx|svg|png)")
+        for path in folder.iterdir():
+            if ours.fullmatch(path.name) and path.name not in current:
+                path.unlink()
 
 
 def expected_files(activation: Activation, selection: Selection) -> int:
     """How many files `write` makes of ``activation``."""
-    models = len(selection.dtypes) * len(selection.graphs) * len(selection.forms)
-    return len(activation.operators) * (models + len(plots.KINDS))
+    return len(file_names(activation, selection))

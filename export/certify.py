@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import onnxruntime as ort
 import torch
 from torch import Tensor
+from torch.utils.dlpack import from_dlpack
 
 from export import reference, signature
+from export.errors import NotRunnableError, ToleranceError
 from export.reference import Exact
 from export.signature import Graph
-from models import Activation, DType, Operator, Tolerance
+from models import DTYPES, Activation, DType, Operator, Tolerance
 
 
-class ToleranceExceeded(Exception):
-    """A model misses what its record promises; the message says where, and by how much."""
+NO_REALS: Mapping[str, float] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +29,8 @@ class Measured:
 
     Attributes:
         ulp: In units in the last place, where the absolute bound does not already hold.
-        absolute: Over all samples with a finite exact result within the dtype's range, divided by
-            the scale of the inputs, as `Tolerance.atol` is.
+        absolute: Where both results are finite, divided by the scale of the inputs, as
+            `Tolerance.atol` is multiplied by it.
         used: The largest error as a share of what is allowed.
     """
 
@@ -41,43 +45,82 @@ def certify(
     """Measure every output of ``model``, run by ONNX Runtime on CPU over all the samples.
 
     Raises:
-        ToleranceExceeded: An output is further from the exact result than the record allows, or is
-            NaN or infinite where that is not.
+        ToleranceError: An output is further from the exact result than the record allows, or is
+            NaN or infinite where that is not; or the record's decomposition, which shorter floats
+            are measured against, is not its formula.
+        NotRunnableError: ONNX Runtime refuses the model.
     """
-    inputs = reference.samples(activation, graph, dtype)
+    hold_to_formula(activation, operator)
     names = signature.inputs(activation, graph)
-    results = run(model, dict(zip(names, inputs, strict=True)))
-    wanted = reference.exact(activation, operator, graph, inputs)
-    scale = _scale(operator, dict(zip(names, inputs, strict=True)))
-    infinite = torch.stack(inputs).isinf().any(dim=0)
+    inputs = dict(zip(names, reference.samples(activation, graph, dtype), strict=True))
+    try:
+        results = run(model, inputs)
+    except Exception as error:  # ONNX Runtime's exceptions have no common class
+        raise NotRunnableError(
+            f"{activation.stem(operator)} {graph} {dtype}: ONNX Runtime {ort.__version__} cannot "
+            f"run it: {error}"
+        ) from error
+    return _judged(results, activation, operator, graph, inputs)
+
+
+@functools.cache
+def hold_to_formula(activation: Activation, operator: Operator) -> None:
+    """Check the record's decompositions, in float64 by Torch, against its formula by mpmath.
+
+    Raises:
+        ToleranceError: They are further from it than the record allows in float64.
+    """
+    names = signature.inputs(activation, "grad")
+    inputs = dict(zip(names, reference.samples(activation, "grad", "float64"), strict=True))
+    found = reference.decomposition(activation, operator, "grad", list(inputs.values()))
+    results = dict(zip(signature.outputs(activation, "grad"), found, strict=True))
+    _judged(results, activation, operator, "grad", inputs)
+
+
+def _judged(
+    results: Mapping[str, Tensor],
+    activation: Activation,
+    operator: Operator,
+    graph: Graph,
+    inputs: Mapping[str, Tensor],
+) -> dict[str, Measured]:
+    wanted = reference.exact(activation, operator, graph, list(inputs.values()))
+    scale = scale_of(operator, inputs)
+    infinite = torch.stack(list(inputs.values())).isinf().any(dim=0)
     measured = {}
     for name, want in zip(signature.outputs(activation, graph), wanted, strict=True):
-        bounds = operator.tolerances if name == "y" else operator.derivative_tolerances
-        excess, found = measure(results[name], want, bounds[dtype], scale, infinite)
-        if found.used > 1:
-            worst = int(excess.argmax())
-            point = ", ".join(
-                f"{n}={float(t[worst])!r}" for n, t in zip(names, inputs, strict=True)
+        tolerance = tolerance_of(operator, name, _dtype_of(results[name]))
+        shares, measured[name] = measure(results[name], want, tolerance, scale, infinite)
+        if measured[name].used > 1:
+            worst = int(shares.argmax())
+            point = ", ".join(f"{n}={float(t[worst])!r}" for n, t in inputs.items())
+            raise ToleranceError(
+                f"{activation.stem(operator)} {graph} {_dtype_of(results[name])}: {name} at "
+                f"{point} is {float(results[name][worst])!r}, not {float(want.high[worst])!r}: "
+                f"{measured[name].used:.3g} times the error that the record allows ({tolerance})"
             )
-            msg = (
-                f"{activation.stem(operator)} {graph} {dtype}: {name} at {point} is "
-                f"{float(results[name][worst])!r}, not {float(want.high[worst])!r}: "
-                f"{found.used:.3g} times the error that the record allows ({bounds[dtype]})"
-            )
-            raise ToleranceExceeded(msg)
-        measured[name] = found
     return measured
+
+
+def tolerance_of(operator: Operator, output: str, dtype: DType) -> Tolerance:
+    """The error that the record allows in the output of that name."""
+    return (operator.tolerances if output == "y" else operator.derivative_tolerances)[dtype]
+
+
+def _dtype_of(tensor: Tensor) -> DType:
+    return next(dtype for dtype in DTYPES if getattr(torch, dtype) == tensor.dtype)
 
 
 def run(model: bytes, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Run ``model`` by ONNX Runtime on CPU; DLPack carries all dtypes, bfloat16 too."""
     options = ort.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # errors are raised
+    options.intra_op_num_threads = 1  # the samples are few, and idle threads spin
     session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
     given = {name: ort.OrtValue.from_dlpack(tensor) for name, tensor in inputs.items()}
     results = session.run_with_ort_values(names, given)
-    return {name: torch.from_dlpack(r) for name, r in zip(names, results, strict=True)}
+    return {name: from_dlpack(r) for name, r in zip(names, results, strict=True)}
 
 
 def measure(
@@ -92,20 +135,28 @@ def measure(
     found, high = got.double(), want.high
     error = ((found - high) - want.low).abs()
     ulp = unit_in_the_last_place(high, limits)
-    allowed = torch.maximum(tolerance.ulp * ulp, tolerance.atol * scale)
+    allowed = allowance(high, tolerance, scale, limits)
     share = torch.where(error == 0, 0.0, error / allowed)
     # Past the greatest number, infinity and that number are each a correct answer away from it.
     beyond = high.abs() > limits.max - ulp
     both_past = beyond & (found.abs() >= limits.max) & (found.sign() == high.sign())
-    same = (found == high) | (found.isnan() & high.isnan()) | both_past
+    same = (found == high) & ~high.isfinite()
+    same |= (found.isnan() & high.isnan()) | both_past
     same |= infinite & found.isnan() & ~high.isfinite()
     share = torch.where(same, 0.0, torch.where(share.isnan(), torch.inf, share))
-    regular = high.isfinite() & ~same
+    regular = high.isfinite() & found.isfinite() & ~same
     telling = regular & (error > tolerance.atol * scale)
     return share, Measured(
         ulp=float((error / ulp)[telling].max()) if telling.any() else 0.0,
         absolute=float((error / scale)[regular].max()) if regular.any() else 0.0,
         used=float(share.max()) if len(share) else 0.0,
+    )
+
+
+def allowance(want: Tensor, tolerance: Tolerance, scale: Tensor, limits: torch.finfo) -> Tensor:
+    """The largest absolute error that ``tolerance`` allows at the exact results ``want``."""
+    return torch.maximum(
+        tolerance.ulp * unit_in_the_last_place(want, limits), tolerance.atol * scale
     )
 
 
@@ -116,9 +167,12 @@ def unit_in_the_last_place(exact: Tensor, limits: torch.finfo) -> Tensor:
     return torch.ldexp(torch.full_like(exact, limits.eps), exponent - 1).clamp(least)
 
 
-def _scale(operator: Operator, inputs: Mapping[str, Tensor]) -> Tensor:
-    names: Sequence[str] = [n for n in inputs if n in operator.scale or n == "grad_y"]
+def scale_of(
+    operator: Operator, inputs: Mapping[str, Tensor], reals: Mapping[str, float] = NO_REALS
+) -> Tensor:
+    """What absolute errors grow with: see `Tolerance.atol`."""
     scale = torch.ones(len(next(iter(inputs.values()))), dtype=torch.float64)
-    for name in names:
-        scale = scale * inputs[name].double().abs().nan_to_num(1.0, 1.0).clamp(1.0)
-    return scale
+    for name, tensor in inputs.items():
+        if name in operator.scale or name == "grad_y":
+            scale = scale * tensor.double().abs().nan_to_num(1.0, 1.0).clamp(1.0)
+    return scale * math.prod(max(1.0, abs(real)) for real in reals.values())

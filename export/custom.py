@@ -1,10 +1,14 @@
 """A user's own Torch module as an activation, exported and certified like those of `models`.
 
-`package.module:NAME` may be a record (`models.Activation`), used as it is, or an ``nn.Module``
+`package.module:Name` may be a record (`models.Activation`), used as it is, or an ``nn.Module``
 class. Of a class, everything is found out: its inputs are the arguments of ``forward``, its
-decomposition is what ``torch.onnx.export`` makes of it, its derivatives are autograd's, and its
-exact results are its own in float64, or, where it has an attribute ``formula`` (in SymPy's
-language), that formula's in mpmath.
+decomposition is what ``torch.onnx.export`` makes of it, its derivatives are autograd's. It may say
+more of itself, by these attributes:
+
+- ``formula``, in SymPy's language, with ``sigmoid`` and ``relu`` besides: then exact results are
+  the formula's in mpmath. Without one they are the module's own in float64.
+- ``domain``, the least and the greatest input that it is meant for: there it is certified.
+- ``tolerances`` and ``derivative_tolerances``, per dtype, as records have them.
 """
 
 from __future__ import annotations
@@ -15,90 +19,111 @@ import inspect
 import re
 import sys
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import onnx_ir as ir
 import sympy
 import torch
+from sympy.core.function import AppliedUndef
 from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from export import reference
+from export.errors import NotAnActivationError
 from export.graph_ops import GraphOps
 from export.trace import trace
 from models import Activation, DType, Operator
-from models.activation import Decomposition
 from models.bounds import BENT
 from models.symbols import Relu, Sigma
-
 
 DOMAIN_OF_CUSTOM = (-100.0, 100.0)
 """Where custom modules are certified: further out many lose all digits, the sine of 1e30 say."""
 
-
-class NotAnActivation(Exception):
-    """What was named cannot be exported as an activation; the message says why."""
+WORTH_SEEING = (-6.0, 6.0)
+EXAMPLES = 5
 
 
 def load(target: str) -> Activation:
-    """The activation that ``package.module:NAME`` names, looked for in the working folder too.
+    """The activation that ``package.module:Name`` names, looked for in the working folder too.
 
     Raises:
-        NotAnActivation: There is no such name, or it is neither a record nor an elementwise module.
+        NotAnActivationError: There is no such name, or it is neither a record nor an elementwise
+            module.
     """
     module_name, _, name = target.partition(":")
-    if not name:
-        msg = f"{target!r} is not of the form package.module:Name"
-        raise NotAnActivation(msg)
+    if not (module_name and name):
+        raise NotAnActivationError(f"{target!r} is not of the form package.module:Name")
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:
-        found = getattr(importlib.import_module(module_name), name)
-    except (ImportError, AttributeError) as error:
-        msg = f"{target}: {error}"
-        raise NotAnActivation(msg) from error
+        found = attrgetter(name)(importlib.import_module(module_name))
+    except Exception as error:  # importing runs the user's code, which may fail in any way
+        raise NotAnActivationError(f"{target}: {type(error).__name__}: {error}") from error
     if isinstance(found, Activation):
         return found
     if isinstance(found, type) and issubclass(found, nn.Module):
         return activation_of(found)
-    msg = f"{target} is neither an nn.Module class nor an Activation, but {type(found).__name__}"
-    raise NotAnActivation(msg)
+    raise NotAnActivationError(
+        f"{target} is neither an nn.Module class nor an Activation, but {type(found).__name__}"
+    )
 
 
 def activation_of(module: type[nn.Module]) -> Activation:
     """The record of a Torch module: elementwise, without arguments of its own, one output.
 
     Raises:
-        NotAnActivation: The module needs arguments, takes no or optional tensors, or its result has
-            not the shape of its inputs.
+        NotAnActivationError: The module needs arguments, takes no or optional tensors, differs from
+            one instance to the next, or is not elementwise; or its formula is none of its inputs.
     """
     names = _tensor_names(module)
-    _check_elementwise(module, names)
-    summary = (inspect.getdoc(module) or module.__name__).strip().splitlines()[0]
-    return Activation(
-        name=re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", module.__name__).lower(),
-        title=module.__name__,
-        summary=summary,
-        inputs=names,
-        operators=(
-            Operator(
-                op_type=module.__name__,
-                formula=_formula(module, names),
-                module=module,
-                value=_value_of(module),
-                partials=_partials_of(module),
-                tolerances=BENT,
-                derivative_tolerances=BENT,
-                scale=names,
-            ),
-        ),
-        source=f"{module.__module__}:{module.__qualname__}",
-        example={name: (-2.0, -0.5, 0.5, 1.0, 3.0) for name in names},
-        plot_range=(-6.0, 6.0),
-        properties=(),
-        uses=(),
-        limits=("Its derivatives are those that autograd finds.",),
-        domain=DOMAIN_OF_CUSTOM,
+    domain = getattr(module, "domain", DOMAIN_OF_CUSTOM)
+    range_ = (max(domain[0], WORTH_SEEING[0]), min(domain[1], WORTH_SEEING[1]))
+    example = _example(names, range_)
+    _check_definite(module)
+    _check_elementwise(module, example)
+    try:
+        activation = Activation(
+            name=re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", module.__name__).lower(),
+            title=module.__name__,
+            summary=(inspect.getdoc(module) or module.__name__).strip().splitlines()[0],
+            inputs=names,
+            operators=(_operator(module, names),),
+            source=f"{module.__module__}:{module.__qualname__}",
+            example=example,
+            plot_range=range_,
+            properties=(),
+            uses=(),
+            limits=("Its derivatives are those that autograd finds.",),
+            domain=domain,
+        )
+    except ValueError as error:  # a name that the graphs cannot have
+        raise NotAnActivationError(str(error)) from error
+    _check_formula(activation)
+    return activation
+
+
+def _operator(module: type[nn.Module], names: Sequence[str]) -> Operator:
+    def value(op: Any, *tensors: Any) -> Any:
+        (result,) = _computed(op, module, tensors)
+        return result
+
+    def partials(op: Any, *tensors: Any) -> tuple[Any, ...]:
+        return _computed(op, partials_module, tensors)
+
+    def partials_module() -> nn.Module:
+        return _Partials(module())
+
+    return Operator(
+        op_type=module.__name__,
+        formula=_formula(module, names),
+        module=module,
+        value=value,
+        partials=partials,
+        tolerances=getattr(module, "tolerances", BENT),
+        derivative_tolerances=getattr(module, "derivative_tolerances", BENT),
+        scale=tuple(names),
     )
 
 
@@ -110,32 +135,17 @@ class _Partials(nn.Module):
         self.module = module
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-        result, pull_back = torch.func.vjp(self.module, *tensors)
+        result, pull_back, *_ = torch.func.vjp(self.module, *tensors)
         partials: tuple[Tensor, ...] = pull_back(torch.ones_like(result))
         return partials
 
 
-def _value_of(module: type[nn.Module]) -> Decomposition:
-    def value(op: Any, *tensors: Any) -> Any:
-        if isinstance(op, GraphOps):
-            (drawn,) = op.splice(_exported(module, op.dtype, len(tensors)), tensors)
-            return drawn
-        return module().to(tensors[0].dtype)(*tensors)
-
-    return value
-
-
-def _partials_of(module: type[nn.Module]) -> Decomposition:
-    def build() -> nn.Module:
-        return _Partials(module())
-
-    def partials(op: Any, *tensors: Any) -> tuple[Any, ...]:
-        if isinstance(op, GraphOps):
-            return tuple(op.splice(_exported(build, op.dtype, len(tensors)), tensors))
-        found: tuple[Tensor, ...] = build().to(tensors[0].dtype)(*tensors)
-        return found
-
-    return partials
+def _computed(op: Any, build: Callable[[], nn.Module], tensors: Sequence[Any]) -> tuple[Any, ...]:
+    """What the module that ``build`` makes gives at ``tensors``: drawn, or computed by Torch."""
+    if isinstance(op, GraphOps):
+        return tuple(op.splice(_exported(build, op.dtype, len(tensors)), tensors))
+    results = build().to(tensors[0].dtype).eval()(*tensors)
+    return results if isinstance(results, tuple) else (results,)
 
 
 @functools.cache
@@ -144,31 +154,68 @@ def _exported(build: Callable[[], nn.Module], dtype: DType, arity: int) -> ir.Mo
     kind = getattr(torch, dtype)
     arguments = {f"x{i}": torch.full((2,), 0.5, dtype=kind) for i in range(arity)}
     # Down to ATen first: torch.export by itself leaves fake tensors where autograd's are wanted.
-    flat = make_fx(build().to(kind))(*arguments.values())
+    # Symbolically, or the length of these examples would stay in the graph; parameters are real.
+    flatten = make_fx(build().to(kind).eval(), tracing_mode="symbolic", _allow_non_fake_inputs=True)
     size = torch.export.Dim("n")
-    return trace(flat, arguments, (), dynamic_shapes=tuple({0: size} for _ in arguments))
+    try:
+        flat = flatten(*arguments.values())
+        return trace(flat, arguments, (), dynamic_shapes=tuple({0: size} for _ in arguments))
+    except Exception as error:  # tracing runs the user's code, which may fail in any way
+        raise NotAnActivationError(f"Torch cannot export it in {dtype}: {error}") from error
 
 
 def _tensor_names(module: type[nn.Module]) -> tuple[str, ...]:
     parameters = list(inspect.signature(module.forward).parameters.values())[1:]
     plain = inspect.Parameter.POSITIONAL_OR_KEYWORD
     if not parameters or any(p.kind != plain or p.default is not p.empty for p in parameters):
-        msg = f"{module.__name__}.forward must take one tensor or more, by plain arguments"
-        raise NotAnActivation(msg)
+        raise NotAnActivationError(
+            f"{module.__name__}.forward must take one tensor or more, by plain arguments"
+        )
     return tuple(p.name for p in parameters)
 
 
-def _check_elementwise(module: type[nn.Module], names: Sequence[str]) -> None:
-    tensors = [torch.full((2, 3), 0.5) for _ in names]
+def _example(names: Sequence[str], range_: tuple[float, float]) -> dict[str, tuple[float, ...]]:
+    """Values spread over the range; each input has them in another order."""
+    low, high = range_
+    spread = [low + (high - low) * k / (EXAMPLES + 1) for k in range(1, EXAMPLES + 1)]
+    return {n: (*spread[i % EXAMPLES :], *spread[: i % EXAMPLES]) for i, n in enumerate(names)}
+
+
+def _check_definite(module: type[nn.Module]) -> None:
     try:
-        result = module()(*tensors)
+        states = [module().state_dict() for _ in range(2)]
     except Exception as error:
-        msg = f"{module.__name__} fails on tensors of shape (2, 3): {error}"
-        raise NotAnActivation(msg) from error
-    if not isinstance(result, Tensor) or result.shape != (2, 3):
+        raise NotAnActivationError(
+            f"{module.__name__}() must work without arguments: {error}"
+        ) from error
+    first, second = states
+    if not all(torch.equal(value, second[name]) for name, value in first.items()):
+        raise NotAnActivationError(
+            f"{module.__name__} is initialised at random: give its parameters their values"
+        )
+
+
+def _check_elementwise(module: type[nn.Module], example: dict[str, tuple[float, ...]]) -> None:
+    shape = (1, EXAMPLES)
+    # In float64, where vectorised and single evaluations differ by little.
+    tensors = [torch.tensor([values], dtype=torch.float64) for values in example.values()]
+    compute = module().double().eval()
+    try:
+        result = compute(*tensors)
+        alone = [compute(*(t[:, i : i + 1] for t in tensors)) for i in range(EXAMPLES)]
+    except Exception as error:
+        raise NotAnActivationError(
+            f"{module.__name__} fails on tensors of shape {shape}: {error}"
+        ) from error
+    if not isinstance(result, Tensor) or result.shape != shape:
         got = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
-        msg = f"{module.__name__} is not elementwise: of shape (2, 3) it makes {got}"
-        raise NotAnActivation(msg)
+        raise NotAnActivationError(
+            f"{module.__name__} is not elementwise: of shape {shape} it makes {got}"
+        )
+    if not torch.allclose(result, torch.cat(alone, dim=1), rtol=1e-4, equal_nan=True):
+        raise NotAnActivationError(
+            f"{module.__name__} is not elementwise: an element's result depends on others"
+        )
 
 
 def _formula(module: type[nn.Module], names: Sequence[str]) -> sympy.Expr:
@@ -177,7 +224,27 @@ def _formula(module: type[nn.Module], names: Sequence[str]) -> sympy.Expr:
     if written is None:
         return sympy.Function(module.__name__)(*symbols.values())
     try:
-        return sympy.sympify(written, locals={**symbols, "sigmoid": Sigma, "relu": Relu})
+        found = sympy.sympify(written, locals={**symbols, "sigmoid": Sigma, "relu": Relu})
     except (sympy.SympifyError, TypeError, SyntaxError) as error:
-        msg = f"{module.__name__}.formula {written!r} is not a SymPy expression: {error}"
-        raise NotAnActivation(msg) from error
+        raise NotAnActivationError(
+            f"{module.__name__}.formula {written!r} is not a SymPy expression: {error}"
+        ) from error
+    if not isinstance(found, sympy.Expr):
+        raise NotAnActivationError(f"{module.__name__}.formula {written!r} is not a number")
+    if unknown := found.atoms(AppliedUndef):
+        raise NotAnActivationError(
+            f"{module.__name__}.formula calls {unknown.pop().func}, which SymPy does not know"
+        )
+    return found.subs({sympy.Symbol(name): symbol for name, symbol in symbols.items()})
+
+
+def _check_formula(activation: Activation) -> None:
+    (only,) = activation.operators
+    if only.formula.has(AppliedUndef):
+        return
+    try:
+        reference.definition(activation, only)(*(v[0] for v in activation.example.values()))
+    except Exception as error:  # SymPy writes code for mpmath that may name what mpmath lacks
+        raise NotAnActivationError(
+            f"{activation.title}.formula cannot be computed by mpmath: {error}"
+        ) from error

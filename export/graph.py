@@ -7,6 +7,7 @@ decomposed form is the function's body itself, in standard operators only.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
 
@@ -78,8 +79,9 @@ def to_onnx(
     for node in [n for n in model.graph.all_nodes() if n.domain == DOMAIN]:
         dtype = _dtype_of(node)
         if used.setdefault(node.op_type, dtype) != dtype:
-            msg = f"{node.op_type} is used in {used[node.op_type]} and {dtype}: export them apart"
-            raise ValueError(msg)
+            raise ValueError(
+                f"{node.op_type} is used in {used[node.op_type]} and {dtype}: export them apart"
+            )
         body = _function(*declared[node.op_type], "value", dtype, model.opset_imports[""])
         model.functions[body.identifier()] = body
         _attributes_to_inputs(node, model.graph, dtype)
@@ -88,7 +90,8 @@ def to_onnx(
 
 def decomposed(model: ir.Model) -> ir.Model:
     """The same model in standard operators only, constants as initializers: no functions left."""
-    flat = model.clone()
+    # Not clone(): clones share their tensors, and the pass below names those.
+    flat = ir.from_proto(ir.to_proto(model))
     passes.InlinePass()(flat)
     passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(flat)
     flat.opset_imports.pop(DOMAIN, None)
@@ -120,7 +123,8 @@ def to_bytes(model: ir.Model, *, checked: bool = True) -> bytes:
     proto = ir.to_proto(model)
     if checked:
         onnx.checker.check_model(proto, full_check=True)
-    return proto.SerializeToString(deterministic=True)
+    content: bytes = proto.SerializeToString(deterministic=True)
+    return content
 
 
 def _model_of(node: ir.Node, activation: Activation, operator: Operator, graph: Graph) -> ir.Model:
@@ -160,7 +164,7 @@ def _attributes_to_inputs(node: ir.Node, graph: ir.Graph, dtype: DType) -> list[
     scalars = []
     for name, attribute in list(node.attributes.items()):
         number = np.array(attribute.as_float(), compute_dtype(dtype))
-        label = name if name not in graph.initializers else f"{node.name}_{name}"
+        label = _free_name(graph, name)
         scalar = ir.Value(
             name=label,
             type=ir.TensorType(ONNX_TYPES[compute_dtype(dtype)]),
@@ -170,10 +174,19 @@ def _attributes_to_inputs(node: ir.Node, graph: ir.Graph, dtype: DType) -> list[
         graph.register_initializer(scalar)
         scalars.append(scalar)
         node.attributes.pop(name)
-    node.resize_inputs(len(node.inputs) + len(scalars))
-    for index, scalar in enumerate(scalars, start=len(node.inputs) - len(scalars)):
+    count = len(node.inputs)
+    node.resize_inputs(count + len(scalars))
+    for index, scalar in enumerate(scalars, start=count):
         node.replace_input_with(index, scalar)
     return scalars
+
+
+def _free_name(graph: ir.Graph, name: str) -> str:
+    """``name``, or, where another value of ``graph`` has it, ``name_1``, ``name_2``, …."""
+    produced = itertools.chain.from_iterable(node.outputs for node in graph.all_nodes())
+    taken = {value.name for value in (*graph.inputs, *graph.initializers.values(), *produced)}
+    candidates = itertools.chain([name], (f"{name}_{count}" for count in itertools.count(1)))
+    return next(candidate for candidate in candidates if candidate not in taken)
 
 
 def _function(

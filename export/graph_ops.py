@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -59,7 +59,7 @@ class GraphOps:
     def _value(self, operand: ir.Value | float) -> ir.Value:
         if isinstance(operand, ir.Value):
             return operand
-        key = ("Constant", float(operand))
+        key = ("Constant", float(operand).hex())  # unlike ==, it tells -0.0 from 0.0
         if key not in self._drawn:
             tensor = ir.tensor(np.array(operand, self._numpy))
             self._drawn[key] = self._draw("Constant", [], {"value": tensor})
@@ -70,24 +70,23 @@ class GraphOps:
         flat = model.clone()
         passes.InlinePass()(flat)
         self.opset = max(self.opset, flat.opset_imports[""])
-        known: dict[ir.Value | None, ir.Value | None] = {None: None}
-        known.update(zip(flat.graph.inputs, operands, strict=True))
-        for name, value in flat.graph.initializers.items():
-            if value.const_value is None:  # pragma: no cover - an initializer has its value
-                msg = f"initializer {name} has no value"
-                raise ValueError(msg)
+        known = dict(zip(flat.graph.inputs, operands, strict=True))
+        for value in flat.graph.initializers.values():
             known[value] = self._draw("Constant", [], {"value": value.const_value})
         for node in flat.graph:
-            inputs = [known[value] for value in node.inputs]
-            drawn = ir.node(
-                node.op_type,
-                inputs,
-                attributes=node.attributes,
-                num_outputs=len(node.outputs),
-                name=f"{node.op_type.lower()}_{len(self.nodes)}",
-            )
-            for index, output in enumerate(drawn.outputs):
-                output.name = f"{drawn.name}_{index}"
-            self.nodes.append(drawn)
-            known.update(zip(node.outputs, drawn.outputs, strict=True))
+            known |= zip(node.outputs, self._redrawn(node, known).outputs, strict=True)
         return [known[value] for value in flat.graph.outputs]
+
+    def _redrawn(self, node: ir.Node, known: Mapping[ir.Value, ir.Value]) -> ir.Node:
+        name = f"{node.op_type.lower()}_{len(self.nodes)}"
+        drawn = ir.node(
+            node.op_type,
+            [None if value is None else known[value] for value in node.inputs],
+            attributes=node.attributes,
+            num_outputs=len(node.outputs),
+            name=name,
+        )
+        for index, output in enumerate(drawn.outputs):
+            output.name = f"{name}_{index}"
+        self.nodes.append(drawn)
+        return drawn

@@ -12,7 +12,7 @@ import onnx_ir as ir
 import sympy
 import torch
 
-from export import reference, signature
+from export import certify, reference, signature
 from export.graph import Form
 from export.signature import Graph
 from models import Activation, DType, Operator, Tolerance
@@ -25,6 +25,7 @@ def describe(
     model: ir.Model,
     activation: Activation,
     operator: Operator,
+    *,
     graph: Graph,
     dtype: DType,
     form: Form,
@@ -40,10 +41,10 @@ def describe(
         "inputs": signature.inputs(activation, graph),
         "outputs": signature.outputs(activation, graph),
         "tolerances": {
-            name: asdict(_tolerance(operator, name, dtype))
+            name: asdict(certify.tolerance_of(operator, name, dtype))
             for name in signature.outputs(activation, graph)
         },
-        "example": example(activation, operator, graph),
+        "example": example(activation, operator, graph, dtype),
     }
     model.metadata_props.update(
         {
@@ -58,7 +59,8 @@ def describe(
 def formula(activation: Activation, operator: Operator) -> str:
     """The definition in LaTeX, with its name and arguments on the left."""
     arguments = ", ".join((*activation.inputs, *(rf"\{real}" for real in operator.reals)))
-    return rf"\operatorname{{{activation.name}}}({arguments}) = {sympy.latex(operator.formula)}"
+    name = activation.name.replace("_", r"\_")
+    return rf"\operatorname{{{name}}}({arguments}) = {sympy.latex(operator.formula)}"
 
 
 def derivatives(activation: Activation, operator: Operator) -> dict[str, str]:
@@ -71,17 +73,26 @@ def derivatives(activation: Activation, operator: Operator) -> dict[str, str]:
 
 
 def example(
-    activation: Activation, operator: Operator, graph: Graph
+    activation: Activation, operator: Operator, graph: Graph, dtype: DType
 ) -> dict[str, dict[str, list[float]]]:
-    """The record's example, and its exact results rounded to float64."""
-    points = torch.tensor(list(activation.example.values()), dtype=torch.float64)
+    """The record's example in ``dtype``, its exact results, and how far from them is allowed."""
+    kind = getattr(torch, dtype)
+    points = torch.tensor(list(activation.example.values()), dtype=kind)
     names = signature.inputs(activation, graph)
-    inputs = [*points, torch.ones_like(points[0])][: len(names)]
-    results = reference.exact(activation, operator, graph, inputs)
-    outputs = signature.outputs(activation, graph)
+    inputs = dict(zip(names, [*points, torch.ones_like(points[0])], strict=False))
+    results = reference.exact(activation, operator, graph, list(inputs.values()))
+    outputs = dict(zip(signature.outputs(activation, graph), results, strict=True))
+    scale = certify.scale_of(operator, inputs)
+    allowed = {
+        name: certify.allowance(
+            result.high, certify.tolerance_of(operator, name, dtype), scale, torch.finfo(kind)
+        )
+        for name, result in outputs.items()
+    }
     return {
-        "inputs": {n: t.tolist() for n, t in zip(names, inputs, strict=True)},
-        "outputs": {n: r.high.tolist() for n, r in zip(outputs, results, strict=True)},
+        "inputs": {name: tensor.tolist() for name, tensor in inputs.items()},
+        "outputs": {name: result.high.tolist() for name, result in outputs.items()},
+        "allowed": {name: error.tolist() for name, error in allowed.items()},
     }
 
 
@@ -117,7 +128,3 @@ def _operator(activation: Activation, operator: Operator) -> dict[str, Any]:
 
 def _bounds(tolerances: Mapping[DType, Tolerance]) -> dict[DType, dict[str, float]]:
     return {dtype: asdict(tolerance) for dtype, tolerance in tolerances.items()}
-
-
-def _tolerance(operator: Operator, output: str, dtype: DType) -> Tolerance:
-    return (operator.tolerances if output == "y" else operator.derivative_tolerances)[dtype]

@@ -8,8 +8,8 @@ from __future__ import annotations
 import io
 from typing import Any
 
-import matplotlib as mpl
 import torch
+from matplotlib import style
 from matplotlib.figure import Figure
 
 from export import signature
@@ -18,10 +18,10 @@ from models.torch_ops import FLOAT64
 
 KINDS = ("svg", "png")
 POINTS_OF_CURVE = 401
-POINTS_OF_SIDE = 121
+POINTS_OF_SIDE = 61
 LEVELS = 15
 
-STYLE = {
+STYLE: dict[str, Any] = {
     "svg.hashsalt": "gatewave",  # otherwise the ids in the file differ from run to run
     "axes.grid": True,
     "grid.alpha": 0.3,
@@ -32,7 +32,7 @@ STYLE = {
 
 def draw(activation: Activation, operator: Operator) -> Figure:
     """The figure of ``operator``, its real parameters at their defaults."""
-    with mpl.rc_context(STYLE):
+    with style.context(["default", STYLE]):
         one_input = len(activation.inputs) == 1
         return _curves(activation, operator) if one_input else _contours(activation, operator)
 
@@ -41,7 +41,7 @@ def render(figure: Figure, kind: str) -> bytes:
     """The bytes of a picture, without the date and the version that would change them."""
     buffer = io.BytesIO()
     metadata: dict[str, Any] = {"Date": None} if kind == "svg" else {"Software": None}
-    with mpl.rc_context(STYLE):
+    with style.context(["default", STYLE]):
         figure.savefig(buffer, format=kind, dpi=120, metadata=metadata)
     return buffer.getvalue()
 
@@ -65,7 +65,7 @@ def _contours(activation: Activation, operator: Operator) -> Figure:
     for index, (name, values) in enumerate(results.items(), start=1):
         axes = figure.add_subplot(1, len(results), index, title=_label(name))
         axes.set(xlabel=activation.inputs[0], ylabel=activation.inputs[1])
-        most = float(values.abs().max())
+        most = float(values.nan_to_num(0.0).abs().max()) or 1.0
         colours = axes.contourf(side, side, values, LEVELS, cmap="RdBu_r", vmin=-most, vmax=most)
         figure.colorbar(colours, ax=axes)
     return figure

@@ -33,6 +33,9 @@ MOST_DIGITS = 2560
 AGREEMENT = mpmath.mpf(10) ** -25
 """Two evaluations this close, relatively, the second with twice the digits, are the exact value."""
 
+NOTHING = mpmath.mpf(10) ** -400
+"""Less than any float64 can tell from 0: what is left of an exact 0, which never settles."""
+
 SPECIAL = (0.0, -0.0, 1.0, -1.0, 0.5, -2.5, 20.0, -20.0, 100.0, -100.0, 1e4, -1e4)
 NOT_FINITE = (float("inf"), float("-inf"), float("nan"))
 
@@ -103,16 +106,23 @@ def exact(
     activation: Activation, operator: Operator, graph: Graph, tensors: Sequence[Tensor]
 ) -> list[Exact]:
     """What ``graph`` should give at ``tensors``, its real parameters at their defaults."""
-    wide = [tensor.double() for tensor in tensors]
-    reals = activation.defaults(operator)
-    found = [r.detach() for r in signature.function(operator, graph)(FLOAT64, *wide, **reals)]
+    found = decomposition(activation, operator, graph, tensors)
     if tensors[0].dtype != torch.float64 or operator.formula.has(AppliedUndef):
         return [Exact(result, torch.zeros_like(result)) for result in found]
-    finite = torch.stack(wide).isfinite().all(dim=0)
-    evaluate = definition(activation, operator, **reals)
-    rows = torch.stack(wide, dim=1)[finite].tolist()
+    finite = torch.stack(list(tensors)).isfinite().all(dim=0)
+    evaluate = definition(activation, operator, **activation.defaults(operator))
+    rows = torch.stack(list(tensors), dim=1)[finite].tolist()
     columns = zip(*(_results(evaluate, graph, row) for row in rows), strict=True)
     return [_split(column, finite, result) for column, result in zip(columns, found, strict=True)]
+
+
+def decomposition(
+    activation: Activation, operator: Operator, graph: Graph, tensors: Sequence[Tensor]
+) -> list[Tensor]:
+    """What the record's decompositions give at ``tensors``, computed by Torch in float64."""
+    wide = [tensor.double() for tensor in tensors]
+    results = signature.function(operator, graph)(FLOAT64, *wide, **activation.defaults(operator))
+    return [result.detach() for result in results]
 
 
 def _results(
@@ -129,16 +139,27 @@ def _results(
 def _split(column: Sequence[mpmath.mpf], finite: Tensor, elsewhere: Tensor) -> Exact:
     high = elsewhere.clone()
     low = torch.zeros_like(high)
+    nearest = [_nearest(value) for value in column]
     with mpmath.workdps(DIGITS):
-        high[finite] = torch.tensor([float(v) for v in column], dtype=torch.float64)
-        low[finite] = torch.tensor(
-            [float(v - float(v)) if abs(v) < _GREATEST else 0.0 for v in column],
-            dtype=torch.float64,
-        )
+        rest = [
+            float(value - near) if math.isfinite(near) else 0.0
+            for value, near in zip(column, nearest, strict=True)
+        ]
+    high[finite] = torch.tensor(nearest, dtype=torch.float64)
+    low[finite] = torch.tensor(rest, dtype=torch.float64)
     return Exact(high, low)
 
 
-_GREATEST = mpmath.mpf(torch.finfo(torch.float64).max)
+def _nearest(value: mpmath.mpf) -> float:
+    """The float64 nearest to ``value``: mpmath's own is rounded twice where that is subnormal."""
+    if not _LEAST < abs(value) < _GREATEST:
+        return float(value)
+    numerator, denominator = mpmath.libmp.to_rational(mpmath.mpf(value)._mpf_)
+    return float(numerator / denominator)
+
+
+_LEAST = mpmath.mpf(2) ** -1080
+_GREATEST = mpmath.mpf(2) ** 1023
 
 
 @functools.cache
@@ -148,14 +169,18 @@ def definition(
     """The formula and its derivatives as a function of floats, exact to 25 significant digits."""
     symbols = [sympy.Symbol(name, real=True) for name in activation.inputs]
     formula = operator.formula.subs(
-        {sympy.Symbol(name, real=True): sympy.Float(value) for name, value in reals.items()}
+        {sympy.Symbol(name, real=True): sympy.Rational(value) for name, value in reals.items()}
     )
     expressions = [formula, *(sympy.diff(formula, symbol) for symbol in symbols)]
     compute = sympy.lambdify(symbols, expressions, modules=[dict(EXACT), "mpmath"])
 
     @functools.cache
     def evaluate(*point: float) -> tuple[mpmath.mpf, ...]:
-        return _settled(lambda: compute(*(mpmath.mpf(value) for value in point)))
+        try:
+            found = _settled(lambda: compute(*(mpmath.mpf(value) for value in point)))
+        except ZeroDivisionError:  # a pole
+            return (mpmath.nan,) * len(expressions)
+        return tuple(mpmath.nan if isinstance(f, mpmath.mpc) else f for f in found)
 
     return evaluate
 
@@ -170,9 +195,10 @@ def _settled(compute: Callable[[], Sequence[mpmath.mpf]]) -> tuple[mpmath.mpf, .
         before = found
         with mpmath.workdps(digits):
             found = compute()
-            if all(
-                abs(new - old) <= AGREEMENT * abs(new)
-                for old, new in zip(before, found, strict=True)
-            ):
+            if all(map(_agree, before, found)):
                 break
     return tuple(found)
+
+
+def _agree(old: mpmath.mpf, new: mpmath.mpf) -> bool:
+    return bool(abs(new) < NOTHING or abs(new - old) <= AGREEMENT * abs(new))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import itertools
 import logging
 import warnings
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from export import signature
 from models import Activation, DType, Operator
+from models.torch_ops import common_dtype
 
 OPSET = 18
 """What Torch's exporter writes; the artifacts' own opset is lower and set when they are drawn."""
@@ -54,7 +56,7 @@ class ActivationGraphs(nn.Module):
         for graph in ("grad", "vjp"):
             given = tensors[: len(signature.inputs(self.activation, graph))]
             count = len(signature.outputs(self.activation, graph))
-            yield from _emit(signature.op_type(self.operator, graph), given, reals, count)
+            yield from _node(signature.op_type(self.operator, graph), given, reals, count)
 
 
 def trace(
@@ -67,7 +69,8 @@ def trace(
     """Export ``module`` through ``torch.onnx.export``; in it, each of ``operators`` is one node.
 
     Args:
-        module: Any module; those that an operator matches may be anywhere inside.
+        module: Any module; those that an operator matches may be anywhere inside. It is exported
+            as it evaluates, not as it trains, and left as it was.
         arguments: Example tensors, by the names that the graph's inputs are to have.
         operators: What to keep whole. All else becomes the standard operators that Torch chooses.
         dynamic_shapes: As ``torch.onnx.export`` takes them.
@@ -75,9 +78,9 @@ def trace(
     Raises:
         torch.onnx.OnnxExporterError: Torch cannot export the module.
     """
-    with _as_nodes(module, operators), _quiet():
+    with _evaluating(module), _as_nodes(module, operators), _quiet():
         program = torch.onnx.export(
-            module.eval(),
+            module,
             tuple(arguments.values()),
             dynamo=True,
             opset_version=OPSET,
@@ -87,9 +90,20 @@ def trace(
             optimize=True,
         )
     if program is None:  # pragma: no cover - the exporter's type allows it; dynamo=True does not
-        msg = "torch.onnx.export gave no program"
-        raise RuntimeError(msg)
+        raise RuntimeError("torch.onnx.export gave no program")
     return program.model
+
+
+@contextlib.contextmanager
+def _evaluating(module: nn.Module) -> Iterator[None]:
+    """While open, all parts of ``module`` are in evaluation mode."""
+    training = [part for part in module.modules() if part.training]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part in training:
+            part.training = True
 
 
 @contextlib.contextmanager
@@ -110,23 +124,30 @@ def _as_nodes(module: nn.Module, operators: Iterable[Operator]) -> Iterator[None
 
 
 def _node_of(module: nn.Module, operator: Operator) -> Callable[..., Tensor]:
-    reals = {name: getattr(module, name) for name in operator.reals}
+    reals = {name: float(getattr(module, name)) for name in operator.reals}
+    arguments = inspect.signature(module.forward)
 
-    def forward(*tensors: Tensor) -> Tensor:
-        (result,) = _emit(operator.op_type, tensors, reals, 1)
+    def forward(*args: Tensor, **kwargs: Tensor) -> Tensor:
+        tensors = arguments.bind(*args, **kwargs).args
+        # The node takes equal shapes and dtypes; where they are equal, this draws nothing.
+        dtype = common_dtype(*tensors)
+        same = torch.broadcast_tensors(*tensors)  # type: ignore[no-untyped-call]  # by Torch
+        alike = [tensor.to(dtype) for tensor in same]
+        (result,) = _node(operator.op_type, alike, reals, 1)
         return result
 
     return forward
 
 
-def _emit(
-    op_type: str, tensors: Sequence[Tensor], reals: dict[str, float], count: int
+def _node(
+    op_type: str, tensors: Sequence[Tensor], reals: Mapping[str, float], count: int
 ) -> Sequence[Tensor]:
+    """A node of our domain; its ``count`` results have the shape and dtype of its tensors."""
     like = tensors[0]
     return torch.onnx.ops.symbolic_multi_out(
         f"{signature.DOMAIN}::{op_type}",
         tensors,
-        reals,
+        {**reals},
         dtypes=[like.dtype] * count,
         shapes=[like.shape] * count,
         version=signature.DOMAIN_VERSION,
@@ -135,13 +156,15 @@ def _emit(
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporter's remarks on packages that are not installed, and its own future."""
+    """Without what Torch says about itself: what is not installed, deprecated, or called alike."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+            warnings.simplefilter("ignore", FutureWarning)
+            warnings.simplefilter("ignore", DeprecationWarning)
+            warnings.filterwarnings("ignore", "# The axis name: .* will not be used", UserWarning)
             yield
     finally:
         logger.setLevel(level)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal, get_args
@@ -22,11 +23,17 @@ DType = Literal["float16", "bfloat16", "float32", "float64"]
 DTYPES: tuple[DType, ...] = get_args(DType)
 
 Decomposition = Callable[..., Any]
-"""A function of ``(op, *inputs, **parameters)``, written with the ONNX operators that ``op`` offers.
+"""A function of ``(op, *inputs, **parameters)``, written with the ONNX operators of ``op``.
 
-``op`` may draw an ONNX graph or compute with Torch or NumPy. Its operators take tensors and Python
-numbers alike; ``op.digits`` is the precision computed in: 24 significant bits, or 53 for float64.
+``op`` may draw an ONNX graph or compute with Torch. Its operators take tensors and Python numbers
+alike; ``op.digits`` is the precision computed in: 24 significant bits, or 53 for float64.
 """
+
+NAME = re.compile(r"[a-z][a-z0-9_]*")
+"""Names of activations: they stand in URLs and file names."""
+
+RESERVED = re.compile(r"y|dy_d.*|grad_.*")
+"""Names that the graphs give to outputs and gradients: no input may bear one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +44,8 @@ class Tolerance:
         ulp: In units in the last place of the output dtype at the exact result; a correctly rounded
             result is within 0.5.
         atol: Absolute, for where the function is near zero; it is multiplied by ``max(1, |x|)`` of
-            each input ``x`` that the record's ``scale`` names.
+            each input ``x`` that the record's ``scale`` names, of each real parameter, and of the
+            gradient that a vector-Jacobian product is given.
     """
 
     ulp: float
@@ -88,7 +96,11 @@ class Operator:
     derivative_tolerances: Mapping[DType, Tolerance]
     scale: tuple[str, ...] = ()
     reals: tuple[str, ...] = ()
-    choice: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    choice: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Make the record as immutable as it looks."""
+        _freeze(self, "tolerances", "derivative_tolerances", "choice")
 
     def build(self, **reals: float) -> nn.Module:
         """The Torch module, with the real parameters given, or their defaults."""
@@ -103,11 +115,12 @@ class Operator:
     def derivative(self, *inputs: Tensor, **parameters: float) -> tuple[Tensor, ...]:
         """The exact partial derivatives at ``inputs``, one per input, in their shape and dtype."""
 
+        @rounded_once
         def partials(*wide: Tensor) -> tuple[Tensor, ...]:
             found: tuple[Tensor, ...] = self.partials(torch_ops(wide[0]), *wide, **parameters)
             return found
 
-        return rounded_once(partials, *inputs)
+        return partials(*inputs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -146,23 +159,51 @@ class Activation:
     domain: tuple[float, float] = (-math.inf, math.inf)
 
     def __post_init__(self) -> None:
-        """Refuse a record that contradicts itself.
+        """Refuse a record that contradicts itself, and make it as immutable as it looks.
 
         Raises:
-            ValueError: The operators are not exactly the combinations of the choices, the default
-                first; or the example has other inputs than the record.
+            ValueError: A name is no name, is taken, or names nothing; a dtype has no tolerance; the
+                operators are not exactly the combinations of the choices, the default first; or the
+                example is not one of the inputs.
         """
-        words = {p.name: (p.default, *p.choices) for p in self.parameters if p.choices}
-        combinations = [
-            dict(zip(words, values, strict=True))
-            for values in itertools.product(*(dict.fromkeys(w) for w in words.values()))
+        _freeze(self, "example")
+        for problem in itertools.chain(
+            self._problems(), *(self._problems_of(operator) for operator in self.operators)
+        ):
+            raise ValueError(f"{self.name}: {problem}")
+
+    def _problems(self) -> Iterator[str]:
+        names = (*self.inputs, *(p.name for p in self.parameters))
+        if not NAME.fullmatch(self.name):
+            yield f"its name must be lower-case letters, digits and _, as in {NAME.pattern}"
+        if taken := [name for name in names if RESERVED.fullmatch(name) or names.count(name) > 1]:
+            yield f"the name {taken[0]} is taken: by another, or by an output ({RESERVED.pattern})"
+        if [dict(operator.choice) for operator in self.operators] != self._combinations():
+            yield f"its operators must be, in order, those for {self._combinations()}"
+        if tuple(self.example) != self.inputs or len({*map(len, self.example.values())}) > 1:
+            yield f"its example must give {', '.join(self.inputs)}, equally many values of each"
+
+    def _problems_of(self, operator: Operator) -> Iterator[str]:
+        symbols = {sympy.Symbol(name, real=True) for name in (*self.inputs, *operator.reals)}
+        if unknown := {*operator.reals} - {p.name for p in self.parameters if not p.choices}:
+            yield f"{operator.op_type} takes {sorted(unknown)}, which are no real parameters"
+        if unknown := {*operator.scale} - {*self.inputs}:
+            yield f"{operator.op_type} scales with {sorted(unknown)}, which are no inputs"
+        if unknown := operator.formula.free_symbols - symbols:
+            yield f"the formula of {operator.op_type} has {unknown}: its real symbols are {symbols}"
+        if {*operator.tolerances} != {*DTYPES} or {*operator.derivative_tolerances} != {*DTYPES}:
+            yield f"{operator.op_type} must have tolerances for {', '.join(DTYPES)}"
+
+    def _combinations(self) -> list[dict[str, str]]:
+        """The words that select one operator each: every combination, the defaults first."""
+        words = {
+            p.name: dict.fromkeys((str(p.default), *p.choices))
+            for p in self.parameters
+            if p.choices
+        }
+        return [
+            dict(zip(words, values, strict=True)) for values in itertools.product(*words.values())
         ]
-        if [dict(operator.choice) for operator in self.operators] != combinations:
-            msg = f"{self.name}: its operators must be, in order, those for {combinations}"
-            raise ValueError(msg)
-        if tuple(self.example) != self.inputs:
-            msg = f"{self.name}: its example must give {', '.join(self.inputs)}"
-            raise ValueError(msg)
 
     def stem(self, operator: Operator) -> str:
         """How files name ``operator``: ``sinc``, ``swiglu-linear``."""
@@ -171,3 +212,8 @@ class Activation:
     def defaults(self, operator: Operator) -> dict[str, float]:
         """The real parameters of ``operator``, at their defaults."""
         return {p.name: float(p.default) for p in self.parameters if p.name in operator.reals}
+
+
+def _freeze(record: Operator | Activation, *names: str) -> None:
+    for name in names:
+        object.__setattr__(record, name, MappingProxyType(dict(getattr(record, name))))

@@ -15,10 +15,11 @@ from models.torch_ops import rounded_once
 
 
 class Sigmoid(nn.Module):
-    """``1 / (1 + exp(-x))``; any shape, any floating dtype."""
+    """``1 / (1 + exp(-x))``; any shape, any floating dtype. 0 at -∞, 1 at +∞."""
 
+    @rounded_once
     def forward(self, x: Tensor) -> Tensor:
-        return rounded_once(lambda x: torch.sigmoid(x), x)
+        return torch.sigmoid(x)
 
 
 def value(op: Any, x: Any) -> Any:
@@ -55,7 +56,6 @@ SIGMOID = Activation(
     ),
     uses=("Gates in GLU, LSTM and attention; probabilities of independent labels.",),
     limits=(
-        "Saturates: beyond |x| = 17 float32 cannot tell it from 0 or 1 in absolute terms, and "
-        "gradients vanish.",
+        "Saturates: float32 rounds it to 1 beyond x = 17.33, and gradients vanish on both sides.",
     ),
 )

@@ -20,7 +20,7 @@ SERIES_TERMS = {24: 7, 53: 12}
 """How many terms reach full precision at the radius, by significant bits."""
 
 NEGLIGIBLE = 1e-9
-"""Below it sinc is 1 to the last bit of float64, and 0 / 0 never arises, denormals flushed or not."""
+"""Below it sinc is 1 to the last bit of float64; nor can 0 / 0 arise, denormals flushed or not."""
 
 
 class Sinc(nn.Module):
@@ -32,10 +32,8 @@ class Sinc(nn.Module):
     Source: https://numpy.org/doc/stable/reference/generated/numpy.sinc.html, for the convention.
     """
 
+    @rounded_once
     def forward(self, x: Tensor) -> Tensor:
-        return rounded_once(self._evaluate, x)
-
-    def _evaluate(self, x: Tensor) -> Tensor:
         # The series is for autograd: differentiating the quotient cancels near 0, at every order.
         op = torch_ops(x)
         distance = torch.abs(x)
@@ -148,9 +146,13 @@ SINC = Activation(
         "Implicit neural representations and band-limited interpolation.",
     ),
     limits=(
-        "Not monotonic: its derivative changes sign between any two extrema, and decays as 1/|x|, "
-        "so units that saturate far out learn slowly.",
-        "The graph that torch.sinc exports is wrong in float64 (π is rounded to float32) and "
-        "answers NaN at ±∞, as torch.sinc does.",
+        (
+            "Not monotonic: its derivative changes sign once between neighbouring zeros, and its "
+            "size falls as 1/|x|, so units far out learn slowly."
+        ),
+        (
+            "The graph that torch.sinc exports is wrong in float64 (π is rounded to float32) and "
+            "answers NaN at ±∞, as torch.sinc does."
+        ),
     ),
 )

@@ -22,6 +22,8 @@ from models.torch_ops import rounded_once
 class SwiGLU(nn.Module):
     """``a·σ(a)·σ(b)``, or ``a·σ(αa)·b`` with ``gate="linear"``; equal shapes, any floating dtype.
 
+    NaN at a = -∞, as in Torch: the limit is 0.
+
     Args:
         gate: How ``b`` enters: through a sigmoid, or as it is.
         alpha: The slope of the linear form's sigmoid; the other form has none, and refuses one.
@@ -35,18 +37,14 @@ class SwiGLU(nn.Module):
     def __init__(self, gate: Literal["sigmoid", "linear"] = "sigmoid", alpha: float = 1.0) -> None:
         super().__init__()
         if gate not in ("sigmoid", "linear"):
-            msg = f"gate must be 'sigmoid' or 'linear', not {gate!r}"
-            raise ValueError(msg)
+            raise ValueError(f"gate must be 'sigmoid' or 'linear', not {gate!r}")
         if gate == "sigmoid" and alpha != 1.0:
-            msg = "alpha belongs to gate='linear': a·σ(a)·σ(b) has none"
-            raise ValueError(msg)
+            raise ValueError("alpha belongs to gate='linear': a·σ(a)·σ(b) has none")
         self.gate = gate
         self.alpha = alpha
 
+    @rounded_once
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        return rounded_once(self._evaluate, a, b)
-
-    def _evaluate(self, a: Tensor, b: Tensor) -> Tensor:
         if self.gate == "sigmoid":
             return a * torch.sigmoid(a) * torch.sigmoid(b)
         return a * torch.sigmoid(self.alpha * a) * b

@@ -17,7 +17,10 @@ ALPHA = Parameter("alpha", 1.0, "The slope of the gate's sigmoid, α.")
 
 
 class Swish(nn.Module):
-    """``x · σ(αx)``; any shape, any floating dtype.
+    """``x · σ(αx)``; any shape, any floating dtype. NaN at -∞, as in Torch: the limit is 0.
+
+    Args:
+        alpha: The slope of the gate's sigmoid.
 
     Source: Ramachandran et al. 2017, https://arxiv.org/abs/1710.05941; ONNX ``Swish``-24.
     """
@@ -26,8 +29,9 @@ class Swish(nn.Module):
         super().__init__()
         self.alpha = alpha
 
+    @rounded_once
     def forward(self, x: Tensor) -> Tensor:
-        return rounded_once(lambda x: x * torch.sigmoid(self.alpha * x), x)
+        return x * torch.sigmoid(self.alpha * x)
 
 
 def value(op: Any, x: Any, alpha: Any = 1.0) -> Any:
@@ -67,8 +71,9 @@ SWISH = Activation(
     example={"x": (-4.0, -1.0, 0.0, 0.5, 2.0)},
     plot_range=(-6.0, 6.0),
     properties=(
-        "Smooth, not monotonic: its least value is about -0.278/α, at x = -1.278/α.",
-        "Tends to 0 on the left and to x on the right, for α > 0; α = 0 halves, large α is ReLU.",
+        "For α > 0: smooth, not monotonic; its least value is -0.278/α, at x = -1.278/α.",
+        "For α > 0: tends to 0 on the left and to x on the right; the larger α, the nearer ReLU.",
+        "For α = 0: x/2.",
     ),
     uses=("Convolutional networks such as EfficientNet and YOLO, where it replaces ReLU.",),
     limits=(

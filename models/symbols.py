@@ -16,7 +16,7 @@ a, b, x, alpha = sympy.symbols("a b x alpha", real=True)
 """The tensors ``a``, ``b``, ``x``, and the parameter α."""
 
 
-class Sigma(sympy.Function):
+class Sigma(sympy.Function):  # type: ignore[misc]  # SymPy has no types
     """The logistic function, ``1 / (1 + exp(-x))``."""
 
     def fdiff(self, argindex: int = 1) -> sympy.Expr:
@@ -27,14 +27,14 @@ class Sigma(sympy.Function):
         return _latex(r"\sigma", printer.doprint(self.args[0]), exp)
 
 
-class Step(sympy.Function):
+class Step(sympy.Function):  # type: ignore[misc]  # SymPy has no types
     """1 for positive arguments, otherwise 0."""
 
     def _latex(self, printer: Any, exp: str | None = None) -> str:
         return _latex(r"\theta", printer.doprint(self.args[0]), exp)
 
 
-class Relu(sympy.Function):
+class Relu(sympy.Function):  # type: ignore[misc]  # SymPy has no types
     """``max(0, x)``, with the derivative 0 at 0, as Torch has it."""
 
     def fdiff(self, argindex: int = 1) -> sympy.Expr:

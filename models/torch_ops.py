@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from functools import reduce
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
-
 
 Outputs = TypeVar("Outputs", Tensor, tuple[Tensor, ...])
 
@@ -24,11 +23,13 @@ class TorchOps:
     Erf = staticmethod(torch.erf)
     Exp = staticmethod(torch.exp)
     Floor = staticmethod(torch.floor)
+    Log = staticmethod(torch.log)
     Neg = staticmethod(torch.neg)
     Relu = staticmethod(torch.relu)
     Round = staticmethod(torch.round)
     Sigmoid = staticmethod(torch.sigmoid)
     Sin = staticmethod(torch.sin)
+    Sqrt = staticmethod(torch.sqrt)
     Tanh = staticmethod(torch.tanh)
     Where = staticmethod(torch.where)
 
@@ -69,14 +70,35 @@ def torch_ops(like: Tensor) -> TorchOps:
     return FLOAT64 if like.dtype == torch.float64 else FLOAT32
 
 
-def rounded_once(function: Callable[..., Outputs], *inputs: Tensor) -> Outputs:
-    """``function`` of ``inputs``, computed in float32 where they are 16-bit.
+def common_dtype(*tensors: Tensor) -> torch.dtype:
+    """The dtype that Torch would compute ``tensors`` in together.
+
+    Raises:
+        TypeError: It is not a floating one: results would be cut to integers.
+    """
+    dtype = functools.reduce(torch.promote_types, (tensor.dtype for tensor in tensors))
+    if not dtype.is_floating_point:
+        raise TypeError(f"activations take floating tensors, not {dtype}: convert them first")
+    return dtype
+
+
+def rounded_once(function: Callable[..., Outputs]) -> Callable[..., Outputs]:
+    """``function``, computed in float32 where its tensors are 16-bit, its results in their dtype.
 
     Rounding after each step would cost 16-bit results several units in the last place.
     """
-    dtype = reduce(torch.promote_types, (x.dtype for x in inputs))
-    wide = torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
-    results = function(*(x.to(wide) for x in inputs))
-    if isinstance(results, tuple):
-        return tuple(result.to(dtype) for result in results)
-    return results.to(dtype)
+
+    @functools.wraps(function)
+    def rounded(*args: Any, **kwargs: Any) -> Outputs:
+        dtype = common_dtype(*(v for v in (*args, *kwargs.values()) if isinstance(v, Tensor)))
+        wide = torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
+
+        def widened(value: Any) -> Any:
+            return value.to(wide) if isinstance(value, Tensor) else value
+
+        results = function(*map(widened, args), **{k: widened(v) for k, v in kwargs.items()})
+        if isinstance(results, tuple):
+            return tuple(result.to(dtype) for result in results)
+        return results.to(dtype)
+
+    return rounded

@@ -1,0 +1,57 @@
+"""Every record, one by one, and its graphs, exported once a session."""
+
+import functools
+
+import pytest
+
+from export.graph import graphs_of
+from export.signature import GRAPHS
+from models import ACTIVATIONS, DTYPES
+
+CASES = {
+    activation.stem(operator): (activation, operator)
+    for activation in ACTIVATIONS.values()
+    for operator in activation.operators
+}
+
+
+@pytest.fixture(scope="session")
+def exported():
+    """The models of an operator, by graph and dtype, given its stem."""
+    return functools.cache(lambda stem: graphs_of(*CASES[stem]))
+
+
+@pytest.fixture(params=CASES)
+def case(request):
+    return CASES[request.param]
+
+
+@pytest.fixture
+def activation(case):
+    return case[0]
+
+
+@pytest.fixture
+def operator(case):
+    return case[1]
+
+
+@pytest.fixture(params=GRAPHS)
+def graph(request):
+    return request.param
+
+
+@pytest.fixture(params=DTYPES)
+def dtype(request):
+    return request.param
+
+
+@pytest.fixture
+def models(case, exported):
+    activation, operator = case
+    return exported(activation.stem(operator))
+
+
+@pytest.fixture
+def model(models, graph, dtype):
+    return models[graph, dtype].clone()
