@@ -66,7 +66,7 @@ def _writing(evaluation: Evaluation, file: io.BufferedRandom, layout: Layout) ->
 
 def _new_member(archive: zipfile.ZipFile, name: str) -> IO[bytes]:
     """Dated as zip files begin, 1980: the same numbers make the same file."""
-    return archive.open(zipfile.ZipInfo(name + _SUFFIX), "w", force_zip64=False)
+    return archive.open(zipfile.ZipInfo(name + _SUFFIX), "w", force_zip64=True)
 
 
 FORMAT = Format(_reading, _writing, dtypes=NAMEABLE, fortran=True)
