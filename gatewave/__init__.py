@@ -13,6 +13,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
+import service as service  # first of all: it switches ONNX Runtime's telemetry off
+
 ROOMS = {
     "ACTIVATIONS": "models",
     "Activation": "models",

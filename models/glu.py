@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.activation import Activation, Operator, Parameter
-from models.bounds import BENT, GATED, PRODUCT
+from models.bounds import BENT, GATED, PRODUCT, TAILS
 from models.normal import normal_cdf
 from models.symbols import Relu, Sigma, a, b
 from models.torch_ops import rounded_once
@@ -173,6 +173,7 @@ PLAIN_GLU = Activation(
     properties=("Linear in the value a; the gate σ(b) is between 0 and 1.",),
     uses=("Gated convolutions: Dauphin's language models, the Conformer for speech.",),
     limits=(
+        TAILS,
         "The value comes first and the gate second, as in Torch; in SwiGLU the gate is first.",
     ),
 )
@@ -268,6 +269,7 @@ GEGLU = Activation(
     properties=("Smooth; GELU(a) is a times the normal distribution function.",),
     uses=("The feed-forward blocks of T5 v1.1 and Gemma.",),
     limits=(
+        TAILS,
         (
             "The two forms differ by up to 5e-4 · |b|: a model must be run with the one it was "
             "trained with."

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from models.activation import Activation, Operator
-from models.bounds import GATED
+from models.bounds import GATED, TAILS
 from models.symbols import Sigma
 from models.symbols import x as symbol
 from models.torch_ops import rounded_once
@@ -56,6 +56,7 @@ SIGMOID = Activation(
     ),
     uses=("Gates in GLU, LSTM and attention; probabilities of independent labels.",),
     limits=(
+        TAILS,
         "Saturates: float32 rounds it to 1 beyond x = 17.33, and gradients vanish on both sides.",
     ),
 )

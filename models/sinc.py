@@ -123,7 +123,7 @@ SINC = Activation(
                 "float16": Tolerance(ulp=1, atol=0),
                 "bfloat16": Tolerance(ulp=1, atol=0),
                 "float32": Tolerance(ulp=4, atol=0),
-                "float64": Tolerance(ulp=4, atol=0),
+                "float64": Tolerance(ulp=6, atol=0),
             },
             derivative_tolerances={
                 "float16": Tolerance(ulp=1, atol=1e-7),

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from models import swish
 from models.activation import Activation, Operator, Parameter
-from models.bounds import GATED
+from models.bounds import GATED, TAILS
 from models.symbols import Sigma, a, alpha, b
 from models.torch_ops import rounded_once
 
@@ -123,6 +123,7 @@ SWIGLU = Activation(
         "Sigmoid gate: a bounded gate, where b is a learnt switch rather than a value.",
     ),
     limits=(
+        TAILS,
         "Two formulas share the name: read the formula that comes with each answer.",
         "ONNX's SwiGLU (opset 28) is the linear form; ONNX Runtime 1.32 refuses it on CPU.",
         "At a = -∞ the product -∞ · 0 is NaN, as in Torch.",

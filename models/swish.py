@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from models.activation import Activation, Operator, Parameter
-from models.bounds import GATED
+from models.bounds import GATED, TAILS
 from models.symbols import Sigma, alpha
 from models.symbols import x as symbol
 from models.torch_ops import rounded_once
@@ -39,13 +39,18 @@ def value(op: Any, x: Any, alpha: Any = 1.0) -> Any:
 
 
 def partials(op: Any, x: Any, alpha: Any = 1.0) -> tuple[Any]:
-    return (slope(op, op.Mul(x, alpha)),)
+    argument = op.Mul(x, alpha)
+    return (op.Add(op.Sigmoid(argument), op.Mul(bend(op, x, argument), alpha)),)
 
 
-def slope(op: Any, u: Any) -> Any:
-    """The derivative of ``u · σ(u)``: ``σ(u) + u·σ(u)·σ(-u)``, where no step cancels to 0 · ∞."""
-    gate = op.Sigmoid(u)
-    return op.Add(gate, op.Mul(u, op.Mul(gate, op.Sigmoid(op.Neg(u)))))
+def slope(op: Any, x: Any) -> Any:
+    """The derivative of ``x · σ(x)``."""
+    return op.Add(op.Sigmoid(x), bend(op, x, x))
+
+
+def bend(op: Any, x: Any, argument: Any) -> Any:
+    """``x · σ(u) · σ(-u)``, the gates first: they are 0 long before ``u = αx`` overflows."""
+    return op.Mul(x, op.Mul(op.Sigmoid(argument), op.Sigmoid(op.Neg(argument))))
 
 
 SWISH = Activation(
@@ -77,6 +82,7 @@ SWISH = Activation(
     ),
     uses=("Convolutional networks such as EfficientNet and YOLO, where it replaces ReLU.",),
     limits=(
+        TAILS,
         "At x = -∞ the product -∞ · 0 is NaN, as in Torch and ONNX; the limit is 0.",
         "ONNX has Swish since opset 24 only, and few runtimes run it; this graph needs opset 17.",
     ),

@@ -47,6 +47,9 @@ class Plan:
             RequestInvalid: A name or a parameter is wrong; the error says which.
         """
         function = catalogue.entry(activation).select(params)
+        for index, name in enumerate(outputs):
+            if name in outputs[:index]:
+                raise RequestInvalid.at(f"outputs[{index}]", "each name once", name)
         graph = function.graph(dtype, outputs)
         reals = {
             name: _real(name, float(params[name]), dtype)

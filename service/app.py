@@ -39,6 +39,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         title="Gatewave",
         version=version("gatewave"),
         description=DESCRIPTION,
+        redirect_slashes=False,
         responses={"4XX": {"model": ProblemDocument, "description": "What was wrong, and where."}},
     )
     app.state.answerer = Answerer(Catalogue.open(settings.artifacts, engine), settings)

@@ -279,10 +279,19 @@ def _entries(loaded: Sequence[tuple[Document, Graph]]) -> Iterator[Entry]:
         record = document["activation"]
         example = {name: document["example"]["inputs"][name] for name in record["inputs"]}
         functions = [
-            Function(found[0][0]["operator"], {(g.kind, g.dtype): g for _, g in found})
+            Function(found[0][0]["operator"], _graphs([graph for _, graph in found]))
             for found in stems.values()
         ]
         yield Entry(record, tuple(sorted(functions, key=lambda f: _rank(record, f))), example)
+
+
+def _graphs(loaded: Sequence[Graph]) -> dict[tuple[str, DType], Graph]:
+    graphs: dict[tuple[str, DType], Graph] = {}
+    for graph in loaded:
+        known = graphs.setdefault((graph.kind, graph.dtype), graph)
+        if known is not graph:
+            raise ArtifactInvalid(f"{known.path} and {graph.path} hold the same graph: keep one")
+    return graphs
 
 
 def _rank(record: Mapping[str, Any], function: Function) -> list[int]:

@@ -10,15 +10,16 @@
     - NameUnknown             no activation, artifact or plot has that name
     - LimitExceeded           more elements, axes or items than are allowed
     - BodyTooLong             more bytes than are allowed
+    - BodyLate                the body did not come in time
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import itertools
+import json
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
-
-import orjson
 
 
 class ServiceError(Exception):
@@ -55,12 +56,14 @@ class RequestInvalid(ServiceError):  # noqa: N818
     """What the caller sent is wrong."""
 
     def __init__(self, *errors: FieldError) -> None:
-        super().__init__("; ".join(map(str, errors)))
-        self.errors = errors
+        self.errors = errors[:MOST_ERRORS]
+        more = len(errors) - len(self.errors)
+        said = [*map(str, self.errors), *([f"and {more} more"] if more else [])]
+        super().__init__("; ".join(said))
 
     @classmethod
     def at(cls, field: str, expected: str, got: object) -> RequestInvalid:
-        return cls(FieldError(field, expected, quoted(got)))
+        return cls(FieldError(_cut(field), expected, quoted(got)))
 
 
 class BodyMalformed(RequestInvalid):
@@ -87,6 +90,10 @@ class BodyTooLong(LimitExceeded):
     pass
 
 
+class BodyLate(LimitExceeded):
+    pass
+
+
 class Words(str):
     """What came, in words of ours; a value of the caller's is quoted as JSON instead."""
 
@@ -95,14 +102,38 @@ class Words(str):
 
 NOTHING = Words("nothing")
 LONGEST_QUOTE = 80
+DEEPEST_QUOTE = 8
+MOST_ERRORS = 16
 
 
 def quoted(value: object) -> str:
     """What came, as messages quote it: in JSON, and never longer than a line."""
     if isinstance(value, Words):
         return value
-    text = orjson.dumps(value, default=repr, option=orjson.OPT_NON_STR_KEYS).decode()
+    return _cut("".join(itertools.islice(_tokens(value, DEEPEST_QUOTE), LONGEST_QUOTE)))
+
+
+def _cut(text: str) -> str:
     return text if len(text) <= LONGEST_QUOTE else f"{text[:LONGEST_QUOTE]}…"
+
+
+def _tokens(value: object, depth: int) -> Iterator[str]:
+    """JSON of ``value``, piece by piece, so that what is not quoted is not written either."""
+    if isinstance(value, list | tuple):
+        yield "["
+        for index, item in enumerate(value):
+            yield ", " if index else ""
+            yield from _tokens(item, depth - 1) if depth else ("…",)
+        yield "]"
+    elif isinstance(value, dict):
+        yield "{"
+        for index, (key, item) in enumerate(value.items()):
+            yield f"{', ' if index else ''}{json.dumps(str(key)[:LONGEST_QUOTE])}: "
+            yield from _tokens(item, depth - 1) if depth else ("…",)
+        yield "}"
+    else:
+        plain = value[:LONGEST_QUOTE] if isinstance(value, str) else value
+        yield json.dumps(plain, default=repr, ensure_ascii=False)
 
 
 def from_pydantic(errors: Iterable[Mapping[str, Any]]) -> RequestInvalid:
@@ -110,7 +141,7 @@ def from_pydantic(errors: Iterable[Mapping[str, Any]]) -> RequestInvalid:
     return RequestInvalid(
         *(
             FieldError(
-                field=".".join(map(str, error["loc"])) or "body",
+                field=_cut(".".join(map(str, error["loc"])) or "body"),
                 expected=_expected(error),
                 got=NOTHING if error["type"] == "missing" else quoted(error["input"]),
             )

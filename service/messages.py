@@ -90,7 +90,8 @@ class Answerer:
         return evaluate(self._plan(request), request.inputs, decode, self.settings.max_elements)
 
     def _decoded(self, request: ActivateRequest, name: str, value: Any) -> Any:
-        return nested.decode(value, request.dtype, f"inputs.{name}", self.settings.max_rank)
+        limits = self.settings.max_rank, self.settings.max_elements
+        return nested.decode(value, request.dtype, f"inputs.{name}", *limits)
 
     def _plan(self, request: ActivateRequest) -> Plan:
         return Plan.make(
@@ -125,17 +126,17 @@ def content_type(header: str | None, allowed: tuple[str, ...] = MEDIA_TYPES) -> 
     return kind
 
 
-def accepted(header: str | None, default: str) -> str:
+def accepted(header: str | None, default: str, offered: tuple[str, ...] = MEDIA_TYPES) -> str:
     """The media type to answer in: the first that is accepted, ``default`` before others.
 
     Raises:
         MediaTypeUnacceptable: None of ours is accepted.
     """
     weights = dict(map(_weight, header.split(","))) if header else {"*/*": 1.0}
-    candidates = sorted(MEDIA_TYPES, key=lambda kind: kind != default)
+    candidates = sorted(offered, key=lambda kind: kind != default)
     best = max(candidates, key=lambda kind: _preference(kind, weights))
     if _preference(best, weights) <= 0:
-        raise MediaTypeUnacceptable.at("Accept", f"one of {', '.join(MEDIA_TYPES)}", header)
+        raise MediaTypeUnacceptable.at("Accept", f"one of {', '.join(offered)}", header)
     return best
 
 
@@ -143,9 +144,10 @@ def _weight(media_range: str) -> tuple[str, float]:
     kind, *parameters = (part.strip().lower() for part in media_range.split(";"))
     quality = next((p[2:] for p in parameters if p.startswith("q=")), "1")
     try:
-        return kind, float(quality)
+        number = float(quality)
     except ValueError:
-        return kind, 0.0
+        number = 0.0
+    return kind, number if 0 <= number <= 1 else 0.0
 
 
 def _preference(kind: str, weights: Mapping[str, float]) -> float:

@@ -45,6 +45,7 @@ PROBLEMS: dict[type[errors.RequestInvalid], tuple[HTTPStatus, str, str]] = {
         "limit-exceeded",
         "The request exceeds a limit",
     ),
+    errors.BodyLate: (HTTPStatus.REQUEST_TIMEOUT, "body-late", "The body did not come in time"),
     errors.BodyTooLong: (
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
         "body-too-long",

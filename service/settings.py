@@ -37,6 +37,14 @@ class Settings(BaseSettings):
         description="Requests up to this size are answered on the event loop, others in a thread.",
     )
     max_body_bytes: int = Field(default=1 << 26, ge=1, description="The longest request body.")
+    max_json_bytes: int = Field(
+        default=1 << 23,
+        ge=1,
+        description="The longest body in JSON: reading it holds up others, as safetensors do not.",
+    )
+    body_seconds: float = Field(
+        default=30.0, gt=0, description="How long a caller may take to send a body."
+    )
     max_elements: int = Field(
         default=1 << 23, ge=1, description="The most numbers in all tensors of a request together."
     )

@@ -12,6 +12,7 @@ from contextvars import ContextVar
 
 import orjson
 from starlette.datastructures import MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 HEADER = "x-request-id"
@@ -47,7 +48,11 @@ class RequestContext:
             await send(message)
 
         try:
-            await self.app(scope, receive, tagged)
+            # HEAD is GET without the body, which the server leaves out.
+            method = "GET" if scope["method"] == "HEAD" else scope["method"]
+            await self.app({**scope, "method": method}, receive, tagged)
+        except ClientDisconnect:
+            log.info("the client went away")
         except Exception:
             log.exception("request failed")
             if not status:

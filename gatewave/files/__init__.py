@@ -19,7 +19,6 @@ FileError
 └── ContentError          sound, but not what the function takes: names, shapes, types, values
 """
 
-from gatewave.files.conversion import DType
 from gatewave.files.errors import (
     ContentError,
     DamagedFileError,
@@ -28,6 +27,7 @@ from gatewave.files.errors import (
     UnsupportedFileError,
 )
 from gatewave.files.evaluation import FAMILIES, evaluate_file
+from service.dtypes import DType
 
 __all__ = [
     "FAMILIES",

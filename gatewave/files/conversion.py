@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import MappingProxyType
-from typing import Any, Literal, get_args
+from typing import Any
 
 import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
 from gatewave.files.errors import ContentError
+from service.dtypes import NUMPY, DType, to_odd
 
-DType = Literal["float16", "bfloat16", "float32", "float64"]
-DTYPES: tuple[DType, ...] = get_args(DType)
-
-NUMPY_DTYPES = MappingProxyType({name: np.dtype(getattr(ml_dtypes, name, name)) for name in DTYPES})
+NUMPY_DTYPES = MappingProxyType(NUMPY)
 
 Place = Callable[[int], str]
 """Says where an element stands, by its index in the chunk: file, tensor, index."""
@@ -36,7 +34,7 @@ def as_dtype(values: NDArray[Any], dtype: DType, place: Place) -> NDArray[Any]:
     if values.dtype == wanted:
         return values
     with np.errstate(all="ignore"):
-        converted = _to_odd(values).astype(wanted) if dtype == "bfloat16" else values.astype(wanted)
+        converted = to_odd(values).astype(wanted) if dtype == "bfloat16" else values.astype(wanted)
     lost = np.flatnonzero(np.isinf(converted) & np.isfinite(values))
     if lost.size:
         raise beyond(place(int(lost[0])), values[lost[0]].item(), dtype)
@@ -46,16 +44,3 @@ def as_dtype(values: NDArray[Any], dtype: DType, place: Place) -> NDArray[Any]:
 def beyond(place: str, value: object, dtype: DType) -> ContentError:
     largest = float(ml_dtypes.finfo(NUMPY_DTYPES[dtype]).max)  # type: ignore[no-untyped-call]
     return ContentError(f"{place}: {value} is beyond {dtype}, which ends at {largest:.6g}")
-
-
-def _to_odd(values: NDArray[Any]) -> NDArray[np.float32]:
-    """The values in float32, the inexact ones with an odd last bit: all that one rounding needs.
-
-    ml_dtypes goes from float64 to bfloat16 by way of the nearest float32. Rounded to nearest twice,
-    1 + 2^-8 + 2^-40 would become 1.
-    """
-    near = values.astype(np.float32)
-    exact = values.astype(np.float64)
-    odd = near.view(np.uint32) & 1 == 1
-    outward = np.copysign(np.float32(np.inf), exact - near).astype(np.float32)
-    return np.where((near == exact) | odd, near, np.nextafter(near, outward))

@@ -13,10 +13,11 @@ import pyarrow.compute as pc
 import pyarrow.csv as arrow_csv
 from numpy.typing import NDArray
 
-from gatewave.files.conversion import DType, Place, as_dtype, beyond
+from gatewave.files.conversion import Place, as_dtype, beyond
 from gatewave.files.errors import ContentError, explained
 from gatewave.files.format import Chunk, Evaluation, Format, Layout, Reader, Values, Writer
 from gatewave.files.table import ARROW_TYPES, DAMAGE, HELD, TableReader, check_columns
+from service.dtypes import DType
 
 _TEXT = pa.large_string()
 _READ = arrow_csv.ReadOptions(block_size=1 << 20)  # Arrow reads some 30 blocks ahead

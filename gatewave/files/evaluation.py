@@ -10,10 +10,11 @@ from types import MappingProxyType
 
 import numpy as np
 
-from gatewave.files.conversion import NUMPY_DTYPES, DType
+from gatewave.files.conversion import NUMPY_DTYPES
 from gatewave.files.errors import FileAccessError, UnsupportedFileError, listed
 from gatewave.files.format import Chunk, Evaluation, Format, Values
 from gatewave.files.replacement import replacing
+from service.dtypes import DType
 
 FAMILIES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {"arrays": (".npy", ".npz", ".safetensors"), "tables": (".parquet", ".csv")}

@@ -14,9 +14,10 @@ import numpy as np
 from numpy.lib import format as npy
 
 from gatewave.files.array import DAMAGE, StoredArray, reader_of
-from gatewave.files.conversion import NUMPY_DTYPES, DType
+from gatewave.files.conversion import NUMPY_DTYPES
 from gatewave.files.errors import UnsupportedFileError, explained, listed
 from gatewave.files.format import Chunk, Evaluation, Format, Layout, Reader, Values, Writer
+from service.dtypes import DType
 
 NAMEABLE: frozenset[DType] = frozenset({"float16", "float32", "float64"})
 """NumPy's format has no word for bfloat16: it comes back as two raw bytes."""

@@ -11,10 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from gatewave.files.conversion import DType, Place, as_dtype
+from gatewave.files.conversion import Place, as_dtype
 from gatewave.files.errors import ContentError, explained
 from gatewave.files.format import Chunk, Evaluation, Format, Layout, Reader, Values, Writer
 from gatewave.files.table import DAMAGE, HELD, TableReader, check_columns, output_schema
+from service.dtypes import DType
 
 _BUFFER_BYTES = 1 << 20
 """Read at a time of each column: without it a row group comes whole."""

@@ -14,9 +14,10 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from gatewave.files.array import StoredArray, reader_of
-from gatewave.files.conversion import NUMPY_DTYPES, DType
+from gatewave.files.conversion import NUMPY_DTYPES
 from gatewave.files.errors import ContentError, explained, require_names
 from gatewave.files.format import Chunk, Evaluation, Format, Layout, Reader, Values, Writer
+from service.dtypes import DType
 
 _LENGTH_BYTES = _ALIGNMENT = 8
 _INTEGERS = {f"{kind}{8 * size}": f"{kind.lower()}{size}" for kind in "IU" for size in (1, 2, 4, 8)}

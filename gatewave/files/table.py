@@ -12,9 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from gatewave.files.conversion import DTYPES, DType, Place
+from gatewave.files.conversion import Place
 from gatewave.files.errors import ContentError, explained, require_names
 from gatewave.files.format import Chunk, Evaluation, Layout
+from service.dtypes import DTYPES, DType
 
 ARROW_TYPES = MappingProxyType(
     {"float16": pa.float16(), "float32": pa.float32(), "float64": pa.float64()}

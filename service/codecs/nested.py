@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any
@@ -20,15 +21,17 @@ Nested = Any
 """A number, one of `WORDS`, or a list of these, to any depth."""
 
 
-def decode(value: Nested, dtype: DType, field: str, max_rank: int) -> Array:
+def decode(
+    value: Nested, dtype: DType, field: str, max_rank: int, max_elements: int = sys.maxsize
+) -> Array:
     """The tensor that ``value`` spells: a number has no axes, a list of numbers one, and so on.
 
     Raises:
         RequestInvalid: Lists are ragged, or hold what is no number, or a number is out of the
             dtype's range; the error names the element.
-        LimitExceeded: Lists nest deeper than ``max_rank``.
+        LimitExceeded: Lists nest deeper than ``max_rank``, or hold more than ``max_elements``.
     """
-    shape, leaves = _flatten(value, field, max_rank)
+    shape, leaves = _flatten(value, field, max_rank, max_elements)
     exact = _numbers(leaves, shape, field)
     array, lost = narrowed(exact, dtype)
     if lost is not None:
@@ -39,7 +42,7 @@ def decode(value: Nested, dtype: DType, field: str, max_rank: int) -> Array:
 
 
 def encode(array: Array) -> orjson.Fragment:
-    """JSON of a tensor, with as few digits as give it back exactly in its dtype."""
+    """JSON of a tensor: the fewest digits that give each number back, 16-bit ones as float32."""
     if array.dtype.name == "bfloat16":
         array = array.astype(np.float32)
     plain = array if array.ndim else array[()]
@@ -59,7 +62,9 @@ def _word(number: float) -> bytes:
     return b'"Infinity"' if number > 0 else b'"-Infinity"'
 
 
-def _flatten(value: Nested, field: str, max_rank: int) -> tuple[tuple[int, ...], list[Any]]:
+def _flatten(
+    value: Nested, field: str, max_rank: int, max_elements: int
+) -> tuple[tuple[int, ...], list[Any]]:
     shape: list[int] = []
     level = [value]
     while level and type(level[0]) is list:
@@ -71,6 +76,10 @@ def _flatten(value: Nested, field: str, max_rank: int) -> tuple[tuple[int, ...],
                 where = field + _subscript(index, tuple(shape))
                 raise RequestInvalid.at(where, f"a list of {width}, as its neighbours", part)
         shape.append(width)
+        # Empty lists count too: a million of them is no small tensor.
+        if len(level) * max(width, 1) > max_elements:
+            most = f"at most {max_elements} numbers"
+            raise LimitExceeded.at(field, most, len(level) * max(width, 1))
         level = list(chain.from_iterable(level))
     return tuple(shape), level
 

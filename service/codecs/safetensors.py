@@ -95,7 +95,13 @@ def _tensor(name: str, entry: Any, data: memoryview, max_rank: int) -> Array:
         raise LimitExceeded.at(f"{name}.shape", f"at most {max_rank} axes", len(shape))
     kind = NUMPY[DTYPE_OF[code]]
     count = math.prod(shape)
+    if bool in map(type, (begin, end)):
+        raise BodyMalformed.at(f"{name}.data_offsets", "two whole numbers", [begin, end])
     if not 0 <= begin <= end <= len(data) or end - begin != count * kind.itemsize:
         expected = f"{count * kind.itemsize} bytes within the file"
         raise BodyMalformed.at(f"{name}.data_offsets", expected, [begin, end])
-    return np.frombuffer(data[begin:end], kind).reshape(shape)
+    try:
+        return np.frombuffer(data[begin:end], kind).reshape(shape)
+    except (ValueError, OverflowError) as error:
+        # Beside an axis of 0, others may be longer than NumPy can count.
+        raise BodyMalformed.at(f"{name}.shape", "axes that can be counted", shape) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,7 @@ from anyio import to_thread
 from fastapi import APIRouter, Request, Response
 
 from service import messages
-from service.errors import BodyTooLong, MediaTypeUnsupported
+from service.errors import NOTHING, BodyLate, BodyTooLong, MediaTypeUnsupported
 from service.messages import JSON, SAFETENSORS, Answerer
 from service.schemas import ActivateRequest, ActivateResponse, BatchRequest, BatchResponse
 
@@ -43,7 +44,7 @@ async def activate(request: Request) -> Response:
     _refuse_encoding(request)
     kind = messages.content_type(request.headers.get("content-type"))
     wanted = messages.accepted(request.headers.get("accept"), kind)
-    body = await _read(request, answerer.settings.max_body_bytes)
+    body = await _read(request, _most(answerer, kind), answerer.settings.body_seconds)
     answer = await _answered(answerer, body, lambda: answerer.activate(body, kind, wanted))
     return Response(answer, media_type=wanted)
 
@@ -58,7 +59,8 @@ async def activate_batch(request: Request) -> Response:
     answerer: Answerer = request.app.state.answerer
     _refuse_encoding(request)
     messages.content_type(request.headers.get("content-type"), (JSON,))
-    body = await _read(request, answerer.settings.max_body_bytes)
+    messages.accepted(request.headers.get("accept"), JSON, (JSON,))
+    body = await _read(request, _most(answerer, JSON), answerer.settings.body_seconds)
     answer = await _answered(answerer, body, lambda: answerer.batch(body))
     return Response(answer, media_type=JSON)
 
@@ -70,8 +72,23 @@ async def _answered(answerer: Answerer, body: bytes, work: Callable[[], bytes]) 
     return await to_thread.run_sync(work)
 
 
-async def _read(request: Request, most: int) -> bytes:
-    """The body; one that is too long is refused before it is read, if it says how long it is."""
+def _most(answerer: Answerer, kind: str) -> int:
+    """The longest body of its kind. Reading JSON holds the interpreter up, in any thread."""
+    settings = answerer.settings
+    lower = min(settings.max_json_bytes, settings.max_body_bytes)
+    return lower if kind == JSON else settings.max_body_bytes
+
+
+async def _read(request: Request, most: int, seconds: float) -> bytes:
+    """The body, if it comes in time; one that is too long is refused as soon as that is known."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await _received(request, most)
+    except TimeoutError as error:
+        raise BodyLate.at("body", f"all of it within {seconds:g} seconds", NOTHING) from error
+
+
+async def _received(request: Request, most: int) -> bytes:
     announced = request.headers.get("content-length", "0")
     length = int(announced) if announced.isdecimal() else 0
     chunks: list[bytes] = []
@@ -87,5 +104,5 @@ async def _read(request: Request, most: int) -> bytes:
 
 def _refuse_encoding(request: Request) -> None:
     encoding = request.headers.get("content-encoding", "identity")
-    if encoding != "identity":
+    if encoding.lower() != "identity":
         raise MediaTypeUnsupported.at("Content-Encoding", "none", encoding)

@@ -2,6 +2,7 @@
 
 import math
 
+import ml_dtypes
 import mpmath
 import numpy as np
 import pytest
@@ -59,6 +60,28 @@ def test_alpha_keeps_all_its_digits_in_float64(activate):
     answer = activate("swiglu", {"a": A, "b": B}, params=params, dtype="float64")
     want = [a * exact_sigmoid(1.702 * a) * b for a, b in zip(A, B, strict=True)]
     np.testing.assert_allclose(answer["outputs"]["y"], numbers(want), rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32", "float64"])
+@pytest.mark.parametrize("alpha", [1.0, 2.0, -0.5, 0.0, 1.702, 1e3, 1e30])
+def test_any_alpha_gives_the_derivative_of_the_formula(activate, alpha, dtype):
+    x = [-3e38, -1e30, -2.5, -0.125, 0.0, 0.5, 3.0, 1e30, 3e38]
+    found = activate("swish", {"x": x}, params={"alpha": alpha}, dtype=dtype, outputs=["dy_dx"])
+    x = [float(v) for v in np.array(x).astype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)]
+    wide = float(np.float32(alpha)) if dtype != "float64" else alpha
+    with mpmath.workdps(60):
+        gates = [(exact_sigmoid(wide * v), exact_sigmoid(-wide * v)) for v in map(mpmath.mpf, x)]
+        want = [s + wide * v * s * t for v, (s, t) in zip(x, gates, strict=True)]
+    tolerance = 8 * ABSOLUTE[dtype]
+    np.testing.assert_allclose(
+        found["outputs"]["dy_dx"], numbers(want), rtol=tolerance, atol=tolerance
+    )
+
+
+def test_a_number_is_rounded_once_to_bfloat16(activate):
+    above_a_tie = 1 + 2.0**-8 + 2.0**-40
+    answer = activate("bilinear", {"a": above_a_tie, "b": 1}, dtype="bfloat16")
+    assert answer["outputs"]["y"] == 1.0078125
 
 
 def test_sinc_of_the_plotted_points_is_right(activate):

@@ -49,6 +49,13 @@ def test_the_form_with_the_function_is_preferred(artifacts):
     assert not [path for path in artifact_paths(artifacts) if "decomposed" in path.name]
 
 
+def test_two_files_of_one_graph_are_refused(folder, engine):
+    (path,) = folder.glob("*.onnx")
+    shutil.copy(path, folder / "copy.onnx")
+    with pytest.raises(ArtifactInvalid, match="keep one"):
+        Catalogue.open(folder, engine)
+
+
 def test_an_empty_folder_is_refused(tmp_path, engine):
     with pytest.raises(ArtifactInvalid, match="holds no artifacts"):
         Catalogue.open(tmp_path, engine)

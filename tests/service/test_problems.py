@@ -38,6 +38,8 @@ WRONG = {
     "unknown-output": (changed(outputs=["y", "dy_dx"]), 422, "outputs[1]"),
     "mixed-outputs": (changed(outputs=["y", "grad_a"]), 422, "outputs"),
     "outputs-a-word": (changed(outputs="y"), 422, "outputs"),
+    "outputs-twice": (changed(outputs=["y", "y"]), 422, "outputs[1]"),
+    "empty-lists": (changed(inputs={"a": [[]] * 10_001, "b": 1}), 422, "inputs.a"),
     "no-grad-y": (changed(outputs=["grad_a"]), 422, "inputs.grad_y"),
     "unknown-param": (changed(params={"gate": "linear"}), 422, "params.gate"),
     "param-of-other-gate": (
@@ -120,7 +122,8 @@ JSON = "application/json"
         pytest.param(b"{}", {"accept": "text/html"}, 406, "Accept", id="html-wanted"),
         pytest.param(b"{}", {"accept": "*/*;q=0"}, 406, "Accept", id="nothing-wanted"),
         pytest.param(b"{}", {"accept": f"{JSON};q=x"}, 406, "Accept", id="quality-no-number"),
-        pytest.param(b" " * (2**26 + 1), {}, 413, "body", id="too-long"),
+        pytest.param(b" " * (2**23 + 1), {}, 413, "body", id="too-long"),
+        pytest.param(b"{}", {"accept": f"{JSON};q=nan"}, 406, "Accept", id="quality-nan"),
     ],
 )
 def test_a_wrong_body_or_header_is_named(client, content, headers, status, field):
@@ -130,14 +133,57 @@ def test_a_wrong_body_or_header_is_named(client, content, headers, status, field
 
 
 def test_a_body_that_does_not_say_its_length_is_stopped_at_the_limit(client):
-    response = client.post("/activate", content=(b" " * 2**20 for _ in range(65)))
+    response = client.post("/activate", content=(b" " * 2**20 for _ in range(9)))
     assert response.status_code == 413
+
+
+def nested(depth):
+    return b"[" * depth + b"1" + b"]" * depth
+
+
+@pytest.mark.parametrize("depth", [100, 253, 254, 255, 300, 1000, 1019, 1024])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"%s",
+        b'{"activation": %s}',
+        b'{"activation": "swish", "inputs": {"x": 1}, "params": {"alpha": %s}}',
+        b'{"activation": "swish", "inputs": {"x": 1}, "params": {"beta": %s}}',
+        b'{"activation": "sinc", "inputs": {"x": [1, %s]}}',
+        b'{"activation": "sinc", "inputs": {"x": [[1], %s]}}',
+        b'{"activation": "sinc", "inputs": {"x": 1}, "z": %s}',
+        b'{"activation": "sinc", "inputs": {"x": 1}, "outputs": %s}',
+        b'{"activation": "sinc", "inputs": {"x": 1}, "dtype": %s}',
+    ],
+)
+def test_nesting_is_a_problem_at_any_depth_in_any_field(client, body, depth):
+    content = body % nested(depth)
+    response = client.post("/activate", content=content, headers={"content-type": JSON})
+    assert response.status_code in {400, 422}, response.text
+    assert len(response.content) < 2000
+    batch = client.post("/activate/batch", content=b'{"requests": [%s]}' % content)
+    assert batch.status_code in {200, 400}, batch.text
+
+
+def test_many_wrong_fields_are_counted_and_not_all_told(client):
+    response = client.post("/activate", json=changed(**{f"f{i}": 0 for i in range(10_000)}))
+    assert response.status_code == 422
+    assert len(response.json()["errors"]) == 16
+    assert "9984 more" in response.json()["detail"]
+    assert len(response.content) < 10_000
 
 
 def test_a_batch_that_is_too_long_is_refused(client):
     response = client.post("/activate/batch", json={"requests": [GLU] * 257})
     assert response.status_code == 422
     assert response.json()["errors"][0]["field"] == "requests"
+
+
+def test_a_batch_gives_json_only(client):
+    response = client.post(
+        "/activate/batch", json={"requests": []}, headers={"accept": "text/html"}
+    )
+    assert response.status_code == 406
 
 
 def test_a_batch_takes_json_only(client):
@@ -160,6 +206,7 @@ def test_a_batch_takes_json_only(client):
         ("GET", "/activations/sinc/model.onnx?form=none", 422),
         ("GET", "/activations/..%2f..%2fetc%2fpasswd/plot.svg", 404),
         ("DELETE", "/activations", 405),
+        ("POST", "/activate/", 404),
     ],
 )
 def test_every_other_error_is_a_problem_document_too(client, method, path, status):
@@ -168,6 +215,11 @@ def test_every_other_error_is_a_problem_document_too(client, method, path, statu
     assert response.headers["content-type"] == "application/problem+json"
     assert response.json()["status"] == status
     assert response.json()["type"].startswith("urn:gatewave:problem:")
+
+
+@pytest.mark.parametrize("path", ["/livez", "/activations/sinc", "/activations/sinc/plot.svg"])
+def test_head_is_get_without_the_body(client, path):
+    assert client.head(path).status_code == 200
 
 
 def test_a_wrong_method_says_which_are_right(client):
