@@ -84,17 +84,19 @@ PEERS: Mapping[str, Peer] = MappingProxyType(
 """By the stems of the operators that they are compared with."""
 
 
-def text() -> str:
+def text(activations: Mapping[str, Activation] = ACTIVATIONS) -> str:
     """The page, measured now."""
     ours: dict[tuple[str, DType], Measured] = {}
     sections = []
-    for activation in ACTIVATIONS.values():
+    for activation in activations.values():
         for operator in activation.operators:
             measured = measure(activation, operator)
             sections.append(_section(activation, operator, measured))
             for dtype in DTYPES:
                 ours[activation.stem(operator), dtype] = measured["value", dtype]["y"]
-    return page([INTRODUCTION, _machine(), LEGEND, *sections, PEERS_INTRODUCTION, _peers(ours)])
+    return page(
+        [INTRODUCTION, _machine(), LEGEND, *sections, PEERS_INTRODUCTION, _peers(activations, ours)]
+    )
 
 
 def measure(
@@ -153,7 +155,9 @@ def _cell(operator: Operator, output: str, dtype: DType, measured: Measured) -> 
     return f"{ulp}, {absolute}, {measured.used:.0%}"
 
 
-def _peers(ours: Mapping[tuple[str, DType], Measured]) -> str:
+def _peers(
+    activations: Mapping[str, Activation], ours: Mapping[tuple[str, DType], Measured]
+) -> str:
     rows = (
         (
             f"`{PEERS[activation.stem(operator)].code}`",
@@ -161,7 +165,7 @@ def _peers(ours: Mapping[tuple[str, DType], Measured]) -> str:
             f"{ours[activation.stem(operator), dtype].absolute:.1e}",
             *_peer_errors(activation, operator, dtype),
         )
-        for activation in ACTIVATIONS.values()
+        for activation in activations.values()
         for operator in activation.operators
         if activation.stem(operator) in PEERS
         for dtype in DTYPES

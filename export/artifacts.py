@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import torch
 
 from export import plots
 from export.certify import Measured, certify
@@ -105,13 +108,25 @@ def write(
     if len({activation.name for activation in activations}) < len(activations):
         raise ValueError("two activations have one name: their files would replace each other")
     made: list[Artifact] = []
-    for activation in activations:
-        for artifact in artifacts_of(activation, selection):
-            made.append(artifact)
-            progress(artifact)
+    with _one_thread():
+        for activation in activations:
+            for artifact in artifacts_of(activation, selection):
+                made.append(artifact)
+                progress(artifact)
     _replace(folder, made)
     _remove_stale(folder, activations)
     return [folder / artifact.name for artifact in made]
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Samples are few: Torch's second thread gains nothing, and on a busy machine is waited for."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _replace(folder: Path, made: Sequence[Artifact]) -> None:

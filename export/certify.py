@@ -19,7 +19,6 @@ from export.reference import Exact
 from export.signature import Graph
 from models import DTYPES, Activation, DType, Operator, Tolerance
 
-
 NO_REALS: Mapping[str, float] = MappingProxyType({})
 
 
@@ -53,14 +52,16 @@ def certify(
     hold_to_formula(activation, operator)
     names = signature.inputs(activation, graph)
     inputs = dict(zip(names, reference.samples(activation, graph, dtype), strict=True))
+    label = f"{activation.stem(operator)} {graph} {dtype}"
     try:
         results = run(model, inputs)
     except Exception as error:  # ONNX Runtime's exceptions have no common class
         raise NotRunnableError(
-            f"{activation.stem(operator)} {graph} {dtype}: ONNX Runtime {ort.__version__} cannot "
-            f"run it: {error}"
+            f"{label}: ONNX Runtime {ort.__version__} cannot run it: {error}"
         ) from error
-    return _judged(results, activation, operator, graph, inputs)
+    exact = reference.exact(activation, operator, graph, list(inputs.values()))
+    wanted = dict(zip(signature.outputs(activation, graph), exact, strict=True))
+    return _judged(label, operator, inputs, results, wanted)
 
 
 @functools.cache
@@ -70,34 +71,39 @@ def hold_to_formula(activation: Activation, operator: Operator) -> None:
     Raises:
         ToleranceError: They are further from it than the record allows in float64.
     """
-    names = signature.inputs(activation, "grad")
-    inputs = dict(zip(names, reference.samples(activation, "grad", "float64"), strict=True))
-    found = reference.decomposition(activation, operator, "grad", list(inputs.values()))
-    results = dict(zip(signature.outputs(activation, "grad"), found, strict=True))
-    _judged(results, activation, operator, "grad", inputs)
+    tensors = reference.samples(activation, "grad", "float64")
+    names = signature.outputs(activation, "grad")
+    found = reference.decomposition(activation, operator, "grad", tensors)
+    wanted = reference.exact(activation, operator, "grad", tensors)
+    _judged(
+        f"the decomposition of {activation.stem(operator)}",
+        operator,
+        dict(zip(activation.inputs, tensors, strict=True)),
+        dict(zip(names, found, strict=True)),
+        dict(zip(names, wanted, strict=True)),
+    )
 
 
 def _judged(
-    results: Mapping[str, Tensor],
-    activation: Activation,
+    label: str,
     operator: Operator,
-    graph: Graph,
     inputs: Mapping[str, Tensor],
+    results: Mapping[str, Tensor],
+    wanted: Mapping[str, Exact],
 ) -> dict[str, Measured]:
-    wanted = reference.exact(activation, operator, graph, list(inputs.values()))
     scale = scale_of(operator, inputs)
     infinite = torch.stack(list(inputs.values())).isinf().any(dim=0)
     measured = {}
-    for name, want in zip(signature.outputs(activation, graph), wanted, strict=True):
+    for name, want in wanted.items():
         tolerance = tolerance_of(operator, name, _dtype_of(results[name]))
         shares, measured[name] = measure(results[name], want, tolerance, scale, infinite)
         if measured[name].used > 1:
             worst = int(shares.argmax())
             point = ", ".join(f"{n}={float(t[worst])!r}" for n, t in inputs.items())
             raise ToleranceError(
-                f"{activation.stem(operator)} {graph} {_dtype_of(results[name])}: {name} at "
-                f"{point} is {float(results[name][worst])!r}, not {float(want.high[worst])!r}: "
-                f"{measured[name].used:.3g} times the error that the record allows ({tolerance})"
+                f"{label}: {name} at {point} is {float(results[name][worst])!r}, not "
+                f"{float(want.high[worst])!r}: {measured[name].used:.3g} times the error that "
+                f"the record allows ({tolerance})"
             )
     return measured
 

@@ -27,7 +27,9 @@ import onnx_ir as ir
 import sympy
 import torch
 from sympy.core.function import AppliedUndef
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
+from torch._decomp import get_decompositions
+from torch._ops import OpOverload
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from export import reference
@@ -37,6 +39,18 @@ from export.trace import trace
 from models import Activation, DType, Operator
 from models.bounds import BENT
 from models.symbols import Relu, Sigma
+
+SCALED = (
+    torch.ops.aten.celu,
+    torch.ops.aten.elu,
+    torch.ops.aten.elu_backward,
+    torch.ops.aten.hardshrink,
+    torch.ops.aten.leaky_relu,
+    torch.ops.aten.leaky_relu_backward,
+    torch.ops.aten.softplus,
+    torch.ops.aten.softplus_backward,
+)
+"""What ONNX has with float32 attributes: taken apart, so that float64 keeps its constants."""
 
 DOMAIN_OF_CUSTOM = (-100.0, 100.0)
 """Where custom modules are certified: further out many lose all digits, the sine of 1e30 say."""
@@ -155,13 +169,35 @@ def _exported(build: Callable[[], nn.Module], dtype: DType, arity: int) -> ir.Mo
     arguments = {f"x{i}": torch.full((2,), 0.5, dtype=kind) for i in range(arity)}
     # Down to ATen first: torch.export by itself leaves fake tensors where autograd's are wanted.
     # Symbolically, or the length of these examples would stay in the graph; parameters are real.
-    flatten = make_fx(build().to(kind).eval(), tracing_mode="symbolic", _allow_non_fake_inputs=True)
+    flatten = make_fx(
+        build().to(kind).eval(),
+        decomposition_table=get_decompositions(SCALED),  # type: ignore[arg-type]
+        tracing_mode="symbolic",
+        _allow_non_fake_inputs=True,
+    )
     size = torch.export.Dim("n")
     try:
-        flat = flatten(*arguments.values())
+        flat = _with_tensor_constants(flatten(*arguments.values()), kind)
         return trace(flat, arguments, (), dynamic_shapes=tuple({0: size} for _ in arguments))
     except Exception as error:  # tracing runs the user's code, which may fail in any way
         raise NotAnActivationError(f"Torch cannot export it in {dtype}: {error}") from error
+
+
+def _with_tensor_constants(flat: fx.GraphModule, kind: torch.dtype) -> fx.GraphModule:
+    """The same graph, its numbers tensors: Torch's exporter rounds Python's to float32."""
+    for node in list(flat.graph.nodes):
+        if not isinstance(node.target, OpOverload):
+            continue
+        for index, (value, declared) in enumerate(
+            zip(node.args, node.target._schema.arguments, strict=False)  # noqa: SLF001 - no other
+        ):
+            if isinstance(value, float) and isinstance(declared.type, torch.TensorType):
+                name = f"_constant_{node.name}_{index}"
+                flat.register_buffer(name, torch.tensor(value, dtype=kind))
+                with flat.graph.inserting_before(node):
+                    node.update_arg(index, flat.graph.get_attr(name))
+    flat.recompile()
+    return flat
 
 
 def _tensor_names(module: type[nn.Module]) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 import functools
 
 import pytest
+import torch
 
 from export.graph import graphs_of
 from export.signature import GRAPHS
@@ -19,6 +20,15 @@ CASES = {
 def exported():
     """The models of an operator, by graph and dtype, given its stem."""
     return functools.cache(lambda stem: graphs_of(*CASES[stem]))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread():
+    """The tensors are small: a second thread would only be waited for, long on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(params=CASES)

@@ -30,9 +30,12 @@ def test_high_and_low_together_have_more_digits_than_a_float():
 
 
 def test_subnormal_results_are_rounded_once():
-    numerator, exponent = (1 << 60) + 1, 60 + 1023 + 30
-    value = mpmath.mpf(numerator) * mpmath.mpf(2) ** -exponent
+    # Just past the middle of two subnormals; 53 bits of it are the middle, which goes to the other.
+    numerator, exponent = (1025 << 60) + 1, 60 + 1075
+    with mpmath.workdps(40):
+        value = mpmath.mpf(numerator) * mpmath.mpf(2) ** -exponent
     assert reference._nearest(value) == float(Fraction(numerator, 1 << exponent))  # noqa: SLF001
+    assert reference._nearest(value) == 513 * 2.0**-1074  # noqa: SLF001
 
 
 @pytest.mark.parametrize("tiny", ["1e-400", "-1e-400", "1e400", "-1e400"])

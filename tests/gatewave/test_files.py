@@ -283,7 +283,7 @@ def test_arrays_need_neither_pyarrow_nor_torch(tmp_path):
         "import sys; from pathlib import Path; from gatewave.files import evaluate_file\n"
         "evaluate_file(Path(sys.argv[1]), Path(sys.argv[2]), inputs=['x'], outputs=['y'],"
         " dtype='float32', compute=lambda values: {'y': values['x']})\n"
-        "print({'torch', 'pyarrow', 'models', 'export', 'service'} & set(sys.modules))"
+        "print({'torch', 'pyarrow', 'models', 'export'} & set(sys.modules))"
     )
     arguments = [sys.executable, "-c", script, source, tmp_path / "y.safetensors"]
     ended = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=True)

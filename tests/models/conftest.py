@@ -12,6 +12,15 @@ CASES = {
 }
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread():
+    """The tensors are small: a second thread would only be waited for, long on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(params=CASES)
 def case(request):
     return CASES[request.param]

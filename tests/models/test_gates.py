@@ -109,6 +109,20 @@ def test_float32_sigmoid_is_one_beyond_what_its_record_says():
     assert Sigmoid()(torch.tensor([-math.inf, math.inf])).tolist() == [0, 1]
 
 
+def test_the_derivative_of_sigmoid_keeps_its_digits_on_both_sides():
+    (sigmoid,) = ACTIVATIONS["sigmoid"].operators
+    (slope,) = sigmoid.derivative(torch.tensor([-30.0, 30.0]))
+    wanted = float(sigma(30) * sigma(-30))
+    assert slope.tolist() == pytest.approx([wanted, wanted], rel=1e-6)
+
+
 def test_the_default_gate_never_exceeds_a():
     a, b = torch.randn(2, 10_000, generator=torch.Generator().manual_seed(0)) * 30
     assert (SwiGLU()(a, b).abs() <= a.abs()).all()
+
+
+def test_slopes_are_right_where_alpha_times_x_overflows():
+    (swish,) = ACTIVATIONS["swish"].operators
+    x = torch.tensor([1e10, -1e10, 1e-40, 0.0])
+    (slope,) = swish.derivative(x, alpha=1e30)
+    assert slope.tolist() == [1, 0, 0.5, 0.5]
