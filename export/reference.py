@@ -154,7 +154,8 @@ def _nearest(value: mpmath.mpf) -> float:
     """The float64 nearest to ``value``: mpmath's own is rounded twice where that is subnormal."""
     if not _LEAST < abs(value) < _GREATEST:
         return float(value)
-    numerator, denominator = mpmath.libmp.to_rational(mpmath.mpf(value)._mpf_)
+    # Not mpf(value), which would round to the precision that happens to be set.
+    numerator, denominator = mpmath.libmp.to_rational(mpmath.mpmathify(value)._mpf_)
     return float(numerator / denominator)
 
 
