@@ -13,6 +13,7 @@ from pydantic.json_schema import models_json_schema
 from service import problems, telemetry
 from service.catalogue import Catalogue
 from service.engine import Engine
+from service.head import HeadAsGet
 from service.messages import Answerer
 from service.routes import activate, activations, health
 from service.schemas import ActivateRequest, BatchRequest, ProblemDocument
@@ -46,6 +47,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     problems.install(app)
     for room in (activate, activations, health):
         app.include_router(room.router)
+    app.add_middleware(HeadAsGet)
     app.add_middleware(
         telemetry.RequestContext, failure=problems.internal, access_log=settings.access_log
     )

@@ -29,10 +29,10 @@ SAFETENSORS: dict[DType, str] = {
 }
 
 
-def narrowed(exact: NDArray[np.float64], dtype: DType) -> tuple[Array, NDArray[np.bool_] | None]:
-    """``exact`` in ``dtype``; and where a finite number became infinite, if anywhere."""
-    with np.errstate(over="ignore"):
-        nearest = to_odd(exact) if dtype == "bfloat16" else exact
+def narrowed(exact: Array, dtype: DType) -> tuple[Array, NDArray[np.bool_] | None]:
+    """``exact``, of any numbers, rounded once to ``dtype``; and where that made them infinite."""
+    with np.errstate(all="ignore"):
+        nearest = _to_odd(exact) if dtype == "bfloat16" else exact
         array = nearest.astype(NUMPY[dtype], copy=False)
     if np.isfinite(array).all():
         return array, None
@@ -40,7 +40,7 @@ def narrowed(exact: NDArray[np.float64], dtype: DType) -> tuple[Array, NDArray[n
     return array, lost if lost.any() else None
 
 
-def to_odd(values: Array) -> NDArray[np.float32]:
+def _to_odd(values: Array) -> NDArray[np.float32]:
     """The values in float32, the inexact ones with an odd last bit: all that one rounding needs.
 
     ml_dtypes goes from float64 to bfloat16 by way of the nearest float32. Rounded to nearest twice,
@@ -49,6 +49,5 @@ def to_odd(values: Array) -> NDArray[np.float32]:
     near = values.astype(np.float32)
     exact = values.astype(np.float64)
     odd = near.view(np.uint32) & 1 == 1
-    with np.errstate(invalid="ignore"):
-        outward = np.copysign(np.float32(np.inf), exact - near).astype(np.float32)
+    outward = np.copysign(np.float32(np.inf), exact - near).astype(np.float32)
     return np.where((near == exact) | odd, near, np.nextafter(near, outward))

@@ -48,9 +48,7 @@ class RequestContext:
             await send(message)
 
         try:
-            # HEAD is GET without the body, which the server leaves out.
-            method = "GET" if scope["method"] == "HEAD" else scope["method"]
-            await self.app({**scope, "method": method}, receive, tagged)
+            await self.app(scope, receive, tagged)
         except ClientDisconnect:
             log.info("the client went away")
         except Exception:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import MappingProxyType
 from typing import Any
 
 import ml_dtypes
@@ -11,9 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gatewave.files.errors import ContentError
-from service.dtypes import NUMPY, DType, to_odd
-
-NUMPY_DTYPES = MappingProxyType(NUMPY)
+from service.dtypes import NUMPY, DType, narrowed
 
 Place = Callable[[int], str]
 """Says where an element stands, by its index in the chunk: file, tensor, index."""
@@ -21,7 +18,7 @@ Place = Callable[[int], str]
 
 def is_number(dtype: np.dtype[Any]) -> bool:
     """Whether elements are integers, or floats of 16, 32 or 64 bits in either byte order."""
-    return dtype.kind in "iu" or dtype.newbyteorder("=") in NUMPY_DTYPES.values()
+    return dtype.kind in "iu" or dtype.newbyteorder("=") in NUMPY.values()
 
 
 def as_dtype(values: NDArray[Any], dtype: DType, place: Place) -> NDArray[Any]:
@@ -30,17 +27,15 @@ def as_dtype(values: NDArray[Any], dtype: DType, place: Place) -> NDArray[Any]:
     Raises:
         ContentError: A finite value rounds to infinity.
     """
-    wanted = NUMPY_DTYPES[dtype]
-    if values.dtype == wanted:
+    if values.dtype == NUMPY[dtype]:
         return values
-    with np.errstate(all="ignore"):
-        converted = to_odd(values).astype(wanted) if dtype == "bfloat16" else values.astype(wanted)
-    lost = np.flatnonzero(np.isinf(converted) & np.isfinite(values))
-    if lost.size:
-        raise beyond(place(int(lost[0])), values[lost[0]].item(), dtype)
+    converted, lost = narrowed(values, dtype)
+    if lost is not None:
+        first = int(lost.argmax())
+        raise beyond(place(first), values[first].item(), dtype)
     return converted
 
 
 def beyond(place: str, value: object, dtype: DType) -> ContentError:
-    largest = float(ml_dtypes.finfo(NUMPY_DTYPES[dtype]).max)  # type: ignore[no-untyped-call]
+    largest = float(ml_dtypes.finfo(NUMPY[dtype]).max)  # type: ignore[no-untyped-call]
     return ContentError(f"{place}: {value} is beyond {dtype}, which ends at {largest:.6g}")

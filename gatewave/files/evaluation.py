@@ -10,11 +10,10 @@ from types import MappingProxyType
 
 import numpy as np
 
-from gatewave.files.conversion import NUMPY_DTYPES
 from gatewave.files.errors import FileAccessError, UnsupportedFileError, listed
 from gatewave.files.format import Chunk, Evaluation, Format, Values
 from gatewave.files.replacement import replacing
-from service.dtypes import DType
+from service.dtypes import NUMPY, DType
 
 FAMILIES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {"arrays": (".npy", ".npz", ".safetensors"), "tables": (".parquet", ".csv")}
@@ -87,7 +86,7 @@ def evaluate_file(
 
 def _agreed(results: Values, chunk: Chunk, evaluation: Evaluation) -> Values:
     """The results in one piece each, if they are what a compute is to answer."""
-    dtype = NUMPY_DTYPES[evaluation.dtype]
+    dtype = NUMPY[evaluation.dtype]
     for name in evaluation.outputs:
         if name not in results:
             msg = f"compute answered {listed(results)}, expected {name!r} as well"

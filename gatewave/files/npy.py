@@ -14,10 +14,9 @@ import numpy as np
 from numpy.lib import format as npy
 
 from gatewave.files.array import DAMAGE, StoredArray, reader_of
-from gatewave.files.conversion import NUMPY_DTYPES
 from gatewave.files.errors import UnsupportedFileError, explained, listed
 from gatewave.files.format import Chunk, Evaluation, Format, Layout, Reader, Values, Writer
-from service.dtypes import DType
+from service.dtypes import NUMPY, DType
 
 NAMEABLE: frozenset[DType] = frozenset({"float16", "float32", "float64"})
 """NumPy's format has no word for bfloat16: it comes back as two raw bytes."""
@@ -63,7 +62,7 @@ def write_header(file: io.BufferedRandom | IO[bytes], layout: Layout, dtype: DTy
     npy.write_array_header_1_0(
         file,
         {
-            "descr": npy.dtype_to_descr(NUMPY_DTYPES[dtype]),
+            "descr": npy.dtype_to_descr(NUMPY[dtype]),
             "fortran_order": layout.fortran,
             "shape": layout.shape,
         },

@@ -14,10 +14,9 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from gatewave.files.array import StoredArray, reader_of
-from gatewave.files.conversion import NUMPY_DTYPES
 from gatewave.files.errors import ContentError, explained, require_names
 from gatewave.files.format import Chunk, Evaluation, Format, Layout, Reader, Values, Writer
-from service.dtypes import DType
+from service.dtypes import NUMPY, DType
 
 _LENGTH_BYTES = _ALIGNMENT = 8
 _INTEGERS = {f"{kind}{8 * size}": f"{kind.lower()}{size}" for kind in "IU" for size in (1, 2, 4, 8)}
@@ -75,7 +74,7 @@ def _tensor(
 
 def _dtype(label: str, name: str) -> np.dtype[Any]:
     if name in _FLOATS:
-        return NUMPY_DTYPES[_FLOATS[name]].newbyteorder("<")
+        return NUMPY[_FLOATS[name]].newbyteorder("<")
     if name in _INTEGERS:
         return np.dtype(f"<{_INTEGERS[name]}")
     msg = f"{label}: holds {name}, expected one of {', '.join((*_FLOATS, *_INTEGERS))}"
@@ -110,7 +109,7 @@ def _preamble(evaluation: Evaluation, layout: Layout) -> bytes:
 
 
 def _extents(evaluation: Evaluation, shape: tuple[int, ...]) -> dict[str, tuple[int, int]]:
-    size = prod(shape) * NUMPY_DTYPES[evaluation.dtype].itemsize
+    size = prod(shape) * NUMPY[evaluation.dtype].itemsize
     return {
         name: (index * size, (index + 1) * size) for index, name in enumerate(evaluation.outputs)
     }

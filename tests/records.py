@@ -1,0 +1,9 @@
+"""The records that tests are parametrised over, by the stem of their files."""
+
+from models import ACTIVATIONS
+
+CASES = {
+    activation.stem(operator): (activation, operator)
+    for activation in ACTIVATIONS.values()
+    for operator in activation.operators
+}
