@@ -1,16 +1,15 @@
-"""One evaluation, from a checked request to results; it knows nothing of HTTP."""
+"""One evaluation of an activation: what is asked for, and what came of it. Nothing here is HTTP."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from service.catalogue import Catalogue, Function, Graph, Params
-from service.dtypes import NUMPY, Array, DType, narrowed
+from service.dtypes import NUMPY, Array, DType
 from service.errors import NOTHING, LimitExceeded, RequestInvalid
+from service.serving.call import Call
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,14 +21,14 @@ class Plan:
         function: The formula that the parameters chose.
         graph: The artifact that computes it.
         outputs: What the caller wants, in that order.
-        reals: The real parameters that differ from their defaults.
+        reals: The real parameters that were given.
     """
 
     activation: str
     function: Function
     graph: Graph
     outputs: tuple[str, ...]
-    reals: Mapping[str, Array]
+    reals: Mapping[str, float]
 
     @classmethod
     def make(
@@ -51,26 +50,9 @@ class Plan:
             if name in outputs[:index]:
                 raise RequestInvalid.at(f"outputs[{index}]", "each name once", name)
         graph = function.graph(dtype, outputs)
-        reals = {
-            name: _real(name, float(params[name]), dtype)
-            for name in function.reals
-            if name in params
-        }
+        given = [name for name in function.reals if name in params]
+        reals = {name: graph.real(name, params[name], at="params") for name in given}
         return cls(activation, function, graph, tuple(outputs), reals)
-
-    def run(self, tensors: Mapping[str, Array]) -> Results:
-        """Evaluate at ``tensors``.
-
-        Raises:
-            RequestInvalid: The tensors' shapes differ.
-        """
-        first, *others = self.graph.inputs
-        for name in others:
-            if tensors[name].shape != tensors[first].shape:
-                expected = f"the shape of {first}, {list(tensors[first].shape)}"
-                raise RequestInvalid.at(f"inputs.{name}", expected, list(tensors[name].shape))
-        found = self.graph.run(tensors, self.reals)
-        return Results(self, {name: found[name] for name in self.outputs})
 
     def check_names(self, names: Sequence[str]) -> None:
         """Refuse inputs that are missing, or not the graph's.
@@ -78,7 +60,7 @@ class Plan:
         Raises:
             RequestInvalid: It names the first.
         """
-        wanted = self.graph.inputs
+        wanted = self.graph.input_names
         for name in wanted:
             if name not in names:
                 expected = f"a tensor: {self.activation} needs {', '.join(wanted)}"
@@ -87,54 +69,34 @@ class Plan:
             if name not in wanted:
                 raise RequestInvalid.at(f"inputs.{name}", f"only {', '.join(wanted)}", name)
 
+    def call(self, tensors: Mapping[str, Array], deadline: float | None = None) -> Call:
+        """The evaluation at ``tensors``.
 
-@dataclass(frozen=True, slots=True)
-class Results:
-    """What an evaluation gave."""
-
-    plan: Plan
-    outputs: Mapping[str, Array]
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        shape: tuple[int, ...] = next(iter(self.outputs.values())).shape
-        return shape
+        Raises:
+            RequestInvalid: The tensors' shapes differ.
+        """
+        self.graph.check(tensors)
+        return Call(self.graph, tensors, self.outputs, self.reals, deadline)
 
     def facts(self) -> dict[str, Any]:
-        """All of the answer but the tensors."""
+        """What an answer says besides its tensors."""
         return {
-            "activation": self.plan.activation,
-            "formula": self.plan.function.formula,
-            "dtype": self.plan.graph.dtype,
-            "shape": self.shape,
-            "provider": self.plan.graph.session.provider,
+            "activation": self.activation,
+            "formula": self.function.formula,
+            "dtype": self.graph.dtype,
+            "provider": self.graph.provider,
         }
 
 
-def evaluate(
-    plan: Plan, inputs: Mapping[str, Any], decode: Callable[[str, Any], Array], max_elements: int
-) -> Results:
-    """Decode the inputs of ``plan`` and run it, within ``max_elements`` in all.
+def check_size(tensors: Mapping[str, Array], most: int) -> None:
+    """Refuse more than ``most`` numbers.
 
     Raises:
-        RequestInvalid: An input is missing, unknown, malformed, or of another shape.
-        LimitExceeded: They are too many.
+        LimitExceeded: They are more.
     """
-    plan.check_names(list(inputs))
-    tensors = {name: decode(name, inputs[name]) for name in plan.graph.inputs}
     total = sum(tensor.size for tensor in tensors.values())
-    if total > max_elements:
-        raise LimitExceeded.at("inputs", f"at most {max_elements} numbers in all", total)
-    return plan.run(tensors)
-
-
-def _real(name: str, value: float, dtype: DType) -> Array:
-    """A real parameter in the dtype that is computed in: 16-bit floats compute in float32."""
-    wide: DType = "float64" if dtype == "float64" else "float32"
-    array, lost = narrowed(np.array(value), wide)
-    if lost is not None:
-        raise RequestInvalid.at(f"params.{name}", f"a number within the range of {wide}", value)
-    return array
+    if total > most:
+        raise LimitExceeded.at("inputs", f"at most {most} numbers in all", total)
 
 
 def elements_dtype(tensors: Mapping[str, Array]) -> DType:

@@ -11,11 +11,11 @@ from fastapi_offline import FastAPIOffline
 from pydantic.json_schema import models_json_schema
 
 from service import problems, telemetry
-from service.catalogue import Catalogue
-from service.engine import Engine
+from service.exchange import Shortcut
 from service.head import HeadAsGet
-from service.messages import Answerer
 from service.routes import activate, activations, health
+from service.routes.activate import ActivateEndpoint, BatchEndpoint
+from service.runtime import Runtime
 from service.schemas import ActivateRequest, BatchRequest, ProblemDocument
 from service.settings import Settings
 
@@ -35,7 +35,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         ArtifactInvalid: The artifacts folder is empty, or holds what cannot be served.
     """
     settings = settings or Settings()
-    engine = Engine.start(settings.device, settings.threads)
+    runtime = Runtime.start(settings)
     app: FastAPI = FastAPIOffline(
         title="Gatewave",
         version=version("gatewave"),
@@ -43,11 +43,16 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redirect_slashes=False,
         responses={"4XX": {"model": ProblemDocument, "description": "What was wrong, and where."}},
     )
-    app.state.answerer = Answerer(Catalogue.open(settings.artifacts, engine), settings)
+    app.state.runtime = runtime
+    app.state.endpoints = {
+        "/activate": ActivateEndpoint(runtime),
+        "/activate/batch": BatchEndpoint(runtime),
+    }
     problems.install(app)
     for room in (activate, activations, health):
         app.include_router(room.router)
     app.add_middleware(HeadAsGet)
+    app.add_middleware(Shortcut, endpoints=app.state.endpoints.get)
     app.add_middleware(
         telemetry.RequestContext, failure=problems.internal, access_log=settings.access_log
     )

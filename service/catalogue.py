@@ -3,55 +3,105 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from service.dtypes import DTYPES, NUMPY, Array, DType, narrowed
-from service.engine import Engine, Session
+from service.engine import Engine, Halt, Session
 from service.errors import ArtifactInvalid, NameUnknown, RequestInvalid
+from service.serving.datatypes import BY_NUMPY
+from service.serving.model import ANY, PLATFORM, Batching, Model, Port, check_names_and_types
 
 METADATA_KEY = "ai.gatewave.activation"
 SCHEMA = 1
+DEFAULT_DTYPE: DType = "float32"
 GRAPHS = ("value", "grad", "vjp")
 """From the cheapest: a request gets the first whose outputs are enough."""
 
 Params = Mapping[str, str | float]
 
 
-@dataclass(frozen=True, slots=True)
-class Graph:
-    """One artifact, loaded: a function in one dtype.
+@dataclass(frozen=True, eq=False)
+class Graph(Model):
+    """One artifact, loaded: a function in one dtype, of tensors of one shape, any.
 
     Attributes:
-        inputs: The tensors it takes, in order.
-        outputs: What it gives.
-        reals: Its real parameters, at their defaults.
+        kind: ``value``, ``grad`` or ``vjp``.
     """
 
     path: Path
     kind: str
     dtype: DType
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
+    name: str
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
     reals: Mapping[str, float]
     session: Session
+    version: str = "1"
+    platform: str = PLATFORM
+    batching: Batching | None = None
+    trusted: bool = True
 
-    def run(self, tensors: Mapping[str, Array], reals: Mapping[str, Array]) -> dict[str, Array]:
-        """Evaluate at ``tensors``, of one shape, any; the results have it too."""
-        shape = next(iter(tensors.values())).shape
-        flat = {name: _flat(tensor) for name, tensor in tensors.items()}
-        if not flat[self.inputs[0]].size:
-            return {name: np.empty(shape, NUMPY[self.dtype]) for name in self.outputs}
-        results = self.session.run({**flat, **reals})
+    @property
+    def provider(self) -> str:
+        return self.session.provider
+
+    def check(self, inputs: Mapping[str, Array]) -> None:
+        """Refuse tensors that are missing, unknown, of another dtype, or of different shapes.
+
+        Raises:
+            RequestInvalid: It names the first.
+        """
+        check_names_and_types(self, inputs)
+        first, *others = self.input_names
+        for name in others:
+            if inputs[name].shape != inputs[first].shape:
+                expected = f"the shape of {first}, {list(inputs[first].shape)}"
+                raise RequestInvalid.at(f"inputs.{name}", expected, list(inputs[name].shape))
+
+    def output_bytes(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> int:
+        return inputs[self.input_names[0]].nbytes * len(outputs)
+
+    def run(
+        self,
+        inputs: Mapping[str, Array],
+        outputs: Sequence[str],
+        reals: Mapping[str, float],
+        halt: Halt | None = None,  # noqa: ARG002 - one node, or a few: over before it could matter
+    ) -> dict[str, Array]:
+        """Evaluate at ``inputs``, of one shape; the results have it too."""
+        first = inputs[self.input_names[0]]
+        shape = first.shape
+        if not first.size:
+            return {name: np.empty(shape, NUMPY[self.dtype]) for name in outputs}
+        flat = {name: _flat(tensor) for name, tensor in inputs.items()}
+        for name, value in reals.items():
+            flat[name] = np.array(value, self._wide)
+        results = self.session.run(flat, first.size, outputs)
+        if len(shape) == 1:
+            return results
         return {name: result.reshape(shape) for name, result in results.items()}
+
+    def real(self, name: str, value: object, *, at: str = "parameters") -> float:
+        exact = super().real(name, value, at=at)
+        if self.dtype != "float64" and narrowed(np.array(exact), "float32")[1] is not None:
+            raise RequestInvalid.at(f"{at}.{name}", "a number within the range of float32", value)
+        return exact
+
+    @property
+    def _wide(self) -> np.dtype[Any]:
+        """What 16-bit floats compute in."""
+        return NUMPY["float64" if self.dtype == "float64" else "float32"]
 
 
 def _flat(tensor: Array) -> Array:
+    if tensor.ndim == 1 and tensor.flags.c_contiguous and tensor.flags.aligned:
+        return tensor
     return np.require(tensor, requirements=["C", "A"]).reshape(-1)
 
 
@@ -94,7 +144,7 @@ class Function:
             for kind in GRAPHS
             for key, g in self.graphs.items()
             if key[0] == kind
-            for name in g.outputs
+            for name in g.output_names
         ]
         return list(dict.fromkeys(given))
 
@@ -108,14 +158,14 @@ class Function:
         if not graphs:
             raise RequestInvalid.at("dtype", f"one of {', '.join(self.dtypes)}", dtype)
         for graph in graphs:
-            if set(outputs) <= set(graph.outputs):
+            if set(outputs) <= set(graph.output_names):
                 return graph
-        known = {name for graph in graphs for name in graph.outputs}
+        known = {name for graph in graphs for name in graph.output_names}
         for index, name in enumerate(outputs):
             if name not in known:
                 wanted = f"one of {', '.join(sorted(known))}"
                 raise RequestInvalid.at(f"outputs[{index}]", wanted, name)
-        sets = " or ".join("{" + ", ".join(graph.outputs) + "}" for graph in graphs)
+        sets = " or ".join("{" + ", ".join(graph.output_names) + "}" for graph in graphs)
         raise RequestInvalid.at("outputs", f"names from one of {sets}", ", ".join(outputs))
 
 
@@ -166,7 +216,7 @@ def _check_parameter(parameter: Mapping[str, Any], value: object, field: str) ->
     if choices:
         if value not in choices:
             raise RequestInvalid.at(field, f"one of {', '.join(choices)}", value)
-    elif isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    elif isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
         raise RequestInvalid.at(field, "a finite number", value)
 
 
@@ -195,6 +245,15 @@ class Catalogue:
     def __iter__(self) -> Iterator[Entry]:
         return iter(self.entries.values())
 
+    def graphs(self) -> list[Graph]:
+        """Every graph of every function: each is a model."""
+        return [
+            graph
+            for entry in self
+            for function in entry.functions
+            for graph in function.graphs.values()
+        ]
+
     def entry(self, name: str, *, at: str = "activation") -> Entry:
         """The activation called ``name``.
 
@@ -220,6 +279,17 @@ def artifact_paths(folder: Path) -> list[Path]:
 Document = Mapping[str, Any]
 
 
+def _model_name(stem: str, kind: str, dtype: DType) -> str:
+    """What the graph is called among models: ``sinc``, ``sinc.grad``, ``sinc.grad.float64``."""
+    suffixes = [kind if kind != GRAPHS[0] else "", dtype if dtype != DEFAULT_DTYPE else ""]
+    return ".".join([stem, *filter(None, suffixes)])
+
+
+def _ports(names: Sequence[str], dtype: DType) -> tuple[Port, ...]:
+    datatype = BY_NUMPY[NUMPY[dtype]].name
+    return tuple(Port(name, datatype, (ANY,)) for name in names)
+
+
 def load(path: Path, engine: Engine) -> tuple[Document, Graph]:
     """Load one artifact and prove it: its example must come out as it says.
 
@@ -232,8 +302,9 @@ def load(path: Path, engine: Engine) -> tuple[Document, Graph]:
         path=path,
         kind=document["graph"],
         dtype=document["dtype"],
-        inputs=tuple(document["inputs"]),
-        outputs=tuple(document["outputs"]),
+        name=_model_name(document["operator"]["stem"], document["graph"], document["dtype"]),
+        inputs=_ports(document["inputs"], document["dtype"]),
+        outputs=_ports(document["outputs"], document["dtype"]),
         reals=document["operator"]["reals"],
         session=Session(session, document["dtype"]),
     )
@@ -259,7 +330,7 @@ def _prove(graph: Graph, document: Document) -> None:
         name: narrowed(np.array(values), graph.dtype)[0]
         for name, values in example["inputs"].items()
     }
-    results = graph.run(tensors, {})
+    results = graph.run(tensors, graph.output_names, {})
     for name, exact in example["outputs"].items():
         got, want = results[name].astype(np.float64), np.array(exact)
         # The exact result travels as float64, which is half a unit in the last place off itself.
@@ -282,7 +353,16 @@ def _entries(loaded: Sequence[tuple[Document, Graph]]) -> Iterator[Entry]:
             Function(found[0][0]["operator"], _graphs([graph for _, graph in found]))
             for found in stems.values()
         ]
-        yield Entry(record, tuple(sorted(functions, key=lambda f: _rank(record, f))), example)
+        first, *others = sorted(functions, key=lambda f: _rank(record, f))
+        yield Entry(record, (_renamed(first, record["name"]), *others), example)
+
+
+def _renamed(function: Function, name: str) -> Function:
+    """The default function, whose models are called as the activation is."""
+    graphs = {
+        key: replace(graph, name=_model_name(name, *key)) for key, graph in function.graphs.items()
+    }
+    return replace(function, graphs=graphs)
 
 
 def _graphs(loaded: Sequence[Graph]) -> dict[tuple[str, DType], Graph]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,29 @@ from service.settings import Device
 
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
-ONLY_ERRORS = 3
-"""ONNX Runtime's severity; its warnings are about overridable initializers, which are meant."""
+ONLY_FATAL = 4
+"""ONNX Runtime's severity: errors come as exceptions, and warnings are about what is meant."""
+
+ARENA_BYTES = 1 << 30
+SAME_AS_REQUESTED = 1
+"""ONNX Runtime's strategy of taking from the system what is asked for, and not powers of two."""
+
+BOUND_FROM = 1 << 14
+"""From so many elements on, binding the results costs less than copying them."""
 
 log = logging.getLogger(__name__)
+
+
+class Halt:
+    """What ends a run early: ONNX Runtime looks at it between the nodes of a graph."""
+
+    __slots__ = ("options",)
+
+    def __init__(self) -> None:
+        self.options = ort.RunOptions()
+
+    def now(self) -> None:
+        self.options.terminate = True
 
 
 class Session:
@@ -37,22 +56,32 @@ class Session:
         provider: str = self._session.get_providers()[0]
         return provider
 
-    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Evaluate the graph; the arrays are flat, contiguous and aligned, the results likewise."""
-        if self._dtype == "bfloat16":
-            return self._run_bound(inputs)
-        results = self._session.run(self._outputs, inputs)
-        return dict(zip(self._outputs, results, strict=True))
+    def run(
+        self, inputs: Mapping[str, Array], length: int, outputs: Sequence[str] | None = None
+    ) -> dict[str, Array]:
+        """Evaluate the graph; the arrays are flat, contiguous and aligned, the results likewise.
 
-    def _run_bound(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """As `run`, by address: ONNX Runtime takes no bfloat16 arrays from NumPy."""
-        length = max(array.size for array in inputs.values() if array.ndim)
+        Args:
+            inputs: Tensors of ``length`` elements, and scalars.
+            length: How many elements a result has.
+            outputs: What to compute: all of them, if not given.
+        """
+        names = self._outputs if outputs is None else outputs
+        if self._dtype == "bfloat16" or length >= BOUND_FROM:
+            return self._run_bound(inputs, length, names)
+        results = self._session.run(names, inputs)
+        return dict(zip(names, results, strict=True))
+
+    def _run_bound(
+        self, inputs: Mapping[str, Array], length: int, names: Sequence[str]
+    ) -> dict[str, Array]:
+        """As `run`, by address: no results are copied, and bfloat16, that NumPy lacks, can pass."""
         binding = self._session.io_binding()
         for name, array in inputs.items():
             binding.bind_input(name, "cpu", 0, _onnx_type(array), array.shape, array.ctypes.data)
-        results = {name: np.empty(length, NUMPY["bfloat16"]) for name in self._outputs}
+        results = {name: np.empty(length, NUMPY[self._dtype]) for name in names}
         for name, array in results.items():
-            binding.bind_output(name, "cpu", 0, ONNX["bfloat16"], array.shape, array.ctypes.data)
+            binding.bind_output(name, "cpu", 0, ONNX[self._dtype], (length,), array.ctypes.data)
         self._session.run_with_iobinding(binding)
         return results
 
@@ -74,14 +103,17 @@ class Engine:
     threads: int
 
     @classmethod
-    def start(cls, device: Device = "auto", threads: int = 0) -> Engine:
-        """Choose the device and size the thread pool.
+    def start(
+        cls, device: Device = "auto", threads: int = 0, arena_bytes: int = ARENA_BYTES
+    ) -> Engine:
+        """Choose the device, size the thread pool, and bound the memory.
 
         Raises:
             DeviceUnavailable: ``cuda`` is wanted, and does not really work.
         """
         ort.disable_telemetry_events()  # since 1.29 it reports to its makers unless told not to
         threads = _shared_pool(threads or cpus.available())
+        _shared_arena(arena_bytes)
         if device == "cpu":
             return cls(CPU, threads)
         engine = cls(CUDA, threads)
@@ -136,12 +168,12 @@ class Engine:
 
     def _open(self, model: str | bytes) -> ort.InferenceSession:
         options = ort.SessionOptions()
-        options.log_severity_level = ONLY_ERRORS
+        options.log_severity_level = ONLY_FATAL
         if _POOL:
             options.use_per_session_threads = False
         else:
             options.intra_op_num_threads = self.threads
-        options.enable_cpu_mem_arena = False
+        options.add_session_config_entry("session.use_env_allocators", "1")
         session = ort.InferenceSession(model, options, providers=self._providers())
         session.disable_fallback()
         return session
@@ -163,6 +195,21 @@ def _shared_pool(threads: int) -> int:
         ort.set_global_thread_pool_sizes(threads, 1)
         _POOL.append(threads)
     return _POOL[0] if _POOL else 1
+
+
+_ARENA: list[int] = []
+"""The most bytes of the process's one arena, once it is made; ONNX Runtime cannot resize it."""
+
+
+def _shared_arena(most: int) -> None:
+    """Make the arena that all sessions share: a graph that asks for more fails, and only it."""
+    if not _ARENA:
+        memory = ort.OrtMemoryInfo(
+            "Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT
+        )
+        bounds = {"max_mem": most, "arena_extend_strategy": SAME_AS_REQUESTED}
+        ort.create_and_register_allocator(memory, ort.OrtArenaCfg(bounds))
+        _ARENA.append(most)
 
 
 CANARY = (

@@ -1,8 +1,15 @@
 """What can go wrong, as the domain sees it; `service.problems` says what HTTP makes of it.
 
 * ServiceError                the service cannot start, or cannot answer
+  - SettingsInvalid           settings contradict each other, or the machine
   - DeviceUnavailable         the wanted execution provider does not work
   - ArtifactInvalid           a file in the artifacts folder is not what it should be
+  - Overloaded                there is no room for the request now; later there may be
+  - DeadlineExceeded          the request could not start in the time it gave
+  - ModelNotReady             a model is known, and does not answer now
+  - ModelFailed               a model could not compute what it was given
+  - KeyMissing                the caller has to say who it is
+  - ScopeMissing              the caller may not do that
   - RequestInvalid            what the caller sent is wrong; it names the fields
     - BodyMalformed           the body is not JSON, or not a safetensors file
     - MediaTypeUnsupported    the body is of another type than can be read
@@ -26,11 +33,49 @@ class ServiceError(Exception):
     """The root of the tree; ``str()`` of it is for people."""
 
 
+class SettingsInvalid(ServiceError):  # noqa: N818 - a state, as HTTP names them
+    pass
+
+
 class DeviceUnavailable(ServiceError):  # noqa: N818 - a state, as HTTP names them
     pass
 
 
 class ArtifactInvalid(ServiceError):  # noqa: N818
+    pass
+
+
+class Overloaded(ServiceError):  # noqa: N818
+    """There is no room for the request now.
+
+    Attributes:
+        reason: What there is too little of, in one word, for the count of rejections.
+        retry_after: When to try again, in whole seconds.
+    """
+
+    def __init__(self, reason: str, detail: str, retry_after: int = 1) -> None:
+        super().__init__(f"the service is busy: {detail}")
+        self.reason = reason
+        self.retry_after = retry_after
+
+
+class DeadlineExceeded(ServiceError):  # noqa: N818
+    pass
+
+
+class ModelNotReady(ServiceError):  # noqa: N818
+    pass
+
+
+class ModelFailed(ServiceError):  # noqa: N818
+    pass
+
+
+class KeyMissing(ServiceError):  # noqa: N818
+    pass
+
+
+class ScopeMissing(ServiceError):  # noqa: N818
     pass
 
 
@@ -136,6 +181,12 @@ def _tokens(value: object, depth: int) -> Iterator[str]:
         yield json.dumps(plain, default=repr, ensure_ascii=False)
 
 
+CONFIDENTIAL = "confidential"
+"""The type of pydantic's errors about values that are not to be repeated."""
+
+UNQUOTED = {"missing": NOTHING, CONFIDENTIAL: Words("what is not repeated here")}
+
+
 def from_pydantic(errors: Iterable[Mapping[str, Any]]) -> RequestInvalid:
     """What a model refused, with the place, the expectation and the value of each error."""
     return RequestInvalid(
@@ -143,7 +194,7 @@ def from_pydantic(errors: Iterable[Mapping[str, Any]]) -> RequestInvalid:
             FieldError(
                 field=_cut(".".join(map(str, error["loc"])) or "body"),
                 expected=_expected(error),
-                got=NOTHING if error["type"] == "missing" else quoted(error["input"]),
+                got=UNQUOTED.get(error["type"]) or quoted(error["input"]),
             )
             for error in errors
         )

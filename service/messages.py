@@ -1,10 +1,11 @@
-"""Requests and responses of POST /activate, from bytes to bytes, in each media type.
+"""Requests and answers of POST /activate, from bytes to a call and from results to bytes.
 
-Everything here is plain computation on bytes, so that a large request can be answered in a thread.
+Everything here is plain computation, so that a large request can be read and written in a thread.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from functools import partial
 from typing import Any, TypeVar
@@ -13,153 +14,187 @@ import orjson
 from pydantic import BaseModel, ValidationError
 
 from service import problems
-from service.activate import Plan, Results, elements_dtype, evaluate
-from service.catalogue import Catalogue
-from service.codecs import nested, safetensors
+from service.activate import Plan, check_size, elements_dtype
+from service.codecs import nested, safetensors, simd
+from service.dtypes import Array, DType
 from service.errors import (
     BodyMalformed,
     LimitExceeded,
-    MediaTypeUnacceptable,
-    MediaTypeUnsupported,
+    ModelFailed,
     RequestInvalid,
     Words,
     from_pydantic,
 )
+from service.exchange import Body, Part
+from service.runtime import Runtime
 from service.schemas import ActivateRequest, BatchRequest
-from service.settings import Settings
+from service.serving.call import Call
 
-JSON = "application/json"
-SAFETENSORS = "application/vnd.safetensors"
-MEDIA_TYPES = (JSON, SAFETENSORS)
 METADATA_FIELDS = ("activation", "params", "dtype", "outputs")
+FIELDS = frozenset(ActivateRequest.model_fields)
+MOST_PLANS = 1024
+DEFAULT_DTYPE: DType = "float32"
+DEFAULT_OUTPUTS = ("y",)
 
 Model = TypeVar("Model", bound=BaseModel)
 
 
-class Answerer:
-    """Answers the bodies of POST /activate and /activate/batch."""
+class Reader:
+    """Finds out what a body asks for.
 
-    def __init__(self, catalogue: Catalogue, settings: Settings) -> None:
-        self.catalogue = catalogue
-        self.settings = settings
+    A plan is made once, by the complete validation, and kept by the words that asked for it.
+    """
 
-    def activate(self, body: bytes, content_type: str, accept: str) -> bytes:
-        """The answer to one evaluation, in the media type ``accept``.
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+        self.settings = runtime.settings
+        self._plans: dict[tuple[Any, ...], Plan] = {}
+
+    def json(self, body: bytes) -> tuple[Plan, Call]:
+        """What a body in JSON asks for.
 
         Raises:
             RequestInvalid: The request is wrong in some field.
         """
-        read = self.from_safetensors if content_type == SAFETENSORS else self.from_json
-        results = read(body)
-        return to_safetensors(results) if accept == SAFETENSORS else orjson.dumps(to_json(results))
+        try:
+            return self._plain(body)
+        except simd.NotPlain:
+            return self.document(parsed(body))
 
-    def batch(self, body: bytes) -> bytes:
-        """The answers to many evaluations, each with its result or its problem.
+    def safetensors(self, body: Body) -> tuple[Plan, Call]:
+        """What a file asks for, whose metadata hold all but the tensors.
 
         Raises:
-            RequestInvalid: The batch as such is wrong.
+            RequestInvalid: The request is wrong in some field.
         """
-        requests = _validated(BatchRequest, _parsed(body)).requests
-        most = self.settings.max_batch
-        if len(requests) > most:
-            raise LimitExceeded.at("requests", f"at most {most} requests", len(requests))
-        return orjson.dumps({"results": [self._item(request) for request in requests]})
-
-    def from_json(self, body: bytes) -> Results:
-        return self._evaluate(_parsed(body))
-
-    def from_safetensors(self, body: bytes) -> Results:
-        """Evaluate the tensors of a file, whose metadata hold the rest of the request."""
         tensors, metadata = safetensors.decode(body, self.settings.max_rank)
         request = _validated(ActivateRequest, {**_from_metadata(metadata), "inputs": tensors})
         dtype = elements_dtype(tensors) if tensors else request.dtype
         if "dtype" in metadata and request.dtype != dtype:
             raise RequestInvalid.at("dtype", f"{dtype}, which the tensors are of", request.dtype)
-        plan = self._plan(request.model_copy(update={"dtype": dtype}))
-        return evaluate(plan, tensors, lambda _, tensor: tensor, self.settings.max_elements)
+        plan = self._plan(request, dtype)
+        plan.check_names(list(tensors))
+        return plan, self._call(plan, tensors)
 
-    def _item(self, request: Any) -> dict[str, Any]:
-        try:
-            return to_json(self._evaluate(request))
-        except RequestInvalid as error:
-            return {"problem": problems.describe(error)}
+    def document(self, document: Any) -> tuple[Plan, Call]:
+        """What a document of JSON asks for.
 
-    def _evaluate(self, document: Any) -> Results:
+        Raises:
+            RequestInvalid: The request is wrong in some field.
+        """
         request = _validated(ActivateRequest, document)
-        decode = partial(self._decoded, request)
-        return evaluate(self._plan(request), request.inputs, decode, self.settings.max_elements)
+        plan = self._plan(request, request.dtype)
+        plan.check_names(list(request.inputs))
+        decode = partial(
+            nested.decode,
+            max_rank=self.settings.max_rank,
+            max_elements=self.settings.max_elements,
+        )
+        tensors = {
+            name: decode(request.inputs[name], request.dtype, f"inputs.{name}")
+            for name in plan.graph.input_names
+        }
+        return plan, self._call(plan, tensors)
 
-    def _decoded(self, request: ActivateRequest, name: str, value: Any) -> Any:
-        limits = self.settings.max_rank, self.settings.max_elements
-        return nested.decode(value, request.dtype, f"inputs.{name}", *limits)
+    def batch(self, body: bytes) -> list[Any]:
+        """The requests in a batch, each still to be read.
 
-    def _plan(self, request: ActivateRequest) -> Plan:
-        return Plan.make(
-            self.catalogue,
+        Raises:
+            RequestInvalid: The batch as such is wrong.
+        """
+        requests: list[Any] = _validated(BatchRequest, parsed(body)).requests
+        most = self.settings.max_batch
+        if len(requests) > most:
+            raise LimitExceeded.at("requests", f"at most {most} requests", len(requests))
+        return requests
+
+    def _plain(self, body: bytes) -> tuple[Plan, Call]:
+        """As `json`, for bodies that are plain and right, whose words were asked for before.
+
+        Raises:
+            NotPlain: Something is else.
+        """
+        document = simd.fields(simd.parse(body), FIELDS)
+        outputs = simd.words(document["outputs"]) if "outputs" in document else DEFAULT_OUTPUTS
+        params = simd.members(document["params"]) if "params" in document else {}
+        dtype = document.get("dtype", DEFAULT_DTYPE)
+        plan = self._plans.get(_key(document.get("activation"), params, dtype, outputs))
+        inputs = simd.members(document.get("inputs"))
+        if plan is None or inputs.keys() != set(plan.graph.input_names):
+            raise simd.NotPlain
+        numbers = simd.Numbers(body)
+        tensors = {
+            name: numbers.take(value, plan.graph.dtype, self.settings.max_rank)
+            for name, value in inputs.items()
+        }
+        numbers.finish(other="outputs" in document)
+        return plan, self._call(plan, tensors)
+
+    def _call(self, plan: Plan, tensors: Mapping[str, Array]) -> Call:
+        check_size(tensors, self.settings.max_elements)
+        return plan.call(tensors, time.monotonic() + self.settings.timeout_seconds)
+
+    def _plan(self, request: ActivateRequest, dtype: DType) -> Plan:
+        plan = Plan.make(
+            self.runtime.catalogue,
             request.activation,
             params=request.params,
-            dtype=request.dtype,
+            dtype=dtype,
             outputs=request.outputs,
         )
+        if len(self._plans) >= MOST_PLANS:
+            self._plans.clear()
+        key = _key(request.activation, request.params, dtype, tuple(request.outputs))
+        self._plans[key] = plan
+        return plan
 
 
-def to_json(results: Results) -> dict[str, Any]:
-    outputs = {name: nested.encode(array) for name, array in results.outputs.items()}
-    return {**results.facts(), "outputs": outputs}
+def to_json(plan: Plan, outputs: Mapping[str, Array]) -> bytes:
+    """The answer in JSON."""
+    return orjson.dumps(_answer(plan, outputs))
 
 
-def to_safetensors(results: Results) -> bytes:
-    facts = results.facts()
-    metadata = {name: facts[name] for name in ("activation", "formula", "dtype", "provider")}
-    return safetensors.encode(results.outputs, metadata)
+def to_safetensors(plan: Plan, outputs: Mapping[str, Array]) -> list[Part]:
+    """The answer as a file: its header, and the tensors where they lie."""
+    return safetensors.encode(outputs, plan.facts())
 
 
-def content_type(header: str | None, allowed: tuple[str, ...] = MEDIA_TYPES) -> str:
-    """The media type of a body.
-
-    Raises:
-        MediaTypeUnsupported: It is none of those ``allowed``; no header at all means JSON.
-    """
-    kind = (header or JSON).partition(";")[0].strip().lower()
-    if kind not in allowed:
-        raise MediaTypeUnsupported.at("Content-Type", f"one of {', '.join(allowed)}", kind)
-    return kind
+def to_json_batch(reader: Reader, requests: list[Any]) -> bytes:
+    """The answers to ``requests``, each with its result or its problem."""
+    return orjson.dumps({"results": [_item(reader, request) for request in requests]})
 
 
-def accepted(header: str | None, default: str, offered: tuple[str, ...] = MEDIA_TYPES) -> str:
-    """The media type to answer in: the first that is accepted, ``default`` before others.
-
-    Raises:
-        MediaTypeUnacceptable: None of ours is accepted.
-    """
-    weights = dict(map(_weight, header.split(","))) if header else {"*/*": 1.0}
-    candidates = sorted(offered, key=lambda kind: kind != default)
-    best = max(candidates, key=lambda kind: _preference(kind, weights))
-    if _preference(best, weights) <= 0:
-        raise MediaTypeUnacceptable.at("Accept", f"one of {', '.join(offered)}", header)
-    return best
-
-
-def _weight(media_range: str) -> tuple[str, float]:
-    kind, *parameters = (part.strip().lower() for part in media_range.split(";"))
-    quality = next((p[2:] for p in parameters if p.startswith("q=")), "1")
+def _item(reader: Reader, request: Any) -> dict[str, Any]:
     try:
-        number = float(quality)
-    except ValueError:
-        number = 0.0
-    return kind, number if 0 <= number <= 1 else 0.0
+        plan, call = reader.document(request)
+        return _answer(plan, reader.runtime.inference.now(call))
+    except (RequestInvalid, ModelFailed) as error:
+        return {"problem": problems.describe(error)}
 
 
-def _preference(kind: str, weights: Mapping[str, float]) -> float:
-    family = kind.partition("/")[0] + "/*"
-    return next((weights[k] for k in (kind, family, "*/*") if k in weights), 0.0)
+def _answer(plan: Plan, outputs: Mapping[str, Array]) -> dict[str, Any]:
+    shape = next(iter(outputs.values())).shape
+    encoded = {name: nested.encode(array) for name, array in outputs.items()}
+    return {**plan.facts(), "shape": shape, "outputs": encoded}
 
 
-def _parsed(body: bytes) -> Any:
+def parsed(body: Body) -> Any:
+    """The document in ``body``.
+
+    Raises:
+        BodyMalformed: It is not JSON.
+    """
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise BodyMalformed.at("body", "JSON", Words(error)) from error
+
+
+def _key(
+    activation: Any, params: Mapping[str, Any], dtype: Any, outputs: tuple[str, ...]
+) -> tuple[Any, ...]:
+    """By what a plan is kept. The types go along: 1 and true are equal, and mean not the same."""
+    return activation, dtype, outputs, tuple((n, type(v), v) for n, v in params.items())
 
 
 def _from_metadata(metadata: Mapping[str, str]) -> dict[str, Any]:

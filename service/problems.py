@@ -13,12 +13,31 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from service import errors
+from service import errors, metrics
+from service.exchange import Exchange
 from service.telemetry import request_id
 
 MEDIA_TYPE = "application/problem+json"
 
-PROBLEMS: dict[type[errors.RequestInvalid], tuple[HTTPStatus, str, str]] = {
+PROBLEMS: dict[type[errors.ServiceError], tuple[HTTPStatus, str, str]] = {
+    errors.Overloaded: (HTTPStatus.SERVICE_UNAVAILABLE, "overloaded", "The service is busy"),
+    errors.DeadlineExceeded: (
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "deadline-exceeded",
+        "The request could not start in time",
+    ),
+    errors.ModelNotReady: (
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "model-not-ready",
+        "The model does not answer now",
+    ),
+    errors.ModelFailed: (
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        "model-failed",
+        "The model cannot compute that",
+    ),
+    errors.KeyMissing: (HTTPStatus.UNAUTHORIZED, "key-missing", "Who are you?"),
+    errors.ScopeMissing: (HTTPStatus.FORBIDDEN, "scope-missing", "You may not do that"),
     errors.RequestInvalid: (
         HTTPStatus.UNPROCESSABLE_ENTITY,
         "invalid-request",
@@ -54,9 +73,11 @@ PROBLEMS: dict[type[errors.RequestInvalid], tuple[HTTPStatus, str, str]] = {
 }
 
 
-def describe(error: errors.RequestInvalid) -> dict[str, Any]:
+def describe(error: errors.ServiceError) -> dict[str, Any]:
     """The problem document of ``error``."""
     status, slug, title = PROBLEMS[type(error)]
+    if not isinstance(error, errors.RequestInvalid):
+        return document(status, slug, title, str(error))
     fields = [{"field": e.field, "expected": e.expected, "got": e.got} for e in error.errors]
     return document(status, slug, title, str(error), errors=fields)
 
@@ -72,6 +93,28 @@ def respond(problem: dict[str, Any], headers: dict[str, str] | None = None) -> R
     return Response(
         orjson.dumps(problem), problem["status"], headers=headers, media_type=MEDIA_TYPE
     )
+
+
+def headers_of(error: errors.ServiceError) -> dict[str, str]:
+    """What an answer to ``error`` says in its headers."""
+    if isinstance(error, errors.Overloaded):
+        return {"Retry-After": str(error.retry_after)}
+    if isinstance(error, errors.KeyMissing):
+        return {"WWW-Authenticate": "Bearer"}
+    return {}
+
+
+async def reply(exchange: Exchange, error: errors.ServiceError) -> None:
+    """Answer with the problem that ``error`` is.
+
+    Raises:
+        ServiceError: ``error``, if no caller is to hear of it.
+    """
+    if type(error) not in PROBLEMS:
+        raise error
+    metrics.count_rejection(error)
+    response = respond(describe(error), headers_of(error))
+    await response(exchange.scope, exchange.receive, exchange.send)
 
 
 def internal() -> Response:
@@ -90,9 +133,12 @@ def internal() -> Response:
 def install(app: FastAPI) -> None:
     """Make every error that the app can answer with a problem document."""
 
-    @app.exception_handler(errors.RequestInvalid)
-    async def invalid(_: Request, error: errors.RequestInvalid) -> Response:
-        return respond(describe(error))
+    @app.exception_handler(errors.ServiceError)
+    async def known(_: Request, error: errors.ServiceError) -> Response:
+        if type(error) not in PROBLEMS:
+            raise error
+        metrics.count_rejection(error)
+        return respond(describe(error), headers_of(error))
 
     @app.exception_handler(RequestValidationError)
     async def validation(_: Request, error: RequestValidationError) -> Response:

@@ -5,8 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from service.errors import CONFIDENTIAL
+from service.security import Keys
 
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -30,6 +34,80 @@ class Settings(BaseSettings):
     )
     threads: int = Field(
         default=0, ge=0, le=1024, description="Compute threads; 0 means the CPUs really available."
+    )
+    workers: int = Field(
+        default=1, ge=1, le=256, description="Processes that share the port; CPUs are divided."
+    )
+    grpc_port: int | None = Field(
+        default=None, ge=0, le=65535, description="The port for gRPC; none means no gRPC."
+    )
+    repository: Path | None = Field(
+        default=None, description="A folder of ONNX models: <name>/<version>/model.onnx."
+    )
+    repository_mode: Literal["fixed", "poll", "explicit"] = Field(
+        default="fixed",
+        description="When models are loaded: at the start only; also when files change (`poll`); "
+        "or when an admin asks (`explicit`), which needs an admin key and one worker.",
+    )
+    repository_poll_seconds: float = Field(
+        default=5.0, gt=0, description="How often the repository is looked at in mode `poll`."
+    )
+    keys: str = Field(
+        default="",
+        repr=False,
+        description="Who may call: scope:sha256 of each key, with commas, as `gatewave key` prints "
+        "them; scopes are infer and admin. None means that anybody may infer, and nobody is admin.",
+    )
+    allow_anonymous: bool = Field(
+        default=False, description="Listen beyond this machine though there are no keys."
+    )
+    published_host: str | None = Field(
+        default=None,
+        description="Where callers reach the port, if not at `host`: a container's is published.",
+    )
+    tls_certificate: Path | None = Field(
+        default=None, description="The server's certificate chain, PEM; for HTTP and gRPC."
+    )
+    tls_key: Path | None = Field(default=None, description="Its private key, PEM.")
+    tls_client_ca: Path | None = Field(
+        default=None, description="Who signs clients' certificates; they must then have one."
+    )
+    traces: str | None = Field(
+        default=None,
+        description="Where OpenTelemetry traces go: an OTLP/HTTP address; needs gatewave[tracing].",
+    )
+    lanes: int = Field(
+        default=0, ge=0, le=1024, description="Requests computed at a time; 0 means the CPUs."
+    )
+    max_queue: int = Field(
+        default=256, ge=0, description="The most requests that wait for a lane; others get 503."
+    )
+    timeout_seconds: float = Field(
+        default=30.0, gt=0, description="How long a request may wait, unless it says itself."
+    )
+    drain_seconds: float = Field(
+        default=30.0,
+        ge=0,
+        description="How long requests under way may take after SIGTERM, the grace included.",
+    )
+    grace_seconds: float = Field(
+        default=2.0,
+        ge=0,
+        description="How long after SIGTERM new requests are still taken, though it is not ready "
+        "any more: load balancers need that time to notice. Not after SIGINT.",
+    )
+    max_memory_bytes: int = Field(
+        default=1 << 30,
+        ge=1,
+        description="What bodies and results of all requests under way may take together.",
+    )
+    max_output_bytes: int = Field(
+        default=1 << 28, ge=1, description="The most that one request's results may take."
+    )
+    arena_bytes: int = Field(
+        default=1 << 30,
+        ge=1 << 20,
+        description="The most that ONNX Runtime may take for all models' tensors together.",
     )
     inline_bytes: int = Field(
         default=1 << 16,
@@ -58,3 +136,12 @@ class Settings(BaseSettings):
         default="info", description="The least severe log line written."
     )
     access_log: bool = Field(default=True, description="Whether each request is logged.")
+
+    @field_validator("keys")
+    @classmethod
+    def _keys_that_can_be_read(cls, keys: str) -> str:
+        try:
+            Keys.parse(keys)
+        except ValueError as error:
+            raise PydanticCustomError(CONFIDENTIAL, "{reason}", {"reason": str(error)}) from error
+        return keys

@@ -15,6 +15,7 @@ from service.activate import Plan
 from service.catalogue import Catalogue
 from service.dtypes import DType
 from service.engine import Engine
+from service.serving.call import run
 from service.settings import Device, Settings
 
 
@@ -45,10 +46,10 @@ def evaluate(
         count = evaluate_file(
             source,
             output,
-            inputs=plan.graph.inputs,
+            inputs=plan.graph.input_names,
             outputs=plan.outputs,
             dtype=dtype,
-            compute=lambda tensors: plan.run(tensors).outputs,
+            compute=lambda tensors: run(plan.call(tensors)),
             chunk_elements=chunk,
             progress=lambda done, total: progress.update(task, completed=done, total=total),
         )

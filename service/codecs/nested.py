@@ -47,11 +47,10 @@ def encode(array: Array) -> orjson.Fragment:
         array = array.astype(np.float32)
     plain = array if array.ndim else array[()]
     text = orjson.dumps(plain, option=orjson.OPT_SERIALIZE_NUMPY)
-    finite = np.isfinite(array)
-    if finite.all():
-        return orjson.Fragment(text)
     # orjson writes null for each number that is not finite; they come in the array's order.
-    words = map(_word, array[~finite].tolist())
+    if b"null" not in text:
+        return orjson.Fragment(text)
+    words = map(_word, array[~np.isfinite(array)].tolist())
     parts = text.split(b"null")
     return orjson.Fragment(b"".join(chain(*zip(parts, words, strict=False), parts[-1:])))
 

@@ -2,7 +2,7 @@
 
 The format, from https://huggingface.co/docs/safetensors: eight bytes that say how long the header
 is, the header in JSON, and the tensors' bytes, little-endian, one after the other without gaps.
-The ``safetensors`` library reads files by path, or copies each tensor; this reads a request's body
+The ``safetensors`` library reads files by path, or copies each tensor; this reads and writes
 without a copy, and is tested against the library.
 """
 
@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import orjson
-import safetensors
 
 from service.dtypes import NUMPY, SAFETENSORS, Array, DType
 from service.errors import BodyMalformed, LimitExceeded, Words
@@ -24,12 +23,14 @@ METADATA = "__metadata__"
 LONGEST_HEADER = 1 << 20
 """In bytes; the format allows a hundred times as much, for models of thousands of tensors."""
 
+CODE_OF = {NUMPY[dtype]: code for dtype, code in SAFETENSORS.items()}
 DTYPE_OF: dict[str, DType] = {code: dtype for dtype, code in SAFETENSORS.items()}
 
 Header = dict[str, Any]
+Part = bytes | bytearray | memoryview
 
 
-def decode(body: bytes, max_rank: int) -> tuple[dict[str, Array], dict[str, str]]:
+def decode(body: bytes | memoryview, max_rank: int) -> tuple[dict[str, Array], dict[str, str]]:
     """The tensors in ``body``, as views of it, and the file's metadata.
 
     Raises:
@@ -49,21 +50,27 @@ def decode(body: bytes, max_rank: int) -> tuple[dict[str, Array], dict[str, str]
     return tensors, metadata
 
 
-def encode(tensors: Mapping[str, Array], metadata: Mapping[str, str]) -> bytes:
-    """A safetensors file of ``tensors``."""
-    specifications = {
-        name: safetensors.TensorSpec(
-            dtype=array.dtype.name,
-            shape=array.shape,
-            data_ptr=array.ctypes.data,
-            data_len=array.nbytes,
-        )
-        for name, array in tensors.items()
-    }
-    return bytes(safetensors.serialize(specifications, dict(metadata)))
+def encode(tensors: Mapping[str, Array], metadata: Mapping[str, str]) -> list[Part]:
+    """A safetensors file of ``tensors``, in parts: the header, and the tensors where they lie."""
+    header: Header = {METADATA: dict(metadata)}
+    parts: list[Part] = []
+    end = 0
+    for name, array in tensors.items():
+        begin, end = end, end + array.nbytes
+        code = CODE_OF[array.dtype]
+        header[name] = {"dtype": code, "shape": array.shape, "data_offsets": [begin, end]}
+        parts.append(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    text = orjson.dumps(header)
+    text += b" " * (-len(text) % LENGTH_BYTES)
+    return [len(text).to_bytes(LENGTH_BYTES, "little") + text, *parts]
 
 
-def _split(body: bytes) -> tuple[Header, memoryview]:
+def data_at(beginning: bytes) -> int:
+    """Where in a file that starts with ``beginning`` the tensors begin."""
+    return LENGTH_BYTES + int.from_bytes(beginning[:LENGTH_BYTES], "little")
+
+
+def _split(body: bytes | memoryview) -> tuple[Header, memoryview]:
     length = int.from_bytes(body[:LENGTH_BYTES], "little")
     end = LENGTH_BYTES + length
     if len(body) < LENGTH_BYTES or length > LONGEST_HEADER or end > len(body):

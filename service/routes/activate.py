@@ -2,24 +2,129 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
+import time
 from typing import Any
 
-from anyio import to_thread
 from fastapi import APIRouter, Request, Response
 
-from service import messages
-from service.errors import NOTHING, BodyLate, BodyTooLong, MediaTypeUnsupported
-from service.messages import JSON, SAFETENSORS, Answerer
+from service import media, messages, problems
+from service.activate import Plan
+from service.codecs import safetensors
+from service.errors import MediaTypeUnsupported, ServiceError
+from service.exchange import Body, Exchange, Handover, Part
+from service.media import JSON, SAFETENSORS
+from service.messages import Reader
+from service.runtime import Runtime
 from service.schemas import ActivateRequest, ActivateResponse, BatchRequest, BatchResponse
+from service.serving.budget import Permit
+from service.serving.call import Call
 
 router = APIRouter(tags=["evaluate"])
 
 BINARY = {"schema": {"type": "string", "format": "binary"}}
+JSON_WEIGHT = 8
+"""How many bytes a byte of JSON comes to: the numbers, and what they are read by."""
 
 
-def _body(model: str, *, binary: bool) -> dict[str, Any]:
+class ActivateEndpoint:
+    """Answers POST /activate."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+        self.reader = Reader(runtime)
+
+    async def __call__(self, exchange: Exchange) -> None:
+        try:
+            await self._answer(exchange)
+        except ServiceError as error:
+            await problems.reply(exchange, error)
+
+    async def _answer(self, exchange: Exchange) -> None:
+        _refuse_encoding(exchange)
+        kind = media.content_type(exchange.header(b"content-type"))
+        wanted = media.accepted(exchange.header(b"accept"), kind)
+        with self.runtime.inference.budget.permit() as permit:
+            began = time.perf_counter()
+            body = await _body(exchange, self.runtime, kind, permit)
+            if len(body) <= self.runtime.settings.inline_bytes:
+                parts = await self._answered(body, kind, wanted, began)
+            else:
+                parts = await exchange.unless_gone(self._answered(body, kind, wanted, began))
+            await exchange.reply(200, wanted.encode(), *parts)
+
+    async def _answered(self, body: Body, kind: str, wanted: str, began: float) -> list[Part]:
+        inference = self.runtime.inference
+        plan, call = await self._read(body, kind)
+        meter = call.model.meter
+        try:
+            read = time.perf_counter()
+            outputs = await inference.infer(call)
+            computed = time.perf_counter()
+            if wanted == SAFETENSORS:
+                parts = messages.to_safetensors(plan, outputs)
+            else:
+                size = sum(output.nbytes for output in outputs.values())
+                text = await inference.work(size, lambda: messages.to_json(plan, outputs))
+                parts = [text]
+        except BaseException:
+            meter.unanswered(began)
+            raise
+        meter.answered(began, read, computed)
+        return parts
+
+    async def _read(self, body: Body, kind: str) -> tuple[Plan, Call]:
+        """What is asked for; long texts are read in a lane, tensors lie in files as they are."""
+        if kind == SAFETENSORS:
+            return self.reader.safetensors(body)
+        return await self.runtime.inference.work(len(body), lambda: self.reader.json(bytes(body)))
+
+
+class BatchEndpoint:
+    """Answers POST /activate/batch."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+        self.reader = Reader(runtime)
+
+    async def __call__(self, exchange: Exchange) -> None:
+        try:
+            await self._answer(exchange)
+        except ServiceError as error:
+            await problems.reply(exchange, error)
+
+    async def _answer(self, exchange: Exchange) -> None:
+        _refuse_encoding(exchange)
+        media.content_type(exchange.header(b"content-type"), (JSON,))
+        media.accepted(exchange.header(b"accept"), JSON, (JSON,))
+        with self.runtime.inference.budget.permit() as permit:
+            body = await _body(exchange, self.runtime, JSON, permit)
+            answer = await self.runtime.inference.work(
+                len(body), lambda: self._answers(bytes(body))
+            )
+            await exchange.reply(200, JSON.encode(), answer)
+
+    def _answers(self, body: bytes) -> bytes:
+        return messages.to_json_batch(self.reader, self.reader.batch(body))
+
+
+async def _body(exchange: Exchange, runtime: Runtime, kind: str, permit: Permit) -> Body:
+    """The body. Reading JSON holds the interpreter up in any thread, so there may be less of it."""
+    settings = runtime.settings
+    seconds = settings.body_seconds
+    if kind == JSON:
+        most = min(settings.max_json_bytes, settings.max_body_bytes)
+        return await exchange.body(most, seconds, permit, weight=JSON_WEIGHT)
+    most = settings.max_body_bytes
+    return await exchange.body(most, seconds, permit, data_at=safetensors.data_at)
+
+
+def _refuse_encoding(exchange: Exchange) -> None:
+    encoding = exchange.header(b"content-encoding")
+    if encoding is not None and encoding.lower() != "identity":
+        raise MediaTypeUnsupported.at("Content-Encoding", "none", encoding)
+
+
+def _openapi(model: str, *, binary: bool) -> dict[str, Any]:
     """The request body in OpenAPI: FastAPI does not see it, since the route reads it itself."""
     content = {JSON: {"schema": {"$ref": f"#/components/schemas/{model}"}}}
     if binary:
@@ -31,7 +136,7 @@ def _body(model: str, *, binary: bool) -> dict[str, Any]:
     "/activate",
     response_model=ActivateResponse,
     responses={200: {"content": {SAFETENSORS: BINARY}}},
-    openapi_extra=_body(ActivateRequest.__name__, binary=True),
+    openapi_extra=_openapi(ActivateRequest.__name__, binary=True),
 )
 async def activate(request: Request) -> Response:
     """Evaluate an activation, its derivatives, or the gradients that a backward pass needs.
@@ -40,69 +145,14 @@ async def activate(request: Request) -> Response:
     differ from the defaults, `params` and `outputs`, both in JSON; the dtype is the tensors'. The
     answer comes in the request's media type, unless `Accept` asks for the other.
     """
-    answerer: Answerer = request.app.state.answerer
-    _refuse_encoding(request)
-    kind = messages.content_type(request.headers.get("content-type"))
-    wanted = messages.accepted(request.headers.get("accept"), kind)
-    body = await _read(request, _most(answerer, kind), answerer.settings.body_seconds)
-    answer = await _answered(answerer, body, lambda: answerer.activate(body, kind, wanted))
-    return Response(answer, media_type=wanted)
+    return Handover(request.app.state.endpoints["/activate"])
 
 
 @router.post(
     "/activate/batch",
     response_model=BatchResponse,
-    openapi_extra=_body(BatchRequest.__name__, binary=False),
+    openapi_extra=_openapi(BatchRequest.__name__, binary=False),
 )
 async def activate_batch(request: Request) -> Response:
     """Evaluate many requests, independent of each other: one that is wrong fails alone."""
-    answerer: Answerer = request.app.state.answerer
-    _refuse_encoding(request)
-    messages.content_type(request.headers.get("content-type"), (JSON,))
-    messages.accepted(request.headers.get("accept"), JSON, (JSON,))
-    body = await _read(request, _most(answerer, JSON), answerer.settings.body_seconds)
-    answer = await _answered(answerer, body, lambda: answerer.batch(body))
-    return Response(answer, media_type=JSON)
-
-
-async def _answered(answerer: Answerer, body: bytes, work: Callable[[], bytes]) -> bytes:
-    """Do ``work`` here if the body is small, so that it is fast; otherwise in a thread."""
-    if len(body) <= answerer.settings.inline_bytes:
-        return work()
-    return await to_thread.run_sync(work)
-
-
-def _most(answerer: Answerer, kind: str) -> int:
-    """The longest body of its kind. Reading JSON holds the interpreter up, in any thread."""
-    settings = answerer.settings
-    lower = min(settings.max_json_bytes, settings.max_body_bytes)
-    return lower if kind == JSON else settings.max_body_bytes
-
-
-async def _read(request: Request, most: int, seconds: float) -> bytes:
-    """The body, if it comes in time; one that is too long is refused as soon as that is known."""
-    try:
-        async with asyncio.timeout(seconds):
-            return await _received(request, most)
-    except TimeoutError as error:
-        raise BodyLate.at("body", f"all of it within {seconds:g} seconds", NOTHING) from error
-
-
-async def _received(request: Request, most: int) -> bytes:
-    announced = request.headers.get("content-length", "0")
-    length = int(announced) if announced.isdecimal() else 0
-    chunks: list[bytes] = []
-    received = 0
-    stream = request.stream()
-    while length <= most and received <= most and (chunk := await anext(stream, b"")):
-        chunks.append(chunk)
-        received += len(chunk)
-    if max(length, received) > most:
-        raise BodyTooLong.at("body", f"at most {most} bytes", max(length, received))
-    return b"".join(chunks)
-
-
-def _refuse_encoding(request: Request) -> None:
-    encoding = request.headers.get("content-encoding", "identity")
-    if encoding.lower() != "identity":
-        raise MediaTypeUnsupported.at("Content-Encoding", "none", encoding)
+    return Handover(request.app.state.endpoints["/activate/batch"])

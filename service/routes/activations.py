@@ -70,7 +70,7 @@ async def model(
 
 
 def _catalogue(request: Request) -> Catalogue:
-    catalogue: Catalogue = request.app.state.answerer.catalogue
+    catalogue: Catalogue = request.app.state.runtime.catalogue
     return catalogue
 
 

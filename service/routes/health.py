@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request
 
-from service.messages import Answerer
+from service.runtime import Runtime
 from service.schemas import Liveness, Readiness
 
 router = APIRouter(tags=["health"])
@@ -19,12 +19,11 @@ async def livez() -> Liveness:
 @router.get("/readyz")
 async def readyz(request: Request) -> Readiness:
     """Every artifact is loaded, and has answered its own example rightly, on this provider."""
-    answerer: Answerer = request.app.state.answerer
-    engine = answerer.catalogue.engine
+    runtime: Runtime = request.app.state.runtime
     return Readiness(
         status="ready",
-        device=answerer.settings.device,
-        provider=engine.provider,
-        threads=engine.threads,
-        activations=list(answerer.catalogue.entries),
+        device=runtime.settings.device,
+        provider=runtime.engine.provider,
+        threads=runtime.engine.threads,
+        activations=list(runtime.catalogue.entries),
     )

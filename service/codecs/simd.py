@@ -1,0 +1,171 @@
+"""JSON read by simdjson: arrays of numbers become tensors without a Python object for each number.
+
+What is plain and right is read here. Anything else, whatever may be wrong with it, is left to the
+complete and slower reading, which also says what it is: `NotPlain` is no error, but a way on.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import simdjson
+from numpy.typing import NDArray
+
+from service.dtypes import NUMPY, Array, DType, narrowed
+
+KEPT_BYTES = 1 << 18
+"""A parser keeps memory for ten times its longest document; longer ones get one of their own."""
+
+_kept = threading.local()
+
+
+class NotPlain(Exception):  # noqa: N818 - no error: read it the other way
+    pass
+
+
+def parse(body: bytes) -> simdjson.Object:
+    """The document in ``body``, an object; its proxies must be dropped before the next one is read.
+
+    Raises:
+        NotPlain: It is not JSON, or no object.
+    """
+    try:
+        document = _parser(len(body)).parse(body)
+    except (ValueError, RuntimeError) as error:
+        raise NotPlain from error
+    if type(document) is not simdjson.Object:
+        raise NotPlain
+    return document
+
+
+def _parser(length: int) -> simdjson.Parser:
+    if length > KEPT_BYTES:
+        return simdjson.Parser()
+    parser: simdjson.Parser | None = getattr(_kept, "parser", None)
+    if parser is None:
+        parser = _kept.parser = simdjson.Parser()
+    return parser
+
+
+def fields(value: Any, known: frozenset[str]) -> dict[str, Any]:
+    """The fields of an object, the objects and arrays among them as proxies.
+
+    Raises:
+        NotPlain: It is no object, or has a field that is not ``known``, or one twice.
+    """
+    if type(value) is not simdjson.Object:
+        raise NotPlain
+    names = list(value.keys())
+    found = {name: value[name] for name in names}
+    if len(found) != len(names) or not known.issuperset(names):
+        raise NotPlain
+    return found
+
+
+def members(value: Any) -> dict[str, Any]:
+    """The fields of an object, whatever they are called.
+
+    Raises:
+        NotPlain: It is no object, or has a field twice.
+    """
+    if type(value) is not simdjson.Object:
+        raise NotPlain
+    names = list(value.keys())
+    found = {name: value[name] for name in names}
+    if len(found) != len(names):
+        raise NotPlain
+    return found
+
+
+def words(value: Any) -> tuple[str, ...]:
+    """The strings of an array.
+
+    Raises:
+        NotPlain: It is something else.
+    """
+    if type(value) is not simdjson.Array:
+        raise NotPlain
+    found: tuple[Any, ...] = tuple(value)
+    if not all(type(word) is str for word in found):
+        raise NotPlain
+    return found
+
+
+class Numbers:
+    """Arrays of numbers, taken from a document one after the other.
+
+    simdjson flattens arrays within arrays, however deep and uneven. What is read here are rows of
+    equal length; that nothing else was in them, the document's count of brackets tells in the end.
+    """
+
+    __slots__ = ("arrays", "body")
+
+    def __init__(self, body: bytes) -> None:
+        self.body = body
+        self.arrays = 0
+
+    def take(self, value: Any, dtype: DType, max_rank: int) -> Array:
+        """The tensor of ``value``.
+
+        Raises:
+            NotPlain: It is no array, or not of numbers, or uneven, or empty, or too deep, or holds
+                a number beyond the range of ``dtype``.
+        """
+        if type(value) is not simdjson.Array:
+            raise NotPlain
+        shape: tuple[int, ...] = (len(value),)
+        self.arrays += 1
+        rows: Sequence[Any] = (value,)
+        while shape[-1] and type(rows[0][0]) is simdjson.Array:
+            rows = [row for each in rows for row in each]
+            shape = (*shape, _common_length(rows))
+            self.arrays += len(rows)
+            if len(shape) > max_rank:
+                raise NotPlain
+        try:
+            flat = np.frombuffer(value.as_buffer(of_type="d"), np.float64)
+        except (TypeError, ValueError) as error:
+            raise NotPlain from error
+        if not flat.size or flat.size != len(rows) * shape[-1]:
+            raise NotPlain
+        array = _rounded(flat, dtype)
+        return array if len(shape) == 1 else array.reshape(shape)
+
+    def finish(self, other: int) -> None:
+        """See that the document holds the arrays taken, and ``other`` ones, and no more.
+
+        Raises:
+            NotPlain: It holds others.
+        """
+        if self.body.count(b"[") != self.arrays + other:
+            raise NotPlain
+
+
+def _common_length(rows: Sequence[Any]) -> int:
+    lengths = {len(row) if type(row) is simdjson.Array else -1 for row in rows}
+    if len(lengths) != 1:
+        raise NotPlain
+    return lengths.pop()
+
+
+def _rounded(exact: NDArray[np.float64], dtype: DType) -> Array:
+    """``exact`` in ``dtype``.
+
+    Raises:
+        NotPlain: A number is beyond its range.
+    """
+    if dtype == "float64":
+        return exact
+    if dtype == "bfloat16":
+        array, lost = narrowed(exact, dtype)
+        if lost is not None:
+            raise NotPlain
+        return array
+    try:
+        with np.errstate(over="raise"):
+            return exact.astype(NUMPY[dtype])
+    except FloatingPointError as error:
+        raise NotPlain from error

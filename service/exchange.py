@@ -1,0 +1,197 @@
+"""One HTTP request at the level of ASGI: what the endpoints that must be fast need, and no more."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.errors import NOTHING, BodyLate, BodyTooLong
+from service.serving.budget import Permit
+
+Body = bytes | memoryview
+Part = bytes | bytearray | memoryview
+Headers = Sequence[tuple[bytes, bytes]]
+Result = TypeVar("Result")
+
+ALIGNMENT = 64
+"""In bytes, of the tensors in a body: what the widest vector instructions like."""
+
+
+def at_its_start(_: bytes) -> int:
+    """Nothing of a body is worth aligning, but itself."""
+    return 0
+
+
+class Exchange:
+    """A request that is being answered.
+
+    Attributes:
+        headers: By lower-case name; of those given twice, the last.
+    """
+
+    __slots__ = ("headers", "receive", "scope", "send")
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.scope = scope
+        self.receive = receive
+        self.send = send
+        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+
+    def header(self, name: bytes) -> str | None:
+        value = self.headers.get(name)
+        return None if value is None else value.decode("latin-1")
+
+    async def body(
+        self,
+        most: int,
+        seconds: float,
+        permit: Permit,
+        *,
+        weight: int = 1,
+        data_at: Callable[[bytes], int] = at_its_start,
+    ) -> Body:
+        """The body, in one piece.
+
+        Args:
+            most: How many bytes it may have.
+            seconds: How long it may take to come.
+            permit: What the memory it takes is held by.
+            weight: How many bytes each of its bytes comes to, when it is read.
+            data_at: Where the tensors in it begin, which will be aligned; it is told the first
+                bytes.
+
+        Raises:
+            BodyTooLong: It is longer, or says so.
+            BodyLate: It did not come in time.
+            Overloaded: There is no memory for it now.
+        """
+        length = self._announced()
+        if length > most:
+            raise BodyTooLong.at("body", f"at most {most} bytes", length)
+        permit.take(length * weight)
+        try:
+            async with asyncio.timeout(seconds):
+                message = await self._message()
+                first: bytes = message.get("body", b"")
+                if message.get("more_body", False):
+                    if length:
+                        return await self._rest_of(first, length, data_at)
+                    return await self._unannounced(first, most, permit, weight)
+        except TimeoutError as error:
+            raise BodyLate.at("body", f"all of it within {seconds:g} seconds", NOTHING) from error
+        if len(first) > most:
+            raise BodyTooLong.at("body", f"at most {most} bytes", len(first))
+        return first
+
+    async def reply(
+        self, status: int, media_type: bytes, *parts: Part, headers: Headers = ()
+    ) -> None:
+        """Answer with ``parts``, one after the other."""
+        length = b"%d" % sum(map(len, parts))
+        given = [(b"content-type", media_type), (b"content-length", length), *headers]
+        await self.send({"type": "http.response.start", "status": status, "headers": given})
+        for part in parts[:-1]:
+            await self.send({"type": "http.response.body", "body": part, "more_body": True})
+        await self.send({"type": "http.response.body", "body": parts[-1]})
+
+    async def unless_gone(self, work: Coroutine[Any, Any, Result]) -> Result:
+        """Do ``work``; stop when the client goes away, since nobody wants it then.
+
+        Raises:
+            ClientDisconnect: It went.
+        """
+        task = asyncio.create_task(work)
+        gone = asyncio.create_task(self._gone())
+        try:
+            await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                raise ClientDisconnect
+            return task.result()
+        finally:
+            gone.cancel()
+            task.cancel()
+
+    def _announced(self) -> int:
+        length = self.headers.get(b"content-length", b"0")
+        return int(length) if length.isdigit() else 0
+
+    async def _message(self) -> Message:
+        message = await self.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        return message
+
+    async def _gone(self) -> None:
+        while (await self.receive())["type"] != "http.disconnect":
+            pass
+
+    async def _rest_of(self, first: bytes, length: int, data_at: Callable[[bytes], int]) -> Body:
+        """The body whose length is known: each piece is copied once, as it comes."""
+        offset = -data_at(first) % ALIGNMENT
+        memory = np.empty(length + offset + ALIGNMENT, np.uint8)
+        offset += -memory.ctypes.data % ALIGNMENT
+        body = memory.data[offset : offset + length]
+        position = len(first)
+        body[:position] = first
+        more = True
+        while more:
+            message = await self._message()
+            piece = message.get("body", b"")
+            body[position : position + len(piece)] = piece
+            position += len(piece)
+            more = message.get("more_body", False)
+        return body[:position]
+
+    async def _unannounced(self, first: bytes, most: int, permit: Permit, weight: int) -> bytes:
+        """The body whose length nobody said: bounded as it comes."""
+        body = bytearray(first)
+        more = True
+        while more:
+            message = await self._message()
+            piece = message.get("body", b"")
+            if len(body) + len(piece) > most:
+                raise BodyTooLong.at("body", f"at most {most} bytes", len(body) + len(piece))
+            permit.take(len(piece) * weight)
+            body += piece
+            more = message.get("more_body", False)
+        return bytes(body)
+
+
+Endpoint = Callable[[Exchange], Coroutine[Any, Any, None]]
+
+
+class Handover(Response):
+    """What a route of FastAPI answers when an endpoint reads and writes for itself."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        super().__init__()
+        self.endpoint = endpoint
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.endpoint(Exchange(scope, receive, send))
+
+
+class Shortcut:
+    """Pure ASGI middleware: the requests that must be fast go past the machinery of routes.
+
+    FastAPI has the same routes and leads to the same endpoints: they are its own, in its OpenAPI
+    document, and all that is lost here is time.
+    """
+
+    def __init__(self, app: ASGIApp, *, endpoints: Callable[[str], Endpoint | None]) -> None:
+        self.app = app
+        self.endpoints = endpoints
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] == "POST":
+            endpoint = self.endpoints(scope["path"])
+            if endpoint is not None:
+                await endpoint(Exchange(scope, receive, send))
+                return
+        await self.app(scope, receive, send)

@@ -1,0 +1,236 @@
+"""What is counted and timed, for Prometheus and for the statistics of the inference protocol.
+
+With several workers, `prometheus_client` keeps the numbers in the files of the folder
+PROMETHEUS_MULTIPROC_DIR, and whichever worker is asked adds them up. `service.exposition` writes
+them, and adds what is not counted but looked up: the processes, the provider, the models.
+
+Names follow Prometheus: base units, the unit in the name, ``_total`` for counters. Labels come from
+bounded sets only: models that are served, templates of routes, reasons and outcomes listed here.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from service import errors
+
+FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+
+INSTRUMENTS = CollectorRegistry()
+"""The instruments of this process. The library's own registry holds collectors of its own besides,
+which are silent with several workers."""
+
+SECONDS = (
+    *(1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3),
+    *(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
+)
+ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+MODEL = ["model", "version"]
+
+HTTP = Histogram(
+    "gatewave_http_request_duration_seconds",
+    "HTTP requests, from their headers to the end of their answer, by template of the route.",
+    ["route", "method", "status"],
+    buckets=SECONDS,
+    registry=INSTRUMENTS,
+)
+REQUEST = Histogram(
+    "gatewave_request_seconds",
+    "Inference requests that reached a model, over any protocol, from the first byte read to the "
+    "last one written, by what became of them.",
+    [*MODEL, "outcome"],
+    buckets=SECONDS,
+    registry=INSTRUMENTS,
+)
+QUEUE = Histogram(
+    "gatewave_queue_seconds",
+    "How long inference requests waited, from their admission to the start of their run.",
+    MODEL,
+    buckets=SECONDS,
+    registry=INSTRUMENTS,
+)
+DECODE = Histogram(
+    "gatewave_decode_seconds",
+    "How long it took to make tensors of a request's bytes.",
+    MODEL,
+    buckets=SECONDS,
+    registry=INSTRUMENTS,
+)
+COMPUTE = Histogram(
+    "gatewave_compute_seconds",
+    "How long a run in ONNX Runtime took; requests that are batched share one.",
+    MODEL,
+    buckets=SECONDS,
+    registry=INSTRUMENTS,
+)
+ENCODE = Histogram(
+    "gatewave_encode_seconds",
+    "How long it took to make an answer's bytes of tensors.",
+    MODEL,
+    buckets=SECONDS,
+    registry=INSTRUMENTS,
+)
+BATCH_ROWS = Histogram(
+    "gatewave_batch_rows",
+    "Rows of all requests computed in one run, of models that are batched.",
+    MODEL,
+    buckets=ROWS,
+    registry=INSTRUMENTS,
+)
+LAST = Gauge(
+    "gatewave_last_inference_timestamp_seconds",
+    "When the model last answered, as a Unix time.",
+    MODEL,
+    multiprocess_mode="max",
+    registry=INSTRUMENTS,
+)
+REJECTED = Counter(
+    "gatewave_rejected",
+    "Requests refused for what they are or when they came, over any protocol, by reason.",
+    ["reason"],
+    registry=INSTRUMENTS,
+)
+QUEUE_DEPTH = Gauge(
+    "gatewave_queue_depth",
+    "Requests waiting for a lane now.",
+    multiprocess_mode="livesum",
+    registry=INSTRUMENTS,
+)
+RESERVED_BYTES = Gauge(
+    "gatewave_reserved_bytes",
+    "Memory that bodies and results of requests under way hold now.",
+    multiprocess_mode="livesum",
+    registry=INSTRUMENTS,
+)
+
+
+class Meter:
+    """One model's numbers; its children are looked up once, since a lookup costs a microsecond.
+
+    Attributes:
+        ok: Requests answered with tensors.
+        failed: Requests that were not, whoever is to blame.
+    """
+
+    def __init__(self, model: str, version: str) -> None:
+        labels = (model, version)
+        self.ok = REQUEST.labels(*labels, "ok")
+        self.failed = REQUEST.labels(*labels, "failed")
+        self.queue = QUEUE.labels(*labels)
+        self.decode = DECODE.labels(*labels)
+        self.compute = COMPUTE.labels(*labels)
+        self.encode = ENCODE.labels(*labels)
+        self.batch_rows = BATCH_ROWS.labels(*labels)
+        self.last = LAST.labels(*labels)
+
+    def answered(self, began: float, read: float, computed: float) -> None:
+        """Count a request that was answered, from marks of `time.perf_counter`."""
+        now = time.perf_counter()
+        self.decode.observe(read - began)
+        self.encode.observe(now - computed)
+        self.ok.observe(now - began)
+        self.last.set(time.time())
+
+    def unanswered(self, began: float) -> None:
+        """Count a request that was not, whoever is to blame."""
+        self.failed.observe(time.perf_counter() - began)
+
+
+PARTS = {
+    "gatewave_queue_seconds": "queue",
+    "gatewave_decode_seconds": "decode",
+    "gatewave_compute_seconds": "compute",
+    "gatewave_encode_seconds": "encode",
+    "gatewave_batch_rows": "rows",
+    "gatewave_last_inference_timestamp_seconds": "last",
+}
+
+
+class Numbers(dict[str, tuple[int, float]]):
+    """One model's counts and sums, by the names that `Meter` gives them; what is not there is 0."""
+
+    def __missing__(self, name: str) -> tuple[int, float]:
+        return 0, 0.0
+
+
+def numbers() -> dict[tuple[str, str], Numbers]:
+    """The numbers of every model and version that was asked for anything, of all workers."""
+    found: dict[tuple[str, str], Numbers] = {}
+    for family in collected().collect():
+        for sample in family.samples:
+            part = PARTS.get(family.name) or sample.labels.get("outcome")
+            if part is None or sample.name.endswith(("_bucket", "_created")):
+                continue
+            of = found.setdefault((sample.labels["model"], sample.labels["version"]), Numbers())
+            count, total = of[part]
+            if sample.name.endswith("_count"):
+                of[part] = int(sample.value), total
+            else:
+                of[part] = count, sample.value
+    return found
+
+
+def collected() -> CollectorRegistry:
+    """What to collect from: this process's instruments, or the files of all workers."""
+    if FOLDER not in os.environ:
+        return INSTRUMENTS
+    together = CollectorRegistry()
+    MultiProcessCollector(together)  # type: ignore[no-untyped-call]
+    return together
+
+
+REASONS: dict[type[errors.ServiceError], str] = {
+    errors.DeadlineExceeded: "deadline",
+    errors.ModelNotReady: "not_ready",
+    errors.KeyMissing: "key_missing",
+    errors.ScopeMissing: "scope_missing",
+    errors.LimitExceeded: "limit",
+    errors.BodyTooLong: "body_too_long",
+    errors.BodyLate: "body_late",
+}
+"""Why requests are refused, besides `Overloaded`, which says itself what there is too little of."""
+
+SCARCE = ("queue", "memory")
+"""The reasons that `Overloaded` gives."""
+
+
+def count_rejection(error: BaseException) -> None:
+    """Count ``error``, if it is a refusal; a request that is plainly wrong is none."""
+    reason = REASONS.get(type(error))  # type: ignore[arg-type]
+    if isinstance(error, errors.Overloaded):
+        reason = error.reason
+    if reason is not None:
+        REJECTED.labels(reason).inc()
+
+
+def expect_rejections() -> None:
+    """Show every reason from the start, with 0: a rate needs a number to rise from."""
+    for reason in (*SCARCE, *REASONS.values()):
+        REJECTED.labels(reason)
+
+
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+UNMATCHED = "unmatched"
+"""The route of requests that no route takes: their paths are the callers' to make up."""
+
+_HTTP: dict[tuple[str, str, int], Histogram] = {}
+
+
+def observe_http(route: str, method: str, status: int, seconds: float) -> None:
+    """Time one HTTP request.
+
+    Args:
+        route: The template, such as ``/v2/models/{model}/infer``: never a path.
+        method: What the caller sent; those that are none of HTTP's are counted as one.
+        status: The answer's, or 0 where the caller went away before it.
+        seconds: From the request's headers to the end of its answer.
+    """
+    key = (route, method if method in METHODS else "other", status)
+    child = _HTTP.get(key)
+    if child is None:
+        child = _HTTP[key] = HTTP.labels(*key)
+    child.observe(seconds)

@@ -1,0 +1,125 @@
+"""What the protocol tells of the server and its models, with the names that its JSON has.
+
+The messages of gRPC have the same names, and are made of the same documents.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Any
+
+from service.metrics import Numbers, numbers
+from service.serving.datatypes import BYTES
+from service.serving.model import Model, Port
+from service.serving.registry import Registry
+
+Document = dict[str, Any]
+
+EXTENSIONS = ["binary_tensor_data", "model_configuration", "model_repository", "statistics"]
+NANOSECONDS = 1e9
+
+
+def server() -> Document:
+    return {"name": "gatewave", "version": version("gatewave"), "extensions": EXTENSIONS}
+
+
+def model_metadata(registry: Registry, model: Model) -> Document:
+    return {
+        "name": model.name,
+        "versions": sorted(registry.models[model.name].ready, key=int),
+        "platform": model.platform,
+        "inputs": [_tensor(port) for port in model.inputs],
+        "outputs": [_tensor(port) for port in model.outputs],
+    }
+
+
+def model_config(model: Model) -> Document:
+    """The model's configuration, in the words of Triton's ``ModelConfig``."""
+    batching = model.batching
+    document: Document = {
+        "name": model.name,
+        "platform": model.platform,
+        "backend": "onnxruntime",
+        "max_batch_size": batching.max_size if batching else 0,
+        "input": [_configured(port, batched=batching is not None) for port in model.inputs],
+        "output": [_configured(port, batched=batching is not None) for port in model.outputs],
+        "instance_group": [{"kind": _kind(model), "count": 1}],
+    }
+    if batching:
+        delay = round(batching.max_delay * 1e6)
+        document["dynamic_batching"] = {"max_queue_delay_microseconds": delay}
+    return document
+
+
+def statistics(registry: Registry, name: str = "", version: str = "") -> Document:
+    """How often and how long: of one model, of one version of it, or of all that answer.
+
+    Raises:
+        NameUnknown: There is no such model or version.
+        ModelNotReady: There is, but it does not answer now.
+    """
+    if not name:
+        models = list(registry)
+    elif version:
+        models = [registry.get(name, version)]
+    else:
+        registry.get(name)
+        models = list(registry.models[name].ready.values())
+    counted = numbers()
+    return {
+        "model_stats": [
+            _statistics(model, counted.get((model.name, model.version), Numbers()))
+            for model in models
+        ]
+    }
+
+
+def repository_index(registry: Registry, *, ready_only: bool = False) -> list[Document]:
+    return [
+        {"name": name, "version": version, "state": state.state, "reason": state.reason}
+        for name, versions in registry.index().items()
+        for version, state in versions.items()
+        if state.state == "READY" or not ready_only
+    ]
+
+
+def _tensor(port: Port) -> Document:
+    return {"name": port.name, "datatype": port.datatype, "shape": list(port.shape)}
+
+
+def _configured(port: Port, *, batched: bool) -> Document:
+    """A port as Triton has it, where the shape leaves out the axis of the batch."""
+    kind = "STRING" if port.datatype == BYTES else port.datatype
+    dims = port.shape[1:] if batched else port.shape
+    return {"name": port.name, "data_type": f"TYPE_{kind}", "dims": list(dims)}
+
+
+def _kind(model: Model) -> str:
+    return "KIND_CPU" if model.provider.startswith("CPU") else "KIND_GPU"
+
+
+def _statistics(model: Model, of: Numbers) -> Document:
+    parts = {name: _duration(*of[name]) for name in ("queue", "decode", "compute", "encode")}
+    none = _duration(0, 0.0)
+    return {
+        "name": model.name,
+        "version": model.version,
+        "last_inference": int(of["last"][1] * 1e3),
+        "inference_count": int(of["rows"][1]) or of["ok"][0],
+        "execution_count": of["compute"][0],
+        "inference_stats": {
+            "success": _duration(*of["ok"]),
+            "fail": _duration(*of["failed"]),
+            "queue": parts["queue"],
+            "compute_input": parts["decode"],
+            "compute_infer": parts["compute"],
+            "compute_output": parts["encode"],
+            "cache_hit": none,
+            "cache_miss": none,
+        },
+        "batch_stats": [],
+    }
+
+
+def _duration(count: int, seconds: float) -> Document:
+    return {"count": count, "ns": round(seconds * NANOSECONDS)}

@@ -1,0 +1,76 @@
+"""From the words of a request to a call that can run: every check that both transports share."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from service.dtypes import Array
+from service.errors import LimitExceeded, RequestInvalid
+from service.runtime import Runtime
+from service.serving.call import Call
+from service.serving.model import Model, check_outputs
+
+MICROSECONDS = 1e6
+LONGEST_TIMEOUT = 24 * 3600 * 10**6
+"""In microseconds: a day."""
+
+
+def to_call(  # noqa: PLR0917 - as the protocol lists them
+    runtime: Runtime,
+    name: str,
+    version: str,
+    inputs: Mapping[str, Array],
+    outputs: Sequence[str],
+    parameters: Mapping[str, Any],
+) -> Call:
+    """The call that a request asks for.
+
+    Args:
+        runtime: What serves it.
+        name: The model's.
+        version: One of its versions, or nothing for the highest.
+        inputs: The tensors, by name.
+        outputs: The names of those wanted; none means all.
+        parameters: The request's: ``timeout`` in microseconds, and the model's real parameters.
+
+    Raises:
+        NameUnknown: There is no such model or version.
+        ModelNotReady: There is, but it does not answer now.
+        RequestInvalid: A tensor, an output or a parameter is wrong; the error says which.
+    """
+    return call_of(runtime, runtime.registry.get(name, version), inputs, outputs, parameters)
+
+
+def call_of(
+    runtime: Runtime,
+    model: Model,
+    inputs: Mapping[str, Array],
+    outputs: Sequence[str],
+    parameters: Mapping[str, Any],
+) -> Call:
+    """As `to_call`, of a model that was found already."""
+    total = sum(tensor.size for tensor in inputs.values())
+    if total > runtime.settings.max_elements:
+        expected = f"at most {runtime.settings.max_elements} numbers in all"
+        raise LimitExceeded.at("inputs", expected, total)
+    model.check(inputs)
+    check_outputs(model, outputs)
+    reals = {name: model.real(name, parameters[name]) for name in model.reals if name in parameters}
+    wanted = tuple(outputs) or model.output_names
+    return Call(model, inputs, wanted, reals, deadline(runtime, parameters))
+
+
+def deadline(runtime: Runtime, parameters: Mapping[str, Any]) -> float:
+    """When a request with ``parameters`` must have started, in seconds of `time.monotonic`.
+
+    Raises:
+        RequestInvalid: ``timeout`` is no whole number of microseconds, or longer than a day.
+    """
+    timeout = parameters.get("timeout", 0)
+    if type(timeout) is not int or not 0 <= timeout <= LONGEST_TIMEOUT:
+        expected = f"microseconds, a whole number up to {LONGEST_TIMEOUT}"
+        raise RequestInvalid.at("parameters.timeout", expected, timeout)
+    seconds = timeout / MICROSECONDS if timeout else runtime.settings.timeout_seconds
+    return time.monotonic() + seconds

@@ -1,0 +1,185 @@
+"""Tensors as the protocol carries them: raw bytes, little-endian, or values in row-major order.
+
+Raw ``BYTES`` are each preceded by their length in four bytes, and must be UTF-8, as strings are in
+ONNX.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from typing import Any
+
+import numpy as np
+
+from service.dtypes import DTYPES, NUMPY, Array, narrowed
+from service.errors import RequestInvalid, Words
+from service.serving.datatypes import BYTES, DATATYPES, Datatype
+
+LENGTH_BYTES = 4
+Raw = bytes | bytearray | memoryview
+
+
+def checked_shape(shape: object, field: str, max_rank: int) -> tuple[int, ...]:
+    """``shape``, if it is one.
+
+    Raises:
+        RequestInvalid: It is not a list of whole numbers, or of too many.
+    """
+    if not isinstance(shape, list) or not all(type(size) is int and size >= 0 for size in shape):
+        raise RequestInvalid.at(field, "a list of whole numbers, none negative", shape)
+    if len(shape) > max_rank:
+        raise RequestInvalid.at(field, f"at most {max_rank} axes", len(shape))
+    return tuple(shape)
+
+
+def checked_datatype(name: object, field: str) -> Datatype:
+    """The datatype called ``name``.
+
+    Raises:
+        RequestInvalid: There is none.
+    """
+    if not isinstance(name, str) or name not in DATATYPES:
+        raise RequestInvalid.at(field, f"one of {', '.join(DATATYPES)}", name)
+    return DATATYPES[name]
+
+
+def from_raw(datatype: Datatype, shape: Sequence[int], raw: Raw, field: str) -> Array:
+    """The tensor that ``raw`` holds: a view of it, but for strings.
+
+    Raises:
+        RequestInvalid: The bytes are too few or too many for the shape.
+    """
+    count = math.prod(shape)
+    if datatype.name == BYTES:
+        return _shaped(_strings_array(list(_strings(memoryview(raw), field))), shape, field)
+    wanted = count * datatype.numpy.itemsize
+    if len(raw) != wanted:
+        expected = f"{wanted} bytes, for {datatype.name} of shape {list(shape)}"
+        raise RequestInvalid.at(field, expected, Words(f"{len(raw)} bytes"))
+    if datatype.name == "BOOL":
+        # Any byte but 0 and 1 is undefined behaviour in what computes with it.
+        return _shaped(np.frombuffer(raw, np.uint8) != 0, shape, field)
+    return _shaped(np.frombuffer(raw, datatype.numpy), shape, field)
+
+
+def to_raw(array: Array) -> Raw:
+    """The bytes of a tensor: a view of it, but for strings."""
+    if array.dtype == np.object_:
+        strings = [_encoded(item) for item in array.reshape(-1).tolist()]
+        return b"".join(chain.from_iterable((len(s).to_bytes(4, "little"), s) for s in strings))
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+
+
+def from_values(datatype: Datatype, shape: Sequence[int], values: Any, field: str) -> Array:
+    """The tensor of ``values``: a list, flat or nested, in row-major order.
+
+    Raises:
+        RequestInvalid: They are too few or too many, or one is not of the datatype.
+    """
+    flat = _flat(values, field)
+    if len(flat) != math.prod(shape):
+        expected = f"{math.prod(shape)} values, for shape {list(shape)}"
+        raise RequestInvalid.at(field, expected, Words(f"{len(flat)}"))
+    return _shaped(_array(datatype, flat, field), shape, field)
+
+
+def to_values(array: Array) -> list[Any]:
+    """The values of a tensor, flat."""
+    flat = array.reshape(-1).tolist()
+    if array.dtype == np.object_:
+        return [_encoded(item).decode("utf-8", "replace") for item in flat]
+    return flat
+
+
+def _flat(values: Any, field: str) -> list[Any]:
+    if not isinstance(values, list):
+        return [values]
+    level = values
+    while any(isinstance(item, list) for item in level):
+        if not all(isinstance(item, list) for item in level):
+            raise RequestInvalid.at(field, "values only, or lists only, at each depth", values)
+        level = list(chain.from_iterable(level))
+    return level
+
+
+def _array(datatype: Datatype, flat: list[Any], field: str) -> Array:
+    if datatype.name == BYTES:
+        return _strings_array([_text(item, f"{field}[{i}]") for i, item in enumerate(flat)])
+    kinds = set(map(type, flat))
+    if datatype.name == "BOOL":
+        _refuse_other_kinds(flat, kinds, {bool}, "true or false", field)
+        return np.array(flat, np.bool_)
+    if datatype.is_float:
+        _refuse_other_kinds(flat, kinds, {int, float}, "a number", field)
+        return _floats(datatype, flat, field)
+    _refuse_other_kinds(flat, kinds, {int}, "a whole number", field)
+    bounds = np.iinfo(datatype.numpy)
+    for index, item in enumerate(flat):
+        if not bounds.min <= item <= bounds.max:
+            raise RequestInvalid.at(f"{field}[{index}]", f"a number within {datatype.name}", item)
+    return np.array(flat, datatype.numpy)
+
+
+def _floats(datatype: Datatype, flat: list[Any], field: str) -> Array:
+    dtype = next(name for name in DTYPES if NUMPY[name] == datatype.numpy)
+    try:
+        exact = np.array(flat, np.float64)
+    except OverflowError as error:
+        raise RequestInvalid.at(field, "numbers within the range of FP64", Words(error)) from error
+    array, lost = narrowed(exact, dtype)
+    if lost is not None:
+        index = int(lost.argmax())
+        expected = f"a number within the range of {datatype.name}"
+        raise RequestInvalid.at(f"{field}[{index}]", expected, flat[index])
+    return array
+
+
+def _refuse_other_kinds(
+    flat: list[Any], kinds: set[type], allowed: set[type], expected: str, field: str
+) -> None:
+    if kinds <= allowed:
+        return
+    for index, item in enumerate(flat):
+        if type(item) not in allowed:
+            raise RequestInvalid.at(f"{field}[{index}]", expected, item)
+
+
+def _strings(raw: memoryview, field: str) -> Iterator[str]:
+    position = 0
+    while position < len(raw):
+        begin = position + LENGTH_BYTES
+        end = begin + int.from_bytes(raw[position:begin], "little")
+        if begin > len(raw) or end > len(raw):
+            raise RequestInvalid.at(field, "a length before each of the BYTES", Words("less"))
+        yield _text(bytes(raw[begin:end]), field)
+        position = end
+
+
+def _text(item: object, field: str) -> str:
+    """``item`` as a string that can be written again: no half of a surrogate pair."""
+    if not isinstance(item, str | bytes):
+        raise RequestInvalid.at(field, "a string", item)
+    try:
+        return (item.encode() if isinstance(item, str) else item).decode()
+    except UnicodeError as error:
+        raise RequestInvalid.at(field, "BYTES that are UTF-8", Words(error)) from error
+
+
+def _encoded(item: object) -> bytes:
+    return item if isinstance(item, bytes) else str(item).encode("utf-8", "surrogateescape")
+
+
+def _strings_array(strings: list[str]) -> Array:
+    array = np.empty(len(strings), np.object_)
+    array[:] = strings
+    return array
+
+
+def _shaped(flat: Array, shape: Sequence[int], field: str) -> Array:
+    try:
+        return flat.reshape(shape)
+    except (ValueError, OverflowError) as error:
+        expected = f"{math.prod(shape)} values, for shape {list(shape)}"
+        raise RequestInvalid.at(field, expected, Words(f"{flat.size}")) from error

@@ -1,0 +1,31 @@
+"""GET /metrics, for Prometheus."""
+
+from __future__ import annotations
+
+from anyio import to_thread
+from fastapi import APIRouter, Request, Response
+
+from service import exposition
+
+router = APIRouter(tags=["health"])
+
+TEXT = {"schema": {"type": "string"}}
+
+
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "The numbers of all workers.",
+            "content": {"text/plain": TEXT, "application/openmetrics-text": TEXT},
+        }
+    },
+)
+async def metrics(request: Request) -> Response:
+    """What is counted and timed, in the text format of Prometheus, or OpenMetrics if accepted."""
+    registry = exposition.families(request.app.state.runtime)
+    accept = request.headers.get("accept", "")
+    # Thousands of lines take milliseconds, in which others are to be answered.
+    text, media_type = await to_thread.run_sync(exposition.encoded, registry, accept)
+    return Response(text, headers={"content-type": media_type, "cache-control": "no-store"})

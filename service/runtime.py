@@ -1,0 +1,57 @@
+"""Everything that one worker holds: made once, when the application is created."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from service import cpus
+from service.catalogue import Catalogue
+from service.engine import Engine
+from service.serving.budget import Budget
+from service.serving.inference import Inference
+from service.serving.lanes import Lanes
+from service.serving.registry import Registry
+from service.settings import Settings
+
+
+@dataclass(slots=True)
+class Runtime:
+    """The engine, what runs on it, and the admission to it.
+
+    Attributes:
+        registry: Every model that is served, the activations' graphs included.
+        draining: Whether the worker was told to end: it answers, and is not ready.
+    """
+
+    settings: Settings
+    engine: Engine
+    catalogue: Catalogue
+    registry: Registry
+    inference: Inference
+    draining: bool = False
+
+    @classmethod
+    def start(cls, settings: Settings) -> Runtime:
+        """Load and prove all there is to serve.
+
+        Raises:
+            DeviceUnavailable: The wanted device does not work.
+            ArtifactInvalid: The artifacts folder is empty, or holds what cannot be served.
+        """
+        engine = Engine.start(settings.device, settings.threads, settings.arena_bytes)
+        catalogue = Catalogue.open(settings.artifacts, engine)
+        inference = Inference(
+            Lanes(settings.lanes or cpus.available(), settings.max_queue),
+            Budget(settings.max_memory_bytes),
+            inline_bytes=settings.inline_bytes,
+            output_bytes=settings.max_output_bytes,
+        )
+        return cls(settings, engine, catalogue, Registry(catalogue.graphs()), inference)
+
+    @property
+    def ready(self) -> bool:
+        return not self.draining
+
+    def close(self) -> None:
+        """End the threads; what they are doing is finished first."""
+        self.inference.lanes.close()

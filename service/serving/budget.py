@@ -1,0 +1,52 @@
+"""How much memory the requests under way may take together."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+from service.errors import Overloaded
+
+
+class Budget:
+    """Bytes that may be in use at once; used from the event loop only."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.used = 0
+
+    def permit(self) -> Permit:
+        return Permit(self)
+
+
+class Permit:
+    """The bytes that one request holds; it gives them back when its block ends."""
+
+    __slots__ = ("budget", "held")
+
+    def __init__(self, budget: Budget) -> None:
+        self.budget = budget
+        self.held = 0
+
+    def take(self, count: int) -> None:
+        """Hold ``count`` bytes more.
+
+        Raises:
+            Overloaded: So much is not free now.
+        """
+        if self.budget.used + count > self.budget.most:
+            raise Overloaded("memory", f"{self.budget.most} bytes are in use by other requests")
+        self.budget.used += count
+        self.held += count
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.budget.used -= self.held
+        self.held = 0

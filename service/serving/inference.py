@@ -1,0 +1,100 @@
+"""From tensors to tensors: the one way by which every protocol has a model run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from service.dtypes import Array
+from service.engine import Halt
+from service.errors import DeadlineExceeded, LimitExceeded
+from service.serving.batcher import Batcher
+from service.serving.budget import Budget
+from service.serving.call import Call
+from service.serving.lanes import LATE, Lanes, is_late
+from service.serving.model import Batching, Model
+
+Result = TypeVar("Result")
+
+
+class Inference:
+    """Runs calls: small ones on the event loop, large ones in lanes, batched ones together."""
+
+    def __init__(
+        self, lanes: Lanes, budget: Budget, *, inline_bytes: int, output_bytes: int
+    ) -> None:
+        self.lanes = lanes
+        self.budget = budget
+        self.inline_bytes = inline_bytes
+        self.output_bytes = output_bytes
+        self._batchers: dict[Model, Batcher] = {}
+
+    async def infer(self, call: Call) -> dict[str, Array]:
+        """Compute ``call``, and count it.
+
+        Raises:
+            Overloaded: There is no room for it now.
+            DeadlineExceeded: It could not start in time.
+            LimitExceeded: Its outputs would be too large.
+            ModelFailed: The graph could not be run on these inputs.
+        """
+        model = call.model
+        size = sum(tensor.nbytes for tensor in call.inputs.values())
+        if model.trusted and size <= self.inline_bytes and model.batching is None:
+            return self.now(call)
+        produced = model.output_bytes(call.inputs, call.outputs)
+        if produced > self.output_bytes:
+            expected = f"outputs of at most {self.output_bytes} bytes"
+            raise LimitExceeded.at("inputs", expected, produced)
+        with self.budget.permit() as permit:
+            permit.take(produced)
+            if model.batching is not None:
+                return await self._batcher(model, model.batching).run(call)
+            return await self._queued(call)
+
+    async def work(self, size: int, work: Callable[[], Result]) -> Result:
+        """Do ``work`` on ``size`` bytes of text: here if they are few, otherwise in a lane."""
+        if size <= self.inline_bytes:
+            return work()
+        return await self.lanes.run(work)
+
+    def forget(self, model: Model) -> None:
+        """The model is served no more."""
+        self._batchers.pop(model, None)
+
+    def now(self, call: Call) -> dict[str, Array]:
+        """Compute ``call`` here, in whatever thread, and count it.
+
+        Raises:
+            DeadlineExceeded: It is too late.
+            ModelFailed: The graph could not be run on these inputs.
+        """
+        if is_late(call.deadline):
+            raise DeadlineExceeded(LATE)
+        began = time.perf_counter()
+        outputs = call.model.run(call.inputs, call.outputs, call.reals)
+        meter = call.model.meter
+        meter.queue.observe(0.0)
+        meter.compute.observe(time.perf_counter() - began)
+        return outputs
+
+    async def _queued(self, call: Call) -> dict[str, Array]:
+        admitted = time.perf_counter()
+        halt = Halt()
+
+        def compute() -> dict[str, Array]:
+            began = time.perf_counter()
+            meter = call.model.meter
+            meter.queue.observe(began - admitted)
+            try:
+                return call.model.run(call.inputs, call.outputs, call.reals, halt)
+            finally:
+                meter.compute.observe(time.perf_counter() - began)
+
+        return await self.lanes.run(compute, call.deadline, halt)
+
+    def _batcher(self, model: Model, batching: Batching) -> Batcher:
+        if model not in self._batchers:
+            self._batchers[model] = Batcher(model, batching, self.lanes)
+        return self._batchers[model]

@@ -1,0 +1,156 @@
+"""What a model is to those who serve it, whoever made it: named ports, and a way to run."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import isfinite
+
+from service.dtypes import Array
+from service.engine import Halt
+from service.errors import NOTHING, RequestInvalid
+from service.metrics import Meter
+from service.serving.datatypes import datatype_of
+
+PLATFORM = "onnxruntime_onnx"
+"""What the Open Inference Protocol calls ONNX graphs that ONNX Runtime runs."""
+
+ANY = -1
+"""A size that the model leaves open, in the shape of a port."""
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """A tensor that a model takes or gives.
+
+    Attributes:
+        datatype: As the Open Inference Protocol names it.
+        shape: The size of each axis; ``ANY`` where it is open.
+    """
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Batching:
+    """How requests to one model are put together.
+
+    Attributes:
+        max_size: The most rows in one run.
+        max_delay: How long a request may wait for others, in seconds.
+    """
+
+    max_size: int
+    max_delay: float = 0.0
+
+
+class Model(ABC):
+    """One version of a model, loaded, proved and ready to run.
+
+    Attributes:
+        reals: The numbers that a request may set besides the tensors, and their defaults.
+        batching: How its requests are put together, if they are.
+        trusted: Whether it computes in time and memory proportional to its input, so that a small
+            request may run on the event loop.
+    """
+
+    name: str
+    version: str
+    platform: str
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    reals: Mapping[str, float]
+    batching: Batching | None
+    trusted: bool
+
+    @property
+    @abstractmethod
+    def provider(self) -> str:
+        """ONNX Runtime's execution provider that computes it."""
+
+    @cached_property
+    def meter(self) -> Meter:
+        """What is counted and timed of it."""
+        return Meter(self.name, self.version)
+
+    @cached_property
+    def input_names(self) -> tuple[str, ...]:
+        return tuple(port.name for port in self.inputs)
+
+    @cached_property
+    def output_names(self) -> tuple[str, ...]:
+        return tuple(port.name for port in self.outputs)
+
+    @abstractmethod
+    def check(self, inputs: Mapping[str, Array]) -> None:
+        """Refuse inputs that the model does not take.
+
+        Raises:
+            RequestInvalid: It names the first that is missing, unknown, or of a wrong shape.
+        """
+
+    @abstractmethod
+    def output_bytes(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> int:
+        """How much memory the outputs will take, as far as the inputs tell."""
+
+    @abstractmethod
+    def run(
+        self,
+        inputs: Mapping[str, Array],
+        outputs: Sequence[str],
+        reals: Mapping[str, float],
+        halt: Halt | None = None,
+    ) -> dict[str, Array]:
+        """Compute ``outputs``; inputs have passed `check`. It may be called from many threads.
+
+        Raises:
+            ModelFailed: The graph could not be run on these inputs.
+        """
+
+    def real(self, name: str, value: object, *, at: str = "parameters") -> float:
+        """``value`` for one of `reals`, if the model can take it.
+
+        Raises:
+            RequestInvalid: It is no finite number, or beyond the range that is computed in.
+        """
+        if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+            raise RequestInvalid.at(f"{at}.{name}", "a finite number", value)
+        return float(value)
+
+
+def check_names_and_types(model: Model, inputs: Mapping[str, Array]) -> None:
+    """What every model checks.
+
+    Raises:
+        RequestInvalid: An input is missing, unknown, or of another datatype.
+    """
+    for port in model.inputs:
+        tensor = inputs.get(port.name)
+        if tensor is None:
+            expected = f"a tensor: {model.name} needs {', '.join(model.input_names)}"
+            raise RequestInvalid.at(f"inputs.{port.name}", expected, NOTHING)
+        came = datatype_of(tensor).name
+        if came != port.datatype:
+            raise RequestInvalid.at(f"inputs.{port.name}.datatype", port.datatype, came)
+    if len(inputs) > len(model.inputs):
+        known = model.input_names
+        name = next(name for name in inputs if name not in known)
+        raise RequestInvalid.at(f"inputs.{name}", f"only {', '.join(known)}", name)
+
+
+def check_outputs(model: Model, outputs: Sequence[str]) -> None:
+    """Refuse outputs that the model does not give.
+
+    Raises:
+        RequestInvalid: It names the first that is unknown, or asked for twice.
+    """
+    known = model.output_names
+    for index, name in enumerate(outputs):
+        if name not in known:
+            raise RequestInvalid.at(f"outputs[{index}]", f"one of {', '.join(known)}", name)
+        if name in outputs[:index]:
+            raise RequestInvalid.at(f"outputs[{index}]", "each name once", name)

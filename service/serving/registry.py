@@ -1,0 +1,76 @@
+"""Every model that can be asked for, by name and version."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from service.errors import ModelNotReady, NameUnknown
+from service.serving.model import Model
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What became of one version: the Open Inference Protocol's words, and why.
+
+    Attributes:
+        state: ``READY``, ``UNAVAILABLE``, ``LOADING`` or ``UNLOADING``.
+    """
+
+    state: str
+    reason: str = ""
+
+
+@dataclass(slots=True)
+class Versions:
+    """One model's versions: those that answer, and what became of the others."""
+
+    ready: dict[str, Model] = field(default_factory=dict)
+    states: dict[str, State] = field(default_factory=dict)
+
+    @property
+    def latest(self) -> Model | None:
+        return self.ready[max(self.ready, key=int)] if self.ready else None
+
+
+class Registry:
+    """Names and versions of models. It is changed and read on the event loop only."""
+
+    def __init__(self, models: Sequence[Model] = ()) -> None:
+        self.models: dict[str, Versions] = {}
+        for model in models:
+            self.put(model)
+
+    def __iter__(self) -> Iterator[Model]:
+        for versions in self.models.values():
+            yield from versions.ready.values()
+
+    def put(self, model: Model) -> None:
+        """Serve ``model``, instead of what had its name and version before."""
+        versions = self.models.setdefault(model.name, Versions())
+        versions.ready[model.version] = model
+        versions.states[model.version] = State("READY")
+
+    def get(self, name: str, version: str = "") -> Model:
+        """The model called ``name``: the ``version`` given, or the highest.
+
+        Raises:
+            NameUnknown: There is no such model, or no such version of it.
+            ModelNotReady: There is, but it does not answer now.
+        """
+        versions = self.models.get(name)
+        if versions is None:
+            raise NameUnknown.at("model", "a model that is served", name)
+        found = versions.ready.get(version) if version else versions.latest
+        if found is not None:
+            return found
+        state = versions.states.get(version) if version else None
+        if version and state is None:
+            known = ", ".join(sorted(versions.states, key=int)) or "none"
+            raise NameUnknown.at("version", f"a version of {name}: {known}", version)
+        why = state.reason if state else "no version of it is loaded"
+        raise ModelNotReady(f"model {name} is not ready: {why}")
+
+    def index(self) -> Mapping[str, Mapping[str, State]]:
+        """What became of every version of every model."""
+        return {name: dict(versions.states) for name, versions in self.models.items()}
