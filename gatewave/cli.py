@@ -11,10 +11,10 @@ import sys
 import typer
 from rich.console import Console
 
-from gatewave.commands import doctor, evaluate, export, plot, serve
+from gatewave.commands import doctor, evaluate, export, key, plot, serve
 from gatewave.errors import CommandError
 from gatewave.files import FileError
-from service.errors import RequestInvalid, ServiceError
+from service.errors import RequestInvalid, ServiceError, SettingsInvalid
 
 app = typer.Typer(
     name="gatewave",
@@ -29,13 +29,14 @@ app.command("export")(export.export)
 app.command("eval")(evaluate.evaluate)
 app.command("plot")(plot.plot)
 app.command("doctor")(doctor.doctor)
+app.command("key")(key.key)
 
 
 def main() -> None:
     """Run the command, and turn each error of ours into a line and an exit status."""
     try:
         app()
-    except (RequestInvalid, FileError) as error:
+    except (RequestInvalid, SettingsInvalid, FileError) as error:
         sys.exit(_said(error, 2))
     except CommandError as error:
         sys.exit(_said(error, error.status))

@@ -8,6 +8,8 @@
   - DeadlineExceeded          the request could not start in the time it gave
   - ModelNotReady             a model is known, and does not answer now
   - ModelFailed               a model could not compute what it was given
+  - ModelRefused              a model in the repository cannot be served
+  - ControlOff                nobody may load or unload models while the service runs
   - KeyMissing                the caller has to say who it is
   - ScopeMissing              the caller may not do that
   - RequestInvalid            what the caller sent is wrong; it names the fields
@@ -68,6 +70,14 @@ class ModelNotReady(ServiceError):  # noqa: N818
 
 
 class ModelFailed(ServiceError):  # noqa: N818
+    pass
+
+
+class ModelRefused(ServiceError):  # noqa: N818
+    pass
+
+
+class ControlOff(ServiceError):  # noqa: N818
     pass
 
 

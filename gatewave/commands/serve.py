@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import signal
-import socket
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import uvicorn
 from pydantic import ValidationError
 
-from gatewave.errors import CommandError, UsageError
-from service.app import create_app
+from gatewave.errors import UsageError
+from service import listening, security, server, tls, workers
 from service.errors import from_pydantic
+from service.security import Keys
 from service.settings import Device, Settings
 from service.telemetry import configure_logging
 
 log = logging.getLogger(__name__)
-
-GRACE_SECONDS = 30
-"""How long requests under way may take to end after SIGTERM."""
 
 
 def serve(
@@ -30,6 +26,9 @@ def serve(
     port: Annotated[int | None, typer.Option(help="The port to listen on.")] = None,
     artifacts: Annotated[Path | None, typer.Option(help="What `gatewave export` wrote.")] = None,
     device: Annotated[Device | None, typer.Option(help="Where to compute.")] = None,
+    worker_count: Annotated[
+        int | None, typer.Option("--workers", help="Processes that share the port.")
+    ] = None,
 ) -> None:
     """Serve the exported activations over HTTP, until interrupted.
 
@@ -37,35 +36,30 @@ def serve(
 
     Example: `gatewave serve --port 9000 --device cpu`
     """
-    settings = _settings(host=host, port=port, artifacts=artifacts, device=device)
+    given = {"host": host, "port": port, "artifacts": artifacts, "device": device}
+    settings = _settings(workers=worker_count, **given)
     configure_logging(settings.log_level)
-    app = create_app(settings)
-    with _listening(settings.host, settings.port) as listener:
-        address, bound = listener.getsockname()[:2]
-        server = uvicorn.Server(
-            uvicorn.Config(
-                app,
-                log_config=None,
-                log_level="warning",
-                access_log=False,
-                server_header=False,
-                timeout_graceful_shutdown=GRACE_SECONDS,
-            )
-        )
-        # uvicorn stops on SIGTERM by itself, and then raises it again for whoever listens.
-        signal.signal(signal.SIGTERM, lambda *_: None)
-        log.info("serving on http://%s:%d", address, bound)
-        with contextlib.suppress(KeyboardInterrupt):
-            server.run(sockets=[listener])
+    # The first process of a container ignores signals that it does not handle.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    status = _served(settings)
     log.info("stopped")
+    if status:
+        raise typer.Exit(status)
 
 
-def _listening(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family, backlog=2048)
-    except OSError as error:
-        raise CommandError(f"cannot listen on {host}:{port}: {error.strerror}") from error
+def _served(settings: Settings) -> int:
+    """Serve until a signal ends it; the exit status."""
+    security.refuse_exposure(
+        settings.published_host or settings.host,
+        keys=Keys.parse(settings.keys),
+        allow_anonymous=settings.allow_anonymous,
+    )
+    workers.refuse_contradictions(settings)
+    encryption = tls.context(settings)
+    listeners = listening.bind(settings.host, settings.port, settings.workers)
+    if settings.workers == 1:
+        return server.serve(settings, listeners[0], encryption)
+    return workers.supervise(settings, listeners)
 
 
 def _settings(**options: Any) -> Settings:

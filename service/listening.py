@@ -1,0 +1,82 @@
+"""Sockets that wait for connections."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import select
+import socket
+import struct
+
+from service.errors import ServiceError
+
+SO_ATTACH_FILTER = 26
+"""Linux's number of the option; Python has no name for it."""
+
+RETURN = 0x06
+"""Of the kernel's packet filters, the instruction that says how much of a packet passes."""
+
+
+class PortUnavailable(ServiceError):  # noqa: N818 - a state, as HTTP names them
+    pass
+
+
+def bind(host: str, port: int, count: int = 1) -> list[socket.socket]:
+    """Sockets for so many workers on one port; none of them listens yet.
+
+    Each worker has a queue of its own, and the kernel spreads connections over them evenly: of one
+    queue that all share, the first worker to wake takes all that is there. The sockets belong to
+    whoever made them, so the queue of a worker that dies waits for the next.
+
+    Raises:
+        PortUnavailable: The port is taken, or the address is none of this machine's.
+    """
+    try:
+        # With SO_REUSEPORT a port that another process serves would count as free.
+        first = _bound(host, port, shared=False)
+        if count == 1:
+            return [first]
+        port = first.getsockname()[1]
+        first.close()
+        return [_bound(host, port, shared=True) for _ in range(count)]
+    except OSError as error:
+        msg = f"cannot listen on {host}:{port}: {error.strerror}"
+        raise PortUnavailable(msg) from error
+
+
+def _bound(host: str, port: int, *, shared: bool) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind((host, port))
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def seal(listener: socket.socket) -> None:
+    """Let nobody join the queue of ``listener`` any more; who is in it stays.
+
+    Closing a socket resets the connections in its queue, with the requests that they hold. Behind a
+    filter that drops each packet, the queue can be served to its end first; who knocks meanwhile
+    hears nothing, knocks again after a second, and is refused by then.
+    """
+    instruction = ctypes.create_string_buffer(struct.pack("HBBI", RETURN, 0, 0, 0))
+    program = struct.pack("HL", 1, ctypes.addressof(instruction))
+    # Where the kernel does not offer it, connections of the last microseconds may be lost.
+    with contextlib.suppress(OSError):
+        listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
+
+
+def readable(descriptors: list[int]) -> set[int]:
+    """Which of them have something to be read now: bytes, or a connection to accept."""
+    poll = select.poll()
+    for descriptor in descriptors:
+        poll.register(descriptor, select.POLLIN)
+    return {descriptor for descriptor, _ in poll.poll(0)}

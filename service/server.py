@@ -1,0 +1,207 @@
+"""The HTTP server: uvicorn, which ends here without losing a request.
+
+It ends in three steps:
+
+1. `Server.drain`: it is not ready any more, which load balancers see; it answers all the same, and
+   has clients connect anew, elsewhere if they can, by ``Connection: close``.
+2. Nobody joins the queue of new connections any more; it is served to its end. Requests that are on
+   their way on open connections are heard out.
+3. Idle connections are closed; requests under way are finished. What then is not done in time is
+   given up, and the exit status tells.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+import uvicorn
+
+from service.listening import readable, seal
+from service.runtime import Runtime
+from service.settings import Settings
+
+KEEP_ALIVE_SECONDS = 75
+"""How long a connection may be idle: longer than the minute after which load balancers close it, so
+that it is they who do, and no request meets a connection that was just closed."""
+
+HEAD_SECONDS = 30
+"""About how long the head of a request may take to come: so long, and no longer than twice that."""
+
+LINGER_SECONDS = 1.0
+"""How long, at the end, a new connection may take to send its first request."""
+
+OVERTIME_SECONDS = 1.0
+"""How long threads and the like have to end, after the time for requests is up."""
+
+CLOSE = (b"connection", b"close")
+
+log = logging.getLogger(__name__)
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server, told to end by signals or by its supervisor.
+
+    Attributes:
+        status: What the process is to exit with: 1 if requests had to be given up.
+    """
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        runtime: Runtime,
+        started: Callable[[], None],
+    ) -> None:
+        super().__init__(config)
+        self.runtime = runtime
+        self.status = 0
+        self._started = started
+        self._stop_at = self._deadline = float("inf")
+        self._silent: dict[Any, object | None] = {}
+
+    def drain(self, grace: float | None = None) -> None:
+        """Be ready no more; stop after ``grace`` seconds, if nobody says so before."""
+        now = time.monotonic()
+        limit = self.runtime.settings.drain_seconds
+        self.runtime.draining = True
+        self._deadline = now + limit
+        if grace is not None:
+            self._stop_at = now + min(grace, limit)
+        self._ask_to_leave()
+        watchdog = threading.Timer(limit + OVERTIME_SECONDS, os._exit, (1,))
+        watchdog.daemon = True
+        watchdog.start()
+        log.info("draining")
+
+    def stop(self) -> None:
+        """Take no more connections, finish what is under way, and end."""
+        self._stop_at = time.monotonic()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - uvicorn's
+        """Drain at the first signal, end at once at the second."""
+        if self.runtime.draining:
+            os._exit(128 + sig)
+        self.drain(grace_of(sig, self.runtime.settings))
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._started()
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % (HEAD_SECONDS * 10) == 0:
+            self._close_silent()
+        return await super().on_tick(counter) or time.monotonic() >= self._stop_at
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await self._serve_queue(sockets or [])
+        await self._hear_out()
+        self.config.timeout_graceful_shutdown = max(0, self._deadline - time.monotonic())  # type: ignore[assignment]  # seconds are seconds
+        await super().shutdown(sockets)
+        self.status = int(time.monotonic() >= self._deadline)
+
+    def _ask_to_leave(self) -> None:
+        """From now on, an answer is its connection's last."""
+        self.config.encoded_headers = [*self.config.encoded_headers, CLOSE]
+        self.server_state.default_headers = [*self.server_state.default_headers, CLOSE]
+        for connection in list(self.server_state.connections):
+            cycle = getattr(connection, "cycle", None)
+            if cycle is not None and not cycle.response_complete:
+                cycle.keep_alive = False
+
+    async def _serve_queue(self, listeners: list[socket.socket]) -> None:
+        """Let nobody connect any more, and accept all who have."""
+        for listener in listeners:
+            seal(listener)
+        await self._accept_all(listeners)
+
+    async def _accept_all(self, listeners: list[socket.socket]) -> None:
+        descriptors = [listener.fileno() for listener in listeners]
+        while readable(descriptors) and time.monotonic() < self._deadline:  # noqa: ASYNC110 - the kernel's queue
+            await asyncio.sleep(0)
+
+    async def _hear_out(self) -> None:
+        """Wait for requests that are on their way."""
+        until = min(self._deadline, time.monotonic() + LINGER_SECONDS)
+        await asyncio.sleep(0.01)  # Connections that were just accepted appear.
+        while time.monotonic() < until and self._is_expecting():  # noqa: ASYNC110 - of the kernel too
+            await asyncio.sleep(0.005)
+
+    def _is_expecting(self) -> bool:
+        connections = list(self.server_state.connections)
+        if any(_head(connection) is not None for connection in connections):
+            return True
+        return bool(readable([_descriptor(c) for c in connections if not c.transport.is_closing()]))
+
+    def _close_silent(self) -> None:
+        """Close the connections that have waited since the last time for the same request."""
+        heads: dict[Any, object | None] = {c: _head(c) for c in self.server_state.connections}
+        for connection, head in heads.items():
+            if head is not None and self._silent.get(connection) is head:
+                connection.transport.close()
+        self._silent = heads
+
+
+def _head(connection: Any) -> object | None:
+    """What stands for the request that is still to come: for the first, or when a part is there."""
+    cycle = getattr(connection, "cycle", None)
+    if cycle is None:
+        return getattr(connection, "transport", None)
+    scope: object = connection.scope
+    return None if scope is cycle.scope else scope
+
+
+def _descriptor(connection: Any) -> int:
+    descriptor: int = connection.transport.get_extra_info("socket").fileno()
+    return descriptor
+
+
+def grace_of(sig: int, settings: Settings) -> float:
+    """How long new requests are taken after a signal; Ctrl-C is pressed where nothing balances."""
+    return settings.grace_seconds if sig == signal.SIGTERM else 0.0
+
+
+def configuration(app: Any, tls: ssl.SSLContext | None) -> uvicorn.Config:
+    """How uvicorn is to serve ``app``; what it logs and answers by itself is left to us."""
+    return uvicorn.Config(
+        app,
+        http="httptools",
+        ws="none",
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        ssl_context_factory=None if tls is None else lambda *_: tls,
+    )
+
+
+def serve(settings: Settings, listener: socket.socket, tls: ssl.SSLContext | None) -> int:
+    """Serve in this process, until a signal ends it; the exit status.
+
+    Raises:
+        ServiceError: It cannot start.
+    """
+    from service.app import create_app  # noqa: PLC0415 - the supervisor of workers needs none of it
+
+    app = create_app(settings)
+    server = Server(
+        configuration(app, tls),
+        app.state.runtime,
+        lambda: log.info("serving on %s", address(listener, "https" if tls else "http")),
+    )
+    server.run(sockets=[listener])
+    return server.status
+
+
+def address(listener: socket.socket, scheme: str) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

@@ -1,0 +1,66 @@
+"""Encryption of connections: the certificate that the service shows, and whom it lets in."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+
+from service.errors import SettingsInvalid
+from service.settings import Settings
+
+
+def context(settings: Settings) -> ssl.SSLContext | None:
+    """What HTTPS needs, or nothing where no certificate is given; TLS 1.2 is the least.
+
+    Raises:
+        SettingsInvalid: A file cannot be read, or the files do not fit together.
+    """
+    if settings.tls_certificate is None:
+        for name in ("tls_key", "tls_client_ca"):
+            if getattr(settings, name) is not None:
+                raise SettingsInvalid(f"{name} is of no use without tls_certificate")
+        return None
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.minimum_version = ssl.TLSVersion.TLSv1_2
+    _load_certificate(tls, settings.tls_certificate, settings.tls_key)
+    if settings.tls_client_ca is not None:
+        _trust(tls, settings.tls_client_ca)
+    return tls
+
+
+def _load_certificate(tls: ssl.SSLContext, certificate: Path, key: Path | None) -> None:
+    for name, path in (("tls_certificate", certificate), ("tls_key", key)):
+        if path is not None:
+            _readable(name, path)
+    try:
+        # Without a password OpenSSL would ask for one, on a terminal that may not be there.
+        tls.load_cert_chain(certificate, key, password="")
+    except ssl.SSLError as error:
+        beside = f"tls_key {key}" if key else "a private key in the same file"
+        raise SettingsInvalid(
+            f"tls_certificate {certificate} and {beside} cannot be used: expected a certificate "
+            f"chain and its own private key, in PEM and not encrypted ({_reason(error)})"
+        ) from error
+
+
+def _trust(tls: ssl.SSLContext, authority: Path) -> None:
+    _readable("tls_client_ca", authority)
+    try:
+        tls.load_verify_locations(authority)
+    except ssl.SSLError as error:
+        raise SettingsInvalid(
+            f"tls_client_ca {authority} cannot be used: expected certificates in PEM "
+            f"({_reason(error)})"
+        ) from error
+    tls.verify_mode = ssl.CERT_REQUIRED
+
+
+def _readable(name: str, path: Path) -> None:
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise SettingsInvalid(f"{name} {path} cannot be read: {error.strerror}") from error
+
+
+def _reason(error: ssl.SSLError) -> str:
+    return (error.reason or str(error)).lower().replace("_", " ")
