@@ -8,6 +8,11 @@ from dataclasses import dataclass, field
 from service.errors import ModelNotReady, NameUnknown
 from service.serving.model import Model
 
+READY, UNAVAILABLE, LOADING = "READY", "UNAVAILABLE", "LOADING"
+
+WHOLE = ""
+"""What stands for the version where a model as a whole is meant."""
+
 
 @dataclass(frozen=True, slots=True)
 class State:
@@ -15,6 +20,7 @@ class State:
 
     Attributes:
         state: ``READY``, ``UNAVAILABLE``, ``LOADING`` or ``UNLOADING``.
+        reason: Why; of a version that answers, what went wrong since, or what it does without.
     """
 
     state: str
@@ -23,7 +29,11 @@ class State:
 
 @dataclass(slots=True)
 class Versions:
-    """One model's versions: those that answer, and what became of the others."""
+    """One model's versions: those that answer, and what became of the others.
+
+    Attributes:
+        states: By version; what is wrong with the model as a whole stands under ``WHOLE``.
+    """
 
     ready: dict[str, Model] = field(default_factory=dict)
     states: dict[str, State] = field(default_factory=dict)
@@ -45,11 +55,29 @@ class Registry:
         for versions in self.models.values():
             yield from versions.ready.values()
 
-    def put(self, model: Model) -> None:
-        """Serve ``model``, instead of what had its name and version before."""
+    def put(self, model: Model, reason: str = "") -> Model | None:
+        """Serve ``model``, instead of what had its name and version before; that is given back."""
         versions = self.models.setdefault(model.name, Versions())
+        before = versions.ready.get(model.version)
         versions.ready[model.version] = model
-        versions.states[model.version] = State("READY")
+        versions.states[model.version] = State(READY, reason)
+        return before
+
+    def mark(self, name: str, version: str, state: str, reason: str = "") -> None:
+        """Say what became of a version; one that answers goes on, with the reason beside it."""
+        versions = self.models.setdefault(name, Versions())
+        versions.states[version] = State(READY if version in versions.ready else state, reason)
+
+    def remove(self, name: str, version: str) -> Model | None:
+        """Serve a version no more, and forget it; what was served is given back."""
+        versions = self.models.get(name)
+        if versions is None:
+            return None
+        versions.states.pop(version, None)
+        model = versions.ready.pop(version, None)
+        if not versions.states:
+            del self.models[name]
+        return model
 
     def get(self, name: str, version: str = "") -> Model:
         """The model called ``name``: the ``version`` given, or the highest.
@@ -64,11 +92,11 @@ class Registry:
         found = versions.ready.get(version) if version else versions.latest
         if found is not None:
             return found
-        state = versions.states.get(version) if version else None
+        state = versions.states.get(version)
         if version and state is None:
-            known = ", ".join(sorted(versions.states, key=int)) or "none"
+            known = ", ".join(sorted(versions.states.keys() - {WHOLE}, key=int)) or "none"
             raise NameUnknown.at("version", f"a version of {name}: {known}", version)
-        why = state.reason if state else "no version of it is loaded"
+        why = state.reason or state.state.lower() if state else "no version of it is loaded"
         raise ModelNotReady(f"model {name} is not ready: {why}")
 
     def index(self) -> Mapping[str, Mapping[str, State]]:

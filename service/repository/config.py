@@ -1,0 +1,143 @@
+"""``config.yaml``: what the operator says of one model; all of it may be left out."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
+
+from service.errors import ModelRefused, from_pydantic
+from service.serving.model import Batching
+
+NAME = "config.yaml"
+LONGEST = 1 << 16
+AUTO_ROWS = 32
+"""The most rows in one run where the operator leaves it to us."""
+
+Count = Annotated[int, Field(ge=1, le=1 << 20)]
+
+
+class Closed(BaseModel):
+    """Nothing but the fields that are named, and nothing but their types."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+def _refused(kind: str, expected: str) -> PydanticCustomError:
+    return PydanticCustomError(kind, expected)
+
+
+def _versions(given: Any) -> Any:
+    if given == "latest":
+        return {"latest": 1}
+    if given == "all":
+        return {}
+    if isinstance(given, list):
+        return {"only": given}
+    if isinstance(given, dict) and set(given) == {"latest"} and given["latest"] is not None:
+        return given
+    raise _refused("versions", "`latest`, `all`, {latest: N}, or a list of versions")
+
+
+def _batching(given: Any) -> Any:
+    # YAML 1.1 reads the word `off` as false.
+    if given is False or given == "off":
+        return {"mode": "off"}
+    if given == "auto":
+        return {"mode": "auto", "max_size": AUTO_ROWS}
+    if isinstance(given, dict) and "mode" not in given:
+        return {**given, "mode": "on"}
+    raise _refused("batching", "`off`, `auto`, or {max_size, max_delay_microseconds}")
+
+
+def _warmup(given: Any) -> Any:
+    if given is False or given == "off":
+        return None
+    if isinstance(given, dict):
+        return given
+    raise _refused("warmup", "`off`, or a shape for each input")
+
+
+class Versions(Closed):
+    """Which of the versions in the folder are served: by default the highest.
+
+    Attributes:
+        latest: So many, the highest; none means all of them.
+        only: These.
+    """
+
+    latest: Count | None = None
+    only: tuple[Annotated[int, Field(ge=1)], ...] | None = Field(default=None, strict=False)
+
+    def among(self, present: list[str]) -> list[str]:
+        """Those that are wanted, of those that are there, from the lowest."""
+        ordered = sorted(present, key=int)
+        if self.only is not None:
+            return [version for version in ordered if int(version) in self.only]
+        return ordered[-self.latest :] if self.latest else ordered
+
+
+class Rows(Closed):
+    """Whether requests are computed together, and how many rows at a time.
+
+    Attributes:
+        mode: ``auto`` means where a measurement says that it pays.
+    """
+
+    mode: Literal["off", "auto", "on"] = "off"
+    max_size: Annotated[int, Field(ge=2, le=1 << 16)] = 2
+    max_delay_microseconds: Annotated[int, Field(ge=0, le=10**7)] = 0
+
+    @property
+    def batching(self) -> Batching | None:
+        """What is wanted, if it can be had."""
+        if self.mode == "off":
+            return None
+        return Batching(self.max_size, self.max_delay_microseconds / 1e6)
+
+
+Shape = Annotated[tuple[Annotated[int, Field(ge=0, le=1 << 31)], ...], Field(strict=False)]
+
+
+class Config(Closed):
+    """What is said of one model.
+
+    Attributes:
+        warmup: The shapes of the inputs that the model is tried with; sizes that neither it nor the
+            graph tells are 1. None means that the model is not run before it is served.
+        load_at_start: Whether mode ``explicit`` loads it at the start, or only when asked.
+    """
+
+    versions: Annotated[Versions, BeforeValidator(_versions)] = Versions(latest=1)
+    batching: Annotated[Rows, BeforeValidator(_batching)] = Rows()
+    warmup: Annotated[dict[str, Shape] | None, BeforeValidator(_warmup)] = Field(
+        default_factory=dict
+    )
+    load_at_start: bool = True
+
+
+def parsed(text: str) -> Config:
+    """The configuration that ``text`` is.
+
+    Raises:
+        ModelRefused: It is no YAML, or says what it may not; the error names the field.
+    """
+    try:
+        document = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ModelRefused(f"{NAME}: expected YAML: {_line(error)}") from error
+    try:
+        return Config.model_validate({} if document is None else document)
+    except ValidationError as error:
+        raise ModelRefused(f"{NAME}: {from_pydantic(error.errors(include_url=False))}") from error
+
+
+def _line(error: Exception) -> str:
+    """What is wrong, and where, in one line."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        return f"{error.problem}, line {error.problem_mark.line + 1}"
+    if isinstance(error, RecursionError):
+        return "it nests too deep"
+    return str(error).splitlines()[0]

@@ -1,0 +1,39 @@
+"""What the process that serves and the one that tries a model say to each other."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel
+
+from service.settings import Device
+
+
+class Job(BaseModel):
+    """A version to try, and what it may take.
+
+    Attributes:
+        config: The text of config.yaml.
+    """
+
+    root: str
+    folder: str
+    config: str
+    device: Device
+    threads: int
+    arena_bytes: int
+    seconds: float
+
+
+class Report(BaseModel):
+    """What became of it.
+
+    Attributes:
+        refused: Why it cannot be served, if so.
+        shaped: The inputs and outputs whose shape the file declares.
+        batched: Whether its requests may be put together.
+        note: Why they are not, where the operator wanted it.
+    """
+
+    refused: str = ""
+    shaped: list[str] = []
+    batched: bool = False
+    note: str = ""

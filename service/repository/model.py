@@ -1,0 +1,273 @@
+"""A model of the repository: a graph of others' making, behind checks that trust it in nothing."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+
+from service.dtypes import Array
+from service.engine import Engine, Halt
+from service.errors import (
+    NOTHING,
+    ArtifactInvalid,
+    ModelFailed,
+    ModelRefused,
+    RequestInvalid,
+)
+from service.repository.folder import MODEL
+from service.serving.datatypes import BY_ORT, BYTES, DATATYPES, datatype_of
+from service.serving.model import ANY, PLATFORM, Batching, Model, Port
+
+BF16 = "BF16"
+LONGEST_REASON = 300
+
+Symbols = tuple[str | None, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class RepositoryModel(Model):
+    """One version of a model of the repository.
+
+    Attributes:
+        optional: Inputs that may be left out: the graph has values for them.
+        unranked: Inputs and outputs of any shape.
+        symbols: What the graph calls the open sizes of each port, where it does.
+    """
+
+    name: str
+    version: str
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    optional: frozenset[str]
+    unranked: frozenset[str]
+    symbols: Mapping[str, Symbols]
+    session: ort.InferenceSession
+    batching: Batching | None = None
+    reals: Mapping[str, float] = field(default_factory=dict)
+    platform: str = PLATFORM
+    trusted: bool = False
+
+    @property
+    def provider(self) -> str:
+        provider: str = self.session.get_providers()[0]
+        return provider
+
+    def check(self, inputs: Mapping[str, Array]) -> None:
+        """Refuse inputs that the graph does not take.
+
+        Raises:
+            RequestInvalid: It names the first that is missing, unknown or unfit.
+        """
+        for port in self.inputs:
+            tensor = inputs.get(port.name)
+            if tensor is not None:
+                self._check_tensor(port, tensor)
+            elif port.name not in self.optional:
+                needed = ", ".join(n for n in self.input_names if n not in self.optional)
+                expected = f"a tensor: {self.name} needs {needed}"
+                raise RequestInvalid.at(f"inputs.{port.name}", expected, NOTHING)
+        for name in inputs:
+            if name not in self.input_names:
+                expected = f"only {', '.join(self.input_names) or 'no inputs'}"
+                raise RequestInvalid.at(f"inputs.{name}", expected, name)
+        if self.batching is not None:
+            self._check_rows(inputs)
+
+    def output_bytes(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> int:
+        """How much memory the outputs will take; sizes that nothing tells count as 1."""
+        sizes = {
+            symbol: size
+            for name, tensor in inputs.items()
+            if name not in self.unranked
+            for symbol, size in zip(self.symbols[name], tensor.shape, strict=True)
+        }
+        ports = {port.name: port for port in self.outputs}
+        return sum(self._bytes(ports[name], sizes) for name in outputs)
+
+    def run(
+        self,
+        inputs: Mapping[str, Array],
+        outputs: Sequence[str],
+        reals: Mapping[str, float],  # noqa: ARG002 - others' graphs have none
+        halt: Halt | None = None,
+    ) -> dict[str, Array]:
+        """Compute ``outputs``.
+
+        Raises:
+            ModelFailed: The graph could not be run on these inputs, or was not let finish.
+        """
+        options = halt.options if halt is not None else None
+        try:
+            feed = {name: _fed(tensor) for name, tensor in inputs.items()}
+            return self._run(feed, list(outputs), options)
+        except Exception as error:  # ONNX Runtime's exceptions have no class in common but this
+            if options is not None and options.terminate:
+                raise ModelFailed("the run was ended: nobody waits for it") from error
+            raise ModelFailed(f"{self.name} cannot compute that: {reason(error)}") from error
+
+    def _run(self, feed: Mapping[str, Any], names: list[str], options: Any) -> dict[str, Array]:
+        if not any(port.datatype == BF16 and port.name in names for port in self.outputs):
+            return dict(zip(names, self.session.run(names, feed, options), strict=True))
+        values = {
+            name: value
+            if isinstance(value, ort.OrtValue)
+            else ort.OrtValue.ortvalue_from_numpy(value)
+            for name, value in feed.items()
+        }
+        results = self.session.run_with_ort_values(names, values, options)
+        return {name: _taken(result) for name, result in zip(names, results, strict=True)}
+
+    def _check_tensor(self, port: Port, tensor: Array) -> None:
+        came = datatype_of(tensor).name
+        if came != port.datatype:
+            raise RequestInvalid.at(f"inputs.{port.name}.datatype", port.datatype, came)
+        if port.name in self.unranked:
+            return
+        fits = len(tensor.shape) == len(port.shape) and all(
+            size in {ANY, got} for size, got in zip(port.shape, tensor.shape, strict=True)
+        )
+        if not fits:
+            expected = f"{list(port.shape)}, where {ANY} is any size"
+            raise RequestInvalid.at(f"inputs.{port.name}.shape", expected, list(tensor.shape))
+
+    def _check_rows(self, inputs: Mapping[str, Array]) -> None:
+        """Requests that are computed together have as many rows in each of their tensors."""
+        rows = {name: tensor.shape[0] for name, tensor in inputs.items()}
+        first = next(iter(rows))
+        for name, count in rows.items():
+            if count != rows[first]:
+                expected = f"{rows[first]} rows, as {first} has"
+                raise RequestInvalid.at(f"inputs.{name}.shape", expected, count)
+
+    def _bytes(self, port: Port, sizes: Mapping[str | None, int]) -> int:
+        known = (
+            sizes.get(symbol, 1) if symbol is not None and size == ANY else max(size, 1)
+            for size, symbol in zip(port.shape, self.symbols[port.name], strict=True)
+            if size
+        )
+        empty = 0 in port.shape
+        return 0 if empty else math.prod(known) * DATATYPES[port.datatype].numpy.itemsize
+
+
+def _fed(tensor: Array) -> Any:
+    """A tensor as ONNX Runtime takes it: strings as ``str``, bfloat16 as a value of its own."""
+    if tensor.dtype == np.object_:
+        return _text(tensor)
+    contiguous = np.require(tensor, requirements=["C", "A"])
+    datatype = datatype_of(contiguous)
+    if datatype.name != BF16:
+        return contiguous
+    bits = contiguous.view(np.uint16)
+    return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(bits, datatype.onnx)
+
+
+def _text(tensor: Array) -> Array:
+    flat = [item.decode() if isinstance(item, bytes) else item for item in tensor.reshape(-1)]
+    texts = np.empty(len(flat), np.object_)
+    texts[:] = flat
+    return texts.reshape(tensor.shape)
+
+
+def _taken(value: ort.OrtValue) -> Array:
+    """A result as an array; bfloat16, that ONNX Runtime gives none of, is copied by address."""
+    if value.data_type() != DATATYPES[BF16].ort:
+        array: Array = value.numpy()
+        return array
+    shape = value.shape()
+    bits = np.empty(shape, np.uint16)
+    if bits.nbytes:
+        ctypes.memmove(bits.ctypes.data, value.data_ptr(), bits.nbytes)
+    return bits.view(DATATYPES[BF16].numpy)
+
+
+def opened(
+    folder: Path, engine: Engine, shaped: frozenset[str], batching: Batching | None = None
+) -> RepositoryModel:
+    """Load the version in ``folder``.
+
+    Args:
+        folder: ``<name>/<version>``; all files in it have been admitted.
+        engine: What will run it.
+        shaped: The inputs and outputs whose shape the file declares.
+        batching: How its requests are put together.
+
+    Raises:
+        ModelRefused: ONNX Runtime cannot load it, or requests cannot carry what it takes.
+    """
+    try:
+        session, _ = engine.open(folder / MODEL)
+    except ArtifactInvalid as error:
+        why = reason(error.__cause__) if error.__cause__ else str(error)
+        raise ModelRefused(f"ONNX Runtime {ort.__version__} cannot load it: {why}") from error
+    needed, spare = session.get_inputs(), session.get_overridable_initializers()
+    given = session.get_outputs()
+    arguments = [*needed, *spare, *given]
+    unranked = frozenset(a.name for a in arguments if not a.shape and a.name not in shaped)
+    unranked -= {argument.name for argument in spare}
+    model = RepositoryModel(
+        name=folder.parent.name,
+        version=folder.name,
+        inputs=tuple(_port(argument, unranked) for argument in [*needed, *spare]),
+        outputs=tuple(_port(argument, unranked) for argument in given),
+        optional=frozenset(argument.name for argument in spare),
+        unranked=unranked,
+        symbols={argument.name: _symbols(argument, unranked) for argument in arguments},
+        session=session,
+        batching=batching,
+    )
+    _refuse_mixed(model)
+    return model
+
+
+def _port(argument: Any, unranked: frozenset[str]) -> Port:
+    datatype = BY_ORT.get(argument.type)
+    if datatype is None:
+        expected = "a tensor of a type that the Open Inference Protocol has"
+        raise ModelRefused(f"{argument.name}: expected {expected}, got {argument.type}")
+    if argument.name in unranked:
+        return Port(argument.name, datatype.name, (ANY,))
+    return Port(argument.name, datatype.name, tuple(map(_size, argument.shape)))
+
+
+def _size(size: object) -> int:
+    return size if isinstance(size, int) and size >= 0 else ANY
+
+
+def _symbols(argument: Any, unranked: frozenset[str]) -> Symbols:
+    if argument.name in unranked:
+        return (None,)
+    return tuple(size if isinstance(size, str) else None for size in argument.shape)
+
+
+def _refuse_mixed(model: RepositoryModel) -> None:
+    """ONNX Runtime takes strings only where it gives arrays, and those it has none of bfloat16."""
+    if any(port.datatype == BYTES for port in model.inputs) and any(
+        port.datatype == BF16 for port in model.outputs
+    ):
+        raise ModelRefused("it takes strings and gives bfloat16, which cannot be had together")
+
+
+PREFIX = re.compile(r"\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ")
+SOURCE = re.compile(r"/\S+\.(?:cc|h|cu|cuh):\d+ .*?\)(?: const)?(?= |$)")
+NODE = re.compile(r"Non-zero status code returned while running (\S+) node\..*?Status Message: ?")
+PATH = re.compile(r"(?:/[^\s/:\"']+){2,}")
+NO_MEMORY = ("Available memory of", "bad allocation", "std::bad_alloc", "Failed to allocate memory")
+
+
+def reason(error: BaseException) -> str:
+    """Why ONNX Runtime refused, in one short line, without places in its source or on our disk."""
+    text = str(error)
+    if isinstance(error, MemoryError) or any(sign in text for sign in NO_MEMORY):
+        return "it asks for more memory than all models may take (GATEWAVE_ARENA_BYTES)"
+    text = NODE.sub(r"\1: ", PREFIX.sub("", text))
+    text = PATH.sub("…", SOURCE.sub("", text))
+    text = " ".join(text.split()) or type(error).__name__
+    return text if len(text) <= LONGEST_REASON else f"{text[:LONGEST_REASON]}…"

@@ -1,0 +1,324 @@
+"""The models of a folder, kept served as the folder and the admin have it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+from service import cpus
+from service.engine import CPU
+from service.errors import ControlOff, ModelRefused, NameUnknown, SettingsInvalid
+from service.repository import folder as folders
+from service.repository import trial
+from service.repository.folder import Fingerprint, Plan
+from service.repository.job import Job, Report
+from service.repository.model import RepositoryModel, opened
+from service.repository.verification import verified
+from service.runtime import Runtime
+from service.security import Keys
+from service.serving.registry import LOADING, UNAVAILABLE, WHOLE, State
+from service.settings import Settings
+
+log = logging.getLogger(__name__)
+
+TRIAL_SECONDS = 120.0
+"""How long a model may take to be loaded, run, and proved, before it is given up."""
+
+LONGEST_LABEL = 80
+NOT_LOADED = "it is not loaded"
+NO_VERSION = "a version is a whole number from 1 on, without leading zeros"
+
+Result = TypeVar("Result")
+
+
+def check(settings: Settings) -> None:
+    """See that the settings about the repository can be followed.
+
+    Raises:
+        SettingsInvalid: The folder is not there; or models would be loaded when an admin asks, and
+            there is no admin, or other workers would not hear of it.
+    """
+    if settings.repository is None:
+        return
+    if not settings.repository.is_dir():
+        msg = f"GATEWAVE_REPOSITORY: expected a folder, got {settings.repository}"
+        raise SettingsInvalid(msg)
+    if settings.repository_mode != "explicit":
+        return
+    if not any("admin" in entry.grants for entry in Keys.parse(settings.keys).entries):
+        msg = "GATEWAVE_REPOSITORY_MODE=explicit needs an admin's key: `gatewave key --scope admin`"
+        raise SettingsInvalid(msg)
+    if settings.workers > 1:
+        msg = (
+            "GATEWAVE_REPOSITORY_MODE=explicit needs GATEWAVE_WORKERS=1, since a request to load "
+            f"reaches one worker only; got {settings.workers}"
+        )
+        raise SettingsInvalid(msg)
+
+
+class Repository:
+    """Loads and unloads the models of a folder, in the mode that the settings choose.
+
+    It is used on the event loop only; reading, trying and opening are done elsewhere. A version
+    that answers goes on answering until another is ready in its place: when that is refused,
+    its state is READY still, and the reason beside it says what was wrong.
+
+    In mode ``explicit`` everything is loaded at the start, so that a restart serves what was
+    served; but for models whose configuration has ``load_at_start: false``.
+    """
+
+    def __init__(self, root: Path, runtime: Runtime, trial_seconds: float) -> None:
+        self.root = root
+        self.runtime = runtime
+        self.registry = runtime.registry
+        self.trial_seconds = trial_seconds
+        self._taken = frozenset(self.registry.models)
+        self._tried: dict[str, dict[str, Fingerprint]] = {}
+        self._changing = asyncio.Lock()
+        self._trials = asyncio.Semaphore(cpus.available())
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    @classmethod
+    async def start(
+        cls, runtime: Runtime, trial_seconds: float = TRIAL_SECONDS
+    ) -> Repository | None:
+        """Load what is there; in mode ``poll``, look after it from then on.
+
+        A model that cannot be served is marked so, and hinders nothing else.
+
+        Raises:
+            SettingsInvalid: The settings about the repository cannot be followed.
+        """
+        settings = runtime.settings
+        check(settings)
+        if settings.repository is None:
+            return None
+        repository = cls(settings.repository, runtime, trial_seconds)
+        await repository.scan()
+        if settings.repository_mode == "poll":
+            repository._begin(repository._poll(settings.repository_poll_seconds))
+        return repository
+
+    async def close(self) -> None:
+        """Look after nothing any more; trials under way are ended."""
+        for task in self._tasks:
+            task.cancel()
+        for task in list(self._tasks):
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await task
+
+    async def scan(self) -> None:
+        """Bring what is served in line with the folder."""
+        async with self._changing:
+            names = await asyncio.to_thread(folders.folders, self.root)
+            gone = self._tried.keys() - set(names)
+            await asyncio.gather(*(self._refresh(name, starting=True) for name in names))
+            for name in gone:
+                self._drop(name)
+
+    async def look(self) -> None:
+        """Note models that are in the folder, and neither loaded nor refused."""
+        for name in await asyncio.to_thread(folders.folders, self.root):
+            if name not in self.registry.models and folders.is_name(name):
+                self.registry.mark(name, WHOLE, UNAVAILABLE, NOT_LOADED)
+
+    async def load(self, name: str) -> None:
+        """Load the model called ``name``, or load it again where its files have changed.
+
+        It is seen through, whether or not the caller waits.
+
+        Raises:
+            ControlOff: The mode is another than ``explicit``.
+            NameUnknown: There is no such model in the folder.
+            ModelRefused: A version of it cannot be served.
+        """
+        self._demand_control(name)
+        reasons = await asyncio.shield(self._begin(self._loaded(name)))
+        if reasons:
+            raise ModelRefused(f"model {name} is refused: {'; '.join(reasons)}")
+
+    async def unload(self, name: str) -> None:
+        """Serve no version of the model called ``name`` any more; requests under way are finished.
+
+        Raises:
+            ControlOff: The mode is another than ``explicit``.
+            NameUnknown: It is no model of the folder.
+        """
+        self._demand_control(name)
+        async with self._changing:
+            if name in self._taken or name not in self.registry.models:
+                raise NameUnknown.at("model", "a model of the repository", name)
+            self._drop(name)
+            self.registry.mark(name, WHOLE, UNAVAILABLE, "it was unloaded")
+
+    def _demand_control(self, name: str) -> None:
+        mode = self.runtime.settings.repository_mode
+        if mode != "explicit":
+            raise ControlOff(
+                "models are loaded and unloaded on request with GATEWAVE_REPOSITORY_MODE=explicit "
+                f"only; it is {mode}"
+            )
+        if not folders.is_name(name):
+            raise NameUnknown.at("model", f"a name like {folders.NAME.pattern}", name)
+
+    async def _loaded(self, name: str) -> list[str]:
+        """Load ``name``, and say what of it was refused."""
+        async with self._changing:
+            self._forget_refusals(name)
+            reasons = await self._refresh(name)
+        if reasons is None:
+            raise NameUnknown.at("model", "a model of the repository", name)
+        return reasons
+
+    def _forget_refusals(self, name: str) -> None:
+        """Have what was refused tried again, though no file has changed."""
+        versions = self.registry.models.get(name)
+        if versions is not None:
+            for version, state in versions.states.items():
+                if state.reason:
+                    self._tried.get(name, {}).pop(version, None)
+
+    async def _poll(self, seconds: float) -> None:
+        while True:
+            await asyncio.sleep(seconds)
+            try:
+                await self.scan()
+            except Exception:
+                log.exception("the repository cannot be looked at")
+
+    async def _refresh(self, name: str, *, starting: bool = False) -> list[str] | None:
+        """Bring one model in line with its folder; say what was refused, or that there is none."""
+        if not folders.is_name(name) or name in self._taken:
+            return [self._refuse_name(name)]
+        plan = await asyncio.to_thread(folders.plan, self.root, name)
+        if plan is None:
+            return None
+        if starting and self._waits(name, plan):
+            self.registry.mark(name, WHOLE, UNAVAILABLE, NOT_LOADED)
+            return []
+        tried = self._tried.setdefault(name, {})
+        self._note(name, plan)
+        changed = [v for v, fingerprint in plan.wanted.items() if tried.get(v) != fingerprint]
+        refused = await asyncio.gather(*(self._load(name, version, plan) for version in changed))
+        self._retire(name, plan)
+        return [plan.wrong] if plan.wrong else [reason for reason in refused if reason]
+
+    def _waits(self, name: str, plan: Plan) -> bool:
+        """Whether a model is loaded only when an admin asks."""
+        explicit = self.runtime.settings.repository_mode == "explicit"
+        return explicit and not plan.config.load_at_start and name not in self._tried
+
+    def _refuse_name(self, name: str) -> str:
+        if name in self._taken:
+            reason = f"the name is taken: {name} is an activation; call the folder otherwise"
+        else:
+            reason = f"a model's name is like {folders.NAME.pattern}"
+        if name not in self._tried:
+            self._tried[name] = {}
+            log.warning("model refused", extra={"model": _label(name), "reason": reason})
+        self.registry.mark(_label(name), WHOLE, UNAVAILABLE, reason)
+        return reason
+
+    def _note(self, name: str, plan: Plan) -> None:
+        """Mark what cannot even be tried."""
+        for version in plan.odd:
+            self.registry.mark(name, version, UNAVAILABLE, NO_VERSION)
+        if not plan.wrong:
+            self.registry.remove(name, WHOLE)
+            return
+        # What answers goes on, and is loaded afresh when the configuration can be read again.
+        self._tried[name].clear()
+        known = self.registry.models.get(name)
+        if known is None or known.states.get(WHOLE, State("")).reason != plan.wrong:
+            log.warning("model refused", extra={"model": name, "reason": plan.wrong})
+        for version in (WHOLE, *(known.ready if known else ())):
+            self.registry.mark(name, version, UNAVAILABLE, plan.wrong)
+
+    async def _load(self, name: str, version: str, plan: Plan) -> str:
+        """Serve a version, in the place of what had its number; or say why not."""
+        self._tried[name][version] = plan.wanted[version]
+        self.registry.mark(name, version, LOADING)
+        fields = {"model": name, "version": version}
+        try:
+            async with self._trials:
+                model, note = await self._proved(name, version, plan)
+        except ModelRefused as error:
+            self.registry.mark(name, version, UNAVAILABLE, str(error))
+            log.warning("model refused", extra={**fields, "reason": str(error)})
+            return f"version {version}: {error}"
+        before = self.registry.put(model, note)
+        if before is not None:
+            self.runtime.inference.forget(before)
+        log.info(
+            "model loaded", extra={**fields, "batched": model.batching is not None} | _why(note)
+        )
+        return ""
+
+    async def _proved(self, name: str, version: str, plan: Plan) -> tuple[RepositoryModel, str]:
+        """The model, tried in a process of its own and then opened here."""
+        engine = self.runtime.engine
+        job = Job(
+            root=str(self.root),
+            folder=str(self.root / name / version),
+            config=plan.text,
+            device="cpu" if engine.provider == CPU else "cuda",
+            threads=engine.threads,
+            arena_bytes=self.runtime.settings.arena_bytes,
+            seconds=self.trial_seconds,
+        )
+        report = await verified(job)
+        model = await asyncio.to_thread(self._opened, name, version, plan, report)
+        return model, report.note
+
+    def _opened(self, name: str, version: str, plan: Plan, report: Report) -> RepositoryModel:
+        folder = self.root / name
+        batching = plan.config.batching.batching if report.batched else None
+        model = opened(folder / version, self.runtime.engine, frozenset(report.shaped), batching)
+        trial.warm(model, plan.config)
+        if folders.fingerprint(folder, version) != plan.wanted[version]:
+            raise ModelRefused("its files changed while it was loaded")
+        return model
+
+    def _retire(self, name: str, plan: Plan) -> None:
+        """Serve no more what is gone; and what is not wanted, once all that is wanted answers."""
+        versions = self.registry.models[name]
+        replaced = not plan.wrong and plan.wanted.keys() <= versions.ready.keys()
+        for version in versions.states.keys() - plan.wanted.keys() - plan.odd - {WHOLE}:
+            if replaced or version not in plan.present:
+                self._remove(name, version)
+
+    def _drop(self, name: str) -> None:
+        """Forget a model: its folder is gone, or it shall not be served."""
+        tried = self._tried.pop(name, {})
+        known = self.registry.models.get(_label(name))
+        if known is not None:
+            for version in {WHOLE} if name in self._taken else set(known.states):
+                self._remove(_label(name), version)
+        if tried:
+            log.info("model unloaded", extra={"model": name})
+
+    def _remove(self, name: str, version: str) -> None:
+        self._tried.get(name, {}).pop(version, None)
+        model = self.registry.remove(name, version)
+        if model is not None:
+            self.runtime.inference.forget(model)
+            log.info("version unloaded", extra={"model": name, "version": version})
+
+    def _begin(self, work: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+
+def _label(name: str) -> str:
+    """A folder's name as it can be shown, whatever bytes it is of."""
+    return ascii(name)[1:-1][:LONGEST_LABEL]
+
+
+def _why(note: str) -> dict[str, str]:
+    return {"reason": note} if note else {}

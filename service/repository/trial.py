@@ -1,0 +1,194 @@
+"""What a model is put to before it is served: a first run, and the proof that batching is exact."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+import numpy as np
+
+from service.dtypes import Array
+from service.errors import ModelFailed, ModelRefused
+from service.repository.config import Config, Rows
+from service.repository.model import RepositoryModel
+from service.serving.datatypes import BYTES, DATATYPES
+from service.serving.model import ANY, Batching, Port
+
+SEED = 20261123
+MEASURED_ROWS = 8
+PAYS_BELOW = 0.5
+"""Batching pays where `MEASURED_ROWS` rows together take less than this share of the rows alone."""
+FEWEST_RUNS, MOST_RUNS, SECONDS_OF_RUNS = 3, 50, 0.1
+
+Tensors = dict[str, Array]
+Sizes = Mapping[str | None, int]
+Shapes = dict[str, tuple[int, ...]]
+
+
+def warm(model: RepositoryModel, config: Config) -> None:
+    """Run ``model`` on zeros and on ones, in the sizes that are configured.
+
+    Raises:
+        ModelRefused: It computes neither, or the configuration does not fit it.
+    """
+    if config.warmup is None:
+        return
+    shapes = shapes_of(model, config.warmup)
+    refusals = []
+    for value in (0, 1):
+        try:
+            model.run(
+                {port.name: _full(port, shapes[port.name], value) for port in _needed(model)},
+                model.output_names,
+                {},
+            )
+        except ModelFailed as error:
+            refusals.append(error)
+    if len(refusals) > 1:
+        tried = ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items()) or "no inputs"
+        msg = f"{refusals[-1]}; tried with {tried}: config.yaml can say other shapes under warmup"
+        raise ModelRefused(msg)
+
+
+def shapes_of(model: RepositoryModel, warmup: Mapping[str, tuple[int, ...]]) -> Shapes:
+    """A shape for each input: what the configuration says, and 1 for what nothing tells.
+
+    Raises:
+        ModelRefused: The configuration names no input, or gives it a shape that it cannot have.
+    """
+    sizes: dict[str | None, int] = {}
+    for name, shape in warmup.items():
+        port = next((port for port in model.inputs if port.name == name), None)
+        if port is None:
+            known = ", ".join(model.input_names) or "no inputs"
+            raise ModelRefused(f"config.yaml: warmup.{name}: expected only {known}")
+        if name not in model.unranked:
+            if len(shape) != len(port.shape) or any(
+                size not in {ANY, said} for size, said in zip(port.shape, shape, strict=True)
+            ):
+                expected = f"{list(port.shape)}, where {ANY} is any size"
+                got = list(shape)
+                raise ModelRefused(f"config.yaml: warmup.{name}: expected {expected}, got {got}")
+            sizes |= zip(model.symbols[name], shape, strict=True)
+    sizes.pop(None, None)
+    return {
+        port.name: warmup.get(port.name) or _shape(model, port, sizes) for port in _needed(model)
+    }
+
+
+def _needed(model: RepositoryModel) -> list[Port]:
+    return [port for port in model.inputs if port.name not in model.optional]
+
+
+def _shape(model: RepositoryModel, port: Port, sizes: Sizes) -> tuple[int, ...]:
+    return tuple(
+        sizes.get(symbol, 1) if size == ANY else size
+        for size, symbol in zip(port.shape, model.symbols[port.name], strict=True)
+    )
+
+
+def _full(port: Port, shape: tuple[int, ...], value: int) -> Array:
+    if port.datatype == BYTES:
+        return np.full(shape, str(value), np.object_)
+    return np.full(shape, value, DATATYPES[port.datatype].numpy)
+
+
+def _drawn(port: Port, shape: tuple[int, ...], source: np.random.Generator) -> Array:
+    """Numbers that any model should take: small ones, of both signs where there are fractions."""
+    datatype = DATATYPES[port.datatype]
+    if datatype.is_float:
+        return source.uniform(-1, 1, shape).astype(datatype.numpy)
+    bits = source.integers(0, 2, shape)
+    return (
+        bits.astype(str).astype(np.object_)
+        if port.datatype == BYTES
+        else bits.astype(datatype.numpy)
+    )
+
+
+def batching(model: RepositoryModel, config: Config) -> tuple[Batching | None, str]:
+    """How requests to ``model`` are put together; and why not, where the operator wanted it."""
+    rows = config.batching
+    if rows.batching is None:
+        return None, ""
+    try:
+        _prove(model, config, rows)
+    except (ModelFailed, ModelRefused) as error:
+        return None, f"it is not batched: {error}"
+    return rows.batching, ""
+
+
+def _prove(model: RepositoryModel, config: Config, rows: Rows) -> None:
+    """See that batching changes no result; and, where it is left to us, that it pays.
+
+    Raises:
+        ModelRefused: It does.
+        ModelFailed: The model cannot compute so many rows.
+    """
+    _refuse_closed(model)
+    shapes = shapes_of(model, config.warmup or {})
+    source = np.random.default_rng(SEED)
+
+    def drawn(count: int) -> Tensors:
+        return {
+            port.name: _drawn(port, (count, *shapes[port.name][1:]), source)
+            for port in model.inputs
+        }
+
+    for count in sorted({2, 3, rows.max_size}):
+        _prove_rows(model, drawn(count), count)
+    if rows.mode == "auto":
+        alone, together = (_seconds(model, drawn(n)) for n in (1, MEASURED_ROWS))
+        if together >= PAYS_BELOW * MEASURED_ROWS * alone:
+            times = f"{together / alone:.1f} times as long as one"
+            raise ModelRefused(f"it does not pay, {MEASURED_ROWS} rows take {times}")
+
+
+def _refuse_closed(model: RepositoryModel) -> None:
+    if not model.inputs or model.optional:
+        raise ModelRefused("it has no inputs, or such as may be left out")
+    ports = {port.name: port for port in (*model.inputs, *model.outputs)}
+    for port in ports.values():
+        if port.name in model.unranked or not port.shape or port.shape[0] != ANY:
+            raise ModelRefused(f"the first size of {port.name} is not open")
+    if len({model.symbols[port.name][0] for port in model.inputs} - {None}) > 1:
+        raise ModelRefused("its inputs may have different numbers of rows")
+
+
+def _prove_rows(model: RepositoryModel, tensors: Tensors, count: int) -> None:
+    together = model.run(tensors, model.output_names, {})
+    rows = [
+        model.run({name: t[i : i + 1] for name, t in tensors.items()}, model.output_names, {})
+        for i in range(count)
+    ]
+    for name, result in together.items():
+        alone = [row[name] for row in rows]
+        if any(one.shape[:1] != (1,) or one.shape[1:] != result.shape[1:] for one in alone):
+            raise ModelRefused(f"{name} has not a row for each row of the inputs")
+        if not equal_within_an_ulp(np.concatenate(alone), result):
+            raise ModelRefused(f"{name} of {count} rows together differs from that of each alone")
+
+
+def equal_within_an_ulp(exact: Array, other: Array) -> bool:
+    """Whether each number is the same, or the next to it."""
+    if exact.shape != other.shape:
+        return False
+    same = exact == other
+    if exact.dtype.kind not in "iubO":
+        for end in (-np.inf, np.inf):
+            same |= np.nextafter(exact, exact.dtype.type(end)) == other
+        same |= np.isnan(exact) & np.isnan(other)
+    return bool(np.all(same))
+
+
+def _seconds(model: RepositoryModel, tensors: Tensors) -> float:
+    """How long a run takes when nothing disturbs it."""
+    best, began, runs = float("inf"), time.perf_counter(), 0
+    while runs < FEWEST_RUNS or (
+        runs < MOST_RUNS and time.perf_counter() - began < SECONDS_OF_RUNS
+    ):
+        start = time.perf_counter()
+        model.run(tensors, model.output_names, {})
+        best = min(best, time.perf_counter() - start)
+        runs += 1
+    return best

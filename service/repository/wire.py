@@ -1,0 +1,77 @@
+"""Protocol Buffers as bytes: the fields of a message, without its schema and without copies."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator
+
+VARINT, FIXED64, LENGTH_DELIMITED, FIXED32 = 0, 1, 2, 5
+WIDTHS = {FIXED64: 8, FIXED32: 4}
+LONGEST_VARINT = 10
+LARGEST_TAG = (1 << 32) - 1
+MOST_FIELDS = 20_000_000
+
+Data = bytes | mmap.mmap
+Span = tuple[int, int]
+
+
+class MalformedError(Exception):
+    """The bytes are no message of Protocol Buffers; or one with more fields than is sensible."""
+
+
+class Reader:
+    """Reads messages that lie in ``data``; all messages together have so many fields at most."""
+
+    def __init__(self, data: Data, most_fields: int = MOST_FIELDS) -> None:
+        self.data = data
+        self._fields_left = most_fields
+
+    def fields(self, span: Span) -> Iterator[tuple[int, Span]]:
+        """The number of each length-delimited field of the message at ``span``, and where it lies.
+
+        Fields of other kinds are passed over: no message lies in one.
+
+        Raises:
+            MalformedError: The bytes are no message.
+        """
+        position, end = span
+        while position < end:
+            self._fields_left -= 1
+            if self._fields_left < 0:
+                raise MalformedError("it has too many fields")
+            tag, position = self._varint(position, end)
+            number, kind = tag >> 3, tag & 7
+            if not number or tag > LARGEST_TAG:
+                raise MalformedError(f"there is no field at byte {position}")
+            size, position = self._size(kind, position, end)
+            if size > end - position:
+                raise MalformedError(f"the field at byte {position} is cut off")
+            if kind == LENGTH_DELIMITED:
+                yield number, (position, position + size)
+            position += size
+
+    def bytes(self, span: Span) -> bytes:
+        begin, end = span
+        return self.data[begin:end]
+
+    def _size(self, kind: int, position: int, end: int) -> tuple[int, int]:
+        """How many bytes a field still has, and where they begin."""
+        if kind == LENGTH_DELIMITED:
+            return self._varint(position, end)
+        if kind == VARINT:
+            return 0, self._varint(position, end)[1]
+        if kind in WIDTHS:
+            return WIDTHS[kind], position
+        raise MalformedError(f"the field at byte {position} is of no kind that is used")
+
+    def _varint(self, position: int, end: int) -> tuple[int, int]:
+        value = 0
+        for shift in range(LONGEST_VARINT):
+            if position >= end:
+                raise MalformedError(f"the number at byte {position} is cut off")
+            byte = self.data[position]
+            position += 1
+            value |= (byte & 0x7F) << 7 * shift
+            if byte < 0x80:  # noqa: PLR2004 - the bit that says that more follows
+                return value, position
+        raise MalformedError(f"the number at byte {position} does not end")
