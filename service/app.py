@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -11,12 +13,14 @@ from fastapi_offline import FastAPIOffline
 from pydantic.json_schema import models_json_schema
 
 from service import problems, telemetry
-from service.exchange import Shortcut
+from service.exchange import Endpoint, Shortcut
 from service.head import HeadAsGet
-from service.routes import activate, activations, health
+from service.routes import activate, activations, health, metrics, v2
 from service.routes.activate import ActivateEndpoint, BatchEndpoint
+from service.routes.v2 import InferEndpoint, is_infer
 from service.runtime import Runtime
-from service.schemas import ActivateRequest, BatchRequest, ProblemDocument
+from service.schemas import ActivateRequest, BatchRequest, InferBody, ProblemDocument
+from service.security import Access, Keys, SecurityHeaders
 from service.settings import Settings
 
 DESCRIPTION = """
@@ -48,16 +52,27 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         "/activate": ActivateEndpoint(runtime),
         "/activate/batch": BatchEndpoint(runtime),
     }
+    app.state.infer = InferEndpoint(runtime)
     problems.install(app)
-    for room in (activate, activations, health):
+    for room in (activate, activations, health, metrics, v2):
         app.include_router(room.router)
     app.add_middleware(HeadAsGet)
-    app.add_middleware(Shortcut, endpoints=app.state.endpoints.get)
+    app.add_middleware(SecurityHeaders)
+    app.add_middleware(Shortcut, endpoints=partial(_fast, app.state.endpoints, app.state.infer))
+    app.add_middleware(Access, keys=Keys.parse(settings.keys), refuse=problems.answer)
     app.add_middleware(
-        telemetry.RequestContext, failure=problems.internal, access_log=settings.access_log
+        telemetry.RequestContext,
+        failure=problems.internal,
+        access_log=settings.access_log,
+        tracer=runtime.tracer,
     )
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
+
+
+def _fast(endpoints: Mapping[str, Endpoint], infer: Endpoint, path: str) -> Endpoint | None:
+    """What answers POST to ``path`` past the routes, if anything does."""
+    return infer if is_infer(path) else endpoints.get(path)
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:
@@ -70,7 +85,11 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
             routes=app.routes,
         )
         _, schemas = models_json_schema(
-            [(ActivateRequest, "validation"), (BatchRequest, "validation")],
+            [
+                (ActivateRequest, "validation"),
+                (BatchRequest, "validation"),
+                (InferBody, "validation"),
+            ],
             ref_template="#/components/schemas/{model}",
         )
         document["components"]["schemas"] |= schemas["$defs"]

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service import security
 from service.errors import NOTHING, BodyLate, BodyTooLong
 from service.serving.budget import Permit
+from service.telemetry import ROUTE
 
 Body = bytes | memoryview
 Part = bytes | bytearray | memoryview
@@ -94,7 +96,8 @@ class Exchange:
     ) -> None:
         """Answer with ``parts``, one after the other."""
         length = b"%d" % sum(map(len, parts))
-        given = [(b"content-type", media_type), (b"content-length", length), *headers]
+        given = [(b"content-type", media_type), (b"content-length", length)]
+        given += (*headers, *security.HEADERS)
         await self.send({"type": "http.response.start", "status": status, "headers": given})
         for part in parts[:-1]:
             await self.send({"type": "http.response.body", "body": part, "more_body": True})
@@ -163,7 +166,17 @@ class Exchange:
         return bytes(body)
 
 
-Endpoint = Callable[[Exchange], Coroutine[Any, Any, None]]
+class Endpoint(Protocol):
+    """What answers requests.
+
+    Attributes:
+        route: The template of its path, as operators see it.
+    """
+
+    route: str
+
+    async def __call__(self, exchange: Exchange) -> None:
+        """Answer the request."""
 
 
 class Handover(Response):
@@ -192,6 +205,7 @@ class Shortcut:
         if scope["type"] == "http" and scope["method"] == "POST":
             endpoint = self.endpoints(scope["path"])
             if endpoint is not None:
+                scope[ROUTE] = endpoint.route
                 await endpoint(Exchange(scope, receive, send))
                 return
         await self.app(scope, receive, send)

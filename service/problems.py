@@ -1,6 +1,8 @@
-"""Every error as RFC 9457 problem details; only this module knows which status is whose.
+"""Every error over HTTP; only this module knows which status is whose.
 
-Types are URNs, ``urn:gatewave:problem:…``, so that programs can tell problems apart by them.
+Errors are RFC 9457 problem details, whose types are URNs, ``urn:gatewave:problem:…``, so that
+programs can tell problems apart by them. Below /v2 they are what the Open Inference Protocol has
+for all of them: one text, and a status out of few.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from service import errors, metrics
+from service import errors, metrics, security
 from service.exchange import Exchange
 from service.telemetry import request_id
 
@@ -35,6 +37,12 @@ PROBLEMS: dict[type[errors.ServiceError], tuple[HTTPStatus, str, str]] = {
         HTTPStatus.UNPROCESSABLE_ENTITY,
         "model-failed",
         "The model cannot compute that",
+    ),
+    errors.ModelRefused: (HTTPStatus.BAD_REQUEST, "model-refused", "The model cannot be served"),
+    errors.ControlOff: (
+        HTTPStatus.NOT_IMPLEMENTED,
+        "control-off",
+        "Models are not loaded or unloaded by request",
     ),
     errors.KeyMissing: (HTTPStatus.UNAUTHORIZED, "key-missing", "Who are you?"),
     errors.ScopeMissing: (HTTPStatus.FORBIDDEN, "scope-missing", "You may not do that"),
@@ -72,6 +80,25 @@ PROBLEMS: dict[type[errors.ServiceError], tuple[HTTPStatus, str, str]] = {
     ),
 }
 
+SAFE = {name.decode(): value.decode() for name, value in security.HEADERS}
+"""What errors carry, as all answers do; some are told before the middleware that would add it."""
+
+OIP = "/v2"
+OIP_STATUSES = frozenset(
+    {
+        HTTPStatus.UNAUTHORIZED,
+        HTTPStatus.FORBIDDEN,
+        HTTPStatus.NOT_FOUND,
+        HTTPStatus.METHOD_NOT_ALLOWED,
+        HTTPStatus.REQUEST_TIMEOUT,
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+        HTTPStatus.NOT_IMPLEMENTED,
+        HTTPStatus.SERVICE_UNAVAILABLE,
+    }
+)
+"""What the protocol tells apart, and HTTP itself; all else that is wrong is 400 there."""
+
 
 def describe(error: errors.ServiceError) -> dict[str, Any]:
     """The problem document of ``error``."""
@@ -89,10 +116,15 @@ def document(
     return {"type": kind, "title": title, "status": status, "detail": detail, **extensions}
 
 
-def respond(problem: dict[str, Any], headers: dict[str, str] | None = None) -> Response:
-    return Response(
-        orjson.dumps(problem), problem["status"], headers=headers, media_type=MEDIA_TYPE
-    )
+def respond(path: str, problem: dict[str, Any], headers: dict[str, str] | None = None) -> Response:
+    """The answer to a request for ``path`` that ended with ``problem``."""
+    status: int = problem["status"]
+    headers = SAFE | (headers or {})
+    if path == OIP or path.startswith(f"{OIP}/"):
+        said = {"error": problem["detail"]}
+        status = status if status in OIP_STATUSES else HTTPStatus.BAD_REQUEST
+        return Response(orjson.dumps(said), status, headers, "application/json")
+    return Response(orjson.dumps(problem), status, headers, MEDIA_TYPE)
 
 
 def headers_of(error: errors.ServiceError) -> dict[str, str]:
@@ -104,8 +136,8 @@ def headers_of(error: errors.ServiceError) -> dict[str, str]:
     return {}
 
 
-async def reply(exchange: Exchange, error: errors.ServiceError) -> None:
-    """Answer with the problem that ``error`` is.
+def answer(path: str, error: errors.ServiceError) -> Response:
+    """The answer to a request for ``path`` that ended with ``error``, which is counted.
 
     Raises:
         ServiceError: ``error``, if no caller is to hear of it.
@@ -113,44 +145,51 @@ async def reply(exchange: Exchange, error: errors.ServiceError) -> None:
     if type(error) not in PROBLEMS:
         raise error
     metrics.count_rejection(error)
-    response = respond(describe(error), headers_of(error))
+    return respond(path, describe(error), headers_of(error))
+
+
+async def reply(exchange: Exchange, error: errors.ServiceError) -> None:
+    """Answer with what `answer` makes of ``error``.
+
+    Raises:
+        ServiceError: ``error``, if no caller is to hear of it.
+    """
+    response = answer(exchange.scope["path"], error)
     await response(exchange.scope, exchange.receive, exchange.send)
 
 
-def internal() -> Response:
+def internal(path: str) -> Response:
     """What a caller learns of a failure of ours: where to find it in our logs."""
-    return respond(
-        document(
-            HTTPStatus.INTERNAL_SERVER_ERROR,
-            "internal",
-            "The service failed",
-            "The failure is ours, and logged under the request id.",
-            request_id=request_id.get(),
-        )
+    identity = request_id.get()
+    problem = document(
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+        "internal",
+        "The service failed",
+        f"The failure is ours, and logged under the request id {identity}.",
+        request_id=identity,
     )
+    return respond(path, problem)
 
 
 def install(app: FastAPI) -> None:
-    """Make every error that the app can answer with a problem document."""
+    """Make every error that the app can answer for itself one of these."""
 
     @app.exception_handler(errors.ServiceError)
-    async def known(_: Request, error: errors.ServiceError) -> Response:
-        if type(error) not in PROBLEMS:
-            raise error
-        metrics.count_rejection(error)
-        return respond(describe(error), headers_of(error))
+    async def known(request: Request, error: errors.ServiceError) -> Response:
+        return answer(request.url.path, error)
 
     @app.exception_handler(RequestValidationError)
-    async def validation(_: Request, error: RequestValidationError) -> Response:
-        return respond(describe(errors.from_pydantic(error.errors())))
+    async def validation(request: Request, error: RequestValidationError) -> Response:
+        return answer(request.url.path, errors.from_pydantic(error.errors()))
 
     @app.exception_handler(HTTPException)
     async def http(request: Request, error: HTTPException) -> Response:
+        path = request.url.path
         phrase = HTTPStatus(error.status_code).phrase
         slug = phrase.lower().replace(" ", "-")
         detail = {
-            HTTPStatus.NOT_FOUND: f"There is nothing at {request.url.path}",
-            HTTPStatus.METHOD_NOT_ALLOWED: f"{request.method} is not for {request.url.path}",
+            HTTPStatus.NOT_FOUND: f"There is nothing at {path}",
+            HTTPStatus.METHOD_NOT_ALLOWED: f"{request.method} is not for {path}",
         }.get(HTTPStatus(error.status_code), error.detail)
         problem = document(error.status_code, slug, phrase, detail)
-        return respond(problem, dict(error.headers or {}))
+        return respond(path, problem, dict(error.headers or {}))

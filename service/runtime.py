@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from service import cpus
+from service import cpus, tracing
 from service.catalogue import Catalogue
 from service.engine import Engine
 from service.serving.budget import Budget
+from service.serving.control import Control
 from service.serving.inference import Inference
 from service.serving.lanes import Lanes
 from service.serving.registry import Registry
 from service.settings import Settings
+from service.tracing.trace import Tracer
 
 
 @dataclass(slots=True)
@@ -20,6 +22,8 @@ class Runtime:
 
     Attributes:
         registry: Every model that is served, the activations' graphs included.
+        repository: Who loads and unloads models, if anybody does.
+        tracer: What traces requests, if they are traced.
         draining: Whether the worker was told to end: it answers, and is not ready.
     """
 
@@ -28,6 +32,8 @@ class Runtime:
     catalogue: Catalogue
     registry: Registry
     inference: Inference
+    tracer: Tracer | None = None
+    repository: Control | None = None
     draining: bool = False
 
     @classmethod
@@ -37,6 +43,7 @@ class Runtime:
         Raises:
             DeviceUnavailable: The wanted device does not work.
             ArtifactInvalid: The artifacts folder is empty, or holds what cannot be served.
+            SettingsInvalid: Traces are wanted, and cannot be sent.
         """
         engine = Engine.start(settings.device, settings.threads, settings.arena_bytes)
         catalogue = Catalogue.open(settings.artifacts, engine)
@@ -46,12 +53,19 @@ class Runtime:
             inline_bytes=settings.inline_bytes,
             output_bytes=settings.max_output_bytes,
         )
-        return cls(settings, engine, catalogue, Registry(catalogue.graphs()), inference)
+        tracer = None if settings.traces is None else tracing.start(settings.traces)
+        return cls(settings, engine, catalogue, Registry(catalogue.graphs()), inference, tracer)
 
     @property
     def ready(self) -> bool:
         return not self.draining
 
-    def close(self) -> None:
-        """End the threads; what they are doing is finished first."""
+    def close(self, seconds: float = float("inf")) -> None:
+        """End the threads; what they are doing is finished first.
+
+        Args:
+            seconds: How long what there is to send of traces may take.
+        """
         self.inference.lanes.close()
+        if self.tracer is not None:
+            self.tracer.close(seconds)

@@ -108,6 +108,62 @@ class BatchResponse(BaseModel):
     results: list[ActivateResponse | FailedItem]
 
 
+class InferTensor(BaseModel):
+    """A tensor of the Open Inference Protocol."""
+
+    name: str
+    datatype: str = Field(description="BOOL, (U)INT8 to 64, FP16, BF16, FP32, FP64 or BYTES.")
+    shape: list[int]
+    parameters: dict[str, Any] | None = Field(
+        default=None, description="`binary_data_size`: how many raw bytes it takes behind the JSON."
+    )
+    data: list[Any] | None = Field(default=None, description="Its values, flat or nested.")
+
+
+class InferOutput(BaseModel):
+    """An output that is wanted."""
+
+    name: str
+    parameters: dict[str, Any] | None = Field(
+        default=None, description="`binary_data`: whether it is wanted as raw bytes."
+    )
+
+
+class InferBody(BaseModel):
+    """An inference request."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"inputs": [{"name": "x", "datatype": "FP32", "shape": [2], "data": [0.5, 1]}]}
+            ]
+        }
+    )
+
+    id: str | None = None
+    parameters: dict[str, Any] | None = Field(
+        default=None,
+        description="`timeout` in microseconds, `binary_data_output`, and the model's own numbers.",
+    )
+    inputs: list[InferTensor]
+    outputs: list[InferOutput] | None = None
+
+
+class InferResult(BaseModel):
+    """The results of an inference request."""
+
+    model_name: str
+    model_version: str
+    id: str | None = None
+    outputs: list[InferTensor]
+
+
+class InferError(BaseModel):
+    """An error, as the Open Inference Protocol has it."""
+
+    error: str
+
+
 class ParameterView(BaseModel):
     """A parameter of an activation."""
 

@@ -169,3 +169,40 @@ def _rounded(exact: NDArray[np.float64], dtype: DType) -> Array:
             return exact.astype(NUMPY[dtype])
     except FloatingPointError as error:
         raise NotPlain from error
+
+
+def elements(value: Any) -> list[Any]:
+    """The elements of an array.
+
+    Raises:
+        NotPlain: It is something else.
+    """
+    if type(value) is not simdjson.Array:
+        raise NotPlain
+    return list(value)
+
+
+def sizes(value: Any) -> tuple[int, ...]:
+    """The whole numbers of an array: a shape.
+
+    Raises:
+        NotPlain: It is something else.
+    """
+    found: tuple[Any, ...] = tuple(elements(value))
+    if not all(type(size) is int for size in found):
+        raise NotPlain
+    return found
+
+
+def reshaped(flat: Array, shape: tuple[int, ...]) -> Array:
+    """``flat`` in ``shape``.
+
+    Raises:
+        NotPlain: It has not so many elements.
+    """
+    if min(shape, default=1) < 0:
+        raise NotPlain
+    try:
+        return flat.reshape(shape)
+    except (ValueError, OverflowError) as error:
+        raise NotPlain from error

@@ -1,0 +1,310 @@
+"""Inference requests and answers of the protocol over HTTP: JSON, and the binary tensor extension.
+
+With the header Inference-Header-Content-Length a body is that many bytes of JSON, and then the raw
+tensors of the inputs that say ``binary_data_size``, in their order. An answer with raw outputs is
+built alike.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import orjson
+
+from service.codecs import simd
+from service.dtypes import DTYPES, NUMPY, Array, DType
+from service.errors import BodyMalformed, LimitExceeded, RequestInvalid, Words
+from service.exchange import Body, Part
+from service.oip.tensors import (
+    checked_datatype,
+    checked_shape,
+    from_raw,
+    from_values,
+    to_raw,
+    to_values,
+)
+from service.serving.call import Call
+from service.serving.datatypes import BY_NUMPY, datatype_of
+
+LENGTH_HEADER = b"inference-header-content-length"
+REQUEST_FIELDS = frozenset({"id", "parameters", "inputs", "outputs"})
+INPUT_FIELDS = frozenset({"name", "shape", "datatype", "parameters", "data"})
+PLAIN_FIELDS = INPUT_FIELDS - {"parameters"}
+OUTPUT_FIELDS = frozenset({"name", "parameters"})
+DEEPEST = 64
+"""How deep JSON may nest that Python's own reader is given: it recurs, and the stack is finite."""
+
+PLAIN: dict[str, DType] = {BY_NUMPY[NUMPY[dtype]].name: dtype for dtype in DTYPES}
+
+
+@dataclass(slots=True)
+class InferRequest:
+    """What a body asks for.
+
+    Attributes:
+        raw: For each output that is wanted by name, whether as raw bytes.
+        all_raw: Whether outputs are wanted as raw bytes if nothing else is said of them.
+    """
+
+    inputs: dict[str, Array]
+    id: str = ""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    raw: dict[str, bool] = field(default_factory=dict)
+    all_raw: bool = False
+
+    def is_raw(self, name: str) -> bool:
+        """Whether the output ``name`` is wanted as raw bytes."""
+        return self.raw.get(name, self.all_raw)
+
+
+def header_length(header: bytes | None, body_length: int) -> int | None:
+    """How much of a body is JSON, if its headers say so.
+
+    Raises:
+        BodyMalformed: They say it wrongly.
+    """
+    if header is None:
+        return None
+    if not header.isdigit() or len(header) > 19 or int(header) > body_length:  # noqa: PLR2004
+        expected = f"a whole number up to the body's {body_length} bytes"
+        raise BodyMalformed.at(LENGTH_HEADER.decode(), expected, header.decode("latin-1"))
+    return int(header)
+
+
+def decode(body: Body, json_length: int | None, max_rank: int, max_elements: int) -> InferRequest:
+    """The request in ``body``, of which ``json_length`` bytes are JSON: None means all.
+
+    Raises:
+        RequestInvalid: It is wrong in some field.
+    """
+    if json_length is None:
+        text, data = bytes(body), memoryview(b"")
+        try:
+            return _plain(text, max_rank)
+        except simd.NotPlain:
+            pass
+    else:
+        whole = memoryview(body)
+        text, data = bytes(whole[:json_length]), whole[json_length:]
+    return _Reading(data, max_rank, max_elements).request(_parsed(text))
+
+
+def encode(request: InferRequest, call: Call, outputs: Mapping[str, Array]) -> list[Part]:
+    """The answer, and its header in front if there are raw tensors behind it."""
+    tensors: list[dict[str, Any]] = []
+    parts: list[Part] = []
+    for name, array in outputs.items():
+        tensor: dict[str, Any] = {
+            "name": name,
+            "datatype": datatype_of(array).name,
+            "shape": array.shape,
+        }
+        if request.is_raw(name):
+            parts.append(to_raw(array))
+            tensor["parameters"] = {"binary_data_size": len(parts[-1])}
+        else:
+            tensor["data"] = _values(array)
+        tensors.append(tensor)
+    document = {"model_name": call.model.name, "model_version": call.model.version}
+    if request.id:
+        document["id"] = request.id
+    return [orjson.dumps({**document, "outputs": tensors}), *parts]
+
+
+def _values(array: Array) -> orjson.Fragment:
+    """The values in JSON; bare NaN and Infinity, which this protocol's clients write and read."""
+    if array.dtype.kind in "Ob":
+        return orjson.Fragment(orjson.dumps(to_values(array)))
+    flat = array.reshape(-1)
+    if array.dtype.name == "bfloat16":
+        flat = flat.astype(np.float32)
+    text = orjson.dumps(np.ascontiguousarray(flat), option=orjson.OPT_SERIALIZE_NUMPY)
+    if b"null" not in text:
+        return orjson.Fragment(text)
+    words = map(_word, flat[~np.isfinite(flat)].tolist())
+    first, *rest = text.split(b"null")
+    return orjson.Fragment(first + b"".join(chain(*zip(words, rest, strict=True))))
+
+
+def _word(number: float) -> bytes:
+    if number != number:  # noqa: PLR0124 - what is not itself is NaN
+        return b"NaN"
+    return b"Infinity" if number > 0 else b"-Infinity"
+
+
+def _plain(text: bytes, max_rank: int) -> InferRequest:
+    """The request in ``text``, if it is plain: numbers in flat lists, and no parameters.
+
+    Raises:
+        NotPlain: Something is else, or wrong.
+    """
+    document = simd.fields(simd.parse(text), REQUEST_FIELDS)
+    identity = document.get("id", "")
+    if type(identity) is not str or "parameters" in document or "outputs" in document:
+        raise simd.NotPlain
+    numbers = simd.Numbers(text)
+    inputs: dict[str, Array] = {}
+    count = 0
+    for value in simd.elements(document.get("inputs")):
+        tensor = simd.fields(value, PLAIN_FIELDS)
+        name, dtype = tensor.get("name"), PLAIN.get(tensor.get("datatype", ""))
+        shape = simd.sizes(tensor.get("shape"))
+        if type(name) is not str or dtype is None or name in inputs or len(shape) > max_rank:
+            raise simd.NotPlain
+        flat = numbers.take(tensor.get("data"), dtype, 1)
+        inputs[name] = flat if shape == flat.shape else simd.reshaped(flat, shape)
+        count += 1
+    numbers.finish(other=1 + count)
+    return InferRequest(inputs, identity)
+
+
+def _parsed(text: bytes) -> Any:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        # Clients write NaN and Infinity bare, which JSON has not, and Python reads.
+        if b"NaN" not in text and b"Infinity" not in text:
+            raise BodyMalformed.at("body", "JSON", Words(error)) from error
+    return _lenient(text)
+
+
+def _lenient(text: bytes) -> Any:
+    if max(text.count(b"["), text.count(b"{")) > DEEPEST and _depth(text) > DEEPEST:
+        raise BodyMalformed.at("body", f"JSON at most {DEEPEST} deep", Words("more"))
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise BodyMalformed.at("body", "JSON", Words(error)) from error
+
+
+def _depth(text: bytes) -> int:
+    """How deep brackets nest, those within strings counted too."""
+    depth = deepest = 0
+    for step in np.frombuffer(text, np.uint8)[_brackets(text)].tolist():
+        depth += 1 if step in b"[{" else -1
+        deepest = max(deepest, depth)
+    return deepest
+
+
+def _brackets(text: bytes) -> Array:
+    found: Array = np.isin(np.frombuffer(text, np.uint8), np.frombuffer(b"[]{}", np.uint8))
+    return found
+
+
+class _Reading:
+    """One request being read, completely, with the raw bytes that are still to be given out."""
+
+    def __init__(self, data: memoryview, max_rank: int, max_elements: int) -> None:
+        self.data = data
+        self.position = 0
+        self.max_rank = max_rank
+        self.max_elements = max_elements
+
+    def request(self, document: Any) -> InferRequest:
+        fields = _object(document, "body", None)
+        inputs = fields.get("inputs")
+        if not isinstance(inputs, list):
+            raise RequestInvalid.at("inputs", "a list of tensors", inputs)
+        tensors: dict[str, Array] = {}
+        for index, value in enumerate(inputs):
+            name, tensor = self.tensor(value, f"inputs[{index}]")
+            if name in tensors:
+                raise RequestInvalid.at(f"inputs[{index}].name", "each name once", name)
+            tensors[name] = tensor
+        if self.position != len(self.data):
+            left = len(self.data) - self.position
+            raise BodyMalformed.at("body", "no bytes after the tensors", Words(f"{left} bytes"))
+        parameters = _parameters(fields, "")
+        return InferRequest(
+            tensors,
+            _identity(fields),
+            parameters,
+            dict(_wanted(fields, parameters)),
+            _flag(parameters, "binary_data_output", "parameters") or False,
+        )
+
+    def tensor(self, value: Any, at: str) -> tuple[str, Array]:
+        fields = _object(value, at, INPUT_FIELDS)
+        name = fields.get("name")
+        if not isinstance(name, str):
+            raise RequestInvalid.at(f"{at}.name", "a string", name)
+        datatype = checked_datatype(fields.get("datatype"), f"{at}.datatype")
+        shape = checked_shape(fields.get("shape"), f"{at}.shape", self.max_rank)
+        parameters = _parameters(fields, f"{at}.")
+        if "binary_data_size" in parameters:
+            if "data" in fields:
+                raise RequestInvalid.at(f"{at}.data", "none, beside binary_data_size", "data")
+            raw = self._next(parameters["binary_data_size"], f"{at}.parameters.binary_data_size")
+            return name, from_raw(datatype, shape, raw, at)
+        if "data" not in fields:
+            raise RequestInvalid.at(f"{at}.data", "values, or binary_data_size", Words("neither"))
+        return name, from_values(datatype, shape, fields["data"], f"{at}.data")
+
+    def _next(self, size: Any, at: str) -> memoryview:
+        left = len(self.data) - self.position
+        if type(size) is not int or not 0 <= size <= left:
+            raise BodyMalformed.at(at, f"a whole number of bytes, of which {left} are left", size)
+        begin, self.position = self.position, self.position + size
+        return self.data[begin : self.position]
+
+
+def _identity(fields: Mapping[str, Any]) -> str:
+    identity = fields.get("id", "")
+    if not isinstance(identity, str):
+        raise RequestInvalid.at("id", "a string", identity)
+    return identity
+
+
+def _wanted(fields: Mapping[str, Any], parameters: Mapping[str, Any]) -> Iterator[tuple[str, bool]]:
+    """The outputs asked for by name, and whether raw: what an output says goes before the rest."""
+    outputs = fields.get("outputs", [])
+    if not isinstance(outputs, list):
+        raise RequestInvalid.at("outputs", "a list", outputs)
+    if len(outputs) > MOST_OUTPUTS:
+        raise LimitExceeded.at("outputs", f"at most {MOST_OUTPUTS}", len(outputs))
+    otherwise = _flag(parameters, "binary_data_output", "parameters") or False
+    seen: set[str] = set()
+    for index, value in enumerate(outputs):
+        at = f"outputs[{index}]"
+        output = _object(value, at, OUTPUT_FIELDS)
+        name = output.get("name")
+        if not isinstance(name, str):
+            raise RequestInvalid.at(f"{at}.name", "a string", name)
+        if name in seen:
+            raise RequestInvalid.at(f"{at}.name", "each name once", name)
+        seen.add(name)
+        own = _flag(_parameters(output, f"{at}."), "binary_data", f"{at}.parameters")
+        yield name, otherwise if own is None else own
+
+
+MOST_OUTPUTS = 1024
+
+
+def _flag(parameters: Mapping[str, Any], name: str, at: str) -> bool | None:
+    value = parameters.get(name)
+    if value is not None and not isinstance(value, bool):
+        raise RequestInvalid.at(f"{at}.{name}", "true or false", value)
+    return value
+
+
+def _parameters(fields: Mapping[str, Any], at: str) -> Mapping[str, Any]:
+    parameters = fields.get("parameters")
+    if parameters is None:
+        return {}
+    if not isinstance(parameters, dict):
+        raise RequestInvalid.at(f"{at}parameters", "an object", parameters)
+    return parameters
+
+
+def _object(value: Any, at: str, known: frozenset[str] | None) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise RequestInvalid.at(at, "an object", value)
+    for name in value:
+        if known is not None and name not in known:
+            raise RequestInvalid.at(f"{at}.{name}", "no field of this name", value[name])
+    return value

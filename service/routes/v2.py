@@ -1,0 +1,279 @@
+"""The Open Inference Protocol over HTTP: /v2 and below."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from typing import Any
+
+from anyio import to_thread
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+from starlette.types import Message
+
+from service import compression, problems
+from service.errors import BodyTooLong, ControlOff, NameUnknown, RequestInvalid, ServiceError
+from service.exchange import Body, Exchange, Handover, Headers, Part
+from service.media import JSON, OCTETS
+from service.messages import parsed
+from service.oip import documents, http
+from service.oip.http import InferRequest
+from service.oip.requests import call_of
+from service.routes.activate import JSON_WEIGHT
+from service.runtime import Runtime
+from service.schemas import InferBody, InferError, InferResult
+from service.serving.budget import Permit
+from service.serving.control import Control
+from service.serving.model import Model
+
+router = APIRouter(
+    prefix="/v2",
+    tags=["Open Inference Protocol"],
+    responses={"4XX": {"model": InferError}, "5XX": {"model": InferError}},
+)
+
+MODELS = "/v2/models/"
+INFER = "/infer"
+LONGEST_DOCUMENT = 1 << 16
+"""In bytes, of what is asked of the repository."""
+VERSIONS = "/versions/"
+
+
+class InferEndpoint:
+    """Answers POST /v2/models/{model}/infer, of a version or of the highest."""
+
+    route = "/v2/models/{model}/infer"
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+
+    async def __call__(self, exchange: Exchange) -> None:
+        try:
+            await self._answer(exchange)
+        except ServiceError as error:
+            await problems.reply(exchange, error)
+
+    async def _answer(self, exchange: Exchange) -> None:
+        began = time.perf_counter()
+        model = self.runtime.registry.get(*_names(exchange.scope["path"]))
+        try:
+            with self.runtime.inference.budget.permit() as permit:
+                body = await self._body(exchange, permit)
+                work = self._answered(exchange, model, body, began)
+                if len(body) <= self.runtime.settings.inline_bytes and model.trusted:
+                    parts, headers = await work
+                else:
+                    parts, headers = await exchange.unless_gone(work)
+                kind = JSON if len(headers) == 0 else OCTETS
+                await self._reply(exchange, kind, parts, headers)
+        except BaseException:
+            model.meter.unanswered(began)
+            raise
+
+    async def _answered(
+        self, exchange: Exchange, model: Model, body: Body, began: float
+    ) -> tuple[list[Part], Headers]:
+        inference = self.runtime.inference
+        request = await self._read(exchange, body)
+        call = call_of(self.runtime, model, request.inputs, list(request.raw), request.parameters)
+        read = time.perf_counter()
+        outputs = await inference.infer(call)
+        computed = time.perf_counter()
+        size = sum(each.nbytes for name, each in outputs.items() if not request.is_raw(name))
+        parts = await inference.work(size, partial(http.encode, request, call, outputs))
+        model.meter.answered(began, read, computed)
+        if any(map(request.is_raw, outputs)):
+            return parts, [(http.LENGTH_HEADER, b"%d" % len(parts[0]))]
+        return parts, []
+
+    async def _body(self, exchange: Exchange, permit: Permit) -> Body:
+        """The body as it came, but decompressed."""
+        settings = self.runtime.settings
+        raw = exchange.headers.get(http.LENGTH_HEADER)
+        most = settings.max_body_bytes if raw else self._most_json
+        coding = compression.coding(exchange.header(b"content-encoding"))
+        body = await exchange.body(
+            settings.max_body_bytes if coding else most,
+            settings.body_seconds,
+            permit,
+            weight=1 if raw else JSON_WEIGHT,
+            data_at=lambda _: http.header_length(raw, most) or 0,
+        )
+        if coding is None:
+            return body
+        work = partial(compression.decompressed, body, most)
+        whole = await self.runtime.inference.work(len(body), work)
+        permit.take(len(whole))
+        return whole
+
+    async def _read(self, exchange: Exchange, body: Body) -> InferRequest:
+        length = http.header_length(exchange.headers.get(http.LENGTH_HEADER), len(body))
+        text = len(body) if length is None else length
+        if text > self._most_json:
+            raise BodyTooLong.at("body", f"at most {self._most_json} bytes of JSON", text)
+        settings = self.runtime.settings
+        work = partial(http.decode, body, length, settings.max_rank, settings.max_elements)
+        return await self.runtime.inference.work(text, work)
+
+    async def _reply(
+        self, exchange: Exchange, kind: str, parts: list[Part], headers: Headers
+    ) -> None:
+        coding = compression.accepted(exchange.header(b"accept-encoding"))
+        size = sum(map(len, parts))
+        if coding is None or size < compression.WORTHWHILE:
+            await exchange.reply(200, kind.encode(), *parts, headers=headers)
+            return
+        work = partial(compression.compressed, b"".join(parts), coding)
+        body = await self.runtime.inference.work(size, work)
+        headers = [*headers, (b"content-encoding", coding.encode()), (b"vary", b"accept-encoding")]
+        await exchange.reply(200, kind.encode(), body, headers=headers)
+
+    @property
+    def _most_json(self) -> int:
+        return min(self.runtime.settings.max_json_bytes, self.runtime.settings.max_body_bytes)
+
+
+def is_infer(path: str) -> bool:
+    """Whether ``path`` is one of those that `InferEndpoint` answers."""
+    return path.startswith(MODELS) and path.endswith(INFER)
+
+
+def _names(path: str) -> tuple[str, str]:
+    """The model's name and version in the path of an inference request."""
+    middle = path[len(MODELS) : -len(INFER)]
+    name, slash, version = middle.partition(VERSIONS)
+    if "/" in name or "/" in version or (slash and not version):
+        raise NameUnknown.at("path", "/v2/models/{model}[/versions/{version}]/infer", path)
+    return name, version
+
+
+BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            JSON: {"schema": {"$ref": f"#/components/schemas/{InferBody.__name__}"}},
+            OCTETS: {"schema": {"type": "string", "format": "binary"}},
+        },
+    }
+}
+
+
+@router.get("")
+async def server_metadata() -> dict[str, Any]:
+    """The server: its name, version, and what of the protocol it speaks."""
+    return documents.server()
+
+
+@router.get("/health/live")
+async def server_live() -> Response:
+    """The process runs: 200 without a body."""
+    return Response()
+
+
+@router.get("/health/ready", responses={503: {"model": InferError}})
+async def server_ready(request: Request) -> Response:
+    """Every model answers: 200 without a body."""
+    return Response(status_code=200 if _runtime(request).ready else 503)
+
+
+@router.get("/models/stats")
+async def all_statistics(request: Request) -> JSONResponse:
+    """How often each model was run, and how long its requests took, since the start."""
+    registry = _runtime(request).registry
+    return JSONResponse(await to_thread.run_sync(documents.statistics, registry))
+
+
+@router.get("/models/{model}")
+@router.get("/models/{model}/versions/{version}")
+async def model_metadata(request: Request, model: str, version: str = "") -> JSONResponse:
+    """A model's inputs and outputs: names, datatypes, and shapes where -1 is any size."""
+    registry = _runtime(request).registry
+    return JSONResponse(documents.model_metadata(registry, registry.get(model, version)))
+
+
+@router.get("/models/{model}/ready")
+@router.get("/models/{model}/versions/{version}/ready")
+async def model_ready(request: Request, model: str, version: str = "") -> Response:
+    """The model answers: 200 without a body."""
+    _runtime(request).registry.get(model, version)
+    return Response()
+
+
+@router.get("/models/{model}/config")
+@router.get("/models/{model}/versions/{version}/config")
+async def model_config(request: Request, model: str, version: str = "") -> JSONResponse:
+    """How a model is run, in the words of Triton's model configuration."""
+    return JSONResponse(documents.model_config(_runtime(request).registry.get(model, version)))
+
+
+@router.get("/models/{model}/stats")
+@router.get("/models/{model}/versions/{version}/stats")
+async def model_statistics(request: Request, model: str, version: str = "") -> JSONResponse:
+    """How often a model was run, and how long its requests took, since the start."""
+    registry = _runtime(request).registry
+    work = partial(documents.statistics, registry, model, version)
+    return JSONResponse(await to_thread.run_sync(work))
+
+
+@router.post("/models/{model}/infer", response_model=InferResult, openapi_extra=BODY)
+@router.post(
+    "/models/{model}/versions/{version}/infer", response_model=InferResult, openapi_extra=BODY
+)
+async def infer(request: Request, model: str, version: str = "") -> Response:  # noqa: ARG001
+    """Run a model.
+
+    Tensors go in JSON, or with the binary tensor data extension as raw bytes behind it. The
+    parameter `timeout` says in how many microseconds the request must have started.
+    """
+    return Handover(request.app.state.infer)
+
+
+@router.post("/repository/index")
+async def repository_index(request: Request) -> JSONResponse:
+    """Every model and version in the repository, and what became of it."""
+    runtime = _runtime(request)
+    _repository(runtime)
+    wanted = await _document(request)
+    ready_only = wanted.get("ready", False) is True
+    return JSONResponse(documents.repository_index(runtime.registry, ready_only=ready_only))
+
+
+@router.post("/repository/models/{model}/load")
+async def load_model(request: Request, model: str) -> Response:
+    """Load a model's versions from the repository, or load them again."""
+    await _repository(_runtime(request)).load(model)
+    return Response()
+
+
+@router.post("/repository/models/{model}/unload")
+async def unload_model(request: Request, model: str) -> Response:
+    """Serve a model no more; requests under way are answered."""
+    await _repository(_runtime(request)).unload(model)
+    return Response()
+
+
+async def _document(request: Request) -> dict[str, Any]:
+    """The body of a request about the repository: an object, or nothing at all."""
+    runtime = _runtime(request)
+    exchange = Exchange(request.scope, request.receive, _nowhere)
+    with runtime.inference.budget.permit() as permit:
+        body = await exchange.body(LONGEST_DOCUMENT, runtime.settings.body_seconds, permit)
+    document = parsed(body) if bytes(body).strip() else {}
+    if not isinstance(document, dict):
+        raise RequestInvalid.at("body", "an object", document)
+    return document
+
+
+async def _nowhere(_: Message) -> None:
+    """Where a request that is only read sends its answer."""
+
+
+def _runtime(request: Request) -> Runtime:
+    runtime: Runtime = request.app.state.runtime
+    return runtime
+
+
+def _repository(runtime: Runtime) -> Control:
+    if runtime.repository is None:
+        raise ControlOff("there is no model repository: set GATEWAVE_REPOSITORY")
+    return runtime.repository

@@ -1,0 +1,26 @@
+"""Who loads and unloads models while the service runs."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Control(Protocol):
+    """A repository of models, as those see it who speak for callers."""
+
+    async def load(self, name: str) -> None:
+        """Load the versions of the model ``name``, or load them again.
+
+        Raises:
+            ControlOff: Models are not loaded by request.
+            NameUnknown: The repository has no such model.
+            ModelRefused: It cannot be served; what was served before still is.
+        """
+
+    async def unload(self, name: str) -> None:
+        """Serve the model ``name`` no more; what is under way is finished.
+
+        Raises:
+            ControlOff: Models are not unloaded by request.
+            NameUnknown: No such model is served from the repository.
+        """
