@@ -151,7 +151,7 @@ class Access:
         app: ASGIApp,
         *,
         keys: Keys,
-        refuse: Callable[[Scope, ServiceError], ASGIApp],
+        refuse: Callable[[str, ServiceError], ASGIApp],
     ) -> None:
         self.app = app
         self.keys = keys
@@ -169,7 +169,7 @@ class Access:
         try:
             self.keys.check(scope["headers"], _right(scope))
         except (KeyMissing, ScopeMissing) as error:
-            return self.refuse(scope, error)
+            return self.refuse(scope["path"], error)
         return self.app
 
 

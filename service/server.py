@@ -22,7 +22,7 @@ import threading
 import time
 from collections.abc import Callable
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 import uvicorn
 
@@ -48,6 +48,13 @@ CLOSE = (b"connection", b"close")
 log = logging.getLogger(__name__)
 
 
+class Stoppable(Protocol):
+    """A server of another protocol beside this one."""
+
+    async def stop(self, seconds: float) -> None:
+        """Accept no more, and let what is under way end within ``seconds``."""
+
+
 class Server(uvicorn.Server):
     """uvicorn's server, told to end by signals or by its supervisor.
 
@@ -65,7 +72,9 @@ class Server(uvicorn.Server):
         self.runtime = runtime
         self.status = 0
         self._started = started
+        self._rpc: Stoppable | None = None
         self._stop_at = self._deadline = float("inf")
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._silent: dict[Any, object | None] = {}
 
     def drain(self, grace: float | None = None) -> None:
@@ -80,7 +89,9 @@ class Server(uvicorn.Server):
         watchdog = threading.Timer(limit + OVERTIME_SECONDS, os._exit, (1,))
         watchdog.daemon = True
         watchdog.start()
-        log.info("draining")
+        if self._loop is not None:
+            # Not from here: the signal may have come amidst the writing of a line.
+            self._loop.call_soon_threadsafe(log.info, "draining")
 
     def stop(self) -> None:
         """Take no more connections, finish what is under way, and end."""
@@ -93,7 +104,13 @@ class Server(uvicorn.Server):
         self.drain(grace_of(sig, self.runtime.settings))
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
+        port = self.runtime.settings.grpc_port
+        if port is not None and not self.should_exit:
+            from service import rpc  # noqa: PLC0415 - what takes memory and time, for who wants it
+
+            self._rpc = await rpc.start(self.runtime, port)
         self._started()
 
     async def on_tick(self, counter: int) -> bool:
@@ -102,11 +119,19 @@ class Server(uvicorn.Server):
         return await super().on_tick(counter) or time.monotonic() >= self._stop_at
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        async with asyncio.TaskGroup() as protocols:
+            if self._rpc is not None:
+                protocols.create_task(self._rpc.stop(max(0, self._deadline - time.monotonic())))
+            protocols.create_task(self._shut_http_down(sockets))
+        left = self._deadline - time.monotonic()
+        self.status = int(left <= 0)
+        await asyncio.to_thread(self.runtime.close, max(0, left))
+
+    async def _shut_http_down(self, sockets: list[socket.socket] | None) -> None:
         await self._serve_queue(sockets or [])
         await self._hear_out()
         self.config.timeout_graceful_shutdown = max(0, self._deadline - time.monotonic())  # type: ignore[assignment]  # seconds are seconds
         await super().shutdown(sockets)
-        self.status = int(time.monotonic() >= self._deadline)
 
     def _ask_to_leave(self) -> None:
         """From now on, an answer is its connection's last."""

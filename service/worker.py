@@ -133,10 +133,10 @@ def main() -> int:
     configure_logging(settings.log_level)
     try:
         server = Worker(settings, number, listeners, supervisor)
+        server.run(sockets=[listeners[number].dup()])
     except ServiceError as error:
         say(supervisor, "failed " + " ".join(str(error).split()))
         return 1
-    server.run(sockets=[listeners[number].dup()])
     return server.status
 
 
