@@ -1,0 +1,136 @@
+"""Between gRPC and the methods: parses, answers, contains failures, logs."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+from typing import Any, NoReturn
+
+import grpc
+from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+
+from service.errors import ServiceError
+from service.rpc import inference_pb2 as pb
+from service.rpc.account import Account
+from service.rpc.intake import Context, Intake
+from service.rpc.messages import parsed
+from service.rpc.methods import Arrival, Methods
+from service.rpc.statuses import explained, metadata
+from service.runtime import Runtime
+from service.telemetry import HEADER
+
+SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
+FINAL = "triton_final_response"
+"""What Triton says of the last answer to a request in a stream; here it is the only one."""
+
+Act = Callable[[Any, Arrival], Awaitable[Message]]
+Behaviour = Callable[[object, Context], Awaitable[bytes | None]]
+
+
+class Handlers:
+    """The handlers of all methods, made from the protocol's own description of them.
+
+    Every one reads its messages itself, as a stream's: on the wire there is no difference.
+    """
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+        self.methods = Methods(runtime)
+        self.intake = Intake(runtime.settings)
+        self.stopping: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def generic(self) -> grpc.GenericRpcHandler[Any, Any]:
+        handlers = {method.name: self._handler(method) for method in SERVICE.methods}
+        return grpc.method_handlers_generic_handler(SERVICE.full_name, handlers)
+
+    def refusal(self, path: str, error: ServiceError) -> grpc.RpcMethodHandler[Any, Any]:
+        """What answers a call of ``path`` with ``error``, whatever comes."""
+
+        async def refuse(_: Context) -> None:
+            raise error
+
+        return grpc.stream_stream_rpc_method_handler(self._contained(path, refuse))
+
+    def _handler(self, method: MethodDescriptor) -> grpc.RpcMethodHandler[Any, Any]:
+        path = f"/{SERVICE.full_name}/{method.name}"
+        if method.client_streaming:
+            return grpc.stream_stream_rpc_method_handler(self._contained(path, self._stream))
+        act: Act = getattr(self.methods, snake(method.name))
+        kind = GetMessageClass(method.input_type)
+
+        async def answer(context: Context) -> bytes:
+            data = await self.intake.only(context)
+            answer: bytes = (await self._answer(act, kind, data, context)).SerializeToString()
+            return answer
+
+        return grpc.stream_unary_rpc_method_handler(self._contained(path, answer))
+
+    async def _answer(self, act: Act, kind: type[Message], data: bytes, context: Context) -> Any:
+        with self.runtime.inference.budget.permit() as permit:
+            arrival = self.intake.arrival(data, kind, context, permit)
+            return await act(parsed(kind, data), arrival)
+
+    async def _stream(self, context: Context) -> None:
+        """Answer the requests of a stream one by one, so that answers keep their order."""
+        with self.intake:
+            while isinstance(data := await self._next(context), bytes):
+                response = await self._streamed(data, context)
+                await context.write(response.SerializeToString())
+
+    async def _next(self, context: Context) -> Any:
+        """The next message of a stream, or its end, which comes too when the server stops."""
+        reading = asyncio.ensure_future(context.read())
+        try:
+            await asyncio.wait({reading, self.stopping}, return_when=asyncio.FIRST_COMPLETED)
+            return reading.result() if reading.done() else None
+        finally:
+            reading.cancel()
+
+    async def _streamed(self, data: bytes, context: Context) -> pb.ModelStreamInferResponse:
+        """The answer to one request of a stream, or why there is none: the stream goes on."""
+        streamed = pb.ModelStreamInferResponse()
+        try:
+            kind = pb.ModelInferRequest
+            response = await self._answer(self.methods.model_infer, kind, data, context)
+        except Exception as error:  # noqa: BLE001 - all are answered; ours are logged
+            _, streamed.error_message = explained(error)
+        else:
+            streamed.infer_response.CopyFrom(response)
+        streamed.infer_response.parameters[FINAL].bool_param = True
+        return streamed
+
+    def _contained(
+        self, path: str, work: Callable[[Context], Awaitable[bytes | None]]
+    ) -> Behaviour:
+        """``work`` with a request id, whose failure is a status, and that is logged."""
+
+        async def behave(_: object, context: Context) -> bytes | None:
+            account = Account(self.runtime, path, context.invocation_metadata() or ())
+            status = grpc.StatusCode.CANCELLED
+            try:
+                context.set_trailing_metadata(((HEADER, account.id),))
+                answer = await work(context)
+            except Exception as error:  # noqa: BLE001 - all are answered; ours are logged
+                status, detail = explained(error)
+                said = ((HEADER, account.id), *metadata(error))
+                return await _aborted(context, status, detail, said)
+            else:
+                status = grpc.StatusCode.OK
+                return answer
+            finally:
+                account.close(status)
+
+        return behave
+
+
+async def _aborted(context: Context, *said: object) -> NoReturn:
+    await context.abort(*said)
+    raise AssertionError  # it never returns, which its type does not say
+
+
+def snake(name: str) -> str:
+    """``ModelInfer`` as ``model_infer``."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()

@@ -1,0 +1,178 @@
+"""What ModelInfer asks and answers: between gRPC's messages, and tensors and parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+
+from google.protobuf.message import DecodeError, Message
+
+from service.dtypes import Array
+from service.errors import NOTHING, BodyMalformed, RequestInvalid, Words
+from service.oip.tensors import checked_datatype, checked_shape, from_raw, from_values, to_raw
+from service.repository.wire import MalformedError, Reader
+from service.rpc import inference_pb2 as pb
+from service.serving.datatypes import BYTES, Datatype, datatype_of
+from service.serving.model import Model
+
+Input = pb.ModelInferRequest.InferInputTensor
+Value = bool | int | float | str
+Kind = TypeVar("Kind", bound=Message)
+
+FIELDS = {
+    "BOOL": "bool_contents",
+    "INT8": "int_contents",
+    "INT16": "int_contents",
+    "INT32": "int_contents",
+    "INT64": "int64_contents",
+    "UINT8": "uint_contents",
+    "UINT16": "uint_contents",
+    "UINT32": "uint_contents",
+    "UINT64": "uint64_contents",
+    "FP32": "fp32_contents",
+    "FP64": "fp64_contents",
+    BYTES: "bytes_contents",
+}
+"""Where a tensor's elements are, if they are not raw; FP16 and BF16 always are."""
+
+RAW = pb.ModelInferRequest.RAW_INPUT_CONTENTS_FIELD_NUMBER
+MOST_FIELDS = 1 << 12
+"""Of one request: its inputs, their raw contents, outputs and parameters all counted."""
+
+NOT_SERVED = ("shared_memory_region", "classification")
+"""Parameters of tensors that would change the answer, and that are not known here."""
+
+
+def parsed(kind: type[Kind], data: bytes) -> Kind:
+    """The message in ``data``.
+
+    Raises:
+        BodyMalformed: It is none of that kind.
+    """
+    try:
+        return kind.FromString(data)
+    except DecodeError as error:
+        name = kind.DESCRIPTOR.name
+        raise BodyMalformed.at("message", f"a {name}", Words("something else")) from error
+
+
+def words_in(data: bytes) -> int:
+    """How many bytes of a ModelInferRequest are not raw contents.
+
+    Raises:
+        BodyMalformed: It is none, or has more tensors than is sensible.
+    """
+    reader = Reader(data, MOST_FIELDS)
+    try:
+        sizes = [
+            end - begin for number, (begin, end) in reader.fields((0, len(data))) if number == RAW
+        ]
+    except MalformedError as error:
+        raise BodyMalformed.at("message", "a ModelInferRequest", Words(error)) from error
+    return len(data) - sum(sizes)
+
+
+def is_raw(request: pb.ModelInferRequest) -> bool:
+    """Whether the tensors lie in the request as they are, and need not be read one by one."""
+    return bool(request.raw_input_contents) and all(i.datatype != BYTES for i in request.inputs)
+
+
+def inputs_of(request: pb.ModelInferRequest, max_rank: int) -> dict[str, Array]:
+    """The tensors in ``request``, by name.
+
+    Raises:
+        RequestInvalid: A name comes twice, a tensor's elements are missing or do not fit its shape
+            and datatype, or raw and typed contents are mixed.
+    """
+    raws = _raws(request)
+    tensors: dict[str, Array] = {}
+    for index, (given, raw) in enumerate(zip(request.inputs, raws, strict=True)):
+        field = f"inputs[{index}]"
+        if given.name in tensors:
+            raise RequestInvalid.at(f"{field}.name", "each name once", given.name)
+        _refuse_not_served(given.parameters, field)
+        tensors[given.name] = _tensor(given, raw, field, max_rank)
+    return tensors
+
+
+def wanted_of(request: pb.ModelInferRequest) -> list[str]:
+    """The names of the outputs that are wanted."""
+    for index, output in enumerate(request.outputs):
+        _refuse_not_served(output.parameters, f"outputs[{index}]")
+    return [output.name for output in request.outputs]
+
+
+def parameters_of(request: pb.ModelInferRequest) -> dict[str, Value]:
+    """The request's parameters.
+
+    Raises:
+        RequestInvalid: One has no value.
+    """
+    return {
+        name: _value(parameter, f"parameters.{name}")
+        for name, parameter in request.parameters.items()
+    }
+
+
+def response_to(
+    request: pb.ModelInferRequest, model: Model, outputs: Mapping[str, Array]
+) -> pb.ModelInferResponse:
+    """The answer: raw always, in the order in which the outputs are given."""
+    response = pb.ModelInferResponse(
+        model_name=model.name, model_version=model.version, id=request.id
+    )
+    for name, array in outputs.items():
+        response.outputs.add(name=name, datatype=datatype_of(array).name, shape=array.shape)
+        response.raw_output_contents.append(bytes(to_raw(array)))
+    return response
+
+
+def _raws(request: pb.ModelInferRequest) -> Sequence[bytes | None]:
+    """The raw contents of each input, or nothing for each."""
+    raws = list(request.raw_input_contents)
+    if not raws:
+        return [None] * len(request.inputs)
+    for index, given in enumerate(request.inputs):
+        if given.HasField("contents"):
+            expected = "nothing, since the request has raw_input_contents"
+            raise RequestInvalid.at(f"inputs[{index}].contents", expected, Words("contents"))
+    if len(raws) != len(request.inputs):
+        expected = f"one for each of the {len(request.inputs)} inputs"
+        raise RequestInvalid.at("raw_input_contents", expected, len(raws))
+    return raws
+
+
+def _tensor(given: Input, raw: bytes | None, field: str, max_rank: int) -> Array:
+    datatype = checked_datatype(given.datatype, f"{field}.datatype")
+    shape = checked_shape(list(given.shape), f"{field}.shape", max_rank)
+    if raw is not None:
+        return from_raw(datatype, shape, raw, f"raw contents of {field}")
+    values = _typed(given, datatype, field)
+    return from_values(datatype, shape, values, f"{field}.contents.{FIELDS[datatype.name]}")
+
+
+def _typed(given: Input, datatype: Datatype, field: str) -> list[Value]:
+    """The elements of a tensor, from the field that its datatype has, and no other."""
+    right = FIELDS.get(datatype.name)
+    if right is None:
+        expected = f"raw_input_contents: {datatype.name} has no others"
+        raise RequestInvalid.at(f"{field}.contents", expected, NOTHING)
+    for filled, _ in given.contents.ListFields():
+        if filled.name != right:
+            expected = f"{right}, for {datatype.name}"
+            raise RequestInvalid.at(f"{field}.contents", expected, Words(filled.name))
+    return list(getattr(given.contents, right))
+
+
+def _value(parameter: pb.InferParameter, field: str) -> Value:
+    choice = parameter.WhichOneof("parameter_choice")
+    if choice is None:
+        raise RequestInvalid.at(field, "a value", NOTHING)
+    value: Value = getattr(parameter, choice)
+    return value
+
+
+def _refuse_not_served(parameters: Mapping[str, pb.InferParameter], field: str) -> None:
+    for name in NOT_SERVED:
+        if name in parameters:
+            raise RequestInvalid.at(f"{field}.parameters.{name}", "nothing: not supported", name)

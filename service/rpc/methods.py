@@ -1,0 +1,184 @@
+"""What each method of the protocol does; how it is called, and what errors become, is elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+
+from google.protobuf.json_format import ParseDict
+
+from service.dtypes import Array
+from service.errors import ControlOff, ModelNotReady, NameUnknown, RequestInvalid
+from service.oip import documents
+from service.oip.requests import call_of
+from service.rpc import inference_pb2 as pb
+from service.rpc import messages
+from service.runtime import Runtime
+from service.serving.call import Call
+from service.serving.control import Control
+
+UNLOAD_DEPENDENTS = "unload_dependents"
+"""A parameter that Triton's clients always send; no model here depends on another."""
+
+
+@dataclass(slots=True)
+class Arrival:
+    """How a request came.
+
+    Attributes:
+        size: In bytes.
+        began: When it had come, in seconds of `time.perf_counter`.
+        deadline: When its caller gives up, in seconds of `time.monotonic`.
+    """
+
+    size: int
+    began: float
+    deadline: float | None
+
+
+class Methods:
+    """The methods of GRPCInferenceService, by their names in lower case."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+
+    async def server_live(
+        self, _request: pb.ServerLiveRequest, _arrival: Arrival
+    ) -> pb.ServerLiveResponse:
+        return pb.ServerLiveResponse(live=True)
+
+    async def server_ready(
+        self, _request: pb.ServerReadyRequest, _arrival: Arrival
+    ) -> pb.ServerReadyResponse:
+        return pb.ServerReadyResponse(ready=self.runtime.ready)
+
+    async def model_ready(
+        self, request: pb.ModelReadyRequest, _arrival: Arrival
+    ) -> pb.ModelReadyResponse:
+        """A model that nobody knows is not ready: that is what Triton says of it too."""
+        try:
+            self.runtime.registry.get(request.name, request.version)
+        except (NameUnknown, ModelNotReady):
+            return pb.ModelReadyResponse(ready=False)
+        return pb.ModelReadyResponse(ready=True)
+
+    async def server_metadata(
+        self, _request: pb.ServerMetadataRequest, _arrival: Arrival
+    ) -> pb.ServerMetadataResponse:
+        return ParseDict(documents.server(), pb.ServerMetadataResponse())
+
+    async def model_metadata(
+        self, request: pb.ModelMetadataRequest, _arrival: Arrival
+    ) -> pb.ModelMetadataResponse:
+        registry = self.runtime.registry
+        model = registry.get(request.name, request.version)
+        return ParseDict(documents.model_metadata(registry, model), pb.ModelMetadataResponse())
+
+    async def model_config(
+        self, request: pb.ModelConfigRequest, _arrival: Arrival
+    ) -> pb.ModelConfigResponse:
+        model = self.runtime.registry.get(request.name, request.version)
+        config = {"config": documents.model_config(model)}
+        return ParseDict(config, pb.ModelConfigResponse())
+
+    async def model_statistics(
+        self, request: pb.ModelStatisticsRequest, _arrival: Arrival
+    ) -> pb.ModelStatisticsResponse:
+        # In a thread: with several workers, the numbers of all are read from files.
+        document = await asyncio.to_thread(
+            documents.statistics, self.runtime.registry, request.name, request.version
+        )
+        return ParseDict(document, pb.ModelStatisticsResponse())
+
+    async def repository_index(
+        self, request: pb.RepositoryIndexRequest, _arrival: Arrival
+    ) -> pb.RepositoryIndexResponse:
+        models = documents.repository_index(self.runtime.registry, ready_only=request.ready)
+        return ParseDict({"models": models}, pb.RepositoryIndexResponse())
+
+    async def repository_model_load(
+        self, request: pb.RepositoryModelLoadRequest, _arrival: Arrival
+    ) -> pb.RepositoryModelLoadResponse:
+        name = _name(request)
+        await self._repository.load(name)
+        return pb.RepositoryModelLoadResponse(model_name=name, isLoaded=True)
+
+    async def repository_model_unload(
+        self, request: pb.RepositoryModelUnloadRequest, _arrival: Arrival
+    ) -> pb.RepositoryModelUnloadResponse:
+        name = _name(request)
+        await self._repository.unload(name)
+        return pb.RepositoryModelUnloadResponse(model_name=name, isUnloaded=True)
+
+    async def model_infer(
+        self, request: pb.ModelInferRequest, arrival: Arrival
+    ) -> pb.ModelInferResponse:
+        """Compute, and count what became of it.
+
+        Raises:
+            ServiceError: Why there is no answer.
+        """
+        inference = self.runtime.inference
+        model = self.runtime.registry.get(request.model_name, request.model_version)
+        try:
+            call = call_of(
+                self.runtime,
+                model,
+                await self._inputs(request, arrival),
+                messages.wanted_of(request),
+                messages.parameters_of(request),
+            )
+            call.deadline = _sooner(call, request, arrival)
+            read = time.perf_counter()
+            outputs = await inference.infer(call)
+            computed = time.perf_counter()
+            response = await inference.work(
+                _strings(outputs), lambda: messages.response_to(request, model, outputs)
+            )
+        except BaseException:
+            model.meter.unanswered(arrival.began)
+            raise
+        model.meter.answered(arrival.began, read, computed)
+        return response
+
+    @property
+    def _repository(self) -> Control:
+        if self.runtime.repository is None:
+            raise ControlOff("there is no model repository: set GATEWAVE_REPOSITORY")
+        return self.runtime.repository
+
+    async def _inputs(self, request: pb.ModelInferRequest, arrival: Arrival) -> dict[str, Array]:
+        """The tensors; what is not raw is read element by element, in a lane if there is much."""
+        max_rank = self.runtime.settings.max_rank
+        if messages.is_raw(request):
+            return messages.inputs_of(request, max_rank)
+        return await self.runtime.inference.work(
+            arrival.size, lambda: messages.inputs_of(request, max_rank)
+        )
+
+
+def _name(request: pb.RepositoryModelLoadRequest | pb.RepositoryModelUnloadRequest) -> str:
+    """The model's name: KServe's clients have it where Triton's have the repository's.
+
+    Raises:
+        RequestInvalid: The request brings files or a configuration: those are the repository's own.
+    """
+    for name in request.parameters:
+        if name != UNLOAD_DEPENDENTS:
+            raise RequestInvalid.at("parameters", "none: files come from the repository", name)
+    return request.model_name or request.repository_name
+
+
+def _sooner(call: Call, request: pb.ModelInferRequest, arrival: Arrival) -> float | None:
+    """When ``call`` must have started: a deadline of gRPC's takes the place of the default."""
+    if arrival.deadline is None or call.deadline is None:
+        return call.deadline
+    if "timeout" in request.parameters:
+        return min(call.deadline, arrival.deadline)
+    return arrival.deadline
+
+
+def _strings(outputs: dict[str, Array]) -> int:
+    """The bytes of pointers to strings, which are written one by one."""
+    return sum(output.nbytes for output in outputs.values() if output.dtype.hasobject)

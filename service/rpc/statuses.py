@@ -1,0 +1,57 @@
+"""Every error as a gRPC status; only this module knows which status is whose."""
+
+from __future__ import annotations
+
+import logging
+
+from grpc import StatusCode
+
+from service import errors, metrics
+from service.telemetry import request_id
+
+Pair = tuple[str, str]
+
+STATUSES: dict[type[errors.ServiceError], StatusCode] = {
+    errors.Overloaded: StatusCode.UNAVAILABLE,
+    errors.DeadlineExceeded: StatusCode.DEADLINE_EXCEEDED,
+    errors.ModelNotReady: StatusCode.UNAVAILABLE,
+    errors.ModelFailed: StatusCode.INVALID_ARGUMENT,
+    errors.ModelRefused: StatusCode.INVALID_ARGUMENT,
+    errors.ControlOff: StatusCode.UNIMPLEMENTED,
+    errors.KeyMissing: StatusCode.UNAUTHENTICATED,
+    errors.ScopeMissing: StatusCode.PERMISSION_DENIED,
+    errors.RequestInvalid: StatusCode.INVALID_ARGUMENT,
+    errors.BodyMalformed: StatusCode.INVALID_ARGUMENT,
+    errors.MediaTypeUnsupported: StatusCode.UNIMPLEMENTED,
+    errors.MediaTypeUnacceptable: StatusCode.UNIMPLEMENTED,
+    errors.NameUnknown: StatusCode.NOT_FOUND,
+    errors.LimitExceeded: StatusCode.INVALID_ARGUMENT,
+    errors.BodyTooLong: StatusCode.RESOURCE_EXHAUSTED,
+    errors.BodyLate: StatusCode.DEADLINE_EXCEEDED,
+}
+
+LONGEST_DETAIL = 1024
+"""In characters: the text travels in a header, which clients bound at 8 KiB, percent-encoded."""
+
+PUSHBACK = "grpc-retry-pushback-ms"
+"""When to try again, as gRPC clients with a retry policy read it."""
+
+log = logging.getLogger(__name__)
+
+
+def explained(error: Exception) -> tuple[StatusCode, str]:
+    """What the caller hears of ``error``; of a failure of ours, only where it is logged."""
+    status = STATUSES.get(type(error)) if isinstance(error, errors.ServiceError) else None
+    if status is None or not isinstance(error, errors.ServiceError):
+        log.error("request failed", exc_info=error)
+        detail = f"the failure is ours, and logged under the request id {request_id.get()}"
+        return StatusCode.INTERNAL, detail
+    metrics.count_rejection(error)
+    return status, str(error)[:LONGEST_DETAIL]
+
+
+def metadata(error: Exception) -> tuple[Pair, ...]:
+    """What is said of ``error`` besides."""
+    if isinstance(error, errors.Overloaded):
+        return ((PUSHBACK, str(error.retry_after * 1000)),)
+    return ()
