@@ -105,6 +105,10 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
+        if self.runtime.settings.repository is not None:
+            from service.repository.repository import Repository  # noqa: PLC0415 - as rpc
+
+            self.runtime.repository = await Repository.start(self.runtime)
         await super().startup(sockets)
         port = self.runtime.settings.grpc_port
         if port is not None and not self.should_exit:
@@ -123,6 +127,8 @@ class Server(uvicorn.Server):
             if self._rpc is not None:
                 protocols.create_task(self._rpc.stop(max(0, self._deadline - time.monotonic())))
             protocols.create_task(self._shut_http_down(sockets))
+        if self.runtime.repository is not None:
+            await self.runtime.repository.close()
         left = self._deadline - time.monotonic()
         self.status = int(left <= 0)
         await asyncio.to_thread(self.runtime.close, max(0, left))

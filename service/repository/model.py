@@ -259,7 +259,13 @@ PREFIX = re.compile(r"\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ")
 SOURCE = re.compile(r"/\S+\.(?:cc|h|cu|cuh):\d+ .*?\)(?: const)?(?= |$)")
 NODE = re.compile(r"Non-zero status code returned while running (\S+) node\..*?Status Message: ?")
 PATH = re.compile(r"(?:/[^\s/:\"']+){2,}")
-NO_MEMORY = ("Available memory of", "bad allocation", "std::bad_alloc", "Failed to allocate memory")
+NO_MEMORY = (
+    "Available memory of",
+    "bad allocation",
+    "bad_alloc",
+    "Failed to allocate memory",
+    "storage size overflowed",
+)
 
 
 def reason(error: BaseException) -> str:

@@ -40,7 +40,7 @@ def check(settings: Settings) -> None:
 
     Raises:
         SettingsInvalid: The folder is not there; or models would be loaded when an admin asks, and
-            there is no admin, or other workers would not hear of it.
+            there is no admin.
     """
     if settings.repository is None:
         return
@@ -51,12 +51,6 @@ def check(settings: Settings) -> None:
         return
     if not any("admin" in entry.grants for entry in Keys.parse(settings.keys).entries):
         msg = "GATEWAVE_REPOSITORY_MODE=explicit needs an admin's key: `gatewave key --scope admin`"
-        raise SettingsInvalid(msg)
-    if settings.workers > 1:
-        msg = (
-            "GATEWAVE_REPOSITORY_MODE=explicit needs GATEWAVE_WORKERS=1, since a request to load "
-            f"reaches one worker only; got {settings.workers}"
-        )
         raise SettingsInvalid(msg)
 
 
@@ -80,7 +74,7 @@ class Repository:
         self._tried: dict[str, dict[str, Fingerprint]] = {}
         self._changing = asyncio.Lock()
         self._trials = asyncio.Semaphore(cpus.available())
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self.tasks: set[asyncio.Task[Any]] = set()
 
     @classmethod
     async def start(
@@ -105,9 +99,9 @@ class Repository:
 
     async def close(self) -> None:
         """Look after nothing any more; trials under way are ended."""
-        for task in self._tasks:
+        for task in self.tasks:
             task.cancel()
-        for task in list(self._tasks):
+        for task in list(self.tasks):
             with contextlib.suppress(asyncio.CancelledError, Exception):
                 await task
 
@@ -310,8 +304,8 @@ class Repository:
 
     def _begin(self, work: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
         task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
         return task
 
 

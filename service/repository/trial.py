@@ -138,7 +138,7 @@ def _prove(model: RepositoryModel, config: Config, rows: Rows) -> None:
     for count in sorted({2, 3, rows.max_size}):
         _prove_rows(model, drawn(count), count)
     if rows.mode == "auto":
-        alone, together = (_seconds(model, drawn(n)) for n in (1, MEASURED_ROWS))
+        alone, together = (seconds_of(model, drawn(n)) for n in (1, MEASURED_ROWS))
         if together >= PAYS_BELOW * MEASURED_ROWS * alone:
             times = f"{together / alone:.1f} times as long as one"
             raise ModelRefused(f"it does not pay, {MEASURED_ROWS} rows take {times}")
@@ -181,7 +181,7 @@ def equal_within_an_ulp(exact: Array, other: Array) -> bool:
     return bool(np.all(same))
 
 
-def _seconds(model: RepositoryModel, tensors: Tensors) -> float:
+def seconds_of(model: RepositoryModel, tensors: Tensors) -> float:
     """How long a run takes when nothing disturbs it."""
     best, began, runs = float("inf"), time.perf_counter(), 0
     while runs < FEWEST_RUNS or (

@@ -45,7 +45,7 @@ def tried(job: Job) -> Report:
     found, size = admit_version(Path(job.root), folder)
     engine = Engine.start(job.device, job.threads, job.arena_bytes)
     if engine.provider == CPU:  # a GPU's driver reserves more addresses than any bound
-        _bound_memory(job.arena_bytes + COPIES * size + BESIDES)
+        bound_memory(job.arena_bytes + COPIES * size + BESIDES)
     model = opened(folder, engine, found.shaped)
     config = configs.parsed(job.config)
     trial.warm(model, config)
@@ -61,7 +61,8 @@ def _bound_time(job: Job) -> None:
     signal.alarm(seconds + 1)
 
 
-def _bound_memory(more: int) -> None:
+def bound_memory(more: int) -> None:
+    """Let this process have so many bytes more than it has; then nothing."""
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
     most = pages * resource.getpagesize() + more
     resource.setrlimit(resource.RLIMIT_AS, (most, most))

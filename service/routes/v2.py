@@ -232,7 +232,7 @@ async def infer(request: Request, model: str, version: str = "") -> Response:  #
 async def repository_index(request: Request) -> JSONResponse:
     """Every model and version in the repository, and what became of it."""
     runtime = _runtime(request)
-    _repository(runtime)
+    await _repository(runtime).look()
     wanted = await _document(request)
     ready_only = wanted.get("ready", False) is True
     return JSONResponse(documents.repository_index(runtime.registry, ready_only=ready_only))

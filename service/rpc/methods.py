@@ -94,6 +94,8 @@ class Methods:
     async def repository_index(
         self, request: pb.RepositoryIndexRequest, _arrival: Arrival
     ) -> pb.RepositoryIndexResponse:
+        if self.runtime.repository is not None:
+            await self.runtime.repository.look()
         models = documents.repository_index(self.runtime.registry, ready_only=request.ready)
         return ParseDict({"models": models}, pb.RepositoryIndexResponse())
 

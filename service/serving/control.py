@@ -8,6 +8,9 @@ from typing import Protocol
 class Control(Protocol):
     """A repository of models, as those see it who speak for callers."""
 
+    async def look(self) -> None:
+        """Note the models that are there and were never loaded."""
+
     async def load(self, name: str) -> None:
         """Load the versions of the model ``name``, or load them again.
 
@@ -24,3 +27,6 @@ class Control(Protocol):
             ControlOff: Models are not unloaded by request.
             NameUnknown: No such model is served from the repository.
         """
+
+    async def close(self) -> None:
+        """Load nothing any more."""

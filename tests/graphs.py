@@ -1,0 +1,114 @@
+"""Small ONNX models, as operators might put them in a repository."""
+
+import numpy as np
+from onnx import TensorProto, helper, numpy_helper
+
+FLOAT = TensorProto.FLOAT
+
+
+def port(name, shape=("n", 2), kind=FLOAT):
+    return helper.make_tensor_value_info(name, kind, shape)
+
+
+def model(nodes, inputs, outputs, initializers=(), functions=(), opsets=(("", 17),)):
+    graph = helper.make_graph(nodes, "graph", inputs, outputs, list(initializers))
+    imports = [helper.make_opsetid(*opset) for opset in opsets]
+    return helper.make_model(graph, opset_imports=imports, ir_version=8, functions=functions)
+
+
+def unary(operator, shape=("n", 2), kind=FLOAT, **attributes):
+    """``y = operator(x)``."""
+    node = helper.make_node(operator, ["x"], ["y"], **attributes)
+    return model([node], [port("x", shape, kind)], [port("y", shape, kind)])
+
+
+def scaled(factor):
+    """``y = factor · x``."""
+    weight = numpy_helper.from_array(np.array(factor, np.float32), "factor")
+    node = helper.make_node("Mul", ["x", "factor"], ["y"])
+    return model([node], [port("x")], [port("y")], [weight])
+
+
+def external(location, *, key="location", **more):
+    """``y = x · w``, and ``w`` lies in the file at ``location``."""
+    weight = numpy_helper.from_array(np.array([2.0, 3.0], np.float32), "w")
+    lying_elsewhere(weight, location, key=key, **more)
+    node = helper.make_node("Mul", ["x", "w"], ["y"])
+    return model([node], [port("x")], [port("y")], [weight])
+
+
+def lying_elsewhere(tensor, location, *, key="location", **more):
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    for name, value in {key: location, **more}.items():
+        tensor.external_data.add(key=name, value=str(value))
+    return tensor
+
+
+def endless():
+    """A loop that nothing ends."""
+    trips = numpy_helper.from_array(np.array(2**62, np.int64), "trips")
+    on = numpy_helper.from_array(np.array(True), "on")
+    body = helper.make_graph(
+        [
+            helper.make_node("Identity", ["go"], ["goes"]),
+            helper.make_node("Sin", ["before"], ["after"]),
+        ],
+        "body",
+        [
+            port("i", [], TensorProto.INT64),
+            port("go", [], TensorProto.BOOL),
+            port("before"),
+        ],
+        [port("goes", [], TensorProto.BOOL), port("after")],
+    )
+    node = helper.make_node("Loop", ["trips", "on", "x"], ["y"], body=body)
+    return model([node], [port("x")], [port("y")], [trips, on])
+
+
+def filled(count):
+    """``y`` is so many zeros: 72 bytes that ask for any memory."""
+    shape = numpy_helper.from_array(np.array([count], np.int64), "shape")
+    node = helper.make_node("ConstantOfShape", ["shape"], ["y"])
+    return model([node], [], [port("y", None)], [shape])
+
+
+def filling():
+    """As many zeros as the request says."""
+    node = helper.make_node("ConstantOfShape", ["shape"], ["y"])
+    return model([node], [port("shape", [1], TensorProto.INT64)], [port("y", ["k"])])
+
+
+def nested(depth):
+    """An ONNX file with a graph in an attribute of a node of a graph, and so on."""
+
+    def field(number, content):
+        return _varint(number << 3 | 2) + _varint(len(content)) + content
+
+    graph = b""
+    for _ in range(depth):
+        graph = field(1, field(5, field(6, graph)))
+    return field(7, graph)
+
+
+def _varint(value):
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*out, value])
+
+
+def raw(made):
+    return made if isinstance(made, bytes) else made.SerializeToString()
+
+
+def put(root, name, version, made, config=None):
+    """Put a model in the repository, as one would with `mv`: it is there as a whole, or not."""
+    folder = root / name / version
+    folder.mkdir(parents=True, exist_ok=True)
+    if config is not None:
+        (root / name / "config.yaml").write_text(config)
+    part = folder / ".part"
+    part.write_bytes(raw(made))
+    return part.replace(folder / "model.onnx")

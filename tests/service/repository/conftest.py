@@ -1,0 +1,95 @@
+import asyncio
+import contextlib
+
+import pytest
+
+from service.catalogue import Catalogue
+from service.engine import Engine
+from service.repository.repository import Repository
+from service.runtime import Runtime
+from service.security import new_key
+from service.serving.budget import Budget
+from service.serving.call import Call
+from service.serving.inference import Inference
+from service.serving.lanes import Lanes
+from service.serving.registry import Registry
+from service.settings import Settings
+
+
+@pytest.fixture(scope="session")
+def engine():
+    return Engine.start("cpu", threads=1)
+
+
+@pytest.fixture
+def root(tmp_path):
+    folder = tmp_path / "repository"
+    folder.mkdir()
+    return folder
+
+
+class Served:
+    """A repository that is being served in this process."""
+
+    def __init__(self, runtime, repository):
+        self.runtime = runtime
+        self.repository = repository
+
+    def states(self, name):
+        return self.runtime.registry.index().get(name, {})
+
+    def state(self, name, version="1"):
+        return self.states(name)[version]
+
+    async def until(self, condition):
+        """Let everything else go on, until it is so."""
+        async with asyncio.timeout(30):
+            while not condition():  # noqa: ASYNC110 - what is waited for has no event
+                await asyncio.sleep(0)
+
+    async def infer(self, name, version="", **inputs):
+        model = self.runtime.registry.get(name, version)
+        model.check(inputs)
+        return await self.runtime.inference.infer(Call(model, inputs, model.output_names))
+
+
+@pytest.fixture
+def serving(root, engine):
+    """A context: the repository's models, served as the settings given say."""
+
+    @contextlib.asynccontextmanager
+    async def context(*, trial_seconds=60.0, activations=(), **settings):
+        settings = Settings(
+            repository=root, device="cpu", threads=1, arena_bytes=1 << 28, **settings
+        )
+        inference = Inference(Lanes(2, 256), Budget(1 << 30), inline_bytes=0, output_bytes=1 << 28)
+        catalogue = Catalogue(root, {}, engine)
+        runtime = Runtime(settings, engine, catalogue, Registry(activations), inference)
+        repository = await Repository.start(runtime, trial_seconds)
+        try:
+            yield Served(runtime, repository)
+        finally:
+            await repository.close()
+            runtime.close()
+
+    return context
+
+
+@pytest.fixture
+def served(serving):
+    """Runs a scenario, a coroutine function of what is `Served`, to its end."""
+
+    def run(scenario, **options):
+        async def whole():
+            async with serving(**options) as served:
+                return await scenario(served)
+
+        return asyncio.run(whole())
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def admin():
+    """What the settings need to say for there to be an admin."""
+    return new_key("admin")[1]

@@ -1,0 +1,174 @@
+"""What is read of an ONNX file before anything that computes opens it."""
+
+import numpy as np
+import onnx
+import pytest
+from graphs import external, helper, lying_elsewhere, model, nested, numpy_helper, port, unary
+from onnx import TensorProto
+
+from service.errors import ModelRefused
+from service.repository.graph import NESTED, contents, contents_of
+from service.repository.wire import MalformedError, Reader
+
+
+def tensor(location):
+    return lying_elsewhere(numpy_helper.from_array(np.ones(2, np.float32), location), location)
+
+
+def sparse(location):
+    values, indices = tensor(location), numpy_helper.from_array(np.array([0, 1]), "indices")
+    return helper.make_sparse_tensor(values, indices, [4])
+
+
+def subgraph(location):
+    node = helper.make_node("Identity", ["w"], ["z"])
+    return helper.make_graph([node], "inner", [], [port("z")], [tensor(location)])
+
+
+def locations(made):
+    return {external.location for external in contents_of(made.SerializeToString()).externals}
+
+
+def test_the_fields_that_are_followed_are_all_that_lead_to_tensors():
+    """Derived from onnx.proto itself: a field that it gains must be followed too."""
+
+    def leads(descriptor, seen=()):
+        if descriptor.name == "TensorProto":
+            return True
+        return descriptor.name not in seen and any(
+            field.message_type and leads(field.message_type, (*seen, descriptor.name))
+            for field in descriptor.fields
+        )
+
+    followed, to_follow = {}, [onnx.ModelProto.DESCRIPTOR]
+    while to_follow:
+        descriptor = to_follow.pop()
+        if descriptor.name in followed:
+            continue
+        nested = [f for f in descriptor.fields if f.message_type and leads(f.message_type)]
+        followed[descriptor.name] = {field.number: field.message_type.name for field in nested}
+        to_follow += [field.message_type for field in nested]
+    followed["TensorProto"] = {13: "StringStringEntryProto"}
+    assert followed == NESTED
+
+
+def test_external_data_is_found_wherever_a_tensor_may_be():
+    nodes = [
+        helper.make_node("Constant", [], ["a"], value=tensor("constant")),
+        helper.make_node("Constant", [], ["b"], sparse_value=sparse("sparse")),
+        helper.make_node("Op", [], ["c"], domain="d", many=[tensor("many")]),
+        helper.make_node("Op", [], ["d"], domain="d", sparse=[sparse("many-sparse")]),
+        helper.make_node("If", ["x"], ["y"], then_branch=subgraph("branch")),
+        helper.make_node("Op", [], ["e"], domain="d", graphs=[subgraph("graphs")]),
+    ]
+    inner = helper.make_node("Constant", [], ["o"], value=tensor("function"))
+    function = helper.make_function("d", "F", [], ["o"], [inner], [helper.make_opsetid("", 17)])
+    function.attribute_proto.add(name="t", type=onnx.AttributeProto.TENSOR).t.CopyFrom(
+        tensor("default")
+    )
+    made = model(nodes, [port("x")], [port("y")], [tensor("initializer")], [function])
+    made.graph.sparse_initializer.append(sparse("sparse-initializer"))
+    made.training_info.add().algorithm.CopyFrom(subgraph("training"))
+    assert locations(made) == {
+        *("constant", "sparse", "many", "many-sparse", "branch", "graphs", "function"),
+        *("default", "initializer", "sparse-initializer", "training"),
+    }
+
+
+def test_external_data_is_found_where_a_tensor_only_hints_at_it():
+    made = external("hidden")
+    made.graph.initializer[0].data_location = TensorProto.DEFAULT
+    assert locations(made) == {"hidden"}
+
+
+def test_a_second_graph_in_the_same_file_is_read_too():
+    """Protocol Buffers merge fields that come twice."""
+    both = unary("Neg").SerializeToString() + external("second").SerializeToString()
+    assert {e.location for e in contents_of(both).externals} == {"second"}
+
+
+def test_a_scalar_has_a_shape_and_an_unknown_one_has_none():
+    made = model(
+        [helper.make_node("Add", ["a", "b"], ["c"])],
+        [port("a", []), port("b", None)],
+        [port("c", None)],
+    )
+    assert contents_of(made.SerializeToString()).shaped == {"a"}
+
+
+def test_every_beginning_of_a_file_is_read_or_refused():
+    whole = external("weights").SerializeToString()
+    for end in range(len(whole)):
+        try:
+            contents_of(whole[:end])
+        except (MalformedError, UnicodeDecodeError):
+            continue
+
+
+def test_any_byte_may_be_wrong():
+    source = np.random.default_rng(0)
+    whole = bytearray(external("weights").SerializeToString())
+    for _ in range(3000):
+        changed = bytearray(whole)
+        for place in source.integers(0, len(whole), 3):
+            changed[place] = source.integers(0, 256)
+        try:
+            contents_of(bytes(changed))
+        except (MalformedError, UnicodeDecodeError):
+            continue
+
+
+def test_nesting_has_an_end():
+    contents_of(nested(30))
+    with pytest.raises(MalformedError, match="nests deeper"):
+        contents_of(nested(5000))
+
+
+def test_fields_have_a_most():
+    with pytest.raises(MalformedError, match="too many fields"):
+        list(Reader(b"\x08\x00" * 11, most_fields=10).fields((0, 22)))
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (b"\x3a\xff\xff\xff\xff\x0f", "cut off"),
+        (b"\x3a", "cut off"),
+        (b"\x00\x00", "no field"),
+        (b"\x0b\x0c", "no kind"),
+        (b"\x08" + b"\xff" * 10, "does not end"),
+        (b"\xff\xff\xff\xff\xff\xff\x01\x00", "no field"),
+        (b"\x09\x00", "cut off"),
+        (b"\x08\x07", "no graph"),
+    ],
+)
+def test_what_is_no_message_is_refused(data, why):
+    with pytest.raises(MalformedError, match=why):
+        contents_of(data)
+
+
+def test_a_file_is_refused_by_its_name(tmp_path):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"no model")
+    with pytest.raises(ModelRefused, match=r"model\.onnx is no ONNX file"):
+        contents(path)
+
+
+def test_a_location_that_is_no_text_is_refused(tmp_path):
+    raw = external("weights").SerializeToString().replace(b"weights", b"we\xff\xfehts")
+    (tmp_path / "model.onnx").write_bytes(raw)
+    with pytest.raises(ModelRefused, match="no ONNX file"):
+        contents(tmp_path / "model.onnx")
+
+
+@pytest.mark.parametrize("offset", ["-1", "1e3", "", "9" * 30, "٣"])
+def test_an_offset_that_is_no_number_is_refused(offset):
+    with pytest.raises(MalformedError, match="whole numbers"):
+        contents_of(external("weights", offset=offset).SerializeToString())
+
+
+def test_two_locations_of_one_tensor_are_refused():
+    made = external("first")
+    made.graph.initializer[0].external_data.add(key="location", value="second")
+    with pytest.raises(MalformedError, match="twice"):
+        contents_of(made.SerializeToString())

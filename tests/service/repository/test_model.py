@@ -1,0 +1,238 @@
+"""Graphs of others, as they are checked and run."""
+
+import threading
+
+import ml_dtypes
+import numpy as np
+import onnx
+import pytest
+from graphs import endless, filling, helper, model, numpy_helper, port, put, unary
+from onnx import TensorProto
+
+from service.engine import Halt
+from service.errors import ModelFailed, ModelRefused, RequestInvalid
+from service.repository.graph import contents
+from service.repository.model import opened, reason
+from service.serving.datatypes import DATATYPES
+from service.serving.model import Batching, Port
+
+SHAPES = [(2, 3), (0, 3), (1, 1)]
+
+
+@pytest.fixture
+def open_model(root, engine):
+    def open_(made, batching=None):
+        path = put(root, "m", "1", made)
+        return opened(path.parent, engine, contents(path).shaped, batching)
+
+    return open_
+
+
+def run(model, halt=None, /, **inputs):
+    model.check(inputs)
+    return model.run(inputs, model.output_names, {}, halt)
+
+
+def sample(datatype, shape):
+    numbers = np.arange(np.prod(shape)).reshape(shape) % 2
+    if datatype.name == "BYTES":
+        return np.array([["é\0", "", "b"], ["c", "d", "猫"]], np.object_)[: shape[0], : shape[1]]
+    return numbers.astype(datatype.numpy)
+
+
+@pytest.mark.parametrize("datatype", DATATYPES.values(), ids=DATATYPES)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_every_datatype_goes_through_unchanged(open_model, datatype, shape):
+    model = open_model(unary("Identity", ("n", "k"), datatype.onnx))
+    assert model.inputs == (Port("x", datatype.name, (-1, -1)),)
+    given = sample(datatype, shape)
+    got = run(model, x=given)["y"]
+    assert got.dtype == datatype.numpy
+    assert got.shape == shape
+    assert np.array_equal(got, given)
+
+
+def test_a_scalar_is_a_tensor(open_model):
+    model = open_model(unary("Neg", []))
+    assert model.inputs[0].shape == ()
+    assert run(model, x=np.float32(3.0).reshape(()))["y"].tolist() == -3.0
+
+
+def test_an_unknown_shape_takes_any(open_model):
+    model = open_model(unary("Neg", None))
+    for shape in ((), (3,), (1, 2, 3)):
+        assert run(model, x=np.ones(shape, np.float32))["y"].shape == shape
+
+
+def test_bytes_are_taken_for_utf_8(open_model):
+    model = open_model(unary("Identity", ("n",), TensorProto.STRING))
+    texts = np.array(["é".encode(), "b"], np.object_)
+    assert run(model, x=texts)["y"].tolist() == ["é", "b"]
+    with pytest.raises(ModelFailed, match="utf-8"):
+        run(model, x=np.array([b"\xff"], np.object_))
+
+
+def test_tensors_need_be_neither_contiguous_nor_aligned(open_model):
+    model = open_model(unary("Neg", ("n", "k")))
+    strided = np.arange(12, dtype=np.float32).reshape(3, 4)[:, ::2]
+    unaligned = np.frombuffer(b"\0" + strided.tobytes(), np.uint8)[1:].view(np.float32)
+    for given in (strided, unaligned.reshape(3, 2)):
+        assert np.array_equal(run(model, x=given)["y"], -strided)
+
+
+def test_a_mixture_with_bfloat16_is_given(open_model):
+    nodes = [helper.make_node("Cast", ["x"], ["y"], to=TensorProto.BFLOAT16)]
+    nodes.append(helper.make_node("Neg", ["x"], ["z"]))
+    outputs = [port("y", ("n",), TensorProto.BFLOAT16), port("z", ("n",))]
+    got = run(open_model(model(nodes, [port("x", ("n",))], outputs)), x=np.float32([1.5, -2]))
+    assert got["y"].dtype == ml_dtypes.bfloat16
+    assert got["y"].tolist() == [1.5, -2]
+    assert got["z"].tolist() == [-1.5, 2]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "field"),
+    [
+        ({}, "inputs.x: expected a tensor: m needs x"),
+        ({"x": np.ones((1, 2), np.float64)}, "inputs.x.datatype: expected FP32"),
+        ({"x": np.ones(2, np.float32)}, r"inputs.x.shape: expected \[-1, 2\]"),
+        ({"x": np.ones((1, 3), np.float32)}, r"inputs.x.shape: expected \[-1, 2\]"),
+        (
+            {"x": np.ones((1, 2), np.float32), "y": np.ones((1, 2), np.float32)},
+            "inputs.y: expected only x",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_refused_by_name(open_model, inputs, field):
+    with pytest.raises(RequestInvalid, match=field):
+        open_model(unary("Neg")).check(inputs)
+
+
+@pytest.fixture
+def biased(open_model):
+    """``x + bias``, where ``bias`` need not be given."""
+    bias = numpy_helper.from_array(np.float32([10.0]), "bias")
+    node = helper.make_node("Add", ["x", "bias"], ["y"])
+    inputs = [port("x", ("n",)), port("bias", [1])]
+    return open_model(model([node], inputs, [port("y", ("n",))], [bias]))
+
+
+def test_an_input_with_a_value_of_its_own_may_be_left_out(biased):
+    x = np.float32([1.0, 2.0])
+    assert biased.input_names == ("x", "bias")
+    assert run(biased, x=x)["y"].tolist() == [11.0, 12.0]
+    assert run(biased, x=x, bias=np.float32([1.0]))["y"].tolist() == [2.0, 3.0]
+
+
+def test_one_that_is_needed_may_not(biased):
+    with pytest.raises(RequestInvalid, match=r"inputs\.x: expected a tensor: m needs x,"):
+        biased.check({"bias": np.float32([1.0])})
+
+
+def test_requests_that_are_put_together_have_one_number_of_rows(open_model):
+    node = helper.make_node("Add", ["a", "b"], ["y"])
+    made = model([node], [port("a"), port("b")], [port("y")])
+    one, two = np.ones((1, 2), np.float32), np.ones((2, 2), np.float32)
+    open_model(made).check({"a": one, "b": two})
+    with pytest.raises(RequestInvalid, match=r"inputs\.b\.shape: expected 1 rows"):
+        open_model(made, Batching(8)).check({"a": one, "b": two})
+
+
+def test_the_size_of_outputs_follows_from_that_of_inputs(open_model):
+    nodes = [helper.make_node("Cast", ["x"], ["y"], to=TensorProto.DOUBLE)]
+    nodes.append(helper.make_node("Transpose", ["x"], ["z"]))
+    outputs = [port("y", ("n", 2), TensorProto.DOUBLE), port("z", (2, "n"))]
+    made = open_model(model(nodes, [port("x")], outputs))
+    x = {"x": np.ones((5, 2), np.float32)}
+    assert made.output_bytes(x, ("y", "z")) == 5 * 2 * 8 + 2 * 5 * 4
+    assert made.output_bytes(x, ("z",)) == 2 * 5 * 4
+    assert made.output_bytes({"x": np.ones((0, 2), np.float32)}, ("y",)) == 0
+
+
+def test_a_request_for_too_much_memory_fails_alone(open_model):
+    made = open_model(filling())
+    for count in (1 << 34, 1 << 40, 1 << 62):
+        with pytest.raises(ModelFailed, match="more memory than all models may take"):
+            run(made, shape=np.array([count]))
+    assert run(made, shape=np.array([3]))["y"].tolist() == [0.0, 0.0, 0.0]
+
+
+def test_a_failed_run_says_why_and_not_where(open_model, root):
+    node = helper.make_node("Reshape", ["x", "shape"], ["y"])
+    inputs = [port("x", ("n",)), port("shape", ("k",), TensorProto.INT64)]
+    made = open_model(model([node], inputs, [port("y", None)]))
+    with pytest.raises(ModelFailed) as caught:
+        run(made, x=np.ones(3, np.float32), shape=np.array([2, 2]))
+    said = str(caught.value)
+    assert "Reshape" in said
+    assert "requested shape:{2,2}" in said
+    assert str(root) not in said
+    assert "onnxruntime_src" not in said
+    assert len(said) < 400
+
+
+def test_a_long_reason_is_cut():
+    assert len(reason(RuntimeError("word " * 1000))) < 400
+
+
+def test_a_run_that_nobody_waits_for_ends(open_model):
+    made, halt = open_model(endless()), Halt()
+    ended = []
+
+    def compute():
+        with pytest.raises(ModelFailed, match="nobody waits"):
+            run(made, halt, x=np.ones((1, 2), np.float32))
+        ended.append(True)
+
+    thread = threading.Thread(target=compute)
+    thread.start()
+    halt.now()
+    thread.join(30)
+    assert ended
+
+
+def sequence():
+    node = helper.make_node("SequenceConstruct", ["x"], ["y"])
+    made = helper.make_tensor_sequence_value_info("y", TensorProto.FLOAT, None)
+    return model([node], [port("x")], [made])
+
+
+def optional():
+    node = helper.make_node("Optional", ["x"], ["y"])
+    kind = helper.make_optional_type_proto(helper.make_tensor_type_proto(TensorProto.FLOAT, [2]))
+    return model([node], [port("x", [2])], [helper.make_value_info("y", kind)])
+
+
+def text_and_bfloat16():
+    nodes = [
+        helper.make_node("StringNormalizer", ["s"], ["t"]),
+        helper.make_node("Cast", ["x"], ["y"], to=TensorProto.BFLOAT16),
+    ]
+    inputs = [port("s", [1], TensorProto.STRING), port("x")]
+    outputs = [port("t", None, TensorProto.STRING), port("y", ("n", 2), TensorProto.BFLOAT16)]
+    return model(nodes, inputs, outputs)
+
+
+@pytest.mark.parametrize(
+    ("made", "why"),
+    [
+        (sequence(), r"y: expected a tensor .* got seq\(tensor\(float\)\)"),
+        (optional(), r"y: expected a tensor .* got optional\(tensor\(float\)\)"),
+        (unary("Identity", ("n",), TensorProto.COMPLEX64), "complex64|[Cc]ould not find"),
+        (text_and_bfloat16(), "cannot be had together"),
+        (unary("NoSuchOperator"), "NoSuchOperator"),
+        (model([], [], [], opsets=(("", 9999),)), "cannot load it"),
+    ],
+    ids=["sequence", "optional", "complex", "mixed", "operator", "opset"],
+)
+def test_what_cannot_be_served_is_refused_with_the_reason(open_model, root, made, why):
+    with pytest.raises(ModelRefused, match=why) as caught:
+        open_model(made)
+    assert str(root) not in str(caught.value)
+
+
+def test_a_model_of_a_later_onnx_is_refused_by_its_version(open_model):
+    made = unary("Neg")
+    made.ir_version = onnx.IR_VERSION + 100
+    with pytest.raises(ModelRefused, match="IR version"):
+        open_model(made)

@@ -1,0 +1,420 @@
+"""A folder of models, served: what is ready, what is not, and why."""
+
+import asyncio
+import shutil
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from graphs import endless, external, filled, helper, model, nested, port, put, scaled, unary
+
+from service.errors import ControlOff, ModelRefused, NameUnknown, SettingsInvalid
+from service.repository.job import Job
+from service.repository.repository import check
+from service.repository.verification import verified
+from service.serving.registry import State
+from service.settings import Settings
+
+X = np.float32([[1.0, 2.0]])
+READY = State("READY")
+
+
+def test_what_is_in_the_folder_is_served(root, served):
+    put(root, "twice", "1", scaled(2))
+    put(root, "neg", "3", unary("Neg"))
+
+    async def scenario(s):
+        assert s.runtime.registry.index() == {"neg": {"3": READY}, "twice": {"1": READY}}
+        assert (await s.infer("twice", x=X))["y"].tolist() == [[2.0, 4.0]]
+        assert (await s.infer("neg", "3", x=X))["y"].tolist() == [[-1.0, -2.0]]
+        assert s.runtime.registry.get("neg").trusted is False
+
+    served(scenario)
+
+
+def test_external_data_is_served_too(root, served):
+    put(root, "m", "1", external("weights", offset=4, length=8))
+    (root / "m" / "1" / "weights").write_bytes(np.float32([9, 2, 3]).tobytes())
+
+    async def scenario(s):
+        assert (await s.infer("m", x=X))["y"].tolist() == [[2.0, 6.0]]
+
+    served(scenario)
+
+
+def test_versions_are_those_that_are_wanted_and_the_highest_answers(root, served):
+    for version in (1, 2, 10):
+        put(root, "m", str(version), scaled(version), "versions: {latest: 2}")
+
+    async def scenario(s):
+        assert s.states("m") == {"2": READY, "10": READY}
+        assert (await s.infer("m", x=X))["y"].tolist() == [[10.0, 20.0]]
+        assert (await s.infer("m", "2", x=X))["y"].tolist() == [[2.0, 4.0]]
+        with pytest.raises(NameUnknown, match="a version of m: 2, 10"):
+            await s.infer("m", "1", x=X)
+
+    served(scenario)
+
+
+def test_a_model_that_is_refused_hinders_no_other(root, served):
+    put(root, "bad", "1", b"junk")
+    put(root, "deep", "1", nested(5000))
+    put(root, "zero", "0", unary("Neg"))
+    put(root, "empty", "1", unary("Neg"))
+    (root / "empty" / "1" / "model.onnx").unlink()
+    put(root, "said", "1", unary("Neg"), "versoins: all")
+    put(root, "m", "1", unary("Neg"))
+
+    async def scenario(s):
+        assert "is no ONNX file" in s.state("bad").reason
+        assert "nests deeper" in s.state("deep").reason
+        assert "whole number from 1 on" in s.state("zero", "0").reason
+        assert "no such file" in s.state("empty").reason
+        assert "versoins: expected no field" in s.state("said", "").reason
+        assert [model.name for model in s.runtime.registry] == ["m"]
+
+    served(scenario)
+
+
+def test_a_name_that_is_taken_or_none_is_refused_with_the_reason(root, served):
+    put(root, "mine", "1", unary("Neg"))
+
+    async def first(s):
+        return s.runtime.registry.get("mine")
+
+    activation = served(first)
+    put(root, "a name", "1", unary("Neg"))
+    (root / b"\xff\xfe".decode(errors="surrogateescape")).mkdir()
+
+    async def scenario(s):
+        assert s.runtime.registry.get("mine") is activation
+        assert "the name is taken" in s.state("mine", "").reason
+        assert "a model's name is like" in s.state("a name", "").reason
+        assert "a model's name is like" in s.state("\\udcff\\udcfe", "").reason
+        for name in ("mine", "a name"):
+            shutil.rmtree(root / name)
+        await s.repository.scan()
+        assert s.states("mine") == {"1": READY}
+        assert s.states("a name") == {}
+
+    served(scenario, activations=[activation])
+
+
+@pytest.mark.parametrize("count", [1 << 40, 1 << 29])
+def test_a_tiny_model_that_asks_for_all_memory_is_refused(root, served, count):
+    put(root, "m", "1", filled(count))
+
+    async def scenario(s):
+        assert "more memory than all models may take" in s.state("m").reason
+
+    served(scenario)
+
+
+def test_a_model_that_never_ends_is_given_up(root, served):
+    put(root, "m", "1", endless())
+
+    async def scenario(s):
+        assert s.state("m").reason == "its trial took more than 4 seconds"
+
+    served(scenario, trial_seconds=4)
+
+
+def job(root, **more):
+    settings = {"root": str(root), "folder": str(root / "m" / "1"), "config": "", "device": "cpu"}
+    return Job(**settings | {"threads": 1, "arena_bytes": 1 << 28, "seconds": 30} | more)
+
+
+def test_a_crash_of_the_trial_is_a_reason(root, tmp_path, monkeypatch):
+    """Python itself is replaced by a program that crashes, as ONNX Runtime might."""
+    program = tmp_path / "python"
+    program.write_text("#!/bin/sh\ncat > /dev/null\nkill -SEGV $$\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    with pytest.raises(ModelRefused, match=f"ended by {signal.SIGSEGV.name}"):
+        asyncio.run(verified(job(root)))
+    program.write_text("#!/bin/sh\ncat > /dev/null\necho nonsense\nexit 3\n")
+    with pytest.raises(ModelRefused, match="ended with status 3"):
+        asyncio.run(verified(job(root)))
+    program.unlink()
+    with pytest.raises(ModelRefused, match="cannot be started: No such file"):
+        asyncio.run(verified(job(root)))
+
+
+def test_the_trial_does_not_see_the_services_keys(root, tmp_path, monkeypatch):
+    program = tmp_path / "python"
+    program.write_text(f"#!/bin/sh\ncat > /dev/null\nenv > {tmp_path}/seen\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    monkeypatch.setenv("GATEWAVE_KEYS", "infer:secret")
+    monkeypatch.setenv("OTHER", "thing")
+    with pytest.raises(ModelRefused):
+        asyncio.run(verified(job(root)))
+    seen = (tmp_path / "seen").read_text()
+    assert "OTHER=thing" in seen
+    assert "GATEWAVE" not in seen
+
+
+def test_a_trial_whose_service_is_gone_ends_by_the_clock(root):
+    """Nobody waits for it here: the time that it is given is its own to keep."""
+    put(root, "m", "1", endless())
+
+    async def scenario():
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "service.repository.verify"),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        await process.communicate(job(root, seconds=2).model_dump_json().encode())
+        return process.returncode
+
+    assert asyncio.run(scenario()) in {-signal.SIGALRM, -signal.SIGXCPU, -signal.SIGKILL}
+
+
+def test_a_trial_gets_no_more_memory_than_it_may_have():
+    program = (
+        "from service.repository import verify; verify.bound_memory(1 << 26); b' ' * (1 << 28)"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
+    assert b"MemoryError" in ended.stderr
+
+
+def test_a_changed_file_is_served_by_the_next_look(root, served):
+    put(root, "m", "1", scaled(2))
+
+    async def scenario(s):
+        put(root, "m", "1", scaled(3))
+        await s.repository.scan()
+        assert (await s.infer("m", x=X))["y"].tolist() == [[3.0, 6.0]]
+        loaded = s.runtime.registry.get("m")
+        await s.repository.scan()
+        assert s.runtime.registry.get("m") is loaded
+
+    served(scenario)
+
+
+def test_a_reload_that_fails_leaves_the_old_and_says_why(root, served):
+    put(root, "m", "1", scaled(2))
+
+    async def scenario(s):
+        for attempt in (b"junk", filled(1 << 40), unary("NoSuchOperator")):
+            put(root, "m", "1", attempt)
+            await s.repository.scan()
+            state = s.state("m")
+            assert state.state == "READY"
+            assert state.reason
+            assert (await s.infer("m", x=X))["y"].tolist() == [[2.0, 4.0]]
+        put(root, "m", "1", scaled(3))
+        await s.repository.scan()
+        assert s.state("m") == READY
+        assert (await s.infer("m", x=X))["y"].tolist() == [[3.0, 6.0]]
+
+    served(scenario)
+
+
+def test_a_new_version_that_fails_leaves_the_one_before(root, served):
+    put(root, "m", "1", scaled(2))
+
+    async def scenario(s):
+        put(root, "m", "2", b"junk")
+        await s.repository.scan()
+        assert s.state("m", "1") == READY
+        assert s.state("m", "2").state == "UNAVAILABLE"
+        assert (await s.infer("m", x=X))["y"].tolist() == [[2.0, 4.0]]
+        put(root, "m", "2", scaled(5))
+        await s.repository.scan()
+        assert s.states("m") == {"2": READY}
+
+    served(scenario)
+
+
+def test_a_configuration_that_breaks_leaves_what_is_served(root, served):
+    put(root, "m", "1", scaled(2), "versions: all")
+
+    async def scenario(s):
+        (root / "m" / "config.yaml").write_text("versions: [")
+        await s.repository.scan()
+        assert s.state("m").state == "READY"
+        assert "config.yaml" in s.state("m").reason
+        assert "config.yaml" in s.state("m", "").reason
+        (root / "m" / "config.yaml").write_text("versions: all")
+        await s.repository.scan()
+        assert s.states("m") == {"1": READY}
+
+    served(scenario)
+
+
+def test_what_is_gone_from_the_folder_is_served_no_more(root, served):
+    for version in (1, 2):
+        put(root, "m", str(version), scaled(version), "versions: all")
+
+    async def scenario(s):
+        shutil.rmtree(root / "m" / "2")
+        await s.repository.scan()
+        assert s.states("m") == {"1": READY}
+        shutil.rmtree(root / "m")
+        await s.repository.scan()
+        with pytest.raises(NameUnknown):
+            s.runtime.registry.get("m")
+
+    served(scenario)
+
+
+def test_polling_sees_changes_by_itself(root, served):
+    put(root, "m", "1", scaled(2))
+
+    async def scenario(s):
+        before = s.runtime.registry.get("m")
+        put(root, "m", "1", scaled(3))
+        await s.until(lambda: s.runtime.registry.get("m") is not before)
+        assert (await s.infer("m", x=X))["y"].tolist() == [[3.0, 6.0]]
+
+    served(scenario, repository_mode="poll", repository_poll_seconds=0.01)
+
+
+def test_a_fixed_repository_is_not_looked_at_again(served):
+    async def scenario(s):
+        assert not s.repository.tasks
+        for action in (s.repository.load, s.repository.unload):
+            with pytest.raises(ControlOff, match="REPOSITORY_MODE=explicit"):
+                await action("m")
+
+    served(scenario)
+
+
+def test_no_request_fails_while_versions_are_swapped(root, served):
+    put(root, "m", "1", scaled(1), "batching: {max_size: 8}")
+
+    async def scenario(s):
+        answers, done = [], asyncio.Event()
+
+        async def calling():
+            while not done.is_set():
+                (row,) = (await s.infer("m", x=X))["y"].tolist()
+                answers.append(row[0])
+                await asyncio.sleep(0)
+
+        callers = [asyncio.create_task(calling()) for _ in range(8)]
+        for factor in (2, 3, 4):
+            put(root, "m", str(factor), scaled(factor))
+            await s.repository.scan()
+            put(root, "m", str(factor), scaled(-factor))
+            await s.repository.scan()
+        done.set()
+        await asyncio.gather(*callers)
+        assert set(answers) <= {1, 2, -2, 3, -3, 4, -4}
+        assert {1, 2, -2, 3, -3} <= set(answers)
+
+    served(scenario)
+
+
+def test_requests_under_way_on_what_is_replaced_are_finished(root, served):
+    put(root, "m", "1", scaled(2))
+
+    async def scenario(s):
+        old = s.runtime.registry.get("m")
+        put(root, "m", "1", scaled(3))
+        await s.repository.scan()
+        assert old.run({"x": X}, ("y",), {})["y"].tolist() == [[2.0, 4.0]]
+
+    served(scenario)
+
+
+def test_batching_that_is_refused_is_said_beside_the_model(root, served):
+    softmax = helper.make_node("Softmax", ["x"], ["y"], axis=0)
+    put(root, "m", "1", model([softmax], [port("x")], [port("y")]), "batching: {max_size: 8}")
+    put(root, "fits", "1", unary("Neg"), "batching: {max_size: 8, max_delay_microseconds: 100}")
+
+    async def scenario(s):
+        assert s.state("m").state == "READY"
+        assert "it is not batched: y of 2 rows together differs" in s.state("m").reason
+        assert s.runtime.registry.get("m").batching is None
+        batching = s.runtime.registry.get("fits").batching
+        assert (batching.max_size, batching.max_delay) == (8, 1e-4)
+        rows = [np.float32([[i, -i]]) for i in range(20)]
+        answers = await asyncio.gather(*(s.infer("fits", x=row) for row in rows))
+        assert [a["y"].tolist() for a in answers] == [(-row).tolist() for row in rows]
+
+    served(scenario)
+
+
+def test_an_admin_loads_and_unloads(root, served, admin):
+    put(root, "m", "1", scaled(2))
+    put(root, "later", "1", scaled(2), "load_at_start: false")
+
+    async def scenario(s):
+        assert s.state("m") == READY
+        assert s.states("later") == {"": State("UNAVAILABLE", "it is not loaded")}
+        await s.repository.load("later")
+        assert s.states("later") == {"1": READY}
+        await s.repository.unload("m")
+        assert s.states("m") == {"": State("UNAVAILABLE", "it was unloaded")}
+        with pytest.raises(Exception, match="m is not ready: it was unloaded"):
+            await s.infer("m", x=X)
+        put(root, "m", "2", scaled(5))
+        await s.repository.load("m")
+        assert s.states("m") == {"2": READY}
+        put(root, "new", "1", scaled(7))
+        await s.repository.look()
+        assert s.states("new") == {"": State("UNAVAILABLE", "it is not loaded")}
+
+    served(scenario, repository_mode="explicit", keys=admin)
+
+
+def test_an_admin_hears_why_a_model_is_refused(root, served, admin):
+    put(root, "m", "1", scaled(2))
+
+    async def scenario(s):
+        put(root, "m", "1", b"junk")
+        for _ in range(2):  # it is tried again each time
+            with pytest.raises(ModelRefused, match=r"m is refused: version 1: .*no ONNX file"):
+                await s.repository.load("m")
+        assert (await s.infer("m", x=X))["y"].tolist() == [[2.0, 4.0]]
+        put(root, "m", "1", scaled(3), "versions: 3")
+        with pytest.raises(ModelRefused, match=r"config\.yaml: versions: expected"):
+            await s.repository.load("m")
+        for name in ("nobody", "../m", "..", "a b"):
+            with pytest.raises(NameUnknown):
+                await s.repository.load(name)
+            with pytest.raises(NameUnknown):
+                await s.repository.unload(name)
+
+    served(scenario, repository_mode="explicit", keys=admin)
+
+
+def test_a_load_is_seen_through_though_nobody_waits_for_it(root, served, admin):
+    async def scenario(s):
+        put(root, "m", "1", scaled(2))
+        load = asyncio.create_task(s.repository.load("m"))
+        await asyncio.sleep(0)
+        load.cancel()
+        await s.until(lambda: s.states("m") == {"1": READY})
+
+    served(scenario, repository_mode="explicit", keys=admin)
+
+
+def test_closing_ends_what_is_being_tried(root, served, admin):
+    async def scenario(s):
+        put(root, "m", "1", endless())
+        load = asyncio.create_task(s.repository.load("m"))
+        await s.until(lambda: s.states("m"))
+        await s.repository.close()
+        with pytest.raises(asyncio.CancelledError):
+            await load
+
+    served(scenario, repository_mode="explicit", keys=admin)
+
+
+def test_settings_that_contradict_each_other_are_refused(root, admin):
+    def refusal(**settings):
+        with pytest.raises(SettingsInvalid) as caught:
+            check(Settings(**{"repository": root, "repository_mode": "explicit"} | settings))
+        return str(caught.value)
+
+    assert "needs an admin's key" in refusal()
+    assert "needs an admin's key" in refusal(keys=admin.replace("admin", "infer"))
+    assert "expected a folder" in refusal(repository=root / "none")
+    check(Settings(repository=root, repository_mode="explicit", keys=admin))
+    check(Settings(repository=root, repository_mode="poll", workers=2))
+    check(Settings())

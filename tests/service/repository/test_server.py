@@ -1,0 +1,81 @@
+"""The repository behind the real server, as operators and their callers meet it."""
+
+import json
+import urllib.error
+import urllib.request
+
+import pytest
+from graphs import external, put, scaled
+from processes import run, serving
+
+from service.security import new_key
+
+X = {"inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [1, 2]}]}
+
+
+@pytest.fixture
+def call(root, artifacts):
+    """Calls the server as an admin; gives the status and the document."""
+    key, entry = new_key("admin")
+    settings = {"GATEWAVE_REPOSITORY": str(root), "GATEWAVE_KEYS": entry}
+    with serving(artifacts, GATEWAVE_REPOSITORY_MODE="explicit", **settings) as server:
+
+        def post(path, document=None):
+            body = json.dumps(document).encode() if document is not None else b""
+            headers = {"authorization": f"Bearer {key}"}
+            request = urllib.request.Request(server.url + path, body, headers)  # noqa: S310
+            try:
+                with urllib.request.urlopen(request, timeout=60) as response:  # noqa: S310
+                    return response.status, json.loads(response.read() or b"null")
+            except urllib.error.HTTPError as error:
+                with error:
+                    return error.code, json.load(error)
+
+        yield post
+
+
+def index(call):
+    status, models = call("/v2/repository/index")
+    assert status == 200
+    return {(m["name"], m["version"]): (m["state"], m["reason"]) for m in models}
+
+
+def test_models_come_and_go_over_http(root, call):
+    assert ("m", "1") not in index(call)
+    put(root, "m", "1", scaled(2))
+    assert index(call)["m", ""] == ("UNAVAILABLE", "it is not loaded")
+    assert call("/v2/models/m/infer", X)[0] == 503
+    assert call("/v2/repository/models/m/load") == (200, None)
+    status, answer = call("/v2/models/m/infer", X)
+    assert status == 200
+    assert answer["outputs"][0]["data"] == [2.0, 4.0]
+    put(root, "m", "1", external("../../../secret"))
+    status, problem = call("/v2/repository/models/m/load")
+    assert status == 400
+    assert "leads out of the version's folder" in problem["error"]
+    state, reason = index(call)["m", "1"]
+    assert state == "READY"
+    assert "leads out" in reason
+    assert call("/v2/models/m/infer", X)[1]["outputs"][0]["data"] == [2.0, 4.0]
+    assert call("/v2/repository/models/m/unload") == (200, None)
+    assert call("/v2/models/m/infer", X)[0] == 503
+    assert call("/v2/repository/models/nobody/load")[0] == 404
+    assert call("/v2/repository/models/sinc/unload")[0] == 404
+    assert index(call)["sinc", "1"] == ("READY", "")
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"GATEWAVE_REPOSITORY": "/nowhere"}, "expected a folder, got /nowhere"),
+        (
+            {"GATEWAVE_REPOSITORY": "/", "GATEWAVE_REPOSITORY_MODE": "explicit"},
+            "needs an admin's key",
+        ),
+    ],
+)
+def test_a_repository_that_cannot_be_served_is_said_at_the_start(artifacts, settings, said):
+    ended = run("serve", "--port", "0", "--artifacts", artifacts, **settings)
+    assert ended.returncode == 2
+    assert said in ended.stdout + ended.stderr
+    assert "Traceback" not in ended.stdout + ended.stderr

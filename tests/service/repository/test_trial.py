@@ -1,0 +1,194 @@
+"""What a model is put to before it is served."""
+
+import numpy as np
+import pytest
+from graphs import helper, model, numpy_helper, port, put, unary
+from onnx import TensorProto
+
+from service.errors import ModelRefused
+from service.repository import trial
+from service.repository.config import parsed
+from service.repository.graph import contents
+from service.repository.model import opened
+from service.serving.model import Batching
+
+ON = parsed("batching: {max_size: 4}")
+AUTO = parsed("batching: auto")
+
+
+@pytest.fixture
+def open_model(root, engine):
+    def open_(made):
+        path = put(root, "m", "1", made)
+        return opened(path.parent, engine, contents(path).shaped)
+
+    return open_
+
+
+def reshaped():
+    """Six numbers, however many rows: nothing but one row of six, or 2 of 3, fits."""
+    shape = numpy_helper.from_array(np.array([6], np.int64), "shape")
+    node = helper.make_node("Reshape", ["x", "shape"], ["y"])
+    return model([node], [port("x", ("n", "k"))], [port("y", [6])], [shape])
+
+
+def flattened():
+    """Two numbers of ``y`` for each row of ``x``."""
+    shape = numpy_helper.from_array(np.array([-1], np.int64), "shape")
+    node = helper.make_node("Reshape", ["x", "shape"], ["y"])
+    return model([node], [port("x")], [port("y", ("m",))], [shape])
+
+
+def test_open_sizes_are_one_unless_something_tells(open_model):
+    node = helper.make_node("Concat", ["a", "b"], ["y"], axis=0)
+    inputs = [port("a", ("n", "k", 3)), port("b", ("m", "k", 3))]
+    made = open_model(model([node], inputs, [port("y", None)]))
+    assert trial.shapes_of(made, {}) == {"a": (1, 1, 3), "b": (1, 1, 3)}
+    told = trial.shapes_of(made, {"a": (2, 5, 3)})
+    assert told == {"a": (2, 5, 3), "b": (1, 5, 3)}
+
+
+def test_a_model_that_needs_other_sizes_is_refused_until_it_is_told(open_model):
+    made = open_model(reshaped())
+    with pytest.raises(ModelRefused, match=r"tried with x \[1, 1\]: config.yaml can say"):
+        trial.warm(made, parsed(""))
+    trial.warm(made, parsed("warmup: {x: [2, 3]}"))
+    trial.warm(made, parsed("warmup: off"))
+
+
+def test_a_model_that_takes_no_zeros_is_tried_with_ones(open_model):
+    table = numpy_helper.from_array(np.array([1], np.int64), "one")
+    nodes = [
+        helper.make_node("Sub", ["x", "one"], ["index"]),
+        helper.make_node("Add", ["index", "index"], ["wide"]),
+        helper.make_node("Gather", ["one", "wide"], ["y"]),
+    ]
+    ports = [port("x", ("n",), TensorProto.INT64)], [port("y", None, TensorProto.INT64)]
+    trial.warm(open_model(model(nodes, *ports, [table])), parsed(""))
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ("{y: [1]}", "warmup.y: expected only x"),
+        ("{x: [1]}", r"warmup.x: expected \[-1, 2\], where -1 is any size, got \[1\]"),
+        ("{x: [1, 3]}", r"warmup.x: expected \[-1, 2\]"),
+    ],
+)
+def test_shapes_that_the_model_cannot_have_are_refused(open_model, said, why):
+    with pytest.raises(ModelRefused, match=why):
+        trial.warm(open_model(unary("Neg")), parsed(f"warmup: {said}"))
+
+
+def refusal(made, config=ON):
+    batching, note = trial.batching(made, config)
+    assert batching is None
+    return note
+
+
+def test_rows_that_do_not_look_at_each_other_are_batched(open_model):
+    assert trial.batching(open_model(unary("Sin")), ON) == (Batching(4), "")
+
+
+def test_nothing_is_batched_that_nobody_wants_batched(open_model):
+    assert refusal(open_model(unary("Sin")), parsed("")) == ""
+
+
+def test_a_model_whose_rows_look_at_each_other_is_not(open_model):
+    node = helper.make_node("Softmax", ["x"], ["y"], axis=0)
+    made = open_model(model([node], [port("x")], [port("y")]))
+    assert refusal(made) == (
+        "it is not batched: y of 2 rows together differs from that of each alone"
+    )
+
+
+def test_nor_is_one_that_differs_by_two_units_in_the_last_place(open_model):
+    """It adds 2 ULP of 1 for each row that comes with the first."""
+    nodes = [
+        helper.make_node("Shape", ["x"], ["shape"], end=1),
+        helper.make_node("Cast", ["shape"], ["rows"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["rows", "ulps"], ["little"]),
+        helper.make_node("Mul", ["x", "zero"], ["nothing"]),
+        helper.make_node("Add", ["nothing", "one"], ["ones"]),
+        helper.make_node("Add", ["ones", "little"], ["y"]),
+    ]
+
+    def made(ulps):
+        values = {"ulps": 2.0**-23 * ulps, "zero": 0.0, "one": 1.0}
+        constants = [numpy_helper.from_array(np.float32([v]), n) for n, v in values.items()]
+        return open_model(model(nodes, [port("x")], [port("y")], constants))
+
+    two = parsed("batching: {max_size: 2}")
+    assert "differs" in refusal(made(2), two)
+    # Of 2 and 3 rows the latter would be 2 ULP off.
+    assert "3 rows together differs" in refusal(made(1), two)
+
+
+@pytest.mark.parametrize(
+    ("made", "why"),
+    [
+        (unary("Neg", (3, 2)), "the first size of x is not open"),
+        (unary("Neg", []), "the first size of x is not open"),
+        (unary("Neg", None), "the first size of x is not open"),
+        (
+            model(
+                [helper.make_node("Add", ["a", "b"], ["y"])],
+                [port("a"), port("b", ("m", 2))],
+                [port("y", None)],
+            ),
+            "not open|different numbers of rows",
+        ),
+        (
+            model(
+                [helper.make_node("ReduceSum", ["x"], ["y"], keepdims=0)],
+                [port("x")],
+                [port("y", [])],
+            ),
+            "the first size of y is not open",
+        ),
+        (flattened(), "y has not a row for each row"),
+    ],
+    ids=["fixed", "scalar", "unknown", "two-sizes", "reduced", "other-rows"],
+)
+def test_a_model_without_rows_is_not(open_model, made, why):
+    note = refusal(open_model(made))
+    assert any(part in note for part in why.split("|")), note
+
+
+def test_a_model_that_cannot_compute_the_rows_is_not(open_model):
+    made = open_model(reshaped())
+    assert "it is not batched" in refusal(
+        made, parsed("batching: {max_size: 4}\nwarmup: {x: [1, 6]}")
+    )
+
+
+def test_where_it_is_left_to_us_the_measurement_decides(open_model):
+    """Running a graph costs much more than one Neg; and a Sin of so much costs more than that."""
+    assert trial.batching(open_model(unary("Neg")), AUTO) == (Batching(32), "")
+    note = refusal(open_model(unary("Sin", ("n", 1 << 16))), AUTO)
+    assert note.startswith("it is not batched: it does not pay, 8 rows take ")
+
+
+def test_a_run_is_timed(open_model):
+    made = open_model(unary("Neg"))
+    assert 0 < trial.seconds_of(made, {"x": np.ones((1, 2), np.float32)}) < 10
+
+
+@pytest.mark.parametrize("kind", ["float16", "float32", "float64", "bfloat16"])
+def test_numbers_are_equal_to_their_neighbours_and_no_farther(kind):
+    kind = trial.DATATYPES[
+        {"float16": "FP16", "float32": "FP32", "float64": "FP64", "bfloat16": "BF16"}[kind]
+    ].numpy
+    values = np.array([0.0, 1.0, -1.0, 3e-5, np.nan, np.inf, -np.inf], kind)
+    above = np.nextafter(values, np.array(np.inf, kind))
+    assert trial.equal_within_an_ulp(values, values)
+    assert trial.equal_within_an_ulp(values, above)
+    assert not trial.equal_within_an_ulp(values[:4], np.nextafter(above, kind.type(np.inf))[:4])
+    assert not trial.equal_within_an_ulp(values[:1], values[4:5])
+    assert not trial.equal_within_an_ulp(values, values[:3])
+
+
+def test_whole_numbers_and_texts_are_equal_or_not():
+    for kind in (np.int64, np.bool_, np.object_):
+        assert trial.equal_within_an_ulp(np.array([0, 1], kind), np.array([0, 1], kind))
+        assert not trial.equal_within_an_ulp(np.array([0, 1], kind), np.array([0, 0], kind))
