@@ -6,6 +6,8 @@ PORT ?= 8000
 DEVICE ?= auto
 # cpu or gpu: which ONNX Runtime to install.
 RUNTIME ?= cpu
+# How often `make chaos` kills, and how often it ends.
+ROUNDS ?= 10
 
 # Since 1.29 ONNX Runtime reports to its makers unless told not to.
 export ORT_DISABLE_TELEMETRY := 1
@@ -16,7 +18,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 SOURCES := $(wildcard models/*.py export/*.py) pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check bench export docs accuracy format clean
+.PHONY: help serve test check bench chaos export docs accuracy format clean
 
 help: ## what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +42,9 @@ check: $(VENV)/.dev ## lint, types, import contracts, and docs that match the re
 
 bench: artifacts/.stamp $(VENV)/.dev ## measure the service and the graphs against their peers
 	$(BIN)/python -m benchmarks
+
+chaos: $(VENV)/.dev ## kill workers and end services under load, ROUNDS (10) times each
+	PYTHONPATH=tests $(BIN)/python tests/load/chaos.py --rounds $(ROUNDS)
 
 export: artifacts/.stamp ## export every activation from Torch to artifacts/
 

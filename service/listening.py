@@ -13,8 +13,17 @@ from service.errors import ServiceError
 SO_ATTACH_FILTER = 26
 """Linux's number of the option; Python has no name for it."""
 
-RETURN = 0x06
-"""Of the kernel's packet filters, the instruction that says how much of a packet passes."""
+NO_NEW_CONNECTIONS = b"".join(
+    struct.pack("HBBI", *instruction)
+    for instruction in (
+        (0x30, 0, 0, 13),  # load the byte of TCP's header that has the flags
+        (0x54, 0, 0, 0x12),  # of those, SYN and ACK
+        (0x15, 0, 1, 0x02),  # is it SYN alone, with which a connection begins?
+        (0x06, 0, 0, 0),  # then drop the packet
+        (0x06, 0, 0, 0xFFFFFFFF),  # otherwise let all of it pass
+    )
+)
+"""A program for the kernel's packet filter."""
 
 
 class PortUnavailable(ServiceError):  # noqa: N818 - a state, as HTTP names them
@@ -61,15 +70,16 @@ def _bound(host: str, port: int, *, shared: bool) -> socket.socket:
 
 
 def seal(listener: socket.socket) -> None:
-    """Let nobody join the queue of ``listener`` any more; who is in it stays.
+    """Let nobody begin to connect to ``listener`` any more; who has begun may go on.
 
-    Closing a socket resets the connections in its queue, with the requests that they hold. Behind a
-    filter that drops each packet, the queue can be served to its end first; who knocks meanwhile
-    hears nothing, knocks again after a second, and is refused by then.
+    Closing a socket resets the connections in its queue, with the requests that they hold. Behind
+    this filter, the queue can be served to its end first; who knocks meanwhile hears nothing,
+    knocks again after a second, and is refused by then.
     """
-    instruction = ctypes.create_string_buffer(struct.pack("HBBI", RETURN, 0, 0, 0))
-    program = struct.pack("HL", 1, ctypes.addressof(instruction))
-    # Where the kernel does not offer it, connections of the last microseconds may be lost.
+    instructions = ctypes.create_string_buffer(NO_NEW_CONNECTIONS)
+    count = len(NO_NEW_CONNECTIONS) // struct.calcsize("HBBI")
+    program = struct.pack("HL", count, ctypes.addressof(instructions))
+    # Where the kernel does not offer it, connections of the last moment may be lost.
     with contextlib.suppress(OSError):
         listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
 

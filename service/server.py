@@ -40,6 +40,9 @@ HEAD_SECONDS = 30
 LINGER_SECONDS = 1.0
 """How long, at the end, a new connection may take to send its first request."""
 
+HANDSHAKE_SECONDS = 0.2
+"""How long those may take who have begun to connect when nobody may begin any more."""
+
 OVERTIME_SECONDS = 1.0
 """How long threads and the like have to end, after the time for requests is up."""
 
@@ -85,13 +88,12 @@ class Server(uvicorn.Server):
         self._deadline = now + limit
         if grace is not None:
             self._stop_at = now + min(grace, limit)
-        self._ask_to_leave()
         watchdog = threading.Timer(limit + OVERTIME_SECONDS, os._exit, (1,))
         watchdog.daemon = True
         watchdog.start()
         if self._loop is not None:
-            # Not from here: the signal may have come amidst the writing of a line.
-            self._loop.call_soon_threadsafe(log.info, "draining")
+            # Not from here: the signal may have come amidst the writing of an answer.
+            self._loop.call_soon_threadsafe(self._ask_to_leave)
 
     def stop(self) -> None:
         """Take no more connections, finish what is under way, and end."""
@@ -141,11 +143,12 @@ class Server(uvicorn.Server):
 
     def _ask_to_leave(self) -> None:
         """From now on, an answer is its connection's last."""
+        log.info("draining")
         self.config.encoded_headers = [*self.config.encoded_headers, CLOSE]
         self.server_state.default_headers = [*self.server_state.default_headers, CLOSE]
         for connection in list(self.server_state.connections):
             cycle = getattr(connection, "cycle", None)
-            if cycle is not None and not cycle.response_complete:
+            if cycle is not None and not cycle.response_started:
                 cycle.keep_alive = False
 
     async def _serve_queue(self, listeners: list[socket.socket]) -> None:
@@ -155,6 +158,7 @@ class Server(uvicorn.Server):
         await self._accept_all(listeners)
 
     async def _accept_all(self, listeners: list[socket.socket]) -> None:
+        await asyncio.sleep(min(HANDSHAKE_SECONDS, max(0, self._deadline - time.monotonic())))
         descriptors = [listener.fileno() for listener in listeners]
         while readable(descriptors) and time.monotonic() < self._deadline:  # noqa: ASYNC110 - the kernel's queue
             await asyncio.sleep(0)
