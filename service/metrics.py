@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from service import errors
+from service.tracing.trace import current
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 
@@ -35,6 +36,13 @@ HTTP = Histogram(
     "gatewave_http_request_duration_seconds",
     "HTTP requests, from their headers to the end of their answer, by template of the route.",
     ["route", "method", "status"],
+    buckets=SECONDS,
+    registry=INSTRUMENTS,
+)
+GRPC = Histogram(
+    "gatewave_grpc_request_duration_seconds",
+    "Calls over gRPC, from their metadata to their status; a stream is one call.",
+    ["method", "status"],
     buckets=SECONDS,
     registry=INSTRUMENTS,
 )
@@ -102,7 +110,7 @@ QUEUE_DEPTH = Gauge(
 )
 RESERVED_BYTES = Gauge(
     "gatewave_reserved_bytes",
-    "Memory that bodies and results of requests under way hold now.",
+    "Memory that bodies and results of requests under way hold now, give or take 64 KiB a worker.",
     multiprocess_mode="livesum",
     registry=INSTRUMENTS,
 )
@@ -128,12 +136,16 @@ class Meter:
         self.last = LAST.labels(*labels)
 
     def answered(self, began: float, read: float, computed: float) -> None:
-        """Count a request that was answered, from marks of `time.perf_counter`."""
+        """Count and trace a request that was answered, from marks of `time.perf_counter`."""
         now = time.perf_counter()
         self.decode.observe(read - began)
         self.encode.observe(now - computed)
         self.ok.observe(now - began)
         self.last.set(time.time())
+        trace = current.get()
+        if trace is not None:
+            trace.mark("decode", began, read)
+            trace.mark("encode", computed, now)
 
     def unanswered(self, began: float) -> None:
         """Count a request that was not, whoever is to blame."""
@@ -194,7 +206,7 @@ REASONS: dict[type[errors.ServiceError], str] = {
 }
 """Why requests are refused, besides `Overloaded`, which says itself what there is too little of."""
 
-SCARCE = ("queue", "memory")
+SCARCE = ("queue", "memory", "streams")
 """The reasons that `Overloaded` gives."""
 
 
@@ -234,3 +246,8 @@ def observe_http(route: str, method: str, status: int, seconds: float) -> None:
     if child is None:
         child = _HTTP[key] = HTTP.labels(*key)
     child.observe(seconds)
+
+
+def observe_grpc(method: str, status: str, seconds: float) -> None:
+    """Time one call of a method of ours, which ended with ``status``."""
+    GRPC.labels(method, status).observe(seconds)

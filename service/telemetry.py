@@ -1,22 +1,39 @@
-"""Request ids and logs: JSON lines, or plain ones on a terminal."""
+"""Requests as operators see them: ids, times, traces, and logs, in JSON or plain on a terminal."""
 
 from __future__ import annotations
 
+import itertools
 import logging
 import re
+import secrets
 import sys
 import time
-import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
+from functools import partial
+from http import HTTPStatus
 
 import orjson
-from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service import metrics
+from service.access import LogHandler
+from service.tracing.trace import Trace, Tracer, current
+
 HEADER = "x-request-id"
+HEADER_BYTES = HEADER.encode()
+ROUTE = "gatewave.route"
+"""Where the scope of a request that takes no route of FastAPI's names the template all the same."""
+
+LONGEST_PATH = 256
+"""In the log."""
+
 ACCEPTABLE_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+
+_PROCESS = secrets.token_hex(10)
+_NUMBERS = itertools.count(1)
+"""A request's id is its process's and its own number: a random one takes ten times as long."""
 
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 """The id of the request being answered; it is on every log line and on every response."""
@@ -25,26 +42,36 @@ log = logging.getLogger(__name__)
 
 
 class RequestContext:
-    """Pure ASGI middleware: gives each request its id, logs it, and contains its failure."""
+    """Pure ASGI middleware: gives each request its id, watches it, and contains its failure."""
 
-    def __init__(self, app: ASGIApp, *, failure: Callable[[], ASGIApp], access_log: bool) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        failure: Callable[[str], ASGIApp],
+        access_log: bool,
+        tracer: Tracer | None = None,
+    ) -> None:
         self.app = app
         self.failure = failure
-        self.access_log = access_log
+        self.note = _access_log() if access_log and log.isEnabledFor(logging.INFO) else None
+        self.tracer = tracer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         began = time.perf_counter()
-        token = request_id.set(_id_of(scope))
+        identity = _id_of(scope)
+        token = request_id.set(identity)
+        trace = self._trace(scope)
         status = 0
 
         async def tagged(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)[HEADER] = request_id.get() or ""
+                message["headers"] = [*message["headers"], (HEADER_BYTES, identity.encode())]
             await send(message)
 
         try:
@@ -54,30 +81,84 @@ class RequestContext:
         except Exception:
             log.exception("request failed")
             if not status:
-                await self.failure()(scope, receive, tagged)
+                await self.failure(scope["path"])(scope, receive, tagged)
         finally:
-            if self.access_log:
-                _log_access(scope, status, time.perf_counter() - began)
+            self._tell(scope, status, time.perf_counter() - began, trace)
             request_id.reset(token)
+
+    def _trace(self, scope: Scope) -> Trace | None:
+        if self.tracer is None:
+            return None
+        return self.tracer.begin(scope["method"], scope["headers"])
+
+    def _tell(self, scope: Scope, status: int, seconds: float, trace: Trace | None) -> None:
+        """Log, count, time and trace what became of a request."""
+        if self.note is not None:
+            self.note(_line(scope, status, seconds))
+        route = _route(scope)
+        metrics.observe_http(route, scope["method"], status, seconds)
+        if trace is not None:
+            _end(trace, scope, route, status)
 
 
 def _id_of(scope: Scope) -> str:
     """The id that the caller sent, if it is fit for logs, or a new one."""
     for name, value in scope["headers"]:
-        if name == HEADER.encode() and ACCEPTABLE_ID.fullmatch(value):
+        if name == HEADER_BYTES and ACCEPTABLE_ID.fullmatch(value):
             given: str = value.decode()
             return given
-    return uuid.uuid4().hex
+    return f"{_PROCESS}{next(_NUMBERS):012x}"
 
 
-def _log_access(scope: Scope, status: int, seconds: float) -> None:
-    fields = {
+def _route(scope: Scope) -> str:
+    """The template of the route that took the request: never its path, of which there is no end."""
+    route = scope.get("route")
+    if route is not None:
+        template: str = route.path
+        return template
+    if ROUTE in scope:
+        shortcut: str = scope[ROUTE]
+        return shortcut
+    # What is no route of FastAPI's is a folder of files, or the OpenAPI document.
+    return scope["root_path"] or "/openapi.json" if "endpoint" in scope else metrics.UNMATCHED
+
+
+def _end(trace: Trace, scope: Scope, route: str, status: int) -> None:
+    """End the trace with the attributes that OpenTelemetry gives to HTTP's servers."""
+    attributes: dict[str, str | int] = {
+        "http.request.method": scope["method"],
+        "http.route": route,
+        "url.path": scope["path"],
+        "url.scheme": scope["scheme"],
+        "gatewave.request_id": request_id.get() or "",
+    }
+    if status:
+        attributes["http.response.status_code"] = status
+    failed = status >= HTTPStatus.INTERNAL_SERVER_ERROR
+    trace.end(f"{scope['method']} {route}", failed=failed, attributes=attributes)
+
+
+def _access_log() -> Callable[[Mapping[str, object]], None]:
+    """What writes a line about a request: at once and cheaply, or as any record is written."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, LogHandler) and isinstance(handler.formatter, JsonFormatter):
+            return partial(_note, handler)
+    return lambda fields: log.info("request", extra=dict(fields))
+
+
+def _note(handler: LogHandler, line: Mapping[str, object]) -> None:
+    known = {"logger": log.name, "message": "request", "request_id": request_id.get()}
+    handler.note({**known, **_trace(), **line})
+
+
+def _line(scope: Scope, status: int, seconds: float) -> dict[str, object]:
+    path: str = scope["path"]
+    return {
         "method": scope["method"],
-        "path": scope["path"],
+        "path": path if len(path) <= LONGEST_PATH else f"{path[:LONGEST_PATH]}…",
         "status": status,
         "milliseconds": round(seconds * 1e3, 3),
     }
-    log.info("request", extra=fields)
 
 
 class JsonFormatter(logging.Formatter):
@@ -90,6 +171,7 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
             "request_id": request_id.get(),
+            **_trace(),
             **_extra(record),
         }
         if record.exc_info:
@@ -108,6 +190,12 @@ class PlainFormatter(logging.Formatter):
         return line.rstrip()
 
 
+def _trace() -> dict[str, str]:
+    """The id of the trace, where requests are traced."""
+    trace = current.get()
+    return {} if trace is None else {"trace_id": trace.trace_id}
+
+
 STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message"}
 
 
@@ -117,6 +205,6 @@ def _extra(record: logging.LogRecord) -> dict[str, object]:
 
 def configure_logging(level: str) -> None:
     """Write the process's logs to standard output, uvicorn's own included."""
-    handler = logging.StreamHandler(sys.stdout)
+    handler = LogHandler(sys.stdout)
     handler.setFormatter(PlainFormatter() if sys.stdout.isatty() else JsonFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)

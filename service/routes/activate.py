@@ -29,6 +29,8 @@ JSON_WEIGHT = 8
 class ActivateEndpoint:
     """Answers POST /activate."""
 
+    route = "/activate"
+
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
         self.reader = Reader(runtime)
@@ -81,6 +83,8 @@ class ActivateEndpoint:
 
 class BatchEndpoint:
     """Answers POST /activate/batch."""
+
+    route = "/activate/batch"
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime

@@ -126,6 +126,8 @@ class Batcher:
         began = time.perf_counter()
         for waiting in batch:
             self.model.meter.queue.observe(began - waiting.admitted)
+            if waiting.call.trace is not None:
+                waiting.call.trace.mark("queue", waiting.admitted, began)
         try:
             return list(self._together([waiting.call for waiting in batch], halt))
         except ModelFailed as error:
@@ -149,8 +151,11 @@ class Batcher:
         try:
             outputs = self.model.run(inputs, first.outputs, first.reals, halt)
         finally:
-            self.model.meter.compute.observe(time.perf_counter() - began)
+            ended = time.perf_counter()
+            self.model.meter.compute.observe(ended - began)
             self.model.meter.batch_rows.observe(sum(lengths))
+            for trace in filter(None, (call.trace for call in calls)):
+                trace.mark("compute", began, ended, **{"gatewave.batch.rows": sum(lengths)})
         if len(calls) == 1:
             return [outputs]
         for name, output in outputs.items():

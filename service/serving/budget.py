@@ -5,7 +5,11 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Self
 
+from service import metrics
 from service.errors import Overloaded
+
+GRAIN = 1 << 16
+"""So many bytes up or down are worth telling: telling costs as much as decoding a small request."""
 
 
 class Budget:
@@ -14,6 +18,14 @@ class Budget:
     def __init__(self, most: int) -> None:
         self.most = most
         self.used = 0
+        self._told = 0
+
+    def change(self, count: int) -> None:
+        """Hold ``count`` bytes more, or fewer."""
+        self.used += count
+        if not -GRAIN < self.used - self._told < GRAIN:
+            self._told = self.used
+            metrics.RESERVED_BYTES.set(self.used)
 
     def permit(self) -> Permit:
         return Permit(self)
@@ -36,7 +48,7 @@ class Permit:
         """
         if self.budget.used + count > self.budget.most:
             raise Overloaded("memory", f"{self.budget.most} bytes are in use by other requests")
-        self.budget.used += count
+        self.budget.change(count)
         self.held += count
 
     def __enter__(self) -> Self:
@@ -48,5 +60,5 @@ class Permit:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.budget.used -= self.held
+        self.budget.change(-self.held)
         self.held = 0

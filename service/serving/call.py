@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from service.dtypes import Array
 from service.serving.model import Model
+from service.tracing.trace import Trace, current
 
 
 @dataclass(slots=True)
@@ -17,6 +18,7 @@ class Call:
         outputs: What is wanted, in that order.
         reals: The model's real parameters that differ from their defaults.
         deadline: When it must have started, in seconds of `time.monotonic`.
+        trace: Of the request that asks, if it is traced.
     """
 
     model: Model
@@ -24,6 +26,7 @@ class Call:
     outputs: tuple[str, ...]
     reals: Mapping[str, float] = field(default_factory=dict)
     deadline: float | None = None
+    trace: Trace | None = field(default_factory=current.get)
 
 
 def run(call: Call) -> dict[str, Array]:

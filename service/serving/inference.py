@@ -14,6 +14,7 @@ from service.serving.budget import Budget
 from service.serving.call import Call
 from service.serving.lanes import LATE, Lanes, is_late
 from service.serving.model import Batching, Model
+from service.tracing.trace import Trace
 
 Result = TypeVar("Result")
 
@@ -40,6 +41,8 @@ class Inference:
             ModelFailed: The graph could not be run on these inputs.
         """
         model = call.model
+        if call.trace is not None:
+            describe(call.trace, model)
         size = sum(tensor.nbytes for tensor in call.inputs.values())
         if model.trusted and size <= self.inline_bytes and model.batching is None:
             return self.now(call)
@@ -74,9 +77,12 @@ class Inference:
             raise DeadlineExceeded(LATE)
         began = time.perf_counter()
         outputs = call.model.run(call.inputs, call.outputs, call.reals)
+        ended = time.perf_counter()
         meter = call.model.meter
         meter.queue.observe(0.0)
-        meter.compute.observe(time.perf_counter() - began)
+        meter.compute.observe(ended - began)
+        if call.trace is not None:
+            call.trace.mark("compute", began, ended)
         return outputs
 
     async def _queued(self, call: Call) -> dict[str, Array]:
@@ -90,7 +96,11 @@ class Inference:
             try:
                 return call.model.run(call.inputs, call.outputs, call.reals, halt)
             finally:
-                meter.compute.observe(time.perf_counter() - began)
+                ended = time.perf_counter()
+                meter.compute.observe(ended - began)
+                if call.trace is not None:
+                    call.trace.mark("queue", admitted, began)
+                    call.trace.mark("compute", began, ended)
 
         return await self.lanes.run(compute, call.deadline, halt)
 
@@ -98,3 +108,12 @@ class Inference:
         if model not in self._batchers:
             self._batchers[model] = Batcher(model, batching, self.lanes)
         return self._batchers[model]
+
+
+def describe(trace: Trace, model: Model) -> None:
+    """Say in ``trace`` which model is asked."""
+    trace.attributes |= {
+        "gatewave.model": model.name,
+        "gatewave.model.version": model.version,
+        "gatewave.provider": model.provider,
+    }

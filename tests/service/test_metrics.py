@@ -1,0 +1,280 @@
+"""GET /metrics: what Prometheus is told, in its words, and that it is true."""
+
+import os
+import re
+import urllib.request
+from pathlib import Path
+
+import pytest
+from processes import serving
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as from_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as from_text
+
+from service import errors, metrics, processes
+from service.serving.budget import GRAIN, Budget
+
+OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+SWIGLU = {"activation": "swiglu", "inputs": {"a": [1.0, 2.0], "b": [0.5, 0.5]}}
+
+
+class Scrape:
+    """What /metrics says now."""
+
+    def __init__(self, client, accept=OPENMETRICS):
+        self.response = client.get("/metrics", headers={"accept": accept})
+        assert self.response.status_code == 200
+        parse = from_openmetrics if accept == OPENMETRICS else from_text
+        self.families = {family.name: family for family in parse(self.response.text)}
+        self.samples = [s for family in self.families.values() for s in family.samples]
+
+    def value(self, name, **labels):
+        """The sum of the samples of that name that have the labels."""
+        found = [
+            sample.value
+            for sample in self.samples
+            if sample.name == name and labels.items() <= sample.labels.items()
+        ]
+        return sum(found)
+
+
+@pytest.fixture
+def scrape(client):
+    return lambda *accept: Scrape(client, *accept)
+
+
+def test_a_request_is_counted_and_its_time_split_by_phase(scrape, activate):
+    before = scrape()
+    activate(**SWIGLU)
+    after = scrape()
+    names = [
+        f"gatewave_{phase}_seconds_count" for phase in ("queue", "decode", "compute", "encode")
+    ]
+    for name in [*names, "gatewave_request_seconds_count"]:
+        added = after.value(name, model="swiglu") - before.value(name, model="swiglu")
+        assert added == 1, name
+
+
+def test_what_the_phases_take_is_less_than_the_whole(scrape, activate):
+    before = scrape()
+    activate(**SWIGLU)
+    after = scrape()
+
+    def took(name):
+        name = f"gatewave_{name}_seconds_sum"
+        return after.value(name, model="swiglu") - before.value(name, model="swiglu")
+
+    assert 0 < took("compute") <= took("request")
+    assert sum(map(took, ("queue", "decode", "compute", "encode"))) <= took("request") * 1.01
+
+
+def test_a_request_that_a_model_refuses_is_counted_as_failed(scrape, client):
+    before = scrape()
+    large = {"activation": "sinc", "inputs": {"x": [0.0] * 20_000}}
+    assert client.post("/activate", json=large).status_code == 422
+    after = scrape()
+    assert after.value("gatewave_rejected_total", reason="limit") == 1 + before.value(
+        "gatewave_rejected_total", reason="limit"
+    )
+
+
+def test_http_is_counted_by_template_and_never_by_path(scrape, client):
+    for path in ("/activations/sinc", "/activations/swish", "/made/up/1", "/made/up/2"):
+        client.get(path)
+    client.request("BREW", "/activate")
+    seen = scrape()
+    name = "gatewave_http_request_duration_seconds_count"
+    assert seen.value(name, route="/activations/{name}", method="GET", status="200") >= 2
+    assert seen.value(name, route=metrics.UNMATCHED, status="404") >= 2
+    assert seen.value(name, method="other") >= 1
+    routes = {sample.labels["route"] for sample in seen.samples if sample.name == name}
+    assert not any("made" in route or "swish" in route for route in routes)
+
+
+@pytest.mark.parametrize(
+    ("path", "route"),
+    [
+        ("/openapi.json", "/openapi.json"),
+        ("/docs", "/docs"),
+        ("/static-offline-docs/swagger-ui.css", "/static-offline-docs"),
+        ("/activations/sinc/plot.svg", "/activations/{name}/plot.{kind}"),
+    ],
+)
+def test_every_route_has_a_name(scrape, client, path, route):
+    client.get(path)
+    name = "gatewave_http_request_duration_seconds_count"
+    routes = {sample.labels["route"] for sample in scrape().samples if sample.name == name}
+    assert route in routes
+
+
+def test_reasons_are_there_before_they_are_needed(scrape):
+    seen = {s.labels["reason"] for s in scrape().samples if s.name == "gatewave_rejected_total"}
+    assert {"queue", "memory", "deadline", "not_ready", "key_missing"} <= seen
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (errors.Overloaded("memory", "full"), "memory"),
+        (errors.DeadlineExceeded("late"), "deadline"),
+        (errors.BodyTooLong.at("body", "less", "more"), "body_too_long"),
+        (errors.RequestInvalid.at("x", "a number", "a word"), None),
+        (RuntimeError("ours"), None),
+    ],
+)
+def test_refusals_are_counted_by_reason_and_nothing_else_is(scrape, error, reason):
+    before = scrape()
+    metrics.count_rejection(error)
+    after = scrape()
+    rose = {
+        sample.labels["reason"]
+        for sample in after.samples
+        if sample.name == "gatewave_rejected_total"
+        and sample.value > before.value(sample.name, reason=sample.labels["reason"])
+    }
+    assert rose == ({reason} if reason else set())
+
+
+def test_the_provider_the_versions_and_the_models_are_told(scrape, app):
+    seen = scrape()
+    runtime = app.state.runtime
+    assert seen.value("gatewave_provider_info", provider=runtime.engine.provider, device="cpu") == 1
+    assert seen.value("gatewave_build_info") == 1
+    assert seen.value("gatewave_ready") == 1
+    assert seen.value("gatewave_models", state="ready") == len(list(runtime.registry))
+    assert seen.value("gatewave_models", state="unavailable") == 0
+    assert seen.value("gatewave_model_ready", model="swiglu") == 1
+
+
+def test_the_process_is_told(scrape):
+    seen = scrape()
+    assert seen.value("process_resident_memory_bytes") > 1 << 20
+    assert seen.value("process_cpu_seconds_total") > 0
+    assert seen.value("process_open_fds") > 2
+    assert seen.value("process_threads") >= 1
+    assert seen.value("process_start_time_seconds") > 1.7e9
+
+
+@pytest.mark.parametrize(
+    "accept",
+    [
+        "",
+        "*/*",
+        "text/plain",
+        "application/json",
+        "text/plain;version=x",
+        "application/openmetrics-text; version=1..0",
+    ],
+)
+def test_whoever_asks_otherwise_gets_the_old_text_format(scrape, accept):
+    seen = scrape(accept)
+    assert seen.response.headers["content-type"].startswith("text/plain; version=0.0.4")
+    assert seen.value("gatewave_ready") == 1
+
+
+def test_open_metrics_are_given_to_those_who_accept_them(scrape):
+    seen = scrape()
+    assert seen.response.headers["content-type"].startswith("application/openmetrics-text")
+    assert seen.response.text.endswith("# EOF\n")
+
+
+def test_names_follow_the_conventions(scrape):
+    """Base units at the end of the name; help for each; no unit that is not one."""
+    for name, family in scrape().families.items():
+        assert family.documentation.endswith("."), name
+        assert re.fullmatch(r"(gatewave|process)(_[a-z]+)+", name), name
+        assert not re.search(r"_(ms|milliseconds|kb|mb|percent|total)$", name), name
+        if family.type == "histogram":
+            assert name.endswith(("_seconds", "_rows")), name
+
+
+def test_no_series_is_named_after_when_it_was_made(scrape, activate):
+    activate(**SWIGLU)
+    assert [s.name for s in scrape().samples if s.name.endswith("_created")] == []
+
+
+def test_the_numbers_of_a_model_are_what_is_exposed(scrape, activate):
+    activate(**SWIGLU)
+    count, total = metrics.numbers()["swiglu", "1"]["compute"]
+    seen = scrape()
+    assert count == seen.value("gatewave_compute_seconds_count", model="swiglu")
+    assert total == pytest.approx(seen.value("gatewave_compute_seconds_sum", model="swiglu"))
+
+
+class Client:
+    """Asks a server in processes of its own, by a new connection each time."""
+
+    def __init__(self, server):
+        self.server = server
+
+    def get(self, path, headers):
+        request = urllib.request.Request(self.server.url + path, headers=headers)  # noqa: S310
+        with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310 - loopback
+            self.text = response.read().decode()
+            self.status_code = response.status
+            self.headers = response.headers
+        return self
+
+
+@pytest.fixture(scope="module")
+def pair(artifacts):
+    with serving(artifacts, GATEWAVE_WORKERS="2", GATEWAVE_THREADS="1") as server:
+        yield server
+
+
+def test_whichever_worker_is_asked_tells_the_numbers_of_all(pair):
+    asked = 40
+    for _ in range(asked):
+        pair.post("/activate", SWIGLU)
+    told = {
+        Scrape(Client(pair)).value("gatewave_request_seconds_count", model="swiglu", outcome="ok")
+        for _ in range(8)
+    }
+    assert told == {asked}
+
+
+def test_every_worker_is_told_of_as_a_process(pair):
+    seen = Scrape(Client(pair))
+    pids = {s.labels["pid"] for s in seen.samples if s.name == "process_resident_memory_bytes"}
+    assert len(pids) == 2
+    assert str(os.getpid()) not in pids
+    assert str(pair.process.pid) not in pids
+    for pid in pids:
+        assert seen.value("process_threads", pid=pid) >= 1
+        assert seen.value("process_cpu_seconds_total", pid=pid) > 0
+
+
+def test_a_process_that_is_gone_is_not_told_of(tmp_path):
+    gone = 2**22 + 1  # more than there may be
+    (tmp_path / f"gauge_livesum_{gone}.db").touch()
+    (tmp_path / f"gauge_livesum_{os.getppid()}.db").touch()  # there, and no worker
+    assert [process.pid for process in processes.workers(tmp_path)] == [os.getpid()]
+
+
+def test_a_process_is_what_the_system_says(tmp_path):
+    files = [(tmp_path / str(number)).open("w") for number in range(5)]
+    try:
+        more = processes.Process.look(os.getpid())
+    finally:
+        for file in files:
+            file.close()
+    fewer = processes.Process.look(os.getpid())
+    assert more.open_files - fewer.open_files == 5
+    status = Path("/proc/self/status").read_text()
+    resident = int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) * 1024
+    assert fewer.resident_bytes == pytest.approx(resident, rel=0.1)
+    assert fewer.threads == int(re.search(r"Threads:\s+(\d+)", status)[1])
+    assert fewer.parent == os.getppid()
+
+
+def test_there_is_nothing_to_say_where_the_system_shows_no_processes(tmp_path):
+    assert processes.Process.look(os.getpid(), tmp_path) is None
+
+
+def test_memory_that_is_held_is_told_while_it_is_held(scrape):
+    budget = Budget(1 << 30)
+    with budget.permit() as permit:
+        for _ in range(100):
+            permit.take(1 << 15)
+        held = scrape().value("gatewave_reserved_bytes")
+        assert held == pytest.approx(100 << 15, abs=GRAIN)
+    assert scrape().value("gatewave_reserved_bytes") == 0
