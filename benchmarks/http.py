@@ -1,110 +1,283 @@
-"""POST /activate of a real server, against an echo and a plain FastAPI route, on one connection.
+"""The service under load from wrk, against an echo and a plain FastAPI route, in one run.
 
-    python -m benchmarks.http
+    python -m benchmarks.http [--seconds 3] [--turns 5] [--cases ABC] [--peer NAME=COMMAND ...]
 
-The echo returns a body of the same size and computes nothing: the limit of uvicorn. The plain route
-is what one writes first: pydantic lists in, NumPy, lists out.
+SwiGLU of two inputs: A in JSON, 64 floats each, 32 connections; B in JSON, 4096 floats each, 32
+connections; C in binary, 1 Mi float32 each, 4 connections. The echo is a bare uvicorn application
+that drops the body and returns as many bytes as the answer has: the limit of the stack. The servers
+take turns, each turn gives ratios, and the medians of these are printed.
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
-import http.client
+import json
 import os
+import re
+import shutil
 import socket
+import statistics
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import orjson
 import safetensors.numpy
 
-from benchmarks.timing import machine, medians
+from benchmarks.timing import machine
 
-PEERS = "benchmarks.peers"
-BINARY = "application/vnd.safetensors"
 JSON = "application/json"
+SAFETENSORS = "application/vnd.safetensors"
+OCTETS = "application/octet-stream"
+UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
+
+
+@dataclass(frozen=True)
+class Load:
+    """A request that is sent over and over."""
+
+    path: str
+    body: bytes
+    headers: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is asked for, in the words of each server, and how many connections ask."""
+
+    name: str
+    connections: int
+    loads: dict[str, Load]
+
+
+@dataclass
+class Server:
+    """A server that is running, and what was measured of it."""
+
+    name: str
+    pid: int
+    port: int
+    start_seconds: float
+    rates: list[float] = field(default_factory=list)
+    p50: list[float] = field(default_factory=list)
+    p99: list[float] = field(default_factory=list)
+
+    def peak_megabytes(self) -> float:
+        """The most memory that it and its children had."""
+        pids = [self.pid, *map(int, _children(self.pid))]
+        return sum(_peak(pid) for pid in pids) / 1024
 
 
 def main() -> None:
-    print(f"One connection, the client included, on {machine()}. Microseconds a request; in")
-    print("brackets the share of the echo's speed.\n")
-    print("| request | Gatewave | plain FastAPI | echo |")
-    print("|---|---|---|---|")
+    options = _options()
+    if shutil.which("wrk") is None:
+        sys.exit("wrk is needed: apt-get install wrk")
+    print(
+        f"{machine()}; {options.turns} turns of {options.seconds} s, {options.workers} worker(s)\n"
+    )
+    print("| case | server | requests/s | share of echo | p50 ms | p99/p50 | peak MB | start s |")
+    print("|---|---|---|---|---|---|---|---|")
+    for name in options.cases:
+        _measure(CASES[name](), options)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--seconds", type=int, default=3, help="how long each server has its turn")
+    parser.add_argument("--turns", type=int, default=5, help="how many turns")
+    parser.add_argument("--cases", default="ABC", help="which cases")
+    parser.add_argument("--workers", type=int, default=1, help="processes of ours")
+    parser.add_argument(
+        "--peer",
+        action="append",
+        default=[],
+        metavar="NAME=COMMAND",
+        help="another server that takes the plain route's requests; {port} stands for its port",
+    )
+    return parser.parse_args()
+
+
+def _measure(case: Case, options: argparse.Namespace) -> None:
+    ours = [sys.executable, "-c", "from gatewave.cli import main; main()", "serve"]
+    uvicorn = [sys.executable, "-m", "uvicorn", "--log-level", "error", "--no-access-log"]
+    commands = {
+        "echo": [*uvicorn, "--port", "{port}", "benchmarks.peers:echo"],
+        "gatewave": [*ours, "--port", "{port}"],
+        "plain FastAPI": [*uvicorn, "--port", "{port}", "benchmarks.peers:plain"],
+        **{name: command.split() for name, _, command in (p.partition("=") for p in options.peer)},
+    }
     with contextlib.ExitStack() as running:
-        command = [sys.executable, "-c", "from gatewave.cli import main; main()", "serve"]
-        ours = running.enter_context(_serving([*command, "--port", "{port}"]))
-        uvicorn = [sys.executable, "-m", "uvicorn", "--log-level", "error", "--port", "{port}"]
-        plain = running.enter_context(_serving([*uvicorn, f"{PEERS}:plain"]))
-        echo = running.enter_context(_serving([*uvicorn, f"{PEERS}:echo"]))
-        for count in (64, 4096):
-            _print(f"JSON, 2 x {count} floats", _json(count), JSON, [ours, plain, echo])
-        _print("safetensors, 2 x 1 Mi floats", _binary(1 << 20), BINARY, [ours, None, echo])
+        servers = {
+            name: running.enter_context(_serving(name, command, options.workers))
+            for name, command in commands.items()
+        }
+        measured = {load: servers.get(load) or _again(servers["gatewave"]) for load in case.loads}
+        for _ in range(options.turns):
+            for load, server in measured.items():
+                _turn(case, case.loads[load], server, options.seconds)
+        for load, server in measured.items():
+            _print(case, load, server, measured["echo"])
 
 
-def _print(title: str, body: bytes, kind: str, ports: list[int | None]) -> None:
-    calls = {}
-    for name, port in zip(("ours", "plain", "echo"), ports, strict=True):
-        if port is not None:
-            calls[name] = _client(port, body, kind)
-    seconds = medians(calls, turns=21)
-    cells = [
-        f"{seconds[n] * 1e6:.0f} ({seconds['echo'] / seconds[n]:.2f})" if n in seconds else "–"
-        for n in ("ours", "plain", "echo")
+def _again(server: Server) -> Server:
+    """The same server, measured apart: by its other protocol."""
+    return Server(server.name, server.pid, server.port, server.start_seconds)
+
+
+def _turn(case: Case, load: Load, server: Server, seconds: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        script = _script(load, Path(folder))
+        url = f"http://127.0.0.1:{server.port}{load.path}"
+        command = [
+            "wrk",
+            "-t1",
+            f"-c{case.connections}",
+            f"-d{seconds}s",
+            "--latency",
+            "-s",
+            script,
+        ]
+        done = subprocess.run([*command, url], capture_output=True, text=True, check=True)
+    if "Non-2xx" in done.stdout:
+        raise RuntimeError(f"{server.name}: {done.stdout}")
+    server.rates.append(float(_found(r"Requests/sec:\s+([\d.]+)", done.stdout)[0]))
+    for percentile, samples in (("50", server.p50), ("99", server.p99)):
+        number, unit = _found(rf"{percentile}%\s+([\d.]+)(us|ms|s)", done.stdout)
+        samples.append(float(number) * UNITS[unit])
+
+
+def _found(pattern: str, text: str) -> tuple[str, ...]:
+    match = re.search(pattern, text)
+    if match is None:
+        raise RuntimeError(f"wrk said: {text}")
+    return match.groups()
+
+
+def _script(load: Load, folder: Path) -> str:
+    """What tells wrk to send ``load``."""
+    (folder / "body").write_bytes(load.body)
+    lines = [
+        f'local file = io.open("{folder}/body", "rb")',
+        'wrk.method = "POST"',
+        'wrk.body = file:read("*a")',
+        *(f"wrk.headers[{json.dumps(n)}] = {json.dumps(v)}" for n, v in load.headers.items()),
     ]
-    print(f"| {title} | {' | '.join(cells)} |", flush=True)
+    script = folder / "load.lua"
+    script.write_text("\n".join(lines))
+    return str(script)
 
 
-def _json(count: int) -> bytes:
+def _print(case: Case, load: str, server: Server, echo: Server) -> None:
+    shares = [ours / theirs for ours, theirs in zip(server.rates, echo.rates, strict=True)]
+    tails = [p99 / p50 for p99, p50 in zip(server.p99, server.p50, strict=True)]
+    cells = [
+        case.name,
+        load,
+        f"{statistics.median(server.rates):,.0f}",
+        f"{statistics.median(shares):.2f}",
+        f"{statistics.median(server.p50) * 1e3:.2f}",
+        f"{statistics.median(tails):.1f}",
+        f"{server.peak_megabytes():.0f}",
+        f"{server.start_seconds:.2f}",
+    ]
+    print(f"| {' | '.join(cells)} |", flush=True)
+
+
+def _json_case(name: str, count: int) -> Case:
     a, b = np.random.default_rng(0).normal(size=(2, count)).astype(np.float32).tolist()
-    return orjson.dumps({"activation": "swiglu", "inputs": {"a": a, "b": b}})
+    body = orjson.dumps({"activation": "swiglu", "inputs": {"a": a, "b": b}})
+    tensors = [
+        {"name": n, "datatype": "FP32", "shape": [count], "data": v}
+        for n, v in (("a", a), ("b", b))
+    ]
+    headers = {"Content-Type": JSON}
+    ours = Load("/activate", body, headers)
+    loads = {
+        "echo": Load(f"/{len(body) // 2}", body, headers),
+        "gatewave": ours,
+        "gatewave /v2": Load("/v2/models/swiglu/infer", orjson.dumps({"inputs": tensors}), headers),
+        "plain FastAPI": ours,
+    }
+    return Case(name, 32, loads)
 
 
-def _binary(count: int) -> bytes:
+def _binary_case(name: str, count: int) -> Case:
     a, b = np.random.default_rng(0).normal(size=(2, count)).astype(np.float32)
-    return safetensors.numpy.save({"a": a, "b": b}, {"activation": "swiglu"})
+    body = safetensors.numpy.save({"a": a, "b": b}, {"activation": "swiglu"})
+    size = {"binary_data_size": a.nbytes}
+    tensors = [
+        {"name": n, "datatype": "FP32", "shape": [count], "parameters": size} for n in ("a", "b")
+    ]
+    head = orjson.dumps({"inputs": tensors, "parameters": {"binary_data_output": True}})
+    headers = {"Content-Type": OCTETS, "Inference-Header-Content-Length": str(len(head))}
+    whole = head + a.tobytes() + b.tobytes()
+    loads = {
+        "echo": Load(f"/{a.nbytes}", body, {"Content-Type": OCTETS}),
+        "gatewave": Load("/activate", body, {"Content-Type": SAFETENSORS}),
+        "gatewave /v2": Load("/v2/models/swiglu/infer", whole, headers),
+    }
+    return Case(name, 4, loads)
 
 
-def _client(port: int, body: bytes, kind: str) -> Callable[[], object]:
-    connection = http.client.HTTPConnection("127.0.0.1", port)
-
-    def request() -> bytes:
-        connection.request("POST", "/activate", body, {"Content-Type": kind})
-        response = connection.getresponse()
-        answer = response.read()
-        if response.status != http.client.OK:
-            raise RuntimeError(answer)
-        return answer
-
-    return request
+CASES = {
+    "A": lambda: _json_case("A: JSON, 2 x 64", 64),
+    "B": lambda: _json_case("B: JSON, 2 x 4096", 4096),
+    "C": lambda: _binary_case("C: binary, 2 x 1 Mi", 1 << 20),
+}
 
 
 @contextlib.contextmanager
-def _serving(command: list[str]) -> Iterator[int]:
+def _serving(name: str, command: list[str], workers: int) -> Iterator[Server]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    environment = {**os.environ, "GATEWAVE_ACCESS_LOG": "false"}
+    environment = {
+        **os.environ,
+        "GATEWAVE_ACCESS_LOG": "false",
+        "GATEWAVE_WORKERS": str(workers),
+    }
+    began = time.perf_counter()
     process = subprocess.Popen(
         [part.format(port=port) for part in command],
         env=environment,
         stdout=subprocess.DEVNULL,
     )
     try:
-        _wait(port)
-        yield port
+        _wait(process, f"http://127.0.0.1:{port}/")
+        yield Server(name, process.pid, port, time.perf_counter() - began)
     finally:
         process.terminate()
         process.wait()
 
 
-def _wait(port: int) -> None:
-    for _ in range(200):
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+def _wait(process: subprocess.Popen[bytes], url: str) -> None:
+    """Wait for the first answer, whatever it says."""
+    while process.poll() is None:
+        try:
+            with urllib.request.urlopen(url):  # noqa: S310 - loopback
+                return
+        except urllib.error.HTTPError:
             return
-        time.sleep(0.1)
-    raise RuntimeError(f"nothing listens on {port}")
+        except OSError:
+            time.sleep(0.005)
+    raise RuntimeError(f"{url}: the server ended with {process.returncode}")
+
+
+def _children(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+
+def _peak(pid: int) -> int:
+    """The most memory that a process had, in kilobytes."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
 
 
 if __name__ == "__main__":

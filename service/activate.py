@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
+
+import orjson
 
 from service.catalogue import Catalogue, Function, Graph, Params
 from service.dtypes import NUMPY, Array, DType
@@ -12,7 +15,7 @@ from service.errors import NOTHING, LimitExceeded, RequestInvalid
 from service.serving.call import Call
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Plan:
     """What a request asks for, found in the catalogue; it waits for its tensors.
 
@@ -77,6 +80,11 @@ class Plan:
         """
         self.graph.check(tensors)
         return Call(self.graph, tensors, self.outputs, self.reals, deadline)
+
+    @cached_property
+    def head(self) -> bytes:
+        """The beginning of its answers in JSON."""
+        return orjson.dumps(self.facts())[:-1]
 
     def facts(self) -> dict[str, Any]:
         """What an answer says besides its tensors."""

@@ -122,11 +122,9 @@ class Reader:
         inputs = simd.members(document.get("inputs"))
         if plan is None or inputs.keys() != set(plan.graph.input_names):
             raise simd.NotPlain
-        numbers = simd.Numbers(body)
-        tensors = {
-            name: numbers.take(value, plan.graph.dtype, self.settings.max_rank)
-            for name, value in inputs.items()
-        }
+        dtype, most = plan.graph.dtype, self.settings.max_rank
+        with simd.Numbers(body) as numbers:
+            tensors = {name: numbers.take(value, dtype, most) for name, value in inputs.items()}
         numbers.finish(other="outputs" in document)
         return plan, self._call(plan, tensors)
 
@@ -151,7 +149,12 @@ class Reader:
 
 def to_json(plan: Plan, outputs: Mapping[str, Array]) -> bytes:
     """The answer in JSON."""
-    return orjson.dumps(_answer(plan, outputs))
+    shape = orjson.dumps(next(iter(outputs.values())).shape)
+    parts = [plan.head, b',"shape":', shape, b',"outputs":{']
+    for name, array in outputs.items():
+        parts += [b'"', name.encode(), b'":', nested.encode(array), b","]
+    parts[-1] = b"}}"
+    return b"".join(parts)
 
 
 def to_safetensors(plan: Plan, outputs: Mapping[str, Array]) -> list[Part]:
@@ -161,21 +164,15 @@ def to_safetensors(plan: Plan, outputs: Mapping[str, Array]) -> list[Part]:
 
 def to_json_batch(reader: Reader, requests: list[Any]) -> bytes:
     """The answers to ``requests``, each with its result or its problem."""
-    return orjson.dumps({"results": [_item(reader, request) for request in requests]})
+    return b'{"results":[' + b",".join(_item(reader, request) for request in requests) + b"]}"
 
 
-def _item(reader: Reader, request: Any) -> dict[str, Any]:
+def _item(reader: Reader, request: Any) -> bytes:
     try:
         plan, call = reader.document(request)
-        return _answer(plan, reader.runtime.inference.now(call))
+        return to_json(plan, reader.runtime.inference.now(call))
     except (RequestInvalid, ModelFailed) as error:
-        return {"problem": problems.describe(error)}
-
-
-def _answer(plan: Plan, outputs: Mapping[str, Array]) -> dict[str, Any]:
-    shape = next(iter(outputs.values())).shape
-    encoded = {name: nested.encode(array) for name, array in outputs.items()}
-    return {**plan.facts(), "shape": shape, "outputs": encoded}
+        return orjson.dumps({"problem": problems.describe(error)})
 
 
 def parsed(body: Body) -> Any:

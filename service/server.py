@@ -26,6 +26,7 @@ from typing import Any, Protocol
 
 import uvicorn
 
+from service.errors import ServiceError
 from service.listening import readable, seal
 from service.runtime import Runtime
 from service.settings import Settings
@@ -116,7 +117,11 @@ class Server(uvicorn.Server):
         if port is not None and not self.should_exit:
             from service import rpc  # noqa: PLC0415 - what takes memory and time, for who wants it
 
-            self._rpc = await rpc.start(self.runtime, port)
+            try:
+                self._rpc = await rpc.start(self.runtime, port)
+            except ServiceError:
+                await self.lifespan.shutdown()
+                raise
         self._started()
 
     async def on_tick(self, counter: int) -> bool:
@@ -214,6 +219,7 @@ def configuration(app: Any, tls: ssl.SSLContext | None) -> uvicorn.Config:
         log_level="warning",
         access_log=False,
         server_header=False,
+        proxy_headers=False,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         ssl_context_factory=None if tls is None else lambda *_: tls,
     )

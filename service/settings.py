@@ -110,7 +110,7 @@ class Settings(BaseSettings):
         description="The most that ONNX Runtime may take for all models' tensors together.",
     )
     inline_bytes: int = Field(
-        default=1 << 16,
+        default=1 << 18,
         ge=0,
         description="Requests up to this size are answered on the event loop, others in a thread.",
     )

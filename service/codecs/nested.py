@@ -11,7 +11,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from service.dtypes import Array, DType, narrowed
+from service.dtypes import NUMPY, Array, DType, narrowed
 from service.errors import LimitExceeded, RequestInvalid, Words
 
 WORDS = {"NaN": np.nan, "Infinity": np.inf, "-Infinity": -np.inf}
@@ -41,18 +41,18 @@ def decode(
     return array.reshape(shape)
 
 
-def encode(array: Array) -> orjson.Fragment:
+def encode(array: Array) -> bytes:
     """JSON of a tensor: the fewest digits that give each number back, 16-bit ones as float32."""
-    if array.dtype.name == "bfloat16":
+    if array.dtype == NUMPY["bfloat16"]:
         array = array.astype(np.float32)
     plain = array if array.ndim else array[()]
     text = orjson.dumps(plain, option=orjson.OPT_SERIALIZE_NUMPY)
     # orjson writes null for each number that is not finite; they come in the array's order.
     if b"null" not in text:
-        return orjson.Fragment(text)
+        return text
     words = map(_word, array[~np.isfinite(array)].tolist())
     parts = text.split(b"null")
-    return orjson.Fragment(b"".join(chain(*zip(parts, words, strict=False), parts[-1:])))
+    return b"".join(chain(*zip(parts, words, strict=False), parts[-1:]))
 
 
 def _word(number: float) -> bytes:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import numpy as np
 import simdjson
@@ -99,13 +100,27 @@ class Numbers:
 
     simdjson flattens arrays within arrays, however deep and uneven. What is read here are rows of
     equal length; that nothing else was in them, the document's count of brackets tells in the end.
+    They are taken within its block, where numbers beyond a dtype's range are found.
     """
 
-    __slots__ = ("arrays", "body")
+    __slots__ = ("_overflow", "arrays", "body")
 
     def __init__(self, body: bytes) -> None:
         self.body = body
         self.arrays = 0
+        self._overflow = np.errstate(over="raise")
+
+    def __enter__(self) -> Self:
+        self._overflow.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._overflow.__exit__(kind, error, trace)
 
     def take(self, value: Any, dtype: DType, max_rank: int) -> Array:
         """The tensor of ``value``.
@@ -165,8 +180,7 @@ def _rounded(exact: NDArray[np.float64], dtype: DType) -> Array:
             raise NotPlain
         return array
     try:
-        with np.errstate(over="raise"):
-            return exact.astype(NUMPY[dtype])
+        return exact.astype(NUMPY[dtype])
     except FloatingPointError as error:
         raise NotPlain from error
 

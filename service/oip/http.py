@@ -121,7 +121,7 @@ def _values(array: Array) -> orjson.Fragment:
     if array.dtype.kind in "Ob":
         return orjson.Fragment(orjson.dumps(to_values(array)))
     flat = array.reshape(-1)
-    if array.dtype.name == "bfloat16":
+    if array.dtype == NUMPY["bfloat16"]:
         flat = flat.astype(np.float32)
     text = orjson.dumps(np.ascontiguousarray(flat), option=orjson.OPT_SERIALIZE_NUMPY)
     if b"null" not in text:
@@ -147,20 +147,23 @@ def _plain(text: bytes, max_rank: int) -> InferRequest:
     identity = document.get("id", "")
     if type(identity) is not str or "parameters" in document or "outputs" in document:
         raise simd.NotPlain
-    numbers = simd.Numbers(text)
-    inputs: dict[str, Array] = {}
-    count = 0
-    for value in simd.elements(document.get("inputs")):
-        tensor = simd.fields(value, PLAIN_FIELDS)
-        name, dtype = tensor.get("name"), PLAIN.get(tensor.get("datatype", ""))
-        shape = simd.sizes(tensor.get("shape"))
-        if type(name) is not str or dtype is None or name in inputs or len(shape) > max_rank:
-            raise simd.NotPlain
-        flat = numbers.take(tensor.get("data"), dtype, 1)
-        inputs[name] = flat if shape == flat.shape else simd.reshaped(flat, shape)
-        count += 1
-    numbers.finish(other=1 + count)
+    values = simd.elements(document.get("inputs"))
+    with simd.Numbers(text) as numbers:
+        inputs = dict(_plain_tensor(value, numbers, max_rank) for value in values)
+    numbers.finish(other=1 + len(values))
+    if len(inputs) != len(values):
+        raise simd.NotPlain
     return InferRequest(inputs, identity)
+
+
+def _plain_tensor(value: Any, numbers: simd.Numbers, max_rank: int) -> tuple[str, Array]:
+    tensor = simd.fields(value, PLAIN_FIELDS)
+    name, dtype = tensor.get("name"), PLAIN.get(tensor.get("datatype", ""))
+    shape = simd.sizes(tensor.get("shape"))
+    if type(name) is not str or dtype is None or len(shape) > max_rank:
+        raise simd.NotPlain
+    flat = numbers.take(tensor.get("data"), dtype, 1)
+    return name, flat if shape == flat.shape else simd.reshaped(flat, shape)
 
 
 def _parsed(text: bytes) -> Any:

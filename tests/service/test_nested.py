@@ -15,7 +15,7 @@ NUMPY = {"float16": np.float16, "float32": np.float32, "float64": np.float64}
 
 
 def text_of(array):
-    return orjson.dumps({"t": nested.encode(array)})
+    return orjson.dumps({"t": orjson.Fragment(nested.encode(array))})
 
 
 @pytest.mark.parametrize("dtype", NUMPY)
