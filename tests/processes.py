@@ -80,6 +80,7 @@ def serving(artifacts, *options, **variables):
         if message.startswith("serving on "):
             url = message.split()[-1]
             break
+        lines.put(line)
     if url is None:
         process.stdout.close()
         pytest.fail(f"the server ended with {process.wait(10)}")

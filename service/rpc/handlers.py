@@ -16,7 +16,7 @@ from service.errors import ServiceError
 from service.rpc import inference_pb2 as pb
 from service.rpc.account import Account
 from service.rpc.intake import Context, Intake
-from service.rpc.messages import parsed
+from service.rpc.messages import identity_in, parsed
 from service.rpc.methods import Arrival, Methods
 from service.rpc.statuses import explained, metadata
 from service.runtime import Runtime
@@ -97,6 +97,7 @@ class Handlers:
             response = await self._answer(self.methods.model_infer, kind, data, context)
         except Exception as error:  # noqa: BLE001 - all are answered; ours are logged
             _, streamed.error_message = explained(error)
+            streamed.infer_response.id = identity_in(data)
         else:
             streamed.infer_response.CopyFrom(response)
         streamed.infer_response.parameters[FINAL].bool_param = True

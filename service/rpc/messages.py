@@ -36,6 +36,7 @@ FIELDS = {
 """Where a tensor's elements are, if they are not raw; FP16 and BF16 always are."""
 
 RAW = pb.ModelInferRequest.RAW_INPUT_CONTENTS_FIELD_NUMBER
+ID = pb.ModelInferRequest.ID_FIELD_NUMBER
 MOST_FIELDS = 1 << 12
 """Of one request: its inputs, their raw contents, outputs and parameters all counted."""
 
@@ -70,6 +71,18 @@ def words_in(data: bytes) -> int:
     except MalformedError as error:
         raise BodyMalformed.at("message", "a ModelInferRequest", Words(error)) from error
     return len(data) - sum(sizes)
+
+
+def identity_in(data: bytes) -> str:
+    """The id of the ModelInferRequest in ``data``, if one can be found: it may be no good request."""
+    reader = Reader(data, MOST_FIELDS)
+    try:
+        for number, span in reader.fields((0, len(data))):
+            if number == ID:
+                return reader.bytes(span).decode(errors="replace")
+    except MalformedError:
+        pass
+    return ""
 
 
 def is_raw(request: pb.ModelInferRequest) -> bool:

@@ -10,7 +10,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from service.listening import PortUnavailable
+from service.listening import PortUnavailable, bind
 from service.rpc.access import Access
 from service.rpc.handlers import SERVICE, Handlers
 from service.rpc.health import Health
@@ -83,6 +83,7 @@ def _options(settings: Settings) -> list[tuple[str, int]]:
 
 
 def _listen(server: grpc.aio.Server, settings: Settings, port: int) -> int:
+    _refuse_taken(settings, port)
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     address = f"{host}:{port}"
     try:
@@ -90,7 +91,18 @@ def _listen(server: grpc.aio.Server, settings: Settings, port: int) -> int:
             return server.add_insecure_port(address)
         return server.add_secure_port(address, _credentials(settings, settings.tls_certificate))
     except (RuntimeError, OSError) as error:
-        raise PortUnavailable(f"cannot listen on {address} for gRPC: {error}") from error
+        raise PortUnavailable(f"gRPC cannot listen on {address}: {error}") from error
+
+
+def _refuse_taken(settings: Settings, port: int) -> None:
+    """Say what is wrong with a port in the system's words; gRPC's do not tell."""
+    if settings.workers > 1:
+        return  # The other workers have it, and rightly.
+    try:
+        (listener,) = bind(settings.host, port)
+    except PortUnavailable as error:
+        raise PortUnavailable(f"gRPC {error}") from error
+    listener.close()
 
 
 def _credentials(settings: Settings, certificate: Path) -> grpc.ServerCredentials:
