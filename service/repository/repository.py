@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Coroutine
 from pathlib import Path
@@ -101,9 +100,7 @@ class Repository:
         """Look after nothing any more; trials under way are ended."""
         for task in self.tasks:
             task.cancel()
-        for task in list(self.tasks):
-            with contextlib.suppress(asyncio.CancelledError, Exception):
-                await task
+        await asyncio.gather(*self.tasks, return_exceptions=True)
 
     async def scan(self) -> None:
         """Bring what is served in line with the folder."""

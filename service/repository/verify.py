@@ -54,11 +54,13 @@ def tried(job: Job) -> Report:
 
 
 def _bound_time(job: Job) -> None:
-    seconds = int(job.seconds)
+    # Whoever started it looks at the clock too, a second earlier; but may be gone.
+    seconds = int(job.seconds) + 1
+    signal.alarm(seconds)
+    # A library may take the signal for its own; nobody takes this from the kernel.
+    processor = seconds * job.threads + 1
+    resource.setrlimit(resource.RLIMIT_CPU, (processor, processor + 1))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds * job.threads, seconds * job.threads + 1))
-    # Whoever started it also looks at the clock, and may be gone.
-    signal.alarm(seconds + 1)
 
 
 def bound_memory(more: int) -> None:
