@@ -37,7 +37,7 @@ check: $(VENV)/.dev ## lint, types, import contracts, and docs that match the re
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/yamllint --strict docker-compose.yml
+	$(BIN)/yamllint --strict docker-compose.yml deploy
 	$(BIN)/python -m export.docs --check
 
 bench: artifacts/.stamp $(VENV)/.dev ## measure the service and the graphs against their peers

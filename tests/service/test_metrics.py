@@ -278,3 +278,24 @@ def test_memory_that_is_held_is_told_while_it_is_held(scrape):
         held = scrape().value("gatewave_reserved_bytes")
         assert held == pytest.approx(100 << 15, abs=GRAIN)
     assert scrape().value("gatewave_reserved_bytes") == 0
+
+
+def documented():
+    """Name, type, labels and meaning of each metric in docs/metrics.md."""
+    text = (Path(__file__).parents[2] / "docs/metrics.md").read_text()
+    for name, kind, labels, meaning in re.findall(
+        r"^\| `(\w+)` \| (\w+) \| ([\w, ]*?) ?\| (.*) \|$", text, re.MULTILINE
+    ):
+        suffix = {"counter": "_total", "info": "_info"}.get(kind, "")
+        yield name.removesuffix(suffix), (kind, meaning), set(filter(None, labels.split(", ")))
+
+
+def test_what_is_documented_is_what_there_is(scrape, activate):
+    activate(**SWIGLU)
+    families = scrape().families
+    there = {name: (family.type, family.documentation) for name, family in families.items()}
+    assert {name: facts for name, facts, _ in documented()} == there
+    for name, _, labels in documented():
+        samples = families[name].samples
+        told = set().union(*(sample.labels for sample in samples)) - {"le"}
+        assert told == labels or not samples, name
