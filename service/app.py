@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi_offline import FastAPIOffline
 from pydantic.json_schema import models_json_schema
+from starlette.types import ASGIApp
 
 from service import problems, telemetry
 from service.exchange import Endpoint, Shortcut
@@ -60,16 +61,22 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.include_router(room.router)
     app.add_middleware(HeadAsGet)
     app.add_middleware(SecurityHeaders)
-    app.add_middleware(Shortcut, endpoints=partial(_fast, app.state.endpoints, app.state.infer))
-    app.add_middleware(Access, keys=Keys.parse(settings.keys), refuse=problems.answer)
-    app.add_middleware(
-        telemetry.RequestContext,
+    routes = app.build_middleware_stack
+    app.build_middleware_stack = lambda: _front(app, routes(), runtime)  # type: ignore[method-assign]
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    return app
+
+
+def _front(app: FastAPI, routes: ASGIApp, runtime: Runtime) -> ASGIApp:
+    """What every request passes first, before all that FastAPI and Starlette put around routes."""
+    settings = runtime.settings
+    shortcut = Shortcut(routes, endpoints=partial(_fast, app.state.endpoints, app.state.infer))
+    return telemetry.RequestContext(
+        Access(shortcut, keys=Keys.parse(settings.keys), refuse=problems.answer),
         failure=problems.internal,
         access_log=settings.access_log,
         tracer=runtime.tracer,
     )
-    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
-    return app
 
 
 def _fast(endpoints: Mapping[str, Endpoint], infer: Endpoint, path: str) -> Endpoint | None:

@@ -178,6 +178,10 @@ def install(app: FastAPI) -> None:
     async def known(request: Request, error: errors.ServiceError) -> Response:
         return answer(request.url.path, error)
 
+    @app.exception_handler(Exception)
+    async def unknown(request: Request, _: Exception) -> Response:
+        return internal(request.url.path)
+
     @app.exception_handler(RequestValidationError)
     async def validation(request: Request, error: RequestValidationError) -> Response:
         return answer(request.url.path, errors.from_pydantic(error.errors()))

@@ -79,7 +79,6 @@ class Inference:
         outputs = call.model.run(call.inputs, call.outputs, call.reals)
         ended = time.perf_counter()
         meter = call.model.meter
-        meter.queue.observe(0.0)
         meter.compute.observe(ended - began)
         if call.trace is not None:
             call.trace.mark("compute", began, ended)
