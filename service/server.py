@@ -22,10 +22,11 @@ import threading
 import time
 from collections.abc import Callable
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any
 
 import uvicorn
 
+from service import rpc
 from service.errors import ServiceError
 from service.listening import readable, seal
 from service.runtime import Runtime
@@ -52,13 +53,6 @@ CLOSE = (b"connection", b"close")
 log = logging.getLogger(__name__)
 
 
-class Stoppable(Protocol):
-    """A server of another protocol beside this one."""
-
-    async def stop(self, seconds: float) -> None:
-        """Accept no more, and let what is under way end within ``seconds``."""
-
-
 class Server(uvicorn.Server):
     """uvicorn's server, told to end by signals or by its supervisor.
 
@@ -76,19 +70,23 @@ class Server(uvicorn.Server):
         self.runtime = runtime
         self.status = 0
         self._started = started
-        self._rpc: Stoppable | None = None
+        self._rpc: rpc.Server | None = None
         self._stop_at = self._deadline = float("inf")
         self._loop: asyncio.AbstractEventLoop | None = None
         self._silent: dict[Any, object | None] = {}
 
     def drain(self, grace: float | None = None) -> None:
-        """Be ready no more; stop after ``grace`` seconds, if nobody says so before."""
-        now = time.monotonic()
+        """Be ready no more; stop after ``grace`` seconds, or when `stop` is called."""
+        if not self.runtime.draining:
+            self._begin_to_drain()
+        self._stop_at = (
+            float("inf") if grace is None else min(time.monotonic() + grace, self._deadline)
+        )
+
+    def _begin_to_drain(self) -> None:
         limit = self.runtime.settings.drain_seconds
         self.runtime.draining = True
-        self._deadline = now + limit
-        if grace is not None:
-            self._stop_at = now + min(grace, limit)
+        self._deadline = time.monotonic() + limit
         watchdog = threading.Timer(limit + OVERTIME_SECONDS, os._exit, (1,))
         watchdog.daemon = True
         watchdog.start()
@@ -115,8 +113,6 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         port = self.runtime.settings.grpc_port
         if port is not None and not self.should_exit:
-            from service import rpc  # noqa: PLC0415 - what takes memory and time, for who wants it
-
             try:
                 self._rpc = await rpc.start(self.runtime, port)
             except ServiceError:

@@ -4,10 +4,11 @@ It is started by `service.workers`, which gives it three things: the descriptor 
 over, its number, and the descriptors of the sockets that wait for connections, its own and the
 other workers'. They talk in lines:
 
-* to the worker: first its settings, in JSON; then ``drain``, ``stop``, and, about the queue of
-  worker N, ``adopt N`` when it has nobody to serve it, and ``release N`` when it has again;
-* from the worker: ``ready``; or ``failed WHY``, when it cannot start; ``leaving``, when it was told
-  to end by somebody else.
+* to the worker: first its settings, in JSON; then ``drain`` and ``stop``, when all end; ``leave``,
+  when it ends alone; and, about the queue of worker N, ``adopt N`` when it has nobody to serve it,
+  and ``release N`` when it has again;
+* from the worker: ``ready``; or ``failed WHY``, when it cannot start; ``told``, when it was told to
+  end by somebody else: who looks after a group of processes may tell all of them.
 
 When the supervisor is gone, the worker ends too.
 """
@@ -51,14 +52,14 @@ class Worker(Server):
         self._encryption = encryption
         self._supervisor = supervisor
         self._adopted: dict[int, asyncio.Server] = {}
+        self._adopting: asyncio.Task[None] | None = None
         self._is_dismissed = False
         self._heard = b""
 
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Leave the signals of a terminal to the supervisor, who gets them too."""
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - uvicorn's
+        """Leave it to the supervisor, who may have had the signal too; a terminal tells both."""
         if sig != signal.SIGINT:
-            say(self._supervisor, "leaving")
-            super().handle_exit(sig, frame)
+            say(self._supervisor, "told")
 
     def _on_started(self) -> None:
         self._supervisor.setblocking(False)
@@ -82,8 +83,10 @@ class Worker(Server):
             case "stop":
                 self._is_dismissed = True
                 self.stop()
+            case "leave":
+                self.drain(self.runtime.settings.grace_seconds)
             case "adopt":
-                asyncio.get_running_loop().create_task(self._adopt(int(rest[0])))
+                self._adopting = asyncio.create_task(self._adopt(int(rest[0])))
             case "release":
                 if adopted := self._adopted.pop(int(rest[0]), None):
                     self.servers.remove(adopted)
@@ -110,6 +113,8 @@ class Worker(Server):
         """Accept all who have connected, if everybody ends; otherwise others will."""
         if self._is_dismissed:
             await self._accept_all([*listeners, *(self.listeners[n] for n in self._adopted)])
+        for listener in self.listeners:
+            listener.close()  # Nobody is refused, but left waiting, while any process has them.
 
 
 def say(supervisor: socket.socket, line: str) -> None:

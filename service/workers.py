@@ -106,7 +106,7 @@ class Supervisor:
         self._failures = 0
         self._has_served = False
         self._failure: WorkersFailed | None = None
-        self._draining = False
+        self._draining = self._is_stopping = False
         self._stop_at = self._kill_at = float("inf")
         self._metrics = ""
 
@@ -135,13 +135,14 @@ class Supervisor:
         """Wait for what happens next, and do what it asks for."""
         until = min(self._stop_at, self._kill_at)
         left = None if until == float("inf") else max(0.0, until - time.monotonic())
-        for event, _ in self._events.select(left):
+        events = self._events.select(left)
+        while self._signals:
+            self._on_signal(self._signals.pop(0))
+        for event, _ in events:
             if isinstance(event.data, Worker):
                 self._hear(event.data)
             else:
                 event.fileobj.recv(LONGEST_LINE)  # type: ignore[union-attr]  # the signals' socket
-        while self._signals:
-            self._on_signal(self._signals.pop(0))
         if time.monotonic() >= self._stop_at:
             self._stop()
         if time.monotonic() >= self._kill_at:
@@ -174,8 +175,9 @@ class Supervisor:
                 self._on_ready(worker)
             elif command == "failed":
                 worker.failure = rest
-            elif command == "leaving":
+            elif command == "told" and not self._draining:
                 self._leave_queue(worker)
+                worker.tell("leave")
         if not said:
             self._on_end(worker)
 
@@ -204,11 +206,13 @@ class Supervisor:
         status = worker.process.wait()
         mark_process_dead(worker.process.pid, self._metrics)  # type: ignore[no-untyped-call]
         del self.workers[worker.number]
-        if self._draining:
-            self.status = self.status or int(status != 0)
-            return
-        self._leave_queue(worker)
+        if not self._is_stopping:
+            self._leave_queue(worker)
         extra = {"worker": worker.number, "pid": worker.process.pid, "status": status}
+        if self._draining:
+            log.info("worker ended", extra=extra)
+            self.status = self.status or int(worker.has_started and status != 0)
+            return
         log.warning("worker ended; it is replaced", extra=extra)
         if worker.has_started or not self._is_for_good(worker, status):
             self._start(worker.number)
@@ -242,6 +246,7 @@ class Supervisor:
     def _stop(self) -> None:
         """Let nobody connect any more, and have all workers end when they have answered."""
         self._stop_at = float("inf")
+        self._is_stopping = True
         for listener in self.listeners:
             seal(listener)
         for worker in self.workers.values():

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import urllib.request
 from dataclasses import dataclass, field
 
@@ -57,6 +58,14 @@ class Server:
             while True:
                 lines.append(json.loads(self.lines.get_nowait()))
         return lines
+
+    def await_log(self, message, timeout=30):
+        """The next line with ``message``; those before it are forgotten."""
+        until = time.monotonic() + timeout
+        while True:
+            line = json.loads(self.lines.get(timeout=max(0, until - time.monotonic())))
+            if line["message"] == message:
+                return line
 
     def stop(self, timeout=30):
         self.process.send_signal(signal.SIGTERM)
