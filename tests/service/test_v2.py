@@ -1,0 +1,349 @@
+"""The Open Inference Protocol over HTTP, as its clients see it; conformance has the real ones."""
+
+import gzip
+import json
+import zlib
+
+import numpy as np
+import orjson
+import pytest
+from fastapi.testclient import TestClient
+
+A = [0.5, -1, 2, -2]
+B = [1, -1, 0, 2]
+Y = [0.22752711, -0.07232949, 0.8807971, -0.20998715]
+LENGTH = "inference-header-content-length"
+SWIGLU = "/v2/models/swiglu/infer"
+
+
+def tensor(name, values, shape=None, datatype="FP32", **more):
+    return {
+        "name": name,
+        "datatype": datatype,
+        "shape": [len(values)] if shape is None else shape,
+        "data": values,
+        **more,
+    }
+
+
+def swiglu(**more):
+    return {"inputs": [tensor("a", A), tensor("b", B)], **more}
+
+
+def binary(document, *raw):
+    """The body of a document and raw tensors, and the headers that say so."""
+    head = document if isinstance(document, bytes) else orjson.dumps(document)
+    return {"content": head + b"".join(raw), "headers": {LENGTH: str(len(head))}}
+
+
+def raw_input(name, array):
+    return {
+        "name": name,
+        "datatype": "FP32",
+        "shape": list(array.shape),
+        "parameters": {"binary_data_size": array.nbytes},
+    }
+
+
+def answer(response):
+    """The outputs of an answer, raw ones too, by name."""
+    assert response.status_code == 200, response.text
+    length = int(response.headers.get(LENGTH, len(response.content)))
+    document = json.loads(response.content[:length])
+    position = length
+    outputs = {}
+    for output in document["outputs"]:
+        size = output.get("parameters", {}).get("binary_data_size")
+        if size is None:
+            flat = np.array(output["data"], np.float32)
+        else:
+            flat = np.frombuffer(response.content[position : position + size], np.float32)
+            position += size
+        outputs[output["name"]] = flat.reshape(output["shape"])
+    assert position == len(response.content)
+    return document, outputs
+
+
+def test_the_server_says_what_it_speaks(client):
+    document = client.get("/v2").json()
+    assert document["name"] == "gatewave"
+    assert "binary_tensor_data" in document["extensions"]
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("/v2/health/live", {"live": True}),
+        ("/v2/health/ready", {"ready": True}),
+        ("/v2/models/swiglu/ready", {"name": "swiglu", "ready": True}),
+    ],
+)
+def test_health_is_a_status_and_said_again_in_the_body(client, path, said):
+    response = client.get(path)
+    assert (response.status_code, response.json()) == (200, said)
+
+
+def test_a_model_tells_its_inputs_and_outputs(client):
+    document = client.get("/v2/models/sinc.grad.float64").json()
+    assert document == {
+        "name": "sinc.grad.float64",
+        "versions": ["1"],
+        "platform": "onnxruntime_onnx",
+        "inputs": [{"name": "x", "datatype": "FP64", "shape": [-1]}],
+        "outputs": [
+            {"name": "y", "datatype": "FP64", "shape": [-1]},
+            {"name": "dy_dx", "datatype": "FP64", "shape": [-1]},
+        ],
+    }
+
+
+def test_a_model_tells_its_configuration(client):
+    document = client.get("/v2/models/swiglu/config").json()
+    assert document["input"][0] == {"name": "a", "data_type": "TYPE_FP32", "dims": [-1]}
+    assert document["max_batch_size"] == 0
+
+
+def test_the_worked_example(client):
+    document, outputs = answer(client.post(SWIGLU, json=swiglu(id="seven")))
+    assert document["model_name"] == "swiglu"
+    assert document["model_version"] == "1"
+    assert document["id"] == "seven"
+    np.testing.assert_allclose(outputs["y"], Y, rtol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [[2, 2], [4, 1], [1, 2, 2]])
+def test_values_may_be_flat_or_nested(client, shape):
+    nested = np.array(A).reshape(shape).tolist()
+    body = {"inputs": [tensor("a", nested, shape), tensor("b", B, shape)]}
+    _, outputs = answer(client.post(SWIGLU, json=body))
+    assert outputs["y"].shape == tuple(shape)
+    np.testing.assert_allclose(outputs["y"].ravel(), Y, rtol=1e-6)
+
+
+def test_scalars_and_empty_tensors(client):
+    body = {"inputs": [tensor("x", [0.5], [])]}
+    _, outputs = answer(client.post("/v2/models/sinc/infer", json=body))
+    assert outputs["y"] == pytest.approx(0.63661975)
+    body = {"inputs": [tensor("x", [], [0, 3])]}
+    _, outputs = answer(client.post("/v2/models/sinc/infer", json=body))
+    assert outputs["y"].shape == (0, 3)
+
+
+def test_a_version_may_be_named(client):
+    response = client.post("/v2/models/swiglu/versions/1/infer", json=swiglu())
+    assert response.json()["model_version"] == "1"
+
+
+def test_the_numbers_of_a_model_are_parameters(client):
+    body = {"inputs": [tensor("x", [1.0])], "parameters": {"alpha": 1.702}}
+    _, outputs = answer(client.post("/v2/models/swish/infer", json=body))
+    assert outputs["y"][0] == pytest.approx(1 / (1 + np.exp(-1.702)), rel=1e-6)
+
+
+@pytest.mark.parametrize("form", ["whole", "by output"])
+def test_raw_tensors_both_ways(client, form):
+    arrays = np.array([A, B], np.float32)
+    head = {"inputs": [raw_input("a", arrays[0]), raw_input("b", arrays[1])]}
+    if form == "whole":
+        head["parameters"] = {"binary_data_output": True}
+    else:
+        head["outputs"] = [{"name": "y", "parameters": {"binary_data": True}}]
+    response = client.post(SWIGLU, **binary(head, arrays[0].tobytes(), arrays[1].tobytes()))
+    assert response.headers["content-type"] == "application/octet-stream"
+    _, outputs = answer(response)
+    np.testing.assert_allclose(outputs["y"], Y, rtol=1e-6)
+
+
+def test_raw_and_written_tensors_may_be_mixed(client):
+    b = np.array(B, np.float32)
+    head = {"inputs": [tensor("a", A), raw_input("b", b)]}
+    response = client.post(SWIGLU, **binary(head, b.tobytes()))
+    assert LENGTH not in response.headers
+    _, outputs = answer(response)
+    np.testing.assert_allclose(outputs["y"], Y, rtol=1e-6)
+
+
+def test_what_an_output_says_goes_before_what_the_request_says(client):
+    body = {
+        "inputs": [tensor("x", A)],
+        "parameters": {"binary_data_output": True},
+        "outputs": [{"name": "dy_dx", "parameters": {"binary_data": False}}, {"name": "y"}],
+    }
+    document, outputs = answer(client.post("/v2/models/sinc.grad/infer", json=body))
+    assert list(outputs) == ["dy_dx", "y"]
+    assert "data" in document["outputs"][0]
+    assert "data" not in document["outputs"][1]
+
+
+@pytest.mark.parametrize(("coding", "pack"), [("gzip", gzip.compress), ("deflate", zlib.compress)])
+def test_bodies_and_answers_may_be_compressed(client, coding, pack):
+    n = 1000
+    body = pack(orjson.dumps({"inputs": [tensor("x", [0.5] * n)]}))
+    headers = {"content-encoding": coding, "accept-encoding": coding}
+    response = client.post("/v2/models/sinc/infer", content=body, headers=headers)
+    assert response.headers["content-encoding"] == coding
+    _, outputs = answer(response)
+    assert outputs["y"].shape == (n,)
+
+
+def test_what_is_not_finite_is_written_bare_both_ways(client):
+    text = '{"inputs":[{"name":"x","datatype":"FP32","shape":[3],"data":[NaN,-Infinity,0]}]}'
+    response = client.post("/v2/models/sinc/infer", content=text)
+    _, outputs = answer(response)
+    np.testing.assert_array_equal(outputs["y"], [np.nan, 0, 1])
+    text = '{"inputs":[{"name":"x","datatype":"FP32","shape":[2],"data":[Infinity,NaN]}]}'
+    response = client.post("/v2/models/swish/infer", content=text)
+    assert b"[Infinity,NaN]" in response.content
+
+
+def test_statistics_count_what_was_done(client):
+    before = client.get("/v2/models/glu/stats").json()["model_stats"][0]
+    answer(client.post("/v2/models/glu/infer", json=swiglu()))
+    client.post("/v2/models/glu/infer", json={"inputs": []})
+    after = client.get("/v2/models/glu/stats").json()["model_stats"][0]
+    assert after["inference_count"] == before["inference_count"] + 1
+    assert after["execution_count"] == before["execution_count"] + 1
+    old, new = before["inference_stats"], after["inference_stats"]
+    assert new["success"]["count"] == old["success"]["count"] + 1
+    assert new["success"]["ns"] > old["success"]["ns"]
+    assert new["fail"]["count"] == old["fail"]["count"] + 1
+    assert new["compute_infer"]["ns"] > old["compute_infer"]["ns"]
+    assert after["last_inference"] > before["last_inference"]
+    everything = client.get("/v2/models/stats").json()["model_stats"]
+    assert {"swiglu", "glu"} <= {each["name"] for each in everything}
+
+
+X = {"name": "x", "datatype": "FP32", "shape": [1], "data": [1]}
+WRONG = {
+    "no JSON": "{",
+    "no object": "[]",
+    "no inputs": {},
+    "an input that is no object": {"inputs": [1]},
+    "no name": {"inputs": [{**X, "name": 1}]},
+    "an unknown field": {"inputs": [{**X, "dtype": "FP32"}]},
+    "an unknown datatype": {"inputs": [{**X, "datatype": "FLOAT"}]},
+    "another datatype": {"inputs": [{**X, "datatype": "FP64"}]},
+    "a shape that is negative": {"inputs": [{**X, "shape": [-1]}]},
+    "a shape that is no list": {"inputs": [{**X, "shape": 1}]},
+    "too many axes": {"inputs": [{**X, "shape": [1] * 17}]},
+    "a shape that overflows": {"inputs": [{**X, "shape": [2**40, 2**40, 0], "data": []}]},
+    "too few values": {"inputs": [{**X, "data": []}]},
+    "too many values": {"inputs": [{**X, "data": [1, 2]}]},
+    "values that are no numbers": {"inputs": [{**X, "data": ["1"]}]},
+    "values that are none": {"inputs": [{**X, "data": [None]}]},
+    "a value beyond the range": {"inputs": [{**X, "data": [1e39]}]},
+    "a value beyond all ranges": '{"inputs":[{"name":"x","datatype":"FP64","shape":[1],'
+    '"data":[1e400]}]}',
+    "the same input twice": {"inputs": [X, X]},
+    "an unknown input": {"inputs": [X, {**X, "name": "z"}]},
+    "no data": {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1]}]},
+    "an unknown output": {"inputs": [X], "outputs": [{"name": "z"}]},
+    "an output twice": {"inputs": [X], "outputs": [{"name": "y"}, {"name": "y"}]},
+    "outputs that are no list": {"inputs": [X], "outputs": {"name": "y"}},
+    "parameters that are no object": {"inputs": [X], "parameters": []},
+    "a timeout that is none": {"inputs": [X], "parameters": {"timeout": -1}},
+    "a flag that is none": {"inputs": [X], "parameters": {"binary_data_output": 1}},
+    "an id that is no string": {"inputs": [X], "id": 1},
+    "NaN and deep nesting": '{"inputs":' + "[" * 100_000 + "NaN" + "]" * 100_000 + "}",
+    "raw bytes that are not there": {"inputs": [{**X, "parameters": {"binary_data_size": 4}}]},
+}
+
+
+@pytest.mark.parametrize("body", WRONG.values(), ids=WRONG)
+def test_what_is_wrong_is_400_and_one_text(client, body):
+    content = body if isinstance(body, str) else orjson.dumps(body)
+    response = client.post("/v2/models/sinc/infer", content=content)
+    assert response.status_code == 400, response.text
+    document = response.json()
+    assert list(document) == ["error"]
+    assert isinstance(document["error"], str)
+
+
+RAW = np.zeros(2, np.float32)
+HEAD = {"inputs": [raw_input("x", RAW)]}
+
+
+def sized(size):
+    return {"inputs": [{**raw_input("x", RAW), "parameters": {"binary_data_size": size}}]}
+
+
+WRONG_RAW = {
+    "bytes left over": binary(HEAD, RAW.tobytes(), b"x"),
+    "too few bytes": binary(HEAD, RAW.tobytes()[:-1]),
+    "a size that is not the shape's": binary(sized(4), RAW.tobytes()[:4]),
+    "a negative size": binary(sized(-8), RAW.tobytes()),
+    "a size that is no number": binary(sized("8"), RAW.tobytes()),
+    "a size that is true": binary(sized(True), RAW.tobytes()),
+    "a huge size": binary(sized(2**63), RAW.tobytes()),
+    "a length beyond the body": {"content": b"{}", "headers": {LENGTH: "3"}},
+    "a length that is negative": {"content": b"{}", "headers": {LENGTH: "-1"}},
+    "a length that is no number": {"content": b"{}", "headers": {LENGTH: "1e3"}},
+    "a length of many digits": {"content": b"{}", "headers": {LENGTH: "9" * 5000}},
+    "no gzip": {"content": b"{}", "headers": {"content-encoding": "gzip"}},
+    "half of a gzip": {
+        "content": gzip.compress(orjson.dumps({"inputs": [X]}))[:-4],
+        "headers": {"content-encoding": "gzip"},
+    },
+    "an unknown coding": {"content": b"{}", "headers": {"content-encoding": "br"}},
+}
+
+
+@pytest.mark.parametrize("request_", WRONG_RAW.values(), ids=WRONG_RAW)
+def test_raw_bytes_that_are_wrong_are_400_and_one_text(client, request_):
+    response = client.post("/v2/models/sinc/infer", **request_)
+    assert response.status_code == 400, response.text
+    assert list(response.json()) == ["error"]
+
+
+def test_a_bomb_is_stopped_at_the_limit(client):
+    bomb = gzip.compress(b" " * (1 << 28))
+    headers = {"content-encoding": "gzip"}
+    response = client.post("/v2/models/sinc/infer", content=bomb, headers=headers)
+    assert response.status_code == 413
+    assert list(response.json()) == ["error"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("POST", "/v2/models/nothing/infer", 404),
+        ("POST", "/v2/models/swiglu/versions/2/infer", 404),
+        ("POST", "/v2/models/swiglu/versions//infer", 404),
+        ("POST", "/v2/models/a/b/infer", 404),
+        ("GET", "/v2/models/nothing", 404),
+        ("GET", "/v2/models/nothing/ready", 404),
+        ("GET", "/v2/models/nothing/stats", 404),
+        ("GET", "/v2/models/nothing/config", 404),
+        ("GET", "/v2/nowhere", 404),
+        ("GET", "/v2/models/swiglu/infer", 405),
+        ("POST", "/v2/repository/index", 501),
+        ("POST", "/v2/repository/models/swiglu/load", 403),
+    ],
+)
+def test_other_errors_have_their_status_and_one_text(client, method, path, status):
+    response = client.request(method, path, content=b"{}" if method == "POST" else None)
+    assert response.status_code == status
+    assert list(response.json()) == ["error"]
+
+
+def test_a_timeout_that_has_passed_is_503(client):
+    """One microsecond is over before anything could start."""
+    body = {"inputs": [X], "parameters": {"timeout": 1}}
+    response = client.post("/v2/models/sinc/infer", json=body)
+    assert response.status_code == 503
+    assert "deadline" in response.json()["error"]
+
+
+def test_the_routes_behind_the_shortcut_answer_the_same(app):
+    routes = type(app).build_middleware_stack(app)
+
+    async def routed(scope, receive, send):
+        await routes({**scope, "app": app}, receive, send)
+
+    with TestClient(routed) as direct:
+        _, outputs = answer(direct.post(SWIGLU, json=swiglu()))
+        np.testing.assert_allclose(outputs["y"], Y, rtol=1e-6)
+        body = {"activation": "swiglu", "inputs": {"a": A, "b": B}}
+        found = direct.post("/activate", json=body).json()["outputs"]["y"]
+        np.testing.assert_allclose(found, Y, rtol=1e-6)
+        assert direct.post("/activate", json={}).status_code == 422
