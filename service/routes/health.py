@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request
+from http import HTTPStatus
+
+from fastapi import APIRouter, Request, Response
 
 from service.runtime import Runtime
 from service.schemas import Liveness, Readiness
@@ -16,12 +18,17 @@ async def livez() -> Liveness:
     return Liveness(status="alive")
 
 
-@router.get("/readyz")
-async def readyz(request: Request) -> Readiness:
-    """Every artifact is loaded, and has answered its own example rightly, on this provider."""
+@router.get("/readyz", responses={503: {"model": Readiness, "description": "It is ending."}})
+async def readyz(request: Request, response: Response) -> Readiness:
+    """Every artifact is loaded, and has answered its own example rightly, on this provider.
+
+    A service that was told to end still answers requests, and is not ready: send no more.
+    """
     runtime: Runtime = request.app.state.runtime
+    if not runtime.ready:
+        response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
     return Readiness(
-        status="ready",
+        status="ready" if runtime.ready else "draining",
         device=runtime.settings.device,
         provider=runtime.engine.provider,
         threads=runtime.engine.threads,
