@@ -57,11 +57,8 @@ def fields(value: Any, known: frozenset[str]) -> dict[str, Any]:
     Raises:
         NotPlain: It is no object, or has a field that is not ``known``, or one twice.
     """
-    if type(value) is not simdjson.Object:
-        raise NotPlain
-    names = list(value.keys())
-    found = {name: value[name] for name in names}
-    if len(found) != len(names) or not known.issuperset(names):
+    found = members(value)
+    if not known.issuperset(found):
         raise NotPlain
     return found
 
@@ -75,7 +72,10 @@ def members(value: Any) -> dict[str, Any]:
     if type(value) is not simdjson.Object:
         raise NotPlain
     names = list(value.keys())
-    found = {name: value[name] for name in names}
+    try:
+        found = {name: value[name] for name in names}
+    except KeyError as error:  # a name with U+0000, which the library looks up only as far as that
+        raise NotPlain from error
     if len(found) != len(names):
         raise NotPlain
     return found

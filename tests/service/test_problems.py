@@ -165,6 +165,15 @@ def test_nesting_is_a_problem_at_any_depth_in_any_field(client, body, depth):
     assert batch.status_code in {200, 400}, batch.text
 
 
+@pytest.mark.parametrize("where", ["inputs", "params", None])
+def test_a_name_with_a_nul_is_like_any_other_unknown_name(client, where):
+    document = {"activation": "sinc", "inputs": {"x": [1.0]}, "params": {}}
+    (document[where] if where else document)["x\0"] = [2.0]
+    response = client.post("/activate", json=document)
+    assert response.status_code == 422
+    assert response.json()["errors"][0]["field"].endswith("x\0")
+
+
 def test_many_wrong_fields_are_counted_and_not_all_told(client):
     response = client.post("/activate", json=changed(**{f"f{i}": 0 for i in range(10_000)}))
     assert response.status_code == 422
