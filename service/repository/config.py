@@ -14,7 +14,7 @@ from service.serving.model import Batching
 NAME = "config.yaml"
 LONGEST = 1 << 16
 AUTO_ROWS = 32
-"""The most rows in one run where the operator leaves it to us."""
+"""The most rows in one run, unless the operator says."""
 
 Count = Annotated[int, Field(ge=1, le=1 << 20)]
 
@@ -46,7 +46,7 @@ def _batching(given: Any) -> Any:
     if given is False or given == "off":
         return {"mode": "off"}
     if given == "auto":
-        return {"mode": "auto", "max_size": AUTO_ROWS}
+        return {"mode": "auto"}
     if isinstance(given, dict) and "mode" not in given:
         return {**given, "mode": "on"}
     raise _refused("batching", "`off`, `auto`, or {max_size, max_delay_microseconds}")
@@ -83,11 +83,11 @@ class Rows(Closed):
     """Whether requests are computed together, and how many rows at a time.
 
     Attributes:
-        mode: ``auto`` means where a measurement says that it pays.
+        mode: ``auto``, the default, means where a measurement says that it pays.
     """
 
-    mode: Literal["off", "auto", "on"] = "off"
-    max_size: Annotated[int, Field(ge=2, le=1 << 16)] = 2
+    mode: Literal["off", "auto", "on"] = "auto"
+    max_size: Annotated[int, Field(ge=2, le=1 << 16)] = AUTO_ROWS
     max_delay_microseconds: Annotated[int, Field(ge=0, le=10**7)] = 0
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -18,6 +18,8 @@ SEED = 20261123
 MEASURED_ROWS = 8
 PAYS_BELOW = 0.5
 """Batching pays where `MEASURED_ROWS` rows together take less than this share of the rows alone."""
+SECONDS_OF_PROOF = 5.0
+"""What the proof may take where nobody asked for it."""
 FEWEST_RUNS, MOST_RUNS, SECONDS_OF_RUNS = 3, 50, 0.1
 
 Tensors = dict[str, Array]
@@ -107,14 +109,14 @@ def _drawn(port: Port, shape: tuple[int, ...], source: np.random.Generator) -> A
 
 
 def batching(model: RepositoryModel, config: Config) -> tuple[Batching | None, str]:
-    """How requests to ``model`` are put together; and why not, where the operator wanted it."""
+    """How requests to ``model`` are put together; and why not, where the operator spoke of it."""
     rows = config.batching
     if rows.batching is None:
         return None, ""
     try:
         _prove(model, config, rows)
     except (ModelFailed, ModelRefused) as error:
-        return None, f"it is not batched: {error}"
+        return None, f"it is not batched: {error}" if "batching" in config.model_fields_set else ""
     return rows.batching, ""
 
 
@@ -122,10 +124,12 @@ def _prove(model: RepositoryModel, config: Config, rows: Rows) -> None:
     """See that batching changes no result; and, where it is left to us, that it pays.
 
     Raises:
-        ModelRefused: It does.
+        ModelRefused: It changes one, or does not pay.
         ModelFailed: The model cannot compute so many rows.
     """
     _refuse_closed(model)
+    if rows.mode == "auto":
+        _refuse_doubtful(model, config)
     shapes = shapes_of(model, config.warmup or {})
     source = np.random.default_rng(SEED)
 
@@ -135,13 +139,33 @@ def _prove(model: RepositoryModel, config: Config, rows: Rows) -> None:
             for port in model.inputs
         }
 
+    if rows.mode == "auto":
+        _measure(model, drawn, rows.max_size)
     for count in sorted({2, 3, rows.max_size}):
         _prove_rows(model, drawn(count), count)
-    if rows.mode == "auto":
-        alone, together = (seconds_of(model, drawn(n)) for n in (1, MEASURED_ROWS))
-        if together >= PAYS_BELOW * MEASURED_ROWS * alone:
-            times = f"{together / alone:.1f} times as long as one"
-            raise ModelRefused(f"it does not pay, {MEASURED_ROWS} rows take {times}")
+
+
+def _measure(model: RepositoryModel, drawn: Callable[[int], Tensors], most: int) -> None:
+    """See that rows together take much less time than the same alone.
+
+    Raises:
+        ModelRefused: They do not, or the proof would take too long.
+    """
+    alone = seconds_of(model, drawn(1))
+    if alone * most > SECONDS_OF_PROOF:
+        raise ModelRefused(f"a run takes {alone:.2g} seconds, and the proof {most} of them")
+    together = seconds_of(model, drawn(MEASURED_ROWS))
+    if together >= PAYS_BELOW * MEASURED_ROWS * alone:
+        times = f"{together / alone:.1f} times as long as one"
+        raise ModelRefused(f"it does not pay, {MEASURED_ROWS} rows take {times}")
+
+
+def _refuse_doubtful(model: RepositoryModel, config: Config) -> None:
+    """Leave alone what nobody asked about, and might be meant otherwise."""
+    if config.warmup is None:
+        raise ModelRefused("it is not to be run before it is served")
+    if len(model.inputs) > 1 and None in {model.symbols[port.name][0] for port in model.inputs}:
+        raise ModelRefused("nothing says that its inputs have equally many rows")
 
 
 def _refuse_closed(model: RepositoryModel) -> None:

@@ -91,7 +91,25 @@ def test_rows_that_do_not_look_at_each_other_are_batched(open_model):
 
 
 def test_nothing_is_batched_that_nobody_wants_batched(open_model):
-    assert refusal(open_model(unary("Sin")), parsed("")) == ""
+    assert refusal(open_model(unary("Neg")), parsed("batching: off")) == ""
+
+
+def test_where_nothing_is_said_it_is_left_to_us_and_nothing_is_said_of_it(open_model):
+    assert trial.batching(open_model(unary("Neg")), parsed("")) == (Batching(32), "")
+    assert refusal(open_model(unary("Neg", (3, 2))), parsed("")) == ""
+
+
+def test_what_might_be_meant_otherwise_is_batched_only_when_asked(open_model):
+    node = helper.make_node("Add", ["a", "b"], ["y"])
+
+    def made(rows):
+        return open_model(model([node], [port("a", (rows, 2)), port("b", (rows, 2))], [port("y")]))
+
+    assert trial.batching(made("n"), AUTO) == (Batching(32), "")
+    assert "nothing says that its inputs have equally many rows" in refusal(made(None), AUTO)
+    assert trial.batching(made(None), ON) == (Batching(4), "")
+    off = parsed("batching: auto\nwarmup: off")
+    assert "not to be run" in refusal(made("n"), off)
 
 
 def test_a_model_whose_rows_look_at_each_other_is_not(open_model):
@@ -192,3 +210,8 @@ def test_whole_numbers_and_texts_are_equal_or_not():
     for kind in (np.int64, np.bool_, np.object_):
         assert trial.equal_within_an_ulp(np.array([0, 1], kind), np.array([0, 1], kind))
         assert not trial.equal_within_an_ulp(np.array([0, 1], kind), np.array([0, 0], kind))
+
+
+def test_a_model_that_is_slow_to_prove_is_left_alone(open_model, monkeypatch):
+    monkeypatch.setattr(trial, "SECONDS_OF_PROOF", 0.0)
+    assert "seconds, and the proof 32 of them" in refusal(open_model(unary("Neg")), AUTO)
