@@ -240,7 +240,8 @@ class _Reading:
         shape = checked_shape(fields.get("shape"), f"{at}.shape", self.max_rank)
         parameters = _parameters(fields, f"{at}.")
         if "binary_data_size" in parameters:
-            if "data" in fields:
+            # KServe's client sends a null beside the size of an empty tensor.
+            if fields.get("data") is not None:
                 raise RequestInvalid.at(f"{at}.data", "none, beside binary_data_size", "data")
             raw = self._next(parameters["binary_data_size"], f"{at}.parameters.binary_data_size")
             return name, from_raw(datatype, shape, raw, at)

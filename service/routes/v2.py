@@ -165,15 +165,17 @@ async def server_metadata() -> dict[str, Any]:
 
 
 @router.get("/health/live")
-async def server_live() -> Response:
-    """The process runs: 200 without a body."""
-    return Response()
+async def server_live() -> JSONResponse:
+    """The process runs: 200. Triton's clients look no further, KServe's want to read it too."""
+    return JSONResponse({"live": True})
 
 
 @router.get("/health/ready", responses={503: {"model": InferError}})
-async def server_ready(request: Request) -> Response:
-    """Every model answers: 200 without a body."""
-    return Response(status_code=200 if _runtime(request).ready else 503)
+async def server_ready(request: Request) -> JSONResponse:
+    """Every model answers: 200."""
+    if _runtime(request).ready:
+        return JSONResponse({"ready": True})
+    return JSONResponse({"error": "the server is not ready"}, 503)
 
 
 @router.get("/models/stats")
@@ -193,10 +195,10 @@ async def model_metadata(request: Request, model: str, version: str = "") -> JSO
 
 @router.get("/models/{model}/ready")
 @router.get("/models/{model}/versions/{version}/ready")
-async def model_ready(request: Request, model: str, version: str = "") -> Response:
-    """The model answers: 200 without a body."""
+async def model_ready(request: Request, model: str, version: str = "") -> JSONResponse:
+    """The model answers: 200."""
     _runtime(request).registry.get(model, version)
-    return Response()
+    return JSONResponse({"name": model, "ready": True})
 
 
 @router.get("/models/{model}/config")

@@ -74,7 +74,7 @@ def words_in(data: bytes) -> int:
 
 
 def identity_in(data: bytes) -> str:
-    """The id of the ModelInferRequest in ``data``, if one can be found: it may be no good request."""
+    """The id of the ModelInferRequest in ``data``, if there is one; all else may be wrong."""
     reader = Reader(data, MOST_FIELDS)
     try:
         for number, span in reader.fields((0, len(data))):
