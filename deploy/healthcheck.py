@@ -2,10 +2,28 @@
 
 import http.client
 import os
+import socket
+import ssl
 import sys
 
-# Not urllib: it would ask the proxy that Docker may have put into the environment.
-port = int(os.environ.get("GATEWAVE_PORT", "8000"))
-connection = http.client.HTTPConnection("127.0.0.1", port, timeout=4)
-connection.request("GET", "/readyz")
-sys.exit(connection.getresponse().status != http.HTTPStatus.OK)
+HOST = "127.0.0.1"
+SECONDS = 4
+PORT = int(os.environ.get("GATEWAVE_PORT", "8000"))
+
+
+def is_ready() -> bool:
+    if os.environ.get("GATEWAVE_TLS_CLIENT_CA"):
+        # It answers nobody without a certificate, and this has none: that it listens is all.
+        with socket.create_connection((HOST, PORT), SECONDS):
+            return True
+    # Not urllib: it would ask the proxy that Docker may have put into the environment.
+    connection = http.client.HTTPConnection(HOST, PORT, timeout=SECONDS)
+    if os.environ.get("GATEWAVE_TLS_CERTIFICATE"):
+        # The certificate is for the name that others know, which is not this one.
+        unchecked = ssl._create_unverified_context()  # noqa: S323, SLF001 - to itself
+        connection = http.client.HTTPSConnection(HOST, PORT, timeout=SECONDS, context=unchecked)
+    connection.request("GET", "/readyz")
+    return connection.getresponse().status == http.HTTPStatus.OK
+
+
+sys.exit(not is_ready())

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shlex
+import ssl
 import subprocess
 import sys
 import threading
@@ -15,6 +16,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from service.errors import SettingsInvalid
+from service.security import Keys, new_key, refuse_exposure
+from service.server import OVERTIME_SECONDS
 from service.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -135,6 +139,50 @@ def test_images_configure_settings_that_exist(serving):
     assert environment["ORT_DISABLE_TELEMETRY"] == "1"
 
 
+def is_started(settings):
+    """Whether the service starts with these settings, as far as they expose it."""
+    host = settings.published_host or settings.host
+    try:
+        refuse_exposure(
+            host, keys=Keys.parse(settings.keys), allow_anonymous=settings.allow_anonymous
+        )
+    except SettingsInvalid:
+        return False
+    return True
+
+
+def test_an_image_without_keys_starts_only_when_told_that_it_may(serving):
+    environment = _ours(serving.environment())
+    assert not is_started(Settings(**environment))
+    assert is_started(Settings(**environment, keys=new_key("infer")[1]))
+    assert is_started(Settings(**environment, allow_anonymous=True))
+
+
+@pytest.mark.parametrize("name", SERVICES)
+@pytest.mark.parametrize(
+    ("shell", "starts"),
+    [
+        ({}, True),
+        ({"GATEWAVE_HOST": "0.0.0.0"}, False),  # noqa: S104 - that is the question
+        ({"GATEWAVE_HOST": "0.0.0.0", "GATEWAVE_KEYS": new_key("infer")[1]}, True),  # noqa: S104
+        ({"GATEWAVE_HOST": "0.0.0.0", "GATEWAVE_ALLOW_ANONYMOUS": "true"}, True),  # noqa: S104
+    ],
+)
+def test_compose_needs_keys_where_it_publishes_to_others(name, shell, starts):
+    given = {
+        variable: _interpolated(value, shell) if value else shell.get(variable)
+        for variable, value in SERVICES[name]["environment"].items()
+    }
+    image = STAGES[SERVICES[name]["build"]["target"]].environment()
+    environment = image | {variable: value for variable, value in given.items() if value}
+    assert is_started(Settings(**_ours(environment))) == starts
+
+
+def _interpolated(value, shell):
+    """As compose does it: what the shell has, or the default."""
+    return re.sub(r"\$\{(\w+):-(.*?)\}", lambda found: shell.get(*found.groups()), value)
+
+
 def test_the_gpu_image_refuses_to_fall_back():
     assert Settings(**_ours(STAGES["gpu"].environment())).device == "cuda"
 
@@ -160,7 +208,8 @@ def test_compose_checks_health_as_the_image_does(name):
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_compose_waits_for_the_requests_under_way(name):
-    assert int(SERVICES[name]["stop_grace_period"].removesuffix("s")) > Settings().drain_seconds
+    most = Settings().drain_seconds + 2 * OVERTIME_SECONDS
+    assert int(SERVICES[name]["stop_grace_period"].removesuffix("s")) > most
 
 
 def test_each_profile_starts_one_service_and_cpu_is_the_default():
@@ -201,8 +250,37 @@ def test_the_health_check_reports_readiness_whatever_the_proxy(status, exit_stat
     assert done.returncode == exit_status, done.stderr
 
 
-def _check_health(port):
+def test_the_health_check_speaks_tls_where_the_service_does(tmp_path):
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    new = ["-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    files = ["-subj", "/CN=elsewhere", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(["openssl", "req", *new, *files], check=True, capture_output=True)
+
+    class Ready(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificate, key)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Ready) as server:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            done = _check_health(server.server_port, GATEWAVE_TLS_CERTIFICATE=str(certificate))
+        finally:
+            server.shutdown()
+            thread.join()
+    assert done.returncode == 0, done.stderr
+
+
+def _check_health(port, **variables):
     environment = {**os.environ, "GATEWAVE_PORT": str(port), "http_proxy": "http://127.0.0.1:9"}
+    environment |= variables
     return subprocess.run(
         [sys.executable, ROOT / "deploy/healthcheck.py"],
         env=environment,
