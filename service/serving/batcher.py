@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,14 @@ class Waiting:
             self.future.set_result(outcome)
 
 
+class Line(deque[Waiting]):
+    """The calls of one key that wait, and whether they fill a batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_full = asyncio.Event()
+
+
 class Batcher:
     """Puts the calls to one model together.
 
@@ -53,7 +62,7 @@ class Batcher:
         self.model = model
         self.batching = batching
         self.lanes = lanes
-        self._lines: dict[Key, deque[Waiting]] = {}
+        self._lines: dict[Key, Line] = {}
         self._dispatchers: set[asyncio.Task[None]] = set()
 
     async def run(self, call: Call) -> dict[str, Array]:
@@ -67,13 +76,15 @@ class Batcher:
         self.lanes.admit(waiting=sum(map(len, self._lines.values())))
         waiting = Waiting(call)
         key = _key(call)
-        if key in self._lines:
-            self._lines[key].append(waiting)
-        else:
-            self._lines[key] = deque([waiting])
+        line = self._lines.get(key)
+        if line is None:
+            line = self._lines[key] = Line()
             task = asyncio.create_task(self._dispatch(key))
             self._dispatchers.add(task)
             task.add_done_callback(self._dispatchers.discard)
+        line.append(waiting)
+        if _rows(line) >= self.batching.max_size:
+            line.is_full.set()
         return await waiting.future
 
     async def _dispatch(self, key: Key) -> None:
@@ -89,12 +100,15 @@ class Batcher:
                 self.lanes.leave()
         del self._lines[key]
 
-    async def _await_company(self, line: Sequence[Waiting]) -> None:
+    async def _await_company(self, line: Line) -> None:
+        if not self.batching.max_delay:
+            return
         left = line[0].admitted + self.batching.max_delay - time.perf_counter()
-        if self.batching.max_delay and left > 0 and _rows(line) < self.batching.max_size:
-            await asyncio.sleep(left)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(0, left)):
+                await line.is_full.wait()
 
-    def _taken(self, line: deque[Waiting]) -> list[Waiting]:
+    def _taken(self, line: Line) -> list[Waiting]:
         """The first in line, as many as one run takes; who is late or gone is left out."""
         batch: list[Waiting] = []
         while line and (not batch or _rows(batch) + line[0].rows <= self.batching.max_size):
@@ -103,6 +117,8 @@ class Batcher:
                 waiting.settle(DeadlineExceeded(LATE))
             elif not waiting.future.done():
                 batch.append(waiting)
+        if _rows(line) < self.batching.max_size:
+            line.is_full.clear()
         return batch
 
     def _compute(self, batch: list[Waiting]) -> None:
@@ -172,7 +188,7 @@ def _key(call: Call) -> Key:
     return shapes, tuple(call.outputs), tuple(sorted(call.reals.items()))
 
 
-def _rows(calls: Sequence[Waiting]) -> int:
+def _rows(calls: Iterable[Waiting]) -> int:
     return sum(waiting.rows for waiting in calls)
 
 
