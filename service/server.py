@@ -128,13 +128,18 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         async with asyncio.TaskGroup() as protocols:
             if self._rpc is not None:
-                protocols.create_task(self._rpc.stop(max(0, self._deadline - time.monotonic())))
+                protocols.create_task(self._rpc.stop(self._left()))
             protocols.create_task(self._shut_http_down(sockets))
         if self.runtime.repository is not None:
             await self.runtime.repository.close()
         left = self._deadline - time.monotonic()
         self.status = int(left <= 0)
         await asyncio.to_thread(self.runtime.close, max(0, left))
+
+    def _left(self) -> float:
+        """How many seconds requests under way still have."""
+        limit = self.runtime.settings.drain_seconds
+        return max(0.0, min(limit, self._deadline - time.monotonic()))
 
     async def _shut_http_down(self, sockets: list[socket.socket] | None) -> None:
         await self._serve_queue(sockets or [])

@@ -39,6 +39,7 @@ class Intake:
         self.places = max(1, settings.max_memory_bytes // settings.max_body_bytes)
         self.most_words = settings.max_json_bytes
         self.seconds = settings.body_seconds
+        self.patience = settings.timeout_seconds
         self.streams = 0
         self._free = asyncio.Semaphore(self.places)
 
@@ -46,18 +47,30 @@ class Intake:
         """The message of a unary request.
 
         Raises:
+            Overloaded: No place became free.
             BodyLate: It did not come in time.
             BodyMalformed: There is none.
         """
+        await self._turn()
         try:
-            async with asyncio.timeout(self.seconds), self._free:
+            async with asyncio.timeout(self.seconds):
                 data = await context.read()
         except TimeoutError as error:
             expected = f"all of it within {self.seconds:g} seconds"
             raise BodyLate.at("message", expected, NOTHING) from error
+        finally:
+            self._free.release()
         if not isinstance(data, bytes):
             raise BodyMalformed.at("message", "one", NOTHING)
         return data
+
+    async def _turn(self) -> None:
+        try:
+            async with asyncio.timeout(self.patience):
+                await self._free.acquire()
+        except TimeoutError as error:
+            detail = f"{self.places} messages are being received"
+            raise Overloaded("memory", detail) from error
 
     def arrival(
         self, data: bytes, kind: type[Message], context: Context, permit: Permit

@@ -202,6 +202,27 @@ def test_a_message_that_does_not_come_is_not_waited_for(rpc_settings):
     assert "within 0.2 seconds" in caught.value.details()
 
 
+def test_few_messages_come_at_a_time_and_the_others_wait(rpc_settings):
+    settings = rpc_settings.model_copy(
+        update={"max_memory_bytes": 2 * rpc_settings.max_body_bytes, "body_seconds": 0.5}
+    )
+    with serving_rpc(settings) as served:
+        call = served.channel.stream_unary("/inference.GRPCInferenceService/ModelInfer")
+        over = threading.Event()
+
+        def nothing():
+            over.wait(60)
+            yield from ()
+
+        began = time.monotonic()
+        idle = [call.future(nothing(), timeout=60) for _ in range(2)]
+        eventually(served.server.handlers.intake._free.locked)  # noqa: SLF001
+        assert served.client.ModelInfer(sinc(), timeout=60).raw_output_contents
+        assert time.monotonic() - began >= 0.5
+        over.set()
+        assert {each.exception().code() for each in idle} == {grpc.StatusCode.DEADLINE_EXCEEDED}
+
+
 def test_all_are_answered_though_few_messages_come_at_a_time(rpc_settings):
     bytes_of_one = rpc_settings.max_body_bytes
     settings = rpc_settings.model_copy(
@@ -407,6 +428,18 @@ def test_the_process_serves_both_protocols_and_ends_in_order(artifacts):
         with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
             assert Client(channel).ModelInfer(sinc(), timeout=30).raw_output_contents
         assert server.get("/readyz") == 200
+        assert server.stop() == 0
+
+
+def test_workers_share_the_grpc_port(artifacts):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    variables = {"GATEWAVE_GRPC_PORT": str(port), "GATEWAVE_WORKERS": "2"}
+    own_connection = [("grpc.use_local_subchannel_pool", 1)]
+    with serving(artifacts, **variables) as server:
+        for _ in range(16):
+            with grpc.insecure_channel(f"127.0.0.1:{port}", own_connection) as channel:
+                assert Client(channel).ModelInfer(sinc(), timeout=30).raw_output_contents
         assert server.stop() == 0
 
 
