@@ -13,6 +13,8 @@ from processes import environment, serving
 from service.settings import Settings
 
 README = Path(__file__).parent.parent / "README.md"
+DOCS = README.parent / "docs"
+SERVING = DOCS / "serving.md"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 NUMBER = re.compile(r"-?\d+\.\d+(?:e-?\d+)?")
 PORT = "localhost:8000"
@@ -99,11 +101,12 @@ def test_there_are_examples():
 
 
 def test_every_setting_is_listed_with_its_default():
-    rows = re.findall(r"^\| `(GATEWAVE_\w+)` \| `([^`]*)` \|", README.read_text(), re.MULTILINE)
+    rows = re.findall(r"^\| `(GATEWAVE_\w+)` \| `([^`]*)` \|", SERVING.read_text(), re.MULTILINE)
     fields = Settings.model_fields.items()
     assert dict(rows) == {f"GATEWAVE_{n.upper()}": str(field.default) for n, field in fields}
 
 
-def test_every_link_within_the_project_leads_somewhere():
-    for target in re.findall(r"\]\(([^)#:]+)\)", README.read_text()):
-        assert (README.parent / target).exists(), target
+@pytest.mark.parametrize("page", [README, *sorted(DOCS.glob("*.md"))], ids=lambda page: page.name)
+def test_every_link_within_the_project_leads_somewhere(page):
+    for target in re.findall(r"\]\(([^)#:]+)[^):]*\)", page.read_text()):
+        assert (page.parent / target).exists(), target
