@@ -176,6 +176,17 @@ def test_nothing_starts_after_the_deadline_of_its_call(served, client):
         eventually(lambda: lanes.waiting == 0)
 
 
+def test_a_deadline_of_its_own_takes_the_place_of_the_default(rpc_settings):
+    settings = rpc_settings.model_copy(update={"timeout_seconds": 0.05})
+    with serving_rpc(settings) as served:
+        with busy(served) as lanes:
+            patient = served.client.ModelInfer.future(sinc(), timeout=60)
+            eventually(lambda: lanes.waiting == 1)
+            late = time.monotonic() + 0.2
+            eventually(lambda: time.monotonic() > late)
+        assert patient.result().raw_output_contents
+
+
 def test_nothing_starts_after_the_timeout_that_it_names(served, client):
     request = sinc()
     request.parameters["timeout"].int64_param = 100_000
@@ -437,6 +448,13 @@ def test_workers_share_the_grpc_port(artifacts):
     variables = {"GATEWAVE_GRPC_PORT": str(port), "GATEWAVE_WORKERS": "2"}
     own_connection = [("grpc.use_local_subchannel_pool", 1)]
     with serving(artifacts, **variables) as server:
+        started = []
+
+        def have_both_started():
+            started.extend(line for line in server.log() if "serving gRPC" in line["message"])
+            return len(started) == 2
+
+        eventually(have_both_started)
         for _ in range(16):
             with grpc.insecure_channel(f"127.0.0.1:{port}", own_connection) as channel:
                 assert Client(channel).ModelInfer(sinc(), timeout=30).raw_output_contents
