@@ -11,7 +11,7 @@ import time
 import grpc
 import numpy as np
 import pytest
-from calls import Client, loop_in_a_thread, serving_rpc
+from calls import Client, eventually, loop_in_a_thread, serving_rpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from processes import run, serving
@@ -33,13 +33,6 @@ def sinc(x=LARGE):
     request = pb.ModelInferRequest(model_name="sinc", raw_input_contents=[x.tobytes()])
     request.inputs.add(name="x", datatype="FP32", shape=x.shape)
     return request
-
-
-def eventually(condition):
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 @contextlib.contextmanager
