@@ -16,6 +16,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import statistics
 import subprocess
@@ -108,21 +109,25 @@ def _options() -> argparse.Namespace:
 def _measure(case: Case, options: argparse.Namespace) -> None:
     ours = [sys.executable, "-c", "from gatewave.cli import main; main()", "serve"]
     uvicorn = [sys.executable, "-m", "uvicorn", "--log-level", "error", "--no-access-log"]
+    # Peers take what the plain route takes, which is not for all cases.
+    given = [peer.partition("=") for peer in options.peer if "plain FastAPI" in case.loads]
+    peers = {name: command.split() for name, _, command in given}
     commands = {
         "echo": [*uvicorn, "--port", "{port}", "benchmarks.peers:echo"],
         "gatewave": [*ours, "--port", "{port}"],
         "plain FastAPI": [*uvicorn, "--port", "{port}", "benchmarks.peers:plain"],
-        **{name: command.split() for name, _, command in (p.partition("=") for p in options.peer)},
+        **peers,
     }
     with contextlib.ExitStack() as running:
         servers = {
             name: running.enter_context(_serving(name, command, options.workers))
             for name, command in commands.items()
         }
-        measured = {load: servers.get(load) or _again(servers["gatewave"]) for load in case.loads}
+        loads = {**case.loads, **dict.fromkeys(peers, case.loads["plain FastAPI"])}
+        measured = {load: servers.get(load) or _again(servers["gatewave"]) for load in loads}
         for _ in range(options.turns):
             for load, server in measured.items():
-                _turn(case, case.loads[load], server, options.seconds)
+                _turn(case, loads[load], server, options.seconds)
         for load, server in measured.items():
             _print(case, load, server, measured["echo"])
 
@@ -248,13 +253,19 @@ def _serving(name: str, command: list[str], workers: int) -> Iterator[Server]:
         [part.format(port=port) for part in command],
         env=environment,
         stdout=subprocess.DEVNULL,
+        start_new_session=True,
     )
     try:
         _wait(process, f"http://127.0.0.1:{port}/")
         yield Server(name, process.pid, port, time.perf_counter() - began)
     finally:
-        process.terminate()
-        process.wait()
+        # With all the processes that it started: some servers leave theirs behind.
+        os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 def _wait(process: subprocess.Popen[bytes], url: str) -> None:
