@@ -39,8 +39,8 @@ that it is they who do, and no request meets a connection that was just closed."
 HEAD_SECONDS = 30
 """About how long the head of a request may take to come: so long, and no longer than twice that."""
 
-LINGER_SECONDS = 1.0
-"""How long, at the end, a new connection may take to send its first request."""
+LINGER_SECONDS = 2.0
+"""How long, at the end, a new connection may take to send its first request, or the rest of it."""
 
 HANDSHAKE_SECONDS = 0.2
 """How long those may take who have begun to connect when nobody may begin any more."""

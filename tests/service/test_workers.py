@@ -65,7 +65,7 @@ def test_connections_are_spread_over_all(server):
 
 
 def test_those_that_wait_for_a_worker_that_dies_are_answered_by_another(server):
-    victim, _ = children(server.process.pid)
+    victim, other = children(server.process.pid)
     os.kill(victim, signal.SIGSTOP)
     with contextlib.ExitStack() as stack:
         connections = [stack.enter_context(connect(server)) for _ in range(MANY)]
@@ -73,6 +73,7 @@ def test_those_that_wait_for_a_worker_that_dies_are_answered_by_another(server):
             connection.sendall(ASKED)
         os.kill(victim, signal.SIGKILL)
         assert [status(connection) for connection in connections] == [200] * MANY
+        assert {connection.getsockname()[1] for connection in connections} <= peers(other)
     assert server.await_log("worker is ready")["pid"] != victim
     assert len(children(server.process.pid)) == 2
     assert server.stop() == 0
@@ -110,7 +111,11 @@ def test_all_told_at_once_end_as_one(server):
 def test_workers_do_not_outlive_their_supervisor(server):
     workers = children(server.process.pid)
     server.process.kill()
-    assert awaited(lambda: not any(map(is_alive, workers)))
+    try:
+        assert awaited(lambda: not any(map(is_alive, workers)))
+    finally:
+        for pid in filter(is_alive, workers):
+            os.kill(pid, signal.SIGKILL)
 
 
 def test_their_numbers_are_kept_in_a_folder_that_goes_with_them(artifacts, tmp_path):
