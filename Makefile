@@ -8,6 +8,8 @@ DEVICE ?= auto
 RUNTIME ?= cpu
 # How often `make chaos` kills, and how often it ends.
 ROUNDS ?= 10
+# How long `make soak` takes.
+SECONDS ?= 600
 
 # Since 1.29 ONNX Runtime reports to its makers unless told not to.
 export ORT_DISABLE_TELEMETRY := 1
@@ -22,7 +24,7 @@ INSTALLED := pyproject.toml constraints.txt hatch_build.py service/rpc/inference
 SOURCES := $(wildcard models/*.py export/*.py) pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check bench bench-http chaos export docs accuracy format clean
+.PHONY: help serve test check bench bench-http chaos soak fuzz fuzz-api export docs accuracy format clean
 
 help: ## what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +54,15 @@ bench-http: artifacts/.stamp $(VENV)/.dev ## measure the service under load from
 
 chaos: $(VENV)/.dev ## kill workers and end services under load, ROUNDS (10) times each
 	PYTHONPATH=tests $(BIN)/python tests/load/chaos.py --rounds $(ROUNDS)
+
+soak: $(VENV)/.dev ## load the service for SECONDS (600), and see that it does not grow
+	PYTHONPATH=tests $(BIN)/python tests/load/soak.py --seconds $(SECONDS)
+
+fuzz: $(VENV)/.dev ## send CASES (100000) bodies that are nearly right: 200 or 4xx, nothing else
+	PYTHONPATH=tests $(BIN)/python tests/load/fuzz.py --cases $(or $(CASES),100000)
+
+fuzz-api: $(VENV)/.dev ## send CASES (10000) requests that OpenAPI describes: no 5xx
+	PYTHONPATH=tests $(BIN)/python tests/load/fuzz_api.py --cases $(or $(CASES),10000)
 
 export: artifacts/.stamp ## export every activation from Torch to artifacts/
 

@@ -73,10 +73,10 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(artifacts, *options, **variables):
+def serving(artifacts, *options, program=GATEWAVE, **variables):
     """`gatewave serve` on a free port, until the block ends."""
     process = subprocess.Popen(
-        [*GATEWAVE, "serve", "--port", "0", "--artifacts", str(artifacts), *options],
+        [*program, "serve", "--port", "0", "--artifacts", str(artifacts), *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

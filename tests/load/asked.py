@@ -1,0 +1,90 @@
+"""Requests that are right, in every form that the service reads: what load is made of."""
+
+import json
+from dataclasses import dataclass, field, replace
+
+import ml_dtypes
+import numpy as np
+
+JSON = "application/json"
+SAFETENSORS = "application/vnd.safetensors"
+OCTETS = "application/octet-stream"
+LENGTH = "Inference-Header-Content-Length"
+
+DATATYPES = {
+    "float32": "FP32",
+    "float64": "FP64",
+    "float16": "FP16",
+    "bfloat16": "BF16",
+}
+SHORT = {"float32": "F32", "float64": "F64", "float16": "F16", "bfloat16": "BF16"}
+"""What safetensors calls them."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One request over HTTP.
+
+    Attributes:
+        status: What its answer should have.
+    """
+
+    path: str
+    body: bytes = b""
+    headers: dict = field(default_factory=dict)
+    method: str = "POST"
+    status: int = 200
+
+    def but(self, **changes):
+        return replace(self, **changes)
+
+
+def tensors(shape, dtype="float32", names=("a", "b")):
+    kind = getattr(ml_dtypes, dtype, None) or np.dtype(dtype)
+    count = int(np.prod(shape))
+    return {name: np.linspace(-3, 3, count).reshape(shape).astype(kind) for name in names}
+
+
+def in_json(count, activation="swiglu"):
+    values = {name: tensor.tolist() for name, tensor in tensors((count,)).items()}
+    document = {"activation": activation, "inputs": values}
+    return Asked("/activate", json.dumps(document).encode(), {"Content-Type": JSON})
+
+
+def in_safetensors(shape, dtype="float32", activation="swiglu", **metadata):
+    names = ("x",) if activation == "sinc" else ("a", "b")
+    header, data = {"__metadata__": {"activation": activation, **metadata}}, b""
+    for name, tensor in tensors(shape, dtype, names).items():
+        end = len(data) + tensor.nbytes
+        header[name] = {
+            "dtype": SHORT[dtype],
+            "shape": list(shape),
+            "data_offsets": [len(data), end],
+        }
+        data += tensor.tobytes()
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    body = len(text).to_bytes(8, "little") + text + data
+    return Asked("/activate", body, {"Content-Type": SAFETENSORS})
+
+
+def in_oip(shape, dtype="float32", model="swiglu", *, binary=True, answer_binary=True):
+    inputs, data = [], b""
+    for name, tensor in tensors(shape, dtype).items():
+        one = {"name": name, "shape": list(shape), "datatype": DATATYPES[dtype]}
+        if binary:
+            one["parameters"] = {"binary_data_size": tensor.nbytes}
+            data += tensor.tobytes()
+        else:
+            one["data"] = tensor.astype(float).ravel().tolist()
+        inputs.append(one)
+    document = {"id": "1", "inputs": inputs}
+    if answer_binary:
+        document["parameters"] = {"binary_data_output": True}
+    header = json.dumps(document).encode()
+    said = {LENGTH: str(len(header)), "Content-Type": OCTETS} if binary else {"Content-Type": JSON}
+    return Asked(f"/v2/models/{model}/infer", header + data, said)
+
+
+def get(path, status=200):
+    return Asked(path, method="GET", status=status)

@@ -1,0 +1,306 @@
+"""Sends bodies that are nearly right, and sees that none is the service's fault.
+
+``make fuzz CASES=100000`` prints what came back, and ends with 1 if anything but 200 or 4xx did, if
+a connection was cut, or if the service did not answer rightly afterwards. Every case follows from
+the seed and its number: ``--only 1234`` shows that one, and sends it alone.
+"""
+
+import argparse
+import base64
+import collections
+import contextlib
+import gzip
+import http.client
+import json
+import random
+import re
+import sys
+import tempfile
+import urllib.parse
+import zlib
+from pathlib import Path
+
+from asked import JSON, LENGTH, OCTETS, SAFETENSORS, get, in_json, in_oip, in_safetensors
+from processes import run, serving
+
+PATIENCE_SECONDS = 60
+BETWEEN_CHECKS = 2000
+"""After so many cases it is seen that a right request is answered rightly."""
+
+LIMITS = {
+    # Small, so that what is too large is so with few bytes.
+    "GATEWAVE_MAX_BODY_BYTES": "1000000",
+    "GATEWAVE_MAX_ELEMENTS": "100000",
+    "GATEWAVE_MAX_OUTPUT_BYTES": "4000000",
+    "GATEWAVE_ACCESS_LOG": "false",
+}
+
+SEEDS = (
+    *(in_safetensors((2, 3), dtype) for dtype in ("float32", "float64", "float16", "bfloat16")),
+    *(in_safetensors(shape) for shape in ((), (0, 3), (64,), (1, 2, 3, 4))),
+    in_safetensors((5,), activation="sinc", outputs='["y", "dy_dx"]'),
+    in_safetensors((5,), params='{"gate": "linear", "alpha": 1.5}', outputs='["y"]'),
+    *(in_oip((2, 3), dtype, f"swiglu.{dtype}") for dtype in ("float64", "float16", "bfloat16")),
+    *(in_oip(shape) for shape in ((2, 3), (), (0, 3), (64,))),
+    in_oip((4,), answer_binary=False),
+    in_oip((4,), binary=False),
+    in_json(8),
+)
+
+NUMBERS = (0, 1, 2, 7, 8, 255, 2**15, 2**16, 2**31 - 1, 2**31, 2**32, 2**53, 2**63 - 1, 2**63)
+"""Lengths and sizes at which programs go wrong; their negatives too."""
+
+TEXTS = (
+    *map(str, NUMBERS),
+    *(f"-{number}" for number in NUMBERS[1:]),
+    *("1e3", "1e400", "1.5", "null", "true", "[]", "{}", '""', "NaN", "-Infinity", "00", "0x10"),
+    *("18446744073709551616", '"\\u0000"', '"\\ud800"', "[[[[]]]]", "9" * 400),
+)
+HEADERS = (
+    *TEXTS,
+    *(" 5", "5 ", "+5", "5;5", "5,5", "", "five", "5_0", "５".encode().decode("latin-1")),
+)
+CODINGS = ("gzip", "deflate", "identity", "br", "gzip, gzip", "GZIP", "x-gzip", "", "gzip;q=1")
+TYPES = (JSON, OCTETS, SAFETENSORS, "text/plain")
+
+
+class Case:
+    """One request made wrong; it follows from the seed and the number alone."""
+
+    def __init__(self, seed, number):
+        self.random = random.Random(f"{seed}:{number}")  # noqa: S311 - nothing is secret
+        self.number = number
+        asked = self.random.choice(SEEDS)
+        self.path, self.body, self.headers = asked.path, asked.body, dict(asked.headers)
+        for _ in range(self.random.choice((1, 1, 1, 2, 4))):
+            self.random.choice(MUTATIONS)(self)
+        if self.random.random() < 0.2:
+            self._encode()
+
+    def __str__(self):
+        body = base64.b64encode(self.body).decode()
+        said = f"case {self.number}: POST {self.path}\nheaders: {self.headers}"
+        return f"{said}\nbody, in base64: {body}"
+
+    def at(self, more=0):
+        return self.random.randrange(len(self.body) + more) if self.body or more else 0
+
+    def flip_bits(self):
+        body = bytearray(self.body)
+        for _ in range(min(len(body), self.random.choice((1, 1, 2, 8, 64)))):
+            body[self.at()] ^= 1 << self.random.randrange(8)
+        self.body = bytes(body)
+
+    def set_bytes(self):
+        at, count = self.at(1), self.random.choice((1, 2, 4, 8))
+        self.body = self.body[:at] + self.random.randbytes(count) + self.body[at + count :]
+
+    def cut(self):
+        self.body = self.body[: self.at(1)]
+
+    def extend(self):
+        self.body += self.random.randbytes(self.random.choice((1, 3, 8, 4096)))
+
+    def remove(self):
+        begin = self.at(1)
+        end = begin + self.random.choice((1, 2, 8, 64))
+        self.body = self.body[:begin] + self.body[end:]
+
+    def repeat(self):
+        begin, end = sorted((self.at(1), self.at(1)))
+        times = self.random.choice((2, 2, 3, 100))
+        if (end - begin) * times < 1 << 21:
+            self.body = self.body[:begin] + self.body[begin:end] * times + self.body[end:]
+
+    def change_length(self):
+        """The first eight bytes, in which safetensors tell where their header ends."""
+        number = self.random.choice((*NUMBERS, len(self.body), len(self.body) - 8))
+        self.body = number.to_bytes(16, "little")[:8] + self.body[8:]
+
+    def change_number(self):
+        """A number within the text: a shape, an offset, a size, a value."""
+        found = list(re.finditer(rb"(?<=[\[:, ])-?\d[\d.e+-]*", self.body))
+        if found:
+            self._replace(self.random.choice(found), self.random.choice(TEXTS))
+
+    def change_word(self):
+        """A name or a value in quotes."""
+        found = list(re.finditer(rb'"[^"\\]{0,64}"', self.body))
+        if found:
+            word = self.random.choice((*TEXTS, self.random.choice(found)[0].decode("latin-1")))
+            self._replace(self.random.choice(found), word)
+
+    def change_header_length(self):
+        told = self.headers.get(LENGTH, "")[:9]
+        near = int(told) + self.random.choice((-8, -1, 1, 8)) if told.isdecimal() else 0
+        self.headers[LENGTH] = self.random.choice((str(near), *HEADERS))
+
+    def drop_header(self):
+        self.headers.pop(self.random.choice((LENGTH, "Content-Type")), None)
+
+    def change_type(self):
+        self.headers["Content-Type"] = self.random.choice(TYPES)
+        self.headers["Accept"] = self.random.choice((*TYPES, "*/*", "nothing", "*/*;q=x"))
+
+    def change_path(self):
+        paths = ("/activate", "/activate/batch", "/v2/models/swiglu/infer", "/v2/models/sinc/infer")
+        more = ("/v2/models/swiglu/versions/1/infer", "/v2/models/none/infer")
+        self.path = self.random.choice((*paths, *more, "/v2/models/swiglu/versions/x/infer"))
+
+    def _replace(self, match, text):
+        new = text.encode("latin-1")
+        self.body = self.body[: match.start()] + new + self.body[match.end() :]
+        if self.random.random() < 0.7:
+            self._mend(len(new) - len(match[0]), match.start())
+
+    def _mend(self, longer, at):
+        """Let what tells the length of the header be right, so that more than it is looked at."""
+        told = self.headers.get(LENGTH, "")
+        if told.isdecimal() and len(told) < 10:
+            self.headers[LENGTH] = str(int(told) + longer)
+        elif "safetensors" in self.headers.get("Content-Type", "") and at >= 8:
+            length = int.from_bytes(self.body[:8], "little") + longer
+            self.body = (length % 2**64).to_bytes(8, "little") + self.body[8:]
+
+    def _encode(self):
+        coding = self.random.choice(("gzip", "deflate"))
+        self.body = gzip.compress(self.body, 1) if coding == "gzip" else zlib.compress(self.body, 1)
+        self.headers["Content-Encoding"] = coding
+        if self.random.random() < 0.5:
+            self.random.choice((Case.flip_bits, Case.cut, Case.extend, Case.change_coding))(self)
+
+    def change_coding(self):
+        self.headers["Content-Encoding"] = self.random.choice(CODINGS)
+
+
+MUTATIONS = (
+    Case.flip_bits,
+    Case.set_bytes,
+    Case.cut,
+    Case.extend,
+    Case.remove,
+    Case.repeat,
+    Case.change_length,
+    *[Case.change_number] * 4,
+    *[Case.change_word] * 2,
+    *[Case.change_header_length] * 2,
+    Case.drop_header,
+    Case.change_type,
+    Case.change_path,
+)
+
+
+class Broken(Exception):  # noqa: N818 - what is broken is a promise
+    """The service did not do what it promises."""
+
+
+class Connection:
+    """One connection that is kept for as long as the service keeps it."""
+
+    def __init__(self, url):
+        address = urllib.parse.urlsplit(url)
+        self.http = http.client.HTTPConnection(
+            address.hostname, address.port, timeout=PATIENCE_SECONDS
+        )
+
+    def ask(self, method, path, body, headers):
+        """Status, media type and body of the answer.
+
+        Raises:
+            Broken: There is none.
+        """
+        try:
+            self.http.request(method, path, body, headers)
+            with self.http.getresponse() as response:
+                kind = response.headers.get("content-type", "")
+                return response.status, kind.partition(";")[0], response.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise Broken(f"no answer: {error!r}") from error
+
+    def close(self):
+        self.http.close()
+
+
+def check(case, status, kind, body):
+    """See that an answer is one that the protocols know.
+
+    Raises:
+        Broken: It is not.
+    """
+    if status != http.HTTPStatus.OK and not 400 <= status < 500:
+        raise Broken(f"status {status}: {body[:500]!r}")
+    if status == http.HTTPStatus.OK:
+        return
+    document = json.loads(body)
+    if case.path.startswith("/v2"):
+        if kind != "application/json" or document.keys() != {"error"}:
+            raise Broken(f"not an error of the inference protocol: {kind} {body[:500]!r}")
+    elif kind != "application/problem+json" or document["status"] != status:
+        raise Broken(f"not a problem document: {kind} {body[:500]!r}")
+
+
+def see_it_live(connection):
+    """See that right requests are answered rightly.
+
+    Raises:
+        Broken: They are not.
+    """
+    for asked in (*SEEDS, get("/livez"), get("/readyz")):
+        status, _, body = connection.ask(asked.method, asked.path, asked.body, asked.headers)
+        if status != http.HTTPStatus.OK:
+            raise Broken(f"{asked.method} {asked.path} is answered with {status}: {body[:500]!r}")
+
+
+def fuzz(server, cases, seed):
+    """Send the ``cases``; how often each status came back.
+
+    Raises:
+        Broken: A promise is; the message has the case.
+    """
+    seen = collections.Counter()
+    with contextlib.closing(Connection(server.url)) as connection:
+        for count, number in enumerate(cases, 1):
+            seen[_tried(connection, Case(seed, number), seed)] += 1
+            if count % BETWEEN_CHECKS == 0:
+                see_it_live(connection)
+                print(f"{count} cases: {dict(sorted(seen.items()))}", file=sys.stderr, flush=True)
+        see_it_live(connection)
+    if server.process.poll() is not None:
+        raise Broken("the service ended")
+    return seen
+
+
+def _tried(connection, case, seed):
+    """The status of the answer to ``case``."""
+    try:
+        status, kind, body = connection.ask("POST", case.path, case.body, case.headers)
+        check(case, status, kind, body)
+    except (Broken, ValueError) as error:
+        raise Broken(f"{error}\nseed {seed}, {case}") from error
+    return status
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cases", type=int, default=100_000)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--only", type=int, help="the number of one case, to send that alone")
+    options = parser.parse_args()
+    cases = range(options.cases) if options.only is None else [options.only]
+    if options.only is not None:
+        print(Case(options.seed, options.only))
+    with tempfile.TemporaryDirectory() as folder:
+        artifacts = Path(folder) / "artifacts"
+        run("export", "--output", artifacts).check_returncode()
+        with serving(artifacts, **LIMITS) as server:
+            try:
+                seen = fuzz(server, cases, options.seed)
+            except Broken as error:
+                print(f"BROKEN: {error}")
+                return 1
+    print(f"{seen.total()} cases, and every answer was 200 or 4xx: {dict(sorted(seen.items()))}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,290 @@
+"""Loads a service with all kinds of requests for long, and sees that it does not grow.
+
+``make soak SECONDS=600`` prints what it saw, and ends with 1 if in the second half of the time
+
+* resident memory rose by more than 1 % and more than 2 MiB. It is taken at its low tide, between
+  large requests, and along the line of Theil and Sen: the median of all slopes;
+* there were more file descriptors, or more threads, in the last quarter than in the one before; or
+* any answer was not what it should have been.
+
+``--leak`` serves an application that leaks on purpose: then the verdict must be bad.
+"""
+
+import argparse
+import collections
+import contextlib
+import http.client
+import itertools
+import json
+import random
+import socket
+import statistics
+import sys
+import tempfile
+import threading
+import time
+import urllib.parse
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import grpc
+from asked import get, in_json, in_oip, in_safetensors
+from calls import Client
+from processes import GATEWAVE, run, serving
+
+from service.processes import Process
+from service.rpc import inference_pb2 as pb
+
+CLIENTS = 4
+PATIENCE_SECONDS = 60
+SAMPLES = 400
+"""So often the process is looked at, however long it takes: slopes of all pairs are compared."""
+
+TIDE = 10
+"""Of so many samples in a row the lowest counts: the others hold requests that are under way."""
+
+MOST_GROWTH = 0.01
+MOST_GROWTH_BYTES = 2 << 20
+LEAKING = [sys.executable, str(Path(__file__).parent / "leaking.py")]
+
+MIX = (
+    (40, in_json(64)),
+    (10, in_json(4096)),
+    (4, in_safetensors((1 << 20,))),
+    (20, in_oip((64,))),
+    (2, in_oip((1 << 18,))),
+    (10, in_oip((64,), binary=False, answer_binary=False)),
+    (5, get("/activations/swiglu")),
+    (3, get("/readyz")),
+    (1, get("/metrics")),
+    (3, in_json(8, activation="nothing").but(status=404)),
+    (2, in_json(64).but(body=b'{"activation": "swiglu", "inputs":', status=400)),
+    (2, in_safetensors((8,)).but(body=b"\xff" * 64, status=400)),
+    (2, in_oip((8,)).but(path="/v2/models/nothing/infer", status=404)),
+    (2, get("/nothing/here", status=404)),
+)
+"""What is asked, and how often."""
+
+GONE = (in_json(64), in_safetensors((1 << 18,)), in_oip((1 << 18,)))
+"""What is asked by clients that go away, amidst the question or before the answer."""
+
+
+@dataclass
+class Load:
+    """Clients that ask as `MIX` says, for as long as the block lasts.
+
+    Attributes:
+        wrong: The first answers that were not what they should have been.
+    """
+
+    url: str
+    rpc: str | None
+    answered: collections.Counter = field(default_factory=collections.Counter)
+    wrong: list[str] = field(default_factory=list)
+    over: threading.Event = field(default_factory=threading.Event)
+    threads: list[threading.Thread] = field(default_factory=list)
+
+    def __enter__(self):
+        works = [*[self._ask] * CLIENTS, self._leave, *([self._call] if self.rpc else [])]
+        for number, work in enumerate(works):
+            chance = random.Random(number)  # noqa: S311 - nothing is secret
+            thread = threading.Thread(target=self._until_over, args=(work, chance))
+            self.threads.append(thread)
+            thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.over.set()
+        for thread in self.threads:
+            thread.join(PATIENCE_SECONDS)
+
+    @property
+    def address(self):
+        parts = urllib.parse.urlsplit(self.url)
+        return parts.hostname, parts.port
+
+    def _until_over(self, work, chance):
+        try:
+            for _ in work(chance):
+                if self.over.is_set():
+                    break
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is told
+            self.wrong.append(repr(error))
+
+    def _ask(self, chance):
+        """Requests over one connection."""
+        weights, requests = zip(*MIX, strict=True)
+        connection = http.client.HTTPConnection(*self.address, timeout=PATIENCE_SECONDS)
+        with contextlib.closing(connection):
+            while True:
+                (asked,) = chance.choices(requests, weights)
+                connection.request(asked.method, asked.path, asked.body, asked.headers)
+                with connection.getresponse() as response:
+                    status, body = response.status, response.read()
+                if status != asked.status:
+                    self.wrong.append(f"{asked.path}: {status} for {asked.status}: {body[:200]!r}")
+                self.answered[status] += 1
+                yield
+
+    def _leave(self, chance):
+        """Clients that go away; not too many, since each is a connection of its own."""
+        while True:
+            asked = chance.choice(GONE)
+            lines = {"Host": "test", "Content-Length": len(asked.body), **asked.headers}
+            head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
+            question = f"POST {asked.path} HTTP/1.1\r\n{head}\r\n".encode() + asked.body
+            told = chance.choice((len(question), len(question) // 2, 20))
+            with socket.create_connection(self.address, PATIENCE_SECONDS) as connection:
+                connection.sendall(question[:told])
+            self.answered["gone"] += 1
+            yield
+            self.over.wait(0.02)
+
+    def _call(self, _):
+        """Calls over gRPC, alone and in a stream."""
+        document = in_oip((64,))
+        length = int(document.headers["Inference-Header-Content-Length"])
+        inputs = json.loads(document.body[:length])["inputs"]
+        size = inputs[0]["parameters"]["binary_data_size"]
+        request = pb.ModelInferRequest(
+            model_name="swiglu",
+            inputs=[
+                {"name": one["name"], "datatype": "FP32", "shape": one["shape"]} for one in inputs
+            ],
+            raw_input_contents=[
+                document.body[length : length + size],
+                document.body[length + size :],
+            ],
+        )
+        with grpc.insecure_channel(self.rpc) as channel:
+            client = Client(channel)
+            for number in itertools.count():
+                client.ModelInfer(request, timeout=PATIENCE_SECONDS)
+                if number % 10 == 0:
+                    list(client.ModelStreamInfer(iter([request] * 3), timeout=PATIENCE_SECONDS))
+                self.answered["gRPC"] += 1
+                yield
+                self.over.wait(0.005)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What the service's process was at a moment."""
+
+    seconds: float
+    resident_bytes: int
+    open_files: int
+    threads: int
+
+
+def watch(pid, seconds):
+    """Samples of the process, at equal distances."""
+    began = time.monotonic()
+    samples = []
+    while (at := time.monotonic() - began) < seconds:
+        seen = Process.look(pid)
+        if seen is None:
+            break
+        samples.append(Sample(at, seen.resident_bytes, seen.open_files, seen.threads))
+        time.sleep(seconds / SAMPLES)
+    return samples
+
+
+def low_tides(samples):
+    """Of each few samples in a row the one with the least memory."""
+    groups = (samples[at : at + TIDE] for at in range(0, len(samples), TIDE))
+    return [min(group, key=lambda sample: sample.resident_bytes) for group in groups]
+
+
+def slope(samples):
+    """Bytes a second, by Theil and Sen."""
+    pairs = itertools.combinations(samples, 2)
+    return statistics.median(
+        (b.resident_bytes - a.resident_bytes) / (b.seconds - a.seconds) for a, b in pairs
+    )
+
+
+@dataclass
+class Verdict:
+    """What grew, and by how much."""
+
+    said: list[str] = field(default_factory=list)
+    bad: list[str] = field(default_factory=list)
+
+    def __str__(self):
+        return "\n".join([*self.said, *(f"BROKEN: {what}" for what in self.bad)])
+
+
+def judge(samples, most_growth=MOST_GROWTH):
+    """Whether what was seen is a process that does not grow, by more than that share of it."""
+    verdict = Verdict()
+    half = samples[len(samples) // 2 :]
+    low = low_tides(half)
+    typical = statistics.median(sample.resident_bytes for sample in low)
+    growth = slope(low) * (half[-1].seconds - half[0].seconds)
+    said = (
+        f"resident memory: {typical / 2**20:.1f} MiB, growth over the second half "
+        f"{growth / 2**20:+.2f} MiB ({growth / typical:+.2%})"
+    )
+    verdict.said.append(said)
+    if growth > max(most_growth * typical, MOST_GROWTH_BYTES):
+        verdict.bad.append("resident memory grows")
+    before, after = half[: len(half) // 2], half[len(half) // 2 :]
+    for name in ("open_files", "threads"):
+        first, last = (
+            statistics.median(getattr(sample, name) for sample in quarter)
+            for quarter in (before, after)
+        )
+        verdict.said.append(f"{name.replace('_', ' ')}: {first:g}, and then {last:g}")
+        # Clients that come and go have a connection or two open.
+        if last > first + (1 if name == "open_files" else 0):
+            verdict.bad.append(f"{name.replace('_', ' ')} grow")
+    return verdict
+
+
+def soak(server, seconds, most_growth=MOST_GROWTH):
+    """Load a service, and judge it."""
+    with Load(server.url, _rpc(server)) as load:
+        samples = watch(server.process.pid, seconds)
+    verdict = judge(samples, most_growth)
+    answered = sum(load.answered.values())
+    verdict.said.insert(0, f"{answered} requests in {seconds:g} s: {dict(load.answered)}")
+    verdict.bad += [f"a wrong answer: {wrong}" for wrong in load.wrong[:10]]
+    if server.process.poll() is not None:
+        verdict.bad.append(f"the service ended with {server.process.returncode}")
+    return verdict
+
+
+def _rpc(server):
+    """Where the service listens for gRPC, as its log says."""
+    for line in server.log():
+        if line["message"].startswith("serving gRPC on "):
+            return line["message"].split()[-1]
+    return None
+
+
+@contextlib.contextmanager
+def serving_to_soak(artifacts, *, leak=False):
+    """A service with everything on; or one that leaks."""
+    program = LEAKING if leak else GATEWAVE
+    variables = {"GATEWAVE_GRPC_PORT": "0", "GATEWAVE_ACCESS_LOG": "false"}
+    with serving(artifacts, program=program, **variables) as server:
+        yield server
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=600)
+    parser.add_argument("--leak", action="store_true")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        artifacts = Path(folder) / "artifacts"
+        run("export", "--output", artifacts).check_returncode()
+        with serving_to_soak(artifacts, leak=options.leak) as server:
+            verdict = soak(server, options.seconds)
+    print(verdict)
+    return 1 if verdict.bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
