@@ -56,7 +56,7 @@ REQUEST = Histogram(
 )
 QUEUE = Histogram(
     "gatewave_queue_seconds",
-    "How long inference requests waited, from their admission to the start of their run.",
+    "How long requests waited for a lane, from admission to start; small ones need none.",
     MODEL,
     buckets=SECONDS,
     registry=INSTRUMENTS,

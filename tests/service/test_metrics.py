@@ -42,16 +42,31 @@ def scrape(client):
     return lambda *accept: Scrape(client, *accept)
 
 
-def test_a_request_is_counted_and_its_time_split_by_phase(scrape, activate):
+@pytest.mark.parametrize(
+    ("document", "model", "queued"),
+    [
+        (SWIGLU, "swiglu", 0),
+        (
+            {"activation": "sinc", "inputs": {"x": [0.5] * 9000}, "dtype": "float64"},
+            "sinc.float64",
+            1,
+        ),
+    ],
+    ids=["on the event loop", "in a lane"],
+)
+def test_a_request_is_counted_and_its_time_split_by_phase(
+    scrape, activate, document, model, queued
+):
     before = scrape()
-    activate(**SWIGLU)
+    activate(**document)
     after = scrape()
-    names = [
-        f"gatewave_{phase}_seconds_count" for phase in ("queue", "decode", "compute", "encode")
-    ]
-    for name in [*names, "gatewave_request_seconds_count"]:
-        added = after.value(name, model="swiglu") - before.value(name, model="swiglu")
-        assert added == 1, name
+
+    def added(name):
+        name = f"gatewave_{name}_seconds_count"
+        return after.value(name, model=model) - before.value(name, model=model)
+
+    assert [added(phase) for phase in ("request", "decode", "compute", "encode")] == [1] * 4
+    assert added("queue") == queued
 
 
 def test_what_the_phases_take_is_less_than_the_whole(scrape, activate):
