@@ -428,10 +428,15 @@ def test_a_load_is_seen_through_though_nobody_waits_for_it(root, served, admin):
 
 
 def trials():
-    """What the processes that this one has started have mapped, of those that run a graph."""
+    """The processes of trials that this one has started and that run a graph."""
     children = " ".join(path.read_text() for path in Path("/proc/self/task").glob("*/children"))
-    maps = (Path("/proc", child, "maps").read_text() for child in children.split())
-    return [mapped for mapped in maps if "onnxruntime" in mapped]
+    started = (Path("/proc", child) for child in children.split())
+    return [
+        process.name
+        for process in started
+        if "service.repository.verify" in (process / "cmdline").read_text()
+        and "onnxruntime" in (process / "maps").read_text()
+    ]
 
 
 def test_closing_ends_what_is_being_tried(root, served, admin):
