@@ -109,8 +109,7 @@ def _options() -> argparse.Namespace:
 def _measure(case: Case, options: argparse.Namespace) -> None:
     ours = [sys.executable, "-c", "from gatewave.cli import main; main()", "serve"]
     uvicorn = [sys.executable, "-m", "uvicorn", "--log-level", "error", "--no-access-log"]
-    # Peers take what the plain route takes, which is not for all cases.
-    given = [peer.partition("=") for peer in options.peer if "plain FastAPI" in case.loads]
+    given = [peer.partition("=") for peer in options.peer]
     peers = {name: command.split() for name, _, command in given}
     commands = {
         "echo": [*uvicorn, "--port", "{port}", "benchmarks.peers:echo"],
@@ -228,6 +227,7 @@ def _binary_case(name: str, count: int) -> Case:
         "echo": Load(f"/{a.nbytes}", body, {"Content-Type": OCTETS}),
         "gatewave": Load("/activate", body, {"Content-Type": SAFETENSORS}),
         "gatewave /v2": Load("/v2/models/swiglu/infer", whole, headers),
+        "plain FastAPI": Load("/activate/raw", body, {"Content-Type": OCTETS}),
     }
     return Case(name, 4, loads)
 

@@ -6,7 +6,8 @@ import functools
 from typing import Any
 
 import numpy as np
-from fastapi import FastAPI
+import safetensors.numpy
+from fastapi import FastAPI, Request, Response
 from pydantic import BaseModel
 
 
@@ -32,12 +33,12 @@ class Inputs(BaseModel):
     b: list[float]
 
 
-class Request(BaseModel):
+class Activate(BaseModel):
     activation: str
     inputs: Inputs
 
 
-class Response(BaseModel):
+class Activated(BaseModel):
     y: list[float]
 
 
@@ -45,8 +46,17 @@ plain = FastAPI()
 
 
 @plain.post("/activate")
-def activate(request: Request) -> Response:
+def activate(request: Activate) -> Activated:
     a = np.array(request.inputs.a, np.float32)
     b = np.array(request.inputs.b, np.float32)
-    y = a / (1 + np.exp(-a)) / (1 + np.exp(-b))
-    return Response(y=y.tolist())
+    return Activated(y=_swiglu(a, b).tolist())
+
+
+@plain.post("/activate/raw")
+async def activate_raw(request: Request) -> Response:
+    inputs = safetensors.numpy.load(await request.body())
+    return Response(safetensors.numpy.save({"y": _swiglu(inputs["a"], inputs["b"])}))
+
+
+def _swiglu(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return a / (1 + np.exp(-a)) / (1 + np.exp(-b))
