@@ -14,8 +14,10 @@ from pydantic.json_schema import models_json_schema
 from starlette.types import ASGIApp
 
 from service import problems, telemetry
+from service.at_once import answering
 from service.exchange import Endpoint, Shortcut
 from service.head import HeadAsGet
+from service.http1 import AtOnce
 from service.routes import activate, activations, health, metrics, v2
 from service.routes.activate import ActivateEndpoint, BatchEndpoint
 from service.routes.v2 import InferEndpoint, is_infer
@@ -76,6 +78,20 @@ def _front(app: FastAPI, routes: ASGIApp, runtime: Runtime) -> ASGIApp:
         failure=problems.internal,
         access_log=settings.access_log,
         tracer=runtime.tracer,
+    )
+
+
+def at_once(app: FastAPI) -> AtOnce | None:
+    """What a server may have ``app`` answer without telling it; nothing where all is traced."""
+    runtime: Runtime = app.state.runtime
+    settings = runtime.settings
+    if runtime.tracer is not None:
+        return None
+    return answering(
+        partial(_fast, app.state.endpoints, app.state.infer),
+        keys=Keys.parse(settings.keys),
+        notes=telemetry.notes_on(access_log=settings.access_log),
+        most=min(settings.inline_bytes, settings.max_json_bytes, settings.max_body_bytes),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Protocol, TypeVar
 
@@ -211,6 +211,18 @@ class Endpoint(Protocol):
 
     async def __call__(self, exchange: Exchange) -> None:
         """Answer the request."""
+
+    def at_once(
+        self, path: str, headers: Mapping[bytes, bytes], body: bytes
+    ) -> tuple[bytes, bytes] | None:
+        """The media type and the body of the answer to a request that is small, plain and right.
+
+        None, or an error, says that it is not; then the request is answered the other way.
+
+        Raises:
+            ServiceError: Something is wrong.
+            NotPlain: Something is not as it mostly is.
+        """
 
 
 class Handover(Response):

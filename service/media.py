@@ -9,6 +9,7 @@ from service.errors import MediaTypeUnacceptable, MediaTypeUnsupported
 JSON = "application/json"
 SAFETENSORS = "application/vnd.safetensors"
 OCTETS = "application/octet-stream"
+JSON_BYTES = JSON.encode()
 MEDIA_TYPES = (JSON, SAFETENSORS)
 
 
@@ -24,6 +25,13 @@ def content_type(header: str | None, allowed: tuple[str, ...] = MEDIA_TYPES) -> 
     if kind not in allowed:
         raise MediaTypeUnsupported.at("Content-Type", f"one of {', '.join(allowed)}", kind)
     return kind
+
+
+def is_json(headers: Mapping[bytes, bytes]) -> bool:
+    """Whether ``headers`` plainly say that a body and its answer are JSON, or nothing else."""
+    return headers.get(b"content-type", JSON_BYTES) == JSON_BYTES and headers.get(
+        b"accept", b"*/*"
+    ) in {b"*/*", JSON_BYTES}
 
 
 def accepted(header: str | None, default: str, offered: tuple[str, ...] = MEDIA_TYPES) -> str:

@@ -57,7 +57,7 @@ class Reader:
             RequestInvalid: The request is wrong in some field.
         """
         try:
-            return self._plain(body)
+            return self.plain(body)
         except simd.NotPlain:
             return self.document(parsed(body))
 
@@ -108,7 +108,7 @@ class Reader:
             raise LimitExceeded.at("requests", f"at most {most} requests", len(requests))
         return requests
 
-    def _plain(self, body: bytes) -> tuple[Plan, Call]:
+    def plain(self, body: bytes) -> tuple[Plan, Call]:
         """As `json`, for bodies that are plain and right, whose words were asked for before.
 
         Raises:

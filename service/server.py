@@ -21,13 +21,16 @@ import ssl
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from service import rpc
 from service.errors import ServiceError
+from service.http1 import AtOnce, Protocol
 from service.listening import readable, seal
 from service.runtime import Runtime
 from service.settings import Settings
@@ -73,7 +76,7 @@ class Server(uvicorn.Server):
         self._rpc: rpc.Server | None = None
         self._stop_at = self._deadline = float("inf")
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._silent: dict[Any, object | None] = {}
+        self._silent: dict[Protocol, object | None] = {}
 
     def drain(self, grace: float | None = None) -> None:
         """Be ready no more; stop after ``grace`` seconds, or when `stop` is called."""
@@ -152,10 +155,13 @@ class Server(uvicorn.Server):
         log.info("draining")
         self.config.encoded_headers = [*self.config.encoded_headers, CLOSE]
         self.server_state.default_headers = [*self.server_state.default_headers, CLOSE]
-        for connection in list(self.server_state.connections):
-            cycle = getattr(connection, "cycle", None)
+        for connection in self._connections():
+            cycle: RequestResponseCycle | None = connection.cycle
             if cycle is not None and not cycle.response_started:
                 cycle.keep_alive = False
+
+    def _connections(self) -> list[Protocol]:
+        return cast(list[Protocol], list(self.server_state.connections))
 
     async def _serve_queue(self, listeners: list[socket.socket]) -> None:
         """Let nobody connect any more, and accept all who have."""
@@ -177,30 +183,21 @@ class Server(uvicorn.Server):
             await asyncio.sleep(0.005)
 
     def _is_expecting(self) -> bool:
-        connections = list(self.server_state.connections)
-        if any(_head(connection) is not None for connection in connections):
+        connections = self._connections()
+        if any(connection.expected is not None for connection in connections):
             return True
         return bool(readable([_descriptor(c) for c in connections if not c.transport.is_closing()]))
 
     def _close_silent(self) -> None:
         """Close the connections that have waited since the last time for the same request."""
-        heads: dict[Any, object | None] = {c: _head(c) for c in self.server_state.connections}
+        heads = {c: c.expected for c in self._connections()}
         for connection, head in heads.items():
             if head is not None and self._silent.get(connection) is head:
                 connection.transport.close()
         self._silent = heads
 
 
-def _head(connection: Any) -> object | None:
-    """What stands for the request that is still to come: for the first, or when a part is there."""
-    cycle = getattr(connection, "cycle", None)
-    if cycle is None:
-        return getattr(connection, "transport", None)
-    scope: object = connection.scope
-    return None if scope is cycle.scope else scope
-
-
-def _descriptor(connection: Any) -> int:
+def _descriptor(connection: Protocol) -> int:
     descriptor: int = connection.transport.get_extra_info("socket").fileno()
     return descriptor
 
@@ -210,11 +207,13 @@ def grace_of(sig: int, settings: Settings) -> float:
     return settings.grace_seconds if sig == signal.SIGTERM else 0.0
 
 
-def configuration(app: Any, tls: ssl.SSLContext | None) -> uvicorn.Config:
+def configuration(
+    app: Any, tls: ssl.SSLContext | None, at_once: AtOnce | None = None
+) -> uvicorn.Config:
     """How uvicorn is to serve ``app``; what it logs and answers by itself is left to us."""
     return uvicorn.Config(
         app,
-        http="httptools",
+        http=partial(Protocol, at_once=at_once),  # type: ignore[arg-type]  # it makes one
         ws="none",
         log_config=None,
         log_level="warning",
@@ -232,11 +231,11 @@ def serve(settings: Settings, listener: socket.socket, tls: ssl.SSLContext | Non
     Raises:
         ServiceError: It cannot start.
     """
-    from service.app import create_app  # noqa: PLC0415 - the supervisor of workers needs none of it
+    from service.app import at_once, create_app  # noqa: PLC0415 - supervisors need none of it
 
     app = create_app(settings)
     server = Server(
-        configuration(app, tls),
+        configuration(app, tls, at_once(app)),
         app.state.runtime,
         lambda: log.info("serving on %s", address(listener, "https" if tls else "http")),
     )

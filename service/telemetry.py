@@ -8,7 +8,7 @@ import re
 import secrets
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from functools import partial
 from http import HTTPStatus
@@ -54,7 +54,7 @@ class RequestContext:
     ) -> None:
         self.app = app
         self.failure = failure
-        self.note = _access_log() if access_log and log.isEnabledFor(logging.INFO) else None
+        self.notes = notes_on(access_log=access_log)
         self.tracer = tracer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -62,7 +62,7 @@ class RequestContext:
             await self.app(scope, receive, send)
             return
         began = time.perf_counter()
-        identity = _id_of(scope)
+        identity = identity_of(scope["headers"])
         token = request_id.set(identity)
         trace = self._trace(scope)
         status = 0
@@ -83,7 +83,7 @@ class RequestContext:
             if not status:
                 await self.failure(scope["path"])(scope, receive, tagged)
         finally:
-            self._tell(scope, status, time.perf_counter() - began, trace)
+            self._tell(scope, identity, status, time.perf_counter() - began, trace)
             request_id.reset(token)
 
     def _trace(self, scope: Scope) -> Trace | None:
@@ -91,19 +91,21 @@ class RequestContext:
             return None
         return self.tracer.begin(scope["method"], scope["headers"])
 
-    def _tell(self, scope: Scope, status: int, seconds: float, trace: Trace | None) -> None:
+    def _tell(
+        self, scope: Scope, identity: str, status: int, seconds: float, trace: Trace | None
+    ) -> None:
         """Log, count, time and trace what became of a request."""
-        if self.note is not None:
-            self.note(_line(scope, status, seconds))
+        if self.notes is not None:
+            self.notes(identity, scope["method"], scope["path"], status, seconds)
         route = _route(scope)
         metrics.observe_http(route, scope["method"], status, seconds)
         if trace is not None:
             _end(trace, scope, route, status)
 
 
-def _id_of(scope: Scope) -> str:
-    """The id that the caller sent, if it is fit for logs, or a new one."""
-    for name, value in scope["headers"]:
+def identity_of(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    """The id of a request: what the caller sent, if it is fit for logs, or a new one."""
+    for name, value in headers:
         if name == HEADER_BYTES and ACCEPTABLE_ID.fullmatch(value):
             given: str = value.decode()
             return given
@@ -138,23 +140,36 @@ def _end(trace: Trace, scope: Scope, route: str, status: int) -> None:
     trace.end(f"{scope['method']} {route}", failed=failed, attributes=attributes)
 
 
-def _access_log() -> Callable[[Mapping[str, object]], None]:
-    """What writes a line about a request: at once and cheaply, or as any record is written."""
+Notes = Callable[[str, str, str, int, float], None]
+"""Writes a line about a request: its id, method, path, status, and how many seconds it took."""
+
+
+def notes_on(*, access_log: bool) -> Notes | None:
+    """What writes the access log, if there is one: cheaply, or as any record is written."""
+    if not access_log or not log.isEnabledFor(logging.INFO):
+        return None
     for handler in logging.getLogger().handlers:
         if isinstance(handler, LogHandler) and isinstance(handler.formatter, JsonFormatter):
             return partial(_note, handler)
-    return lambda fields: log.info("request", extra=dict(fields))
+    return _record
 
 
-def _note(handler: LogHandler, line: Mapping[str, object]) -> None:
-    known = {"logger": log.name, "message": "request", "request_id": request_id.get()}
-    handler.note({**known, **_trace(), **line})
+def _note(  # noqa: PLR0917 - as `Notes`
+    handler: LogHandler, identity: str, method: str, path: str, status: int, seconds: float
+) -> None:
+    known = {"logger": log.name, "message": "request", "request_id": identity}
+    handler.note({**known, **_trace(), **_line(method, path, status, seconds)})
 
 
-def _line(scope: Scope, status: int, seconds: float) -> dict[str, object]:
-    path: str = scope["path"]
+def _record(identity: str, method: str, path: str, status: int, seconds: float) -> None:
+    token = request_id.set(identity)
+    log.info("request", extra=_line(method, path, status, seconds))
+    request_id.reset(token)
+
+
+def _line(method: str, path: str, status: int, seconds: float) -> dict[str, object]:
     return {
-        "method": scope["method"],
+        "method": method,
         "path": path if len(path) <= LONGEST_PATH else f"{path[:LONGEST_PATH]}…",
         "status": status,
         "milliseconds": round(seconds * 1e3, 3),

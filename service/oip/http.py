@@ -85,7 +85,7 @@ def decode(body: Body, json_length: int | None, max_rank: int, max_elements: int
     if json_length is None:
         text, data = bytes(body), memoryview(b"")
         try:
-            return _plain(text, max_rank)
+            return plain(text, max_rank)
         except simd.NotPlain:
             pass
     else:
@@ -137,7 +137,7 @@ def _word(number: float) -> bytes:
     return b"Infinity" if number > 0 else b"-Infinity"
 
 
-def _plain(text: bytes, max_rank: int) -> InferRequest:
+def plain(text: bytes, max_rank: int) -> InferRequest:
     """The request in ``text``, if it is plain: numbers in flat lists, and no parameters.
 
     Raises:

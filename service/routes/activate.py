@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -40,6 +41,26 @@ class ActivateEndpoint:
             await self._answer(exchange)
         except ServiceError as error:
             await problems.reply(exchange, error)
+
+    def at_once(
+        self,
+        path: str,  # noqa: ARG002 - it has but one
+        headers: Mapping[bytes, bytes],
+        body: bytes,
+    ) -> tuple[bytes, bytes] | None:
+        if b"content-encoding" in headers or not media.is_json(headers):
+            return None
+        began = time.perf_counter()
+        plan, call = self.reader.plain(body)
+        inference = self.runtime.inference
+        if not inference.is_immediate(call):
+            return None
+        read = time.perf_counter()
+        outputs = inference.now(call)
+        computed = time.perf_counter()
+        text = messages.to_json(plan, outputs)
+        call.model.meter.answered(began, read, computed)
+        return media.JSON_BYTES, text
 
     async def _answer(self, exchange: Exchange) -> None:
         _refuse_encoding(exchange)
@@ -95,6 +116,9 @@ class BatchEndpoint:
             await self._answer(exchange)
         except ServiceError as error:
             await problems.reply(exchange, error)
+
+    def at_once(self, path: str, headers: Mapping[bytes, bytes], body: bytes) -> None:
+        """A batch is never a matter of microseconds."""
 
     async def _answer(self, exchange: Exchange) -> None:
         _refuse_encoding(exchange)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -14,7 +15,7 @@ from starlette.types import Message
 from service import compression, problems
 from service.errors import BodyTooLong, ControlOff, NameUnknown, RequestInvalid, ServiceError
 from service.exchange import Body, Exchange, Handover, Headers, Part
-from service.media import JSON, OCTETS
+from service.media import JSON, JSON_BYTES, OCTETS
 from service.messages import parsed
 from service.oip import documents, http
 from service.oip.http import InferRequest
@@ -34,6 +35,8 @@ router = APIRouter(
 
 MODELS = "/v2/models/"
 INFER = "/infer"
+UNUSUAL = frozenset({http.LENGTH_HEADER, b"content-encoding", b"accept-encoding"})
+"""The headers of requests that are not only JSON, or may be answered in less of it."""
 LONGEST_DOCUMENT = 1 << 16
 """In bytes, of what is asked of the repository."""
 VERSIONS = "/versions/"
@@ -52,6 +55,25 @@ class InferEndpoint:
             await self._answer(exchange)
         except ServiceError as error:
             await problems.reply(exchange, error)
+
+    def at_once(
+        self, path: str, headers: Mapping[bytes, bytes], body: bytes
+    ) -> tuple[bytes, bytes] | None:
+        if not UNUSUAL.isdisjoint(headers):
+            return None
+        began = time.perf_counter()
+        model = self.runtime.registry.get(*_names(path))
+        request = http.plain(body, self.runtime.settings.max_rank)
+        call = call_of(self.runtime, model, request.inputs, (), {})
+        inference = self.runtime.inference
+        if not inference.is_immediate(call):
+            return None
+        read = time.perf_counter()
+        outputs = inference.now(call)
+        computed = time.perf_counter()
+        (text,) = http.encode(request, call, outputs)
+        model.meter.answered(began, read, computed)
+        return JSON_BYTES, bytes(text)
 
     async def _answer(self, exchange: Exchange) -> None:
         began = time.perf_counter()

@@ -43,8 +43,7 @@ class Inference:
         model = call.model
         if call.trace is not None:
             describe(call.trace, model)
-        size = sum(tensor.nbytes for tensor in call.inputs.values())
-        if model.trusted and size <= self.inline_bytes and model.batching is None:
+        if self.is_immediate(call):
             return self.now(call)
         produced = model.output_bytes(call.inputs, call.outputs)
         if produced > self.output_bytes:
@@ -55,6 +54,13 @@ class Inference:
             if model.batching is not None:
                 return await self._batcher(model, model.batching).run(call)
             return await self._queued(call)
+
+    def is_immediate(self, call: Call) -> bool:
+        """Whether ``call`` is computed on the event loop: it takes less than to hand it over."""
+        model = call.model
+        if not model.trusted or model.batching is not None:
+            return False
+        return sum(tensor.nbytes for tensor in call.inputs.values()) <= self.inline_bytes
 
     async def work(self, size: int, work: Callable[[], Result]) -> Result:
         """Do ``work`` on ``size`` bytes of text: here if they are few, otherwise in a lane."""
