@@ -73,12 +73,12 @@ class Plan:
                 raise RequestInvalid.at(f"inputs.{name}", f"only {', '.join(wanted)}", name)
 
     def call(self, tensors: Mapping[str, Array], deadline: float | None = None) -> Call:
-        """The evaluation at ``tensors``.
+        """The evaluation at ``tensors``, which have the graph's names and dtype.
 
         Raises:
             RequestInvalid: The tensors' shapes differ.
         """
-        self.graph.check(tensors)
+        self.graph.check_shapes(tensors)
         return Call(self.graph, tensors, self.outputs, self.reals, deadline)
 
     @cached_property
@@ -102,7 +102,7 @@ def check_size(tensors: Mapping[str, Array], most: int) -> None:
     Raises:
         LimitExceeded: They are more.
     """
-    total = sum(tensor.size for tensor in tensors.values())
+    total = sum([tensor.size for tensor in tensors.values()])
     if total > most:
         raise LimitExceeded.at("inputs", f"at most {most} numbers in all", total)
 

@@ -40,13 +40,14 @@ def answering(
         try:
             if keys.required:
                 keys.check(headers)
-            answered = endpoint.at_once(path, dict(headers), body)
+            said = dict(headers)
+            answered = endpoint.at_once(path, said, body)
         except Exception:  # noqa: BLE001 - the application will meet it again, and say so
             return None
         if answered is None:
             return None
         kind, content = answered
-        identity = identity_of(headers)
+        identity = identity_of(said.get(HEADER_BYTES))
         seconds = time.perf_counter() - began
         if notes is not None:
             notes(identity, "POST", path, 200, seconds)

@@ -58,6 +58,14 @@ class Graph(Model):
             RequestInvalid: It names the first.
         """
         check_names_and_types(self, inputs)
+        self.check_shapes(inputs)
+
+    def check_shapes(self, inputs: Mapping[str, Array]) -> None:
+        """Refuse tensors of different shapes.
+
+        Raises:
+            RequestInvalid: It names the first that differs.
+        """
         first, *others = self.input_names
         for name in others:
             if inputs[name].shape != inputs[first].shape:

@@ -4,10 +4,13 @@ For each request uvicorn makes a task, and the application is told of it in piec
 is small, lies in memory as a whole, and its answer is a matter of microseconds, that takes longer
 than the answer. Here such a request is held until it is whole, and offered to `AtOnce`. What is
 declined goes uvicorn's own way, as if nothing had been.
+
+Answers leave together: see `Outbox`.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -23,8 +26,35 @@ AtOnce = Callable[[str, Headers, bytes], tuple[bytes, bytes] | None]
 """Answers POST to a path, with headers and a body: with its own headers, written out to the empty
 line, and a body. None is no answer: the request takes the usual way."""
 
-JOINED_BYTES = 1 << 16
-"""The longest body that is copied behind its head; longer ones cost less beside it."""
+TOGETHER = 8
+"""How many answers leave together: with more, those that are ready wait without a gain."""
+
+
+class Outbox:
+    """Answers of one event loop that were made in one of its turns.
+
+    Writing wakes who waits for it. Where that is a process on the same machine, and its CPU, mostly
+    a virtual one, has gone to sleep meanwhile, it takes a quarter of the time that a small request
+    takes in all. Writes that follow on each other wake but once.
+    """
+
+    def __init__(self) -> None:
+        self._answers: list[tuple[asyncio.Transport, bytes]] = []
+
+    def put(self, transport: asyncio.Transport, answer: bytes) -> None:
+        """Write ``answer`` when the event loop's turn ends, or before."""
+        self._answers.append((transport, answer))
+        if len(self._answers) == 1:
+            asyncio.get_running_loop().call_soon(self.flush)
+        elif len(self._answers) >= TOGETHER:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write now what there is."""
+        answers, self._answers = self._answers, []
+        for transport, answer in answers:
+            if not transport.is_closing():
+                transport.write(answer)
 
 
 class Protocol(HttpToolsProtocol):
@@ -32,11 +62,13 @@ class Protocol(HttpToolsProtocol):
 
     Args:
         at_once: What may answer requests as soon as they are read.
+        outbox: Where these answers go, of all connections of the event loop.
     """
 
-    def __init__(self, *args: Any, at_once: AtOnce | None, **options: Any) -> None:
+    def __init__(self, *args: Any, at_once: AtOnce | None, outbox: Outbox, **options: Any) -> None:
         super().__init__(*args, **options)
         self._at_once = at_once
+        self._outbox = outbox
         self._held: bytes | None = None
         self._answered: object = None
         self._defaults: Headers = ()
@@ -74,6 +106,14 @@ class Protocol(HttpToolsProtocol):
             self._let_go()
             super().on_message_complete()
 
+    def send_400_response(self, msg: str) -> None:
+        self._outbox.flush()
+        super().send_400_response(msg)
+
+    def shutdown(self) -> None:
+        self._outbox.flush()
+        super().shutdown()
+
     def _is_simple(self) -> bool:
         """Whether nothing about the request needs more than an answer."""
         parser = self.parser
@@ -109,11 +149,7 @@ class Protocol(HttpToolsProtocol):
         self._held = None
         self._answered = self.scope
         self.server_state.total_requests += 1
-        head, content = answer
-        if len(content) <= JOINED_BYTES:
-            self.transport.write(self._start + head + content)
-        else:
-            self.transport.writelines([self._start + head, content])
+        self._outbox.put(self.transport, b"".join((self._start, *answer)))
         self._unset_keepalive_if_required()
         self.timeout_keep_alive_task = self.loop.call_later(
             self.timeout_keep_alive, self.timeout_keep_alive_handler

@@ -191,7 +191,8 @@ def _key(
     activation: Any, params: Mapping[str, Any], dtype: Any, outputs: tuple[str, ...]
 ) -> tuple[Any, ...]:
     """By what a plan is kept. The types go along: 1 and true are equal, and mean not the same."""
-    return activation, dtype, outputs, tuple((n, type(v), v) for n, v in params.items())
+    given = tuple((n, type(v), v) for n, v in params.items()) if params else ()
+    return activation, dtype, outputs, given
 
 
 def _from_metadata(metadata: Mapping[str, str]) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from service import rpc
 from service.errors import ServiceError
-from service.http1 import AtOnce, Protocol
+from service.http1 import AtOnce, Outbox, Protocol
 from service.listening import readable, seal
 from service.runtime import Runtime
 from service.settings import Settings
@@ -213,7 +213,7 @@ def configuration(
     """How uvicorn is to serve ``app``; what it logs and answers by itself is left to us."""
     return uvicorn.Config(
         app,
-        http=partial(Protocol, at_once=at_once),  # type: ignore[arg-type]  # it makes one
+        http=partial(Protocol, at_once=at_once, outbox=Outbox()),  # type: ignore[arg-type]  # it makes one
         ws="none",
         log_config=None,
         log_level="warning",

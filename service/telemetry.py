@@ -8,7 +8,7 @@ import re
 import secrets
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextvars import ContextVar
 from functools import partial
 from http import HTTPStatus
@@ -62,7 +62,7 @@ class RequestContext:
             await self.app(scope, receive, send)
             return
         began = time.perf_counter()
-        identity = identity_of(scope["headers"])
+        identity = identity_of(dict(scope["headers"]).get(HEADER_BYTES))
         token = request_id.set(identity)
         trace = self._trace(scope)
         status = 0
@@ -103,12 +103,10 @@ class RequestContext:
             _end(trace, scope, route, status)
 
 
-def identity_of(headers: Iterable[tuple[bytes, bytes]]) -> str:
+def identity_of(given: bytes | None) -> str:
     """The id of a request: what the caller sent, if it is fit for logs, or a new one."""
-    for name, value in headers:
-        if name == HEADER_BYTES and ACCEPTABLE_ID.fullmatch(value):
-            given: str = value.decode()
-            return given
+    if given is not None and ACCEPTABLE_ID.fullmatch(given):
+        return given.decode()
     return f"{_PROCESS}{next(_NUMBERS):012x}"
 
 
@@ -157,8 +155,8 @@ def notes_on(*, access_log: bool) -> Notes | None:
 def _note(  # noqa: PLR0917 - as `Notes`
     handler: LogHandler, identity: str, method: str, path: str, status: int, seconds: float
 ) -> None:
-    known = {"logger": log.name, "message": "request", "request_id": identity}
-    handler.note({**known, **_trace(), **_line(method, path, status, seconds)})
+    known = {"logger": log.name, "message": "request", "request_id": identity, **_trace()}
+    handler.note(known | _line(method, path, status, seconds))
 
 
 def _record(identity: str, method: str, path: str, status: int, seconds: float) -> None:

@@ -51,7 +51,7 @@ def call_of(
     parameters: Mapping[str, Any],
 ) -> Call:
     """As `to_call`, of a model that was found already."""
-    total = sum(tensor.size for tensor in inputs.values())
+    total = sum([tensor.size for tensor in inputs.values()])
     if total > runtime.settings.max_elements:
         expected = f"at most {runtime.settings.max_elements} numbers in all"
         raise LimitExceeded.at("inputs", expected, total)

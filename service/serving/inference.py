@@ -60,7 +60,7 @@ class Inference:
         model = call.model
         if not model.trusted or model.batching is not None:
             return False
-        return sum(tensor.nbytes for tensor in call.inputs.values()) <= self.inline_bytes
+        return sum([tensor.nbytes for tensor in call.inputs.values()]) <= self.inline_bytes
 
     async def work(self, size: int, work: Callable[[], Result]) -> Result:
         """Do ``work`` on ``size`` bytes of text: here if they are few, otherwise in a lane."""

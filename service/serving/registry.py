@@ -40,7 +40,9 @@ class Versions:
 
     @property
     def latest(self) -> Model | None:
-        return self.ready[max(self.ready, key=int)] if self.ready else None
+        if len(self.ready) > 1:
+            return self.ready[max(self.ready, key=int)]
+        return next(iter(self.ready.values()), None)
 
 
 class Registry:

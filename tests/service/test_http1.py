@@ -1,0 +1,197 @@
+"""What is answered as soon as it is read, over real connections: whole, in pieces, in a row."""
+
+import json
+import re
+import socket
+import time
+import urllib.request
+from urllib.parse import urlsplit
+
+import pytest
+from processes import serving
+
+from service.security import new_key
+
+GOOD = json.dumps({"activation": "swiglu", "inputs": {"a": [1, 2], "b": [3, 4]}}).encode()
+BAD = json.dumps({"activation": "swiglu", "inputs": {"a": [1, 2]}}).encode()
+OIP = json.dumps(
+    {"inputs": [{"name": n, "datatype": "FP32", "shape": [1], "data": [1]} for n in ("a", "b")]}
+).encode()
+
+
+@pytest.fixture(scope="module")
+def server(artifacts):
+    with serving(artifacts) as server:
+        # The first request of its kind takes the long way, which is what the others are spared.
+        assert exchange(server, request(GOOD))[0][0] == 200
+        yield server
+
+
+def request(body, path="/activate", method="POST", **headers):
+    lines = [f"{method} {path} HTTP/1.1", "host: x", f"content-length: {len(body)}"]
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+def connect(server):
+    connection = socket.create_connection(("127.0.0.1", urlsplit(server.url).port))
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connection.settimeout(30)
+    return connection
+
+
+def answers(connection, count):
+    """The next ``count`` answers: each its status, headers and document."""
+    with connection.makefile("rb") as file:
+        return [_answer(file) for _ in range(count)]
+
+
+def _answer(file):
+    status = int(re.match(rb"HTTP/1.1 (\d+)", file.readline())[1])
+    headers = {}
+    while (line := file.readline()) != b"\r\n":
+        name, _, value = line.decode().strip().partition(": ")
+        assert name not in headers
+        headers[name] = value
+    return status, headers, json.loads(file.read(int(headers["content-length"])))
+
+
+def exchange(server, *pieces, count=1, pause=0.0):
+    with connect(server) as connection:
+        for piece in pieces:
+            connection.sendall(piece)
+            time.sleep(pause)
+        return answers(connection, count)
+
+
+def outputs(answer):
+    return answer[2]["outputs"]["y"]
+
+
+def test_both_ways_give_the_same_answer(server):
+    whole = request(GOOD)
+    ((status, headers, document),) = exchange(server, whole)
+    ((slow_status, slow_headers, slow_document),) = exchange(
+        server, whole[:-5], whole[-5:], pause=0.1
+    )
+    assert (status, document) == (slow_status, slow_document)
+    assert list(headers) == list(slow_headers)
+    differing = {name for name in headers if headers[name] != slow_headers[name]}
+    assert differing <= {"x-request-id", "date"}
+
+
+@pytest.mark.parametrize("cut", [1, 20, 60, 90, 110])
+def test_a_request_may_come_in_pieces(server, cut):
+    whole = request(GOOD)
+    (answer,) = exchange(server, whole[:cut], whole[cut:], pause=0.05)
+    assert answer[0] == 200
+    assert len(outputs(answer)) == 2
+
+
+def test_a_chunked_body_is_read_too(server):
+    head = b"POST /activate HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+    chunks = b"".join(b"%x\r\n%s\r\n" % (len(p), p) for p in (GOOD[:9], GOOD[9:], b""))
+    (answer,) = exchange(server, head + chunks)
+    assert len(outputs(answer)) == 2
+
+
+def test_requests_in_a_row_are_answered_in_their_order(server):
+    bodies = [GOOD, BAD, GOOD, b"nonsense", *[GOOD] * 20, BAD]
+    row = b"".join(request(body, x_request_id=f"n{i}") for i, body in enumerate(bodies))
+    got = exchange(server, row, count=len(bodies))
+    assert [headers["x-request-id"] for _, headers, _ in got] == [f"n{i}" for i in range(25)]
+    assert [status for status, *_ in got] == [
+        {GOOD: 200, BAD: 422}.get(body, 400) for body in bodies
+    ]
+
+
+def test_what_follows_nonsense_is_not_answered_but_what_came_before_is(server):
+    with connect(server) as connection:
+        connection.sendall(request(GOOD) + b"nonsense\r\n\r\n")
+        with connection.makefile("rb") as file:
+            assert _answer(file)[0] == 200
+            assert file.readline().startswith(b"HTTP/1.1 400")
+            assert b"Invalid HTTP request" in file.read()
+
+
+def test_the_last_answer_of_a_connection_says_so(server):
+    with connect(server) as connection:
+        connection.sendall(request(GOOD, connection="close"))
+        with connection.makefile("rb") as file:
+            assert _answer(file)[1]["connection"] == "close"
+            assert file.read() == b""
+
+
+def test_expect_is_continued(server):
+    with connect(server) as connection:
+        head, body = request(GOOD, expect="100-continue").split(b"\r\n\r\n")
+        connection.sendall(head + b"\r\n\r\n")
+        with connection.makefile("rb") as file:
+            assert file.readline().startswith(b"HTTP/1.1 100")
+            assert file.readline() == b"\r\n"
+            connection.sendall(body)
+            assert _answer(file)[0] == 200
+
+
+def test_a_name_may_be_percent_encoded(server):
+    (plain, encoded) = exchange(
+        server,
+        request(OIP, "/v2/models/swiglu/infer"),
+        request(OIP, "/v2/models/sw%69glu/infer"),
+        count=2,
+    )
+    assert plain[2] == encoded[2]
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "status"),
+    [
+        ("/activate?x=1", {}, 200),
+        ("/activate/", {}, 404),
+        ("/activate", {"content_type": "text/plain"}, 415),
+        ("/activate", {"accept": "text/html"}, 406),
+        ("/activate", {"content_encoding": "gzip"}, 415),
+        ("/v2/models/none/infer", {}, 404),
+        ("/v2/models/swiglu/versions/2/infer", {}, 404),
+        ("/v2/models/swiglu/infer", {"content_encoding": "gzip"}, 400),
+    ],
+)
+def test_what_is_else_takes_the_usual_way(server, path, headers, status):
+    body = GOOD if path.startswith("/activate") else OIP
+    assert exchange(server, request(body, path, **headers))[0][0] == status
+
+
+def test_each_is_counted_and_logged_once(server):
+    def count():
+        with urllib.request.urlopen(f"{server.url}/metrics") as response:  # noqa: S310 - loopback
+            metrics = response.read().decode()
+        pattern = (
+            r'^gatewave_http_request_duration_seconds_count\{.*route="/activate".*"200"\} (\S+)'
+        )
+        return sum(float(number) for number in re.findall(pattern, metrics, re.MULTILINE))
+
+    before = count()
+    exchange(server, *[request(GOOD, x_request_id="counted")] * 3, count=3)
+    assert count() == before + 3
+    for _ in range(3):
+        while server.await_log("request")["request_id"] != "counted":
+            pass
+
+
+def test_keys_are_asked_for(artifacts):
+    key, pair = new_key("infer")
+    with serving(artifacts, GATEWAVE_KEYS=pair) as server:
+        statuses = [
+            exchange(server, request(GOOD, **headers))[0][0]
+            for headers in ({}, {"x_api_key": key}, {"x_api_key": key}, {"x_api_key": "no"}, {})
+        ]
+    assert statuses == [401, 200, 200, 401, 401]
+
+
+def test_an_answered_connection_stays_open_and_an_unfinished_one_is_heard_out(server):
+    with connect(server) as idle:
+        idle.sendall(request(GOOD))
+        answers(idle, 1)
+        time.sleep(1)
+        idle.sendall(request(GOOD))
+        assert answers(idle, 1)[0][0] == 200
