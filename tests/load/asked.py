@@ -1,5 +1,6 @@
 """Requests that are right, in every form that the service reads: what load is made of."""
 
+import http.client
 import json
 from dataclasses import dataclass, field, replace
 
@@ -19,6 +20,26 @@ DATATYPES = {
 }
 SHORT = {"float32": "F32", "float64": "F64", "float16": "F16", "bfloat16": "BF16"}
 """What safetensors calls them."""
+
+
+class WholeConnection(http.client.HTTPConnection):
+    """A connection that sends each request in one piece, as most clients but Python's do."""
+
+    def __init__(self, *args, **options):
+        super().__init__(*args, **options)
+        self.pieces = []
+
+    def send(self, data):
+        self.pieces.append(data)
+
+    def getresponse(self):
+        pieces, self.pieces = self.pieces, []
+        super().send(b"".join(pieces))
+        return super().getresponse()
+
+    def close(self):
+        self.pieces = []
+        super().close()
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ import urllib.parse
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from asked import WholeConnection
 from processes import run, serving
 
 CLIENTS = 16
@@ -131,7 +132,7 @@ class Connection:
     """
 
     def __init__(self, host, port):
-        self.http = http.client.HTTPConnection(host, port, timeout=PATIENCE_SECONDS)
+        self.http = WholeConnection(host, port, timeout=PATIENCE_SECONDS)
         self.http.connect()
         self.port = self.http.sock.getsockname()[1]
         self.answered = 0

@@ -20,7 +20,17 @@ import urllib.parse
 import zlib
 from pathlib import Path
 
-from asked import JSON, LENGTH, OCTETS, SAFETENSORS, get, in_json, in_oip, in_safetensors
+from asked import (
+    JSON,
+    LENGTH,
+    OCTETS,
+    SAFETENSORS,
+    WholeConnection,
+    get,
+    in_json,
+    in_oip,
+    in_safetensors,
+)
 from processes import run, serving
 
 PATIENCE_SECONDS = 60
@@ -199,9 +209,7 @@ class Connection:
 
     def __init__(self, url):
         address = urllib.parse.urlsplit(url)
-        self.http = http.client.HTTPConnection(
-            address.hostname, address.port, timeout=PATIENCE_SECONDS
-        )
+        self.http = WholeConnection(address.hostname, address.port, timeout=PATIENCE_SECONDS)
 
     def ask(self, method, path, body, headers):
         """Status, media type and body of the answer.

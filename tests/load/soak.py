@@ -13,7 +13,6 @@
 import argparse
 import collections
 import contextlib
-import http.client
 import itertools
 import json
 import random
@@ -28,7 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import grpc
-from asked import get, in_json, in_oip, in_safetensors
+from asked import WholeConnection, get, in_json, in_oip, in_safetensors
 from calls import Client
 from processes import GATEWAVE, run, serving
 
@@ -114,7 +113,7 @@ class Load:
     def _ask(self, chance):
         """Requests over one connection."""
         weights, requests = zip(*MIX, strict=True)
-        connection = http.client.HTTPConnection(*self.address, timeout=PATIENCE_SECONDS)
+        connection = WholeConnection(*self.address, timeout=PATIENCE_SECONDS)
         with contextlib.closing(connection):
             while True:
                 (asked,) = chance.choices(requests, weights)
