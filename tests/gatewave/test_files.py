@@ -126,7 +126,9 @@ def test_nobody_sees_the_target_before_it_is_complete(source, target):
 
 def test_ctrl_c_in_a_terminal_leaves_the_target_as_it_was(source, target):
     script = (
-        "import sys; from pathlib import Path; from gatewave.files import evaluate_file\n"
+        "import signal, sys; from pathlib import Path; from gatewave.files import evaluate_file\n"
+        # As in a terminal, even where the tests run in the background, which ignores it.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "def wait(values): print('computing', flush=True); sys.stdin.read()\n"
         "evaluate_file(Path(sys.argv[1]), Path(sys.argv[2]), inputs=['x'], outputs=['y'],"
         " dtype='float32', compute=wait)"
