@@ -25,7 +25,7 @@ from types import FrameType
 from typing import Any
 
 from service import tls
-from service.app import create_app
+from service.app import at_once, create_app
 from service.errors import ServiceError
 from service.server import Server, configuration
 from service.settings import Settings
@@ -46,7 +46,9 @@ class Worker(Server):
     ) -> None:
         encryption = tls.context(settings)
         app = create_app(settings)
-        super().__init__(configuration(app, encryption), app.state.runtime, self._on_started)
+        super().__init__(
+            configuration(app, encryption, at_once(app)), app.state.runtime, self._on_started
+        )
         self.number = number
         self.listeners = listeners
         self._encryption = encryption

@@ -117,5 +117,5 @@ def test_odd_documents_are_read_alike(reader, body):
 def test_the_plain_reading_is_used(reader):
     """Or all of the above would compare one reading with itself."""
     body = b'{"activation":"swish","inputs":{"x":[[1,2],[3,4]]}}'
-    _, call = reader._plain(body)  # noqa: SLF001 - the reading that is to be used
+    _, call = reader.plain(body)
     np.testing.assert_array_equal(call.inputs["x"], [[1, 2], [3, 4]])
