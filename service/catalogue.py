@@ -81,6 +81,8 @@ class Graph(Model):
         outputs: Sequence[str],
         reals: Mapping[str, float],
         halt: Halt | None = None,  # noqa: ARG002 - one node, or a few: over before it could matter
+        *,
+        over: bool = False,
     ) -> dict[str, Array]:
         """Evaluate at ``inputs``, of one shape; the results have it too."""
         first = inputs[self.input_names[0]]
@@ -90,7 +92,7 @@ class Graph(Model):
         flat = {name: _flat(tensor) for name, tensor in inputs.items()}
         for name, value in reals.items():
             flat[name] = np.array(value, self._wide)
-        results = self.session.run(flat, first.size, outputs)
+        results = self.session.run(flat, first.size, outputs, over=over)
         if len(shape) == 1:
             return results
         return {name: result.reshape(shape) for name, result in results.items()}
@@ -304,7 +306,8 @@ def load(path: Path, engine: Engine) -> tuple[Document, Graph]:
     Raises:
         ArtifactInvalid: It does not load, carries no record of ours, or answers wrongly.
     """
-    session, metadata = engine.open(path)
+    model = path.read_bytes()
+    session, metadata = engine.open(path, model)
     document = _document(path, metadata)
     graph = Graph(
         path=path,
@@ -314,9 +317,10 @@ def load(path: Path, engine: Engine) -> tuple[Document, Graph]:
         inputs=_ports(document["inputs"], document["dtype"]),
         outputs=_ports(document["outputs"], document["dtype"]),
         reals=document["operator"]["reals"],
-        session=Session(session, document["dtype"]),
+        session=Session(session, lambda: engine.open(path, model)[0], document["dtype"]),
     )
     _prove(graph, document)
+    graph.session.rest()
     return document, graph
 
 

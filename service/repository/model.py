@@ -98,6 +98,8 @@ class RepositoryModel(Model):
         outputs: Sequence[str],
         reals: Mapping[str, float],  # noqa: ARG002 - others' graphs have none
         halt: Halt | None = None,
+        *,
+        over: bool = False,  # noqa: ARG002 - ONNX Runtime finds room for what others compute
     ) -> dict[str, Array]:
         """Compute ``outputs``.
 

@@ -32,7 +32,7 @@ class Inference:
         self._batchers: dict[Model, Batcher] = {}
 
     async def infer(self, call: Call) -> dict[str, Array]:
-        """Compute ``call``, and count it.
+        """Compute ``call``, and count it. Results may take the place of its inputs in memory.
 
         Raises:
             Overloaded: There is no room for it now.
@@ -99,7 +99,7 @@ class Inference:
             meter = call.model.meter
             meter.queue.observe(began - admitted)
             try:
-                return call.model.run(call.inputs, call.outputs, call.reals, halt)
+                return call.model.run(call.inputs, call.outputs, call.reals, halt, over=True)
             finally:
                 ended = time.perf_counter()
                 meter.compute.observe(ended - began)

@@ -104,8 +104,18 @@ class Model(ABC):
         outputs: Sequence[str],
         reals: Mapping[str, float],
         halt: Halt | None = None,
+        *,
+        over: bool = False,
     ) -> dict[str, Array]:
         """Compute ``outputs``; inputs have passed `check`. It may be called from many threads.
+
+        Args:
+            inputs: The tensors, by name.
+            outputs: The names of those wanted.
+            reals: The real parameters that differ from their defaults.
+            halt: What stops it early.
+            over: Whether results may take the place of ``inputs`` in memory: nobody reads them
+                again.
 
         Raises:
             ModelFailed: The graph could not be run on these inputs.
