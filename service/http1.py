@@ -5,15 +5,17 @@ is small, lies in memory as a whole, and its answer is a matter of microseconds,
 than the answer. Here such a request is held until it is whole, and offered to `AtOnce`. What is
 declined goes uvicorn's own way, as if nothing had been.
 
-Answers leave together: see `Outbox`.
+They wait for each other, and their answers leave together: see `Line`.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from httptools import HttpParserError
 from uvicorn.protocols.http.httptools_impl import (
     STATUS_LINE,
     HttpToolsProtocol,
@@ -27,27 +29,36 @@ AtOnce = Callable[[str, Headers, bytes], tuple[bytes, bytes] | None]
 line, and a body. None is no answer: the request takes the usual way."""
 
 TOGETHER = 8
-"""How many answers leave together: with more, those that are ready wait without a gain."""
+"""How many requests are answered in one turn of the event loop: in between, others are read."""
+
+MOST_WAITING_BYTES = 1 << 23
+"""So much of requests that were read may wait; with more, the next is answered as it is read."""
 
 
-class Outbox:
-    """Answers of one event loop that were made in one of its turns.
+class Line:
+    """Requests that were read, and wait to be answered: those of one event loop, first come first.
 
-    Writing wakes who waits for it. Where that is a process on the same machine, and its CPU, mostly
-    a virtual one, has gone to sleep meanwhile, it takes a quarter of the time that a small request
-    takes in all. Writes that follow on each other wake but once.
+    If each were answered as it is read, one that came in two pieces would find all others before
+    it twice. Their answers leave together: writing wakes who waits for it, and where that is a
+    process on the same machine, and its CPU, mostly a virtual one, has gone to sleep meanwhile,
+    that takes a quarter of the time that a small request takes in all. Writes that follow on each
+    other wake but once.
     """
 
     def __init__(self) -> None:
+        self.bytes = 0
+        self._waiting: deque[Protocol] = deque()
         self._answers: list[tuple[asyncio.Transport, bytes]] = []
 
+    def join(self, protocol: Protocol) -> None:
+        """Have the request that ``protocol`` holds answered when its turn comes."""
+        self._waiting.append(protocol)
+        if len(self._waiting) == 1:
+            asyncio.get_running_loop().call_soon(self._turn)
+
     def put(self, transport: asyncio.Transport, answer: bytes) -> None:
-        """Write ``answer`` when the event loop's turn ends, or before."""
+        """Write ``answer`` soon."""
         self._answers.append((transport, answer))
-        if len(self._answers) == 1:
-            asyncio.get_running_loop().call_soon(self.flush)
-        elif len(self._answers) >= TOGETHER:
-            self.flush()
 
     def flush(self) -> None:
         """Write now what there is."""
@@ -56,20 +67,30 @@ class Outbox:
             if not transport.is_closing():
                 transport.write(answer)
 
+    def _turn(self) -> None:
+        try:
+            for _ in range(min(TOGETHER, len(self._waiting))):
+                self._waiting.popleft().settle()
+            self.flush()
+        finally:
+            if self._waiting:
+                asyncio.get_running_loop().call_soon(self._turn)
+
 
 class Protocol(HttpToolsProtocol):
     """One connection.
 
     Args:
         at_once: What may answer requests as soon as they are read.
-        outbox: Where these answers go, of all connections of the event loop.
+        line: Where these wait, of all connections of the event loop.
     """
 
-    def __init__(self, *args: Any, at_once: AtOnce | None, outbox: Outbox, **options: Any) -> None:
+    def __init__(self, *args: Any, at_once: AtOnce | None, line: Line, **options: Any) -> None:
         super().__init__(*args, **options)
         self._at_once = at_once
-        self._outbox = outbox
+        self._line = line
         self._held: bytes | None = None
+        self._is_whole = False
         self._answered: object = None
         self._defaults: Headers = ()
         self._start = b""
@@ -84,10 +105,27 @@ class Protocol(HttpToolsProtocol):
         told = None if cycle is None else cycle.scope
         return None if scope is self._answered or scope is told else scope
 
+    def settle(self) -> None:
+        """Answer the request that waits, if one does, or have the application answer it."""
+        if not self._is_whole:
+            return
+        self._is_whole = False
+        held = self._held or b""
+        self._line.bytes -= len(held)
+        if self.transport.is_closing():
+            self._held = None
+        elif not self._answer(held):
+            self._let_go()
+            super().on_message_complete()
+
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if self._held is not None:
+        if self._held is not None and not self._is_whole:
             self._let_go()
+
+    def on_message_begin(self) -> None:
+        self.settle()
+        super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         if self._at_once is not None and self._is_simple():
@@ -102,17 +140,32 @@ class Protocol(HttpToolsProtocol):
             self._held = self._held + body if self._held else body
 
     def on_message_complete(self) -> None:
-        if self._held is None or not self._answer(self._held):
-            self._let_go()
+        if self._held is None:
             super().on_message_complete()
+            return
+        self._is_whole = True
+        self._line.bytes += len(self._held)
+        if self._line.bytes > MOST_WAITING_BYTES:
+            self.settle()
+        else:
+            self._line.join(self)
 
     def send_400_response(self, msg: str) -> None:
-        self._outbox.flush()
+        self._hurry()
         super().send_400_response(msg)
 
+    def eof_received(self) -> None:
+        self._hurry()
+        super().eof_received()
+
     def shutdown(self) -> None:
-        self._outbox.flush()
+        self._hurry()
         super().shutdown()
+
+    def _hurry(self) -> None:
+        """Answer before something else ends the connection."""
+        self.settle()
+        self._line.flush()
 
     def _is_simple(self) -> bool:
         """Whether nothing about the request needs more than an answer."""
@@ -149,7 +202,7 @@ class Protocol(HttpToolsProtocol):
         self._held = None
         self._answered = self.scope
         self.server_state.total_requests += 1
-        self._outbox.put(self.transport, b"".join((self._start, *answer)))
+        self._line.put(self.transport, b"".join((self._start, *answer)))
         self._unset_keepalive_if_required()
         self.timeout_keep_alive_task = self.loop.call_later(
             self.timeout_keep_alive, self.timeout_keep_alive_handler
@@ -161,6 +214,10 @@ class Protocol(HttpToolsProtocol):
         held, self._held = self._held, None
         if held is None or self.transport.is_closing():
             return
-        super().on_headers_complete()
+        try:
+            super().on_headers_complete()
+        except HttpParserError:  # of the URL, which nobody has read yet
+            self.send_400_response("Invalid HTTP request received.")
+            return
         if held:
             super().on_body(held)

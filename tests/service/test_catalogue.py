@@ -3,17 +3,26 @@
 import json
 import shutil
 
+import numpy as np
 import onnx
 import pytest
 
 from service.catalogue import METADATA_KEY, Catalogue, artifact_paths
-from service.engine import Engine
+from service.dtypes import NUMPY
+from service.engine import SLICE, Engine
 from service.errors import ArtifactInvalid
+
+RTOL = {"float16": 2e-3, "bfloat16": 2e-2, "float32": 1e-6, "float64": 1e-14}
 
 
 @pytest.fixture(scope="module")
 def engine():
     return Engine.start("cpu", threads=1)
+
+
+@pytest.fixture(params=["sinc.grad", "swiglu", "swiglu.vjp", "swish.bfloat16", "geglu.float64"])
+def graph(request, app):
+    return app.state.runtime.registry.get(request.param)
 
 
 @pytest.fixture
@@ -99,3 +108,39 @@ def test_a_nan_in_the_answer_is_refused(folder, engine):
     tampered(folder, change)
     with pytest.raises(ArtifactInvalid):
         Catalogue.open(folder, engine)
+
+
+def test_many_elements_give_what_each_gives(graph):
+    length = 2 * SLICE + 5
+    chance = np.random.default_rng(0)
+    kind = NUMPY[graph.dtype]
+    inputs = {name: chance.normal(0, 4, length).astype(kind) for name in graph.input_names}
+    # Where one slice ends and the next begins, and where the last one is short.
+    for edge in (SLICE, 2 * SLICE, length):
+        part = slice(edge - 40, edge + 40)
+        few = graph.run({n: a[part] for n, a in inputs.items()}, graph.output_names, {})
+        many = graph.run(inputs, graph.output_names, {})
+        for name in graph.output_names:
+            np.testing.assert_allclose(
+                many[name][part].astype(float), few[name].astype(float), rtol=RTOL[graph.dtype]
+            )
+
+
+def test_results_over_the_inputs_are_the_results(graph):
+    length = 2 * SLICE + 5
+    chance = np.random.default_rng(0)
+    kind = NUMPY[graph.dtype]
+    inputs = {name: chance.normal(0, 4, length).astype(kind) for name in graph.input_names}
+    apart = graph.run(inputs, graph.output_names, {})
+    over = graph.run(inputs, graph.output_names, {}, over=True)
+    for name in graph.output_names:
+        assert over[name].tobytes() == apart[name].tobytes()
+    assert np.shares_memory(over[graph.output_names[0]], inputs[graph.input_names[0]])
+
+
+def test_what_must_not_be_written_to_is_not(graph):
+    inputs = {name: np.zeros(2 * SLICE, NUMPY[graph.dtype]) for name in graph.input_names}
+    for array in inputs.values():
+        array.setflags(write=False)
+    graph.run(inputs, graph.output_names, {}, over=True)
+    assert not any(array.any() for array in inputs.values())

@@ -1,5 +1,6 @@
 """What is answered as soon as it is read, over real connections: whole, in pieces, in a row."""
 
+import contextlib
 import json
 import re
 import socket
@@ -103,6 +104,30 @@ def test_requests_in_a_row_are_answered_in_their_order(server):
     assert [status for status, *_ in got] == [
         {GOOD: 200, BAD: 422}.get(body, 400) for body in bodies
     ]
+
+
+def test_each_connection_gets_its_own_answer_whatever_the_others_ask(server):
+    bodies = [json.dumps({"activation": "sinc", "inputs": {"x": [n]}}).encode() for n in range(40)]
+    asked = [request(body) for body in bodies]
+    asked[10] = request(GOOD, path="http://")
+    asked[20] = request(BAD)
+    asked[30] = request(b"{")
+    with contextlib.ExitStack() as open_:
+        connections = [open_.enter_context(connect(server)) for _ in asked]
+        for connection, question in zip(connections, asked, strict=True):
+            connection.sendall(question)
+        assert connections[10].recv(12) == b"HTTP/1.1 400"
+        got = {n: answers(c, 1)[0] for n, c in enumerate(connections) if n != 10}
+    statuses = {20: 422, 30: 400}
+    assert [got[n][0] for n in got] == [statuses.get(n, 200) for n in got]
+    assert [got[n][2]["outputs"]["y"] for n in (0, 1, 9, 39)] == [[1.0], [-0.0], [-0.0], [-0.0]]
+
+
+def test_who_has_said_all_is_answered(server):
+    with connect(server) as connection:
+        connection.sendall(request(GOOD))
+        connection.shutdown(socket.SHUT_WR)
+        assert answers(connection, 1)[0][0] == 200
 
 
 def test_what_follows_nonsense_is_not_answered_but_what_came_before_is(server):
