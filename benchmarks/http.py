@@ -1,11 +1,12 @@
-"""The service under load from wrk, against an echo and a plain FastAPI route, in one run.
+"""The service under load from wrk, in one run with an echo, and with what one writes oneself.
 
     python -m benchmarks.http [--seconds 3] [--turns 5] [--cases ABC] [--peer NAME=COMMAND ...]
 
 SwiGLU of two inputs: A in JSON, 64 floats each, 32 connections; B in JSON, 4096 floats each, 32
 connections; C in binary, 1 Mi float32 each, 4 connections. The echo is a bare uvicorn application
-that drops the body and returns as many bytes as the answer has: the limit of the stack. The servers
-take turns, each turn gives ratios, and the medians of these are printed.
+that drops the body and returns as many bytes as the answer has: the limit of the stack. The others
+are a bare uvicorn application that computes with ONNX Runtime and does no more, and a plain FastAPI
+route. The servers take turns, each turn gives ratios, and the medians of these are printed.
 """
 
 from __future__ import annotations
@@ -112,9 +113,10 @@ def _measure(case: Case, options: argparse.Namespace) -> None:
     given = [peer.partition("=") for peer in options.peer]
     peers = {name: command.split() for name, _, command in given}
     commands = {
-        "echo": [*uvicorn, "--port", "{port}", "benchmarks.peers:echo"],
+        "echo": [*uvicorn, "--port", "{port}", "benchmarks.peers.echo:app"],
         "gatewave": [*ours, "--port", "{port}"],
-        "plain FastAPI": [*uvicorn, "--port", "{port}", "benchmarks.peers:plain"],
+        "bare ASGI": [*uvicorn, "--port", "{port}", "benchmarks.peers.bare:app"],
+        "plain FastAPI": [*uvicorn, "--port", "{port}", "benchmarks.peers.plain:app"],
         **peers,
     }
     with contextlib.ExitStack() as running:
@@ -208,6 +210,7 @@ def _json_case(name: str, count: int) -> Case:
         "echo": Load(f"/{len(body) // 2}", body, headers),
         "gatewave": ours,
         "gatewave /v2": Load("/v2/models/swiglu/infer", orjson.dumps({"inputs": tensors}), headers),
+        "bare ASGI": ours,
         "plain FastAPI": ours,
     }
     return Case(name, 32, loads)
@@ -223,11 +226,13 @@ def _binary_case(name: str, count: int) -> Case:
     head = orjson.dumps({"inputs": tensors, "parameters": {"binary_data_output": True}})
     headers = {"Content-Type": OCTETS, "Inference-Header-Content-Length": str(len(head))}
     whole = head + a.tobytes() + b.tobytes()
+    raw = Load("/activate/raw", body, {"Content-Type": OCTETS})
     loads = {
         "echo": Load(f"/{a.nbytes}", body, {"Content-Type": OCTETS}),
         "gatewave": Load("/activate", body, {"Content-Type": SAFETENSORS}),
         "gatewave /v2": Load("/v2/models/swiglu/infer", whole, headers),
-        "plain FastAPI": Load("/activate/raw", body, {"Content-Type": OCTETS}),
+        "bare ASGI": raw,
+        "plain FastAPI": raw,
     }
     return Case(name, 4, loads)
 
