@@ -19,6 +19,7 @@ from service.runtime import Runtime
 from service.schemas import ActivateRequest, ActivateResponse, BatchRequest, BatchResponse
 from service.serving.budget import Permit
 from service.serving.call import Call
+from service.serving.inference import TEXT_WEIGHT
 
 router = APIRouter(tags=["evaluate"])
 
@@ -70,18 +71,22 @@ class ActivateEndpoint:
             began = time.perf_counter()
             body = await _body(exchange, self.runtime, kind, permit)
             if len(body) <= self.runtime.settings.inline_bytes:
-                parts = await self._answered(body, kind, wanted, began)
+                parts = await self._answered(body, kind, wanted, began, permit)
             else:
-                parts = await exchange.unless_gone(self._answered(body, kind, wanted, began))
+                work = self._answered(body, kind, wanted, began, permit)
+                parts = await exchange.unless_gone(work)
             await exchange.reply(200, wanted.encode(), *parts)
 
-    async def _answered(self, body: Body, kind: str, wanted: str, began: float) -> list[Part]:
+    async def _answered(
+        self, body: Body, kind: str, wanted: str, began: float, permit: Permit
+    ) -> list[Part]:
         inference = self.runtime.inference
         plan, call = await self._read(body, kind)
         meter = call.model.meter
         try:
             read = time.perf_counter()
-            outputs = await inference.infer(call)
+            weight = 1 if wanted == SAFETENSORS else TEXT_WEIGHT
+            outputs = await inference.infer(call, permit, weight=weight)
             computed = time.perf_counter()
             if wanted == SAFETENSORS:
                 parts = messages.to_safetensors(plan, outputs)

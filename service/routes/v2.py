@@ -25,6 +25,7 @@ from service.runtime import Runtime
 from service.schemas import InferBody, InferError, InferResult
 from service.serving.budget import Permit
 from service.serving.control import Control
+from service.serving.inference import TEXT_WEIGHT
 from service.serving.model import Model
 
 router = APIRouter(
@@ -81,25 +82,26 @@ class InferEndpoint:
         try:
             with self.runtime.inference.budget.permit() as permit:
                 body = await self._body(exchange, permit)
-                work = self._answered(exchange, model, body, began)
+                work = self._answered(exchange, model, body, began, permit)
                 if len(body) <= self.runtime.settings.inline_bytes and model.trusted:
                     parts, headers = await work
                 else:
                     parts, headers = await exchange.unless_gone(work)
                 kind = JSON if len(headers) == 0 else OCTETS
-                await self._reply(exchange, kind, parts, headers)
+                await self._reply(exchange, kind, parts, headers, permit)
         except BaseException:
             model.meter.unanswered(began)
             raise
 
     async def _answered(
-        self, exchange: Exchange, model: Model, body: Body, began: float
+        self, exchange: Exchange, model: Model, body: Body, began: float, permit: Permit
     ) -> tuple[list[Part], Headers]:
         inference = self.runtime.inference
         request = await self._read(exchange, body)
         call = call_of(self.runtime, model, request.inputs, list(request.raw), request.parameters)
         read = time.perf_counter()
-        outputs = await inference.infer(call)
+        weight = 1 if all(map(request.is_raw, call.outputs)) else TEXT_WEIGHT
+        outputs = await inference.infer(call, permit, weight=weight)
         computed = time.perf_counter()
         size = sum(each.nbytes for name, each in outputs.items() if not request.is_raw(name))
         parts = await inference.work(size, partial(http.encode, request, call, outputs))
@@ -138,13 +140,14 @@ class InferEndpoint:
         return await self.runtime.inference.work(text, work)
 
     async def _reply(
-        self, exchange: Exchange, kind: str, parts: list[Part], headers: Headers
+        self, exchange: Exchange, kind: str, parts: list[Part], headers: Headers, permit: Permit
     ) -> None:
         coding = compression.accepted(exchange.header(b"accept-encoding"))
         size = sum(map(len, parts))
         if coding is None or size < compression.WORTHWHILE:
             await exchange.reply(200, kind.encode(), *parts, headers=headers)
             return
+        permit.owe(size)
         work = partial(compression.compressed, b"".join(parts), coding)
         body = await self.runtime.inference.work(size, work)
         headers = [*headers, (b"content-encoding", coding.encode()), (b"vary", b"accept-encoding")]

@@ -15,11 +15,16 @@ from service.oip.requests import call_of
 from service.rpc import inference_pb2 as pb
 from service.rpc import messages
 from service.runtime import Runtime
+from service.serving.budget import Permit
 from service.serving.call import Call
 from service.serving.control import Control
 
 UNLOAD_DEPENDENTS = "unload_dependents"
 """A parameter that Triton's clients always send; no model here depends on another."""
+
+
+COPIES = 3
+"""How often results are in memory: as tensors, in the message, and as what is sent of it."""
 
 
 @dataclass(slots=True)
@@ -30,11 +35,13 @@ class Arrival:
         size: In bytes.
         began: When it had come, in seconds of `time.perf_counter`.
         deadline: When its caller gives up, in seconds of `time.monotonic`.
+        permit: What its memory is held by, until it is answered.
     """
 
     size: int
     began: float
     deadline: float | None
+    permit: Permit
 
 
 class Methods:
@@ -133,7 +140,7 @@ class Methods:
             )
             call.deadline = _sooner(call, request, arrival)
             read = time.perf_counter()
-            outputs = await inference.infer(call)
+            outputs = await inference.infer(call, arrival.permit, weight=COPIES)
             computed = time.perf_counter()
             response = await inference.work(
                 _strings(outputs), lambda: messages.response_to(request, model, outputs)

@@ -10,13 +10,17 @@ from service.dtypes import Array
 from service.engine import Halt
 from service.errors import DeadlineExceeded, LimitExceeded
 from service.serving.batcher import Batcher
-from service.serving.budget import Budget
+from service.serving.budget import Budget, Permit
 from service.serving.call import Call
 from service.serving.lanes import LATE, Lanes, is_late
 from service.serving.model import Batching, Model
 from service.tracing.trace import Trace
 
 Result = TypeVar("Result")
+
+TEXT_WEIGHT = 5
+"""How many bytes a byte of results comes to that are written as text: itself, and the up to 16
+characters of a float32."""
 
 
 class Inference:
@@ -31,8 +35,13 @@ class Inference:
         self.output_bytes = output_bytes
         self._batchers: dict[Model, Batcher] = {}
 
-    async def infer(self, call: Call) -> dict[str, Array]:
+    async def infer(self, call: Call, permit: Permit, *, weight: int = 1) -> dict[str, Array]:
         """Compute ``call``, and count it.
+
+        Args:
+            call: What to compute.
+            permit: What the memory of the results is held by, until the answer was taken.
+            weight: How many bytes each of their bytes comes to, when they are written.
 
         Raises:
             Overloaded: There is no room for it now.
@@ -43,17 +52,17 @@ class Inference:
         model = call.model
         if call.trace is not None:
             describe(call.trace, model)
-        if self.is_immediate(call):
-            return self.now(call)
         produced = model.output_bytes(call.inputs, call.outputs)
+        if self.is_immediate(call):
+            permit.take(produced * weight)
+            return self.now(call)
         if produced > self.output_bytes:
             expected = f"outputs of at most {self.output_bytes} bytes"
             raise LimitExceeded.at("inputs", expected, produced)
-        with self.budget.permit() as permit:
-            permit.take(produced)
-            if model.batching is not None:
-                return await self._batcher(model, model.batching).run(call)
-            return await self._queued(call)
+        permit.take(produced * weight)
+        if model.batching is not None:
+            return await self._batcher(model, model.batching).run(call)
+        return await self._queued(call)
 
     def is_immediate(self, call: Call) -> bool:
         """Whether ``call`` is computed on the event loop: it takes less than to hand it over."""
