@@ -102,8 +102,9 @@ class Intake:
             raise BodyTooLong.at("message", expected, text)
         permit.take(2 * len(data) + WEIGHT * text)
         remaining = context.time_remaining()
-        deadline = None if remaining is None else time.monotonic() + remaining
-        return Arrival(len(data), began, deadline, permit)
+        arrived = time.monotonic()
+        deadline = None if remaining is None else arrived + remaining
+        return Arrival(len(data), began, arrived, deadline, permit)
 
     def __enter__(self) -> None:
         """Open a stream.

@@ -56,13 +56,21 @@ class Inference:
         if self.is_immediate(call):
             permit.take(produced * weight)
             return self.now(call)
-        if produced > self.output_bytes:
-            expected = f"outputs of at most {self.output_bytes} bytes"
-            raise LimitExceeded.at("inputs", expected, produced)
+        self.check_produced(produced, "inputs")
         permit.take(produced * weight)
         if model.batching is not None:
             return await self._batcher(model, model.batching).run(call)
         return await self._queued(call)
+
+    def check_produced(self, produced: int, field: str) -> None:
+        """Refuse what would have results of so many bytes, if they are too many.
+
+        Raises:
+            LimitExceeded: They are; ``field`` is to blame.
+        """
+        if produced > self.output_bytes:
+            expected = f"outputs of at most {self.output_bytes} bytes"
+            raise LimitExceeded.at(field, expected, produced)
 
     def is_immediate(self, call: Call) -> bool:
         """Whether ``call`` is computed on the event loop: it takes less than to hand it over."""
@@ -71,11 +79,34 @@ class Inference:
             return False
         return sum([tensor.nbytes for tensor in call.inputs.values()]) <= self.inline_bytes
 
-    async def work(self, size: int, work: Callable[[], Result]) -> Result:
-        """Do ``work`` on ``size`` bytes of text: here if they are few, otherwise in a lane."""
+    def is_light(self, call: Call) -> bool:
+        """Whether no part of ``call``, nor the writing of its results, takes a lane."""
+        if not self.is_immediate(call):
+            return False
+        return call.model.output_bytes(call.inputs, call.outputs) <= self.inline_bytes
+
+    async def work(
+        self,
+        size: int,
+        work: Callable[[], Result],
+        deadline: float | None = None,
+        halt: Halt | None = None,
+    ) -> Result:
+        """Do ``work`` on ``size`` bytes of text: here if they are few, otherwise in a lane.
+
+        Raises:
+            Overloaded: The line before the lanes is full.
+            DeadlineExceeded: The work could not start before ``deadline``.
+        """
         if size <= self.inline_bytes:
             return work()
-        return await self.lanes.run(work)
+        return await self.lanes.run(work, deadline, halt)
+
+    async def finish(self, size: int, work: Callable[[], Result]) -> Result:
+        """As `work`, for a request that was computed: it has started, and is not refused now."""
+        if size <= self.inline_bytes:
+            return work()
+        return await self.lanes.go_on(work)
 
     def forget(self, model: Model) -> None:
         """The model is served no more."""

@@ -1,5 +1,6 @@
 """ModelInfer and ModelStreamInfer: tensors in, tensors out, and what is said of wrong ones."""
 
+import statistics
 import struct
 import threading
 
@@ -272,29 +273,17 @@ def test_a_stream_answers_in_order_and_goes_on_after_an_error(client):
             np.testing.assert_allclose(y, np.sinc((A + number).astype(np.float64)), atol=1e-6)
 
 
-def test_an_answer_of_a_stream_is_held_until_it_is_taken(served, client):
-    budget, meter = served.runtime.inference.budget, served.runtime.registry.get("sinc").meter
-    before = answered(meter)
-    stream = client.ModelStreamInfer(iter([raw_request("sinc", x=np.ones(200_000, np.float32))]))
-    eventually(lambda: answered(meter) > before)
-    assert budget.used > 800_000
-    assert not next(stream).error_message
-    eventually(lambda: budget.used == 0)
-
-
-def test_a_stream_whose_answers_nobody_takes_is_ended(rpc_settings):
-    with serving_rpc(rpc_settings.model_copy(update={"body_seconds": 0.3})) as own:
+def test_an_answer_that_nobody_takes_is_held_until_its_stream_is_ended(rpc_settings):
+    with serving_rpc(rpc_settings.model_copy(update={"body_seconds": 0.5})) as own:
+        budget, intake = own.runtime.inference.budget, own.server.handlers.intake
         request = raw_request("sinc", x=np.ones(200_000, np.float32))
         stream = own.client.ModelStreamInfer(iter([request] * 3))
-        eventually(lambda: own.server.handlers.intake.streams == 1)
-        eventually(lambda: own.server.handlers.intake.streams == 0)
-        assert own.runtime.inference.budget.used == 0
+        eventually(lambda: intake.streams == 1)
+        held = []
+        eventually(lambda: intake.streams == 0 or held.append(budget.used))
+        assert statistics.median(held) > 800_000
+        assert budget.used == 0
         stream.cancel()
-
-
-def answered(meter):
-    """How many requests to a model were."""
-    return sum(bucket.get() for bucket in meter.ok._buckets)
 
 
 def test_a_message_of_a_stream_that_is_none_is_answered_so(client):
