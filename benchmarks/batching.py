@@ -80,7 +80,8 @@ async def _load(model: RepositoryModel) -> float:
     async def caller() -> int:
         count = 0
         while time.perf_counter() < ends:
-            await inference.infer(call)
+            with inference.budget.permit() as permit:
+                await inference.infer(call, permit)
             count += 1
         return count
 

@@ -49,6 +49,10 @@ class Halt:
     def now(self) -> None:
         self.options.terminate = True
 
+    @property
+    def is_now(self) -> bool:
+        return bool(self.options.terminate)
+
 
 class Session:
     """One ONNX graph, ready to run: tensors of one axis in, tensors of one axis out.

@@ -22,6 +22,10 @@ Part = bytes | bytearray | memoryview
 Headers = Sequence[tuple[bytes, bytes]]
 Result = TypeVar("Result")
 
+BUFFERED = 1 << 16
+"""In bytes, of an answer that may lie in the transport's buffer when it is done with: as much as
+asyncio takes there before it asks for a pause."""
+
 ALIGNMENT = 64
 """In bytes, of the tensors in a body: what the widest vector instructions like."""
 
@@ -128,9 +132,15 @@ class Exchange:
     async def reply(
         self, status: int, media_type: bytes, *parts: Part, headers: Headers = ()
     ) -> None:
-        """Answer with ``parts``, one after the other."""
-        length = b"%d" % sum(map(len, parts))
-        given = [(b"content-type", media_type), (b"content-length", length)]
+        """Answer with ``parts``, one after the other.
+
+        A large answer is done with when the client has taken it, but for the last few kilobytes:
+        until then it is in memory, and so is held by its request's permit.
+        """
+        length = sum(map(len, parts))
+        if length > BUFFERED:
+            parts = (*parts, b"")  # Which can be sent when what is before it was taken.
+        given = [(b"content-type", media_type), (b"content-length", b"%d" % length)]
         given += (*headers, *security.HEADERS)
         await self.send({"type": "http.response.start", "status": status, "headers": given})
         for part in parts[:-1]:

@@ -5,12 +5,17 @@ is small, lies in memory as a whole, and its answer is a matter of microseconds,
 than the answer. Here such a request is held until it is whole, and offered to `AtOnce`. What is
 declined goes uvicorn's own way, as if nothing had been.
 
-They wait for each other, and their answers leave together: see `Line`.
+They wait for each other, and their answers leave together: see `Line`. Whoever does not take them
+is cut off: see `Protocol`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import logging
+import struct
+import termios
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -28,11 +33,20 @@ AtOnce = Callable[[str, Headers, bytes], tuple[bytes, bytes] | None]
 """Answers POST to a path, with headers and a body: with its own headers, written out to the empty
 line, and a body. None is no answer: the request takes the usual way."""
 
+PATIENCE_SECONDS = 30.0
+"""How long a client may take nothing of an answer that waits for it."""
+
+LAST_PATIENCE_SECONDS = 2.0
+"""The same when the server ends, and waits for nothing else."""
+
 TOGETHER = 8
 """How many requests are answered in one turn of the event loop: in between, others are read."""
 
 MOST_WAITING_BYTES = 1 << 23
 """So much of requests that were read may wait; with more, the next is answered as it is read."""
+
+
+log = logging.getLogger(__name__)
 
 
 class Line:
@@ -80,13 +94,26 @@ class Line:
 class Protocol(HttpToolsProtocol):
     """One connection.
 
+    What waits for a client is memory, and closing a connection waits too, until all was taken. So a
+    client that takes nothing for a time, though there is something, is cut off.
+
     Args:
         at_once: What may answer requests as soon as they are read.
         line: Where these wait, of all connections of the event loop.
+        patience: How many seconds a client may take nothing of what waits for it.
     """
 
-    def __init__(self, *args: Any, at_once: AtOnce | None, line: Line, **options: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        at_once: AtOnce | None,
+        line: Line,
+        patience: float = PATIENCE_SECONDS,
+        **options: Any,
+    ) -> None:
         super().__init__(*args, **options)
+        self._patience = patience
+        self._watch: asyncio.TimerHandle | None = None
         self._at_once = at_once
         self._line = line
         self._held: bytes | None = None
@@ -161,6 +188,57 @@ class Protocol(HttpToolsProtocol):
     def shutdown(self) -> None:
         self._hurry()
         super().shutdown()
+        self._patience = min(self._patience, LAST_PATIENCE_SECONDS)
+        self._look_later()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._look_later()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._look_no_more()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.transport.is_closing():
+            self._look_later()
+
+    def timeout_keep_alive_handler(self) -> None:
+        if self.transport.get_write_buffer_size():
+            self._cut_off()
+        else:
+            super().timeout_keep_alive_handler()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._look_no_more()
+        super().connection_lost(exc)
+
+    def _look_later(self) -> None:
+        """See, when patience ends, whether anything was taken of what waits now, if anything does.
+
+        Nothing is added to it meanwhile: writing is paused, or over.
+        """
+        self._look_no_more()
+        if self.transport.get_write_buffer_size():
+            untaken = _untaken(self.transport)
+            self._watch = self.loop.call_later(self._patience, self._look, untaken)
+
+    def _look_no_more(self) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+
+    def _look(self, before: int) -> None:
+        if _untaken(self.transport) < before:
+            self._look_later()
+        else:
+            self._cut_off()
+
+    def _cut_off(self) -> None:
+        """Close the connection, and forget what waits."""
+        log.info("a client that did not take its answer was cut off")
+        self.transport.abort()
 
     def _hurry(self) -> None:
         """Answer before something else ends the connection."""
@@ -221,3 +299,14 @@ class Protocol(HttpToolsProtocol):
             return
         if held:
             super().on_body(held)
+
+
+def _untaken(transport: asyncio.Transport) -> int:
+    """How many bytes the other side's system has not taken yet.
+
+    Not only those that wait here: the kernel holds megabytes, and takes more only when a third of
+    them has gone, which can take a slow client minutes.
+    """
+    descriptor: int = transport.get_extra_info("socket").fileno()
+    (queued,) = struct.unpack("i", fcntl.ioctl(descriptor, termios.TIOCOUTQ, bytes(4)))
+    return transport.get_write_buffer_size() + int(queued)

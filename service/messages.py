@@ -6,7 +6,8 @@ Everything here is plain computation, so that a large request can be read and wr
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
@@ -17,18 +18,23 @@ from service import problems
 from service.activate import Plan, check_size, elements_dtype
 from service.codecs import nested, safetensors, simd
 from service.dtypes import Array, DType
+from service.engine import Halt
 from service.errors import (
     BodyMalformed,
+    DeadlineExceeded,
     LimitExceeded,
     ModelFailed,
     RequestInvalid,
+    ServiceError,
     Words,
     from_pydantic,
 )
 from service.exchange import Body, Part
+from service.metrics import Span
 from service.runtime import Runtime
 from service.schemas import ActivateRequest, BatchRequest
-from service.serving.call import Call
+from service.serving.call import Arrival, Call
+from service.serving.inference import Inference
 
 METADATA_FIELDS = ("activation", "params", "dtype", "outputs")
 FIELDS = frozenset(ActivateRequest.model_fields)
@@ -50,51 +56,59 @@ class Reader:
         self.settings = runtime.settings
         self._plans: dict[tuple[Any, ...], Plan] = {}
 
-    def json(self, body: bytes) -> tuple[Plan, Call]:
+    def json(self, body: bytes, arrival: Arrival | None = None) -> tuple[Plan, Call]:
         """What a body in JSON asks for.
 
         Raises:
-            RequestInvalid: The request is wrong in some field.
+            RequestInvalid: The request is wrong in some field. Where it is clear which model is
+                asked, that counts it.
         """
+        arrival = arrival or Arrival()
         try:
-            return self.plain(body)
-        except simd.NotPlain:
-            return self.document(parsed(body))
+            return self.plain(body, arrival.deadline)
+        except (simd.NotPlain, RequestInvalid):
+            return self.document(parsed(body), arrival)
 
-    def safetensors(self, body: Body) -> tuple[Plan, Call]:
+    def safetensors(self, body: Body, arrival: Arrival | None = None) -> tuple[Plan, Call]:
         """What a file asks for, whose metadata hold all but the tensors.
 
         Raises:
-            RequestInvalid: The request is wrong in some field.
+            RequestInvalid: As `json`.
         """
+        arrival = arrival or Arrival()
         tensors, metadata = safetensors.decode(body, self.settings.max_rank)
         request = _validated(ActivateRequest, {**_from_metadata(metadata), "inputs": tensors})
         dtype = elements_dtype(tensors) if tensors else request.dtype
         if "dtype" in metadata and request.dtype != dtype:
             raise RequestInvalid.at("dtype", f"{dtype}, which the tensors are of", request.dtype)
         plan = self._plan(request, dtype)
-        plan.check_names(list(tensors))
-        return plan, self._call(plan, tensors)
+        with plan.graph.meter.expecting(arrival.began):
+            plan.check_names(list(tensors))
+            return plan, self._call(plan, tensors, arrival.deadline)
 
-    def document(self, document: Any) -> tuple[Plan, Call]:
+    def document(self, document: Any, arrival: Arrival | None = None) -> tuple[Plan, Call]:
         """What a document of JSON asks for.
 
         Raises:
-            RequestInvalid: The request is wrong in some field.
+            RequestInvalid: As `json`.
         """
+        arrival = arrival or Arrival()
         request = _validated(ActivateRequest, document)
         plan = self._plan(request, request.dtype)
-        plan.check_names(list(request.inputs))
+        with plan.graph.meter.expecting(arrival.began):
+            plan.check_names(list(request.inputs))
+            return plan, self._call(plan, self._tensors(plan, request), arrival.deadline)
+
+    def _tensors(self, plan: Plan, request: ActivateRequest) -> dict[str, Array]:
         decode = partial(
             nested.decode,
             max_rank=self.settings.max_rank,
             max_elements=self.settings.max_elements,
         )
-        tensors = {
+        return {
             name: decode(request.inputs[name], request.dtype, f"inputs.{name}")
             for name in plan.graph.input_names
         }
-        return plan, self._call(plan, tensors)
 
     def batch(self, body: bytes) -> list[Any]:
         """The requests in a batch, each still to be read.
@@ -108,7 +122,7 @@ class Reader:
             raise LimitExceeded.at("requests", f"at most {most} requests", len(requests))
         return requests
 
-    def plain(self, body: bytes) -> tuple[Plan, Call]:
+    def plain(self, body: bytes, deadline: float | None = None) -> tuple[Plan, Call]:
         """As `json`, for bodies that are plain and right, whose words were asked for before.
 
         Raises:
@@ -126,11 +140,11 @@ class Reader:
         with simd.Numbers(body) as numbers:
             tensors = {name: numbers.take(value, dtype, most) for name, value in inputs.items()}
         numbers.finish(other="outputs" in document)
-        return plan, self._call(plan, tensors)
+        return plan, self._call(plan, tensors, deadline)
 
-    def _call(self, plan: Plan, tensors: Mapping[str, Array]) -> Call:
+    def _call(self, plan: Plan, tensors: Mapping[str, Array], deadline: float | None) -> Call:
         check_size(tensors, self.settings.max_elements)
-        return plan.call(tensors, time.monotonic() + self.settings.timeout_seconds)
+        return plan.call(tensors, deadline)
 
     def _plan(self, request: ActivateRequest, dtype: DType) -> Plan:
         plan = Plan.make(
@@ -162,17 +176,62 @@ def to_safetensors(plan: Plan, outputs: Mapping[str, Array]) -> list[Part]:
     return safetensors.encode(outputs, plan.facts())
 
 
-def to_json_batch(reader: Reader, requests: list[Any]) -> bytes:
-    """The answers to ``requests``, each with its result or its problem."""
-    return b'{"results":[' + b",".join(_item(reader, request) for request in requests) + b"]}"
+@dataclass(slots=True)
+class Item:
+    """One request of a batch, read.
+
+    Attributes:
+        decoding: When it was read.
+    """
+
+    plan: Plan
+    call: Call
+    decoding: Span
 
 
-def _item(reader: Reader, request: Any) -> bytes:
+def read_batch(reader: Reader, body: bytes, deadline: float | None) -> list[Item | bytes]:
+    """The requests in a batch, or the problem of each that is wrong.
+
+    Raises:
+        RequestInvalid: The batch as such is wrong.
+    """
+    return [_item(reader, request, deadline) for request in reader.batch(body)]
+
+
+def _item(reader: Reader, request: Any, deadline: float | None) -> Item | bytes:
+    arrival = Arrival(deadline)
     try:
-        plan, call = reader.document(request)
-        return to_json(plan, reader.runtime.inference.now(call))
-    except (RequestInvalid, ModelFailed) as error:
-        return orjson.dumps({"problem": problems.describe(error)})
+        plan, call = reader.document(request, arrival)
+    except RequestInvalid as error:
+        return _problem(error)
+    return Item(plan, call, (arrival.began, time.perf_counter()))
+
+
+def to_json_batch(inference: Inference, items: Sequence[Item | bytes], halt: Halt) -> bytes:
+    """The answers to ``items``, each its result or its problem; computed here, until ``halt``."""
+    answers = []
+    for item in items:
+        if halt.is_now:
+            break
+        answers.append(_answered(inference, item) if isinstance(item, Item) else item)
+    return b'{"results":[' + b",".join(answers) + b"]}"
+
+
+def _answered(inference: Inference, item: Item) -> bytes:
+    call, (began, read) = item.call, item.decoding
+    try:
+        with call.model.meter.expecting(began):
+            outputs = inference.now(call)
+            computed = time.perf_counter()
+            text = to_json(item.plan, outputs)
+    except (DeadlineExceeded, ModelFailed) as error:
+        return _problem(error)
+    call.model.meter.answered(began, read, computed)
+    return text
+
+
+def _problem(error: ServiceError) -> bytes:
+    return orjson.dumps({"problem": problems.describe(error)})
 
 
 def parsed(body: Body) -> Any:

@@ -13,6 +13,9 @@ from __future__ import annotations
 import os
 import time
 from bisect import bisect_left
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -58,8 +61,8 @@ GRPC = Distribution(
 )
 REQUEST = Distribution(
     "gatewave_request_seconds",
-    "Inference requests that reached a model, over any protocol, from the first byte read to the "
-    "last one written, by what became of them.",
+    "Inference requests that reached a model, over any protocol, from when they had come to when "
+    "their answer was made, by what became of them.",
     [*MODEL, "outcome"],
     buckets=SECONDS,
     registry=INSTRUMENTS,
@@ -73,7 +76,7 @@ QUEUE = Distribution(
 )
 DECODE = Distribution(
     "gatewave_decode_seconds",
-    "How long it took to make tensors of a request's bytes.",
+    "How long it took to make tensors of a request's bytes, once it had begun.",
     MODEL,
     buckets=SECONDS,
     registry=INSTRUMENTS,
@@ -87,7 +90,7 @@ COMPUTE = Distribution(
 )
 ENCODE = Distribution(
     "gatewave_encode_seconds",
-    "How long it took to make an answer's bytes of tensors.",
+    "How long it took to make an answer's bytes of tensors, once it had begun.",
     MODEL,
     buckets=SECONDS,
     registry=INSTRUMENTS,
@@ -126,6 +129,23 @@ RESERVED_BYTES = Gauge(
 )
 
 
+Span = tuple[float, float]
+"""A beginning and an end, in seconds of `time.perf_counter`."""
+
+Result = TypeVar("Result")
+
+
+def timed(work: Callable[[], Result]) -> Callable[[], tuple[Result, Span]]:
+    """``work``, which also tells when it was done, wherever and however late that is."""
+
+    def run() -> tuple[Result, Span]:
+        began = time.perf_counter()
+        result = work()
+        return result, (began, time.perf_counter())
+
+    return run
+
+
 class Meter:
     """One model's numbers; its children are looked up once, since a lookup costs a microsecond.
 
@@ -146,16 +166,31 @@ class Meter:
         self.last = LAST.labels(*labels)
 
     def answered(self, began: float, read: float, computed: float) -> None:
-        """Count and trace a request that was answered, from marks of `time.perf_counter`."""
-        now = time.perf_counter()
-        self.decode.observe(read - began)
-        self.encode.observe(now - computed)
-        self.ok.observe(now - began)
+        """Count and trace a request that was answered in one go.
+
+        The marks are of `time.perf_counter`.
+        """
+        self.finished(began, (began, read), (computed, time.perf_counter()))
+
+    def finished(self, began: float, decoding: Span, encoding: Span) -> None:
+        """Count and trace a request that was answered, and may have waited before each phase."""
+        self.decode.observe(decoding[1] - decoding[0])
+        self.encode.observe(encoding[1] - encoding[0])
+        self.ok.observe(encoding[1] - began)
         self.last.set(time.time())
         trace = current.get()
         if trace is not None:
-            trace.mark("decode", began, read)
-            trace.mark("encode", computed, now)
+            trace.mark("decode", *decoding)
+            trace.mark("encode", *encoding)
+
+    @contextmanager
+    def expecting(self, began: float) -> Iterator[None]:
+        """A block for a part of a request's work; an error that ends it ends the request too."""
+        try:
+            yield
+        except BaseException:
+            self.unanswered(began)
+            raise
 
     def unanswered(self, began: float) -> None:
         """Count a request that was not, whoever is to blame."""

@@ -31,7 +31,7 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from service import rpc
 from service.errors import ServiceError
-from service.http1 import AtOnce, Line, Protocol
+from service.http1 import PATIENCE_SECONDS, AtOnce, Line, Protocol
 from service.listening import readable, seal
 from service.runtime import Runtime
 from service.settings import Settings
@@ -212,12 +212,22 @@ def grace_of(sig: int, settings: Settings) -> float:
 
 
 def configuration(
-    app: Any, tls: ssl.SSLContext | None, at_once: AtOnce | None = None
+    app: Any,
+    tls: ssl.SSLContext | None,
+    at_once: AtOnce | None = None,
+    patience: float = PATIENCE_SECONDS,
 ) -> uvicorn.Config:
-    """How uvicorn is to serve ``app``; what it logs and answers by itself is left to us."""
+    """How uvicorn is to serve ``app``; what it logs and answers by itself is left to us.
+
+    Args:
+        app: The application.
+        tls: How connections are encrypted, if they are.
+        at_once: What may answer requests without ``app``.
+        patience: How many seconds a client may take nothing of its answer.
+    """
     return uvicorn.Config(
         app,
-        http=partial(Protocol, at_once=at_once, line=Line()),  # type: ignore[arg-type]  # it makes one
+        http=partial(Protocol, at_once=at_once, line=Line(), patience=patience),  # type: ignore[arg-type]  # it makes one
         ws="none",
         log_config=None,
         log_level="warning",
@@ -239,7 +249,7 @@ def serve(settings: Settings, listener: socket.socket, tls: ssl.SSLContext | Non
 
     app = create_app(settings)
     server = Server(
-        configuration(app, tls, at_once(app)),
+        configuration(app, tls, at_once(app), settings.body_seconds),
         app.state.runtime,
         lambda: log.info("serving on %s", address(listener, "https" if tls else "http")),
     )

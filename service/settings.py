@@ -121,7 +121,9 @@ class Settings(BaseSettings):
         description="The longest body in JSON: reading it holds up others, as safetensors do not.",
     )
     body_seconds: float = Field(
-        default=30.0, gt=0, description="How long a caller may take to send a body."
+        default=30.0,
+        gt=0,
+        description="How long a caller may take to send a body, or take nothing of an answer.",
     )
     max_elements: int = Field(
         default=1 << 23, ge=1, description="The most numbers in all tensors of a request together."

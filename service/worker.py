@@ -47,7 +47,9 @@ class Worker(Server):
         encryption = tls.context(settings)
         app = create_app(settings)
         super().__init__(
-            configuration(app, encryption, at_once(app)), app.state.runtime, self._on_started
+            configuration(app, encryption, at_once(app), settings.body_seconds),
+            app.state.runtime,
+            self._on_started,
         )
         self.number = number
         self.listeners = listeners

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -43,14 +42,15 @@ def to_call(  # noqa: PLR0917 - as the protocol lists them
     return call_of(runtime, runtime.registry.get(name, version), inputs, outputs, parameters)
 
 
-def call_of(
+def call_of(  # noqa: PLR0917 - as `to_call`
     runtime: Runtime,
     model: Model,
     inputs: Mapping[str, Array],
     outputs: Sequence[str],
     parameters: Mapping[str, Any],
+    due: float | None = None,
 ) -> Call:
-    """As `to_call`, of a model that was found already."""
+    """As `to_call`, of a model that was found already, and to be started before ``due``."""
     total = sum([tensor.size for tensor in inputs.values()])
     if total > runtime.settings.max_elements:
         expected = f"at most {runtime.settings.max_elements} numbers in all"
@@ -59,11 +59,16 @@ def call_of(
     check_outputs(model, outputs)
     reals = {name: model.real(name, parameters[name]) for name in model.reals if name in parameters}
     wanted = tuple(outputs) or model.output_names
-    return Call(model, inputs, wanted, reals, deadline(runtime, parameters))
+    return Call(model, inputs, wanted, reals, due)
 
 
-def deadline(runtime: Runtime, parameters: Mapping[str, Any]) -> float:
+def deadline(runtime: Runtime, parameters: Mapping[str, Any], arrived: float) -> float:
     """When a request with ``parameters`` must have started, in seconds of `time.monotonic`.
+
+    Args:
+        runtime: What serves it, and knows how long requests may wait that do not say.
+        parameters: Its own.
+        arrived: When it had come, by the same clock.
 
     Raises:
         RequestInvalid: ``timeout`` is no whole number of microseconds, or longer than a day.
@@ -73,4 +78,4 @@ def deadline(runtime: Runtime, parameters: Mapping[str, Any]) -> float:
         expected = f"microseconds, a whole number up to {LONGEST_TIMEOUT}"
         raise RequestInvalid.at("parameters.timeout", expected, timeout)
     seconds = timeout / MICROSECONDS if timeout else runtime.settings.timeout_seconds
-    return time.monotonic() + seconds
+    return arrived + seconds

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -11,14 +12,17 @@ from fastapi import APIRouter, Request, Response
 from service import media, messages, problems
 from service.activate import Plan
 from service.codecs import safetensors
+from service.engine import Halt
 from service.errors import MediaTypeUnsupported, ServiceError
 from service.exchange import Body, Exchange, Handover, Part
 from service.media import JSON, SAFETENSORS
 from service.messages import Reader
+from service.metrics import Span, timed
 from service.runtime import Runtime
 from service.schemas import ActivateRequest, ActivateResponse, BatchRequest, BatchResponse
 from service.serving.budget import Permit
-from service.serving.call import Call
+from service.serving.call import Arrival, Call
+from service.serving.inference import TEXT_WEIGHT
 
 router = APIRouter(tags=["evaluate"])
 
@@ -66,40 +70,39 @@ class ActivateEndpoint:
         _refuse_encoding(exchange)
         kind = media.content_type(exchange.header(b"content-type"))
         wanted = media.accepted(exchange.header(b"accept"), kind)
-        with self.runtime.inference.budget.permit() as permit:
-            began = time.perf_counter()
+        inference = self.runtime.inference
+        with inference.budget.permit() as permit:
             body = await _body(exchange, self.runtime, kind, permit)
-            if len(body) <= self.runtime.settings.inline_bytes:
-                parts = await self._answered(body, kind, wanted, began)
-            else:
-                parts = await exchange.unless_gone(self._answered(body, kind, wanted, began))
+            arrival = Arrival.now(self.runtime.settings.timeout_seconds)
+            reading = self._read(body, kind, arrival)
+            is_short = len(body) <= inference.inline_bytes
+            (plan, call), decoding = await (reading if is_short else exchange.unless_gone(reading))
+            work = self._answered(plan, call, wanted, permit)
+            with call.model.meter.expecting(arrival.began):
+                is_light = inference.is_light(call)
+                parts, encoding = await (work if is_light else exchange.unless_gone(work))
+            call.model.meter.finished(arrival.began, decoding, encoding)
             await exchange.reply(200, wanted.encode(), *parts)
 
-    async def _answered(self, body: Body, kind: str, wanted: str, began: float) -> list[Part]:
+    async def _answered(
+        self, plan: Plan, call: Call, wanted: str, permit: Permit
+    ) -> tuple[list[Part], Span]:
         inference = self.runtime.inference
-        plan, call = await self._read(body, kind)
-        meter = call.model.meter
-        try:
-            read = time.perf_counter()
-            outputs = await inference.infer(call)
-            computed = time.perf_counter()
-            if wanted == SAFETENSORS:
-                parts = messages.to_safetensors(plan, outputs)
-            else:
-                size = sum(output.nbytes for output in outputs.values())
-                text = await inference.work(size, lambda: messages.to_json(plan, outputs))
-                parts = [text]
-        except BaseException:
-            meter.unanswered(began)
-            raise
-        meter.answered(began, read, computed)
-        return parts
+        if wanted == SAFETENSORS:
+            outputs = await inference.infer(call, permit)
+            return timed(lambda: messages.to_safetensors(plan, outputs))()
+        outputs = await inference.infer(call, permit, weight=TEXT_WEIGHT)
+        size = sum(output.nbytes for output in outputs.values())
+        return await inference.finish(size, timed(lambda: [messages.to_json(plan, outputs)]))
 
-    async def _read(self, body: Body, kind: str) -> tuple[Plan, Call]:
+    async def _read(
+        self, body: Body, kind: str, arrival: Arrival
+    ) -> tuple[tuple[Plan, Call], Span]:
         """What is asked for; long texts are read in a lane, tensors lie in files as they are."""
         if kind == SAFETENSORS:
-            return self.reader.safetensors(body)
-        return await self.runtime.inference.work(len(body), lambda: self.reader.json(bytes(body)))
+            return timed(lambda: self.reader.safetensors(body, arrival))()
+        work = timed(lambda: self.reader.json(bytes(body), arrival))
+        return await self.runtime.inference.work(len(body), work, arrival.deadline)
 
 
 class BatchEndpoint:
@@ -126,13 +129,22 @@ class BatchEndpoint:
         media.accepted(exchange.header(b"accept"), JSON, (JSON,))
         with self.runtime.inference.budget.permit() as permit:
             body = await _body(exchange, self.runtime, JSON, permit)
-            answer = await self.runtime.inference.work(
-                len(body), lambda: self._answers(bytes(body))
-            )
+            answer = await exchange.unless_gone(self._answered(bytes(body), permit))
             await exchange.reply(200, JSON.encode(), answer)
 
-    def _answers(self, body: bytes) -> bytes:
-        return messages.to_json_batch(self.reader, self.reader.batch(body))
+    async def _answered(self, body: bytes, permit: Permit) -> bytes:
+        """The answers to all requests in ``body``, whose results are bounded as those of one."""
+        inference = self.runtime.inference
+        deadline = Arrival.now(self.runtime.settings.timeout_seconds).deadline
+        reading = partial(messages.read_batch, self.reader, body, deadline)
+        items = await inference.work(len(body), reading, deadline)
+        calls = [item.call for item in items if isinstance(item, messages.Item)]
+        produced = sum(call.model.output_bytes(call.inputs, call.outputs) for call in calls)
+        inference.check_produced(produced, "requests")
+        permit.take(produced * TEXT_WEIGHT)
+        halt = Halt()
+        work = partial(messages.to_json_batch, inference, items, halt)
+        return await inference.work(max(len(body), produced), work, deadline, halt)
 
 
 async def _body(exchange: Exchange, runtime: Runtime, kind: str, permit: Permit) -> Body:

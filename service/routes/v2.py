@@ -17,14 +17,17 @@ from service.errors import BodyTooLong, ControlOff, NameUnknown, RequestInvalid,
 from service.exchange import Body, Exchange, Handover, Headers, Part
 from service.media import JSON, JSON_BYTES, OCTETS
 from service.messages import parsed
+from service.metrics import Span, timed
 from service.oip import documents, http
 from service.oip.http import InferRequest
-from service.oip.requests import call_of
+from service.oip.requests import call_of, deadline
 from service.routes.activate import JSON_WEIGHT
 from service.runtime import Runtime
 from service.schemas import InferBody, InferError, InferResult
 from service.serving.budget import Permit
+from service.serving.call import Call
 from service.serving.control import Control
+from service.serving.inference import TEXT_WEIGHT
 from service.serving.model import Model
 
 router = APIRouter(
@@ -76,40 +79,42 @@ class InferEndpoint:
         return JSON_BYTES, bytes(text)
 
     async def _answer(self, exchange: Exchange) -> None:
-        began = time.perf_counter()
         model = self.runtime.registry.get(*_names(exchange.scope["path"]))
-        try:
-            with self.runtime.inference.budget.permit() as permit:
-                body = await self._body(exchange, permit)
-                work = self._answered(exchange, model, body, began)
-                if len(body) <= self.runtime.settings.inline_bytes and model.trusted:
-                    parts, headers = await work
-                else:
-                    parts, headers = await exchange.unless_gone(work)
-                kind = JSON if len(headers) == 0 else OCTETS
-                await self._reply(exchange, kind, parts, headers)
-        except BaseException:
-            model.meter.unanswered(began)
-            raise
+        with self.runtime.inference.budget.permit() as permit:
+            body, began, arrived = await self._body(exchange, permit)
+            with model.meter.expecting(began):
+                request, call, decoding = await self._call(exchange, model, body, arrived)
+                work = self._answered(request, call, permit)
+                is_light = self.runtime.inference.is_light(call)
+                parts, encoding = await (work if is_light else exchange.unless_gone(work))
+            model.meter.finished(began, decoding, encoding)
+            is_raw = any(map(request.is_raw, call.outputs))
+            headers = [(http.LENGTH_HEADER, b"%d" % len(parts[0]))] if is_raw else []
+            await self._reply(exchange, OCTETS if is_raw else JSON, parts, headers, permit)
+
+    async def _call(
+        self, exchange: Exchange, model: Model, body: Body, arrived: float
+    ) -> tuple[InferRequest, Call, Span]:
+        """What is asked of ``model``, and when that was read."""
+        reading = self._read(exchange, body, arrived)
+        is_short = len(body) <= self.runtime.settings.inline_bytes
+        request, decoding = await (reading if is_short else exchange.unless_gone(reading))
+        due = deadline(self.runtime, request.parameters, arrived)
+        wanted, parameters = list(request.raw), request.parameters
+        call = call_of(self.runtime, model, request.inputs, wanted, parameters, due)
+        return request, call, decoding
 
     async def _answered(
-        self, exchange: Exchange, model: Model, body: Body, began: float
-    ) -> tuple[list[Part], Headers]:
+        self, request: InferRequest, call: Call, permit: Permit
+    ) -> tuple[list[Part], Span]:
         inference = self.runtime.inference
-        request = await self._read(exchange, body)
-        call = call_of(self.runtime, model, request.inputs, list(request.raw), request.parameters)
-        read = time.perf_counter()
-        outputs = await inference.infer(call)
-        computed = time.perf_counter()
+        weight = 1 if all(map(request.is_raw, call.outputs)) else TEXT_WEIGHT
+        outputs = await inference.infer(call, permit, weight=weight)
         size = sum(each.nbytes for name, each in outputs.items() if not request.is_raw(name))
-        parts = await inference.work(size, partial(http.encode, request, call, outputs))
-        model.meter.answered(began, read, computed)
-        if any(map(request.is_raw, outputs)):
-            return parts, [(http.LENGTH_HEADER, b"%d" % len(parts[0]))]
-        return parts, []
+        return await inference.finish(size, timed(partial(http.encode, request, call, outputs)))
 
-    async def _body(self, exchange: Exchange, permit: Permit) -> Body:
-        """The body as it came, but decompressed."""
+    async def _body(self, exchange: Exchange, permit: Permit) -> tuple[Body, float, float]:
+        """The body as it came, but decompressed; and when it had come, by both clocks."""
         settings = self.runtime.settings
         raw = exchange.headers.get(http.LENGTH_HEADER)
         most = settings.max_body_bytes if raw else self._most_json
@@ -121,32 +126,38 @@ class InferEndpoint:
             weight=1 if raw else JSON_WEIGHT,
             data_at=lambda _: http.header_length(raw, most) or 0,
         )
+        began, arrived = time.perf_counter(), time.monotonic()
         if coding is None:
-            return body
+            return body, began, arrived
         work = partial(compression.decompressed, body, most)
-        whole = await self.runtime.inference.work(len(body), work)
+        due = deadline(self.runtime, {}, arrived)
+        whole = await self.runtime.inference.work(len(body), work, due)
         permit.take(len(whole))
-        return whole
+        return whole, began, arrived
 
-    async def _read(self, exchange: Exchange, body: Body) -> InferRequest:
+    async def _read(
+        self, exchange: Exchange, body: Body, arrived: float
+    ) -> tuple[InferRequest, Span]:
         length = http.header_length(exchange.headers.get(http.LENGTH_HEADER), len(body))
         text = len(body) if length is None else length
         if text > self._most_json:
             raise BodyTooLong.at("body", f"at most {self._most_json} bytes of JSON", text)
         settings = self.runtime.settings
         work = partial(http.decode, body, length, settings.max_rank, settings.max_elements)
-        return await self.runtime.inference.work(text, work)
+        due = deadline(self.runtime, {}, arrived)
+        return await self.runtime.inference.work(text, timed(work), due)
 
     async def _reply(
-        self, exchange: Exchange, kind: str, parts: list[Part], headers: Headers
+        self, exchange: Exchange, kind: str, parts: list[Part], headers: Headers, permit: Permit
     ) -> None:
         coding = compression.accepted(exchange.header(b"accept-encoding"))
         size = sum(map(len, parts))
         if coding is None or size < compression.WORTHWHILE:
             await exchange.reply(200, kind.encode(), *parts, headers=headers)
             return
+        permit.owe(size)
         work = partial(compression.compressed, b"".join(parts), coding)
-        body = await self.runtime.inference.work(size, work)
+        body = await self.runtime.inference.finish(size, work)
         headers = [*headers, (b"content-encoding", coding.encode()), (b"vary", b"accept-encoding")]
         await exchange.reply(200, kind.encode(), body, headers=headers)
 

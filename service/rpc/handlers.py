@@ -20,6 +20,7 @@ from service.rpc.messages import identity_in, parsed
 from service.rpc.methods import Arrival, Methods
 from service.rpc.statuses import explained, metadata
 from service.runtime import Runtime
+from service.serving.budget import Permit
 from service.telemetry import HEADER
 
 SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
@@ -63,22 +64,28 @@ class Handlers:
 
         async def answer(context: Context) -> bytes:
             data = await self.intake.only(context)
-            answer: bytes = (await self._answer(act, kind, data, context)).SerializeToString()
+            permit = self.runtime.inference.budget.permit()
+            # It is called when the answer has gone, or the call ended without one.
+            context.add_done_callback(lambda _: permit.give_back())
+            message = await self._answer(act, kind, data, context, permit)
+            answer: bytes = message.SerializeToString()
             return answer
 
         return grpc.stream_unary_rpc_method_handler(self._contained(path, answer))
 
-    async def _answer(self, act: Act, kind: type[Message], data: bytes, context: Context) -> Any:
-        with self.runtime.inference.budget.permit() as permit:
-            arrival = self.intake.arrival(data, kind, context, permit)
-            return await act(parsed(kind, data), arrival)
+    async def _answer(
+        self, act: Act, kind: type[Message], data: bytes, context: Context, permit: Permit
+    ) -> Any:
+        arrival = self.intake.arrival(data, kind, context, permit)
+        return await act(parsed(kind, data), arrival)
 
     async def _stream(self, context: Context) -> None:
         """Answer the requests of a stream one by one, so that answers keep their order."""
         with self.intake:
             while isinstance(data := await self._next(context), bytes):
-                response = await self._streamed(data, context)
-                await context.write(response.SerializeToString())
+                with self.runtime.inference.budget.permit() as permit:
+                    response = await self._streamed(data, context, permit)
+                    await self.intake.taken(context, response.SerializeToString())
 
     async def _next(self, context: Context) -> Any:
         """The next message of a stream, or its end, which comes too when the server stops."""
@@ -89,12 +96,14 @@ class Handlers:
         finally:
             reading.cancel()
 
-    async def _streamed(self, data: bytes, context: Context) -> pb.ModelStreamInferResponse:
+    async def _streamed(
+        self, data: bytes, context: Context, permit: Permit
+    ) -> pb.ModelStreamInferResponse:
         """The answer to one request of a stream, or why there is none: the stream goes on."""
         streamed = pb.ModelStreamInferResponse()
         try:
             kind = pb.ModelInferRequest
-            response = await self._answer(self.methods.model_infer, kind, data, context)
+            response = await self._answer(self.methods.model_infer, kind, data, context, permit)
         except Exception as error:  # noqa: BLE001 - all are answered; ours are logged
             _, streamed.error_message = explained(error)
             streamed.infer_response.id = identity_in(data)

@@ -72,6 +72,19 @@ class Intake:
             detail = f"{self.places} messages are being received"
             raise Overloaded("memory", detail) from error
 
+    async def taken(self, context: Context, answer: bytes) -> None:
+        """Write ``answer`` to a stream, and wait until gRPC has no more of it than its window.
+
+        Raises:
+            BodyLate: The caller did not take it.
+        """
+        try:
+            async with asyncio.timeout(self.seconds):
+                await context.write(answer)
+        except TimeoutError as error:
+            expected = f"to be taken within {self.seconds:g} seconds"
+            raise BodyLate.at("answer", expected, NOTHING) from error
+
     def arrival(
         self, data: bytes, kind: type[Message], context: Context, permit: Permit
     ) -> Arrival:
@@ -89,8 +102,9 @@ class Intake:
             raise BodyTooLong.at("message", expected, text)
         permit.take(2 * len(data) + WEIGHT * text)
         remaining = context.time_remaining()
-        deadline = None if remaining is None else time.monotonic() + remaining
-        return Arrival(len(data), began, deadline)
+        arrived = time.monotonic()
+        deadline = None if remaining is None else arrived + remaining
+        return Arrival(len(data), began, arrived, deadline, permit)
 
     def __enter__(self) -> None:
         """Open a stream.

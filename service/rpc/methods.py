@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-import time
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 from google.protobuf.json_format import ParseDict
 
 from service.dtypes import Array
 from service.errors import ControlOff, ModelNotReady, NameUnknown, RequestInvalid
+from service.metrics import Span, timed
 from service.oip import documents
-from service.oip.requests import call_of
+from service.oip.requests import call_of, deadline
 from service.rpc import inference_pb2 as pb
 from service.rpc import messages
 from service.runtime import Runtime
-from service.serving.call import Call
+from service.serving.budget import Permit
 from service.serving.control import Control
 
 UNLOAD_DEPENDENTS = "unload_dependents"
 """A parameter that Triton's clients always send; no model here depends on another."""
+
+
+COPIES = 3
+"""How often results are in memory: as tensors, in the message, and as what is sent of it."""
 
 
 @dataclass(slots=True)
@@ -29,12 +36,16 @@ class Arrival:
     Attributes:
         size: In bytes.
         began: When it had come, in seconds of `time.perf_counter`.
+        arrived: The same, in seconds of `time.monotonic`.
         deadline: When its caller gives up, in seconds of `time.monotonic`.
+        permit: What its memory is held by, until it is answered.
     """
 
     size: int
     began: float
+    arrived: float
     deadline: float | None
+    permit: Permit
 
 
 class Methods:
@@ -123,25 +134,16 @@ class Methods:
         """
         inference = self.runtime.inference
         model = self.runtime.registry.get(request.model_name, request.model_version)
-        try:
-            call = call_of(
-                self.runtime,
-                model,
-                await self._inputs(request, arrival),
-                messages.wanted_of(request),
-                messages.parameters_of(request),
-            )
-            call.deadline = _sooner(call, request, arrival)
-            read = time.perf_counter()
-            outputs = await inference.infer(call)
-            computed = time.perf_counter()
-            response = await inference.work(
-                _strings(outputs), lambda: messages.response_to(request, model, outputs)
-            )
-        except BaseException:
-            model.meter.unanswered(arrival.began)
-            raise
-        model.meter.answered(arrival.began, read, computed)
+        with model.meter.expecting(arrival.began):
+            parameters = messages.parameters_of(request)
+            due = self._due(parameters, arrival)
+            inputs, decoding = await self._inputs(request, arrival, due)
+            wanted = messages.wanted_of(request)
+            call = call_of(self.runtime, model, inputs, wanted, parameters, due)
+            outputs = await inference.infer(call, arrival.permit, weight=COPIES)
+            respond = partial(messages.response_to, request, model, outputs)
+            response, encoding = await inference.finish(_strings(outputs), timed(respond))
+        model.meter.finished(arrival.began, decoding, encoding)
         return response
 
     @property
@@ -150,14 +152,21 @@ class Methods:
             raise ControlOff("there is no model repository: set GATEWAVE_REPOSITORY")
         return self.runtime.repository
 
-    async def _inputs(self, request: pb.ModelInferRequest, arrival: Arrival) -> dict[str, Array]:
+    def _due(self, parameters: Mapping[str, Any], arrival: Arrival) -> float:
+        """When it must have started: a deadline of gRPC's takes the place of the default."""
+        due = deadline(self.runtime, parameters, arrival.arrived)
+        if arrival.deadline is None:
+            return due
+        return min(due, arrival.deadline) if "timeout" in parameters else arrival.deadline
+
+    async def _inputs(
+        self, request: pb.ModelInferRequest, arrival: Arrival, due: float
+    ) -> tuple[dict[str, Array], Span]:
         """The tensors; what is not raw is read element by element, in a lane if there is much."""
-        max_rank = self.runtime.settings.max_rank
+        reading = timed(partial(messages.inputs_of, request, self.runtime.settings.max_rank))
         if messages.is_raw(request):
-            return messages.inputs_of(request, max_rank)
-        return await self.runtime.inference.work(
-            arrival.size, lambda: messages.inputs_of(request, max_rank)
-        )
+            return reading()
+        return await self.runtime.inference.work(arrival.size, reading, due)
 
 
 def _name(request: pb.RepositoryModelLoadRequest | pb.RepositoryModelUnloadRequest) -> str:
@@ -170,15 +179,6 @@ def _name(request: pb.RepositoryModelLoadRequest | pb.RepositoryModelUnloadReque
         if name != UNLOAD_DEPENDENTS:
             raise RequestInvalid.at("parameters", "none: files come from the repository", name)
     return request.model_name or request.repository_name
-
-
-def _sooner(call: Call, request: pb.ModelInferRequest, arrival: Arrival) -> float | None:
-    """When ``call`` must have started: a deadline of gRPC's takes the place of the default."""
-    if arrival.deadline is None or call.deadline is None:
-        return call.deadline
-    if "timeout" in request.parameters:
-        return min(call.deadline, arrival.deadline)
-    return arrival.deadline
 
 
 def _strings(outputs: dict[str, Array]) -> int:

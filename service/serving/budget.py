@@ -48,8 +48,17 @@ class Permit:
         """
         if self.budget.used + count > self.budget.most:
             raise Overloaded("memory", f"{self.budget.most} bytes are in use by other requests")
+        self.owe(count)
+
+    def owe(self, count: int) -> None:
+        """Hold ``count`` bytes more, free or not: they are in use already, and others see it."""
         self.budget.change(count)
         self.held += count
+
+    def give_back(self) -> None:
+        """Hold nothing any more."""
+        self.budget.change(-self.held)
+        self.held = 0
 
     def __enter__(self) -> Self:
         return self
@@ -60,5 +69,4 @@ class Permit:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.budget.change(-self.held)
-        self.held = 0
+        self.give_back()

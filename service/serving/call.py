@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -27,6 +28,24 @@ class Call:
     reals: Mapping[str, float] = field(default_factory=dict)
     deadline: float | None = None
     trace: Trace | None = field(default_factory=current.get)
+
+
+@dataclass(slots=True)
+class Arrival:
+    """How a request came.
+
+    Attributes:
+        deadline: When it must have started, in seconds of `time.monotonic`.
+        began: When all of it had come, in seconds of `time.perf_counter`.
+    """
+
+    deadline: float | None = None
+    began: float = field(default_factory=time.perf_counter)
+
+    @classmethod
+    def now(cls, patience: float) -> Arrival:
+        """Of a request that has just come, and waits for ``patience`` seconds."""
+        return cls(time.monotonic() + patience)
 
 
 def run(call: Call) -> dict[str, Array]:

@@ -10,13 +10,17 @@ from service.dtypes import Array
 from service.engine import Halt
 from service.errors import DeadlineExceeded, LimitExceeded
 from service.serving.batcher import Batcher
-from service.serving.budget import Budget
+from service.serving.budget import Budget, Permit
 from service.serving.call import Call
 from service.serving.lanes import LATE, Lanes, is_late
 from service.serving.model import Batching, Model
 from service.tracing.trace import Trace
 
 Result = TypeVar("Result")
+
+TEXT_WEIGHT = 5
+"""How many bytes a byte of results comes to that are written as text: itself, and the up to 16
+characters of a float32."""
 
 
 class Inference:
@@ -31,8 +35,13 @@ class Inference:
         self.output_bytes = output_bytes
         self._batchers: dict[Model, Batcher] = {}
 
-    async def infer(self, call: Call) -> dict[str, Array]:
+    async def infer(self, call: Call, permit: Permit, *, weight: int = 1) -> dict[str, Array]:
         """Compute ``call``, and count it. Results may take the place of its inputs in memory.
+
+        Args:
+            call: What to compute.
+            permit: What the memory of the results is held by, until the answer was taken.
+            weight: How many bytes each of their bytes comes to, when they are written.
 
         Raises:
             Overloaded: There is no room for it now.
@@ -43,17 +52,25 @@ class Inference:
         model = call.model
         if call.trace is not None:
             describe(call.trace, model)
-        if self.is_immediate(call):
-            return self.now(call)
         produced = model.output_bytes(call.inputs, call.outputs)
+        if self.is_immediate(call):
+            permit.take(produced * weight)
+            return self.now(call)
+        self.check_produced(produced, "inputs")
+        permit.take(produced * weight)
+        if model.batching is not None:
+            return await self._batcher(model, model.batching).run(call)
+        return await self._queued(call)
+
+    def check_produced(self, produced: int, field: str) -> None:
+        """Refuse what would have results of so many bytes, if they are too many.
+
+        Raises:
+            LimitExceeded: They are; ``field`` is to blame.
+        """
         if produced > self.output_bytes:
             expected = f"outputs of at most {self.output_bytes} bytes"
-            raise LimitExceeded.at("inputs", expected, produced)
-        with self.budget.permit() as permit:
-            permit.take(produced)
-            if model.batching is not None:
-                return await self._batcher(model, model.batching).run(call)
-            return await self._queued(call)
+            raise LimitExceeded.at(field, expected, produced)
 
     def is_immediate(self, call: Call) -> bool:
         """Whether ``call`` is computed on the event loop: it takes less than to hand it over."""
@@ -62,11 +79,34 @@ class Inference:
             return False
         return sum([tensor.nbytes for tensor in call.inputs.values()]) <= self.inline_bytes
 
-    async def work(self, size: int, work: Callable[[], Result]) -> Result:
-        """Do ``work`` on ``size`` bytes of text: here if they are few, otherwise in a lane."""
+    def is_light(self, call: Call) -> bool:
+        """Whether no part of ``call``, nor the writing of its results, takes a lane."""
+        if not self.is_immediate(call):
+            return False
+        return call.model.output_bytes(call.inputs, call.outputs) <= self.inline_bytes
+
+    async def work(
+        self,
+        size: int,
+        work: Callable[[], Result],
+        deadline: float | None = None,
+        halt: Halt | None = None,
+    ) -> Result:
+        """Do ``work`` on ``size`` bytes of text: here if they are few, otherwise in a lane.
+
+        Raises:
+            Overloaded: The line before the lanes is full.
+            DeadlineExceeded: The work could not start before ``deadline``.
+        """
         if size <= self.inline_bytes:
             return work()
-        return await self.lanes.run(work)
+        return await self.lanes.run(work, deadline, halt)
+
+    async def finish(self, size: int, work: Callable[[], Result]) -> Result:
+        """As `work`, for a request that was computed: it has started, and is not refused now."""
+        if size <= self.inline_bytes:
+            return work()
+        return await self.lanes.go_on(work)
 
     def forget(self, model: Model) -> None:
         """The model is served no more."""

@@ -44,6 +44,12 @@ class Lanes:
             DeadlineExceeded: The turn did not come in time.
         """
         self.admit()
+        return await self.go_on(work, deadline, halt)
+
+    async def go_on(
+        self, work: Callable[[], Result], deadline: float | None = None, halt: Halt | None = None
+    ) -> Result:
+        """As `run`, for who was admitted before, and is not refused any more for the line."""
         await self.turn(deadline)
         future = self.start(work)
         try:

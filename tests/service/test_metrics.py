@@ -72,9 +72,11 @@ def test_a_request_that_a_model_refuses_is_counted_as_failed(scrape, client):
     large = {"activation": "sinc", "inputs": {"x": [0.0] * 20_000}}
     assert client.post("/activate", json=large).status_code == 422
     after = scrape()
-    assert after.value("gatewave_rejected_total", reason="limit") == 1 + before.value(
-        "gatewave_rejected_total", reason="limit"
-    )
+    for name, labels in (
+        ("gatewave_rejected_total", {"reason": "limit"}),
+        ("gatewave_request_seconds_count", {"model": "sinc", "outcome": "failed"}),
+    ):
+        assert after.value(name, **labels) == 1 + before.value(name, **labels)
 
 
 def test_http_is_counted_by_template_and_never_by_path(scrape, client):

@@ -50,7 +50,9 @@ class Served:
     async def infer(self, name, version="", **inputs):
         model = self.runtime.registry.get(name, version)
         model.check(inputs)
-        return await self.runtime.inference.infer(Call(model, inputs, model.output_names))
+        inference = self.runtime.inference
+        with inference.budget.permit() as permit:
+            return await inference.infer(Call(model, inputs, model.output_names), permit)
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """ModelInfer and ModelStreamInfer: tensors in, tensors out, and what is said of wrong ones."""
 
+import statistics
 import struct
 import threading
 
@@ -7,6 +8,7 @@ import grpc
 import ml_dtypes
 import numpy as np
 import pytest
+from calls import eventually, serving_rpc
 
 from service.rpc import inference_pb2 as pb
 
@@ -269,6 +271,19 @@ def test_a_stream_answers_in_order_and_goes_on_after_an_error(client):
         if number != 7:
             y = tensors(response.infer_response)["y"]
             np.testing.assert_allclose(y, np.sinc((A + number).astype(np.float64)), atol=1e-6)
+
+
+def test_an_answer_that_nobody_takes_is_held_until_its_stream_is_ended(rpc_settings):
+    with serving_rpc(rpc_settings.model_copy(update={"body_seconds": 0.5})) as own:
+        budget, intake = own.runtime.inference.budget, own.server.handlers.intake
+        request = raw_request("sinc", x=np.ones(200_000, np.float32))
+        stream = own.client.ModelStreamInfer(iter([request] * 3))
+        eventually(lambda: intake.streams == 1)
+        held = []
+        eventually(lambda: intake.streams == 0 or held.append(budget.used))
+        assert statistics.median(held) > 800_000
+        assert budget.used == 0
+        stream.cancel()
 
 
 def test_a_message_of_a_stream_that_is_none_is_answered_so(client):

@@ -1,0 +1,97 @@
+"""Answers that nobody takes: they are held, and not for ever."""
+
+import contextlib
+import signal
+import socket
+import time
+import urllib.request
+from urllib.parse import urlsplit
+
+import numpy as np
+from processes import serving
+from safetensors.numpy import save
+
+MIB = 1 << 20
+BUDGET = 64 * MIB
+BODY = save({"x": np.zeros(2 * MIB, np.float32)}, {"activation": "sinc"})
+"""8 MiB, and so is its answer."""
+
+
+@contextlib.contextmanager
+def asking(server, body=BODY):
+    """A connection with a request on it, whose answer is not read."""
+    with socket.socket() as connection:
+        # Small, so that the kernel takes little of the answer itself.
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 12)
+        connection.settimeout(20)
+        connection.connect(("127.0.0.1", urlsplit(server.url).port))
+        kind = b"content-type: application/vnd.safetensors\r\n"
+        head = b"POST /activate HTTP/1.1\r\nhost: x\r\n%bcontent-length: %d\r\n\r\n"
+        connection.sendall(head % (kind, len(body)) + body)
+        yield connection
+
+
+def metric(server, name):
+    with urllib.request.urlopen(f"{server.url}/metrics") as response:  # noqa: S310 - loopback
+        lines = response.read().decode().splitlines()
+    return sum(float(line.split()[-1]) for line in lines if line.startswith(name))
+
+
+def until(condition, seconds=20):
+    """Wait until it is so."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def count(connection):
+    """How many bytes come."""
+    total = 0
+    with contextlib.suppress(ConnectionResetError):
+        while piece := connection.recv(MIB):
+            total += len(piece)
+    return total
+
+
+def test_what_is_not_taken_is_held_until_the_client_is_cut_off(artifacts):
+    settings = {"GATEWAVE_MAX_MEMORY_BYTES": str(BUDGET), "GATEWAVE_BODY_SECONDS": "0.7"}
+    with serving(artifacts, GATEWAVE_THREADS="1", **settings) as server:
+        with contextlib.ExitStack() as stack:
+            for _ in range(3):
+                stack.enter_context(asking(server))
+            until(lambda: metric(server, "gatewave_reserved_bytes") >= 48 * MIB)
+            with asking(server) as refused, asking(server) as too:
+                first = {refused.recv(12), too.recv(12)}
+            assert b"HTTP/1.1 503" in first
+            until(lambda: metric(server, "gatewave_reserved_bytes") == 0)
+            server.await_log("a client that did not take its answer was cut off")
+        with asking(server) as taken:
+            assert taken.recv(12) == b"HTTP/1.1 200"
+
+
+def test_a_client_that_takes_its_answer_slowly_gets_all_of_it(artifacts):
+    with (
+        serving(artifacts, GATEWAVE_THREADS="1", GATEWAVE_BODY_SECONDS="0.4") as server,
+        asking(server, BODY) as slow,
+    ):
+        came = 0
+        began = time.monotonic()
+        while came < 8 * MIB:
+            piece = slow.recv(MIB)
+            assert piece
+            came += len(piece)
+            if time.monotonic() - began < 1:
+                time.sleep(0.01)  # It is the slow client.
+        assert came > 8 * MIB
+
+
+def test_a_client_that_takes_nothing_does_not_hold_up_the_end(artifacts):
+    with (
+        serving(artifacts, GATEWAVE_THREADS="1", GATEWAVE_GRACE_SECONDS="0") as server,
+        asking(server) as connection,
+    ):
+        assert connection.recv(12) == b"HTTP/1.1 200"
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(20) == 0
+        assert count(connection) < len(BODY)
