@@ -80,6 +80,9 @@ PROBLEMS: dict[type[errors.ServiceError], tuple[HTTPStatus, str, str]] = {
     ),
 }
 
+RETRY_SECONDS = 1
+"""When to try again, where the error does not say."""
+
 SAFE = {name.decode(): value.decode() for name, value in security.HEADERS}
 """What errors carry, as all answers do; some are told before the middleware that would add it."""
 
@@ -129,8 +132,9 @@ def respond(path: str, problem: dict[str, Any], headers: dict[str, str] | None =
 
 def headers_of(error: errors.ServiceError) -> dict[str, str]:
     """What an answer to ``error`` says in its headers."""
-    if isinstance(error, errors.Overloaded):
-        return {"Retry-After": str(error.retry_after)}
+    status, *_ = PROBLEMS[type(error)]
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        return {"Retry-After": str(getattr(error, "retry_after", RETRY_SECONDS))}
     if isinstance(error, errors.KeyMissing):
         return {"WWW-Authenticate": "Bearer"}
     return {}
