@@ -190,7 +190,8 @@ class Server(uvicorn.Server):
 
     def _close_silent(self) -> None:
         """Close the connections that have waited since the last time for the same request."""
-        heads = {c: c.expected for c in self._connections()}
+        # What has come of a next request does not end the answer to the one before.
+        heads = {c: c.expected if c.is_free else None for c in self._connections()}
         for connection, head in heads.items():
             if head is not None and self._silent.get(connection) is head:
                 connection.transport.close()
