@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import sys
 import time
 from collections.abc import Mapping
 from typing import TextIO
@@ -21,7 +22,8 @@ DELAY_SECONDS = 0.1
 class LogHandler(logging.StreamHandler[TextIO]):
     """Writes records one by one, and the lines of requests together: writing costs the most.
 
-    Lines that wait are written before a record is, so that they stay in order.
+    Lines that wait are written before a record is, so that they stay in order. Where nobody reads
+    any more, lines are lost, and whoever writes them is not told: it is no fault of theirs.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -47,21 +49,24 @@ class LogHandler(logging.StreamHandler[TextIO]):
         self.flush()
         super().emit(record)
 
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not isinstance(sys.exception(), OSError):
+            super().handleError(record)
+
     def flush(self) -> None:
         self.acquire()
         try:
             lines, self._lines, self._length = self._lines, [], 0
-            if lines:
-                self.stream.write(b"".join(lines).decode())
-            super().flush()
+            with contextlib.suppress(OSError, ValueError):  # a pipe without a reader; or closed
+                if lines:
+                    self.stream.write(b"".join(lines).decode())
+                super().flush()
         finally:
             self.release()
 
     def _write_due(self) -> None:
         self._is_due = False
-        # Where nobody reads any more, there is nobody to tell.
-        with contextlib.suppress(OSError, ValueError):
-            self.flush()
+        self.flush()
 
     def _now(self) -> str:
         """The time as `logging` writes it; all but the milliseconds is made once a second."""

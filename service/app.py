@@ -17,7 +17,7 @@ from service import problems, telemetry
 from service.at_once import answering
 from service.exchange import Endpoint, Shortcut
 from service.head import HeadAsGet
-from service.http1 import AtOnce
+from service.http1.protocol import AtOnce
 from service.routes import activate, activations, health, metrics, v2
 from service.routes.activate import ActivateEndpoint, BatchEndpoint
 from service.routes.v2 import InferEndpoint, is_infer
@@ -73,8 +73,9 @@ def _front(app: FastAPI, routes: ASGIApp, runtime: Runtime) -> ASGIApp:
     """What every request passes first, before all that FastAPI and Starlette put around routes."""
     settings = runtime.settings
     shortcut = Shortcut(routes, endpoints=partial(_fast, app.state.endpoints, app.state.infer))
+    access = Access(shortcut, keys=Keys.parse(settings.keys), refuse=problems.answer)
     return telemetry.RequestContext(
-        Access(shortcut, keys=Keys.parse(settings.keys), refuse=problems.answer),
+        problems.Refusals(access),
         failure=problems.internal,
         access_log=settings.access_log,
         tracer=runtime.tracer,

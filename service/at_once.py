@@ -13,7 +13,8 @@ from collections.abc import Callable
 
 from service import metrics
 from service.exchange import Endpoint
-from service.http1 import AtOnce, Headers
+from service.http1.bounds import Headers
+from service.http1.protocol import AtOnce
 from service.security import HEADERS, Keys
 from service.telemetry import HEADER_BYTES, Notes, identity_of
 

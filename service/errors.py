@@ -20,6 +20,9 @@
     - LimitExceeded           more elements, axes or items than are allowed
     - BodyTooLong             more bytes than are allowed
     - BodyLate                the body did not come in time
+    - UrlTooLong              its URL has more bytes than are allowed
+    - HeadTooLong             its headers have, or are more than are allowed
+    - HttpMalformed           what came is not HTTP
 """
 
 from __future__ import annotations
@@ -146,6 +149,18 @@ class BodyTooLong(LimitExceeded):
 
 
 class BodyLate(LimitExceeded):
+    pass
+
+
+class UrlTooLong(LimitExceeded):
+    pass
+
+
+class HeadTooLong(LimitExceeded):
+    pass
+
+
+class HttpMalformed(RequestInvalid):
     pass
 
 

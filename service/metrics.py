@@ -248,6 +248,8 @@ REASONS: dict[type[errors.ServiceError], str] = {
     errors.LimitExceeded: "limit",
     errors.BodyTooLong: "body_too_long",
     errors.BodyLate: "body_late",
+    errors.UrlTooLong: "head_too_long",
+    errors.HeadTooLong: "head_too_long",
 }
 """Why requests are refused, besides `Overloaded`, which says itself what there is too little of."""
 

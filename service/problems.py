@@ -7,6 +7,7 @@ for all of them: one text, and a status out of few.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from http import HTTPStatus
 from typing import Any
 
@@ -14,9 +15,11 @@ import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service import errors, metrics, security
 from service.exchange import Exchange
+from service.http1.bounds import REFUSED
 from service.telemetry import request_id
 
 MEDIA_TYPE = "application/problem+json"
@@ -78,7 +81,21 @@ PROBLEMS: dict[type[errors.ServiceError], tuple[HTTPStatus, str, str]] = {
         "body-too-long",
         "The body is too long",
     ),
+    errors.UrlTooLong: (
+        HTTPStatus.REQUEST_URI_TOO_LONG,
+        "url-too-long",
+        "The URL is too long",
+    ),
+    errors.HeadTooLong: (
+        HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+        "head-too-long",
+        "The headers are too many, or too long",
+    ),
+    errors.HttpMalformed: (HTTPStatus.BAD_REQUEST, "malformed-http", "That is not HTTP"),
 }
+
+RETRY_SECONDS = 1
+"""When to try again, where the error does not say."""
 
 SAFE = {name.decode(): value.decode() for name, value in security.HEADERS}
 """What errors carry, as all answers do; some are told before the middleware that would add it."""
@@ -129,8 +146,9 @@ def respond(path: str, problem: dict[str, Any], headers: dict[str, str] | None =
 
 def headers_of(error: errors.ServiceError) -> dict[str, str]:
     """What an answer to ``error`` says in its headers."""
-    if isinstance(error, errors.Overloaded):
-        return {"Retry-After": str(error.retry_after)}
+    status, *_ = PROBLEMS[type(error)]
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        return {"Retry-After": str(getattr(error, "retry_after", RETRY_SECONDS))}
     if isinstance(error, errors.KeyMissing):
         return {"WWW-Authenticate": "Bearer"}
     return {}
@@ -169,6 +187,22 @@ def internal(path: str) -> Response:
         request_id=identity,
     )
     return respond(path, problem)
+
+
+class Refusals:
+    """Pure ASGI middleware: answers what the connection found to be no request that one answers."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        # Not a coroutine itself, as `Access`.
+        error = scope.get(REFUSED)
+        if error is None:
+            return self.app(scope, receive, send)
+        if not isinstance(error, errors.ServiceError):
+            raise error
+        return answer(scope["path"], error)(scope, receive, send)
 
 
 def install(app: FastAPI) -> None:

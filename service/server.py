@@ -31,7 +31,9 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from service import rpc
 from service.errors import ServiceError
-from service.http1 import PATIENCE_SECONDS, AtOnce, Line, Protocol
+from service.http1.line import Line
+from service.http1.patience import PATIENCE_SECONDS
+from service.http1.protocol import AtOnce, Connection
 from service.listening import readable, seal
 from service.runtime import Runtime
 from service.settings import Settings
@@ -77,7 +79,7 @@ class Server(uvicorn.Server):
         self._rpc: rpc.Server | None = None
         self._stop_at = self._deadline = float("inf")
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._silent: dict[Protocol, object | None] = {}
+        self._silent: dict[Connection, object | None] = {}
 
     def drain(self, grace: float | None = None) -> None:
         """Be ready no more; stop after ``grace`` seconds, or when `stop` is called."""
@@ -164,8 +166,8 @@ class Server(uvicorn.Server):
             if cycle is not None and not cycle.response_started:
                 cycle.keep_alive = False
 
-    def _connections(self) -> list[Protocol]:
-        return cast(list[Protocol], list(self.server_state.connections))
+    def _connections(self) -> list[Connection]:
+        return cast(list[Connection], list(self.server_state.connections))
 
     async def _serve_queue(self, listeners: list[socket.socket]) -> None:
         """Let nobody connect any more, and accept all who have."""
@@ -194,14 +196,15 @@ class Server(uvicorn.Server):
 
     def _close_silent(self) -> None:
         """Close the connections that have waited since the last time for the same request."""
-        heads = {c: c.expected for c in self._connections()}
+        # What has come of a next request does not end the answer to the one before.
+        heads = {c: c.expected if c.is_free else None for c in self._connections()}
         for connection, head in heads.items():
             if head is not None and self._silent.get(connection) is head:
                 connection.transport.close()
         self._silent = heads
 
 
-def _descriptor(connection: Protocol) -> int:
+def _descriptor(connection: Connection) -> int:
     descriptor: int = connection.transport.get_extra_info("socket").fileno()
     return descriptor
 
@@ -227,7 +230,7 @@ def configuration(
     """
     return uvicorn.Config(
         app,
-        http=partial(Protocol, at_once=at_once, line=Line(), patience=patience),  # type: ignore[arg-type]  # it makes one
+        http=partial(Connection, at_once=at_once, line=Line(), patience=patience),  # type: ignore[arg-type]  # it makes one
         ws="none",
         log_config=None,
         log_level="warning",

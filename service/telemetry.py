@@ -193,14 +193,23 @@ class JsonFormatter(logging.Formatter):
 
 
 class PlainFormatter(logging.Formatter):
-    """The same for people: one line of text."""
+    """The same for people: one line of text, in which callers cannot move the cursor."""
 
     def format(self, record: logging.LogRecord) -> str:
         fields = " ".join(f"{name}={value}" for name, value in _extra(record).items())
-        line = f"{self.formatTime(record)} {record.levelname:7} {record.getMessage()} {fields}"
+        said = f"{record.getMessage()} {fields}".rstrip()
+        line = f"{self.formatTime(record)} {record.levelname:7} {_printable(said)}"
         if record.exc_info:
-            line += "\n" + self.formatException(record.exc_info)
-        return line.rstrip()
+            lines = self.formatException(record.exc_info).split("\n")
+            line = "\n".join([line, *map(_printable, lines)])
+        return line
+
+
+def _printable(text: str) -> str:
+    """``text`` with all that a terminal would not show, or obey, as Python escapes it."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _trace() -> dict[str, str]:

@@ -28,6 +28,9 @@ STATUSES: dict[type[errors.ServiceError], StatusCode] = {
     errors.LimitExceeded: StatusCode.INVALID_ARGUMENT,
     errors.BodyTooLong: StatusCode.RESOURCE_EXHAUSTED,
     errors.BodyLate: StatusCode.DEADLINE_EXCEEDED,
+    errors.UrlTooLong: StatusCode.RESOURCE_EXHAUSTED,
+    errors.HeadTooLong: StatusCode.RESOURCE_EXHAUSTED,
+    errors.HttpMalformed: StatusCode.INVALID_ARGUMENT,
 }
 
 LONGEST_DETAIL = 1024

@@ -86,6 +86,8 @@ class Case:
             self.random.choice(MUTATIONS)(self)
         if self.random.random() < 0.2:
             self._encode()
+        if self.random.random() < 0.05:
+            self._lengthen_head()
 
     def __str__(self):
         body = base64.b64encode(self.body).decode()
@@ -178,6 +180,22 @@ class Case:
         self.headers["Content-Encoding"] = coding
         if self.random.random() < 0.5:
             self.random.choice((Case.flip_bits, Case.cut, Case.extend, Case.change_coding))(self)
+
+    def _lengthen_head(self):
+        """About as many headers, or bytes of them, as are taken; with little of a body.
+
+        A connection may be closed before a long one is read, which the client would take ill.
+        """
+        self.body = self.body[:4096]
+        long = "x" * self.random.choice((1, 1000, 32_000, 65_000, 65_536, 70_000))
+        match self.random.choice(("many", "long", "path")):
+            case "many":
+                count = self.random.choice((1, 100, 120, 128, 129, 500))
+                self.headers |= {f"X-{number}": "v" for number in range(count)}
+            case "long":
+                self.headers["X-Long"] = long
+            case "path":
+                self.path += f"{self.random.choice('?/')}{long}"
 
     def change_coding(self):
         self.headers["Content-Encoding"] = self.random.choice(CODINGS)

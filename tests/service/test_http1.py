@@ -3,6 +3,7 @@
 import contextlib
 import json
 import re
+import signal
 import socket
 import time
 import urllib.request
@@ -11,6 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 from processes import serving
 
+from service.http1.bounds import LONGEST_HEAD, MOST_HEADERS
 from service.security import new_key
 
 GOOD = json.dumps({"activation": "swiglu", "inputs": {"a": [1, 2], "b": [3, 4]}}).encode()
@@ -55,6 +57,14 @@ def _answer(file):
         assert name not in headers
         headers[name] = value
     return status, headers, json.loads(file.read(int(headers["content-length"])))
+
+
+def is_over(file):
+    """Whether the connection ends; with a reset, if more was sent than was read."""
+    try:
+        return file.read() == b""
+    except ConnectionResetError:
+        return True
 
 
 def exchange(server, *pieces, count=1, pause=0.0):
@@ -135,8 +145,106 @@ def test_what_follows_nonsense_is_not_answered_but_what_came_before_is(server):
         connection.sendall(request(GOOD) + b"nonsense\r\n\r\n")
         with connection.makefile("rb") as file:
             assert _answer(file)[0] == 200
-            assert file.readline().startswith(b"HTTP/1.1 400")
-            assert b"Invalid HTTP request" in file.read()
+            status, headers, problem = _answer(file)
+            assert (status, problem["status"]) == (400, 400)
+            assert problem["type"] == "urn:gatewave:problem:malformed-http"
+            assert headers["content-type"] == "application/problem+json"
+            assert headers["x-content-type-options"] == "nosniff"
+            assert headers["connection"] == "close"
+            assert headers["x-request-id"]
+            assert file.read() == b""
+
+
+MANY = b"".join(b"n%d: v\r\n" % number for number in range(MOST_HEADERS))
+LONG = b"x" * (LONGEST_HEAD + 1)
+HEAD = b"POST /v2/models/swiglu/infer HTTP/1.1\r\nhost: x\r\n"
+CHUNKED = b"POST /activate HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n"
+UNFINISHED = b" HTTP/1.1\r\ncontent-length: 5\r\n\r\n"
+
+REFUSED = {
+    "no-http": (b"\x16\x03\x01\x02\x00", 400),
+    "no-version": (b"GET / HTTP/9.1\r\n\r\n", 400),
+    "no-name": (b"GET / HTTP/1.1\r\na b: c\r\n\r\n", 400),
+    "two-lengths": (HEAD + b"content-length: 1\r\ncontent-length: 2\r\n\r\n", 400),
+    "no-chunk": (CHUNKED + b"zz\r\n", 400),
+    "no-host": (b"POST http://" + UNFINISHED, 400),
+    "half-a-host": (b"POST http://[" + UNFINISHED, 400),
+    "no-port": (b"POST http://host:99999999/x" + UNFINISHED, 400),
+    "no-path": (b"POST http://host" + UNFINISHED, 400),
+    "many-headers": (b"GET / HTTP/1.1\r\nhost: x\r\n" + MANY + b"\r\n", 431),
+    "many-headers-of-v2": (HEAD + MANY + b"a: b\r\n", 400),
+    "long-header": (b"GET / HTTP/1.1\r\na: " + LONG + b"\r\n\r\n", 431),
+    "long-header-without-an-end": (b"GET / HTTP/1.1\r\na: " + LONG, 431),
+    "long-url": (b"GET /" + LONG + b" HTTP/1.1\r\n\r\n", 414),
+    "long-url-without-an-end": (b"GET /" + LONG, 414),
+    "many-trailers": (CHUNKED + b"1\r\n{\r\n0\r\n" + MANY + b"a: b\r\n" * 2, 431),
+    "long-trailer": (CHUNKED + b"1\r\n{\r\n0\r\na: " + LONG * 6, 431),
+}
+
+
+@pytest.mark.parametrize("pause", [0.0, 0.05], ids=["whole", "in-pieces"])
+@pytest.mark.parametrize(("sent", "status"), REFUSED.values(), ids=REFUSED)
+def test_what_is_no_proper_request_is_refused_as_all_that_is_wrong(server, sent, status, pause):
+    with connect(server) as connection:
+        with contextlib.suppress(ConnectionError):
+            connection.sendall(sent[:-2])
+            time.sleep(pause)
+            connection.sendall(sent[-2:])
+        with connection.makefile("rb") as file:
+            got, headers, document = _answer(file)
+            assert is_over(file)
+    assert got == status
+    if sent.startswith(HEAD):
+        assert document.keys() == {"error"}
+    else:
+        assert document["status"] == status
+    assert headers["connection"] == "close"
+    assert headers["cache-control"] == "no-store"
+
+
+def test_as_many_headers_as_may_be_are_read(server):
+    more = {f"n{number}": "v" * 400 for number in range(MOST_HEADERS - 2)}
+    assert exchange(server, request(GOOD, **more))[0][0] == 200
+
+
+def test_what_is_no_request_is_counted_and_logged_as_a_request_is_and_no_louder(server):
+    def count():
+        with urllib.request.urlopen(f"{server.url}/metrics") as response:  # noqa: S310 - loopback
+            metrics = response.read().decode()
+        pattern = (
+            r'^gatewave_http_request_duration_seconds_count\{.*"other".*unmatched.*"400"\} (\S+)'
+        )
+        return sum(float(number) for number in re.findall(pattern, metrics, re.MULTILINE))
+
+    server.log()
+    before = count()
+    exchange(server, b"nonsense\r\n\r\n")
+    headers = {"connection": "upgrade", "upgrade": "websocket", "x_request_id": "last"}
+    assert exchange(server, request(b"", "/activations", "GET", **headers))[0][0] == 200
+    assert count() == before + 1
+    lines = []
+    while not lines or lines[-1]["request_id"] != "last":
+        lines.append(json.loads(server.lines.get(timeout=30)))
+    assert {line["level"] for line in lines} == {"info"}
+    assert [line["path"] for line in lines if line["status"] == 400] == ["-"]
+
+
+@pytest.mark.parametrize("pause", [0.0, 0.05])
+def test_trailers_are_no_headers(server, pause):
+    chunks = b"%x\r\n%s\r\n0\r\naccept: text/html\r\n\r\n" % (len(GOOD), GOOD)
+    assert exchange(server, CHUNKED, chunks, pause=pause)[0][0] == 200
+    assert exchange(server, CHUNKED + chunks)[0][0] == 200
+
+
+@pytest.mark.parametrize("rest", [b"zz\r\n", b"0\r\na: " + LONG * 6], ids=["no-chunk", "trailer"])
+def test_what_was_answered_is_not_answered_again_when_the_rest_of_it_is_wrong(server, rest):
+    with connect(server) as connection:
+        connection.sendall(CHUNKED.replace(b"activate", b"nowhere"))
+        with connection.makefile("rb") as file:
+            assert _answer(file)[0] == 404
+            with contextlib.suppress(ConnectionError):
+                connection.sendall(rest)
+            assert is_over(file)
 
 
 def test_the_last_answer_of_a_connection_says_so(server):
@@ -213,10 +321,29 @@ def test_keys_are_asked_for(artifacts):
     assert statuses == [401, 200, 200, 401, 401]
 
 
-def test_an_answered_connection_stays_open_and_an_unfinished_one_is_heard_out(server):
+def test_an_answered_connection_stays_open(server):
     with connect(server) as idle:
         idle.sendall(request(GOOD))
         answers(idle, 1)
         time.sleep(1)
         idle.sendall(request(GOOD))
         assert answers(idle, 1)[0][0] == 200
+
+
+def test_at_the_end_an_unfinished_request_is_heard_out_and_an_answered_connection_is_not(artifacts):
+    with (
+        serving(artifacts, GATEWAVE_GRACE_SECONDS="0") as server,
+        connect(server) as idle,
+        connect(server) as begun,
+    ):
+        for connection in (idle, begun):
+            connection.sendall(request(GOOD) * 2)
+            answers(connection, 2)
+        begun.sendall(request(GOOD)[:20])
+        server.process.send_signal(signal.SIGTERM)
+        server.await_log("draining")
+        begun.sendall(request(GOOD)[20:])
+        ((status, headers, _),) = answers(begun, 1)
+        assert (status, headers["connection"]) == (200, "close")
+        assert idle.recv(1) == b""
+        assert server.process.wait(20) == 0

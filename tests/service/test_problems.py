@@ -2,6 +2,8 @@
 
 import pytest
 
+from service import errors, problems
+
 GLU = {"activation": "glu", "inputs": {"a": [1, 2], "b": [3, 4]}}
 
 
@@ -233,6 +235,21 @@ def test_head_is_get_without_the_body(client, path):
 
 def test_a_wrong_method_says_which_are_right(client):
     assert client.get("/activate").headers["allow"] == "POST"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.Overloaded("queue", "full", retry_after=3),
+        errors.DeadlineExceeded("late"),
+        errors.ModelNotReady("not now"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_who_may_come_again_is_told_when(error):
+    response = problems.answer("/activate", error)
+    assert response.status_code == 503
+    assert response.headers["retry-after"] == str(getattr(error, "retry_after", 1))
 
 
 def test_the_service_goes_on(client):

@@ -1,11 +1,15 @@
 """The process: it starts, answers while it computes, logs, and stops; or says why it does not."""
 
 import concurrent.futures
+import json
+import queue
+import signal
 import socket
+import subprocess
 import time
 
 import pytest
-from processes import run, serving
+from processes import GATEWAVE, Server, run, serving
 
 SINC = {"activation": "sinc", "inputs": {"x": [0.5]}}
 
@@ -65,6 +69,23 @@ def test_sigterm_ends_it_and_what_is_under_way_is_answered(artifacts):
         status = server.stop()
         assert slow.result()["shape"] == [800_001]
     assert status == 0
+
+
+def test_it_serves_on_when_nobody_reads_its_log_any_more(artifacts):
+    command = [*GATEWAVE, "serve", "--port", "0", "--artifacts", str(artifacts)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            with process.stdout as log:
+                said = (json.loads(line)["message"] for line in log)
+                url = next(line for line in said if line.startswith("serving on ")).split()[-1]
+            server = Server(process, url, queue.Queue())
+            for _ in range(100):
+                assert server.get("/livez") == 200
+                assert server.post("/activate", SINC)["outputs"]["y"] == [pytest.approx(0.63661975)]
+            process.send_signal(signal.SIGINT)
+            process.wait(20)
+        finally:
+            process.kill()
 
 
 def test_no_artifacts_is_said_and_ends_with_1(tmp_path):

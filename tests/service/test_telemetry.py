@@ -1,12 +1,16 @@
 """A failure of ours is logged, and the caller learns its request id and nothing of the inside."""
 
+import asyncio
+import contextlib
 import json
 import logging
+import os
 
 import pytest
 from fastapi.testclient import TestClient
 
 from service import telemetry
+from service.access import LONGEST_WRITE, LogHandler
 from service.app import create_app
 
 
@@ -59,3 +63,42 @@ def test_an_exception_is_in_the_line(record, formatter):
 
 def test_a_plain_line_has_the_message_and_the_fields(record):
     assert telemetry.PlainFormatter().format(record).endswith("INFO    said so path=/x")
+
+
+@pytest.mark.parametrize("said", ["%s", "%s\n"])
+def test_a_plain_line_stays_one_whatever_a_caller_puts_into_it(record, said):
+    record.path = said % "/\r\n2026 CRITICAL fake \x1b[2Jé\u202e"
+    line = telemetry.PlainFormatter().format(record)
+    assert line.isprintable()
+    assert r"path=/\r\n2026 CRITICAL fake \x1b[2Jé\u202e" in line
+
+
+def test_a_plain_exception_keeps_its_lines_and_nothing_else_that_moves_the_cursor(record):
+    error = ValueError("\x1b[2J")
+    record.exc_info = (ValueError, error, None)
+    _, *lines = telemetry.PlainFormatter().format(record).split("\n")
+    assert lines == [r"ValueError: \x1b[2J"]
+
+
+@pytest.fixture(params=["a pipe without a reader", "closed"])
+def unread(request):
+    reader, writer = os.pipe()
+    os.close(reader)
+    stream = os.fdopen(writer, "w")
+    if request.param == "closed":
+        stream.close()
+    yield LogHandler(stream)
+    with contextlib.suppress(OSError):
+        stream.close()
+
+
+def test_where_nobody_reads_the_log_its_writers_do_not_hear_of_it(unread, record, capfd):
+    async def write():
+        for _ in range(3):
+            unread.note({"path": "x" * LONGEST_WRITE})
+        for _ in range(100):
+            unread.emit(record)
+
+    record.msg, record.args = "x" * 1000, ()
+    asyncio.run(write())
+    assert "BrokenPipe" not in capfd.readouterr().err

@@ -14,6 +14,7 @@ from processes import run, serving
 
 from service.errors import SettingsInvalid
 from service.settings import Settings
+from service.worker import Worker
 from service.workers import refuse_contradictions, share
 
 sys.path.append(str(Path(__file__).parents[1] / "load"))
@@ -116,6 +117,14 @@ def test_workers_do_not_outlive_their_supervisor(server):
     finally:
         for pid in filter(is_alive, workers):
             os.kill(pid, signal.SIGKILL)
+
+
+def test_they_answer_small_requests_as_soon_as_they_are_read(artifacts):
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        worker = Worker(Settings(artifacts=artifacts, device="cpu", threads=1), 0, [], theirs)
+        assert worker.config.http.keywords["at_once"] is not None
+        worker.runtime.close(0)
 
 
 def test_their_numbers_are_kept_in_a_folder_that_goes_with_them(artifacts, tmp_path):

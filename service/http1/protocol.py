@@ -1,0 +1,175 @@
+"""Requests that are answered past the application.
+
+For each request uvicorn makes a task, and the application is told of it in pieces. Where a request
+is small, lies in memory as a whole, and its answer is a matter of microseconds, that takes longer
+than the answer. Here such a request is held until it is whole, and offered to `AtOnce`. What is
+declined goes uvicorn's own way, as if nothing had been.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+
+from service.errors import ServiceError
+from service.http1.bounds import Crowded, Headers
+from service.http1.line import MOST_WAITING_BYTES, Line
+from service.http1.patience import PATIENCE_SECONDS, Patient
+
+AtOnce = Callable[[str, Headers, bytes], tuple[bytes, bytes] | None]
+"""Answers POST to a path, with headers and a body: with its own headers, written out to the empty
+line, and a body. None is no answer: the request takes the usual way."""
+
+
+class Connection(Patient):
+    """One connection.
+
+    Args:
+        at_once: What may answer requests as soon as they are read.
+        line: Where these wait, of all connections of the event loop.
+        patience: How many seconds a client may take nothing of what waits for it.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        at_once: AtOnce | None,
+        line: Line,
+        patience: float = PATIENCE_SECONDS,
+        **options: Any,
+    ) -> None:
+        super().__init__(*args, patience=patience, **options)
+        self._at_once = at_once
+        self._line = line
+        self._held: bytes | None = None
+        self._is_whole = False
+        self._answered: object = None
+        self._defaults: Headers = ()
+        self._start = b""
+
+    def take_turn(self) -> None:
+        """Answer the request that waits, if one does, or have the application answer it."""
+        try:
+            self._settle()
+        except (ServiceError, Crowded) as error:
+            self.refuse(error)
+
+    def on_message_begin(self) -> None:
+        self._settle()
+        super().on_message_begin()
+
+    def begin(self) -> None:
+        if self._at_once is not None and self._is_simple():
+            self._held = b""
+        else:
+            self._tell()
+
+    def on_body(self, body: bytes) -> None:
+        if self._held is None:
+            super().on_body(body)
+        else:
+            self._unread = 0
+            self._held = self._held + body if self._held else body
+
+    def on_message_complete(self) -> None:
+        if self._held is None:
+            super().on_message_complete()
+            return
+        self._is_whole = True
+        self._line.bytes += len(self._held)
+        if self._line.bytes > MOST_WAITING_BYTES:
+            self._settle()
+        else:
+            self._line.join(self)
+
+    def on_pause(self) -> None:
+        if not self._is_whole:
+            self._let_go()
+
+    def eof_received(self) -> None:
+        self._hurry()
+        super().eof_received()
+
+    def shutdown(self) -> None:
+        self._hurry()
+        super().shutdown()
+
+    def refuse(self, error: Exception) -> None:
+        self._hurry()
+        self._held = None
+        super().refuse(error)
+
+    def _hurry(self) -> None:
+        """Answer before something else ends the connection."""
+        self.take_turn()
+        self._line.flush()
+
+    def _settle(self) -> None:
+        if not self._is_whole:
+            return
+        self._is_whole = False
+        held = self._held or b""
+        self._line.bytes -= len(held)
+        if self.transport.is_closing():
+            self._held = None
+        elif not self._answer(held):
+            self._let_go()
+            super().on_message_complete()
+
+    def _is_simple(self) -> bool:
+        """Whether nothing about the request needs more than an answer."""
+        parser = self.parser
+        return (
+            parser.get_method() == b"POST"
+            and parser.get_http_version() == "1.1"
+            and parser.should_keep_alive()
+            and not parser.should_upgrade()
+            and not self.expect_100_continue
+            and self.is_free
+            and not self.flow.write_paused
+            and not self.transport.is_closing()
+        )
+
+    def _is_told(self) -> bool:
+        return self.scope is self._answered or super()._is_told()
+
+    def _answer(self, body: bytes) -> bool:
+        """Answer the request that is held, unless it is declined."""
+        defaults = self.server_state.default_headers
+        if defaults is not self._defaults:
+            self._defaults = defaults
+            lines = (b"%s: %s\r\n" % header for header in defaults)
+            self._start = STATUS_LINE[200] + b"".join(lines)
+            if any(name == b"connection" for name, _ in defaults):
+                self._at_once = None  # The server ends; connections are closed the usual way.
+        if self._at_once is None:
+            return False
+        headers: Headers = self.scope["headers"]  # type: ignore[assignment]  # uvicorn's list
+        answer = self._at_once(self.url.decode("latin-1"), headers, body)
+        if answer is None:
+            return False
+        self._held = None
+        self._answered = self.scope
+        self.server_state.total_requests += 1
+        self._line.put(self.transport, b"".join((self._start, *answer)))
+        self._unset_keepalive_if_required()
+        self.timeout_keep_alive_task = self.loop.call_later(
+            self.timeout_keep_alive, self.timeout_keep_alive_handler
+        )
+        return True
+
+    def _let_go(self) -> None:
+        """Have the application answer what is held, if anything is."""
+        held, self._held = self._held, None
+        if held is None or self.transport.is_closing():
+            return
+        self._tell()
+        if held:
+            super().on_body(held)
+
+    def _tell(self) -> None:
+        """Have the application answer; what was answered before is on its way by then."""
+        self._line.flush()
+        super().begin()

@@ -1,0 +1,168 @@
+"""One connection: what waits on it, for how long, and how much of it there may be."""
+
+import asyncio
+import contextlib
+import re
+import socket
+from types import SimpleNamespace
+
+import pytest
+from calls import eventually, loop_in_a_thread
+
+from service.http1.bounds import MOST_WAITING, REFUSED
+from service.server import Server, configuration
+
+ASKED = b"GET /%d HTTP/1.1\r\nhost: x\r\n\r\n"
+FAST = b"POST /fast HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\n\r\n1"
+KEEP_ALIVE = 0.2
+
+
+class Slow:
+    """An application that answers when it is told to, and looks for the client as long."""
+
+    def __init__(self):
+        self.release = asyncio.Event()
+        self.is_asked = False
+
+    async def __call__(self, scope, receive, send):
+        await receive()
+        gone = asyncio.create_task(receive())
+        await asyncio.sleep(0)
+        self.is_asked = True
+        await self.release.wait()
+        gone.cancel()
+        await answer(send, 400 if REFUSED in scope else 200, scope["path"].encode())
+
+
+async def late(_, receive, send):
+    await receive()
+    await asyncio.sleep(3 * KEEP_ALIVE)
+    await answer(send, 200, b"late")
+
+
+async def answer(send, status, body):
+    headers = [(b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def at_once(path, _, body):
+    return (b"content-length: %d\r\n\r\n" % len(body), body) if path == "/fast" else None
+
+
+@contextlib.contextmanager
+def served(app, keep_alive=75):
+    """``app`` on a port of its own, and one connection to it, from both sides."""
+    config = configuration(app, None, at_once)
+    config.timeout_keep_alive = keep_alive
+    config.load()
+    server = Server(config, None, lambda: None)
+
+    def protocol():
+        return config.http_protocol_class(
+            config=config, server_state=server.server_state, app_state={}
+        )
+
+    async def listen():
+        return await asyncio.get_running_loop().create_server(protocol, "127.0.0.1", 0)
+
+    async def close():
+        listener.close()
+        for connection in list(server.server_state.connections):
+            connection.transport.abort()
+        await asyncio.sleep(0)
+
+    with loop_in_a_thread() as do:
+        listener = do(listen())
+        try:
+            with socket.create_connection(listener.sockets[0].getsockname(), 20) as client:
+                eventually(lambda: server.server_state.connections)
+                (connection,) = server.server_state.connections
+                yield SimpleNamespace(client=client, connection=connection, server=server, do=do)
+        finally:
+            do(close())
+
+
+@pytest.fixture
+def slow():
+    app = Slow()
+    with served(app) as it:
+        yield SimpleNamespace(**vars(it), app=app, release=lambda: it.do(release(app)))
+
+
+async def release(app):
+    app.release.set()
+
+
+def read(client):
+    """All that comes until the connection ends, as one that was sent more than was read may."""
+    said = b""
+    with contextlib.suppress(ConnectionResetError):
+        while piece := client.recv(1 << 16):
+            said += piece
+    return said
+
+
+def statuses(said):
+    return [int(status) for status in re.findall(rb"HTTP/1.1 (\d+)", said)]
+
+
+def test_a_slow_request_read_with_a_fast_one_is_not_cut_off_as_idle():
+    with served(late, KEEP_ALIVE) as it:
+        it.client.sendall(FAST + ASKED % 1 + FAST)
+        said = read(it.client)  # Now it is idle, and closed for that.
+    assert statuses(said) == [200, 200, 200]
+    assert b"late" in said
+
+
+@pytest.mark.parametrize("rest", [b"", b"\r\n", b"GET "])
+@pytest.mark.parametrize("first", [FAST, ASKED % 1], ids=["fast", "slow"])
+def test_an_idle_connection_is_closed_whatever_comes_that_is_no_request(first, rest):
+    with served(late, KEEP_ALIVE) as it:
+        it.client.sendall(first)
+        assert it.client.recv(1000)
+        it.client.sendall(rest)
+        read(it.client)
+
+
+def test_a_request_is_answered_though_the_head_of_the_next_does_not_come_on(slow):
+    slow.client.sendall(ASKED % 1 + b"GET /2")
+    eventually(lambda: slow.app.is_asked)
+    for _ in range(3):
+        slow.do(slow.server.on_tick(0))
+    slow.release()
+    assert slow.client.recv(1000).startswith(b"HTTP/1.1 200")
+    for _ in range(2):
+        slow.do(slow.server.on_tick(0))
+    read(slow.client)
+
+
+def test_answers_come_in_order_and_what_is_no_request_is_the_last(slow):
+    slow.client.sendall(ASKED % 1 + ASKED % 2 + b"nonsense" + ASKED % 3)
+    eventually(lambda: len(slow.connection.pipeline) == 2)
+    slow.client.sendall(ASKED % 4)
+    slow.release()
+    assert statuses(read(slow.client)) == [200, 200, 400]
+
+
+def test_nothing_is_read_while_requests_wait(slow):
+    slow.client.sendall(ASKED % 0 + ASKED % 1)
+    eventually(lambda: slow.app.is_asked and slow.connection.pipeline)
+    assert slow.connection.flow.read_paused
+    slow.client.sendall(b"".join(ASKED % number for number in range(2, MOST_WAITING)))
+    slow.release()
+    slow.client.sendall(b"POST /last HTTP/1.1\r\nconnection: close\r\ncontent-length: 1\r\n\r\n1")
+    said = read(slow.client)
+    assert statuses(said) == [200] * (MOST_WAITING + 1)
+    assert re.findall(rb"\n/(\d+)", said) == [b"%d" % number for number in range(MOST_WAITING)]
+
+
+def test_so_many_requests_may_wait_and_who_sends_more_hears_where_to_go_on(slow):
+    slow.client.sendall(b"".join(ASKED % number for number in range(3 * MOST_WAITING)))
+    eventually(lambda: len(slow.connection.pipeline) == MOST_WAITING)
+    assert slow.connection.expected is None
+    slow.release()
+    said = read(slow.client)
+    assert statuses(said) == [200] * (1 + MOST_WAITING)
+    assert said.count(b"connection: close") == 1
+    assert said.rpartition(b"connection: close")[2].endswith(b"/%d" % MOST_WAITING)
