@@ -1,15 +1,17 @@
 """The process: it starts, answers while it computes, logs, and stops; or says why it does not."""
 
 import concurrent.futures
+import contextlib
 import json
-import queue
 import signal
 import socket
 import subprocess
 import time
+import urllib.parse
 
 import pytest
-from processes import GATEWAVE, Server, run, serving
+from asked import WholeConnection
+from processes import GATEWAVE, run, serving
 
 SINC = {"activation": "sinc", "inputs": {"x": [0.5]}}
 
@@ -78,10 +80,13 @@ def test_it_serves_on_when_nobody_reads_its_log_any_more(artifacts):
             with process.stdout as log:
                 said = (json.loads(line)["message"] for line in log)
                 url = next(line for line in said if line.startswith("serving on ")).split()[-1]
-            server = Server(process, url, queue.Queue())
-            for _ in range(100):
-                assert server.get("/livez") == 200
-                assert server.post("/activate", SINC)["outputs"]["y"] == [pytest.approx(0.63661975)]
+            connection = WholeConnection(urllib.parse.urlsplit(url).netloc)
+            with contextlib.closing(connection):
+                for _ in range(200):
+                    connection.request("POST", "/activate", json.dumps(SINC))
+                    with connection.getresponse() as response:
+                        assert response.status == 200, response.read()
+                        response.read()
             process.send_signal(signal.SIGINT)
             process.wait(20)
         finally:
