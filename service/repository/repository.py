@@ -241,9 +241,7 @@ class Repository:
             self.registry.mark(name, version, UNAVAILABLE, str(error))
             log.warning("model refused", extra={**fields, "reason": str(error)})
             return f"version {version}: {error}"
-        before = self.registry.put(model, note)
-        if before is not None:
-            self.runtime.inference.forget(before)
+        self.registry.put(model, note)
         log.info(
             "model loaded", extra={**fields, "batched": model.batching is not None} | _why(note)
         )
@@ -294,9 +292,7 @@ class Repository:
 
     def _remove(self, name: str, version: str) -> None:
         self._tried.get(name, {}).pop(version, None)
-        model = self.registry.remove(name, version)
-        if model is not None:
-            self.runtime.inference.forget(model)
+        if self.registry.remove(name, version) is not None:
             log.info("version unloaded", extra={"model": name, "version": version})
 
     def _begin(self, work: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:

@@ -13,7 +13,7 @@ from service.serving.batcher import Batcher
 from service.serving.budget import Budget
 from service.serving.call import Call
 from service.serving.lanes import LATE, Lanes, is_late
-from service.serving.model import Batching, Model
+from service.serving.model import Model
 from service.tracing.trace import Trace
 
 Result = TypeVar("Result")
@@ -29,7 +29,7 @@ class Inference:
         self.budget = budget
         self.inline_bytes = inline_bytes
         self.output_bytes = output_bytes
-        self._batchers: dict[Model, Batcher] = {}
+        self._batcher = Batcher(lanes)
 
     async def infer(self, call: Call) -> dict[str, Array]:
         """Compute ``call``, and count it.
@@ -52,7 +52,7 @@ class Inference:
         with self.budget.permit() as permit:
             permit.take(produced)
             if model.batching is not None:
-                return await self._batcher(model, model.batching).run(call)
+                return await self._batcher.run(call, model.batching)
             return await self._queued(call)
 
     def is_immediate(self, call: Call) -> bool:
@@ -67,10 +67,6 @@ class Inference:
         if size <= self.inline_bytes:
             return work()
         return await self.lanes.run(work)
-
-    def forget(self, model: Model) -> None:
-        """The model is served no more."""
-        self._batchers.pop(model, None)
 
     def now(self, call: Call) -> dict[str, Array]:
         """Compute ``call`` here, in whatever thread, and count it.
@@ -108,11 +104,6 @@ class Inference:
                     call.trace.mark("compute", began, ended)
 
         return await self.lanes.run(compute, call.deadline, halt)
-
-    def _batcher(self, model: Model, batching: Batching) -> Batcher:
-        if model not in self._batchers:
-            self._batchers[model] = Batcher(model, batching, self.lanes)
-        return self._batchers[model]
 
 
 def describe(trace: Trace, model: Model) -> None:
