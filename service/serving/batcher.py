@@ -11,11 +11,12 @@ import numpy as np
 
 from service.dtypes import Array
 from service.engine import Halt
-from service.errors import DeadlineExceeded, ModelFailed
+from service.errors import DeadlineExceeded, LimitExceeded, ModelFailed
 from service.serving.call import Call
 from service.serving.lanes import LATE, Lanes, is_late
 from service.serving.line import Line, Outcome, Waiting
 from service.serving.model import Batching
+from service.serving.sizes import check_results
 
 Key = tuple[Any, ...]
 
@@ -32,8 +33,9 @@ class Batcher:
     Of a model that nobody waits for nothing is kept: one that is replaced is let go.
     """
 
-    def __init__(self, lanes: Lanes) -> None:
+    def __init__(self, lanes: Lanes, output_bytes: int) -> None:
         self.lanes = lanes
+        self.output_bytes = output_bytes
         self._lines: dict[Key, Line] = {}
         self._dispatchers: set[asyncio.Task[None]] = set()
 
@@ -43,6 +45,7 @@ class Batcher:
         Raises:
             Overloaded: The line is full.
             DeadlineExceeded: Its turn did not come in time.
+            LimitExceeded: Its outputs are too large.
             ModelFailed: The graph could not be run on its own inputs.
         """
         place = self.lanes.place()
@@ -90,35 +93,41 @@ class Batcher:
 
         for waiting in batch:
             waiting.future.add_done_callback(perhaps_halt)
-        self.lanes.start(lambda: _outcomes(batch, halt)).add_done_callback(settle)
+        self.lanes.start(lambda: self._outcomes(batch, halt)).add_done_callback(settle)
 
+    def _outcomes(self, batch: list[Waiting], halt: Halt) -> list[Outcome]:
+        began = time.perf_counter()
+        for waiting in batch:
+            call = waiting.call
+            call.model.meter.queue.observe(began - waiting.admitted)
+            if call.trace is not None:
+                call.trace.mark("queue", waiting.admitted, began)
+        try:
+            results = _together([waiting.call for waiting in batch], halt)
+        except ModelFailed as error:
+            if len(batch) == 1:
+                return [error]
+            # One of them may be to blame for all: each alone, so that it fails alone.
+            return [self._alone(waiting, halt) for waiting in batch]
+        return [self._within(result) for result in results]
 
-def _outcomes(batch: list[Waiting], halt: Halt) -> list[Outcome]:
-    began = time.perf_counter()
-    for waiting in batch:
-        call = waiting.call
-        call.model.meter.queue.observe(began - waiting.admitted)
-        if call.trace is not None:
-            call.trace.mark("queue", waiting.admitted, began)
-    try:
-        return list(_together([waiting.call for waiting in batch], halt))
-    except ModelFailed as error:
-        if len(batch) == 1:
-            return [error]
-    # One of them may be to blame for all: each alone, so that it fails alone.
-    return [_alone(waiting, halt) for waiting in batch]
+    def _alone(self, waiting: Waiting, halt: Halt) -> Outcome:
+        """What comes of a call that failed in company: others have been tried before it."""
+        if waiting.future.done():
+            return GONE
+        if is_late(waiting.call.deadline):
+            return DeadlineExceeded(LATE)
+        try:
+            return self._within(_together([waiting.call], halt)[0])
+        except ModelFailed as error:
+            return error
 
-
-def _alone(waiting: Waiting, halt: Halt) -> Outcome:
-    """What comes of a call that failed in company: others have been tried before it meanwhile."""
-    if waiting.future.done():
-        return GONE
-    if is_late(waiting.call.deadline):
-        return DeadlineExceeded(LATE)
-    try:
-        return _together([waiting.call], halt)[0]
-    except ModelFailed as error:
-        return error
+    def _within(self, result: dict[str, Array]) -> Outcome:
+        try:
+            check_results(result, self.output_bytes)
+        except LimitExceeded as error:
+            return error
+        return result
 
 
 def _together(calls: Sequence[Call], halt: Halt) -> list[dict[str, Array]]:

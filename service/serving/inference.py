@@ -14,6 +14,7 @@ from service.serving.budget import Budget
 from service.serving.call import Call
 from service.serving.lanes import LATE, Lanes, is_late
 from service.serving.model import Model
+from service.serving.sizes import check_results
 from service.tracing.trace import Trace
 
 Result = TypeVar("Result")
@@ -29,7 +30,7 @@ class Inference:
         self.budget = budget
         self.inline_bytes = inline_bytes
         self.output_bytes = output_bytes
-        self._batcher = Batcher(lanes)
+        self._batcher = Batcher(lanes, output_bytes)
 
     async def infer(self, call: Call) -> dict[str, Array]:
         """Compute ``call``, and count it.
@@ -95,13 +96,15 @@ class Inference:
             meter = call.model.meter
             meter.queue.observe(began - admitted)
             try:
-                return call.model.run(call.inputs, call.outputs, call.reals, halt)
+                outputs = call.model.run(call.inputs, call.outputs, call.reals, halt)
             finally:
                 ended = time.perf_counter()
                 meter.compute.observe(ended - began)
                 if call.trace is not None:
                     call.trace.mark("queue", admitted, began)
                     call.trace.mark("compute", began, ended)
+            check_results(outputs, self.output_bytes)
+            return outputs
 
         return await self.lanes.run(compute, call.deadline, halt)
 

@@ -12,9 +12,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from graphs import endless, external, filled, helper, model, nested, port, put, scaled, unary
+from graphs import (
+    endless,
+    external,
+    filled,
+    filling,
+    helper,
+    model,
+    nested,
+    port,
+    put,
+    scaled,
+    unary,
+)
+from onnx import TensorProto
 
-from service.errors import ControlOff, ModelRefused, NameUnknown, SettingsInvalid
+from service.errors import ControlOff, LimitExceeded, ModelRefused, NameUnknown, SettingsInvalid
 from service.repository.job import Job
 from service.repository.repository import check
 from service.repository.verification import verified
@@ -114,6 +127,32 @@ def test_a_tiny_model_that_asks_for_all_memory_is_refused(root, served, count):
         assert "more memory than all models may take" in s.state("m").reason
 
     served(scenario)
+
+
+def repeated():
+    """As many copies of a text as the request says."""
+    node = helper.make_node("Expand", ["text", "shape"], ["y"])
+    text = port("text", [1], TensorProto.STRING)
+    shape = port("shape", [1], TensorProto.INT64)
+    return model([node], [text, shape], [port("y", ["k"], TensorProto.STRING)])
+
+
+def test_results_are_bounded_though_nothing_told_how_large_they_would_be(root, served):
+    put(root, "zeros", "1", filling(), "batching: off")
+    put(root, "texts", "1", repeated(), "batching: off")
+
+    async def scenario(s):
+        fits = await s.infer("zeros", shape=np.array([250]))
+        assert fits["y"].shape == (250,)
+        with pytest.raises(LimitExceeded, match="at most 1000 bytes, got 1004"):
+            await s.infer("zeros", shape=np.array([251]))
+        text = np.array(["é" * 10], np.object_)
+        fits = await s.infer("texts", text=text, shape=np.array([35]))
+        assert fits["y"].tolist() == ["é" * 10] * 35
+        with pytest.raises(LimitExceeded, match="got 1008"):
+            await s.infer("texts", text=text, shape=np.array([36]))
+
+    served(scenario, max_output_bytes=1000)
 
 
 def test_a_model_that_never_ends_is_given_up(root, served):

@@ -17,6 +17,7 @@ from service.serving.line import Line
 from service.serving.model import ANY, Batching, Model, Port
 
 FOUR = Batching(4)
+TOO_LARGE = "outputs: expected outputs of at most 24 bytes, got 28"
 
 
 class Doubling(Model):
@@ -69,7 +70,7 @@ class Scene:
     def __init__(self, model, lanes):
         self.model = model
         self.lanes = lanes
-        self.batcher = Batcher(lanes)
+        self.batcher = Batcher(lanes, output_bytes=24)
 
     def ask(self, asked):
         return asyncio.create_task(self.batcher.run(asked, asked.model.batching))
@@ -131,6 +132,14 @@ def test_more_rows_than_a_batch_has_go_alone():
     results, batches = run(lambda model: [call(model, *range(1, 7)), call(model, 9)])
     assert values(results) == [[2, 4, 6, 8, 10, 12], [18]]
     assert batches == [[0], [1, 2, 3, 4, 5, 6], [9]]
+
+
+def test_results_are_too_large_each_by_itself():
+    results, batches = run(lambda model: [call(model, *range(7)), call(model, 1, width=7)])
+    assert [str(result) for result in results] == [TOO_LARGE, TOO_LARGE]
+    results, batches = run(lambda model: [call(model, n, width=5) for n in (1, 2)])
+    assert values(results) == [[2], [4]]
+    assert batches[1:] == [[1, 2]]
 
 
 def test_only_equal_trailing_shapes_go_together():
