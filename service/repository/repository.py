@@ -25,7 +25,10 @@ from service.settings import Settings
 log = logging.getLogger(__name__)
 
 TRIAL_SECONDS = 120.0
-"""How long a model may take to be loaded, run, and proved, before it is given up."""
+"""How long a model may take to be loaded and run, before it is given up."""
+
+PROOF_SECONDS = 30.0
+"""How long the proof that batching is exact may take after that, before it is not batched."""
 
 LONGEST_LABEL = 80
 NOT_LOADED = "it is not loaded"
@@ -258,6 +261,7 @@ class Repository:
             threads=engine.threads,
             arena_bytes=self.runtime.settings.arena_bytes,
             seconds=self.trial_seconds,
+            proof_seconds=min(PROOF_SECONDS, self.trial_seconds),
         )
         report = await verified(job)
         model = await asyncio.to_thread(self._opened, name, version, plan, report)

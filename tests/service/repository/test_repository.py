@@ -28,7 +28,7 @@ from graphs import (
 from onnx import TensorProto
 
 from service.errors import ControlOff, LimitExceeded, ModelRefused, NameUnknown, SettingsInvalid
-from service.repository.job import Job
+from service.repository.job import Job, Report
 from service.repository.repository import check
 from service.repository.verification import verified
 from service.serving.registry import State
@@ -164,9 +164,12 @@ def test_a_model_that_never_ends_is_given_up(root, served):
     served(scenario, trial_seconds=4)
 
 
+SECONDS = {"seconds": 30, "proof_seconds": 30}
+
+
 def job(root, **more):
     settings = {"root": str(root), "folder": str(root / "m" / "1"), "config": "", "device": "cpu"}
-    return Job(**settings | {"threads": 1, "arena_bytes": 1 << 28, "seconds": 30} | more)
+    return Job(**settings | {"threads": 1, "arena_bytes": 1 << 28} | SECONDS | more)
 
 
 def test_a_crash_of_the_trial_is_a_reason(root, tmp_path, monkeypatch):
@@ -183,6 +186,45 @@ def test_a_crash_of_the_trial_is_a_reason(root, tmp_path, monkeypatch):
     program.unlink()
     with pytest.raises(ModelRefused, match="cannot be started: No such file"):
         asyncio.run(verified(job(root)))
+
+
+SERVED = 'echo "{\\"shaped\\": [\\"x\\"]}"'
+
+
+@pytest.mark.parametrize(
+    ("then", "why"),
+    [
+        ("kill -SEGV $$", "its proof was ended by SIGSEGV"),
+        ("exit 3", "its proof ended with status 3"),
+        ("exec sleep 60", "its proof took more than 0.2 seconds"),
+    ],
+)
+def test_a_proof_that_comes_to_no_end_leaves_the_model_unbatched(
+    root, tmp_path, monkeypatch, then, why
+):
+    program = tmp_path / "python"
+    program.write_text(f"#!/bin/sh\ncat > /dev/null\n{SERVED}\n{then}\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    report = asyncio.run(verified(job(root, proof_seconds=0.2)))
+    assert report == Report(shaped=["x"], batched=False, note=f"it is not batched: {why}")
+
+
+@pytest.mark.parametrize(
+    ("made", "why"),
+    [
+        (endless("others"), "its proof took more than 1 seconds"),
+        (unary("Neg", ("n", 1 << 16)), "Unable to allocate 32.0 GiB"),
+    ],
+    ids=["time", "memory"],
+)
+def test_a_model_that_cannot_compute_so_many_rows_is_served_without(root, made, why):
+    config = "batching: {max_size: 65536}"
+    put(root, "m", "1", made, config)
+    report = asyncio.run(verified(job(root, config=config, proof_seconds=1)))
+    assert not report.refused
+    assert not report.batched
+    assert f"it is not batched: {why}" in report.note
 
 
 def test_the_trial_does_not_see_the_services_keys(root, tmp_path, monkeypatch):
