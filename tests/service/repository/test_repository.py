@@ -1,6 +1,7 @@
 """A folder of models, served: what is ready, what is not, and why."""
 
 import asyncio
+import errno
 import gc
 import os
 import shutil
@@ -28,6 +29,7 @@ from graphs import (
 from onnx import TensorProto
 
 from service.errors import ControlOff, LimitExceeded, ModelRefused, NameUnknown, SettingsInvalid
+from service.repository import attempts
 from service.repository.job import Job, Report
 from service.repository.repository import check
 from service.repository.verification import verified
@@ -357,6 +359,103 @@ def test_polling_sees_changes_by_itself(root, served):
         assert (await s.infer("m", x=X))["y"].tolist() == [[3.0, 6.0]]
 
     served(scenario, repository_mode="poll", repository_poll_seconds=0.01)
+
+
+def test_polling_goes_on_while_a_model_is_tried_at_length(root, served):
+    put(root, "m", "1", scaled(2))
+
+    async def scenario(s):
+        put(root, "slow", "1", endless())
+        await s.until(trials)
+        put(root, "m", "1", scaled(3))
+        before = s.runtime.registry.get("m")
+        await s.until(lambda: s.runtime.registry.get("m") is not before)
+        assert s.state("slow") == State("LOADING")
+
+    served(scenario, repository_mode="poll", repository_poll_seconds=0.01)
+
+
+def test_an_unload_waits_for_no_other_models_trial(root, served, admin):
+    put(root, "m", "1", scaled(2))
+
+    async def scenario(s):
+        put(root, "slow", "1", endless())
+        load = asyncio.create_task(s.repository.load("slow"))
+        await s.until(trials)
+        async with asyncio.timeout(20):  # the trial itself may take a minute
+            await s.repository.unload("m")
+        assert not load.done()
+        await s.repository.close()
+        await asyncio.wait([load])
+
+    served(scenario, repository_mode="explicit", keys=admin)
+
+
+def test_what_was_not_tried_to_an_end_is_tried_again_in_time(root, served, monkeypatch):
+    async def scenario(s):
+        put(root, "m", "1", scaled(2))
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "executable", str(root / "none"))
+            await s.repository.scan()
+        assert "cannot be started" in s.state("m").reason
+        await s.repository.scan()
+        assert s.state("m").state == "UNAVAILABLE"
+        put(root, "now", "1", scaled(2))
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "executable", str(root / "none"))
+            patch.setattr(attempts, "FIRST_WAIT", 0.0)
+            await s.repository.scan()
+        await s.repository.scan()
+        assert s.state("now") == READY
+
+    served(scenario)
+
+
+def test_how_long_until_another_attempt_doubles_and_is_bounded():
+    files, others = (("a", 1, 1, 1),), (("a", 2, 1, 1),)
+    once = attempts.unfinished(files, None)
+    assert once.is_of(files)
+    assert not once.is_of(others)
+    assert attempts.unfinished(files, once).wait == 2 * once.wait
+    assert attempts.unfinished(others, once).wait == once.wait
+    assert attempts.unfinished(files, attempts.Attempt(files)).wait == once.wait
+    often = once
+    for _ in range(20):
+        often = attempts.unfinished(files, often)
+    assert often.wait == attempts.LONGEST_WAIT
+
+
+def test_what_cannot_be_read_hinders_no_other(root, served, monkeypatch):
+    """The superuser reads everything: the system's refusals are put in the place of its answers."""
+    put(root, "said", "1", unary("Neg"), "batching: off")
+    put(root, "shut", "1", unary("Neg"))
+    put(root, "odd", "1", unary("Neg"))
+    put(root, "m", "1", unary("Neg"))
+
+    def refusing(function, *paths):
+        def refuse(path, *arguments, **more):
+            if path in paths:
+                raise PermissionError(errno.EACCES, "Permission denied")
+            return function(path, *arguments, **more)
+
+        return refuse
+
+    monkeypatch.setattr(
+        Path, "read_bytes", refusing(Path.read_bytes, root / "said" / "config.yaml")
+    )
+    monkeypatch.setattr(Path, "iterdir", refusing(Path.iterdir, root / "shut"))
+    monkeypatch.setattr(os, "walk", refusing(os.walk, root / "odd" / "1"))
+
+    async def scenario(s):
+        assert s.state("said", "").reason == "config.yaml: it cannot be read: Permission denied"
+        assert s.state("shut", "").reason == "its folder cannot be read: Permission denied"
+        assert s.state("odd", "") == State("UNAVAILABLE", "it cannot be looked at")
+        assert [model.name for model in s.runtime.registry] == ["m"]
+        monkeypatch.undo()
+        await s.repository.scan()
+        assert {model.name for model in s.runtime.registry} == {"said", "shut", "odd", "m"}
+
+    served(scenario)
 
 
 def test_a_fixed_repository_is_not_looked_at_again(served):
