@@ -11,7 +11,7 @@ import numpy as np
 
 from service.dtypes import Array
 from service.engine import Halt
-from service.errors import DeadlineExceeded, LimitExceeded, ModelFailed
+from service.errors import DeadlineExceeded, LimitExceeded, ModelFailed, Overloaded
 from service.serving.call import Call
 from service.serving.lanes import LATE, Lanes, is_late
 from service.serving.line import Line, Outcome, Waiting
@@ -43,7 +43,7 @@ class Batcher:
         """Compute ``call``, alone or in company, as its model's ``batching`` says.
 
         Raises:
-            Overloaded: The line is full.
+            Overloaded: The line is full, or there is no memory for it now.
             DeadlineExceeded: Its turn did not come in time.
             LimitExceeded: Its outputs are too large.
             ModelFailed: The graph could not be run on its own inputs.
@@ -104,7 +104,7 @@ class Batcher:
                 call.trace.mark("queue", waiting.admitted, began)
         try:
             results = _together([waiting.call for waiting in batch], halt)
-        except ModelFailed as error:
+        except (ModelFailed, Overloaded) as error:
             if len(batch) == 1:
                 return [error]
             # One of them may be to blame for all: each alone, so that it fails alone.
@@ -119,7 +119,7 @@ class Batcher:
             return DeadlineExceeded(LATE)
         try:
             return self._within(_together([waiting.call], halt)[0])
-        except ModelFailed as error:
+        except (ModelFailed, Overloaded) as error:
             return error
 
     def _within(self, result: dict[str, Array]) -> Outcome:

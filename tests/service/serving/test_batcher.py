@@ -298,6 +298,25 @@ def test_who_has_no_time_to_wait_for_company_is_computed_in_time():
     assert model.batches == [[1, 2]]
 
 
+def test_what_has_no_memory_together_may_have_it_alone():
+    model = Doubling("large")
+
+    def hold(x):
+        if len(x) > 1 or 7 in x:
+            raise Overloaded("memory", "others hold it")
+
+    async def scenario(scene):
+        model.hold = hold
+        tasks = await scene.asked(call(model, 1), call(model, 7))
+        model.gate.set()
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    small, large = play(scenario, model)
+    assert values([small]) == [[2]]
+    assert isinstance(large, Overloaded)
+    assert model.batches == [[0], [1, 7], [1], [7]]
+
+
 def test_after_a_batch_that_failed_nobody_is_computed_too_late_or_for_nobody():
     model = Doubling("after 13")
     in_company = threading.Event()
