@@ -198,6 +198,17 @@ class Engine:
             msg = f"{self.provider} was asked for, {session.get_providers()[0]} answered"
             raise DeviceUnavailable(msg)
 
+    @property
+    def arena_bytes(self) -> int:
+        """The most that all sessions together may take."""
+        return _ARENA[0]
+
+    def shrink(self) -> None:
+        """Give back what the arena keeps for nobody: pieces that never grow, and may fit none."""
+        options = ort.RunOptions()
+        options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+        self._open(CANARY).run(None, {"x": np.array([1.5], np.float32)}, options)
+
     def open(
         self, path: Path, model: bytes | None = None
     ) -> tuple[ort.InferenceSession, dict[str, str]]:

@@ -45,9 +45,10 @@ def lying_elsewhere(tensor, location, *, key="location", **more):
     return tensor
 
 
-def endless():
-    """A loop that nothing ends."""
-    trips = numpy_helper.from_array(np.array(2**62, np.int64), "trips")
+def endless(per="all"):
+    """A loop that nothing ends; ``per`` others, it ends at once where there is only one row."""
+    most = numpy_helper.from_array(np.array(2**62, np.int64), "most")
+    one = numpy_helper.from_array(np.array([1], np.int64), "one")
     on = numpy_helper.from_array(np.array(True), "on")
     body = helper.make_graph(
         [
@@ -62,8 +63,14 @@ def endless():
         ],
         [port("goes", [], TensorProto.BOOL), port("after")],
     )
-    node = helper.make_node("Loop", ["trips", "on", "x"], ["y"], body=body)
-    return model([node], [port("x")], [port("y")], [trips, on])
+    nodes = [
+        helper.make_node("Shape", ["x"], ["rows"], end=1),
+        helper.make_node("Sub", ["rows", "one"], ["others"]),
+        helper.make_node("Shape", ["rows"], ["all"]),
+        helper.make_node("Mul", [per, "most"], ["trips"]),
+        helper.make_node("Loop", ["trips", "on", "x"], ["y"], body=body),
+    ]
+    return model(nodes, [port("x")], [port("y")], [most, one, on])
 
 
 def filled(count):

@@ -67,8 +67,11 @@ def plan(root: Path, name: str) -> Plan | None:
     folder = root / name
     try:
         entries = [entry.name for entry in folder.iterdir() if entry.is_dir()]
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as error:
+        why = f"its folder cannot be read: {error.strerror}"
+        return Plan({}, frozenset(), frozenset(), "", Config(), why)
     present = [entry for entry in entries if VERSION.fullmatch(entry)]
     odd = frozenset(e for e in entries if NUMBER.fullmatch(e)) - frozenset(present)
     text, config, wrong = "", Config(), ""
@@ -97,6 +100,8 @@ def _text(root: Path, folder: Path) -> str:
     admit(path, root, configs.LONGEST)
     try:
         return path.read_bytes().decode()
+    except OSError as error:
+        raise ModelRefused(f"{path.name}: it cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ModelRefused(f"{path.name}: expected UTF-8, got {error.reason}") from error
 

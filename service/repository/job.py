@@ -12,6 +12,8 @@ class Job(BaseModel):
 
     Attributes:
         config: The text of config.yaml.
+        seconds: How long it may take to be loaded and run.
+        proof_seconds: How long the proof that batching is exact may take after that.
     """
 
     root: str
@@ -21,10 +23,11 @@ class Job(BaseModel):
     threads: int
     arena_bytes: int
     seconds: float
+    proof_seconds: float
 
 
 class Report(BaseModel):
-    """What became of it.
+    """What became of it; of one that can be served, there is one before the proof, and one after.
 
     Attributes:
         refused: Why it cannot be served, if so.

@@ -20,8 +20,10 @@ from service.errors import (
     ArtifactInvalid,
     ModelFailed,
     ModelRefused,
+    Overloaded,
     RequestInvalid,
 )
+from service.repository.arena import Use, is_scarce
 from service.repository.folder import MODEL
 from service.serving.datatypes import BY_ORT, BYTES, DATATYPES, datatype_of
 from service.serving.model import ANY, PLATFORM, Batching, Model, Port
@@ -50,6 +52,7 @@ class RepositoryModel(Model):
     unranked: frozenset[str]
     symbols: Mapping[str, Symbols]
     session: ort.InferenceSession
+    engine: Engine
     batching: Batching | None = None
     reals: Mapping[str, float] = field(default_factory=dict)
     platform: str = PLATFORM
@@ -105,15 +108,35 @@ class RepositoryModel(Model):
 
         Raises:
             ModelFailed: The graph could not be run on these inputs, or was not let finish.
+            Overloaded: There was too little memory, and others held some.
         """
         options = halt.options if halt is not None else None
+        with Use() as use:
+            try:
+                feed = {name: _fed(tensor) for name, tensor in inputs.items()}
+                results = self._run_with_room(feed, list(outputs), options)
+            except Exception as error:  # ONNX Runtime's exceptions have no class in common but this
+                if options is not None and options.terminate:
+                    raise ModelFailed("the run was ended: nobody waits for it") from error
+                if use.shared and is_scarce(error, self.engine.arena_bytes):
+                    raise Overloaded(
+                        "memory", "other requests hold the memory of models"
+                    ) from error
+                raise ModelFailed(f"{self.name} cannot compute that: {reason(error)}") from error
+            use.hold(results.values())
+        return results
+
+    def _run_with_room(
+        self, feed: Mapping[str, Any], names: list[str], options: Any
+    ) -> dict[str, Array]:
+        """Run the graph; once more, if it may fit when nothing is kept for nobody."""
         try:
-            feed = {name: _fed(tensor) for name, tensor in inputs.items()}
-            return self._run(feed, list(outputs), options)
-        except Exception as error:  # ONNX Runtime's exceptions have no class in common but this
-            if options is not None and options.terminate:
-                raise ModelFailed("the run was ended: nobody waits for it") from error
-            raise ModelFailed(f"{self.name} cannot compute that: {reason(error)}") from error
+            return self._run(feed, names, options)
+        except Exception as error:
+            if not is_scarce(error, self.engine.arena_bytes):
+                raise
+        self.engine.shrink()
+        return self._run(feed, names, options)
 
     def _run(self, feed: Mapping[str, Any], names: list[str], options: Any) -> dict[str, Array]:
         if not any(port.datatype == BF16 and port.name in names for port in self.outputs):
@@ -223,6 +246,7 @@ def opened(
         unranked=unranked,
         symbols={argument.name: _symbols(argument, unranked) for argument in arguments},
         session=session,
+        engine=engine,
         batching=batching,
     )
     _refuse_mixed(model)

@@ -7,16 +7,25 @@ import logging
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
+from weakref import WeakValueDictionary
 
 from service import cpus
 from service.engine import CPU
-from service.errors import ControlOff, ModelRefused, NameUnknown, SettingsInvalid
+from service.errors import (
+    ControlOff,
+    ModelRefused,
+    NameUnknown,
+    Overloaded,
+    ServiceError,
+    SettingsInvalid,
+)
 from service.repository import folder as folders
 from service.repository import trial
-from service.repository.folder import Fingerprint, Plan
+from service.repository.attempts import Attempt, unfinished
+from service.repository.folder import Plan
 from service.repository.job import Job, Report
 from service.repository.model import RepositoryModel, opened
-from service.repository.verification import verified
+from service.repository.verification import TrialUnfinished, verified
 from service.runtime import Runtime
 from service.security import Keys
 from service.serving.registry import LOADING, UNAVAILABLE, WHOLE, State
@@ -25,7 +34,10 @@ from service.settings import Settings
 log = logging.getLogger(__name__)
 
 TRIAL_SECONDS = 120.0
-"""How long a model may take to be loaded, run, and proved, before it is given up."""
+"""How long a model may take to be loaded and run, before it is given up."""
+
+PROOF_SECONDS = 30.0
+"""How long the proof that batching is exact may take after that, before it is not batched."""
 
 LONGEST_LABEL = 80
 NOT_LOADED = "it is not loaded"
@@ -56,7 +68,8 @@ def check(settings: Settings) -> None:
 class Repository:
     """Loads and unloads the models of a folder, in the mode that the settings choose.
 
-    It is used on the event loop only; reading, trying and opening are done elsewhere. A version
+    It is used on the event loop only; reading, trying and opening are done elsewhere. Models do not
+    wait for each other: whoever is tried at length holds up changes of itself only. A version
     that answers goes on answering until another is ready in its place: when that is refused,
     its state is READY still, and the reason beside it says what was wrong.
 
@@ -70,9 +83,10 @@ class Repository:
         self.registry = runtime.registry
         self.trial_seconds = trial_seconds
         self._taken = frozenset(self.registry.models)
-        self._tried: dict[str, dict[str, Fingerprint]] = {}
-        self._changing = asyncio.Lock()
-        self._trials = asyncio.Semaphore(cpus.available())
+        self._tried: dict[str, dict[str, Attempt]] = {}
+        self._changing: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        # One more than there are processors: a model that never ends holds up no other.
+        self._trials = asyncio.Semaphore(cpus.available() + 1)
         self.tasks: set[asyncio.Task[Any]] = set()
 
     @classmethod
@@ -104,12 +118,7 @@ class Repository:
 
     async def scan(self) -> None:
         """Bring what is served in line with the folder."""
-        async with self._changing:
-            names = await asyncio.to_thread(folders.folders, self.root)
-            gone = self._tried.keys() - set(names)
-            await asyncio.gather(*(self._refresh(name, starting=True) for name in names))
-            for name in gone:
-                self._drop(name)
+        await asyncio.gather(*[self._update(*each) for each in await self._found()])
 
     async def look(self) -> None:
         """Note models that are in the folder, and neither loaded nor refused."""
@@ -140,7 +149,7 @@ class Repository:
             NameUnknown: It is no model of the folder.
         """
         self._demand_control(name)
-        async with self._changing:
+        async with self._lock(name):
             if name in self._taken or name not in self.registry.models:
                 raise NameUnknown.at("model", "a model of the repository", name)
             self._drop(name)
@@ -158,7 +167,7 @@ class Repository:
 
     async def _loaded(self, name: str) -> list[str]:
         """Load ``name``, and say what of it was refused."""
-        async with self._changing:
+        async with self._lock(name):
             self._forget_refusals(name)
             reasons = await self._refresh(name)
         if reasons is None:
@@ -173,13 +182,38 @@ class Repository:
                 if state.reason:
                     self._tried.get(name, {}).pop(version, None)
 
+    def _lock(self, name: str) -> asyncio.Lock:
+        """What whoever changes a model holds."""
+        return self._changing.setdefault(name, asyncio.Lock())
+
+    async def _found(self) -> list[tuple[str, bool]]:
+        """The models that are in the folder, or were, and whether they still are."""
+        present = await asyncio.to_thread(folders.folders, self.root)
+        return [(name, name in present) for name in {*present, *self._tried}]
+
     async def _poll(self, seconds: float) -> None:
         while True:
             await asyncio.sleep(seconds)
             try:
-                await self.scan()
-            except Exception:
+                found = await self._found()
+            except OSError:
                 log.exception("the repository cannot be looked at")
+                continue
+            for name, present in found:
+                if not self._lock(name).locked():
+                    self._begin(self._update(name, present))
+
+    async def _update(self, name: str, present: bool) -> None:  # noqa: FBT001 - as it was found
+        """Bring one model in line with its folder; whatever goes wrong hinders no other."""
+        async with self._lock(name):
+            try:
+                if present:
+                    await self._refresh(name, starting=True)
+                else:
+                    self._drop(name)
+            except Exception:
+                self.registry.mark(_label(name), WHOLE, UNAVAILABLE, "it cannot be looked at")
+                log.exception("a model cannot be looked at", extra={"model": _label(name)})
 
     async def _refresh(self, name: str, *, starting: bool = False) -> list[str] | None:
         """Bring one model in line with its folder; say what was refused, or that there is none."""
@@ -193,7 +227,7 @@ class Repository:
             return []
         tried = self._tried.setdefault(name, {})
         self._note(name, plan)
-        changed = [v for v, fingerprint in plan.wanted.items() if tried.get(v) != fingerprint]
+        changed = [v for v, f in plan.wanted.items() if v not in tried or not tried[v].is_of(f)]
         refused = await asyncio.gather(*(self._load(name, version, plan) for version in changed))
         self._retire(name, plan)
         return [plan.wrong] if plan.wrong else [reason for reason in refused if reason]
@@ -231,23 +265,29 @@ class Repository:
 
     async def _load(self, name: str, version: str, plan: Plan) -> str:
         """Serve a version, in the place of what had its number; or say why not."""
-        self._tried[name][version] = plan.wanted[version]
+        tried, fingerprint = self._tried[name], plan.wanted[version]
+        before = tried.pop(version, None)
         self.registry.mark(name, version, LOADING)
-        fields = {"model": name, "version": version}
         try:
             async with self._trials:
                 model, note = await self._proved(name, version, plan)
+        except (TrialUnfinished, Overloaded) as error:
+            tried[version] = unfinished(fingerprint, before)
+            return self._refused(name, version, error)
         except ModelRefused as error:
-            self.registry.mark(name, version, UNAVAILABLE, str(error))
-            log.warning("model refused", extra={**fields, "reason": str(error)})
-            return f"version {version}: {error}"
-        before = self.registry.put(model, note)
-        if before is not None:
-            self.runtime.inference.forget(before)
-        log.info(
-            "model loaded", extra={**fields, "batched": model.batching is not None} | _why(note)
-        )
+            tried[version] = Attempt(fingerprint)
+            return self._refused(name, version, error)
+        tried[version] = Attempt(fingerprint)
+        self.registry.put(model, note)
+        fields = {"model": name, "version": version, "batched": model.batching is not None}
+        log.info("model loaded", extra=fields | _why(note))
         return ""
+
+    def _refused(self, name: str, version: str, error: ServiceError) -> str:
+        self.registry.mark(name, version, UNAVAILABLE, str(error))
+        fields = {"model": name, "version": version, "reason": str(error)}
+        log.warning("model refused", extra=fields)
+        return f"version {version}: {error}"
 
     async def _proved(self, name: str, version: str, plan: Plan) -> tuple[RepositoryModel, str]:
         """The model, tried in a process of its own and then opened here."""
@@ -260,6 +300,7 @@ class Repository:
             threads=engine.threads,
             arena_bytes=self.runtime.settings.arena_bytes,
             seconds=self.trial_seconds,
+            proof_seconds=min(PROOF_SECONDS, self.trial_seconds),
         )
         report = await verified(job)
         model = await asyncio.to_thread(self._opened, name, version, plan, report)
@@ -271,7 +312,7 @@ class Repository:
         model = opened(folder / version, self.runtime.engine, frozenset(report.shaped), batching)
         trial.warm(model, plan.config)
         if folders.fingerprint(folder, version) != plan.wanted[version]:
-            raise ModelRefused("its files changed while it was loaded")
+            raise TrialUnfinished("its files changed while it was loaded")
         return model
 
     def _retire(self, name: str, plan: Plan) -> None:
@@ -294,9 +335,7 @@ class Repository:
 
     def _remove(self, name: str, version: str) -> None:
         self._tried.get(name, {}).pop(version, None)
-        model = self.registry.remove(name, version)
-        if model is not None:
-            self.runtime.inference.forget(model)
+        if self.registry.remove(name, version) is not None:
             log.info("version unloaded", extra={"model": name, "version": version})
 
     def _begin(self, work: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:

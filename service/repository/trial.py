@@ -18,6 +18,8 @@ SEED = 20261123
 MEASURED_ROWS = 8
 PAYS_BELOW = 0.5
 """Batching pays where `MEASURED_ROWS` rows together take less than this share of the rows alone."""
+COMPARED_ROWS = 32
+"""So many rows of a batch are computed alone too: a batch may have 65,536."""
 SECONDS_OF_PROOF = 5.0
 """What the proof may take where nobody asked for it."""
 FEWEST_RUNS, MOST_RUNS, SECONDS_OF_RUNS = 3, 50, 0.1
@@ -115,9 +117,15 @@ def batching(model: RepositoryModel, config: Config) -> tuple[Batching | None, s
         return None, ""
     try:
         _prove(model, config, rows)
-    except (ModelFailed, ModelRefused) as error:
-        return None, f"it is not batched: {error}" if "batching" in config.model_fields_set else ""
+    except (ModelFailed, ModelRefused, MemoryError) as error:
+        why = str(error) or "its proof asks for more memory than there may be"
+        return None, unbatched(why) if "batching" in config.model_fields_set else ""
     return rows.batching, ""
+
+
+def unbatched(why: str) -> str:
+    """What is said of a model that is served without batching."""
+    return f"it is not batched: {why}"
 
 
 def _prove(model: RepositoryModel, config: Config, rows: Rows) -> None:
@@ -181,16 +189,28 @@ def _refuse_closed(model: RepositoryModel) -> None:
 
 def _prove_rows(model: RepositoryModel, tensors: Tensors, count: int) -> None:
     together = model.run(tensors, model.output_names, {})
+    compared = sampled(count)
     rows = [
         model.run({name: t[i : i + 1] for name, t in tensors.items()}, model.output_names, {})
-        for i in range(count)
+        for i in compared
     ]
     for name, result in together.items():
         alone = [row[name] for row in rows]
-        if any(one.shape[:1] != (1,) or one.shape[1:] != result.shape[1:] for one in alone):
+        if result.shape[:1] != (count,) or any(
+            one.shape != (1, *result.shape[1:]) for one in alone
+        ):
             raise ModelRefused(f"{name} has not a row for each row of the inputs")
-        if not equal_within_an_ulp(np.concatenate(alone), result):
+        if not equal_within_an_ulp(np.concatenate(alone), result[compared]):
             raise ModelRefused(f"{name} of {count} rows together differs from that of each alone")
+
+
+def sampled(count: int) -> list[int]:
+    """Which of so many rows are compared: the first, the last, and some of those between."""
+    if count <= COMPARED_ROWS:
+        return list(range(count))
+    source = np.random.default_rng(SEED)
+    between = source.choice(np.arange(1, count - 1), COMPARED_ROWS - 2, replace=False)
+    return [0, *sorted(between.tolist()), count - 1]
 
 
 def equal_within_an_ulp(exact: Array, other: Array) -> bool:

@@ -1,59 +1,124 @@
-"""Having a model tried in a process of its own."""
+"""Having a model tried in a process of its own.
+
+* ModelRefused        the model cannot be served
+  - TrialUnfinished   nothing is known of it: it took too long, or the machine had no room for it
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
+from typing import cast
 
 from pydantic import ValidationError
 
 from service.errors import ModelRefused
 from service.repository.job import Job, Report
+from service.repository.trial import unbatched
 
 PROGRAM = "service.repository.verify"
 PREFIX = "GATEWAVE_"
 """What the service's own variables begin with: keys are among them."""
 
+LONGEST_REPORT = 1 << 26
+CRASHES = frozenset({signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL})
+"""The signals by which a graph ends its process; others come from the clock, or the kernel."""
+
+
+class TrialUnfinished(ModelRefused):
+    """The trial came to no end that says anything of the model: another may."""
+
 
 async def verified(job: Job) -> Report:
     """What the trial found.
 
+    A proof that batching is exact may fail in any way, and the model is served without.
+
     Raises:
-        ModelRefused: The model cannot be served; or it crashed, or took too long.
+        ModelRefused: The model cannot be served, or it crashed.
+        TrialUnfinished: It took too long, or could not be tried.
     """
-    environment = {n: value for n, value in os.environ.items() if not n.startswith(PREFIX)}
+    process = await _started()
     try:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", PROGRAM, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, env=environment
-        )
-    except OSError as error:
-        raise ModelRefused(f"its trial cannot be started: {error.strerror}") from error
-    try:
-        async with asyncio.timeout(job.seconds):
-            answer, _ = await process.communicate(job.model_dump_json().encode())
-    except TimeoutError as error:
-        raise ModelRefused(f"its trial took more than {job.seconds:g} seconds") from error
+        report = await _tried(process, job)
+        return await _proved(process, job, report)
     finally:
         await _ended(process)
-    return _report(answer, process.returncode or 0)
+
+
+async def _started() -> Process:
+    environment = {n: value for n, value in os.environ.items() if not n.startswith(PREFIX)}
+    try:
+        return await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", PROGRAM),
+            stdin=PIPE,
+            stdout=PIPE,
+            stderr=DEVNULL,
+            limit=LONGEST_REPORT,
+            env=environment,
+        )
+    except OSError as error:
+        raise TrialUnfinished(f"its trial cannot be started: {error.strerror}") from error
+
+
+async def _tried(process: Process, job: Job) -> Report:
+    try:
+        async with asyncio.timeout(job.seconds):
+            await _ask(process, job)
+            report = await _report(process)
+    except TimeoutError as error:
+        raise TrialUnfinished(f"its trial took more than {job.seconds:g} seconds") from error
+    if isinstance(report, int):
+        crashed = report < 0 and -report in CRASHES
+        raise (ModelRefused if crashed else TrialUnfinished)(f"its trial {_end(report)}")
+    if report.refused:
+        raise ModelRefused(report.refused)
+    return report
+
+
+async def _proved(process: Process, job: Job, tried: Report) -> Report:
+    try:
+        async with asyncio.timeout(job.proof_seconds):
+            report = await _report(process)
+    except TimeoutError:
+        return _without(tried, f"its proof took more than {job.proof_seconds:g} seconds")
+    return _without(tried, f"its proof {_end(report)}") if isinstance(report, int) else report
+
+
+def _without(tried: Report, why: str) -> Report:
+    """The report on a model that is served without batching."""
+    return tried.model_copy(update={"note": unbatched(why)})
+
+
+async def _ask(process: Process, job: Job) -> None:
+    stdin = cast("asyncio.StreamWriter", process.stdin)
+    stdin.write(job.model_dump_json().encode())
+    # Whoever does not listen has something else to say, or has ended.
+    with contextlib.suppress(ConnectionError):
+        await stdin.drain()
+    stdin.close()
+
+
+async def _report(process: Process) -> Report | int:
+    """The next report; or with what status the process ended without."""
+    answer = await cast("asyncio.StreamReader", process.stdout).readline()
+    try:
+        return Report.model_validate_json(answer)
+    except ValidationError:
+        return await process.wait()
+
+
+def _end(status: int) -> str:
+    if status < 0:
+        return f"was ended by {signal.Signals(-status).name}"
+    return f"ended with status {status}"
 
 
 async def _ended(process: Process) -> None:
     if process.returncode is None:
         process.kill()
-        await process.communicate()
-
-
-def _report(answer: bytes, status: int) -> Report:
-    if status < 0:
-        raise ModelRefused(f"its trial was ended by {signal.Signals(-status).name}")
-    try:
-        report = Report.model_validate_json(answer)
-    except ValidationError as error:
-        raise ModelRefused(f"its trial ended with status {status}") from error
-    if report.refused:
-        raise ModelRefused(report.refused)
-    return report
+    await process.communicate()

@@ -1,7 +1,9 @@
 """The program that a model is tried in, before the process that serves runs it.
 
 It may crash, hang or ask for all memory: the kernel ends it then, and nothing but it. It reads a
-`Job` on standard input, and writes a `Report` on standard output.
+`Job` on standard input, and writes a `Report` on a line of standard output: that the model can be
+served, or why not. Whether batching is exact may take all that it is given too, and is in a second
+line.
 """
 
 from __future__ import annotations
@@ -15,9 +17,10 @@ from service.engine import CPU, Engine
 from service.errors import ServiceError
 from service.repository import config as configs
 from service.repository import trial
+from service.repository.config import Config
 from service.repository.folder import admit_version
 from service.repository.job import Job, Report
-from service.repository.model import opened
+from service.repository.model import RepositoryModel, opened
 
 BESIDES = 512 << 20
 """The bytes that ONNX Runtime may take for what is not in its arena."""
@@ -27,16 +30,21 @@ COPIES = 4
 
 def main() -> None:
     job = Job.model_validate_json(sys.stdin.buffer.read())
-    _bound_time(job)
+    _bound_processor(job)
+    _bound_time(job.seconds)
     try:
-        report = tried(job)
+        model, config, report = tried(job)
     except (ServiceError, MemoryError) as error:
-        report = Report(refused=str(error) or "it asks for more memory than there may be")
-    sys.stdout.write(report.model_dump_json())
+        _tell(Report(refused=str(error) or "it asks for more memory than there may be"))
+        return
+    _tell(report)
+    _bound_time(job.proof_seconds)
+    batching, note = trial.batching(model, config)
+    _tell(report.model_copy(update={"batched": batching is not None, "note": note}))
 
 
-def tried(job: Job) -> Report:
-    """What became of the model in this process.
+def tried(job: Job) -> tuple[RepositoryModel, Config, Report]:
+    """The model, that was run in this process, and what there is to say of it so far.
 
     Raises:
         ModelRefused: It cannot be served.
@@ -49,17 +57,23 @@ def tried(job: Job) -> Report:
     model = opened(folder, engine, found.shaped)
     config = configs.parsed(job.config)
     trial.warm(model, config)
-    batching, note = trial.batching(model, config)
-    return Report(shaped=sorted(found.shaped), batched=batching is not None, note=note)
+    return model, config, Report(shaped=sorted(found.shaped))
 
 
-def _bound_time(job: Job) -> None:
+def _tell(report: Report) -> None:
+    sys.stdout.write(f"{report.model_dump_json()}\n")
+    sys.stdout.flush()
+
+
+def _bound_time(seconds: float) -> None:
     # Whoever started it looks at the clock too, a second earlier; but may be gone.
-    seconds = int(job.seconds) + 1
-    signal.alarm(seconds)
-    # A library may take the signal for its own; nobody takes this from the kernel.
-    processor = seconds * job.threads + 1
-    resource.setrlimit(resource.RLIMIT_CPU, (processor, processor + 1))
+    signal.alarm(int(seconds) + 1)
+
+
+def _bound_processor(job: Job) -> None:
+    # A library may take the signal of the clock for its own; nobody takes this from the kernel.
+    seconds = (int(job.seconds) + int(job.proof_seconds) + 2) * job.threads + 1
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 

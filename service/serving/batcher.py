@@ -3,130 +3,87 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
-from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from service.dtypes import Array
 from service.engine import Halt
-from service.errors import DeadlineExceeded, ModelFailed
+from service.errors import DeadlineExceeded, LimitExceeded, ModelFailed, Overloaded
 from service.serving.call import Call
 from service.serving.lanes import LATE, Lanes, is_late
-from service.serving.model import Batching, Model
+from service.serving.line import Line, Outcome, Waiting
+from service.serving.model import Batching
+from service.serving.sizes import check_results
 
 Key = tuple[Any, ...]
-Outcome = dict[str, Array] | ModelFailed
 
-
-class Waiting:
-    """A call in the line, and the future that its caller awaits."""
-
-    __slots__ = ("admitted", "call", "future", "rows")
-
-    def __init__(self, call: Call) -> None:
-        self.call = call
-        self.future: asyncio.Future[dict[str, Array]] = asyncio.get_running_loop().create_future()
-        self.rows: int = next(iter(call.inputs.values())).shape[0]
-        self.admitted = time.perf_counter()
-
-    def settle(self, outcome: Outcome | Exception) -> None:
-        if self.future.done():
-            return
-        if isinstance(outcome, Exception):
-            self.future.set_exception(outcome)
-        else:
-            self.future.set_result(outcome)
-
-
-class Line(deque[Waiting]):
-    """The calls of one key that wait, and whether they fill a batch."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.is_full = asyncio.Event()
+GONE = ModelFailed("nobody waits for it")
 
 
 class Batcher:
-    """Puts the calls to one model together.
+    """Puts calls together.
 
-    Calls fit together when the shapes of their tensors are equal after the first axis, and they
-    want the same outputs with the same parameters. With a delay of 0 nothing waits for company: a
-    batch is what has come while all lanes were busy.
+    Calls fit together when they are to one model, the shapes of their tensors are equal after the
+    first axis, and they want the same outputs with the same parameters. With a delay of 0 nothing
+    waits for company: a batch is what has come while all lanes were busy.
+
+    Of a model that nobody waits for nothing is kept: one that is replaced is let go.
     """
 
-    def __init__(self, model: Model, batching: Batching, lanes: Lanes) -> None:
-        self.model = model
-        self.batching = batching
+    def __init__(self, lanes: Lanes, output_bytes: int) -> None:
         self.lanes = lanes
+        self.output_bytes = output_bytes
         self._lines: dict[Key, Line] = {}
         self._dispatchers: set[asyncio.Task[None]] = set()
 
-    async def run(self, call: Call) -> dict[str, Array]:
-        """Compute ``call``, alone or in company.
+    async def run(self, call: Call, batching: Batching) -> dict[str, Array]:
+        """Compute ``call``, alone or in company, as its model's ``batching`` says.
 
         Raises:
-            Overloaded: The line is full.
+            Overloaded: The line is full, or there is no memory for it now.
             DeadlineExceeded: Its turn did not come in time.
+            LimitExceeded: Its outputs are too large.
             ModelFailed: The graph could not be run on its own inputs.
         """
-        self.lanes.admit(waiting=sum(map(len, self._lines.values())))
-        waiting = Waiting(call)
-        key = _key(call)
+        place = self.lanes.place()
+        line = self._line(_key(call), batching)
+        waiting = line.add(call, place)
+        try:
+            return await waiting.future
+        finally:
+            line.discard(waiting)
+
+    def _line(self, key: Key, batching: Batching) -> Line:
         line = self._lines.get(key)
         if line is None:
-            line = self._lines[key] = Line()
+            line = self._lines[key] = Line(batching)
             task = asyncio.create_task(self._dispatch(key))
             self._dispatchers.add(task)
             task.add_done_callback(self._dispatchers.discard)
-        line.append(waiting)
-        if _rows(line) >= self.batching.max_size:
-            line.is_full.set()
-        return await waiting.future
+        return line
 
     async def _dispatch(self, key: Key) -> None:
         """Send off the line of ``key``, a batch for each lane that becomes free."""
         line = self._lines[key]
         while line:
-            await self._await_company(line)
+            await line.ready.wait()
             await self.lanes.turn()
-            batch = self._taken(line)
+            batch = line.batch()
             if batch:
                 self._compute(batch)
             else:
                 self.lanes.leave()
         del self._lines[key]
 
-    async def _await_company(self, line: Line) -> None:
-        if not self.batching.max_delay:
-            return
-        left = line[0].admitted + self.batching.max_delay - time.perf_counter()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(max(0, left)):
-                await line.is_full.wait()
-
-    def _taken(self, line: Line) -> list[Waiting]:
-        """The first in line, as many as one run takes; who is late or gone is left out."""
-        batch: list[Waiting] = []
-        while line and (not batch or _rows(batch) + line[0].rows <= self.batching.max_size):
-            waiting = line.popleft()
-            if is_late(waiting.call.deadline):
-                waiting.settle(DeadlineExceeded(LATE))
-            elif not waiting.future.done():
-                batch.append(waiting)
-        if _rows(line) < self.batching.max_size:
-            line.is_full.clear()
-        return batch
-
     def _compute(self, batch: list[Waiting]) -> None:
         halt = Halt()
 
         def settle(done: asyncio.Future[list[Outcome]]) -> None:
             error = done.exception()
-            outcomes = [error] * len(batch) if isinstance(error, Exception) else done.result()
+            outcomes = [error] * len(batch) if error is not None else done.result()
             for waiting, outcome in zip(batch, outcomes, strict=True):
                 waiting.settle(outcome)
 
@@ -141,55 +98,73 @@ class Batcher:
     def _outcomes(self, batch: list[Waiting], halt: Halt) -> list[Outcome]:
         began = time.perf_counter()
         for waiting in batch:
-            self.model.meter.queue.observe(began - waiting.admitted)
-            if waiting.call.trace is not None:
-                waiting.call.trace.mark("queue", waiting.admitted, began)
+            call = waiting.call
+            call.model.meter.queue.observe(began - waiting.admitted)
+            if call.trace is not None:
+                call.trace.mark("queue", waiting.admitted, began)
         try:
-            return list(self._together([waiting.call for waiting in batch], halt))
-        except ModelFailed as error:
+            results = _together([waiting.call for waiting in batch], halt)
+        except (ModelFailed, Overloaded) as error:
             if len(batch) == 1:
                 return [error]
-        # One of them may be to blame for all: each alone, so that it fails alone.
-        return [self._alone(waiting.call, halt) for waiting in batch]
+            # One of them may be to blame for all: each alone, so that it fails alone.
+            return [self._alone(waiting, halt) for waiting in batch]
+        return [self._within(result) for result in results]
 
-    def _alone(self, call: Call, halt: Halt) -> Outcome:
+    def _alone(self, waiting: Waiting, halt: Halt) -> Outcome:
+        """What comes of a call that failed in company: others have been tried before it."""
+        if waiting.future.done():
+            return GONE
+        if is_late(waiting.call.deadline):
+            return DeadlineExceeded(LATE)
         try:
-            return self._together([call], halt)[0]
-        except ModelFailed as error:
+            return self._within(_together([waiting.call], halt)[0])
+        except (ModelFailed, Overloaded) as error:
             return error
 
-    def _together(self, calls: Sequence[Call], halt: Halt) -> list[dict[str, Array]]:
-        """The outputs of each call, all computed in one run of the model."""
-        first = calls[0]
-        lengths = [next(iter(call.inputs.values())).shape[0] for call in calls]
-        inputs = {name: _joined([call.inputs[name] for call in calls]) for name in first.inputs}
-        began = time.perf_counter()
+    def _within(self, result: dict[str, Array]) -> Outcome:
         try:
-            outputs = self.model.run(inputs, first.outputs, first.reals, halt)
-        finally:
-            ended = time.perf_counter()
-            self.model.meter.compute.observe(ended - began)
-            self.model.meter.batch_rows.observe(sum(lengths))
-            for trace in filter(None, (call.trace for call in calls)):
-                trace.mark("compute", began, ended, **{"gatewave.batch.rows": sum(lengths)})
-        if len(calls) == 1:
-            return [outputs]
-        for name, output in outputs.items():
-            if not output.ndim or output.shape[0] != sum(lengths):
-                msg = f"output {name} has shape {list(output.shape)} for {sum(lengths)} rows"
-                raise ModelFailed(msg)
-        ends = np.cumsum(lengths)[:-1]
-        parts = {name: np.split(output, ends) for name, output in outputs.items()}
-        return [{name: parts[name][i] for name in parts} for i in range(len(calls))]
+            check_results(result, self.output_bytes)
+        except LimitExceeded as error:
+            return error
+        return result
+
+
+def _together(calls: Sequence[Call], halt: Halt) -> list[dict[str, Array]]:
+    """The outputs of each call, all computed in one run of the model."""
+    first = calls[0]
+    lengths = [next(iter(call.inputs.values())).shape[0] for call in calls]
+    inputs = {name: _joined([call.inputs[name] for call in calls]) for name in first.inputs}
+    began = time.perf_counter()
+    try:
+        outputs = first.model.run(inputs, first.outputs, first.reals, halt)
+    finally:
+        ended = time.perf_counter()
+        first.model.meter.compute.observe(ended - began)
+        first.model.meter.batch_rows.observe(sum(lengths))
+        for trace in filter(None, (call.trace for call in calls)):
+            trace.mark("compute", began, ended, **{"gatewave.batch.rows": sum(lengths)})
+    return [outputs] if len(calls) == 1 else _parts(outputs, lengths)
+
+
+def _parts(outputs: dict[str, Array], lengths: Sequence[int]) -> list[dict[str, Array]]:
+    """``outputs`` divided by rows, ``lengths`` of them to each part.
+
+    Raises:
+        ModelFailed: An output has not a row for each.
+    """
+    for name, output in outputs.items():
+        if not output.ndim or output.shape[0] != sum(lengths):
+            msg = f"output {name} has shape {list(output.shape)} for {sum(lengths)} rows"
+            raise ModelFailed(msg)
+    ends = np.cumsum(lengths)[:-1]
+    parts = {name: np.split(output, ends) for name, output in outputs.items()}
+    return [{name: parts[name][i] for name in parts} for i in range(len(lengths))]
 
 
 def _key(call: Call) -> Key:
     shapes = tuple((name, tensor.shape[1:]) for name, tensor in sorted(call.inputs.items()))
-    return shapes, tuple(call.outputs), tuple(sorted(call.reals.items()))
-
-
-def _rows(calls: Iterable[Waiting]) -> int:
-    return sum(waiting.rows for waiting in calls)
+    return call.model, shapes, tuple(call.outputs), tuple(sorted(call.reals.items()))
 
 
 def _joined(arrays: Sequence[Array]) -> Array:

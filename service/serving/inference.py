@@ -13,7 +13,8 @@ from service.serving.batcher import Batcher
 from service.serving.budget import Budget, Permit
 from service.serving.call import Call
 from service.serving.lanes import LATE, Lanes, is_late
-from service.serving.model import Batching, Model
+from service.serving.model import Model
+from service.serving.sizes import check_results
 from service.tracing.trace import Trace
 
 Result = TypeVar("Result")
@@ -33,7 +34,7 @@ class Inference:
         self.budget = budget
         self.inline_bytes = inline_bytes
         self.output_bytes = output_bytes
-        self._batchers: dict[Model, Batcher] = {}
+        self._batcher = Batcher(lanes, output_bytes)
 
     async def infer(self, call: Call, permit: Permit, *, weight: int = 1) -> dict[str, Array]:
         """Compute ``call``, and count it. Results may take the place of its inputs in memory.
@@ -59,7 +60,7 @@ class Inference:
         self.check_produced(produced, "inputs")
         permit.take(produced * weight)
         if model.batching is not None:
-            return await self._batcher(model, model.batching).run(call)
+            return await self._batcher.run(call, model.batching)
         return await self._queued(call)
 
     def check_produced(self, produced: int, field: str) -> None:
@@ -108,10 +109,6 @@ class Inference:
             return work()
         return await self.lanes.go_on(work)
 
-    def forget(self, model: Model) -> None:
-        """The model is served no more."""
-        self._batchers.pop(model, None)
-
     def now(self, call: Call) -> dict[str, Array]:
         """Compute ``call`` here, in whatever thread, and count it.
 
@@ -139,20 +136,17 @@ class Inference:
             meter = call.model.meter
             meter.queue.observe(began - admitted)
             try:
-                return call.model.run(call.inputs, call.outputs, call.reals, halt, over=True)
+                outputs = call.model.run(call.inputs, call.outputs, call.reals, halt, over=True)
             finally:
                 ended = time.perf_counter()
                 meter.compute.observe(ended - began)
                 if call.trace is not None:
                     call.trace.mark("queue", admitted, began)
                     call.trace.mark("compute", began, ended)
+            check_results(outputs, self.output_bytes)
+            return outputs
 
         return await self.lanes.run(compute, call.deadline, halt)
-
-    def _batcher(self, model: Model, batching: Batching) -> Batcher:
-        if model not in self._batchers:
-            self._batchers[model] = Batcher(model, batching, self.lanes)
-        return self._batchers[model]
 
 
 def describe(trace: Trace, model: Model) -> None:

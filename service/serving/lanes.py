@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from typing import TypeVar
+from types import TracebackType
+from typing import Self, TypeVar
 
 from service import metrics
 from service.engine import Halt
@@ -21,6 +22,9 @@ class Lanes:
 
     Used from one event loop only. A piece whose caller is gone never starts; one that has started
     keeps its lane until it ends, caller or no caller.
+
+    Attributes:
+        waiting: The requests that wait, those for company included.
     """
 
     def __init__(self, count: int, longest_line: int) -> None:
@@ -43,46 +47,27 @@ class Lanes:
             Overloaded: The line is full.
             DeadlineExceeded: The turn did not come in time.
         """
-        self.admit()
-        return await self.go_on(work, deadline, halt)
+        await self._turn_of_one(self.place, deadline)
+        return await self._end_of(work, halt)
 
-    async def go_on(
-        self, work: Callable[[], Result], deadline: float | None = None, halt: Halt | None = None
-    ) -> Result:
+    async def go_on(self, work: Callable[[], Result]) -> Result:
         """As `run`, for who was admitted before, and is not refused any more for the line."""
-        await self.turn(deadline)
-        future = self.start(work)
-        try:
-            return await asyncio.shield(future)
-        except asyncio.CancelledError:
-            if halt is not None:
-                halt.now()
-            # Whoever waited is gone; what comes of the work, an error too, is nobody's.
-            future.add_done_callback(lambda done: done.cancelled() or done.exception())
-            raise
+        await self._turn_of_one(lambda: Place(self), None)
+        return await self._end_of(work, None)
 
-    def admit(self, waiting: int = 0) -> None:
-        """Refuse more work when the line, and ``waiting`` beside it, are as long as may be.
+    def place(self) -> Place:
+        """A place in the line, for one request.
 
         Raises:
-            Overloaded: They are.
+            Overloaded: The line is full.
         """
-        if self.waiting + waiting >= self.longest_line:
+        if self.waiting >= self.longest_line:
             raise Overloaded("queue", f"{self.longest_line} requests are waiting")
+        return Place(self)
 
-    async def turn(self, deadline: float | None = None) -> None:
-        """Wait for a free lane, and take it.
-
-        Raises:
-            DeadlineExceeded: It did not become free in time.
-        """
-        if self._free.locked():
-            await self._wait(deadline)
-        else:
-            await self._free.acquire()
-        if is_late(deadline):
-            self.leave()
-            raise DeadlineExceeded(LATE)
+    async def turn(self) -> None:
+        """Wait for a free lane, and take it; whoever is to have it has a place in the line."""
+        await self._free.acquire()
 
     def start(self, work: Callable[[], Result]) -> asyncio.Future[Result]:
         """Do ``work`` in the lane that was taken; when it ends, the lane is free again."""
@@ -103,18 +88,63 @@ class Lanes:
         """End the threads; what they are doing is finished first."""
         self._threads.shutdown(wait=True)
 
-    async def _wait(self, deadline: float | None) -> None:
-        self.waiting += 1
-        metrics.QUEUE_DEPTH.inc()
+    async def _end_of(self, work: Callable[[], Result], halt: Halt | None) -> Result:
+        future = self.start(work)
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            if halt is not None:
+                halt.now()
+            # Whoever waited is gone; what comes of the work, an error too, is nobody's.
+            future.add_done_callback(lambda done: done.cancelled() or done.exception())
+            raise
+
+    async def _turn_of_one(self, place: Callable[[], Place], deadline: float | None) -> None:
+        if self._free.locked():
+            await self._wait(place, deadline)
+        else:
+            await self.turn()
+        if is_late(deadline):
+            self.leave()
+            raise DeadlineExceeded(LATE)
+
+    async def _wait(self, place: Callable[[], Place], deadline: float | None) -> None:
         left = None if deadline is None else deadline - time.monotonic()
         try:
-            async with asyncio.timeout(left):
-                await self._free.acquire()
+            with place():
+                async with asyncio.timeout(left):
+                    await self.turn()
         except TimeoutError as error:
             raise DeadlineExceeded(LATE) from error
-        finally:
-            self.waiting -= 1
+
+
+class Place:
+    """A request's place in the line; it is given back when its block ends, or before."""
+
+    __slots__ = ("_lanes",)
+
+    def __init__(self, lanes: Lanes) -> None:
+        self._lanes: Lanes | None = lanes
+        lanes.waiting += 1
+        metrics.QUEUE_DEPTH.inc()
+
+    def leave(self) -> None:
+        """Wait no more, whatever for; more than once does no harm."""
+        if self._lanes is not None:
+            self._lanes.waiting -= 1
             metrics.QUEUE_DEPTH.dec()
+            self._lanes = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.leave()
 
 
 LATE = "the deadline passed before the request could start"

@@ -119,6 +119,7 @@ class Model(ABC):
 
         Raises:
             ModelFailed: The graph could not be run on these inputs.
+            Overloaded: There is no memory for it now.
         """
 
     def real(self, name: str, value: object, *, at: str = "parameters") -> float:

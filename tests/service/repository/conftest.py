@@ -64,7 +64,12 @@ def serving(root, engine):
         settings = Settings(
             repository=root, device="cpu", threads=1, arena_bytes=1 << 28, **settings
         )
-        inference = Inference(Lanes(2, 256), Budget(1 << 30), inline_bytes=0, output_bytes=1 << 28)
+        inference = Inference(
+            Lanes(2, 256),
+            Budget(1 << 30),
+            inline_bytes=0,
+            output_bytes=settings.max_output_bytes,
+        )
         catalogue = Catalogue(root, {}, engine)
         runtime = Runtime(settings, engine, catalogue, Registry(activations), inference)
         repository = await Repository.start(runtime, trial_seconds)

@@ -1,7 +1,12 @@
 """Graphs of others, as they are checked and run."""
 
+import os
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
+import graphs
 import ml_dtypes
 import numpy as np
 import onnx
@@ -11,6 +16,7 @@ from onnx import TensorProto
 
 from service.engine import Halt
 from service.errors import ModelFailed, ModelRefused, RequestInvalid
+from service.repository.arena import Use
 from service.repository.graph import contents
 from service.repository.model import opened, reason
 from service.serving.datatypes import DATATYPES
@@ -157,6 +163,63 @@ def test_a_request_for_too_much_memory_fails_alone(open_model):
         with pytest.raises(ModelFailed, match="more memory than all models may take"):
             run(made, shape=np.array([count]))
     assert run(made, shape=np.array([3]))["y"].tolist() == [0.0, 0.0, 0.0]
+
+
+CROWDED = """
+import pathlib, sys
+import numpy as np
+from graphs import filling, put
+from service.engine import Engine
+from service.errors import ModelFailed, Overloaded
+from service.repository.arena import Use
+from service.repository.graph import contents
+from service.repository.model import opened
+
+engine = Engine.start("cpu", 1, arena_bytes=1 << 24)
+path = put(pathlib.Path(sys.argv[1]), "m", "1", filling())
+model = opened(path.parent, engine, contents(path).shaped)
+
+def outcome(count):
+    try:
+        return model.run({"shape": np.array([count])}, ("y",), {})["y"]
+    except (ModelFailed, Overloaded) as error:
+        return type(error).__name__
+
+held = outcome(1 << 21)
+assert held.shape == (1 << 21,)
+print(outcome(3 << 20), outcome(5 << 20))
+del held
+print(outcome(3 << 20).size)
+"""
+
+
+def test_memory_that_others_hold_is_asked_for_later_and_what_nobody_holds_is_given(root):
+    """In a process of its own: ONNX Runtime has one arena in each, and this one's is large."""
+    paths = os.pathsep.join((str(Path(graphs.__file__).parent), *sys.path))
+    said = subprocess.run(
+        [sys.executable, "-c", CROWDED, root],
+        env={**os.environ, "PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert said.split() == ["Overloaded", "ModelFailed", str(3 << 20)]
+
+
+def test_who_has_results_shares_the_memory():
+    with Use() as first:
+        result = np.zeros(3)
+        first.hold([result])
+    with Use() as second:
+        pass
+    assert (first.shared, second.shared) == (True, True)
+    del result
+    with Use() as third:
+        pass
+    assert not third.shared
+    with Use() as fourth, Use() as fifth:
+        assert fourth.shared
+        assert fifth.shared
 
 
 def test_a_failed_run_says_why_and_not_where(open_model, root):

@@ -1,6 +1,7 @@
 """A folder of models, served: what is ready, what is not, and why."""
 
 import asyncio
+import errno
 import gc
 import os
 import shutil
@@ -12,10 +13,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from graphs import endless, external, filled, helper, model, nested, port, put, scaled, unary
+from graphs import (
+    endless,
+    external,
+    filled,
+    filling,
+    helper,
+    model,
+    nested,
+    port,
+    put,
+    scaled,
+    unary,
+)
+from onnx import TensorProto
 
-from service.errors import ControlOff, ModelRefused, NameUnknown, SettingsInvalid
-from service.repository.job import Job
+from service.errors import ControlOff, LimitExceeded, ModelRefused, NameUnknown, SettingsInvalid
+from service.repository import attempts
+from service.repository.job import Job, Report
 from service.repository.repository import check
 from service.repository.verification import verified
 from service.serving.registry import State
@@ -116,6 +131,32 @@ def test_a_tiny_model_that_asks_for_all_memory_is_refused(root, served, count):
     served(scenario)
 
 
+def repeated():
+    """As many copies of a text as the request says."""
+    node = helper.make_node("Expand", ["text", "shape"], ["y"])
+    text = port("text", [1], TensorProto.STRING)
+    shape = port("shape", [1], TensorProto.INT64)
+    return model([node], [text, shape], [port("y", ["k"], TensorProto.STRING)])
+
+
+def test_results_are_bounded_though_nothing_told_how_large_they_would_be(root, served):
+    put(root, "zeros", "1", filling(), "batching: off")
+    put(root, "texts", "1", repeated(), "batching: off")
+
+    async def scenario(s):
+        fits = await s.infer("zeros", shape=np.array([250]))
+        assert fits["y"].shape == (250,)
+        with pytest.raises(LimitExceeded, match="at most 1000 bytes, got 1004"):
+            await s.infer("zeros", shape=np.array([251]))
+        text = np.array(["é" * 10], np.object_)
+        fits = await s.infer("texts", text=text, shape=np.array([35]))
+        assert fits["y"].tolist() == ["é" * 10] * 35
+        with pytest.raises(LimitExceeded, match="got 1008"):
+            await s.infer("texts", text=text, shape=np.array([36]))
+
+    served(scenario, max_output_bytes=1000)
+
+
 def test_a_model_that_never_ends_is_given_up(root, served):
     put(root, "m", "1", endless())
 
@@ -125,9 +166,12 @@ def test_a_model_that_never_ends_is_given_up(root, served):
     served(scenario, trial_seconds=4)
 
 
+SECONDS = {"seconds": 30, "proof_seconds": 30}
+
+
 def job(root, **more):
     settings = {"root": str(root), "folder": str(root / "m" / "1"), "config": "", "device": "cpu"}
-    return Job(**settings | {"threads": 1, "arena_bytes": 1 << 28, "seconds": 30} | more)
+    return Job(**settings | {"threads": 1, "arena_bytes": 1 << 28} | SECONDS | more)
 
 
 def test_a_crash_of_the_trial_is_a_reason(root, tmp_path, monkeypatch):
@@ -144,6 +188,45 @@ def test_a_crash_of_the_trial_is_a_reason(root, tmp_path, monkeypatch):
     program.unlink()
     with pytest.raises(ModelRefused, match="cannot be started: No such file"):
         asyncio.run(verified(job(root)))
+
+
+SERVED = 'echo "{\\"shaped\\": [\\"x\\"]}"'
+
+
+@pytest.mark.parametrize(
+    ("then", "why"),
+    [
+        ("kill -SEGV $$", "its proof was ended by SIGSEGV"),
+        ("exit 3", "its proof ended with status 3"),
+        ("exec sleep 60", "its proof took more than 0.2 seconds"),
+    ],
+)
+def test_a_proof_that_comes_to_no_end_leaves_the_model_unbatched(
+    root, tmp_path, monkeypatch, then, why
+):
+    program = tmp_path / "python"
+    program.write_text(f"#!/bin/sh\ncat > /dev/null\n{SERVED}\n{then}\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    report = asyncio.run(verified(job(root, proof_seconds=0.2)))
+    assert report == Report(shaped=["x"], batched=False, note=f"it is not batched: {why}")
+
+
+@pytest.mark.parametrize(
+    ("made", "why"),
+    [
+        (endless("others"), "its proof took more than 1 seconds"),
+        (unary("Neg", ("n", 1 << 16)), "Unable to allocate 32.0 GiB"),
+    ],
+    ids=["time", "memory"],
+)
+def test_a_model_that_cannot_compute_so_many_rows_is_served_without(root, made, why):
+    config = "batching: {max_size: 65536}"
+    put(root, "m", "1", made, config)
+    report = asyncio.run(verified(job(root, config=config, proof_seconds=1)))
+    assert not report.refused
+    assert not report.batched
+    assert f"it is not batched: {why}" in report.note
 
 
 def test_the_trial_does_not_see_the_services_keys(root, tmp_path, monkeypatch):
@@ -276,6 +359,103 @@ def test_polling_sees_changes_by_itself(root, served):
         assert (await s.infer("m", x=X))["y"].tolist() == [[3.0, 6.0]]
 
     served(scenario, repository_mode="poll", repository_poll_seconds=0.01)
+
+
+def test_polling_goes_on_while_a_model_is_tried_at_length(root, served):
+    put(root, "m", "1", scaled(2))
+
+    async def scenario(s):
+        put(root, "slow", "1", endless())
+        await s.until(trials)
+        put(root, "m", "1", scaled(3))
+        before = s.runtime.registry.get("m")
+        await s.until(lambda: s.runtime.registry.get("m") is not before)
+        assert s.state("slow") == State("LOADING")
+
+    served(scenario, repository_mode="poll", repository_poll_seconds=0.01)
+
+
+def test_an_unload_waits_for_no_other_models_trial(root, served, admin):
+    put(root, "m", "1", scaled(2))
+
+    async def scenario(s):
+        put(root, "slow", "1", endless())
+        load = asyncio.create_task(s.repository.load("slow"))
+        await s.until(trials)
+        async with asyncio.timeout(20):  # the trial itself may take a minute
+            await s.repository.unload("m")
+        assert not load.done()
+        await s.repository.close()
+        await asyncio.wait([load])
+
+    served(scenario, repository_mode="explicit", keys=admin)
+
+
+def test_what_was_not_tried_to_an_end_is_tried_again_in_time(root, served, monkeypatch):
+    async def scenario(s):
+        put(root, "m", "1", scaled(2))
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "executable", str(root / "none"))
+            await s.repository.scan()
+        assert "cannot be started" in s.state("m").reason
+        await s.repository.scan()
+        assert s.state("m").state == "UNAVAILABLE"
+        put(root, "now", "1", scaled(2))
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "executable", str(root / "none"))
+            patch.setattr(attempts, "FIRST_WAIT", 0.0)
+            await s.repository.scan()
+        await s.repository.scan()
+        assert s.state("now") == READY
+
+    served(scenario)
+
+
+def test_how_long_until_another_attempt_doubles_and_is_bounded():
+    files, others = (("a", 1, 1, 1),), (("a", 2, 1, 1),)
+    once = attempts.unfinished(files, None)
+    assert once.is_of(files)
+    assert not once.is_of(others)
+    assert attempts.unfinished(files, once).wait == 2 * once.wait
+    assert attempts.unfinished(others, once).wait == once.wait
+    assert attempts.unfinished(files, attempts.Attempt(files)).wait == once.wait
+    often = once
+    for _ in range(20):
+        often = attempts.unfinished(files, often)
+    assert often.wait == attempts.LONGEST_WAIT
+
+
+def test_what_cannot_be_read_hinders_no_other(root, served, monkeypatch):
+    """The superuser reads everything: the system's refusals are put in the place of its answers."""
+    put(root, "said", "1", unary("Neg"), "batching: off")
+    put(root, "shut", "1", unary("Neg"))
+    put(root, "odd", "1", unary("Neg"))
+    put(root, "m", "1", unary("Neg"))
+
+    def refusing(function, *paths):
+        def refuse(path, *arguments, **more):
+            if path in paths:
+                raise PermissionError(errno.EACCES, "Permission denied")
+            return function(path, *arguments, **more)
+
+        return refuse
+
+    monkeypatch.setattr(
+        Path, "read_bytes", refusing(Path.read_bytes, root / "said" / "config.yaml")
+    )
+    monkeypatch.setattr(Path, "iterdir", refusing(Path.iterdir, root / "shut"))
+    monkeypatch.setattr(os, "walk", refusing(os.walk, root / "odd" / "1"))
+
+    async def scenario(s):
+        assert s.state("said", "").reason == "config.yaml: it cannot be read: Permission denied"
+        assert s.state("shut", "").reason == "its folder cannot be read: Permission denied"
+        assert s.state("odd", "") == State("UNAVAILABLE", "it cannot be looked at")
+        assert [model.name for model in s.runtime.registry] == ["m"]
+        monkeypatch.undo()
+        await s.repository.scan()
+        assert {model.name for model in s.runtime.registry} == {"said", "shut", "odd", "m"}
+
+    served(scenario)
 
 
 def test_a_fixed_repository_is_not_looked_at_again(served):

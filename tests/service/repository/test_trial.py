@@ -212,6 +212,30 @@ def test_whole_numbers_and_texts_are_equal_or_not():
         assert not trial.equal_within_an_ulp(np.array([0, 1], kind), np.array([0, 0], kind))
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 32, 33, 1 << 16])
+def test_the_rows_compared_are_few_and_among_them_the_first_and_the_last(count):
+    rows = trial.sampled(count)
+    assert rows == sorted(set(rows))
+    assert (rows[0], rows[-1]) == (0, count - 1)
+    assert len(rows) == min(count, 32)
+
+
+def test_of_many_rows_a_sample_decides(open_model):
+    """It adds to each row how many more than three there are."""
+    nodes = [
+        helper.make_node("Shape", ["x"], ["shape"], end=1),
+        helper.make_node("Cast", ["shape"], ["rows"], to=TensorProto.FLOAT),
+        helper.make_node("Sub", ["rows", "three"], ["over"]),
+        helper.make_node("Relu", ["over"], ["more"]),
+        helper.make_node("Add", ["x", "more"], ["y"]),
+    ]
+    three = numpy_helper.from_array(np.float32([3.0]), "three")
+    many = parsed("batching: {max_size: 65536}")
+    assert trial.batching(open_model(unary("Neg")), many) == (Batching(1 << 16), "")
+    made = open_model(model(nodes, [port("x")], [port("y")], [three]))
+    assert "y of 65536 rows together differs" in refusal(made, many)
+
+
 def test_a_model_that_is_slow_to_prove_is_left_alone(open_model, monkeypatch):
     monkeypatch.setattr(trial, "SECONDS_OF_PROOF", 0.0)
     assert "seconds, and the proof 32 of them" in refusal(open_model(unary("Neg")), AUTO)

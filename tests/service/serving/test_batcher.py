@@ -1,8 +1,10 @@
 """Requests that are computed together, and what each of them gets."""
 
 import asyncio
+import gc
 import threading
 import time
+import weakref
 
 import numpy as np
 import pytest
@@ -11,11 +13,18 @@ from service.errors import DeadlineExceeded, ModelFailed, Overloaded
 from service.serving.batcher import Batcher
 from service.serving.call import Call
 from service.serving.lanes import Lanes
+from service.serving.line import Line
 from service.serving.model import ANY, Batching, Model, Port
+
+FOUR = Batching(4)
+TOO_LARGE = "outputs: expected outputs of at most 24 bytes, got 28"
 
 
 class Doubling(Model):
-    """y = 2·x, row by row; it fails on a 13, and remembers the batches that it was given."""
+    """y = 2·x, row by row; it fails on a 13, and remembers the batches that it was given.
+
+    It waits for its gate to open, and then does what `hold` says, with what it was given.
+    """
 
     version = "1"
     platform = "test"
@@ -25,12 +34,13 @@ class Doubling(Model):
     trusted = False
     provider = "none"
 
-    def __init__(self, name):
+    def __init__(self, name, batching=FOUR):
         self.name = name
-        self.batching = Batching(4)
+        self.batching = batching
         self.batches = []
         self.gate = threading.Event()
         self.begun = threading.Event()
+        self.hold = None
 
     def check(self, inputs):
         pass
@@ -42,6 +52,8 @@ class Doubling(Model):
         self.begun.set()
         assert self.gate.wait(30)
         self.batches.append(inputs["x"][:, 0].tolist())
+        if self.hold is not None:
+            self.hold(inputs["x"])
         if 13 in inputs["x"]:
             raise ModelFailed("13 is bad luck")
         return {"y": inputs["x"] * 2}
@@ -52,25 +64,52 @@ def call(model, *rows, width=1, deadline=None):
     return Call(model, {"x": x}, ("y",), {}, deadline)
 
 
-def run(calls, *, max_delay=0.0, name="doubling"):
+class Scene:
+    """A batcher, one lane, and a model that computes in it a call for a 0 that nobody minds."""
+
+    def __init__(self, model, lanes):
+        self.model = model
+        self.lanes = lanes
+        self.batcher = Batcher(lanes, output_bytes=24)
+
+    def ask(self, asked):
+        return asyncio.create_task(self.batcher.run(asked, asked.model.batching))
+
+    async def asked(self, *calls):
+        """Tasks that have asked, and wait."""
+        tasks = [self.ask(call) for call in calls]
+        await asyncio.sleep(0)
+        return tasks
+
+
+def play(scenario, model, *, count=1, longest=8):
+    """The result of ``scenario``, which begins while all lanes are busy; and the gate is shut."""
+
+    async def work():
+        lanes = Lanes(count, longest)
+        scene = Scene(model, lanes)
+        first = scene.ask(call(model, 0))
+        await asyncio.to_thread(model.begun.wait, 30)
+        try:
+            return await scenario(scene)
+        finally:
+            model.gate.set()
+            await first
+            lanes.close()
+
+    return asyncio.run(work())
+
+
+def run(calls, *, name="doubling"):
     """The results of ``calls``, asked for while another is being computed, and the batches."""
     model = Doubling(name)
 
-    async def work():
-        lanes = Lanes(1, 8)
-        batcher = Batcher(model, Batching(4, max_delay), lanes)
-        first = asyncio.create_task(batcher.run(call(model, 0)))
-        await asyncio.to_thread(model.begun.wait, 30)
-        others = [asyncio.create_task(batcher.run(each)) for each in calls(model)]
-        for _ in range(3):
-            await asyncio.sleep(0)
+    async def scenario(scene):
+        tasks = await scene.asked(*calls(model))
         model.gate.set()
-        results = await asyncio.gather(*others, return_exceptions=True)
-        await first
-        lanes.close()
-        return results
+        return await asyncio.gather(*tasks, return_exceptions=True)
 
-    return asyncio.run(work()), model.batches
+    return play(scenario, model), model.batches
 
 
 def values(results):
@@ -93,6 +132,14 @@ def test_more_rows_than_a_batch_has_go_alone():
     results, batches = run(lambda model: [call(model, *range(1, 7)), call(model, 9)])
     assert values(results) == [[2, 4, 6, 8, 10, 12], [18]]
     assert batches == [[0], [1, 2, 3, 4, 5, 6], [9]]
+
+
+def test_results_are_too_large_each_by_itself():
+    results, batches = run(lambda model: [call(model, *range(7)), call(model, 1, width=7)])
+    assert [str(result) for result in results] == [TOO_LARGE, TOO_LARGE]
+    results, batches = run(lambda model: [call(model, n, width=5) for n in (1, 2)])
+    assert values(results) == [[2], [4]]
+    assert batches[1:] == [[1, 2]]
 
 
 def test_only_equal_trailing_shapes_go_together():
@@ -122,38 +169,128 @@ def test_the_line_is_bounded():
     assert [isinstance(each, Overloaded) for each in results] == [False] * 8 + [True]
 
 
+async def gone(task):
+    task.cancel()
+    await asyncio.wait([task])
+
+
 def test_who_has_gone_is_left_out():
     model = Doubling("left")
 
-    async def work():
-        lanes = Lanes(1, 8)
-        batcher = Batcher(model, Batching(4), lanes)
-        first = asyncio.create_task(batcher.run(call(model, 0)))
-        await asyncio.to_thread(model.begun.wait, 30)
-        gone, stays = (asyncio.create_task(batcher.run(call(model, n))) for n in (1, 2))
-        await asyncio.sleep(0)
-        gone.cancel()
-        await asyncio.gather(gone, return_exceptions=True)
+    async def scenario(scene):
+        leaves, stays = await scene.asked(call(model, 1), call(model, 2))
+        await gone(leaves)
         model.gate.set()
-        await asyncio.gather(first, stays)
-        lanes.close()
+        await stays
 
-    asyncio.run(work())
+    play(scenario, model)
     assert model.batches == [[0], [2]]
 
 
-def test_with_a_delay_a_request_waits_for_company():
-    model = Doubling("patient")
+def test_who_has_gone_keeps_neither_memory_nor_place_though_no_lane_is_free():
+    model = Doubling("let go")
+
+    async def scenario(scene):
+        leaving = call(model, 1)
+        held = weakref.ref(leaving.inputs["x"])
+        leaves, stays = await scene.asked(leaving, call(model, 2))
+        del leaving
+        assert scene.lanes.waiting == 2
+        await gone(leaves)
+        del leaves
+        gc.collect()
+        assert held() is None
+        assert scene.lanes.waiting == 1
+        model.gate.set()
+        await stays
+        assert scene.lanes.waiting == 0
+
+    play(scenario, model)
+
+
+def test_rows_of_who_has_gone_fill_no_batch():
+    model = Doubling("not full")
+
+    async def work():
+        lanes, line = Lanes(1, 8), Line(Batching(2, 30.0))
+        first, _ = (line.add(call(model, n), lanes.place()) for n in (1, 2))
+        assert line.ready.is_set()
+        line.discard(first)
+        assert not line.ready.is_set()
+        line.add(call(model, 3), lanes.place())
+        assert [waiting.rows for waiting in line.batch()] == [1, 1]
+        assert lanes.waiting == 0
+        lanes.close()
+
+    asyncio.run(work())
+
+
+def test_the_line_is_one_for_all_models():
+    one, other = Doubling("one"), Doubling("other")
+
+    async def scenario(scene):
+        tasks = await scene.asked(*(call(m, n) for n in range(4) for m in (one, other)))
+        with pytest.raises(Overloaded):
+            await scene.ask(call(other, 4))
+        with pytest.raises(Overloaded):
+            await scene.lanes.run(lambda: None)
+        one.gate.set()
+        other.gate.set()
+        await asyncio.gather(*tasks)
+
+    play(scenario, one)
+    assert one.batches == [[0], [0, 1, 2, 3]]
+
+
+def test_a_model_that_nobody_waits_for_is_not_kept():
+    model = Doubling("kept by nobody")
     model.gate.set()
 
     async def work():
-        lanes = Lanes(2, 8)
-        batcher = Batcher(model, Batching(2, 30.0), lanes)
-        first = asyncio.create_task(batcher.run(call(model, 1)))
+        nonlocal model
+        scene = Scene(None, Lanes(1, 8))
+        await scene.ask(call(model, 1))
         await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        assert not first.done()
-        results = await asyncio.gather(first, batcher.run(call(model, 2)))
+        kept = weakref.ref(model)
+        del model
+        gc.collect()
+        scene.lanes.close()
+        return kept()
+
+    assert asyncio.run(work()) is None
+
+
+def soon():
+    return time.monotonic() + 0.05
+
+
+def test_a_missed_deadline_is_told_though_no_lane_is_free():
+    model = Doubling("told")
+
+    async def scenario(scene):
+        late, stays = await scene.asked(call(model, 1, deadline=soon()), call(model, 2))
+        async with asyncio.timeout(10):
+            with pytest.raises(DeadlineExceeded):
+                await late
+        assert scene.lanes.waiting == 1
+        model.gate.set()
+        await stays
+
+    play(scenario, model)
+    assert model.batches == [[0], [2]]
+
+
+def test_who_has_no_time_to_wait_for_company_is_computed_in_time():
+    model = Doubling("in time", Batching(4, 30.0))
+    model.gate.set()
+
+    async def work():
+        lanes = Lanes(1, 8)
+        scene = Scene(model, lanes)
+        patient = await scene.asked(call(model, 1, deadline=time.monotonic() + 30))
+        hasty = await scene.asked(call(model, 2, deadline=time.monotonic() + 1))
+        async with asyncio.timeout(10):
+            results = await asyncio.gather(*patient, *hasty)
         lanes.close()
         return results
 
@@ -161,8 +298,91 @@ def test_with_a_delay_a_request_waits_for_company():
     assert model.batches == [[1, 2]]
 
 
-@pytest.mark.parametrize("rows", [1, 3])
-def test_batched_results_are_the_unbatched_ones(rows):
-    results, _ = run(lambda model: [call(model, *range(n, n + rows)) for n in range(1, 4)])
-    expected = [[2 * m for m in range(n, n + rows)] for n in range(1, 4)]
+def test_what_has_no_memory_together_may_have_it_alone():
+    model = Doubling("large")
+
+    def hold(x):
+        if len(x) > 1 or 7 in x:
+            raise Overloaded("memory", "others hold it")
+
+    async def scenario(scene):
+        model.hold = hold
+        tasks = await scene.asked(call(model, 1), call(model, 7))
+        model.gate.set()
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    small, large = play(scenario, model)
+    assert values([small]) == [[2]]
+    assert isinstance(large, Overloaded)
+    assert model.batches == [[0], [1, 7], [1], [7]]
+
+
+def test_after_a_batch_that_failed_nobody_is_computed_too_late_or_for_nobody():
+    model = Doubling("after 13")
+    in_company = threading.Event()
+    go_on = threading.Event()
+
+    def hold(x):
+        if len(x) > 1:
+            in_company.set()
+            assert go_on.wait(30)
+
+    async def scenario(scene):
+        model.hold = hold
+        deadline = time.monotonic() + 0.2
+        late, leaves, bad, stays = await scene.asked(
+            call(model, 1, deadline=deadline), call(model, 2), call(model, 13), call(model, 3)
+        )
+        model.gate.set()
+        await asyncio.to_thread(in_company.wait, 30)
+        await gone(leaves)
+        await asyncio.sleep(deadline - time.monotonic())
+        go_on.set()
+        with pytest.raises(DeadlineExceeded):
+            await late
+        with pytest.raises(ModelFailed):
+            await bad
+        return await stays
+
+    assert values([play(scenario, model)]) == [[6]]
+    assert model.batches == [[0], [1, 2, 13, 3], [13], [3]]
+
+
+def test_with_a_delay_a_request_waits_for_company():
+    model = Doubling("patient", Batching(2, 30.0))
+    model.gate.set()
+
+    async def work():
+        lanes = Lanes(2, 8)
+        scene = Scene(model, lanes)
+        (first,) = await scene.asked(call(model, 1))
+        await asyncio.sleep(0)
+        assert not first.done()
+        results = await asyncio.gather(first, scene.ask(call(model, 2)))
+        lanes.close()
+        return results
+
+    assert values(asyncio.run(work())) == [[2], [4]]
+    assert model.batches == [[1, 2]]
+
+
+def test_a_delay_ends_without_company_too():
+    model = Doubling("lonely", Batching(2, 0.01))
+    model.gate.set()
+
+    async def work():
+        lanes = Lanes(1, 8)
+        async with asyncio.timeout(10):
+            result = await Scene(model, lanes).ask(call(model, 1))
+        lanes.close()
+        return result
+
+    assert values([asyncio.run(work())]) == [[2]]
+
+
+@pytest.mark.parametrize(("rows", "together"), [(1, 4), (2, 2), (3, 1)])
+def test_batched_results_are_the_unbatched_ones(rows, together):
+    results, batches = run(lambda model: [call(model, *range(n, n + rows)) for n in range(1, 5)])
+    expected = [[2 * m for m in range(n, n + rows)] for n in range(1, 5)]
     assert values(results) == expected
+    assert [len(batch) for batch in batches[1:]] == [rows * together] * (4 // together)

@@ -1,0 +1,32 @@
+"""How much memory results take, once they are there: not every graph tells before."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from service.dtypes import Array
+from service.errors import LimitExceeded
+
+
+def check_results(results: Mapping[str, Array], most: int) -> None:
+    """Refuse results of more than ``most`` bytes.
+
+    Raises:
+        LimitExceeded: They take more.
+    """
+    size = sum(map(_bytes, results.values()))
+    if size > most:
+        raise LimitExceeded.at("outputs", f"outputs of at most {most} bytes", size)
+
+
+def _bytes(tensor: Array) -> int:
+    """What ``tensor`` takes, its texts included, as they are sent."""
+    if tensor.dtype != np.object_:
+        return tensor.nbytes
+    return tensor.nbytes + sum(map(_length, tensor.flat))
+
+
+def _length(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())
