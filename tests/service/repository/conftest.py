@@ -1,5 +1,6 @@
 import asyncio
 import contextlib
+import threading
 
 import pytest
 
@@ -28,6 +29,9 @@ def root(tmp_path):
     return folder
 
 
+LANES = 2
+
+
 class Served:
     """A repository that is being served in this process."""
 
@@ -47,6 +51,26 @@ class Served:
             while not condition():  # noqa: ASYNC110 - what is waited for has no event
                 await asyncio.sleep(0)
 
+    @contextlib.asynccontextmanager
+    async def busy(self):
+        """A context in which all lanes are taken: what is asked for waits."""
+        lanes, gate = self.runtime.inference.lanes, threading.Event()
+        holding = [asyncio.create_task(lanes.run(gate.wait)) for _ in range(LANES)]
+        await asyncio.sleep(0)
+        try:
+            yield
+        finally:
+            gate.set()
+            await asyncio.gather(*holding)
+
+    async def waiting(self, *coroutines):
+        """Tasks that wait for a lane."""
+        lanes = self.runtime.inference.lanes
+        count = lanes.waiting + len(coroutines)
+        tasks = [asyncio.create_task(each) for each in coroutines]
+        await self.until(lambda: lanes.waiting == count)
+        return tasks
+
     async def infer(self, name, version="", **inputs):
         model = self.runtime.registry.get(name, version)
         model.check(inputs)
@@ -65,7 +89,7 @@ def serving(root, engine):
             repository=root, device="cpu", threads=1, arena_bytes=1 << 28, **settings
         )
         inference = Inference(
-            Lanes(2, 256),
+            Lanes(LANES, 256),
             Budget(1 << 30),
             inline_bytes=0,
             output_bytes=settings.max_output_bytes,

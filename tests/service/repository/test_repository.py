@@ -21,6 +21,7 @@ from graphs import (
     helper,
     model,
     nested,
+    numpy_helper,
     port,
     put,
     scaled,
@@ -29,10 +30,12 @@ from graphs import (
 from onnx import TensorProto
 
 from service.errors import ControlOff, LimitExceeded, ModelRefused, NameUnknown, SettingsInvalid
+from service.metrics import numbers
 from service.repository import attempts
 from service.repository.job import Job, Report
 from service.repository.repository import check
 from service.repository.verification import verified
+from service.serving.call import Call
 from service.serving.registry import State
 from service.settings import Settings
 
@@ -494,14 +497,18 @@ def test_no_request_fails_while_versions_are_swapped(root, served):
     served(scenario)
 
 
-def test_requests_under_way_on_what_is_replaced_are_finished(root, served):
-    put(root, "m", "1", scaled(2))
+@pytest.mark.parametrize("batching", ["off", "{max_size: 8}"])
+def test_requests_under_way_on_what_is_replaced_are_finished(root, served, batching):
+    put(root, "m", "1", scaled(2), f"batching: {batching}")
 
     async def scenario(s):
-        old = s.runtime.registry.get("m")
-        put(root, "m", "1", scaled(3))
-        await s.repository.scan()
-        assert old.run({"x": X}, ("y",), {})["y"].tolist() == [[2.0, 4.0]]
+        async with s.busy():
+            asked = await s.waiting(s.infer("m", x=X), s.infer("m", x=X))
+            put(root, "m", "1", scaled(3))
+            await s.repository.scan()
+            asked += await s.waiting(s.infer("m", x=X))
+        answers = await asyncio.gather(*asked)
+        assert [answer["y"].tolist() for answer in answers] == [[[2, 4]], [[2, 4]], [[3, 6]]]
 
     served(scenario)
 
@@ -511,9 +518,15 @@ def test_what_is_replaced_is_let_go(root, served):
 
     async def scenario(s):
         await s.infer("m", x=X)
-        old = weakref.ref(s.runtime.registry.get("m"))
+        model = s.runtime.registry.get("m")
+        old = weakref.ref(model)
         put(root, "m", "1", scaled(3))
         await s.repository.scan()
+        # A request whose body came slowly has found the model before that.
+        late = await s.runtime.inference.infer(Call(model, {"x": X}, ("y",)))
+        assert late["y"].tolist() == [[2.0, 4.0]]
+        del model
+        await asyncio.sleep(0)
         gc.collect()
         assert old() is None
 
@@ -546,8 +559,46 @@ def test_batching_that_is_refused_is_said_beside_the_model(root, served):
         batching = s.runtime.registry.get("fits").batching
         assert (batching.max_size, batching.max_delay) == (8, 1e-4)
         rows = [np.float32([[i, -i]]) for i in range(20)]
-        answers = await asyncio.gather(*(s.infer("fits", x=row) for row in rows))
+        async with s.busy():
+            asked = await s.waiting(*(s.infer("fits", x=row) for row in rows))
+        answers = await asyncio.gather(*asked)
         assert [a["y"].tolist() for a in answers] == [(-row).tolist() for row in rows]
+        assert numbers()["fits", "1"]["rows"] == (3, 20)
+
+    served(scenario)
+
+
+def perceptron():
+    """``y = sigmoid(x · w)``, 16 numbers of each row from 64."""
+    weights = np.random.default_rng(7).normal(size=(64, 16)).astype(np.float32)
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["h"]),
+        helper.make_node("Sigmoid", ["h"], ["y"]),
+    ]
+    ports = [port("x", ("n", 64))], [port("y", ("n", 16))]
+    return model(nodes, *ports, [numpy_helper.from_array(weights, "w")])
+
+
+def tangent():
+    return unary("Tanh", ("n", 64))
+
+
+@pytest.mark.parametrize("make", [perceptron, tangent])
+def test_what_is_computed_together_is_what_is_computed_alone_within_an_ulp(root, served, make):
+    name = make.__name__
+    put(root, name, "1", make(), "batching: {max_size: 8}")
+    source = np.random.default_rng(3)
+    rows = [source.normal(size=(count, 64)).astype(np.float32) for count in (1, 2, 1, 4)]
+
+    async def scenario(s):
+        async with s.busy():
+            asked = await s.waiting(*(s.infer(name, x=row) for row in rows))
+        together = await asyncio.gather(*asked)
+        assert numbers()[name, "1"]["rows"] == (1, 8)
+        alone = s.runtime.registry.get(name)
+        for row, answer in zip(rows, together, strict=True):
+            exact = alone.run({"x": row}, ("y",), {})["y"]
+            np.testing.assert_array_max_ulp(answer["y"], exact, maxulp=1)
 
     served(scenario)
 
