@@ -21,6 +21,7 @@ KEPT_BYTES = 1 << 18
 """A parser keeps memory for ten times its longest document; longer ones get one of their own."""
 
 BRACKET = ord("[")
+INTEGER = frozenset({int})
 LONG = 4096
 """In bytes: from about here on, what NumPy takes to begin is worth it."""
 
@@ -75,12 +76,11 @@ def members(value: Any) -> dict[str, Any]:
     """
     if type(value) is not simdjson.Object:
         raise NotPlain
-    names = list(value.keys())
     try:
-        found = {name: value[name] for name in names}
+        found = {name: value[name] for name in value.keys()}  # noqa: SIM118 - it is no dict
     except KeyError as error:  # a name with U+0000, which the library looks up only as far as that
         raise NotPlain from error
-    if len(found) != len(names):
+    if len(found) != len(value):
         raise NotPlain
     return found
 
@@ -213,10 +213,12 @@ def sizes(value: Any) -> tuple[int, ...]:
     Raises:
         NotPlain: It is something else.
     """
-    found: tuple[Any, ...] = tuple(elements(value))
-    if not all(type(size) is int for size in found):
+    if type(value) is not simdjson.Array:
         raise NotPlain
-    return found
+    found = value.as_list()
+    if not INTEGER.issuperset(map(type, found)):
+        raise NotPlain
+    return tuple(found)
 
 
 def reshaped(flat: Array, shape: tuple[int, ...]) -> Array:
