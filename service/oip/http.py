@@ -8,6 +8,7 @@ built alike.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
@@ -21,15 +22,18 @@ from service.dtypes import DTYPES, NUMPY, Array, DType
 from service.errors import BodyMalformed, LimitExceeded, RequestInvalid, Words
 from service.exchange import Body, Part
 from service.oip.tensors import (
+    check_count,
     checked_datatype,
     checked_shape,
+    claimed,
     from_raw,
     from_values,
+    memory_of_strings,
     to_raw,
     to_values,
 )
 from service.serving.call import Call
-from service.serving.datatypes import BY_NUMPY, datatype_of
+from service.serving.datatypes import BY_NUMPY, BYTES, datatype_of
 
 LENGTH_HEADER = b"inference-header-content-length"
 REQUEST_FIELDS = frozenset({"id", "parameters", "inputs", "outputs"})
@@ -61,6 +65,14 @@ class InferRequest:
         """Whether the output ``name`` is wanted as raw bytes."""
         return self.raw.get(name, self.all_raw)
 
+    def written(self, outputs: Mapping[str, Array]) -> int:
+        """How many bytes of ``outputs`` are written number by number, or string by string."""
+        return sum(
+            each.nbytes
+            for name, each in outputs.items()
+            if each.dtype.hasobject or not self.is_raw(name)
+        )
+
 
 def header_length(header: bytes | None, body_length: int) -> int | None:
     """How much of a body is JSON, if its headers say so.
@@ -76,22 +88,56 @@ def header_length(header: bytes | None, body_length: int) -> int | None:
     return int(header)
 
 
-def decode(body: Body, json_length: int | None, max_rank: int, max_elements: int) -> InferRequest:
-    """The request in ``body``, of which ``json_length`` bytes are JSON: None means all.
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """A body with raw tensors, of which only the JSON was read.
+
+    Attributes:
+        document: The JSON, whatever it is.
+        data: What lies behind it.
+        strings: How many of the raw elements are BYTES, by what their shapes say.
+    """
+
+    document: Any
+    data: memoryview
+    strings: int
+
+    @property
+    def memory(self) -> int:
+        """How many bytes the tensors take besides the body: only strings are no views of it."""
+        return memory_of_strings(self.strings, len(self.data))
+
+
+def opened(body: Body, json_length: int) -> Envelope:
+    """The first ``json_length`` bytes of ``body``, read.
+
+    Raises:
+        BodyMalformed: They are not JSON.
+    """
+    whole = memoryview(body)
+    document = _parsed(bytes(whole[:json_length]))
+    return Envelope(document, whole[json_length:], _strings_in(document))
+
+
+def unpacked(envelope: Envelope, max_rank: int, max_elements: int) -> InferRequest:
+    """The request in ``envelope``.
 
     Raises:
         RequestInvalid: It is wrong in some field.
     """
-    if json_length is None:
-        text, data = bytes(body), memoryview(b"")
-        try:
-            return plain(text, max_rank)
-        except simd.NotPlain:
-            pass
-    else:
-        whole = memoryview(body)
-        text, data = bytes(whole[:json_length]), whole[json_length:]
-    return _Reading(data, max_rank, max_elements).request(_parsed(text))
+    return _Reading(envelope.data, max_rank, max_elements).request(envelope.document)
+
+
+def decode(text: bytes, max_rank: int, max_elements: int) -> InferRequest:
+    """The request in ``text``, which is JSON, and all there is.
+
+    Raises:
+        RequestInvalid: It is wrong in some field.
+    """
+    try:
+        return plain(text, max_rank)
+    except simd.NotPlain:
+        return _Reading(memoryview(b""), max_rank, max_elements).request(_parsed(text))
 
 
 def encode(request: InferRequest, call: Call, outputs: Mapping[str, Array]) -> list[Part]:
@@ -199,6 +245,16 @@ def _brackets(text: bytes) -> Array:
     return found
 
 
+def _strings_in(document: Any) -> int:
+    """How many raw BYTES there are; what is wrong is refused when it is read in order."""
+    inputs = document.get("inputs") if isinstance(document, dict) else None
+    strings = 0
+    for tensor in inputs if isinstance(inputs, list) else ():
+        if isinstance(tensor, dict) and tensor.get("datatype") == BYTES:
+            strings += claimed(tensor.get("shape"))
+    return strings
+
+
 class _Reading:
     """One request being read, completely, with the raw bytes that are still to be given out."""
 
@@ -207,6 +263,7 @@ class _Reading:
         self.position = 0
         self.max_rank = max_rank
         self.max_elements = max_elements
+        self.count = 0
 
     def request(self, document: Any) -> InferRequest:
         fields = _object(document, "body", None)
@@ -238,6 +295,8 @@ class _Reading:
             raise RequestInvalid.at(f"{at}.name", "a string", name)
         datatype = checked_datatype(fields.get("datatype"), f"{at}.datatype")
         shape = checked_shape(fields.get("shape"), f"{at}.shape", self.max_rank)
+        self.count += math.prod(shape)
+        check_count(self.count, self.max_elements)
         parameters = _parameters(fields, f"{at}.")
         if "binary_data_size" in parameters:
             # KServe's client sends a null beside the size of an empty tensor.

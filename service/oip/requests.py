@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from service.dtypes import Array
-from service.errors import LimitExceeded, RequestInvalid
+from service.errors import RequestInvalid
+from service.oip.tensors import check_count
 from service.runtime import Runtime
 from service.serving.call import Call
 from service.serving.model import Model, check_outputs
@@ -52,9 +53,7 @@ def call_of(
 ) -> Call:
     """As `to_call`, of a model that was found already."""
     total = sum([tensor.size for tensor in inputs.values()])
-    if total > runtime.settings.max_elements:
-        expected = f"at most {runtime.settings.max_elements} numbers in all"
-        raise LimitExceeded.at("inputs", expected, total)
+    check_count(total, runtime.settings.max_elements)
     model.check(inputs)
     check_outputs(model, outputs)
     reals = {name: model.real(name, parameters[name]) for name in model.reals if name in parameters}

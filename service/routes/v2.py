@@ -81,7 +81,7 @@ class InferEndpoint:
         try:
             with self.runtime.inference.budget.permit() as permit:
                 body = await self._body(exchange, permit)
-                work = self._answered(exchange, model, body, began)
+                work = self._answered(exchange, model, body, began, permit)
                 if len(body) <= self.runtime.settings.inline_bytes and model.trusted:
                     parts, headers = await work
                 else:
@@ -93,16 +93,17 @@ class InferEndpoint:
             raise
 
     async def _answered(
-        self, exchange: Exchange, model: Model, body: Body, began: float
+        self, exchange: Exchange, model: Model, body: Body, began: float, permit: Permit
     ) -> tuple[list[Part], Headers]:
         inference = self.runtime.inference
-        request = await self._read(exchange, body)
+        request = await self._read(exchange, body, permit)
         call = call_of(self.runtime, model, request.inputs, list(request.raw), request.parameters)
         read = time.perf_counter()
         outputs = await inference.infer(call)
         computed = time.perf_counter()
-        size = sum(each.nbytes for name, each in outputs.items() if not request.is_raw(name))
-        parts = await inference.work(size, partial(http.encode, request, call, outputs))
+        parts = await inference.work(
+            request.written(outputs), partial(http.encode, request, call, outputs)
+        )
         model.meter.answered(began, read, computed)
         if any(map(request.is_raw, outputs)):
             return parts, [(http.LENGTH_HEADER, b"%d" % len(parts[0]))]
@@ -128,14 +129,20 @@ class InferEndpoint:
         permit.take(len(whole))
         return whole
 
-    async def _read(self, exchange: Exchange, body: Body) -> InferRequest:
+    async def _read(self, exchange: Exchange, body: Body, permit: Permit) -> InferRequest:
+        """The request, read in a lane if it has much JSON, or many strings."""
         length = http.header_length(exchange.headers.get(http.LENGTH_HEADER), len(body))
         text = len(body) if length is None else length
         if text > self._most_json:
             raise BodyTooLong.at("body", f"at most {self._most_json} bytes of JSON", text)
-        settings = self.runtime.settings
-        work = partial(http.decode, body, length, settings.max_rank, settings.max_elements)
-        return await self.runtime.inference.work(text, work)
+        settings, inference = self.runtime.settings, self.runtime.inference
+        limits = settings.max_rank, settings.max_elements
+        if length is None:
+            return await inference.work(text, lambda: http.decode(bytes(body), *limits))
+        envelope = await inference.work(text, partial(http.opened, body, length))
+        permit.take(envelope.memory)
+        size = len(body) if envelope.strings else text
+        return await inference.work(size, partial(http.unpacked, envelope, *limits))
 
     async def _reply(
         self, exchange: Exchange, kind: str, parts: list[Part], headers: Headers

@@ -90,7 +90,7 @@ class Intake:
         permit.take(2 * len(data) + WEIGHT * text)
         remaining = context.time_remaining()
         deadline = None if remaining is None else time.monotonic() + remaining
-        return Arrival(len(data), began, deadline)
+        return Arrival(len(data), began, deadline, permit)
 
     def __enter__(self) -> None:
         """Open a stream.

@@ -9,7 +9,15 @@ from google.protobuf.message import DecodeError, Message
 
 from service.dtypes import Array
 from service.errors import NOTHING, BodyMalformed, RequestInvalid, Words
-from service.oip.tensors import checked_datatype, checked_shape, from_raw, from_values, to_raw
+from service.oip.tensors import (
+    checked_datatype,
+    checked_shape,
+    claimed,
+    from_raw,
+    from_values,
+    memory_of_strings,
+    to_raw,
+)
 from service.repository.wire import MalformedError, Reader
 from service.rpc import inference_pb2 as pb
 from service.serving.datatypes import BYTES, Datatype, datatype_of
@@ -83,6 +91,20 @@ def identity_in(data: bytes) -> str:
     except MalformedError:
         pass
     return ""
+
+
+def elements_in(request: pb.ModelInferRequest) -> int:
+    """How many elements the inputs have, by what their shapes say."""
+    return sum(claimed(list(given.shape)) for given in request.inputs)
+
+
+def memory_of(request: pb.ModelInferRequest) -> int:
+    """How many bytes raw strings take besides the message; what else is raw is a view of it."""
+    return sum(
+        memory_of_strings(claimed(list(given.shape)), len(raw))
+        for given, raw in zip(request.inputs, request.raw_input_contents, strict=False)
+        if given.datatype == BYTES
+    )
 
 
 def is_raw(request: pb.ModelInferRequest) -> bool:

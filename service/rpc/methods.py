@@ -12,9 +12,11 @@ from service.dtypes import Array
 from service.errors import ControlOff, ModelNotReady, NameUnknown, RequestInvalid
 from service.oip import documents
 from service.oip.requests import call_of
+from service.oip.tensors import check_count
 from service.rpc import inference_pb2 as pb
 from service.rpc import messages
 from service.runtime import Runtime
+from service.serving.budget import Permit
 from service.serving.call import Call
 from service.serving.control import Control
 
@@ -30,11 +32,13 @@ class Arrival:
         size: In bytes.
         began: When it had come, in seconds of `time.perf_counter`.
         deadline: When its caller gives up, in seconds of `time.monotonic`.
+        permit: What the memory that it takes is held by.
     """
 
     size: int
     began: float
     deadline: float | None
+    permit: Permit
 
 
 class Methods:
@@ -155,6 +159,8 @@ class Methods:
         max_rank = self.runtime.settings.max_rank
         if messages.is_raw(request):
             return messages.inputs_of(request, max_rank)
+        check_count(messages.elements_in(request), self.runtime.settings.max_elements)
+        arrival.permit.take(messages.memory_of(request))
         return await self.runtime.inference.work(
             arrival.size, lambda: messages.inputs_of(request, max_rank)
         )

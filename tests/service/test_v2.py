@@ -9,6 +9,9 @@ import orjson
 import pytest
 from fastapi.testclient import TestClient
 
+from service.app import create_app
+from service.oip.http import InferRequest
+
 A = [0.5, -1, 2, -2]
 B = [1, -1, 0, 2]
 Y = [0.22752711, -0.07232949, 0.8807971, -0.20998715]
@@ -347,3 +350,71 @@ def test_the_routes_behind_the_shortcut_answer_the_same(app):
         found = direct.post("/activate", json=body).json()["outputs"]["y"]
         np.testing.assert_allclose(found, Y, rtol=1e-6)
         assert direct.post("/activate", json={}).status_code == 422
+
+
+def strings(*items):
+    return b"".join(len(item).to_bytes(4, "little") + item for item in items)
+
+
+def raw_strings(count, *items, datatype=b"BYTES"):
+    """A request of raw strings, which no model here takes."""
+    data = strings(*items)
+    head = (
+        b'{"inputs":[{"name":"x","datatype":"%b","shape":[%d],'
+        b'"parameters":{"binary_data_size":%d}}]}' % (datatype, count, len(data))
+    )
+    return binary(head, data)
+
+
+@pytest.mark.parametrize(
+    ("count", "items", "said"),
+    [
+        (10_001, [b"\xff"] * 10_001, "at most 10000 numbers"),
+        (1, [b"right", b"\xff"], "1 BYTES, for the shape"),
+        (2, [b"only"], "a length before each"),
+        (5, [b"only"], "5 BYTES, each after its length"),
+        (1, [b"\xff"], "UTF-8"),
+    ],
+)
+def test_no_more_strings_are_read_than_the_shape_says_and_the_limit_allows(
+    client, count, items, said
+):
+    response = client.post("/v2/models/sinc/infer", **raw_strings(count, *items))
+    assert said in response.json()["error"]
+
+
+@pytest.fixture(scope="module")
+def narrow(settings):
+    """The service with 4 MB, where whatever would go to a lane is refused."""
+    limits = {"inline_bytes": 1 << 12, "max_queue": 0, "max_memory_bytes": 1 << 22}
+    with TestClient(create_app(settings.model_copy(update=limits))) as client:
+        yield client
+
+
+@pytest.mark.parametrize("datatype", [b"BYTES", b"BYT\\u0045S"])
+def test_many_raw_strings_are_read_in_a_lane(narrow, datatype):
+    few = raw_strings(10, *[b"abc"] * 10, datatype=datatype)
+    many = raw_strings(1000, *[b"abc"] * 1000, datatype=datatype)
+    assert narrow.post("/v2/models/sinc/infer", **few).status_code == 400
+    response = narrow.post("/v2/models/sinc/infer", **many)
+    assert (response.status_code, "waiting" in response.text) == (503, True)
+
+
+def test_raw_strings_weigh_what_they_take(narrow):
+    request = raw_strings(100_000, *[b""] * 100_000)
+    response = narrow.post("/v2/models/sinc/infer", **request)
+    assert (response.status_code, "in use" in response.text) == (503, True)
+
+
+def test_a_shape_of_a_million_axes_is_refused_at_once(client):
+    shape = [2**62] * 200_000
+    head = {"inputs": [{"name": "x", "datatype": "BYTES", "shape": shape}]}
+    response = client.post("/v2/models/sinc/infer", **binary(head))
+    assert "at most 16 axes" in response.json()["error"]
+
+
+def test_strings_are_written_one_by_one_raw_ones_too():
+    words = np.array(["a", "b"], object)
+    outputs = {"word": words, "number": np.ones(2)}
+    assert InferRequest({}, all_raw=True).written(outputs) == words.nbytes
+    assert InferRequest({}).written(outputs) == words.nbytes + 16
