@@ -47,19 +47,13 @@ class Methods:
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
 
-    async def server_live(
-        self, _request: pb.ServerLiveRequest, _arrival: Arrival
-    ) -> pb.ServerLiveResponse:
+    async def server_live(self, _request: pb.ServerLiveRequest) -> pb.ServerLiveResponse:
         return pb.ServerLiveResponse(live=True)
 
-    async def server_ready(
-        self, _request: pb.ServerReadyRequest, _arrival: Arrival
-    ) -> pb.ServerReadyResponse:
+    async def server_ready(self, _request: pb.ServerReadyRequest) -> pb.ServerReadyResponse:
         return pb.ServerReadyResponse(ready=self.runtime.ready)
 
-    async def model_ready(
-        self, request: pb.ModelReadyRequest, _arrival: Arrival
-    ) -> pb.ModelReadyResponse:
+    async def model_ready(self, request: pb.ModelReadyRequest) -> pb.ModelReadyResponse:
         """A model that nobody knows is not ready: that is what Triton says of it too."""
         try:
             self.runtime.registry.get(request.name, request.version)
@@ -68,26 +62,22 @@ class Methods:
         return pb.ModelReadyResponse(ready=True)
 
     async def server_metadata(
-        self, _request: pb.ServerMetadataRequest, _arrival: Arrival
+        self, _request: pb.ServerMetadataRequest
     ) -> pb.ServerMetadataResponse:
         return ParseDict(documents.server(), pb.ServerMetadataResponse())
 
-    async def model_metadata(
-        self, request: pb.ModelMetadataRequest, _arrival: Arrival
-    ) -> pb.ModelMetadataResponse:
+    async def model_metadata(self, request: pb.ModelMetadataRequest) -> pb.ModelMetadataResponse:
         registry = self.runtime.registry
         model = registry.get(request.name, request.version)
         return ParseDict(documents.model_metadata(registry, model), pb.ModelMetadataResponse())
 
-    async def model_config(
-        self, request: pb.ModelConfigRequest, _arrival: Arrival
-    ) -> pb.ModelConfigResponse:
+    async def model_config(self, request: pb.ModelConfigRequest) -> pb.ModelConfigResponse:
         model = self.runtime.registry.get(request.name, request.version)
         config = {"config": documents.model_config(model)}
         return ParseDict(config, pb.ModelConfigResponse())
 
     async def model_statistics(
-        self, request: pb.ModelStatisticsRequest, _arrival: Arrival
+        self, request: pb.ModelStatisticsRequest
     ) -> pb.ModelStatisticsResponse:
         # In a thread: with several workers, the numbers of all are read from files.
         document = await asyncio.to_thread(
@@ -96,7 +86,7 @@ class Methods:
         return ParseDict(document, pb.ModelStatisticsResponse())
 
     async def repository_index(
-        self, request: pb.RepositoryIndexRequest, _arrival: Arrival
+        self, request: pb.RepositoryIndexRequest
     ) -> pb.RepositoryIndexResponse:
         if self.runtime.repository is not None:
             await self.runtime.repository.look()
@@ -104,14 +94,14 @@ class Methods:
         return ParseDict({"models": models}, pb.RepositoryIndexResponse())
 
     async def repository_model_load(
-        self, request: pb.RepositoryModelLoadRequest, _arrival: Arrival
+        self, request: pb.RepositoryModelLoadRequest
     ) -> pb.RepositoryModelLoadResponse:
         name = _name(request)
         await self._repository.load(name)
         return pb.RepositoryModelLoadResponse(model_name=name, isLoaded=True)
 
     async def repository_model_unload(
-        self, request: pb.RepositoryModelUnloadRequest, _arrival: Arrival
+        self, request: pb.RepositoryModelUnloadRequest
     ) -> pb.RepositoryModelUnloadResponse:
         name = _name(request)
         await self._repository.unload(name)
