@@ -114,20 +114,28 @@ class InferEndpoint:
         settings = self.runtime.settings
         raw = exchange.headers.get(http.LENGTH_HEADER)
         most = settings.max_body_bytes if raw else self._most_json
+        weight = 1 if raw else JSON_WEIGHT
         coding = compression.coding(exchange.header(b"content-encoding"))
         body = await exchange.body(
             settings.max_body_bytes if coding else most,
             settings.body_seconds,
             permit,
-            weight=1 if raw else JSON_WEIGHT,
+            weight=1 if coding else weight,
             data_at=lambda _: http.header_length(raw, most) or 0,
         )
         if coding is None:
             return body
-        work = partial(compression.decompressed, body, most)
-        whole = await self.runtime.inference.work(len(body), work)
-        permit.take(len(whole))
+        whole = await self._decompressed(body, most)
+        permit.take(len(whole) * weight)
         return whole
+
+    async def _decompressed(self, body: Body, most: int) -> bytes:
+        """What was compressed; while nobody knows how long it is, it counts as long as may be."""
+        inference = self.runtime.inference
+        longest = min(most, compression.longest(body))
+        with inference.budget.permit() as permit:
+            permit.take(longest)
+            return await inference.work(longest, partial(compression.decompressed, body, most))
 
     async def _read(self, exchange: Exchange, body: Body, permit: Permit) -> InferRequest:
         """The request, read in a lane if it has much JSON, or many strings."""
@@ -152,7 +160,7 @@ class InferEndpoint:
         if coding is None or size < compression.WORTHWHILE:
             await exchange.reply(200, kind.encode(), *parts, headers=headers)
             return
-        work = partial(compression.compressed, b"".join(parts), coding)
+        work = partial(compression.compressed, parts, coding)
         body = await self.runtime.inference.work(size, work)
         headers = [*headers, (b"content-encoding", coding.encode()), (b"vary", b"accept-encoding")]
         await exchange.reply(200, kind.encode(), body, headers=headers)

@@ -10,7 +10,9 @@ import pytest
 from fastapi.testclient import TestClient
 
 from service.app import create_app
+from service.compression import accepted
 from service.oip.http import InferRequest
+from service.serving.registry import Registry
 
 A = [0.5, -1, 2, -2]
 B = [1, -1, 0, 2]
@@ -418,3 +420,49 @@ def test_strings_are_written_one_by_one_raw_ones_too():
     outputs = {"word": words, "number": np.ones(2)}
     assert InferRequest({}, all_raw=True).written(outputs) == words.nbytes
     assert InferRequest({}).written(outputs) == words.nbytes + 16
+
+
+def zipped(length):
+    """A body of spaces, compressed to a thousandth."""
+    return {"content": gzip.compress(b" " * length), "headers": {"content-encoding": "gzip"}}
+
+
+@pytest.mark.parametrize(
+    ("length", "said"), [(2000, "requests are waiting"), (5 << 20, "are in use")]
+)
+def test_what_may_become_much_is_decompressed_in_a_lane_if_there_is_memory(narrow, length, said):
+    response = narrow.post("/v2/models/sinc/infer", **zipped(length))
+    assert (response.status_code, said in response.text) == (503, True)
+
+
+@pytest.fixture(scope="module")
+def poor(settings):
+    limits = {"max_memory_bytes": 1 << 22, "max_json_bytes": 1 << 21}
+    with TestClient(create_app(settings.model_copy(update=limits))) as client:
+        yield client
+
+
+def test_json_weighs_the_same_whether_it_came_compressed_or_not(poor):
+    small, large = zipped(100_000), zipped(1_000_000)
+    assert poor.post("/v2/models/sinc/infer", **small).status_code == 400
+    for request in (large, {"content": gzip.decompress(large["content"])}):
+        response = poor.post("/v2/models/sinc/infer", **request)
+        assert (response.status_code, "in use" in response.text) == (503, True)
+
+
+@pytest.mark.parametrize(
+    ("header", "coding"),
+    [
+        (None, None),
+        ("gzip", "gzip"),
+        ("br, Deflate, gzip", "deflate"),
+        ("deflate;q=0.5, gzip; q=0.75", "gzip"),
+        ("gzip;q=0", None),
+        ("gzip;q=0.00", None),
+        ("gzip;q=0.000, deflate;q=0.001", "deflate"),
+        ("gzip;q=much", None),
+        ("identity", None),
+    ],
+)
+def test_an_answer_is_compressed_as_its_caller_weighs(header, coding):
+    assert accepted(header) == coding
