@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from anyio import to_thread
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.types import Message
@@ -218,8 +217,7 @@ async def server_ready(request: Request) -> JSONResponse:
 @router.get("/models/stats")
 async def all_statistics(request: Request) -> JSONResponse:
     """How often each model was run, and how long its requests took, since the start."""
-    registry = _runtime(request).registry
-    return JSONResponse(await to_thread.run_sync(documents.statistics, registry))
+    return JSONResponse(await documents.statistics(_runtime(request).registry))
 
 
 @router.get("/models/{model}")
@@ -250,8 +248,7 @@ async def model_config(request: Request, model: str, version: str = "") -> JSONR
 async def model_statistics(request: Request, model: str, version: str = "") -> JSONResponse:
     """How often a model was run, and how long its requests took, since the start."""
     registry = _runtime(request).registry
-    work = partial(documents.statistics, registry, model, version)
-    return JSONResponse(await to_thread.run_sync(work))
+    return JSONResponse(await documents.statistics(registry, model, version))
 
 
 @router.post("/models/{model}/infer", response_model=InferResult, openapi_extra=BODY)

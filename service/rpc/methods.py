@@ -79,10 +79,8 @@ class Methods:
     async def model_statistics(
         self, request: pb.ModelStatisticsRequest
     ) -> pb.ModelStatisticsResponse:
-        # In a thread: with several workers, the numbers of all are read from files.
-        document = await asyncio.to_thread(
-            documents.statistics, self.runtime.registry, request.name, request.version
-        )
+        registry = self.runtime.registry
+        document = await documents.statistics(registry, request.name, request.version)
         return ParseDict(document, pb.ModelStatisticsResponse())
 
     async def repository_index(
