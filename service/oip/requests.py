@@ -18,10 +18,9 @@ LONGEST_TIMEOUT = 24 * 3600 * 10**6
 """In microseconds: a day."""
 
 
-def to_call(  # noqa: PLR0917 - as the protocol lists them
+def call_of(
     runtime: Runtime,
-    name: str,
-    version: str,
+    model: Model,
     inputs: Mapping[str, Array],
     outputs: Sequence[str],
     parameters: Mapping[str, Any],
@@ -30,28 +29,14 @@ def to_call(  # noqa: PLR0917 - as the protocol lists them
 
     Args:
         runtime: What serves it.
-        name: The model's.
-        version: One of its versions, or nothing for the highest.
+        model: What is to run.
         inputs: The tensors, by name.
         outputs: The names of those wanted; none means all.
         parameters: The request's: ``timeout`` in microseconds, and the model's real parameters.
 
     Raises:
-        NameUnknown: There is no such model or version.
-        ModelNotReady: There is, but it does not answer now.
         RequestInvalid: A tensor, an output or a parameter is wrong; the error says which.
     """
-    return call_of(runtime, runtime.registry.get(name, version), inputs, outputs, parameters)
-
-
-def call_of(
-    runtime: Runtime,
-    model: Model,
-    inputs: Mapping[str, Array],
-    outputs: Sequence[str],
-    parameters: Mapping[str, Any],
-) -> Call:
-    """As `to_call`, of a model that was found already."""
     total = sum([tensor.size for tensor in inputs.values()])
     check_count(total, runtime.settings.max_elements)
     model.check(inputs)
