@@ -32,6 +32,7 @@ from service.oip.tensors import (
     to_raw,
     to_values,
 )
+from service.oip.unserved import refuse_of_tensors
 from service.serving.call import Call
 from service.serving.datatypes import BY_NUMPY, BYTES, datatype_of
 
@@ -226,9 +227,13 @@ def _lenient(text: bytes) -> Any:
     if max(text.count(b"["), text.count(b"{")) > DEEPEST and _depth(text) > DEEPEST:
         raise BodyMalformed.at("body", f"JSON at most {DEEPEST} deep", Words("more"))
     try:
-        return json.loads(text)
+        document = json.loads(text.decode())
+        if b"\\u" in text:
+            # Half of a surrogate pair, which no answer that quotes it could be written with.
+            json.dumps(document, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise BodyMalformed.at("body", "JSON", Words(error)) from error
+    return document
 
 
 def _depth(text: bytes) -> int:
@@ -298,6 +303,7 @@ class _Reading:
         self.count += math.prod(shape)
         check_count(self.count, self.max_elements)
         parameters = _parameters(fields, f"{at}.")
+        refuse_of_tensors(parameters, at)
         if "binary_data_size" in parameters:
             # KServe's client sends a null beside the size of an empty tensor.
             if fields.get("data") is not None:
@@ -317,15 +323,17 @@ class _Reading:
 
 
 def _identity(fields: Mapping[str, Any]) -> str:
-    identity = fields.get("id", "")
-    if not isinstance(identity, str):
+    identity = fields.get("id")
+    if identity is not None and not isinstance(identity, str):
         raise RequestInvalid.at("id", "a string", identity)
-    return identity
+    return identity or ""
 
 
 def _wanted(fields: Mapping[str, Any], parameters: Mapping[str, Any]) -> Iterator[tuple[str, bool]]:
     """The outputs asked for by name, and whether raw: what an output says goes before the rest."""
-    outputs = fields.get("outputs", [])
+    outputs = fields.get("outputs")
+    if outputs is None:
+        return
     if not isinstance(outputs, list):
         raise RequestInvalid.at("outputs", "a list", outputs)
     if len(outputs) > MOST_OUTPUTS:
@@ -341,7 +349,9 @@ def _wanted(fields: Mapping[str, Any], parameters: Mapping[str, Any]) -> Iterato
         if name in seen:
             raise RequestInvalid.at(f"{at}.name", "each name once", name)
         seen.add(name)
-        own = _flag(_parameters(output, f"{at}."), "binary_data", f"{at}.parameters")
+        asked = _parameters(output, f"{at}.")
+        refuse_of_tensors(asked, at)
+        own = _flag(asked, "binary_data", f"{at}.parameters")
         yield name, otherwise if own is None else own
 
 
@@ -356,12 +366,13 @@ def _flag(parameters: Mapping[str, Any], name: str, at: str) -> bool | None:
 
 
 def _parameters(fields: Mapping[str, Any], at: str) -> Mapping[str, Any]:
+    """What is said there; null says nothing, as everywhere."""
     parameters = fields.get("parameters")
     if parameters is None:
         return {}
     if not isinstance(parameters, dict):
         raise RequestInvalid.at(f"{at}parameters", "an object", parameters)
-    return parameters
+    return {name: value for name, value in parameters.items() if value is not None}
 
 
 def _object(value: Any, at: str, known: frozenset[str] | None) -> dict[str, Any]:

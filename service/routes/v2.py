@@ -19,6 +19,7 @@ from service.messages import parsed
 from service.oip import documents, http
 from service.oip.http import InferRequest
 from service.oip.requests import call_of
+from service.oip.unserved import refuse_of_repository
 from service.routes.activate import JSON_WEIGHT
 from service.runtime import Runtime
 from service.schemas import InferBody, InferError, InferResult
@@ -208,7 +209,7 @@ async def server_live() -> JSONResponse:
 
 @router.get("/health/ready", responses={503: {"model": InferError}})
 async def server_ready(request: Request) -> JSONResponse:
-    """Every model answers: 200."""
+    """The server takes requests: 200. Of a model, `/models/{model}/ready` tells."""
     if _runtime(request).ready:
         return JSONResponse({"ready": True})
     return JSONResponse({"error": "the server is not ready"}, 503)
@@ -266,9 +267,10 @@ async def infer(request: Request, model: str, version: str = "") -> Response:  #
 
 @router.post("/repository/index")
 async def repository_index(request: Request) -> JSONResponse:
-    """Every model and version in the repository, and what became of it."""
+    """Every model and version that is served, or in the repository, and what became of it."""
     runtime = _runtime(request)
-    await _repository(runtime).look()
+    if runtime.repository is not None:
+        await runtime.repository.look()
     wanted = await _document(request)
     ready_only = wanted.get("ready", False) is True
     return JSONResponse(documents.repository_index(runtime.registry, ready_only=ready_only))
@@ -277,14 +279,18 @@ async def repository_index(request: Request) -> JSONResponse:
 @router.post("/repository/models/{model}/load")
 async def load_model(request: Request, model: str) -> Response:
     """Load a model's versions from the repository, or load them again."""
-    await _repository(_runtime(request)).load(model)
+    repository = _repository(_runtime(request))
+    await _refuse_own_files(request)
+    await repository.load(model)
     return Response()
 
 
 @router.post("/repository/models/{model}/unload")
 async def unload_model(request: Request, model: str) -> Response:
     """Serve a model no more; requests under way are answered."""
-    await _repository(_runtime(request)).unload(model)
+    repository = _repository(_runtime(request))
+    await _refuse_own_files(request)
+    await repository.unload(model)
     return Response()
 
 
@@ -298,6 +304,13 @@ async def _document(request: Request) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise RequestInvalid.at("body", "an object", document)
     return document
+
+
+async def _refuse_own_files(request: Request) -> None:
+    parameters = (await _document(request)).get("parameters") or {}
+    if not isinstance(parameters, dict):
+        raise RequestInvalid.at("parameters", "an object", parameters)
+    refuse_of_repository(parameters)
 
 
 async def _nowhere(_: Message) -> None:

@@ -18,6 +18,7 @@ from service.oip.tensors import (
     memory_of_strings,
     to_raw,
 )
+from service.oip.unserved import refuse_of_tensors
 from service.repository.wire import MalformedError, Reader
 from service.rpc import inference_pb2 as pb
 from service.serving.datatypes import BYTES, Datatype, datatype_of
@@ -47,9 +48,6 @@ RAW = pb.ModelInferRequest.RAW_INPUT_CONTENTS_FIELD_NUMBER
 ID = pb.ModelInferRequest.ID_FIELD_NUMBER
 MOST_FIELDS = 1 << 12
 """Of one request: its inputs, their raw contents, outputs and parameters all counted."""
-
-NOT_SERVED = ("shared_memory_region", "classification")
-"""Parameters of tensors that would change the answer, and that are not known here."""
 
 
 def parsed(kind: type[Kind], data: bytes) -> Kind:
@@ -125,7 +123,7 @@ def inputs_of(request: pb.ModelInferRequest, max_rank: int) -> dict[str, Array]:
         field = f"inputs[{index}]"
         if given.name in tensors:
             raise RequestInvalid.at(f"{field}.name", "each name once", given.name)
-        _refuse_not_served(given.parameters, field)
+        refuse_of_tensors(given.parameters, field)
         tensors[given.name] = _tensor(given, raw, field, max_rank)
     return tensors
 
@@ -133,7 +131,7 @@ def inputs_of(request: pb.ModelInferRequest, max_rank: int) -> dict[str, Array]:
 def wanted_of(request: pb.ModelInferRequest) -> list[str]:
     """The names of the outputs that are wanted."""
     for index, output in enumerate(request.outputs):
-        _refuse_not_served(output.parameters, f"outputs[{index}]")
+        refuse_of_tensors(output.parameters, f"outputs[{index}]")
     return [output.name for output in request.outputs]
 
 
@@ -205,9 +203,3 @@ def _value(parameter: pb.InferParameter, field: str) -> Value:
         raise RequestInvalid.at(field, "a value", NOTHING)
     value: Value = getattr(parameter, choice)
     return value
-
-
-def _refuse_not_served(parameters: Mapping[str, pb.InferParameter], field: str) -> None:
-    for name in NOT_SERVED:
-        if name in parameters:
-            raise RequestInvalid.at(f"{field}.parameters.{name}", "nothing: not supported", name)

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from dataclasses import dataclass
 
 from google.protobuf.json_format import ParseDict
 
 from service.dtypes import Array
-from service.errors import ControlOff, ModelNotReady, NameUnknown, RequestInvalid
+from service.errors import ControlOff, ModelNotReady, NameUnknown
 from service.oip import documents
 from service.oip.requests import call_of
 from service.oip.tensors import check_count
+from service.oip.unserved import refuse_of_repository
 from service.rpc import inference_pb2 as pb
 from service.rpc import messages
 from service.runtime import Runtime
 from service.serving.budget import Permit
 from service.serving.call import Call
 from service.serving.control import Control
-
-UNLOAD_DEPENDENTS = "unload_dependents"
-"""A parameter that Triton's clients always send; no model here depends on another."""
 
 
 @dataclass(slots=True)
@@ -158,11 +155,9 @@ def _name(request: pb.RepositoryModelLoadRequest | pb.RepositoryModelUnloadReque
     """The model's name: KServe's clients have it where Triton's have the repository's.
 
     Raises:
-        RequestInvalid: The request brings files or a configuration: those are the repository's own.
+        RequestInvalid: The request brings files or a configuration.
     """
-    for name in request.parameters:
-        if name != UNLOAD_DEPENDENTS:
-            raise RequestInvalid.at("parameters", "none: files come from the repository", name)
+    refuse_of_repository(request.parameters)
     return request.model_name or request.repository_name
 
 

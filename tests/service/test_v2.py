@@ -1,5 +1,6 @@
 """The Open Inference Protocol over HTTP, as its clients see it; conformance has the real ones."""
 
+import asyncio
 import gzip
 import json
 import zlib
@@ -321,7 +322,6 @@ def test_a_bomb_is_stopped_at_the_limit(client):
         ("GET", "/v2/models/nothing/config", 404),
         ("GET", "/v2/nowhere", 404),
         ("GET", "/v2/models/swiglu/infer", 405),
-        ("POST", "/v2/repository/index", 501),
         ("POST", "/v2/repository/models/swiglu/load", 403),
     ],
 )
@@ -329,6 +329,81 @@ def test_other_errors_have_their_status_and_one_text(client, method, path, statu
     response = client.request(method, path, content=b"{}" if method == "POST" else None)
     assert response.status_code == status
     assert list(response.json()) == ["error"]
+
+
+def test_the_index_needs_no_repository(client):
+    listed = client.post("/v2/repository/index").json()
+    assert {"name": "swiglu", "version": "1", "state": "READY", "reason": ""} in listed
+
+
+HALVES = {
+    "id": '{"id":"\\ud800","inputs":[%s]}',
+    "datatype": '{"inputs":[{"name":"x","datatype":"\\udfff","shape":[1],"data":[NaN]}]}',
+    "a field": '{"inputs":[{"\\uD800x":NaN}]}',
+    "an output": '{"inputs":[%s],"outputs":[{"name":"\\ud800"}]}',
+}
+
+
+@pytest.mark.parametrize("text", HALVES.values(), ids=HALVES)
+def test_half_of_a_surrogate_pair_is_no_text(client, text):
+    x = '{"name":"x","datatype":"FP32","shape":[1],"data":[NaN]}'
+    content = text.replace("%s", x)
+    response = client.post("/v2/models/sinc/infer", content=content)
+    assert response.status_code == 400, response.text
+    whole = content.replace("\\ud800", "\\ud83d\\ude00")
+    if '"id"' in whole:
+        assert client.post("/v2/models/sinc/infer", content=whole).json()["id"] == "\U0001f600"
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [{"classification": 2}, {"shared_memory_region": "mine", "shared_memory_byte_size": 4}],
+    ids=["classes", "shared memory"],
+)
+def test_what_is_not_served_is_refused_and_not_ignored(client, parameters):
+    output = {"name": "y", "parameters": parameters}
+    for body in (
+        {"inputs": [X], "outputs": [output]},
+        {"inputs": [{**X, "parameters": parameters}]},
+    ):
+        response = client.post("/v2/models/sinc/infer", json=body)
+        assert (response.status_code, "not supported" in response.text) == (400, True)
+
+
+@pytest.mark.parametrize(
+    "nothing",
+    [
+        {"id": None},
+        {"outputs": None},
+        {"parameters": None},
+        {"parameters": {"timeout": None, "binary_data_output": None}},
+        {"inputs": [{**X, "parameters": {"binary_data_size": None}}]},
+    ],
+    ids=str,
+)
+def test_null_says_nothing(client, nothing):
+    plain = client.post("/v2/models/sinc/infer", json={"inputs": [X]})
+    response = client.post("/v2/models/sinc/infer", json={"inputs": [X], **nothing})
+    assert (response.status_code, response.json()) == (200, plain.json())
+
+
+class Guarded(Registry):
+    """A registry that notices who reads it elsewhere than on the event loop."""
+
+    def __iter__(self):
+        asyncio.get_running_loop()
+        return super().__iter__()
+
+    def get(self, name, version=""):
+        asyncio.get_running_loop()
+        return super().get(name, version)
+
+
+@pytest.mark.parametrize("path", ["models/stats", "models/sinc/stats"])
+def test_models_may_come_and_go_while_statistics_are_told(app, client, monkeypatch, path):
+    registry = Guarded(list(app.state.runtime.registry))
+    monkeypatch.setattr(app.state.runtime, "registry", registry)
+    assert client.get(f"/v2/{path}").status_code == 200
 
 
 def test_a_timeout_that_has_passed_is_503(client):
