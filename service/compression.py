@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import gzip
 import zlib
+from collections.abc import Sequence
 
 from service.errors import BodyMalformed, BodyTooLong, MediaTypeUnsupported, Words
-from service.exchange import Body
+from service.exchange import Body, Part
+from service.media import weighted
 
 EITHER = zlib.MAX_WBITS | 32
 """What makes zlib tell the two formats apart by themselves."""
 CODINGS = ("gzip", "deflate")
+MOST_RATIO = 1032
+"""To so many bytes does deflate expand one, at the most."""
 FASTEST = 1
 WORTHWHILE = 1024
 """Answers with fewer bytes are sent as they are."""
@@ -31,12 +35,15 @@ def coding(header: str | None) -> str | None:
 
 
 def accepted(header: str | None) -> str | None:
-    """How an answer may be compressed, if it may: the first that the client takes."""
-    for part in (header or "").lower().split(","):
-        name, _, quality = part.partition(";")
-        if name.strip() in CODINGS and quality.replace(" ", "") not in {"q=0", "q=0.0"}:
-            return name.strip()
-    return None
+    """How an answer may be compressed, if it may: as the client likes best, the first of equals."""
+    weights = dict(map(weighted, (header or "").split(",")))
+    known = [name for name, weight in weights.items() if name in CODINGS and weight > 0]
+    return max(known, key=weights.__getitem__, default=None)
+
+
+def longest(body: Body) -> int:
+    """How many bytes ``body`` may come to, decompressed."""
+    return len(body) * MOST_RATIO
 
 
 def decompressed(body: Body, most: int) -> bytes:
@@ -58,8 +65,9 @@ def decompressed(body: Body, most: int) -> bytes:
     return whole
 
 
-def compressed(body: Body, name: str) -> bytes:
-    """``body``, as fast as possible: numbers do not shrink much."""
+def compressed(parts: Sequence[Part], name: str) -> bytes:
+    """``parts`` in one, as fast as possible: numbers do not shrink much."""
+    body = b"".join(parts)
     if name == "gzip":
         return gzip.compress(body, FASTEST, mtime=0)
     return zlib.compress(body, FASTEST)

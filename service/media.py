@@ -42,7 +42,7 @@ def accepted(header: str | None, default: str, offered: tuple[str, ...] = MEDIA_
     """
     if header is None or header == "*/*":
         return default
-    weights = dict(map(_weight, header.split(",")))
+    weights = dict(map(weighted, header.split(",")))
     candidates = sorted(offered, key=lambda kind: kind != default)
     best = max(candidates, key=lambda kind: _preference(kind, weights))
     if _preference(best, weights) <= 0:
@@ -50,7 +50,8 @@ def accepted(header: str | None, default: str, offered: tuple[str, ...] = MEDIA_
     return best
 
 
-def _weight(media_range: str) -> tuple[str, float]:
+def weighted(media_range: str) -> tuple[str, float]:
+    """What one part of a header of preferences names, and the weight that it gives it."""
     kind, *parameters = (part.strip().lower() for part in media_range.split(";"))
     quality = next((p[2:] for p in parameters if p.startswith("q=")), "1")
     try:

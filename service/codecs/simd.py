@@ -215,7 +215,7 @@ def sizes(value: Any) -> tuple[int, ...]:
     """
     if type(value) is not simdjson.Array:
         raise NotPlain
-    found = value.as_list()
+    found: list[Any] = value.as_list()
     if not INTEGER.issuperset(map(type, found)):
         raise NotPlain
     return tuple(found)

@@ -5,6 +5,7 @@ The messages of gRPC have the same names, and are made of the same documents.
 
 from __future__ import annotations
 
+import asyncio
 from importlib.metadata import version
 from typing import Any
 
@@ -51,27 +52,32 @@ def model_config(model: Model) -> Document:
     return document
 
 
-def statistics(registry: Registry, name: str = "", version: str = "") -> Document:
+async def statistics(registry: Registry, name: str = "", version: str = "") -> Document:
     """How often and how long: of one model, of one version of it, or of all that answer.
 
     Raises:
         NameUnknown: There is no such model or version.
         ModelNotReady: There is, but it does not answer now.
     """
-    if not name:
-        models = list(registry)
-    elif version:
-        models = [registry.get(name, version)]
-    else:
-        registry.get(name)
-        models = list(registry.models[name].ready.values())
-    counted = numbers()
+    models = _models(registry, name, version)
+    # In a thread: with several workers, the numbers of all are read from files. The registry is
+    # not: models come and go on the event loop.
+    counted = await asyncio.to_thread(numbers)
     return {
         "model_stats": [
             _statistics(model, counted.get((model.name, model.version), Numbers()))
             for model in models
         ]
     }
+
+
+def _models(registry: Registry, name: str, version: str) -> list[Model]:
+    if not name:
+        return list(registry)
+    if version:
+        return [registry.get(name, version)]
+    registry.get(name)
+    return list(registry.models[name].ready.values())
 
 
 def repository_index(registry: Registry, *, ready_only: bool = False) -> list[Document]:

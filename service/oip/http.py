@@ -8,6 +8,7 @@ built alike.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
@@ -21,15 +22,19 @@ from service.dtypes import DTYPES, NUMPY, Array, DType
 from service.errors import BodyMalformed, LimitExceeded, RequestInvalid, Words
 from service.exchange import Body, Part
 from service.oip.tensors import (
+    check_count,
     checked_datatype,
     checked_shape,
+    claimed,
     from_raw,
     from_values,
+    memory_of_strings,
     to_raw,
     to_values,
 )
+from service.oip.unserved import refuse_of_tensors
 from service.serving.call import Call
-from service.serving.datatypes import BY_NUMPY, datatype_of
+from service.serving.datatypes import BY_NUMPY, BYTES, datatype_of
 
 LENGTH_HEADER = b"inference-header-content-length"
 REQUEST_FIELDS = frozenset({"id", "parameters", "inputs", "outputs"})
@@ -61,6 +66,14 @@ class InferRequest:
         """Whether the output ``name`` is wanted as raw bytes."""
         return self.raw.get(name, self.all_raw)
 
+    def written(self, outputs: Mapping[str, Array]) -> int:
+        """How many bytes of ``outputs`` are written number by number, or string by string."""
+        return sum(
+            each.nbytes
+            for name, each in outputs.items()
+            if each.dtype.hasobject or not self.is_raw(name)
+        )
+
 
 def header_length(header: bytes | None, body_length: int) -> int | None:
     """How much of a body is JSON, if its headers say so.
@@ -76,22 +89,56 @@ def header_length(header: bytes | None, body_length: int) -> int | None:
     return int(header)
 
 
-def decode(body: Body, json_length: int | None, max_rank: int, max_elements: int) -> InferRequest:
-    """The request in ``body``, of which ``json_length`` bytes are JSON: None means all.
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """A body with raw tensors, of which only the JSON was read.
+
+    Attributes:
+        document: The JSON, whatever it is.
+        data: What lies behind it.
+        strings: How many of the raw elements are BYTES, by what their shapes say.
+    """
+
+    document: Any
+    data: memoryview
+    strings: int
+
+    @property
+    def memory(self) -> int:
+        """How many bytes the tensors take besides the body: only strings are no views of it."""
+        return memory_of_strings(self.strings, len(self.data))
+
+
+def opened(body: Body, json_length: int) -> Envelope:
+    """The first ``json_length`` bytes of ``body``, read.
+
+    Raises:
+        BodyMalformed: They are not JSON.
+    """
+    whole = memoryview(body)
+    document = _parsed(bytes(whole[:json_length]))
+    return Envelope(document, whole[json_length:], _strings_in(document))
+
+
+def unpacked(envelope: Envelope, max_rank: int, max_elements: int) -> InferRequest:
+    """The request in ``envelope``.
 
     Raises:
         RequestInvalid: It is wrong in some field.
     """
-    if json_length is None:
-        text, data = bytes(body), memoryview(b"")
-        try:
-            return plain(text, max_rank)
-        except simd.NotPlain:
-            pass
-    else:
-        whole = memoryview(body)
-        text, data = bytes(whole[:json_length]), whole[json_length:]
-    return _Reading(data, max_rank, max_elements).request(_parsed(text))
+    return _Reading(envelope.data, max_rank, max_elements).request(envelope.document)
+
+
+def decode(text: bytes, max_rank: int, max_elements: int) -> InferRequest:
+    """The request in ``text``, which is JSON, and all there is.
+
+    Raises:
+        RequestInvalid: It is wrong in some field.
+    """
+    try:
+        return plain(text, max_rank)
+    except simd.NotPlain:
+        return _Reading(memoryview(b""), max_rank, max_elements).request(_parsed(text))
 
 
 def encode(request: InferRequest, call: Call, outputs: Mapping[str, Array]) -> list[Part]:
@@ -180,9 +227,13 @@ def _lenient(text: bytes) -> Any:
     if max(text.count(b"["), text.count(b"{")) > DEEPEST and _depth(text) > DEEPEST:
         raise BodyMalformed.at("body", f"JSON at most {DEEPEST} deep", Words("more"))
     try:
-        return json.loads(text)
+        document = json.loads(text.decode())
+        if b"\\u" in text:
+            # Half of a surrogate pair, which no answer that quotes it could be written with.
+            json.dumps(document, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise BodyMalformed.at("body", "JSON", Words(error)) from error
+    return document
 
 
 def _depth(text: bytes) -> int:
@@ -199,6 +250,16 @@ def _brackets(text: bytes) -> Array:
     return found
 
 
+def _strings_in(document: Any) -> int:
+    """How many raw BYTES there are; what is wrong is refused when it is read in order."""
+    inputs = document.get("inputs") if isinstance(document, dict) else None
+    strings = 0
+    for tensor in inputs if isinstance(inputs, list) else ():
+        if isinstance(tensor, dict) and tensor.get("datatype") == BYTES:
+            strings += claimed(tensor.get("shape"))
+    return strings
+
+
 class _Reading:
     """One request being read, completely, with the raw bytes that are still to be given out."""
 
@@ -207,6 +268,7 @@ class _Reading:
         self.position = 0
         self.max_rank = max_rank
         self.max_elements = max_elements
+        self.count = 0
 
     def request(self, document: Any) -> InferRequest:
         fields = _object(document, "body", None)
@@ -238,7 +300,10 @@ class _Reading:
             raise RequestInvalid.at(f"{at}.name", "a string", name)
         datatype = checked_datatype(fields.get("datatype"), f"{at}.datatype")
         shape = checked_shape(fields.get("shape"), f"{at}.shape", self.max_rank)
+        self.count += math.prod(shape)
+        check_count(self.count, self.max_elements)
         parameters = _parameters(fields, f"{at}.")
+        refuse_of_tensors(parameters, at)
         if "binary_data_size" in parameters:
             # KServe's client sends a null beside the size of an empty tensor.
             if fields.get("data") is not None:
@@ -258,15 +323,17 @@ class _Reading:
 
 
 def _identity(fields: Mapping[str, Any]) -> str:
-    identity = fields.get("id", "")
-    if not isinstance(identity, str):
+    identity = fields.get("id")
+    if identity is not None and not isinstance(identity, str):
         raise RequestInvalid.at("id", "a string", identity)
-    return identity
+    return identity or ""
 
 
 def _wanted(fields: Mapping[str, Any], parameters: Mapping[str, Any]) -> Iterator[tuple[str, bool]]:
     """The outputs asked for by name, and whether raw: what an output says goes before the rest."""
-    outputs = fields.get("outputs", [])
+    outputs = fields.get("outputs")
+    if outputs is None:
+        return
     if not isinstance(outputs, list):
         raise RequestInvalid.at("outputs", "a list", outputs)
     if len(outputs) > MOST_OUTPUTS:
@@ -282,7 +349,9 @@ def _wanted(fields: Mapping[str, Any], parameters: Mapping[str, Any]) -> Iterato
         if name in seen:
             raise RequestInvalid.at(f"{at}.name", "each name once", name)
         seen.add(name)
-        own = _flag(_parameters(output, f"{at}."), "binary_data", f"{at}.parameters")
+        asked = _parameters(output, f"{at}.")
+        refuse_of_tensors(asked, at)
+        own = _flag(asked, "binary_data", f"{at}.parameters")
         yield name, otherwise if own is None else own
 
 
@@ -297,12 +366,13 @@ def _flag(parameters: Mapping[str, Any], name: str, at: str) -> bool | None:
 
 
 def _parameters(fields: Mapping[str, Any], at: str) -> Mapping[str, Any]:
+    """What is said there; null says nothing, as everywhere."""
     parameters = fields.get("parameters")
     if parameters is None:
         return {}
     if not isinstance(parameters, dict):
         raise RequestInvalid.at(f"{at}parameters", "an object", parameters)
-    return parameters
+    return {name: value for name, value in parameters.items() if value is not None}
 
 
 def _object(value: Any, at: str, known: frozenset[str] | None) -> dict[str, Any]:

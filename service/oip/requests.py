@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from service.dtypes import Array
-from service.errors import LimitExceeded, RequestInvalid
+from service.errors import RequestInvalid
+from service.oip.tensors import check_count
 from service.runtime import Runtime
 from service.serving.call import Call
 from service.serving.model import Model, check_outputs
@@ -16,33 +17,7 @@ LONGEST_TIMEOUT = 24 * 3600 * 10**6
 """In microseconds: a day."""
 
 
-def to_call(  # noqa: PLR0917 - as the protocol lists them
-    runtime: Runtime,
-    name: str,
-    version: str,
-    inputs: Mapping[str, Array],
-    outputs: Sequence[str],
-    parameters: Mapping[str, Any],
-) -> Call:
-    """The call that a request asks for.
-
-    Args:
-        runtime: What serves it.
-        name: The model's.
-        version: One of its versions, or nothing for the highest.
-        inputs: The tensors, by name.
-        outputs: The names of those wanted; none means all.
-        parameters: The request's: ``timeout`` in microseconds, and the model's real parameters.
-
-    Raises:
-        NameUnknown: There is no such model or version.
-        ModelNotReady: There is, but it does not answer now.
-        RequestInvalid: A tensor, an output or a parameter is wrong; the error says which.
-    """
-    return call_of(runtime, runtime.registry.get(name, version), inputs, outputs, parameters)
-
-
-def call_of(  # noqa: PLR0917 - as `to_call`
+def call_of(  # noqa: PLR0917 - as the protocol lists them
     runtime: Runtime,
     model: Model,
     inputs: Mapping[str, Array],
@@ -50,11 +25,21 @@ def call_of(  # noqa: PLR0917 - as `to_call`
     parameters: Mapping[str, Any],
     due: float | None = None,
 ) -> Call:
-    """As `to_call`, of a model that was found already, and to be started before ``due``."""
+    """The call that a request asks for.
+
+    Args:
+        runtime: What serves it.
+        model: What is to run.
+        inputs: The tensors, by name.
+        outputs: The names of those wanted; none means all.
+        parameters: The request's: ``timeout`` in microseconds, and the model's real parameters.
+        due: When it must have started, in seconds of `time.monotonic`.
+
+    Raises:
+        RequestInvalid: A tensor, an output or a parameter is wrong; the error says which.
+    """
     total = sum([tensor.size for tensor in inputs.values()])
-    if total > runtime.settings.max_elements:
-        expected = f"at most {runtime.settings.max_elements} numbers in all"
-        raise LimitExceeded.at("inputs", expected, total)
+    check_count(total, runtime.settings.max_elements)
     model.check(inputs)
     check_outputs(model, outputs)
     reals = {name: model.real(name, parameters[name]) for name in model.reals if name in parameters}

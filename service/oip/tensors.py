@@ -14,10 +14,16 @@ from typing import Any
 import numpy as np
 
 from service.dtypes import DTYPES, NUMPY, Array, narrowed
-from service.errors import RequestInvalid, Words
+from service.errors import LimitExceeded, RequestInvalid, Words
 from service.serving.datatypes import BYTES, DATATYPES, Datatype
 
 LENGTH_BYTES = 4
+MOST_AXES = 64
+"""What the settings allow at most: the product of a million sizes would take minutes."""
+STRING_BYTES = 80
+"""What a string takes besides its characters: the object, and a pointer in a list and an array."""
+WIDEST = 4
+"""In bytes: what each character of a string takes, if one is beyond U+FFFF."""
 Raw = bytes | bytearray | memoryview
 
 
@@ -32,6 +38,28 @@ def checked_shape(shape: object, field: str, max_rank: int) -> tuple[int, ...]:
     if len(shape) > max_rank:
         raise RequestInvalid.at(field, f"at most {max_rank} axes", len(shape))
     return tuple(shape)
+
+
+def claimed(shape: object) -> int:
+    """How many elements ``shape`` says there are; none, if it cannot be one: reading refuses it."""
+    if not isinstance(shape, list) or len(shape) > MOST_AXES:
+        return 0
+    return math.prod(shape) if all(type(size) is int and size >= 0 for size in shape) else 0
+
+
+def check_count(count: int, most: int) -> None:
+    """Refuse tensors with more elements together than ``most``.
+
+    Raises:
+        LimitExceeded: They have ``count``.
+    """
+    if count > most:
+        raise LimitExceeded.at("inputs", f"at most {most} numbers in all", count)
+
+
+def memory_of_strings(count: int, size: int) -> int:
+    """What ``count`` strings come to that take ``size`` raw bytes, or as many as fit there."""
+    return min(count, size // LENGTH_BYTES) * STRING_BYTES + WIDEST * size if count else 0
 
 
 def checked_datatype(name: object, field: str) -> Datatype:
@@ -53,7 +81,7 @@ def from_raw(datatype: Datatype, shape: Sequence[int], raw: Raw, field: str) -> 
     """
     count = math.prod(shape)
     if datatype.name == BYTES:
-        return _shaped(_strings_array(list(_strings(memoryview(raw), field))), shape, field)
+        return _shaped(_strings_array(list(_strings(memoryview(raw), count, field))), shape, field)
     wanted = count * datatype.numpy.itemsize
     if len(raw) != wanted:
         expected = f"{wanted} bytes, for {datatype.name} of shape {list(shape)}"
@@ -146,15 +174,22 @@ def _refuse_other_kinds(
             raise RequestInvalid.at(f"{field}[{index}]", expected, item)
 
 
-def _strings(raw: memoryview, field: str) -> Iterator[str]:
+def _strings(raw: memoryview, count: int, field: str) -> Iterator[str]:
+    """The strings in ``raw``, which are ``count``: nothing is read beyond them."""
+    if count * LENGTH_BYTES > len(raw):
+        expected = f"{count} BYTES, each after its length"
+        raise RequestInvalid.at(field, expected, Words(f"{len(raw)} bytes"))
     position = 0
-    while position < len(raw):
+    for _ in range(count):
         begin = position + LENGTH_BYTES
         end = begin + int.from_bytes(raw[position:begin], "little")
         if begin > len(raw) or end > len(raw):
             raise RequestInvalid.at(field, "a length before each of the BYTES", Words("less"))
         yield _text(bytes(raw[begin:end]), field)
         position = end
+    if position < len(raw):
+        left = Words(f"{len(raw) - position} bytes more")
+        raise RequestInvalid.at(field, f"{count} BYTES, for the shape", left)
 
 
 def _text(item: object, field: str) -> str:

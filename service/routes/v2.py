@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from anyio import to_thread
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.types import Message
@@ -21,6 +20,7 @@ from service.metrics import Span, timed
 from service.oip import documents, http
 from service.oip.http import InferRequest
 from service.oip.requests import call_of, deadline
+from service.oip.unserved import refuse_of_repository
 from service.routes.activate import JSON_WEIGHT
 from service.runtime import Runtime
 from service.schemas import InferBody, InferError, InferResult
@@ -83,7 +83,7 @@ class InferEndpoint:
         with self.runtime.inference.budget.permit() as permit:
             body, began, arrived = await self._body(exchange, permit)
             with model.meter.expecting(began):
-                request, call, decoding = await self._call(exchange, model, body, arrived)
+                request, call, decoding = await self._call(exchange, model, body, arrived, permit)
                 work = self._answered(request, call, permit)
                 is_light = self.runtime.inference.is_light(call)
                 parts, encoding = await (work if is_light else exchange.unless_gone(work))
@@ -93,10 +93,10 @@ class InferEndpoint:
             await self._reply(exchange, OCTETS if is_raw else JSON, parts, headers, permit)
 
     async def _call(
-        self, exchange: Exchange, model: Model, body: Body, arrived: float
+        self, exchange: Exchange, model: Model, body: Body, arrived: float, permit: Permit
     ) -> tuple[InferRequest, Call, Span]:
         """What is asked of ``model``, and when that was read."""
-        reading = self._read(exchange, body, arrived)
+        reading = self._read(exchange, body, arrived, permit)
         is_short = len(body) <= self.runtime.settings.inline_bytes
         request, decoding = await (reading if is_short else exchange.unless_gone(reading))
         due = deadline(self.runtime, request.parameters, arrived)
@@ -110,42 +110,60 @@ class InferEndpoint:
         inference = self.runtime.inference
         weight = 1 if all(map(request.is_raw, call.outputs)) else TEXT_WEIGHT
         outputs = await inference.infer(call, permit, weight=weight)
-        size = sum(each.nbytes for name, each in outputs.items() if not request.is_raw(name))
-        return await inference.finish(size, timed(partial(http.encode, request, call, outputs)))
+        encode = timed(partial(http.encode, request, call, outputs))
+        return await inference.finish(request.written(outputs), encode)
 
     async def _body(self, exchange: Exchange, permit: Permit) -> tuple[Body, float, float]:
         """The body as it came, but decompressed; and when it had come, by both clocks."""
         settings = self.runtime.settings
         raw = exchange.headers.get(http.LENGTH_HEADER)
         most = settings.max_body_bytes if raw else self._most_json
+        weight = 1 if raw else JSON_WEIGHT
         coding = compression.coding(exchange.header(b"content-encoding"))
         body = await exchange.body(
             settings.max_body_bytes if coding else most,
             settings.body_seconds,
             permit,
-            weight=1 if raw else JSON_WEIGHT,
+            weight=1 if coding else weight,
             data_at=lambda _: http.header_length(raw, most) or 0,
         )
         began, arrived = time.perf_counter(), time.monotonic()
         if coding is None:
             return body, began, arrived
-        work = partial(compression.decompressed, body, most)
         due = deadline(self.runtime, {}, arrived)
-        whole = await self.runtime.inference.work(len(body), work, due)
-        permit.take(len(whole))
+        whole = await self._decompressed(body, most, due)
+        permit.take(len(whole) * weight)
         return whole, began, arrived
 
+    async def _decompressed(self, body: Body, most: int, due: float) -> bytes:
+        """What was compressed; while nobody knows how long it is, it counts as long as may be."""
+        inference = self.runtime.inference
+        longest = min(most, compression.longest(body))
+        work = partial(compression.decompressed, body, most)
+        with inference.budget.permit() as permit:
+            permit.take(longest)
+            return await inference.work(longest, work, due)
+
     async def _read(
-        self, exchange: Exchange, body: Body, arrived: float
+        self, exchange: Exchange, body: Body, arrived: float, permit: Permit
     ) -> tuple[InferRequest, Span]:
+        """The request, read in a lane if it has much JSON, or many strings."""
         length = http.header_length(exchange.headers.get(http.LENGTH_HEADER), len(body))
         text = len(body) if length is None else length
         if text > self._most_json:
             raise BodyTooLong.at("body", f"at most {self._most_json} bytes of JSON", text)
-        settings = self.runtime.settings
-        work = partial(http.decode, body, length, settings.max_rank, settings.max_elements)
+        settings, inference = self.runtime.settings, self.runtime.inference
+        limits = settings.max_rank, settings.max_elements
         due = deadline(self.runtime, {}, arrived)
-        return await self.runtime.inference.work(text, timed(work), due)
+        if length is None:
+            return await inference.work(text, timed(lambda: http.decode(bytes(body), *limits)), due)
+        opening = timed(partial(http.opened, body, length))
+        envelope, (began, _) = await inference.work(text, opening, due)
+        permit.take(envelope.memory)
+        size = len(body) if envelope.strings else text
+        unpacking = timed(partial(http.unpacked, envelope, *limits))
+        request, (_, ended) = await inference.work(size, unpacking, due)
+        return request, (began, ended)
 
     async def _reply(
         self, exchange: Exchange, kind: str, parts: list[Part], headers: Headers, permit: Permit
@@ -156,7 +174,7 @@ class InferEndpoint:
             await exchange.reply(200, kind.encode(), *parts, headers=headers)
             return
         permit.owe(size)
-        work = partial(compression.compressed, b"".join(parts), coding)
+        work = partial(compression.compressed, parts, coding)
         body = await self.runtime.inference.finish(size, work)
         headers = [*headers, (b"content-encoding", coding.encode()), (b"vary", b"accept-encoding")]
         await exchange.reply(200, kind.encode(), body, headers=headers)
@@ -205,7 +223,7 @@ async def server_live() -> JSONResponse:
 
 @router.get("/health/ready", responses={503: {"model": InferError}})
 async def server_ready(request: Request) -> JSONResponse:
-    """Every model answers: 200."""
+    """The server takes requests: 200. Of a model, `/models/{model}/ready` tells."""
     if _runtime(request).ready:
         return JSONResponse({"ready": True})
     return JSONResponse({"error": "the server is not ready"}, 503)
@@ -214,8 +232,7 @@ async def server_ready(request: Request) -> JSONResponse:
 @router.get("/models/stats")
 async def all_statistics(request: Request) -> JSONResponse:
     """How often each model was run, and how long its requests took, since the start."""
-    registry = _runtime(request).registry
-    return JSONResponse(await to_thread.run_sync(documents.statistics, registry))
+    return JSONResponse(await documents.statistics(_runtime(request).registry))
 
 
 @router.get("/models/{model}")
@@ -246,8 +263,7 @@ async def model_config(request: Request, model: str, version: str = "") -> JSONR
 async def model_statistics(request: Request, model: str, version: str = "") -> JSONResponse:
     """How often a model was run, and how long its requests took, since the start."""
     registry = _runtime(request).registry
-    work = partial(documents.statistics, registry, model, version)
-    return JSONResponse(await to_thread.run_sync(work))
+    return JSONResponse(await documents.statistics(registry, model, version))
 
 
 @router.post("/models/{model}/infer", response_model=InferResult, openapi_extra=BODY)
@@ -265,9 +281,10 @@ async def infer(request: Request, model: str, version: str = "") -> Response:  #
 
 @router.post("/repository/index")
 async def repository_index(request: Request) -> JSONResponse:
-    """Every model and version in the repository, and what became of it."""
+    """Every model and version that is served, or in the repository, and what became of it."""
     runtime = _runtime(request)
-    await _repository(runtime).look()
+    if runtime.repository is not None:
+        await runtime.repository.look()
     wanted = await _document(request)
     ready_only = wanted.get("ready", False) is True
     return JSONResponse(documents.repository_index(runtime.registry, ready_only=ready_only))
@@ -276,14 +293,18 @@ async def repository_index(request: Request) -> JSONResponse:
 @router.post("/repository/models/{model}/load")
 async def load_model(request: Request, model: str) -> Response:
     """Load a model's versions from the repository, or load them again."""
-    await _repository(_runtime(request)).load(model)
+    repository = _repository(_runtime(request))
+    await _refuse_own_files(request)
+    await repository.load(model)
     return Response()
 
 
 @router.post("/repository/models/{model}/unload")
 async def unload_model(request: Request, model: str) -> Response:
     """Serve a model no more; requests under way are answered."""
-    await _repository(_runtime(request)).unload(model)
+    repository = _repository(_runtime(request))
+    await _refuse_own_files(request)
+    await repository.unload(model)
     return Response()
 
 
@@ -297,6 +318,13 @@ async def _document(request: Request) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise RequestInvalid.at("body", "an object", document)
     return document
+
+
+async def _refuse_own_files(request: Request) -> None:
+    parameters = (await _document(request)).get("parameters") or {}
+    if not isinstance(parameters, dict):
+        raise RequestInvalid.at("parameters", "an object", parameters)
+    refuse_of_repository(parameters)
 
 
 async def _nowhere(_: Message) -> None:

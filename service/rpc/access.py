@@ -9,25 +9,9 @@ import grpc
 
 from service.errors import KeyMissing, ScopeMissing
 from service.rpc.account import headers_of
-from service.rpc.handlers import SERVICE, Handlers
+from service.rpc.handlers import Handlers
+from service.rpc.paths import ADMIN, PUBLIC
 from service.security import Keys, Right
-
-PUBLIC = frozenset(
-    {
-        "/grpc.health.v1.Health/Check",
-        "/grpc.health.v1.Health/Watch",
-        f"/{SERVICE.full_name}/ServerLive",
-        f"/{SERVICE.full_name}/ServerReady",
-    }
-)
-"""What needs no key: whoever starts and watches the process asks it, and it tells nothing else."""
-
-ADMIN = frozenset(
-    {
-        f"/{SERVICE.full_name}/RepositoryModelLoad",
-        f"/{SERVICE.full_name}/RepositoryModelUnload",
-    }
-)
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Continuation: TypeAlias = "Callable[[grpc.HandlerCallDetails], Awaitable[Handler]]"

@@ -15,19 +15,22 @@ from google.protobuf.message_factory import GetMessageClass
 from service.errors import ServiceError
 from service.rpc import inference_pb2 as pb
 from service.rpc.account import Account
-from service.rpc.intake import Context, Intake
+from service.rpc.intake import Intake
 from service.rpc.messages import identity_in, parsed
-from service.rpc.methods import Arrival, Methods
+from service.rpc.methods import Methods
+from service.rpc.paths import PUBLIC, SERVICE
 from service.rpc.statuses import explained, metadata
+from service.rpc.streams import Context
 from service.runtime import Runtime
 from service.serving.budget import Permit
 from service.telemetry import HEADER
 
-SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
+INFER = "ModelInfer"
 FINAL = "triton_final_response"
 """What Triton says of the last answer to a request in a stream; here it is the only one."""
 
-Act = Callable[[Any, Arrival], Awaitable[Message]]
+Act = Callable[[Any], Awaitable[Message]]
+Work = Callable[[Context], Awaitable[bytes | None]]
 Behaviour = Callable[[object, Context], Awaitable[bytes | None]]
 
 
@@ -53,48 +56,46 @@ class Handlers:
         async def refuse(_: Context) -> None:
             raise error
 
-        return grpc.stream_stream_rpc_method_handler(self._contained(path, refuse))
+        return grpc.stream_stream_rpc_method_handler(self.contained(path, refuse))
 
     def _handler(self, method: MethodDescriptor) -> grpc.RpcMethodHandler[Any, Any]:
         path = f"/{SERVICE.full_name}/{method.name}"
         if method.client_streaming:
-            return grpc.stream_stream_rpc_method_handler(self._contained(path, self._stream))
+            return grpc.stream_stream_rpc_method_handler(self.contained(path, self._stream))
+        work = self._infer if method.name == INFER else self._question(path, method)
+        return grpc.stream_unary_rpc_method_handler(self.contained(path, work))
+
+    def _question(self, path: str, method: MethodDescriptor) -> Work:
+        """What answers a method that is no inference."""
         act: Act = getattr(self.methods, snake(method.name))
         kind = GetMessageClass(method.input_type)
+        desk = self.intake.public if path in PUBLIC else self.intake.questions
 
         async def answer(context: Context) -> bytes:
-            data = await self.intake.only(context)
-            permit = self.runtime.inference.budget.permit()
-            # It is called when the answer has gone, or the call ended without one.
-            context.add_done_callback(lambda _: permit.give_back())
-            message = await self._answer(act, kind, data, context, permit)
-            answer: bytes = message.SerializeToString()
+            data = await self.intake.question(context, desk)
+            answer: bytes = (await act(parsed(kind, data))).SerializeToString()
             return answer
 
-        return grpc.stream_unary_rpc_method_handler(self._contained(path, answer))
+        return answer
 
-    async def _answer(
-        self, act: Act, kind: type[Message], data: bytes, context: Context, permit: Permit
-    ) -> Any:
-        arrival = self.intake.arrival(data, kind, context, permit)
-        return await act(parsed(kind, data), arrival)
+    async def _infer(self, context: Context) -> bytes:
+        data = await self.intake.only(context)
+        permit = self.runtime.inference.budget.permit()
+        # It is called when the answer has gone, or the call ended without one.
+        context.add_done_callback(lambda _: permit.give_back())
+        return (await self._answer(data, context, permit)).SerializeToString()
+
+    async def _answer(self, data: bytes, context: Context, permit: Permit) -> pb.ModelInferResponse:
+        arrival = self.intake.arrival(data, context, permit)
+        return await self.methods.model_infer(parsed(pb.ModelInferRequest, data), arrival)
 
     async def _stream(self, context: Context) -> None:
         """Answer the requests of a stream one by one, so that answers keep their order."""
-        with self.intake:
-            while isinstance(data := await self._next(context), bytes):
+        with self.intake.opened.one(self.stopping) as stream:
+            while isinstance(data := await stream.next(context), bytes):
                 with self.runtime.inference.budget.permit() as permit:
                     response = await self._streamed(data, context, permit)
                     await self.intake.taken(context, response.SerializeToString())
-
-    async def _next(self, context: Context) -> Any:
-        """The next message of a stream, or its end, which comes too when the server stops."""
-        reading = asyncio.ensure_future(context.read())
-        try:
-            await asyncio.wait({reading, self.stopping}, return_when=asyncio.FIRST_COMPLETED)
-            return reading.result() if reading.done() else None
-        finally:
-            reading.cancel()
 
     async def _streamed(
         self, data: bytes, context: Context, permit: Permit
@@ -102,8 +103,7 @@ class Handlers:
         """The answer to one request of a stream, or why there is none: the stream goes on."""
         streamed = pb.ModelStreamInferResponse()
         try:
-            kind = pb.ModelInferRequest
-            response = await self._answer(self.methods.model_infer, kind, data, context, permit)
+            response = await self._answer(data, context, permit)
         except Exception as error:  # noqa: BLE001 - all are answered; ours are logged
             _, streamed.error_message = explained(error)
             streamed.infer_response.id = identity_in(data)
@@ -112,9 +112,7 @@ class Handlers:
         streamed.infer_response.parameters[FINAL].bool_param = True
         return streamed
 
-    def _contained(
-        self, path: str, work: Callable[[Context], Awaitable[bytes | None]]
-    ) -> Behaviour:
+    def contained(self, path: str, work: Work) -> Behaviour:
         """``work`` with a request id, whose failure is a status, and that is logged."""
 
         async def behave(_: object, context: Context) -> bytes | None:

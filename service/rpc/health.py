@@ -3,49 +3,80 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 
 import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2
 
-from service.runtime import Runtime
+from service.errors import NameUnknown
+from service.rpc.handlers import Handlers
+from service.rpc.messages import parsed
+from service.rpc.paths import HEALTH
+from service.rpc.streams import Context
 
 POLL_SECONDS = 0.25
 """How often readiness is looked at for those who watch it."""
 
+Request: Any = health_pb2.HealthCheckRequest
 Status: Any = health_pb2.HealthCheckResponse
 
 
-class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # it comes untyped
+class Health:
     """Tells of the whole server, and of the services by their names.
+
+    It is not the one that comes with gRPC, which waits for messages that never come.
 
     Attributes:
         services: The names that may be asked for; the empty one is the server's.
-        stopping: Done when the server stops: whoever watches is let go.
     """
 
-    def __init__(
-        self, runtime: Runtime, services: tuple[str, ...], stopping: asyncio.Future[None]
-    ) -> None:
-        self.runtime = runtime
+    def __init__(self, handlers: Handlers, services: tuple[str, ...]) -> None:
+        self.handlers = handlers
         self.services = ("", *services)
-        self.stopping = stopping
 
-    async def Check(self, request: health_pb2.HealthCheckRequest, context: Any) -> Any:
-        if request.service not in self.services:
-            await context.abort(grpc.StatusCode.NOT_FOUND, "there is no such service")
-        return Status(status=self._status(request.service))
+    def generic(self) -> grpc.GenericRpcHandler[Any, Any]:
+        contained = self.handlers.contained
+        path = f"/{HEALTH.full_name}/"
+        check = grpc.stream_unary_rpc_method_handler(contained(path + "Check", self._check))
+        watch = grpc.stream_stream_rpc_method_handler(contained(path + "Watch", self._watch))
+        return grpc.method_handlers_generic_handler(
+            HEALTH.full_name, {"Check": check, "Watch": watch}
+        )
 
-    async def Watch(self, request: health_pb2.HealthCheckRequest, context: Any) -> None:
-        said = None
-        while not self.stopping.done():
-            status = self._status(request.service)
-            if status != said:
-                await context.write(Status(status=status))
-                said = status
-            await asyncio.wait({self.stopping}, timeout=POLL_SECONDS)
+    async def _check(self, context: Context) -> bytes:
+        service = await self._asked(context)
+        if service not in self.services:
+            expected = f"one of {', '.join(filter(None, self.services))}"
+            raise NameUnknown.at("service", expected, service)
+        return self._said(service)
+
+    async def _watch(self, context: Context) -> None:
+        """Tell the status and its changes, until the server stops, or another gets the place."""
+        service = await self._asked(context)
+        with contextlib.suppress(TimeoutError):
+            async with self.handlers.intake.watchers.place():
+                await self._tell(service, context)
+
+    async def _tell(self, service: str, context: Context) -> None:
+        stopping, told = self.handlers.stopping, b""
+        while not stopping.done():
+            said = self._said(service)
+            if said != told:
+                await context.write(said)
+                told = said
+            await asyncio.wait({stopping}, timeout=POLL_SECONDS)
+
+    async def _asked(self, context: Context) -> str:
+        intake = self.handlers.intake
+        service: str = parsed(Request, await intake.question(context, intake.public)).service
+        return service
+
+    def _said(self, service: str) -> bytes:
+        said: bytes = Status(status=self._status(service)).SerializeToString()
+        return said
 
     def _status(self, service: str) -> Any:
         if service not in self.services:
             return Status.SERVICE_UNKNOWN
-        return Status.SERVING if self.runtime.ready else Status.NOT_SERVING
+        return Status.SERVING if self.handlers.runtime.ready else Status.NOT_SERVING

@@ -4,22 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any
 
-from google.protobuf.message import Message
-
-from service.errors import NOTHING, BodyLate, BodyMalformed, BodyTooLong, Overloaded
-from service.rpc.inference_pb2 import ModelInferRequest
+from service.errors import (
+    NOTHING,
+    BodyLate,
+    BodyMalformed,
+    BodyTooLong,
+    Overloaded,
+    RequestInvalid,
+)
+from service.rpc.desk import Desk
 from service.rpc.messages import words_in
 from service.rpc.methods import Arrival
+from service.rpc.streams import Context, Streams
 from service.serving.budget import Permit
 from service.settings import Settings
 
 WEIGHT = 32
 """How many bytes a byte comes to that is not raw: an empty message is two bytes, and an object."""
 
-Context = Any
-"""`grpc.aio.ServicerContext`, of bytes: its stubs say less than it can do."""
+LONGEST_QUESTION = 1 << 16
+"""In bytes, of what is no inference: a name, mostly."""
+QUESTIONS = 16
+"""How many of those come at a time from whoever has a key, and as many from the others."""
+WATCHERS = 64
+"""How many may watch the health; clients that lose their place ask again."""
+WATCH_SECONDS = 3600.0
+"""How long one may."""
 
 
 class Intake:
@@ -27,12 +38,18 @@ class Intake:
 
     A message is as long as a body may be, and gRPC tells its length to nobody before it is here, so
     that only so many come at a time as have room together; the others wait, held up by the flow
-    control of HTTP/2. A stream has a place of its own for as long as it is open.
+    control of HTTP/2. A stream has a place of its own for as long as it is open. What is no
+    inference has a few places elsewhere, and what needs no key has others: whoever sends nothing
+    there keeps nobody from computing, or from asking.
 
     Attributes:
-        places: How many unary requests come at a time, and how many streams are open.
+        places: How many inference requests come at a time, and how many streams are open.
         most_words: How many bytes of a message may be other than raw contents: reading them holds
             up others, as reading JSON does, and takes many times their memory.
+        questions: Where the messages of the other methods are waited for.
+        public: Where those of the methods that need no key are.
+        watchers: Who watches the health.
+        opened: The streams that are open.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -40,11 +57,25 @@ class Intake:
         self.most_words = settings.max_json_bytes
         self.seconds = settings.body_seconds
         self.patience = settings.timeout_seconds
-        self.streams = 0
+        self.opened = Streams(self.places, self.seconds)
+        self.questions = Desk(QUESTIONS, settings.max_queue, self.seconds)
+        self.public = Desk(QUESTIONS, QUESTIONS, self.seconds)
+        self.watchers = Desk(WATCHERS, WATCHERS, WATCH_SECONDS)
         self._free = asyncio.Semaphore(self.places)
 
+    @property
+    def streams(self) -> int:
+        """How many are open."""
+        return len(self.opened)
+
+    @property
+    def most_calls(self) -> int:
+        """How many calls can be here at once."""
+        desks = (self.questions, self.public, self.watchers)
+        return 2 * self.places + sum(desk.places + desk.longest_line for desk in desks)
+
     async def only(self, context: Context) -> bytes:
-        """The message of a unary request.
+        """The message of an inference request.
 
         Raises:
             Overloaded: No place became free.
@@ -56,13 +87,32 @@ class Intake:
             async with asyncio.timeout(self.seconds):
                 data = await context.read()
         except TimeoutError as error:
-            expected = f"all of it within {self.seconds:g} seconds"
-            raise BodyLate.at("message", expected, NOTHING) from error
+            raise self._late() from error
         finally:
             self._free.release()
-        if not isinstance(data, bytes):
-            raise BodyMalformed.at("message", "one", NOTHING)
-        return data
+        return _one(data)
+
+    async def question(self, context: Context, desk: Desk) -> bytes:
+        """The message of a request that is no inference.
+
+        Raises:
+            Overloaded: There is no place at the ``desk``.
+            BodyLate: It did not come in time, or others waited for the place.
+            BodyMalformed: There is none.
+            BodyTooLong: It is longer than any that makes sense.
+        """
+        try:
+            async with desk.place():
+                data = await context.read()
+        except TimeoutError as error:
+            raise self._late() from error
+        if len(_one(data)) > LONGEST_QUESTION:
+            raise BodyTooLong.at("message", f"at most {LONGEST_QUESTION} bytes", len(data))
+        return _one(data)
+
+    def _late(self) -> RequestInvalid:
+        expected = f"all of it within {self.seconds:g} seconds, or sooner where others wait"
+        return BodyLate.at("message", expected, NOTHING)
 
     async def _turn(self) -> None:
         try:
@@ -85,9 +135,7 @@ class Intake:
             expected = f"to be taken within {self.seconds:g} seconds"
             raise BodyLate.at("answer", expected, NOTHING) from error
 
-    def arrival(
-        self, data: bytes, kind: type[Message], context: Context, permit: Permit
-    ) -> Arrival:
+    def arrival(self, data: bytes, context: Context, permit: Permit) -> Arrival:
         """How ``data`` came; its memory is held from here on.
 
         Raises:
@@ -96,7 +144,7 @@ class Intake:
             Overloaded: There is no memory for it now.
         """
         began = time.perf_counter()
-        text = words_in(data) if kind is ModelInferRequest else len(data)
+        text = words_in(data)
         if text > self.most_words:
             expected = f"at most {self.most_words} bytes besides raw_input_contents"
             raise BodyTooLong.at("message", expected, text)
@@ -106,15 +154,9 @@ class Intake:
         deadline = None if remaining is None else arrived + remaining
         return Arrival(len(data), began, arrived, deadline, permit)
 
-    def __enter__(self) -> None:
-        """Open a stream.
 
-        Raises:
-            Overloaded: So many are open already.
-        """
-        if self.streams >= self.places:
-            raise Overloaded("streams", f"{self.places} streams are open")
-        self.streams += 1
-
-    def __exit__(self, *_: object) -> None:
-        self.streams -= 1
+def _one(data: object) -> bytes:
+    """A message that was read, if it is one and not the end."""
+    if not isinstance(data, bytes):
+        raise BodyMalformed.at("message", "one", NOTHING)
+    return data

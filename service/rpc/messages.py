@@ -9,7 +9,16 @@ from google.protobuf.message import DecodeError, Message
 
 from service.dtypes import Array
 from service.errors import NOTHING, BodyMalformed, RequestInvalid, Words
-from service.oip.tensors import checked_datatype, checked_shape, from_raw, from_values, to_raw
+from service.oip.tensors import (
+    checked_datatype,
+    checked_shape,
+    claimed,
+    from_raw,
+    from_values,
+    memory_of_strings,
+    to_raw,
+)
+from service.oip.unserved import refuse_of_tensors
 from service.repository.wire import MalformedError, Reader
 from service.rpc import inference_pb2 as pb
 from service.serving.datatypes import BYTES, Datatype, datatype_of
@@ -39,9 +48,6 @@ RAW = pb.ModelInferRequest.RAW_INPUT_CONTENTS_FIELD_NUMBER
 ID = pb.ModelInferRequest.ID_FIELD_NUMBER
 MOST_FIELDS = 1 << 12
 """Of one request: its inputs, their raw contents, outputs and parameters all counted."""
-
-NOT_SERVED = ("shared_memory_region", "classification")
-"""Parameters of tensors that would change the answer, and that are not known here."""
 
 
 def parsed(kind: type[Kind], data: bytes) -> Kind:
@@ -85,6 +91,20 @@ def identity_in(data: bytes) -> str:
     return ""
 
 
+def elements_in(request: pb.ModelInferRequest) -> int:
+    """How many elements the inputs have, by what their shapes say."""
+    return sum(claimed(list(given.shape)) for given in request.inputs)
+
+
+def memory_of(request: pb.ModelInferRequest) -> int:
+    """How many bytes raw strings take besides the message; what else is raw is a view of it."""
+    return sum(
+        memory_of_strings(claimed(list(given.shape)), len(raw))
+        for given, raw in zip(request.inputs, request.raw_input_contents, strict=False)
+        if given.datatype == BYTES
+    )
+
+
 def is_raw(request: pb.ModelInferRequest) -> bool:
     """Whether the tensors lie in the request as they are, and need not be read one by one."""
     return bool(request.raw_input_contents) and all(i.datatype != BYTES for i in request.inputs)
@@ -103,7 +123,7 @@ def inputs_of(request: pb.ModelInferRequest, max_rank: int) -> dict[str, Array]:
         field = f"inputs[{index}]"
         if given.name in tensors:
             raise RequestInvalid.at(f"{field}.name", "each name once", given.name)
-        _refuse_not_served(given.parameters, field)
+        refuse_of_tensors(given.parameters, field)
         tensors[given.name] = _tensor(given, raw, field, max_rank)
     return tensors
 
@@ -111,7 +131,7 @@ def inputs_of(request: pb.ModelInferRequest, max_rank: int) -> dict[str, Array]:
 def wanted_of(request: pb.ModelInferRequest) -> list[str]:
     """The names of the outputs that are wanted."""
     for index, output in enumerate(request.outputs):
-        _refuse_not_served(output.parameters, f"outputs[{index}]")
+        refuse_of_tensors(output.parameters, f"outputs[{index}]")
     return [output.name for output in request.outputs]
 
 
@@ -183,9 +203,3 @@ def _value(parameter: pb.InferParameter, field: str) -> Value:
         raise RequestInvalid.at(field, "a value", NOTHING)
     value: Value = getattr(parameter, choice)
     return value
-
-
-def _refuse_not_served(parameters: Mapping[str, pb.InferParameter], field: str) -> None:
-    for name in NOT_SERVED:
-        if name in parameters:
-            raise RequestInvalid.at(f"{field}.parameters.{name}", "nothing: not supported", name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -11,19 +10,17 @@ from typing import Any
 from google.protobuf.json_format import ParseDict
 
 from service.dtypes import Array
-from service.errors import ControlOff, ModelNotReady, NameUnknown, RequestInvalid
+from service.errors import ControlOff, ModelNotReady, NameUnknown
 from service.metrics import Span, timed
 from service.oip import documents
 from service.oip.requests import call_of, deadline
+from service.oip.tensors import check_count
+from service.oip.unserved import refuse_of_repository
 from service.rpc import inference_pb2 as pb
 from service.rpc import messages
 from service.runtime import Runtime
 from service.serving.budget import Permit
 from service.serving.control import Control
-
-UNLOAD_DEPENDENTS = "unload_dependents"
-"""A parameter that Triton's clients always send; no model here depends on another."""
-
 
 COPIES = 3
 """How often results are in memory: as tensors, in the message, and as what is sent of it."""
@@ -54,19 +51,13 @@ class Methods:
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
 
-    async def server_live(
-        self, _request: pb.ServerLiveRequest, _arrival: Arrival
-    ) -> pb.ServerLiveResponse:
+    async def server_live(self, _request: pb.ServerLiveRequest) -> pb.ServerLiveResponse:
         return pb.ServerLiveResponse(live=True)
 
-    async def server_ready(
-        self, _request: pb.ServerReadyRequest, _arrival: Arrival
-    ) -> pb.ServerReadyResponse:
+    async def server_ready(self, _request: pb.ServerReadyRequest) -> pb.ServerReadyResponse:
         return pb.ServerReadyResponse(ready=self.runtime.ready)
 
-    async def model_ready(
-        self, request: pb.ModelReadyRequest, _arrival: Arrival
-    ) -> pb.ModelReadyResponse:
+    async def model_ready(self, request: pb.ModelReadyRequest) -> pb.ModelReadyResponse:
         """A model that nobody knows is not ready: that is what Triton says of it too."""
         try:
             self.runtime.registry.get(request.name, request.version)
@@ -75,35 +66,29 @@ class Methods:
         return pb.ModelReadyResponse(ready=True)
 
     async def server_metadata(
-        self, _request: pb.ServerMetadataRequest, _arrival: Arrival
+        self, _request: pb.ServerMetadataRequest
     ) -> pb.ServerMetadataResponse:
         return ParseDict(documents.server(), pb.ServerMetadataResponse())
 
-    async def model_metadata(
-        self, request: pb.ModelMetadataRequest, _arrival: Arrival
-    ) -> pb.ModelMetadataResponse:
+    async def model_metadata(self, request: pb.ModelMetadataRequest) -> pb.ModelMetadataResponse:
         registry = self.runtime.registry
         model = registry.get(request.name, request.version)
         return ParseDict(documents.model_metadata(registry, model), pb.ModelMetadataResponse())
 
-    async def model_config(
-        self, request: pb.ModelConfigRequest, _arrival: Arrival
-    ) -> pb.ModelConfigResponse:
+    async def model_config(self, request: pb.ModelConfigRequest) -> pb.ModelConfigResponse:
         model = self.runtime.registry.get(request.name, request.version)
         config = {"config": documents.model_config(model)}
         return ParseDict(config, pb.ModelConfigResponse())
 
     async def model_statistics(
-        self, request: pb.ModelStatisticsRequest, _arrival: Arrival
+        self, request: pb.ModelStatisticsRequest
     ) -> pb.ModelStatisticsResponse:
-        # In a thread: with several workers, the numbers of all are read from files.
-        document = await asyncio.to_thread(
-            documents.statistics, self.runtime.registry, request.name, request.version
-        )
+        registry = self.runtime.registry
+        document = await documents.statistics(registry, request.name, request.version)
         return ParseDict(document, pb.ModelStatisticsResponse())
 
     async def repository_index(
-        self, request: pb.RepositoryIndexRequest, _arrival: Arrival
+        self, request: pb.RepositoryIndexRequest
     ) -> pb.RepositoryIndexResponse:
         if self.runtime.repository is not None:
             await self.runtime.repository.look()
@@ -111,14 +96,14 @@ class Methods:
         return ParseDict({"models": models}, pb.RepositoryIndexResponse())
 
     async def repository_model_load(
-        self, request: pb.RepositoryModelLoadRequest, _arrival: Arrival
+        self, request: pb.RepositoryModelLoadRequest
     ) -> pb.RepositoryModelLoadResponse:
         name = _name(request)
         await self._repository.load(name)
         return pb.RepositoryModelLoadResponse(model_name=name, isLoaded=True)
 
     async def repository_model_unload(
-        self, request: pb.RepositoryModelUnloadRequest, _arrival: Arrival
+        self, request: pb.RepositoryModelUnloadRequest
     ) -> pb.RepositoryModelUnloadResponse:
         name = _name(request)
         await self._repository.unload(name)
@@ -166,6 +151,8 @@ class Methods:
         reading = timed(partial(messages.inputs_of, request, self.runtime.settings.max_rank))
         if messages.is_raw(request):
             return reading()
+        check_count(messages.elements_in(request), self.runtime.settings.max_elements)
+        arrival.permit.take(messages.memory_of(request))
         return await self.runtime.inference.work(arrival.size, reading, due)
 
 
@@ -173,11 +160,9 @@ def _name(request: pb.RepositoryModelLoadRequest | pb.RepositoryModelUnloadReque
     """The model's name: KServe's clients have it where Triton's have the repository's.
 
     Raises:
-        RequestInvalid: The request brings files or a configuration: those are the repository's own.
+        RequestInvalid: The request brings files or a configuration.
     """
-    for name in request.parameters:
-        if name != UNLOAD_DEPENDENTS:
-            raise RequestInvalid.at("parameters", "none: files come from the repository", name)
+    refuse_of_repository(request.parameters)
     return request.model_name or request.repository_name
 
 

@@ -7,24 +7,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from service.listening import PortUnavailable, bind
 from service.rpc.access import Access
-from service.rpc.handlers import SERVICE, Handlers
+from service.rpc.handlers import Handlers
 from service.rpc.health import Health
+from service.rpc.paths import HEALTH, SERVICE
 from service.runtime import Runtime
 from service.security import Keys
 from service.settings import Settings
 
-SERVICES = (
-    SERVICE.full_name,
-    health_pb2.DESCRIPTOR.services_by_name["Health"].full_name,
-)
+SERVICES = (SERVICE.full_name, HEALTH.full_name)
 
 ROOM = 64
-"""How many calls may be open besides those that wait, compute or stream: of health, say."""
+"""How many calls may be open besides those that compute or are being received: of reflection, or
+about to be refused."""
 
 log = logging.getLogger(__name__)
 
@@ -56,15 +54,13 @@ async def start(runtime: Runtime, port: int) -> Server:
     """
     settings = runtime.settings
     handlers = Handlers(runtime)
-    most = settings.max_queue + 2 * handlers.intake.places + ROOM
     server = grpc.aio.server(
         interceptors=[Access(Keys.parse(settings.keys), handlers)],
         options=_options(settings),
-        maximum_concurrent_rpcs=most,
+        maximum_concurrent_rpcs=settings.max_queue + handlers.intake.most_calls + ROOM,
     )
-    server.add_generic_rpc_handlers((handlers.generic(),))
-    health = Health(runtime, SERVICES, handlers.stopping)
-    health_pb2_grpc.add_HealthServicer_to_server(health, server)
+    health = Health(handlers, SERVICES)
+    server.add_generic_rpc_handlers((handlers.generic(), health.generic()))
     reflection.enable_server_reflection((*SERVICES, reflection.SERVICE_NAME), server)
     bound = _listen(server, settings, port)
     await server.start()

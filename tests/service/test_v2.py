@@ -1,5 +1,6 @@
 """The Open Inference Protocol over HTTP, as its clients see it; conformance has the real ones."""
 
+import asyncio
 import gzip
 import json
 import zlib
@@ -8,6 +9,11 @@ import numpy as np
 import orjson
 import pytest
 from fastapi.testclient import TestClient
+
+from service.app import create_app
+from service.compression import accepted
+from service.oip.http import InferRequest
+from service.serving.registry import Registry
 
 A = [0.5, -1, 2, -2]
 B = [1, -1, 0, 2]
@@ -316,7 +322,6 @@ def test_a_bomb_is_stopped_at_the_limit(client):
         ("GET", "/v2/models/nothing/config", 404),
         ("GET", "/v2/nowhere", 404),
         ("GET", "/v2/models/swiglu/infer", 405),
-        ("POST", "/v2/repository/index", 501),
         ("POST", "/v2/repository/models/swiglu/load", 403),
     ],
 )
@@ -324,6 +329,81 @@ def test_other_errors_have_their_status_and_one_text(client, method, path, statu
     response = client.request(method, path, content=b"{}" if method == "POST" else None)
     assert response.status_code == status
     assert list(response.json()) == ["error"]
+
+
+def test_the_index_needs_no_repository(client):
+    listed = client.post("/v2/repository/index").json()
+    assert {"name": "swiglu", "version": "1", "state": "READY", "reason": ""} in listed
+
+
+HALVES = {
+    "id": '{"id":"\\ud800","inputs":[%s]}',
+    "datatype": '{"inputs":[{"name":"x","datatype":"\\udfff","shape":[1],"data":[NaN]}]}',
+    "a field": '{"inputs":[{"\\uD800x":NaN}]}',
+    "an output": '{"inputs":[%s],"outputs":[{"name":"\\ud800"}]}',
+}
+
+
+@pytest.mark.parametrize("text", HALVES.values(), ids=HALVES)
+def test_half_of_a_surrogate_pair_is_no_text(client, text):
+    x = '{"name":"x","datatype":"FP32","shape":[1],"data":[NaN]}'
+    content = text.replace("%s", x)
+    response = client.post("/v2/models/sinc/infer", content=content)
+    assert response.status_code == 400, response.text
+    whole = content.replace("\\ud800", "\\ud83d\\ude00")
+    if '"id"' in whole:
+        assert client.post("/v2/models/sinc/infer", content=whole).json()["id"] == "\U0001f600"
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [{"classification": 2}, {"shared_memory_region": "mine", "shared_memory_byte_size": 4}],
+    ids=["classes", "shared memory"],
+)
+def test_what_is_not_served_is_refused_and_not_ignored(client, parameters):
+    output = {"name": "y", "parameters": parameters}
+    for body in (
+        {"inputs": [X], "outputs": [output]},
+        {"inputs": [{**X, "parameters": parameters}]},
+    ):
+        response = client.post("/v2/models/sinc/infer", json=body)
+        assert (response.status_code, "not supported" in response.text) == (400, True)
+
+
+@pytest.mark.parametrize(
+    "nothing",
+    [
+        {"id": None},
+        {"outputs": None},
+        {"parameters": None},
+        {"parameters": {"timeout": None, "binary_data_output": None}},
+        {"inputs": [{**X, "parameters": {"binary_data_size": None}}]},
+    ],
+    ids=str,
+)
+def test_null_says_nothing(client, nothing):
+    plain = client.post("/v2/models/sinc/infer", json={"inputs": [X]})
+    response = client.post("/v2/models/sinc/infer", json={"inputs": [X], **nothing})
+    assert (response.status_code, response.json()) == (200, plain.json())
+
+
+class Guarded(Registry):
+    """A registry that notices who reads it elsewhere than on the event loop."""
+
+    def __iter__(self):
+        asyncio.get_running_loop()
+        return super().__iter__()
+
+    def get(self, name, version=""):
+        asyncio.get_running_loop()
+        return super().get(name, version)
+
+
+@pytest.mark.parametrize("path", ["models/stats", "models/sinc/stats"])
+def test_models_may_come_and_go_while_statistics_are_told(app, client, monkeypatch, path):
+    registry = Guarded(list(app.state.runtime.registry))
+    monkeypatch.setattr(app.state.runtime, "registry", registry)
+    assert client.get(f"/v2/{path}").status_code == 200
 
 
 def test_a_timeout_that_has_passed_is_503(client):
@@ -347,3 +427,119 @@ def test_the_routes_behind_the_shortcut_answer_the_same(app):
         found = direct.post("/activate", json=body).json()["outputs"]["y"]
         np.testing.assert_allclose(found, Y, rtol=1e-6)
         assert direct.post("/activate", json={}).status_code == 422
+
+
+def strings(*items):
+    return b"".join(len(item).to_bytes(4, "little") + item for item in items)
+
+
+def raw_strings(count, *items, datatype=b"BYTES"):
+    """A request of raw strings, which no model here takes."""
+    data = strings(*items)
+    head = (
+        b'{"inputs":[{"name":"x","datatype":"%b","shape":[%d],'
+        b'"parameters":{"binary_data_size":%d}}]}' % (datatype, count, len(data))
+    )
+    return binary(head, data)
+
+
+@pytest.mark.parametrize(
+    ("count", "items", "said"),
+    [
+        (10_001, [b"\xff"] * 10_001, "at most 10000 numbers"),
+        (1, [b"right", b"\xff"], "1 BYTES, for the shape"),
+        (2, [b"only"], "a length before each"),
+        (5, [b"only"], "5 BYTES, each after its length"),
+        (1, [b"\xff"], "UTF-8"),
+    ],
+)
+def test_no_more_strings_are_read_than_the_shape_says_and_the_limit_allows(
+    client, count, items, said
+):
+    response = client.post("/v2/models/sinc/infer", **raw_strings(count, *items))
+    assert said in response.json()["error"]
+
+
+@pytest.fixture(scope="module")
+def narrow(settings):
+    """The service with 4 MB, and one lane, that is taken: whatever would go there is refused."""
+    limits = {"inline_bytes": 1 << 12, "lanes": 1, "max_queue": 0, "max_memory_bytes": 1 << 22}
+    app = create_app(settings.model_copy(update=limits))
+    with TestClient(app) as client:
+        client.portal.call(app.state.runtime.inference.lanes.turn)
+        yield client
+
+
+@pytest.mark.parametrize("datatype", [b"BYTES", b"BYT\\u0045S"])
+def test_many_raw_strings_are_read_in_a_lane(narrow, datatype):
+    few = raw_strings(10, *[b"abc"] * 10, datatype=datatype)
+    many = raw_strings(1000, *[b"abc"] * 1000, datatype=datatype)
+    assert narrow.post("/v2/models/sinc/infer", **few).status_code == 400
+    response = narrow.post("/v2/models/sinc/infer", **many)
+    assert (response.status_code, "waiting" in response.text) == (503, True)
+
+
+def test_raw_strings_weigh_what_they_take(narrow):
+    request = raw_strings(100_000, *[b""] * 100_000)
+    response = narrow.post("/v2/models/sinc/infer", **request)
+    assert (response.status_code, "in use" in response.text) == (503, True)
+
+
+def test_a_shape_of_a_million_axes_is_refused_at_once(client):
+    shape = [2**62] * 200_000
+    head = {"inputs": [{"name": "x", "datatype": "BYTES", "shape": shape}]}
+    response = client.post("/v2/models/sinc/infer", **binary(head))
+    assert "at most 16 axes" in response.json()["error"]
+
+
+def test_strings_are_written_one_by_one_raw_ones_too():
+    words = np.array(["a", "b"], object)
+    outputs = {"word": words, "number": np.ones(2)}
+    assert InferRequest({}, all_raw=True).written(outputs) == words.nbytes
+    assert InferRequest({}).written(outputs) == words.nbytes + 16
+
+
+def zipped(length):
+    """A body of spaces, compressed to a thousandth."""
+    return {"content": gzip.compress(b" " * length), "headers": {"content-encoding": "gzip"}}
+
+
+@pytest.mark.parametrize(
+    ("length", "said"), [(2000, "requests are waiting"), (5 << 20, "are in use")]
+)
+def test_what_may_become_much_is_decompressed_in_a_lane_if_there_is_memory(narrow, length, said):
+    response = narrow.post("/v2/models/sinc/infer", **zipped(length))
+    assert (response.status_code, said in response.text) == (503, True)
+
+
+@pytest.fixture(scope="module")
+def poor(settings):
+    limits = {"max_memory_bytes": 1 << 22, "max_json_bytes": 1 << 21}
+    with TestClient(create_app(settings.model_copy(update=limits))) as client:
+        yield client
+
+
+def test_json_weighs_the_same_whether_it_came_compressed_or_not(poor):
+    small, large = zipped(100_000), zipped(1_000_000)
+    assert poor.post("/v2/models/sinc/infer", **small).status_code == 400
+    for request in (large, {"content": gzip.decompress(large["content"])}):
+        response = poor.post("/v2/models/sinc/infer", **request)
+        assert (response.status_code, "in use" in response.text) == (503, True)
+
+
+@pytest.mark.parametrize(
+    ("header", "coding"),
+    [
+        (None, None),
+        ("gzip", "gzip"),
+        ("br, Deflate, gzip", "deflate"),
+        ("deflate;q=0.5, gzip; q=0.75", "gzip"),
+        ("gzip;q=0", None),
+        ("gzip;q=0.00", None),
+        ("gzip;q=0.000, deflate;q=0.001", "deflate"),
+        ("gzip;q=much", None),
+        ("identity", None),
+    ],
+)
+def test_an_answer_is_compressed_as_its_caller_weighs(header, coding):
+    assert accepted(header) == coding

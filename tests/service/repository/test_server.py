@@ -12,6 +12,8 @@ from service.security import new_key
 
 X = {"inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [1, 2]}]}
 
+UNLOAD = {"parameters": {"unload_dependents": False}}
+
 
 @pytest.fixture
 def call(root, artifacts):
@@ -45,6 +47,9 @@ def test_models_come_and_go_over_http(root, call):
     put(root, "m", "1", scaled(2))
     assert index(call)["m", ""] == ("UNAVAILABLE", "it is not loaded")
     assert call("/v2/models/m/infer", X)[0] == 503
+    for parameters in ({"config": "{}"}, {"file:1/model.onnx": "AA=="}):
+        status, problem = call("/v2/repository/models/m/load", {"parameters": parameters})
+        assert (status, "from the repository" in problem["error"]) == (400, True)
     assert call("/v2/repository/models/m/load") == (200, None)
     status, answer = call("/v2/models/m/infer", X)
     assert status == 200
@@ -57,7 +62,7 @@ def test_models_come_and_go_over_http(root, call):
     assert state == "READY"
     assert "leads out" in reason
     assert call("/v2/models/m/infer", X)[1]["outputs"][0]["data"] == [2.0, 4.0]
-    assert call("/v2/repository/models/m/unload") == (200, None)
+    assert call("/v2/repository/models/m/unload", UNLOAD) == (200, None)
     assert call("/v2/models/m/infer", X)[0] == 503
     assert call("/v2/repository/models/nobody/load")[0] == 404
     assert call("/v2/repository/models/sinc/unload")[0] == 404

@@ -313,3 +313,19 @@ def until(over, messages):
     """``messages``, after which the stream stays open until it is ``over``."""
     yield from messages
     over.wait(60)
+
+
+def of_strings(count, *items):
+    request = pb.ModelInferRequest(model_name="sinc")
+    request.inputs.add(name="x", datatype="BYTES", shape=[count])
+    data = b"".join(struct.pack("<I", len(item)) + item for item in items)
+    request.raw_input_contents.append(data)
+    return request
+
+
+def test_more_strings_than_numbers_are_allowed_are_not_read(served, client):
+    most = served.runtime.settings.max_elements
+    _, details = refusal(client.ModelInfer, of_strings(most + 1, b"\xff"))
+    assert f"at most {most} numbers" in details
+    _, details = refusal(client.ModelInfer, of_strings(1, b"right", b"\xff"))
+    assert "1 BYTES, for the shape" in details

@@ -243,6 +243,17 @@ def test_all_are_answered_though_few_messages_come_at_a_time(rpc_settings):
     assert served.runtime.inference.budget.used == 0
 
 
+def test_results_are_bounded(rpc_settings):
+    settings = rpc_settings.model_copy(update={"max_output_bytes": LARGE.nbytes})
+    with serving_rpc(settings) as served:
+        assert served.client.ModelInfer(sinc()).raw_output_contents
+        more = np.append(LARGE, LARGE[:1])
+        with pytest.raises(grpc.RpcError) as caught:
+            served.client.ModelInfer(sinc(more))
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert f"at most {LARGE.nbytes} bytes" in caught.value.details()
+
+
 def test_a_failure_of_ours_tells_where_to_look_and_no_more(served, client, caplog, monkeypatch):
     def broken(*_):
         raise ZeroDivisionError("secret inside")

@@ -1,0 +1,27 @@
+"""What can be called over gRPC, and who may call it."""
+
+from __future__ import annotations
+
+from grpc_health.v1 import health_pb2
+
+from service.rpc import inference_pb2 as pb
+
+SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
+HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"]
+
+PUBLIC = frozenset(
+    {
+        f"/{HEALTH.full_name}/Check",
+        f"/{HEALTH.full_name}/Watch",
+        f"/{SERVICE.full_name}/ServerLive",
+        f"/{SERVICE.full_name}/ServerReady",
+    }
+)
+"""What needs no key: whoever starts and watches the process asks it, and it tells nothing else."""
+
+ADMIN = frozenset(
+    {
+        f"/{SERVICE.full_name}/RepositoryModelLoad",
+        f"/{SERVICE.full_name}/RepositoryModelUnload",
+    }
+)
