@@ -7,12 +7,11 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Protocol, TypeVar
 
-import numpy as np
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service import security
+from service import bodies, security
 from service.errors import NOTHING, BodyLate, BodyTooLong
 from service.serving.budget import Permit
 from service.telemetry import ROUTE
@@ -181,7 +180,7 @@ class Exchange:
     async def _rest_of(self, first: bytes, length: int, data_at: Callable[[bytes], int]) -> Body:
         """The body whose length is known: each piece is copied once, as it comes."""
         offset = -data_at(first) % ALIGNMENT
-        memory = np.empty(length + offset + ALIGNMENT, np.uint8)
+        memory = bodies.memory(length + offset + ALIGNMENT)
         offset += -memory.ctypes.data % ALIGNMENT
         body = memory.data[offset : offset + length]
         position = len(first)
