@@ -3,12 +3,14 @@
 For each request uvicorn makes a task, and the application is told of it in pieces. Where a request
 is small, lies in memory as a whole, and its answer is a matter of microseconds, that takes longer
 than the answer. Here such a request is held until it is whole, and offered to `AtOnce`. What is
-declined goes uvicorn's own way, as if nothing had been.
+declined, or long in coming, goes uvicorn's own way, as if nothing had been.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from math import inf
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
@@ -21,6 +23,13 @@ from service.http1.patience import PATIENCE_SECONDS, Patient
 AtOnce = Callable[[str, Headers, bytes], tuple[bytes, bytes] | None]
 """Answers POST to a path, with headers and a body: with its own headers, written out to the empty
 line, and a body. None is no answer: the request takes the usual way."""
+
+
+LONGEST_HELD = 1 << 18
+"""In bytes, of a body of which a part has come, and the rest is waited for."""
+
+SOON_SECONDS = 0.1
+"""How long that is: many clients send head and body apart, and what is long comes in pieces."""
 
 
 class Connection(Patient):
@@ -44,6 +53,7 @@ class Connection(Patient):
         self._at_once = at_once
         self._line = line
         self._held: bytes | None = None
+        self._giving_up: asyncio.TimerHandle | None = None
         self._is_whole = False
         self._answered: object = None
         self._defaults: Headers = ()
@@ -78,6 +88,7 @@ class Connection(Patient):
             super().on_message_complete()
             return
         self._is_whole = True
+        self._wait_no_more()
         self._line.bytes += len(self._held)
         if self._line.bytes > MOST_WAITING_BYTES:
             self._settle()
@@ -85,7 +96,12 @@ class Connection(Patient):
             self._line.join(self)
 
     def on_pause(self) -> None:
-        if not self._is_whole:
+        if self._held is None or self._is_whole or self._giving_up is not None:
+            return
+        if self._announced() <= LONGEST_HELD:
+            self._unset_keepalive_if_required()
+            self._giving_up = self.loop.call_later(SOON_SECONDS, self._give_up)
+        else:
             self._let_go()
 
     def eof_received(self) -> None:
@@ -96,8 +112,13 @@ class Connection(Patient):
         self._hurry()
         super().shutdown()
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._wait_no_more()
+        super().connection_lost(exc)
+
     def refuse(self, error: Exception) -> None:
         self._hurry()
+        self._wait_no_more()
         self._held = None
         super().refuse(error)
 
@@ -105,6 +126,24 @@ class Connection(Patient):
         """Answer before something else ends the connection."""
         self.take_turn()
         self._line.flush()
+
+    def _announced(self) -> float:
+        """The length of the body that is coming, if its head told it."""
+        headers: Headers = self.scope["headers"]  # type: ignore[assignment]  # uvicorn's list
+        return next((int(value) for name, value in headers if name == b"content-length"), inf)
+
+    def _give_up(self) -> None:
+        """Have the application wait for what is held: it may be long in coming."""
+        self._giving_up = None
+        try:
+            self._let_go()
+        except (ServiceError, Crowded) as error:
+            self.refuse(error)
+
+    def _wait_no_more(self) -> None:
+        if self._giving_up is not None:
+            self._giving_up.cancel()
+            self._giving_up = None
 
     def _settle(self) -> None:
         if not self._is_whole:

@@ -4,12 +4,14 @@ import asyncio
 import contextlib
 import re
 import socket
+import time
 from types import SimpleNamespace
 
 import pytest
 from calls import eventually, loop_in_a_thread
 
 from service.http1.bounds import MOST_WAITING, REFUSED
+from service.http1.protocol import SOON_SECONDS
 from service.server import Server, configuration
 
 ASKED = b"GET /%d HTTP/1.1\r\nhost: x\r\n\r\n"
@@ -105,6 +107,35 @@ def read(client):
 
 def statuses(said):
     return [int(status) for status in re.findall(rb"HTTP/1.1 (\d+)", said)]
+
+
+@pytest.mark.parametrize("cut", [30, -1], ids=["head", "body"])
+def test_what_comes_in_two_pieces_is_answered_at_once_too(slow, cut):
+    slow.client.sendall(FAST[:cut])
+    eventually(lambda: slow.connection.scope is not None)
+    slow.client.sendall(FAST[cut:])
+    assert slow.client.recv(1000).startswith(b"HTTP/1.1 200")
+    assert not slow.app.is_asked
+
+
+def test_the_application_waits_for_what_is_long_in_coming(slow):
+    slow.client.sendall(FAST[:-1])
+    time.sleep(2 * SOON_SECONDS)
+    slow.client.sendall(FAST[-1:])
+    eventually(lambda: slow.app.is_asked)
+    slow.release()
+    assert slow.client.recv(1000).startswith(b"HTTP/1.1 200")
+
+
+def test_an_idle_connection_is_not_closed_while_the_rest_of_a_request_is_waited_for():
+    with served(late, KEEP_ALIVE) as it:
+        it.client.sendall(FAST)
+        it.client.recv(1000)
+        time.sleep(KEEP_ALIVE - SOON_SECONDS / 2)
+        it.client.sendall(FAST[:-1])
+        time.sleep(2 * SOON_SECONDS)
+        it.client.sendall(FAST[-1:])
+        assert it.client.recv(1000).startswith(b"HTTP/1.1 200")
 
 
 def test_a_slow_request_read_with_a_fast_one_is_not_cut_off_as_idle():
