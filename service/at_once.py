@@ -33,16 +33,17 @@ def answering(
         most: The longest body, in bytes.
     """
 
-    def answer(path: str, headers: Headers, body: bytes) -> tuple[bytes, bytes] | None:
+    def answer(
+        path: str, headers: Headers, body: bytes, began: float, came: float
+    ) -> tuple[bytes, bytes] | None:
         endpoint = endpoint_of(path)
         if endpoint is None or len(body) > most or "%" in path:
             return None
-        began = time.perf_counter()
         try:
             if keys.required:
                 keys.check(headers)
             said = dict(headers)
-            answered = endpoint.at_once(path, said, body)
+            answered = endpoint.at_once(path, said, body, came)
         except Exception:  # noqa: BLE001 - the application will meet it again, and say so
             return None
         if answered is None:

@@ -6,6 +6,7 @@ The system gives memory page by page, and zeroed: that takes longer than what is
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import weakref
 
@@ -18,11 +19,12 @@ LARGE = 1 << 20
 GRAIN = 1 << 16
 """In bytes: what was for one body should do for another of about its length."""
 
-ENOUGH = 1 << 25
-"""When so many bytes wait for the next bodies, what becomes free goes back to the system."""
+ENOUGH = 40 << 20
+"""So many bytes wait for the next bodies; what has waited longest goes back to the system."""
 
 _free: list[mmap.mmap] = []
-"""What nobody uses. It is taken from on the event loop only, and may grow in any thread."""
+"""What nobody uses. It changes in any thread, where the collector happens to run, so that nobody
+may hold a lock: each step on it is one that Python does not divide."""
 
 
 def memory(size: int) -> NDArray[np.uint8]:
@@ -38,9 +40,11 @@ def memory(size: int) -> NDArray[np.uint8]:
 
 def _fitting(size: int) -> mmap.mmap | None:
     """What is free, and of ``size`` bytes, or up to twice as many."""
-    for index, buffer in enumerate(_free):
+    for buffer in tuple(_free):
         if size <= len(buffer) <= 2 * size:
-            return _free.pop(index)
+            with contextlib.suppress(ValueError):  # It has gone meanwhile.
+                _free.remove(buffer)
+                return buffer
     return None
 
 
@@ -55,5 +59,7 @@ def _new(size: int) -> mmap.mmap:
 
 
 def _give_back(buffer: mmap.mmap) -> None:
-    if sum(map(len, _free)) < ENOUGH:
-        _free.append(buffer)
+    _free.append(buffer)
+    with contextlib.suppress(IndexError):  # Others let go of some, too.
+        while sum(map(len, tuple(_free))) > ENOUGH:
+            _free.pop(0)

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from service.arena import is_scarce
 from service.dtypes import DTYPES, NUMPY, Array, DType, narrowed
 from service.engine import Engine, Halt, Session
-from service.errors import ArtifactInvalid, NameUnknown, RequestInvalid
+from service.errors import ArtifactInvalid, NameUnknown, Overloaded, RequestInvalid
 from service.serving.datatypes import BY_NUMPY
 from service.serving.model import ANY, PLATFORM, Batching, Model, Port, check_names_and_types
 
@@ -84,7 +85,11 @@ class Graph(Model):
         *,
         over: bool = False,
     ) -> dict[str, Array]:
-        """Evaluate at ``inputs``, of one shape; the results have it too."""
+        """Evaluate at ``inputs``, of one shape; the results have it too.
+
+        Raises:
+            Overloaded: There is no memory for what is between its nodes: a slice, which is little.
+        """
         first = inputs[self.input_names[0]]
         shape = first.shape
         if not first.size:
@@ -92,10 +97,20 @@ class Graph(Model):
         flat = {name: _flat(tensor) for name, tensor in inputs.items()}
         for name, value in reals.items():
             flat[name] = np.array(value, self._wide)
-        results = self.session.run(flat, first.size, outputs, over=over)
+        results = self._run(flat, first.size, outputs, over=over)
         if len(shape) == 1:
             return results
         return {name: result.reshape(shape) for name, result in results.items()}
+
+    def _run(
+        self, flat: Mapping[str, Array], length: int, outputs: Sequence[str], *, over: bool
+    ) -> dict[str, Array]:
+        try:
+            return self.session.run(flat, length, outputs, over=over)
+        except Exception as error:  # ONNX Runtime's exceptions have no class in common but this
+            if is_scarce(error):
+                raise Overloaded("memory", "others' results hold ONNX Runtime's") from error
+            raise
 
     def real(self, name: str, value: object, *, at: str = "parameters") -> float:
         exact = super().real(name, value, at=at)

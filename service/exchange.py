@@ -222,9 +222,11 @@ class Endpoint(Protocol):
         """Answer the request."""
 
     def at_once(
-        self, path: str, headers: Mapping[bytes, bytes], body: bytes
+        self, path: str, headers: Mapping[bytes, bytes], body: bytes, came: float
     ) -> tuple[bytes, bytes] | None:
         """The media type and the body of the answer to a request that is small, plain and right.
+
+        It had come at ``came``, in seconds of `time.perf_counter`.
 
         None, or an error, says that it is not; then the request is answered the other way.
 

@@ -24,6 +24,7 @@ from service.errors import (
     DeadlineExceeded,
     LimitExceeded,
     ModelFailed,
+    Overloaded,
     RequestInvalid,
     ServiceError,
     Words,
@@ -224,9 +225,9 @@ def _answered(inference: Inference, item: Item) -> bytes:
             outputs = inference.now(call)
             computed = time.perf_counter()
             text = to_json(item.plan, outputs)
-    except (DeadlineExceeded, ModelFailed) as error:
+    except (DeadlineExceeded, ModelFailed, Overloaded) as error:
         return _problem(error)
-    call.model.meter.answered(began, read, computed)
+    call.model.meter.answered(began, began, read, computed)
     return text
 
 

@@ -165,12 +165,12 @@ class Meter:
         self.batch_rows = BATCH_ROWS.labels(*labels)
         self.last = LAST.labels(*labels)
 
-    def answered(self, began: float, read: float, computed: float) -> None:
-        """Count and trace a request that was answered in one go.
+    def answered(self, came: float, began: float, read: float, computed: float) -> None:
+        """Count and trace a request that was answered in one go, after it had come.
 
         The marks are of `time.perf_counter`.
         """
-        self.finished(began, (began, read), (computed, time.perf_counter()))
+        self.finished(came, (began, read), (computed, time.perf_counter()))
 
     def finished(self, began: float, decoding: Span, encoding: Span) -> None:
         """Count and trace a request that was answered, and may have waited before each phase."""

@@ -23,6 +23,9 @@ LONGEST_HEAD = 1 << 16
 
 MOST_HEADERS = 128
 
+LONGEST_LENGTH = 19
+"""How many digits the length of a body may have: more would count more than there is."""
+
 MOST_WAITING = 64
 """How many requests of one connection may wait for their turn; who sends more has to ask again."""
 
@@ -60,6 +63,7 @@ class Bounded(HttpToolsProtocol):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
+        self.url = b""
         self._unread = 0
         self._is_refused = False
 
@@ -88,20 +92,25 @@ class Bounded(HttpToolsProtocol):
             return
         self._unread += len(data)
         try:
-            self.parser.feed_data(data)
-            if self._unread > LONGEST_HEAD:
-                raise self._too_long()
-            self.on_pause()
+            self._take(data)
         except httptools.HttpParserUpgrade:
             pass  # There is nothing else that we speak; who asked for it is answered in HTTP.
-        except (httptools.HttpParserError, ServiceError) as error:
+        except Exception as error:  # noqa: BLE001 - nobody would answer what leaves here
             self.refuse(_why(error))
+
+    def _take(self, data: bytes) -> None:
+        self.parser.feed_data(data)
+        if self._unread > LONGEST_HEAD:
+            raise self._too_long()
+        self.on_pause()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         headers = self.headers
         if len(headers) >= MOST_HEADERS:
             raise self._too_long()
         name = name.lower()
+        if name == b"content-length" and len(value) > LONGEST_LENGTH:
+            raise HttpMalformed.at("Content-Length", f"at most {LONGEST_LENGTH} digits", len(value))
         if name == b"expect" and value.lower() == b"100-continue":
             self.expect_100_continue = True
         headers.append((name, value))
@@ -156,6 +165,8 @@ class Bounded(HttpToolsProtocol):
     def refuse(self, error: Exception) -> None:
         """Read no more, and have the application say why, unless an answer is on its way."""
         self._is_refused = True
+        if self.scope is None:
+            self.on_message_begin()  # It is nothing yet, and too much of that.
         cycle: Any = self.cycle
         if isinstance(error, Crowded):
             cycle.keep_alive = False

@@ -9,20 +9,21 @@ declined, or long in coming, goes uvicorn's own way, as if nothing had been.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from math import inf
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
-from service.errors import ServiceError
-from service.http1.bounds import Crowded, Headers
+from service.http1.bounds import Headers
 from service.http1.line import MOST_WAITING_BYTES, Line
 from service.http1.patience import PATIENCE_SECONDS, Patient
 
-AtOnce = Callable[[str, Headers, bytes], tuple[bytes, bytes] | None]
+AtOnce = Callable[[str, Headers, bytes, float, float], tuple[bytes, bytes] | None]
 """Answers POST to a path, with headers and a body: with its own headers, written out to the empty
-line, and a body. None is no answer: the request takes the usual way."""
+line, and a body. None is no answer: the request takes the usual way. It is told when the headers
+had come, and when all had, in seconds of `time.perf_counter`."""
 
 
 LONGEST_HELD = 1 << 18
@@ -55,6 +56,7 @@ class Connection(Patient):
         self._held: bytes | None = None
         self._giving_up: asyncio.TimerHandle | None = None
         self._is_whole = False
+        self._began = self._came = 0.0
         self._answered: object = None
         self._defaults: Headers = ()
         self._start = b""
@@ -63,7 +65,7 @@ class Connection(Patient):
         """Answer the request that waits, if one does, or have the application answer it."""
         try:
             self._settle()
-        except (ServiceError, Crowded) as error:
+        except Exception as error:  # noqa: BLE001 - as in `data_received`
             self.refuse(error)
 
     def on_message_begin(self) -> None:
@@ -73,6 +75,7 @@ class Connection(Patient):
     def begin(self) -> None:
         if self._at_once is not None and self._is_simple():
             self._held = b""
+            self._began = time.perf_counter()
         else:
             self._tell()
 
@@ -88,7 +91,9 @@ class Connection(Patient):
             super().on_message_complete()
             return
         self._is_whole = True
+        self._came = time.perf_counter()
         self._wait_no_more()
+        self._unset_keepalive_if_required()
         self._line.bytes += len(self._held)
         if self._line.bytes > MOST_WAITING_BYTES:
             self._settle()
@@ -137,7 +142,7 @@ class Connection(Patient):
         self._giving_up = None
         try:
             self._let_go()
-        except (ServiceError, Crowded) as error:
+        except Exception as error:  # noqa: BLE001 - as in `data_received`
             self.refuse(error)
 
     def _wait_no_more(self) -> None:
@@ -186,7 +191,8 @@ class Connection(Patient):
         if self._at_once is None:
             return False
         headers: Headers = self.scope["headers"]  # type: ignore[assignment]  # uvicorn's list
-        answer = self._at_once(self.url.decode("latin-1"), headers, body)
+        path = self.url.decode("latin-1")
+        answer = self._at_once(path, headers, body, self._began, self._came)
         if answer is None:
             return False
         self._held = None

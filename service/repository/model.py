@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
+from service.arena import Use, is_scarce
 from service.dtypes import Array
 from service.engine import Engine, Halt
 from service.errors import (
@@ -23,7 +24,6 @@ from service.errors import (
     Overloaded,
     RequestInvalid,
 )
-from service.repository.arena import Use, is_scarce
 from service.repository.folder import MODEL
 from service.serving.datatypes import BY_ORT, BYTES, DATATYPES, datatype_of
 from service.serving.model import ANY, PLATFORM, Batching, Model, Port

@@ -51,6 +51,7 @@ class ActivateEndpoint:
         path: str,  # noqa: ARG002 - it has but one
         headers: Mapping[bytes, bytes],
         body: bytes,
+        came: float,
     ) -> tuple[bytes, bytes] | None:
         if b"content-encoding" in headers or not media.is_json(headers):
             return None
@@ -63,7 +64,7 @@ class ActivateEndpoint:
         outputs = inference.now(call)
         computed = time.perf_counter()
         text = messages.to_json(plan, outputs)
-        call.model.meter.answered(began, read, computed)
+        call.model.meter.answered(came, began, read, computed)
         return media.JSON_BYTES, text
 
     async def _answer(self, exchange: Exchange) -> None:
@@ -120,7 +121,7 @@ class BatchEndpoint:
         except ServiceError as error:
             await problems.reply(exchange, error)
 
-    def at_once(self, path: str, headers: Mapping[bytes, bytes], body: bytes) -> None:
+    def at_once(self, path: str, headers: Mapping[bytes, bytes], body: bytes, came: float) -> None:
         """A batch is never a matter of microseconds."""
 
     async def _answer(self, exchange: Exchange) -> None:

@@ -60,7 +60,7 @@ class InferEndpoint:
             await problems.reply(exchange, error)
 
     def at_once(
-        self, path: str, headers: Mapping[bytes, bytes], body: bytes
+        self, path: str, headers: Mapping[bytes, bytes], body: bytes, came: float
     ) -> tuple[bytes, bytes] | None:
         if not UNUSUAL.isdisjoint(headers):
             return None
@@ -75,7 +75,7 @@ class InferEndpoint:
         outputs = inference.now(call)
         computed = time.perf_counter()
         (text,) = http.encode(request, call, outputs)
-        model.meter.answered(began, read, computed)
+        model.meter.answered(came, began, read, computed)
         return JSON_BYTES, bytes(text)
 
     async def _answer(self, exchange: Exchange) -> None:
@@ -131,7 +131,7 @@ class InferEndpoint:
         if coding is None:
             return body, began, arrived
         due = deadline(self.runtime, {}, arrived)
-        whole = await self._decompressed(body, most, due)
+        whole = await exchange.unless_gone(self._decompressed(body, most, due))
         permit.take(len(whole) * weight)
         return whole, began, arrived
 
@@ -175,7 +175,7 @@ class InferEndpoint:
             return
         permit.owe(size)
         work = partial(compression.compressed, parts, coding)
-        body = await self.runtime.inference.finish(size, work)
+        body = await exchange.unless_gone(self.runtime.inference.finish(size, work))
         headers = [*headers, (b"content-encoding", coding.encode()), (b"vary", b"accept-encoding")]
         await exchange.reply(200, kind.encode(), body, headers=headers)
 

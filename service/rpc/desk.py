@@ -61,7 +61,7 @@ class Desk:
 
     def _hurry(self) -> None:
         """Bound the time of the oldest, if it was not yet: one for each who waits."""
-        for time, began in self._held.items():
-            del self._held[time]
-            time.reschedule(max(began + MOMENT, asyncio.get_running_loop().time()))
-            return
+        oldest = next((time for time in self._held if not time.expired()), None)
+        if oldest is not None:
+            began = self._held.pop(oldest)
+            oldest.reschedule(max(began + MOMENT, asyncio.get_running_loop().time()))

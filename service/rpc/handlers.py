@@ -93,9 +93,11 @@ class Handlers:
         """Answer the requests of a stream one by one, so that answers keep their order."""
         with self.intake.opened.one(self.stopping) as stream:
             while isinstance(data := await stream.next(context), bytes):
+                # gRPC lets nobody take back an answer that is not taken: what it holds is held here
+                # too, until its caller's deadline, or the end of its connection.
                 with self.runtime.inference.budget.permit() as permit:
                     response = await self._streamed(data, context, permit)
-                    await self.intake.taken(context, response.SerializeToString())
+                    await context.write(response.SerializeToString())
 
     async def _streamed(
         self, data: bytes, context: Context, permit: Permit

@@ -122,19 +122,6 @@ class Intake:
             detail = f"{self.places} messages are being received"
             raise Overloaded("memory", detail) from error
 
-    async def taken(self, context: Context, answer: bytes) -> None:
-        """Write ``answer`` to a stream, and wait until gRPC has no more of it than its window.
-
-        Raises:
-            BodyLate: The caller did not take it.
-        """
-        try:
-            async with asyncio.timeout(self.seconds):
-                await context.write(answer)
-        except TimeoutError as error:
-            expected = f"to be taken within {self.seconds:g} seconds"
-            raise BodyLate.at("answer", expected, NOTHING) from error
-
     def arrival(self, data: bytes, context: Context, permit: Permit) -> Arrival:
         """How ``data`` came; its memory is held from here on.
 

@@ -24,6 +24,9 @@ ROOM = 64
 """How many calls may be open besides those that compute or are being received: of reflection, or
 about to be refused."""
 
+KEEPALIVE_MILLISECONDS = 60_000
+"""After so long a silence a caller is asked whether he is still there."""
+
 log = logging.getLogger(__name__)
 
 
@@ -73,6 +76,8 @@ def _options(settings: Settings) -> list[tuple[str, int]]:
         ("grpc.max_receive_message_length", settings.max_body_bytes),
         # What may be sent is bounded before it is computed.
         ("grpc.max_send_message_length", -1),
+        # Who is gone without a word does not keep what he was sent.
+        ("grpc.keepalive_time_ms", KEEPALIVE_MILLISECONDS),
         # One worker alone must not share a port that somebody else has.
         ("grpc.so_reuseport", int(settings.workers > 1)),
     ]

@@ -72,3 +72,18 @@ def test_no_more_is_kept_than_is_of_use():
     many = [memory(LARGE) for _ in range(2 * ENOUGH // LARGE)]
     del many
     assert sum(map(len, bodies._free)) == ENOUGH  # noqa: SLF001 - what the system has not back
+
+
+def test_what_is_too_large_to_wait_does_not():
+    for megabytes in (31, 64):
+        memory(megabytes << 20)
+    assert sum(map(len, bodies._free)) <= ENOUGH  # noqa: SLF001 - as above
+
+
+def test_what_was_of_use_long_ago_makes_room():
+    small = [memory(LARGE) for _ in range(ENOUGH // LARGE)]
+    del small
+    large = memory(12 * LARGE)
+    place = address(large)
+    del large
+    assert address(memory(12 * LARGE)) == place

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 from calls import eventually, loop_in_a_thread
 
+from service.errors import HeadTooLong, HttpMalformed
 from service.http1.bounds import MOST_WAITING, REFUSED
 from service.http1.protocol import SOON_SECONDS
 from service.server import Server, configuration
@@ -25,11 +26,13 @@ class Slow:
     def __init__(self):
         self.release = asyncio.Event()
         self.is_asked = False
+        self.refused = None
 
     async def __call__(self, scope, receive, send):
         await receive()
         gone = asyncio.create_task(receive())
         await asyncio.sleep(0)
+        self.refused = scope.get(REFUSED)
         self.is_asked = True
         await self.release.wait()
         gone.cancel()
@@ -48,7 +51,11 @@ async def answer(send, status, body):
     await send({"type": "http.response.body", "body": body})
 
 
-def at_once(path, _, body):
+MARKS = []
+
+
+def at_once(path, headers, body, began, came):  # noqa: ARG001 - as it is called
+    MARKS.append((began, came))
     return (b"content-length: %d\r\n\r\n" % len(body), body) if path == "/fast" else None
 
 
@@ -136,6 +143,34 @@ def test_an_idle_connection_is_not_closed_while_the_rest_of_a_request_is_waited_
         time.sleep(2 * SOON_SECONDS)
         it.client.sendall(FAST[-1:])
         assert it.client.recv(1000).startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize(
+    ("sent", "error"),
+    [
+        (b"\r\n" * 40_000, HeadTooLong),
+        (FAST[:-1].replace(b": 1", b": " + b"0" * 4400 + b"1"), HttpMalformed),
+        (FAST.replace(b": 1", b": " + b"0" * 4400 + b"1"), HttpMalformed),
+    ],
+    ids=["nothing", "a length of many digits", "and all of it"],
+)
+def test_what_is_odd_is_answered(slow, sent, error):
+    slow.client.sendall(sent)
+    eventually(lambda: slow.app.is_asked)
+    slow.release()
+    # The application here says 400 whatever it is that was refused.
+    assert statuses(read(slow.client)) == [400]
+    assert type(slow.app.refused) is error
+
+
+def test_the_time_until_the_rest_comes_counts(slow):
+    before = time.perf_counter()
+    slow.client.sendall(FAST[:-1])
+    time.sleep(SOON_SECONDS / 2)
+    slow.client.sendall(FAST[-1:])
+    slow.client.recv(1000)
+    (began, came) = MARKS.pop()
+    assert before < began < came - SOON_SECONDS / 4
 
 
 def test_a_slow_request_read_with_a_fast_one_is_not_cut_off_as_idle():

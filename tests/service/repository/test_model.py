@@ -14,9 +14,9 @@ import pytest
 from graphs import endless, filling, helper, model, numpy_helper, port, put, unary
 from onnx import TensorProto
 
+from service.arena import Use
 from service.engine import Halt
 from service.errors import ModelFailed, ModelRefused, RequestInvalid
-from service.repository.arena import Use
 from service.repository.graph import contents
 from service.repository.model import opened, reason
 from service.serving.datatypes import DATATYPES
@@ -171,7 +171,7 @@ import numpy as np
 from graphs import filling, put
 from service.engine import Engine
 from service.errors import ModelFailed, Overloaded
-from service.repository.arena import Use
+from service.arena import Use
 from service.repository.graph import contents
 from service.repository.model import opened
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import weakref
 from collections.abc import Iterable
+from math import inf
 from types import TracebackType
 from typing import Any, Self
 
@@ -17,7 +18,7 @@ _USES: set[Use] = set()
 divide: a lock could be wanted by a callback of the collector, in the thread that holds it."""
 
 
-def is_scarce(error: BaseException, most: int) -> bool:
+def is_scarce(error: BaseException, most: float = inf) -> bool:
     """Whether ``error`` says that there is too little left, of ``most`` bytes that would do."""
     asked = SCARCE.search(str(error))
     return asked is not None and int(asked[1]) <= most
