@@ -9,9 +9,10 @@ from typing import Any
 
 import orjson
 
-from service.catalogue import Catalogue, Function, Graph, Params
+from service.catalogue import Catalogue, Function, Params
 from service.dtypes import NUMPY, Array, DType
 from service.errors import NOTHING, LimitExceeded, RequestInvalid
+from service.graph import Graph
 from service.serving.call import Call
 
 
