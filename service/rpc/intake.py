@@ -64,11 +64,6 @@ class Intake:
         self._free = asyncio.Semaphore(self.places)
 
     @property
-    def streams(self) -> int:
-        """How many are open."""
-        return len(self.opened)
-
-    @property
     def most_calls(self) -> int:
         """How many calls can be here at once."""
         desks = (self.questions, self.public, self.watchers)

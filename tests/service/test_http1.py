@@ -76,6 +76,14 @@ def exchange(server, *pieces, count=1, pause=0.0):
         return answers(connection, count)
 
 
+def counted(server, labels):
+    """How many requests the service has counted whose labels look so."""
+    with urllib.request.urlopen(f"{server.url}/metrics") as response:  # noqa: S310 - loopback
+        metrics = response.read().decode()
+    pattern = rf"^gatewave_http_request_duration_seconds_count\{{.*{labels}\}} (\S+)"
+    return sum(float(number) for number in re.findall(pattern, metrics, re.MULTILINE))
+
+
 def outputs(answer):
     return answer[2]["outputs"]["y"]
 
@@ -209,20 +217,13 @@ def test_as_many_headers_as_may_be_are_read(server):
 
 
 def test_what_is_no_request_is_counted_and_logged_as_a_request_is_and_no_louder(server):
-    def count():
-        with urllib.request.urlopen(f"{server.url}/metrics") as response:  # noqa: S310 - loopback
-            metrics = response.read().decode()
-        pattern = (
-            r'^gatewave_http_request_duration_seconds_count\{.*"other".*unmatched.*"400"\} (\S+)'
-        )
-        return sum(float(number) for number in re.findall(pattern, metrics, re.MULTILINE))
-
     server.log()
-    before = count()
+    refused = '"other".*unmatched.*"400"'
+    before = counted(server, refused)
     exchange(server, b"nonsense\r\n\r\n")
     headers = {"connection": "upgrade", "upgrade": "websocket", "x_request_id": "last"}
     assert exchange(server, request(b"", "/activations", "GET", **headers))[0][0] == 200
-    assert count() == before + 1
+    assert counted(server, refused) == before + 1
     lines = []
     while not lines or lines[-1]["request_id"] != "last":
         lines.append(json.loads(server.lines.get(timeout=30)))
@@ -296,17 +297,10 @@ def test_what_is_else_takes_the_usual_way(server, path, headers, status):
 
 
 def test_each_is_counted_and_logged_once(server):
-    def count():
-        with urllib.request.urlopen(f"{server.url}/metrics") as response:  # noqa: S310 - loopback
-            metrics = response.read().decode()
-        pattern = (
-            r'^gatewave_http_request_duration_seconds_count\{.*route="/activate".*"200"\} (\S+)'
-        )
-        return sum(float(number) for number in re.findall(pattern, metrics, re.MULTILINE))
-
-    before = count()
+    answered = 'route="/activate".*"200"'
+    before = counted(server, answered)
     exchange(server, *[request(GOOD, x_request_id="counted")] * 3, count=3)
-    assert count() == before + 3
+    assert counted(server, answered) == before + 3
     for _ in range(3):
         while server.await_log("request")["request_id"] != "counted":
             pass

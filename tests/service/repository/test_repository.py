@@ -5,8 +5,6 @@ import errno
 import gc
 import os
 import shutil
-import signal
-import subprocess
 import sys
 import weakref
 from pathlib import Path
@@ -32,9 +30,7 @@ from onnx import TensorProto
 from service.errors import ControlOff, LimitExceeded, ModelRefused, NameUnknown, SettingsInvalid
 from service.metrics import numbers
 from service.repository import attempts
-from service.repository.job import Job, Report
 from service.repository.repository import check
-from service.repository.verification import verified
 from service.serving.call import Call
 from service.serving.registry import State
 from service.settings import Settings
@@ -167,107 +163,6 @@ def test_a_model_that_never_ends_is_given_up(root, served):
         assert s.state("m").reason == "its trial took more than 4 seconds"
 
     served(scenario, trial_seconds=4)
-
-
-SECONDS = {"seconds": 30, "proof_seconds": 30}
-
-
-def job(root, **more):
-    settings = {"root": str(root), "folder": str(root / "m" / "1"), "config": "", "device": "cpu"}
-    return Job(**settings | {"threads": 1, "arena_bytes": 1 << 28} | SECONDS | more)
-
-
-def test_a_crash_of_the_trial_is_a_reason(root, tmp_path, monkeypatch):
-    """Python itself is replaced by a program that crashes, as ONNX Runtime might."""
-    program = tmp_path / "python"
-    program.write_text("#!/bin/sh\ncat > /dev/null\nkill -SEGV $$\n")
-    program.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(program))
-    with pytest.raises(ModelRefused, match=f"ended by {signal.SIGSEGV.name}"):
-        asyncio.run(verified(job(root)))
-    program.write_text("#!/bin/sh\ncat > /dev/null\necho nonsense\nexit 3\n")
-    with pytest.raises(ModelRefused, match="ended with status 3"):
-        asyncio.run(verified(job(root)))
-    program.unlink()
-    with pytest.raises(ModelRefused, match="cannot be started: No such file"):
-        asyncio.run(verified(job(root)))
-
-
-SERVED = 'echo "{\\"shaped\\": [\\"x\\"]}"'
-
-
-@pytest.mark.parametrize(
-    ("then", "why"),
-    [
-        ("kill -SEGV $$", "its proof was ended by SIGSEGV"),
-        ("exit 3", "its proof ended with status 3"),
-        ("exec sleep 60", "its proof took more than 0.2 seconds"),
-    ],
-)
-def test_a_proof_that_comes_to_no_end_leaves_the_model_unbatched(
-    root, tmp_path, monkeypatch, then, why
-):
-    program = tmp_path / "python"
-    program.write_text(f"#!/bin/sh\ncat > /dev/null\n{SERVED}\n{then}\n")
-    program.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(program))
-    report = asyncio.run(verified(job(root, proof_seconds=0.2)))
-    assert report == Report(shaped=["x"], batched=False, note=f"it is not batched: {why}")
-
-
-@pytest.mark.parametrize(
-    ("made", "why"),
-    [
-        (endless("others"), "its proof took more than 1 seconds"),
-        (unary("Neg", ("n", 1 << 16)), "Unable to allocate 32.0 GiB"),
-    ],
-    ids=["time", "memory"],
-)
-def test_a_model_that_cannot_compute_so_many_rows_is_served_without(root, made, why):
-    config = "batching: {max_size: 65536}"
-    put(root, "m", "1", made, config)
-    report = asyncio.run(verified(job(root, config=config, proof_seconds=1)))
-    assert not report.refused
-    assert not report.batched
-    assert f"it is not batched: {why}" in report.note
-
-
-def test_the_trial_does_not_see_the_services_keys(root, tmp_path, monkeypatch):
-    program = tmp_path / "python"
-    program.write_text(f"#!/bin/sh\ncat > /dev/null\nenv > {tmp_path}/seen\n")
-    program.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(program))
-    monkeypatch.setenv("GATEWAVE_KEYS", "infer:secret")
-    monkeypatch.setenv("OTHER", "thing")
-    with pytest.raises(ModelRefused):
-        asyncio.run(verified(job(root)))
-    seen = (tmp_path / "seen").read_text()
-    assert "OTHER=thing" in seen
-    assert "GATEWAVE" not in seen
-
-
-def test_a_trial_whose_service_is_gone_ends_by_the_clock(root):
-    """Nobody waits for it here: the time that it is given is its own to keep."""
-    put(root, "m", "1", endless())
-
-    async def scenario():
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "service.repository.verify"),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-        )
-        await process.communicate(job(root, seconds=2).model_dump_json().encode())
-        return process.returncode
-
-    assert asyncio.run(scenario()) == -signal.SIGALRM
-
-
-def test_a_trial_gets_no_more_memory_than_it_may_have():
-    program = (
-        "from service.repository import verify; verify.bound_memory(1 << 26); b' ' * (1 << 28)"
-    )
-    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
-    assert b"MemoryError" in ended.stderr
 
 
 def test_a_changed_file_is_served_by_the_next_look(root, served):

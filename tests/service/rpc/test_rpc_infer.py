@@ -278,9 +278,9 @@ def test_an_answer_that_nobody_takes_is_held_until_its_stream_is_ended(rpc_setti
         budget, intake = own.runtime.inference.budget, own.server.handlers.intake
         request = raw_request("sinc", x=np.ones(200_000, np.float32))
         stream = own.client.ModelStreamInfer(iter([request] * 3))
-        eventually(lambda: intake.streams == 1)
+        eventually(lambda: len(intake.opened) == 1)
         held = []
-        eventually(lambda: intake.streams == 0 or held.append(budget.used))
+        eventually(lambda: not intake.opened or held.append(budget.used))
         assert statistics.median(held) > 800_000
         assert budget.used == 0
         stream.cancel()
@@ -306,7 +306,7 @@ def test_only_so_many_streams_are_open_at_a_time(served, client):
     assert dict(caught.value.trailing_metadata())["grpc-retry-pushback-ms"] == "1000"
     over.set()
     assert [list(stream) for stream in streams] == [[]] * places
-    assert served.server.handlers.intake.streams == 0
+    assert not served.server.handlers.intake.opened
 
 
 def until(over, messages):
