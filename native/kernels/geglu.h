@@ -1,0 +1,72 @@
+#pragma once
+
+#include "kernels/kernel.h"
+#include "mathematics/gate.h"
+#include "mathematics/normal.h"
+
+namespace gatewave {
+inline namespace GATEWAVE_TARGET {
+
+// a Phi(a) b, with the normal distribution function: GELU's exact form.
+struct GeGLU {
+  static constexpr const char* name = "GeGLU";
+  static constexpr int inputs = 2;
+  static constexpr bool has_alpha = false;
+  static constexpr bool has_ranges = false;
+  static constexpr Error value_error = {2, 0};
+  static constexpr Error partial_error = {2, 1.6};
+
+  template <Range, class T, class Alpha>
+  GATEWAVE_INLINE static T value(const Arguments<T, Alpha>& in) {
+    return product(normal(in.a).value(), in.a, in.b);
+  }
+
+  template <Range, class T, class Alpha, class G>
+  GATEWAVE_INLINE static Partials<T> partials(const Arguments<T, Alpha>& in, G g) {
+    const Normal<T> a = normal(in.a);
+    const T da = product(a.bent(), in.b, g);
+    return {multiply_add(T{0}, in.a, da), product(a.value(), in.a, g)};
+  }
+};
+
+// a s(v(a)) b with v = 2 sqrt(2/pi) (a + 0.044715 a^3): GELU's tanh form, as (1 + tanh) / 2 is s.
+struct GeGLUTanh {
+  static constexpr const char* name = "GeGLUTanh";
+  static constexpr int inputs = 2;
+  static constexpr bool has_alpha = false;
+  static constexpr bool has_ranges = false;
+  static constexpr Error value_error = {2, 0};
+  static constexpr Error partial_error = {2, 1.6};
+
+  template <Range, class T, class Alpha>
+  GATEWAVE_INLINE static T value(const Arguments<T, Alpha>& in) {
+    const Cubic<T> v(in.a);
+    return product(any_gate(v.value.high, v.value.low).value(), in.a, in.b);
+  }
+
+  template <Range, class T, class Alpha, class G>
+  GATEWAVE_INLINE static Partials<T> partials(const Arguments<T, Alpha>& in, G g) {
+    const Cubic<T> v(in.a);
+    const auto gate = any_gate(v.value.high, v.value.low);
+    return {product(gate.bent(v.rise), in.b, g), product(gate.value(), in.a, g)};
+  }
+
+ private:
+  template <class T>
+  struct Cubic {
+    Pair<T> value;  // v(a)
+    Pair<T> rise;   // a v'(a)
+
+    GATEWAVE_INLINE explicit Cubic(T a) {
+      // Beyond it the gate is 0 or 1 in every format.
+      constexpr T end = 30;
+      const T held = at_least(at_most(a, end), -end);
+      const Pair<T> cubic = exact_product(held, held) * gelu_cubic<T>;
+      value = held * (gelu_linear<T> + cubic);
+      rise = held * (gelu_linear<T> + Pair<T>{T{3} * cubic.high, T{3} * cubic.low});
+    }
+  };
+};
+
+}  // namespace GATEWAVE_TARGET
+}  // namespace gatewave

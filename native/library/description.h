@@ -1,0 +1,22 @@
+// The operator ai.gatewave::Kernels, by which the library says what it is.
+#pragma once
+
+#include <string>
+
+#include "abi/onnxruntime.h"
+#include "cpu/table.h"
+
+namespace gatewave::library {
+
+// No inputs; one output, the JSON text of `description` as uint8, of shape [n].
+struct DescriptionOperator : abi::CustomOp {
+  explicit DescriptionOperator(std::string text);
+
+  std::string text;
+};
+
+// {"instructions": "avx2", "supported": [...], "kernels": {name: {"value": {"ulp": ..,
+// "near_zero": ..}, "partials": {..}}}}; see kernels/kernel.h for what the bounds mean.
+std::string description(const cpu::Instructions& chosen);
+
+}  // namespace gatewave::library

@@ -1,0 +1,184 @@
+#include "library/operator.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+#include "library/call.h"
+
+namespace gatewave::library {
+namespace {
+
+// So many elements are computed by one thread at a time: fewer cost more to hand out than to
+// compute, and what is handed out stays in a core's second cache. Measured by bench-kernels.
+constexpr std::ptrdiff_t grain = 1 << 14;
+
+constexpr const char* suffixes[] = {"", "ValueAndGrad", "VJP"};
+constexpr const char* input_names[] = {"the first input", "the second input", "the third input"};
+
+const Operator& self(const abi::CustomOp* op) { return static_cast<const Operator&>(*op); }
+
+abi::ElementType element_type(cpu::Type type) {
+  switch (type) {
+    case cpu::Type::float32:
+      return abi::ElementType::float32;
+    case cpu::Type::float64:
+      return abi::ElementType::float64;
+    case cpu::Type::float16:
+      return abi::ElementType::float16;
+    case cpu::Type::bfloat16:
+      return abi::ElementType::bfloat16;
+  }
+  return abi::ElementType::float32;
+}
+
+// An operator in a session.
+class Kernel {
+ public:
+  Kernel(const Operator& op, const abi::Api* api) : op_(op), runtime_(api) {}
+
+  abi::Status* compute(abi::KernelContext* context) const noexcept {
+    return runtime_.guarded([&] { run(context); });
+  }
+
+  static abi::Status* create(const Operator& op, const abi::Api* api, void** kernel) noexcept {
+    return Runtime(api).guarded([&] { *kernel = new Kernel(op, api); });
+  }
+
+ private:
+  struct Work {
+    cpu::Loop loop;
+    cpu::Tensors tensors;
+    std::ptrdiff_t count;
+  };
+
+  void run(abi::KernelContext* context) const {
+    const abi::Value* first = input(context, 0);
+    const Shape shape(runtime_, first);
+    Work work = {op_.kernel->loops[static_cast<int>(op_.graph)][static_cast<int>(op_.type)], {}, 0};
+    work.count = shape.element_count();
+    work.tensors.inputs[0] = data(first);
+    for (std::size_t k = 1; k < op_.tensor_count(); ++k) {
+      const abi::Value* tensor = input(context, k);
+      require_equal(shape, Shape(runtime_, tensor), k);
+      work.tensors.inputs[k] = data(tensor);
+    }
+    work.tensors.alpha = op_.kernel->has_alpha ? alpha(input(context, op_.tensor_count())) : 1.0;
+    for (std::size_t k = 0; k < op_.output_count(); ++k) {
+      auto* output = runtime_.get<abi::KernelContextGetOutput, abi::Value*>(
+          context, k, shape.data(), shape.rank());
+      work.tensors.outputs[k] = data(output);
+    }
+    share(context, work);
+  }
+
+  // In pieces, by ONNX Runtime's own threads.
+  void share(abi::KernelContext* context, Work& work) const {
+    if (work.count <= grain) return work.loop(work.tensors, 0, work.count);
+    const auto piece = [](void* shared, std::size_t index) {
+      const Work& whole = *static_cast<const Work*>(shared);
+      const std::ptrdiff_t begin = static_cast<std::ptrdiff_t>(index) * grain;
+      whole.loop(whole.tensors, begin, std::min(begin + grain, whole.count));
+    };
+    const auto pieces = static_cast<std::size_t>((work.count + grain - 1) / grain);
+    runtime_.call<abi::KernelContextParallelFor>(context, piece, pieces, std::size_t{0}, &work);
+  }
+
+  const abi::Value* input(abi::KernelContext* context, std::size_t index) const {
+    return runtime_.get<abi::KernelContextGetInput, const abi::Value*>(context, index);
+  }
+
+  void* data(const abi::Value* tensor) const {
+    return runtime_.get<abi::GetTensorMutableData, void*>(const_cast<abi::Value*>(tensor));
+  }
+
+  double alpha(const abi::Value* tensor) const {
+    const Shape shape(runtime_, tensor);
+    if (shape.element_count() != 1) {
+      throw Invalid(op_.label + ": alpha must be a scalar, its shape is " + shape.text());
+    }
+    const void* number = data(tensor);
+    return op_.alpha_type() == abi::ElementType::float64 ? *static_cast<const double*>(number)
+                                                         : *static_cast<const float*>(number);
+  }
+
+  void require_equal(const Shape& first, const Shape& other, std::size_t index) const {
+    if (first == other) return;
+    throw Invalid(op_.label + ": its inputs must have one shape, the first has " + first.text() +
+                  ", " + input_names[index] + " " + other.text());
+  }
+
+  const Operator& op_;
+  Runtime runtime_;
+};
+
+}  // namespace
+
+std::size_t Operator::tensor_count() const {
+  return static_cast<std::size_t>(kernel->inputs) + (graph == cpu::Graph::vjp ? 1 : 0);
+}
+
+std::size_t Operator::output_count() const {
+  const auto inputs = static_cast<std::size_t>(kernel->inputs);
+  return graph == cpu::Graph::value ? 1 : graph == cpu::Graph::gradients ? 1 + inputs : inputs;
+}
+
+abi::ElementType Operator::alpha_type() const {
+  return type == cpu::Type::float64 ? abi::ElementType::float64 : abi::ElementType::float32;
+}
+
+Operator::Operator(const abi::Api* api_, const cpu::Entry& kernel_, cpu::Graph graph_,
+                   cpu::Type type_)
+    : CustomOp{},
+      api(api_),
+      kernel(&kernel_),
+      graph(graph_),
+      type(type_),
+      label(std::string(kernel_.name) + suffixes[static_cast<int>(graph_)]) {
+  version = abi::version;
+  get_name = [](const CustomOp* op) { return self(op).label.c_str(); };
+  get_execution_provider = [](const CustomOp*) { return "CPUExecutionProvider"; };
+  get_input_count = [](const CustomOp* op) {
+    return self(op).tensor_count() + (self(op).kernel->has_alpha ? 1 : 0);
+  };
+  get_input_type = [](const CustomOp* op, std::size_t index) {
+    return index < self(op).tensor_count() ? element_type(self(op).type) : self(op).alpha_type();
+  };
+  get_output_count = [](const CustomOp* op) { return self(op).output_count(); };
+  get_output_type = [](const CustomOp* op, std::size_t) { return element_type(self(op).type); };
+  get_input_characteristic = [](const CustomOp*, std::size_t) {
+    return abi::Characteristic::required;
+  };
+  get_output_characteristic = get_input_characteristic;
+  get_input_memory_type = [](const CustomOp*, std::size_t) { return abi::MemoryType::standard; };
+  create_kernel = [](const CustomOp* op, const abi::Api* given, const abi::KernelInfo*,
+                     void** made) { return Kernel::create(self(op), given, made); };
+  destroy_kernel = [](void* made) { delete static_cast<Kernel*>(made); };
+  compute = [](void* made, abi::KernelContext* context) {
+    return static_cast<const Kernel*>(made)->compute(context);
+  };
+  infer_output_shape = [](const CustomOp* op, abi::ShapeInferContext* context) {
+    const Runtime runtime(self(op).api);
+    return runtime.guarded([&] {
+      auto* first = runtime.get<abi::ShapeInferContextGetInputTypeShape, abi::TensorInfo*>(
+          context, std::size_t{0});
+      for (std::size_t k = 0; k < self(op).output_count(); ++k) {
+        runtime.call<abi::ShapeInferContextSetOutputTypeShape>(context, k, first);
+      }
+    });
+  };
+  get_start_version = [](const CustomOp*) { return 1; };
+  get_end_version = [](const CustomOp*) { return 1; };
+}
+
+std::vector<Operator> operators(const abi::Api* api, const cpu::Instructions& instructions) {
+  std::vector<Operator> all;
+  for (const cpu::Entry& kernel : instructions.kernels) {
+    for (const cpu::Graph graph : cpu::graphs) {
+      for (const cpu::Type type : cpu::types) all.emplace_back(api, kernel, graph, type);
+    }
+  }
+  return all;
+}
+
+}  // namespace gatewave::library

@@ -1,0 +1,74 @@
+// The standard normal distribution function, as the exact GELU needs it.
+#pragma once
+
+#include "mathematics/gate.h"
+
+namespace gatewave {
+inline namespace GATEWAVE_TARGET {
+
+// What both the value and the derivative of x Phi(x) are made of.
+template <class T>
+struct Normal {
+  T distance;  // |x|, at most `end`
+  bool negative;
+  Pair<T> ratio;     // Phi(-|x|) e^(x^2/2), to twice the digits, nearly
+  Pair<T> mantissa;  // of e^(-x^2/2)
+  T half;
+  T other_half;
+
+  static constexpr T end = 60;
+  static constexpr T limit = std::is_same_v<T, float> ? T(174) : T(1416);
+
+  // Phi(x).
+  GATEWAVE_INLINE Scaled<Range::any, T> value() const { return sided(ratio); }
+
+  // Phi(x) + x phi(x): the derivative of x Phi(x).
+  GATEWAVE_INLINE Scaled<Range::any, T> bent() const {
+    const Pair<T> rise = distance * density<T>;
+    return sided(ratio + Pair<T>{-rise.high, -rise.low});
+  }
+
+ private:
+  // x e^(-x^2/2) on the left, 1 - that on the right.
+  GATEWAVE_INLINE Scaled<Range::any, T> sided(Pair<T> factor) const {
+    const Pair<T> tail = factor * mantissa;
+    const T scale = half * other_half;
+    const Pair<T> rest = T{1} + Pair<T>{-tail.high * scale, -tail.low * scale};
+    return {{negative ? tail.high : rest.high, negative ? tail.low : rest.low},
+            negative ? half : T{1},
+            negative ? other_half : T{1}};
+  }
+};
+
+template <class T>
+GATEWAVE_INLINE Normal<T> normal(T x) {
+  constexpr T centre = 4;
+  const T distance = at_most(magnitude(x), Normal<T>::end);
+  const Pair<T> sum = exact_sum(distance, centre);
+  const Pair<T> inverse = reciprocal(sum);
+  const Pair<T> y = exact_sum(distance, -centre) * inverse;
+  constexpr int count = sizeof(normal_terms<T>) / sizeof(T);
+  // The later terms are small beside the whole, and so are their roundings.
+  constexpr int exact = 5;
+  T later = normal_terms<T>[count - 1];
+#pragma GCC unroll 64
+  for (int k = count - 2; k >= exact; --k) {
+    later = multiply_add(later, y.high, normal_terms<T>[k]);
+  }
+  Pair<T> tail = {later, T{0}};
+#pragma GCC unroll 64
+  for (int k = exact - 1; k >= 0; --k) {
+    tail = Pair<T>{normal_terms<T>[k], normal_rests<T>[k]} + y * tail;
+  }
+  const Pair<T> square = exact_product(distance, distance);
+  const T w = at_least(T(-0.5) * square.high, -Normal<T>::limit);
+  constexpr int bias = 2 * Format<T>::exponent_bias;
+  const Exponential<T> e = exponential<bias>(w, T(-0.5) * square.low);
+  const T half = power_of_two<T>(e.biased >> 1);
+  const T other_half = power_of_two<T>(e.biased - (e.biased >> 1));
+  const bool gone = T(0.5) * square.high > Normal<T>::limit;
+  return {distance, x < T{0}, tail * inverse, e.mantissa, gone ? T{0} : half, other_half};
+}
+
+}  // namespace GATEWAVE_TARGET
+}  // namespace gatewave

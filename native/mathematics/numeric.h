@@ -1,0 +1,214 @@
+// Floating-point numbers as IEEE 754 has them, and sums of two that carry twice the digits.
+//
+// Everything here compiles for the host, where loops over it are vectorised, and for CUDA: no
+// branches, no tables, no calls. It relies on the compiler not to contract a*b+c by itself.
+#pragma once
+
+#include <cstdint>
+#include <type_traits>
+
+#ifdef __CUDACC__
+#define GATEWAVE_INLINE __host__ __device__ __forceinline__
+#else
+#define GATEWAVE_INLINE inline __attribute__((always_inline))
+#endif
+
+// Each instruction set compiles this under a name of its own: else a linker that finds two versions
+// of one inline function keeps either, and a plain processor might get the one with AVX-512.
+#ifndef GATEWAVE_TARGET
+#define GATEWAVE_TARGET generic
+#endif
+
+namespace gatewave {
+inline namespace GATEWAVE_TARGET {
+
+template <class T>
+struct Format;
+
+template <>
+struct Format<float> {
+  using Bits = std::uint32_t;
+  static constexpr int digits = 24;
+  static constexpr int exponent_bias = 127;
+};
+
+template <>
+struct Format<double> {
+  using Bits = std::uint64_t;
+  static constexpr int digits = 53;
+  static constexpr int exponent_bias = 1023;
+};
+
+template <class T>
+using Bits = typename Format<T>::Bits;
+
+template <class T>
+GATEWAVE_INLINE Bits<T> bits(T x) {
+  return __builtin_bit_cast(Bits<T>, x);
+}
+
+template <class T>
+GATEWAVE_INLINE T from_bits(Bits<T> pattern) {
+  return __builtin_bit_cast(T, pattern);
+}
+
+template <class T>
+GATEWAVE_INLINE T magnitude(T x) {
+  return from_bits<T>(bits(x) & (~Bits<T>{0} >> 1));
+}
+
+// The sign of x as a bit pattern, which exclusive-or puts on another number.
+template <class T>
+GATEWAVE_INLINE Bits<T> sign(T x) {
+  return bits(x) & ~(~Bits<T>{0} >> 1);
+}
+
+// NaN stays NaN in both.
+template <class T>
+GATEWAVE_INLINE T at_most(T x, T bound) {
+  return x > bound ? bound : x;
+}
+
+template <class T>
+GATEWAVE_INLINE T at_least(T x, T bound) {
+  return x < bound ? bound : x;
+}
+
+#if defined(__FMA__) || defined(__ARM_FEATURE_FMA) || defined(__CUDA_ARCH__)
+inline constexpr bool has_fma = true;
+#else
+inline constexpr bool has_fma = false;
+#endif
+
+GATEWAVE_INLINE float fma_of(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
+GATEWAVE_INLINE double fma_of(double a, double b, double c) { return __builtin_fma(a, b, c); }
+
+// a*b + c, rounded once where the processor can, else twice.
+template <class T>
+GATEWAVE_INLINE T multiply_add(T a, T b, T c) {
+  if constexpr (has_fma) {
+    return fma_of(a, b, c);
+  } else {
+    return a * b + c;
+  }
+}
+
+// a*b - product, exactly, for the product as rounded. Without FMA the factors are split in halves,
+// whose products are exact.
+template <class T>
+GATEWAVE_INLINE T product_error(T a, T b, T product) {
+  if constexpr (has_fma) {
+    return fma_of(a, b, -product);
+  } else if constexpr (std::is_same_v<T, float>) {
+    return static_cast<float>(static_cast<double>(a) * static_cast<double>(b) -
+                              static_cast<double>(product));
+  } else {
+    constexpr Bits<T> upper_half = ~Bits<T>{0} << 27;
+    const T a_high = from_bits<T>(bits(a) & upper_half);
+    const T b_high = from_bits<T>(bits(b) & upper_half);
+    const T a_low = a - a_high;
+    const T b_low = b - b_high;
+    return ((a_high * b_high - product) + a_high * b_low + a_low * b_high) + a_low * b_low;
+  }
+}
+
+// 1, where one formula serves any factor and this one: it costs nothing.
+struct One {};
+
+template <class T>
+GATEWAVE_INLINE T times(T x, T factor) {
+  return x * factor;
+}
+
+template <class T>
+GATEWAVE_INLINE T times(T x, One) {
+  return x;
+}
+
+// An unevaluated sum, |low| much smaller than |high|.
+template <class T>
+struct Pair {
+  T high;
+  T low;
+};
+
+// x + y exactly, for |x| >= |y|, or y small beside what matters of x.
+template <class T>
+GATEWAVE_INLINE Pair<T> ordered_sum(T x, T y) {
+  const T high = x + y;
+  return {high, y - (high - x)};
+}
+
+// x + y exactly.
+template <class T>
+GATEWAVE_INLINE Pair<T> exact_sum(T x, T y) {
+  const T high = x + y;
+  const T rest = high - y;
+  return {high, (x - rest) + (y - (high - rest))};
+}
+
+template <class T>
+GATEWAVE_INLINE Pair<T> operator+(T x, Pair<T> y) {
+  const Pair<T> sum = exact_sum(x, y.high);
+  return {sum.high, sum.low + y.low};
+}
+
+template <class T>
+GATEWAVE_INLINE Pair<T> operator+(Pair<T> x, Pair<T> y) {
+  const Pair<T> sum = exact_sum(x.high, y.high);
+  return {sum.high, sum.low + (x.low + y.low)};
+}
+
+template <class T>
+GATEWAVE_INLINE Pair<T> exact_product(T x, T y) {
+  const T high = x * y;
+  return {high, product_error(x, y, high)};
+}
+
+template <class T>
+GATEWAVE_INLINE Pair<T> operator*(Pair<T> x, Pair<T> y) {
+  const T high = x.high * y.high;
+  const T low = product_error(x.high, y.high, high);
+  return {high, multiply_add(x.high, y.low, multiply_add(x.low, y.high, low))};
+}
+
+template <class T>
+GATEWAVE_INLINE Pair<T> operator*(T x, Pair<T> y) {
+  const T high = x * y.high;
+  return {high, multiply_add(x, y.low, product_error(x, y.high, high))};
+}
+
+template <class T>
+GATEWAVE_INLINE T rounded(Pair<T> x) {
+  return x.high + x.low;
+}
+
+template <class T>
+GATEWAVE_INLINE T product(Pair<T> x, T factor) {
+  return multiply_add(factor, x.high, factor * x.low);
+}
+
+template <class T>
+GATEWAVE_INLINE T product(Pair<T> x, One) {
+  return rounded(x);
+}
+
+// 1 / x.
+template <class T>
+GATEWAVE_INLINE Pair<T> reciprocal(Pair<T> x) {
+  const T high = T{1} / x.high;
+  const T miss = product_error(high, x.high, T{1});
+  return {high, -high * multiply_add(high, x.low, miss)};
+}
+
+// Horner's rule: c[0] + c[1] x + c[2] x^2 + ...
+template <class T, int count>
+GATEWAVE_INLINE T polynomial(const T (&c)[count], T x) {
+  T sum = c[count - 1];
+#pragma GCC unroll 64
+  for (int k = count - 2; k >= 0; --k) sum = multiply_add(sum, x, c[k]);
+  return sum;
+}
+
+}  // namespace GATEWAVE_TARGET
+}  // namespace gatewave
