@@ -27,22 +27,15 @@ GATEWAVE_INLINE Arguments<T, Alpha> arguments(const T* a, const T* b, Alpha alph
   return {a[i], Kernel::inputs == 2 ? b[i] : a[i], alpha};
 }
 
-template <class Kernel, class T, class Alpha>
-bool is_all_common(const Columns<T, Alpha>& columns, std::ptrdiff_t first, std::ptrdiff_t last) {
-  const T* a = columns.inputs[0];
-  const T* b = columns.inputs[1];
-  Bits<T> common = 1;
-  for (std::ptrdiff_t i = first; i < last; ++i) {
-    common &= Kernel::is_common(arguments<Kernel>(a, b, columns.alpha, i)) ? 1 : 0;
-  }
-  return common != 0;
-}
+// Without FMA the common range is no faster, and not as right.
+template <class Kernel>
+inline constexpr bool has_ranges = Kernel::has_ranges && has_fma;
 
-// A kernel's functions over the ranges: mixed is common where that will do, and any elsewhere, so
-// that no result depends on its neighbours.
+// How a kernel's ranges are met: in common, whatever the input is; or each in its own, so that no
+// result depends on its neighbours.
 template <class Kernel, bool is_mixed>
 struct Ranged {
-  static constexpr Range range = Kernel::has_ranges ? Range::common : Range::any;
+  static constexpr Range range = has_ranges<Kernel> ? Range::common : Range::any;
 
   template <class T, class Alpha>
   GATEWAVE_INLINE static T value(const Arguments<T, Alpha>& in) {
@@ -56,56 +49,81 @@ struct Ranged {
   }
 
   template <class T, class Alpha, class G>
-  GATEWAVE_INLINE static Partials<T> partials(const Arguments<T, Alpha>& in, G g) {
-    const Partials<T> common = Kernel::template partials<range>(in, g);
+  GATEWAVE_INLINE static Gradients<T> gradients(const Arguments<T, Alpha>& in, G g) {
+    const Gradients<T> common = Kernel::template gradients<range>(in, g);
     if constexpr (!is_mixed) {
       return common;
     } else {
-      const Partials<T> other = Kernel::template partials<Range::any>(in, g);
+      const Gradients<T> other = Kernel::template gradients<Range::any>(in, g);
       const bool easy = Kernel::is_common(in);
-      return {easy ? common.a : other.a, easy ? common.b : other.b};
+      return {easy ? common.y : other.y, easy ? common.a : other.a, easy ? common.b : other.b};
     }
   }
 };
 
+// Computes elements first to last, and tells whether all of them were in the common range.
 template <class Kernel, cpu::Graph graph, bool is_mixed, class T, class Alpha>
-void compute(const Columns<T, Alpha>& columns, std::ptrdiff_t first, std::ptrdiff_t last) {
+bool compute(const Columns<T, Alpha>& columns, std::ptrdiff_t first, std::ptrdiff_t last) {
   using Functions = Ranged<Kernel, is_mixed>;
   const T* a = columns.inputs[0];
   const T* b = columns.inputs[1];
   const T* g = columns.inputs[Kernel::inputs];
-  T* const* out = columns.outputs;
-  T* y0 = out[0];
-  T* y1 = out[1];
-  T* y2 = out[2];
+  T* y0 = columns.outputs[0];
+  T* y1 = columns.outputs[1];
+  T* y2 = columns.outputs[2];
   const Alpha alpha = columns.alpha;
+  Bits<T> common = 1;
   // An output may be an input: each element is read before it is written.
 #pragma GCC ivdep
   for (std::ptrdiff_t i = first; i < last; ++i) {
     const Arguments<T, Alpha> in = arguments<Kernel>(a, b, alpha, i);
+    if constexpr (has_ranges<Kernel> && !is_mixed) common &= Kernel::is_common(in) ? 1 : 0;
     if constexpr (graph == cpu::Graph::value) {
       y0[i] = Functions::value(in);
     } else if constexpr (graph == cpu::Graph::gradients) {
-      const Partials<T> slopes = Functions::partials(in, One{});
-      y0[i] = Functions::value(in);
-      y1[i] = slopes.a;
-      if constexpr (Kernel::inputs == 2) y2[i] = slopes.b;
+      const Gradients<T> found = Functions::gradients(in, One{});
+      y0[i] = found.y;
+      y1[i] = found.a;
+      if constexpr (Kernel::inputs == 2) y2[i] = found.b;
     } else {
-      const Partials<T> slopes = Functions::partials(in, g[i]);
-      y0[i] = slopes.a;
-      if constexpr (Kernel::inputs == 2) y1[i] = slopes.b;
+      const Gradients<T> found = Functions::gradients(in, g[i]);
+      y0[i] = found.a;
+      if constexpr (Kernel::inputs == 2) y1[i] = found.b;
     }
   }
+  return common != 0;
+}
+
+template <class Kernel, class T, class Alpha>
+bool is_all_common(const Columns<T, Alpha>& columns, std::ptrdiff_t first, std::ptrdiff_t last) {
+  Bits<T> common = 1;
+  for (std::ptrdiff_t i = first; i < last; ++i) {
+    const auto in = arguments<Kernel>(columns.inputs[0], columns.inputs[1], columns.alpha, i);
+    common &= Kernel::is_common(in) ? 1 : 0;
+  }
+  return common != 0;
+}
+
+template <class T, class Alpha>
+bool is_in_place(const Columns<T, Alpha>& columns) {
+  for (const T* input : columns.inputs) {
+    for (const T* output : columns.outputs) {
+      if (input != nullptr && input == output) return true;
+    }
+  }
+  return false;
 }
 
 template <class Kernel, cpu::Graph graph, class T, class Alpha>
 void compute_blocks(const Columns<T, Alpha>& columns, std::ptrdiff_t first, std::ptrdiff_t last) {
-  if constexpr (Kernel::has_ranges) {
+  if constexpr (has_ranges<Kernel>) {
+    // The common range is tried first, and seen to do or not on the way; but where inputs are
+    // written over, they cannot be read again.
+    const bool must_look = is_in_place(columns);
     for (std::ptrdiff_t begin = first; begin < last; begin += block) {
       const std::ptrdiff_t end = std::min(begin + block, last);
-      if (is_all_common<Kernel>(columns, begin, end)) {
-        compute<Kernel, graph, false>(columns, begin, end);
-      } else {
+      const bool may_try = !must_look || is_all_common<Kernel>(columns, begin, end);
+      if (!may_try || !compute<Kernel, graph, false>(columns, begin, end)) {
         compute<Kernel, graph, true>(columns, begin, end);
       }
     }

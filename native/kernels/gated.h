@@ -9,7 +9,13 @@ inline namespace GATEWAVE_TARGET {
 // Whether the gate at u is easy. No NaN is.
 template <class T>
 GATEWAVE_INLINE bool is_common_gate(T u) {
-  return magnitude(u) <= Gate<Range::common, T>::common_limit;
+  return magnitude(u) <= CommonGate<T>::limit;
+}
+
+// Whether products with y, of factors up to that limit, stay in range. No NaN is.
+template <class T>
+GATEWAVE_INLINE bool is_common_factor(T y) {
+  return magnitude(y) <= std::numeric_limits<T>::max() / (T{2} * CommonGate<T>::limit);
 }
 
 // s(x).
@@ -28,12 +34,23 @@ struct Sigmoid {
 
   template <Range range, class T, class Alpha>
   GATEWAVE_INLINE static T value(const Arguments<T, Alpha>& in) {
-    return product(gate<range>(in.a).value(), One{});
+    if constexpr (range == Range::common) {
+      return T{1} / common_gate<false>(in.a).denominator.high;
+    } else {
+      return product(any_gate(in.a).value(), One{});
+    }
   }
 
   template <Range range, class T, class Alpha, class G>
-  GATEWAVE_INLINE static Partials<T> partials(const Arguments<T, Alpha>& in, G g) {
-    return {product(gate<range>(in.a).slope(), g), T{0}};
+  GATEWAVE_INLINE static Gradients<T> gradients(const Arguments<T, Alpha>& in, G g) {
+    if constexpr (range == Range::common) {
+      const auto x = common_gate<true>(in.a);
+      const Pair<T> inverse = x.inverse();
+      return {rounded(inverse), times(x.exponential(inverse * inverse), g), T{0}};
+    } else {
+      const auto x = any_gate(in.a);
+      return {product(x.value(), One{}), product(x.slope(), g), T{0}};
+    }
   }
 };
 
@@ -44,7 +61,7 @@ struct Swish {
   static constexpr bool has_alpha = true;
   static constexpr bool has_ranges = true;
   static constexpr Error value_error = {2, 0};
-  static constexpr Error partial_error = {2, 1.6};
+  static constexpr Error partial_error = {2, 0.8};
 
   template <class T, class Alpha>
   GATEWAVE_INLINE static bool is_common(const Arguments<T, Alpha>& in) {
@@ -54,14 +71,25 @@ struct Swish {
   template <Range range, class T, class Alpha>
   GATEWAVE_INLINE static T value(const Arguments<T, Alpha>& in) {
     const Pair<T> u = scaled_argument(in.a, in.alpha);
-    return product(gate<range>(u.high, u.low).value(), in.a);
+    if constexpr (range == Range::common) {
+      return in.a / common_gate<false>(u.high, u.low).denominator.high;
+    } else {
+      return product(any_gate(u.high, u.low).value(), in.a);
+    }
   }
 
   template <Range range, class T, class Alpha, class G>
-  GATEWAVE_INLINE static Partials<T> partials(const Arguments<T, Alpha>& in, G g) {
+  GATEWAVE_INLINE static Gradients<T> gradients(const Arguments<T, Alpha>& in, G g) {
     const Pair<T> u = scaled_argument(in.a, in.alpha);
-    const T slope = product(gate<range>(u.high, u.low).bent(u), g);
-    return {range == Range::common ? slope : multiply_add(T{0}, in.a, slope), T{0}};
+    if constexpr (range == Range::common) {
+      const auto x = common_gate<true>(u.high, u.low);
+      const Pair<T> inverse = x.inverse();
+      return {product(inverse, in.a), product(x.bend(u) * (inverse * inverse), g), T{0}};
+    } else {
+      const auto x = any_gate(u.high, u.low);
+      const T slope = product(x.bent(u), g);
+      return {product(x.value(), in.a), multiply_add(T{0}, in.a, slope), T{0}};
+    }
   }
 };
 
@@ -72,7 +100,7 @@ struct SwiGLUSigmoid {
   static constexpr bool has_alpha = false;
   static constexpr bool has_ranges = true;
   static constexpr Error value_error = {2, 0};
-  static constexpr Error partial_error = {2, 1.6};
+  static constexpr Error partial_error = {2, 0.8};
 
   template <class T, class Alpha>
   GATEWAVE_INLINE static bool is_common(const Arguments<T, Alpha>& in) {
@@ -81,32 +109,35 @@ struct SwiGLUSigmoid {
 
   template <Range range, class T, class Alpha>
   GATEWAVE_INLINE static T value(const Arguments<T, Alpha>& in) {
-    const auto a = gate<range>(in.a);
-    const auto b = gate<range>(in.b);
     if constexpr (range == Range::common) {
-      const Pair<T> inverse = reciprocal(a.denominator * b.denominator);
-      return multiply_add(in.a, inverse.high, in.a * inverse.low);
+      const Pair<T> a = common_gate<false>(in.a).denominator;
+      const Pair<T> b = common_gate<false>(in.b).denominator;
+      const T crossed = multiply_add(a.high, b.low, a.low * b.high);
+      return in.a / multiply_add(a.high, b.high, crossed);
     } else {
-      return product(a.value() * b.value(), in.a);
+      return product(any_gate(in.a).value() * any_gate(in.b).value(), in.a);
     }
   }
 
   template <Range range, class T, class Alpha, class G>
-  GATEWAVE_INLINE static Partials<T> partials(const Arguments<T, Alpha>& in, G g) {
-    const auto a = gate<range>(in.a);
-    const auto b = gate<range>(in.b);
+  GATEWAVE_INLINE static Gradients<T> gradients(const Arguments<T, Alpha>& in, G g) {
     if constexpr (range == Range::common) {
+      const auto a = common_gate<true>(in.a);
+      const auto b = common_gate<true>(in.b);
       // One division for all.
       const Pair<T> inverse = reciprocal(a.denominator * b.denominator);
       const Pair<T> a_inverse = inverse * b.denominator;
       const Pair<T> b_inverse = inverse * a.denominator;
-      const T bend = a.bend({in.a, T{0}});
-      const T b_slope = rounded(b.z * b_inverse);
-      return {product(bend * (a_inverse * inverse), g), product(b_slope * (in.a * inverse), g)};
+      const Pair<T> y = in.a * inverse;
+      return {rounded(y), product(rounded(a_inverse * inverse) * a.bend(in.a), g),
+              product(b.exponential(b_inverse) * y, g)};
     } else {
+      const auto a = any_gate(in.a);
+      const auto b = any_gate(in.b);
       const T held = at_least(at_most(in.a, T(1 << 16)), -T(1 << 16));
       const T da = product(a.bent({held, T{0}}) * b.value(), g);
-      return {multiply_add(T{0}, in.a, da), product(a.value() * b.slope(), in.a, g)};
+      return {product(a.value() * b.value(), in.a), multiply_add(T{0}, in.a, da),
+              product(a.value() * b.slope(), in.a, g)};
     }
   }
 };
@@ -118,26 +149,37 @@ struct SwiGLULinear {
   static constexpr bool has_alpha = true;
   static constexpr bool has_ranges = true;
   static constexpr Error value_error = {2, 0};
-  static constexpr Error partial_error = {2, 1.6};
+  static constexpr Error partial_error = {2, 0.8};
 
   template <class T, class Alpha>
   GATEWAVE_INLINE static bool is_common(const Arguments<T, Alpha>& in) {
-    return is_common_gate(times(in.a, in.alpha));
+    return is_common_gate(times(in.a, in.alpha)) & is_common_gate(in.a) & is_common_factor(in.b);
   }
 
   template <Range range, class T, class Alpha>
   GATEWAVE_INLINE static T value(const Arguments<T, Alpha>& in) {
     const Pair<T> u = scaled_argument(in.a, in.alpha);
-    return product(gate<range>(u.high, u.low).value(), in.a, in.b);
+    if constexpr (range == Range::common) {
+      return quotient(exact_product(in.a, in.b), common_gate<false>(u.high, u.low).denominator);
+    } else {
+      return product(any_gate(u.high, u.low).value(), in.a, in.b);
+    }
   }
 
   template <Range range, class T, class Alpha, class G>
-  GATEWAVE_INLINE static Partials<T> partials(const Arguments<T, Alpha>& in, G g) {
+  GATEWAVE_INLINE static Gradients<T> gradients(const Arguments<T, Alpha>& in, G g) {
     const Pair<T> u = scaled_argument(in.a, in.alpha);
-    const auto a = gate<range>(u.high, u.low);
-    const T da = product(a.bent(u), in.b, g);
-    const T db = product(a.value(), in.a, g);
-    return {range == Range::common ? da : multiply_add(T{0}, in.a, da), db};
+    if constexpr (range == Range::common) {
+      const auto a = common_gate<true>(u.high, u.low);
+      const Pair<T> inverse = a.inverse();
+      return {product(in.a * inverse, in.b), product(a.bend(u) * (inverse * inverse), in.b, g),
+              product(inverse, in.a, g)};
+    } else {
+      const auto a = any_gate(u.high, u.low);
+      const T da = product(a.bent(u), in.b, g);
+      return {product(a.value(), in.a, in.b), multiply_add(T{0}, in.a, da),
+              product(a.value(), in.a, g)};
+    }
   }
 };
 
@@ -157,13 +199,24 @@ struct GLU {
 
   template <Range range, class T, class Alpha>
   GATEWAVE_INLINE static T value(const Arguments<T, Alpha>& in) {
-    return product(gate<range>(in.b).value(), in.a);
+    if constexpr (range == Range::common) {
+      return in.a / common_gate<false>(in.b).denominator.high;
+    } else {
+      return product(any_gate(in.b).value(), in.a);
+    }
   }
 
   template <Range range, class T, class Alpha, class G>
-  GATEWAVE_INLINE static Partials<T> partials(const Arguments<T, Alpha>& in, G g) {
-    const auto b = gate<range>(in.b);
-    return {product(b.value(), g), product(b.slope(), in.a, g)};
+  GATEWAVE_INLINE static Gradients<T> gradients(const Arguments<T, Alpha>& in, G g) {
+    if constexpr (range == Range::common) {
+      const auto b = common_gate<true>(in.b);
+      const Pair<T> inverse = b.inverse();
+      return {bounded_product(inverse, in.a), product(inverse, g),
+              product(Pair<T>{b.exponential(inverse * inverse), T{0}}, in.a, g)};
+    } else {
+      const auto b = any_gate(in.b);
+      return {product(b.value(), in.a), product(b.value(), g), product(b.slope(), in.a, g)};
+    }
   }
 };
 

@@ -14,7 +14,7 @@ struct GeGLU {
   static constexpr bool has_alpha = false;
   static constexpr bool has_ranges = false;
   static constexpr Error value_error = {2, 0};
-  static constexpr Error partial_error = {2, 1.6};
+  static constexpr Error partial_error = {2, 0.8};
 
   template <Range, class T, class Alpha>
   GATEWAVE_INLINE static T value(const Arguments<T, Alpha>& in) {
@@ -22,10 +22,11 @@ struct GeGLU {
   }
 
   template <Range, class T, class Alpha, class G>
-  GATEWAVE_INLINE static Partials<T> partials(const Arguments<T, Alpha>& in, G g) {
+  GATEWAVE_INLINE static Gradients<T> gradients(const Arguments<T, Alpha>& in, G g) {
     const Normal<T> a = normal(in.a);
     const T da = product(a.bent(), in.b, g);
-    return {multiply_add(T{0}, in.a, da), product(a.value(), in.a, g)};
+    return {product(a.value(), in.a, in.b), multiply_add(T{0}, in.a, da),
+            product(a.value(), in.a, g)};
   }
 };
 
@@ -36,7 +37,7 @@ struct GeGLUTanh {
   static constexpr bool has_alpha = false;
   static constexpr bool has_ranges = false;
   static constexpr Error value_error = {2, 0};
-  static constexpr Error partial_error = {2, 1.6};
+  static constexpr Error partial_error = {2, 0.8};
 
   template <Range, class T, class Alpha>
   GATEWAVE_INLINE static T value(const Arguments<T, Alpha>& in) {
@@ -45,10 +46,11 @@ struct GeGLUTanh {
   }
 
   template <Range, class T, class Alpha, class G>
-  GATEWAVE_INLINE static Partials<T> partials(const Arguments<T, Alpha>& in, G g) {
+  GATEWAVE_INLINE static Gradients<T> gradients(const Arguments<T, Alpha>& in, G g) {
     const Cubic<T> v(in.a);
     const auto gate = any_gate(v.value.high, v.value.low);
-    return {product(gate.bent(v.rise), in.b, g), product(gate.value(), in.a, g)};
+    return {product(gate.value(), in.a, in.b), product(gate.bent(v.rise), in.b, g),
+            product(gate.value(), in.a, g)};
   }
 
  private:

@@ -10,7 +10,8 @@
 //     static constexpr Error partial_error;
 //     is_common(arguments);                    whether Range::common will do
 //     value<range>(arguments);
-//     partials<range>(arguments, g);           the partial derivatives, times g (a T, or One)
+//     gradients<range>(arguments, g);          that, and the partial derivatives times g: a T, or
+//     One
 //   };
 #pragma once
 
@@ -35,7 +36,8 @@ struct Arguments {
 };
 
 template <class T>
-struct Partials {
+struct Gradients {
+  T y;
   T a;
   T b;
 };

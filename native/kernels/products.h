@@ -21,8 +21,8 @@ struct Bilinear {
   }
 
   template <Range, class T, class Alpha, class G>
-  GATEWAVE_INLINE static Partials<T> partials(const Arguments<T, Alpha>& in, G g) {
-    return {times(in.b, g), times(in.a, g)};
+  GATEWAVE_INLINE static Gradients<T> gradients(const Arguments<T, Alpha>& in, G g) {
+    return {in.a * in.b, times(in.b, g), times(in.a, g)};
   }
 };
 
@@ -41,10 +41,11 @@ struct ReGLU {
   }
 
   template <Range, class T, class Alpha, class G>
-  GATEWAVE_INLINE static Partials<T> partials(const Arguments<T, Alpha>& in, G g) {
+  GATEWAVE_INLINE static Gradients<T> gradients(const Arguments<T, Alpha>& in, G g) {
     // Selected, not multiplied by 0 or 1: that is NaN where b is infinite.
     const T slope = in.a > T{0} ? in.b : (in.a <= T{0} ? T{0} : in.a);
-    return {times(slope, g), times(at_least(in.a, T{0}), g)};
+    const T gate = at_least(in.a, T{0});
+    return {gate * in.b, times(slope, g), times(gate, g)};
   }
 };
 

@@ -14,7 +14,7 @@ struct Sinc {
   static constexpr bool has_alpha = false;
   static constexpr bool has_ranges = false;
   static constexpr Error value_error = {2, 0};
-  static constexpr Error partial_error = {2, 1.6};
+  static constexpr Error partial_error = {2, 0.8};
 
   template <Range, class T, class Alpha>
   GATEWAVE_INLINE static T value(const Arguments<T, Alpha>& in) {
@@ -28,8 +28,8 @@ struct Sinc {
 
   // (cos(pi x) - sinc x) / x; within 1/2 its series, as that cancels, and among the even integers
   // just 1 / x.
-  template <Range, class T, class Alpha, class G>
-  GATEWAVE_INLINE static Partials<T> partials(const Arguments<T, Alpha>& in, G g) {
+  template <Range range, class T, class Alpha, class G>
+  GATEWAVE_INLINE static Gradients<T> gradients(const Arguments<T, Alpha>& in, G g) {
     const T distance = magnitude(in.a);
     const T inverse = T{1} / distance;
     const Reduced<T> r = reduced(distance);
@@ -42,7 +42,8 @@ struct Sinc {
     const T high = is_even ? inverse : is_near ? distance * series : far.high;
     const T low = is_even ? T{0} : is_near ? product_error(distance, series, high) : far.low;
     const Bits<T> flip = r.flip ^ sign(in.a);
-    return {product(Pair<T>{from_bits<T>(bits(high) ^ flip), from_bits<T>(bits(low) ^ flip)}, g),
+    return {value<range>(in),
+            product(Pair<T>{from_bits<T>(bits(high) ^ flip), from_bits<T>(bits(low) ^ flip)}, g),
             T{0}};
   }
 };

@@ -10,28 +10,26 @@ inline namespace GATEWAVE_TARGET {
 template <class T>
 inline constexpr T exponential_terms[1] = {};
 template <>
-inline constexpr float exponential_terms<float>[6] = {
+inline constexpr float exponential_terms<float>[5] = {
     0.5F,
-    0.16666667F,
-    0.041666463F,
-    0.0083333105F,
-    0.0013933731F,
-    0.0001989108F,
+    0.16666576F,
+    0.041666552F,
+    0.008363233F,
+    0.001392625F,
 };
 template <>
-inline constexpr double exponential_terms<double>[12] = {
+inline constexpr double exponential_terms<double>[11] = {
     0.5,
-    0.16666666666666666,
-    0.04166666666666668,
-    0.008333333333333333,
-    0.0013888888888879004,
-    0.00019841269841263252,
-    2.480158733663095e-05,
-    2.7557319247344507e-06,
-    2.755726307730941e-07,
-    2.5052070959803662e-08,
-    2.091821231913398e-09,
-    1.6086677666787362e-10,
+    0.1666666666666667,
+    0.04166666666666667,
+    0.008333333333326084,
+    0.0013888888888883711,
+    0.0001984126987500228,
+    2.480158732567746e-05,
+    2.755725517000089e-06,
+    2.755727347871858e-07,
+    2.5105312729622103e-08,
+    2.09147553258932e-09,
 };
 
 // (sin(πr)/(πr) - 1) / r², for r² = square.

@@ -120,7 +120,7 @@ def text() -> str:
             exponential,
             -half_ln2,
             half_ln2,
-            {"float": (6, 29), "double": (12, 65)},
+            {"float": (5, 23), "double": (11, 59)},
         ),
         "sine_terms": (sine, mp.mpf(0), quarter, {"float": (5, 31), "double": (9, 67)}),
         "sinc_slope_terms": (sinc_slope, mp.mpf(0), quarter, {"float": (6, 35), "double": (9, 62)}),

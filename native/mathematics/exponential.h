@@ -18,12 +18,17 @@ inline constexpr double ln2<double>[2] = {0x1.62e42fefap-1, 0x1.cf79abc9e3b3ap-4
 template <class T>
 inline constexpr T log2e = T(1.4426950408889634);
 
-// e^w = mantissa * 2^n. The mantissa is from 0.7 to 1.42, with a relative error of 2^-24.7
-// (2^-53.7).
+// e^w = (1 + rest) * 2^n, -0.3 <= rest <= 0.42. The rest's high part is right to 2^-25 (2^-54) of
+// 1, with its low part to 2^-29 (2^-58).
 template <class T>
 struct Exponential {
-  Pair<T> mantissa;
+  Pair<T> rest;
   Bits<T> biased;  // in its lowest 9 (12) bits: n + bias
+
+  GATEWAVE_INLINE Pair<T> mantissa() const {
+    const Pair<T> sum = ordered_sum(T{1}, rest.high);
+    return {sum.high, sum.low + rest.low};
+  }
 };
 
 // Of w = high + low; `bias` is added to the exponent on the way, at no cost.
@@ -33,10 +38,13 @@ GATEWAVE_INLINE Exponential<T> exponential(T high, T low) {
   constexpr T rounder = T(Bits<T>{3} << (Format<T>::digits - 2)) + T(bias);
   const T shifted = multiply_add(high, log2e<T>, rounder);
   const T n = shifted - rounder;
-  const T s = multiply_add(n, -ln2<T>[1], multiply_add(n, -ln2<T>[0], high)) + low;
+  const T exact = multiply_add(n, -ln2<T>[0], high);
+  const T s = multiply_add(n, -ln2<T>[1], exact) + low;
+  const T s_low = multiply_add(n, -ln2<T>[1], exact - s) + low;
   const T square = s * s;
-  const T rest = multiply_add(square, polynomial(exponential_terms<T>, s, square), s);
-  return {ordered_sum(T{1}, rest), bits(shifted)};
+  const T curve = square * polynomial(exponential_terms<T>, s, square);
+  const Pair<T> rest = ordered_sum(s, curve);
+  return {{rest.high, rest.low + s_low}, bits(shifted)};
 }
 
 // 2^n, of an exponent with the format's own bias.

@@ -20,17 +20,17 @@ struct Normal {
   static constexpr T limit = std::is_same_v<T, float> ? T(174) : T(1416);
 
   // Phi(x).
-  GATEWAVE_INLINE Scaled<Range::any, T> value() const { return sided(ratio); }
+  GATEWAVE_INLINE Scaled<T> value() const { return sided(ratio); }
 
   // Phi(x) + x phi(x): the derivative of x Phi(x).
-  GATEWAVE_INLINE Scaled<Range::any, T> bent() const {
+  GATEWAVE_INLINE Scaled<T> bent() const {
     const Pair<T> rise = distance * density<T>;
     return sided(ratio + Pair<T>{-rise.high, -rise.low});
   }
 
  private:
   // x e^(-x^2/2) on the left, 1 - that on the right.
-  GATEWAVE_INLINE Scaled<Range::any, T> sided(Pair<T> factor) const {
+  GATEWAVE_INLINE Scaled<T> sided(Pair<T> factor) const {
     const Pair<T> tail = factor * mantissa;
     const T scale = half * other_half;
     const Pair<T> rest = Pair<T>{T{1}, T{0}} + Pair<T>{-tail.high * scale, -tail.low * scale};
@@ -67,7 +67,7 @@ GATEWAVE_INLINE Normal<T> normal(T x) {
   const T half = power_of_two<T>(e.biased >> 1);
   const T other_half = power_of_two<T>(e.biased - (e.biased >> 1));
   const bool gone = T(0.5) * square.high > Normal<T>::limit;
-  return {distance, x < T{0}, tail * inverse, e.mantissa, gone ? T{0} : half, other_half};
+  return {distance, x < T{0}, tail * inverse, e.mantissa(), gone ? T{0} : half, other_half};
 }
 
 }  // namespace GATEWAVE_TARGET

@@ -202,6 +202,15 @@ GATEWAVE_INLINE Pair<T> reciprocal(Pair<T> x) {
   return {high, -high * multiply_add(high, x.low, miss)};
 }
 
+// x / y, rounded nearly once.
+template <class T>
+GATEWAVE_INLINE T quotient(Pair<T> x, Pair<T> y) {
+  const T inverse = T{1} / y.high;
+  const T high = x.high * inverse;
+  const T rest = x.low - product_error(high, y.high, x.high);
+  return multiply_add(multiply_add(-high, y.low, rest), inverse, high);
+}
+
 // c[first] + c[first + 1] x + c[first + 2] x^2 + ..., so many terms, by Estrin's rule: neighbours
 // are joined first, then these with x^2, and so on, which waits least.
 template <int first, int terms, class T, int count>
