@@ -23,9 +23,11 @@ from pathlib import Path
 NATIVE = Path(__file__).resolve().parent
 ROOT = NATIVE.parent
 LIBRARY = "libgatewave.so"
-SWITCH = "GATEWAVE_NATIVE"
+PACKAGED = ROOT / "service" / LIBRARY
+SWITCH = "GATEWAVE_BUILD_NATIVE"
 """The environment variable that says 0 where the kernels are not wanted."""
 
+INSTALL = "install one and run `make native`"
 COMPILERS = ("c++", "g++", "clang++")
 PROBE = """\
 #include <concepts>
@@ -40,9 +42,20 @@ template int twice(int);
 class Skipped(Exception):  # noqa: N818 - it is none
     """The kernels cannot be built here, or are not wanted."""
 
+    def __init__(self, reason: str, remedy: str) -> None:
+        super().__init__(
+            f"Native kernels are skipped: {reason}. The function bodies serve instead; {remedy}."
+        )
+
 
 class BuildError(Exception):
-    """The kernels do not compile: what CMake and the compiler said."""
+    """The kernels do not compile."""
+
+    def __init__(self, output: str) -> None:
+        """With what CMake and the compiler said."""
+        super().__init__(
+            f"{output}\nNative kernels are not built: see above. The function bodies serve instead."
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,16 +83,12 @@ def find_tools() -> Tools:
     """The tools of this machine.
 
     Raises:
-        Skipped: There is no compiler, or no CMake.
+        Skipped: There is no compiler, or no CMake; or the kernels are not wanted.
     """
-    if os.environ.get(SWITCH) == "0":
-        raise Skipped(f"{SWITCH} is 0")
-    if sys.platform != "linux":
-        raise Skipped(f"they are for Linux, and this is {sys.platform}")
     compiler = find_compiler()
     cmake = _program("cmake", "CMAKE_BIN_DIR")
     if cmake is None:
-        raise Skipped("no cmake found")
+        raise Skipped("no cmake found", INSTALL)
     return Tools(compiler, cmake, _program("ninja", "BIN_DIR"))
 
 
@@ -87,15 +96,19 @@ def find_compiler() -> str:
     """A compiler that makes a shared library of C++20: CXX, or the first that does.
 
     Raises:
-        Skipped: There is none.
+        Skipped: There is none, or none is wanted.
     """
+    if os.environ.get(SWITCH) == "0":
+        raise Skipped(f"{SWITCH} is 0", "unset it and run `make native`")
+    if sys.platform != "linux":
+        raise Skipped(f"they need Linux, this is {sys.platform}", "nothing is lost but speed")
     wanted = os.environ.get("CXX")
     for compiler in (wanted,) if wanted else COMPILERS:
         command = shlex.split(compiler)
         if shutil.which(command[0]) and _compiles(command):
             return compiler
-    known = f"CXX is {wanted}" if wanted else ", ".join(COMPILERS)
-    raise Skipped(f"no C++20 compiler found ({known})")
+    tried = f"CXX is {wanted}" if wanted else ", ".join(COMPILERS)
+    raise Skipped(f"no C++20 compiler found ({tried})", INSTALL)
 
 
 def _compiles(command: list[str]) -> bool:
@@ -107,7 +120,7 @@ def _compiles(command: list[str]) -> bool:
 
 
 def _program(name: str, folder: str) -> str | None:
-    """A program on the PATH, or of the PyPI package of that name, which says in which ``folder``."""
+    """A program on the PATH, or of the PyPI package that says in which ``folder`` it has it."""
     found = shutil.which(name)
     if found is None and importlib.util.find_spec(name):
         found = shutil.which(name, path=getattr(importlib.import_module(name), folder, ""))
@@ -127,7 +140,13 @@ def build(folder: Path, *, strict: bool = False) -> Path:
     """
     tools = find_tools()
     _prepare(folder, tools.key())
-    configure = ["-S", str(NATIVE), "-B", str(folder), f"-DGATEWAVE_WERROR={'ON' if strict else 'OFF'}"]
+    configure = [
+        "-S",
+        str(NATIVE),
+        "-B",
+        str(folder),
+        f"-DGATEWAVE_WERROR={'ON' if strict else 'OFF'}",
+    ]
     if tools.ninja:
         # Named each time: the one that was found last may have been pip's, and be gone.
         configure += ["-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={tools.ninja}"]
@@ -167,36 +186,38 @@ def install(library: Path, target: Path) -> None:
     part.replace(target)
 
 
+def build_into_package(output: Path = PACKAGED, *, strict: bool = False) -> Path:
+    """Build the kernels, and put them where the service finds them.
+
+    Raises:
+        Skipped: They cannot be built here.
+        BuildError: They do not compile.
+    """
+    # Each has its folder: with other options, all would be compiled again.
+    folder = ROOT / "build" / ("native-strict" if strict else "native")
+    try:
+        install(build(folder, strict=strict), output)
+    except (Skipped, BuildError):
+        output.unlink(missing_ok=True)  # what an earlier build left may be old
+        raise
+    return output
+
+
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--required", action="store_true", help="fail where nothing can be built")
     parser.add_argument("--strict", action="store_true", help="take warnings for errors")
-    parser.add_argument("--folder", type=Path, help="where to build (build/native)")
-    parser.add_argument("--output", type=Path, default=ROOT / "service" / LIBRARY)
     given = parser.parse_args()
-    # Each has its own: with other options, all would be compiled again.
-    folder = given.folder or ROOT / "build" / ("native-strict" if given.strict else "native")
     try:
-        install(build(folder.resolve(), strict=given.strict), given.output)
+        library = build_into_package(strict=given.strict)
     except Skipped as reason:
-        # What an earlier build left may be old.
-        given.output.unlink(missing_ok=True)
-        print(
-            f"Native kernels are skipped: {reason}. The function bodies serve instead; "
-            "install what is missing and run `make native`."
-        )
+        print(reason)
         raise SystemExit(int(given.required)) from None
     except BuildError as failure:
-        given.output.unlink(missing_ok=True)
         print(failure, file=sys.stderr)
-        print("Native kernels are not built: see above. The function bodies serve instead.")
         raise SystemExit(1) from None
-    print(f"Native kernels are built: {_shown(given.output)}")
-
-
-def _shown(path: Path) -> Path:
-    return path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
+    print(f"Native kernels are built: {library.relative_to(ROOT)}")
 
 
 if __name__ == "__main__":
