@@ -1,21 +1,40 @@
-"""The messages of gRPC, generated from `.proto` files whenever the project is built or installed.
+"""What is made whenever the project is built or installed: messages of gRPC, and native kernels.
 
-They are written beside the `.proto`, where an editable install finds them too; they are neither
-committed nor checked.
+The messages are generated from `.proto` files, the kernels compiled by `native/build.py`. Both are
+written into the package, where an editable install finds them too; they are neither committed nor
+checked.
 """
 
 from __future__ import annotations
 
+import importlib.util
+import shutil
+import sys
+import sysconfig
 from importlib.resources import files
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from grpc_tools import protoc
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 
-class Messages(BuildHookInterface):
-    """Runs `protoc` on every `.proto` of the service."""
+class Generated(BuildHookInterface):
+    """Runs `protoc` on every `.proto` of the service, and the C++ compiler, if there is one."""
+
+    def dependencies(self) -> list[str]:
+        """What builds the kernels, from PyPI where the machine has none of its own."""
+        native = _native(Path(self.root))
+        if self.target_name != "wheel" or native is None:
+            return []
+        try:
+            native.find_compiler()
+        except native.Skipped:
+            return []
+        makers = ["make", "ninja"]
+        lacking = [] if shutil.which("cmake") else ["cmake"]
+        return lacking if any(map(shutil.which, makers)) else [*lacking, "ninja"]
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002
         root = Path(self.root)
@@ -24,6 +43,33 @@ class Messages(BuildHookInterface):
         if found and protoc.main(["protoc", *_options(root), *found]) != 0:
             msg = f"protoc failed on {', '.join(found)}"
             raise RuntimeError(msg)
+        native = _native(root)
+        if self.target_name == "wheel" and native is not None:
+            self._compile(native, build_data)
+
+    def _compile(self, native: ModuleType, build_data: dict[str, Any]) -> None:
+        """Put the kernels into the wheel; without them, the artifacts' function bodies serve."""
+        try:
+            library = native.build_into_package()
+        except (native.Skipped, native.BuildError) as reason:
+            self.app.display_warning(str(reason))
+            return
+        build_data["artifacts"].append(str(library.relative_to(self.root)))
+        build_data["pure_python"] = False
+        platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
+        build_data["tag"] = f"py3-none-{platform}"
+
+
+def _native(root: Path) -> ModuleType | None:
+    """`native/build.py`, where there is one: see deploy/Dockerfile."""
+    path = root / "native" / "build.py"
+    spec = importlib.util.spec_from_file_location("native_build", path)
+    if spec is None or spec.loader is None or not path.exists():
+        return None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # a dataclass looks itself up there
+    spec.loader.exec_module(module)
+    return module
 
 
 def _options(root: Path) -> list[str]:

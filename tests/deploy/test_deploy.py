@@ -104,6 +104,14 @@ def test_serving_images_take_the_artifacts_from_export_and_no_package_of_it(targ
     assert ancestors.isdisjoint({"export", "skeleton"})
 
 
+@pytest.mark.parametrize("target", SERVING)
+def test_kernels_are_compiled_where_the_image_is_installed_and_no_compiler_is_in_it(target):
+    served = [STAGES[target], *(STAGES[base] for base in [STAGES[target].base] if base in STAGES)]
+    assert "g++" in " ".join(STAGES[f"{target}-install"].all("RUN"))
+    assert "g++" not in " ".join(line for stage in served for line in stage.all("RUN"))
+    assert "/native" in [destination for _, _, destination in STAGES["source"].copies()]
+
+
 def test_the_command_starts_without_the_packages_that_only_export_needs():
     program = (
         f"import sys; sys.modules.update(dict.fromkeys({NOT_SERVED!r})); "

@@ -1,0 +1,224 @@
+"""Builds the kernels, and puts `libgatewave.so` into the package `service`, where it is found.
+
+What was built before is built again only where its source changed. Without a C++20 compiler or
+CMake nothing is built, and the function bodies of the artifacts serve instead; `--required` makes
+that a failure.
+
+    python native/build.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+NATIVE = Path(__file__).resolve().parent
+ROOT = NATIVE.parent
+LIBRARY = "libgatewave.so"
+PACKAGED = ROOT / "service" / LIBRARY
+SWITCH = "GATEWAVE_BUILD_NATIVE"
+"""The environment variable that says 0 where the kernels are not wanted."""
+
+INSTALL = "install one and run `make native`"
+COMPILERS = ("c++", "g++", "clang++")
+PROBE = """\
+#include <concepts>
+#include <span>
+#include <string>
+std::string first(std::span<const std::string> words) { return words.front(); }
+template <std::integral T> T twice(T x) { return x + x; }
+template int twice(int);
+"""
+
+
+class Skipped(Exception):  # noqa: N818 - it is none
+    """The kernels cannot be built here, or are not wanted."""
+
+    def __init__(self, reason: str, remedy: str) -> None:
+        super().__init__(
+            f"Native kernels are skipped: {reason}. The function bodies serve instead; {remedy}."
+        )
+
+
+class BuildError(Exception):
+    """The kernels do not compile."""
+
+    def __init__(self, output: str) -> None:
+        """With what CMake and the compiler said."""
+        super().__init__(
+            f"{output}\nNative kernels are not built: see above. The function bodies serve instead."
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What the kernels are built with.
+
+    Attributes:
+        compiler: A command, as CXX has it.
+        cmake: Where it is.
+        ninja: Where it is, or None: then it is make.
+    """
+
+    compiler: str
+    cmake: str
+    ninja: str | None
+
+    def key(self) -> str:
+        """What must not change within a build folder: CMake would keep to what it knew."""
+        version = _run([*shlex.split(self.compiler), "--version"]).stdout.partition("\n")[0]
+        flags = [os.environ.get(name, "") for name in ("CXXFLAGS", "LDFLAGS")]
+        return "\n".join([str(NATIVE), self.compiler, version, str(bool(self.ninja)), *flags])
+
+
+def find_tools() -> Tools:
+    """The tools of this machine.
+
+    Raises:
+        Skipped: There is no compiler, or no CMake; or the kernels are not wanted.
+    """
+    compiler = find_compiler()
+    cmake = _program("cmake", "CMAKE_BIN_DIR")
+    if cmake is None:
+        raise Skipped("no cmake found", INSTALL)
+    return Tools(compiler, cmake, _program("ninja", "BIN_DIR"))
+
+
+def find_compiler() -> str:
+    """A compiler that makes a shared library of C++20: CXX, or the first that does.
+
+    Raises:
+        Skipped: There is none, or none is wanted.
+    """
+    if os.environ.get(SWITCH) == "0":
+        raise Skipped(f"{SWITCH} is 0", "unset it and run `make native`")
+    if sys.platform != "linux":
+        raise Skipped(f"they need Linux, this is {sys.platform}", "nothing is lost but speed")
+    wanted = os.environ.get("CXX")
+    for compiler in (wanted,) if wanted else COMPILERS:
+        command = shlex.split(compiler)
+        if shutil.which(command[0]) and _compiles(command):
+            return compiler
+    tried = f"CXX is {wanted}" if wanted else ", ".join(COMPILERS)
+    raise Skipped(f"no C++20 compiler found ({tried})", INSTALL)
+
+
+def _compiles(command: list[str]) -> bool:
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "probe.cpp"
+        source.write_text(PROBE, encoding="utf-8")
+        flags = ["-std=c++20", "-shared", "-fPIC", "-o", str(source.with_suffix(".so"))]
+        return _run([*command, *flags, str(source)]).returncode == 0
+
+
+def _program(name: str, folder: str) -> str | None:
+    """A program on the PATH, or of the PyPI package that says in which ``folder`` it has it."""
+    found = shutil.which(name)
+    if found is None and importlib.util.find_spec(name):
+        found = shutil.which(name, path=getattr(importlib.import_module(name), folder, ""))
+    return found
+
+
+def build(folder: Path, *, strict: bool = False) -> Path:
+    """Build the kernels in ``folder``; the library.
+
+    Args:
+        folder: What is built on the way; kept, it makes the next time short.
+        strict: Whether a warning of the compiler is an error.
+
+    Raises:
+        Skipped: They cannot be built here.
+        BuildError: They do not compile.
+    """
+    tools = find_tools()
+    _prepare(folder, tools.key())
+    configure = [
+        "-S",
+        str(NATIVE),
+        "-B",
+        str(folder),
+        f"-DGATEWAVE_WERROR={'ON' if strict else 'OFF'}",
+    ]
+    if tools.ninja:
+        # Named each time: the one that was found last may have been pip's, and be gone.
+        configure += ["-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={tools.ninja}"]
+    else:
+        configure += ["-G", "Unix Makefiles"]
+    parallel = str(len(os.sched_getaffinity(0)))
+    for arguments in (configure, ["--build", str(folder), "--parallel", parallel]):
+        done = _run([tools.cmake, *arguments], CXX=tools.compiler)
+        if done.returncode != 0:
+            raise BuildError(done.stdout)
+    return folder / LIBRARY
+
+
+def _prepare(folder: Path, key: str) -> None:
+    known = folder / "tools.txt"
+    if folder.exists() and (not known.exists() or known.read_text(encoding="utf-8") != key):
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    known.write_text(key, encoding="utf-8")
+
+
+def _run(command: list[str], **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command,
+        env=os.environ | variables,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+
+
+def install(library: Path, target: Path) -> None:
+    """Put the library there at once: a service that has the old one loaded keeps that."""
+    part = target.with_name(f".{target.name}.part")
+    shutil.copyfile(library, part)
+    part.replace(target)
+
+
+def build_into_package(output: Path = PACKAGED, *, strict: bool = False) -> Path:
+    """Build the kernels, and put them where the service finds them.
+
+    Raises:
+        Skipped: They cannot be built here.
+        BuildError: They do not compile.
+    """
+    # Each has its folder: with other options, all would be compiled again.
+    folder = ROOT / "build" / ("native-strict" if strict else "native")
+    try:
+        install(build(folder, strict=strict), output)
+    except (Skipped, BuildError):
+        output.unlink(missing_ok=True)  # what an earlier build left may be old
+        raise
+    return output
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--required", action="store_true", help="fail where nothing can be built")
+    parser.add_argument("--strict", action="store_true", help="take warnings for errors")
+    given = parser.parse_args()
+    try:
+        library = build_into_package(strict=given.strict)
+    except Skipped as reason:
+        print(reason)
+        raise SystemExit(int(given.required)) from None
+    except BuildError as failure:
+        print(failure, file=sys.stderr)
+        raise SystemExit(1) from None
+    print(f"Native kernels are built: {library.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""How the kernels are built: to the same bytes everywhere, and not at all where nothing can."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+TARGETS = ("avx512", "avx2", "x86_64")
+
+pytestmark = pytest.mark.skipif(
+    not (shutil.which("c++") or os.environ.get("CXX")), reason="there is no C++ compiler"
+)
+
+
+def copy(folder):
+    """A copy of the sources, which has its own build and its own library."""
+    shutil.copytree(
+        ROOT / "native", folder / "native", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    (folder / "service").mkdir()
+    return folder
+
+
+def run(folder, *arguments, **variables):
+    return subprocess.run(
+        [sys.executable, folder / "native/build.py", *arguments],
+        env=os.environ | variables,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="session")
+def elsewhere(tmp_path_factory):
+    """A copy that was built, in a folder that has another name."""
+    folder = copy(tmp_path_factory.mktemp("else where"))
+    done = run(folder, "--required", "--strict")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "Native kernels are built: service/libgatewave.so\n"
+    return folder
+
+
+@pytest.fixture(scope="session")
+def library(elsewhere):
+    return elsewhere / "service" / "libgatewave.so"
+
+
+@pytest.fixture
+def sources(tmp_path):
+    """A copy in which there is a library from an earlier build."""
+    folder = copy(tmp_path)
+    (folder / "service/libgatewave.so").write_bytes(b"old")
+    return folder
+
+
+def nm(path, *arguments):
+    """The letters and names of the symbols that are defined in a file."""
+    command = ["nm", "--defined-only", "--format=posix", *arguments, path]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return [tuple(line.split()[1::-1]) for line in done.stdout.splitlines()]
+
+
+def test_two_builds_in_two_folders_are_the_same_bytes(library):
+    assert run(ROOT, "--required", "--strict").returncode == 0
+    assert (ROOT / "service/libgatewave.so").read_bytes() == library.read_bytes()
+
+
+def test_no_path_of_the_machine_is_inside(library, elsewhere):
+    content = library.read_bytes()
+    known = {str(elsewhere), str(ROOT), str(Path.home()), sys.prefix}
+    assert [path for path in known if f"{path}/".encode() in content] == []
+    assert re.findall(rb"[\w/.-]*/native/[\w/.-]*", content) == []
+
+
+def test_the_entry_point_is_the_only_symbol_that_others_see(library):
+    assert nm(library, "--dynamic") == [("T", "RegisterCustomOps")]
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="there is but one instruction set")
+@pytest.mark.parametrize("target", TARGETS)
+def test_no_function_of_one_instruction_set_can_stand_in_for_that_of_another(elsewhere, target):
+    """Of equal weak symbols the linker keeps one: with AVX-512 inside, say, where there is none."""
+    folder = elsewhere / "build/native-strict/CMakeFiles" / f"kernels_{target}.dir"
+    (made,) = folder.rglob("*.o")
+    shared = [name for letter, name in nm(made) if letter in "VWuTDBR"]
+    own = f"8gatewave{len(target)}{target}"
+    assert len(shared) > 10
+    assert [name for name in shared if own not in name] == []
+
+
+def test_only_what_changed_is_compiled_again(elsewhere):
+    def compiled():
+        folder = elsewhere / "build/native-strict"
+        return {path.relative_to(folder): path.stat().st_mtime_ns for path in folder.rglob("*.o")}
+
+    before = compiled()
+    assert run(elsewhere, "--strict").returncode == 0
+    assert compiled() == before
+    os.utime(elsewhere / "native/library/call.cpp")
+    assert run(elsewhere, "--strict").returncode == 0
+    changed = {path.name for path, made in compiled().items() if made != before[path]}
+    assert changed == {"call.cpp.o"}
+
+
+@pytest.mark.parametrize(
+    ("variables", "reason"),
+    [
+        ({"PATH": "/nowhere"}, "no C++20 compiler found (c++, g++, clang++)"),
+        ({"CXX": "/bin/false"}, "no C++20 compiler found (CXX is /bin/false)"),
+        ({"GATEWAVE_BUILD_NATIVE": "0"}, "GATEWAVE_BUILD_NATIVE is 0"),
+    ],
+)
+@pytest.mark.parametrize(("arguments", "status"), [((), 0), (("--required",), 1)])
+def test_where_nothing_is_built_one_line_says_why(
+    monkeypatch, sources, variables, reason, arguments, status
+):
+    monkeypatch.delenv("CXX", raising=False)
+    done = run(sources, *arguments, **variables)
+    assert (done.returncode, done.stderr) == (status, "")
+    line = f"Native kernels are skipped: {reason}. The function bodies serve instead; "
+    assert done.stdout.startswith(line)
+    assert done.stdout.count("\n") == 1
+    assert not (sources / "service/libgatewave.so").exists()
+
+
+def test_what_fails_is_shown_and_no_old_library_is_left(sources):
+    with (sources / "native/CMakeLists.txt").open("a") as file:
+        file.write('message(FATAL_ERROR "broken on purpose")\n')
+    done = run(sources)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "broken on purpose" in done.stderr
+    assert "Native kernels are not built" in done.stderr
+    assert not (sources / "service/libgatewave.so").exists()
+
+
+@pytest.mark.parametrize(("arguments", "is_error"), [((), "OFF"), (("--strict",), "ON")])
+def test_a_warning_is_an_error_to_developers_only(sources, arguments, is_error):
+    with (sources / "native/CMakeLists.txt").open("a") as file:
+        file.write('message(FATAL_ERROR "warnings: ${GATEWAVE_WERROR}")\n')
+    assert f"warnings: {is_error}" in run(sources, *arguments).stderr
