@@ -195,10 +195,7 @@ class Engine:
             KernelsUnavailable: ``native`` kernels are wanted, and cannot be had.
             SettingsInvalid: The kernels have not these ``instructions``.
         """
-        engine = cls._on(device, threads, arena_bytes)
-        path = FOLDER / LIBRARIES[engine.provider]
-        found = Kernels.find(path, kernels, instructions, engine.options)
-        return replace(engine, kernels=found)
+        return cls._on(device, threads, arena_bytes).using(kernels, instructions)
 
     @classmethod
     def _on(cls, device: Device, threads: int, arena_bytes: int) -> Engine:
@@ -216,6 +213,17 @@ class Engine:
             log.info("CUDA is not used", extra={"reason": str(error)})
             return cls(CPU, threads, NO_KERNELS)
         return engine
+
+    def using(self, kernels: KernelMode, instructions: str = "") -> Engine:
+        """The same, with the kernels that are there for its provider.
+
+        Raises:
+            KernelsUnavailable: ``native`` kernels are wanted, and cannot be had.
+            SettingsInvalid: The kernels have not these ``instructions``.
+        """
+        path = FOLDER / LIBRARIES[self.provider]
+        found = Kernels.find(path, kernels, instructions, self.options)
+        return replace(self, kernels=found)
 
     def prove(self) -> None:
         """Run a graph on the device, and see that it ran there.
