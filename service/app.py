@@ -39,6 +39,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     Raises:
         DeviceUnavailable: The wanted device does not work.
+        KernelsUnavailable: The kernels are demanded, and cannot be had for all there is.
         ArtifactInvalid: The artifacts folder is empty, or holds what cannot be served.
     """
     settings = settings or Settings()

@@ -15,6 +15,8 @@ from service.dtypes import DTYPES, NUMPY, DType, narrowed
 from service.engine import Engine, Session
 from service.errors import ArtifactInvalid, NameUnknown, RequestInvalid
 from service.graph import Graph
+from service.nodes import operators
+from service.repository.wire import MalformedError
 from service.serving.datatypes import BY_NUMPY
 from service.serving.model import ANY, Port
 
@@ -57,6 +59,14 @@ class Function:
     @property
     def dtypes(self) -> list[DType]:
         return [dtype for dtype in DTYPES if any(key[1] == dtype for key in self.graphs)]
+
+    @property
+    def implementations(self) -> dict[str, dict[DType, str]]:
+        """What computes it, by graph and dtype."""
+        found: dict[str, dict[DType, str]] = {}
+        for (kind, dtype), graph in self.graphs.items():
+            found.setdefault(kind, {})[dtype] = graph.implementation
+        return {kind: found[kind] for kind in GRAPHS if kind in found}
 
     @property
     def outputs(self) -> list[str]:
@@ -109,6 +119,12 @@ class Entry:
         """The parameters that choose a formula."""
         return tuple(p["name"] for p in self.record["parameters"] if p["choices"])
 
+    @property
+    def implementations(self) -> list[str]:
+        """What computes its graphs, each way once."""
+        graphs = (graph for function in self.functions for graph in function.graphs.values())
+        return sorted({graph.implementation for graph in graphs})
+
     def select(self, params: Params, *, at: str = "params") -> Function:
         """The function that ``params`` choose.
 
@@ -156,6 +172,7 @@ class Catalogue:
 
         Raises:
             ArtifactInvalid: The folder holds none, or one does not load or answers wrongly.
+            KernelsUnavailable: The kernels are demanded, and lack one.
         """
         paths = artifact_paths(folder)
         if not paths:
@@ -217,9 +234,11 @@ def load(path: Path, engine: Engine) -> tuple[Document, Graph]:
 
     Raises:
         ArtifactInvalid: It does not load, carries no record of ours, or answers wrongly.
+        KernelsUnavailable: The kernels are demanded, and have none for its node.
     """
     model = path.read_bytes()
-    session, metadata = engine.open(path, model)
+    ours, nodes = _operators(path, model)
+    session, metadata = engine.open(path, model, ours)
     document = _document(path, metadata)
     graph = Graph(
         path=path,
@@ -229,11 +248,24 @@ def load(path: Path, engine: Engine) -> tuple[Document, Graph]:
         inputs=_ports(document["inputs"], document["dtype"]),
         outputs=_ports(document["outputs"], document["dtype"]),
         reals=document["operator"]["reals"],
-        session=Session(session, lambda: engine.open(path, model)[0], document["dtype"]),
+        session=Session(
+            session,
+            lambda: engine.open(path, model, ours)[0],
+            document["dtype"],
+            in_one_pass=nodes == 1 and ours <= engine.kernels.operators,
+        ),
+        implementation=engine.kernels.serving(ours),
     )
     _prove(graph, document)
     graph.session.rest()
     return document, graph
+
+
+def _operators(path: Path, model: bytes) -> tuple[frozenset[str], int]:
+    try:
+        return operators(model)
+    except MalformedError as error:
+        raise ArtifactInvalid(f"{path} is no ONNX file: {error}") from error
 
 
 def _document(path: Path, metadata: Mapping[str, str]) -> Document:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,13 @@ import onnxruntime as ort
 from service import cpus
 from service.dtypes import NUMPY, ONNX, Array, DType
 from service.errors import ArtifactInvalid, DeviceUnavailable
-from service.settings import Device
+from service.kernels import NO_KERNELS, Kernels
+from service.settings import Device, KernelMode
 
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
+LIBRARIES = {CPU: "libgatewave.so", CUDA: "libgatewave_cuda.so"}
+"""The native kernels for each provider."""
 ONLY_FATAL = 4
 """ONNX Runtime's severity: errors come as exceptions, and warnings are about what is meant."""
 
@@ -29,8 +32,12 @@ BOUND_FROM = 1 << 14
 """From so many elements on, binding the results costs less than copying them."""
 
 SLICE = 1 << 16
-"""So many elements are computed at a time on a CPU. What lies between a graph's nodes then stays in
-the processor's cache: twice as fast at 1 Mi elements as all at once, and no memory to speak of."""
+"""So many elements are computed at a time on a CPU, by a graph of several nodes. What lies between
+them then stays in the processor's cache: twice as fast at 1 Mi elements as all at once, and no
+memory to speak of."""
+
+FOLDER = Path(__file__).parent
+"""Where the libraries are, if they were built."""
 
 log = logging.getLogger(__name__)
 
@@ -64,12 +71,29 @@ class Session:
         provider: What computes it.
     """
 
-    def __init__(self, opened: ort.InferenceSession, reopen: Reopen, dtype: DType) -> None:
+    def __init__(
+        self,
+        opened: ort.InferenceSession,
+        reopen: Reopen,
+        dtype: DType,
+        *,
+        in_one_pass: bool = False,
+    ) -> None:
+        """A session that was ``opened``.
+
+        Args:
+            opened: The session.
+            reopen: Opens another like it.
+            dtype: The type of its tensors.
+            in_one_pass: Whether one native kernel is all there is. It reads each element before it
+                writes there, and has nothing between nodes.
+        """
         self.provider: str = opened.get_providers()[0]
         self._outputs = [output.name for output in opened.get_outputs()]
         self._opened: ort.InferenceSession | None = opened
         self._reopen = reopen
         self._dtype = dtype
+        self._in_one_pass = in_one_pass and self.provider == CPU
 
     def rest(self) -> None:
         """Take no more memory than it takes to open it again, at the next run."""
@@ -109,11 +133,13 @@ class Session:
         self, inputs: Mapping[str, Array], length: int, names: Sequence[str], *, over: bool
     ) -> dict[str, Array]:
         """As `run`, by address: no results are copied, and bfloat16, that NumPy lacks, can pass."""
-        step = SLICE if self.provider == CPU else length
+        step = SLICE if self.provider == CPU and not self._in_one_pass else length
         given = [array for array in inputs.values() if array.ndim and array.flags.writeable]
-        room = dict(zip(names, given, strict=False)) if over and length > step else {}
+        may_be_over = over and (self._in_one_pass or length > step)
+        room = dict(zip(names, given, strict=False)) if may_be_over else {}
         # A graph may read an input again after it wrote a result: so not over it directly.
-        aside = {name: np.empty(step, NUMPY[self._dtype]) for name in room}
+        buffered = () if self._in_one_pass else room
+        aside = {name: np.empty(step, NUMPY[self._dtype]) for name in buffered}
         results = {n: room[n] if n in room else np.empty(length, NUMPY[self._dtype]) for n in names}
         session = self._session
         binding = session.io_binding()
@@ -145,34 +171,59 @@ class Engine:
     Attributes:
         provider: ONNX Runtime's execution provider.
         threads: How many threads a graph may use.
+        kernels: The native kernels that it uses.
     """
 
     provider: str
     threads: int
+    kernels: Kernels
 
     @classmethod
     def start(
-        cls, device: Device = "auto", threads: int = 0, arena_bytes: int = ARENA_BYTES
+        cls,
+        device: Device = "auto",
+        threads: int = 0,
+        arena_bytes: int = ARENA_BYTES,
+        *,
+        kernels: KernelMode = "auto",
+        instructions: str = "",
     ) -> Engine:
-        """Choose the device, size the thread pool, and bound the memory.
+        """Choose the device, size the thread pool, bound the memory, and load the kernels.
 
         Raises:
             DeviceUnavailable: ``cuda`` is wanted, and does not really work.
+            KernelsUnavailable: ``native`` kernels are wanted, and cannot be had.
+            SettingsInvalid: The kernels have not these ``instructions``.
         """
+        return cls._on(device, threads, arena_bytes).using(kernels, instructions)
+
+    @classmethod
+    def _on(cls, device: Device, threads: int, arena_bytes: int) -> Engine:
         ort.disable_telemetry_events()  # since 1.29 it reports to its makers unless told not to
         threads = _shared_pool(threads or cpus.available())
         _shared_arena(arena_bytes)
         if device == "cpu":
-            return cls(CPU, threads)
-        engine = cls(CUDA, threads)
+            return cls(CPU, threads, NO_KERNELS)
+        engine = cls(CUDA, threads, NO_KERNELS)
         try:
             engine.prove()
         except DeviceUnavailable as error:
             if device == "cuda":
                 raise
             log.info("CUDA is not used", extra={"reason": str(error)})
-            return cls(CPU, threads)
+            return cls(CPU, threads, NO_KERNELS)
         return engine
+
+    def using(self, kernels: KernelMode, instructions: str = "") -> Engine:
+        """The same, with the kernels that are there for its provider.
+
+        Raises:
+            KernelsUnavailable: ``native`` kernels are wanted, and cannot be had.
+            SettingsInvalid: The kernels have not these ``instructions``.
+        """
+        path = FOLDER / LIBRARIES[self.provider]
+        found = Kernels.find(path, kernels, instructions, self.options)
+        return replace(self, kernels=found)
 
     def prove(self) -> None:
         """Run a graph on the device, and see that it ran there.
@@ -189,7 +240,7 @@ class Engine:
         if self.provider == CUDA:
             ort.preload_dlls()
         try:
-            session = self._open(CANARY)
+            session = self._open(CANARY, NONE_OF_OURS)
             (doubled,) = session.run(None, {"x": np.array([1.5], np.float32)})
         except Exception as error:
             msg = f"{self.provider} fails on one addition: {error}"
@@ -207,22 +258,23 @@ class Engine:
         """Give back what the arena keeps for nobody: pieces that never grow, and may fit none."""
         options = ort.RunOptions()
         options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
-        self._open(CANARY).run(None, {"x": np.array([1.5], np.float32)}, options)
+        self._open(CANARY, NONE_OF_OURS).run(None, {"x": np.array([1.5], np.float32)}, options)
 
     def open(
-        self, path: Path, model: bytes | None = None
+        self, path: Path, model: bytes | None = None, operators: frozenset[str] | None = None
     ) -> tuple[ort.InferenceSession, dict[str, str]]:
         """Load the graph in ``path``, with its metadata.
 
         Args:
             path: The file.
             model: What is in it, if that was read already.
+            operators: The operators of our domain in it, if that is known.
 
         Raises:
             ArtifactInvalid: ONNX Runtime cannot load it, or not on this device.
         """
         try:
-            session = self._open(model or str(path))
+            session = self._open(model or str(path), operators)
         except Exception as error:
             msg = f"{path}: ONNX Runtime {ort.__version__} cannot load it: {error}"
             raise ArtifactInvalid(msg) from error
@@ -231,7 +283,17 @@ class Engine:
             raise ArtifactInvalid(msg)
         return session, dict(session.get_modelmeta().custom_metadata_map)
 
-    def _open(self, model: str | bytes) -> ort.InferenceSession:
+    def _open(
+        self, model: str | bytes, operators: frozenset[str] | None = None
+    ) -> ort.InferenceSession:
+        options = self.options()
+        self.kernels.register(options, operators)
+        session = ort.InferenceSession(model, options, providers=self._providers())
+        session.disable_fallback()
+        return session
+
+    def options(self) -> ort.SessionOptions:
+        """What a session takes that may be opened in this process."""
         options = ort.SessionOptions()
         options.log_severity_level = ONLY_FATAL
         if _POOL:
@@ -239,9 +301,7 @@ class Engine:
         else:
             options.intra_op_num_threads = self.threads
         options.add_session_config_entry("session.use_env_allocators", "1")
-        session = ort.InferenceSession(model, options, providers=self._providers())
-        session.disable_fallback()
-        return session
+        return options
 
     def _providers(self) -> list[Any]:
         return [CPU] if self.provider == CPU else [self.provider, CPU]
@@ -276,6 +336,8 @@ def _shared_arena(most: int) -> None:
         ort.create_and_register_allocator(memory, ort.OrtArenaCfg(bounds))
         _ARENA.append(most)
 
+
+NONE_OF_OURS: frozenset[str] = frozenset()
 
 CANARY = (
     b'\x08\x08:<\n\x0e\n\x01x\n\x01x\x12\x01y"\x03Add\x12\x06canaryZ\x10\n\x01x\x12\x0b\n\t\x08'

@@ -3,6 +3,7 @@
 * ServiceError                the service cannot start, or cannot answer
   - SettingsInvalid           settings contradict each other, or the machine
   - DeviceUnavailable         the wanted execution provider does not work
+  - KernelsUnavailable        the native kernels are demanded, and cannot be had
   - ArtifactInvalid           a file in the artifacts folder is not what it should be
   - Overloaded                there is no room for the request now; later there may be
   - DeadlineExceeded          the request could not start in the time it gave
@@ -43,6 +44,10 @@ class SettingsInvalid(ServiceError):  # noqa: N818 - a state, as HTTP names them
 
 
 class DeviceUnavailable(ServiceError):  # noqa: N818 - a state, as HTTP names them
+    pass
+
+
+class KernelsUnavailable(ServiceError):  # noqa: N818 - a state, as HTTP names them
     pass
 
 

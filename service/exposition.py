@@ -64,7 +64,13 @@ class Facts(Collector):
     """What one worker is and serves: looked up when it is made, on the event loop."""
 
     def __init__(self, runtime: Runtime) -> None:
-        self.families = [_build(), _provider(runtime), _ready(runtime), *_models(runtime)]
+        self.families = [
+            _build(),
+            _provider(runtime),
+            _kernels(runtime),
+            _ready(runtime),
+            *_models(runtime),
+        ]
 
     def collect(self) -> Iterable[Metric]:
         return self.families
@@ -83,6 +89,14 @@ def _provider(runtime: Runtime) -> Metric:
     words = {"device": runtime.settings.device, "provider": runtime.engine.provider}
     return InfoMetricFamily(
         "gatewave_provider", "The device that was asked for, and what computes.", words
+    )
+
+
+def _kernels(runtime: Runtime) -> Metric:
+    kernels = runtime.engine.kernels
+    words = {"kernels": runtime.settings.kernels, "implementation": kernels.implementation}
+    return InfoMetricFamily(
+        "gatewave_kernels", "The kernels that were asked for, and what computes our nodes.", words
     )
 
 

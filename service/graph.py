@@ -22,6 +22,8 @@ class Graph(Model):
 
     Attributes:
         kind: ``value``, ``grad`` or ``vjp``.
+        implementation: What computes it: ``native avx512``, ``function body`` where there is no
+            kernel for its node, or ``standard operators`` where it is decomposed.
     """
 
     path: Path
@@ -32,6 +34,7 @@ class Graph(Model):
     outputs: tuple[Port, ...]
     reals: Mapping[str, float]
     session: Session
+    implementation: str
     version: str = "1"
     platform: str = PLATFORM
     batching: Batching | None = None

@@ -42,10 +42,17 @@ class Runtime:
 
         Raises:
             DeviceUnavailable: The wanted device does not work.
+            KernelsUnavailable: The kernels are demanded, and cannot be had for all there is.
             ArtifactInvalid: The artifacts folder is empty, or holds what cannot be served.
-            SettingsInvalid: Traces are wanted, and cannot be sent.
+            SettingsInvalid: Traces are wanted, and cannot be sent; or unknown instructions.
         """
-        engine = Engine.start(settings.device, settings.threads, settings.arena_bytes)
+        engine = Engine.start(
+            settings.device,
+            settings.threads,
+            settings.arena_bytes,
+            kernels=settings.kernels,
+            instructions=settings.kernels_instructions,
+        )
         catalogue = Catalogue.open(settings.artifacts, engine)
         inference = Inference(
             Lanes(settings.lanes or cpus.available(), settings.max_queue),

@@ -192,6 +192,11 @@ class FunctionView(BaseModel):
     parameters: dict[str, float] = Field(description="The real parameters it takes: defaults.")
     dtypes: list[DType]
     outputs: list[str]
+    implementations: dict[str, dict[DType, str]] = Field(
+        description="What computes it here, by graph (value, grad, vjp) and dtype: `native` and an "
+        "instruction set; `function body`, that of its file, where there is no kernel; or "
+        "`standard operators` where the file has no node of ours."
+    )
     scale: list[str]
     bounds: dict[str, dict[DType, BoundView]] = Field(
         description="The largest errors, per output and dtype."
@@ -206,6 +211,9 @@ class ActivationSummary(BaseModel):
     summary: str
     inputs: list[str]
     formulas: list[str]
+    implementations: list[str] = Field(
+        description="What computes its graphs here; mostly all are alike."
+    )
     href: str
 
 
@@ -243,5 +251,9 @@ class Readiness(BaseModel):
     status: str
     device: str = Field(description="What was asked for: auto, cpu or cuda.")
     provider: str = Field(description="What computes.")
+    kernels: str = Field(
+        description="What computes nodes of ours: `native` and an instruction set, or `function "
+        "body`. GET /activations tells it of each."
+    )
     threads: int
     activations: list[str]

@@ -13,6 +13,7 @@ from service.errors import CONFIDENTIAL
 from service.security import Keys
 
 Device = Literal["auto", "cpu", "cuda"]
+KernelMode = Literal["auto", "native", "function"]
 
 
 class Settings(BaseSettings):
@@ -31,6 +32,18 @@ class Settings(BaseSettings):
         default="auto",
         description="Where to compute: `cuda` refuses to start where CUDA does not really work, "
         "`auto` takes CUDA if it works and the CPU otherwise.",
+    )
+    kernels: KernelMode = Field(
+        default="auto",
+        description="Whether nodes of ours are computed by the native kernels: `native` refuses to "
+        "start where they cannot be, `function` computes the graphs' function bodies, `auto` takes "
+        "the kernels if they are there and load.",
+    )
+    kernels_instructions: str = Field(
+        default="",
+        max_length=32,
+        description="The instruction set that the kernels use: `avx512`, `avx2`, `x86-64`, `neon`; "
+        "none means the best that this processor has.",
     )
     threads: int = Field(
         default=0, ge=0, le=1024, description="Compute threads; 0 means the CPUs really available."

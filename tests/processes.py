@@ -22,10 +22,10 @@ def environment(**variables):
     return inherited | variables
 
 
-def run(*arguments, **variables):
+def run(*arguments, program=GATEWAVE, **variables):
     """`gatewave` with ``arguments``, to its end."""
     return subprocess.run(
-        [*GATEWAVE, *map(str, arguments)],
+        [*program, *map(str, arguments)],
         capture_output=True,
         text=True,
         timeout=300,

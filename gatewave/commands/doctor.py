@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import platform
@@ -19,7 +20,7 @@ from rich.table import Table
 from service import cpus
 from service.catalogue import artifact_paths, load
 from service.engine import CUDA, Engine
-from service.errors import ServiceError
+from service.errors import DeviceUnavailable, ServiceError
 from service.settings import Settings
 
 Verdict = Literal["ok", "note", "wrong"]
@@ -42,7 +43,7 @@ def doctor(
     artifacts: Annotated[Path | None, typer.Option(help="What `gatewave export` wrote.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
-    """Look at versions, ONNX Runtime, CUDA and the artifacts; exit with 1 if anything is wrong.
+    """Look at versions, ONNX Runtime, CUDA, kernels and artifacts; exit with 1 if any is wrong.
 
     Example: `gatewave doctor --json`
     """
@@ -52,7 +53,8 @@ def doctor(
         *_runtimes(),
         *_cuda(),
         *_device(settings),
-        *_artifacts(artifacts or settings.artifacts, settings.threads),
+        *_kernels(settings),
+        *_artifacts(artifacts or settings.artifacts, settings),
     ]
     if as_json:
         typer.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
@@ -108,7 +110,7 @@ def _driver_major() -> int | None:
 
 def _device(settings: Settings) -> Iterator[Finding]:
     try:
-        engine = Engine.start(settings.device, settings.threads)
+        engine = Engine.start(settings.device, settings.threads, kernels="function")
     except ServiceError as error:
         yield Finding("device", "wrong", f"GATEWAVE_DEVICE={settings.device}: {error}")
         return
@@ -116,12 +118,44 @@ def _device(settings: Settings) -> Iterator[Finding]:
     yield Finding("device", "ok", detail)
 
 
-def _artifacts(folder: Path, threads: int) -> Iterator[Finding]:
+def _kernels(settings: Settings) -> Iterator[Finding]:
+    try:
+        kernels = _wanted(settings).kernels
+    except ServiceError as error:
+        yield Finding("kernels", "wrong", str(error))
+        return
+    if kernels.operators:
+        names = ", ".join(sorted(kernels.operators))
+        yield Finding("kernels", "ok", f"{kernels.path}: {kernels.implementation}: {names}")
+    elif kernels.path:
+        yield Finding("kernels", "wrong", kernels.absence)
+    else:
+        yield Finding("kernels", "note", f"function bodies are computed: {kernels.absence}")
+
+
+def _wanted(settings: Settings) -> Engine:
+    """The device that is wanted, or the CPU where it does not work, with the kernels for it."""
+    try:
+        device = Engine.start(settings.device, settings.threads, kernels="function")
+    except DeviceUnavailable:
+        device = Engine.start("cpu", settings.threads, kernels="function")
+    return device.using(settings.kernels, settings.kernels_instructions)
+
+
+def _on_the_cpu(settings: Settings) -> Engine:
+    """The CPU, with the kernels that are wanted, if they can be had: `_kernels` says why not."""
+    engine = Engine.start("cpu", settings.threads, kernels="function")
+    with contextlib.suppress(ServiceError):
+        return engine.using(settings.kernels, settings.kernels_instructions)
+    return engine
+
+
+def _artifacts(folder: Path, settings: Settings) -> Iterator[Finding]:
     paths = artifact_paths(folder)
     if not paths:
         yield Finding("artifacts", "wrong", f"{folder} holds none: run `gatewave export`")
         return
-    engine = Engine.start("cpu", threads)
+    engine = _on_the_cpu(settings)
     sick = 0
     for path in paths:
         try:

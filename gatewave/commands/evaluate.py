@@ -37,7 +37,12 @@ def evaluate(
     Example: `gatewave eval swiglu gates.npz -p gate=linear --outputs y,dy_da -o swiglu.npz`
     """
     settings = Settings()
-    engine = Engine.start(device or settings.device, settings.threads)
+    engine = Engine.start(
+        device or settings.device,
+        settings.threads,
+        kernels=settings.kernels,
+        instructions=settings.kernels_instructions,
+    )
     catalogue = Catalogue.open(artifacts or settings.artifacts, engine)
     names = [name.strip() for name in outputs.split(",")]
     plan = Plan.make(catalogue, activation, params=parsed(param), dtype=dtype, outputs=names)

@@ -17,32 +17,44 @@ constexpr const char* domain_name = "ai.gatewave";
 // A session's setting: which instruction set to use, of those that this processor has.
 constexpr const char* instructions_setting = "ai.gatewave.instructions";
 
-// The operators of an instruction set. ONNX Runtime keeps pointers to them for as long as there are
-// sessions, so they are made once and stay.
+// A session's setting: the names of the operators that it needs, with commas between them; all, if
+// it is not there. A session takes twice as long to open with all of them.
+constexpr const char* operators_setting = "ai.gatewave.operators";
+
+bool is_wanted(const std::string& name, const std::string& wanted) {
+  return wanted.empty() || ("," + wanted + ",").find("," + name + ",") != std::string::npos;
+}
+
+// The operators of an instruction set that are wanted. ONNX Runtime keeps pointers to them for as
+// long as there are sessions, so they are made once and stay.
 struct Domain {
-  Domain(const abi::Api* api, const cpu::Instructions& chosen)
-      : instructions(&chosen), all(operators(api, chosen)), about(description(chosen)) {
+  Domain(const abi::Api* api, const cpu::Instructions& chosen, const std::string& names)
+      : instructions(&chosen),
+        wanted(names),
+        all(operators(api, chosen)),
+        about(description(chosen)) {
     const Runtime runtime(api);
     handle = runtime.get<abi::CreateCustomOpDomain, abi::CustomOpDomain*>(domain_name);
     for (const Operator& op : all) {
+      if (!is_wanted(op.label, wanted)) continue;
       runtime.call<abi::CustomOpDomainAdd>(handle, static_cast<const abi::CustomOp*>(&op));
     }
     runtime.call<abi::CustomOpDomainAdd>(handle, static_cast<const abi::CustomOp*>(&about));
   }
 
   const cpu::Instructions* instructions;
+  std::string wanted;
   std::vector<Operator> all;
   DescriptionOperator about;
   abi::CustomOpDomain* handle;
 };
 
-std::string setting(const Runtime& runtime, const abi::SessionOptions* options) {
-  if (!runtime.get<abi::HasSessionConfigEntry, int>(options, instructions_setting)) return {};
+std::string setting(const Runtime& runtime, const abi::SessionOptions* options, const char* name) {
+  if (!runtime.get<abi::HasSessionConfigEntry, int>(options, name)) return {};
   std::size_t size = 0;
-  runtime.call<abi::GetSessionConfigEntry>(options, instructions_setting,
-                                           static_cast<char*>(nullptr), &size);
+  runtime.call<abi::GetSessionConfigEntry>(options, name, static_cast<char*>(nullptr), &size);
   std::string text(size, '\0');
-  runtime.call<abi::GetSessionConfigEntry>(options, instructions_setting, text.data(), &size);
+  runtime.call<abi::GetSessionConfigEntry>(options, name, text.data(), &size);
   text.resize(size - 1);
   return text;
 }
@@ -58,14 +70,15 @@ const cpu::Instructions& chosen(const std::string& wanted) {
                 wanted + "'");
 }
 
-abi::CustomOpDomain* domain(const abi::Api* api, const cpu::Instructions& instructions) {
+abi::CustomOpDomain* domain(const abi::Api* api, const cpu::Instructions& instructions,
+                            const std::string& wanted) {
   static std::mutex mutex;
   static auto& domains = *new std::list<Domain>;  // outlives all sessions
   const std::lock_guard lock(mutex);
   for (const Domain& known : domains) {
-    if (known.instructions == &instructions) return known.handle;
+    if (known.instructions == &instructions && known.wanted == wanted) return known.handle;
   }
-  return domains.emplace_back(api, instructions).handle;
+  return domains.emplace_back(api, instructions, wanted).handle;
 }
 
 }  // namespace
@@ -83,7 +96,9 @@ extern "C" __attribute__((visibility("default"))) gatewave::abi::Status* Registe
   }
   const library::Runtime runtime(api);
   return runtime.guarded([&] {
-    const cpu::Instructions& instructions = library::chosen(library::setting(runtime, options));
-    runtime.call<abi::AddCustomOpDomain>(options, library::domain(api, instructions));
+    const cpu::Instructions& instructions =
+        library::chosen(library::setting(runtime, options, library::instructions_setting));
+    const std::string wanted = library::setting(runtime, options, library::operators_setting);
+    runtime.call<abi::AddCustomOpDomain>(options, library::domain(api, instructions, wanted));
   });
 }

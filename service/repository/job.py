@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel
 
-from service.settings import Device
+from service.settings import Device, KernelMode
 
 
 class Job(BaseModel):
@@ -12,6 +12,8 @@ class Job(BaseModel):
 
     Attributes:
         config: The text of config.yaml.
+        kernels: Whether the native kernels compute it.
+        instructions: The instruction set that they use.
         seconds: How long it may take to be loaded and run.
         proof_seconds: How long the proof that batching is exact may take after that.
     """
@@ -20,6 +22,8 @@ class Job(BaseModel):
     folder: str
     config: str
     device: Device
+    kernels: KernelMode
+    instructions: str
     threads: int
     arena_bytes: int
     seconds: float

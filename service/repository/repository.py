@@ -297,6 +297,8 @@ class Repository:
             folder=str(self.root / name / version),
             config=plan.text,
             device="cpu" if engine.provider == CPU else "cuda",
+            kernels="native" if engine.kernels.operators else "function",
+            instructions=engine.kernels.instructions,
             threads=engine.threads,
             arena_bytes=self.runtime.settings.arena_bytes,
             seconds=self.trial_seconds,

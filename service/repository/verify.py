@@ -51,7 +51,13 @@ def tried(job: Job) -> tuple[RepositoryModel, Config, Report]:
     """
     folder = Path(job.folder)
     found, size = admit_version(Path(job.root), folder)
-    engine = Engine.start(job.device, job.threads, job.arena_bytes)
+    engine = Engine.start(
+        job.device,
+        job.threads,
+        job.arena_bytes,
+        kernels=job.kernels,
+        instructions=job.instructions,
+    )
     if engine.provider == CPU:  # a GPU's driver reserves more addresses than any bound
         bound_memory(job.arena_bytes + COPIES * size + BESIDES)
     model = opened(folder, engine, found.shaped)

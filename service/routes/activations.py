@@ -99,6 +99,7 @@ def _summary(entry: Entry) -> ActivationSummary:
         summary=entry.record["summary"],
         inputs=entry.record["inputs"],
         formulas=[function.formula for function in entry.functions],
+        implementations=entry.implementations,
         href=f"/activations/{entry.name}",
     )
 
@@ -113,6 +114,7 @@ def _function(function: Function) -> FunctionView:
         parameters=record["reals"],
         dtypes=function.dtypes,
         outputs=function.outputs,
+        implementations=function.implementations,
         scale=record["scale"],
         bounds=record["bounds"],
     )

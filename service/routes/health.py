@@ -31,6 +31,7 @@ async def readyz(request: Request, response: Response) -> Readiness:
         status="ready" if runtime.ready else "draining",
         device=runtime.settings.device,
         provider=runtime.engine.provider,
+        kernels=runtime.engine.kernels.implementation,
         threads=runtime.engine.threads,
         activations=list(runtime.catalogue.entries),
     )

@@ -20,9 +20,16 @@ def engine():
     return Engine.start("cpu", threads=1)
 
 
+@pytest.fixture(scope="module", params=["function", "auto"])
+def by_name(request, artifacts):
+    """The graphs, computed by their functions' bodies, and by what is there."""
+    catalogue = Catalogue.open(artifacts, Engine.start("cpu", 1, kernels=request.param))
+    return {graph.name: graph for graph in catalogue.graphs()}
+
+
 @pytest.fixture(params=["sinc.grad", "swiglu", "swiglu.vjp", "swish.bfloat16", "geglu.float64"])
-def graph(request, app):
-    return app.state.runtime.registry.get(request.param)
+def graph(request, by_name):
+    return by_name[request.param]
 
 
 @pytest.fixture

@@ -17,7 +17,8 @@ SECONDS = {"seconds": 30, "proof_seconds": 30}
 
 def job(root, **more):
     settings = {"root": str(root), "folder": str(root / "m" / "1"), "config": "", "device": "cpu"}
-    return Job(**settings | {"threads": 1, "arena_bytes": 1 << 28} | SECONDS | more)
+    engine = {"kernels": "auto", "instructions": "", "threads": 1, "arena_bytes": 1 << 28}
+    return Job(**settings | engine | SECONDS | more)
 
 
 def test_a_crash_of_the_trial_is_a_reason(root, tmp_path, monkeypatch):

@@ -1,0 +1,35 @@
+"""What nodes of ours an ONNX file has: the metadata say what was exported, these what is there."""
+
+from __future__ import annotations
+
+from service.repository.wire import Reader
+
+DOMAIN = b"ai.gatewave"
+GRAPH, NODE, OP_TYPE, OP_DOMAIN = 7, 1, 4, 7
+"""Where onnx.proto has them: in ModelProto, in GraphProto, and two in NodeProto."""
+
+
+def operators(model: bytes) -> tuple[frozenset[str], int]:
+    """The operators of our domain that nodes of a graph have, and how many nodes there are.
+
+    Args:
+        model: An ONNX file.
+
+    Raises:
+        MalformedError: It is none.
+    """
+    reader = Reader(model)
+    nodes = [
+        dict(reader.fields(node))
+        for number, graph in reader.fields((0, len(model)))
+        if number == GRAPH
+        for inner, node in reader.fields(graph)
+        if inner == NODE
+    ]
+    none = (0, 0)
+    ours = frozenset(
+        reader.bytes(node.get(OP_TYPE, none)).decode(errors="replace")
+        for node in nodes
+        if reader.bytes(node.get(OP_DOMAIN, none)) == DOMAIN
+    )
+    return ours, len(nodes)
