@@ -53,7 +53,8 @@ with and without kernels alike.
 
 - *torch.onnx.export*: the graph that it makes of the plain Torch formula (`torch.sinc(x)`,
   `F.silu(a) * b`, …; for gradients the value and the partial derivatives, written out), run by ONNX
-  Runtime. *Function body*: our graph, without the kernels' library.
+  Runtime. *Function body*: our graph, without the kernels' library. Of records that nobody wrote a
+  plain formula for (`--all`), the record's own Torch module is exported, and run eagerly.
 - *Torch eager* allocates its results, as it does for its users: beyond some 32 MB that costs it
   page faults. *torch.compile* is compiled for each size, and writes to given outputs. For
   gradients both run forward and `torch.autograd.grad`.

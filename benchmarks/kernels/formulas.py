@@ -53,7 +53,8 @@ def _linear_gate_partials(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _numpy_sigmoid(x: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-x))
+    gate: np.ndarray = 1 / (1 + np.exp(-x))
+    return gate
 
 
 def _numpy_sinc(outputs: list[np.ndarray], x: np.ndarray) -> None:
