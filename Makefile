@@ -29,10 +29,11 @@ CPP := $(wildcard native/*/*.h native/*/*.cpp native/*/*.cu native/*/*.cuh)
 SOURCES := $(wildcard models/*.py export/*.py) pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help serve native test test-matrix check bench bench-http chaos soak fuzz fuzz-api export docs accuracy format clean
+.PHONY: help serve native test test-matrix check bench bench-kernels bench-http chaos soak fuzz fuzz-api \
+	export docs accuracy format clean
 
 help: ## what there is to make
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 serve: artifacts/.stamp ## install, export from Torch, and serve on PORT (8000) of HOST
 	@$(KERNELS) || true
@@ -63,6 +64,9 @@ check: $(VENV)/.dev ## lint, types, import contracts, and docs that match the re
 
 bench: artifacts/.stamp $(VENV)/.dev ## measure the service and the graphs against their peers
 	$(BIN)/python -m benchmarks
+
+bench-kernels: native artifacts/.stamp ## measure the kernels against their peers and memory: docs/performance.md
+	$(BIN)/python -m benchmarks.kernels --write
 
 bench-http: artifacts/.stamp $(VENV)/.dev ## measure the service under load from wrk, against an echo and plain FastAPI
 	$(BIN)/python -m benchmarks.http

@@ -1,8 +1,9 @@
-"""`make bench`: every record's graph against its peers, and the service against its limits."""
+"""`make bench`: every record's graphs against their peers, and the service against its limits."""
 
-from benchmarks import graphs, http
+from benchmarks import http
+from benchmarks.kernels.__main__ import main as kernels
 
 print("## Graphs\n")
-graphs.main()
+kernels(["--all", "--quick", "--without", "torch.compile"])
 print("\n## Service\n")
 http.main()

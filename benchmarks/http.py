@@ -1,12 +1,14 @@
 """The service under load from wrk, in one run with an echo, and with what one writes oneself.
 
-    python -m benchmarks.http [--seconds 3] [--turns 5] [--cases ABC] [--peer NAME=COMMAND ...]
+    python -m benchmarks.http [--seconds 3] [--turns 5] [--cases ABC] [--kernels function]
+        [--peer NAME=COMMAND ...]
 
 SwiGLU of two inputs: A in JSON, 64 floats each, 32 connections; B in JSON, 4096 floats each, 32
 connections; C in binary, 1 Mi float32 each, 4 connections. The echo is a bare uvicorn application
 that drops the body and returns as many bytes as the answer has: the limit of the stack. The others
 are a bare uvicorn application that computes with ONNX Runtime and does no more, and a plain FastAPI
-route. The servers take turns, each turn gives ratios, and the medians of these are printed.
+route. The servers take turns, each turn gives ratios, and the medians of these are printed. With
+``--kernels`` ours runs a second time, with ``GATEWAVE_KERNELS`` set so: what a kernel gains here.
 """
 
 from __future__ import annotations
@@ -97,6 +99,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--turns", type=int, default=5, help="how many turns")
     parser.add_argument("--cases", default="ABC", help="which cases")
     parser.add_argument("--workers", type=int, default=1, help="processes of ours")
+    parser.add_argument("--kernels", metavar="WHICH", help="another of ours: GATEWAVE_KERNELS")
     parser.add_argument(
         "--peer",
         action="append",
@@ -112,19 +115,29 @@ def _measure(case: Case, options: argparse.Namespace) -> None:
     uvicorn = [sys.executable, "-m", "uvicorn", "--log-level", "error", "--no-access-log"]
     given = [peer.partition("=") for peer in options.peer]
     peers = {name: command.split() for name, _, command in given}
+    other = f"gatewave, kernels={options.kernels}"
+    others = {other: [*ours, "--port", "{port}"]} if options.kernels else {}
+    settings = {other: {"GATEWAVE_KERNELS": str(options.kernels)}}
     commands = {
         "echo": [*uvicorn, "--port", "{port}", "benchmarks.peers.echo:app"],
         "gatewave": [*ours, "--port", "{port}"],
+        **others,
         "bare ASGI": [*uvicorn, "--port", "{port}", "benchmarks.peers.bare:app"],
         "plain FastAPI": [*uvicorn, "--port", "{port}", "benchmarks.peers.plain:app"],
         **peers,
     }
     with contextlib.ExitStack() as running:
         servers = {
-            name: running.enter_context(_serving(name, command, options.workers))
+            name: running.enter_context(
+                _serving(name, command, options.workers, settings.get(name, {}))
+            )
             for name, command in commands.items()
         }
-        loads = {**case.loads, **dict.fromkeys(peers, case.loads["plain FastAPI"])}
+        loads = {
+            **case.loads,
+            **dict.fromkeys(others, case.loads["gatewave"]),
+            **dict.fromkeys(peers, case.loads["plain FastAPI"]),
+        }
         measured = {load: servers.get(load) or _again(servers["gatewave"]) for load in loads}
         for _ in range(options.turns):
             for load, server in measured.items():
@@ -245,13 +258,16 @@ CASES = {
 
 
 @contextlib.contextmanager
-def _serving(name: str, command: list[str], workers: int) -> Iterator[Server]:
+def _serving(
+    name: str, command: list[str], workers: int, settings: dict[str, str]
+) -> Iterator[Server]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     environment = {
         **os.environ,
         "GATEWAVE_ACCESS_LOG": "false",
         "GATEWAVE_WORKERS": str(workers),
+        **settings,
     }
     began = time.perf_counter()
     process = subprocess.Popen(

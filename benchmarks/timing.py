@@ -6,21 +6,56 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 LEAST_SECONDS = 0.002
 """A turn repeats its call until it lasts this long."""
 
+LONGEST_REST = 0.1
+REST = 0.002
 
-def medians(calls: Mapping[str, Callable[[], object]], turns: int = 15) -> dict[str, float]:
-    """Seconds per call: medians of ``turns`` turns, which the calls take one after the other."""
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """How many times as long one call took as another: the median of their turns, and quartiles."""
+
+    low: float
+    median: float
+    high: float
+
+
+def turns(calls: Mapping[str, Callable[[], object]], count: int) -> dict[str, list[float]]:
+    """Seconds per call in each of ``count`` turns, which the calls take one after the other."""
     repeats = {name: _repeats(call) for name, call in calls.items()}
     samples: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(turns):
+    for _ in range(count):
         for name, call in calls.items():
+            _rest()
+            _seconds(call, 1 + repeats[name] // 10)  # wakes its threads, fills its caches
             samples[name].append(_seconds(call, repeats[name]))
-    return {name: statistics.median(times) for name, times in samples.items()}
+    return samples
+
+
+def ratio(ones: Sequence[float], others: Sequence[float]) -> Ratio:
+    """Of ``ones`` to ``others``, turn by turn: what slows both in a turn is not seen in it."""
+    found = [one / other for one, other in zip(ones, others, strict=True)]
+    return Ratio(*statistics.quantiles(found, n=4, method="inclusive"))
+
+
+def _rest() -> None:
+    """Wait until no thread of this process runs: pools spin for a while when they have no work.
+
+    ONNX Runtime's and OpenMP's threads do so, tens of milliseconds long, and would take a processor
+    from whoever has the next turn.
+    """
+    ends = time.perf_counter() + LONGEST_REST
+    busy = REST
+    while busy > REST / 10 and time.perf_counter() < ends:
+        began = time.process_time()
+        time.sleep(REST)
+        busy = time.process_time() - began
 
 
 def _seconds(call: Callable[[], object], repeats: int) -> float:
@@ -32,7 +67,8 @@ def _seconds(call: Callable[[], object], repeats: int) -> float:
 
 def _repeats(call: Callable[[], object]) -> int:
     call()
-    return max(1, round(LEAST_SECONDS / max(_seconds(call, 3), 1e-9)))
+    shortest = min(_seconds(call, 1) for _ in range(3))  # an interruption makes one of them long
+    return max(1, round(LEAST_SECONDS / max(shortest, 1e-9)))
 
 
 def machine() -> str:

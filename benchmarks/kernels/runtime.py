@@ -1,0 +1,87 @@
+"""ONNX Runtime, with the kernels' library or without: equal for all who run in it."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnxruntime as ort
+from onnx import TensorProto, helper
+from torch import Tensor
+
+THREADS = 2
+PROVIDERS = ("CPUExecutionProvider",)
+ELEMENTS = {
+    "float16": TensorProto.FLOAT16,
+    "bfloat16": TensorProto.BFLOAT16,
+    "float32": TensorProto.FLOAT,
+    "float64": TensorProto.DOUBLE,
+}
+
+
+def bound(
+    model: bytes, inputs: Sequence[Tensor], outputs: Sequence[Tensor], library: Path | None = None
+) -> Callable[[], None]:
+    """A call of ``model`` that reads ``inputs`` and writes ``outputs`` where they are."""
+    session = _session(model, library)
+    binding = session.io_binding()
+    names = [value.name for value in session.get_inputs()][: len(inputs)]
+    for name, tensor in zip(names, inputs, strict=True):
+        binding.bind_input(name, *_place(tensor))
+    names = [value.name for value in session.get_outputs()]
+    for name, tensor in zip(names, outputs, strict=True):
+        binding.bind_output(name, *_place(tensor))
+    return functools.partial(session.run_with_iobinding, binding)
+
+
+def single_node(op_type: str, dtype: str, count: int) -> bytes:
+    """A model of one standard operator of ``count`` inputs."""
+    names = ["a", "b"][:count]
+    element = ELEMENTS[dtype]
+    graph = helper.make_graph(
+        [helper.make_node(op_type, names, ["y"])],
+        op_type,
+        [helper.make_tensor_value_info(name, element, ["n"]) for name in names],
+        [helper.make_tensor_value_info("y", element, ["n"])],
+    )
+    return _model(graph)
+
+
+def instructions(library: Path) -> str:
+    """The instruction set that the library's kernels use here, as it says itself."""
+    domain = "ai.gatewave"
+    graph = helper.make_graph(
+        [helper.make_node("Kernels", [], ["text"], domain=domain)],
+        "kernels",
+        [],
+        [helper.make_tensor_value_info("text", TensorProto.UINT8, ["n"])],
+    )
+    (text,) = _session(_model(graph, helper.make_opsetid(domain, 1)), library).run(None, {})
+    name: str = json.loads(text.tobytes())["instructions"]
+    return name
+
+
+def _model(graph: onnx.GraphProto, *domains: onnx.OperatorSetIdProto) -> bytes:
+    imports = [helper.make_opsetid("", 17), *domains]
+    content: bytes = helper.make_model(
+        graph, opset_imports=imports, ir_version=8
+    ).SerializeToString()
+    return content
+
+
+def _session(model: bytes, library: Path | None) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = THREADS
+    if library is not None:
+        options.register_custom_ops_library(str(library))
+    return ort.InferenceSession(model, options, providers=list(PROVIDERS))
+
+
+def _place(tensor: Tensor) -> tuple[Any, ...]:
+    element = ELEMENTS[str(tensor.dtype).removeprefix("torch.")]
+    return "cpu", 0, element, list(tensor.shape), tensor.data_ptr()
