@@ -7,6 +7,7 @@
 #include "abi/onnxruntime.h"
 #include "library/call.h"
 #include "library/description.h"
+#include "library/device.h"
 #include "library/operator.h"
 
 namespace gatewave::library {
@@ -14,14 +15,13 @@ namespace {
 
 constexpr const char* domain_name = "ai.gatewave";
 
-// A session's setting: which instruction set to use, of those that this processor has.
-constexpr const char* instructions_setting = "ai.gatewave.instructions";
-
 // The operators of an instruction set. ONNX Runtime keeps pointers to them for as long as there are
 // sessions, so they are made once and stay.
 struct Domain {
-  Domain(const abi::Api* api, const cpu::Instructions& chosen)
-      : instructions(&chosen), all(operators(api, chosen)), about(description(chosen)) {
+  Domain(const abi::Api* api, const Instructions& chosen)
+      : instructions(&chosen),
+        all(operators(api, device, chosen)),
+        about(description(device, chosen)) {
     const Runtime runtime(api);
     handle = runtime.get<abi::CreateCustomOpDomain, abi::CustomOpDomain*>(domain_name);
     for (const Operator& op : all) {
@@ -30,7 +30,7 @@ struct Domain {
     runtime.call<abi::CustomOpDomainAdd>(handle, static_cast<const abi::CustomOp*>(&about));
   }
 
-  const cpu::Instructions* instructions;
+  const Instructions* instructions;
   std::vector<Operator> all;
   DescriptionOperator about;
   abi::CustomOpDomain* handle;
@@ -47,18 +47,7 @@ std::string setting(const Runtime& runtime, const abi::SessionOptions* options) 
   return text;
 }
 
-const cpu::Instructions& chosen(const std::string& wanted) {
-  std::string known;
-  for (const cpu::Instructions& instructions : cpu::instructions()) {
-    if (!instructions.is_supported) continue;
-    if (wanted.empty() || wanted == instructions.name) return instructions;
-    known += (known.empty() ? "" : ", ") + std::string(instructions.name);
-  }
-  throw Invalid(std::string(instructions_setting) + " must be one of " + known + ", not '" +
-                wanted + "'");
-}
-
-abi::CustomOpDomain* domain(const abi::Api* api, const cpu::Instructions& instructions) {
+abi::CustomOpDomain* domain(const abi::Api* api, const Instructions& instructions) {
   static std::mutex mutex;
   static auto& domains = *new std::list<Domain>;  // outlives all sessions
   const std::lock_guard lock(mutex);
@@ -83,7 +72,7 @@ extern "C" __attribute__((visibility("default"))) gatewave::abi::Status* Registe
   }
   const library::Runtime runtime(api);
   return runtime.guarded([&] {
-    const cpu::Instructions& instructions = library::chosen(library::setting(runtime, options));
+    const Instructions& instructions = library::device.chosen(library::setting(runtime, options));
     runtime.call<abi::AddCustomOpDomain>(options, library::domain(api, instructions));
   });
 }
