@@ -24,7 +24,7 @@ INSTALLED := pyproject.toml constraints.txt hatch_build.py service/rpc/inference
 SOURCES := $(wildcard models/*.py export/*.py) pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test check bench bench-http chaos soak fuzz fuzz-api export docs accuracy format clean
+.PHONY: help serve test check bench bench-http bench-cuda chaos soak fuzz fuzz-api export docs accuracy format clean
 
 help: ## what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ bench: artifacts/.stamp $(VENV)/.dev ## measure the service and the graphs again
 
 bench-http: artifacts/.stamp $(VENV)/.dev ## measure the service under load from wrk, against an echo and plain FastAPI
 	$(BIN)/python -m benchmarks.http
+
+bench-cuda: $(VENV)/.dev ## on a machine with a GPU and RUNTIME=gpu: certify its kernels, and measure their bandwidth
+	$(BIN)/python -m benchmarks.cuda service/libgatewave_cuda.so
 
 chaos: $(VENV)/.dev ## kill workers and end services under load, ROUNDS (10) times each
 	PYTHONPATH=tests $(BIN)/python tests/load/chaos.py --rounds $(ROUNDS)
