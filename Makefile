@@ -29,7 +29,7 @@ CPP := $(wildcard native/*/*.h native/*/*.cpp native/*/*.cu native/*/*.cuh)
 SOURCES := $(wildcard models/*.py export/*.py) pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help serve native test test-matrix check bench bench-kernels bench-http chaos soak fuzz fuzz-api \
+.PHONY: help serve native test test-matrix check bench bench-kernels bench-http bench-cuda chaos soak fuzz fuzz-api \
 	export docs accuracy format clean
 
 help: ## what there is to make
@@ -70,6 +70,9 @@ bench-kernels: native artifacts/.stamp ## measure the kernels against their peer
 
 bench-http: artifacts/.stamp $(VENV)/.dev ## measure the service under load from wrk, against an echo and plain FastAPI
 	$(BIN)/python -m benchmarks.http
+
+bench-cuda: $(VENV)/.dev ## on a machine with a GPU and RUNTIME=gpu: certify its kernels, and measure their bandwidth
+	$(BIN)/python -m benchmarks.cuda service/libgatewave_cuda.so
 
 chaos: $(VENV)/.dev ## kill workers and end services under load, ROUNDS (10) times each
 	PYTHONPATH=tests $(BIN)/python tests/load/chaos.py --rounds $(ROUNDS)

@@ -7,7 +7,7 @@ namespace gatewave {
 inline namespace GATEWAVE_TARGET {
 
 extern const std::array<cpu::Entry, All::size> table;
-constexpr std::array<cpu::Entry, All::size> table = entries(All{});
+constexpr std::array<cpu::Entry, All::size> table = entries<Loops>(All{});
 
 }  // namespace GATEWAVE_TARGET
 }  // namespace gatewave

@@ -6,7 +6,7 @@
 
 #include "cpu/narrow.h"
 #include "cpu/table.h"
-#include "kernels/list.h"
+#include "kernels/entries.h"
 
 namespace gatewave {
 inline namespace GATEWAVE_TARGET {
@@ -148,20 +148,8 @@ void compute_columns(const T* const (&inputs)[3], T* const (&outputs)[3], double
   compute_blocks<Kernel, graph>(columns, first, last);
 }
 
-template <class Kernel>
-constexpr int input_count(cpu::Graph graph) {
-  return Kernel::inputs + (graph == cpu::Graph::vjp ? 1 : 0);
-}
-
-template <class Kernel>
-constexpr int output_count(cpu::Graph graph) {
-  return graph == cpu::Graph::value       ? 1
-         : graph == cpu::Graph::gradients ? 1 + Kernel::inputs
-                                          : Kernel::inputs;
-}
-
 template <class Kernel, cpu::Graph graph, class T>
-void loop(const cpu::Tensors& tensors, std::ptrdiff_t first, std::ptrdiff_t last) {
+void wide_loop(const cpu::Tensors& tensors, std::ptrdiff_t first, std::ptrdiff_t last) {
   const T* inputs[3];
   T* outputs[3];
   for (int k = 0; k < 3; ++k) {
@@ -174,8 +162,8 @@ void loop(const cpu::Tensors& tensors, std::ptrdiff_t first, std::ptrdiff_t last
 // 16-bit floats are computed in float32, a block at a time, and rounded once.
 template <class Kernel, cpu::Graph graph, class Narrow>
 void narrow_loop(const cpu::Tensors& tensors, std::ptrdiff_t first, std::ptrdiff_t last) {
-  constexpr int given = input_count<Kernel>(graph);
-  constexpr int wanted = output_count<Kernel>(graph);
+  constexpr int given = input_count(Kernel::inputs, graph);
+  constexpr int wanted = output_count(Kernel::inputs, graph);
   alignas(64) float wide[given + wanted][block];
   const float* inputs[3] = {};
   float* outputs[3] = {};
@@ -193,26 +181,16 @@ void narrow_loop(const cpu::Tensors& tensors, std::ptrdiff_t first, std::ptrdiff
   }
 }
 
-template <class Kernel>
-constexpr cpu::Entry entry() {
-  using enum cpu::Graph;
-  return {Kernel::name,
-          Kernel::inputs,
-          Kernel::has_alpha,
-          {Kernel::value_error.ulp, Kernel::value_error.near_zero},
-          {Kernel::partial_error.ulp, Kernel::partial_error.near_zero},
-          {{loop<Kernel, value, float>, loop<Kernel, value, double>,
-            narrow_loop<Kernel, value, Float16>, narrow_loop<Kernel, value, BFloat16>},
-           {loop<Kernel, gradients, float>, loop<Kernel, gradients, double>,
-            narrow_loop<Kernel, gradients, Float16>, narrow_loop<Kernel, gradients, BFloat16>},
-           {loop<Kernel, vjp, float>, loop<Kernel, vjp, double>, narrow_loop<Kernel, vjp, Float16>,
-            narrow_loop<Kernel, vjp, BFloat16>}}};
-}
-
-template <class... Kernels>
-constexpr std::array<cpu::Entry, sizeof...(Kernels)> entries(List<Kernels...>) {
-  return {entry<Kernels>()...};
-}
+struct Loops {
+  template <class Kernel, cpu::Graph graph, class T>
+  static void loop(const cpu::Tensors& tensors, std::ptrdiff_t first, std::ptrdiff_t last) {
+    if constexpr (sizeof(T) == 2) {
+      narrow_loop<Kernel, graph, T>(tensors, first, last);
+    } else {
+      wide_loop<Kernel, graph, T>(tensors, first, last);
+    }
+  }
+};
 
 }  // namespace GATEWAVE_TARGET
 }  // namespace gatewave

@@ -1,51 +1,19 @@
-// What the kernels are to the rest of the library: loops, by operator, graph and type.
-//
-// The same for all instruction sets: nothing here depends on how a file is compiled.
+// The kernels for the CPU, as the rest of the library sees them.
 #pragma once
 
-#include <cstddef>
-#include <cstdint>
-#include <span>
+#include "kernels/table.h"
 
 namespace gatewave::cpu {
 
-// The tensors of one call, all of `count` elements. Each output is an input, or apart from them.
-struct Tensors {
-  const void* inputs[3];  // a, b and the gradient of y, as far as the graph has them
-  void* outputs[3];
-  double alpha;
-};
-
-// Computes elements `first` to `last`.
-using Loop = void (*)(const Tensors&, std::ptrdiff_t first, std::ptrdiff_t last);
-
-enum class Type : std::uint8_t { float32, float64, float16, bfloat16 };
-inline constexpr Type types[] = {Type::float32, Type::float64, Type::float16, Type::bfloat16};
-
-enum class Graph : std::uint8_t { value, gradients, vjp };
-inline constexpr Graph graphs[] = {Graph::value, Graph::gradients, Graph::vjp};
-
-// The largest errors of a kernel; see kernels/kernel.h.
-struct Bounds {
-  double ulp;
-  double near_zero;
-};
-
-// One kernel, as an instruction set has it.
-struct Entry {
-  const char* name;
-  int inputs;
-  bool has_alpha;
-  Bounds value;
-  Bounds partials;
-  Loop loops[3][4];  // by graph and type
-};
-
-struct Instructions {
-  const char* name;
-  bool is_supported;
-  std::span<const Entry> kernels;
-};
+using gatewave::Bounds;
+using gatewave::Entry;
+using gatewave::Graph;
+using gatewave::graphs;
+using gatewave::Instructions;
+using gatewave::Loop;
+using gatewave::Tensors;
+using gatewave::Type;
+using gatewave::types;
 
 // From the fastest to the one that every processor has.
 std::span<const Instructions> instructions();

@@ -28,7 +28,7 @@ class Kernel {
   Runtime runtime_;
 };
 
-void write(std::ostream& out, const char* name, cpu::Bounds bounds) {
+void write(std::ostream& out, const char* name, Bounds bounds) {
   out << '"' << name << "\": {\"ulp\": " << bounds.ulp << ", \"near_zero\": " << bounds.near_zero
       << '}';
 }
@@ -58,18 +58,17 @@ DescriptionOperator::DescriptionOperator(std::string text_) : CustomOp{}, text(s
   };
 }
 
-std::string description(const cpu::Instructions& chosen) {
+std::string description(const Device& device, const Instructions& chosen) {
   std::ostringstream out;
   out << "{\"instructions\": \"" << chosen.name << "\", \"supported\": [";
   const char* separator = "";
-  for (const cpu::Instructions& other : cpu::instructions()) {
-    if (!other.is_supported) continue;
-    out << separator << '"' << other.name << '"';
+  for (const std::string& name : device.supported()) {
+    out << separator << '"' << name << '"';
     separator = ", ";
   }
   out << "], \"kernels\": {";
   separator = "";
-  for (const cpu::Entry& kernel : chosen.kernels) {
+  for (const Entry& kernel : chosen.kernels) {
     out << separator << '"' << kernel.name << "\": {";
     write(out, "value", kernel.value);
     out << ", ";

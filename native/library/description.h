@@ -4,7 +4,7 @@
 #include <string>
 
 #include "abi/onnxruntime.h"
-#include "cpu/table.h"
+#include "library/device.h"
 
 namespace gatewave::library {
 
@@ -15,8 +15,8 @@ struct DescriptionOperator : abi::CustomOp {
   std::string text;
 };
 
-// {"instructions": "avx2", "supported": [...], "kernels": {name: {"value": {"ulp": ..,
+// {"instructions": "avx2", "supported": ["avx2", ..], "kernels": {name: {"value": {"ulp": ..,
 // "near_zero": ..}, "partials": {..}}}}; see kernels/kernel.h for what the bounds mean.
-std::string description(const cpu::Instructions& chosen);
+std::string description(const Device& device, const Instructions& chosen);
 
 }  // namespace gatewave::library

@@ -7,15 +7,13 @@
 #include "abi/onnxruntime.h"
 #include "library/call.h"
 #include "library/description.h"
+#include "library/device.h"
 #include "library/operator.h"
 
 namespace gatewave::library {
 namespace {
 
 constexpr const char* domain_name = "ai.gatewave";
-
-// A session's setting: which instruction set to use, of those that this processor has.
-constexpr const char* instructions_setting = "ai.gatewave.instructions";
 
 // A session's setting: the names of the operators that it needs, with commas between them; all, if
 // it is not there. A session takes twice as long to open with all of them.
@@ -28,11 +26,11 @@ bool is_wanted(const std::string& name, const std::string& wanted) {
 // The operators of an instruction set that are wanted. ONNX Runtime keeps pointers to them for as
 // long as there are sessions, so they are made once and stay.
 struct Domain {
-  Domain(const abi::Api* api, const cpu::Instructions& chosen, const std::string& names)
+  Domain(const abi::Api* api, const Instructions& chosen, const std::string& names)
       : instructions(&chosen),
         wanted(names),
-        all(operators(api, chosen)),
-        about(description(chosen)) {
+        all(operators(api, device, chosen)),
+        about(description(device, chosen)) {
     const Runtime runtime(api);
     handle = runtime.get<abi::CreateCustomOpDomain, abi::CustomOpDomain*>(domain_name);
     for (const Operator& op : all) {
@@ -42,7 +40,7 @@ struct Domain {
     runtime.call<abi::CustomOpDomainAdd>(handle, static_cast<const abi::CustomOp*>(&about));
   }
 
-  const cpu::Instructions* instructions;
+  const Instructions* instructions;
   std::string wanted;
   std::vector<Operator> all;
   DescriptionOperator about;
@@ -59,18 +57,7 @@ std::string setting(const Runtime& runtime, const abi::SessionOptions* options, 
   return text;
 }
 
-const cpu::Instructions& chosen(const std::string& wanted) {
-  std::string known;
-  for (const cpu::Instructions& instructions : cpu::instructions()) {
-    if (!instructions.is_supported) continue;
-    if (wanted.empty() || wanted == instructions.name) return instructions;
-    known += (known.empty() ? "" : ", ") + std::string(instructions.name);
-  }
-  throw Invalid(std::string(instructions_setting) + " must be one of " + known + ", not '" +
-                wanted + "'");
-}
-
-abi::CustomOpDomain* domain(const abi::Api* api, const cpu::Instructions& instructions,
+abi::CustomOpDomain* domain(const abi::Api* api, const Instructions& instructions,
                             const std::string& wanted) {
   static std::mutex mutex;
   static auto& domains = *new std::list<Domain>;  // outlives all sessions
@@ -96,8 +83,8 @@ extern "C" __attribute__((visibility("default"))) gatewave::abi::Status* Registe
   }
   const library::Runtime runtime(api);
   return runtime.guarded([&] {
-    const cpu::Instructions& instructions =
-        library::chosen(library::setting(runtime, options, library::instructions_setting));
+    const Instructions& instructions = library::device.chosen(
+        library::setting(runtime, options, library::instructions_setting));
     const std::string wanted = library::setting(runtime, options, library::operators_setting);
     runtime.call<abi::AddCustomOpDomain>(options, library::domain(api, instructions, wanted));
   });

@@ -1,32 +1,24 @@
 #include "library/operator.h"
 
-#include <algorithm>
-#include <array>
-#include <cmath>
-
 #include "library/call.h"
 
 namespace gatewave::library {
 namespace {
-
-// So many elements are computed by one thread at a time: fewer cost more to hand out than to
-// compute, and what is handed out stays in a core's second cache. Measured by bench-kernels.
-constexpr std::ptrdiff_t grain = 1 << 14;
 
 constexpr const char* suffixes[] = {"", "ValueAndGrad", "VJP"};
 constexpr const char* input_names[] = {"the first input", "the second input", "the third input"};
 
 const Operator& self(const abi::CustomOp* op) { return static_cast<const Operator&>(*op); }
 
-abi::ElementType element_type(cpu::Type type) {
+abi::ElementType element_type(Type type) {
   switch (type) {
-    case cpu::Type::float32:
+    case Type::float32:
       return abi::ElementType::float32;
-    case cpu::Type::float64:
+    case Type::float64:
       return abi::ElementType::float64;
-    case cpu::Type::float16:
+    case Type::float16:
       return abi::ElementType::float16;
-    case cpu::Type::bfloat16:
+    case Type::bfloat16:
       return abi::ElementType::bfloat16;
   }
   return abi::ElementType::float32;
@@ -46,17 +38,13 @@ class Kernel {
   }
 
  private:
-  struct Work {
-    cpu::Loop loop;
-    cpu::Tensors tensors;
-    std::ptrdiff_t count;
-  };
-
   void run(abi::KernelContext* context) const {
     const abi::Value* first = input(context, 0);
     const Shape shape(runtime_, first);
-    Work work = {op_.kernel->loops[static_cast<int>(op_.graph)][static_cast<int>(op_.type)], {}, 0};
-    work.count = shape.element_count();
+    Work work = {op_.label.c_str(),
+                 op_.kernel->loops[static_cast<int>(op_.graph)][static_cast<int>(op_.type)],
+                 {},
+                 shape.element_count()};
     work.tensors.inputs[0] = data(first);
     for (std::size_t k = 1; k < op_.tensor_count(); ++k) {
       const abi::Value* tensor = input(context, k);
@@ -69,19 +57,7 @@ class Kernel {
           context, k, shape.data(), shape.rank());
       work.tensors.outputs[k] = data(output);
     }
-    share(context, work);
-  }
-
-  // In pieces, by ONNX Runtime's own threads.
-  void share(abi::KernelContext* context, Work& work) const {
-    if (work.count <= grain) return work.loop(work.tensors, 0, work.count);
-    const auto piece = [](void* shared, std::size_t index) {
-      const Work& whole = *static_cast<const Work*>(shared);
-      const std::ptrdiff_t begin = static_cast<std::ptrdiff_t>(index) * grain;
-      whole.loop(whole.tensors, begin, std::min(begin + grain, whole.count));
-    };
-    const auto pieces = static_cast<std::size_t>((work.count + grain - 1) / grain);
-    runtime_.call<abi::KernelContextParallelFor>(context, piece, pieces, std::size_t{0}, &work);
+    if (work.count > 0) op_.device->run(runtime_, context, work);
   }
 
   const abi::Value* input(abi::KernelContext* context, std::size_t index) const {
@@ -115,29 +91,29 @@ class Kernel {
 }  // namespace
 
 std::size_t Operator::tensor_count() const {
-  return static_cast<std::size_t>(kernel->inputs) + (graph == cpu::Graph::vjp ? 1 : 0);
+  return static_cast<std::size_t>(input_count(kernel->inputs, graph));
 }
 
 std::size_t Operator::output_count() const {
-  const auto inputs = static_cast<std::size_t>(kernel->inputs);
-  return graph == cpu::Graph::value ? 1 : graph == cpu::Graph::gradients ? 1 + inputs : inputs;
+  return static_cast<std::size_t>(gatewave::output_count(kernel->inputs, graph));
 }
 
 abi::ElementType Operator::alpha_type() const {
-  return type == cpu::Type::float64 ? abi::ElementType::float64 : abi::ElementType::float32;
+  return type == Type::float64 ? abi::ElementType::float64 : abi::ElementType::float32;
 }
 
-Operator::Operator(const abi::Api* api_, const cpu::Entry& kernel_, cpu::Graph graph_,
-                   cpu::Type type_)
+Operator::Operator(const abi::Api* api_, const Device& device_, const Entry& kernel_, Graph graph_,
+                   Type type_)
     : CustomOp{},
       api(api_),
+      device(&device_),
       kernel(&kernel_),
       graph(graph_),
       type(type_),
       label(std::string(kernel_.name) + suffixes[static_cast<int>(graph_)]) {
   version = abi::version;
   get_name = [](const CustomOp* op) { return self(op).label.c_str(); };
-  get_execution_provider = [](const CustomOp*) { return "CPUExecutionProvider"; };
+  get_execution_provider = [](const CustomOp* op) { return self(op).device->provider; };
   get_input_count = [](const CustomOp* op) {
     return self(op).tensor_count() + (self(op).kernel->has_alpha ? 1 : 0);
   };
@@ -150,7 +126,9 @@ Operator::Operator(const abi::Api* api_, const cpu::Entry& kernel_, cpu::Graph g
     return abi::Characteristic::required;
   };
   get_output_characteristic = get_input_characteristic;
-  get_input_memory_type = [](const CustomOp*, std::size_t) { return abi::MemoryType::standard; };
+  get_input_memory_type = [](const CustomOp* op, std::size_t index) {
+    return index < self(op).tensor_count() ? abi::MemoryType::standard : abi::MemoryType::cpu_input;
+  };
   create_kernel = [](const CustomOp* op, const abi::Api* given, const abi::KernelInfo*,
                      void** made) { return Kernel::create(self(op), given, made); };
   destroy_kernel = [](void* made) { delete static_cast<Kernel*>(made); };
@@ -171,11 +149,12 @@ Operator::Operator(const abi::Api* api_, const cpu::Entry& kernel_, cpu::Graph g
   get_end_version = [](const CustomOp*) { return 1; };
 }
 
-std::vector<Operator> operators(const abi::Api* api, const cpu::Instructions& instructions) {
+std::vector<Operator> operators(const abi::Api* api, const Device& device,
+                                const Instructions& instructions) {
   std::vector<Operator> all;
-  for (const cpu::Entry& kernel : instructions.kernels) {
-    for (const cpu::Graph graph : cpu::graphs) {
-      for (const cpu::Type type : cpu::types) all.emplace_back(api, kernel, graph, type);
+  for (const Entry& kernel : instructions.kernels) {
+    for (const Graph graph : graphs) {
+      for (const Type type : types) all.emplace_back(api, device, kernel, graph, type);
     }
   }
   return all;

@@ -5,21 +5,22 @@
 #include <vector>
 
 #include "abi/onnxruntime.h"
-#include "cpu/table.h"
+#include "library/device.h"
 
 namespace gatewave::library {
 
 // A kernel's graph in one type: a custom operator of the domain ai.gatewave.
 //
 // Its inputs are tensors of one shape and type, and, if the kernel has one, alpha: a scalar of the
-// type that is computed in. Its outputs have that shape and type.
+// type that is computed in, on the CPU wherever the rest is. Its outputs have that shape and type.
 struct Operator : abi::CustomOp {
-  Operator(const abi::Api* api, const cpu::Entry& kernel, cpu::Graph graph, cpu::Type type);
+  Operator(const abi::Api* api, const Device& device, const Entry& kernel, Graph graph, Type type);
 
   const abi::Api* api;
-  const cpu::Entry* kernel;
-  cpu::Graph graph;
-  cpu::Type type;
+  const Device* device;
+  const Entry* kernel;
+  Graph graph;
+  Type type;
   std::string label;
 
   std::size_t tensor_count() const;
@@ -27,7 +28,8 @@ struct Operator : abi::CustomOp {
   abi::ElementType alpha_type() const;
 };
 
-// All operators of an instruction set.
-std::vector<Operator> operators(const abi::Api* api, const cpu::Instructions& instructions);
+// All operators of an instruction set of a device.
+std::vector<Operator> operators(const abi::Api* api, const Device& device,
+                                const Instructions& instructions);
 
 }  // namespace gatewave::library

@@ -1,4 +1,5 @@
 // Written by coefficients.py, which says what each polynomial approximates, and how nearly.
+// clang-format off: one coefficient a line.
 #pragma once
 
 #include "mathematics/numeric.h"
@@ -8,9 +9,9 @@ inline namespace GATEWAVE_TARGET {
 
 // (e^s - 1 - s) / s².
 template <class T>
-inline constexpr T exponential_terms[1] = {};
+GATEWAVE_CONSTANT T exponential_terms[1] = {};
 template <>
-inline constexpr float exponential_terms<float>[5] = {
+GATEWAVE_CONSTANT float exponential_terms<float>[5] = {
     0.5F,
     0.16666576F,
     0.041666552F,
@@ -18,7 +19,7 @@ inline constexpr float exponential_terms<float>[5] = {
     0.001392625F,
 };
 template <>
-inline constexpr double exponential_terms<double>[11] = {
+GATEWAVE_CONSTANT double exponential_terms<double>[11] = {
     0.5,
     0.1666666666666667,
     0.04166666666666667,
@@ -34,9 +35,9 @@ inline constexpr double exponential_terms<double>[11] = {
 
 // (sin(πr)/(πr) - 1) / r², for r² = square.
 template <class T>
-inline constexpr T sine_terms[1] = {};
+GATEWAVE_CONSTANT T sine_terms[1] = {};
 template <>
-inline constexpr float sine_terms<float>[5] = {
+GATEWAVE_CONSTANT float sine_terms<float>[5] = {
     -1.644934F,
     0.81174237F,
     -0.19075006F,
@@ -44,7 +45,7 @@ inline constexpr float sine_terms<float>[5] = {
     -0.0022550628F,
 };
 template <>
-inline constexpr double sine_terms<double>[9] = {
+GATEWAVE_CONSTANT double sine_terms<double>[9] = {
     -1.6449340668482264,
     0.8117424252833536,
     -0.19075182412208389,
@@ -58,9 +59,9 @@ inline constexpr double sine_terms<double>[9] = {
 
 // sinc'(x) / x, for x² = square.
 template <class T>
-inline constexpr T sinc_slope_terms[1] = {};
+GATEWAVE_CONSTANT T sinc_slope_terms[1] = {};
 template <>
-inline constexpr float sinc_slope_terms<float>[6] = {
+GATEWAVE_CONSTANT float sinc_slope_terms<float>[6] = {
     -3.289868F,
     3.2469697F,
     -1.1445107F,
@@ -69,7 +70,7 @@ inline constexpr float sinc_slope_terms<float>[6] = {
     0.0017093053F,
 };
 template <>
-inline constexpr double sinc_slope_terms<double>[9] = {
+GATEWAVE_CONSTANT double sinc_slope_terms<double>[9] = {
     -3.289868133696453,
     3.2469697011334144,
     -1.1445109447324986,
@@ -83,9 +84,9 @@ inline constexpr double sinc_slope_terms<double>[9] = {
 
 // (t + c) e^(t²/2) Φ(-t), for y = (t - c) / (t + c).
 template <class T>
-inline constexpr T normal_terms[1] = {};
+GATEWAVE_CONSTANT T normal_terms[1] = {};
 template <>
-inline constexpr float normal_terms<float>[13] = {
+GATEWAVE_CONSTANT float normal_terms<float>[13] = {
     0.75528514F,
     -0.6078966F,
     0.38713738F,
@@ -101,7 +102,7 @@ inline constexpr float normal_terms<float>[13] = {
     2.5166537e-06F,
 };
 template <>
-inline constexpr double normal_terms<double>[28] = {
+GATEWAVE_CONSTANT double normal_terms<double>[28] = {
     0.7552851304157515,
     -0.6078966419718921,
     0.3871374007422145,
@@ -134,9 +135,9 @@ inline constexpr double normal_terms<double>[28] = {
 
 // What rounding left of them.
 template <class T>
-inline constexpr T normal_rests[1] = {};
+GATEWAVE_CONSTANT T normal_rests[1] = {};
 template <>
-inline constexpr float normal_rests<float>[13] = {
+GATEWAVE_CONSTANT float normal_rests<float>[13] = {
     -1.31643105e-08F,
     -1.2717612e-08F,
     -8.10363e-09F,
@@ -152,7 +153,7 @@ inline constexpr float normal_rests<float>[13] = {
     -1.9230057e-14F,
 };
 template <>
-inline constexpr double normal_rests<double>[28] = {
+GATEWAVE_CONSTANT double normal_rests<double>[28] = {
     -2.218149313037409e-17,
     -2.5496013481314723e-17,
     -1.3772791912338493e-19,
@@ -185,35 +186,35 @@ inline constexpr double normal_rests<double>[28] = {
 
 // π.
 template <class T>
-inline constexpr Pair<T> pi = {};
+GATEWAVE_CONSTANT Pair<T> pi = {};
 template <>
-inline constexpr Pair<float> pi<float> = {3.1415927F, -8.742278e-08F};
+GATEWAVE_CONSTANT Pair<float> pi<float> = {3.1415927F, -8.742278e-08F};
 template <>
-inline constexpr Pair<double> pi<double> = {3.141592653589793, 1.2246467991473532e-16};
+GATEWAVE_CONSTANT Pair<double> pi<double> = {3.141592653589793, 1.2246467991473532e-16};
 
 // 1/√(2π), the normal density at 0.
 template <class T>
-inline constexpr Pair<T> density = {};
+GATEWAVE_CONSTANT Pair<T> density = {};
 template <>
-inline constexpr Pair<float> density<float> = {0.3989423F, -1.133517e-08F};
+GATEWAVE_CONSTANT Pair<float> density<float> = {0.3989423F, -1.133517e-08F};
 template <>
-inline constexpr Pair<double> density<double> = {0.3989422804014327, -2.49232720227773e-17};
+GATEWAVE_CONSTANT Pair<double> density<double> = {0.3989422804014327, -2.49232720227773e-17};
 
 // 2√(2/π), of the GELU's tanh form.
 template <class T>
-inline constexpr Pair<T> gelu_linear = {};
+GATEWAVE_CONSTANT Pair<T> gelu_linear = {};
 template <>
-inline constexpr Pair<float> gelu_linear<float> = {1.5957692F, -4.534068e-08F};
+GATEWAVE_CONSTANT Pair<float> gelu_linear<float> = {1.5957692F, -4.534068e-08F};
 template <>
-inline constexpr Pair<double> gelu_linear<double> = {1.5957691216057308, -9.96930880911092e-17};
+GATEWAVE_CONSTANT Pair<double> gelu_linear<double> = {1.5957691216057308, -9.96930880911092e-17};
 
 // 0.044715 times that.
 template <class T>
-inline constexpr Pair<T> gelu_cubic = {};
+GATEWAVE_CONSTANT Pair<T> gelu_cubic = {};
 template <>
-inline constexpr Pair<float> gelu_cubic<float> = {0.071354814F, 2.3988325e-09F};
+GATEWAVE_CONSTANT Pair<float> gelu_cubic<float> = {0.071354814F, 2.3988325e-09F};
 template <>
-inline constexpr Pair<double> gelu_cubic<double> = {0.07135481627260025, -6.175149918155315e-19};
+GATEWAVE_CONSTANT Pair<double> gelu_cubic<double> = {0.07135481627260025, -6.175149918155315e-19};
 
 }  // namespace GATEWAVE_TARGET
 }  // namespace gatewave

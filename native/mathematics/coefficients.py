@@ -18,6 +18,7 @@ import numpy as np
 HEADER = Path(__file__).with_name("coefficients.h")
 PREAMBLE = """\
 // Written by coefficients.py, which says what each polynomial approximates, and how nearly.
+// clang-format off: one coefficient a line.
 #pragma once
 
 #include "mathematics/numeric.h"
@@ -84,16 +85,16 @@ def fitted(
 def constant(name: str, summary: str, number: mp.mpf) -> str:
     """A number as an unevaluated sum of two."""
     kinds = "".join(
-        f"template <>\ninline constexpr Pair<{kind}> {name}<{kind}> = "
+        f"template <>\nGATEWAVE_CONSTANT Pair<{kind}> {name}<{kind}> = "
         f"{{{literal(kind, number)}, {literal(kind, remainder(kind, number))}}};\n"
         for kind in ("float", "double")
     )
-    return f"\n// {summary}\ntemplate <class T>\ninline constexpr Pair<T> {name} = {{}};\n{kinds}"
+    return f"\n// {summary}\ntemplate <class T>\nGATEWAVE_CONSTANT Pair<T> {name} = {{}};\n{kinds}"
 
 
 def array(kind: str, name: str, numbers: list[mp.mpf]) -> str:
     rows = "".join(f"    {literal(kind, number)},\n" for number in numbers)
-    return f"template <>\ninline constexpr {kind} {name}<{kind}>[{len(numbers)}] = {{\n{rows}}};\n"
+    return f"template <>\nGATEWAVE_CONSTANT {kind} {name}<{kind}>[{len(numbers)}] = {{\n{rows}}};\n"
 
 
 def literal(kind: str, number: mp.mpf) -> str:
@@ -108,7 +109,7 @@ def remainder(kind: str, number: mp.mpf) -> mp.mpf:
 
 def declared(name: str, function: Callable[..., object]) -> str:
     summary = (function.__doc__ or "").replace("``", "").replace("\n", " ").strip()
-    return f"\n// {summary}\ntemplate <class T>\ninline constexpr T {name}[1] = {{}};\n"
+    return f"\n// {summary}\ntemplate <class T>\nGATEWAVE_CONSTANT T {name}[1] = {{}};\n"
 
 
 def text() -> str:

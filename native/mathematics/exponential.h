@@ -9,11 +9,11 @@ inline namespace GATEWAVE_TARGET {
 
 // ln 2 in two parts: products of the first with the exponents that occur are exact.
 template <class T>
-inline constexpr T ln2[2] = {};
+GATEWAVE_CONSTANT T ln2[2] = {};
 template <>
-inline constexpr float ln2<float>[2] = {0x1.62ep-1F, 0x1.0bfbe8p-15F};
+GATEWAVE_CONSTANT float ln2<float>[2] = {0x1.62ep-1F, 0x1.0bfbe8p-15F};
 template <>
-inline constexpr double ln2<double>[2] = {0x1.62e42fefap-1, 0x1.cf79abc9e3b3ap-40};
+GATEWAVE_CONSTANT double ln2<double>[2] = {0x1.62e42fefap-1, 0x1.cf79abc9e3b3ap-40};
 
 template <class T>
 inline constexpr T log2e = T(1.4426950408889634);

@@ -51,12 +51,12 @@ GATEWAVE_INLINE Normal<T> normal(T x) {
   // The later terms are small beside the whole, and so are their roundings.
   constexpr int exact = 5;
   T later = normal_terms<T>[count - 1];
-#pragma GCC unroll 64
+  GATEWAVE_UNROLL
   for (int k = count - 2; k >= exact; --k) {
     later = multiply_add(later, y.high, normal_terms<T>[k]);
   }
   Pair<T> tail = {later, T{0}};
-#pragma GCC unroll 64
+  GATEWAVE_UNROLL
   for (int k = exact - 1; k >= 0; --k) {
     tail = Pair<T>{normal_terms<T>[k], normal_rests<T>[k]} + y * tail;
   }

@@ -9,8 +9,13 @@
 
 #ifdef __CUDACC__
 #define GATEWAVE_INLINE __host__ __device__ __forceinline__
+// Device code reads no constant of the host; nvcc folds these into the instructions.
+#define GATEWAVE_CONSTANT __device__ constexpr
+#define GATEWAVE_UNROLL _Pragma("unroll")
 #else
 #define GATEWAVE_INLINE inline __attribute__((always_inline))
+#define GATEWAVE_CONSTANT inline constexpr
+#define GATEWAVE_UNROLL _Pragma("GCC unroll 64")
 #endif
 
 // Each instruction set compiles this under a name of its own: else a linker that finds two versions
@@ -239,7 +244,7 @@ GATEWAVE_INLINE T polynomial(const T (&c)[count], T x, T square) {
 template <class T, int count>
 GATEWAVE_INLINE T polynomial(const T (&c)[count], T x) {
   T sum = c[count - 1];
-#pragma GCC unroll 64
+  GATEWAVE_UNROLL
   for (int k = count - 2; k >= 0; --k) sum = multiply_add(sum, x, c[k]);
   return sum;
 }

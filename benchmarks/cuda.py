@@ -1,0 +1,201 @@
+"""The kernels on a GPU: right over every record's samples, and as fast as its memory.
+
+Bandwidth is a share of what a copy within the GPU's memory reaches: ONNX Runtime's own Identity,
+in the same process, in turns. It needs onnxruntime-gpu, a GPU, and the library:
+
+    python -m benchmarks.cuda service/libgatewave_cuda.so
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+from onnx import TensorProto, helper
+from torch import Tensor
+from torch.utils.dlpack import from_dlpack
+
+from benchmarks.timing import medians
+from export import certify, signature
+from export.graph import graphs_of, to_bytes
+from models import ACTIVATIONS, DTYPES, Activation, DType, Operator
+
+CUDA = "CUDAExecutionProvider"
+GRAPHS: tuple[signature.Graph, ...] = ("value", "grad", "vjp")
+ELEMENTS = 256 << 20
+GOAL = 0.9
+"""The least share of a copy's bandwidth, in the types below."""
+MEASURED: tuple[DType, ...] = ("float32", "float16", "bfloat16")
+ONNX: dict[DType, int] = {
+    "float32": TensorProto.FLOAT,
+    "float64": TensorProto.DOUBLE,
+    "float16": TensorProto.FLOAT16,
+    "bfloat16": TensorProto.BFLOAT16,
+}
+BYTES: dict[DType, int] = {"float32": 4, "float64": 8, "float16": 2, "bfloat16": 2}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("library", type=Path, help="libgatewave_cuda.so")
+    parser.add_argument("--elements", type=int, default=ELEMENTS)
+    given = parser.parse_args()
+    if why := missing():
+        raise SystemExit(f"The kernels for GPUs cannot be measured here: {why}.")
+    prove(given.library)
+    print("| graph | type | bandwidth, GB/s | of a copy |")
+    print("|---|---|---|---|")
+    for dtype in MEASURED:
+        for row in measured(given.library, dtype, given.elements):
+            print(row, flush=True)
+
+
+def missing() -> str | None:
+    """Why CUDA does not work here; None where it does."""
+    if CUDA not in ort.get_available_providers():
+        return f"this onnxruntime {ort.__version__} has no {CUDA}"
+    ort.preload_dlls()
+    try:
+        opened(node_model("Identity", "float32"), None)
+    except RuntimeError as error:
+        return str(error)
+    return None
+
+
+def opened(model: bytes, library: Path | None) -> ort.InferenceSession:
+    """A session on the GPU.
+
+    Raises:
+        RuntimeError: ONNX Runtime put it elsewhere.
+    """
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    if library:
+        options.register_custom_ops_library(str(library))
+        # Where a kernel were missing, a body on the CPU would be measured in its place.
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    session = ort.InferenceSession(model, options, providers=[CUDA])
+    if session.get_providers()[0] != CUDA:
+        raise RuntimeError(f"{CUDA} was asked for, {session.get_providers()[0]} answered")
+    return session
+
+
+def prove(library: Path) -> None:
+    """Certify every graph of every record in every type.
+
+    Raises:
+        ToleranceError: A result is further from the exact one than the record allows.
+    """
+    for activation in ACTIVATIONS.values():
+        for operator in activation.operators:
+            for graph in GRAPHS:
+                for dtype in DTYPES:
+                    prove_one(library, activation, operator, graph, dtype)
+
+
+def prove_one(
+    library: Path, activation: Activation, operator: Operator, graph: signature.Graph, dtype: DType
+) -> None:
+    """Certify one graph.
+
+    Raises:
+        ToleranceError: A result is further from the exact one than the record allows.
+    """
+    model = to_bytes(graphs_of(activation, operator, [dtype])[graph, dtype])
+    certify.certify(
+        model, activation, operator, graph, dtype, compute=lambda m, inputs: run(m, inputs, library)
+    )
+
+
+def run(model: bytes, inputs: Mapping[str, Tensor], library: Path) -> dict[str, Tensor]:
+    """What the GPU computes; DLPack carries all types to ONNX Runtime, which copies them there."""
+    session = opened(model, library)
+    names = [output.name for output in session.get_outputs()]
+    given = {name: ort.OrtValue.from_dlpack(tensor) for name, tensor in inputs.items()}
+    results = session.run_with_ort_values(names, given)
+    return {name: from_dlpack(r) for name, r in zip(names, results, strict=True)}
+
+
+def measured(library: Path, dtype: DType, elements: int) -> list[str]:
+    """A row for each graph: all of them and the copy take turns."""
+    tensors = [numbers(dtype, elements) for _ in range(3)]
+    copy = opened(node_model("Identity", dtype), None)
+    rows = []
+    for activation in ACTIVATIONS.values():
+        for operator in activation.operators:
+            for graph in GRAPHS:
+                model = to_bytes(graphs_of(activation, operator, [dtype])[graph, dtype])
+                inputs = len(signature.inputs(activation, graph))
+                outputs = len(signature.outputs(activation, graph))
+                kernel = opened(model, library)
+                calls = {
+                    "copy": bound(copy, tensors[:1], 1, dtype, elements),
+                    "kernel": bound(kernel, tensors[:inputs], outputs, dtype, elements),
+                }
+                seconds = medians(calls)
+                moved = (inputs + outputs) * BYTES[dtype] * elements
+                rate = moved / seconds["kernel"]
+                share = rate / (2 * BYTES[dtype] * elements / seconds["copy"])
+                mark = "" if share >= GOAL else f" (below {GOAL})"
+                name = f"{activation.stem(operator)} {graph}"
+                rows.append(f"| {name} | {dtype} | {rate / 1e9:.0f} | {share:.2f}{mark} |")
+    return rows
+
+
+def bound(
+    session: ort.InferenceSession,
+    inputs: Sequence[ort.OrtValue],
+    outputs: int,
+    dtype: DType,
+    elements: int,
+) -> Callable[[], object]:
+    """A call of the session on tensors that are in the GPU's memory, and stay there."""
+    binding = session.io_binding()
+    for value, tensor in zip(session.get_inputs(), inputs, strict=False):
+        binding.bind_ortvalue_input(value.name, tensor)
+    for value in session.get_outputs()[:outputs]:
+        binding.bind_ortvalue_output(value.name, empty(dtype, elements))
+
+    def call() -> None:
+        session.run_with_iobinding(binding)
+        binding.synchronize_outputs()
+
+    return call
+
+
+def empty(dtype: DType, elements: int) -> ort.OrtValue:
+    return ort.OrtValue.ortvalue_from_shape_and_type([elements], ONNX[dtype], "cuda", 0)
+
+
+def numbers(dtype: DType, elements: int) -> ort.OrtValue:
+    """Normal numbers in the GPU's memory; it converts them itself."""
+    few = np.random.default_rng(0).standard_normal(min(elements, 1 << 20), np.float32)
+    wide = ort.OrtValue.ortvalue_from_numpy(np.resize(few, elements), "cuda", 0)
+    if dtype == "float32":
+        return wide
+    made = empty(dtype, elements)
+    session = opened(node_model("Cast", "float32", dtype, to=ONNX[dtype]), None)
+    binding = session.io_binding()
+    binding.bind_ortvalue_input("x", wide)
+    binding.bind_ortvalue_output("y", made)
+    session.run_with_iobinding(binding)
+    binding.synchronize_outputs()
+    return made
+
+
+def node_model(op_type: str, given: DType, made: DType | None = None, **attributes: int) -> bytes:
+    """A model of one of ONNX's own operators."""
+    node = helper.make_node(op_type, ["x"], ["y"], **attributes)
+    x = helper.make_tensor_value_info("x", ONNX[given], [None])
+    y = helper.make_tensor_value_info("y", ONNX[made or given], [None])
+    graph = helper.make_graph([node], op_type, [x], [y])
+    opsets = [helper.make_opsetid("", 17)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
+    return bytes(model.SerializeToString())
+
+
+if __name__ == "__main__":
+    main()

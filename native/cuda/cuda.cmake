@@ -1,0 +1,48 @@
+# The same operators for the CUDA execution provider: libgatewave_cuda.so, where there is nvcc.
+include(CheckLanguage)
+check_language(CUDA)
+if(NOT CMAKE_CUDA_COMPILER)
+  if(GATEWAVE_CUDA STREQUAL "AUTO")
+    message(STATUS "No nvcc found: the kernels for GPUs are not built")
+    return()
+  endif()
+  message(FATAL_ERROR "GATEWAVE_CUDA is ${GATEWAVE_CUDA}, and there is no nvcc")
+endif()
+
+# Two generations as machine code; later ones compile PTX when they load it.
+set(CMAKE_CUDA_ARCHITECTURES 80-real 90-real 90-virtual)
+enable_language(CUDA)
+# Some versions of CMake do not know that nvcc has it.
+if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)
+  set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION -std=c++20)
+endif()
+set(CMAKE_CUDA_STANDARD 20)
+set(CMAKE_CUDA_STANDARD_REQUIRED ON)
+set(CMAKE_CUDA_EXTENSIONS OFF)
+set(CMAKE_CUDA_VISIBILITY_PRESET hidden)
+
+set(NAMES ${CMAKE_CUDA_ARCHITECTURES})
+list(TRANSFORM NAMES REPLACE "^(.*)-real$" "\"sm_\\1\"")
+list(TRANSFORM NAMES REPLACE "^(.*)-virtual$" "\"compute_\\1\"")
+list(JOIN NAMES ", " NAMES)
+list(JOIN HOST_OPTIONS "," CUDA_HOST_OPTIONS)
+
+add_library(kernels_cuda OBJECT cuda/kernels.cu)
+target_compile_definitions(kernels_cuda PRIVATE GATEWAVE_TARGET=cuda)
+target_compile_options(kernels_cuda PRIVATE
+  # Each operation is rounded by itself, divisions too, and subnormal numbers are kept.
+  -fmad=false -prec-div=true -prec-sqrt=true -ftz=false
+  # numeric_limits is constexpr, and no more.
+  --expt-relaxed-constexpr
+  # The architectures side by side.
+  --threads=0
+  # The host's compiler does not know the pragmas that are for nvcc.
+  -Xcompiler=${CUDA_HOST_OPTIONS},-Wno-unknown-pragmas)
+
+find_package(CUDAToolkit REQUIRED)
+set(KERNELS_OF_gatewave_cuda $<TARGET_OBJECTS:kernels_cuda>)
+add_operators(gatewave_cuda cuda/device.cpp)
+set_source_files_properties(cuda/device.cpp PROPERTIES
+  COMPILE_DEFINITIONS "GATEWAVE_ARCHITECTURES=${NAMES}")
+# The runtime comes along, too; the driver is the machine's.
+target_link_libraries(gatewave_cuda PRIVATE CUDA::cudart_static)

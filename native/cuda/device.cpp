@@ -1,0 +1,42 @@
+// A GPU, as operators use it.
+#include "library/device.h"
+
+#include <cuda_runtime_api.h>
+
+#include <array>
+
+#include "kernels/list.h"
+
+namespace gatewave {
+
+namespace cuda {
+extern const std::array<Entry, All::size> table;
+}
+
+namespace library {
+namespace {
+
+// There is one set: which of the architectures below runs is the driver's choice.
+const Instructions& chosen(const std::string&) {
+  static const Instructions all = {"cuda", true, cuda::table};
+  return all;
+}
+
+std::vector<std::string> supported() { return {GATEWAVE_ARCHITECTURES}; }
+
+void run(const Runtime& runtime, abi::KernelContext* context, Work& work) {
+  work.tensors.stream = runtime.get<abi::KernelContextGetGPUComputeStream, void*>(
+      static_cast<const abi::KernelContext*>(context));
+  work.loop(work.tensors, 0, work.count);
+  const cudaError_t error = cudaGetLastError();
+  if (error == cudaSuccess) return;
+  throw std::runtime_error(std::string(work.label) + ": CUDA did not start the kernel: " +
+                           cudaGetErrorName(error) + ", " + cudaGetErrorString(error));
+}
+
+}  // namespace
+
+const Device device = {"CUDAExecutionProvider", chosen, supported, run};
+
+}  // namespace library
+}  // namespace gatewave
