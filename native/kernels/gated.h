@@ -95,10 +95,19 @@ struct SwiGLUSigmoid {
   GATEWAVE_INLINE static Partials<T> partials(const Arguments<T, Alpha>& in, G g) {
     const auto a = gate<range>(in.a);
     const auto b = gate<range>(in.b);
-    const T held = at_least(at_most(in.a, T(1 << 16)), -T(1 << 16));
-    const T da = product(a.bent({held, T{0}}) * b.value(), g);
-    const T db = product(a.value() * b.slope(), in.a, g);
-    return {range == Range::common ? da : multiply_add(T{0}, in.a, da), db};
+    if constexpr (range == Range::common) {
+      // One division for all.
+      const Pair<T> inverse = reciprocal(a.denominator * b.denominator);
+      const Pair<T> a_inverse = inverse * b.denominator;
+      const Pair<T> b_inverse = inverse * a.denominator;
+      const T bend = a.bend({in.a, T{0}});
+      const T b_slope = rounded(b.z * b_inverse);
+      return {product(bend * (a_inverse * inverse), g), product(b_slope * (in.a * inverse), g)};
+    } else {
+      const T held = at_least(at_most(in.a, T(1 << 16)), -T(1 << 16));
+      const T da = product(a.bent({held, T{0}}) * b.value(), g);
+      return {multiply_add(T{0}, in.a, da), product(a.value() * b.slope(), in.a, g)};
+    }
   }
 };
 

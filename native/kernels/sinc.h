@@ -20,27 +20,27 @@ struct Sinc {
   GATEWAVE_INLINE static T value(const Arguments<T, Alpha>& in) {
     const T distance = magnitude(in.a);
     const Reduced<T> r = reduced(distance);
-    // Beyond `integral` the sine is 0, and any divisor will do.
-    const T divisor = at_most(distance, integral<T>);
-    const T far = rounded(quotient(sine_over_pi(r.rest), divisor, T{1} / divisor));
-    return distance <= T(0.5) ? T{1} + sinc_minus_one(r.rest) : from_bits<T>(bits(far) ^ r.flip);
+    const T quotient = rounded(over(sine_over_pi(r.rest), distance, T{1} / distance));
+    // Said, as 0 / infinity by way of its reciprocal is not 0.
+    const T far = distance > integral<T> ? T{0} : from_bits<T>(bits(quotient) ^ r.flip);
+    return distance <= T(0.5) ? T{1} + sinc_minus_one(r.rest) : far;
   }
 
-  // (cos(pi x) - sinc x) / x; within 1/2 its series, as that cancels, and beyond 2^60 just 1 / x.
+  // (cos(pi x) - sinc x) / x; within 1/2 its series, as that cancels, and among the even integers
+  // just 1 / x.
   template <Range, class T, class Alpha, class G>
   GATEWAVE_INLINE static Partials<T> partials(const Arguments<T, Alpha>& in, G g) {
     const T distance = magnitude(in.a);
     const T inverse = T{1} / distance;
     const Reduced<T> r = reduced(distance);
     const Pair<T> cosine = pi<T> * sine_over_pi(T(0.5) - magnitude(r.rest));
-    const Pair<T> sinc = quotient(sine_over_pi(r.rest), distance, inverse);
-    const Pair<T> difference = cosine + Pair<T>{-sinc.high, -sinc.low};
-    const Pair<T> far = quotient(difference, distance, inverse);
+    const Pair<T> sinc = over(sine_over_pi(r.rest), distance, inverse);
+    const Pair<T> far = over(cosine + Pair<T>{-sinc.high, -sinc.low}, distance, inverse);
     const T series = polynomial(sinc_slope_terms<T>, distance * distance);
     const bool is_near = distance <= T(0.5);
-    const bool is_beyond = distance > T(Bits<T>{1} << 30) * T(Bits<T>{1} << 30);
-    const T high = is_beyond ? inverse : is_near ? distance * series : far.high;
-    const T low = is_beyond ? T{0} : is_near ? product_error(distance, series, high) : far.low;
+    const bool is_even = distance > integral<T>;
+    const T high = is_even ? inverse : is_near ? distance * series : far.high;
+    const T low = is_even ? T{0} : is_near ? product_error(distance, series, high) : far.low;
     const Bits<T> flip = r.flip ^ sign(in.a);
     return {product(Pair<T>{from_bits<T>(bits(high) ^ flip), from_bits<T>(bits(low) ^ flip)}, g),
             T{0}};

@@ -34,8 +34,9 @@ GATEWAVE_INLINE Exponential<T> exponential(T high, T low) {
   const T shifted = multiply_add(high, log2e<T>, rounder);
   const T n = shifted - rounder;
   const T s = multiply_add(n, -ln2<T>[1], multiply_add(n, -ln2<T>[0], high)) + low;
-  return {ordered_sum(T{1}, multiply_add(s * s, polynomial(exponential_terms<T>, s), s)),
-          bits(shifted)};
+  const T square = s * s;
+  const T rest = multiply_add(square, polynomial(exponential_terms<T>, s, square), s);
+  return {ordered_sum(T{1}, rest), bits(shifted)};
 }
 
 // 2^n, of an exponent with the format's own bias.

@@ -83,35 +83,38 @@ struct Gate {
   Pair<T> z;            // e^-|u|, in the common range e^-u
   Pair<T> denominator;  // 1 + z
 
-  // s(u).
-  GATEWAVE_INLINE Scaled<range, T> value() const { return decayed(reciprocal(denominator)); }
+  GATEWAVE_INLINE Pair<T> inverse() const { return reciprocal(denominator); }
 
-  // s(u) + w s(u) s(-u): the derivative of u s(u), for w = u.
-  GATEWAVE_INLINE Scaled<range, T> bent(Pair<T> w) const {
-    const Pair<T> more = T{1} + w;
-    const Pair<T> inverse = reciprocal(denominator * denominator);
-    if constexpr (range == Range::common) {
-      return {(T{1} + z * more) * inverse, T{1}, T{1}};
-    } else {
-      // (1 + z (1 + w)) / (1 + z)^2 on the right, z ((1 + w) + z) / (1 + z)^2 on the left.
-      const Pair<T> factor = {negative ? T{1} : more.high, negative ? T{0} : more.low};
-      const Pair<T> term = {negative ? more.high : T{1}, negative ? more.low : T{0}};
-      return decayed((term + z * factor) * inverse);
-    }
-  }
+  // s(u).
+  GATEWAVE_INLINE Scaled<range, T> value() const { return decayed(inverse()); }
 
   // s(u) s(-u).
   GATEWAVE_INLINE Scaled<range, T> slope() const {
-    const Pair<T> inverse = reciprocal(denominator * denominator);
+    const Pair<T> square = inverse() * inverse();
     if constexpr (range == Range::common) {
-      return {z * inverse, T{1}, T{1}};
+      return {z * square, T{1}, T{1}};
     } else {
-      return {mantissa * inverse, half, other_half};
+      return {mantissa * square, half, other_half};
+    }
+  }
+
+  // s(u) + w s(u) s(-u): the derivative of u s(u), for w = u.
+  GATEWAVE_INLINE Scaled<range, T> bent(Pair<T> w) const {
+    return decayed(bend(w) * (inverse() * inverse()));
+  }
+
+  // That, times (1 + z)^2: 1 + z + w z, or on the left of any range 1 + z + w, without its e^-|u|.
+  GATEWAVE_INLINE T bend(Pair<T> w) const {
+    if constexpr (range == Range::common) {
+      return rounded(denominator + w.high * z) + w.low * z.high;
+    } else {
+      const Pair<T> factor = {negative ? T{1} : z.high, negative ? T{0} : z.low};
+      return rounded(denominator + w.high * factor) + w.low * factor.high;
     }
   }
 
  private:
-  // quotient, on the left times e^-|u|.
+  // quotient, on the left of any range times e^-|u|.
   GATEWAVE_INLINE Scaled<range, T> decayed(Pair<T> quotient) const {
     if constexpr (range == Range::common) {
       return {quotient, T{1}, T{1}};
@@ -128,7 +131,7 @@ GATEWAVE_INLINE Gate<Range::common, T> common_gate(T u, T low) {
   const Exponential<T> e = exponential<bias>(-u, -low);
   const T scale = power_of_two<T>(e.biased);
   const Pair<T> z = {e.mantissa.high * scale, e.mantissa.low * scale};
-  return {e.mantissa, T{1}, T{1}, false, z, T{1} + z};
+  return {e.mantissa, T{1}, T{1}, false, z, one_plus(z)};
 }
 
 template <class T>
@@ -142,7 +145,7 @@ GATEWAVE_INLINE Gate<Range::any, T> any_gate(T u, T low) {
   const T half = magnitude(u) > limit ? T{0} : rest;
   const T scale = half * other_half;
   const Pair<T> z = {e.mantissa.high * scale, e.mantissa.low * scale};
-  return {e.mantissa, half, other_half, negative, z, T{1} + z};
+  return {e.mantissa, half, other_half, negative, z, one_plus(z)};
 }
 
 // The gate at u, and at u + low.

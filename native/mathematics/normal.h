@@ -33,7 +33,7 @@ struct Normal {
   GATEWAVE_INLINE Scaled<Range::any, T> sided(Pair<T> factor) const {
     const Pair<T> tail = factor * mantissa;
     const T scale = half * other_half;
-    const Pair<T> rest = T{1} + Pair<T>{-tail.high * scale, -tail.low * scale};
+    const Pair<T> rest = Pair<T>{T{1}, T{0}} + Pair<T>{-tail.high * scale, -tail.low * scale};
     return {{negative ? tail.high : rest.high, negative ? tail.low : rest.low},
             negative ? half : T{1},
             negative ? other_half : T{1}};

@@ -147,9 +147,10 @@ GATEWAVE_INLINE Pair<T> exact_sum(T x, T y) {
   return {high, (x - rest) + (y - (high - rest))};
 }
 
+// 1 + y.
 template <class T>
-GATEWAVE_INLINE Pair<T> operator+(T x, Pair<T> y) {
-  const Pair<T> sum = exact_sum(x, y.high);
+GATEWAVE_INLINE Pair<T> one_plus(Pair<T> y) {
+  const Pair<T> sum = exact_sum(T{1}, y.high);
   return {sum.high, sum.low + y.low};
 }
 
@@ -201,7 +202,31 @@ GATEWAVE_INLINE Pair<T> reciprocal(Pair<T> x) {
   return {high, -high * multiply_add(high, x.low, miss)};
 }
 
-// Horner's rule: c[0] + c[1] x + c[2] x^2 + ...
+// c[first] + c[first + 1] x + c[first + 2] x^2 + ..., so many terms, by Estrin's rule: neighbours
+// are joined first, then these with x^2, and so on, which waits least.
+template <int first, int terms, class T, int count>
+GATEWAVE_INLINE T estrin(const T (&c)[count], T x, T square) {
+  if constexpr (terms == 1) {
+    return c[first];
+  } else if constexpr (terms == 2) {
+    return multiply_add(c[first + 1], x, c[first]);
+  } else {
+    constexpr int half = terms > 8 ? 8 : terms > 4 ? 4 : 2;
+    const T fourth = square * square;
+    const T power = half == 2 ? square : half == 4 ? fourth : fourth * fourth;
+    return multiply_add(estrin<first + half, terms - half>(c, x, square), power,
+                        estrin<first, half>(c, x, square));
+  }
+}
+
+// For who has the square at hand.
+template <class T, int count>
+GATEWAVE_INLINE T polynomial(const T (&c)[count], T x, T square) {
+  static_assert(count <= 16);
+  return estrin<0, count>(c, x, square);
+}
+
+// By Horner's rule, which has the fewest operations.
 template <class T, int count>
 GATEWAVE_INLINE T polynomial(const T (&c)[count], T x) {
   T sum = c[count - 1];

@@ -44,7 +44,7 @@ GATEWAVE_INLINE Pair<T> sine_over_pi(T r) {
 
 // x / d, with 1/d at hand.
 template <class T>
-GATEWAVE_INLINE Pair<T> quotient(Pair<T> x, T d, T inverse) {
+GATEWAVE_INLINE Pair<T> over(Pair<T> x, T d, T inverse) {
   const T high = x.high * inverse;
   return {high, (x.low - product_error(high, d, x.high)) * inverse};
 }
