@@ -15,8 +15,13 @@ using reference::Results;
 
 constexpr double alphas[] = {1, 1.702, -1, 0, 1e-3, 50};
 
-// Of 16-bit results, so many may be other than the nearest number, and none by more than a unit.
-constexpr double least_correct_share = 0.999;
+// Of 16-bit results so many are the nearest number, and none is more than a unit off. They are
+// rounded twice, and the first time may make a tie of what was nearly one: of x/2 (1 + x/2), for
+// example, where x is small. Products of two inputs do so more often, and a small alpha most.
+double least_correct_share(const Subject& subject, double alpha) {
+  const bool is_plain = subject.kernel->inputs == 1 && subject.graph != cpu::Graph::vjp;
+  return alpha != 1 ? 0.988 : is_plain ? 0.999 : 0.998;
+}
 
 struct Largest {
   Real ulps = 0;
@@ -83,7 +88,7 @@ class Accuracy {
     for (std::ptrdiff_t i = 0; i < sample_.count(); ++i) {
       const Real want = exact(i, output);
       const Judged<Real> found =
-          judged(got[i], want, f, bounds(output), scale(i, output), is_infinite(i));
+          judged(got[i], want, f, bounds(output), scales(i, output), is_infinite(i));
       if (!found.is_right) describe(i, output, got[i], want, found);
       largest.near_zero = std::max(largest.near_zero, found.near_zero);
       if (found.near_zero == 0) largest.ulps = std::max(largest.ulps, found.ulps);
@@ -98,7 +103,7 @@ class Accuracy {
   void hold_to_share(int output, std::ptrdiff_t correct, Largest& largest) {
     const double share = static_cast<double>(correct) / static_cast<double>(sample_.regular);
     largest.correct_share = std::min(largest.correct_share, share);
-    if (share >= least_correct_share) return;
+    if (share >= least_correct_share(subject_, sample_.alpha)) return;
     checker_.fail(label_, "output %d, alpha %g: only %.4f %% of all values are rounded correctly",
                   output, sample_.alpha, 100 * share);
   }
@@ -120,12 +125,15 @@ class Accuracy {
     return {subject_.kernel->partials.ulp, partial == 0 ? subject_.kernel->partials.near_zero : 0};
   }
 
-  // What the partial derivative that crosses zero is multiplied by.
-  Real scale(std::ptrdiff_t i, int output) const {
-    const bool is_linear_in_b = exact_is_linear_in_b() && subject_.partial(output) == 0;
-    const Real b = is_linear_in_b ? std::fabs(static_cast<Real>(sample_.inputs[1][i])) : 1;
+  // What the partial derivative that crosses zero is multiplied by, and the gates at most.
+  Scales<Real> scales(std::ptrdiff_t i, int output) const {
+    const Real b = std::fabs(static_cast<Real>(sample_.inputs[1][i]));
     const bool is_vjp = subject_.graph == cpu::Graph::vjp;
-    return b * (is_vjp ? std::fabs(static_cast<Real>(sample_.inputs[2][i])) : 1);
+    const Real g = is_vjp ? std::fabs(static_cast<Real>(sample_.inputs[2][i])) : 1;
+    const bool is_scaled_by_b = exact_is_linear_in_b() && subject_.partial(output) == 0;
+    Real gate = g * std::fmax(Real(1), std::fabs(static_cast<Real>(sample_.inputs[0][i])));
+    if (subject_.kernel->inputs == 2) gate *= std::fmax(Real(1), b);
+    return {g * (is_scaled_by_b ? b : 1), gate};
   }
 
   bool exact_is_linear_in_b() const {

@@ -56,7 +56,7 @@ class AllFloats {
   void judge(std::size_t which, std::size_t i, double got, double want, cpu::Bounds bounds) {
     if (got == want) return;
     const auto found =
-        judged(got, want, format(cpu::Type::float32), bounds, 1.0, std::isinf(given_[i]));
+        judged(got, want, format(cpu::Type::float32), bounds, {1.0, 1.0}, std::isinf(given_[i]));
     Judged<double>& largest = largest_[which];
     largest.near_zero = std::max(largest.near_zero, found.near_zero);
     if (found.near_zero == 0) largest.ulps = std::max(largest.ulps, found.ulps);

@@ -73,10 +73,19 @@ struct Judged {
   Real near_zero;  // and in roundings of 1 times the scale; see kernels/kernel.h
 };
 
-// `scale` is what the exact result is a multiple of. Where an input is infinite and the exact
-// result is not finite, NaN is right too: infinity times a gate that is 0 in this format.
+// What an exact result is a multiple of: `near_zero` of the partial derivative that crosses zero,
+// and `gate` of a gate.
 template <class Real>
-Judged<Real> judged(double got, Real want, const Format& f, cpu::Bounds bounds, Real scale,
+struct Scales {
+  Real near_zero;
+  Real gate;
+};
+
+// Gates below e^-174 (e^-1416) count as 0, whatever they are multiplied by. Where an input is
+// infinite and the exact result is not finite, NaN is right too: infinity times a gate that is 0 in
+// this format.
+template <class Real>
+Judged<Real> judged(double got, Real want, const Format& f, cpu::Bounds bounds, Scales<Real> scales,
                     bool is_infinite) {
   if (std::isnan(want)) return {std::isnan(got), 0, 0};
   if (std::isnan(got)) return {is_infinite && !std::isfinite(want), 0, 0};
@@ -87,10 +96,12 @@ Judged<Real> judged(double got, Real want, const Format& f, cpu::Bounds bounds, 
   const Real error = std::fabs(held(static_cast<Real>(got)) - held(want));
   if (error == 0) return {true, 0, 0};
   const Real last_place = unit(want, f);
-  const Real rounding = std::ldexp(Real(1), f.digits == 53 ? -53 : -24) * scale;
+  const Real rounding = std::ldexp(Real(1), f.digits == 53 ? -53 : -24) * scales.near_zero;
   const Real more = f.is_narrow() ? last_place / 2 : Real(0);
   const Real ulp = f.is_narrow() ? Real(1) : static_cast<Real>(bounds.ulp);
   const Real near_zero = static_cast<Real>(bounds.near_zero) * rounding;
+  const Real gone = std::exp(f.digits == 53 ? Real(-1416) : Real(-174)) * scales.gate;
+  if (error <= gone && error > ulp * last_place) return {true, 0, 0};
   const bool is_right = error <= ulp * last_place || (near_zero > 0 && error <= near_zero + more);
   const Real beyond = error > more ? error - more : Real(0);
   return {is_right, error / last_place,
