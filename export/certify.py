@@ -6,6 +6,7 @@ import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 
 import onnxruntime as ort
@@ -20,6 +21,29 @@ from export.signature import Graph
 from models import DTYPES, Activation, DType, Operator, Tolerance
 
 NO_REALS: Mapping[str, float] = MappingProxyType({})
+
+
+INSTRUCTIONS = "ai.gatewave.instructions"
+"""The session's setting that chooses among a library's instruction sets."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kernels:
+    """Native kernels, which ONNX Runtime runs in place of the function bodies.
+
+    Attributes:
+        library: The shared library that has them.
+        instructions: Which of its instruction sets; the fittest where it is empty.
+    """
+
+    library: Path
+    instructions: str = ""
+
+    def register(self, options: ort.SessionOptions) -> None:
+        """Have the sessions that ``options`` make run these kernels."""
+        if self.instructions:
+            options.add_session_config_entry(INSTRUCTIONS, self.instructions)
+        options.register_custom_ops_library(str(self.library))
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +63,23 @@ class Measured:
 
 
 def certify(
-    model: bytes, activation: Activation, operator: Operator, graph: Graph, dtype: DType
+    model: bytes,
+    activation: Activation,
+    operator: Operator,
+    graph: Graph,
+    dtype: DType,
+    *,
+    kernels: Kernels | None = None,
 ) -> dict[str, Measured]:
     """Measure every output of ``model``, run by ONNX Runtime on CPU over all the samples.
+
+    Args:
+        model: The bytes of an ONNX file.
+        activation: What it should compute.
+        operator: The one of its functions.
+        graph: What of it.
+        dtype: The type of its tensors.
+        kernels: What computes its nodes; without them, their function bodies.
 
     Raises:
         ToleranceError: An output is further from the exact result than the record allows, or is
@@ -54,7 +92,7 @@ def certify(
     inputs = dict(zip(names, reference.samples(activation, graph, dtype), strict=True))
     label = f"{activation.stem(operator)} {graph} {dtype}"
     try:
-        results = run(model, inputs)
+        results = run(model, inputs, kernels)
     except Exception as error:  # ONNX Runtime's exceptions have no common class
         raise NotRunnableError(
             f"{label}: ONNX Runtime {ort.__version__} cannot run it: {error}"
@@ -117,9 +155,13 @@ def _dtype_of(tensor: Tensor) -> DType:
     return next(dtype for dtype in DTYPES if getattr(torch, dtype) == tensor.dtype)
 
 
-def run(model: bytes, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def run(
+    model: bytes, inputs: Mapping[str, Tensor], kernels: Kernels | None = None
+) -> dict[str, Tensor]:
     """Run ``model`` by ONNX Runtime on CPU; DLPack carries all dtypes, bfloat16 too."""
     options = ort.SessionOptions()
+    if kernels is not None:
+        kernels.register(options)
     options.log_severity_level = 4  # errors are raised
     options.intra_op_num_threads = 1  # the samples are few, and idle threads spin
     session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
