@@ -1,11 +1,9 @@
 """Every operator through ONNX Runtime, run by the native kernels."""
 
 import concurrent.futures
-import gc
 import itertools
 import os
 import re
-from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
@@ -53,7 +51,12 @@ def test_every_graph_earns_its_certificate_within_the_kernels_own_bounds(
 def promised(bounds, output, dtype):
     bound = bounds["value" if output == "y" else "partials"]
     ulp = 1 if dtype in {"float16", "bfloat16"} else bound["ulp"]
-    return Tolerance(ulp=ulp, atol=bound["near_zero"] * ROUNDING.get(dtype, 2.0**-24))
+    atol = bound["near_zero"] * ROUNDING.get(dtype, 2.0**-24)
+    return Tolerance(ulp=ulp, atol=max(atol, CANCELLED[dtype == "float64"]))
+
+
+CANCELLED = (0.0, 1e-79)
+"""Formulas in erf and tanh cancel: `reference` takes for 0 what 80 digits do not tell from it."""
 
 
 def test_the_library_describes_a_kernel_for_every_operator(description):
@@ -297,21 +300,33 @@ def test_registering_twice_is_refused_or_harmless(library):
         assert np.array_equal(result, run(library, content, {"x": numbers(5)})[0])
 
 
-def test_many_sessions_leave_nothing_behind(library):
-    content = operator_model("SwishVJP", ["x", "g", SCALAR], ["dx"], ["n"])
-    inputs = {"x": numbers(3), "g": numbers(3), "alpha": np.array(1, np.float32)}
+OPENED_AND_CLOSED = """
+import gc, os, pathlib, sys
+import numpy as np
+import onnxruntime as ort
+library, path, count = sys.argv[1:]
+inputs = {name: np.ones(3, np.float32) for name in ("x", "g")}
+inputs["alpha"] = np.array(1, np.float32)
 
-    def grown_by(count):
-        before = resident()
-        for _ in range(count):
-            run(library, content, inputs)
-        gc.collect()
-        return resident() - before
-
-    grown_by(500)
-    assert grown_by(2_000) < 4 * 2**20
-
-
-def resident():
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
+def open_and_close(times):
+    for _ in range(times):
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.register_custom_ops_library(library)
+        session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        session.run(None, inputs)
+    gc.collect()
+    pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
+
+before = open_and_close(1500)
+print((open_and_close(int(count)) - before) / int(count))
+"""
+
+
+def test_many_sessions_leave_nothing_behind(library, tmp_path, subprocess_python):
+    content = operator_model("SwishVJP", ["x", "g", SCALAR], ["dx"], ["n"])
+    (tmp_path / "model.onnx").write_bytes(content)
+    # In a process of its own: here the heap has holes from elsewhere.
+    grown = subprocess_python(OPENED_AND_CLOSED, library, tmp_path / "model.onnx", 3000)
+    assert float(grown) < 1024  # bytes a session
