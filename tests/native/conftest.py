@@ -10,8 +10,8 @@ from pathlib import Path
 
 import onnxruntime as ort
 import pytest
-from onnx import TensorProto, helper
 from native_models import INSTRUCTIONS, model, options
+from onnx import TensorProto, helper
 from records import CASES
 
 from export.certify import Kernels

@@ -68,8 +68,11 @@ def test_the_library_describes_a_kernel_for_every_operator(description):
 
 @pytest.mark.parametrize(
     "shape",
-    [(), (1,), (7,), *[(1,) * rank + (2, 3) for rank in range(8)]]
-    + [(0,), (0, 5), (3, 0, 2), (5, 0), (1, 1, 0, 1, 1, 1, 1, 1, 1), (40_000,), (200, 300)],
+    [
+        *[(), (1,), (7,), (40_000,), (200, 300)],
+        *[(*(1,) * rank, 2, 3) for rank in range(8)],
+        *[(0,), (0, 5), (3, 0, 2), (5, 0), (1, 1, 0, 1, 1, 1, 1, 1, 1)],
+    ],
     ids=str,
 )
 @pytest.mark.parametrize("stem", ["sinc", "swiglu-linear", "swish"])
@@ -101,7 +104,9 @@ def test_unequal_shapes_are_refused_by_name(library, first, second):
         f"SwiGLULinearVJP: its inputs must have one shape, the first has {list(first)}, "
         f"the second input {list(second)}"
     )
-    with pytest.raises(ort.capi.onnxruntime_pybind11_state.InvalidArgument, match=re.escape(message)):
+    with pytest.raises(
+        ort.capi.onnxruntime_pybind11_state.InvalidArgument, match=re.escape(message)
+    ):
         run(library, content, inputs)
 
 
@@ -126,7 +131,9 @@ def test_a_wrong_type_is_refused_with_the_types_that_there_are(library):
 
 def test_mixed_types_are_refused(library):
     double = PORT("b", TensorProto.DOUBLE, None)
-    with pytest.raises(Exception, match=r"(?s)Type.*(tensor\(double\)|bound to different types).*GLU|GLU"):
+    with pytest.raises(
+        Exception, match=r"(?s)Type.*(tensor\(double\)|bound to different types).*GLU|GLU"
+    ):
         session(library, operator_model("GLU", ["a", double], ["y"]))
 
 
@@ -205,10 +212,7 @@ def test_runs_at_once_give_what_they_give_alone(library, description):
     sessions = {
         kind: session(library, content, instructions=kind[0], threads=kind[1]) for kind in kinds
     }
-    alone = {
-        kind: run(library, content, inputs, instructions=kind[0])
-        for kind in kinds
-    }
+    alone = {kind: run(library, content, inputs, instructions=kind[0]) for kind in kinds}
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         calls = [(kind, pool.submit(sessions[kind].run, None, inputs)) for kind in kinds * 10]
         for kind, call in calls:
@@ -249,7 +253,9 @@ def test_tensors_beyond_two_gibibytes_are_right_to_their_end(library, threads):
     if available() < 8 * 2**30:
         pytest.skip("it takes 8 GiB of free memory")
     made = session(
-        library, operator_model("Sinc", ["x"], ["y"], ["n"]), threads=threads,
+        library,
+        operator_model("Sinc", ["x"], ["y"], ["n"]),
+        threads=threads,
         enable_cpu_mem_arena=False,
     )
     x = np.zeros(length, np.float32)
@@ -287,17 +293,18 @@ def test_the_decomposed_form_needs_no_kernel(exported, library):
     assert np.allclose(result, np.sinc(numbers(5)), atol=1e-6)
 
 
-def test_registering_twice_is_refused_or_harmless(library):
+def test_registering_twice_is_refused_by_name_or_harmless(library):
     made = options(library)
     content = operator_model("Sinc", ["x"], ["y"])
     try:
         Kernels(library).register(made)
-        session_of_two = ort.InferenceSession(content, made, providers=["CPUExecutionProvider"])
+        twice = ort.InferenceSession(content, made, providers=["CPUExecutionProvider"])
+        said = "ai.gatewave"
     except Exception as error:  # noqa: BLE001 - ONNX Runtime's exceptions have no common class
-        assert "ai.gatewave" in str(error)
-    else:
-        (result,) = session_of_two.run(None, {"x": numbers(5)})
-        assert np.array_equal(result, run(library, content, {"x": numbers(5)})[0])
+        twice, said = session(library, content), str(error)
+    assert "ai.gatewave" in said
+    wanted = run(library, content, {"x": numbers(5)})[0]
+    assert np.array_equal(twice.run(None, {"x": numbers(5)})[0], wanted)
 
 
 OPENED_AND_CLOSED = """
