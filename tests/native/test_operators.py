@@ -247,25 +247,29 @@ def test_the_global_thread_pool_gives_the_same(library, tmp_path, subprocess_pyt
     assert np.array_equal(np.load(tmp_path / "y.npy"), want)
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-def test_tensors_beyond_two_gibibytes_are_right_to_their_end(library, threads):
-    length = 2**29 + 1000
-    if available() < 8 * 2**30:
-        pytest.skip("it takes 8 GiB of free memory")
-    made = session(
-        library,
-        operator_model("Sinc", ["x"], ["y"], ["n"]),
-        threads=threads,
-        enable_cpu_mem_arena=False,
-    )
-    x = np.zeros(length, np.float32)
-    places = [0, 2**28 - 1, 2**28, 2**29 - 1, 2**29, length - 1000, length - 1]
-    x[places] = numbers(len(places))
+HUGE = {
+    # More than 2^31 bytes; and more than 2^31 elements.
+    "float32": (TensorProto.FLOAT, np.float32, np.uint32, 2**29 + 1000, 8),
+    "float16": (TensorProto.FLOAT16, np.float16, np.uint16, 2**31 + 1000, 14),
+}
+
+
+@pytest.mark.parametrize(("kind", "threads"), [("float32", 1), ("float16", 2)])
+def test_huge_tensors_are_right_to_their_end(library, kind, threads):
+    onnx_type, dtype, pattern, length, gibibytes = HUGE[kind]
+    if available() < gibibytes * 2**30:
+        pytest.skip(f"it takes {gibibytes} GiB of free memory")
+    content = operator_model("Sinc", ["x"], ["y"], ["n"], onnx_type)
+    made = session(library, content, threads=threads, enable_cpu_mem_arena=False)
+    x = np.zeros(length, dtype)
+    places = [0, length // 2 - 1, length // 2, 2**29 - 1, 2**29, length - 1000, length - 1]
+    x[places] = numbers(len(places), dtype=dtype)
     (y,) = made.run(None, {"x": x})
     (want,) = made.run(None, {"x": x[places]})
     assert np.array_equal(y[places], want)
     y[places] = 1
-    assert y.min() == y.max() == 1
+    one = np.ones(1, dtype).view(pattern)
+    assert y.view(pattern).min() == y.view(pattern).max() == one
 
 
 def available():
