@@ -126,3 +126,24 @@ $(CLIENTS)/.made: tests/conformance/requirements.txt
 	$(PYTHON) -m venv $(CLIENTS)
 	$(CLIENTS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement $<
 	@touch $@
+
+# The kernels by themselves, whatever else is built: see native/tests.
+.PHONY: native-sanitize native-aarch64 native-exhaustive
+
+native-sanitize: $(VENV)/.dev ## run the kernels, and the library in ONNX Runtime, under sanitizers
+	$(BIN)/python -m pytest tests/native/test_sanitizers.py
+
+native-aarch64: ## cross-build the kernels' tests for AArch64, and run a small sample in QEMU
+	@if ! command -v aarch64-linux-gnu-g++ >/dev/null || ! command -v qemu-aarch64 >/dev/null; then \
+		echo "Skipped: it takes g++-aarch64-linux-gnu and qemu-user"; \
+	else \
+		cmake -S native -B build/aarch64 -DGATEWAVE_TESTS=ON \
+			-DCMAKE_TOOLCHAIN_FILE=$(CURDIR)/native/cmake/aarch64.cmake && \
+		cmake --build build/aarch64 --target kernel_tests && \
+		qemu-aarch64 -L /usr/aarch64-linux-gnu build/aarch64/tests/kernel_tests --run 16; \
+	fi
+
+native-exhaustive: ## try all float32 values, PART (0/1) of them: 0/16 is the first sixteenth
+	cmake -S native -B build/native -DGATEWAVE_TESTS=ON
+	cmake --build build/native --target kernel_tests
+	build/native/tests/kernel_tests --exhaustive --part $(or $(PART),0/1)

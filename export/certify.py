@@ -6,6 +6,7 @@ import functools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 
 import onnxruntime as ort
@@ -20,6 +21,29 @@ from export.signature import Graph
 from models import DTYPES, Activation, DType, Operator, Tolerance
 
 NO_REALS: Mapping[str, float] = MappingProxyType({})
+
+
+INSTRUCTIONS = "ai.gatewave.instructions"
+"""The session's setting that chooses among a library's instruction sets."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kernels:
+    """Native kernels, which ONNX Runtime runs in place of the function bodies.
+
+    Attributes:
+        library: The shared library that has them.
+        instructions: Which of its instruction sets; the fittest where it is empty.
+    """
+
+    library: Path
+    instructions: str = ""
+
+    def register(self, options: ort.SessionOptions) -> None:
+        """Have the sessions that ``options`` make run these kernels."""
+        if self.instructions:
+            options.add_session_config_entry(INSTRUCTIONS, self.instructions)
+        options.register_custom_ops_library(str(self.library))
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,9 +159,13 @@ def _dtype_of(tensor: Tensor) -> DType:
     return next(dtype for dtype in DTYPES if getattr(torch, dtype) == tensor.dtype)
 
 
-def run(model: bytes, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def run(
+    model: bytes, inputs: Mapping[str, Tensor], kernels: Kernels | None = None
+) -> dict[str, Tensor]:
     """Run ``model`` by ONNX Runtime on CPU; DLPack carries all dtypes, bfloat16 too."""
     options = ort.SessionOptions()
+    if kernels is not None:
+        kernels.register(options)
     options.log_severity_level = 4  # errors are raised
     options.intra_op_num_threads = 1  # the samples are few, and idle threads spin
     session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])

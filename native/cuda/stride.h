@@ -35,11 +35,11 @@ GATEWAVE_INLINE Results<T> results(const Arguments<T, Alpha>& in, T g) {
   if constexpr (graph == Graph::value) {
     return {{Kernel::template value<range>(in), T{0}, T{0}}};
   } else if constexpr (graph == Graph::gradients) {
-    const Partials<T> slopes = Kernel::template partials<range>(in, One{});
-    return {{Kernel::template value<range>(in), slopes.a, slopes.b}};
+    const Gradients<T> found = Kernel::template gradients<range>(in, One{});
+    return {{found.y, found.a, found.b}};
   } else {
-    const Partials<T> slopes = Kernel::template partials<range>(in, g);
-    return {{slopes.a, slopes.b, T{0}}};
+    const Gradients<T> found = Kernel::template gradients<range>(in, g);
+    return {{found.a, found.b, T{0}}};
   }
 }
 

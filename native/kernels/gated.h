@@ -128,9 +128,8 @@ struct SwiGLUSigmoid {
       const Pair<T> inverse = reciprocal(a.denominator * b.denominator);
       const Pair<T> a_inverse = inverse * b.denominator;
       const Pair<T> b_inverse = inverse * a.denominator;
-      const Pair<T> y = in.a * inverse;
-      return {rounded(y), product(rounded(a_inverse * inverse) * a.bend(in.a), g),
-              product(b.exponential(b_inverse) * y, g)};
+      return {product(inverse, in.a), product(rounded(a_inverse * inverse) * a.bend(in.a), g),
+              product(b.exponential(b_inverse) * inverse, in.a, g)};
     } else {
       const auto a = any_gate(in.a);
       const auto b = any_gate(in.b);
@@ -172,8 +171,8 @@ struct SwiGLULinear {
     if constexpr (range == Range::common) {
       const auto a = common_gate<true>(u.high, u.low);
       const Pair<T> inverse = a.inverse();
-      return {product(in.a * inverse, in.b), product(a.bend(u) * (inverse * inverse), in.b, g),
-              product(inverse, in.a, g)};
+      return {rounded(exact_product(in.a, in.b) * inverse),
+              product(a.bend(u) * (inverse * inverse), in.b, g), product(inverse, in.a, g)};
     } else {
       const auto a = any_gate(u.high, u.low);
       const T da = product(a.bent(u), in.b, g);

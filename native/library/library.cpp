@@ -83,8 +83,8 @@ extern "C" __attribute__((visibility("default"))) gatewave::abi::Status* Registe
   }
   const library::Runtime runtime(api);
   return runtime.guarded([&] {
-    const Instructions& instructions = library::device.chosen(
-        library::setting(runtime, options, library::instructions_setting));
+    const Instructions& instructions =
+        library::device.chosen(library::setting(runtime, options, library::instructions_setting));
     const std::string wanted = library::setting(runtime, options, library::operators_setting);
     runtime.call<abi::AddCustomOpDomain>(options, library::domain(api, instructions, wanted));
   });

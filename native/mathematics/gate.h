@@ -33,14 +33,12 @@ struct CommonGate {
   }
 
   // 1 + e^-u + w e^-u, which cancels near its zero.
-  GATEWAVE_INLINE Pair<T> bend(T w) const {
-    const Pair<T> sum = exact_sum(denominator.high, w * power);
-    return {sum.high, sum.low + multiply_add(w, rest, denominator.low)};
-  }
+  GATEWAVE_INLINE Pair<T> bend(T w) const { return bend(Pair<T>{w, T{0}}); }
 
   GATEWAVE_INLINE Pair<T> bend(Pair<T> w) const {
-    const Pair<T> sum = bend(w.high);
-    return {sum.high, multiply_add(w.low, power, sum.low)};
+    const Pair<T> sum = exact_sum(denominator.high, w.high * power);
+    const T less = multiply_add(w.high, rest, multiply_add(w.low, power, denominator.low));
+    return ordered_sum(sum.high, sum.low + less);
   }
 };
 
@@ -142,18 +140,26 @@ GATEWAVE_INLINE T product(Scaled<T> factor, One) {
   return rounded(factor.mantissa) * factor.half * factor.other_half;
 }
 
-// factor * x * y: right as long as it is in range, though x * y be not.
-template <class T>
-GATEWAVE_INLINE T product(Scaled<T> factor, T x, T y) {
-  const bool swap = magnitude(x) < magnitude(y);
-  const Pair<T> part = {factor.mantissa.high * factor.half, factor.mantissa.low * factor.half};
-  return bounded_product((swap ? y : x) * part, (swap ? x : y) * factor.other_half);
-}
-
+// factor * x * y: right as long as it is in range, though x * y be not. The factor may be a little
+// above 1, so that the larger number gives half of itself to the smaller.
 template <class T>
 GATEWAVE_INLINE T product(Pair<T> factor, T x, T y) {
   const bool swap = magnitude(x) < magnitude(y);
-  return bounded_product((swap ? y : x) * factor, swap ? x : y);
+  const T large = (swap ? y : x) * T(0.5);
+  const T small = (swap ? x : y) * T{2};
+  return bounded_product(large * factor, small);
+}
+
+// A small number below 1 takes no half: with it, it might underflow before the large one comes in.
+template <class T>
+GATEWAVE_INLINE T product(Scaled<T> factor, T x, T y) {
+  const bool swap = magnitude(x) < magnitude(y);
+  const T small = swap ? x : y;
+  const T before = magnitude(small) < T{1} ? T{1} : factor.other_half;
+  const T after = magnitude(small) < T{1} ? factor.other_half : T{1};
+  const Pair<T> part = {factor.mantissa.high * factor.half, factor.mantissa.low * factor.half};
+  const Pair<T> most = (swap ? y : x) * T(0.5) * part;
+  return bounded_product(most, small * before * T{2}) * after;
 }
 
 template <class Factor, class T>

@@ -1,0 +1,91 @@
+"""The library of kernels, built from its sources, once for each instruction set."""
+
+import functools
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import onnxruntime as ort
+import pytest
+from native_models import INSTRUCTIONS, model, options
+from onnx import TensorProto, helper
+from records import CASES
+
+from export.certify import Kernels
+from export.graph import graphs_of
+from export.signature import DOMAIN, GRAPHS
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="session")
+def built():
+    """A build folder of ``native/``, by name, with the CMake options and the target given."""
+
+    def build(name, target, *options):
+        if not shutil.which("cmake"):
+            pytest.skip("there is no cmake to build the kernels with")
+        folder = ROOT / "build" / name
+        subprocess.run(["cmake", "-S", ROOT / "native", "-B", folder, *options], check=True)
+        subprocess.run(["cmake", "--build", folder, "--target", target], check=True)
+        return folder
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def library(built):
+    """The shared library: what `make native` has put into the service, or one built here."""
+    installed = ROOT / "service" / "libgatewave.so"
+    if installed.exists():
+        return installed
+    return built("native", "gatewave") / "libgatewave.so"
+
+
+@pytest.fixture(scope="session")
+def description(library):
+    """What the library says of itself."""
+    node = helper.make_node("Kernels", [], ["text"], domain=DOMAIN)
+    port = helper.make_tensor_value_info("text", TensorProto.UINT8, ["n"])
+    session = ort.InferenceSession(model([node], [], [port]), options(library))
+    return json.loads(bytes(session.run(None, {})[0]))
+
+
+@pytest.fixture(params=INSTRUCTIONS)
+def kernels(request, library, description):
+    """The kernels for each instruction set that this processor has."""
+    if request.param not in description["supported"]:
+        pytest.skip(f"this processor has no {request.param}")
+    return Kernels(library, request.param)
+
+
+@pytest.fixture
+def subprocess_python():
+    """Run a script in a Python of its own, with arguments."""
+
+    def run(script, *arguments, **variables):
+        done = subprocess.run(
+            [sys.executable, "-c", script, *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, **variables},
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+        return done.stdout
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def exported():
+    return functools.cache(lambda stem: graphs_of(*CASES[stem]))
+
+
+@pytest.fixture(params=GRAPHS)
+def graph(request):
+    return request.param
