@@ -101,7 +101,7 @@ format: $(VENV)/.dev ## format the code
 
 clean: ## remove what was made: environment, artifacts, caches
 	rm -rf $(VENV) $(CLIENTS) .venv-matrix artifacts build dist htmlcov .coverage* .mypy_cache \
-		.ruff_cache .pytest_cache .hypothesis .import_linter_cache service/libgatewave.so
+		.ruff_cache .pytest_cache .hypothesis .import_linter_cache service/libgatewave*.so
 
 artifacts/.stamp: $(VENV)/.serve $(SOURCES)
 	$(BIN)/gatewave export --output artifacts
@@ -137,13 +137,13 @@ native-aarch64: ## cross-build the kernels' tests for AArch64, and run a small s
 	@if ! command -v aarch64-linux-gnu-g++ >/dev/null || ! command -v qemu-aarch64 >/dev/null; then \
 		echo "Skipped: it takes g++-aarch64-linux-gnu and qemu-user"; \
 	else \
-		cmake -S native -B build/aarch64 -DGATEWAVE_TESTS=ON \
+		cmake -S native -B build/aarch64 -DGATEWAVE_TESTS=ON -DGATEWAVE_CUDA=OFF \
 			-DCMAKE_TOOLCHAIN_FILE=$(CURDIR)/native/cmake/aarch64.cmake && \
 		cmake --build build/aarch64 --target kernel_tests && \
 		qemu-aarch64 -L /usr/aarch64-linux-gnu build/aarch64/tests/kernel_tests --run 16; \
 	fi
 
 native-exhaustive: ## try all float32 values, PART (0/1) of them: 0/16 is the first sixteenth
-	cmake -S native -B build/native -DGATEWAVE_TESTS=ON
-	cmake --build build/native --target kernel_tests
-	build/native/tests/kernel_tests --exhaustive --part $(or $(PART),0/1)
+	cmake -S native -B build/exhaustive -DGATEWAVE_TESTS=ON -DGATEWAVE_CUDA=OFF
+	cmake --build build/exhaustive --target kernel_tests
+	build/exhaustive/tests/kernel_tests --exhaustive --part $(or $(PART),0/1)

@@ -50,11 +50,11 @@ class Generated(BuildHookInterface):
     def _compile(self, native: ModuleType, build_data: dict[str, Any]) -> None:
         """Put the kernels into the wheel; without them, the artifacts' function bodies serve."""
         try:
-            library = native.build_into_package()
+            libraries = native.build_into_package()
         except (native.Skipped, native.BuildError) as reason:
             self.app.display_warning(str(reason))
             return
-        build_data["artifacts"].append(str(library.relative_to(self.root)))
+        build_data["artifacts"] += [str(library.relative_to(self.root)) for library in libraries]
         build_data["pure_python"] = False
         platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
         build_data["tag"] = f"py3-none-{platform}"

@@ -1,5 +1,7 @@
 """Builds the kernels, and puts `libgatewave.so` into the package `service`, where it is found.
 
+Where there is nvcc, `libgatewave_cuda.so` too: the same kernels for GPUs.
+
 What was built before is built again only where its source changed. Without a C++20 compiler or
 CMake nothing is built, and the function bodies of the artifacts serve instead; `--required` makes
 that a failure.
@@ -22,8 +24,10 @@ from pathlib import Path
 
 NATIVE = Path(__file__).resolve().parent
 ROOT = NATIVE.parent
-LIBRARY = "libgatewave.so"
-PACKAGED = ROOT / "service" / LIBRARY
+PACKAGE = ROOT / "service"
+TARGETS = ("gatewave", "gatewave_cuda")
+"""What CMake builds; the second only where it finds nvcc."""
+
 SWITCH = "GATEWAVE_BUILD_NATIVE"
 """The environment variable that says 0 where the kernels are not wanted."""
 
@@ -127,8 +131,8 @@ def _program(name: str, folder: str) -> str | None:
     return found
 
 
-def build(folder: Path, *, strict: bool = False) -> Path:
-    """Build the kernels in ``folder``; the library.
+def build(folder: Path, *, strict: bool = False) -> list[Path]:
+    """Build the kernels in ``folder``; the libraries.
 
     Args:
         folder: What is built on the way; kept, it makes the next time short.
@@ -140,13 +144,8 @@ def build(folder: Path, *, strict: bool = False) -> Path:
     """
     tools = find_tools()
     _prepare(folder, tools.key())
-    configure = [
-        "-S",
-        str(NATIVE),
-        "-B",
-        str(folder),
-        f"-DGATEWAVE_WERROR={'ON' if strict else 'OFF'}",
-    ]
+    configure = ["-S", str(NATIVE), "-B", str(folder)]
+    configure += [f"-DGATEWAVE_WERROR={'ON' if strict else 'OFF'}"]
     if tools.ninja:
         # Named each time: the one that was found last may have been pip's, and be gone.
         configure += ["-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={tools.ninja}"]
@@ -157,7 +156,8 @@ def build(folder: Path, *, strict: bool = False) -> Path:
         done = _run([tools.cmake, *arguments], CXX=tools.compiler)
         if done.returncode != 0:
             raise BuildError(done.stdout)
-    return folder / LIBRARY
+    libraries = [folder / f"lib{target}.so" for target in TARGETS]
+    return [library for library in libraries if library.exists()]
 
 
 def _prepare(folder: Path, key: str) -> None:
@@ -186,7 +186,7 @@ def install(library: Path, target: Path) -> None:
     part.replace(target)
 
 
-def build_into_package(output: Path = PACKAGED, *, strict: bool = False) -> Path:
+def build_into_package(package: Path = PACKAGE, *, strict: bool = False) -> list[Path]:
     """Build the kernels, and put them where the service finds them.
 
     Raises:
@@ -196,11 +196,15 @@ def build_into_package(output: Path = PACKAGED, *, strict: bool = False) -> Path
     # Each has its folder: with other options, all would be compiled again.
     folder = ROOT / "build" / ("native-strict" if strict else "native")
     try:
-        install(build(folder, strict=strict), output)
+        built = build(folder, strict=strict)
     except (Skipped, BuildError):
-        output.unlink(missing_ok=True)  # what an earlier build left may be old
+        # What an earlier build left may be old.
+        for target in TARGETS:
+            (package / f"lib{target}.so").unlink(missing_ok=True)
         raise
-    return output
+    for library in built:
+        install(library, package / library.name)
+    return [package / library.name for library in built]
 
 
 def main() -> None:
@@ -210,14 +214,15 @@ def main() -> None:
     parser.add_argument("--strict", action="store_true", help="take warnings for errors")
     given = parser.parse_args()
     try:
-        library = build_into_package(strict=given.strict)
+        libraries = build_into_package(strict=given.strict)
     except Skipped as reason:
         print(reason)
         raise SystemExit(int(given.required)) from None
     except BuildError as failure:
         print(failure, file=sys.stderr)
         raise SystemExit(1) from None
-    print(f"Native kernels are built: {library.relative_to(ROOT)}")
+    names = ", ".join(str(library.relative_to(ROOT)) for library in libraries)
+    print(f"Native kernels are built: {names}")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ namespace {
 
 // So many elements are computed by one thread at a time: fewer cost more to hand out than to
 // compute, and what is handed out stays in a core's second cache. Measured by bench-kernels.
-constexpr std::ptrdiff_t grain = 1 << 14;
+constexpr std::ptrdiff_t grain = 1 << 13;
 
 std::vector<std::string> supported() {
   std::vector<std::string> names;

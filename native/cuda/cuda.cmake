@@ -42,6 +42,7 @@ target_compile_options(kernels_cuda PRIVATE
 find_package(CUDAToolkit REQUIRED)
 set(KERNELS_OF_gatewave_cuda $<TARGET_OBJECTS:kernels_cuda>)
 add_operators(gatewave_cuda cuda/device.cpp)
+target_include_directories(gatewave_cuda_registration PRIVATE ${CUDAToolkit_INCLUDE_DIRS})
 set_source_files_properties(cuda/device.cpp PROPERTIES
   COMPILE_DEFINITIONS "GATEWAVE_ARCHITECTURES=${NAMES}")
 # The runtime comes along, too; the driver is the machine's.

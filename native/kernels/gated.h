@@ -61,7 +61,7 @@ struct Swish {
   static constexpr bool has_alpha = true;
   static constexpr bool has_ranges = true;
   static constexpr Error value_error = {2, 0};
-  static constexpr Error partial_error = {2, 0.8};
+  static constexpr Error partial_error = {2, 0.4};
 
   template <class T, class Alpha>
   GATEWAVE_INLINE static bool is_common(const Arguments<T, Alpha>& in) {
@@ -100,7 +100,7 @@ struct SwiGLUSigmoid {
   static constexpr bool has_alpha = false;
   static constexpr bool has_ranges = true;
   static constexpr Error value_error = {2, 0};
-  static constexpr Error partial_error = {2, 0.8};
+  static constexpr Error partial_error = {2, 0.4};
 
   template <class T, class Alpha>
   GATEWAVE_INLINE static bool is_common(const Arguments<T, Alpha>& in) {
@@ -148,7 +148,7 @@ struct SwiGLULinear {
   static constexpr bool has_alpha = true;
   static constexpr bool has_ranges = true;
   static constexpr Error value_error = {2, 0};
-  static constexpr Error partial_error = {2, 0.8};
+  static constexpr Error partial_error = {2, 0.4};
 
   template <class T, class Alpha>
   GATEWAVE_INLINE static bool is_common(const Arguments<T, Alpha>& in) {

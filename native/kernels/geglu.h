@@ -14,7 +14,7 @@ struct GeGLU {
   static constexpr bool has_alpha = false;
   static constexpr bool has_ranges = false;
   static constexpr Error value_error = {2, 0};
-  static constexpr Error partial_error = {2, 0.8};
+  static constexpr Error partial_error = {2, 0.6};
 
   template <Range, class T, class Alpha>
   GATEWAVE_INLINE static T value(const Arguments<T, Alpha>& in) {
@@ -37,7 +37,7 @@ struct GeGLUTanh {
   static constexpr bool has_alpha = false;
   static constexpr bool has_ranges = false;
   static constexpr Error value_error = {2, 0};
-  static constexpr Error partial_error = {2, 0.8};
+  static constexpr Error partial_error = {2, 0.6};
 
   template <Range, class T, class Alpha>
   GATEWAVE_INLINE static T value(const Arguments<T, Alpha>& in) {

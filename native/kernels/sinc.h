@@ -14,7 +14,7 @@ struct Sinc {
   static constexpr bool has_alpha = false;
   static constexpr bool has_ranges = false;
   static constexpr Error value_error = {2, 0};
-  static constexpr Error partial_error = {2, 0.8};
+  static constexpr Error partial_error = {2, 0.4};
 
   template <Range, class T, class Alpha>
   GATEWAVE_INLINE static T value(const Arguments<T, Alpha>& in) {

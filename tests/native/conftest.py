@@ -42,7 +42,7 @@ def library(built):
     installed = ROOT / "service" / "libgatewave.so"
     if installed.exists():
         return installed
-    return built("native", "gatewave") / "libgatewave.so"
+    return built("native-tests", "gatewave", "-DGATEWAVE_CUDA=OFF") / "libgatewave.so"
 
 
 @pytest.fixture(scope="session")

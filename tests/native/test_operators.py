@@ -1,6 +1,7 @@
 """Every operator through ONNX Runtime, run by the native kernels."""
 
 import concurrent.futures
+import functools
 import itertools
 import os
 import re
@@ -33,7 +34,12 @@ def test_every_graph_earns_its_certificate_within_the_kernels_own_bounds(
     activation, operator = case
     content = to_bytes(exported(activation.stem(operator))[graph, dtype])
     for measured in certify.certify(
-        content, activation, operator, graph, dtype, compute=functools.partial(certify.run, kernels=kernels)
+        content,
+        activation,
+        operator,
+        graph,
+        dtype,
+        compute=functools.partial(certify.run, kernels=kernels),
     ).values():
         assert measured.used <= 1
     names = signature.inputs(activation, graph)
