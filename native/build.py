@@ -30,6 +30,8 @@ TARGETS = ("gatewave", "gatewave_cuda")
 
 SWITCH = "GATEWAVE_BUILD_NATIVE"
 """The environment variable that says 0 where the kernels are not wanted."""
+CUDA_SWITCH = "GATEWAVE_BUILD_CUDA"
+"""And where those for GPUs are not."""
 
 INSTALL = "install one and run `make native`"
 COMPILERS = ("c++", "g++", "clang++")
@@ -79,7 +81,7 @@ class Tools:
     def key(self) -> str:
         """What must not change within a build folder: CMake would keep to what it knew."""
         version = _run([*shlex.split(self.compiler), "--version"]).stdout.partition("\n")[0]
-        flags = [os.environ.get(name, "") for name in ("CXXFLAGS", "LDFLAGS")]
+        flags = [os.environ.get(name, "") for name in ("CXXFLAGS", "LDFLAGS", CUDA_SWITCH)]
         return "\n".join([str(NATIVE), self.compiler, version, str(bool(self.ninja)), *flags])
 
 
@@ -145,6 +147,7 @@ def build(folder: Path, *, strict: bool = False) -> list[Path]:
     tools = find_tools()
     _prepare(folder, tools.key())
     configure = ["-S", str(NATIVE), "-B", str(folder)]
+    configure += [f"-DGATEWAVE_CUDA={'OFF' if os.environ.get(CUDA_SWITCH) == '0' else 'AUTO'}"]
     configure += [f"-DGATEWAVE_WERROR={'ON' if strict else 'OFF'}"]
     if tools.ninja:
         # Named each time: the one that was found last may have been pip's, and be gone.

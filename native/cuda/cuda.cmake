@@ -25,7 +25,10 @@ set(NAMES ${CMAKE_CUDA_ARCHITECTURES})
 list(TRANSFORM NAMES REPLACE "^(.*)-real$" "\"sm_\\1\"")
 list(TRANSFORM NAMES REPLACE "^(.*)-virtual$" "\"compute_\\1\"")
 list(JOIN NAMES ", " NAMES)
-list(JOIN HOST_OPTIONS "," CUDA_HOST_OPTIONS)
+# nvcc splits at spaces what it hands on.
+set(CUDA_HOST_OPTIONS ${HOST_OPTIONS})
+list(FILTER CUDA_HOST_OPTIONS EXCLUDE REGEX " ")
+list(JOIN CUDA_HOST_OPTIONS "," CUDA_HOST_OPTIONS)
 
 add_library(kernels_cuda OBJECT cuda/kernels.cu)
 target_compile_definitions(kernels_cuda PRIVATE GATEWAVE_TARGET=cuda)
