@@ -10,8 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-LEAST_SECONDS = 0.002
+LEAST_SECONDS = 0.01
 """A turn repeats its call until it lasts this long."""
+
+WARMING_SECONDS = 0.03
+"""And before, unmeasured: until then the system may run a pool's threads on one processor."""
 
 LONGEST_REST = 0.1
 REST = 0.002
@@ -33,7 +36,7 @@ def turns(calls: Mapping[str, Callable[[], object]], count: int) -> dict[str, li
     for _ in range(count):
         for name, call in calls.items():
             _rest()
-            _seconds(call, 1 + repeats[name] // 10)  # wakes its threads, fills its caches
+            _warm(call)
             samples[name].append(_seconds(call, repeats[name]))
     return samples
 
@@ -56,6 +59,14 @@ def _rest() -> None:
         began = time.process_time()
         time.sleep(REST)
         busy = time.process_time() - began
+
+
+def _warm(call: Callable[[], object]) -> None:
+    """Wake the call's threads, and fill its caches."""
+    ends = time.perf_counter() + WARMING_SECONDS
+    call()
+    while time.perf_counter() < ends:
+        call()
 
 
 def _seconds(call: Callable[[], object], repeats: int) -> float:
