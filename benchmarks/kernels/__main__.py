@@ -45,9 +45,10 @@ The native kernels, inside ONNX Runtime, against what one would run instead. Mea
 record, `--dtype`, `--sizes`, `--without`."""
 
 METHOD = f"""\
-The contestants take turns, in one process, with {THREADS} threads each (NumPy has one). Before a
+The contestants take turns, in one process, with {THREADS} threads each (NumPy has one), each on a
+processor of its own. Before a
 turn all threads of the process have come to rest, so that none spins in another's turn; a turn
-repeats its call for 2 ms or more. The inputs are of a normal distribution times {SPREAD:g}, the
+is warmed for 30 ms and repeats its call for 10 ms or more. The inputs are of a normal distribution times {SPREAD:g}, the
 same for all (seed {SEED}). A graph in ONNX Runtime is bound to its inputs and outputs beforehand,
 with and without kernels alike.
 
@@ -80,6 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _options(arguments)
     if not options.library.exists():
         sys.exit(f"{options.library} is missing: make native")
+    _spread()
     torch.set_num_threads(THREADS)
     torch.set_grad_enabled(False)
     about = _about(options)
@@ -90,6 +92,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.write:
         options.write.write_text(page([INTRODUCTION, *blocks]), encoding="utf-8")
         print(f"\nwrote {options.write}")
+
+
+def _spread() -> None:
+    """Keep each thread on a processor of its own: OpenMP must know before it starts."""
+    wanted = " ".join(map(str, range(THREADS)))
+    if os.environ.get("GOMP_CPU_AFFINITY") != wanted:
+        again = [sys.executable, "-m", "benchmarks.kernels", *sys.argv[1:]]
+        os.execve(sys.executable, again, os.environ | {"GOMP_CPU_AFFINITY": wanted})  # noqa: S606
+    os.sched_setaffinity(0, {0})
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:

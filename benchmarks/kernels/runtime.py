@@ -15,6 +15,9 @@ from torch import Tensor
 
 THREADS = 2
 PROVIDERS = ("CPUExecutionProvider",)
+WORKERS = ("session.intra_op_thread_affinities", ";".join(map(str, range(2, THREADS + 1))))
+"""One processor for each thread that joins the caller's; ONNX Runtime counts them from 1. Left
+alone, the system may run both on one, for seconds, and halve whoever has the turn."""
 ELEMENTS = {
     "float16": TensorProto.FLOAT16,
     "bfloat16": TensorProto.BFLOAT16,
@@ -77,6 +80,7 @@ def _session(model: bytes, library: Path | None) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = THREADS
+    options.add_session_config_entry(*WORKERS)
     if library is not None:
         options.register_custom_ops_library(str(library))
     return ort.InferenceSession(model, options, providers=list(PROVIDERS))

@@ -9,7 +9,8 @@ namespace gatewave::library {
 namespace {
 
 // So many elements are computed by one thread at a time: fewer cost more to hand out than to
-// compute, and what is handed out stays in a core's second cache. Measured by bench-kernels.
+// compute. From 4096 to 65536 were tried: larger ones left a second thread idle at 16384 elements,
+// and smaller ones gained nothing.
 constexpr std::ptrdiff_t grain = 1 << 13;
 
 std::vector<std::string> supported() {

@@ -55,6 +55,8 @@ class Runtime {
       return status(abi::ErrorCode::invalid_argument, failure.what());
     } catch (const std::exception& failure) {
       return status(abi::ErrorCode::fail, failure.what());
+    } catch (...) {
+      return status(abi::ErrorCode::fail, "Gatewave's kernels failed for an unknown reason");
     }
   }
 

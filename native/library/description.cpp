@@ -37,7 +37,7 @@ void write(std::ostream& out, const char* name, Bounds bounds) {
 
 DescriptionOperator::DescriptionOperator(std::string text_) : CustomOp{}, text(std::move(text_)) {
   version = abi::version;
-  get_name = [](const CustomOp*) { return "Kernels"; };
+  get_name = [](const CustomOp*) { return name; };
   get_execution_provider = [](const CustomOp*) { return "CPUExecutionProvider"; };
   get_input_count = [](const CustomOp*) { return std::size_t{0}; };
   get_input_type = [](const CustomOp*, std::size_t) { return abi::ElementType::uint8; };

@@ -10,6 +10,8 @@ namespace gatewave::library {
 
 // No inputs; one output, the JSON text of `description` as uint8, of shape [n].
 struct DescriptionOperator : abi::CustomOp {
+  static constexpr const char* name = "Kernels";
+
   explicit DescriptionOperator(std::string text);
 
   std::string text;

@@ -1,6 +1,9 @@
 // The way in: the one symbol that the library shows.
+#include <cstdio>
 #include <list>
 #include <mutex>
+#include <set>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -19,29 +22,57 @@ constexpr const char* domain_name = "ai.gatewave";
 // it is not there. A session takes twice as long to open with all of them.
 constexpr const char* operators_setting = "ai.gatewave.operators";
 
-bool is_wanted(const std::string& name, const std::string& wanted) {
-  return wanted.empty() || ("," + wanted + ",").find("," + name + ",") != std::string::npos;
+using Names = std::set<std::string>;
+
+Names names(const std::string& text) {
+  Names found;
+  std::istringstream words(text);
+  for (std::string word; std::getline(words, word, ',');) {
+    const std::size_t begin = word.find_first_not_of(' ');
+    if (begin == std::string::npos) continue;
+    found.insert(word.substr(begin, word.find_last_not_of(' ') + 1 - begin));
+  }
+  return found;
+}
+
+// All operators of an instruction set, or those that are wanted.
+std::vector<Operator> chosen(const abi::Api* api, const Instructions& instructions,
+                             const Names& wanted) {
+  std::vector<Operator> all = operators(api, device, instructions);
+  if (wanted.empty()) return all;
+  Names known = {DescriptionOperator::name};
+  for (const Operator& op : all) known.insert(op.label);
+  for (const std::string& name : wanted) {
+    if (known.contains(name)) continue;
+    std::string list;
+    for (const std::string& other : known) list += (list.empty() ? "" : ", ") + other;
+    throw Invalid(std::string(operators_setting) + ": there is no operator '" + name + "' among " +
+                  list);
+  }
+  std::erase_if(all, [&](const Operator& op) { return !wanted.contains(op.label); });
+  return all;
 }
 
 // The operators of an instruction set that are wanted. ONNX Runtime keeps pointers to them for as
-// long as there are sessions, so they are made once and stay.
+// long as there are sessions, so they are made once and stay; the library is linked to stay, too.
 struct Domain {
-  Domain(const abi::Api* api, const Instructions& chosen, const std::string& names)
-      : instructions(&chosen),
-        wanted(names),
-        all(operators(api, device, chosen)),
-        about(description(device, chosen)) {
+  Domain(const abi::Api* api_, const Instructions& instructions_, const Names& wanted_)
+      : api(api_),
+        instructions(&instructions_),
+        wanted(wanted_),
+        all(chosen(api, instructions_, wanted)),
+        about(description(device, instructions_)) {
     const Runtime runtime(api);
     handle = runtime.get<abi::CreateCustomOpDomain, abi::CustomOpDomain*>(domain_name);
     for (const Operator& op : all) {
-      if (!is_wanted(op.label, wanted)) continue;
       runtime.call<abi::CustomOpDomainAdd>(handle, static_cast<const abi::CustomOp*>(&op));
     }
     runtime.call<abi::CustomOpDomainAdd>(handle, static_cast<const abi::CustomOp*>(&about));
   }
 
+  const abi::Api* api;
   const Instructions* instructions;
-  std::string wanted;
+  Names wanted;
   std::vector<Operator> all;
   DescriptionOperator about;
   abi::CustomOpDomain* handle;
@@ -58,12 +89,14 @@ std::string setting(const Runtime& runtime, const abi::SessionOptions* options, 
 }
 
 abi::CustomOpDomain* domain(const abi::Api* api, const Instructions& instructions,
-                            const std::string& wanted) {
+                            const Names& wanted) {
   static std::mutex mutex;
   static auto& domains = *new std::list<Domain>;  // outlives all sessions
   const std::lock_guard lock(mutex);
   for (const Domain& known : domains) {
-    if (known.instructions == &instructions && known.wanted == wanted) return known.handle;
+    if (known.api == api && known.instructions == &instructions && known.wanted == wanted) {
+      return known.handle;
+    }
   }
   return domains.emplace_back(api, instructions, wanted).handle;
 }
@@ -76,16 +109,18 @@ extern "C" __attribute__((visibility("default"))) gatewave::abi::Status* Registe
   using namespace gatewave;
   const abi::Api* api = base->get_api(abi::version);
   if (api == nullptr) {
-    const std::string message = std::string("Gatewave's kernels need ONNX Runtime ") +
-                                abi::oldest_release + " or newer; this is " +
-                                base->get_version_string();
-    return library::Runtime(base->get_api(1)).status(abi::ErrorCode::fail, message.c_str());
+    char message[100];
+    std::snprintf(message, sizeof message,
+                  "Gatewave's kernels need ONNX Runtime %s or newer; this is %.30s",
+                  abi::oldest_release, base->get_version_string());
+    return library::Runtime(base->get_api(1)).status(abi::ErrorCode::fail, message);
   }
   const library::Runtime runtime(api);
   return runtime.guarded([&] {
     const Instructions& instructions =
         library::device.chosen(library::setting(runtime, options, library::instructions_setting));
-    const std::string wanted = library::setting(runtime, options, library::operators_setting);
+    const library::Names wanted =
+        library::names(library::setting(runtime, options, library::operators_setting));
     runtime.call<abi::AddCustomOpDomain>(options, library::domain(api, instructions, wanted));
   });
 }

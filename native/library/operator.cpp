@@ -88,6 +88,36 @@ class Kernel {
   Runtime runtime_;
 };
 
+// Whether each axis has a length or a symbol. An axis without is -1 here, and an unknown rank is 0:
+// handed on, they would be taken for facts.
+bool is_known(const Runtime& runtime, const abi::TensorInfo* info) {
+  const auto rank = runtime.get<abi::GetDimensionsCount, std::size_t>(info);
+  std::vector<std::int64_t> lengths(rank);
+  std::vector<const char*> symbols(rank);
+  runtime.call<abi::GetDimensions>(info, lengths.data(), rank);
+  runtime.call<abi::GetSymbolicDimensions>(info, symbols.data(), rank);
+  for (std::size_t axis = 0; axis < rank; ++axis) {
+    if (lengths[axis] < 0 && (symbols[axis] == nullptr || *symbols[axis] == '\0')) return false;
+  }
+  return rank > 0;
+}
+
+// Outputs have the shape of the first input, as far as that is known. ONNX Runtime looks at no
+// status here, nor releases it.
+abi::Status* infer(const Operator& op, abi::ShapeInferContext* context) {
+  const Runtime runtime(op.api);
+  abi::Status* status = runtime.guarded([&] {
+    auto* first = runtime.get<abi::ShapeInferContextGetInputTypeShape, abi::TensorInfo*>(
+        context, std::size_t{0});
+    if (!is_known(runtime, first)) return;
+    for (std::size_t k = 0; k < op.output_count(); ++k) {
+      runtime.call<abi::ShapeInferContextSetOutputTypeShape>(context, k, first);
+    }
+  });
+  if (status != nullptr) runtime.release<abi::ReleaseStatus>(status);
+  return nullptr;
+}
+
 }  // namespace
 
 std::size_t Operator::tensor_count() const {
@@ -136,14 +166,7 @@ Operator::Operator(const abi::Api* api_, const Device& device_, const Entry& ker
     return static_cast<const Kernel*>(made)->compute(context);
   };
   infer_output_shape = [](const CustomOp* op, abi::ShapeInferContext* context) {
-    const Runtime runtime(self(op).api);
-    return runtime.guarded([&] {
-      auto* first = runtime.get<abi::ShapeInferContextGetInputTypeShape, abi::TensorInfo*>(
-          context, std::size_t{0});
-      for (std::size_t k = 0; k < self(op).output_count(); ++k) {
-        runtime.call<abi::ShapeInferContextSetOutputTypeShape>(context, k, first);
-      }
-    });
+    return infer(self(op), context);
   };
   get_start_version = [](const CustomOp*) { return 1; };
   get_end_version = [](const CustomOp*) { return 1; };

@@ -3,7 +3,7 @@
 // Twice over. In the common range, |u| <= CommonGate::limit, nothing over- or underflows, and with
 // FMA two roundings may add up where that is faster. In any range e^-|u| is held as a mantissa and
 // two halves of its exponent, so that tails keep all digits down to the least subnormal; gates
-// below 2^-252 (2^-2044) count as 0.
+// below e^-174 (e^-1416) count as 0.
 #pragma once
 
 #include <limits>

@@ -17,7 +17,7 @@ struct Normal {
   T other_half;
 
   static constexpr T end = 60;
-  static constexpr T limit = std::is_same_v<T, float> ? T(174) : T(1416);
+  static constexpr T limit = AnyGate<T>::limit;
 
   // Phi(x).
   GATEWAVE_INLINE Scaled<T> value() const { return sided(ratio); }

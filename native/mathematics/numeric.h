@@ -99,7 +99,7 @@ GATEWAVE_INLINE T multiply_add(T a, T b, T c) {
 }
 
 // a*b - product, exactly, for the product as rounded. Without FMA the factors are split in halves,
-// whose products are exact.
+// whose products are exact, but for the last, whose rounding is far below.
 template <class T>
 GATEWAVE_INLINE T product_error(T a, T b, T product) {
   if constexpr (has_fma) {
