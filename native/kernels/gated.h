@@ -84,7 +84,7 @@ struct Swish {
     if constexpr (range == Range::common) {
       const auto x = common_gate<true>(u.high, u.low);
       const Pair<T> inverse = x.inverse();
-      return {product(inverse, in.a), product(x.bend(u) * (inverse * inverse), g), T{0}};
+      return {finite_product(inverse, in.a), product(x.bend(u) * (inverse * inverse), g), T{0}};
     } else {
       const auto x = any_gate(u.high, u.low);
       const T slope = product(x.bent(u), g);
@@ -128,7 +128,8 @@ struct SwiGLUSigmoid {
       const Pair<T> inverse = reciprocal(a.denominator * b.denominator);
       const Pair<T> a_inverse = inverse * b.denominator;
       const Pair<T> b_inverse = inverse * a.denominator;
-      return {product(inverse, in.a), product(rounded(a_inverse * inverse) * a.bend(in.a), g),
+      return {finite_product(inverse, in.a),
+              product(rounded(a_inverse * inverse) * a.bend(in.a), g),
               product(b.exponential(b_inverse) * inverse, in.a, g)};
     } else {
       const auto a = any_gate(in.a);
@@ -210,7 +211,7 @@ struct GLU {
     if constexpr (range == Range::common) {
       const auto b = common_gate<true>(in.b);
       const Pair<T> inverse = b.inverse();
-      return {bounded_product(inverse, in.a), product(inverse, g),
+      return {product(inverse, in.a), product(inverse, g),
               product(Pair<T>{b.exponential(inverse * inverse), T{0}}, in.a, g)};
     } else {
       const auto b = any_gate(in.b);

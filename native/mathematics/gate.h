@@ -6,8 +6,6 @@
 // below e^-174 (e^-1416) count as 0.
 #pragma once
 
-#include <limits>
-
 #include "mathematics/exponential.h"
 
 namespace gatewave {
@@ -118,21 +116,12 @@ GATEWAVE_INLINE AnyGate<T> any_gate(T u, T low = T{0}) {
   return {mantissa, half, other_half, negative, z, one_plus(z)};
 }
 
-// factor * x, and, past the greatest number, no correction by low parts: that would be infinite
-// too.
-template <class T>
-GATEWAVE_INLINE T bounded_product(Pair<T> factor, T x) {
-  const T whole = factor.high * x;
-  constexpr T greatest = std::numeric_limits<T>::max();
-  return magnitude(whole) > greatest ? whole : multiply_add(x, factor.high, x * factor.low);
-}
-
-// Rounded once, and once more if subnormal; the halves come before and after x, so that only the
-// result itself can overflow.
+// factor * x, rounded once, and once more if subnormal; the halves come before and after x, so that
+// only the result itself can overflow.
 template <class T>
 GATEWAVE_INLINE T product(Scaled<T> factor, T x) {
   const Pair<T> part = {factor.mantissa.high * factor.half, factor.mantissa.low * factor.half};
-  return bounded_product(part, x) * factor.other_half;
+  return product(part, x) * factor.other_half;
 }
 
 template <class T>
@@ -147,7 +136,7 @@ GATEWAVE_INLINE T product(Pair<T> factor, T x, T y) {
   const bool swap = magnitude(x) < magnitude(y);
   const T large = (swap ? y : x) * T(0.5);
   const T small = (swap ? x : y) * T{2};
-  return bounded_product(large * factor, small);
+  return product(large * factor, small);
 }
 
 // A small number below 1 takes no half: with it, it might underflow before the large one comes in.
@@ -159,7 +148,7 @@ GATEWAVE_INLINE T product(Scaled<T> factor, T x, T y) {
   const T after = magnitude(small) < T{1} ? factor.other_half : T{1};
   const Pair<T> part = {factor.mantissa.high * factor.half, factor.mantissa.low * factor.half};
   const Pair<T> most = (swap ? y : x) * T(0.5) * part;
-  return bounded_product(most, small * before * T{2}) * after;
+  return product(most, small * before * T{2}) * after;
 }
 
 template <class Factor, class T>

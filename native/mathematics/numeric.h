@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <type_traits>
 
 #ifdef __CUDACC__
@@ -189,9 +190,19 @@ GATEWAVE_INLINE T rounded(Pair<T> x) {
   return x.high + x.low;
 }
 
+// x * factor, rounded once, where that is in range.
+template <class T>
+GATEWAVE_INLINE T finite_product(Pair<T> x, T factor) {
+  return multiply_add(factor, x.high, factor * x.low);
+}
+
+// And where it may not be: past the greatest number the low part corrects nothing, it is infinite
+// too.
 template <class T>
 GATEWAVE_INLINE T product(Pair<T> x, T factor) {
-  return multiply_add(factor, x.high, factor * x.low);
+  const T whole = x.high * factor;
+  constexpr T greatest = std::numeric_limits<T>::max();
+  return magnitude(whole) > greatest ? whole : finite_product(x, factor);
 }
 
 template <class T>
