@@ -59,6 +59,14 @@ WORDS = {
     "alpha": "Swish: alpha must be a scalar, its shape is [3]",
 }
 
+DECLARED = {
+    "anonymous-rows": (None, 3),
+    "anonymous": (None, None),
+    "named": ("rows", 3),
+    "unknown-rank": None,
+}
+"""How a tensor of shape [2, 3] may be declared."""
+
 
 @pytest.fixture(scope="module")
 def folder(artifacts, tmp_path_factory):
@@ -77,7 +85,20 @@ def folder(artifacts, tmp_path_factory):
         )
         given = {f"in:{name}": tensor.astype(np.float32) for name, tensor in tensors.items()}
         np.savez(made / f"refused/{name}.npz", **given)
+    (made / "shapes").mkdir()
+    for name, shape in DECLARED.items():
+        onnx.save(shape_of_sinc(shape), made / f"shapes/{name}.onnx")
     return made
+
+
+def shape_of_sinc(declared):
+    nodes = [
+        helper.make_node("Sinc", ["x"], ["y"], domain="ai.gatewave"),
+        helper.make_node("Shape", ["y"], ["shape"]),
+    ]
+    outputs = [port("shape", None, TensorProto.INT64)]
+    opsets = (("", 17), ("ai.gatewave", 1))
+    return model(nodes, [port("x", declared)], outputs, opsets=opsets)
 
 
 def write_case(folder, artifacts, stem, graph, dtype):
@@ -214,6 +235,10 @@ def test_without_a_function_body_the_answers_are_the_same(report):
 def test_outputs_have_the_symbolic_shape_of_the_inputs(report):
     for name, case in report["cases"].items():
         assert case["inferred"] == [["n", 2]] * len(case["inferred"]), name
+
+
+def test_what_is_not_known_of_a_shape_is_not_made_up(report):
+    assert report["shapes"] == {name: [2, 3] for name in DECLARED}
 
 
 @pytest.mark.parametrize("wrong", REFUSED)

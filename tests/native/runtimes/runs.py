@@ -5,7 +5,8 @@
 The folder holds, for each case, what the other environment made: `NAME.onnx`, an activation with
 its function body; `NAME.bare.onnx`, the same without, its outputs' shapes left to be inferred; and
 `NAME.npz`, its inputs and, in order, its outputs. Below `refused` are models that must not run,
-with their inputs. What happened is written to stdout, as JSON.
+with their inputs; below `shapes`, ones that give the shape of what a kernel makes of a [2, 3]
+tensor. What happened is written to stdout, as JSON.
 """
 
 import json
@@ -28,6 +29,7 @@ def main():
         report = {
             "cases": {path.stem: case(path) for path in cases},
             "refused": {path.stem: refusal(path) for path in FOLDER.glob("refused/*.npz")},
+            "shapes": {path.stem: shape(path) for path in FOLDER.glob("shapes/*.onnx")},
         }
     json.dump({"version": ort.__version__, **report}, sys.stdout)
 
@@ -66,6 +68,11 @@ def refusal(path):
     except Exception as error:  # noqa: BLE001 - that is the answer, whatever its class
         return told(error)
     return None
+
+
+def shape(path):
+    (found,) = session(path, session_options()).run(None, {"x": np.ones((2, 3), np.float32)})
+    return found.tolist()
 
 
 def arrays(path):
