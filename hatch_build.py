@@ -26,7 +26,7 @@ class Generated(BuildHookInterface):
     def dependencies(self) -> list[str]:
         """What builds the kernels, from PyPI where the machine has none of its own."""
         native = _native(Path(self.root))
-        if self.target_name != "wheel" or native is None:
+        if self.target_name != "wheel" or native is None or not native.is_wanted():
             return []
         try:
             native.find_compiler()
@@ -50,7 +50,7 @@ class Generated(BuildHookInterface):
     def _compile(self, native: ModuleType, build_data: dict[str, Any]) -> None:
         """Put the kernels into the wheel; without them, the artifacts' function bodies serve."""
         try:
-            libraries = native.build_into_package()
+            libraries = native.build_into_package(complain=self.app.display_warning)
         except (native.Skipped, native.BuildError) as reason:
             self.app.display_warning(str(reason))
             return

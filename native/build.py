@@ -19,14 +19,15 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 NATIVE = Path(__file__).resolve().parent
 ROOT = NATIVE.parent
 PACKAGE = ROOT / "service"
-TARGETS = ("gatewave", "gatewave_cuda")
-"""What CMake builds; the second only where it finds nvcc."""
+CPU, CUDA = "gatewave", "gatewave_cuda"
+"""What CMake builds; the second only where there is nvcc."""
 
 SWITCH = "GATEWAVE_BUILD_NATIVE"
 """The environment variable that says 0 where the kernels are not wanted."""
@@ -34,7 +35,9 @@ CUDA_SWITCH = "GATEWAVE_BUILD_CUDA"
 """And where those for GPUs are not."""
 
 INSTALL = "install one and run `make native`"
+FLAGS = ("CXXFLAGS", "LDFLAGS", "CUDACXX", "CUDAFLAGS", "CUDAHOSTCXX")
 COMPILERS = ("c++", "g++", "clang++")
+STATIC = ["-static-libstdc++", "-static-libgcc"]
 PROBE = """\
 #include <concepts>
 #include <span>
@@ -42,6 +45,9 @@ PROBE = """\
 std::string first(std::span<const std::string> words) { return words.front(); }
 template <std::integral T> T twice(T x) { return x + x; }
 template int twice(int);
+#ifdef __x86_64__
+bool is_new() { return __builtin_cpu_supports("x86-64-v4"); }
+#endif
 """
 
 
@@ -57,10 +63,12 @@ class Skipped(Exception):  # noqa: N818 - it is none
 class BuildError(Exception):
     """The kernels do not compile."""
 
-    def __init__(self, output: str) -> None:
+    def __init__(self, target: str, output: str) -> None:
         """With what CMake and the compiler said."""
+        where = "on GPUs " if target == CUDA else ""
         super().__init__(
-            f"{output}\nNative kernels are not built: see above. The function bodies serve instead."
+            f"{output}\nNative kernels are not built: see above. The function bodies serve {where}"
+            "instead."
         )
 
 
@@ -81,15 +89,20 @@ class Tools:
     def key(self) -> str:
         """What must not change within a build folder: CMake would keep to what it knew."""
         version = _run([*shlex.split(self.compiler), "--version"]).stdout.partition("\n")[0]
-        flags = [os.environ.get(name, "") for name in ("CXXFLAGS", "LDFLAGS", CUDA_SWITCH)]
+        flags = [os.environ.get(name, "") for name in FLAGS]
         return "\n".join([str(NATIVE), self.compiler, version, str(bool(self.ninja)), *flags])
+
+
+def is_wanted() -> bool:
+    """Whether the environment does not say otherwise."""
+    return os.environ.get(SWITCH) != "0"
 
 
 def find_tools() -> Tools:
     """The tools of this machine.
 
     Raises:
-        Skipped: There is no compiler, or no CMake; or the kernels are not wanted.
+        Skipped: There is no compiler, or no CMake.
     """
     compiler = find_compiler()
     cmake = _program("cmake", "CMAKE_BIN_DIR")
@@ -102,10 +115,8 @@ def find_compiler() -> str:
     """A compiler that makes a shared library of C++20: CXX, or the first that does.
 
     Raises:
-        Skipped: There is none, or none is wanted.
+        Skipped: There is none.
     """
-    if os.environ.get(SWITCH) == "0":
-        raise Skipped(f"{SWITCH} is 0", "unset it and run `make native`")
     if sys.platform != "linux":
         raise Skipped(f"they need Linux, this is {sys.platform}", "nothing is lost but speed")
     wanted = os.environ.get("CXX")
@@ -121,7 +132,7 @@ def _compiles(command: list[str]) -> bool:
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "probe.cpp"
         source.write_text(PROBE, encoding="utf-8")
-        flags = ["-std=c++20", "-shared", "-fPIC", "-o", str(source.with_suffix(".so"))]
+        flags = ["-std=c++20", "-shared", "-fPIC", *STATIC, "-o", str(source.with_suffix(".so"))]
         return _run([*command, *flags, str(source)]).returncode == 0
 
 
@@ -133,21 +144,22 @@ def _program(name: str, folder: str) -> str | None:
     return found
 
 
-def build(folder: Path, *, strict: bool = False) -> list[Path]:
-    """Build the kernels in ``folder``; the libraries.
+def build(target: str, folder: Path, *, strict: bool = False) -> Path:
+    """Build one of the libraries in ``folder``.
 
     Args:
+        target: ``CPU`` or ``CUDA``.
         folder: What is built on the way; kept, it makes the next time short.
         strict: Whether a warning of the compiler is an error.
 
     Raises:
-        Skipped: They cannot be built here.
-        BuildError: They do not compile.
+        Skipped: It cannot be built here.
+        BuildError: It does not compile.
     """
     tools = find_tools()
     _prepare(folder, tools.key())
     configure = ["-S", str(NATIVE), "-B", str(folder)]
-    configure += [f"-DGATEWAVE_CUDA={'OFF' if os.environ.get(CUDA_SWITCH) == '0' else 'AUTO'}"]
+    configure += [f"-DGATEWAVE_CUDA={'ON' if target == CUDA else 'OFF'}"]
     configure += [f"-DGATEWAVE_WERROR={'ON' if strict else 'OFF'}"]
     if tools.ninja:
         # Named each time: the one that was found last may have been pip's, and be gone.
@@ -155,12 +167,12 @@ def build(folder: Path, *, strict: bool = False) -> list[Path]:
     else:
         configure += ["-G", "Unix Makefiles"]
     parallel = str(len(os.sched_getaffinity(0)))
-    for arguments in (configure, ["--build", str(folder), "--parallel", parallel]):
+    make = ["--build", str(folder), "--target", target, "--parallel", parallel]
+    for arguments in (configure, make):
         done = _run([tools.cmake, *arguments], CXX=tools.compiler)
         if done.returncode != 0:
-            raise BuildError(done.stdout)
-    libraries = [folder / f"lib{target}.so" for target in TARGETS]
-    return [library for library in libraries if library.exists()]
+            raise BuildError(target, done.stdout)
+    return folder / f"lib{target}.so"
 
 
 def _prepare(folder: Path, key: str) -> None:
@@ -189,25 +201,50 @@ def install(library: Path, target: Path) -> None:
     part.replace(target)
 
 
-def build_into_package(package: Path = PACKAGE, *, strict: bool = False) -> list[Path]:
-    """Build the kernels, and put them where the service finds them.
+def build_into_package(
+    package: Path = PACKAGE, *, strict: bool = False, complain: Callable[[str], object] = print
+) -> list[Path]:
+    """Build the kernels, and put them where the service finds them; what is there then.
+
+    Args:
+        package: The service's folder.
+        strict: Whether a warning of the compiler is an error, and so is a failure of nvcc.
+        complain: Told of a failure of nvcc, where that is none.
 
     Raises:
-        Skipped: They cannot be built here.
+        Skipped: They cannot be built here. What was there is left only where nothing is wanted.
         BuildError: They do not compile.
     """
-    # Each has its folder: with other options, all would be compiled again.
-    folder = ROOT / "build" / ("native-strict" if strict else "native")
+    if not is_wanted():
+        raise Skipped(f"{SWITCH} is 0", "unset it and run `make native`")
+    made: list[Path] = []
     try:
-        built = build(folder, strict=strict)
-    except (Skipped, BuildError):
+        made.append(_install(CPU, package, strict=strict))
+        if _is_cuda_wanted():
+            made.append(_install(CUDA, package, strict=strict))
+    except BuildError as failure:
+        if strict or not made:
+            raise
+        complain(str(failure))
+    finally:
         # What an earlier build left may be old.
-        for target in TARGETS:
-            (package / f"lib{target}.so").unlink(missing_ok=True)
-        raise
-    for library in built:
-        install(library, package / library.name)
-    return [package / library.name for library in built]
+        for target in (CPU, CUDA):
+            if (library := package / f"lib{target}.so") not in made:
+                library.unlink(missing_ok=True)
+    return made
+
+
+def _is_cuda_wanted() -> bool:
+    there = shutil.which("nvcc") or os.environ.get("CUDACXX")
+    return bool(there) and os.environ.get(CUDA_SWITCH) != "0"
+
+
+def _install(target: str, package: Path, *, strict: bool) -> Path:
+    # Each has its folder: with other options, all would be compiled again.
+    folder = ROOT / "build" / f"{target}{'-strict' if strict else ''}"
+    library = package / f"lib{target}.so"
+    install(build(target, folder, strict=strict), library)
+    return library
 
 
 def main() -> None:

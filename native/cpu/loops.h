@@ -74,7 +74,11 @@ bool compute(const Columns<T, Alpha>& columns, std::ptrdiff_t first, std::ptrdif
   const Alpha alpha = columns.alpha;
   Bits<T> common = 1;
   // An output may be an input: each element is read before it is written.
+#ifdef __clang__
+#pragma clang loop vectorize(assume_safety)
+#else
 #pragma GCC ivdep
+#endif
   for (std::ptrdiff_t i = first; i < last; ++i) {
     const Arguments<T, Alpha> in = arguments<Kernel>(a, b, alpha, i);
     if constexpr (has_ranges<Kernel> && !is_mixed) common &= Kernel::is_common(in) ? 1 : 0;
