@@ -252,7 +252,7 @@ def load(path: Path, engine: Engine) -> tuple[Document, Graph]:
             session,
             lambda: engine.open(path, model, ours)[0],
             document["dtype"],
-            in_one_pass=nodes == 1 and ours <= engine.kernels.operators,
+            in_one_pass=nodes == 1 and bool(ours) and ours <= engine.kernels.operators,
         ),
         implementation=engine.kernels.serving(ours),
     )

@@ -193,7 +193,7 @@ class Engine:
         Raises:
             DeviceUnavailable: ``cuda`` is wanted, and does not really work.
             KernelsUnavailable: ``native`` kernels are wanted, and cannot be had.
-            SettingsInvalid: The kernels have not these ``instructions``.
+            SettingsInvalid: The kernels have not these ``instructions``, or none are used.
         """
         return cls._on(device, threads, arena_bytes).using(kernels, instructions)
 
@@ -219,10 +219,10 @@ class Engine:
 
         Raises:
             KernelsUnavailable: ``native`` kernels are wanted, and cannot be had.
-            SettingsInvalid: The kernels have not these ``instructions``.
+            SettingsInvalid: The kernels have not these ``instructions``, or none are used.
         """
         path = FOLDER / LIBRARIES[self.provider]
-        found = Kernels.find(path, kernels, instructions, self.options)
+        found = Kernels.find(path, kernels, instructions, self.options, self._providers())
         return replace(self, kernels=found)
 
     def prove(self) -> None:

@@ -16,13 +16,17 @@ extern const std::array<Entry, All::size> table;
 namespace library {
 namespace {
 
-// There is one set: which of the architectures below runs is the driver's choice.
-const Instructions& chosen(const std::string&) {
-  static const Instructions all = {"cuda", true, cuda::table};
-  return all;
-}
+constexpr const char* architectures[] = {GATEWAVE_ARCHITECTURES};
 
-std::vector<std::string> supported() { return {GATEWAVE_ARCHITECTURES}; }
+std::vector<std::string> supported() { return {"cuda"}; }
+
+// There is one set: which of the architectures runs is the driver's choice.
+const Instructions& chosen(const std::string& setting) {
+  static const Instructions all = {"cuda", true, cuda::table};
+  if (setting.empty() || setting == all.name) return all;
+  throw Invalid(std::string(instructions_setting) + " must be " + all.name + ", not '" + setting +
+                "'");
+}
 
 void run(const Runtime& runtime, abi::KernelContext* context, Work& work) {
   work.tensors.stream = runtime.get<abi::KernelContextGetGPUComputeStream, void*>(
@@ -36,7 +40,7 @@ void run(const Runtime& runtime, abi::KernelContext* context, Work& work) {
 
 }  // namespace
 
-const Device device = {"CUDAExecutionProvider", chosen, supported, run};
+const Device device = {"CUDAExecutionProvider", chosen, supported, run, architectures};
 
 }  // namespace library
 }  // namespace gatewave

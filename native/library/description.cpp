@@ -28,6 +28,17 @@ class Kernel {
   Runtime runtime_;
 };
 
+template <class Names>
+void write(std::ostream& out, const Names& names) {
+  const char* separator = "";
+  out << '[';
+  for (const auto& name : names) {
+    out << separator << '"' << name << '"';
+    separator = ", ";
+  }
+  out << ']';
+}
+
 void write(std::ostream& out, const char* name, Bounds bounds) {
   out << '"' << name << "\": {\"ulp\": " << bounds.ulp << ", \"near_zero\": " << bounds.near_zero
       << '}';
@@ -60,14 +71,12 @@ DescriptionOperator::DescriptionOperator(std::string text_) : CustomOp{}, text(s
 
 std::string description(const Device& device, const Instructions& chosen) {
   std::ostringstream out;
-  out << "{\"instructions\": \"" << chosen.name << "\", \"supported\": [";
+  out << "{\"instructions\": \"" << chosen.name << "\", \"supported\": ";
+  write(out, device.supported());
+  out << ", \"architectures\": ";
+  write(out, device.architectures);
+  out << ", \"kernels\": {";
   const char* separator = "";
-  for (const std::string& name : device.supported()) {
-    out << separator << '"' << name << '"';
-    separator = ", ";
-  }
-  out << "], \"kernels\": {";
-  separator = "";
   for (const Entry& kernel : chosen.kernels) {
     out << separator << '"' << kernel.name << "\": {";
     write(out, "value", kernel.value);

@@ -17,8 +17,10 @@ struct DescriptionOperator : abi::CustomOp {
   std::string text;
 };
 
-// {"instructions": "avx2", "supported": ["avx2", ..], "kernels": {name: {"value": {"ulp": ..,
-// "near_zero": ..}, "partials": {..}}}}; see kernels/kernel.h for what the bounds mean.
+// {"instructions": "avx2", "supported": ["avx2", ..], "architectures": [], "kernels": {name:
+// {"value": {"ulp": .., "near_zero": ..}, "partials": {..}}}}; see kernels/kernel.h for what the
+// bounds mean. Architectures are those of GPUs: {"instructions": "cuda", "supported": ["cuda"],
+// "architectures": ["sm_90", ..], ..}.
 std::string description(const Device& device, const Instructions& chosen);
 
 }  // namespace gatewave::library

@@ -1,6 +1,7 @@
 // Where kernels run, and how: each library is linked with one of these.
 #pragma once
 
+#include <span>
 #include <string>
 #include <vector>
 
@@ -25,8 +26,9 @@ struct Device {
   const char* provider;  // ONNX Runtime's name for it
   // The kernels for what a session's setting names, or, where that is empty, the fittest.
   const Instructions& (*chosen)(const std::string& setting);
-  std::vector<std::string> (*supported)();
+  std::vector<std::string> (*supported)();  // what `chosen` takes
   void (*run)(const Runtime& runtime, abi::KernelContext* context, Work& work);
+  std::span<const char* const> architectures = {};  // that there is code for, where it is a GPU
 };
 
 extern const Device device;

@@ -13,7 +13,7 @@ class Job(BaseModel):
     Attributes:
         config: The text of config.yaml.
         kernels: Whether the native kernels compute it.
-        instructions: The instruction set that they use.
+        instructions: The instruction set that they are told to use, if any.
         seconds: How long it may take to be loaded and run.
         proof_seconds: How long the proof that batching is exact may take after that.
     """

@@ -298,7 +298,7 @@ class Repository:
             config=plan.text,
             device="cpu" if engine.provider == CPU else "cuda",
             kernels="native" if engine.kernels.operators else "function",
-            instructions=engine.kernels.instructions,
+            instructions=engine.kernels.forced,
             threads=engine.threads,
             arena_bytes=self.runtime.settings.arena_bytes,
             seconds=self.trial_seconds,

@@ -79,7 +79,7 @@ def architectures(library):
             entry += header + size
 
 
-def session(library, op_type):
+def session(library, op_type, instructions=""):
     made = [helper.make_tensor_value_info("y", TensorProto.UINT8, [None])]
     given = []
     if op_type != "Kernels":
@@ -92,6 +92,8 @@ def session(library, op_type):
     model: onnx.ModelProto = helper.make_model(graph, opset_imports=opsets, ir_version=8)
     options = ort.SessionOptions()
     options.log_severity_level = 4
+    if instructions:
+        options.add_session_config_entry("ai.gatewave.instructions", instructions)
     options.register_custom_ops_library(str(library))
     return ort.InferenceSession(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
@@ -121,8 +123,15 @@ def test_no_path_of_the_machine_that_built_it_is_inside(library, folder):
 def test_it_says_what_it_is_without_a_gpu(library):
     description = described(library)
     assert description["instructions"] == "cuda"
-    assert set(description["supported"]) == set(architectures(library))
+    assert description["supported"] == ["cuda"]
+    assert set(description["architectures"]) == set(architectures(library))
     assert {"Sinc", "SwiGLULinear"} <= set(description["kernels"])
+
+
+def test_its_one_instruction_set_can_be_named_and_no_other(library):
+    session(library, "Kernels", "cuda")
+    with pytest.raises(Exception, match="must be cuda, not 'sm_80'"):
+        session(library, "Kernels", "sm_80")
 
 
 def test_a_session_on_the_cpu_refuses_its_operators_by_name(library):

@@ -21,7 +21,7 @@ from models import ACTIVATIONS
 from service.app import create_app
 from service.catalogue import load
 from service.dtypes import NUMPY
-from service.engine import CPU, LIBRARIES, SLICE, Engine, Session
+from service.engine import CPU, CUDA, LIBRARIES, SLICE, Engine, Session
 from service.errors import KernelsUnavailable, ModelRefused, SettingsInvalid
 from service.kernels import FUNCTION_BODY, STANDARD
 from service.nodes import operators
@@ -69,7 +69,7 @@ def sinc(artifacts, tmp_path):
     return folder
 
 
-@pytest.fixture(params=["missing", "corrupt"])
+@pytest.fixture(params=["missing", "corrupt", "idle"])
 def unfit(request, tmp_path, monkeypatch):
     """A place for the library with none there, or something else; and what is said of it."""
     return _placed(request.param, tmp_path / "place", monkeypatch)
@@ -80,6 +80,13 @@ def _placed(kind, folder, monkeypatch):
     monkeypatch.setattr(service.engine, "FOLDER", folder)
     if kind == "missing":
         return folder, "make native"
+    if kind == "idle":
+        # It loads and says what it has, and the device that it is for is not the engine's.
+        other = Path(service.engine.__file__).with_name(LIBRARIES[CUDA])
+        if not other.is_file():
+            pytest.skip(f"{other} was not built: `make native` builds it where there is nvcc")
+        shutil.copy(other, folder / LIBRARIES[CPU])
+        return folder, "fails on one element"
     (folder / LIBRARIES[CPU]).write_bytes(b"not a library, but longer than a header" * 100)
     return folder, "invalid ELF header"
 
@@ -204,15 +211,31 @@ def test_functions_alone_are_computed_without_looking():
     assert engine.kernels.absence == "GATEWAVE_KERNELS=function"
 
 
+def test_an_instruction_set_without_kernels_is_refused(sinc, unfit):
+    settings = Settings(artifacts=sinc, device="cpu", threads=1, kernels_instructions="avx2")
+    _, why = unfit
+    both = "GATEWAVE_KERNELS_INSTRUCTIONS=avx2 .* GATEWAVE_KERNELS=auto .*"
+    with pytest.raises(SettingsInvalid, match=f"{both}{why}|must be one of cuda, not 'avx2'"):
+        create_app(settings)
+
+
+def test_an_instruction_set_for_function_bodies_is_refused():
+    both = "GATEWAVE_KERNELS_INSTRUCTIONS=avx2 .* GATEWAVE_KERNELS=function"
+    with pytest.raises(SettingsInvalid, match=both):
+        Engine.start("cpu", 1, kernels="function", instructions="avx2")
+
+
 @pytest.mark.usefixtures("library")
 def test_every_instruction_set_that_the_processor_has_can_be_forced(sinc):
     best = Engine.start("cpu", 1, kernels="native").kernels
     supported = _supported()
     assert best.instructions in supported
+    assert not best.forced
     for name in supported:
         engine = Engine.start("cpu", 1, kernels="native", instructions=name)
         _, graph = load(*sinc.iterdir(), engine)
         assert graph.implementation == f"native {name}"
+        assert engine.kernels.forced == name
 
 
 def _supported():
@@ -266,10 +289,22 @@ def test_a_native_graph_writes_whole_results_over_its_inputs(artifacts):
 
 
 @pytest.mark.usefixtures("library")
+def test_one_node_that_is_not_ours_gets_its_buffers(artifacts):
+    path = artifacts / "bilinear.value.float32.decomposed.onnx"
+    assert operators(path.read_bytes()) == (frozenset(), 1)
+    _, graph = load(path, Engine.start("cpu", 1))
+    inputs = {name: np.full(SLICE, 2, np.float32) for name in graph.input_names}
+    (y,) = graph.run(inputs, ["y"], {}, over=True).values()
+    assert (y == 4).all()
+    assert all((given == 2).all() for given in inputs.values())
+
+
+@pytest.mark.usefixtures("library")
 def test_a_graph_that_rested_is_opened_with_its_kernels_again(artifacts):
-    _, graph = load(artifacts / "sinc.value.float32.onnx", Engine.start("cpu", 1))
-    far = np.array([3e30], np.float32)
+    _, graph = load(artifacts / "sigmoid.value.float32.onnx", Engine.start("cpu", 1))
+    far = np.array([-50], np.float32)  # where the function's body gives 0
     before = graph.run({"x": far}, ["y"], {})["y"]
+    assert before == pytest.approx(np.exp(far), rel=1e-5, abs=0)
     graph.session.rest()
     assert graph.run({"x": far}, ["y"], {})["y"].tobytes() == before.tobytes()
 
