@@ -46,9 +46,10 @@ record, `--dtype`, `--sizes`, `--without`."""
 
 METHOD = f"""\
 The contestants take turns, in one process, with {THREADS} threads each (NumPy has one), each on a
-processor of its own. Before a turn all threads of the process have come to rest, so that none spins
-in another's turn; a turn is warmed for 30 ms, and repeats its call for 10 ms or more. The inputs are
-of a normal distribution times {SPREAD:g}, the same for all (seed {SEED}). A graph in ONNX Runtime is bound to its inputs and outputs beforehand,
+processor of its own. Before a turn all threads of the process have come to rest, so that none
+spins in another's turn; a turn is warmed for 30 ms, and repeats its call for 10 ms or more. The
+inputs are of a normal distribution times {SPREAD:g}, the same for all (seed {SEED}). A graph in
+ONNX Runtime is bound to its inputs and outputs beforehand,
 with and without kernels alike.
 
 - *torch.onnx.export*: the graph that it makes of the plain Torch formula (`torch.sinc(x)`,

@@ -56,8 +56,7 @@ using AddCustomOpDomain = Function<28, Status*(SessionOptions*, CustomOpDomain*)
 using GetTensorMutableData = Function<51, Status*(Value*, void**)>;
 using GetDimensionsCount = Function<61, Status*(const TensorInfo*, std::size_t*)>;
 using GetDimensions = Function<62, Status*(const TensorInfo*, std::int64_t*, std::size_t)>;
-using GetSymbolicDimensions =
-    Function<63, Status*(const TensorInfo*, const char**, std::size_t)>;
+using GetSymbolicDimensions = Function<63, Status*(const TensorInfo*, const char**, std::size_t)>;
 using GetTensorTypeAndShape = Function<65, Status*(const Value*, TensorInfo**)>;
 using KernelContextGetInput =
     Function<90, Status*(const KernelContext*, std::size_t, const Value**)>;

@@ -112,6 +112,11 @@ def test_kernels_are_compiled_where_the_image_is_installed_and_no_compiler_is_in
     assert "/native" in [destination for _, _, destination in STAGES["source"].copies()]
 
 
+def test_kernels_for_gpus_are_compiled_where_there_is_nvcc():
+    assert "-devel-" in STAGES["gpu-install"].base
+    assert "-devel-" not in STAGES["gpu-base"].base
+
+
 def test_the_command_starts_without_the_packages_that_only_export_needs():
     program = (
         f"import sys; sys.modules.update(dict.fromkeys({NOT_SERVED!r})); "
