@@ -114,7 +114,17 @@ def test_kernels_are_compiled_where_the_image_is_installed_and_no_compiler_is_in
 
 def test_kernels_for_gpus_are_compiled_where_there_is_nvcc():
     assert "-devel-" in STAGES["gpu-install"].base
-    assert "-devel-" not in STAGES["gpu-base"].base
+    assert "-runtime-" in STAGES["gpu-base"].base
+
+
+@pytest.mark.parametrize(
+    ("target", "libraries"),
+    [("cpu", {"libgatewave.so"}), ("gpu", {"libgatewave.so", "libgatewave_cuda.so"})],
+)
+def test_no_image_is_made_without_its_kernels(target, libraries):
+    *_, install = STAGES[f"{target}-install"].all("RUN")
+    _, listed = install.split("&& ls ")
+    assert {Path(word).name for word in listed.split()} == libraries
 
 
 def test_the_command_starts_without_the_packages_that_only_export_needs():
