@@ -41,8 +41,9 @@ serve: artifacts/.stamp ## install, export from Torch, and serve on PORT (8000) 
 	@$(KERNELS) || true
 	GATEWAVE_DEVICE=$(DEVICE) exec $(BIN)/gatewave serve --host $(HOST) --port $(PORT)
 
+# Without a compiler they are skipped, which is said; that they fail to compile ends it.
 kernels: $(VENV)/.dev
-	@$(KERNELS) || true
+	@$(KERNELS)
 
 native: $(VENV)/.dev ## build the kernels; a compiler is required, and its warnings are errors
 	@$(KERNELS) --required --strict
@@ -77,6 +78,8 @@ bench-http: kernels artifacts/.stamp ## measure the service under load from wrk,
 	$(BIN)/python -m benchmarks.http
 
 bench-cuda: $(VENV)/.dev ## on a machine with a GPU and RUNTIME=gpu: certify its kernels, and measure their bandwidth
+	@test -e service/libgatewave_cuda.so || $(KERNELS) --required --strict
+	@test -e service/libgatewave_cuda.so || { echo "There is no service/libgatewave_cuda.so, and no nvcc"; exit 1; }
 	$(BIN)/python -m benchmarks.cuda service/libgatewave_cuda.so
 
 chaos: kernels ## kill workers and end services under load, ROUNDS (10) times each
@@ -138,7 +141,7 @@ $(CLIENTS)/.made: tests/conformance/requirements.txt
 native-sanitize: $(VENV)/.dev ## run the kernels, and the library in ONNX Runtime, under sanitizers
 	$(BIN)/python -m pytest tests/native/test_sanitizers.py
 
-native-aarch64: ## cross-build the kernels' tests for AArch64, and run a small sample in QEMU
+native-aarch64: $(VENV)/.dev ## cross-build the kernels' tests for AArch64, and run a small sample in QEMU
 	@if ! command -v aarch64-linux-gnu-g++ >/dev/null || ! command -v qemu-aarch64 >/dev/null; then \
 		echo "Skipped: it takes g++-aarch64-linux-gnu and qemu-user"; \
 	else \
@@ -148,7 +151,7 @@ native-aarch64: ## cross-build the kernels' tests for AArch64, and run a small s
 		qemu-aarch64 -L /usr/aarch64-linux-gnu build/aarch64/tests/kernel_tests --run 16; \
 	fi
 
-native-exhaustive: ## try all float32 values, PART (0/1) of them: 0/16 is the first sixteenth
+native-exhaustive: $(VENV)/.dev ## try all float32 values, PART (0/1) of them: 0/16 is the first sixteenth
 	cmake -S native -B build/exhaustive -DGATEWAVE_TESTS=ON -DGATEWAVE_CUDA=OFF
 	cmake --build build/exhaustive --target kernel_tests
 	build/exhaustive/tests/kernel_tests --exhaustive --part $(or $(PART),0/1)
