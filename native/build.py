@@ -35,7 +35,8 @@ CUDA_SWITCH = "GATEWAVE_BUILD_CUDA"
 """And where those for GPUs are not."""
 
 INSTALL = "install one and run `make native`"
-FLAGS = ("CXXFLAGS", "LDFLAGS", "CUDACXX", "CUDAFLAGS", "CUDAHOSTCXX")
+FLAGS = ("CXXFLAGS", "LDFLAGS")
+CUDA_FLAGS = ("CUDACXX", "CUDAFLAGS", "CUDAHOSTCXX")
 COMPILERS = ("c++", "g++", "clang++")
 STATIC = ["-static-libstdc++", "-static-libgcc"]
 PROBE = """\
@@ -86,11 +87,15 @@ class Tools:
     cmake: str
     ninja: str | None
 
-    def key(self) -> str:
+    def key(self, target: str) -> str:
         """What must not change within a build folder: CMake would keep to what it knew."""
         version = _run([*shlex.split(self.compiler), "--version"]).stdout.partition("\n")[0]
-        flags = [os.environ.get(name, "") for name in FLAGS]
-        return "\n".join([str(NATIVE), self.compiler, version, str(bool(self.ninja)), *flags])
+        known = [str(NATIVE), self.compiler, version, str(bool(self.ninja))]
+        known += [os.environ.get(name, "") for name in FLAGS]
+        if target == CUDA:
+            known += [shutil.which("nvcc") or ""]
+            known += [os.environ.get(name, "") for name in CUDA_FLAGS]
+        return "\n".join(known)
 
 
 def is_wanted() -> bool:
@@ -157,7 +162,7 @@ def build(target: str, folder: Path, *, strict: bool = False) -> Path:
         BuildError: It does not compile.
     """
     tools = find_tools()
-    _prepare(folder, tools.key())
+    _prepare(folder, tools.key(target))
     configure = ["-S", str(NATIVE), "-B", str(folder)]
     configure += [f"-DGATEWAVE_CUDA={'ON' if target == CUDA else 'OFF'}"]
     configure += [f"-DGATEWAVE_WERROR={'ON' if strict else 'OFF'}"]
@@ -202,13 +207,18 @@ def install(library: Path, target: Path) -> None:
 
 
 def build_into_package(
-    package: Path = PACKAGE, *, strict: bool = False, complain: Callable[[str], object] = print
+    package: Path = PACKAGE,
+    *,
+    strict: bool = False,
+    required: bool = False,
+    complain: Callable[[str], object] = print,
 ) -> list[Path]:
     """Build the kernels, and put them where the service finds them; what is there then.
 
     Args:
         package: The service's folder.
         strict: Whether a warning of the compiler is an error, and so is a failure of nvcc.
+        required: Whether a failure of nvcc is an error, whatever the warnings are.
         complain: Told of a failure of nvcc, where that is none.
 
     Raises:
@@ -223,7 +233,7 @@ def build_into_package(
         if _is_cuda_wanted():
             made.append(_install(CUDA, package, strict=strict))
     except BuildError as failure:
-        if strict or not made:
+        if strict or required or not made:
             raise
         complain(str(failure))
     finally:
@@ -254,7 +264,7 @@ def main() -> None:
     parser.add_argument("--strict", action="store_true", help="take warnings for errors")
     given = parser.parse_args()
     try:
-        libraries = build_into_package(strict=given.strict)
+        libraries = build_into_package(strict=given.strict, required=given.required)
     except Skipped as reason:
         print(reason)
         raise SystemExit(int(given.required)) from None

@@ -1,5 +1,9 @@
 # The same operators for the CUDA execution provider: libgatewave_cuda.so, where there is nvcc.
 include(CheckLanguage)
+# That it was not found once is not remembered: it may have come.
+if(NOT CMAKE_CUDA_COMPILER)
+  unset(CMAKE_CUDA_COMPILER CACHE)
+endif()
 check_language(CUDA)
 if(NOT CMAKE_CUDA_COMPILER)
   if(GATEWAVE_CUDA STREQUAL "AUTO")
@@ -25,9 +29,8 @@ set(NAMES ${CMAKE_CUDA_ARCHITECTURES})
 list(TRANSFORM NAMES REPLACE "^(.*)-real$" "\"sm_\\1\"")
 list(TRANSFORM NAMES REPLACE "^(.*)-virtual$" "\"compute_\\1\"")
 list(JOIN NAMES ", " NAMES)
-# nvcc splits at spaces what it hands on.
-set(CUDA_HOST_OPTIONS ${HOST_OPTIONS})
-list(FILTER CUDA_HOST_OPTIONS EXCLUDE REGEX " ")
+# nvcc hands them to a shell.
+list(TRANSFORM HOST_OPTIONS REPLACE "^(.* .*)$" "\"\\1\"" OUTPUT_VARIABLE CUDA_HOST_OPTIONS)
 list(JOIN CUDA_HOST_OPTIONS "," CUDA_HOST_OPTIONS)
 
 add_library(kernels_cuda OBJECT cuda/kernels.cu)

@@ -151,6 +151,13 @@ def test_a_failure_of_nvcc_leaves_the_kernels_of_the_processor(sources):
     assert (sources / "service/libgatewave.so").read_bytes() != b"old"
     assert not (sources / "service/libgatewave_cuda.so").exists()
 
+    # Where kernels are required it is an error, and leaves them as well.
+    done = run(sources, "--required", GATEWAVE_BUILD_CUDA="", CUDACXX="nvcc")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "no GPU for you" in done.stderr
+    assert "The function bodies serve on GPUs instead." in done.stderr
+    assert (sources / "service/libgatewave.so").exists()
+
 
 def test_what_fails_is_shown_and_no_old_library_is_left(sources):
     with (sources / "native/CMakeLists.txt").open("a") as file:

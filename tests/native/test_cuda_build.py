@@ -120,6 +120,21 @@ def test_no_path_of_the_machine_that_built_it_is_inside(library, folder):
     assert str(folder).encode() not in content
 
 
+@pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}")
+def test_spaces_in_a_path_and_an_nvcc_that_comes_later_are_no_hindrance(tmp_path, monkeypatch):
+    sources, made = tmp_path / "with spaces", tmp_path / "made"
+    shutil.copytree(NATIVE, sources)
+    options = ("-G", "Ninja", "-DCMAKE_EXPORT_COMPILE_COMMANDS=ON")
+    with monkeypatch.context() as without:
+        without.setenv("CUDACXX", "/nowhere/nvcc")
+        assert "No nvcc found" in ran("cmake", "-S", str(sources), "-B", str(made), *options)
+    ran("cmake", "-S", str(sources), "-B", str(made), *options)
+    commands = json.loads((made / "compile_commands.json").read_text())
+    (command,) = [c["command"] for c in commands if c["file"].endswith("kernels.cu")]
+    (host,) = [word for word in shlex.split(command) if "-Wconversion" in word]
+    assert f"-ffile-prefix-map={sources}=native" in shlex.split(host.replace(",", " "))
+
+
 def test_it_says_what_it_is_without_a_gpu(library):
     description = described(library)
     assert description["instructions"] == "cuda"
