@@ -10,8 +10,7 @@
 //     static constexpr Error partial_error;
 //     is_common(arguments);                    whether Range::common will do
 //     value<range>(arguments);
-//     gradients<range>(arguments, g);          that, and the partial derivatives times g: a T, or
-//     One
+//     gradients<range>(arguments, g);          that, and the partial derivatives times g, or One
 //   };
 #pragma once
 
