@@ -46,7 +46,7 @@ struct Sigmoid {
     if constexpr (range == Range::common) {
       const auto x = common_gate<true>(in.a);
       const Pair<T> inverse = x.inverse();
-      return {rounded(inverse), times(x.exponential(inverse * inverse), g), T{0}};
+      return {rounded(inverse), product(x.exponential(inverse * inverse), g), T{0}};
     } else {
       const auto x = any_gate(in.a);
       return {product(x.value(), One{}), product(x.slope(), g), T{0}};
@@ -212,7 +212,7 @@ struct GLU {
       const auto b = common_gate<true>(in.b);
       const Pair<T> inverse = b.inverse();
       return {product(inverse, in.a), product(inverse, g),
-              product(Pair<T>{b.exponential(inverse * inverse), T{0}}, in.a, g)};
+              product(b.exponential(inverse * inverse), in.a, g)};
     } else {
       const auto b = any_gate(in.b);
       return {product(b.value(), in.a), product(b.value(), g), product(b.slope(), in.a, g)};

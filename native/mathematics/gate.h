@@ -25,9 +25,9 @@ struct CommonGate {
   GATEWAVE_INLINE Pair<T> inverse() const { return reciprocal(denominator); }
 
   // e^-u times factor.
-  GATEWAVE_INLINE T exponential(Pair<T> factor) const {
+  GATEWAVE_INLINE Pair<T> exponential(Pair<T> factor) const {
     const T less = multiply_add(rest, factor.high, (power + rest) * factor.low);
-    return power * factor.high + less;
+    return ordered_sum(power * factor.high, less);
   }
 
   // 1 + e^-u + w e^-u, which cancels near its zero.

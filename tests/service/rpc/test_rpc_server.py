@@ -26,7 +26,7 @@ from service.security import new_key
 
 LARGE = np.linspace(-10, 10, 10_000, dtype=np.float32)
 NEVER_ANSWERED = {errors.ServiceError, errors.SettingsInvalid, errors.DeviceUnavailable}
-NEVER_ANSWERED |= {errors.ArtifactInvalid}
+NEVER_ANSWERED |= {errors.ArtifactInvalid, errors.KernelsUnavailable}
 
 
 def sinc(x=LARGE):
