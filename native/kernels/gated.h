@@ -129,7 +129,7 @@ struct SwiGLUSigmoid {
       const Pair<T> a_inverse = inverse * b.denominator;
       const Pair<T> b_inverse = inverse * a.denominator;
       return {finite_product(inverse, in.a),
-              product(rounded(a_inverse * inverse) * a.bend(in.a), g),
+              product(rounded(a_inverse * inverse) * a.bend({in.a, T{0}}), g),
               product(b.exponential(b_inverse) * inverse, in.a, g)};
     } else {
       const auto a = any_gate(in.a);

@@ -31,8 +31,6 @@ struct CommonGate {
   }
 
   // 1 + e^-u + w e^-u, which cancels near its zero.
-  GATEWAVE_INLINE Pair<T> bend(T w) const { return bend(Pair<T>{w, T{0}}); }
-
   GATEWAVE_INLINE Pair<T> bend(Pair<T> w) const {
     const Pair<T> sum = exact_sum(denominator.high, w.high * power);
     const T less = multiply_add(w.high, rest, multiply_add(w.low, power, denominator.low));
@@ -59,6 +57,19 @@ struct Scaled {
   T other_half;
 };
 
+// Of an exponential: what is smaller than e^-decay_limit counts as 0.
+template <class T>
+inline constexpr T decay_limit = std::is_same_v<T, float> ? T(174) : T(1416);
+
+// e^-(u + low), for u >= 0.
+template <class T>
+GATEWAVE_INLINE Scaled<T> decay(T u, T low) {
+  const Exponential<T> e =
+      exponential<2 * Format<T>::exponent_bias>(-at_most(u, decay_limit<T>), -low);
+  const T half = power_of_two<T>(e.biased - (e.biased >> 1));
+  return {e.mantissa(), u > decay_limit<T> ? T{0} : half, power_of_two<T>(e.biased >> 1)};
+}
+
 template <class T>
 GATEWAVE_INLINE Scaled<T> operator*(Scaled<T> x, Scaled<T> y) {
   return {x.mantissa * y.mantissa, x.half * y.half, x.other_half * y.other_half};
@@ -66,11 +77,7 @@ GATEWAVE_INLINE Scaled<T> operator*(Scaled<T> x, Scaled<T> y) {
 
 template <class T>
 struct AnyGate {
-  static constexpr T limit = std::is_same_v<T, float> ? T(174) : T(1416);
-
-  Pair<T> mantissa;  // of e^-|u|
-  T half;
-  T other_half;
+  Scaled<T> decay;  // e^-|u|
   bool negative;
   Pair<T> z;            // e^-|u|
   Pair<T> denominator;  // 1 + e^-|u|
@@ -81,7 +88,7 @@ struct AnyGate {
   // s(u) s(-u).
   GATEWAVE_INLINE Scaled<T> slope() const {
     const Pair<T> inverse = reciprocal(denominator);
-    return {mantissa * (inverse * inverse), half, other_half};
+    return {decay.mantissa * (inverse * inverse), decay.half, decay.other_half};
   }
 
   // s(u) + w s(u) s(-u).
@@ -96,24 +103,19 @@ struct AnyGate {
  private:
   // quotient, on the left times e^-|u|.
   GATEWAVE_INLINE Scaled<T> decayed(Pair<T> quotient) const {
-    const Pair<T> factor = {negative ? mantissa.high : T{1}, negative ? mantissa.low : T{0}};
-    return {quotient * factor, negative ? half : T{1}, negative ? other_half : T{1}};
+    const Pair<T> factor = {negative ? decay.mantissa.high : T{1},
+                            negative ? decay.mantissa.low : T{0}};
+    return {quotient * factor, negative ? decay.half : T{1}, negative ? decay.other_half : T{1}};
   }
 };
 
 template <class T>
 GATEWAVE_INLINE AnyGate<T> any_gate(T u, T low = T{0}) {
-  constexpr T limit = AnyGate<T>::limit;
   const bool negative = u < T{0};
-  const Exponential<T> e = exponential<2 * Format<T>::exponent_bias>(-at_most(magnitude(u), limit),
-                                                                     negative ? low : -low);
-  const Pair<T> mantissa = e.mantissa();
-  const T other_half = power_of_two<T>(e.biased >> 1);
-  const T rest = power_of_two<T>(e.biased - (e.biased >> 1));
-  const T half = magnitude(u) > limit ? T{0} : rest;
-  const T scale = half * other_half;
-  const Pair<T> z = {mantissa.high * scale, mantissa.low * scale};
-  return {mantissa, half, other_half, negative, z, one_plus(z)};
+  const Scaled<T> e = decay(magnitude(u), negative ? -low : low);
+  const T scale = e.half * e.other_half;
+  const Pair<T> z = {e.mantissa.high * scale, e.mantissa.low * scale};
+  return {e, negative, z, one_plus(z)};
 }
 
 // factor * x, rounded once, and once more if subnormal; the halves come before and after x, so that

@@ -11,13 +11,10 @@ template <class T>
 struct Normal {
   T distance;  // |x|, at most `end`
   bool negative;
-  Pair<T> ratio;     // Phi(-|x|) e^(x^2/2), to twice the digits, nearly
-  Pair<T> mantissa;  // of e^(-x^2/2)
-  T half;
-  T other_half;
+  Pair<T> ratio;    // Phi(-|x|) e^(x^2/2), to twice the digits, nearly
+  Scaled<T> decay;  // e^(-x^2/2)
 
   static constexpr T end = 60;
-  static constexpr T limit = AnyGate<T>::limit;
 
   // Phi(x).
   GATEWAVE_INLINE Scaled<T> value() const { return sided(ratio); }
@@ -31,12 +28,12 @@ struct Normal {
  private:
   // x e^(-x^2/2) on the left, 1 - that on the right.
   GATEWAVE_INLINE Scaled<T> sided(Pair<T> factor) const {
-    const Pair<T> tail = factor * mantissa;
-    const T scale = half * other_half;
+    const Pair<T> tail = factor * decay.mantissa;
+    const T scale = decay.half * decay.other_half;
     const Pair<T> rest = Pair<T>{T{1}, T{0}} + Pair<T>{-tail.high * scale, -tail.low * scale};
     return {{negative ? tail.high : rest.high, negative ? tail.low : rest.low},
-            negative ? half : T{1},
-            negative ? other_half : T{1}};
+            negative ? decay.half : T{1},
+            negative ? decay.other_half : T{1}};
   }
 };
 
@@ -61,13 +58,7 @@ GATEWAVE_INLINE Normal<T> normal(T x) {
     tail = Pair<T>{normal_terms<T>[k], normal_rests<T>[k]} + y * tail;
   }
   const Pair<T> square = exact_product(distance, distance);
-  const T w = at_least(T(-0.5) * square.high, -Normal<T>::limit);
-  constexpr int bias = 2 * Format<T>::exponent_bias;
-  const Exponential<T> e = exponential<bias>(w, T(-0.5) * square.low);
-  const T half = power_of_two<T>(e.biased >> 1);
-  const T other_half = power_of_two<T>(e.biased - (e.biased >> 1));
-  const bool gone = T(0.5) * square.high > Normal<T>::limit;
-  return {distance, x < T{0}, tail * inverse, e.mantissa(), gone ? T{0} : half, other_half};
+  return {distance, x < T{0}, tail * inverse, decay(T(0.5) * square.high, T(0.5) * square.low)};
 }
 
 }  // namespace GATEWAVE_TARGET
