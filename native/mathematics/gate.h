@@ -11,8 +11,6 @@
 namespace gatewave {
 inline namespace GATEWAVE_TARGET {
 
-enum class Range { common, any };
-
 template <class T>
 struct CommonGate {
   // So far 1 + 2^n is exact, for the n of e^-u.

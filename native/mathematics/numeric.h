@@ -118,6 +118,9 @@ GATEWAVE_INLINE T product_error(T a, T b, T product) {
   }
 }
 
+// Most inputs are in a common range, where formulas need less care. Each kernel says which is its.
+enum class Range { common, any };
+
 // 1, where one formula serves any factor and this one: it costs nothing.
 struct One {};
 
@@ -251,12 +254,12 @@ GATEWAVE_INLINE T polynomial(const T (&c)[count], T x, T square) {
   return estrin<0, count>(c, x, square);
 }
 
-// By Horner's rule, which has the fewest operations.
-template <class T, int count>
+// c[first] + c[first + 1] x + ..., by Horner's rule, which has the fewest operations.
+template <int first = 0, class T, int count>
 GATEWAVE_INLINE T polynomial(const T (&c)[count], T x) {
   T sum = c[count - 1];
   GATEWAVE_UNROLL
-  for (int k = count - 2; k >= 0; --k) sum = multiply_add(sum, x, c[k]);
+  for (int k = count - 2; k >= first; --k) sum = multiply_add(sum, x, c[k]);
   return sum;
 }
 

@@ -16,24 +16,28 @@ struct Reduced {
 
 // From here on all numbers are even integers; infinity counts as one.
 template <class T>
-inline constexpr T integral = T(Bits<T>{1} << Format<T>::digits);
+inline constexpr T even = T(Bits<T>{1} << Format<T>::digits);
 
-// Of a magnitude.
+// From here on all numbers are integers.
 template <class T>
+inline constexpr T whole = even<T> / T{2};
+
+// Of a magnitude; in the common range, one below `whole`.
+template <Range range, class T>
 GATEWAVE_INLINE Reduced<T> reduced(T distance) {
-  constexpr T rounder = integral<T> / T{2};
-  const bool fractional = distance < rounder;
+  const bool fractional = range == Range::common || distance < whole<T>;
   // Either way the lowest bit says whether the integer is odd.
-  const T shifted = fractional ? distance + rounder : at_most(distance, integral<T>);
-  const T nearest = shifted - rounder;
-  return {fractional ? distance - nearest : T{0}, bits(shifted) << (sizeof(T) * 8 - 1)};
+  const T shifted = fractional ? distance + whole<T> : at_most(distance, even<T>);
+  const T rest = distance - (shifted - whole<T>);
+  return {fractional ? rest : T{0}, bits(shifted) << (sizeof(T) * 8 - 1)};
 }
 
-// sin(pi r) / (pi r) - 1, for |r| <= 1/2.
+// sin(pi r) / (pi r) - 1, for |r| <= 1/2. The first term, the largest, comes last.
 template <class T>
 GATEWAVE_INLINE T sinc_minus_one(T r) {
   const T square = r * r;
-  return square * polynomial(sine_terms<T>, square);
+  const T later = square * square * polynomial<1>(sine_terms<T>, square);
+  return multiply_add(square, sine_terms<T>[0], later);
 }
 
 // sin(pi r) / pi, for |r| <= 1/2.
