@@ -3,7 +3,8 @@
 // The contract. OrtApi is a table of functions that only ever grows: what has a place in version N
 // has it in all later ones. So a function is known by its place and its signature, and both are
 // stated here, once. GetApi(17) asks for the oldest table that has all of them (ONNX Runtime 1.17);
-// a runtime older than that answers null, and is told so. OrtCustomOp grows likewise: its first
+// a runtime older than that answers null, and is told so. What is newer is named apart, and called
+// only where the runtime says that it is that new. OrtCustomOp grows likewise: its first
 // member says how much of it there is. Nothing here is allocated on one side and freed on the
 // other, but for statuses, which ONNX Runtime allocates, takes back and frees.
 //
@@ -23,6 +24,9 @@ namespace gatewave::abi {
 
 inline constexpr std::uint32_t version = 17;
 inline constexpr const char* oldest_release = "1.17";
+
+// Since this version a tensor lends its shape; before, one must ask for a copy.
+inline constexpr int lending_version = 24;
 
 // ONNX Runtime's own: known by address only.
 struct Status;
@@ -76,7 +80,12 @@ using KernelContextParallelFor =
     Function<274, Status*(const KernelContext*, void (*)(void*, std::size_t), std::size_t,
                           std::size_t, void*)>;
 
-// The table itself.
+// Since `lending_version`.
+using GetTensorElementTypeAndShapeDataReference =
+    Function<414,
+             Status*(const Value*, ElementType*, const std::int64_t** lengths, std::size_t* rank)>;
+
+// The table itself; in older runtimes it ends before the last.
 class Api {
  public:
   template <class F, class... Arguments>
@@ -86,7 +95,7 @@ class Api {
 
  private:
   using Any = void (*)();
-  Any table_[KernelContextParallelFor::place + 1];
+  Any table_[GetTensorElementTypeAndShapeDataReference::place + 1];
 };
 
 struct ApiBase {

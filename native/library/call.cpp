@@ -5,6 +5,15 @@
 namespace gatewave::library {
 
 Shape::Shape(const Runtime& runtime, const abi::Value* tensor) {
+  if (runtime.lends_shapes()) {
+    abi::ElementType type{};
+    runtime.call<abi::GetTensorElementTypeAndShapeDataReference>(tensor, &type, &data_, &rank_);
+  } else {
+    copy(runtime, tensor);
+  }
+}
+
+void Shape::copy(const Runtime& runtime, const abi::Value* tensor) {
   auto* info = runtime.get<abi::GetTensorTypeAndShape, abi::TensorInfo*>(tensor);
   struct Release {
     const Runtime& runtime;
@@ -12,8 +21,9 @@ Shape::Shape(const Runtime& runtime, const abi::Value* tensor) {
     ~Release() { runtime.release<abi::ReleaseTensorTypeAndShapeInfo>(info); }
   } const release{runtime, info};
   rank_ = runtime.get<abi::GetDimensionsCount, std::size_t>(info);
-  if (rank_ > few) more_.resize(rank_);
-  runtime.call<abi::GetDimensions>(info, rank_ > few ? more_.data() : lengths_, rank_);
+  copy_.resize(rank_);
+  runtime.call<abi::GetDimensions>(info, copy_.data(), rank_);
+  data_ = copy_.data();
 }
 
 std::int64_t Shape::element_count() const {

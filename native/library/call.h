@@ -24,7 +24,13 @@ struct Invalid : std::runtime_error {
 
 class Runtime {
  public:
-  explicit Runtime(const abi::Api* api) : api_(api) {}
+  explicit Runtime(const abi::Api* api, bool lends_shapes = false)
+      : api_(api), lends_shapes_(lends_shapes) {}
+
+  bool operator==(const Runtime&) const = default;
+
+  // Whether it has GetTensorElementTypeAndShapeDataReference.
+  bool lends_shapes() const { return lends_shapes_; }
 
   template <class F, class... Arguments>
   void call(Arguments... arguments) const {
@@ -66,14 +72,17 @@ class Runtime {
 
  private:
   const abi::Api* api_;
+  bool lends_shapes_;
 };
 
-// The lengths of a tensor's axes.
+// The lengths of a tensor's axes, for as long as there is the tensor.
 class Shape {
  public:
   Shape(const Runtime& runtime, const abi::Value* tensor);
+  Shape(const Shape&) = delete;
+  Shape& operator=(const Shape&) = delete;
 
-  const std::int64_t* data() const { return rank_ <= few ? lengths_ : more_.data(); }
+  const std::int64_t* data() const { return data_; }
   std::size_t rank() const { return rank_; }
   std::int64_t element_count() const;
   std::string text() const;
@@ -81,10 +90,11 @@ class Shape {
   bool operator==(const Shape& other) const;
 
  private:
-  static constexpr std::size_t few = 8;
+  void copy(const Runtime& runtime, const abi::Value* tensor);
+
+  const std::int64_t* data_ = nullptr;
   std::size_t rank_ = 0;
-  std::int64_t lengths_[few] = {};
-  std::vector<std::int64_t> more_;
+  std::vector<std::int64_t> copy_;  // empty where the tensor lends them
 };
 
 }  // namespace gatewave::library

@@ -36,9 +36,9 @@ Names names(const std::string& text) {
 }
 
 // All operators of an instruction set, or those that are wanted.
-std::vector<Operator> chosen(const abi::Api* api, const Instructions& instructions,
+std::vector<Operator> chosen(const Runtime& runtime, const Instructions& instructions,
                              const Names& wanted) {
-  std::vector<Operator> all = operators(api, device, instructions);
+  std::vector<Operator> all = operators(runtime, device, instructions);
   if (wanted.empty()) return all;
   Names known = {DescriptionOperator::name};
   for (const Operator& op : all) known.insert(op.label);
@@ -56,13 +56,12 @@ std::vector<Operator> chosen(const abi::Api* api, const Instructions& instructio
 // The operators of an instruction set that are wanted. ONNX Runtime keeps pointers to them for as
 // long as there are sessions, so they are made once and stay; the library is linked to stay, too.
 struct Domain {
-  Domain(const abi::Api* api_, const Instructions& instructions_, const Names& wanted_)
-      : api(api_),
+  Domain(const Runtime& runtime_, const Instructions& instructions_, const Names& wanted_)
+      : runtime(runtime_),
         instructions(&instructions_),
         wanted(wanted_),
-        all(chosen(api, instructions_, wanted)),
+        all(chosen(runtime, instructions_, wanted)),
         about(description(device, instructions_)) {
-    const Runtime runtime(api);
     handle = runtime.get<abi::CreateCustomOpDomain, abi::CustomOpDomain*>(domain_name);
     for (const Operator& op : all) {
       runtime.call<abi::CustomOpDomainAdd>(handle, static_cast<const abi::CustomOp*>(&op));
@@ -70,7 +69,7 @@ struct Domain {
     runtime.call<abi::CustomOpDomainAdd>(handle, static_cast<const abi::CustomOp*>(&about));
   }
 
-  const abi::Api* api;
+  Runtime runtime;
   const Instructions* instructions;
   Names wanted;
   std::vector<Operator> all;
@@ -88,17 +87,25 @@ std::string setting(const Runtime& runtime, const abi::SessionOptions* options, 
   return text;
 }
 
-abi::CustomOpDomain* domain(const abi::Api* api, const Instructions& instructions,
+abi::CustomOpDomain* domain(const Runtime& runtime, const Instructions& instructions,
                             const Names& wanted) {
   static std::mutex mutex;
   static auto& domains = *new std::list<Domain>;  // outlives all sessions
   const std::lock_guard lock(mutex);
   for (const Domain& known : domains) {
-    if (known.api == api && known.instructions == &instructions && known.wanted == wanted) {
+    if (known.runtime == runtime && known.instructions == &instructions && known.wanted == wanted) {
       return known.handle;
     }
   }
-  return domains.emplace_back(api, instructions, wanted).handle;
+  return domains.emplace_back(runtime, instructions, wanted).handle;
+}
+
+// By the release: asked for a version that it lacks, ONNX Runtime writes to its log.
+bool lends_shapes(const char* release) {
+  int major = 0;
+  int minor = 0;
+  return std::sscanf(release, "%d.%d", &major, &minor) == 2 &&
+         (major > 1 || minor >= abi::lending_version);
 }
 
 }  // namespace
@@ -115,12 +122,12 @@ extern "C" __attribute__((visibility("default"))) gatewave::abi::Status* Registe
                   abi::oldest_release, base->get_version_string());
     return library::Runtime(base->get_api(1)).status(abi::ErrorCode::fail, message);
   }
-  const library::Runtime runtime(api);
+  const library::Runtime runtime(api, library::lends_shapes(base->get_version_string()));
   return runtime.guarded([&] {
     const Instructions& instructions =
         library::device.chosen(library::setting(runtime, options, library::instructions_setting));
     const library::Names wanted =
         library::names(library::setting(runtime, options, library::operators_setting));
-    runtime.call<abi::AddCustomOpDomain>(options, library::domain(api, instructions, wanted));
+    runtime.call<abi::AddCustomOpDomain>(options, library::domain(runtime, instructions, wanted));
   });
 }

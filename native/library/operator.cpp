@@ -27,14 +27,14 @@ abi::ElementType element_type(Type type) {
 // An operator in a session.
 class Kernel {
  public:
-  Kernel(const Operator& op, const abi::Api* api) : op_(op), runtime_(api) {}
+  explicit Kernel(const Operator& op) : op_(op), runtime_(op.runtime) {}
 
   abi::Status* compute(abi::KernelContext* context) const noexcept {
     return runtime_.guarded([&] { run(context); });
   }
 
-  static abi::Status* create(const Operator& op, const abi::Api* api, void** kernel) noexcept {
-    return Runtime(api).guarded([&] { *kernel = new Kernel(op, api); });
+  static abi::Status* create(const Operator& op, void** kernel) noexcept {
+    return op.runtime.guarded([&] { *kernel = new Kernel(op); });
   }
 
  private:
@@ -85,7 +85,7 @@ class Kernel {
   }
 
   const Operator& op_;
-  Runtime runtime_;
+  const Runtime& runtime_;
 };
 
 // Whether each axis has a length or a symbol. An axis without is -1 here, and an unknown rank is 0:
@@ -105,7 +105,7 @@ bool is_known(const Runtime& runtime, const abi::TensorInfo* info) {
 // Outputs have the shape of the first input, as far as that is known. ONNX Runtime looks at no
 // status here, nor releases it.
 abi::Status* infer(const Operator& op, abi::ShapeInferContext* context) {
-  const Runtime runtime(op.api);
+  const Runtime& runtime = op.runtime;
   abi::Status* status = runtime.guarded([&] {
     auto* first = runtime.get<abi::ShapeInferContextGetInputTypeShape, abi::TensorInfo*>(
         context, std::size_t{0});
@@ -132,10 +132,10 @@ abi::ElementType Operator::alpha_type() const {
   return type == Type::float64 ? abi::ElementType::float64 : abi::ElementType::float32;
 }
 
-Operator::Operator(const abi::Api* api_, const Device& device_, const Entry& kernel_, Graph graph_,
-                   Type type_)
+Operator::Operator(const Runtime& runtime_, const Device& device_, const Entry& kernel_,
+                   Graph graph_, Type type_)
     : CustomOp{},
-      api(api_),
+      runtime(runtime_),
       device(&device_),
       kernel(&kernel_),
       graph(graph_),
@@ -159,8 +159,9 @@ Operator::Operator(const abi::Api* api_, const Device& device_, const Entry& ker
   get_input_memory_type = [](const CustomOp* op, std::size_t index) {
     return index < self(op).tensor_count() ? abi::MemoryType::standard : abi::MemoryType::cpu_input;
   };
-  create_kernel = [](const CustomOp* op, const abi::Api* given, const abi::KernelInfo*,
-                     void** made) { return Kernel::create(self(op), given, made); };
+  create_kernel = [](const CustomOp* op, const abi::Api*, const abi::KernelInfo*, void** made) {
+    return Kernel::create(self(op), made);
+  };
   destroy_kernel = [](void* made) { delete static_cast<Kernel*>(made); };
   compute = [](void* made, abi::KernelContext* context) {
     return static_cast<const Kernel*>(made)->compute(context);
@@ -172,12 +173,12 @@ Operator::Operator(const abi::Api* api_, const Device& device_, const Entry& ker
   get_end_version = [](const CustomOp*) { return 1; };
 }
 
-std::vector<Operator> operators(const abi::Api* api, const Device& device,
+std::vector<Operator> operators(const Runtime& runtime, const Device& device,
                                 const Instructions& instructions) {
   std::vector<Operator> all;
   for (const Entry& kernel : instructions.kernels) {
     for (const Graph graph : graphs) {
-      for (const Type type : types) all.emplace_back(api, device, kernel, graph, type);
+      for (const Type type : types) all.emplace_back(runtime, device, kernel, graph, type);
     }
   }
   return all;

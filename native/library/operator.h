@@ -14,9 +14,10 @@ namespace gatewave::library {
 // Its inputs are tensors of one shape and type, and, if the kernel has one, alpha: a scalar of the
 // type that is computed in, on the CPU wherever the rest is. Its outputs have that shape and type.
 struct Operator : abi::CustomOp {
-  Operator(const abi::Api* api, const Device& device, const Entry& kernel, Graph graph, Type type);
+  Operator(const Runtime& runtime, const Device& device, const Entry& kernel, Graph graph,
+           Type type);
 
-  const abi::Api* api;
+  Runtime runtime;
   const Device* device;
   const Entry* kernel;
   Graph graph;
@@ -29,7 +30,7 @@ struct Operator : abi::CustomOp {
 };
 
 // All operators of an instruction set of a device.
-std::vector<Operator> operators(const abi::Api* api, const Device& device,
+std::vector<Operator> operators(const Runtime& runtime, const Device& device,
                                 const Instructions& instructions);
 
 }  // namespace gatewave::library
