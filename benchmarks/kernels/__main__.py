@@ -73,7 +73,8 @@ NOISE = """\
 ## Goals
 
 A goal is reached if the median of the turns' ratios reaches it; within noise, if the upper quartile
-of these ratios does."""
+of these ratios does. Beside it stands what the roof would reach: where that is less than the goal,
+memory or the call itself is in the way, and where it is more, arithmetic is."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
