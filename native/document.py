@@ -74,7 +74,7 @@ more than 1 ULP off (near zero, half of one and the second term). Of all 65,536 
 nearest number for
 
 - 99.9 % or more: values and partial derivatives of one input, alpha 1, 1.702, -1, 0 or 50;
-- 99.7 % or more: those of two inputs, and vector-Jacobian products;
+- 99.6 % or more: those of two inputs, and vector-Jacobian products;
 - 98.8 % or more: any of them, alpha 0.001.
 
 The rest is where two roundings meet: the first makes a tie of what was nearly one, as, with a small

@@ -70,7 +70,7 @@ struct Swish {
 
   template <Range range, class T, class Alpha>
   GATEWAVE_INLINE static T value(const Arguments<T, Alpha>& in) {
-    const Pair<T> u = scaled_argument(in.a, in.alpha);
+    const Pair<T> u = scaled_argument<range>(in.a, in.alpha);
     if constexpr (range == Range::common) {
       return in.a / common_gate<false>(u.high, u.low).denominator.high;
     } else {
@@ -80,7 +80,7 @@ struct Swish {
 
   template <Range range, class T, class Alpha, class G>
   GATEWAVE_INLINE static Gradients<T> gradients(const Arguments<T, Alpha>& in, G g) {
-    const Pair<T> u = scaled_argument(in.a, in.alpha);
+    const Pair<T> u = scaled_argument<range>(in.a, in.alpha);
     if constexpr (range == Range::common) {
       const auto x = common_gate<true>(u.high, u.low);
       const Pair<T> inverse = x.inverse();
@@ -158,7 +158,7 @@ struct SwiGLULinear {
 
   template <Range range, class T, class Alpha>
   GATEWAVE_INLINE static T value(const Arguments<T, Alpha>& in) {
-    const Pair<T> u = scaled_argument(in.a, in.alpha);
+    const Pair<T> u = scaled_argument<range>(in.a, in.alpha);
     if constexpr (range == Range::common) {
       return quotient(exact_product(in.a, in.b), common_gate<false>(u.high, u.low).denominator);
     } else {
@@ -168,7 +168,7 @@ struct SwiGLULinear {
 
   template <Range range, class T, class Alpha, class G>
   GATEWAVE_INLINE static Gradients<T> gradients(const Arguments<T, Alpha>& in, G g) {
-    const Pair<T> u = scaled_argument(in.a, in.alpha);
+    const Pair<T> u = scaled_argument<range>(in.a, in.alpha);
     if constexpr (range == Range::common) {
       const auto a = common_gate<true>(u.high, u.low);
       const Pair<T> inverse = a.inverse();

@@ -42,18 +42,18 @@ struct Gradients {
 };
 
 // alpha * x, exactly. Beyond what any gate can tell from infinity it is held there.
-template <class T>
+template <Range range, class T>
 GATEWAVE_INLINE Pair<T> scaled_argument(T x, T alpha) {
   constexpr T end = T(1 << 16);
   const T u = alpha * x;
-  const bool beyond = magnitude(u) > end;
+  const bool beyond = range == Range::any && magnitude(u) > end;
   return {beyond ? (u < T{0} ? -end : end) : u, beyond ? T{0} : product_error(alpha, x, u)};
 }
 
-template <class T>
+template <Range range, class T>
 GATEWAVE_INLINE Pair<T> scaled_argument(T x, One) {
   constexpr T end = T(1 << 16);
-  return {at_least(at_most(x, end), -end), T{0}};
+  return {range == Range::any ? at_least(at_most(x, end), -end) : x, T{0}};
 }
 
 }  // namespace GATEWAVE_TARGET
