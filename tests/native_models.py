@@ -9,6 +9,7 @@ from onnx import TensorProto, helper
 from export.certify import Kernels
 from export.signature import DOMAIN
 
+SCALAR = helper.make_tensor_value_info("alpha", TensorProto.FLOAT, None)
 INSTRUCTIONS = ("avx512", "avx2", "x86-64", "neon")
 
 
@@ -51,6 +52,10 @@ def session(library, content, **settings):
     return ort.InferenceSession(
         content, options(library, **settings), providers=["CPUExecutionProvider"]
     )
+
+
+def run(library, content, inputs, **settings):
+    return session(library, content, **settings).run(None, inputs)
 
 
 def numbers(*shape, seed=0, dtype=np.float32):
