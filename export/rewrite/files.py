@@ -13,7 +13,7 @@ import onnx_ir as ir
 from google.protobuf.message import DecodeError
 
 from export.errors import ModelError
-from export.rewrite import protos, standins, storage, structure, tensors
+from export.rewrite import contents, protos, standins, storage, structure, tensors
 from export.rewrite.external import DataFolder
 from export.rewrite.protos import Body
 
@@ -131,7 +131,7 @@ def _model(proto: onnx.ModelProto, folder: DataFolder) -> ir.Model:
     model = _deserialized(proto)
     if not ordered:
         _sort(model)
-    for _, tensor in storage.tensors_of(model):
+    for tensor in contents.tensors_of(model):
         if isinstance(tensor, ir.ExternalTensor):
             tensor.base_dir = folder.path
     model.meta[storage.DATA_FILES] = tuple(folder.sizes)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, MutableMapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -18,7 +17,7 @@ from google.protobuf.message import EncodeError
 
 from export.errors import ModelError, NotWrittenError
 from export.rewrite import standins
-from export.rewrite.scopes import scopes
+from export.rewrite.contents import swapped, tensors_of
 from export.rewrite.standins import SparseInitializer
 
 DATA_FILES = "external data files"
@@ -32,48 +31,6 @@ LEAST_EXTERNAL = 1024
 
 ALIGNMENT = 4096
 """Where tensors start: a page, so that runtimes can map them."""
-
-Put = Callable[[ir.TensorProtocol], None]
-
-
-def tensors_of(model: ir.Model) -> Iterator[tuple[Put, ir.TensorProtocol]]:
-    """Every tensor of ``model``, wherever it is, each with what puts another in its place."""
-    for scope in scopes(model):
-        holders: list[MutableMapping[str, ir.Attr]] = [node.attributes for node in scope.graph]
-        if isinstance(scope.graph, ir.Function):
-            holders.append(scope.graph.attributes)
-        else:
-            for value in scope.graph.initializers.values():
-                if value.const_value is not None:
-                    yield functools.partial(setattr, value, "const_value"), value.const_value
-        for attributes in holders:
-            yield from _in_attributes(attributes)
-
-
-def _in_attributes(
-    attributes: MutableMapping[str, ir.Attr],
-) -> Iterator[tuple[Put, ir.TensorProtocol]]:
-    for attribute in list(attributes.values()):
-        if attribute.is_ref() or attribute.value is None:
-            continue
-        if attribute.type == ir.AttributeType.TENSOR:
-            yield functools.partial(_put, attributes, attribute.name), attribute.as_tensor()
-        elif attribute.type == ir.AttributeType.TENSORS:
-            for index, tensor in enumerate(attribute.as_tensors()):
-                yield functools.partial(_put_in, attributes, attribute.name, index), tensor
-
-
-def _put(attributes: MutableMapping[str, ir.Attr], name: str, tensor: ir.TensorProtocol) -> None:
-    attributes[name] = ir.AttrTensor(name, tensor, doc_string=attributes[name].doc_string)
-
-
-def _put_in(
-    attributes: MutableMapping[str, ir.Attr], name: str, index: int, tensor: ir.TensorProtocol
-) -> None:
-    old = attributes[name]
-    new = [*old.as_tensors()]
-    new[index] = tensor
-    attributes[name] = ir.AttrTensors(name, new, doc_string=old.doc_string)
 
 
 def write(
@@ -99,10 +56,12 @@ def _kept(model: ir.Model, source: Path | None) -> list[Path]:
     """The files that must stay as they are: the model that was read, and its data."""
     files = [] if source is None else [source]
     files += model.meta.get(DATA_FILES, ())
-    for _, tensor in tensors_of(model):
-        if isinstance(tensor, ir.ExternalTensor):
-            files.append(Path(tensor.path))
-    return list(dict.fromkeys(files))
+    files += {
+        Path(tensor.path): None
+        for tensor in tensors_of(model)
+        if isinstance(tensor, ir.ExternalTensor)
+    }
+    return files
 
 
 def _refuse(path: Path, kept: Iterable[Path]) -> None:
@@ -117,9 +76,8 @@ def _refuse(path: Path, kept: Iterable[Path]) -> None:
 
 def _stage(model: ir.Model, staged: Path) -> Path | None:
     """Write ``model`` to ``staged``, and give the file of its data beside it, if it has one."""
-    outside = _outside(model)
-    with contextlib.ExitStack() as undo:
-        data = _store(outside, staged, undo) if outside else None
+    stored = _store(_outside(model), staged)
+    with swapped(model, lambda tensor: stored.tensors.get(id(tensor)) if stored else None):
         message = standins.serialized(model)
     try:
         content = message.SerializeToString(deterministic=True)
@@ -128,16 +86,18 @@ def _stage(model: ir.Model, staged: Path) -> Path | None:
     with staged.open("xb") as file:
         file.write(content)
         _flush(file)
-    return data
+    return stored.file if stored else None
 
 
-def _outside(model: ir.Model) -> list[tuple[Put, ir.TensorProtocol]]:
+def _outside(model: ir.Model) -> list[ir.TensorProtocol]:
     """The tensors that are to be external data."""
     found = list(tensors_of(model))
-    outside = [item for item in found if isinstance(item[1], ir.ExternalTensor)]
-    movable = [item for item in found if _is_movable(item[1])]
-    if sum(tensor.nbytes for _, tensor in movable) > MOST_INLINE:
-        outside += [item for item in movable if item[1].nbytes >= LEAST_EXTERNAL]
+    outside: list[ir.TensorProtocol] = [
+        tensor for tensor in found if isinstance(tensor, ir.ExternalTensor)
+    ]
+    movable = [tensor for tensor in found if _is_movable(tensor)]
+    if sum(tensor.nbytes for tensor in movable) > MOST_INLINE:
+        outside += [tensor for tensor in movable if tensor.nbytes >= LEAST_EXTERNAL]
     return outside
 
 
@@ -147,40 +107,40 @@ def _is_movable(tensor: ir.TensorProtocol) -> bool:
     return not isinstance(tensor, without) and tensor.dtype != ir.DataType.STRING
 
 
-def _store(
-    outside: Iterable[tuple[Put, ir.TensorProtocol]], staged: Path, undo: contextlib.ExitStack
-) -> Path:
-    """Write the tensors ``outside`` to a file beside ``staged``, and let the model name it.
+@dataclass(frozen=True)
+class _Stored:
+    """A data file, and the tensors in it by the ids of those that they are copies of."""
 
-    ``undo`` gives the model its own tensors back.
-    """
-    outside = list(outside)
-    places: dict[object, tuple[int, int]] = {}
-    written = staged.with_name("data")
-    with written.open("xb") as file:
+    file: Path
+    tensors: Mapping[int, ir.ExternalTensor]
+
+
+def _store(outside: Sequence[ir.TensorProtocol], staged: Path) -> _Stored | None:
+    """Write the tensors ``outside`` to a file beside ``staged``; bytes that they share, once."""
+    if not outside:
+        return None
+    originals = {_key(tensor): tensor for tensor in outside}
+    unnamed = staged.with_name("data")
+    with unnamed.open("xb") as file:
         target = _Target(file)
-        for _, tensor in outside:
-            if _key(tensor) not in places:
-                places[_key(tensor)] = target.add(tensor)
+        places = {key: target.add(tensor) for key, tensor in originals.items()}
         target.finish()
     data = staged.with_name(f"{staged.name}.{target.digest.hexdigest()[:16]}.data")
-    written.rename(data)
-    for put, tensor in outside:
-        undo.callback(put, tensor)
-        offset, length = places[_key(tensor)]
-        put(
-            ir.ExternalTensor(
-                data.name,
-                offset,
-                length,
-                tensor.dtype,
-                shape=ir.Shape(tensor.shape.numpy()),
-                name=tensor.name or "",
-                doc_string=tensor.doc_string,
-                metadata_props=dict(tensor.metadata_props),
-            )
-        )
-    return data
+    unnamed.rename(data)
+    return _Stored(data, {id(t): _at(data.name, *places[_key(t)], like=t) for t in outside})
+
+
+def _at(location: str, offset: int, length: int, *, like: ir.TensorProtocol) -> ir.ExternalTensor:
+    return ir.ExternalTensor(
+        location,
+        offset,
+        length,
+        like.dtype,
+        shape=ir.Shape(like.shape.numpy()),
+        name=like.name or "",
+        doc_string=like.doc_string,
+        metadata_props=dict(like.metadata_props),
+    )
 
 
 def _key(tensor: ir.TensorProtocol) -> object:

@@ -17,9 +17,8 @@ from export.errors import ModelError
 from export.rewrite import protos
 from export.rewrite.protos import Body, Identifier
 
-MOST_NODES = 10_000_000
-"""Of a model whose functions are inlined. Twenty that each call the next one twice make a million
-of one; thirty, more than anyone can wait for."""
+MOST_NODES = 1_000_000
+"""That functions may come to, inlined: thirty that each call the next one twice make 2³⁰."""
 
 
 @dataclass
@@ -92,8 +91,8 @@ def _check_calls(main: _Content, contents: Mapping[Identifier, _Content]) -> Non
     sizes: dict[Identifier, int] = {}
     for identifier in order:
         sizes[identifier] = contents[identifier].nodes + sum(sizes[c] for c in called[identifier])
-    total = main.nodes + sum(sizes.get(call, 0) for call in main.calls)
-    if total > MOST_NODES:
+    inlined = sum(sizes.get(call, 0) for call in main.calls)
+    if inlined > MOST_NODES:
         raise ModelError(
             f"has more than {MOST_NODES:,} nodes once its functions are inlined, "
             "which is more than is supported"
