@@ -1,4 +1,4 @@
-"""The tensors of a model: initializers and attributes, in its graphs, their bodies and functions."""
+"""The tensors of a model: initializers and attributes, in graphs, bodies and functions."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ def _tensors_in(attribute: ir.Attr) -> list[ir.TensorProtocol]:
     if attribute.is_ref() or attribute.value is None:
         return []
     if attribute.type == ir.AttributeType.TENSOR:
-        return [attribute.as_tensor()]
-    return [*attribute.as_tensors()] if attribute.type == ir.AttributeType.TENSORS else []
+        return [attribute.value]
+    return [*attribute.value] if attribute.type == ir.AttributeType.TENSORS else []
 
 
 def _swapped_in(attribute: ir.Attr, swap: Swap) -> ir.Attr:

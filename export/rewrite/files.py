@@ -141,7 +141,7 @@ def _model(proto: onnx.ModelProto, folder: DataFolder) -> ir.Model:
 def _check_text(proto: onnx.ModelProto) -> None:
     for field, text in protos.strings(proto):
         if isinstance(text, bytes):
-            raise ModelError(f"{text[:40]!r}, a {field}, is not UTF-8 text")
+            raise ModelError(f"the {field} {text[:40]!r} is not UTF-8 text")
 
 
 def _name_domain_alike(proto: onnx.ModelProto) -> None:

@@ -171,7 +171,7 @@ class _Target:
     def write(self, piece: bytes) -> None:
         self.digest.update(piece)
         self.position += len(piece)
-        if np.frombuffer(piece, np.uint8).any():
+        if piece and np.frombuffer(piece, np.uint8).any():
             self.file.write(piece)
         else:  # zeros take no room on the disk
             self.file.seek(self.position)
@@ -192,7 +192,7 @@ def _place(staged: Path, data: Path | None, path: Path) -> None:
         _flush_folder(path.parent)
         try:
             staged.replace(path)
-        except OSError:
+        except BaseException:
             if new:
                 target.unlink()
             raise

@@ -10,6 +10,7 @@ from __future__ import annotations
 import graphlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import onnx
 
@@ -132,6 +133,7 @@ class _Walk:
             taken |= names - made.keys()
         if isinstance(body, onnx.FunctionProto):
             for attribute in body.attribute_proto:
+                _check_attribute(attribute, what)
                 if next(protos.graphs(attribute), None) is not None:
                     raise ModelError(
                         f"{what}: attribute {attribute.name!r} is a graph by default, "
@@ -156,6 +158,7 @@ class _Walk:
             if not any(name in scope for scope in known):
                 raise ModelError(f"{what}: takes {name!r}, which nothing makes")
         for attribute in node.attribute:
+            _check_attribute(attribute, what)
             for graph in protos.graphs(attribute):
                 names |= dict.fromkeys(self.body(graph, f"{attribute.name} of {what}", known))
         return set(names)
@@ -175,6 +178,24 @@ class _Walk:
 
 MOST_SAID = 8
 """Of a circle of a million nodes no one reads all."""
+
+
+FIELDS: Mapping[int, str] = MappingProxyType(
+    {
+        onnx.AttributeProto.TENSOR: "t",
+        onnx.AttributeProto.GRAPH: "g",
+        onnx.AttributeProto.SPARSE_TENSOR: "sparse_tensor",
+        onnx.AttributeProto.TYPE_PROTO: "tp",
+    }
+)
+"""What attributes of these types must hold; of other types there is always a value."""
+
+
+def _check_attribute(attribute: onnx.AttributeProto, what: str) -> None:
+    expected = FIELDS.get(attribute.type)
+    if expected and not attribute.ref_attr_name and not attribute.HasField(expected):
+        kind = onnx.AttributeProto.AttributeType.Name(attribute.type)
+        raise ModelError(f"{what}: attribute {attribute.name!r} should be a {kind}, and holds none")
 
 
 def _names(body: Body, what: str) -> dict[str, int]:
@@ -217,7 +238,7 @@ def _check_unique(names: Iterator[str] | Sequence[str], role: str, of: str) -> N
     seen: set[str] = set()
     for name in names:
         if not name:
-            raise ModelError(f"an {role}{of} has no name")
+            raise ModelError(f"one {role}{of} has no name")
         if name in seen:
             raise ModelError(f"{role} {name!r}{of} is there twice")
         seen.add(name)
