@@ -20,8 +20,8 @@ from export.rewrite.protos import Body
 MOST_BYTES = 2**31 - 1
 """Protobuf's limit for a message."""
 
-MOST_SAID = 600
-"""Of a message that quotes a name of a million letters, this many characters are enough."""
+MOST_SAID = 300
+"""Of a message that quotes a name of a million letters, so many characters at each end do."""
 
 OTHER_FORMATS = (
     (b"version https://git-lfs", "is a Git LFS pointer, not the file itself: git lfs pull"),
@@ -196,4 +196,6 @@ def _root(error: BaseException) -> BaseException:
 def _printable(text: str) -> str:
     """Names come from the file, and go to a terminal."""
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    return shown if len(shown) <= MOST_SAID else f"{shown[:MOST_SAID]} …"
+    if len(shown) <= 2 * MOST_SAID:
+        return shown
+    return f"{shown[:MOST_SAID]} … {shown[-MOST_SAID:]}"
