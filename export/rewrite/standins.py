@@ -60,14 +60,18 @@ class SparseInitializer(TensorProtoTensor):
 
 
 def disguise(model: onnx.ModelProto) -> None:
-    """Put stand-ins, in place, for all that `onnx_ir` would drop or refuse in ``model``."""
+    """Put stand-ins, in place, for all that `onnx_ir` would drop or refuse in ``model``.
+
+    Raises:
+        ModelError: What an attribute is cannot be told.
+    """
     for body in list(protos.bodies(model)):
         for attribute in protos.attributes(body):
             _settle_type(attribute)
             if _is_unheld(attribute):
                 _pack(attribute)
         for info in protos.value_infos(body):
-            if not _is_held(info.type):
+            if not is_held(info.type):
                 info.metadata_props.add(key=MARK, value=_text(info.type))
                 info.ClearField("type")
         if isinstance(body, onnx.GraphProto):
@@ -107,8 +111,9 @@ def _settle_type(attribute: onnx.AttributeProto) -> None:
     """IR version 1 had no types of attributes; `onnx_ir` would drop the value."""
     if attribute.type == onnx.AttributeProto.UNDEFINED and not attribute.ref_attr_name:
         filled = [field.name for field, _ in attribute.ListFields() if field.name in FIELDS]
-        if len(filled) == 1:
-            attribute.type = FIELDS[filled[0]]
+        if len(filled) != 1:
+            raise ModelError(f"attribute {attribute.name!r} has no type, and not one value")
+        attribute.type = FIELDS[filled[0]]
 
 
 def _is_unheld(attribute: onnx.AttributeProto) -> bool:
@@ -116,7 +121,7 @@ def _is_unheld(attribute: onnx.AttributeProto) -> bool:
         return True
     if attribute.type == onnx.AttributeProto.STRINGS:
         return not all(map(_is_text, attribute.strings))
-    return not all(_is_held(type_) for type_ in _types(attribute))
+    return not all(is_held(type_) for type_ in _types(attribute))
 
 
 def _types(attribute: onnx.AttributeProto) -> Iterator[onnx.TypeProto]:
@@ -133,11 +138,12 @@ def _is_text(text: bytes) -> bool:
     return True
 
 
-def _is_held(type_: onnx.TypeProto) -> bool:
+def is_held(type_: onnx.TypeProto) -> bool:
+    """Whether `onnx_ir` can hold it."""
     kind = type_.WhichOneof("value")
     if kind in ("sequence_type", "optional_type"):
         inner = getattr(type_, kind).elem_type
-        return inner.WhichOneof("value") is not None and _is_held(inner)
+        return inner.WhichOneof("value") is not None and is_held(inner)
     return kind not in ("map_type", "opaque_type")
 
 

@@ -317,6 +317,12 @@ def test_checks_take_time_in_proportion_to_the_model(saved):
     assert seconds(8000) < 20 * max(seconds(2000), 0.02)
 
 
+def test_an_attribute_without_a_type_and_with_two_values_is_refused(saved):
+    model = onnx.parser.parse_model(RELU)
+    model.graph.node[0].attribute.add(name="alpha", f=1.0, i=1)
+    assert "attribute 'alpha' has no type" in refused(saved(model))
+
+
 @pytest.mark.parametrize("kind", ["TENSOR", "GRAPH", "SPARSE_TENSOR", "TYPE_PROTO"])
 def test_an_attribute_holds_what_its_type_says(saved, kind):
     model = onnx.parser.parse_model(RELU)
