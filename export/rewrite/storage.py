@@ -82,7 +82,9 @@ def _stage(model: ir.Model, staged: Path) -> Path | None:
     try:
         content = message.SerializeToString(deterministic=True)
     except EncodeError as error:
-        raise ModelError("does not fit into the 2 GiB that protobuf holds") from error
+        raise ModelError(
+            f"{staged.name}: does not fit into the 2 GiB that protobuf holds"
+        ) from error
     with staged.open("xb") as file:
         file.write(content)
         _flush(file)

@@ -103,6 +103,35 @@ def test_what_depends_on_an_attribute_that_differs_stays_unknown(told):
     assert shape(values(told(text), "function f::F")["q"]) == [2, 3]
 
 
+def test_calls_may_differ_in_type_rank_and_in_what_is_known(told):
+    text = """
+    <ir_version: 10, opset_import: ["": 20, "f": 1]>
+    main (float[2, 3] x, double[3] d) => (float[2, 3] y, double[3] z, float[3] u)
+    { y = f.F(x, x, x) z = f.F(d, x) v = unknown.Op(x) u = f.F(x, x, v) }
+    <domain: "f", opset_import: ["": 20]>
+    F (p, q, r) => (s) { s = Relu(p) t = Relu(q) v = Identity(r) }
+    """
+    found = values(told(text), "function f::F")
+    assert [found[name].dtype for name in "stv"] == [None, ir.DataType.FLOAT, None]
+    assert [shape(found[name]) for name in "stv"] == [None, [2, 3], None]
+    found = values(told(text.replace("double[3]", "float[3]")), "function f::F")
+    assert (found["s"].dtype, shape(found["s"])) == (ir.DataType.FLOAT, None)
+
+
+def test_attributes_handed_on_by_a_function_are_not_known(told):
+    text = """
+    <ir_version: 10, opset_import: ["": 20, "f": 1]>
+    main (float[2, 3] x) => (float[a, b] y) { y = f.F <perm = [0, 1]> (x) }
+    <domain: "f", opset_import: ["": 20, "f": 1]>
+    F <perm> (p) => (q) { q = f.G <perm: ints = @perm> (p) }
+    <domain: "f", opset_import: ["": 20]>
+    G <perm> (p) => (q) { i = Relu(p) q = Transpose <perm: ints = @perm> (i) }
+    """
+    found = values(told(text), "function f::G")
+    assert shape(found["i"]) == [2, 3]
+    assert found["q"].shape is None
+
+
 def test_names_made_up_for_one_graph_stay_out_of_functions(told):
     text = """
     <ir_version: 10, opset_import: ["": 20, "f": 1]>

@@ -143,6 +143,20 @@ def test_operators_of_onnx_need_their_opset_imported(saved):
     assert "imports no opset of it" in refused(saved(model))
 
 
+def test_a_node_names_its_operator(saved):
+    model = onnx.parser.parse_model(RELU)
+    model.graph.node[0].op_type = ""
+    assert "has no op_type" in refused(saved(model))
+
+
+def test_a_function_may_not_have_a_graph_by_default(saved):
+    text = FUNCTIONS.format(functions=function("F0", "b = Neg(a)"))
+    model = onnx.parser.parse_model(text)
+    default = model.functions[0].attribute_proto.add(name="body", type=AttributeProto.GRAPH)
+    default.g.CopyFrom(model.graph)
+    assert "function f::F0: attribute 'body' is a graph by default" in refused(saved(model))
+
+
 @pytest.mark.parametrize("second", [0, 21])
 def test_an_opset_has_one_version(saved, second):
     model = onnx.parser.parse_model(RELU)
@@ -266,7 +280,9 @@ UNUSUAL = {
         "<then_branch = t () => (float[n] y) { y = Relu(x) }, "
         "else_branch = e () => (float[n] y) { y = Neg(x) }> }"
     ),
-    "a function": FUNCTIONS.format(functions=function("F0", "b = Neg(a)")),
+    "a function, out of order too": FUNCTIONS.format(
+        functions=function("F0", "b = Neg(c) c = Relu(a)")
+    ),
 }
 
 
@@ -279,6 +295,8 @@ def test_what_is_only_unusual_is_read(saved, case):
 def test_nodes_out_of_order_are_put_in_order(saved):
     model = read(saved(UNUSUAL["nodes out of order"]))
     assert [node.op_type for node in model.graph] == ["Relu", "Neg"]
+    model = read(saved(UNUSUAL["a function, out of order too"]))
+    assert [node.op_type for node in model.functions["f", "F0", ""]] == ["Relu", "Neg"]
 
 
 def test_both_names_of_onnxs_own_domain_are_one(saved):

@@ -76,7 +76,7 @@ def test_so_is_every_model_of_onnxs_own_tests(saved, tmp_path):
     with np.errstate(all="ignore"):
         cases = [case.model for case in collect_testcases(None) if case.model is not None]
     assert len(cases) > 1000
-    for model in cases[::15]:
+    for model in cases[::30]:
         source = saved(model)
         write(read(source), written, source=source)
         assert normal(written) == normal(source), model.graph.name
@@ -161,6 +161,22 @@ def test_data_in_constants_of_bodies_and_functions_come_along(saved, tmp_path):
     written = tmp_path / "elsewhere" / "out.onnx"
     write(read(source), written, source=source)
     assert normal(written) == normal(source)
+
+
+def test_so_do_data_in_lists_of_tensors(saved, outside, tmp_path):
+    (tmp_path / "w.bin").write_bytes(WEIGHTS.tobytes())
+    model = outside(location="w.bin")
+    here = numpy_helper.from_array(WEIGHTS + 1)
+    tensors = [here, model.graph.initializer[0], here]
+    model.graph.node.add(op_type="Op", domain="ai.acme", output=["z"]).attribute.append(
+        helper.make_attribute("tensors", tensors)
+    )
+    source, written = saved(model), tmp_path / "elsewhere" / "out.onnx"
+    made = read(source)
+    before = made.graph.node(1).attributes["tensors"]
+    write(made, written, source=source)
+    assert normal(written) == normal(source)
+    assert made.graph.node(1).attributes["tensors"] is before
 
 
 class TestSource:
