@@ -18,7 +18,7 @@ import onnx
 from export.errors import ModelError
 from export.rewrite.tensors import bytes_needed
 
-NUMBER = re.compile(r"[0-9]{1,19}", re.ASCII)
+NUMBER = re.compile(r"[0-9]{1,19}")
 
 
 @dataclass(frozen=True)
