@@ -130,7 +130,7 @@ class _Walk:
         for index, node in enumerate(body.node):
             names = self._inputs(node, _said(node, index, what), (*outer, made))
             needs[index] = {made[name] for name in names if made.get(name, -1) >= 0}
-            taken |= names - made.keys()
+            taken |= {name for name in names if name not in made}
         if isinstance(body, onnx.FunctionProto):
             for attribute in body.attribute_proto:
                 _check_attribute(attribute, what)

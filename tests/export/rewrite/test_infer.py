@@ -76,6 +76,12 @@ def test_bodies_are_gone_through_and_an_unknown_operator_stops_only_what_follows
     assert values(model, "If_6/else_branch")["v"].shape is None
 
 
+def test_a_domain_that_is_not_imported_does_not_stop_the_rest(told):
+    text = """<ir_version: 10, opset_import: ["": 20]>
+    main (float[n] x) => (float[m] y) { v = unknown.Op(x) a = Relu(x) y = Neg(a) }"""
+    assert shape(values(told(text), "")["a"]) == ["n"]
+
+
 def test_a_function_has_what_its_calls_agree_on(told):
     model = told(MODEL)
     for name, value in (("function f::F", "r"), ("function f::G", "q")):

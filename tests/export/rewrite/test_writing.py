@@ -111,6 +111,13 @@ def test_external_data_stay_external_and_run(external, tmp_path):
     np.testing.assert_array_equal(y, WEIGHTS + 1)
 
 
+def test_zeros_at_the_end_are_written_too(external, tmp_path):
+    (tmp_path / "w.bin").write_bytes(bytes(24))
+    write(read(external), tmp_path / "out.onnx", source=external)
+    (data,) = tmp_path.glob("out.onnx.*.data")
+    assert data.read_bytes() == bytes(16)
+
+
 def test_tensors_that_share_their_bytes_share_them_still(saved, outside, tmp_path):
     (tmp_path / "w.bin").write_bytes(WEIGHTS.tobytes())
     model = outside(location="w.bin")
