@@ -123,13 +123,17 @@ class Report:
         wrong = [one for one in (*self.outputs, *self.sites) if not one.holds]
         if wrong:
             return "; ".join(_sentence(one) for one in wrong[:3])
-        count = len(self.cases)
-        return f"{len(self.outputs)} outputs are equal in {count} case{'s' * (count > 1)}"
+        outputs = len({one.name for one in self.outputs})
+        return f"{_counted(outputs, 'output')} compared in {_counted(len(self.cases), 'case')}"
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: NaN and infinity, which it does not have, are strings."""
         found: dict[str, Any] = _plain(asdict(self))
         return {"holds": self.holds, "summary": self.summary(), **found}
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" + "s" * (count != 1)
 
 
 def _sentence(one: Compared) -> str:

@@ -96,13 +96,16 @@ class _Verification:
             self.failures.append(Dropped("any inputs", str(error)))
             return self._report([], [])
         for case in self._candidates():
-            self._compare(case, original, rewritten)
             if len(self.failures) >= MOST_FAILURES:
                 break
+            if (self.cases or self.dropped) and time.monotonic() > self.ends:
+                self.dropped.append(Dropped("all else", f"{self.plan.timeout:g} seconds are over"))
+                break
+            self._compare(case, original, rewritten)
         if not self.cases and not self.failures:
             raise NotRunnableError(
                 f"{self.paths[0]}: it refuses all inputs that were generated; --inputs can bring "
-                f"real ones. The last refusal: {self.dropped[-1].why if self.dropped else 'none'}"
+                f"real ones. {self._refusal()}"
             )
         runtimes = original.runtime, rewritten[0].runtime
         tasks = self._task(0), self._task(1)
@@ -143,7 +146,11 @@ class _Verification:
         ours = DOMAIN in self.models[1].opset_imports
         if not self.plan.kernels or not ours or first.runtime != "onnxruntime":
             return [first]
-        return [first, self._loaded("rewritten", 1, ["onnxruntime with kernels"])]
+        try:
+            return [first, self._loaded("rewritten", 1, ["onnxruntime with kernels"])]
+        except NotRunnableError as error:
+            self.dropped.append(Dropped("the rewritten model with the kernels", str(error)))
+            return [first]
 
     def _candidates(self) -> Iterator[Case]:
         samples = Samples(self.models[0], self.plan.seed)
@@ -167,6 +174,11 @@ class _Verification:
         for words, shapes in sizes.empties(samples.inputs):
             yield samples.case(words, shapes, NORMAL)
 
+    def _refusal(self) -> str:
+        if not self.dropped:
+            return "An input alone is too large to be generated"
+        return f"The first refusal: {self.dropped[0].why}"
+
     def _given(self, samples: Samples) -> Case:
         case, wrong = from_file(self.plan.inputs or {}, samples.inputs)
         if wrong:
@@ -187,10 +199,7 @@ class _Verification:
         self.cases.append(case)
 
     def _wanted(self, case: Case, original: _Model) -> dict[str, Value] | None:
-        """The original's outputs; ``None`` where it gives none, or time is over."""
-        if self.cases and time.monotonic() > self.ends:
-            self.dropped.append(Dropped(case.name, f"{self.plan.timeout:g} seconds are over"))
-            return None
+        """The original's outputs; ``None`` where it gives none."""
         try:
             wanted = original.run(case)
             if not self.cases:

@@ -20,7 +20,6 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 from onnx.helper import tensor_dtype_to_np_dtype as numpy_dtype
-from onnx.reference import ReferenceEvaluator
 
 from export.rewrite.channel import Array, Value, receive, send
 
@@ -69,6 +68,8 @@ def load(message: Mapping[str, Any]) -> Loaded:
     if message["runtime"] == "reference":
         model = onnx.load(path)
         _extend(model, extra)
+        from onnx.reference import ReferenceEvaluator  # noqa: PLC0415 - seldom, and a thousand classes
+
         return InReference(ReferenceEvaluator(model))
     options = ort.SessionOptions()
     options.log_severity_level = 4  # errors are raised
@@ -92,7 +93,7 @@ def _extend(model: onnx.ModelProto, names: Sequence[str]) -> None:
 
 @dataclass(frozen=True)
 class InReference:
-    evaluator: ReferenceEvaluator
+    evaluator: Any
 
     def run(self, inputs: Mapping[str, Value]) -> dict[str, Value]:
         with np.errstate(all="ignore"):
