@@ -9,15 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import onnxruntime as ort
+from export.rewrite.fuse import fuse
+from export.rewrite.sites import sites
 
 from benchmarks.graphs.production import Graph
 from benchmarks.kernels.runtime import session
 from benchmarks.timing import turns
 from export.rewrite import files
 from export.rewrite.comparison import Plan
-from export.rewrite.fuse import fuse
 from export.rewrite.report import Report
-from export.rewrite.sites import sites
 from export.rewrite.verified import write_verified
 
 OWN = "ONNX Runtime's own fusion"

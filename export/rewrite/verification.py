@@ -107,9 +107,11 @@ class _Verification:
                 f"{self.paths[0]}: it refuses all inputs that were generated; --inputs can bring "
                 f"real ones. {self._refusal()}"
             )
-        runtimes = original.runtime, rewritten[0].runtime
+        return self._report(*self._interior(original.runtime, rewritten[-1].runtime))
+
+    def _interior(self, *runtimes: Runtime) -> tuple[list[Compared], list[Dropped]]:
         tasks = self._task(0), self._task(1)
-        return self._report(*interior.compare(self.models, tasks, runtimes, self.cases, self.plan))
+        return interior.compare(self.models, tasks, runtimes, self.cases, self.plan)
 
     def _report(self, sites: list[Compared], unseen: list[Dropped]) -> Report:
         original, rewritten = map(str, self.paths)

@@ -132,7 +132,7 @@ def _cells(one: Compared) -> tuple[str, ...]:
 
 def _place(one: Compared) -> str:
     place, apart = one.difference.place, one.difference.mended
-    mended = f"; {apart} that overflow in the original do not" if apart else ""
+    mended = f"; {apart} overflow in one of both only" if apart else ""
     if place is None or not one.difference.used:
         return mended.removeprefix("; ")
     at = "" if place.index is None else f"{list(place.index)}: "
