@@ -11,6 +11,9 @@ from export.rewrite.differences import Tolerance, between, dtype_of
 from export.rewrite.report import Compared
 from export.rewrite.samples import Case
 
+NOISE = 16.0
+"""Noise differs by so much from itself, more or less."""
+
 EXACT = Tolerance(rtol=0.0, atol=0.0)
 
 
@@ -67,3 +70,12 @@ def unequal(ones: Mapping[str, Value], others: Mapping[str, Value]) -> list[str]
         for name, one in ones.items()
         if between(one, others.get(name), EXACT, lenient=False).used
     ]
+
+
+def is_noise(found: Compared, moved: Compared) -> bool:
+    """Whether a difference is no larger than what the original differs by from itself, moved."""
+    return (
+        not found.holds
+        and not moved.holds
+        and found.difference.used <= NOISE * moved.difference.used
+    )

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
+import onnx_ir as ir
+
 from export.errors import NotRunnableError
 from export.rewrite.channel import Value, receive, send
 
@@ -29,6 +31,9 @@ WORDS: Mapping[Runtime, str] = {
     "onnxruntime with kernels": "ONNX Runtime with the kernels",
     "reference": "the onnx reference evaluator",
 }
+
+
+STANDARD = frozenset({"", "ai.onnx", "ai.onnx.ml", "ai.onnx.training", "ai.onnx.preview.training"})
 
 
 class Refused(Exception):  # noqa: N818 - it is an answer
@@ -144,6 +149,26 @@ class Runner:
         return f"{WORDS[self.runtime]}: {doing} crashed the process, {end}{said}"
 
 
+@dataclass
+class Restarted:
+    """A runner, and a new one where that is lost: what kills one run may be fine in the next."""
+
+    task: Task
+    runtime: Runtime
+    runner: Runner
+
+    def close(self) -> None:
+        self.runner.close()
+
+    def run(self, inputs: Mapping[str, Value]) -> dict[str, Value]:
+        try:
+            return self.runner.run(inputs)
+        except Lost:
+            self.close()
+            self.runner = Runner(self.task, self.runtime)
+            raise
+
+
 @contextlib.contextmanager
 def _deadline(
     process: subprocess.Popen[bytes], seconds: float, late: threading.Event
@@ -198,3 +223,16 @@ def choose(task: Task, runtimes: Sequence[Runtime], hint: str = "") -> Chosen:
             return Chosen(runner, "; ".join(refusals))
     reasons = "; ".join(reason for reason in (hint, *refusals) if reason)
     raise NotRunnableError(f"{task.path}: nothing runs it: {reasons}")
+
+
+def unknown_domains(model: ir.Model) -> str:
+    """What no runtime can know, in words."""
+    nodes = model.graph.all_nodes()
+    domains = {
+        node.domain
+        for node in nodes
+        if node.domain not in STANDARD and node.op_identifier() not in model.functions
+    }
+    if not domains:
+        return ""
+    return f"it uses {', '.join(sorted(domains))}, of which it has no functions for all operators"

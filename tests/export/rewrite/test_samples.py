@@ -7,7 +7,8 @@ import pytest
 
 from export.rewrite import sizes
 from export.rewrite.ports import inputs_of
-from export.rewrite.samples import KINDS, NORMAL, Samples
+from export.rewrite.ranges import KINDS, NORMAL
+from export.rewrite.samples import Samples
 
 HEAD = '<ir_version: 8, opset_import: ["" : 17]>'
 BY_NAME = {kind.name: kind for kind in (NORMAL, *KINDS)}
