@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from pathlib import Path
 
 import torch
@@ -76,12 +77,16 @@ def export(module: nn.Module, inputs: dict[str, Tensor], path: Path, opset: int 
     for parameter in module.parameters():
         if parameter.dim() > 1:
             nn.init.normal_(parameter, std=1 / math.sqrt(parameter.shape[1]))
-    program = torch.onnx.export(
-        module.eval(),
-        tuple(inputs.values()),
-        input_names=list(inputs),
-        opset_version=opset,
-        dynamo=True,
-        verbose=False,
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what Torch finds in itself
+        program = torch.onnx.export(
+            module.eval(),
+            tuple(inputs.values()),
+            input_names=list(inputs),
+            opset_version=opset,
+            dynamo=True,
+            verbose=False,
+        )
+    if program is None:
+        raise RuntimeError(f"torch.onnx.export gave no model of {type(module).__name__}")
     program.save(path, external_data=False)

@@ -82,6 +82,6 @@ def _call(opened: ort.InferenceSession, graph: Graph) -> Callable[[], None]:
 
 
 def _words(report: Report) -> str:
-    largest = max(one.difference.absolute for one in report.outputs if one.case)
+    largest = max(one.difference.absolute for one in report.outputs)
     used = max(one.difference.used for one in report.outputs)
-    return f"{largest:.1g}, {used:.1%}"
+    return f"{largest:.0e}, {used:.1%}"

@@ -284,6 +284,18 @@ def test_a_model_that_hangs_is_ended(check):
         check(endless, quick, timeout=1.0)
 
 
+def test_a_model_that_crashes_ends_its_own_process_only(check):
+    division = "agraph (int32[N] i, int32[N] j) => (int32[N] k) { k = Div(i, j) }"
+    careful = """agraph (int32[N] i, int32[N] j) => (int32[N] k) <int32 one = {1}> {
+        k = Div(i, one) }"""
+    report = check(division, division)  # ONNX Runtime divides by 0 on whatever is drawn
+    crashed = [one for one in report.dropped if "crashed the process, SIG" in one.why]
+    assert crashed
+    report = check(careful, division)
+    assert not report.holds
+    assert any("crashed the process, SIG" in failure.why for failure in report.failures)
+
+
 def test_what_changes_from_run_to_run_is_left_out_and_said(check):
     text = """agraph (float[N] x) => (float[N] y, float[N] z) {
         y = RandomNormalLike(x) z = Neg(x) }"""
