@@ -6,6 +6,7 @@ import contextlib
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -69,9 +70,12 @@ class _Verification:
 
     def report(self) -> Report:
         self.ends = time.monotonic() + self.plan.timeout
-        original = self._loaded("original", 0, self._runtimes(0))
+        with ThreadPoolExecutor(2) as pool:  # both processes start at once
+            first = pool.submit(self._loaded, "original", 0, self._runtimes(0))
+            second = pool.submit(self._rewritten)
+        original = first.result()
         try:
-            rewritten = self._rewritten()
+            rewritten = second.result()
         except NotRunnableError as error:
             self.failures.append(Dropped("any inputs", str(error)))
             return self._report([], [])
@@ -99,7 +103,7 @@ class _Verification:
             original,
             rewritten,
             self.plan.seed,
-            ran=self.ran,
+            ran=sorted(self.ran, key=lambda ran: ran.model),
             cases=[case.name for case in self.cases],
             dropped=self.dropped,
             outputs=joined(self.found),

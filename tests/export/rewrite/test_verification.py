@@ -285,15 +285,22 @@ def test_a_model_that_hangs_is_ended(check):
 
 
 def test_a_model_that_crashes_ends_its_own_process_only(check):
-    division = "agraph (int32[N] i, int32[N] j) => (int32[N] k) { k = Div(i, j) }"
-    careful = """agraph (int32[N] i, int32[N] j) => (int32[N] k) <int32 one = {1}> {
-        k = Div(i, one) }"""
-    report = check(division, division)  # ONNX Runtime divides by 0 on whatever is drawn
-    crashed = [one for one in report.dropped if "crashed the process, SIG" in one.why]
-    assert crashed
-    report = check(careful, division)
+    """ONNX Runtime divides the least integer by -1 as processors do, which ends a process."""
+    careless = """agraph (int64[N] i) => (int64[N] k)
+        <int64 least = {-9223372036854775808}, int64 one = {1}, int64 zero = {0},
+        int64 minus = {-1}> {
+        below = Less(i, zero) by = Where(below, minus, one) top = Where(below, least, least)
+        k = Div(top, by) }"""
+    careful = careless.replace("Div(top, by)", "Mul(top, by)")
+    report = check(careless, careful)
+    crashed = [one.name for one in report.dropped if "crashed the process, SIGFPE" in one.why]
+    assert "large, N 32" in crashed
+    assert report.cases[-1] == "normal, N 0"
+    assert report.holds
+    report = check(careful, careless)
     assert not report.holds
-    assert any("crashed the process, SIG" in failure.why for failure in report.failures)
+    assert report.failures[0].name == "large, N 32"
+    assert "crashed the process, SIGFPE" in report.failures[0].why
 
 
 def test_what_changes_from_run_to_run_is_left_out_and_said(check):
