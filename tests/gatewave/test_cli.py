@@ -58,7 +58,7 @@ def said(ended):
     return " ".join(ended.stderr.split())
 
 
-@pytest.mark.parametrize("command", ["serve", "export", "eval", "plot", "doctor"])
+@pytest.mark.parametrize("command", ["serve", "export", "eval", "plot", "doctor", "verify"])
 def test_help_shows_an_example(run, command):
     ended = run(command, "--help")
     assert ended.returncode == 0
