@@ -63,10 +63,10 @@ class Answer:
     rows: tuple[Row, ...]
 
 
-def probe(folder: Path | None = None) -> Answer:
+def probe(folder: Path | None = None, python: Path = Path(sys.executable)) -> Answer:
     """What the installed runtime runs: as remembered in ``folder``, or, failing that, found now.
 
-    A folder that cannot be written is done without, and a file in it that is damaged is replaced.
+    ``python`` is what imports it. A folder that cannot be written is done without, and a file in it that is damaged is replaced.
 
     Raises:
         TargetError: There is no ONNX Runtime, or it does not start.
@@ -74,7 +74,7 @@ def probe(folder: Path | None = None) -> Answer:
     path = (folder or cache_folder()) / f"probe-{_key()}.json"
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         return _read(path)
-    answer = ask(Path(sys.executable))
+    answer = ask(python)
     with contextlib.suppress(OSError):
         _write(path, answer)
     return answer

@@ -34,12 +34,14 @@ class Probed:
         inputs: How many there are; all are of the element type that is tried.
         attributes: As the node has them.
         condition: Whether one more input comes first, the condition of ``Where``.
+        any_attributes: Whether what runs with these runs with any: they are not the default.
     """
 
     identifier: tuple[str, str]
     inputs: int = 1
     attributes: tuple[tuple[str, float | str], ...] = ()
     condition: bool = False
+    any_attributes: bool = False
 
     def __str__(self) -> str:
         words = ", ".join(f"{name}={value}" for name, value in self.attributes)
@@ -55,11 +57,11 @@ CONTRIB = "com.microsoft"
 CUSTOM = "ai.gatewave.probe"
 
 PROBED = (
-    _standard("Swish"),
-    _standard("Swish", alpha=2.0),
+    _standard("Swish", alpha=1.0),
+    Probed(("", "Swish"), attributes=(("alpha", 2.0),), any_attributes=True),
     _standard("SwiGLU", 2),
     _standard("Mish"),
-    _standard("Gelu"),
+    _standard("Gelu", approximate="none"),
     _standard("Gelu", approximate="tanh"),
     _standard("HardSwish"),
     _standard("HardSigmoid"),

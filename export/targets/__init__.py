@@ -18,7 +18,7 @@ import yaml
 from pydantic import ValidationError
 
 from export.errors import TargetError
-from export.targets.entries import Defect, DefectName, Entry, Fusion, Operator, Runtime
+from export.targets.entries import DEFAULTS, Defect, DefectName, Entry, Fusion, Operator, Runtime
 from export.targets.ranges import Range, version_key
 from models import DTYPES
 
@@ -88,7 +88,10 @@ def _admits(
     return (
         typed
         and opset in entry.opsets
-        and all(attributes.get(name, value) == value for name, value in entry.attributes.items())
+        and all(
+            attributes.get(name, DEFAULTS[name]) == value
+            for name, value in entry.attributes.items()
+        )
     )
 
 

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from export.targets.ranges import EVERY, Key, Range, RangeField, version_key
+from export.targets.ranges import EVERY, Key, RangeField, version_key
 from models import DTYPES, DType
 
 DefectName = Literal["alpha-ignored", "float64-as-float32", "float64-silu", "naive-sinc"]
 """What a runtime gets wrong without saying so, or refuses though it has the operators."""
+
+
+DEFAULTS: Mapping[str, float | str] = MappingProxyType({"approximate": "none", "alpha": 1.0})
+"""The attributes that entries may tell apart, and what a node means that does not have them."""
 
 
 class Strict(BaseModel):
@@ -62,13 +67,20 @@ class Operator(Entry):
         operator: Its name; with its domain, if that is another than the standard one.
         opsets: In models that import these versions of its domain.
         dtypes: With these element types; with none, it does not run.
-        attributes: With these values of its attributes; an absent one is at its default.
+        attributes: With these values of its attributes, of `DEFAULTS`.
     """
 
     operator: str = Field(pattern=r"^([a-z0-9.]+::)?[A-Za-z]\w*$")
     opsets: RangeField = EVERY
     dtypes: tuple[DType, ...] = DTYPES
     attributes: Mapping[str, float | str] = Field(default_factory=dict)
+
+    @field_validator("attributes")
+    @classmethod
+    def _told_apart(cls, value: Mapping[str, float | str]) -> Mapping[str, float | str]:
+        if unknown := {*value} - {*DEFAULTS}:
+            raise ValueError(f"expected attributes of {', '.join(DEFAULTS)}, got {unknown}")
+        return value
 
     @property
     def identifier(self) -> tuple[str, str]:
@@ -157,6 +169,3 @@ class Runtime(Strict):
         for name, count in defects.items():
             if count > 1:
                 yield f"defects: {count} entries {name} for version {version}, expected one"
-
-
-__all__ = ["Defect", "Entry", "Functions", "Fusion", "Operator", "Opsets", "Range", "Runtime"]
