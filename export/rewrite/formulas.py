@@ -17,6 +17,11 @@ MISH_SATURATED = 20.0
 """From here on ``tanh(softplus(x))`` is 1 to the last bit of float64."""
 
 
+def sigmoid(op: Any, x: Any) -> Any:
+    """``1 / (1 + e⁻ˣ)``: where the exponential overflows, this is 0, as it should be."""
+    return op.Div(1.0, op.Add(op.Exp(op.Neg(x)), 1.0))
+
+
 def silu(op: Any, x: Any, alpha: float = 1.0) -> Any:
     """``x · σ(αx)``: ONNX's `Swish`, and QuickGelu by another name."""
     return op.Mul(x, op.Sigmoid(x)) if alpha == 1.0 else swish.value(op, x, alpha)

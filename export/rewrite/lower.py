@@ -87,14 +87,19 @@ class _Rewriting:
         self._constants = Constants(model, self._names)
 
     def run(self) -> list[Change]:
+        """Until nothing changes: what is drawn may itself need another form."""
         changes: list[Change] = []
-        # What is drawn may need another form, too: a float64 Swish becomes what is misfused.
+        while found := [change for step in self._steps() for change in step]:
+            changes += found
+            self._judge = Judge(self._model, self._target)
+        return changes
+
+    def _steps(self) -> Iterator[Iterator[Change]]:
         for step in (self._rewritten, self._reformed):
-            for scope in scopes(self._model):
+            for scope in list(scopes(self._model)):
                 if not scope.name.startswith("function "):
                     for node in list(scope.graph):
-                        changes += step(scope, node)
-        return changes
+                        yield step(scope, node)
 
     def _rewritten(self, scope: Scope, node: ir.Node) -> Iterator[Change]:
         kind = self._judge.dtype_of(node)
@@ -135,7 +140,6 @@ class _Rewriting:
         results = [self._finished(op, node, value, dtype, narrow) for value in results]
         output = node.outputs[0].name or ""
         pairs = [(a, b) for a, b in zip(node.outputs, results, strict=False) if a.name]
-        self._judge.types |= {new: kind for _, new in pairs if kind is not None}
         splice(scope.graph, [node], op.nodes, pairs)
         label = what or f"{node.op_type} → {', '.join(_drawn(op))}"
         label += f", cast from {dtype} to float32 and back" if narrow else ""

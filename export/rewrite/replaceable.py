@@ -46,6 +46,10 @@ def _number(node: ir.Node, name: str, default: float) -> float:
     return float(attributes_of(node).get(name, default))
 
 
+def _sigmoid(op: Any, _: ir.Node, inputs: Sequence[Any]) -> tuple[Any, ...]:
+    return (formulas.sigmoid(op, inputs[0]),)
+
+
 def _swish(op: Any, node: ir.Node, inputs: Sequence[Any]) -> tuple[Any, ...]:
     return (formulas.silu(op, inputs[0], _number(node, "alpha", 1.0)),)
 
@@ -110,6 +114,7 @@ OURS: Mapping[str, tuple[Activation, Operator, Graph]] = MappingProxyType(
 
 REPLACEABLE: Mapping[Identifier, Draw] = MappingProxyType(
     {
+        ("", "Sigmoid"): _sigmoid,
         ("", "Swish"): _swish,
         ("", "SwiGLU"): _swiglu,
         ("", "Gelu"): _gelu,
