@@ -11,6 +11,7 @@ import sys
 import typer
 from rich.console import Console
 
+from export.errors import ExportError, ModelError, TargetError
 from gatewave.commands import doctor, evaluate, export, key, plot, serve
 from gatewave.errors import CommandError
 from gatewave.files import FileError
@@ -36,11 +37,11 @@ def main() -> None:
     """Run the command, and turn each error of ours into a line and an exit status."""
     try:
         app()
-    except (RequestInvalid, SettingsInvalid, FileError) as error:
+    except (RequestInvalid, SettingsInvalid, FileError, ModelError, TargetError) as error:
         sys.exit(_said(error, 2))
     except CommandError as error:
         sys.exit(_said(error, error.status))
-    except ServiceError as error:
+    except (ServiceError, ExportError) as error:
         sys.exit(_said(error, 1))
 
 

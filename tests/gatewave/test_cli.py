@@ -2,12 +2,16 @@
 
 import csv
 import json
+import subprocess
 import sys
 
 import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
+
+from export.errors import ModelError, NotWrittenError, TargetError, VerificationError
+from gatewave import cli
 
 MODULE = '''
 """A user's own activations."""
@@ -232,3 +236,31 @@ def test_doctor_says_that_the_wanted_device_is_not_there(run, artifacts):
     assert ended.returncode == 1
     findings = {f["subject"]: f for f in json.loads(ended.stdout)}
     assert findings["device"]["verdict"] == "wrong"
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (ModelError("m.onnx: not a model"), 2),
+        (TargetError("no target is called abacus"), 2),
+        (VerificationError("y differs by 3 ULP"), 1),
+        (NotWrittenError("out.onnx: no space left"), 1),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else str(value),
+)
+def test_each_error_of_a_rewrite_has_its_exit_status(run, monkeypatch, error, status):
+    def fail():
+        raise error
+
+    monkeypatch.setattr(cli, "app", fail)
+    ended = run()
+    assert ended.returncode == status
+    assert str(error) in said(ended)
+
+
+def test_the_command_line_starts_without_torch_and_onnx():
+    code = (
+        "import sys, gatewave.cli; print(sorted({'torch', 'onnx', 'onnx_ir'} & set(sys.modules)))"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout.strip() == "[]"
