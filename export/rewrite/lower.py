@@ -107,10 +107,10 @@ class _Rewriting:
             yield self._draw(scope, node, kind, _robust_sinc, "the form of Sinc that is right near 0")
         elif self._judge.refusal(node, kind):
             draw = draws(node)
-            if draw is not None:
-                yield self._draw(scope, node, kind, draw, "")
-            elif self._is_bridged(node, kind):
+            if self._is_bridged(node, kind):
                 yield self._draw(scope, node, kind, _itself, f"{node.op_type} in float32")
+            elif draw is not None:
+                yield self._draw(scope, node, kind, draw, "")
 
     def _reformed(self, scope: Scope, node: ir.Node) -> Iterator[Change]:
         kind = self._judge.types.get(node.outputs[0]) or self._judge.dtype_of(node)
@@ -140,6 +140,9 @@ class _Rewriting:
         results = [self._finished(op, node, value, dtype, narrow) for value in results]
         output = node.outputs[0].name or ""
         pairs = [(a, b) for a, b in zip(node.outputs, results, strict=False) if a.name]
+        # Nodes further on take the new values, and are judged before types are inferred again.
+        known = self._judge.types
+        known |= {new: known[old] for old, new in pairs if old in known}
         splice(scope.graph, [node], op.nodes, pairs)
         label = what or f"{node.op_type} → {', '.join(_drawn(op))}"
         label += f", cast from {dtype} to float32 and back" if narrow else ""
