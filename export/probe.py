@@ -15,11 +15,12 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from export import probe_models, probe_worker
 from export.errors import TargetError
@@ -66,7 +67,8 @@ class Answer:
 def probe(folder: Path | None = None, python: Path = Path(sys.executable)) -> Answer:
     """What the installed runtime runs: as remembered in ``folder``, or, failing that, found now.
 
-    ``python`` is what imports it. A folder that cannot be written is done without, and a file in it that is damaged is replaced.
+    ``python`` is what imports it. A folder that cannot be written is done without, and a file in it
+    that is damaged is replaced.
 
     Raises:
         TargetError: There is no ONNX Runtime, or it does not start.
@@ -83,7 +85,9 @@ def probe(folder: Path | None = None, python: Path = Path(sys.executable)) -> An
 def cache_folder() -> Path:
     """As the XDG base directory specification has it."""
     given = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(given) if Path(given).is_absolute() else Path("~/.cache").expanduser()) / "gatewave"
+    return (
+        Path(given) if Path(given).is_absolute() else Path("~/.cache").expanduser()
+    ) / "gatewave"
 
 
 def _key() -> str:
@@ -140,15 +144,14 @@ def ask(python: Path) -> Answer:
 
 def _rows(python: Path, providers: Sequence[str]) -> Iterator[Row]:
     """A row for each model; the worker is replaced where a model brought it down."""
-    waiting = list(_requests(providers))
+    waiting = deque(_requests(providers))
     while waiting:
         with _Worker(python) as worker:
-            for count, (probed, row, content) in enumerate(waiting, start=1):
+            answer: dict[str, Any] | None = {}
+            while waiting and answer is not None:
+                probed, row, content = waiting.popleft()
                 answer = worker.run(content, row.provider)
                 yield _judged(probed, row, answer)
-                if answer is None:
-                    break
-            waiting = waiting[count:]
 
 
 def _requests(providers: Iterable[str]) -> Iterator[tuple[Probed, Row, bytes]]:
@@ -203,7 +206,7 @@ class _Worker:
             encoding="utf-8",
         )
 
-    def __enter__(self) -> _Worker:
+    def __enter__(self) -> Self:
         about = self._line()
         if about is None:
             self.__exit__()

@@ -157,7 +157,7 @@ def expected(probed: Probed) -> tuple[float, ...]:
         probed = MEANT[probed.identifier[1]]
     model = onnx.load_from_string(content(probed, "float32", OPSETS[-1]))
     (result,) = ReferenceEvaluator(model).run(None, {"x": np.array(VALUES, np.float32)})
-    return tuple(result.tolist())
+    return tuple(np.asarray(result).tolist())
 
 
 MEANT = {

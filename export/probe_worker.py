@@ -49,7 +49,7 @@ def _run(request: dict) -> list[float]:  # type: ignore[type-arg]  # of JSON
         for port in session.get_inputs()
     }
     (result,) = session.run(None, given)
-    return np.asarray(result, "float64").ravel().tolist()  # type: ignore[no-any-return]
+    return np.asarray(result, "float64").ravel().tolist()
 
 
 def _numpy(declared: str) -> str:

@@ -1,4 +1,4 @@
-"""The target ``this``: what the installed ONNX Runtime answered, as a target's file would say it."""
+"""The target ``this``: what the installed ONNX Runtime answered, as a target's file has it."""
 
 from __future__ import annotations
 
@@ -63,10 +63,10 @@ def _operators(rows: Iterable[Row], probed: Probed) -> Iterator[Operator]:
             alike[stretch].append(dtype)
     name = "::".join(part for part in probed.identifier if part)
     attributes = {} if probed.any_attributes else dict(probed.attributes)
-    for opsets, dtypes in alike.items() or [(Range(), [])]:
+    for stretch, dtypes in alike.items() or [(Range(), [])]:
         yield Operator(
             operator=name,
-            opsets=opsets,
+            opsets=stretch,
             dtypes=tuple(dtypes),
             attributes=attributes,
             evidence=EVIDENCE,

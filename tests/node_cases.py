@@ -77,9 +77,7 @@ def _swish(alpha, x):
 
 FORMULAS = {
     "gelu_default": lambda _, x: x / 2 * np.vectorize(math.erfc)(-x / math.sqrt(2)),
-    "gelu_tanh": lambda _, x: (
-        x / 2 * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
-    ),
+    "gelu_tanh": lambda _, x: x / 2 * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
     "hardswish": lambda _, x: x * np.clip(x / 6 + 0.5, 0, 1),
     "mish": lambda _, x: x * np.tanh(np.logaddexp(0, x)),
     "swiglu": lambda alpha, a, b: _swish(alpha, a) * b,

@@ -30,7 +30,7 @@ class Constants:
             name = self._names.free(f"constant_{number.item():.6g}_{number.dtype.name}")
             tensor = ir.tensor(number, name=name)
             value = ir.Value(
-                name=name, type=ir.TensorType(tensor.dtype), shape=tensor.shape, const_value=tensor
+                name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape([]), const_value=tensor
             )
             self._graph.register_initializer(value)
             self._made[key] = value
@@ -48,9 +48,7 @@ class Drawing(GraphOps):
         self._names = names
         self._constants = constants
 
-    def _draw(
-        self, op_type: str, inputs: Any, attributes: dict[str, Any]
-    ) -> ir.Value:
+    def _draw(self, op_type: str, inputs: Any, attributes: dict[str, Any]) -> ir.Value:
         value = super()._draw(op_type, inputs, attributes)
         node = self.nodes[-1]
         node.name = value.name = self._names.free(f"{self._prefix}/{op_type}")

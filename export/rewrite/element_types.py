@@ -34,7 +34,7 @@ def of_function(
     graph = copies.pop(function.identifier()).graph
     for value, kind in zip(graph.inputs, arguments, strict=False):
         value.type = None if kind is None else ir.TensorType(kind)
-    _infer(ir.Model(graph, ir_version=model.ir_version, functions=copies.values()))
+    _infer(ir.Model(graph, ir_version=model.ir_version, functions=[*copies.values()]))
     return _paired(function.graph, graph)
 
 

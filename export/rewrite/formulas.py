@@ -75,7 +75,7 @@ def hardswish(op: Any, x: Any) -> Any:
 
 
 def swiglu_clamped(
-    op: Any, gate: Any, up: Any, alpha: float = 1.0, beta: float = 0.0, limit: float = 0.0
+    op: Any, gate: Any, up: Any, *, alpha: float = 1.0, beta: float = 0.0, limit: float = 0.0
 ) -> Any:
     """``g · σ(αg) · (l + β)`` with ``g = min(gate, limit)``, ``l = max(-limit, min(up, limit))``.
 

@@ -49,9 +49,7 @@ def _unfit(model: ir.Model, judge: Judge) -> set[ir.OperatorIdentifier]:
     return unfit
 
 
-def _called(
-    model: ir.Model, identifier: ir.OperatorIdentifier
-) -> Iterator[ir.OperatorIdentifier]:
+def _called(model: ir.Model, identifier: ir.OperatorIdentifier) -> Iterator[ir.OperatorIdentifier]:
     waiting, seen = [identifier], {identifier}
     while waiting:
         for node in model.functions[waiting.pop()].all_nodes():

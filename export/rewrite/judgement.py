@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from export.rewrite import element_types, naive_sinc, opsets
+from export.rewrite import element_types, naive_sinc
+from export.rewrite.conversion import since
 from export.rewrite.element_types import NAMES, Types
 from export.rewrite.replaceable import REPLACEABLE, attributes_of, identifier_of
 from export.rewrite.scopes import Scope, scopes
 from export.signature import DOMAIN
 from export.targets import Target
-from models import DType
 
 MOVING = frozenset(
     {
@@ -100,7 +100,7 @@ class Judge:
             return ""
         dtype = NAMES.get(kind) if kind is not None else None
         target, name = self._target, "::".join(part for part in identifier if part)
-        if not identifier[0] and opsets.since(node.op_type, self._opset) is None:
+        if not identifier[0] and since(node.op_type, self._opset) is None:
             return f"there is no {name} in opset {self._opset}"
         if not target.runs(identifier, self._opset, dtype, attributes_of(node)):
             where = "" if identifier[0] else f" at opset {self._opset}"
@@ -124,8 +124,7 @@ class Judge:
 
     def is_naive_sinc(self, node: ir.Node) -> bool:
         return (
-            self._target.defect("naive-sinc") is not None
-            and naive_sinc.argument(node) is not None
+            self._target.defect("naive-sinc") is not None and naive_sinc.argument(node) is not None
         )
 
     def defect(self, node: ir.Node, kind: ir.DataType | None) -> str:
@@ -162,8 +161,9 @@ class Judge:
     def call(self, node: ir.Node, types: Types) -> Call | None:
         if node.op_identifier() not in self._model.functions:
             return None
-        kinds = (value and (value.dtype or types.get(value)) for value in node.inputs)
-        return node.op_identifier(), tuple(kinds)
+        return node.op_identifier(), tuple(
+            None if value is None else value.dtype or types.get(value) for value in node.inputs
+        )
 
     def of_body(self, call: Call) -> Sequence[Problem]:
         """Of a function called with these element types, and of the functions that it calls."""

@@ -11,6 +11,7 @@ from export.errors import TargetError
 from export.graph_ops import ONNX_TYPES, compute_dtype
 from export.rewrite import formulas, naive_sinc, opsets
 from export.rewrite.change import Change
+from export.rewrite.conversion import since
 from export.rewrite.drawing import Constants, Drawing
 from export.rewrite.element_types import NAMES, bodies
 from export.rewrite.inlining import inline
@@ -51,8 +52,7 @@ def lower(model: ir.Model, target: Target) -> list[Change]:
 def _goes(node: ir.Node, target: Target, opset: int) -> bool:
     """Whether ``node`` is written in other operators whatever its element type."""
     return draws(node) is not None and (
-        opsets.since(node.op_type, opset) is None
-        or not target.runs(identifier_of(node), opset, None)
+        since(node.op_type, opset) is None or not target.runs(identifier_of(node), opset, None)
     )
 
 
@@ -104,7 +104,9 @@ class _Rewriting:
     def _rewritten(self, scope: Scope, node: ir.Node) -> Iterator[Change]:
         kind = self._judge.dtype_of(node)
         if self._judge.is_naive_sinc(node):
-            yield self._draw(scope, node, kind, _robust_sinc, "the form of Sinc that is right near 0")
+            yield self._draw(
+                scope, node, kind, _robust_sinc, "the form of Sinc that is right near 0"
+            )
         elif self._judge.refusal(node, kind):
             draw = draws(node)
             if self._is_bridged(node, kind):
@@ -136,8 +138,8 @@ class _Rewriting:
             )
         op = Drawing(node, dtype, self._opset(scope), self._names, self._constants)
         narrow = compute_dtype(dtype) != dtype
-        results = draw(op, node, self._widened(op, node, kind) if narrow else node.inputs)
-        results = [self._finished(op, node, value, dtype, narrow) for value in results]
+        drawn = draw(op, node, self._widened(op, node, kind) if narrow else node.inputs)
+        results = [self._finished(op, node, value, dtype, narrow=narrow) for value in drawn]
         output = node.outputs[0].name or ""
         pairs = [(a, b) for a, b in zip(node.outputs, results, strict=False) if a.name]
         # Nodes further on take the new values, and are judged before types are inferred again.
@@ -166,17 +168,16 @@ class _Rewriting:
         return [wide(index, value) for index, value in enumerate(node.inputs)]
 
     def _finished(
-        self, op: Drawing, node: ir.Node, value: ir.Value, dtype: DType, narrow: bool
+        self, op: Drawing, node: ir.Node, value: ir.Value, dtype: DType, *, narrow: bool
     ) -> ir.Value:
-        if narrow and self._is_narrow(node, value):
+        if narrow and self._is_narrow(node):
             return op.node("Cast", [value], to=ONNX_TYPES[dtype].value)
         if value.producer() not in op.nodes:  # an input, given back as it came
             return op.node("Identity", [value])
         return value
 
-    def _is_narrow(self, node: ir.Node, value: ir.Value) -> bool:
+    def _is_narrow(self, node: ir.Node) -> bool:
         """Whether the node's output is of its element type, and no condition or index."""
-        del value
         kind = node.outputs[0].dtype or self._judge.types.get(node.outputs[0])
         return kind is None or kind in NAMES
 

@@ -96,7 +96,7 @@ def _ours(op: Any, node: ir.Node, inputs: Sequence[Any]) -> tuple[Any, ...]:
     """By the record: 16-bit tensors and real parameters come in the dtype computed in."""
     activation, operator, graph = OURS[node.op_type]
     count = tensors_of(node)
-    reals = activation.defaults(operator)
+    reals: dict[str, Any] = {**activation.defaults(operator)}
     reals |= {name: v for name, v in attributes_of(node).items() if name in reals}
     reals |= dict(zip(operator.reals, inputs[count:], strict=False))
     return signature.function(operator, graph)(op, *inputs[:count], **reals)

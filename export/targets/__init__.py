@@ -81,9 +81,7 @@ class Target:
         return any(f.formula == formula and dtype in f.dtypes for f in self.fusions)
 
 
-def _admits(
-    entry: Operator, opset: int, dtype: str | None, attributes: Mapping[str, Any]
-) -> bool:
+def _admits(entry: Operator, opset: int, dtype: str | None, attributes: Mapping[str, Any]) -> bool:
     typed = dtype in entry.dtypes if dtype in DTYPES else bool(entry.dtypes)
     return (
         typed
@@ -145,9 +143,7 @@ def _unknown(name: str) -> str:
 
 
 def _named() -> dict[str, tuple[Runtime, str, str | None]]:
-    return {
-        name: choice for runtime in runtimes().values() for name, choice in _names_of(runtime)
-    }
+    return {name: choice for runtime in runtimes().values() for name, choice in _names_of(runtime)}
 
 
 def _names_of(runtime: Runtime) -> Iterator[tuple[str, tuple[Runtime, str, str | None]]]:

@@ -1,4 +1,4 @@
-"""What a target's file may say, and how: every entry names its evidence, and nothing else passes."""
+"""What a target's file may say: every entry names its evidence, and nothing else passes."""
 
 from __future__ import annotations
 
@@ -163,9 +163,7 @@ class Runtime(Strict):
             count = sum(entry.holds(version_key(version), provider) for entry in entries)
             if count != 1:
                 yield f"{part}: {count} entries for version {version}, expected one"
-        defects = Counter(
-            d.defect for d in self.defects if d.holds(version_key(version), provider)
-        )
+        defects = Counter(d.defect for d in self.defects if d.holds(version_key(version), provider))
         for name, count in defects.items():
             if count > 1:
                 yield f"defects: {count} entries {name} for version {version}, expected one"

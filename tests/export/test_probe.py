@@ -30,9 +30,7 @@ def disagreements(answer, target):
             expected = (
                 row.opset in target.opsets
                 and row.ir in target.ir
-                and target.runs(
-                    probed.identifier, row.opset, row.dtype, dict(probed.attributes)
-                )
+                and target.runs(probed.identifier, row.opset, row.dtype, dict(probed.attributes))
             )
             if expected != (row.outcome == "runs"):
                 yield row

@@ -56,7 +56,14 @@ def unary(op, dtype="float", **rest):
     return model(f"g ({dtype}[n, 4] x) => ({dtype}[n, 4] y) {{ y = {op} (x) }}", **rest)
 
 
-UNARY = ("Swish <alpha = 1.702>", "Swish", "Mish", "Gelu", 'Gelu <approximate = "tanh">', "HardSwish")
+UNARY = (
+    "Swish <alpha = 1.702>",
+    "Swish",
+    "Mish",
+    "Gelu",
+    'Gelu <approximate = "tanh">',
+    "HardSwish",
+)
 
 
 @pytest.mark.parametrize("target", ["litert", "onnxruntime-1.20", "tvm", "iree"])
@@ -109,9 +116,7 @@ def test_what_is_fused_is_written_so_that_it_is(tmp_path):
         options = ort.SessionOptions()
         options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
         options.log_severity_level = 4
-        ort.InferenceSession(
-            after.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
+        ort.InferenceSession(after.SerializeToString(), options, providers=["CPUExecutionProvider"])
         assert op_types(onnx.load(tmp_path / "optimised.onnx")) == [fused]
 
 
@@ -370,5 +375,3 @@ def test_sinc_gets_the_form_that_is_right_near_0_where_the_usual_one_is_not():
     np.testing.assert_allclose(y, np.sinc(x.astype(np.float64)), rtol=1e-6, atol=1e-12)
     assert (y[-2:] == 0).all()
     assert lowered(proto, "onnxruntime")[1] == []
-
-

@@ -114,7 +114,10 @@ def test_operators_that_an_old_runtime_has_not_are_named():
 @pytest.mark.parametrize("target", ["tvm", "tract", "onnxruntime"])
 @pytest.mark.parametrize("name", ["block", "filters"])
 def test_a_network_of_our_operators_is_brought_to_runtimes_without_functions(name, target):
-    gates = {"block": lambda: Block(SwiGLU("linear", alpha=1.5)), "filters": lambda: Filters(Sinc())}
+    gates = {
+        "block": lambda: Block(SwiGLU("linear", alpha=1.5)),
+        "filters": lambda: Filters(Sinc()),
+    }
     module, example = gates[name](), NETWORKS[name][1]
     proto = ir.to_proto(to_onnx(module, {"x": example}))
     assert {node.domain for node in proto.graph.node} == {"", "ai.gatewave"}

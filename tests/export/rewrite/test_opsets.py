@@ -52,7 +52,9 @@ def test_operators_that_only_take_more_types_are_left_as_they_are(name):
 
 
 def test_attributes_that_became_inputs_are_given_as_inputs():
-    proto = model("g (float[1, 2, 4, 6] x) => (float[2, 4, 6] y) { y = Squeeze <axes = [0]> (x) }", 11)
+    proto = model(
+        "g (float[1, 2, 4, 6] x) => (float[2, 4, 6] y) { y = Squeeze <axes = [0]> (x) }", 11
+    )
     node = proto.graph.node[0]
     node.name = "squeeze"
     node.metadata_props.add(key="layer", value="1")
@@ -119,8 +121,18 @@ def test_attributes_of_a_function_stay_its_own():
 
 
 STUCK = {
-    "none there": (23, 22, "z = RMSNormalization (x, w)", r"RMSNormalization 'z'.*there is none in opset 22"),
-    "another meaning": (18, 22, "z = GroupNormalization <num_groups = 1> (x, w, w)", "per channel after"),
+    "none there": (
+        23,
+        22,
+        "z = RMSNormalization (x, w)",
+        r"RMSNormalization 'z'.*there is none in opset 22",
+    ),
+    "another meaning": (
+        18,
+        22,
+        "z = GroupNormalization <num_groups = 1> (x, w, w)",
+        "per channel after",
+    ),
     "no adapter": (17, 13, "m, v = Split (x) z = BatchNormalization (x, w, w, w, w)", "BatchNorm"),
 }
 

@@ -73,7 +73,11 @@ def test_versions_are_compared_as_numbers():
 
 WRONG = {
     "unknown key": ("title: Tiny", "title: Tiny\nspeed: fast", "speed"),
-    "no evidence": ("20, evidence: seen}]", "20, evidence: heard}]", "there is no evidence 'heard'"),
+    "no evidence": (
+        "20, evidence: seen}]",
+        "20, evidence: heard}]",
+        "there is no evidence 'heard'",
+    ),
     "idle evidence": ("run.}", "run., told: Said.}", "no entry rests on the evidence 'told'"),
     "gap": ("17..20, ", "17..20, versions: '1.10', ", "opsets: 0 entries for version 1.9"),
     "overlap": ("[{run", "[{run: true, evidence: seen}, {run", "2 entries for version 1.9"),
