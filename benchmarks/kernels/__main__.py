@@ -23,7 +23,7 @@ from benchmarks.kernels import goals
 from benchmarks.kernels.case import SEED, SPREAD, Case, cases
 from benchmarks.kernels.contestants import OURS, RIVALS, ROOF, Round, calls
 from benchmarks.kernels.goals import Samples
-from benchmarks.kernels.runtime import THREADS, instructions
+from benchmarks.kernels.runtime import THREADS, instructions, spread
 from benchmarks.timing import machine, ratio, turns
 from export.markdown import page, table
 from models import DTYPES
@@ -81,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _options(arguments)
     if not options.library.exists():
         sys.exit(f"{options.library} is missing: make native")
-    _spread()
+    spread("benchmarks.kernels")
     torch.set_num_threads(THREADS)
     torch.set_grad_enabled(False)
     about = _about(options)
@@ -92,15 +92,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.write:
         options.write.write_text(page([INTRODUCTION, *blocks]), encoding="utf-8")
         print(f"\nwrote {options.write}")
-
-
-def _spread() -> None:
-    """Keep each thread on a processor of its own: OpenMP must know before it starts."""
-    wanted = " ".join(map(str, range(THREADS)))
-    if os.environ.get("GOMP_CPU_AFFINITY") != wanted:
-        again = [sys.executable, "-m", "benchmarks.kernels", *sys.argv[1:]]
-        os.execve(sys.executable, again, os.environ | {"GOMP_CPU_AFFINITY": wanted})  # noqa: S606
-    os.sched_setaffinity(0, {0})
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:

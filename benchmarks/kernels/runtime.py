@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import json
+import os
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,19 +28,43 @@ ELEMENTS = {
 }
 
 
+def spread(module: str) -> None:
+    """Keep each thread on a processor of its own: OpenMP must know before it starts."""
+    wanted = " ".join(map(str, range(THREADS)))
+    if os.environ.get("GOMP_CPU_AFFINITY") != wanted:
+        again = [sys.executable, "-m", module, *sys.argv[1:]]
+        os.execve(sys.executable, again, os.environ | {"GOMP_CPU_AFFINITY": wanted})  # noqa: S606
+    os.sched_setaffinity(0, {0})
+
+
+def session(
+    model: bytes | str, library: Path | None = None, disabled: Sequence[str] = ()
+) -> ort.InferenceSession:
+    """A session of the model, or of the file, without the optimizers that are ``disabled``."""
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = THREADS
+    options.add_session_config_entry(*WORKERS)
+    if library is not None:
+        options.register_custom_ops_library(str(library))
+    return ort.InferenceSession(
+        model, options, providers=list(PROVIDERS), disabled_optimizers=list(disabled)
+    )
+
+
 def bound(
     model: bytes, inputs: Sequence[Tensor], outputs: Sequence[Tensor], library: Path | None = None
 ) -> Callable[[], None]:
     """A call of ``model`` that reads ``inputs`` and writes ``outputs`` where they are."""
-    session = _session(model, library)
-    binding = session.io_binding()
-    names = [value.name for value in session.get_inputs()][: len(inputs)]
+    opened = session(model, library)
+    binding = opened.io_binding()
+    names = [value.name for value in opened.get_inputs()][: len(inputs)]
     for name, tensor in zip(names, inputs, strict=True):
         binding.bind_input(name, *_place(tensor))
-    names = [value.name for value in session.get_outputs()]
+    names = [value.name for value in opened.get_outputs()]
     for name, tensor in zip(names, outputs, strict=True):
         binding.bind_output(name, *_place(tensor))
-    return functools.partial(session.run_with_iobinding, binding)
+    return functools.partial(opened.run_with_iobinding, binding)
 
 
 def single_node(op_type: str, dtype: str, count: int) -> bytes:
@@ -63,7 +89,7 @@ def instructions(library: Path) -> str:
         [],
         [helper.make_tensor_value_info("text", TensorProto.UINT8, ["n"])],
     )
-    (text,) = _session(_model(graph, helper.make_opsetid(domain, 1)), library).run(None, {})
+    (text,) = session(_model(graph, helper.make_opsetid(domain, 1)), library).run(None, {})
     name: str = json.loads(text.tobytes())["instructions"]
     return name
 
@@ -74,16 +100,6 @@ def _model(graph: onnx.GraphProto, *domains: onnx.OperatorSetIdProto) -> bytes:
         graph, opset_imports=imports, ir_version=8
     ).SerializeToString()
     return content
-
-
-def _session(model: bytes, library: Path | None) -> ort.InferenceSession:
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    options.intra_op_num_threads = THREADS
-    options.add_session_config_entry(*WORKERS)
-    if library is not None:
-        options.register_custom_ops_library(str(library))
-    return ort.InferenceSession(model, options, providers=list(PROVIDERS))
 
 
 def _place(tensor: Tensor) -> tuple[Any, ...]:

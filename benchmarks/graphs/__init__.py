@@ -1,0 +1,1 @@
+"""Activations in production graphs: how many are fused, and what that brings."""

@@ -1,0 +1,141 @@
+"""`make bench-graphs`: production graphs, fused, proven and timed: docs/graphs.md.
+
+    python -m benchmarks.graphs [--quick] [--only NAME] [--write]
+
+It prints a table, and with ``--write`` puts it into docs/graphs.md, between its marks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import os
+import platform
+import statistics
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from benchmarks.graphs.measured import FUSED, KERNELS, OWN, UNFUSED, Measured, measured
+from benchmarks.graphs.production import FOLDER, graphs
+from benchmarks.kernels.runtime import THREADS, instructions, spread
+from benchmarks.timing import Ratio, machine, ratio
+from export.markdown import page, table
+
+PAGE = Path("docs/graphs.md")
+LIBRARY = Path("service/libgatewave.so")
+BEGIN, END = "<!-- Measured by `make bench-graphs`: -->", "<!-- Here ends what was measured. -->"
+TURNS, QUICK_TURNS = 15, 5
+
+NOISE = 1.02
+"""Beyond the machine's moods: within it, the turns' quartiles overlap from one run to the next."""
+
+HEADER = (
+    "graph",
+    "found",
+    "fused",
+    "largest difference",
+    "ONNX Runtime's own fusion, ms",
+    "no fusion",
+    "fused, no kernels",
+    "fused, kernels",
+    "",
+)
+
+LEGEND = f"""\
+*Found* are activations of every kind, *fused* those that several nodes made up. The largest
+difference is that of any output, by `gatewave verify`, with kernels and without, as an absolute
+number and as a share of what is allowed. Times are medians: milliseconds of the original as ONNX
+Runtime itself fuses it, the others as multiples of that, turn by turn (above 1: slower). *No
+fusion* is the original without ONNX Runtime's fusion of SiLU. All take turns in one process, with
+{THREADS} threads each. Where the last column says **slower**, the lower quartile of the turns'
+ratios with kernels is above {NOISE}: such a graph is better left to ONNX Runtime."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure, print, and with ``--write`` put it all into docs/graphs.md."""
+    options = _options(arguments)
+    if not options.library.exists():
+        sys.exit(f"{options.library} is missing: make native")
+    spread("benchmarks.graphs")
+    torch.set_num_threads(THREADS)
+    about = _about(options.library)
+    print(about, end="\n\n")
+    text = table(HEADER, [_row(one) for one in _all(options)])
+    print(text)
+    if options.write:
+        put(options.write, page([about, LEGEND, text]))
+        print(f"\nwrote {options.write}")
+
+
+def put(path: Path, text: str) -> None:
+    """Replace what is between the marks of the page; a page without them gets them at its end."""
+    whole = path.read_text(encoding="utf-8") if path.exists() else "# Graphs\n"
+    before, mark, rest = whole.partition(BEGIN)
+    after = rest.partition(END)[2].lstrip("\n") if mark else ""
+    blocks = [before.rstrip(), BEGIN, text.strip(), END, after.rstrip()]
+    path.write_text(page(blocks), encoding="utf-8")
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--quick", action="store_true", help="fewer turns")
+    parser.add_argument("--only", action="append", default=[], metavar="NAME", help="these graphs")
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="the packages")
+    parser.add_argument("--library", type=Path, default=LIBRARY, help="the kernels")
+    parser.add_argument("--write", type=Path, nargs="?", const=PAGE, help=f"write {PAGE}")
+    return parser.parse_args(arguments)
+
+
+def _all(options: argparse.Namespace) -> Iterator[Measured]:
+    count = QUICK_TURNS if options.quick else TURNS
+    with tempfile.TemporaryDirectory() as folder:
+        for graph in graphs(options.folder, Path(folder), options.only):
+            print(f"{graph.name} ...", file=sys.stderr, flush=True)
+            yield measured(graph, Path(folder) / "fused.onnx", options.library, count)
+
+
+def _row(one: Measured) -> tuple[str, ...]:
+    own = statistics.median(one.samples[OWN]) * 1e3
+    return (
+        one.name,
+        _counts(one.found),
+        _counts(one.fused),
+        one.difference,
+        f"{own:.3g}",
+        *(_cell(one, name, lambda r: f"{r.median:.2f}") for name in (UNFUSED, FUSED, KERNELS)),
+        _cell(one, KERNELS, _verdict),
+    )
+
+
+def _cell(one: Measured, name: str, words: Callable[[Ratio], str]) -> str:
+    return words(ratio(one.samples[name], one.samples[OWN])) if name in one.samples else "–"
+
+
+def _verdict(found: Ratio) -> str:
+    if found.low > NOISE:
+        return "**slower**"
+    return "faster" if found.high < 1 / NOISE else "equal"
+
+
+def _counts(kinds: Counter[str]) -> str:
+    return ", ".join(f"{count} {kind}" for kind, count in kinds.most_common()) or "none"
+
+
+def _about(library: Path) -> str:
+    today = dt.datetime.now(tz=dt.UTC).date().isoformat()
+    packages = ", ".join(f"{name} {version(name)}" for name in ("onnxruntime", "onnx", "torch"))
+    return (
+        f"Measured on {today}, on {platform.system()} {platform.machine()} ({machine()}), kernels "
+        f"for {instructions(library)}, with {packages}. Load average at the start: "
+        f"{os.getloadavg()[0]:.1f}."
+    )
+
+
+if __name__ == "__main__":
+    main()

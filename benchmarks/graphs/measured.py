@@ -1,0 +1,87 @@
+"""One graph: what is found in it, fused, proven, and what time that takes or saves."""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import onnxruntime as ort
+from export.rewrite.fuse import fuse
+from export.rewrite.sites import sites
+
+from benchmarks.graphs.production import Graph
+from benchmarks.kernels.runtime import session
+from benchmarks.timing import turns
+from export.rewrite import files
+from export.rewrite.comparison import Plan
+from export.rewrite.report import Report
+from export.rewrite.verified import write_verified
+
+OWN = "ONNX Runtime's own fusion"
+UNFUSED = "no fusion"
+FUSED = "fused"
+KERNELS = "fused, with kernels"
+
+ITS_FUSIONS = ("QuickGeluFusion",)
+"""What ONNX Runtime makes one node of ``x·σ(αx)`` by."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the table says of a graph.
+
+    Attributes:
+        name: Of the graph.
+        found: How many activations of each kind are in it.
+        fused: How many of each were fused.
+        difference: The largest of an output, in words.
+        samples: Seconds per call, turn by turn; of the original only, where nothing was fused.
+    """
+
+    name: str
+    found: Counter[str]
+    fused: Counter[str] = field(default_factory=Counter)
+    difference: str = "–"
+    samples: Mapping[str, Sequence[float]] = field(default_factory=dict)
+
+
+def measured(graph: Graph, scratch: Path, library: Path, count: int) -> Measured:
+    """Fuse the graph into the file ``scratch``, prove it, and time it in ``count`` turns.
+
+    Raises:
+        VerificationError: What was fused computes something else.
+    """
+    model = files.read(graph.path)
+    found = Counter(site.kind for site in sites(model))
+    changes = fuse(model).changes
+    fused = Counter(change.kind for change in changes)
+    contestants = {
+        OWN: session(str(graph.path)),
+        UNFUSED: session(str(graph.path), None, ITS_FUSIONS),
+    }
+    difference = "–"
+    if changes:
+        plan = Plan(inputs=graph.inputs, kernels=library, sites=[c.output for c in changes])
+        difference = _words(write_verified(model, scratch, source=graph.path, plan=plan))
+        contestants |= {FUSED: session(str(scratch)), KERNELS: session(str(scratch), library)}
+    calls = {name: _call(opened, graph) for name, opened in contestants.items()}
+    return Measured(graph.name, found, fused, difference, turns(calls, count))
+
+
+def _call(opened: ort.InferenceSession, graph: Graph) -> Callable[[], None]:
+    """A call on inputs that are bound beforehand; outputs are allocated, as for any caller."""
+    binding = opened.io_binding()
+    for name, array in graph.inputs.items():
+        binding.bind_cpu_input(name, array)
+    for output in opened.get_outputs():
+        binding.bind_output(output.name)
+    return functools.partial(opened.run_with_iobinding, binding)
+
+
+def _words(report: Report) -> str:
+    largest = max(one.difference.absolute for one in report.outputs if one.case)
+    used = max(one.difference.used for one in report.outputs)
+    return f"{largest:.1g}, {used:.1%}"

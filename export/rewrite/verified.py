@@ -1,0 +1,57 @@
+"""Rewritten models that reach their files only when they have been proven."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import onnx_ir as ir
+
+from export.errors import VerificationError
+from export.rewrite import files
+from export.rewrite.comparison import Plan
+from export.rewrite.report import Report
+from export.rewrite.verification import DEFAULT, verify
+
+
+class DiffersError(VerificationError):
+    """A rewritten model that does not compute what its original does; its ``report`` says where."""
+
+    def __init__(self, report: Report) -> None:
+        super().__init__(f"{report.original}, rewritten, differs: {report.summary()}")
+        self.report = report
+
+
+def write_verified(
+    model: ir.Model, path: Path, *, source: Path, sites: Sequence[str] = (), plan: Plan = DEFAULT
+) -> Report:
+    """Write ``model`` to ``path`` if it computes what ``source`` does.
+
+    It is verified as a file, complete with its data, before it takes its place: see
+    `files.write`. If it differs, ``path`` and its folder are as they were.
+
+    Args:
+        model: What became of the model in ``source``.
+        path: Where to.
+        source: The original.
+        sites: The names of values that were made anew: they are compared too.
+        plan: How to verify; its own sites are compared as well.
+
+    Raises:
+        DiffersError: They do not compute the same; it has the report.
+        NotRunnableError: Nothing runs the original, so nothing can be proven.
+        ModelError: As `files.write`.
+        NotWrittenError: As `files.write`.
+    """
+    reports: list[Report] = []
+    whole = replace(plan, sites=[*plan.sites, *sites])
+
+    def check(new: Path) -> None:
+        report = replace(verify(source, new, whole), rewritten=str(path))
+        if not report.holds:
+            raise DiffersError(report)
+        reports.append(report)
+
+    files.write(model, path, source=source, check=check)
+    return reports[0]

@@ -1,0 +1,157 @@
+"""`gatewave verify`: the proof that two models compute the same."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.table import Table
+
+import service
+from gatewave.commands.rewriting import JsonOption, ModelArgument
+from gatewave.errors import UsageError, needing
+
+if TYPE_CHECKING:
+    from export.rewrite.report import Compared, Dropped, Report
+
+KERNELS = Path(service.__file__).with_name("libgatewave.so")
+MOST_SHOWN = 3
+
+
+def verify(
+    original: ModelArgument,
+    rewritten: ModelArgument,
+    inputs: Annotated[
+        Path | None, typer.Option(help="Real inputs, an .npz of arrays by name; tried first.")
+    ] = None,
+    site: Annotated[
+        list[str] | None, typer.Option(help="A value within both graphs, to compare as well.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="What inputs are drawn with.")] = 0,
+    rtol: Annotated[
+        float | None,
+        typer.Option(min=0, help="Allowed, of the number: 1e-4 in float32, by default."),
+    ] = None,
+    atol: Annotated[
+        float | None,
+        typer.Option(min=0, help="Allowed, of the scale of the tensor; as --rtol, by default."),
+    ] = None,
+    ulp: Annotated[float, typer.Option(min=0, help="Allowed, in units in the last place.")] = 0.0,
+    timeout: Annotated[
+        float, typer.Option(min=0.1, help="Seconds for a run; and after which none is begun.")
+    ] = 120.0,
+    strict: Annotated[
+        bool, typer.Option(help="What overflows in the original must overflow alike.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Run both models on generated inputs, and compare every output; exit with 1 if they differ.
+
+    Shapes, ranges and special values are drawn from what the original takes. Neither file is
+    changed, and a model that crashes or hangs ends only its own process.
+
+    Example: `gatewave verify model.onnx fused.onnx --json`
+    """
+    with needing("export"):
+        from export.rewrite import verification
+        from export.rewrite.comparison import Plan
+        from export.rewrite.differences import Tolerance
+    plan = Plan(
+        sites=site or (),
+        seed=seed,
+        tolerance=Tolerance(rtol, atol, ulp),
+        inputs=None if inputs is None else arrays(inputs),
+        kernels=KERNELS if KERNELS.exists() else None,
+        timeout=timeout,
+        strict=strict,
+    )
+    with Console(stderr=True).status("running both models", spinner="dots"):
+        report = verification.verify(original, rewritten, plan)
+    if as_json:
+        typer.echo(json.dumps(report.as_dict(), indent=2))
+    else:
+        show(report)
+    if not report.holds:
+        raise typer.Exit(1)
+
+
+def arrays(path: Path) -> dict[str, Any]:
+    """The arrays in an .npz file.
+
+    Raises:
+        UsageError: It is none, or holds Python objects.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+        raise UsageError(f"--inputs {path}: expected an .npz file of arrays: {error}") from error
+
+
+def show(report: Report) -> None:
+    """The report, for people."""
+    console = Console()
+    for ran in report.ran:
+        why = f" (not {ran.why})" if ran.why else ""
+        console.print(f"{ran.model}: run by {ran.runtime}{why}", markup=False, highlight=False)
+    if report.outputs or report.sites:
+        console.print(_differences(report))
+    for words, dropped in (
+        ("not compared", [*report.dropped, *report.unseen]),
+        ("failed", report.failures),
+    ):
+        for line in _lines(words, dropped):
+            console.print(line, markup=False, highlight=False)
+    style = "green" if report.holds else "bold red"
+    verdict = "equal: " if report.holds else "different: "
+    console.print(verdict + report.summary(), style=style, markup=False, highlight=False)
+
+
+def _differences(report: Report) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for heading in ("output", "", "absolute", "relative", "ULP", "of tolerance", "worst at"):
+        table.add_column(
+            heading, justify="right" if heading not in ("output", "", "worst at") else "left"
+        )
+    for one in (*report.outputs, *report.sites):
+        table.add_row(*_cells(one), style="" if one.holds else "red")
+    return table
+
+
+def _cells(one: Compared) -> tuple[str, ...]:
+    found = one.difference
+    numbers = (f"{number:.2g}" for number in (found.absolute, found.relative, found.ulp))
+    return one.name, one.dtype, *numbers, f"{found.used:.2g}", _place(one)
+
+
+def _place(one: Compared) -> str:
+    place, apart = one.difference.place, one.difference.mended
+    mended = f"; {apart} overflow in one of both only" if apart else ""
+    if place is None or not one.difference.used:
+        return mended.removeprefix("; ")
+    at = "" if place.index is None else f"{list(place.index)}: "
+    with_kernels = ", with the kernels" if "kernels" in one.runtime else ""
+    values = f"{_short(place.original)} → {_short(place.rewritten)}"
+    return f"{at}{values} ({one.case}{with_kernels}){mended}"
+
+
+def _short(value: Any) -> str:
+    return f"{value:.9g}" if isinstance(value, float) else str(value)
+
+
+def _lines(words: str, dropped: Iterable[Dropped]) -> list[str]:
+    found = list(dropped)
+    lines = [f"{words}: {one.name}: {_first_line(one.why)}" for one in found[:MOST_SHOWN]]
+    if len(found) > MOST_SHOWN:
+        lines.append(f"{words}: {len(found) - MOST_SHOWN} more; --json lists them")
+    return lines
+
+
+def _first_line(text: str) -> str:
+    return text.strip().partition("\n")[0]
