@@ -140,9 +140,7 @@ def _twin(value: ir.Value, name: str, types: Types) -> ir.Value:
     if constant is not None and constant.size <= SMALL:
         copy = ir.tensor(constant.numpy(), dtype=constant.dtype, name=name)
         held = ir.Shape(constant.numpy().shape)
-        return ir.Value(
-            name=name, type=ir.TensorType(constant.dtype), shape=held, const_value=copy
-        )
+        return ir.Value(name=name, type=ir.TensorType(constant.dtype), shape=held, const_value=copy)
     shape = None if value.shape is None else ir.Shape(value.shape.dims)
     return ir.Value(name=name, type=ir.TensorType(kind), shape=shape)
 
