@@ -22,6 +22,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, Self
 
+import numpy as np
+
 from export import probe_models, probe_worker
 from export.errors import TargetError
 from export.probe_models import Probed
@@ -135,7 +137,7 @@ def ask(python: Path) -> Answer:
     Raises:
         TargetError: It imports none, or that does not start.
     """
-    with _Worker(python) as first:
+    with Worker(python) as first:
         about = first.about
     providers = tuple(name for name in PROVIDERS if name in about["providers"])
     rows = tuple(_rows(python, providers))
@@ -146,7 +148,7 @@ def _rows(python: Path, providers: Sequence[str]) -> Iterator[Row]:
     """A row for each model; the worker is replaced where a model brought it down."""
     waiting = deque(_requests(providers))
     while waiting:
-        with _Worker(python) as worker:
+        with Worker(python) as worker:
             answer: dict[str, Any] | None = {}
             while waiting and answer is not None:
                 probed, row, content = waiting.popleft()
@@ -192,7 +194,7 @@ def _outcome(probed: Probed, dtype: DType, answer: dict[str, Any] | None) -> tup
     return ("runs", "") if close else ("wrong", f"expected {want}, got {tuple(got)}")
 
 
-class _Worker:
+class Worker:
     """A process that runs models, one after the other."""
 
     def __init__(self, python: Path) -> None:
@@ -218,11 +220,20 @@ class _Worker:
         with contextlib.suppress(BrokenPipeError):
             self._process.communicate()
 
-    def run(self, content: bytes, provider: str) -> dict[str, Any] | None:
-        """The worker's answer; None, if it ended without one."""
+    def run(self, content: bytes, provider: str, *inputs: Any) -> dict[str, Any] | None:
+        """The worker's answer; None, if it ended without one.
+
+        Args:
+            content: A model with one output.
+            provider: By which it is run.
+            inputs: Arrays, in the order of the model's inputs; the probe's values, for all, if none
+                are given.
+        """
+        given = [np.asarray(array) for array in inputs]
         request = {
             "model": base64.b64encode(content).decode(),
             "provider": provider,
+            "inputs": [(list(a.shape), a.astype(np.float64).ravel().tolist()) for a in given],
             "values": probe_models.VALUES,
         }
         stdin = self._process.stdin

@@ -44,9 +44,12 @@ def _run(request: dict) -> list[float]:  # type: ignore[type-arg]  # of JSON
     session = ort.InferenceSession(
         base64.b64decode(request["model"]), options, providers=[request["provider"]]
     )
+    ports = session.get_inputs()
+    arrays = [np.reshape(values, shape) for shape, values in request["inputs"]]
+    arrays = arrays or [np.asarray(request["values"])] * len(ports)
     given = {
-        port.name: np.asarray(request["values"], "float64").astype(_numpy(port.type))
-        for port in session.get_inputs()
+        port.name: array.astype(_numpy(port.type))
+        for port, array in zip(ports, arrays, strict=True)
     }
     (result,) = session.run(None, given)
     return np.asarray(result, "float64").ravel().tolist()

@@ -68,7 +68,7 @@ def _in(dtype, name, model, inputs):
     result = formula(alpha, *(array.astype("float64") for array in given)).astype(dtype)
     # What runs by itself is left to ONNX's body, which takes √(2/π) as float32.
     rtol = max(CLOSE[dtype], 1e-6 if "gelu_tanh" in name else 0)
-    return Case(f"{name}_{dtype}", _typed(model, KINDS[dtype]), given, (result,), rtol)
+    return Case(f"{name}-{dtype}", _typed(model, KINDS[dtype]), given, (result,), rtol)
 
 
 def _swish(alpha, x):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import onnxruntime as ort
 import pytest
+from probing import disagreements
 
 from export import probe, probe_models, targets
 from export.errors import TargetError
@@ -19,21 +20,6 @@ def answer():
 
 def installed():
     return targets.find("onnxruntime-" + ".".join(ort.__version__.split(".")[:2]) + "-cpu")
-
-
-def disagreements(answer, target):
-    """The models that ran though the target's file says that they do not, or the reverse."""
-    by_name = {str(p): p for p in (*probe_models.PROBED, probe.PLAIN)}
-    for row in answer.rows:
-        if row.operator in by_name and row.provider == "CPUExecutionProvider":
-            probed = by_name[row.operator]
-            expected = (
-                row.opset in target.opsets
-                and row.ir in target.ir
-                and target.runs(probed.identifier, row.opset, row.dtype, dict(probed.attributes))
-            )
-            if expected != (row.outcome == "runs"):
-                yield row
 
 
 def test_the_file_of_the_installed_version_agrees_with_probing_it(answer):
