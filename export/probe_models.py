@@ -104,6 +104,7 @@ def cells() -> Iterator[tuple[Probed, DType, int]]:
                 yield probed, dtype, opset
 
 
+@functools.cache
 def content(probed: Probed, dtype: DType, opset: int, ir_version: int | None = None) -> bytes:
     """The model; NumPy has no bfloat16, which is cast to and from within."""
     outer = ir.DataType.FLOAT if dtype == "bfloat16" else ONNX_TYPES[dtype]

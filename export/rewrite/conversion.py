@@ -19,7 +19,9 @@ CONTROL = {"If": 1, "Loop": 11, "Scan": 9}
 """Operators with bodies; from these opsets on, newer versions only allow more element types."""
 
 MEANINGS = {("GroupNormalization", 21): "its scale is per group before, per channel after"}
-"""What the converter passes unchanged, but must not, with the opset in which the meaning changed."""
+MEANINGS = {
+    ("GroupNormalization", 21): "its scale is per group before, per channel after",
+}
 
 UNCHANGED: Mapping[str, Callable[[ir.Node], bool]] = {
     "Identity": lambda _: True,
@@ -84,11 +86,38 @@ def _asked(node: ir.Node, before: int, after: int, types: Types) -> ir.Graph | N
         if node.op_type in UNCHANGED and UNCHANGED[node.op_type](node):
             return None
         raise
+    for other in found:
+        _forget(other, before, after)
     if _same(node, found):
         return None
     if any(attribute.is_ref() for attribute in node.attributes.values()):
         raise Stays("it takes an attribute from the caller of its function, and would change")
     return found
+
+
+def _forget(node: ir.Node, before: int, after: int) -> None:
+    """Take away attributes that ``after`` does not know: the converter leaves them.
+
+    Raises:
+        Stays: One has another value than its default.
+    """
+    known = onnx.defs.get_schema(node.op_type, after, "").attributes
+    for name in [name for name in node.attributes if name not in known]:
+        default = _default(node.op_type, before, name)
+        if _plain(node.attributes[name].value) != _plain(default):
+            raise Stays(f"its attribute {name} is not known in opset {after}")
+        node.attributes.pop(name)
+
+
+def _default(op_type: str, opset: int, name: str) -> Any:
+    attribute = onnx.defs.get_schema(op_type, opset, "").attributes.get(name)
+    if attribute is None or not attribute.default_value.type:
+        return None
+    return onnx.helper.get_attribute_value(attribute.default_value)
+
+
+def _plain(value: Any) -> Any:
+    return value.decode() if isinstance(value, bytes) else value
 
 
 def _divides_evenly(node: ir.Node) -> bool:

@@ -176,7 +176,9 @@ def between_float32(proto):
 SILUS = {
     "bare": "s = Sigmoid (x) y = Mul (x, s)",
     "commuted": "s = Sigmoid (x) y = Mul (s, x)",
-    "scaled": "c = Constant <value = double {1.702}> () u = Mul (c, x) s = Sigmoid (u) y = Mul (x, s)",
+    "scaled": (
+        "c = Constant <value = double {1.702}> () u = Mul (c, x) s = Sigmoid (u) y = Mul (x, s)"
+    ),
 }
 
 
@@ -272,7 +274,10 @@ def test_contributed_operators_become_standard_ones(written):
 def test_the_clamped_swiglu_is_written_out_and_the_packed_one_is_refused():
     imports = ', "com.microsoft" : 1'
     attributes = "<limit = 2.0, activation_alpha = 1.5, activation_beta = 1.0>"
-    text = f"g (float[n, 4] a, float[n, 4] b) => (float[n, 4] y) {{ y = com.microsoft.SwiGLU {attributes} (a, b) }}"
+    text = (
+        "g (float[n, 4] a, float[n, 4] b) => (float[n, 4] y) "
+        f"{{ y = com.microsoft.SwiGLU {attributes} (a, b) }}"
+    )
     after, _ = lowered(model(text, 20, imports=imports), "onnxruntime")
     a, b = WINDOWS, WINDOWS[:, ::-1].copy()
     gate, up = np.minimum(a, 2), np.clip(b, -2, 2)
@@ -337,7 +342,10 @@ def test_constants_are_typed_initialisers_with_their_bytes():
 
 
 def test_an_element_type_that_nobody_knows_is_asked_for():
-    text = "g (float[n] x) => (float[n] y) { h = Foreign.Thing (x) s = Swish (h) y = Foreign.Thing (s) }"
+    text = (
+        "g (float[n] x) => (float[n] y) "
+        "{ h = Foreign.Thing (x) s = Swish (h) y = Foreign.Thing (s) }"
+    )
     proto = model(text, 28, imports=', "Foreign" : 1')
     with pytest.raises(TargetError, match=r"Swish .*element type.*not known"):
         lower(ir.from_proto(proto), targets.find("onnxruntime"))
@@ -346,9 +354,9 @@ def test_an_element_type_that_nobody_knows_is_asked_for():
 def test_what_cannot_be_helped_is_named():
     with pytest.raises(TargetError, match=r"Erf at opset 20 in float64"):
         lower(ir.from_proto(unary("Erf", "double", opset=20)), targets.find("onnxruntime"))
+    text = "g (float[n] x) => (float[n] y) { y = ai.gatewave.Sinc (x) }"
+    proto = model(text, 17, imports=', "ai.gatewave" : 1')
     with pytest.raises(TargetError, match=r"Where"):
-        text = "g (float[n] x) => (float[n] y) { y = ai.gatewave.Sinc (x) }"
-        proto = model(text, 17, imports=', "ai.gatewave" : 1')
         lower(ir.from_proto(proto), targets.find("ncnn"))
 
 

@@ -133,7 +133,8 @@ def test_a_network_of_opset_28_is_brought_to_old_runtimes():
     proto = onnx.parser.parse_model("""
     <ir_version: 14, opset_import: ["" : 28]>
     mlp (float[n, 4] x, float[4, 6] gate, float[4, 6] up, float[6, 4] down) => (float[n, 4] y) {
-        a = MatMul (x, gate) b = MatMul (x, up) h = SwiGLU (a, b) r = MatMul (h, down) y = Add (x, r)
+        a = MatMul (x, gate) b = MatMul (x, up) h = SwiGLU (a, b)
+        r = MatMul (h, down) y = Add (x, r)
     }
     """)
     rng = np.random.default_rng(0)

@@ -29,7 +29,8 @@ def at(proto, opset):
 
 
 def graph(body, inits=""):
-    return f"g (float[1, 2, 4, 6] x) => (float y) {inits} {{ {body} r = ReduceSum <keepdims = 0> (z) y = Identity (r) }}"
+    end = "r = ReduceSum <keepdims = 0> (z) y = Identity (r)"
+    return f"g (float[1, 2, 4, 6] x) => (float y) {inits} {{ {body} {end} }}"
 
 
 SAME = {
@@ -68,7 +69,10 @@ def test_attributes_that_became_inputs_are_given_as_inputs():
 
 
 def test_inputs_that_were_attributes_are_read_from_constants():
-    text = "g (float[1, 2, 4, 6] x) => (float[1, 2, 4] y) <int64[1] a = {3}> { y = ReduceMean <keepdims = 0> (x, a) }"
+    text = (
+        "g (float[1, 2, 4, 6] x) => (float[1, 2, 4] y) <int64[1] a = {3}> "
+        "{ y = ReduceMean <keepdims = 0> (x, a) }"
+    )
     after, _ = at(model(text, 20), 17)
     assert after.graph.node[0].attribute[-1].name in ("axes", "keepdims")
     (y,) = ReferenceEvaluator(after).run(None, {"x": X})
@@ -87,14 +91,18 @@ NESTED = """
 g (float[1, 2, 4, 6] x, bool c) => (float[n] y)
 {
   y = If (c) <
-    then_branch = a () => (float[n] t) { s = Squeeze <axes = [0]> (x) k = Constant <value = int64[1] {-1}> () t = Reshape (s, k) },
+    then_branch = a () => (float[n] t) {
+      s = Squeeze <axes = [0]> (x) k = Constant <value = int64[1] {-1}> () t = Reshape (s, k)
+    },
     else_branch = b () => (float[n] e) { e = Own.Flat (x) }
   >
 }
 """
 FLAT = """
 <domain: "Own", opset_import: ["" : 11]>
-Flat (a) => (b) { s = Squeeze <axes = [0]> (a) k = Constant <value = int64[1] {-1}> () b = Reshape (s, k) }
+Flat (a) => (b) {
+  s = Squeeze <axes = [0]> (a) k = Constant <value = int64[1] {-1}> () b = Reshape (s, k)
+}
 """
 
 
@@ -112,7 +120,9 @@ def test_bodies_and_functions_are_converted_too(flag):
 def test_attributes_of_a_function_stay_its_own():
     function = """
     <domain: "Own", opset_import: ["" : 25]>
-    Sum <axis> (a) => (b) { c = Constant <value_int: int = @axis> () d = Cast <to = 1> (c) b = Add (a, d) }
+    Sum <axis> (a) => (b) {
+      c = Constant <value_int: int = @axis> () d = Cast <to = 1> (c) b = Add (a, d)
+    }
     """
     text = "g (float[1, 2, 4, 6] x) => (float[1, 2, 4, 6] y) { y = Own.Sum <axis = 2> (x) }"
     after, _ = at(model(text, 25, function, ', "Own" : 1'), 17)
@@ -120,7 +130,18 @@ def test_attributes_of_a_function_stay_its_own():
     np.testing.assert_allclose(y, X + 2, rtol=1e-6)
 
 
+def test_attributes_that_are_not_known_there_go_if_they_say_nothing():
+    text = (
+        "g (float[1, 2, 4, 6] x) => (float[1, 2, 4] y) <int64[1] a = {3}> "
+        "{ y = ReduceMean <keepdims = 0, noop_with_empty_axes = 0> (x, a) }"
+    )
+    after, _ = at(model(text, 20), 17)
+    (y,) = ReferenceEvaluator(after).run(None, {"x": X})
+    np.testing.assert_allclose(y, X.mean(axis=3), rtol=1e-5)
+
+
 STUCK = {
+    "attribute": (25, 18, 'z = Cast <to = 1, round_mode = "down"> (x)', "round_mode is not known"),
     "none there": (
         23,
         22,
