@@ -8,6 +8,7 @@ import onnx_ir as ir
 from onnx_ir.passes import common as passes
 
 from export.errors import TargetError
+from export.rewrite import expansion
 from export.rewrite.change import Change
 from export.rewrite.judgement import Judge
 from export.rewrite.naming import settle
@@ -22,9 +23,10 @@ def inline(model: ir.Model, target: Target) -> list[Change]:
         TargetError: A function calls itself, or cannot be inlined for another reason.
     """
     wanted = set(model.functions) if not target.functions else _unfit(model, Judge(model, target))
-    if not wanted:
+    made = {identifier for identifier in model.functions if identifier[0] == expansion.DOMAIN}
+    if not (wanted := wanted | made):
         return []
-    changes = list(_calls(model, wanted))
+    changes = list(_calls(model, wanted - made))
     originals = {v for scope in scopes(model) for node in scope.graph for v in node.outputs}
     originals |= {*model.graph.inputs, *model.graph.initializers.values()}
     try:
@@ -34,6 +36,7 @@ def inline(model: ir.Model, target: Target) -> list[Change]:
     settle(model, originals)
     for identifier in wanted & set(model.functions):
         del model.functions[identifier]  # nobody calls it
+    model.opset_imports.pop(expansion.DOMAIN, None)
     return changes
 
 

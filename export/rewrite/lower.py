@@ -14,6 +14,7 @@ from export.rewrite.change import Change
 from export.rewrite.conversion import since
 from export.rewrite.drawing import Constants, Drawing
 from export.rewrite.element_types import NAMES, bodies
+from export.rewrite.expansion import expand
 from export.rewrite.inlining import inline
 from export.rewrite.judgement import Judge, gated_by_itself, opset_of, problems
 from export.rewrite.naming import Names
@@ -27,7 +28,8 @@ from models import DType, sinc
 def lower(model: ir.Model, target: Target) -> list[Change]:
     """Bring ``model``, in place, to what ``target`` runs.
 
-    In this order: standard operators and file format go to versions that the target reads;
+    In this order: operators that it has not get the body that ONNX gives for them, if there is one
+    and nothing better; standard operators and file format go to versions that the target reads;
     functions that it does not run as they are, are inlined; operators that it has not, or not in
     that element type, are written in others; forms that it gets wrong get another; and imports of
     domains that are no longer used go.
@@ -37,7 +39,8 @@ def lower(model: ir.Model, target: Target) -> list[Change]:
     """
     domains = _domains(model)
     opset = target.opsets.nearest(opset_of(model) or 1)
-    changes = opsets.convert(model, opset, exempt=lambda node: _goes(node, target, opset))
+    changes = expand(model, target, opset)
+    changes += opsets.convert(model, opset, exempt=lambda node: _goes(node, target, opset))
     changes += inline(model, target)
     changes += _Rewriting(model, target).run()
     changes += [*_format(model, target), *_imports(model, domains)]

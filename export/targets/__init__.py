@@ -74,6 +74,10 @@ class Target:
             return not identifier[0]
         return any(_admits(entry, opset, dtype, attributes or {}) for entry in known)
 
+    def runs_body(self, identifier: tuple[str, str]) -> bool:
+        """Whether the body that ONNX gives for an operator is not known to fail."""
+        return all(entry.body for entry in self.operators if entry.identifier == identifier)
+
     def defect(self, name: DefectName) -> Defect | None:
         return next((defect for defect in self.defects if defect.defect == name), None)
 

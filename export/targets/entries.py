@@ -67,12 +67,14 @@ class Operator(Entry):
         operator: Its name; with its domain, if that is another than the standard one.
         opsets: In models that import these versions of its domain.
         dtypes: With these element types; with none, it does not run.
+        body: Whether the body that ONNX gives for it runs instead.
         attributes: With these values of its attributes, of `DEFAULTS`.
     """
 
     operator: str = Field(pattern=r"^([a-z0-9.]+::)?[A-Za-z]\w*$")
     opsets: RangeField = EVERY
     dtypes: tuple[DType, ...] = DTYPES
+    body: bool = True
     attributes: Mapping[str, float | str] = Field(default_factory=dict)
 
     @field_validator("attributes")
