@@ -57,8 +57,8 @@ test: $(VENV)/.dev $(CLIENTS)/.made $(GRAPHS)/.made ## install, build the kernel
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
-test-matrix: native ## run the kernels in old and new versions of ONNX Runtime, in .venv-matrix
-	$(BIN)/python -m pytest -m matrix tests/native
+test-matrix: native ## run kernels and lowered models in old and new ONNX Runtimes, in .venv-matrix
+	$(BIN)/python -m pytest -m matrix tests/native tests/export
 
 check: $(VENV)/.dev ## lint, types, import contracts, and docs that match the records
 	$(BIN)/ruff check

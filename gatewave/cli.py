@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from export.errors import ExportError, ModelError, TargetError
-from gatewave.commands import doctor, evaluate, export, key, plot, serve, verify
+from gatewave.commands import doctor, evaluate, export, key, lower, plot, serve, verify
 from gatewave.errors import CommandError
 from gatewave.files import FileError
 from service.errors import RequestInvalid, ServiceError, SettingsInvalid
@@ -27,6 +27,7 @@ app = typer.Typer(
 )
 app.command("serve")(serve.serve)
 app.command("export")(export.export)
+app.command("lower")(lower.lower)
 app.command("verify")(verify.verify)
 app.command("eval")(evaluate.evaluate)
 app.command("plot")(plot.plot)

@@ -128,11 +128,11 @@ def erf_partials(op: Any, a: Any, b: Any) -> tuple[Any, Any]:
 
 
 def tanh_value(op: Any, a: Any, b: Any) -> Any:
-    return op.Mul(op.Mul(a, op.Sigmoid(_tanh_argument(op, a))), b)
+    return op.Mul(op.Mul(a, op.Sigmoid(tanh_argument(op, a))), b)
 
 
 def tanh_partials(op: Any, a: Any, b: Any) -> tuple[Any, Any]:
-    argument = _tanh_argument(op, a)
+    argument = tanh_argument(op, a)
     gate = op.Sigmoid(argument)
     # Where the gate is flat its slope is 0, and a³ would overflow: 0 · ∞.
     bent = op.Where(op.Greater(op.Abs(a), GELU_SATURATED), 0.0, a)
@@ -141,7 +141,7 @@ def tanh_partials(op: Any, a: Any, b: Any) -> tuple[Any, Any]:
     return op.Mul(op.Add(gate, op.Mul(bent, gate_slope)), b), op.Mul(a, gate)
 
 
-def _tanh_argument(op: Any, a: Any) -> Any:
+def tanh_argument(op: Any, a: Any) -> Any:
     """``2√(2/π)·(a + 0.044715a³)``: its sigmoid is ``(1 + tanh)/2``, with nothing to cancel."""
     cubic = op.Mul(op.Mul(a, a), 2 * GELU_SLOPE * GELU_CUBIC)
     return op.Mul(a, op.Add(cubic, 2 * GELU_SLOPE))

@@ -54,6 +54,14 @@ class TorchOps:
         return left < right
 
     @staticmethod
+    def Min(left: Any, right: Any) -> Any:
+        return torch.clamp(left, max=right)
+
+    @staticmethod
+    def Max(left: Any, right: Any) -> Any:
+        return torch.clamp(left, min=right)
+
+    @staticmethod
     def LessOrEqual(left: Any, right: Any) -> Any:
         return left <= right
 

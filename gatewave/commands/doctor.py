@@ -17,6 +17,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from gatewave.commands import probing
 from service import cpus
 from service.catalogue import artifact_paths, load
 from service.engine import CUDA, Engine
@@ -42,11 +43,18 @@ class Finding:
 def doctor(
     artifacts: Annotated[Path | None, typer.Option(help="What `gatewave export` wrote.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+    probe: Annotated[
+        bool,
+        typer.Option(help="Only run tiny models, and show which operators the runtime runs."),
+    ] = False,
 ) -> None:
     """Look at versions, ONNX Runtime, CUDA, kernels and artifacts; exit with 1 if any is wrong.
 
-    Example: `gatewave doctor --json`
+    Examples: `gatewave doctor --json`, `gatewave doctor --probe`
     """
+    if probe:
+        probing.show(as_json=as_json)
+        return
     settings = Settings()
     findings = [
         *_versions(),

@@ -7,7 +7,6 @@ results. bfloat16, which NumPy has not, is cast to float32 and from it within th
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ import onnx
 import onnxruntime as ort
 import pytest
 import torch
+from environments import TOO_OLD, VERSIONS, python_of
 from graphs import model, port
 from onnx import TensorProto, helper
 from records import CASES
@@ -28,12 +28,6 @@ pytestmark = pytest.mark.matrix
 ROOT = Path(__file__).parents[2]
 LIBRARY = ROOT / "service" / "libgatewave.so"
 PROGRAM = Path(__file__).parent / "runtimes" / "runs.py"
-ENVIRONMENTS = ROOT / ".venv-matrix"
-
-VERSIONS = ("1.20.1", "1.24.4", "1.27.0", "1.31.1", "1.32.0")
-TOO_OLD = "1.16.3"
-NUMPY = dict.fromkeys(VERSIONS, "2.4.6") | {TOO_OLD: "1.26.4"}
-"""Which NumPy goes with which ONNX Runtime."""
 
 POINTS = 256
 
@@ -175,11 +169,8 @@ def assert_within_bounds(activation, operator, graph, inputs, results):
 
 def run_in(version, folder):
     """What `runtimes/runs.py` reports from the environment of a version, made at first use."""
-    environment = ENVIRONMENTS / version
-    if not (environment / "made").exists():
-        make(environment, version)
     done = subprocess.run(
-        [environment / "bin/python", PROGRAM, LIBRARY, folder],
+        [python_of(version), PROGRAM, LIBRARY, folder],
         cwd=folder,
         capture_output=True,
         timeout=300,
@@ -189,20 +180,6 @@ def run_in(version, folder):
     report = json.loads(done.stdout)
     assert report["version"] == version
     return report
-
-
-def make(environment, version):
-    subprocess.run(
-        [sys.executable, "-m", "venv", "--clear", "--without-pip", environment], check=True
-    )
-    install = ["install", "--quiet", "--no-deps", "--disable-pip-version-check"]
-    packages = [f"onnxruntime=={version}", f"numpy=={NUMPY[version]}"]
-    pip = [sys.executable, "-m", "pip", "--python", environment / "bin/python"]
-    done = subprocess.run([*pip, *install, *packages], capture_output=True, text=True, check=False)
-    if "No matching distribution" in done.stderr:
-        pytest.skip(f"onnxruntime {version} has no wheel for this Python: {done.stderr[-300:]}")
-    assert done.returncode == 0, done.stderr
-    (environment / "made").touch()
 
 
 @pytest.fixture(scope="module", params=VERSIONS)

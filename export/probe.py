@@ -1,0 +1,250 @@
+"""What the installed ONNX Runtime runs, found by running tiny models: the target ``this``.
+
+Each model runs in a process of its own kind, since a bad one may take the process with it. The
+answer is kept in the user's cache folder, for the same runtime and the same models.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import json
+import math
+import os
+import subprocess
+import sys
+import tempfile
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+
+from export import probe_models, probe_worker
+from export.errors import TargetError
+from export.probe_models import Probed
+from models import DType
+
+Outcome = Literal["runs", "wrong", "refused", "crashed"]
+
+PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
+IR_VERSIONS = tuple(range(8, 15))
+RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml")
+CLOSE: dict[DType, float] = {"float16": 2e-2, "bfloat16": 6e-2, "float32": 1e-3, "float64": 1e-3}
+"""How near an answer must come: contributed operators round their constants."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One model, and what became of it."""
+
+    operator: str
+    dtype: DType
+    opset: int
+    ir: int
+    provider: str
+    outcome: Outcome
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a runtime said to all models.
+
+    Attributes:
+        version: ONNX Runtime's own.
+        providers: Those that were tried.
+        rows: In the order in which they were tried.
+    """
+
+    version: str
+    providers: tuple[str, ...]
+    rows: tuple[Row, ...]
+
+
+def probe(folder: Path | None = None, python: Path = Path(sys.executable)) -> Answer:
+    """What the installed runtime runs: as remembered in ``folder``, or, failing that, found now.
+
+    ``python`` is what imports it. A folder that cannot be written is done without, and a file in it
+    that is damaged is replaced.
+
+    Raises:
+        TargetError: There is no ONNX Runtime, or it does not start.
+    """
+    path = (folder or cache_folder()) / f"probe-{_key()}.json"
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        return _read(path)
+    answer = ask(python)
+    with contextlib.suppress(OSError):
+        _write(path, answer)
+    return answer
+
+
+def cache_folder() -> Path:
+    """As the XDG base directory specification has it."""
+    given = os.environ.get("XDG_CACHE_HOME", "")
+    return (
+        Path(given) if Path(given).is_absolute() else Path("~/.cache").expanduser()
+    ) / "gatewave"
+
+
+def _key() -> str:
+    """Another runtime, another Gatewave, or other models: another answer."""
+    import onnxruntime as ort  # noqa: PLC0415 - there may be none; the worker then says so
+
+    parts = [
+        ort.__version__,
+        *ort.get_available_providers(),
+        *(f"{name}={_version(name)}" for name in (*RUNTIMES, "gatewave")),
+        *map(_source, (probe_models, probe_worker)),
+        sys.platform,
+    ]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def _source(module: Any) -> str:
+    return hashlib.sha256(Path(module.__file__).read_bytes()).hexdigest()
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def _read(path: Path) -> Answer:
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    rows = tuple(Row(**row) for row in stored["rows"])
+    return Answer(str(stored["version"]), tuple(stored["providers"]), rows)
+
+
+def _write(path: Path, answer: Answer) -> None:
+    """Whole, or not at all: another process may read it meanwhile."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as part:
+        json.dump(asdict(answer), part)
+    Path(part.name).replace(path)
+
+
+def ask(python: Path) -> Answer:
+    """What the ONNX Runtime that ``python`` imports says to every model.
+
+    Raises:
+        TargetError: It imports none, or that does not start.
+    """
+    with Worker(python) as first:
+        about = first.about
+    providers = tuple(name for name in PROVIDERS if name in about["providers"])
+    rows = tuple(_rows(python, providers))
+    return Answer(about["version"], providers, rows)
+
+
+def _rows(python: Path, providers: Sequence[str]) -> Iterator[Row]:
+    """A row for each model; the worker is replaced where a model brought it down."""
+    waiting = deque(_requests(providers))
+    while waiting:
+        with Worker(python) as worker:
+            answer: dict[str, Any] | None = {}
+            while waiting and answer is not None:
+                probed, row, content = waiting.popleft()
+                answer = worker.run(content, row.provider)
+                yield _judged(probed, row, answer)
+
+
+def _requests(providers: Iterable[str]) -> Iterator[tuple[Probed, Row, bytes]]:
+    made = [
+        (probed, dtype, opset, probe_models.content(probed, dtype, opset))
+        for probed, dtype, opset in probe_models.cells()
+    ]
+    for provider in providers:
+        for probed, dtype, opset, content in made:
+            ir = probe_models.ir_of(opset)
+            yield probed, Row(str(probed), dtype, opset, ir, provider, "runs"), content
+        for ir in IR_VERSIONS:
+            content = probe_models.content(PLAIN, "float32", probe_models.OLDEST, ir)
+            row = Row(str(PLAIN), "float32", probe_models.OLDEST, ir, provider, "runs")
+            yield PLAIN, row, content
+
+
+PLAIN = Probed(("", "Abs"))
+"""What any runtime has, where opsets and file formats are what is asked for."""
+
+
+def _judged(probed: Probed, row: Row, answer: dict[str, Any] | None) -> Row:
+    outcome, detail = _outcome(probed, row.dtype, answer)
+    return Row(row.operator, row.dtype, row.opset, row.ir, row.provider, outcome, detail)
+
+
+def _outcome(probed: Probed, dtype: DType, answer: dict[str, Any] | None) -> tuple[Outcome, str]:
+    if answer is None:
+        return "crashed", "the process ended"
+    if "refused" in answer:
+        return "refused", str(answer["refused"])
+    want = probe_models.expected(probed)
+    got = answer["values"]
+    close = len(got) == len(want) and all(
+        math.isclose(g, w, rel_tol=CLOSE[dtype], abs_tol=CLOSE[dtype])
+        for g, w in zip(got, want, strict=True)
+    )
+    return ("runs", "") if close else ("wrong", f"expected {want}, got {tuple(got)}")
+
+
+class Worker:
+    """A process that runs models, one after the other."""
+
+    def __init__(self, python: Path) -> None:
+        self._process = subprocess.Popen(  # noqa: S603 - this very Python, or a test's
+            [str(python), str(probe_worker.__file__)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "ORT_DISABLE_TELEMETRY": "1"},
+            text=True,
+            encoding="utf-8",
+        )
+
+    def __enter__(self) -> Self:
+        about = self._line()
+        if about is None:
+            self.__exit__()
+            raise TargetError("target this: ONNX Runtime does not start; try `gatewave doctor`")
+        self.about = about
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(BrokenPipeError):
+            self._process.communicate()
+
+    def run(self, content: bytes, provider: str, *inputs: Any) -> dict[str, Any] | None:
+        """The worker's answer; None, if it ended without one.
+
+        Args:
+            content: A model with one output.
+            provider: By which it is run.
+            inputs: Arrays, in the order of the model's inputs; the probe's values, for all, if none
+                are given.
+        """
+        given = [np.asarray(array) for array in inputs]
+        request = {
+            "model": base64.b64encode(content).decode(),
+            "provider": provider,
+            "inputs": [(list(a.shape), a.astype(np.float64).ravel().tolist()) for a in given],
+            "values": probe_models.VALUES,
+        }
+        stdin = self._process.stdin
+        assert stdin is not None  # noqa: S101 - it was asked for
+        with contextlib.suppress(BrokenPipeError):
+            stdin.write(json.dumps(request) + "\n")
+            stdin.flush()
+        return self._line()
+
+    def _line(self) -> dict[str, Any] | None:
+        stdout = self._process.stdout
+        assert stdout is not None  # noqa: S101 - it was asked for
+        line = stdout.readline()
+        return json.loads(line) if line else None

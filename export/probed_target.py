@@ -1,0 +1,97 @@
+"""The target ``this``: what the installed ONNX Runtime answered, as a target's file has it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from export.errors import TargetError
+from export.probe import PLAIN, Answer, Row, probe
+from export.probe_models import FUNCTION, OLDEST, OPSETS, PROBED, SILU, Probed
+from export.targets import Target
+from export.targets.entries import Defect, Operator
+from export.targets.ranges import Range
+from models import DTYPES, DType
+
+LEAST_OPSET = 7
+LEAST_IR = 3
+"""What ONNX Runtime promises to read; older than `OLDEST` is not tried."""
+
+EVIDENCE = "probed"
+
+
+def this(folder: Path | None = None) -> Target:
+    """The installed runtime, with the first of its providers that was tried.
+
+    Raises:
+        TargetError: It does not run the simplest model.
+    """
+    return target_of(probe(folder))
+
+
+def target_of(answer: Answer) -> Target:
+    provider = answer.providers[0]
+    rows = [row for row in answer.rows if row.provider == provider]
+    plain = [r for r in _ran(rows, PLAIN) if r.dtype == "float32"]
+    if not plain:
+        raise TargetError(f"onnxruntime {answer.version} runs no model with {provider}")
+    word = provider.removesuffix("ExecutionProvider").lower()
+    return Target(
+        name=f"this (onnxruntime {answer.version}, {word})",
+        opsets=Range((LEAST_OPSET,), (max(row.opset for row in plain),)),
+        ir=Range((LEAST_IR,), (max(row.ir for row in plain),)),
+        functions=any(True for _ in _ran(rows, FUNCTION)),
+        dtypes=tuple(dtype for dtype in DTYPES if dtype in {r.dtype for r in _ran(rows, PLAIN)}),
+        operators=tuple(entry for probed in PROBED for entry in _operators(rows, probed)),
+        defects=tuple(_defects(rows)),
+    )
+
+
+def _ran(rows: Iterable[Row], probed: Probed) -> Iterator[Row]:
+    return (row for row in rows if row.operator == str(probed) and row.outcome == "runs")
+
+
+def _operators(rows: Iterable[Row], probed: Probed) -> Iterator[Operator]:
+    """An entry for each stretch of opsets; one without element types, if it never ran."""
+    ran: dict[DType, set[int]] = defaultdict(set)
+    for row in _ran(rows, probed):
+        ran[row.dtype].add(row.opset)
+    alike: dict[Range, list[DType]] = defaultdict(list)
+    for dtype, opsets in ran.items():
+        for stretch in _stretches(opsets, standard=not probed.identifier[0]):
+            alike[stretch].append(dtype)
+    name = "::".join(part for part in probed.identifier if part)
+    attributes = {} if probed.any_attributes else dict(probed.attributes)
+    for stretch, dtypes in alike.items() or [(Range(), [])]:
+        yield Operator(
+            operator=name,
+            opsets=stretch,
+            dtypes=tuple(dtypes),
+            attributes=attributes,
+            evidence=EVIDENCE,
+        )
+
+
+def _stretches(opsets: set[int], *, standard: bool) -> Iterator[Range]:
+    """The runs of opsets without a gap among those that were tried."""
+    if not standard:
+        yield Range()
+        return
+    start: int | None = None
+    for opset, following in zip(OPSETS, (*OPSETS[1:], 0), strict=True):
+        start = opset if opset in opsets and start is None else start
+        if start is not None and following not in opsets:
+            yield Range(None if start == OLDEST else (start,), (opset,))
+            start = None
+
+
+def _defects(rows: list[Row]) -> Iterator[Defect]:
+    apart = [r for r in _ran(rows, Probed(("", "Sigmoid"))) if r.dtype == "float64"]
+    together = [r for r in _ran(rows, SILU) if r.dtype == "float64"]
+    if apart and not together:
+        yield Defect(
+            defect="float64-silu",
+            says="x·Sigmoid(αx) in float64 is not run, though Sigmoid and Mul are",
+            evidence=EVIDENCE,
+        )

@@ -1,0 +1,211 @@
+"""What takes the place of one node at another opset, as ONNX's own converter has it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import onnx
+import onnx_ir as ir
+from onnx import version_converter
+
+from export.rewrite import element_types
+from export.rewrite.element_types import Types
+
+SMALL = 1024
+"""Constants of so many elements are shown to the converter: it may want to know axes or scales."""
+
+CONTROL = {"If": 1, "Loop": 11, "Scan": 9}
+"""Operators with bodies; from these opsets on, newer versions only allow more element types."""
+
+MEANINGS = {("GroupNormalization", 21): "its scale is per group before, per channel after"}
+MEANINGS = {
+    ("GroupNormalization", 21): "its scale is per group before, per channel after",
+}
+
+UNCHANGED: Mapping[str, Callable[[ir.Node], bool]] = {
+    "Identity": lambda _: True,
+    "Pad": lambda node: len(node.inputs) < 4,  # noqa: PLR2004 - without axes
+    "Shape": lambda node: not node.attributes,
+}
+"""Nodes that mean the same in all versions that have their inputs, where the converter gives up."""
+
+FIRST_WITH_NUM_OUTPUTS = 18
+"""The opset from which on `Split` is told into how many parts, if not into which."""
+
+PLACEHOLDERS = {
+    ir.AttributeType.FLOAT: 1.0,
+    ir.AttributeType.INT: 1,
+    ir.AttributeType.STRING: "",
+    ir.AttributeType.FLOATS: [1.0],
+    ir.AttributeType.INTS: [1],
+}
+
+
+class Stays(Exception):  # noqa: N818 - a state
+    """A node cannot be brought to another opset; the message says why."""
+
+
+def since(op_type: str, opset: int) -> int | None:
+    """The version of an operator that ``opset`` means; None, if it has none."""
+    try:
+        return int(onnx.defs.get_schema(op_type, opset, "").since_version)
+    except onnx.defs.SchemaError:
+        return None
+
+
+def converted(node: ir.Node, before: int, after: int, types: Types) -> ir.Graph | None:
+    """What takes the place of ``node``; None, if it stays.
+
+    Raises:
+        Stays: Nothing does.
+    """
+    old, new = since(node.op_type, before), since(node.op_type, after)
+    if old == new and old is not None:
+        return None
+    if new is None:
+        raise Stays(f"there is none in opset {after}")
+    for (op_type, changed), meaning in MEANINGS.items():
+        if node.op_type == op_type and min(before, after) < changed <= max(before, after):
+            raise Stays(meaning)
+    if node.op_type in CONTROL and min(old or 0, new) >= CONTROL[node.op_type]:
+        return None
+    if any(True for _ in element_types.bodies(node)):
+        raise Stays(f"versions {old} and {new} differ")
+    if _divides_evenly(node) and before >= FIRST_WITH_NUM_OUTPUTS > after:
+        alone = _alone(node, after, types).graph
+        alone[0].attributes.pop("num_outputs")
+        return alone
+    return _asked(node, before, after, types)
+
+
+def _asked(node: ir.Node, before: int, after: int, types: Types) -> ir.Graph | None:
+    try:
+        found = _ask(_alone(node, before, types), after)
+    except Stays:
+        if node.op_type in UNCHANGED and UNCHANGED[node.op_type](node):
+            return None
+        raise
+    for other in found:
+        _forget(other, before, after)
+    if _same(node, found):
+        return None
+    if any(attribute.is_ref() for attribute in node.attributes.values()):
+        raise Stays("it takes an attribute from the caller of its function, and would change")
+    return found
+
+
+def _forget(node: ir.Node, before: int, after: int) -> None:
+    """Take away attributes that ``after`` does not know: the converter leaves them.
+
+    Raises:
+        Stays: One has another value than its default.
+    """
+    known = onnx.defs.get_schema(node.op_type, after, "").attributes
+    for name in [name for name in node.attributes if name not in known]:
+        default = _default(node.op_type, before, name)
+        if _plain(node.attributes[name].value) != _plain(default):
+            raise Stays(f"its attribute {name} is not known in opset {after}")
+        node.attributes.pop(name)
+
+
+def _default(op_type: str, opset: int, name: str) -> Any:
+    attribute = onnx.defs.get_schema(op_type, opset, "").attributes.get(name)
+    if attribute is None or not attribute.default_value.type:
+        return None
+    return onnx.helper.get_attribute_value(attribute.default_value)
+
+
+def _plain(value: Any) -> Any:
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def _divides_evenly(node: ir.Node) -> bool:
+    """Whether ``node`` splits into parts of one size, by number."""
+    if node.op_type != "Split" or "num_outputs" not in node.attributes:
+        return False
+    (x, *sizes), axis = node.inputs, node.attributes.get("axis")
+    if x is None or x.shape is None or any(size is not None for size in sizes):
+        return False
+    length = x.shape[0 if axis is None else axis.as_int()]
+    return isinstance(length, int) and length % node.attributes["num_outputs"].as_int() == 0
+
+
+def _alone(node: ir.Node, opset: int, types: Types) -> ir.Model:
+    """A model of ``node`` alone; its values have names of their own."""
+    twins: dict[ir.Value, ir.Value] = {}
+    for index, value in enumerate(node.inputs):
+        if value is not None and value not in twins:
+            twins[value] = _twin(value, f"i{index}", types)
+    attributes = {
+        name: ir.Attr(name, a.type, PLACEHOLDERS.get(a.type)) if a.is_ref() else a
+        for name, a in node.attributes.items()
+    }
+    alone = ir.node(
+        node.op_type,
+        [None if value is None else twins[value] for value in node.inputs],
+        attributes=attributes,
+        num_outputs=len(node.outputs),
+    )
+    for index, (twin, output) in enumerate(zip(alone.outputs, node.outputs, strict=True)):
+        twin.name = f"o{index}" if output.name else ""
+        twin.type = ir.TensorType(output.dtype or types.get(output, ir.DataType.FLOAT))
+    outputs = [output for output in alone.outputs if output.name]
+    constants = [twin for twin in twins.values() if twin.const_value is not None]
+    graph = ir.Graph(
+        [twin for twin in twins.values() if twin.const_value is None],
+        outputs,
+        nodes=[alone],
+        initializers=constants,
+        opset_imports={"": opset},
+        name="alone",
+    )
+    return ir.Model(graph, ir_version=8)
+
+
+def _twin(value: ir.Value, name: str, types: Types) -> ir.Value:
+    kind = value.dtype or types.get(value, ir.DataType.FLOAT)
+    constant = ir.convenience.get_const_tensor(value)
+    if constant is not None and constant.size <= SMALL:
+        copy = ir.tensor(constant.numpy(), dtype=constant.dtype, name=name)
+        held = ir.Shape(constant.numpy().shape)
+        return ir.Value(name=name, type=ir.TensorType(constant.dtype), shape=held, const_value=copy)
+    shape = None if value.shape is None else ir.Shape(value.shape.dims)
+    return ir.Value(name=name, type=ir.TensorType(kind), shape=shape)
+
+
+def _ask(model: ir.Model, opset: int) -> ir.Graph:
+    proto = ir.to_proto(model)
+    try:
+        return ir.from_proto(version_converter.convert_version(proto, opset)).graph
+    except Exception as error:
+        reason = str(error).rpartition("failed: ")[2].strip().splitlines()[-1]
+        raise Stays(f"ONNX's converter: {reason}") from error
+
+
+def _same(node: ir.Node, graph: ir.Graph) -> bool:
+    """Whether the conversion left the node as it was."""
+    if len(graph) != 1 or graph[0].op_type != node.op_type:
+        return False
+    known = given(node)
+    inputs = [value and known[value.name or ""] for value in graph[0].inputs]
+    # Placeholders of attributes that the caller of a function gives are no news.
+    before = {name: a.value for name, a in node.attributes.items() if not a.is_ref()}
+    after = {
+        name: graph[0].attributes[name].value for name in before if name in graph[0].attributes
+    }
+    return (
+        inputs == list(node.inputs)
+        and set(graph[0].attributes) == set(node.attributes)
+        and all(_equal(before[name], after[name]) for name in before)
+    )
+
+
+def _equal(before: Any, after: Any) -> bool:
+    return isinstance(before, ir.TensorProtocol) or before == after
+
+
+def given(node: ir.Node) -> dict[str, ir.Value]:
+    """The inputs of ``node``, by the names that `_alone` gave them."""
+    first = {value: index for index, value in reversed([*enumerate(node.inputs)]) if value}
+    return {f"i{index}": value for value, index in first.items()}

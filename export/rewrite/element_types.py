@@ -1,0 +1,69 @@
+"""Which element type each value of a model has: as declared, or as ONNX infers it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+
+import onnx_ir as ir
+from onnx_ir.passes import common as passes
+
+from export.graph_ops import ONNX_TYPES
+from models import DType
+
+NAMES: Mapping[ir.DataType, DType] = {kind: name for name, kind in ONNX_TYPES.items()}
+
+Types = dict[ir.Value, ir.DataType]
+
+
+def of_model(model: ir.Model) -> Types:
+    """The element types in the main graph and all bodies in it; the model stays as it is.
+
+    A function's depend on who calls it: see `of_function`.
+    """
+    copy = model.clone()
+    _infer(copy)
+    return _paired(model.graph, copy.graph)
+
+
+def of_function(
+    model: ir.Model, function: ir.Function, arguments: Sequence[ir.DataType | None]
+) -> Types:
+    """The element types in a function's body, called with ``arguments``."""
+    copies = {identifier: f.clone() for identifier, f in model.functions.items()}
+    graph = copies.pop(function.identifier()).graph
+    for value, kind in zip(graph.inputs, arguments, strict=False):
+        value.type = None if kind is None else ir.TensorType(kind)
+    _infer(ir.Model(graph, ir_version=model.ir_version, functions=[*copies.values()]))
+    return _paired(function.graph, graph)
+
+
+def _infer(model: ir.Model) -> None:
+    # A model that contradicts itself is not refused here: what is not inferred is not known.
+    with contextlib.suppress(Exception):
+        passes.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=False)(model)
+
+
+def _paired(graph: ir.Graph, copy: ir.Graph) -> Types:
+    pairs = zip(_values(graph), _values(copy), strict=True)
+    return {value: twin.dtype for value, twin in pairs if twin.dtype is not None}
+
+
+def _values(graph: ir.Graph) -> Iterator[ir.Value]:
+    yield from graph.inputs
+    yield from graph.initializers.values()
+    for node in graph:
+        yield from node.outputs
+        for body in bodies(node):
+            yield from _values(body)
+
+
+def bodies(node: ir.Node) -> Iterator[ir.Graph]:
+    """The graphs inside ``node``: branches, loop bodies."""
+    for attribute in node.attributes.values():
+        if attribute.is_ref():
+            continue
+        if attribute.type == ir.AttributeType.GRAPH:
+            yield attribute.as_graph()
+        elif attribute.type == ir.AttributeType.GRAPHS:
+            yield from attribute.as_graphs()

@@ -1,0 +1,86 @@
+"""The activations that ONNX has operators for, written in older and simpler ones.
+
+Each is a function of an abstract ``op``, as the records' decompositions are, and computes in the
+precision of ``op``: 16-bit tensors are cast to float32 before, and back after. Where a runtime
+fuses a form, the formula has that form.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from models import glu, swish
+from models.normal import normal_cdf
+
+MISH_SATURATED = 20.0
+"""From here on ``tanh(softplus(x))`` is 1 to the last bit of float64."""
+
+
+def sigmoid(op: Any, x: Any) -> Any:
+    """``1 / (1 + e⁻ˣ)``: where the exponential overflows, this is 0, as it should be."""
+    return op.Div(1.0, op.Add(op.Exp(op.Neg(x)), 1.0))
+
+
+def silu(op: Any, x: Any, alpha: float = 1.0) -> Any:
+    """``x · σ(αx)``: ONNX's `Swish`, and QuickGelu by another name."""
+    return op.Mul(x, op.Sigmoid(x)) if alpha == 1.0 else swish.value(op, x, alpha)
+
+
+def unfused(op: Any, x: Any, gate: Any) -> Any:
+    """``-(-x · gate)``: ``x · gate`` to the bit, as changing signs rounds nothing.
+
+    A runtime that looks for ``x · σ(αx)`` in order to fuse it does not find it.
+    """
+    return op.Neg(op.Mul(op.Neg(x), gate))
+
+
+def swiglu(op: Any, a: Any, b: Any, alpha: float = 1.0) -> Any:
+    """``a · σ(αa) · b``: ONNX's `SwiGLU`, the gate first."""
+    return op.Mul(silu(op, a, alpha), b)
+
+
+def gelu(op: Any, x: Any) -> Any:
+    """``x · Φ(x)``, in float32 as ``½x(1 + erf(x/√2))``, the spelling that runtimes fuse."""
+    if op.digits == 24:  # noqa: PLR2004 - the digits of float32
+        gate = op.Add(op.Erf(op.Div(x, math.sqrt(2.0))), 1.0)
+        return op.Mul(op.Mul(x, gate), 0.5)
+    return op.Mul(x, normal_cdf(op, x))
+
+
+def gelu_tanh(op: Any, x: Any) -> Any:
+    """``½x(1 + tanh(√(2/π)(x + 0.044715x³)))``, by a sigmoid, with nothing to cancel."""
+    return op.Mul(x, op.Sigmoid(glu.tanh_argument(op, x)))
+
+
+def mish(op: Any, x: Any) -> Any:
+    """``x · tanh(softplus(x))``, which is ``x · n / (n + 2)`` with ``n = eˣ(eˣ + 2)``.
+
+    The exponential is taken of numbers that do not overflow; beyond them the quotient is 1.
+    """
+    exp = op.Exp(op.Min(x, MISH_SATURATED))
+    n = op.Mul(exp, op.Add(exp, 2.0))
+    return op.Mul(x, op.Div(n, op.Add(n, 2.0)))
+
+
+def hardsigmoid(op: Any, x: Any, alpha: float = 0.2, beta: float = 0.5) -> Any:
+    """``max(0, min(1, αx + β))``."""
+    line = op.Add(op.Mul(x, alpha), beta)
+    return op.Max(op.Min(line, 1.0), 0.0)
+
+
+def hardswish(op: Any, x: Any) -> Any:
+    """``x · max(0, min(1, x/6 + ½))``."""
+    return op.Mul(x, hardsigmoid(op, x, 1 / 6, 0.5))
+
+
+def swiglu_clamped(
+    op: Any, gate: Any, up: Any, *, alpha: float = 1.0, beta: float = 0.0, limit: float = 0.0
+) -> Any:
+    """``g · σ(αg) · (l + β)`` with ``g = min(gate, limit)``, ``l = max(-limit, min(up, limit))``.
+
+    This is `com.microsoft::SwiGLU`; a limit of 0 or less is none.
+    """
+    if limit > 0:
+        gate, up = op.Min(gate, limit), op.Max(op.Min(up, limit), -limit)
+    return op.Mul(silu(op, gate, alpha), op.Add(up, beta) if beta else up)

@@ -1,0 +1,72 @@
+"""Functions put where they are called, if the target does not run them as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import onnx_ir as ir
+from onnx_ir.passes import common as passes
+
+from export.errors import TargetError
+from export.rewrite import expansion
+from export.rewrite.change import Change
+from export.rewrite.judgement import Judge
+from export.rewrite.naming import settle
+from export.rewrite.scopes import scopes
+from export.targets import Target
+
+
+def inline(model: ir.Model, target: Target) -> list[Change]:
+    """Inline every function that holds what ``target`` does not run, or all, if it runs none.
+
+    Raises:
+        TargetError: A function calls itself, or cannot be inlined for another reason.
+    """
+    wanted = set(model.functions) if not target.functions else _unfit(model, Judge(model, target))
+    made = {identifier for identifier in model.functions if identifier[0] == expansion.DOMAIN}
+    if not (wanted := wanted | made):
+        return []
+    changes = list(_calls(model, wanted - made))
+    originals = {v for scope in scopes(model) for node in scope.graph for v in node.outputs}
+    originals |= {*model.graph.inputs, *model.graph.initializers.values()}
+    try:
+        passes.InlinePass(lambda function: function.identifier() in wanted)(model)
+    except (ValueError, ir.passes.PassError) as error:
+        raise TargetError(f"{target.name}: a function cannot be inlined: {error}") from error
+    settle(model, originals)
+    for identifier in wanted & set(model.functions):
+        del model.functions[identifier]  # nobody calls it
+    model.opset_imports.pop(expansion.DOMAIN, None)
+    return changes
+
+
+def _unfit(model: ir.Model, judge: Judge) -> set[ir.OperatorIdentifier]:
+    """The functions that have a problem as they are called, and those that call such."""
+    unfit: set[ir.OperatorIdentifier] = set()
+    for scope in scopes(model):
+        if not scope.name.startswith("function "):
+            for node in scope.graph:
+                call = judge.call(node, judge.types)
+                if call is not None and judge.of_body(call):
+                    unfit |= {call[0], *_called(model, call[0])}
+    return unfit
+
+
+def _called(model: ir.Model, identifier: ir.OperatorIdentifier) -> Iterator[ir.OperatorIdentifier]:
+    waiting, seen = [identifier], {identifier}
+    while waiting:
+        for node in model.functions[waiting.pop()].all_nodes():
+            called = node.op_identifier()
+            if called in model.functions and called not in seen:
+                seen.add(called)
+                waiting.append(called)
+                yield called
+
+
+def _calls(model: ir.Model, wanted: set[ir.OperatorIdentifier]) -> Iterator[Change]:
+    for scope in scopes(model):
+        for node in scope.graph:
+            if node.op_identifier() in wanted:
+                label = f"{node.domain}::{node.op_type}: its function is inlined"
+                output = node.outputs[0].name or ""
+                yield Change(scope.name, node.name or "", label, "function", output)

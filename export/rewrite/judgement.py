@@ -1,0 +1,202 @@
+"""What of a model a target does not run, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from export.rewrite import element_types, naive_sinc
+from export.rewrite.conversion import since
+from export.rewrite.element_types import NAMES, Types
+from export.rewrite.replaceable import REPLACEABLE, attributes_of, identifier_of
+from export.rewrite.scopes import Scope, scopes
+from export.signature import DOMAIN
+from export.targets import Target
+
+MOVING = frozenset(
+    {
+        *("Cast", "CastLike", "Concat", "Constant", "ConstantOfShape", "Expand", "Flatten"),
+        *("Gather", "GatherElements", "GatherND", "Identity", "If", "Loop", "Reshape", "Scan"),
+        *("Shape", "Size", "Slice", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze"),
+    }
+)
+"""Operators that move numbers without computing: a target takes them in any element type."""
+
+Call = tuple[ir.OperatorIdentifier, tuple[ir.DataType | None, ...]]
+"""A function, and the element types that it is called with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that the target does not run, or gets wrong.
+
+    Attributes:
+        scope: The graph that it is in, as `Scope.name` has it; empty for the model itself, too.
+        node: The node's name; empty where the whole model is meant.
+        operator: With its domain, unless that is the standard one.
+        dtype: The element type; empty if not known, or of no matter.
+        why: One line for people.
+    """
+
+    scope: str
+    node: str
+    operator: str
+    dtype: str
+    why: str
+
+
+def problems(model: ir.Model, target: Target) -> list[Problem]:
+    """Everything that keeps ``model`` from running, and running rightly, on ``target``."""
+    return [*_of_file(model, target), *Judge(model, target).problems()]
+
+
+def opset_of(model: ir.Model) -> int | None:
+    return model.opset_imports.get("", model.opset_imports.get("ai.onnx"))
+
+
+def _of_file(model: ir.Model, target: Target) -> Iterator[Problem]:
+    labelled: list[tuple[str, Mapping[str, int]]] = [("", model.opset_imports)]
+    labelled += [
+        (f"function {f.domain}::{f.name}", f.opset_imports) for f in model.functions.values()
+    ]
+    for label, imports in labelled:
+        opset = imports.get("", imports.get("ai.onnx"))
+        if opset is not None and opset not in target.opsets:
+            why = f"opset {opset}: {target.name} takes {target.opsets}"
+            yield Problem(label, "", "", "", why)
+    if model.ir_version not in target.ir:
+        why = f"IR version {model.ir_version}: {target.name} takes {target.ir}"
+        yield Problem("", "", "", "", why)
+    if model.functions and not target.functions:
+        names = ", ".join(f"{f.domain}::{f.name}" for f in model.functions.values())
+        yield Problem("", "", "", "", f"{target.name} runs no model-local functions, as {names}")
+
+
+class Judge:
+    """Judges the nodes of a model, as they are when it is made."""
+
+    def __init__(self, model: ir.Model, target: Target) -> None:
+        self._model = model
+        self._target = target
+        self._opset = target.opsets.nearest(opset_of(model) or 1)
+        self.types = element_types.of_model(model)
+        self._bodies: dict[Call, list[Problem]] = {}
+
+    def dtype_of(self, node: ir.Node, types: Types | None = None) -> ir.DataType | None:
+        """The element type that ``node`` computes in: of its last input, as `Where` has it."""
+        known = self.types if types is None else types
+        given = [value for value in node.inputs if value is not None]
+        if not given:
+            return None
+        value = given[1] if node.op_type == "Where" and len(given) > 1 else given[0]
+        return value.dtype or known.get(value)
+
+    def refusal(self, node: ir.Node, kind: ir.DataType | None) -> str:
+        """Why the target does not run ``node``; empty if it does, or is not known not to."""
+        identifier = identifier_of(node)
+        if not self._is_judged(identifier):
+            return ""
+        dtype = NAMES.get(kind) if kind is not None else None
+        target, name = self._target, "::".join(part for part in identifier if part)
+        if not identifier[0] and since(node.op_type, self._opset) is None:
+            return f"there is no {name} in opset {self._opset}"
+        if not target.runs(identifier, self._opset, dtype, attributes_of(node)):
+            where = "" if identifier[0] else f" at opset {self._opset}"
+            return f"{target.name} does not run {name}{where} in {dtype or 'any element type'}"
+        return ""
+
+    def _is_judged(self, identifier: tuple[str, str]) -> bool:
+        domain, name = identifier
+        if (domain, name, "") in self._model.functions or (not domain and name in MOVING):
+            return False
+        known = {entry.identifier for entry in self._target.operators}
+        return domain in ("", DOMAIN) or identifier in REPLACEABLE or identifier in known
+
+    def is_misfused(self, node: ir.Node, kind: ir.DataType | None) -> bool:
+        """Whether ``node`` ends ``x · σ(αx)`` in float64, which the target fuses and cannot run."""
+        return (
+            kind == ir.DataType.DOUBLE
+            and self._target.defect("float64-silu") is not None
+            and gated_by_itself(node) is not None
+        )
+
+    def is_naive_sinc(self, node: ir.Node) -> bool:
+        return (
+            self._target.defect("naive-sinc") is not None and naive_sinc.argument(node) is not None
+        )
+
+    def defect(self, node: ir.Node, kind: ir.DataType | None) -> str:
+        """What goes wrong at ``node`` though the target has all operators; empty, if nothing."""
+        for name, holds in (
+            ("float64-silu", self.is_misfused(node, kind)),
+            ("naive-sinc", self.is_naive_sinc(node)),
+        ):
+            found = self._target.defect(name) if holds else None  # type: ignore[arg-type]
+            if found is not None:
+                return f"{self._target.name}: {found.says}"
+        return ""
+
+    def problems(self) -> Iterator[Problem]:
+        """Of all nodes of the main graph and its bodies; of functions, through who calls them."""
+        seen: set[Call] = set()
+        for scope in scopes(self._model):
+            if scope.name.startswith("function "):
+                continue
+            for node in scope.graph:
+                yield from self._judged(scope, node, self.types)
+                call = self.call(node, self.types)
+                if call is not None and call not in seen:
+                    seen.add(call)
+                    yield from self.of_body(call)
+
+    def _judged(self, scope: Scope, node: ir.Node, types: Types) -> Iterator[Problem]:
+        kind = self.dtype_of(node, types)
+        if why := self.refusal(node, kind) or self.defect(node, kind):
+            name = "::".join(part for part in identifier_of(node) if part)
+            dtype = NAMES.get(kind, "") if kind is not None else ""
+            yield Problem(scope.name, node.name or node.outputs[0].name or "", name, dtype, why)
+
+    def call(self, node: ir.Node, types: Types) -> Call | None:
+        if node.op_identifier() not in self._model.functions:
+            return None
+        return node.op_identifier(), tuple(
+            None if value is None else value.dtype or types.get(value) for value in node.inputs
+        )
+
+    def of_body(self, call: Call) -> Sequence[Problem]:
+        """Of a function called with these element types, and of the functions that it calls."""
+        if call not in self._bodies:
+            self._bodies[call] = []  # what calls itself is not asked again
+            self._bodies[call] += self._within(call)
+        return self._bodies[call]
+
+    def _within(self, call: Call) -> Iterator[Problem]:
+        identifier, kinds = call
+        function = self._model.functions[identifier]
+        types = element_types.of_function(self._model, function, kinds)
+        types |= {v: k for v, k in zip(function.inputs, kinds, strict=False) if k is not None}
+        label = f"function {function.domain}::{function.name}"
+        for scope in scopes(self._model):
+            if scope.name.partition("/")[0] == label:
+                for node in scope.graph:
+                    yield from self._judged(scope, node, types)
+                    inner = self.call(node, types)
+                    if inner is not None:
+                        yield from self.of_body(inner)
+
+
+def gated_by_itself(node: ir.Node) -> tuple[ir.Value, ir.Value] | None:
+    """``(x, σ(u))`` where ``node`` is their product, and ``u`` is ``x`` or made of it at once."""
+    if identifier_of(node) != ("", "Mul"):
+        return None
+    left, right = node.inputs
+    for x, gate in ((left, right), (right, left)):
+        maker = gate.producer() if gate is not None else None
+        if x is not None and gate is not None and maker is not None and maker.op_type == "Sigmoid":
+            argument = maker.inputs[0]
+            scaling = argument.producer() if argument is not None else None
+            if argument is x or (scaling is not None and x in scaling.inputs):
+                return x, gate
+    return None

@@ -1,0 +1,208 @@
+"""`lower`: what a target cannot run becomes what it can, and nothing else changes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import onnx_ir as ir
+
+from export.errors import TargetError
+from export.graph_ops import ONNX_TYPES, compute_dtype
+from export.rewrite import formulas, naive_sinc, opsets
+from export.rewrite.change import Change
+from export.rewrite.conversion import since
+from export.rewrite.drawing import Constants, Drawing
+from export.rewrite.element_types import NAMES, bodies
+from export.rewrite.expansion import expand
+from export.rewrite.inlining import inline
+from export.rewrite.judgement import Judge, gated_by_itself, opset_of, problems
+from export.rewrite.naming import Names
+from export.rewrite.replaceable import Draw, draws, identifier_of, tensors_of
+from export.rewrite.scopes import Scope, scopes
+from export.rewrite.splicing import splice
+from export.targets import Target
+from models import DType, sinc
+
+
+def lower(model: ir.Model, target: Target) -> list[Change]:
+    """Bring ``model``, in place, to what ``target`` runs.
+
+    In this order: operators that it has not get the body that ONNX gives for them, if there is one
+    and nothing better; standard operators and file format go to versions that the target reads;
+    functions that it does not run as they are, are inlined; operators that it has not, or not in
+    that element type, are written in others; forms that it gets wrong get another; and imports of
+    domains that are no longer used go.
+
+    Raises:
+        TargetError: Something is left that the target does not run; the message names it.
+    """
+    domains = _domains(model)
+    opset = target.opsets.nearest(opset_of(model) or 1)
+    changes = expand(model, target, opset)
+    changes += opsets.convert(model, opset, exempt=lambda node: _goes(node, target, opset))
+    changes += inline(model, target)
+    changes += _Rewriting(model, target).run()
+    changes += [*_format(model, target), *_imports(model, domains)]
+    if left := problems(model, target):
+        listed = "; ".join(
+            f"{problem.node}: {problem.why}" if problem.node else problem.why for problem in left
+        )
+        raise TargetError(f"the model cannot be brought to {target.name}: {listed}")
+    return changes
+
+
+def _goes(node: ir.Node, target: Target, opset: int) -> bool:
+    """Whether ``node`` is written in other operators whatever its element type."""
+    return draws(node) is not None and (
+        since(node.op_type, opset) is None or not target.runs(identifier_of(node), opset, None)
+    )
+
+
+def _domains(model: ir.Model) -> set[str]:
+    return {node.domain for scope in scopes(model) for node in scope.graph}
+
+
+def _format(model: ir.Model, target: Target) -> Iterator[Change]:
+    before = model.ir_version
+    model.ir_version = target.ir.nearest(before)
+    if model.ir_version != before:
+        yield Change("", "", f"IR version {before} → {model.ir_version}", "ir")
+
+
+def _imports(model: ir.Model, before: set[str]) -> Iterator[Change]:
+    """Imports of domains that were used, and no longer are."""
+    after = _domains(model) | {function.domain for function in model.functions.values()}
+    for domain in sorted(before - after - {"", "ai.onnx"}):
+        for imports in (model.opset_imports, *(f.opset_imports for f in model.functions.values())):
+            if imports.pop(domain, None) is not None:
+                yield Change("", "", f"the import of {domain} is no longer needed", "import")
+
+
+class _Rewriting:
+    """One walk over the main graph and its bodies."""
+
+    def __init__(self, model: ir.Model, target: Target) -> None:
+        self._model = model
+        self._target = target
+        self._judge = Judge(model, target)
+        self._names = Names(model)
+        self._constants = Constants(model, self._names)
+
+    def run(self) -> list[Change]:
+        """Until nothing changes: what is drawn may itself need another form."""
+        changes: list[Change] = []
+        while found := [change for step in self._steps() for change in step]:
+            changes += found
+            self._judge = Judge(self._model, self._target)
+        return changes
+
+    def _steps(self) -> Iterator[Iterator[Change]]:
+        for step in (self._rewritten, self._reformed):
+            for scope in list(scopes(self._model)):
+                if not scope.name.startswith("function "):
+                    for node in list(scope.graph):
+                        yield step(scope, node)
+
+    def _rewritten(self, scope: Scope, node: ir.Node) -> Iterator[Change]:
+        kind = self._judge.dtype_of(node)
+        if self._judge.is_naive_sinc(node):
+            yield self._draw(
+                scope, node, kind, _robust_sinc, "the form of Sinc that is right near 0"
+            )
+        elif self._judge.refusal(node, kind):
+            draw = draws(node)
+            if self._is_bridged(node, kind):
+                yield self._draw(scope, node, kind, _itself, f"{node.op_type} in float32")
+            elif draw is not None:
+                yield self._draw(scope, node, kind, draw, "")
+
+    def _reformed(self, scope: Scope, node: ir.Node) -> Iterator[Change]:
+        kind = self._judge.types.get(node.outputs[0]) or self._judge.dtype_of(node)
+        if self._judge.is_misfused(node, kind):
+            yield self._draw(scope, node, kind, _unfused, "-(-x · σ(αx)), which is not misfused")
+
+    def _is_bridged(self, node: ir.Node, kind: ir.DataType | None) -> bool:
+        """Whether ``node`` runs in float32, though not in its own 16-bit element type."""
+        return (
+            kind in (ONNX_TYPES["float16"], ONNX_TYPES["bfloat16"])
+            and not any(True for _ in bodies(node))
+            and not self._judge.refusal(node, ONNX_TYPES["float32"])
+        )
+
+    def _draw(
+        self, scope: Scope, node: ir.Node, kind: ir.DataType | None, draw: Draw, what: str
+    ) -> Change:
+        dtype = NAMES.get(kind) if kind is not None else None
+        if dtype is None:
+            raise TargetError(
+                f"{node.op_type} {node.name!r}: the element type of {node.inputs[0]} is not known; "
+                "declare it, or run onnx.shape_inference"
+            )
+        op = Drawing(node, dtype, self._opset(scope), self._names, self._constants)
+        narrow = compute_dtype(dtype) != dtype
+        drawn = draw(op, node, self._widened(op, node, kind) if narrow else node.inputs)
+        results = [self._finished(op, node, value, dtype, narrow=narrow) for value in drawn]
+        output = node.outputs[0].name or ""
+        pairs = [(a, b) for a, b in zip(node.outputs, results, strict=False) if a.name]
+        # Nodes further on take the new values, and are judged before types are inferred again.
+        known = self._judge.types
+        known |= {new: known[old] for old, new in pairs if old in known}
+        splice(scope.graph, [node], op.nodes, pairs)
+        label = what or f"{node.op_type} → {', '.join(_drawn(op))}"
+        label += f", cast from {dtype} to float32 and back" if narrow else ""
+        return Change(scope.name, node.name or "", label, node.op_type.lower(), output)
+
+    def _opset(self, scope: Scope) -> int:
+        return scope.opsets.get("", 1)
+
+    def _widened(
+        self, op: Drawing, node: ir.Node, kind: ir.DataType | None
+    ) -> Sequence[ir.Value | None]:
+        """The inputs, those of the node's element type cast to float32."""
+
+        def wide(index: int, value: ir.Value | None) -> ir.Value | None:
+            if value is None or index >= tensors_of(node):
+                return value
+            if (value.dtype or self._judge.types.get(value, kind)) != kind:
+                return value
+            return op.node("Cast", [value], to=ONNX_TYPES["float32"].value)
+
+        return [wide(index, value) for index, value in enumerate(node.inputs)]
+
+    def _finished(
+        self, op: Drawing, node: ir.Node, value: ir.Value, dtype: DType, *, narrow: bool
+    ) -> ir.Value:
+        if narrow and self._is_narrow(node):
+            return op.node("Cast", [value], to=ONNX_TYPES[dtype].value)
+        if value.producer() not in op.nodes:  # an input, given back as it came
+            return op.node("Identity", [value])
+        return value
+
+    def _is_narrow(self, node: ir.Node) -> bool:
+        """Whether the node's output is of its element type, and no condition or index."""
+        kind = node.outputs[0].dtype or self._judge.types.get(node.outputs[0])
+        return kind is None or kind in NAMES
+
+
+def _drawn(op: Drawing) -> list[str]:
+    return [node.op_type for node in op.nodes if node.op_type not in ("Cast", "Constant")]
+
+
+def _itself(op: Any, node: ir.Node, inputs: Sequence[Any]) -> tuple[Any, ...]:
+    """The same operator, on other inputs."""
+    attributes = {name: attribute.value for name, attribute in node.attributes.items()}
+    return (op.node(node.op_type, inputs, **attributes),)
+
+
+def _unfused(op: Any, node: ir.Node, _: Sequence[Any]) -> tuple[Any, ...]:
+    found = gated_by_itself(node)
+    assert found is not None  # noqa: S101 - that is how the node was chosen
+    return (formulas.unfused(op, *found),)
+
+
+def _robust_sinc(op: Any, node: ir.Node, _: Sequence[Any]) -> tuple[Any, ...]:
+    x = naive_sinc.argument(node)
+    if op.nodes and op.nodes[0].op_type == "Cast":
+        x = op.node("Cast", [x], to=ONNX_TYPES["float32"].value)
+    return (sinc.value(op, x),)

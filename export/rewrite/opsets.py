@@ -1,0 +1,102 @@
+"""Another version of the standard operators for a model, without changing what it computes.
+
+A node whose operator is the same in both versions stays as it is. Of any other a model is made,
+of that node alone, and ONNX's own converter is asked for it; what comes back takes its place. So
+names, functions, bodies, metadata and external data are never in the converter's hands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+import onnx_ir as ir
+
+from export.errors import TargetError
+from export.rewrite import element_types
+from export.rewrite.change import Change
+from export.rewrite.conversion import Stays, converted, given
+from export.rewrite.naming import Names
+from export.rewrite.scopes import Scope, scopes
+from export.rewrite.splicing import splice
+
+STANDARD = ("", "ai.onnx")
+
+
+def convert(model: ir.Model, opset: int, *, exempt: Callable[[ir.Node], bool]) -> list[Change]:
+    """Bring the model and its functions to ``opset``; it stays as it was if that cannot be.
+
+    Args:
+        model: It is changed in place.
+        opset: The version of the standard operators.
+        exempt: Says which nodes are rewritten later anyway, and so need no conversion.
+
+    Raises:
+        TargetError: A node has no equivalent there; the message names all of them.
+    """
+    types = element_types.of_model(model)
+    planned: list[tuple[Scope, ir.Node, ir.Graph]] = []
+    obstacles: list[str] = []
+    for scope in [s for s in scopes(model) if _standard(s.opsets) not in (None, opset)]:
+        for node in scope.graph:
+            if node.domain in STANDARD and not exempt(node):
+                try:
+                    found = converted(node, _standard(scope.opsets) or opset, opset, types)
+                except Stays as reason:
+                    obstacles.append(f"{_label(scope, node)} ({reason})")
+                else:
+                    planned += [(scope, node, found)] if found is not None else []
+    if obstacles:
+        raise TargetError(f"opset {opset} cannot be reached because of {'; '.join(obstacles)}")
+    names = Names(model)
+    changes = [_replace(scope, node, graph, names) for scope, node, graph in planned]
+    return [*changes, *_stamp(model, opset)]
+
+
+def _stamp(model: ir.Model, opset: int) -> Iterator[Change]:
+    for label, imports in (
+        ("", model.opset_imports),
+        *((f"function {f.domain}::{f.name}", f.opset_imports) for f in model.functions.values()),
+    ):
+        before = _standard(imports)
+        if before not in (None, opset):
+            imports.pop("ai.onnx", None)
+            imports[""] = opset
+            yield Change(label, "", f"opset {before} → {opset}", "opset")
+
+
+def _standard(imports: Mapping[str, int]) -> int | None:
+    return imports.get("", imports.get("ai.onnx"))
+
+
+def _replace(scope: Scope, node: ir.Node, graph: ir.Graph, names: Names) -> Change:
+    inputs = given(node)
+    values = (*graph.inputs, *graph.initializers.values())
+    known = {value: inputs[value.name or ""] for value in values if value.name in inputs}
+    new: list[ir.Node] = []
+    for other in graph:
+        drawn = ir.node(
+            other.op_type,
+            [value and known[value] for value in other.inputs],
+            attributes=other.attributes,
+            num_outputs=len(other.outputs),
+            name=node.name if other.op_type == node.op_type else _name(names, node, other),
+        )
+        for was, output in zip(other.outputs, drawn.outputs, strict=True):
+            output.name = _name(names, node, other)
+            known[was] = output
+        new.append(drawn)
+    kept = [output for output in node.outputs if output.name]
+    results = [known[output] for output in graph.outputs]
+    splice(scope.graph, [node], new, list(zip(kept, results, strict=True)))
+    kinds = ", ".join(other.op_type for other in graph)
+    label = f"{node.op_type} → {kinds}"
+    return Change(scope.name, node.name or "", label, "opset", results[0].name or "")
+
+
+def _name(names: Names, node: ir.Node, other: ir.Node) -> str:
+    return names.free(f"{node.name or node.outputs[0].name}/{other.op_type}")
+
+
+def _label(scope: Scope, node: ir.Node) -> str:
+    where = f" in {scope.name}" if scope.name else ""
+    return f"{node.op_type} {node.name or node.outputs[0].name!r}{where}"

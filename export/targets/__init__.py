@@ -1,0 +1,186 @@
+"""What each runtime can run: data, a file for each runtime, with the evidence for every entry.
+
+A target is a runtime in one version and with one provider: ``onnxruntime-1.31-cuda``. A name may
+leave both out: ``onnxruntime`` is the newest version, with the first provider of its file.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import ValidationError
+
+from export.errors import TargetError
+from export.targets.entries import DEFAULTS, Defect, DefectName, Entry, Fusion, Operator, Runtime
+from export.targets.ranges import Range, version_key
+from models import DTYPES
+
+__all__ = ["Target", "TargetError", "find", "names", "runtimes"]
+
+E = TypeVar("E", bound=Entry)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A runtime in one version, with one provider: what it is known to run.
+
+    Attributes:
+        name: As the command line writes it.
+        opsets: The versions of the standard operators that a model may import.
+        ir: The versions of the file format.
+        functions: Whether model-local functions run.
+        dtypes: The floating-point element types that it computes in at all.
+        operators: Where operators run: those that are not named here run wherever ``opsets`` and
+            ``dtypes`` allow, if they are standard ones, and nowhere, if they are not.
+        defects: What goes wrong although all operators are there.
+        fusions: The forms that it makes one operator of.
+    """
+
+    name: str
+    opsets: Range
+    ir: Range
+    functions: bool
+    dtypes: tuple[str, ...]
+    operators: tuple[Operator, ...] = ()
+    defects: tuple[Defect, ...] = ()
+    fusions: tuple[Fusion, ...] = ()
+
+    def runs(
+        self,
+        identifier: tuple[str, str],
+        opset: int,
+        dtype: str | None,
+        attributes: Mapping[str, Any] | None = None,
+    ) -> bool:
+        """Whether the operator runs, in a model that imports ``opset`` of its domain.
+
+        Args:
+            identifier: Its domain and its name.
+            opset: The version of that domain.
+            dtype: The element type; None, or another than a floating one, is not looked at.
+            attributes: The node's attributes that are numbers or words.
+        """
+        known = [entry for entry in self.operators if entry.identifier == identifier]
+        if dtype in DTYPES and dtype not in self.dtypes:
+            return False
+        if not known:
+            return not identifier[0]
+        return any(_admits(entry, opset, dtype, attributes or {}) for entry in known)
+
+    def runs_body(self, identifier: tuple[str, str]) -> bool:
+        """Whether the body that ONNX gives for an operator is not known to fail."""
+        return all(entry.body for entry in self.operators if entry.identifier == identifier)
+
+    def defect(self, name: DefectName) -> Defect | None:
+        return next((defect for defect in self.defects if defect.defect == name), None)
+
+    def fuses(self, formula: str, dtype: str) -> bool:
+        return any(f.formula == formula and dtype in f.dtypes for f in self.fusions)
+
+
+def _admits(entry: Operator, opset: int, dtype: str | None, attributes: Mapping[str, Any]) -> bool:
+    typed = dtype in entry.dtypes if dtype in DTYPES else bool(entry.dtypes)
+    return (
+        typed
+        and opset in entry.opsets
+        and all(
+            attributes.get(name, DEFAULTS[name]) == value
+            for name, value in entry.attributes.items()
+        )
+    )
+
+
+@functools.cache
+def runtimes() -> Mapping[str, Runtime]:
+    """The runtimes by their names, from the files beside this one.
+
+    Raises:
+        TargetError: A file is not as `entries` wants it.
+    """
+    files = (f for f in resources.files(__name__).iterdir() if f.name.endswith(".yaml"))
+    parsed = (parse(f.read_text(encoding="utf-8"), f.name) for f in files)
+    return {runtime.name: runtime for runtime in sorted(parsed, key=lambda r: r.name)}
+
+
+def parse(text: str, name: str) -> Runtime:
+    """The runtime that ``text`` describes.
+
+    Raises:
+        TargetError: It is no YAML, or says something that no entry may say; ``name`` says where.
+    """
+    try:
+        return Runtime.model_validate(yaml.safe_load(text))
+    except (yaml.YAMLError, ValidationError) as error:
+        raise TargetError(f"{name}: {error}") from error
+
+
+def names() -> tuple[str, ...]:
+    """Every name that `find` takes."""
+    return tuple(_named())
+
+
+def find(name: str) -> Target:
+    """The target called ``name``.
+
+    Raises:
+        TargetError: There is none; the message names those that come close, or all runtimes.
+    """
+    try:
+        runtime, version, provider = _named()[name]
+    except KeyError:
+        raise TargetError(_unknown(name)) from None
+    return _target(runtime, version, provider)
+
+
+def _unknown(name: str) -> str:
+    close = difflib.get_close_matches(name, names(), n=3, cutoff=0.7)
+    meant = f"; did you mean {', '.join(close)}?" if close else ""
+    known = ", ".join(f"{r.name} ({', '.join(r.versions)})" for r in runtimes().values())
+    return f"unknown target {name!r}{meant} Known, with their versions: this, {known}"
+
+
+def _named() -> dict[str, tuple[Runtime, str, str | None]]:
+    return {name: choice for runtime in runtimes().values() for name, choice in _names_of(runtime)}
+
+
+def _names_of(runtime: Runtime) -> Iterator[tuple[str, tuple[Runtime, str, str | None]]]:
+    """The newest version comes first, and then the first provider: short names mean those."""
+    newest, provider = runtime.versions[-1], next(iter(runtime.providers), None)
+    for version, given in itertools.product((None, *runtime.versions), (None, *runtime.providers)):
+        words = [word for word in (runtime.name, version, given) if word]
+        yield "-".join(words), (runtime, version or newest, given or provider)
+
+
+def _target(runtime: Runtime, version: str, provider: str | None) -> Target:
+    def hold(entries: tuple[E, ...]) -> tuple[E, ...]:
+        return tuple(e for e in entries if e.holds(version_key(version), provider))
+
+    (opsets,) = hold(runtime.opsets)
+    (functions,) = hold(runtime.functions)
+    (types,) = hold(runtime.types)
+    # An operator that other versions have is named, so that it does not pass for one of all.
+    elsewhere = {entry.identifier for entry in runtime.operators} - {
+        entry.identifier for entry in hold(runtime.operators)
+    }
+    return Target(
+        name="-".join(word for word in (runtime.name, version, provider) if word),
+        opsets=opsets.opsets,
+        ir=opsets.ir,
+        functions=functions.run,
+        dtypes=types.dtypes,
+        operators=(*hold(runtime.operators), *map(_nowhere, sorted(elsewhere))),
+        defects=hold(runtime.defects),
+        fusions=hold(runtime.fusions),
+    )
+
+
+def _nowhere(identifier: tuple[str, str]) -> Operator:
+    name = "::".join(part for part in identifier if part)
+    return Operator(operator=name, dtypes=(), evidence="other versions")

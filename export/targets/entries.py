@@ -1,0 +1,171 @@
+"""What a target's file may say: every entry names its evidence, and nothing else passes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from export.targets.ranges import EVERY, Key, RangeField, version_key
+from models import DTYPES, DType
+
+DefectName = Literal["alpha-ignored", "float64-as-float32", "float64-silu", "naive-sinc"]
+"""What a runtime gets wrong without saying so, or refuses though it has the operators."""
+
+
+DEFAULTS: Mapping[str, float | str] = MappingProxyType({"approximate": "none", "alpha": 1.0})
+"""The attributes that entries may tell apart, and what a node means that does not have them."""
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+
+class Entry(Strict):
+    """Something that is true of some versions and providers.
+
+    Attributes:
+        versions: Of which versions; all, if absent.
+        provider: Of which provider; all, if absent.
+        evidence: The key, in the same file, of how it was seen.
+    """
+
+    versions: RangeField = EVERY
+    provider: str | None = None
+    evidence: str
+
+    def holds(self, version: Key, provider: str | None) -> bool:
+        return version in self.versions and self.provider in (None, provider)
+
+
+class Opsets(Entry):
+    """The versions of the standard operators that a model may import, and of its file format."""
+
+    opsets: RangeField
+    ir: RangeField = EVERY
+
+
+class Functions(Entry):
+    """Whether model-local functions run."""
+
+    run: bool
+
+
+class Types(Entry):
+    """The element types in which floating-point tensors are computed at all."""
+
+    dtypes: tuple[DType, ...]
+
+
+class Operator(Entry):
+    """Where an operator runs. One that has entries runs where one of them says so, only.
+
+    Attributes:
+        operator: Its name; with its domain, if that is another than the standard one.
+        opsets: In models that import these versions of its domain.
+        dtypes: With these element types; with none, it does not run.
+        body: Whether the body that ONNX gives for it runs instead.
+        attributes: With these values of its attributes, of `DEFAULTS`.
+    """
+
+    operator: str = Field(pattern=r"^([a-z0-9.]+::)?[A-Za-z]\w*$")
+    opsets: RangeField = EVERY
+    dtypes: tuple[DType, ...] = DTYPES
+    body: bool = True
+    attributes: Mapping[str, float | str] = Field(default_factory=dict)
+
+    @field_validator("attributes")
+    @classmethod
+    def _told_apart(cls, value: Mapping[str, float | str]) -> Mapping[str, float | str]:
+        if unknown := {*value} - {*DEFAULTS}:
+            raise ValueError(f"expected attributes of {', '.join(DEFAULTS)}, got {unknown}")
+        return value
+
+    @property
+    def identifier(self) -> tuple[str, str]:
+        domain, _, name = self.operator.rpartition("::")
+        return domain, name
+
+
+class Defect(Entry):
+    """Something that goes wrong although all operators are there.
+
+    Attributes:
+        defect: Which, of those that `lower` knows.
+        says: What happens, in one line for people.
+    """
+
+    defect: DefectName
+    says: str
+
+
+class Fusion(Entry):
+    """A form that the runtime makes one operator of.
+
+    Attributes:
+        formula: As `export.rewrite.formulas` names it.
+        into: The operator that it becomes.
+        dtypes: With these element types.
+    """
+
+    formula: str
+    into: str
+    dtypes: tuple[DType, ...]
+
+
+class Runtime(Strict):
+    """The file of a runtime: all of its versions and providers, each fact written once."""
+
+    name: str = Field(pattern=r"^[a-z0-9]+(-[a-z]+)*$")
+    title: str
+    versions: tuple[str, ...] = Field(min_length=1)
+    providers: tuple[str, ...] = ()
+    opsets: tuple[Opsets, ...]
+    functions: tuple[Functions, ...]
+    types: tuple[Types, ...]
+    operators: tuple[Operator, ...] = ()
+    defects: tuple[Defect, ...] = ()
+    fusions: tuple[Fusion, ...] = ()
+    evidence: Mapping[str, str]
+
+    def entries(self) -> Iterator[Entry]:
+        for part in (self.opsets, self.functions, self.types):
+            yield from part
+        for more in (self.operators, self.defects, self.fusions):
+            yield from more
+
+    @model_validator(mode="after")
+    def _whole(self) -> Runtime:
+        for problem in self._problems():
+            raise ValueError(problem)
+        return self
+
+    def _problems(self) -> Iterator[str]:
+        named = {entry.evidence for entry in self.entries()}
+        for key in sorted(named - {*self.evidence}):
+            yield f"there is no evidence {key!r}; there is {', '.join(self.evidence)}"
+        for key in sorted({*self.evidence} - named):
+            yield f"no entry rests on the evidence {key!r}"
+        if unknown := {e.provider for e in self.entries()} - {None, *self.providers}:
+            yield f"unknown providers {unknown}; there is {', '.join(self.providers) or 'none'}"
+        for version in self.versions:
+            for provider in self.providers or (None,):
+                yield from self._gaps(version, provider)
+
+    def _gaps(self, version: str, provider: str | None) -> Iterator[str]:
+        parts: dict[str, Sequence[Entry]] = {
+            "opsets": self.opsets,
+            "functions": self.functions,
+            "types": self.types,
+        }
+        for part, entries in parts.items():
+            count = sum(entry.holds(version_key(version), provider) for entry in entries)
+            if count != 1:
+                yield f"{part}: {count} entries for version {version}, expected one"
+        defects = Counter(d.defect for d in self.defects if d.holds(version_key(version), provider))
+        for name, count in defects.items():
+            if count > 1:
+                yield f"defects: {count} entries {name} for version {version}, expected one"

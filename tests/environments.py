@@ -1,0 +1,36 @@
+"""Environments of many versions of ONNX Runtime, each with that and NumPy, made at first use."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ENVIRONMENTS = Path(__file__).parents[1] / ".venv-matrix"
+
+VERSIONS = ("1.20.1", "1.24.4", "1.27.0", "1.31.1", "1.32.0")
+TOO_OLD = "1.16.3"
+NUMPY = dict.fromkeys(VERSIONS, "2.4.6") | {TOO_OLD: "1.26.4"}
+"""Which NumPy goes with which ONNX Runtime."""
+
+
+def python_of(version):
+    """The Python that imports this ONNX Runtime; the test is skipped where there is no wheel."""
+    environment = ENVIRONMENTS / version
+    if not (environment / "made").exists():
+        make(environment, version)
+    return environment / "bin/python"
+
+
+def make(environment, version):
+    subprocess.run(
+        [sys.executable, "-m", "venv", "--clear", "--without-pip", environment], check=True
+    )
+    install = ["install", "--quiet", "--no-deps", "--disable-pip-version-check"]
+    packages = [f"onnxruntime=={version}", f"numpy=={NUMPY[version]}"]
+    pip = [sys.executable, "-m", "pip", "--python", environment / "bin/python"]
+    done = subprocess.run([*pip, *install, *packages], capture_output=True, text=True, check=False)
+    if "No matching distribution" in done.stderr:
+        pytest.skip(f"onnxruntime {version} has no wheel for this Python: {done.stderr[-300:]}")
+    assert done.returncode == 0, done.stderr
+    (environment / "made").touch()

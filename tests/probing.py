@@ -1,0 +1,18 @@
+"""What a runtime answered, beside what a target says of it."""
+
+from export import probe, probe_models
+
+
+def disagreements(answer, target):
+    """The models that ran though the target's file says that they do not, or the reverse."""
+    by_name = {str(p): p for p in (*probe_models.PROBED, probe.PLAIN)}
+    for row in answer.rows:
+        if row.operator in by_name and row.provider == "CPUExecutionProvider":
+            probed = by_name[row.operator]
+            expected = (
+                row.opset in target.opsets
+                and row.ir in target.ir
+                and target.runs(probed.identifier, row.opset, row.dtype, dict(probed.attributes))
+            )
+            if expected != (row.outcome == "runs"):
+                yield row
