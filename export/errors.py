@@ -1,9 +1,13 @@
-"""What can go wrong in an export.
+"""What can go wrong in an export or a rewrite.
 
 ExportError
 ├── NotAnActivationError   what was named is no elementwise function that can be exported
 ├── NotRunnableError       ONNX Runtime refuses the graph
-└── ToleranceError         the graph misses the tolerance of its record
+├── ToleranceError         the graph misses the tolerance of its record
+├── ModelError             a model that cannot be read: damaged, unsound or unsafe
+├── TargetError            a target that is not known, or that a model cannot be brought to
+├── VerificationError      a rewritten model differs from its original
+└── NotWrittenError        a file cannot be written: no room, not allowed
 """
 
 
@@ -21,3 +25,19 @@ class NotRunnableError(ExportError):
 
 class ToleranceError(ExportError):
     """A model misses what its record promises, or a record what its formula promises."""
+
+
+class ModelError(ExportError):
+    """A model's file is missing, damaged, unsound or unsafe, or would be overwritten."""
+
+
+class TargetError(ExportError):
+    """No target has this name, or the model cannot be brought to it."""
+
+
+class VerificationError(ExportError):
+    """A rewritten model does not compute what its original does; it is not written."""
+
+
+class NotWrittenError(ExportError):
+    """The file system refuses a file; what stood there stays as it was."""

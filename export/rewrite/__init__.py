@@ -1,0 +1,1 @@
+"""Activations in anyone's ONNX models: found, lowered, fused, exchanged, and proven equal."""

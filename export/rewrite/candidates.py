@@ -1,0 +1,240 @@
+"""What may be an activation at one node: the largest first."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import onnx_ir as ir
+
+from export.rewrite.constants import Constant, constant, is_parameter, plain
+from export.rewrite.expressions import Factor, Reader
+from export.rewrite.kinds import KINDS, Kind
+from export.rewrite.products import ONE, Product, products
+from export.rewrite.recognition import Match, matches
+from export.rewrite.shapes import Shapes
+from export.signature import DOMAIN
+
+_PLACES = {name: place for place, name in enumerate(KINDS)}
+
+_WIDTHS = {
+    ir.DataType.FLOAT16: {ir.DataType.FLOAT16, ir.DataType.FLOAT, ir.DataType.DOUBLE},
+    ir.DataType.BFLOAT16: {ir.DataType.BFLOAT16, ir.DataType.FLOAT, ir.DataType.DOUBLE},
+    ir.DataType.FLOAT: {ir.DataType.FLOAT, ir.DataType.DOUBLE},
+    ir.DataType.DOUBLE: {ir.DataType.DOUBLE},
+}
+"""What a value of each type may be cast to with nothing lost."""
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A possible site; its fields are those of a `Site`."""
+
+    kind: str
+    reals: Mapping[str, float]
+    inputs: tuple[ir.Value, ...]
+    output: ir.Value
+    nodes: tuple[ir.Node, ...]
+    parameters: Mapping[str, ir.Value] = field(default_factory=dict)
+    constants: tuple[Constant, ...] = ()
+
+
+def candidates(root: ir.Node, reader: Reader, known: Shapes) -> Iterator[Candidate]:
+    """Those of one input first, as nothing else goes into them; then in the catalogue's order."""
+    output = root.outputs[0] if root.outputs else None
+    if output is None or root.op_type in {"Identity", "Constant", "Neg"}:
+        return
+    if root.op_type == "Cast" and not _narrows(root, known):
+        return
+    found = [*_unary(output, reader), *_binary(output, reader), *_whole(root, reader)]
+    fitting = [candidate for candidate in found if _fits(candidate, known)]
+    yield from sorted(fitting, key=lambda c: (len(c.inputs), _PLACES[c.kind], -len(c.nodes)))
+
+
+def _narrows(cast: ir.Node, known: Shapes) -> bool:
+    """Whether the cast may end what another has begun inside: else it is no part of anything."""
+    source = None if cast.inputs[0] is None else known.dtype(cast.inputs[0])
+    target = ir.DataType(cast.attributes["to"].as_int())
+    return source != target and source in _WIDTHS.get(target, ())
+
+
+def _unary(output: ir.Value, reader: Reader) -> Iterator[Candidate]:
+    if reader.elementwise(output) is not None:
+        for match in matches(reader, reader.expressions((Factor(output),), None)):
+            yield _candidate(match, output)
+
+
+def _candidate(match: Match, output: ir.Value) -> Candidate:
+    expression = match.expression
+    reals, parameters = _reals_of(match)
+    return Candidate(
+        match.kind,
+        reals,
+        (expression.source,),
+        output,
+        expression.nodes,
+        parameters,
+        expression.constants,
+    )
+
+
+def _binary(output: ir.Value, reader: Reader) -> Iterator[Candidate]:
+    """Products of something that goes through one kind, and something that goes through another."""
+    found: dict[tuple[frozenset[Factor], Constant], list[Match]] = {}
+
+    def through(factors: tuple[Factor, ...], coefficient: Constant) -> list[Match]:
+        key = frozenset(factors), coefficient
+        if key not in found:
+            found[key] = list(matches(reader, reader.expressions(factors, coefficient)))
+        return found[key]
+
+    for product in products(output, reader):
+        for first, second in _divisions(product.factors):
+            for a in (*through(first, product.coefficient), _as_it_is(first, product.coefficient)):
+                for b in (*through(second, ONE), _as_it_is(second, ONE)):
+                    if a is not None and b is not None:
+                        yield from _product(a, b, product, output, reader)
+
+
+def _divisions(
+    factors: tuple[Factor, ...],
+) -> Iterator[tuple[tuple[Factor, ...], tuple[Factor, ...]]]:
+    """Every way to deal the factors out to two, neither of which gets none."""
+    for size in range(1, len(factors)):
+        for first in itertools.combinations(factors, size):
+            yield first, tuple(factor for factor in factors if factor not in first)
+
+
+def _as_it_is(factors: tuple[Factor, ...], coefficient: Constant) -> ir.Value | None:
+    (factor, *others) = factors
+    whole = not others and factor.power == 1 and coefficient.number == 1.0
+    return factor.value if whole else None
+
+
+def _product(
+    a: Match | ir.Value, b: Match | ir.Value, product: Product, output: ir.Value, reader: Reader
+) -> Iterator[Candidate]:
+    """The kinds whose parts these are."""
+    parts = tuple(part.kind if isinstance(part, Match) else None for part in (a, b))
+    made = [part for part in (a, b) if isinstance(part, Match)]
+    sources = tuple(p.expression.source if isinstance(p, Match) else p for p in (a, b))
+    if not made or sources[0] is sources[1]:
+        return
+    reals, parameters = _reals_of(made[0])
+    # Only what the first goes through has real parameters; that of Swish is 1 unless it is named.
+    named = {**reals} == dict.fromkeys(reals, 1.0) and not parameters
+    for kind in KINDS.values():
+        if kind.parts == parts and (kind.reals or named):
+            nodes = {*product.nodes, *(n for m in made for n in m.expression.nodes)}
+            constants = (product.coefficient, *(c for m in made for c in m.expression.constants))
+            yield Candidate(
+                kind.name,
+                reals if kind.reals else {},
+                sources,
+                output,
+                tuple(sorted(nodes, key=reader.position)),
+                parameters,
+                constants,
+            )
+
+
+def _reals_of(match: Match) -> tuple[dict[str, float], dict[str, ir.Value]]:
+    """The real parameters, and those of them that are inputs of the model."""
+    parameter = match.expression.parameter
+    if parameter is None or parameter.const_value is None:
+        return dict(match.reals), {}
+    return {"alpha": float(parameter.const_value.numpy())}, {"alpha": parameter}
+
+
+def _whole(root: ir.Node, reader: Reader) -> Iterator[Candidate]:
+    """One node that is a kind of two inputs by its name, or by the function that it calls."""
+    kind = _NAMED.get((root.domain, root.op_type))
+    if kind is not None:
+        tensors = tuple(value for value in root.inputs[:2] if value is not None)
+        reals = _named_reals(root, kind)
+        if len(tensors) == len(kind.inputs) and reals is not None:
+            yield Candidate(kind.name, reals[0], tensors, root.outputs[0], (root,), reals[1])
+    elif (function := reader.functions.get(root.op_identifier())) is not None:
+        yield from _called(root, function, reader)
+
+
+_NAMED = {
+    (DOMAIN, kind.operator.op_type): kind
+    for kind in KINDS.values()
+    if kind.operator is not None and len(kind.inputs) > 1
+} | {("", "SwiGLU"): KINDS["swiglu-linear"]}
+
+
+def _named_reals(node: ir.Node, kind: Kind) -> tuple[dict[str, float], dict[str, ir.Value]] | None:
+    """Real parameters of a node of ours, or of ONNX's: attributes, or scalar inputs."""
+    reals, parameters = dict(kind.reals), {}
+    for name, value in zip(kind.reals, node.inputs[len(kind.inputs) :], strict=False):
+        number = constant(value)
+        if number is not None:
+            reals[name] = number.number
+        elif value is not None and is_parameter(value) and value.const_value is not None:
+            reals[name] = float(value.const_value.numpy())
+            parameters[name] = value
+        elif value is not None:
+            return None
+    for name in kind.reals:
+        if name in node.attributes:
+            if node.attributes[name].is_ref():
+                return None
+            reals[name] = plain(node.attributes[name].as_float())
+    return {name: plain(real) for name, real in reals.items()}, parameters
+
+
+def _called(call: ir.Node, function: ir.Function, reader: Reader) -> Iterator[Candidate]:
+    """A call of a function that is nothing but one activation of its inputs."""
+    if len(function.outputs) != 1 or call.attributes or len(call.inputs) != len(function.inputs):
+        return
+    root = function.outputs[0].producer()
+    given = dict(zip(function.inputs, call.inputs, strict=True))
+    inside = Reader.of(function, reader.functions)
+    if root is None or root not in inside.order or len(function.inputs) != 2:  # noqa: PLR2004
+        return
+    for found in candidates(root, inside, Shapes({})):
+        tensors = tuple(given.get(value) for value in found.inputs)
+        whole = tuple(tensor for tensor in tensors if tensor is not None)
+        if len(whole) == len(function.inputs) and not found.parameters:
+            yield Candidate(found.kind, found.reals, whole, call.outputs[0], (call,))
+
+
+def _fits(candidate: Candidate, known: Shapes) -> bool:
+    """Whether types and shapes are those of one elementwise function, as far as they are known."""
+    return _one_dtype(candidate, known) and all(
+        _one_shape(candidate, tensor, known) for tensor in candidate.inputs
+    )
+
+
+def _one_dtype(candidate: Candidate, known: Shapes) -> bool:
+    """The inputs' dtype is the output's, and nothing inside is narrower."""
+    dtypes = {known.dtype(value) for value in (candidate.output, *candidate.inputs)} - {None}
+    if len(dtypes) > 1 or not dtypes <= {*_WIDTHS}:
+        return False
+    casts = [n for n in candidate.nodes if n.op_type in {"Cast", "CastLike"} and n.domain == ""]
+    if not casts:
+        return True
+    if not dtypes:
+        return False
+    (dtype,) = dtypes
+    return all(_cast_to(cast, known) in _WIDTHS[dtype] for cast in casts)  # type: ignore[index]
+
+
+def _cast_to(cast: ir.Node, known: Shapes) -> ir.DataType | None:
+    if cast.op_type == "Cast":
+        return ir.DataType(cast.attributes["to"].as_int())
+    return known.dtype(cast.outputs[0])
+
+
+def _one_shape(candidate: Candidate, tensor: ir.Value, known: Shapes) -> bool:
+    """Neither another input nor a constant of more axes changes the shape of ``tensor``."""
+    if known.differ(candidate.output, tensor):
+        return False
+    if known.equal(candidate.output, tensor):
+        return True
+    shape = known.shape(tensor)
+    axes = 0 if shape is None else len(shape)
+    return all(c.rank is not None and c.rank <= axes for c in candidate.constants)

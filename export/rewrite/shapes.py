@@ -1,0 +1,158 @@
+"""What is known of the types and shapes of a model's values, without a trace left in the model."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import onnx_ir as ir
+from onnx_ir.passes import common as passes
+
+Known = tuple[ir.DataType | None, ir.Shape | None]
+
+
+@dataclass(frozen=True, eq=False)
+class Shapes:
+    """Types and shapes as the model states them, or else as ONNX infers them."""
+
+    inferred: dict[ir.Value, Known]
+
+    def dtype(self, value: ir.Value) -> ir.DataType | None:
+        if value.dtype is not None:
+            return value.dtype
+        return self.inferred.get(value, (None, None))[0]
+
+    def shape(self, value: ir.Value) -> ir.Shape | None:
+        """The inferred one where it says more: a stated one may leave dimensions open."""
+        inferred = self.inferred.get(value, (None, None))[1]
+        stated = value.shape
+        if stated is None or (inferred is not None and _open(inferred) < _open(stated)):
+            return inferred
+        return stated
+
+    def differ(self, one: ir.Value, other: ir.Value) -> bool:
+        """Whether the two are known to have different shapes."""
+        left, right = self.shape(one), self.shape(other)
+        if left is None or right is None:
+            return False
+        if len(left) != len(right):
+            return True
+        return any(
+            isinstance(a, int) and isinstance(b, int) and a != b
+            for a, b in zip(left, right, strict=True)
+        )
+
+    def equal(self, one: ir.Value, other: ir.Value) -> bool:
+        """Whether the two are known to have one shape: by their dimensions, or by their making."""
+        left, right = self.shape(one), self.shape(other)
+        if left is not None and right is not None and _open(left) == 0:
+            return tuple(left) == tuple(right)
+        return not self.differ(one, other) and self._making(one) == self._making(other)
+
+    def _making(self, value: ir.Value, depth: int = 12) -> object:
+        """What the shape of ``value`` follows from: equal for two values, their shapes are equal.
+
+        Two projections of one tensor by weights of one shape, say, or the halves of one `Split`.
+        """
+        node = value.producer()
+        if node is None or depth == 0 or node.domain != "":
+            return value
+        if node.op_type == "Split" and self._splits_evenly(node):
+            return ("Split", node)
+        if node.op_type in {"MatMul", "Gemm", "Conv"}:
+            weight = node.inputs[1]
+            shape = None if weight is None else self.shape(weight)
+            if shape is not None and _open(shape) == 0 and node.inputs[0] is not None:
+                source = self._making(node.inputs[0], depth - 1)
+                return (node.op_type, source, tuple(shape), _attributes(node))
+        if node.op_type in _SHAPE_KEEPING and node.inputs and node.inputs[0] is not None:
+            return self._making(node.inputs[0], depth - 1)
+        if node.op_type in {"Add", "Mul", "Sub"} and len(node.inputs) == 2:  # noqa: PLR2004
+            return self._broadcast(value, node, depth)
+        return value
+
+    def _broadcast(self, value: ir.Value, node: ir.Node, depth: int) -> object:
+        """A bias of one axis does not widen what it is added to, unless that has size 1 there."""
+        for tensor, bias in itertools.permutations(node.inputs):
+            if tensor is None or bias is None or not bias.is_initializer():
+                continue
+            wide, narrow = self.shape(tensor), self.shape(bias)
+            if wide is None or narrow is None or len(narrow) > len(wide):
+                continue
+            if tuple(wide)[len(wide) - len(narrow) :] == tuple(narrow) and _open(narrow) == 0:
+                return self._making(tensor, depth - 1)
+        return value
+
+    def _splits_evenly(self, node: ir.Node) -> bool:
+        first, *rest = node.outputs
+        return (
+            all(not self.differ(first, other) for other in rest)
+            and (
+                "num_outputs" not in node.attributes or len(node.outputs) == 2  # noqa: PLR2004
+            )
+            and self._halves(node)
+        )
+
+    def _halves(self, node: ir.Node) -> bool:
+        """Equal parts, known from the sizes, or from there being none given."""
+        sizes = node.attributes.get("split")
+        if sizes is not None:
+            return len(set(sizes.as_ints())) == 1
+        if len(node.inputs) > 1 and node.inputs[1] is not None:
+            tensor = ir.convenience.get_const_tensor(node.inputs[1])
+            return tensor is not None and len(set(tensor.numpy().tolist())) == 1
+        source = None if node.inputs[0] is None else self.shape(node.inputs[0])
+        if "num_outputs" not in node.attributes:
+            return True
+        axis = node.attributes["axis"].as_int() if "axis" in node.attributes else 0
+        size = None if source is None else source[axis]
+        return isinstance(size, int) and size % len(node.outputs) == 0
+
+
+_SHAPE_KEEPING = {
+    "Identity", "Cast", "Neg", "Sigmoid", "Tanh", "Relu", "Erf", "Exp", "LayerNormalization",
+    "Softmax", "Gelu", "Swish", "Dropout", "BatchNormalization",
+}  # fmt: skip
+
+
+def _attributes(node: ir.Node) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted((name, str(a.value)) for name, a in node.attributes.items()))
+
+
+def _open(shape: ir.Shape) -> int:
+    """How many dimensions are neither a number nor a name."""
+    return sum(not isinstance(d, int) and d.value is None for d in shape)
+
+
+def shapes(model: ir.Model) -> Shapes:
+    """All that ONNX's shape inference finds out; nothing more than is stated, if it fails."""
+    twin = model.clone()
+    with _quiet():
+        passes.ShapeInferencePass(check_type=False, strict_mode=False)(twin)
+    found: dict[ir.Value, Known] = {}
+    for graph, other in zip(model.graphs(), twin.graphs(), strict=True):
+        for value, like in zip(_values(graph), _values(other), strict=True):
+            found[value] = (like.dtype, like.shape)
+    return Shapes(found)
+
+
+def _values(graph: ir.Graph) -> Iterable[ir.Value]:
+    yield from graph.inputs
+    yield from graph.initializers.values()
+    for node in graph:
+        yield from node.outputs
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the warnings about what could not be inferred: not to know is no fault here."""
+    logger = logging.getLogger("onnx_ir")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
