@@ -71,10 +71,10 @@ def _match(reader: Reader, expression: Expression) -> Match | None:
     try:
         values, partings = reader.evaluate(expression, POINTS)
         for kind in KINDS.values():
-            reals = _reals(kind, values) if len(kind.inputs) == 1 else None
-            if reals is not None and _agree(expression, kind, reals, POINTS, values):
-                whole = _everywhere(reader, expression, kind, reals, partings)
-                return Match(kind.name, reals, expression) if whole else None
+            for reals in _reals(kind, values) if len(kind.inputs) == 1 else ():
+                if _agree(expression, kind, reals, POINTS, values):
+                    whole = _everywhere(reader, expression, kind, reals, partings)
+                    return Match(kind.name, reals, expression) if whole else None
     except NotElementwiseError:
         pass
     return None
@@ -181,16 +181,17 @@ def _at(values: Any, point: float) -> float:
     return float(values[np.searchsorted(POINTS, point)])
 
 
-def _reals(kind: Kind, values: Any) -> dict[str, float] | None:
-    """The real parameters that the values ask for; None where they ask for none that can be."""
+def _reals(kind: Kind, values: Any) -> Iterator[dict[str, float]]:
+    """The real parameters that the values ask for, if any can be: the plainest numbers first."""
     fit = _FITS.get(kind.name)
     if fit is None:
-        return {}
+        yield {}
+        return
     with np.errstate(all="ignore"):
-        found = [plain(number) for number in fit(values)]
-    if not all(map(math.isfinite, found)):
-        return None
-    return dict(zip(kind.reals, found, strict=True))
+        found = fit(values)
+    if all(map(math.isfinite, found)):
+        for rounded in (plain, lambda number: float(np.float32(number)), float):
+            yield dict(zip(kind.reals, map(rounded, found), strict=True))
 
 
 def _swish_alpha(values: Any) -> tuple[float]:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-import logging
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+import onnx
+import onnx.shape_inference
 import onnx_ir as ir
-from onnx_ir.passes import common as passes
 
 Known = tuple[ir.DataType | None, ir.Shape | None]
+
+SMALL = 1024
+"""Bytes: so much a tensor has that others' shapes are computed of."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,30 +130,50 @@ def _open(shape: ir.Shape) -> int:
 
 def shapes(model: ir.Model) -> Shapes:
     """All that ONNX's shape inference finds out; nothing more than is stated, if it fails."""
-    twin = model.clone()
-    with _quiet():
-        passes.ShapeInferencePass(check_type=False, strict_mode=False)(twin)
+    try:
+        proto = onnx.shape_inference.infer_shapes(_light(model), data_prop=True)
+    except Exception:  # noqa: BLE001 - not to know is no fault here, whatever the reason
+        return Shapes({})
     found: dict[ir.Value, Known] = {}
-    for graph, other in zip(model.graphs(), twin.graphs(), strict=True):
-        for value, like in zip(_values(graph), _values(other), strict=True):
-            found[value] = (like.dtype, like.shape)
+    _read(model.graph, proto.graph, found)
     return Shapes(found)
 
 
-def _values(graph: ir.Graph) -> Iterable[ir.Value]:
-    yield from graph.inputs
-    yield from graph.initializers.values()
-    for node in graph:
-        yield from node.outputs
+def _light(model: ir.Model) -> onnx.ModelProto:
+    """The model without its weights: they are inputs, as nothing but their shapes is of use."""
+    twin = model.clone()
+    graph = twin.graph
+    for name, value in list(graph.initializers.items()):
+        tensor = value.const_value
+        if tensor is None or isinstance(tensor, ir.ExternalTensor) or tensor.nbytes > SMALL:
+            graph.initializers.pop(name)
+            if tensor is not None:
+                value.type, value.shape = ir.TensorType(tensor.dtype), tensor.shape  # type: ignore[assignment]
+            value.const_value = None
+            if not value.is_graph_input():
+                graph.inputs.append(value)
+    return ir.to_proto(twin)
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the warnings about what could not be inferred: not to know is no fault here."""
-    logger = logging.getLogger("onnx_ir")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
+def _read(graph: ir.Graph, proto: onnx.GraphProto, found: dict[ir.Value, Known]) -> None:
+    infos = {info.name: info for info in (*proto.input, *proto.value_info, *proto.output)}
+    outputs = itertools.chain.from_iterable(node.outputs for node in graph)
+    for value in (*graph.inputs, *graph.initializers.values(), *outputs):
+        info = infos.get(value.name or "")
+        if info is not None and info.type.HasField("tensor_type"):
+            found[value] = _known(info.type.tensor_type)
+    for node, inferred in zip(graph, proto.node, strict=True):
+        bodies = {a.name: a for a in inferred.attribute if a.type == onnx.AttributeProto.GRAPH}
+        for name, attribute in node.attributes.items():
+            if name in bodies and attribute.type == ir.AttributeType.GRAPH:
+                _read(attribute.as_graph(), bodies[name].g, found)
+
+
+def _known(tensor: onnx.TypeProto.Tensor) -> Known:
+    dtype = ir.DataType(tensor.elem_type) if tensor.elem_type else None
+    if not tensor.HasField("shape"):
+        return dtype, None
+    sizes = [
+        d.dim_value if d.HasField("dim_value") else (d.dim_param or None) for d in tensor.shape.dim
+    ]
+    return dtype, ir.Shape(sizes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import onnx_ir as ir
@@ -74,14 +74,24 @@ def sites(model: ir.Model) -> list[Site]:
     return survey(model).sites
 
 
-def survey(model: ir.Model) -> Survey:
-    """The activations of ``model``, and what is none only for another use of something inside."""
+Refusal = Callable[[Site, Shapes], str | None]
+"""Why a site is not wanted, in words for people; empty where they need not know; None if it is."""
+
+
+def survey(model: ir.Model, refusal: Refusal = lambda _site, _shapes: None) -> Survey:
+    """The activations of ``model``, and those that cannot be replaced, and why.
+
+    Args:
+        model: Stays as it is.
+        refusal: In the place of a site that it refuses smaller ones are looked for: Swish alone
+            where SwiGLU is not wanted.
+    """
     known = shapes(model)
     found: list[Site] = []
     missed: list[NearMiss] = []
     for scope in scopes(model):
         if not scope.name.startswith(f"function {DOMAIN}::"):
-            chosen, leaking = _chosen(scope, model, known)
+            chosen, leaking = _chosen(scope, model, known, refusal)
             found += chosen
             missed += leaking
     calls = {site.root.op_identifier() for site in found if site.written == "function"}
@@ -97,54 +107,54 @@ def survey(model: ir.Model) -> Survey:
     )
 
 
-def _chosen(scope: Scope, model: ir.Model, known: Shapes) -> tuple[list[Site], list[NearMiss]]:
-    """The best candidates that can all be replaced together, and what was left on the way.
+def _chosen(
+    scope: Scope, model: ir.Model, known: Shapes, refusal: Refusal
+) -> tuple[list[Site], list[NearMiss]]:
+    """The best sites that can all be replaced together, and what was left on the way.
 
     One may be replaced if what is inside it serves only what is replaced. So those that are not
     fall out, and others take their place, until nothing changes.
     """
     reader = Reader.of(scope.graph, model.functions)
     at_root = {
-        root: found
+        root: [_site(candidate, scope, model, known) for candidate in found]
         for root in reversed(reader.order)
         if (found := list(candidates(root, reader, known)))
     }
-    fallen: dict[Candidate, str] = {}
+    fallen = {
+        site: reason
+        for site in itertools.chain.from_iterable(at_root.values())
+        if (reason := refusal(site, known)) is not None
+    }
     while True:
         best = _best(at_root, fallen)
-        replaced = set(itertools.chain.from_iterable(c.nodes for c in best))
-        leaking = {c: leak for c in best if (leak := _leak(c, replaced))}
+        replaced = set(itertools.chain.from_iterable(site.nodes for site in best))
+        leaking = {site: leak for site in best if (leak := _leak(site, replaced))}
         if not leaking:
             break
         fallen |= leaking
-    order = {node: index for index, node in enumerate(reversed(at_root))}
-    best.sort(key=lambda c: order[c.nodes[-1]])
-    covered = {c.nodes[-1]: c for c in best}
-    misses = {
-        c.nodes[-1]: NearMiss(_site(c, scope, model, known), reason)
-        for c, reason in reversed(fallen.items())
-        if c.nodes[-1] not in covered and c.nodes[-1] not in replaced
-    }
-    return [_site(c, scope, model, known) for c in best], list(misses.values())
+    misses: dict[ir.Node, NearMiss] = {}
+    for site in itertools.chain.from_iterable(reversed(at_root.values())):
+        if fallen.get(site) and site.root not in replaced:
+            misses.setdefault(site.root, NearMiss(site, fallen[site]))
+    return best[::-1], list(misses.values())
 
 
-def _best(
-    at_root: Mapping[ir.Node, Sequence[Candidate]], fallen: Mapping[Candidate, str]
-) -> list[Candidate]:
+def _best(at_root: Mapping[ir.Node, Sequence[Site]], fallen: Mapping[Site, str]) -> list[Site]:
     """The first of each root that is not part of a larger one; the graph's last root first."""
-    best: list[Candidate] = []
+    best: list[Site] = []
     inside: set[ir.Node] = set()
     for root, found in at_root.items():
-        standing = next((c for c in found if c not in fallen), None)
+        standing = next((site for site in found if site not in fallen), None)
         if standing is not None and root not in inside:
             best.append(standing)
             inside.update(standing.nodes[:-1])
     return best
 
 
-def _leak(candidate: Candidate, replaced: set[ir.Node]) -> str:
+def _leak(site: Site, replaced: set[ir.Node]) -> str:
     """Why the nodes inside cannot vanish; empty if they can."""
-    for node in candidate.nodes[:-1]:
+    for node in site.nodes[:-1]:
         for value in node.outputs:
             if value.is_graph_output():
                 return f"{value.name}, inside it, is an output of the graph"
