@@ -212,7 +212,7 @@ def test_a_shared_gate_stays_where_one_of_its_users_does():
     drawing.output(drawing.Mul(x, gate), "one")
     drawing.output(drawing.Mul(y, gate), "two")
     model = drawing.model()
-    new, outcome, operators = fused(model, kinds=["swish"])
+    _, outcome, operators = fused(model, kinds=["swish"])
     assert operators == ["Sigmoid", "Mul", "Mul"]
     assert "is used by Mul_2 too" in outcome.skipped[0].reason
     assert (outcome.skipped[0].kind, outcome.skipped[0].output) == ("swish", "one")
@@ -229,7 +229,7 @@ def test_only_the_swish_is_fused_where_shapes_may_differ():
     drawing = Drawing()
     a, b = drawing.input("a", ("n", 4)), drawing.input("b", ("m", 4))
     drawing.output(swiglu(drawing, a, b), shape=(None, 4))
-    new, outcome, operators = fused(drawing.model())
+    _, outcome, operators = fused(drawing.model())
     assert operators == ["Swish", "Mul"]
     assert outcome.skipped[0].reason == (
         "the shapes are not known to be equal: a [n,4] and b [m,4]"
