@@ -11,7 +11,8 @@ import sys
 import typer
 from rich.console import Console
 
-from gatewave.commands import doctor, evaluate, export, key, plot, serve
+from export.errors import ExportError, ModelError, TargetError
+from gatewave.commands import doctor, evaluate, export, fuse, inspect, key, plot, serve, swap
 from gatewave.errors import CommandError
 from gatewave.files import FileError
 from service.errors import RequestInvalid, ServiceError, SettingsInvalid
@@ -26,6 +27,9 @@ app = typer.Typer(
 )
 app.command("serve")(serve.serve)
 app.command("export")(export.export)
+app.command("inspect")(inspect.inspect)
+app.command("fuse")(fuse.fuse)
+app.command("swap")(swap.swap)
 app.command("eval")(evaluate.evaluate)
 app.command("plot")(plot.plot)
 app.command("doctor")(doctor.doctor)
@@ -36,11 +40,11 @@ def main() -> None:
     """Run the command, and turn each error of ours into a line and an exit status."""
     try:
         app()
-    except (RequestInvalid, SettingsInvalid, FileError) as error:
+    except (RequestInvalid, SettingsInvalid, FileError, ModelError, TargetError) as error:
         sys.exit(_said(error, 2))
     except CommandError as error:
         sys.exit(_said(error, error.status))
-    except ServiceError as error:
+    except (ServiceError, ExportError) as error:
         sys.exit(_said(error, 1))
 
 

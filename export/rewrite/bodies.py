@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Mapping
 from typing import Any
@@ -10,8 +11,9 @@ import onnx
 import onnx_ir as ir
 
 from export.graph import body_of
-from export.graph_ops import ONNX_TYPES
-from models import ACTIVATIONS, DType, Operator
+from export.graph_ops import ONNX_TYPES, GraphOps
+from export.rewrite.kinds import Kind
+from models import ACTIVATIONS, DType
 
 DTYPES: Mapping[ir.DataType, DType] = {kind: name for name, kind in ONNX_TYPES.items()}
 
@@ -47,30 +49,55 @@ def ensure(model: ir.Model, op_type: str, dtype: DType, opset: int) -> ir.Functi
     return found
 
 
-def missing(operator: Operator, dtype: DType, opset: int) -> str:
+@functools.cache
+def missing(op_type: str, dtype: DType, opset: int) -> str:
     """What the opset lacks that the body of our operator needs; empty if nothing."""
+    body = body_of(*RECORDS[op_type], "value", dtype, opset)
+    return lacking({node.op_type for node in body}, dtype, opset)
+
+
+def missing_for_formula(kind: Kind, dtype: DType, opset: int) -> str:
+    """What the opset lacks that the formula needs, written out; empty if nothing."""
+    op = GraphOps(dtype, opset)
+    kind.formula(op, *(ir.Value(name=name) for name in kind.inputs), **kind.reals)
+    return lacking({node.op_type for node in op.nodes}, dtype, opset)
+
+
+def takes(kind: Kind, dtype: ir.DataType | None, opset: int) -> bool:
+    """Whether ONNX has an operator for ``kind`` in that opset, for that type as far as known."""
+    if kind.standard is None or opset < kind.standard.opset:
+        return False
+    schema = onnx.defs.get_schema(kind.standard.op_type, opset, "")
+    allowed = {name for c in schema.type_constraints for name in c.allowed_type_strs}
+    return dtype is None or f"tensor({_TYPE_NAMES.get(dtype, '?')})" in allowed
+
+
+_TYPE_NAMES = {
+    ir.DataType.FLOAT16: "float16",
+    ir.DataType.BFLOAT16: "bfloat16",
+    ir.DataType.FLOAT: "float",
+    ir.DataType.DOUBLE: "double",
+}
+
+
+def lacking(op_types: set[str], dtype: DType, opset: int) -> str:
+    """Which of the operators the opset lacks, in words; empty if none."""
     if opset < BROADCASTING:
         return f"needs opset {BROADCASTING}, where scalars may be operands"
     if dtype == "bfloat16" and opset < WITH_BFLOAT16:
         return f"needs opset {WITH_BFLOAT16}, which has bfloat16"
-    body = body_of(*RECORDS[operator.op_type], "value", dtype, opset)
-    return lacking({node.op_type for node in body}, opset)
-
-
-def lacking(op_types: set[str], opset: int) -> str:
-    """Which of the operators the opset lacks, in words; empty if none."""
-    first = {
-        op_type: min(
-            schema.since_version
-            for schema in onnx.defs.get_all_schemas_with_history()
-            if schema.name == op_type and schema.domain == ""
-        )
-        for op_type in sorted(op_types)
-        if not onnx.defs.has(op_type, opset, "")
-    }
-    if not first:
+    lacked = [op_type for op_type in sorted(op_types) if not onnx.defs.has(op_type, opset, "")]
+    if not lacked:
         return ""
-    return f"needs opset {max(first.values())}, which has {', '.join(first)}"
+    return f"needs opset {max(map(_first_opset, lacked))}, which has {', '.join(lacked)}"
+
+
+def _first_opset(op_type: str) -> int:
+    return min(
+        schema.since_version
+        for schema in onnx.defs.get_all_schemas_with_history()
+        if schema.name == op_type and schema.domain == ""
+    )
 
 
 def _same(one: ir.Function, other: ir.Function) -> bool:

@@ -52,7 +52,7 @@ def fuse(
     for site in found.sites:
         kind = KINDS[site.kind]
         if to == "gatewave":
-            replacement.by_ours(site, kind, site.reals)
+            replacement.by_ours(site, kind, site.reals, site.parameters)
         else:
             replacement.by_standard(site, kind, site.reals)
     left = [skipped(miss.site, miss.reason) for miss in found.near_misses]
@@ -65,12 +65,12 @@ def _refusal(to: Form, wanted: Collection[str]) -> Refusal:
     def refusal(site: Site, shapes: Shapes) -> str | None:
         if site.kind not in wanted:
             return ""
-        return _unequal(site, shapes) or why_not(site)
+        return unequal(site, shapes) or why_not(site)
 
     return refusal
 
 
-def _unequal(site: Site, shapes: Shapes) -> str | None:
+def unequal(site: Site, shapes: Shapes) -> str | None:
     """Our operators, and ONNX's SwiGLU, take equal shapes: what is broadcast stays."""
     first, *others = site.inputs
     for other in others:
@@ -94,7 +94,7 @@ def _not_ours(site: Site) -> str | None:
         if value.dtype != wide:
             return f"its {name} is an input of type {value.dtype}; the operator takes {wide}"
     opset = site.scope.opsets.get("", 1)
-    lack = bodies.missing(kind.operator, dtype, opset)
+    lack = bodies.missing(kind.operator.op_type, dtype, opset)
     return f"{lack}; the graph's is {opset}" if lack else None
 
 
@@ -109,4 +109,6 @@ def _not_standard(site: Site) -> str | None:
     opset = site.scope.opsets.get("", 1)
     if opset < standard.opset:
         return f"{standard.op_type} needs opset {standard.opset}; the graph's is {opset}"
+    if not bodies.takes(KINDS[site.kind], site.dtype, opset):
+        return f"{standard.op_type} does not take {site.dtype}"
     return None

@@ -62,16 +62,23 @@ class Replacement:
         self._replaced: dict[ir.Value, ir.Value] = {}
         self._old: list[ir.Node] = []
 
-    def by_ours(self, site: Site, kind: Kind, reals: Mapping[str, float]) -> None:
+    def by_ours(
+        self,
+        site: Site,
+        kind: Kind,
+        reals: Mapping[str, float],
+        parameters: Mapping[str, ir.Value],
+    ) -> None:
         """By our operator of that kind, whose body the model gets.
 
+        Real parameters are those inputs of the model that ``parameters`` has, or else constants.
         `bodies.missing` says whether the site's opset has what the body needs.
         """
         assert kind.operator is not None and site.dtype is not None  # noqa: S101, PT018 - see fuse
         dtype = DTYPES[site.dtype]
         overload = self._body(kind.operator.op_type, dtype, site.scope)
         scalars = [
-            site.parameters.get(name) or self._scalar(site, real, compute_dtype(dtype))
+            parameters.get(name) or self._scalar(site, real, compute_dtype(dtype))
             for name, real in reals.items()
         ]
         imports = self._imports(site)
