@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
-from export.rewrite.constants import Constant, constant, is_parameter, plain
+from export.rewrite.constants import Constant, cast_target, constant, is_parameter, plain
 from export.rewrite.expressions import Factor, Reader
 from export.rewrite.kinds import KINDS, Kind
 from export.rewrite.products import ONE, Product, products
@@ -27,6 +26,10 @@ _WIDTHS = {
 """What a value of each type may be cast to with nothing lost."""
 
 
+NEVER_LAST = ("Identity", "Dropout", "Constant", "Neg")
+"""Operators that may follow an activation, but are no part of it."""
+
+
 @dataclass(frozen=True, eq=False)
 class Candidate:
     """A possible site; its fields are those of a `Site`."""
@@ -42,11 +45,11 @@ class Candidate:
 
 def candidates(root: ir.Node, reader: Reader, known: Shapes) -> Iterator[Candidate]:
     """Those of one input first, as nothing else goes into them; then in the catalogue's order."""
-    output = root.outputs[0] if root.outputs else None
-    if output is None or root.op_type in {"Identity", "Constant", "Neg"}:
+    if len(root.outputs) != 1 or root.op_type in NEVER_LAST:
         return
     if root.op_type == "Cast" and not _narrows(root, known):
         return
+    output = root.outputs[0]
     found = [*_unary(output, reader), *_binary(output, reader), *_whole(root, reader)]
     fitting = [candidate for candidate in found if _fits(candidate, known)]
     yield from sorted(fitting, key=lambda c: (len(c.inputs), _PLACES[c.kind], -len(c.nodes)))
@@ -54,8 +57,10 @@ def candidates(root: ir.Node, reader: Reader, known: Shapes) -> Iterator[Candida
 
 def _narrows(cast: ir.Node, known: Shapes) -> bool:
     """Whether the cast may end what another has begun inside: else it is no part of anything."""
-    source = None if cast.inputs[0] is None else known.dtype(cast.inputs[0])
-    target = ir.DataType(cast.attributes["to"].as_int())
+    target = cast_target(cast)
+    if target is None or len(cast.inputs) != 1 or cast.inputs[0] is None:
+        return False
+    source = known.dtype(cast.inputs[0])
     return source != target and source in _WIDTHS.get(target, ())
 
 
@@ -100,10 +105,12 @@ def _binary(output: ir.Value, reader: Reader) -> Iterator[Candidate]:
 def _divisions(
     factors: tuple[Factor, ...],
 ) -> Iterator[tuple[tuple[Factor, ...], tuple[Factor, ...]]]:
-    """Every way to deal the factors out to two, neither of which gets none."""
-    for size in range(1, len(factors)):
-        for first in itertools.combinations(factors, size):
-            yield first, tuple(factor for factor in factors if factor not in first)
+    """Every way to deal the factors out to two, one of which gets a single one."""
+    for index, factor in enumerate(factors):
+        others = (*factors[:index], *factors[index + 1 :])
+        yield others, (factor,)
+        if len(others) > 1:
+            yield (factor,), others
 
 
 def _as_it_is(factors: tuple[Factor, ...], coefficient: Constant) -> ir.Value | None:
@@ -225,7 +232,7 @@ def _one_dtype(candidate: Candidate, known: Shapes) -> bool:
 
 def _cast_to(cast: ir.Node, known: Shapes) -> ir.DataType | None:
     if cast.op_type == "Cast":
-        return ir.DataType(cast.attributes["to"].as_int())
+        return cast_target(cast)
     return known.dtype(cast.outputs[0])
 
 

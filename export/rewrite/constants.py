@@ -64,7 +64,7 @@ def constant(value: ir.Value | None, depth: int = DEEPEST) -> Constant | None:
         return None
     if node.op_type == "ConstantOfShape":
         return None
-    if node.op_type in RESHAPES and node.domain == "":
+    if node.op_type in RESHAPES and node.domain == "" and node.inputs:
         return _reshaped(node, value, constant(node.inputs[0], depth - 1))
     return _computed(node, depth)
 
@@ -100,7 +100,7 @@ def _reshaped(node: ir.Node, value: ir.Value, inner: Constant | None) -> Constan
     rank = inner.rank if node.op_type in {"Identity", "Cast", "CastLike"} else _rank(value)
     if node.op_type != "Cast":
         return Constant(inner.number, inner.roundoff, rank)
-    to = ir.DataType(node.attributes["to"].as_int())
+    to = cast_target(node)
     if to not in FLOATS:
         return inner if inner.number.is_integer() and to in _INTEGERS else None
     number = float(np.asarray(inner.number).astype(to.numpy()))
@@ -130,6 +130,14 @@ def _computed(node: ir.Node, depth: int) -> Constant | None:
     ranks = [operand.rank for operand in known]
     rank = None if None in ranks else max(r for r in ranks if r is not None)
     return Constant(number, sum(operand.roundoff for operand in known), rank)
+
+
+def cast_target(cast: ir.Node) -> ir.DataType | None:
+    """The type that a `Cast` gives; None where it is no type, or a function's attribute."""
+    attribute = cast.attributes.get("to")
+    if attribute is None or attribute.is_ref() or attribute.value not in set(ir.DataType):
+        return None
+    return ir.DataType(attribute.value)
 
 
 def is_parameter(value: ir.Value) -> bool:

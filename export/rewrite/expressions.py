@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from export.rewrite.constants import Constant, constant, is_parameter, plain, roundoff
+from export.rewrite.constants import Constant, cast_target, constant, is_parameter, plain, roundoff
 from export.rewrite.numpy_ops import FLOATS, ContribOps, NotElementwiseError, NumpyOps, Parting
 from export.signature import DOMAIN
 from models import ACTIVATIONS, Operator
@@ -37,6 +37,9 @@ ELEMENTWISE = {
 MOST_NODES = 220
 """Ours for float64, which does without Erf, has the most: about 150."""
 MOST_PENDING = 8
+MOST_SOURCES = 16
+MOST_SOURCES_OF_PRODUCTS = 4
+"""How far is looked: of a product, one factor is what the others depend on, but for casts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +112,15 @@ class Reader:
         constants = [] if coefficient is None else [coefficient]
         number = 1.0 if coefficient is None else coefficient.number
         parameter: ir.Value | None = None
-        while 0 < len(pending) <= MOST_PENDING and len(nodes) < MOST_NODES:
+        sources = 0
+        most_sources = MOST_SOURCES if len(factors) == 1 else MOST_SOURCES_OF_PRODUCTS
+        while (
+            0 < len(pending) <= MOST_PENDING
+            and min(MOST_NODES - len(nodes), most_sources - sources) > 0
+        ):
             if len(pending) == 1 and (nodes or len(factors) > 1):
                 (source,) = pending
+                sources += 1
                 inside = tuple(reversed(nodes))
                 yield Expression(factors, number, source, inside, parameter, tuple(constants))
             latest = max(pending, key=lambda value: self.position(value.producer()))
@@ -160,7 +169,7 @@ class Reader:
         attributes = _attributes(node)
         if node.op_type not in ELEMENTWISE.get(node.domain, ()) or attributes is None:
             return None
-        if node.op_type == "Cast" and attributes["to"] not in FLOATS:
+        if node.op_type == "Cast" and cast_target(node) not in FLOATS:
             return None
         return lambda op, *operands: getattr(op, node.op_type)(*operands, **attributes)
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from export.rewrite.constants import Constant
+from export.rewrite.constants import Constant, cast_target
 from export.rewrite.expressions import Factor, Reader
 from export.rewrite.numpy_ops import FLOATS
 
-MOST_FACTORS = 4
-MOST_PRODUCTS = 64
+MOST_FACTORS = 3
+MOST_PRODUCTS = 32
 
 _PASSING = ("Identity", "Cast", "Neg")
 
@@ -74,8 +74,8 @@ def _apart(product: Product, index: int, reader: Reader) -> Product | None:
 
 def _parts(node: ir.Node, power: int) -> list[Factor] | None:
     operands = [value for value in node.inputs if value is not None]
-    if node.op_type in _PASSING:
-        if node.op_type == "Cast" and node.attributes["to"].as_int() not in FLOATS:
+    if node.op_type in _PASSING and len(operands) == 1:
+        if node.op_type == "Cast" and cast_target(node) not in FLOATS:
             return None
         return [Factor(operands[0], power)]
     if node.op_type in {"Mul", "Div"} and len(operands) == 2:  # noqa: PLR2004

@@ -47,6 +47,10 @@ LEAST = 1e-12
 SHARES = (0.0, -1.0, -0.75, -0.5, -0.25, 0.25, 0.5, 0.75, 1.0)
 """Of the rounding that is allowed: a curve that bends is answered for in between, too."""
 
+SCREEN = np.flatnonzero(np.isin(POINTS, (-2.37, -0.86, 0.7, 1.78)))
+COARSE = 0.05
+"""Where, and by how much, an expression may differ from a formula to be looked at closely."""
+
 FLAT = 1e-6
 """A slope that is less is no slope: an α of 0 makes no Swish."""
 
@@ -185,13 +189,27 @@ def _reals(kind: Kind, values: Any) -> Iterator[dict[str, float]]:
     """The real parameters that the values ask for, if any can be: the plainest numbers first."""
     fit = _FITS.get(kind.name)
     if fit is None:
-        yield {}
+        if _near(values, _screened(kind.name)):
+            yield {}
         return
     with np.errstate(all="ignore"):
         found = fit(values)
-    if all(map(math.isfinite, found)):
-        for rounded in (plain, lambda number: float(np.float32(number)), float):
-            yield dict(zip(kind.reals, map(rounded, found), strict=True))
+        if not all(map(math.isfinite, found)) or not _near(
+            values, kind.formula(NumpyOps(), POINTS[SCREEN], *found)
+        ):
+            return
+    for rounded in (plain, lambda number: float(np.float32(number)), float):
+        yield dict(zip(kind.reals, map(rounded, found), strict=True))
+
+
+@functools.cache
+def _screened(name: str) -> Any:
+    return np.asarray(KINDS[name].formula(NumpyOps(), POINTS[SCREEN]))
+
+
+def _near(values: Any, expected: Any) -> bool:
+    """Whether it is worth a closer look: nearly all expressions are far from nearly all kinds."""
+    return bool((np.abs(values[SCREEN] - expected) <= COARSE).all())
 
 
 def _swish_alpha(values: Any) -> tuple[float]:

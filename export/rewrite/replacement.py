@@ -238,16 +238,14 @@ class Replacement:
             yield from scope.graph
 
 
-def _is_constant(node: ir.Node) -> bool:
+def _is_constant(node: ir.Node, depth: int = 16) -> bool:
     """Whether it makes a value of nothing but constants: it serves nothing by itself."""
-    return all(
-        value is None or value.is_initializer() or _made_of_nothing(value) for value in node.inputs
+    return depth > 0 and all(
+        value is None
+        or value.is_initializer()
+        or (value.producer() is not None and _is_constant(value.producer(), depth - 1))  # type: ignore[arg-type]
+        for value in node.inputs
     )
-
-
-def _made_of_nothing(value: ir.Value) -> bool:
-    node = value.producer()
-    return node is not None and _is_constant(node)
 
 
 def _stem(node: ir.Node) -> str:

@@ -63,7 +63,7 @@ class Shapes:
             return value
         if node.op_type == "Split" and self._splits_evenly(node):
             return ("Split", node)
-        if node.op_type in {"MatMul", "Gemm", "Conv"}:
+        if node.op_type in {"MatMul", "Gemm", "Conv"} and len(node.inputs) > 1:
             weight = node.inputs[1]
             shape = None if weight is None else self.shape(weight)
             if shape is not None and _open(shape) == 0 and node.inputs[0] is not None:
