@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
-from export.rewrite.constants import Constant, cast_target, constant, is_parameter, plain
+from export.rewrite.constants import Constant, cast_target
 from export.rewrite.expressions import Factor, Reader
-from export.rewrite.kinds import KINDS, Kind
+from export.rewrite.kinds import KINDS
+from export.rewrite.named import named
 from export.rewrite.products import ONE, Product, products
 from export.rewrite.recognition import Match, matches
 from export.rewrite.shapes import Shapes
-from export.signature import DOMAIN
 
 _PLACES = {name: place for place, name in enumerate(KINDS)}
 
@@ -156,41 +156,14 @@ def _reals_of(match: Match) -> tuple[dict[str, float], dict[str, ir.Value]]:
 
 def _whole(root: ir.Node, reader: Reader) -> Iterator[Candidate]:
     """One node that is a kind of two inputs by its name, or by the function that it calls."""
-    kind = _NAMED.get((root.domain, root.op_type))
-    if kind is not None:
+    found = named(root)
+    if found is not None:
+        kind, reals, parameters = found
         tensors = tuple(value for value in root.inputs[:2] if value is not None)
-        reals = _named_reals(root, kind)
-        if len(tensors) == len(kind.inputs) and reals is not None:
-            yield Candidate(kind.name, reals[0], tensors, root.outputs[0], (root,), reals[1])
+        if len(tensors) == len(kind.inputs):
+            yield Candidate(kind.name, reals, tensors, root.outputs[0], (root,), parameters)
     elif (function := reader.functions.get(root.op_identifier())) is not None:
         yield from _called(root, function, reader)
-
-
-_NAMED = {
-    (DOMAIN, kind.operator.op_type): kind
-    for kind in KINDS.values()
-    if kind.operator is not None and len(kind.inputs) > 1
-} | {("", "SwiGLU"): KINDS["swiglu-linear"]}
-
-
-def _named_reals(node: ir.Node, kind: Kind) -> tuple[dict[str, float], dict[str, ir.Value]] | None:
-    """Real parameters of a node of ours, or of ONNX's: attributes, or scalar inputs."""
-    reals, parameters = dict(kind.reals), {}
-    for name, value in zip(kind.reals, node.inputs[len(kind.inputs) :], strict=False):
-        number = constant(value)
-        if number is not None:
-            reals[name] = number.number
-        elif value is not None and is_parameter(value) and value.const_value is not None:
-            reals[name] = float(value.const_value.numpy())
-            parameters[name] = value
-        elif value is not None:
-            return None
-    for name in kind.reals:
-        if name in node.attributes:
-            if node.attributes[name].is_ref():
-                return None
-            reals[name] = plain(node.attributes[name].as_float())
-    return {name: plain(real) for name, real in reals.items()}, parameters
 
 
 def _called(call: ir.Node, function: ir.Function, reader: Reader) -> Iterator[Candidate]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -151,11 +152,23 @@ def is_parameter(value: ir.Value) -> bool:
 
 
 def plain(number: float) -> float:
-    """The number as it was written, if it was in float32 or in decimal; else itself.
+    """The decimal that was meant, if ``number`` is one in float32; else itself.
 
-    Computed with, it may have lost its last digits; and 1.702 in float32 is 1.70200002193.
+    1.702 in float32 is 1.70200002193.
     """
     single = float(np.float32(number)) if abs(number) < GREATEST else math.inf
     if math.isfinite(single) and abs(number - single) <= FITTED * abs(number):
         return float(str(np.float32(number)))
+    return number
+
+
+def snapped(number: float, constants: Iterable[Constant]) -> float:
+    """One of the constants, its negative or its reciprocal, if ``number`` was computed from it.
+
+    If not, the digits that computing has left it.
+    """
+    for found in constants:
+        for exact in (found.number, 1 / found.number if found.number else 0.0):
+            if abs(abs(number) - abs(exact)) <= FITTED * abs(exact):
+                return math.copysign(exact, number)
     return float(f"{number:.12g}")

@@ -260,4 +260,4 @@ def _attributes(node: ir.Node) -> dict[str, Any] | None:
 def _numbers(node: ir.Node) -> list[Constant]:
     """The attributes that are numbers, rounded as they are to float32."""
     values = [a.value for a in node.attributes.values() if a.type == ir.AttributeType.FLOAT]
-    return [Constant(v, roundoff(v, ir.DataType.FLOAT), 0) for v in values if v is not None]
+    return [Constant(plain(v), roundoff(v, ir.DataType.FLOAT), 0) for v in values if v is not None]

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from export.rewrite.constants import plain
+from export.rewrite.constants import plain, snapped
 from export.rewrite.expressions import Expression, Reader
 from export.rewrite.kinds import KINDS, Kind
 from export.rewrite.numpy_ops import NotElementwiseError, NumpyOps, Parting
@@ -75,7 +75,7 @@ def _match(reader: Reader, expression: Expression) -> Match | None:
     try:
         values, partings = reader.evaluate(expression, POINTS)
         for kind in KINDS.values():
-            for reals in _reals(kind, values) if len(kind.inputs) == 1 else ():
+            for reals in _reals(kind, values, expression) if len(kind.inputs) == 1 else ():
                 if _agree(expression, kind, reals, POINTS, values):
                     whole = _everywhere(reader, expression, kind, reals, partings)
                     return Match(kind.name, reals, expression) if whole else None
@@ -185,7 +185,7 @@ def _at(values: Any, point: float) -> float:
     return float(values[np.searchsorted(POINTS, point)])
 
 
-def _reals(kind: Kind, values: Any) -> Iterator[dict[str, float]]:
+def _reals(kind: Kind, values: Any, expression: Expression) -> Iterator[dict[str, float]]:
     """The real parameters that the values ask for, if any can be: the plainest numbers first."""
     fit = _FITS.get(kind.name)
     if fit is None:
@@ -198,8 +198,9 @@ def _reals(kind: Kind, values: Any) -> Iterator[dict[str, float]]:
             values, kind.formula(NumpyOps(), POINTS[SCREEN], *found)
         ):
             return
-    for rounded in (plain, lambda number: float(np.float32(number)), float):
-        yield dict(zip(kind.reals, map(rounded, found), strict=True))
+    exact = [snapped(number, expression.constants) for number in found]
+    for numbers in ([plain(number) for number in exact], exact, found):
+        yield dict(zip(kind.reals, numbers, strict=True))
 
 
 @functools.cache

@@ -67,6 +67,16 @@ def test_alpha_reads_as_it_was_written(alpha):
     assert found(model) == [("swish", {"alpha": alpha})]
 
 
+@pytest.mark.parametrize("alpha", [0.1, -1 / 3, 1.702])
+@pytest.mark.parametrize("scale", SCALES)
+def test_alpha_is_exact_in_float64(scale, alpha):
+    def write(op, x):
+        return op.Mul(x, op.Sigmoid(SCALES[scale](op, x, alpha)))
+
+    ((_, reals),) = found(drawn(write, dtype="float64"))
+    assert reals["alpha"] == pytest.approx(alpha, rel=2e-16)
+
+
 @pytest.mark.parametrize("alpha", [1.0, 1.702])
 def test_swish_is_found_as_a_quotient(alpha):
     def write(op, x):
@@ -249,6 +259,24 @@ def test_operators_of_onnx_runtime_are_found(op_type):
     (site,) = sites(drawing.model(domains=["com.microsoft"]))
     assert (site.kind, dict(site.reals)) == CONTRIB[op_type]
     assert site.written == "contrib"
+
+
+@pytest.mark.parametrize(
+    ("attributes", "alpha"),
+    [
+        ({}, 1.0),
+        ({"activation_alpha": 1.702}, 1.702),
+        ({"activation_beta": 1.0}, None),
+        ({"limit": 7.0}, None),
+        ({"round_activation": 1}, None),
+    ],
+)
+def test_swiglu_of_onnx_runtime_is_found_where_it_clamps_nothing(attributes, alpha):
+    drawing = Drawing()
+    a, b = drawing.input("a"), drawing.input("b")
+    drawing.output(drawing.node("SwiGLU", [a, b], domain="com.microsoft", **attributes))
+    expected = [] if alpha is None else [("swiglu-linear", {"alpha": alpha})]
+    assert found(drawing.model(domains=["com.microsoft"])) == expected
 
 
 def test_our_own_graphs_are_found_in_both_forms(case, exported, dtype):
