@@ -212,7 +212,7 @@ class Reader:
             own = ContribOps() if node.domain == CONTRIB else op
             try:
                 known[node.outputs[0]] = meaning(own, *operands)
-            except (TypeError, KeyError) as error:
+            except (TypeError, ValueError) as error:
                 raise NotElementwiseError(f"{node.op_type}: {error}") from error
         return known
 

@@ -41,7 +41,7 @@ def layout(kind: str, inputs: tuple[ir.Value, ...]) -> str:
 
 def _part(value: ir.Value) -> Part | None:
     node = value.producer()
-    while node is not None and node.domain == "" and node.op_type in UNMOVED:
+    while node is not None and node.domain == "" and node.op_type in UNMOVED and node.inputs:
         source = node.inputs[0]
         node = None if source is None else source.producer()
         value = value if source is None else source

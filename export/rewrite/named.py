@@ -53,7 +53,8 @@ def _with_reals(node: ir.Node, kind: Kind) -> Named | None:
         elif value is not None:
             return None
     for name in {*kind.reals} & {*node.attributes}:
-        if node.attributes[name].is_ref():
+        attribute = node.attributes[name]
+        if attribute.is_ref() or attribute.type != ir.AttributeType.FLOAT:
             return None
-        reals[name] = node.attributes[name].as_float()
+        reals[name] = attribute.as_float()
     return kind, {name: plain(real) for name, real in reals.items()}, parameters

@@ -49,8 +49,8 @@ class Shapes:
     def equal(self, one: ir.Value, other: ir.Value) -> bool:
         """Whether the two are known to have one shape: by their dimensions, or by their making."""
         left, right = self.shape(one), self.shape(other)
-        if left is not None and right is not None and _open(left) == 0:
-            return tuple(left) == tuple(right)
+        if left is not None and right is not None and _open(left) == 0 and left == right:
+            return True
         return not self.differ(one, other) and self._making(one) == self._making(other)
 
     def _making(self, value: ir.Value, depth: int = 12) -> object:
@@ -63,6 +63,8 @@ class Shapes:
             return value
         if node.op_type == "Split" and self._splits_evenly(node):
             return ("Split", node)
+        if value.index() != 0:
+            return value
         if node.op_type in {"MatMul", "Gemm", "Conv"} and len(node.inputs) > 1:
             weight = node.inputs[1]
             shape = None if weight is None else self.shape(weight)
@@ -109,7 +111,9 @@ class Shapes:
         if "num_outputs" not in node.attributes:
             return True
         axis = node.attributes["axis"].as_int() if "axis" in node.attributes else 0
-        size = None if source is None else source[axis]
+        if source is None or not -len(source) <= axis < len(source):
+            return False
+        size = source[axis]
         return isinstance(size, int) and size % len(node.outputs) == 0
 
 
