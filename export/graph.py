@@ -82,7 +82,7 @@ def to_onnx(
             raise ValueError(
                 f"{node.op_type} is used in {used[node.op_type]} and {dtype}: export them apart"
             )
-        body = _function(*declared[node.op_type], "value", dtype, model.opset_imports[""])
+        body = body_of(*declared[node.op_type], "value", dtype, model.opset_imports[""])
         model.functions[body.identifier()] = body
         _attributes_to_inputs(node, model.graph, dtype)
     return model
@@ -154,7 +154,7 @@ def _model_of(node: ir.Node, activation: Activation, operator: Operator, graph: 
     )
     for real in _attributes_to_inputs(alone, drawn, dtype):
         drawn.inputs.append(real)
-    body = _function(activation, operator, graph, dtype, OPSET)
+    body = body_of(activation, operator, graph, dtype, OPSET)
     drawn.opset_imports[""] = body.opset_imports[""]
     return ir.Model(drawn, ir_version=IR_VERSION, producer_name="gatewave", functions=[body])
 
@@ -189,7 +189,7 @@ def _free_name(graph: ir.Graph, name: str) -> str:
     return next(candidate for candidate in candidates if candidate not in taken)
 
 
-def _function(
+def body_of(
     activation: Activation, operator: Operator, graph: Graph, dtype: DType, opset: int
 ) -> ir.Function:
     """The model-local function: the record's decomposition, 16-bit floats computed in float32."""

@@ -65,6 +65,7 @@ def trace(
     operators: Iterable[Operator],
     *,
     dynamic_shapes: Any = None,
+    opset: int = OPSET,
 ) -> ir.Model:
     """Export ``module`` through ``torch.onnx.export``; in it, each of ``operators`` is one node.
 
@@ -74,6 +75,7 @@ def trace(
         arguments: Example tensors, by the names that the graph's inputs are to have.
         operators: What to keep whole. All else becomes the standard operators that Torch chooses.
         dynamic_shapes: As ``torch.onnx.export`` takes them.
+        opset: Of the standard operators.
 
     Raises:
         torch.onnx.OnnxExporterError: Torch cannot export the module.
@@ -83,7 +85,7 @@ def trace(
             module,
             tuple(arguments.values()),
             dynamo=True,
-            opset_version=OPSET,
+            opset_version=opset,
             input_names=list(arguments),
             dynamic_shapes=dynamic_shapes,
             verbose=False,

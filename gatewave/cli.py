@@ -12,7 +12,19 @@ import typer
 from rich.console import Console
 
 from export.errors import ExportError, ModelError, TargetError
-from gatewave.commands import doctor, evaluate, export, key, lower, plot, serve, verify
+from gatewave.commands import (
+    doctor,
+    evaluate,
+    export,
+    fuse,
+    inspect,
+    key,
+    lower,
+    plot,
+    serve,
+    swap,
+    verify,
+)
 from gatewave.errors import CommandError
 from gatewave.files import FileError
 from service.errors import RequestInvalid, ServiceError, SettingsInvalid
@@ -27,6 +39,9 @@ app = typer.Typer(
 )
 app.command("serve")(serve.serve)
 app.command("export")(export.export)
+app.command("inspect")(inspect.inspect)
+app.command("fuse")(fuse.fuse)
+app.command("swap")(swap.swap)
 app.command("lower")(lower.lower)
 app.command("verify")(verify.verify)
 app.command("eval")(evaluate.evaluate)

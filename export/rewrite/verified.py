@@ -48,10 +48,20 @@ def write_verified(
     whole = replace(plan, sites=[*plan.sites, *sites])
 
     def check(new: Path) -> None:
-        report = replace(verify(source, new, whole), rewritten=str(path))
-        if not report.holds:
-            raise DiffersError(report)
-        reports.append(report)
+        reports.append(replace(require(source, new, whole), rewritten=str(path)))
 
     files.write(model, path, source=source, check=check)
     return reports[0]
+
+
+def require(original: Path, rewritten: Path, plan: Plan = DEFAULT) -> Report:
+    """The report that ``rewritten`` computes what ``original`` does.
+
+    Raises:
+        DiffersError: It does not.
+        NotRunnableError: Nothing runs the original.
+    """
+    report = verify(original, rewritten, plan)
+    if not report.holds:
+        raise DiffersError(report)
+    return report

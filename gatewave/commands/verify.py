@@ -13,14 +13,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-import service
+from gatewave.commands.graphs import KERNELS
 from gatewave.commands.rewriting import JsonOption, ModelArgument
 from gatewave.errors import UsageError, needing
 
 if TYPE_CHECKING:
     from export.rewrite.report import Compared, Dropped, Report
 
-KERNELS = Path(service.__file__).with_name("libgatewave.so")
 MOST_SHOWN = 3
 
 

@@ -1,0 +1,122 @@
+"""The functions of our operators, inside a model."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Mapping
+from typing import Any
+
+import onnx
+import onnx_ir as ir
+
+from export.graph import body_of
+from export.graph_ops import ONNX_TYPES, GraphOps
+from export.rewrite.kinds import Kind
+from models import ACTIVATIONS, DType
+
+DTYPES: Mapping[ir.DataType, DType] = {kind: name for name, kind in ONNX_TYPES.items()}
+
+RECORDS = {
+    operator.op_type: (activation, operator)
+    for activation in ACTIVATIONS.values()
+    for operator in activation.operators
+}
+
+WITH_FUNCTIONS = 8
+WITH_OVERLOADS = 10
+"""The versions of the file format that brought them."""
+
+BROADCASTING = 7
+"""From this opset on a scalar may be an operand of any other tensor."""
+
+WITH_BFLOAT16 = 13
+
+
+def ensure(model: ir.Model, op_type: str, dtype: DType, opset: int) -> ir.Function:
+    """The function of our operator in ``model``, which gets it if it has none that does the same.
+
+    One of another dtype, or of another version of ours, has another body: where there is one, the
+    new one is an overload.
+    """
+    new = body_of(*RECORDS[op_type], "value", dtype, opset)
+    overloads = itertools.chain(["", dtype], (f"{dtype}_{n}" for n in itertools.count(1)))
+    for overload in overloads:
+        new.overload = overload
+        found = model.functions.setdefault(new.identifier(), new)
+        if found is new or _same(found, new):
+            break
+    return found
+
+
+@functools.cache
+def missing(op_type: str, dtype: DType, opset: int) -> str:
+    """What the opset lacks that the body of our operator needs; empty if nothing."""
+    body = body_of(*RECORDS[op_type], "value", dtype, opset)
+    return lacking({node.op_type for node in body}, dtype, opset)
+
+
+def missing_for_formula(kind: Kind, dtype: DType, opset: int) -> str:
+    """What the opset lacks that the formula needs, written out; empty if nothing."""
+    op = GraphOps(dtype, opset)
+    kind.formula(op, *(ir.Value(name=name) for name in kind.inputs), **kind.reals)
+    return lacking({node.op_type for node in op.nodes}, dtype, opset)
+
+
+def takes(kind: Kind, dtype: ir.DataType | None, opset: int) -> bool:
+    """Whether ONNX has an operator for ``kind`` in that opset, for that type as far as known."""
+    if kind.standard is None or opset < kind.standard.opset:
+        return False
+    schema = onnx.defs.get_schema(kind.standard.op_type, opset, "")
+    allowed = {name for c in schema.type_constraints for name in c.allowed_type_strs}
+    return dtype is None or f"tensor({_TYPE_NAMES.get(dtype, '?')})" in allowed
+
+
+_TYPE_NAMES = {
+    ir.DataType.FLOAT16: "float16",
+    ir.DataType.BFLOAT16: "bfloat16",
+    ir.DataType.FLOAT: "float",
+    ir.DataType.DOUBLE: "double",
+}
+
+
+def lacking(op_types: set[str], dtype: DType, opset: int) -> str:
+    """Which of the operators the opset lacks, in words; empty if none."""
+    if opset < BROADCASTING:
+        return f"needs opset {BROADCASTING}, where scalars may be operands"
+    if dtype == "bfloat16" and opset < WITH_BFLOAT16:
+        return f"needs opset {WITH_BFLOAT16}, which has bfloat16"
+    lacked = [op_type for op_type in sorted(op_types) if not onnx.defs.has(op_type, opset, "")]
+    if not lacked:
+        return ""
+    return f"needs opset {max(map(_first_opset, lacked))}, which has {', '.join(lacked)}"
+
+
+def _first_opset(op_type: str) -> int:
+    return min(
+        schema.since_version
+        for schema in onnx.defs.get_all_schemas_with_history()
+        if schema.name == op_type and schema.domain == ""
+    )
+
+
+def _same(one: ir.Function, other: ir.Function) -> bool:
+    """Whether two functions do the same: their nodes are, the names of values and all."""
+    return bool(_content(one) == _content(other))
+
+
+def _content(function: ir.Function) -> Any:
+    proto = ir.to_proto(function)
+    nodes = [
+        (node.op_type, tuple(node.input), tuple(node.output), [_plain(a) for a in node.attribute])
+        for node in proto.node
+    ]
+    return list(proto.input), list(proto.output), nodes
+
+
+def _plain(attribute: onnx.AttributeProto) -> Any:
+    value = onnx.helper.get_attribute_value(attribute)
+    if isinstance(value, onnx.TensorProto):
+        array = onnx.numpy_helper.to_array(value)
+        value = (array.dtype.name, array.tobytes())
+    return attribute.name, value

@@ -1,0 +1,114 @@
+"""Activations of many nodes as one: an operator of ours, with its body, or one of ONNX's."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Literal
+
+import onnx_ir as ir
+
+from export.graph_ops import ONNX_TYPES, compute_dtype
+from export.rewrite import bodies
+from export.rewrite.bodies import DTYPES
+from export.rewrite.kinds import KINDS
+from export.rewrite.replacement import Outcome, Replacement, skipped
+from export.rewrite.shapes import Shapes
+from export.rewrite.sites import Refusal, Site, survey
+from export.signature import DOMAIN
+
+Form = Literal["gatewave", "standard"]
+
+FUSED: dict[Form, tuple[str, ...]] = {
+    "gatewave": tuple(
+        name for name, kind in KINDS.items() if kind.operator is not None and name != "sigmoid"
+    ),
+    "standard": ("swiglu-linear", "swish"),
+}
+"""The kinds that are fused where none are named: those that several nodes make up."""
+
+
+def fuse(
+    model: ir.Model, *, to: Form = "gatewave", kinds: Collection[str] | None = None
+) -> Outcome:
+    """Replace activations of ``model``, in place, by single operators.
+
+    Args:
+        model: Is changed.
+        to: ``gatewave``: our operators; each has its body in the model, so that it runs anywhere.
+            ``standard``: ONNX's, where the model's opset has them.
+        kinds: Which activations; `FUSED` has the default.
+
+    Returns:
+        The changes, and what was left alone, and why.
+
+    Raises:
+        ValueError: A kind is unknown.
+    """
+    wanted = FUSED[to] if kinds is None else tuple(kinds)
+    if unknown := {*wanted} - {*KINDS}:
+        raise ValueError(f"no activation is called {sorted(unknown)}: known are {', '.join(KINDS)}")
+    found = survey(model, _refusal(to, wanted))
+    replacement = Replacement(model)
+    for site in found.sites:
+        kind = KINDS[site.kind]
+        if to == "gatewave":
+            replacement.by_ours(site, kind, site.reals, site.parameters)
+        else:
+            replacement.by_standard(site, kind, site.reals)
+    left = [skipped(miss.site, miss.reason) for miss in found.near_misses]
+    return Outcome(replacement.finish(), left)
+
+
+def _refusal(to: Form, wanted: Collection[str]) -> Refusal:
+    why_not = {"gatewave": _not_ours, "standard": _not_standard}[to]
+
+    def refusal(site: Site, shapes: Shapes) -> str | None:
+        if site.kind not in wanted:
+            return ""
+        return unequal(site, shapes) or why_not(site)
+
+    return refusal
+
+
+def unequal(site: Site, shapes: Shapes) -> str | None:
+    """Our operators, and ONNX's SwiGLU, take equal shapes: what is broadcast stays."""
+    first, *others = site.inputs
+    for other in others:
+        if not shapes.equal(first, other):
+            given = " and ".join(f"{v.name} {shapes.shape(v) or '[?]'}" for v in (first, other))
+            return f"the shapes are not known to be equal: {given}"
+    return None
+
+
+def _not_ours(site: Site) -> str | None:
+    kind = KINDS[site.kind]
+    if site.root.domain == DOMAIN and site.written == "function":
+        return ""  # it is ours already
+    if kind.operator is None:
+        return "there is no operator of ours for it"
+    if site.dtype is None or site.dtype not in DTYPES:
+        return "its element type is not known"
+    dtype = DTYPES[site.dtype]
+    wide = ONNX_TYPES[compute_dtype(dtype)]
+    for name, value in site.parameters.items():
+        if value.dtype != wide:
+            return f"its {name} is an input of type {value.dtype}; the operator takes {wide}"
+    opset = site.scope.opsets.get("", 1)
+    lack = bodies.missing(kind.operator.op_type, dtype, opset)
+    return f"{lack}; the graph's is {opset}" if lack else None
+
+
+def _not_standard(site: Site) -> str | None:
+    standard = KINDS[site.kind].standard
+    if site.written == "standard":
+        return ""  # it is already
+    if standard is None:
+        return "ONNX has no operator for it"
+    if site.parameters:
+        return f"its {', '.join(site.parameters)} is an input; the operator's is an attribute"
+    opset = site.scope.opsets.get("", 1)
+    if opset < standard.opset:
+        return f"{standard.op_type} needs opset {standard.opset}; the graph's is {opset}"
+    if not bodies.takes(KINDS[site.kind], site.dtype, opset):
+        return f"{standard.op_type} does not take {site.dtype}"
+    return None

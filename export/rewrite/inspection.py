@@ -1,0 +1,158 @@
+"""What a model is made of: its activations, and how much of the computing they are."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import onnx_ir as ir
+
+from export.rewrite.kinds import KINDS
+from export.rewrite.scopes import scopes
+from export.rewrite.shapes import Shapes
+from export.rewrite.sites import NearMiss, Site, survey
+
+RULE = (
+    "Floating-point operations, estimated: of MatMul, Gemm and Conv twice the products that they "
+    "add up; of an activation a few per element, by its kind; of LSTM and GRU those of their "
+    "matrices; of any other operator one per element of its results. Sizes that are not known "
+    "count as 1, the bodies of loops as run once, both branches of an If as run."
+)
+
+GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
+
+
+@dataclass(frozen=True, eq=False)
+class Inspection:
+    """What was found in a model.
+
+    Attributes:
+        sites: The activations.
+        shares: For each, its share of the model's computing, by `RULE`.
+        near_misses: What would be one, but for another use of something inside.
+        opsets: The version imported of each domain.
+        ir_version: Of the file format.
+        producer: What wrote the model, as far as it says.
+        dtypes: How many values there are of each element type that is known.
+        operations: All of the model's, estimated.
+        open_sizes: How many values have sizes that are not known.
+    """
+
+    sites: list[Site]
+    shares: Mapping[Site, float]
+    near_misses: list[NearMiss]
+    opsets: Mapping[str, int]
+    ir_version: int
+    producer: str
+    dtypes: Mapping[str, int]
+    operations: int
+    open_sizes: int
+
+    def counts(self) -> Mapping[tuple[str, str], int]:
+        """How many activations there are of each kind and each way to write it."""
+        return Counter((site.kind, site.written) for site in self.sites)
+
+
+def inspect(model: ir.Model) -> Inspection:
+    """Look at ``model``, which stays as it is."""
+    found = survey(model)
+    nodes = [node for scope in scopes(model) for node in scope.graph]
+    costs = {node: _cost(node, found.shapes) for node in nodes}
+    at_sites = {
+        site: _elements(site.output, found.shapes) * _per_element(site) for site in found.sites
+    }
+    inside = set(itertools.chain.from_iterable(site.nodes for site in found.sites))
+    total = sum(at_sites.values()) + sum(costs[node] for node in nodes if node not in inside)
+    values = [value for node in nodes for value in node.outputs]
+    known = Counter(dtype.name for v in values if (dtype := found.shapes.dtype(v)) is not None)
+    return Inspection(
+        sites=found.sites,
+        shares={site: cost / total for site, cost in at_sites.items()} if total else {},
+        near_misses=found.near_misses,
+        opsets=dict(model.opset_imports),
+        ir_version=model.ir_version,
+        producer=" ".join(filter(None, (model.producer_name, model.producer_version))),
+        dtypes=dict(known),
+        operations=total,
+        open_sizes=sum(_is_open(value, found.shapes) for value in values),
+    )
+
+
+def report(inspection: Inspection) -> dict[str, Any]:
+    """As JSON has it."""
+    return {
+        "ir_version": inspection.ir_version,
+        "opsets": dict(inspection.opsets),
+        "producer": inspection.producer,
+        "dtypes": dict(inspection.dtypes),
+        "operations": inspection.operations,
+        "values_of_unknown_size": inspection.open_sizes,
+        "activations": [_site(site, inspection) for site in inspection.sites],
+        "near_misses": [
+            {"kind": m.site.kind, "node": m.site.root.name, "reason": m.reason}
+            for m in inspection.near_misses
+        ],
+    }
+
+
+def _site(site: Site, inspection: Inspection) -> dict[str, Any]:
+    return {
+        "kind": site.kind,
+        "parameters": dict(site.reals),
+        "written": site.written,
+        "layout": site.layout,
+        "scope": site.scope.name,
+        "node": site.root.name,
+        "operators": [node.op_type for node in site.nodes],
+        "inputs": [value.name for value in site.inputs],
+        "output": site.output.name,
+        "dtype": None if site.dtype is None else site.dtype.name,
+        "share": inspection.shares.get(site, 0.0),
+    }
+
+
+def _per_element(site: Site) -> int:
+    return KINDS[site.kind].cost
+
+
+def _cost(node: ir.Node, shapes: Shapes) -> int:
+    """What one node takes, in operations."""
+    results = sum(_elements(value, shapes) for value in node.outputs)
+    if node.op_type in {"MatMul", "Gemm", "Conv"} and len(node.inputs) > 1:
+        return 2 * results * _terms(node, shapes)
+    if node.op_type in GATES and len(node.inputs) > 2:  # noqa: PLR2004
+        steps = _sizes(node.inputs[0], shapes)[:2]
+        weights = (math.prod(_sizes(value, shapes)) for value in node.inputs[1:3])
+        return 2 * math.prod(steps) * sum(weights)
+    return 0 if node.op_type == "Constant" else results
+
+
+def _terms(node: ir.Node, shapes: Shapes) -> int:
+    """How many products are added up for each element of the result."""
+    weight = _sizes(node.inputs[1], shapes)
+    if node.op_type == "Conv":
+        return math.prod(weight[1:])
+    if node.op_type == "Gemm":
+        transposed = node.attributes.get("transB")
+        columns = transposed is not None and bool(transposed.as_int())
+        return weight[-1 if columns else 0] if weight else 1
+    left = _sizes(node.inputs[0], shapes)
+    return next(iter([*left[-1:], *weight[-2:-1], 1]))
+
+
+def _sizes(value: ir.Value | None, shapes: Shapes) -> list[int]:
+    shape = None if value is None else shapes.shape(value)
+    return [] if shape is None else [d if isinstance(d, int) else 1 for d in shape]
+
+
+def _elements(value: ir.Value, shapes: Shapes) -> int:
+    return math.prod(_sizes(value, shapes))
+
+
+def _is_open(value: ir.Value, shapes: Shapes) -> bool:
+    shape = shapes.shape(value)
+    return shape is None or any(not isinstance(size, int) for size in shape)

@@ -1,0 +1,212 @@
+"""The ONNX operators that work element by element, computed by NumPy in float64.
+
+They compute the nodes of a graph and the formulas of the catalogue alike: an activation is
+recognised by what it computes, however it is written.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+FLOATS = (
+    ir.DataType.FLOAT16,
+    ir.DataType.BFLOAT16,
+    ir.DataType.FLOAT,
+    ir.DataType.DOUBLE,
+)
+
+SAME = 1e-9
+"""Operands of `Equal` this close count as equal: rounding might just miss where they are."""
+
+_erf = np.vectorize(math.erf, otypes=[float])
+
+
+class NotElementwiseError(Exception):
+    """An operator, or a use of one, that does not work element by element on floats."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Parting:
+    """Where two branches part: at the zeros of ``difference``, one number per sample point."""
+
+    difference: Any
+    equality: bool
+
+
+class NumpyOps:
+    """An ``op`` that computes with NumPy, and remembers where its branches part.
+
+    Attributes are keyword arguments, as the nodes have them: one that an operator does not know
+    makes a TypeError.
+    """
+
+    digits = 53
+
+    def __init__(self) -> None:
+        self.partings: list[Parting] = []
+
+    Cos = staticmethod(np.cos)
+    Erf = staticmethod(_erf)
+    Exp = staticmethod(np.exp)
+    Floor = staticmethod(np.floor)
+    Ceil = staticmethod(np.ceil)
+    Log = staticmethod(np.log)
+    Neg = staticmethod(np.negative)
+    Reciprocal = staticmethod(np.reciprocal)
+    Round = staticmethod(np.round)
+    Sin = staticmethod(np.sin)
+    Sqrt = staticmethod(np.sqrt)
+    Tanh = staticmethod(np.tanh)
+    Add = staticmethod(np.add)
+    Sub = staticmethod(np.subtract)
+    Mul = staticmethod(np.multiply)
+    Div = staticmethod(np.true_divide)
+    And = staticmethod(np.logical_and)
+    Or = staticmethod(np.logical_or)
+    Xor = staticmethod(np.logical_xor)
+    Not = staticmethod(np.logical_not)
+    Where = staticmethod(np.where)
+
+    def _part(self, left: Any, right: Any, *, equality: bool = False) -> None:
+        difference = np.subtract(left, right, dtype=float)
+        self.partings.append(Parting(difference, equality))
+
+    def Identity(self, x: Any) -> Any:
+        return x
+
+    def Dropout(self, x: Any, ratio: Any = None, training: Any = None, **_: Any) -> Any:
+        """As models are run: it passes everything."""
+        del ratio
+        if training is not None and np.any(training):
+            raise NotElementwiseError("Dropout in training")
+        return x
+
+    def Cast(self, x: Any, *, to: int, saturate: int = 1, round_mode: str = "up") -> Any:
+        del saturate, round_mode
+        if to not in FLOATS:
+            raise NotElementwiseError(f"Cast to {ir.DataType(to).name}")
+        return np.asarray(x, float)
+
+    def Pow(self, base: Any, exponent: Any) -> Any:
+        return np.power(np.asarray(base, float), exponent)
+
+    def Sum(self, *terms: Any) -> Any:
+        return sum(terms)
+
+    def Less(self, left: Any, right: Any) -> Any:
+        self._part(left, right)
+        return np.less(left, right)
+
+    def LessOrEqual(self, left: Any, right: Any) -> Any:
+        self._part(left, right)
+        return np.less_equal(left, right)
+
+    def Greater(self, left: Any, right: Any) -> Any:
+        self._part(left, right)
+        return np.greater(left, right)
+
+    def GreaterOrEqual(self, left: Any, right: Any) -> Any:
+        self._part(left, right)
+        return np.greater_equal(left, right)
+
+    def Equal(self, left: Any, right: Any) -> Any:
+        self._part(left, right, equality=True)
+        return np.isclose(left, right, rtol=SAME, atol=0)
+
+    def Abs(self, x: Any) -> Any:
+        self._part(x, 0.0)
+        return np.abs(x)
+
+    def Sign(self, x: Any) -> Any:
+        self._part(x, 0.0)
+        return np.sign(x)
+
+    def Max(self, *tensors: Any) -> Any:
+        return self._extreme(np.maximum, tensors)
+
+    def Min(self, *tensors: Any) -> Any:
+        return self._extreme(np.minimum, tensors)
+
+    def _extreme(self, pick: np.ufunc, tensors: Sequence[Any]) -> Any:
+        found = tensors[0]
+        for tensor in tensors[1:]:
+            self._part(found, tensor)
+            found = pick(found, tensor)
+        return found
+
+    def Clip(self, x: Any, low: Any = None, high: Any = None, **limits: float) -> Any:
+        """With limits as inputs, or, before opset 11, as the attributes ``min`` and ``max``."""
+        low = limits.pop("min", None) if low is None else low
+        high = limits.pop("max", None) if high is None else high
+        if limits:
+            raise TypeError(f"Clip has no {sorted(limits)}")
+        raised = x if low is None else self.Max(x, low)
+        return raised if high is None else self.Min(raised, high)
+
+    def Relu(self, x: Any) -> Any:
+        return self.Max(x, 0.0)
+
+    def LeakyRelu(self, x: Any, *, alpha: float = 0.01) -> Any:
+        return np.where(self.Less(x, 0.0), alpha * x, x)
+
+    def PRelu(self, x: Any, slope: Any) -> Any:
+        return np.where(self.Less(x, 0.0), slope * x, x)
+
+    def ThresholdedRelu(self, x: Any, *, alpha: float = 1.0) -> Any:
+        return np.where(self.Greater(x, alpha), x, 0.0)
+
+    def Elu(self, x: Any, *, alpha: float = 1.0) -> Any:
+        return np.where(self.Less(x, 0.0), alpha * np.expm1(x), x)
+
+    def Celu(self, x: Any, *, alpha: float = 1.0) -> Any:
+        return np.where(self.Less(x, 0.0), alpha * np.expm1(x / alpha), x)
+
+    def Selu(
+        self, x: Any, *, alpha: float = 1.67326319217681884765625, gamma: float = 1.05070102214813
+    ) -> Any:
+        return gamma * self.Elu(x, alpha=alpha)
+
+    def Softplus(self, x: Any) -> Any:
+        return np.logaddexp(0.0, x)
+
+    def Softsign(self, x: Any) -> Any:
+        return x / (1 + np.abs(x))
+
+    def Sigmoid(self, x: Any) -> Any:
+        return np.exp(-np.logaddexp(0.0, np.negative(x)))
+
+    def HardSigmoid(self, x: Any, *, alpha: float = 0.2, beta: float = 0.5) -> Any:
+        return self.Clip(alpha * x + beta, 0.0, 1.0)
+
+    def HardSwish(self, x: Any) -> Any:
+        return x * self.HardSigmoid(x, alpha=1 / 6)
+
+    def Mish(self, x: Any) -> Any:
+        return x * np.tanh(self.Softplus(x))
+
+    def Swish(self, x: Any, *, alpha: float = 1.0) -> Any:
+        return x * self.Sigmoid(alpha * x)
+
+    def Gelu(self, x: Any, *, approximate: str = "none") -> Any:
+        if approximate == "tanh":
+            return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+        return 0.5 * x * (1 + _erf(x * math.sqrt(0.5)))
+
+
+class ContribOps(NumpyOps):
+    """ONNX Runtime's own operators, of the domain ``com.microsoft``, that work so."""
+
+    def QuickGelu(self, x: Any, *, alpha: float = 1.702) -> Any:
+        return self.Swish(x, alpha=alpha)
+
+    def FastGelu(self, x: Any, bias: Any = 0.0) -> Any:
+        return NumpyOps.Gelu(self, x + bias, approximate="tanh")
+
+    def Gelu(self, x: Any) -> Any:  # type: ignore[override]  # theirs has no attribute
+        return NumpyOps.Gelu(self, x)

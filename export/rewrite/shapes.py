@@ -1,0 +1,183 @@
+"""What is known of the types and shapes of a model's values, without a trace left in the model."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import onnx
+import onnx.shape_inference
+import onnx_ir as ir
+
+Known = tuple[ir.DataType | None, ir.Shape | None]
+
+SMALL = 1024
+"""Bytes: so much a tensor has that others' shapes are computed of."""
+
+
+@dataclass(frozen=True, eq=False)
+class Shapes:
+    """Types and shapes as the model states them, or else as ONNX infers them."""
+
+    inferred: dict[ir.Value, Known]
+
+    def dtype(self, value: ir.Value) -> ir.DataType | None:
+        if value.dtype is not None:
+            return value.dtype
+        return self.inferred.get(value, (None, None))[0]
+
+    def shape(self, value: ir.Value) -> ir.Shape | None:
+        """The inferred one where it says more: a stated one may leave dimensions open."""
+        inferred = self.inferred.get(value, (None, None))[1]
+        stated = value.shape
+        if stated is None or (inferred is not None and _open(inferred) < _open(stated)):
+            return inferred
+        return stated
+
+    def differ(self, one: ir.Value, other: ir.Value) -> bool:
+        """Whether the two are known to have different shapes."""
+        left, right = self.shape(one), self.shape(other)
+        if left is None or right is None:
+            return False
+        if len(left) != len(right):
+            return True
+        return any(
+            isinstance(a, int) and isinstance(b, int) and a != b
+            for a, b in zip(left, right, strict=True)
+        )
+
+    def equal(self, one: ir.Value, other: ir.Value) -> bool:
+        """Whether the two are known to have one shape: by their dimensions, or by their making."""
+        left, right = self.shape(one), self.shape(other)
+        if left is not None and right is not None and _open(left) == 0 and left == right:
+            return True
+        return not self.differ(one, other) and self._making(one) == self._making(other)
+
+    def _making(self, value: ir.Value, depth: int = 12) -> object:
+        """What the shape of ``value`` follows from: equal for two values, their shapes are equal.
+
+        Two projections of one tensor by weights of one shape, say, or the halves of one `Split`.
+        """
+        node = value.producer()
+        if node is None or depth == 0 or node.domain != "":
+            return value
+        if node.op_type == "Split" and self._splits_evenly(node):
+            return ("Split", node)
+        if value.index() != 0:
+            return value
+        if node.op_type in {"MatMul", "Gemm", "Conv"} and len(node.inputs) > 1:
+            weight = node.inputs[1]
+            shape = None if weight is None else self.shape(weight)
+            if shape is not None and _open(shape) == 0 and node.inputs[0] is not None:
+                source = self._making(node.inputs[0], depth - 1)
+                return (node.op_type, source, tuple(shape), _attributes(node))
+        if node.op_type in _SHAPE_KEEPING and node.inputs and node.inputs[0] is not None:
+            return self._making(node.inputs[0], depth - 1)
+        if node.op_type in {"Add", "Mul", "Sub"} and len(node.inputs) == 2:  # noqa: PLR2004
+            return self._broadcast(value, node, depth)
+        return value
+
+    def _broadcast(self, value: ir.Value, node: ir.Node, depth: int) -> object:
+        """A bias of one axis does not widen what it is added to, unless that has size 1 there."""
+        for tensor, bias in itertools.permutations(node.inputs):
+            if tensor is None or bias is None or not bias.is_initializer():
+                continue
+            wide, narrow = self.shape(tensor), self.shape(bias)
+            if wide is None or narrow is None or len(narrow) > len(wide):
+                continue
+            if tuple(wide)[len(wide) - len(narrow) :] == tuple(narrow) and _open(narrow) == 0:
+                return self._making(tensor, depth - 1)
+        return value
+
+    def _splits_evenly(self, node: ir.Node) -> bool:
+        first, *rest = node.outputs
+        return (
+            all(not self.differ(first, other) for other in rest)
+            and (
+                "num_outputs" not in node.attributes or len(node.outputs) == 2  # noqa: PLR2004
+            )
+            and self._halves(node)
+        )
+
+    def _halves(self, node: ir.Node) -> bool:
+        """Equal parts, known from the sizes, or from there being none given."""
+        sizes = node.attributes.get("split")
+        if sizes is not None:
+            return len(set(sizes.as_ints())) == 1
+        if len(node.inputs) > 1 and node.inputs[1] is not None:
+            tensor = ir.convenience.get_const_tensor(node.inputs[1])
+            return tensor is not None and len(set(tensor.numpy().tolist())) == 1
+        source = None if node.inputs[0] is None else self.shape(node.inputs[0])
+        if "num_outputs" not in node.attributes:
+            return True
+        axis = node.attributes["axis"].as_int() if "axis" in node.attributes else 0
+        if source is None or not -len(source) <= axis < len(source):
+            return False
+        size = source[axis]
+        return isinstance(size, int) and size % len(node.outputs) == 0
+
+
+_SHAPE_KEEPING = {
+    "Identity", "Cast", "Neg", "Sigmoid", "Tanh", "Relu", "Erf", "Exp", "LayerNormalization",
+    "Softmax", "Gelu", "Swish", "Dropout", "BatchNormalization",
+}  # fmt: skip
+
+
+def _attributes(node: ir.Node) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted((name, str(a.value)) for name, a in node.attributes.items()))
+
+
+def _open(shape: ir.Shape) -> int:
+    """How many dimensions are neither a number nor a name."""
+    return sum(not isinstance(d, int) and d.value is None for d in shape)
+
+
+def shapes(model: ir.Model) -> Shapes:
+    """All that ONNX's shape inference finds out; nothing more than is stated, if it fails."""
+    try:
+        proto = onnx.shape_inference.infer_shapes(_light(model), data_prop=True)
+    except Exception:  # noqa: BLE001 - not to know is no fault here, whatever the reason
+        return Shapes({})
+    found: dict[ir.Value, Known] = {}
+    _read(model.graph, proto.graph, found)
+    return Shapes(found)
+
+
+def _light(model: ir.Model) -> onnx.ModelProto:
+    """The model without its weights: they are inputs, as nothing but their shapes is of use."""
+    twin = model.clone()
+    graph = twin.graph
+    for name, value in list(graph.initializers.items()):
+        tensor = value.const_value
+        if tensor is None or isinstance(tensor, ir.ExternalTensor) or tensor.nbytes > SMALL:
+            graph.initializers.pop(name)
+            if tensor is not None:
+                value.type, value.shape = ir.TensorType(tensor.dtype), tensor.shape  # type: ignore[assignment]
+            value.const_value = None
+            if not value.is_graph_input():
+                graph.inputs.append(value)
+    return ir.to_proto(twin)
+
+
+def _read(graph: ir.Graph, proto: onnx.GraphProto, found: dict[ir.Value, Known]) -> None:
+    infos = {info.name: info for info in (*proto.input, *proto.value_info, *proto.output)}
+    outputs = itertools.chain.from_iterable(node.outputs for node in graph)
+    for value in (*graph.inputs, *graph.initializers.values(), *outputs):
+        info = infos.get(value.name or "")
+        if info is not None and info.type.HasField("tensor_type"):
+            found[value] = _known(info.type.tensor_type)
+    for node, inferred in zip(graph, proto.node, strict=True):
+        bodies = {a.name: a for a in inferred.attribute if a.type == onnx.AttributeProto.GRAPH}
+        for name, attribute in node.attributes.items():
+            if name in bodies and attribute.type == ir.AttributeType.GRAPH:
+                _read(attribute.as_graph(), bodies[name].g, found)
+
+
+def _known(tensor: onnx.TypeProto.Tensor) -> Known:
+    dtype = ir.DataType(tensor.elem_type) if tensor.elem_type else None
+    if not tensor.HasField("shape"):
+        return dtype, None
+    sizes = [
+        d.dim_value if d.HasField("dim_value") else (d.dim_param or None) for d in tensor.shape.dim
+    ]
+    return dtype, ir.Shape(sizes)

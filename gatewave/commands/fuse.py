@@ -1,0 +1,53 @@
+"""`gatewave fuse`: activations written in many nodes become one each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gatewave.commands import graphs
+from gatewave.commands.parameters import words
+from gatewave.commands.rewriting import JsonOption, ModelArgument, VerifyOption
+from gatewave.errors import UsageError, needing
+
+
+def fuse(
+    model: ModelArgument,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="The file to write; MODEL.fused.onnx by default."),
+    ] = None,
+    to: Annotated[
+        str, typer.Option(help="gatewave: our operators with their bodies; standard: ONNX's.")
+    ] = "gatewave",
+    kind: Annotated[
+        str | None, typer.Option(help="Kinds, as swish,swiglu-linear; all that pay by default.")
+    ] = None,
+    verify: VerifyOption = True,
+    as_json: JsonOption = False,
+) -> None:
+    """Find activations that are written in many nodes, and replace each by one operator.
+
+    Where native kernels are the new nodes run on them; elsewhere their bodies run.
+
+    Example: `gatewave fuse model.onnx -o fused.onnx`
+    """
+    with needing("export"):
+        from export.rewrite import files
+        from export.rewrite.fuse import FUSED
+        from export.rewrite.fuse import fuse as fuse_model
+        from export.rewrite.kinds import KINDS
+    if to not in FUSED:
+        raise UsageError(f"--to: expected {' or '.join(FUSED)}, got {to!r}")
+    kinds = None if kind is None else words("--kind", kind, tuple(KINDS))
+    loaded = graphs.read(model)
+    outcome = fuse_model(loaded, to=to, kinds=kinds)
+    written = output or model.with_suffix(".fused.onnx")
+    report = None
+    if verify:
+        report = graphs.write_proven(loaded, written, source=model, changes=outcome.changes)
+    else:
+        files.write(loaded, written, source=model)
+    graphs.say(written, outcome.changes, report, skipped=outcome.skipped, as_json=as_json)

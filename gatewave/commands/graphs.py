@@ -1,0 +1,138 @@
+"""Models that commands rewrite: read, proven, written, and what became of them said."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+import service
+from gatewave.errors import CommandError, needing
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from export.rewrite.change import Change
+    from export.rewrite.comparison import Plan
+    from export.rewrite.replacement import Skipped
+    from export.rewrite.report import Report
+    from export.targets import Target
+
+KERNELS = Path(service.__file__).with_name("libgatewave.so")
+
+
+def read(path: Path) -> ir.Model:
+    """The model in the file ``path``.
+
+    Raises:
+        ModelError: There is no such file, or it holds no sound model.
+        ExtraMissing: onnx is not installed.
+    """
+    with needing("export"):
+        from export.rewrite import files
+    return files.read(path)
+
+
+def target_named(name: str) -> Target:
+    """The target called ``name``; ``this`` is the installed ONNX Runtime, probed.
+
+    Raises:
+        TargetError: There is none.
+        ExtraMissing: onnx is not installed.
+    """
+    with needing("export"):
+        from export import probed_target, targets
+    if name != "this":
+        return targets.find(name)
+    with Console(stderr=True).status("running tiny models", spinner="dots"):
+        return probed_target.this()
+
+
+def proof() -> Plan:
+    """How commands verify: with the kernels besides, where they are installed."""
+    from export.rewrite.comparison import Plan
+
+    return Plan(kernels=KERNELS if KERNELS.exists() else None)
+
+
+def write_proven(model: ir.Model, path: Path, *, source: Path, changes: Sequence[Change]) -> Report:
+    """Write ``model`` if it computes what ``source`` does, here and at each change.
+
+    Raises:
+        VerificationError: It does not, and is not written.
+        CommandError: Nothing runs ``source``.
+    """
+    from export.errors import NotRunnableError
+    from export.rewrite.verified import write_verified
+
+    # Values inside bodies are no outputs that a runtime could give.
+    sites = dict.fromkeys(c.output for c in changes if c.output and not c.scope)
+    with Console(stderr=True).status("running both models", spinner="dots"):
+        try:
+            return write_verified(model, path, source=source, sites=[*sites], plan=proof())
+        except NotRunnableError as error:
+            raise CommandError(f"{error}; --no-verify writes it without proof") from error
+
+
+def write_running(model: ir.Model, path: Path, *, source: Path) -> None:
+    """Write ``model`` if it runs on generated inputs, and alike with kernels and without.
+
+    Raises:
+        VerificationError: The kernels and the bodies differ; it is not written.
+        CommandError: Nothing runs it.
+    """
+    from export.errors import NotRunnableError
+    from export.rewrite import files
+    from export.rewrite.verified import require
+
+    with Console(stderr=True).status("running the model", spinner="dots"):
+        try:
+            files.write(model, path, source=source, check=lambda new: require(new, new, proof()))
+        except NotRunnableError as error:
+            raise CommandError(f"{error}; --no-verify writes it untried") from error
+
+
+def say(
+    written: Path,
+    changes: Sequence[Change],
+    report: Report | None,
+    *,
+    skipped: Sequence[Skipped] = (),
+    target: str = "",
+    unproven: str = "not verified",
+    as_json: bool,
+) -> None:
+    """What was changed and what was left, for people or for scripts."""
+    if as_json:
+        document = {
+            "written": str(written),
+            **({"target": target} if target else {}),
+            "changes": [asdict(change) for change in changes],
+            "skipped": [asdict(left) for left in skipped],
+            "verified": None if report is None else report.as_dict(),
+        }
+        typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
+        return
+    console = Console()
+    if changes:
+        table = Table("node", "change", box=None, pad_edge=False)
+        for change in changes:
+            table.add_row(_place(change.scope, change.node), change.what)
+        console.print(table)
+    for left in skipped:
+        line = f"left alone: {left.kind} at {_place(left.scope, left.node)}: {left.reason}"
+        console.print(line, markup=False, highlight=False)
+    counts = f"{len(changes)} changes" + (f" for {target}" if target else "")
+    counts += f", {len(skipped)} left alone" if skipped else ""
+    how = unproven if report is None else report.summary()
+    typer.echo(f"{counts}: wrote {written} ({how})")
+
+
+def _place(scope: str, node: str) -> str:
+    return ": ".join(word for word in (scope, node) if word) or "the model"

@@ -1,0 +1,113 @@
+"""`gatewave inspect`: the activations in a model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from gatewave.commands import graphs
+from gatewave.commands.rewriting import JsonOption, ModelArgument
+from gatewave.errors import needing
+
+if TYPE_CHECKING:
+    from export.rewrite.inspection import Inspection
+    from export.rewrite.judgement import Problem
+
+
+def inspect(
+    model: ModelArgument,
+    target: Annotated[
+        str | None,
+        typer.Option("--target", "-t", help="Say what this runtime would not run, and why."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show a model's activations: which, how written, where, and their share of its computing.
+
+    Example: `gatewave inspect model.onnx --target onnxruntime-1.31`
+    """
+    with needing("export"):
+        from export.rewrite.inspection import inspect as inspect_model
+        from export.rewrite.inspection import report
+        from export.rewrite.judgement import problems
+    wanted = None if target is None else graphs.target_named(target)
+    loaded = graphs.read(model)
+    found = [] if wanted is None else problems(loaded, wanted)
+    inspection = inspect_model(loaded)
+    if as_json:
+        document = report(inspection)
+        if wanted is not None:
+            document["target"] = {"name": wanted.name, "problems": [asdict(p) for p in found]}
+        typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
+    else:
+        show(inspection)
+        if wanted is not None:
+            _show_problems(wanted.name, found)
+
+
+def _show_problems(target: str, problems: Sequence[Problem]) -> None:
+    console = Console()
+    if not problems:
+        console.print(f"{target} runs it", style="green")
+    for problem in problems:
+        place = ": ".join(word for word in (problem.scope, problem.node) if word) or "the model"
+        console.print(f"{target}: {place}: {problem.why}", markup=False, highlight=False)
+
+
+def show(inspection: Inspection) -> None:
+    """Print tables for people."""
+    from export.rewrite.inspection import RULE
+
+    console = Console()
+    opsets = ", ".join(f"{domain or 'ai.onnx'} {v}" for domain, v in inspection.opsets.items())
+    written_by = f", written by {inspection.producer}" if inspection.producer else ""
+    console.print(f"IR version {inspection.ir_version}; opsets: {opsets}{written_by}")
+    dtypes = ", ".join(f"{name} {count}" for name, count in inspection.dtypes.items())
+    console.print(f"values by type: {dtypes or 'unknown'}")
+    if not inspection.sites:
+        console.print("no activations found")
+        return
+    console.print(_counts(inspection))
+    console.print(_sites(inspection))
+    for miss in inspection.near_misses:
+        place = miss.site.root.name or miss.site.output.name
+        console.print(f"{miss.site.kind} at {place} is held open: {miss.reason}", markup=False)
+    console.print(RULE, style="dim")
+    if inspection.open_sizes:
+        console.print(f"{inspection.open_sizes} values have sizes that are not known", style="dim")
+
+
+def _counts(inspection: Inspection) -> Table:
+    table = Table("activation", "written", "count", "share", box=None, pad_edge=False)
+    for (kind, written), count in sorted(inspection.counts().items()):
+        share = sum(
+            inspection.shares.get(site, 0.0)
+            for site in inspection.sites
+            if (site.kind, site.written) == (kind, written)
+        )
+        table.add_row(kind, written, str(count), f"{share:.2%}")
+    return table
+
+
+def _sites(inspection: Inspection) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for name in ("node", "activation", "parameters", "operators", "layout", "type", "share"):
+        table.add_column(name, overflow="fold")
+    for site in inspection.sites:
+        place = site.root.name or site.output.name or ""
+        table.add_row(
+            f"{site.scope.name}: {place}" if site.scope.name else place,
+            site.kind,
+            ", ".join(f"{name}={real:g}" for name, real in site.reals.items()),
+            " ".join(node.op_type for node in site.nodes),
+            site.layout,
+            "" if site.dtype is None else site.dtype.name,
+            f"{inspection.shares.get(site, 0.0):.2%}",
+        )
+    return table

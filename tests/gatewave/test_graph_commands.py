@@ -1,0 +1,117 @@
+"""`gatewave inspect`, `fuse` and `swap`, as a shell runs them."""
+
+import json
+
+import onnx
+import onnx_ir as ir
+import pytest
+from drawing import drawn
+
+
+@pytest.fixture
+def model(tmp_path):
+    """A file with a SwiGLU in it, in three nodes."""
+    path = tmp_path / "model.onnx"
+    made = drawn(lambda op, a, b: op.Mul(op.Mul(a, op.Sigmoid(a)), b), inputs=2, opset=20)
+    onnx.save(onnx_proto(made), path)
+    return path
+
+
+def onnx_proto(model):
+
+    return ir.to_proto(model)
+
+
+def operators(path):
+    return [node.op_type for node in onnx.load(path).graph.node]
+
+
+def test_inspect_shows_a_table(run, model):
+    ended = run("inspect", model)
+    assert ended.returncode == 0
+    assert "swiglu-linear" in ended.stdout
+    assert "separate" in ended.stdout
+    assert "ai.onnx 20" in ended.stdout
+    assert "values have sizes that are not known" in ended.stdout
+
+
+def test_inspect_reports_for_scripts(run, model):
+    document = json.loads(run("inspect", model, "--json").stdout)
+    assert [activation["kind"] for activation in document["activations"]] == ["swiglu-linear"]
+
+
+def test_inspect_shows_what_is_held_open(run, tmp_path):
+    def write(op, x):
+        gate = op.output(op.Sigmoid(x), "gate")
+        return op.Mul(x, gate)
+
+    path = tmp_path / "open.onnx"
+    onnx.save(onnx_proto(drawn(write)), path)
+    assert "gate, inside it, is an output of the graph" in run("inspect", path).stdout
+
+
+def test_inspect_says_that_there_is_nothing(run, tmp_path):
+    path = tmp_path / "none.onnx"
+    onnx.save(onnx_proto(drawn(lambda op, x: op.Neg(x))), path)
+    assert "no activations found" in run("inspect", path).stdout
+
+
+def test_fuse_writes_beside_the_model_and_leaves_it(run, model):
+    before = model.read_bytes()
+    ended = run("fuse", model)
+    assert ended.returncode == 0
+    assert "SwiGLULinear" in ended.stdout
+    assert "replaced 1, left 0" in ended.stdout
+    assert operators(model.with_name("model.fused.onnx")) == ["SwiGLULinear"]
+    assert model.read_bytes() == before
+    assert {path.name for path in model.parent.iterdir()} == {"model.onnx", "model.fused.onnx"}
+
+
+def test_fuse_reports_for_scripts(run, model, tmp_path):
+    document = json.loads(run("fuse", model, "--json", "-o", tmp_path / "new.onnx").stdout)
+    assert document["written"] == str(tmp_path / "new.onnx")
+    assert [change["kind"] for change in document["changes"]] == ["swiglu-linear"]
+
+
+def test_fuse_says_what_it_left(run, model):
+    ended = run("fuse", model, "--to", "standard", "--kind", "swiglu-linear")
+    assert ended.returncode == 0
+    assert "SwiGLU needs opset 28; the graph's is 20" in " ".join(ended.stdout.split())
+    assert "replaced 0, left 1" in ended.stdout
+
+
+def test_swap_writes_and_warns(run, model, tmp_path):
+    new = tmp_path / "new.onnx"
+    ended = run("swap", model, "--from", "swiglu-linear", "--to", "geglu", "-o", new)
+    assert ended.returncode == 0
+    assert operators(new) == ["GeGLU"]
+    assert "measure the model's accuracy again" in ended.stderr
+
+
+def test_swap_takes_parameters_and_names(run, model, tmp_path):
+    new = tmp_path / "new.onnx"
+    options = ("--from", "swiglu", "--to", "swiglu", "-p", "alpha=1.5", "--names", "Mul_2")
+    ended = run("swap", model, *options, "-o", new, "--json")
+    (change,) = json.loads(ended.stdout)["changes"]
+    assert change["what"].startswith("SwiGLULinear(alpha=1.5)")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("fuse", "{model}", "-o", "{model}"), "is the model itself"),
+        (("fuse", "{model}", "--to", "elsewhere"), "--to: expected gatewave or standard"),
+        (("fuse", "{model}", "--kind", "nonsense"), "--kind: expected words of"),
+        (("swap", "{model}", "--from", "relu", "--to", "nonsense"), "no activation is called"),
+        (("swap", "{model}", "--from", "relu", "--to", "elu", "-p", "alpha=big"), "must be a num"),
+        (("inspect", "{missing}"), "no ONNX model can be read"),
+        (("inspect", "{text}"), "no ONNX model can be read"),
+    ],
+)
+def test_wrong_requests_end_with_2(run, model, tmp_path, arguments, message):
+    text = tmp_path / "text.onnx"
+    text.write_text("no model at all")
+    names = {"model": model, "missing": tmp_path / "missing.onnx", "text": text}
+    ended = run(*(argument.format(**names) for argument in arguments))
+    assert ended.returncode == 2
+    assert message in " ".join(ended.stderr.split())
