@@ -11,7 +11,6 @@ import sys
 import typer
 from rich.console import Console
 
-from export.errors import ExportError, ModelError, TargetError
 from gatewave.commands import (
     doctor,
     evaluate,
@@ -54,12 +53,25 @@ def main() -> None:
     """Run the command, and turn each error of ours into a line and an exit status."""
     try:
         app()
-    except (RequestInvalid, SettingsInvalid, FileError, ModelError, TargetError) as error:
+    except (RequestInvalid, SettingsInvalid, FileError) as error:
         sys.exit(_said(error, 2))
     except CommandError as error:
         sys.exit(_said(error, error.status))
-    except (ServiceError, ExportError) as error:
+    except ServiceError as error:
         sys.exit(_said(error, 1))
+    except Exception as error:
+        status = _status_in_export(error)
+        if status is None:
+            raise
+        sys.exit(_said(error, status))
+
+
+def _status_in_export(error: Exception) -> int | None:
+    """The exit status of an error of `export`, which serving must not import."""
+    errors = sys.modules.get("export.errors")  # if it is not there, none was raised
+    if errors is None or not isinstance(error, errors.ExportError):
+        return None
+    return 2 if isinstance(error, (errors.ModelError, errors.TargetError)) else 1
 
 
 def _said(error: Exception, status: int) -> int:

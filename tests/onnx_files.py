@@ -15,6 +15,8 @@ def normal(path):
     ``value_info`` is only of results inside: `onnx_ir` repeats in it what initializers say.
     """
     model = onnx.load(path)
+    if not model.model_version:
+        model.ClearField("model_version")
     _tidy(model)
     return model
 

@@ -65,3 +65,10 @@ def outside(weighted):
         return made
 
     return model
+
+
+@pytest.fixture
+def external(saved, outside, tmp_path):
+    """A model whose data are in a file beside it."""
+    (tmp_path / "w.bin").write_bytes(bytes(8) + np.arange(4, dtype=np.float32).tobytes())
+    return saved(outside(location="w.bin", offset=8, length=16))

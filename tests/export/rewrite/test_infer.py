@@ -1,5 +1,7 @@
 """Shapes and types are told wherever they can be, and nothing that a model says is changed."""
 
+import resource
+
 import numpy as np
 import onnx
 import onnx.parser
@@ -198,6 +200,27 @@ ODD = {
 def test_odd_models_are_no_reason_to_fail(told, tmp_path, case):
     model = told('<ir_version: 10, opset_import: ["": 20]> ' + ODD[case])
     write(model, tmp_path / "out.onnx", source=None)
+
+
+VAST = {
+    "one number that becomes a length": "s = Constant <value = int64[1] {1099511627776}> () "
+    "r = ConstantOfShape(s) c = Cast <to = 1> (r)",
+    "a product of small numbers": "s = Constant <value = int64[1] {1048576}> () t = Mul(s, s) "
+    "r = ConstantOfShape(t) c = Cast <to = 1> (r)",
+    "a length that doubles forty times": "c0 = Constant <value = int64[1] {3}> () "
+    + " ".join(f"c{i + 1} = Concat <axis = 0> (c{i}, c{i})" for i in range(40)),
+}
+
+
+@pytest.mark.parametrize("case", VAST)
+def test_small_models_cannot_take_all_memory(told, case):
+    text = '<ir_version: 10, opset_import: ["": 20]> g (float[n] x) => (float[n] y) '
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    model = told(text + "{ " + VAST[case] + " a = Relu(x) y = Neg(a) }")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak < 1_500_000  # KiB
+    assert resource.getrlimit(resource.RLIMIT_AS) == before
+    assert shape(values(model, "")["a"]) == ["n"]
 
 
 def test_maps_and_sparse_tensors_are_no_reason_to_fail(sparse, saved, tmp_path):

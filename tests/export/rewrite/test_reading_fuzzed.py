@@ -207,7 +207,7 @@ def test_damaged_files_are_read_or_refused(folder, content):
     read_or_refused(folder, content)
 
 
-@within_seconds(600)
+@within_seconds(400)
 @given(content=deranged())
 def test_models_with_fields_of_other_meaning_are_read_or_refused(folder, content):
     read_or_refused(folder, content)
