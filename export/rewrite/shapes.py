@@ -59,22 +59,28 @@ class Shapes:
         Two projections of one tensor by weights of one shape, say, or the halves of one `Split`.
         """
         node = value.producer()
-        if node is None or depth == 0 or node.domain != "":
+        if (
+            node is None
+            or depth == 0
+            or node.domain != ""
+            or not node.inputs
+            or None in node.inputs
+        ):
             return value
         if node.op_type == "Split" and self._splits_evenly(node):
             return ("Split", node)
-        if value.index() != 0:
-            return value
-        if node.op_type in {"MatMul", "Gemm", "Conv"} and len(node.inputs) > 1:
-            weight = node.inputs[1]
-            shape = None if weight is None else self.shape(weight)
-            if shape is not None and _open(shape) == 0 and node.inputs[0] is not None:
-                source = self._making(node.inputs[0], depth - 1)
-                return (node.op_type, source, tuple(shape), _attributes(node))
-        if node.op_type in _SHAPE_KEEPING and node.inputs and node.inputs[0] is not None:
-            return self._making(node.inputs[0], depth - 1)
-        if node.op_type in {"Add", "Mul", "Sub"} and len(node.inputs) == 2:  # noqa: PLR2004
+        return self._following(value, node, depth) if value.index() == 0 else value
+
+    def _following(self, value: ir.Value, node: ir.Node, depth: int) -> object:
+        first, *others = (given for given in node.inputs if given is not None)
+        if node.op_type in _SHAPE_KEEPING:
+            return self._making(first, depth - 1)
+        if node.op_type in {"Add", "Mul", "Sub"} and len(others) == 1:
             return self._broadcast(value, node, depth)
+        weight = self.shape(others[0]) if others else None
+        if node.op_type in {"MatMul", "Gemm", "Conv"} and weight is not None and not _open(weight):
+            made = self._making(first, depth - 1)
+            return (node.op_type, made, tuple(weight), _attributes(node))
         return value
 
     def _broadcast(self, value: ir.Value, node: ir.Node, depth: int) -> object:

@@ -402,7 +402,14 @@ def test_attributes_of_old_opsets_are_read():
 NOT_ONE = {
     "another constant in sinc": lambda op, x: _sinc(op, x, pi=3.1416),
     "another condition in sinc": lambda op, x: _sinc(
-        op, x, condition=lambda op, x, _: op.Equal(x, 0.3)
+        op, x, condition=lambda op, x, _: op.Equal(x, 0.1234)
+    ),
+    "a condition that is no line": lambda op, x: op.Where(
+        op.Equal(op.Exp(x), 5.0), 1.0, op.Mul(x, op.Sigmoid(x))
+    ),
+    "both inputs one": lambda op, x: op.Mul(op.Mul(x, op.Sigmoid(x)), x),
+    "a narrow exception": lambda op, x: op.Where(
+        op.Less(op.Abs(op.Sub(x, 0.625)), 0.01), 1.0, op.Mul(x, op.Sigmoid(x))
     ),
     "a one-sided condition": lambda op, x: _sinc(
         op, x, condition=lambda op, x, _: op.Less(x, 1e-6)
@@ -428,7 +435,8 @@ NOT_ONE = {
 @pytest.mark.parametrize("wrong", NOT_ONE)
 def test_what_computes_something_else_is_not_found(wrong):
     # What it is made of may be one by itself.
-    assert {kind for kind, _ in found(drawn(NOT_ONE[wrong]))} <= {"tanh", "hardsigmoid"}
+    assert {kind for kind, _ in found(drawn(NOT_ONE[wrong]))} <= {"tanh", "hardsigmoid", "swish"}
+    assert "out" not in {site.output.name for site in sites(drawn(NOT_ONE[wrong]))}
 
 
 def test_hardswish_is_no_swish():
@@ -496,6 +504,34 @@ def test_a_constant_with_more_axes_than_the_input_makes_no_activation():
     alpha = drawing.tensor(np.array([[1.5]], np.float32))
     drawing.output(drawing.Mul(x, drawing.Sigmoid(drawing.Mul(x, alpha))), shape=(1, 4))
     assert found(drawing.model()) == [("sigmoid", {})]
+
+
+@pytest.mark.parametrize(("axes", "kinds"), [(0, ["swish"]), (1, ["glu"])])
+def test_a_constant_with_axes_may_change_a_shape_that_is_not_known(axes, kinds):
+    drawing = Drawing()
+    inner = drawing.node("Unknown", [drawing.input("x")], domain="some.where")
+    inner.type = ir.TensorType(ir.DataType.FLOAT)
+    alpha = drawing.tensor(np.full((1,) * axes, 1.5, np.float32))
+    swish = drawing.Mul(inner, drawing.Sigmoid(drawing.Mul(inner, alpha)))
+    drawing.output(drawing.Softmax(swish))
+    model = drawing.model(domains=["some.where"])
+    assert [site.kind for site in sites(model)] == kinds
+
+
+@pytest.mark.parametrize("place", ["inside", "outside"])
+def test_a_scalar_input_is_alpha_only_where_alpha_is(place):
+    drawing = Drawing()
+    x = drawing.input("x")
+    alpha = drawing.tensor(np.array(1.0, np.float32))
+    drawing.inputs.append(alpha)
+    if place == "inside":
+        result = drawing.Mul(x, drawing.Sigmoid(drawing.Mul(x, alpha)))
+    else:
+        result = drawing.Mul(drawing.Mul(x, drawing.Sigmoid(x)), alpha)
+    drawing.output(result, "out")
+    (site,) = sites(drawing.model())
+    assert (site.kind, site.output.name == "out") == ("swish", place == "inside")
+    assert [*site.parameters] == (["alpha"] if place == "inside" else [])
 
 
 @pytest.mark.parametrize("narrow", ["float16", "int32"])
