@@ -26,6 +26,10 @@ from export.targets import Target
 from models import DType, sinc
 
 
+ROUNDS = 4
+"""SwiGLU is drawn with Sigmoid, which is drawn with Exp, which is bridged by casts."""
+
+
 def lower(model: ir.Model, target: Target) -> list[Change]:
     """Bring ``model``, in place, to what ``target`` runs.
 
@@ -95,7 +99,10 @@ class _Rewriting:
     def run(self) -> list[Change]:
         """Until nothing changes: what is drawn may itself need another form."""
         changes: list[Change] = []
-        while found := [change for step in self._steps() for change in step]:
+        for _ in range(ROUNDS):
+            found = [change for step in self._steps() for change in step]
+            if not found:
+                break
             changes += found
             self._judge = Judge(self._model, self._target)
         return changes

@@ -88,10 +88,10 @@ def test_products_that_are_no_silu_are_none():
 COLLIDING = """
 g (float[n] x, bool c) => (float[n] y, float[n] z) {
     h_1 = Abs (x)
+    z = Own.F (x)
     y = If (c) <
         then_branch = a () => (float[n] t) { h = Neg (x) i = Own.F (h) t = Mul (i, h_1) },
         else_branch = b () => (float[n] e) { e = Own.F (x) }>
-    z = Own.F (x)
 }
 <domain: "Own", opset_import: ["" : 20]> F (a) => (b) { h = Abs (a) b = Neg (h) }
 """
