@@ -25,7 +25,6 @@ from export.rewrite.splicing import needed, splice, sweep
 from export.targets import Target
 from models import DType, sinc
 
-
 ROUNDS = 4
 """SwiGLU is drawn with Sigmoid, which is drawn with Exp, which is bridged by casts."""
 
