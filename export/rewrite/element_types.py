@@ -45,17 +45,18 @@ def _infer(model: ir.Model) -> None:
 
 
 def _paired(graph: ir.Graph, copy: ir.Graph) -> Types:
-    pairs = zip(_values(graph), _values(copy), strict=True)
+    pairs = zip(values(graph), values(copy), strict=True)
     return {value: twin.dtype for value, twin in pairs if twin.dtype is not None}
 
 
-def _values(graph: ir.Graph) -> Iterator[ir.Value]:
+def values(graph: ir.Graph) -> Iterator[ir.Value]:
+    """All values of ``graph`` and of the bodies in it."""
     yield from graph.inputs
     yield from graph.initializers.values()
     for node in graph:
         yield from node.outputs
         for body in bodies(node):
-            yield from _values(body)
+            yield from values(body)
 
 
 def bodies(node: ir.Node) -> Iterator[ir.Graph]:

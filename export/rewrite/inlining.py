@@ -10,6 +10,7 @@ from onnx_ir.passes import common as passes
 from export.errors import TargetError
 from export.rewrite import expansion
 from export.rewrite.change import Change
+from export.rewrite.element_types import values
 from export.rewrite.judgement import Judge
 from export.rewrite.naming import settle
 from export.rewrite.scopes import scopes
@@ -27,8 +28,7 @@ def inline(model: ir.Model, target: Target) -> list[Change]:
     if not (wanted := wanted | made):
         return []
     changes = list(_calls(model, wanted - made))
-    originals = {v for scope in scopes(model) for node in scope.graph for v in node.outputs}
-    originals |= {*model.graph.inputs, *model.graph.initializers.values()}
+    originals = set(values(model.graph))
     try:
         passes.InlinePass(lambda function: function.identifier() in wanted)(model)
     except (ValueError, ir.passes.PassError) as error:

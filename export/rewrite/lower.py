@@ -8,6 +8,7 @@ from typing import Any
 import onnx_ir as ir
 
 from export.errors import TargetError
+from export.graph import OPSET
 from export.graph_ops import ONNX_TYPES, compute_dtype
 from export.rewrite import formulas, naive_sinc, opsets
 from export.rewrite.change import Change
@@ -20,9 +21,12 @@ from export.rewrite.judgement import Judge, gated_by_itself, opset_of, problems
 from export.rewrite.naming import Names
 from export.rewrite.replaceable import Draw, draws, identifier_of, tensors_of
 from export.rewrite.scopes import Scope, scopes
-from export.rewrite.splicing import splice
+from export.rewrite.splicing import needed, splice, sweep
 from export.targets import Target
 from models import DType, sinc
+
+ROUNDS = 4
+"""SwiGLU is drawn with Sigmoid, which is drawn with Exp, which is bridged by casts."""
 
 
 def lower(model: ir.Model, target: Target) -> list[Change]:
@@ -38,6 +42,8 @@ def lower(model: ir.Model, target: Target) -> list[Change]:
         TargetError: Something is left that the target does not run; the message names it.
     """
     domains = _domains(model)
+    if opset_of(model) is None:
+        model.opset_imports[""] = OPSET
     opset = target.opsets.nearest(opset_of(model) or 1)
     changes = expand(model, target, opset)
     changes += opsets.convert(model, opset, exempt=lambda node: _goes(node, target, opset))
@@ -92,7 +98,10 @@ class _Rewriting:
     def run(self) -> list[Change]:
         """Until nothing changes: what is drawn may itself need another form."""
         changes: list[Change] = []
-        while found := [change for step in self._steps() for change in step]:
+        for _ in range(ROUNDS):
+            found = [change for step in self._steps() for change in step]
+            if not found:
+                break
             changes += found
             self._judge = Judge(self._model, self._target)
         return changes
@@ -148,7 +157,9 @@ class _Rewriting:
         # Nodes further on take the new values, and are judged before types are inferred again.
         known = self._judge.types
         known |= {new: known[old] for old, new in pairs if old in known}
-        splice(scope.graph, [node], op.nodes, pairs)
+        inputs = list(node.inputs)
+        splice(scope.graph, [node], needed(op.nodes, results), pairs)
+        sweep(scope.graph, inputs)
         label = what or f"{node.op_type} → {', '.join(_drawn(op))}"
         label += f", cast from {dtype} to float32 and back" if narrow else ""
         return Change(scope.name, node.name or "", label, node.op_type.lower(), output)

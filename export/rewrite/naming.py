@@ -6,7 +6,7 @@ import itertools
 
 import onnx_ir as ir
 
-from export.rewrite.element_types import bodies
+from export.rewrite.element_types import bodies, values
 from export.rewrite.scopes import scopes
 
 
@@ -35,7 +35,8 @@ def settle(model: ir.Model, originals: set[ir.Value]) -> None:
 
     ONNX wants a name to be given once in a graph and all bodies inside it.
     """
-    _settle(model.graph, {value.name for value in originals}, originals)
+    left = originals.intersection(values(model.graph))
+    _settle(model.graph, {value.name for value in left}, left)
 
 
 def _settle(graph: ir.Graph, taken: set[str | None], originals: set[ir.Value]) -> None:

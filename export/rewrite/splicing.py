@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import onnx_ir as ir
 
@@ -22,3 +22,31 @@ def splice(
     for node in new:
         node.metadata_props.update(old[-1].metadata_props)
     ir.convenience.replace_nodes_and_values(graph, old[-1], old, new, before, after)
+
+
+def needed(nodes: Sequence[ir.Node], results: Sequence[ir.Value]) -> list[ir.Node]:
+    """Those of ``nodes``, which are in order, that ``results`` are made with."""
+    wanted = set(results)
+    kept: list[ir.Node] = []
+    for node in reversed(nodes):
+        if wanted & set(node.outputs):
+            wanted |= {value for value in node.inputs if value is not None}
+            kept.append(node)
+    return kept[::-1]
+
+
+def sweep(graph: ir.Graph | ir.Function, values: Iterable[ir.Value | None]) -> None:
+    """Remove the nodes that made ``values``, and those before them, if nobody uses them now."""
+    for value in values:
+        node = value.producer() if value is not None else None
+        if node is not None and node.graph is not None and _is_idle(node, graph):
+            before = list(node.inputs)
+            node.graph.remove(node, safe=True)
+            sweep(graph, before)
+
+
+def _is_idle(node: ir.Node, graph: ir.Graph | ir.Function) -> bool:
+    within = graph.graph if isinstance(graph, ir.Function) else graph
+    return node.graph is within and not any(
+        output.uses() or output.is_graph_output() for output in node.outputs
+    )

@@ -79,6 +79,16 @@ def test_inputs_that_were_attributes_are_read_from_constants():
     np.testing.assert_allclose(y, X.mean(axis=3), rtol=1e-5)
 
 
+def test_attributes_that_are_spelled_otherwise_are_spelled_so():
+    text = (
+        "g (float[1, 2, 4, 6] x, float[1, 3, 3, 2] p) => (float[1, 2, 3, 3] y) "
+        '{ y = GridSample <mode = "bilinear"> (x, p) }'
+    )
+    after, _ = at(model(text, 16), 20)
+    (mode,) = [a.s for a in after.graph.node[0].attribute if a.name == "mode"]
+    assert mode == b"linear"
+
+
 def test_softmax_keeps_its_old_meaning():
     text = "g (float[1, 2, 4, 6] x) => (float[1, 2, 4, 6] y) { y = Softmax <axis = 1> (x) }"
     after, _ = at(model(text, 11), 13)
