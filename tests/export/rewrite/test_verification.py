@@ -1,12 +1,15 @@
 """Verification: what computes the same is found equal, and every kind of difference is found."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from export import graph
 from export.errors import ModelError, NotRunnableError
 from export.rewrite.comparison import Plan
 from export.rewrite.differences import Tolerance
@@ -372,3 +375,107 @@ def test_the_report_is_json(check):
     found = json.loads(json.dumps(report.as_dict(), allow_nan=False))
     assert found["holds"] is False
     assert found["outputs"][0]["difference"]["used"] == "Infinity"
+
+
+def test_sequences_are_compared_element_by_element(check):
+    text = """agraph (seq(float[N]) x) => (seq(float[N]) y) {
+        at = Constant<value = int64 {1}>() last = SequenceAt(x, at) w = %s(last)
+        y = SequenceInsert(x, w) }"""
+    report = check(text % "Sigmoid", text % "Sigmoid")
+    assert report.holds, report.summary()
+    assert {one.name for one in report.outputs} == {"y[]", "y[0]", "y[1]", "y[2]"}
+    assert worst(check(text % "Sigmoid", text % "HardSigmoid")).name == "y[2]"
+    shorter = text.replace("y = SequenceInsert(x, w)", "y = SequenceConstruct(w, w)") % "Sigmoid"
+    assert not check(text % "Sigmoid", shorter).holds
+
+
+def test_an_input_of_any_rank_is_given_some(check):
+    text = "agraph (float[N] x) => (float[N] y) { y = Sigmoid(x) }"
+    models = [onnx.parser.parse_model(HEAD + t) for t in (text, text.replace("Sig", "HardSig"))]
+    for model in models:
+        for value in (*model.graph.input, *model.graph.output):
+            value.type.tensor_type.ClearField("shape")
+    report = check(models[0], models[0])
+    assert report.holds, report.summary()
+    assert {"normal, rank 2, axis 0 3, axis 1 5", "normal, rank 2, axis 0 2, axis 1 32"} <= {
+        *report.cases
+    }
+    assert not check(*models).holds
+
+
+LIBRARY = Path(__file__).parents[3] / "service" / "libgatewave.so"
+
+
+@pytest.mark.skipif(not LIBRARY.exists(), reason="there is no compiler: no kernels")
+def test_operators_of_ours_are_run_with_their_kernels_too(check, exported):
+    ours = exported("swish")["value", "float32"]
+    report = check(
+        ir.to_proto(graph.decomposed(ours)), ir.to_proto(ours), kernels=LIBRARY, sites=["y"]
+    )
+    assert report.holds, report.summary()
+    plain, native = report.outputs
+    assert (plain.runtime, native.runtime) == ("ONNX Runtime", "ONNX Runtime with the kernels")
+    assert plain.difference.absolute == 0
+    assert 0 < native.difference.absolute < 1e-5
+    bare = ir.to_proto(ours)
+    bare.ClearField("functions")
+    report = check(bare, bare, kernels=LIBRARY)
+    assert report.holds
+    assert {ran.runtime for ran in report.ran} == {"ONNX Runtime with the kernels"}
+    with pytest.raises(NotRunnableError, match=r"it uses ai\.gatewave"):
+        check(bare, bare)
+
+
+def test_kernels_that_do_not_load_are_said_to(check, exported, tmp_path):
+    (tmp_path / "kernels.so").write_bytes(b"no library")
+    ours = ir.to_proto(exported("swish")["value", "float32"])
+    report = check(ours, ours, kernels=tmp_path / "kernels.so")
+    assert report.holds
+    assert any(one.name == "the rewritten model with the kernels" for one in report.dropped)
+
+
+def test_a_default_must_stay_one(check):
+    text = "agraph (float[N] x, float a = {2}) => (float[N] y) { y = Mul(x, a) }"
+    report = check(text, text.replace(" = {2}", ""))
+    assert report.summary() == "input a has none, and had one"
+
+
+def test_a_rewritten_model_that_nothing_runs_is_a_failure(check):
+    text = "agraph (float[N] x) => (float[N] y) { y = Neg(x) }"
+    custom = onnx.parser.parse_model(HEAD + text)
+    custom.graph.node[0].domain = "com.acme"
+    custom.opset_import.add(domain="com.acme", version=1)
+    report = check(text, custom)
+    assert not report.holds
+    assert "com.acme" in report.summary()
+
+
+def typed(kind):
+    """A model of one input of that type, which it says to have or not."""
+    node = helper.make_node("OptionalHasElement", ["x"], ["y"])
+    ends = (
+        helper.make_value_info("x", kind),
+        helper.make_tensor_value_info("y", TensorProto.BOOL, []),
+    )
+    drawn = helper.make_graph([node], "g", [ends[0]], [ends[1]])
+    return helper.make_model(drawn, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+
+
+def test_an_optional_input_is_given_and_left_out(check):
+    tensor = helper.make_tensor_type_proto(TensorProto.FLOAT, ["N"])
+    has = typed(helper.make_optional_type_proto(tensor))
+    report = check(has, has)
+    assert report.holds
+    assert any("defaults replaced" in case for case in report.cases)
+    always = onnx.ModelProto.FromString(has.SerializeToString())
+    always.graph.node[0].CopyFrom(
+        helper.make_node("Constant", [], ["y"], value=numpy_helper.from_array(np.array(True)))
+    )
+    assert "defaults replaced" in worst(check(has, always)).case
+
+
+def test_an_input_that_nothing_can_be_drawn_for_is_named(check):
+    tensor = helper.make_tensor_type_proto(TensorProto.FLOAT, [])
+    model = typed(helper.make_map_type_proto(TensorProto.STRING, tensor))
+    with pytest.raises((ModelError, NotRunnableError), match=r"x|map"):
+        check(model, model)
