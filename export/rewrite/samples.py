@@ -64,6 +64,10 @@ class Samples:
         }
         return Case(name, inputs, kind.extreme)
 
+    def can_draw(self) -> bool:
+        """Whether all inputs are of types that can be generated."""
+        return all(port.dtype != "unknown" for port in self.inputs)
+
     def can_replace(self) -> bool:
         """Whether there is a default to replace, or an option to leave empty."""
         return any(

@@ -141,6 +141,11 @@ class _Verification:
         samples = Samples(self.models[0], self.plan.seed)
         if self.plan.inputs is not None:
             yield self._given(samples)
+        if self.plan.inputs is None or samples.can_draw():
+            yield from self._drawn(samples)
+
+    def _drawn(self, samples: Samples) -> Iterator[Case]:
+        """Ordinary numbers in several shapes; then all ranges in one of those; then no elements."""
         taken: list[tuple[str, Shapes]] = []
         for words, shapes in sizes.candidates(samples.inputs):
             if len(taken) == MOST_SHAPES:

@@ -5,6 +5,10 @@ import onnx
 import onnx.parser
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from verifications import HEAD
+
+from export.rewrite.comparison import Plan
+from export.rewrite.verification import verify
 
 
 @pytest.fixture
@@ -65,3 +69,17 @@ def outside(weighted):
         return made
 
     return model
+
+
+@pytest.fixture
+def check(saved):
+    """Verifies one graph, in ONNX text, against another, and gives the report."""
+
+    def run(original, rewritten, head=HEAD, **options):
+        paths = [
+            saved(text if not isinstance(text, str) else head + text, f"{name}.onnx")
+            for name, text in (("original", original), ("rewritten", rewritten))
+        ]
+        return verify(*paths, Plan(**{"timeout": 30.0, **options}))
+
+    return run
