@@ -14,8 +14,6 @@ from export.rewrite.samples import Case
 NOISE = 16.0
 """Noise differs by so much from itself, more or less."""
 
-EXACT = Tolerance(rtol=0.0, atol=0.0)
-
 
 @dataclass(frozen=True)
 class Plan:
@@ -63,12 +61,12 @@ def joined(found: Iterable[Compared]) -> list[Compared]:
     return list(worst.values())
 
 
-def unequal(ones: Mapping[str, Value], others: Mapping[str, Value]) -> list[str]:
-    """Which of the values are not the same to the last bit."""
+def unlike(ones: Mapping[str, Value], others: Mapping[str, Value]) -> list[str]:
+    """Which of the values differ by more than threads that add up in another order explain."""
     return [
         name
         for name, one in ones.items()
-        if between(one, others.get(name), EXACT, lenient=False).used
+        if between(one, others.get(name), Tolerance(), lenient=False).used > 1
     ]
 
 

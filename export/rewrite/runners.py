@@ -17,7 +17,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import IO, Any, Literal, Self, cast
 
 import onnx_ir as ir
 
@@ -25,6 +25,9 @@ from export.errors import NotRunnableError
 from export.rewrite.channel import Value, receive, send
 
 Runtime = Literal["onnxruntime", "onnxruntime with kernels", "reference"]
+
+GRACE = 2.0
+"""Seconds that a process may take to end by itself."""
 
 WORDS: Mapping[Runtime, str] = {
     "onnxruntime": "ONNX Runtime",
@@ -84,6 +87,8 @@ class Runner:
             stderr=self._errors,
             env=_environment(),
         )
+        self._requests = cast("IO[bytes]", self._process.stdin)
+        self._answers = cast("IO[bytes]", self._process.stdout)
         library = task.kernels if runtime == "onnxruntime with kernels" else None
         message = {
             "path": str(task.path.absolute()),
@@ -107,12 +112,16 @@ class Runner:
         return self._ask("running the model", {}, inputs)
 
     def close(self) -> None:
-        if self._process.poll() is None:
+        """Have the process end: it does when it is told nothing more, and else is ended."""
+        with contextlib.suppress(BrokenPipeError):  # what was left to be sent to a dead process
+            self._requests.close()
+        try:
+            self._process.wait(GRACE)
+        except subprocess.TimeoutExpired:
             self._process.kill()
-        self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout, self._errors):
-            with contextlib.suppress(BrokenPipeError):  # what was left to be sent to a dead process
-                stream and stream.close()
+            self._process.wait()
+        self._answers.close()
+        self._errors.close()
 
     def __enter__(self) -> Self:
         return self
@@ -123,13 +132,11 @@ class Runner:
     def _ask(
         self, doing: str, message: Mapping[str, Any], values: Mapping[str, Value]
     ) -> dict[str, Value]:
-        if self._process.stdin is None or self._process.stdout is None:
-            raise AssertionError("the process was started with pipes")
         late = threading.Event()
         try:
             with _deadline(self._process, self.task.timeout, late):
-                send(self._process.stdin, message, values)
-                answer, results = receive(self._process.stdout)
+                send(self._requests, message, values)
+                answer, results = receive(self._answers)
         except (EOFError, BrokenPipeError) as error:
             raise Lost(self._end(doing, late=late.is_set())) from error
         if "error" in answer:

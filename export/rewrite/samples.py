@@ -10,6 +10,7 @@ import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 
+from export.errors import ModelError
 from export.rewrite.channel import Array, Value
 from export.rewrite.differences import is_float
 from export.rewrite.meanings import Meaning, meaning_of
@@ -63,6 +64,10 @@ class Samples:
         }
         return Case(name, inputs, kind.extreme)
 
+    def can_draw(self) -> bool:
+        """Whether all inputs are of types that can be generated."""
+        return all(port.dtype != "unknown" for port in self.inputs)
+
     def can_replace(self) -> bool:
         """Whether there is a default to replace, or an option to leave empty."""
         return any(
@@ -81,6 +86,8 @@ class Samples:
         return self._tensor(port, shapes, kind, source)
 
     def _tensor(self, port: Port, shapes: Shapes, kind: Kind, source: Source) -> Array:
+        if port.dtype == "unknown":
+            raise ModelError(f"input {port.name}: of its type nothing can be generated")
         shape = shapes[port.name]
         if port.dtype == "string":
             return source.choice(np.array(WORDS, object), shape)

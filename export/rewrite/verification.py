@@ -15,7 +15,7 @@ import onnx_ir as ir
 from export.errors import ModelError, NotRunnableError
 from export.rewrite import files, interior, sizes
 from export.rewrite.channel import Value
-from export.rewrite.comparison import Plan, compared, is_noise, joined, unequal
+from export.rewrite.comparison import Plan, compared, is_noise, joined, unlike
 from export.rewrite.ports import disagreements
 from export.rewrite.ranges import KINDS, NORMAL
 from export.rewrite.report import Compared, Dropped, Ran, Report
@@ -47,10 +47,9 @@ def verify(original: Path, rewritten: Path, plan: Plan = DEFAULT) -> Report:
         NotRunnableError: Nothing runs the original, or it refuses all that is generated.
     """
     models = files.read(original), files.read(rewritten)
-    unlike = disagreements(*models)
-    report = Report(str(original), str(rewritten), plan.seed, disagreements=unlike)
-    if unlike:
-        return report
+    found = disagreements(*models)
+    if found:
+        return Report(str(original), str(rewritten), plan.seed, disagreements=found)
     with contextlib.ExitStack() as stack:
         return _Verification(models, (original, rewritten), plan, stack).report()
 
@@ -142,6 +141,11 @@ class _Verification:
         samples = Samples(self.models[0], self.plan.seed)
         if self.plan.inputs is not None:
             yield self._given(samples)
+        if self.plan.inputs is None or samples.can_draw():
+            yield from self._drawn(samples)
+
+    def _drawn(self, samples: Samples) -> Iterator[Case]:
+        """Ordinary numbers in several shapes; then all ranges in one of those; then no elements."""
         taken: list[tuple[str, Shapes]] = []
         for words, shapes in sizes.candidates(samples.inputs):
             if len(taken) == MOST_SHAPES:
@@ -203,7 +207,7 @@ class _Verification:
     def _leave_out_what_is_random(
         self, ones: Mapping[str, Value], others: Mapping[str, Value]
     ) -> None:
-        self.unstable.update(unequal(ones, others))
+        self.unstable.update(unlike(ones, others))
         self.dropped += [
             Dropped(f"output {name}", "it changes from run to run")
             for name in sorted(self.unstable)

