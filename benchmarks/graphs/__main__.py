@@ -21,7 +21,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.graphs.measured import FUSED, KERNELS, OWN, UNFUSED, Measured, measured
+from benchmarks.graphs.measured import KERNELS, OWN, PLAIN, REGARDLESS, UNFUSED, Measured, measured
 from benchmarks.graphs.production import FOLDER, graphs
 from benchmarks.kernels.runtime import THREADS, instructions, spread
 from benchmarks.timing import Ratio, machine, ratio
@@ -37,23 +37,28 @@ NOISE = 1.02
 
 SLOWER = "**slower**"
 
+SHOWN = (UNFUSED, PLAIN, KERNELS, REGARDLESS)
+
 HEADER = (
     "graph",
     "found",
     "fused",
+    "left",
     "largest difference",
     "ONNX Runtime's own fusion, ms",
     "no fusion",
     "fused, no kernels",
     "fused, kernels",
+    "fused regardless",
     "",
 )
 
 LEGEND = f"""\
-*Found* are activations of every kind, *fused* those that several nodes made up. The largest
-difference is that of any output, by `gatewave verify`, with kernels and without, as an absolute
-number and as a share of what is allowed. Times are medians: milliseconds of the original as ONNX
-Runtime itself fuses it, the others as multiples of that, turn by turn (above 1: slower). *No
+*Found* are activations of every kind, *fused* those that several nodes made up, *left* those that
+ONNX Runtime fuses by itself, and better: *fused regardless*, with kernels, says how much. The
+largest difference is that of any output, by `gatewave verify`, with kernels and without, as an
+absolute number and as a share of what is allowed. Times are medians: milliseconds of the original
+as ONNX Runtime itself fuses it, the others as multiples of that, turn by turn (above 1: slower). *No
 fusion* is the original without ONNX Runtime's fusion of SiLU. All take turns in one process, with
 {THREADS} threads each. The last column compares with ONNX Runtime's own fusion: **slower** is a
 graph where the lower quartile of the turns' ratios is above {NOISE}, and which is better left to
@@ -110,9 +115,13 @@ def _row(one: Measured) -> tuple[str, ...]:
         one.name,
         _counts(one.found),
         _counts(one.fused),
+        _counts(one.left),
         one.difference,
         f"{own:.3g}",
-        *(_cell(one, name, lambda r: f"{r.median:.2f}") for name in (UNFUSED, FUSED, KERNELS)),
+        *(
+            _cell(one, name, lambda r: f"{r.median:.2f}")
+            for name in (UNFUSED, PLAIN, KERNELS, REGARDLESS)
+        ),
         _verdict(one),
     )
 
@@ -124,7 +133,7 @@ def _cell(one: Measured, name: str, words: Callable[[Ratio], str]) -> str:
 def _verdict(one: Measured) -> str:
     if not one.fused:
         return ""
-    slower = _cell(one, FUSED, _judged) == SLOWER
+    slower = _cell(one, PLAIN, _judged) == SLOWER
     return _cell(one, KERNELS, _judged) + f"; without kernels {SLOWER}" * slower
 
 

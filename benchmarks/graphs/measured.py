@@ -9,21 +9,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import onnxruntime as ort
-from export.rewrite.fuse import fuse
-from export.rewrite.sites import sites
 
 from benchmarks.graphs.production import Graph
 from benchmarks.kernels.runtime import session
 from benchmarks.timing import turns
-from export.rewrite import files
-from export.rewrite.comparison import Plan
-from export.rewrite.report import Report
-from export.rewrite.verified import write_verified
+from export.model_files import files
+from export.proof.comparison import Plan
+from export.proof.report import Report
+from export.proof.verified import write_verified
+from export.recognition.sites import sites
+from export.rewrite.fuse import FUSED, LEFT, fuse
 
 OWN = "ONNX Runtime's own fusion"
 UNFUSED = "no fusion"
-FUSED = "fused"
+PLAIN = "fused"
 KERNELS = "fused, with kernels"
+REGARDLESS = "fused regardless, with kernels"
 
 ITS_FUSIONS = ("QuickGeluFusion",)
 """What ONNX Runtime makes one node of ``x·σ(αx)`` by."""
@@ -37,13 +38,15 @@ class Measured:
         name: Of the graph.
         found: How many activations of each kind are in it.
         fused: How many of each were fused.
+        left: How many of each were left to ONNX Runtime.
         difference: The largest of an output, in words.
         samples: Seconds per call, turn by turn; of the original only, where nothing was fused.
     """
 
     name: str
     found: Counter[str]
-    fused: Counter[str] = field(default_factory=Counter)
+    fused: Counter[str]
+    left: Counter[str]
     difference: str = "–"
     samples: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
@@ -56,8 +59,10 @@ def measured(graph: Graph, scratch: Path, library: Path, count: int) -> Measured
     """
     model = files.read(graph.path)
     found = Counter(site.kind for site in sites(model))
-    changes = fuse(model).changes
+    outcome = fuse(model)
+    changes = outcome.changes
     fused = Counter(change.kind for change in changes)
+    left = Counter(one.kind for one in outcome.skipped if one.reason == LEFT)
     contestants = {
         OWN: session(str(graph.path)),
         UNFUSED: session(str(graph.path), None, ITS_FUSIONS),
@@ -66,9 +71,14 @@ def measured(graph: Graph, scratch: Path, library: Path, count: int) -> Measured
     if changes:
         plan = Plan(inputs=graph.inputs, kernels=library, sites=[c.output for c in changes])
         difference = _words(write_verified(model, scratch, source=graph.path, plan=plan))
-        contestants |= {FUSED: session(str(scratch)), KERNELS: session(str(scratch), library)}
+        contestants |= {PLAIN: session(str(scratch)), KERNELS: session(str(scratch), library)}
+    if left:
+        everything = files.read(graph.path)
+        fuse(everything, kinds=FUSED["gatewave"])
+        files.write(everything, scratch, source=graph.path)
+        contestants[REGARDLESS] = session(str(scratch), library)
     calls = {name: _call(opened, graph) for name, opened in contestants.items()}
-    return Measured(graph.name, found, fused, difference, turns(calls, count))
+    return Measured(graph.name, found, fused, left, difference, turns(calls, count))
 
 
 def _call(opened: ort.InferenceSession, graph: Graph) -> Callable[[], None]:

@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from export.graph import body_of
 from export.graph_ops import ONNX_TYPES, GraphOps
-from export.rewrite.kinds import Kind
+from export.recognition.kinds import Kind
 from models import ACTIVATIONS, DType
 
 DTYPES: Mapping[ir.DataType, DType] = {kind: name for name, kind in ONNX_TYPES.items()}

@@ -9,8 +9,8 @@ import onnx
 import onnx_ir as ir
 from onnx import version_converter
 
-from export.rewrite import element_types
-from export.rewrite.element_types import Types
+from export.model_files import element_types
+from export.model_files.element_types import Types
 
 SMALL = 1024
 """Constants of so many elements are shown to the converter: it may want to know axes or scales."""

@@ -11,12 +11,12 @@ from typing import Any
 import onnx
 import onnx_ir as ir
 
-from export.rewrite import element_types
+from export.model_files import element_types
+from export.model_files.element_types import Types
+from export.model_files.scopes import Scope, scopes
 from export.rewrite.change import Change
 from export.rewrite.conversion import since
-from export.rewrite.element_types import Types
 from export.rewrite.replaceable import draws, identifier_of
-from export.rewrite.scopes import Scope, scopes
 from export.rewrite.splicing import splice
 from export.targets import Target
 

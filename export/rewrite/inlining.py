@@ -8,12 +8,12 @@ import onnx_ir as ir
 from onnx_ir.passes import common as passes
 
 from export.errors import TargetError
+from export.model_files.element_types import values
+from export.model_files.scopes import scopes
 from export.rewrite import expansion
 from export.rewrite.change import Change
-from export.rewrite.element_types import values
 from export.rewrite.judgement import Judge
 from export.rewrite.naming import settle
-from export.rewrite.scopes import scopes
 from export.targets import Target
 
 

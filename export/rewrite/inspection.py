@@ -11,10 +11,10 @@ from typing import Any
 
 import onnx_ir as ir
 
-from export.rewrite.kinds import KINDS
-from export.rewrite.scopes import scopes
-from export.rewrite.shapes import Shapes
-from export.rewrite.sites import NearMiss, Site, survey
+from export.model_files.scopes import scopes
+from export.recognition.kinds import KINDS
+from export.recognition.shapes import Shapes
+from export.recognition.sites import NearMiss, Site, survey
 
 RULE = (
     "Floating-point operations, estimated: of MatMul, Gemm and Conv twice the products that they "

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from export.rewrite import element_types, naive_sinc
+from export.model_files import element_types
+from export.model_files.element_types import NAMES, Types
+from export.model_files.scopes import Scope, scopes
+from export.rewrite import naive_sinc
 from export.rewrite.conversion import since
-from export.rewrite.element_types import NAMES, Types
 from export.rewrite.replaceable import REPLACEABLE, attributes_of, identifier_of
-from export.rewrite.scopes import Scope, scopes
 from export.signature import DOMAIN
 from export.targets import Target
 

@@ -10,17 +10,17 @@ import onnx_ir as ir
 from export.errors import TargetError
 from export.graph import OPSET
 from export.graph_ops import ONNX_TYPES, compute_dtype
+from export.model_files.element_types import NAMES, bodies
+from export.model_files.scopes import Scope, scopes
 from export.rewrite import formulas, naive_sinc, opsets
 from export.rewrite.change import Change
 from export.rewrite.conversion import since
 from export.rewrite.drawing import Constants, Drawing
-from export.rewrite.element_types import NAMES, bodies
 from export.rewrite.expansion import expand
 from export.rewrite.inlining import inline
 from export.rewrite.judgement import Judge, gated_by_itself, opset_of, problems
 from export.rewrite.naming import Names
 from export.rewrite.replaceable import Draw, draws, identifier_of, tensors_of
-from export.rewrite.scopes import Scope, scopes
 from export.rewrite.splicing import needed, splice, sweep
 from export.targets import Target
 from models import DType, sinc

@@ -6,8 +6,8 @@ import itertools
 
 import onnx_ir as ir
 
-from export.rewrite.element_types import bodies, values
-from export.rewrite.scopes import scopes
+from export.model_files.element_types import bodies, values
+from export.model_files.scopes import scopes
 
 
 class Names:

@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator, Mapping
 import onnx_ir as ir
 
 from export.errors import TargetError
-from export.rewrite import element_types
+from export.model_files import element_types
+from export.model_files.scopes import Scope, scopes
 from export.rewrite.change import Change
 from export.rewrite.conversion import Stays, converted, given
 from export.rewrite.naming import Names
-from export.rewrite.scopes import Scope, scopes
 from export.rewrite.splicing import splice
 
 STANDARD = ("", "ai.onnx")

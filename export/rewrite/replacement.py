@@ -9,13 +9,13 @@ import numpy as np
 import onnx_ir as ir
 
 from export.graph_ops import ONNX_TYPES, GraphOps, compute_dtype
+from export.model_files.scopes import Scope, scopes
+from export.recognition.kinds import Kind
+from export.recognition.sites import Site
 from export.rewrite import bodies
 from export.rewrite.bodies import DTYPES
 from export.rewrite.change import Change
-from export.rewrite.kinds import Kind
 from export.rewrite.naming import Names
-from export.rewrite.scopes import Scope, scopes
-from export.rewrite.sites import Site
 from export.signature import DOMAIN, DOMAIN_VERSION
 from models import DType
 

@@ -12,13 +12,13 @@ from types import MappingProxyType
 
 import onnx_ir as ir
 
+from export.recognition.kinds import ALIASES, KINDS, Kind
+from export.recognition.shapes import Shapes
+from export.recognition.sites import Refusal, Site, survey
 from export.rewrite import bodies
 from export.rewrite.bodies import DTYPES
 from export.rewrite.fuse import unequal
-from export.rewrite.kinds import ALIASES, KINDS, Kind
 from export.rewrite.replacement import Outcome, Replacement, skipped
-from export.rewrite.shapes import Shapes
-from export.rewrite.sites import Refusal, Site, survey
 
 WARNING = (
     "The weights were trained with the other activation: measure the model's accuracy again, "

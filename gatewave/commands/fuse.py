@@ -35,10 +35,10 @@ def fuse(
     Example: `gatewave fuse model.onnx -o fused.onnx`
     """
     with needing("export"):
-        from export.rewrite import files
+        from export.model_files import files
+        from export.recognition.kinds import KINDS
         from export.rewrite.fuse import FUSED
         from export.rewrite.fuse import fuse as fuse_model
-        from export.rewrite.kinds import KINDS
     if to not in FUSED:
         raise UsageError(f"--to: expected {' or '.join(FUSED)}, got {to!r}")
     kinds = None if kind is None else words("--kind", kind, tuple(KINDS))

@@ -18,10 +18,10 @@ from gatewave.errors import CommandError, needing
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+    from export.proof.comparison import Plan
+    from export.proof.report import Report
     from export.rewrite.change import Change
-    from export.rewrite.comparison import Plan
     from export.rewrite.replacement import Skipped
-    from export.rewrite.report import Report
     from export.targets import Target
 
 KERNELS = Path(service.__file__).with_name("libgatewave.so")
@@ -35,7 +35,7 @@ def read(path: Path) -> ir.Model:
         ExtraMissing: onnx is not installed.
     """
     with needing("export"):
-        from export.rewrite import files
+        from export.model_files import files
     return files.read(path)
 
 
@@ -56,7 +56,7 @@ def target_named(name: str) -> Target:
 
 def proof() -> Plan:
     """How commands verify: with the kernels besides, where they are installed."""
-    from export.rewrite.comparison import Plan
+    from export.proof.comparison import Plan
 
     return Plan(kernels=KERNELS if KERNELS.exists() else None)
 
@@ -69,7 +69,7 @@ def write_proven(model: ir.Model, path: Path, *, source: Path, changes: Sequence
         CommandError: Nothing runs ``source``.
     """
     from export.errors import NotRunnableError
-    from export.rewrite.verified import write_verified
+    from export.proof.verified import write_verified
 
     # Values inside bodies are no outputs that a runtime could give.
     sites = dict.fromkeys(c.output for c in changes if c.output and not c.scope)
@@ -88,8 +88,8 @@ def write_running(model: ir.Model, path: Path, *, source: Path) -> None:
         CommandError: Nothing runs it.
     """
     from export.errors import NotRunnableError
-    from export.rewrite import files
-    from export.rewrite.verified import require
+    from export.model_files import files
+    from export.proof.verified import require
 
     with Console(stderr=True).status("running the model", spinner="dots"):
         try:
@@ -128,9 +128,10 @@ def say(
     for left in skipped:
         line = f"left alone: {left.kind} at {_place(left.scope, left.node)}: {left.reason}"
         console.print(line, markup=False, highlight=False)
-    counts = f"{len(changes)} changes" + (f" for {target}" if target else "")
+    counts = "1 change" if len(changes) == 1 else f"{len(changes)} changes"
+    counts += f" for {target}" if target else ""
     counts += f", {len(skipped)} left alone" if skipped else ""
-    how = unproven if report is None else report.summary()
+    how = unproven if report is None else f"proven equal: {report.summary()}"
     typer.echo(f"{counts}: wrote {written} ({how})")
 
 

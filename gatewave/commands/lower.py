@@ -38,7 +38,7 @@ def lower(
     Example: `gatewave lower model.onnx --target onnxruntime-1.31 -o lowered.onnx`
     """
     with needing("export"):
-        from export.rewrite import files
+        from export.model_files import files
         from export.rewrite.lower import lower as lower_model
     wanted = graphs.target_named(target)
     loaded = graphs.read(model)

@@ -37,7 +37,7 @@ def swap(
     `gatewave swap model.onnx --from silu --to gelu --names 'layer[.][0-3][.]'`
     """
     with needing("export"):
-        from export.rewrite import files
+        from export.model_files import files
         from export.rewrite.swap import WARNING
         from export.rewrite.swap import swap as swap_in
     loaded = graphs.read(model)

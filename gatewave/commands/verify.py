@@ -18,7 +18,7 @@ from gatewave.commands.rewriting import JsonOption, ModelArgument
 from gatewave.errors import UsageError, needing
 
 if TYPE_CHECKING:
-    from export.rewrite.report import Compared, Dropped, Report
+    from export.proof.report import Compared, Dropped, Report
 
 MOST_SHOWN = 3
 
@@ -58,9 +58,9 @@ def verify(
     Example: `gatewave verify model.onnx fused.onnx --json`
     """
     with needing("export"):
-        from export.rewrite import verification
-        from export.rewrite.comparison import Plan
-        from export.rewrite.differences import Tolerance
+        from export.proof import verification
+        from export.proof.comparison import Plan
+        from export.proof.differences import Tolerance
     plan = Plan(
         sites=site or (),
         seed=seed,

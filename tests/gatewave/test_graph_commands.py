@@ -35,6 +35,16 @@ def test_inspect_shows_a_table(run, model):
     assert "values have sizes that are not known" in ended.stdout
 
 
+def test_inspect_says_what_a_target_does_not_run(run, tmp_path):
+    path = tmp_path / "swiglu.onnx"
+    made = drawn(lambda op, a, b: op.node("SwiGLU", [a, b]), inputs=2, opset=28)
+    onnx.save(onnx_proto(made), path)
+    shown = " ".join(run("inspect", path, "--target", "onnxruntime-1.32").stdout.split())
+    assert "onnxruntime-1.32-cpu does not run SwiGLU at opset 28 in float32" in shown
+    report = json.loads(run("inspect", path, "--target", "onnxruntime-1.31", "--json").stdout)
+    assert [p["operator"] for p in report["target"]["problems"]] == ["", "SwiGLU"]
+
+
 def test_inspect_reports_for_scripts(run, model):
     document = json.loads(run("inspect", model, "--json").stdout)
     assert [activation["kind"] for activation in document["activations"]] == ["swiglu-linear"]
@@ -61,7 +71,8 @@ def test_fuse_writes_beside_the_model_and_leaves_it(run, model):
     ended = run("fuse", model)
     assert ended.returncode == 0
     assert "SwiGLULinear" in ended.stdout
-    assert "replaced 1, left 0" in ended.stdout
+    assert "1 change: wrote" in ended.stdout
+    assert "(proven equal: 1 output compared in 12 cases)" in ended.stdout
     assert operators(model.with_name("model.fused.onnx")) == ["SwiGLULinear"]
     assert model.read_bytes() == before
     assert {path.name for path in model.parent.iterdir()} == {"model.onnx", "model.fused.onnx"}
@@ -77,7 +88,7 @@ def test_fuse_says_what_it_left(run, model):
     ended = run("fuse", model, "--to", "standard", "--kind", "swiglu-linear")
     assert ended.returncode == 0
     assert "SwiGLU needs opset 28; the graph's is 20" in " ".join(ended.stdout.split())
-    assert "replaced 0, left 1" in ended.stdout
+    assert "0 changes, 1 left alone: wrote" in ended.stdout
 
 
 def test_swap_writes_and_warns(run, model, tmp_path):
@@ -86,6 +97,11 @@ def test_swap_writes_and_warns(run, model, tmp_path):
     assert ended.returncode == 0
     assert operators(new) == ["GeGLU"]
     assert "measure the model's accuracy again" in ended.stderr
+
+
+def test_a_swapped_model_is_tried_and_says_so(run, model, tmp_path):
+    ended = run("swap", model, "--from", "swiglu", "--to", "glu", "-o", tmp_path / "new.onnx")
+    assert "(another function, so not compared; it runs)" in ended.stdout
 
 
 def test_swap_takes_parameters_and_names(run, model, tmp_path):
@@ -99,13 +115,13 @@ def test_swap_takes_parameters_and_names(run, model, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("fuse", "{model}", "-o", "{model}"), "is the model itself"),
+        (("fuse", "{model}", "-o", "{model}"), "is the model that was read"),
         (("fuse", "{model}", "--to", "elsewhere"), "--to: expected gatewave or standard"),
         (("fuse", "{model}", "--kind", "nonsense"), "--kind: expected words of"),
         (("swap", "{model}", "--from", "relu", "--to", "nonsense"), "no activation is called"),
         (("swap", "{model}", "--from", "relu", "--to", "elu", "-p", "alpha=big"), "must be a num"),
-        (("inspect", "{missing}"), "no ONNX model can be read"),
-        (("inspect", "{text}"), "no ONNX model can be read"),
+        (("inspect", "{missing}"), "cannot be read: No such file"),
+        (("inspect", "{text}"), "is no ONNX model"),
     ],
 )
 def test_wrong_requests_end_with_2(run, model, tmp_path, arguments, message):

@@ -10,8 +10,8 @@ from torch import nn
 from torch.nn import functional
 
 from export.graph import decomposed, to_onnx
+from export.recognition.sites import sites
 from export.rewrite.fuse import FUSED, fuse
-from export.rewrite.sites import sites
 from export.trace import trace
 from models.swiglu import SwiGLU
 

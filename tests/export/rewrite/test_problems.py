@@ -5,10 +5,10 @@ import pytest
 from onnx import parser
 
 from export import targets
+from export.model_files.scopes import scopes
 from export.rewrite.inlining import inline
 from export.rewrite.judgement import problems
 from export.rewrite.naming import settle
-from export.rewrite.scopes import scopes
 
 
 def model(text, opset=20, ir_version=8, imports=""):

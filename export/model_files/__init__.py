@@ -1,0 +1,1 @@
+"""Models of others: read safely, walked, and written in one step."""

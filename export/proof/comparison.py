@@ -1,0 +1,79 @@
+"""How two models are compared, and the comparison of what they answer, case after case."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from export.proof.channel import Array, Value
+from export.proof.differences import Tolerance, between, dtype_of
+from export.proof.report import Compared
+from export.proof.samples import Case
+
+NOISE = 16.0
+"""Noise differs by so much from itself, more or less."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to verify.
+
+    Attributes:
+        sites: Names of values within both graphs that are to be compared too.
+        seed: What the inputs are drawn with.
+        tolerance: How far floats may be from the original's.
+        inputs: The caller's own, compared before what is generated.
+        kernels: A library of kernels: what holds operators of ours is run with it too.
+        timeout: Seconds that one run of a model may take before it is ended. No further case is
+            begun when the cases took as long.
+        strict: Whether NaN or infinity of the original must stay what it is even where the
+            original overflows, or is given infinities.
+    """
+
+    sites: Sequence[str] = ()
+    seed: int = 0
+    tolerance: Tolerance = Tolerance()  # noqa: RUF009 - frozen
+    inputs: Mapping[str, Array] | None = None
+    kernels: Path | None = None
+    timeout: float = 120.0
+    strict: bool = False
+
+
+def compared(
+    case: Case, wanted: Mapping[str, Value], got: Mapping[str, Value], runtime: str, plan: Plan
+) -> Iterator[Compared]:
+    """Each of the values that ``case`` gives, compared; a missing one differs from any."""
+    lenient = case.extreme and not plan.strict
+    for name in dict.fromkeys([*wanted, *got]):
+        want = wanted.get(name)
+        found = between(want, got.get(name), plan.tolerance, lenient=lenient)
+        dtype = "nothing" if want is None else dtype_of(want)
+        yield Compared(name, dtype, runtime, case.name, found)
+
+
+def joined(found: Iterable[Compared]) -> list[Compared]:
+    """Of each value and runtime the largest differences, over all cases."""
+    worst: dict[tuple[str, str], Compared] = {}
+    for one in found:
+        key = one.name, one.runtime
+        worst[key] = worst[key].joined(one) if key in worst else one
+    return list(worst.values())
+
+
+def unlike(ones: Mapping[str, Value], others: Mapping[str, Value]) -> list[str]:
+    """Which of the values differ by more than threads that add up in another order explain."""
+    return [
+        name
+        for name, one in ones.items()
+        if between(one, others.get(name), Tolerance(), lenient=False).used > 1
+    ]
+
+
+def is_noise(found: Compared, moved: Compared) -> bool:
+    """Whether a difference is no larger than what the original differs by from itself, moved."""
+    return (
+        not found.holds
+        and not moved.holds
+        and found.difference.used <= NOISE * moved.difference.used
+    )

@@ -1,0 +1,224 @@
+"""How far one tensor is from another, and whether that is too far."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from export.proof.channel import STRINGS, Array
+
+RELATIVE: Mapping[str, float] = MappingProxyType(
+    {"complex128": 1e-10, "float64": 1e-10, "complex64": 1e-4, "float32": 1e-4, "float16": 1e-2}
+)
+"""By dtype, the default of `Tolerance.rtol`; bfloat16 and shorter floats have four roundings."""
+
+ROUNDINGS = 4
+
+EDGE = 1e-3
+"""Of the greatest number: infinity instead of what is beyond is an overflow, not an error."""
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """How far a float may be from the original's: as far as the most generous of three bounds.
+
+    A rewrite may round otherwise at each activation, and what comes after carries that on: it does
+    not compute the same bits. In float32, networks of a hundred layers whose SiLUs were fused and
+    run by the kernels differ by up to 6e-6 of the scale of their output. An
+    activation that is mistaken for its neighbour, GELU for its tanh form (5e-4) or α = 1.702 for
+    1.7, differs by more than 1e-4. So that is the default: of the number itself, and, as sums
+    cancel, of the scale of the whole tensor, which is the root of its mean square. float64 has
+    1e-10, which still tells a π of float32 from one of float64; 16 bits have some roundings, as
+    each operator makes one.
+
+    Attributes:
+        rtol: Of the original number; `RELATIVE` by default.
+        atol: Of the scale of the original tensor; `rtol` by default.
+        ulp: In units in the last place of the number, in the dtype of the output; for who wants to
+            be strict, together with ``rtol=0`` and ``atol=0``.
+    """
+
+    rtol: float | None = None
+    atol: float | None = None
+    ulp: float = 0.0
+
+    def allowed(self, want: Array, units: Array, dtype: str) -> Array:
+        """The largest error at each element of ``want``, of which all are float64 and finite."""
+        default = RELATIVE.get(dtype) or ROUNDINGS * float(_limits(dtype).eps)
+        rtol = default if self.rtol is None else self.rtol
+        atol = rtol if self.atol is None else self.atol
+        floor = np.maximum(atol * _scale(want), self.ulp * units)
+        return np.asarray(np.maximum(rtol * np.abs(want), floor))
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where two tensors differ most.
+
+    Attributes:
+        index: Of the element; ``None`` where shapes or types differ, and values say how.
+        original: The original's value there.
+        rewritten: The other one.
+    """
+
+    index: tuple[int, ...] | None
+    original: Any
+    rewritten: Any
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Between two tensors that should be equal.
+
+    Attributes:
+        used: The largest error, as a share of what is allowed; infinite where no error is.
+        absolute: The largest difference of finite numbers.
+        relative: As a share of the original; both of this and `ulp` only where the original is
+            larger than the allowance, as at zero they say nothing.
+        ulp: In units in the last place of the original.
+        mended: How many elements overflow in one of the two only, where that was let pass: those
+            that the original has as NaN or infinity, or next to it.
+        place: Where `used` is largest.
+    """
+
+    used: float = 0.0
+    absolute: float = 0.0
+    relative: float = 0.0
+    ulp: float = 0.0
+    mended: int = 0
+    place: Place | None = None
+
+
+SAME = Difference()
+
+
+def between(
+    want: Array | None, got: Array | None, tolerance: Tolerance, *, lenient: bool
+) -> Difference:
+    """How far ``got`` is from ``want``.
+
+    Args:
+        want: The original's.
+        got: The rewritten model's.
+        tolerance: What is allowed between floats; all else has to be equal.
+        lenient: Whether NaN in the original may have become a number, and infinity a finite one:
+            where the original overflows, a rewrite that does not is no worse.
+    """
+    if described(want) != described(got):
+        return Difference(used=np.inf, place=Place(None, described(want), described(got)))
+    if want is None or got is None or not want.size:
+        return SAME
+    if want.dtype.kind == "c":
+        parts = [(want.real, got.real), (want.imag, got.imag)]
+        found = [_floats(*part, tolerance, lenient=lenient) for part in parts]
+        return max(found, key=lambda difference: difference.used)
+    if is_float(want):
+        return _floats(want, got, tolerance, lenient=lenient)
+    return _exactly(want, got)
+
+
+def is_float(array: Array) -> bool:
+    """Whether it holds floats, ml_dtypes' among them."""
+    return array.dtype.kind == "f" or (array.dtype.kind == "V" and "float" in array.dtype.name)
+
+
+def dtype_of(array: Array) -> str:
+    return STRINGS if array.dtype == object else array.dtype.name
+
+
+def described(array: Array | None) -> str:
+    """Its dtype and shape, in words."""
+    return "nothing" if array is None else f"{dtype_of(array)} of shape {list(array.shape)}"
+
+
+def _exactly(want: Array, got: Array) -> Difference:
+    unequal = np.asarray(want != got)
+    if not unequal.any():
+        return SAME
+    index = _first(unequal)
+    place = Place(index, _shown(want[index]), _shown(got[index]))
+    return Difference(used=np.inf, absolute=_distance(want, got), place=place)
+
+
+def _distance(want: Array, got: Array) -> float:
+    if want.dtype.kind in "Ob":
+        return 0.0
+    return float(np.abs(want.astype(np.float64) - got.astype(np.float64)).max())
+
+
+def _floats(want: Array, got: Array, tolerance: Tolerance, *, lenient: bool) -> Difference:
+    dtype = want.dtype.name
+    high, low = want.astype(np.float64), got.astype(np.float64)
+    finite = np.isfinite(high) & np.isfinite(low)
+    same = (high == low) | (np.isnan(high) & np.isnan(low))
+    mended = ~same & (_overflown(high, low) | _about_to(high, low, dtype)) & lenient
+    known = np.where(np.isfinite(high), high, 0.0)
+    units = unit_in_the_last_place(known, dtype)
+    allowed = tolerance.allowed(known, units, dtype)
+    with np.errstate(all="ignore"):
+        error = np.where(finite, np.abs(known - low), 0.0)
+        share = np.where(finite, np.where(error == 0, 0.0, error / allowed), np.inf)
+        share[same | mended] = 0.0
+        telling = finite & (np.abs(known) > allowed)
+        relative = np.where(telling, error / np.abs(known), 0.0)
+        ulp = np.where(telling, error / units, 0.0)
+    index = _first(share == share.max())
+    return Difference(
+        used=float(share.max()),
+        absolute=float(error.max()),
+        relative=float(relative.max()),
+        ulp=float(ulp.max()),
+        mended=int(mended.sum()),
+        place=Place(index, _shown(want[index]), _shown(got[index])),
+    )
+
+
+def _overflown(want: Array, got: Array) -> Array:
+    """Where the original is NaN, or infinite and the other is not."""
+    return np.asarray(np.isnan(want) | (np.isinf(want) & np.isfinite(got)))
+
+
+def _about_to(want: Array, got: Array, dtype: str) -> Array:
+    """Where the original is so large that a sum in another order overflows."""
+    edge = np.isfinite(want) & (np.abs(want) > EDGE * float(_limits(dtype).max))
+    return np.asarray(edge & np.isinf(got) & (np.sign(got) == np.sign(want)))
+
+
+def _scale(want: Array) -> float:
+    """The root of the mean square, of numbers whose squares may be out of range."""
+    largest = float(np.abs(want).max())
+    if not largest:
+        return 0.0
+    return largest * float(np.sqrt(np.mean(np.square(want / largest))))
+
+
+def unit_in_the_last_place(numbers: Array, dtype: str) -> Array:
+    """The distance between neighbouring floats of ``dtype`` around ``numbers``, in float64."""
+    limits = _limits(dtype)
+    _, exponent = np.frexp(np.clip(np.abs(numbers), limits.smallest_normal, limits.max))
+    least = float(limits.smallest_subnormal)
+    return np.asarray(np.maximum(np.ldexp(float(limits.eps), exponent - 1), least))
+
+
+@functools.cache
+def _limits(dtype: str) -> Any:
+    return ml_dtypes.finfo(dtype)  # type: ignore[no-untyped-call]
+
+
+def _first(places: Array) -> tuple[int, ...]:
+    found = np.unravel_index(int(np.argmax(places)), places.shape)
+    return tuple(int(axis) for axis in found)
+
+
+def _shown(value: Any) -> Any:
+    """A number as Python has it, as JSON and people read it."""
+    if isinstance(value, np.generic):
+        kind = value.dtype
+        return value.item() if kind.kind in "biuf" else float(value) if kind.kind == "V" else value
+    return value

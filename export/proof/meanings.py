@@ -1,0 +1,147 @@
+"""What a model does with its integer inputs: what is an index, a length, or compared with what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import onnx_ir as ir
+
+from export.proof.channel import Array
+
+THROUGH = frozenset(
+    {
+        "Cast",
+        "CastLike",
+        "Clip",
+        "Concat",
+        "Expand",
+        "Flatten",
+        "Gather",
+        "Identity",
+        "If",
+        "Loop",
+        "Mod",
+        "Pad",
+        "Reshape",
+        "Scan",
+        "Slice",
+        "Split",
+        "Squeeze",
+        "Tile",
+        "Transpose",
+        "Unsqueeze",
+        "Where",
+    }
+)
+"""What hands its elements on."""
+
+INDICES: Mapping[str, int] = {
+    "Gather": 1,
+    "GatherElements": 1,
+    "GatherND": 1,
+    "ScatterElements": 1,
+    "ScatterND": 1,
+    "OneHot": 0,
+    "EmbedLayerNormalization": 0,
+}
+"""Which input of an operator holds indices."""
+
+LENGTHS: Mapping[str, int] = {"LSTM": 4, "GRU": 4, "RNN": 4, "ReverseSequence": 1}
+COUNTS: Mapping[str, tuple[int, ...]] = {
+    "Reshape": (1,),
+    "Expand": (1,),
+    "Tile": (1,),
+    "ConstantOfShape": (0,),
+    "TopK": (1,),
+    "Range": (0, 1, 2),
+    "Slice": (1, 2, 3, 4),
+    "Loop": (0,),
+}
+
+
+@dataclass
+class Meaning:
+    """What is known of an integer input.
+
+    Attributes:
+        bound: Its elements are indices below this.
+        choices: Numbers that they are compared with.
+        length: They are lengths of sequences.
+        count: They are sizes, or how often something is done.
+    """
+
+    bound: int | None = None
+    choices: set[int] = field(default_factory=set)
+    length: bool = False
+    count: bool = False
+
+    def narrow(self, bound: int) -> None:
+        self.bound = bound if self.bound is None else min(self.bound, bound)
+
+
+def meaning_of(value: ir.Value, model: ir.Model) -> Meaning:
+    """What the graph tells of ``value``, one of its inputs."""
+    meaning = Meaning()
+    if "mask" in (value.name or "").lower():
+        meaning.choices |= {0, 1}
+    for reached in _reached(value, model):
+        for node, index in reached.uses():
+            _learn(meaning, node, index)
+    return meaning
+
+
+def _reached(value: ir.Value, model: ir.Model) -> Iterator[ir.Value]:
+    """The value, and all that hold its elements, inside functions too."""
+    open_, seen = [value], {value}
+    while open_:
+        current = open_.pop()
+        yield current
+        for found in (v for use in current.uses() for v in _onward(*use, model)):
+            if found not in seen:
+                seen.add(found)
+                open_.append(found)
+
+
+def _onward(node: ir.Node, index: int, model: ir.Model) -> list[ir.Value]:
+    function = model.functions.get(node.op_identifier())
+    if function is not None:
+        return [function.inputs[index]] if index < len(function.inputs) else []
+    if node.op_type in THROUGH and INDICES.get(node.op_type) != index:
+        return list(node.outputs)
+    return []
+
+
+def _learn(meaning: Meaning, node: ir.Node, index: int) -> None:
+    if INDICES.get(node.op_type) == index:
+        meaning.narrow(_bound(node))
+    elif LENGTHS.get(node.op_type) == index:
+        meaning.length = True
+    elif index in COUNTS.get(node.op_type, ()):
+        meaning.count = True
+    elif node.op_type == "Equal":
+        other = constant(node.inputs[1 - index])
+        if other is not None and other.size <= 16:  # noqa: PLR2004 - a few, not a table
+            numbers = {int(number) for number in other.flat}
+            meaning.choices |= numbers | {number + 1 for number in numbers}  # and something else
+
+
+def _bound(node: ir.Node) -> int:
+    """Indices of ``node`` below this are valid; 1 where nothing tells."""
+    if node.op_type == "OneHot":
+        depth = constant(node.inputs[1])
+        return 1 if depth is None else max(1, int(depth.flat[0]))
+    table = node.inputs[2] if node.op_type == "EmbedLayerNormalization" else node.inputs[0]
+    shape = table.shape if table is not None else None
+    if shape is None:
+        return 1
+    sizes = [dim if isinstance(dim, int) else 1 for dim in shape]
+    if node.op_type.startswith(("GatherND", "ScatterND")):
+        return max(1, min(sizes, default=1))
+    axis = node.attributes.get_int("axis", 0)
+    return max(1, sizes[axis]) if -len(sizes) <= axis < len(sizes) else 1
+
+
+def constant(value: ir.Value | None) -> Array | None:
+    tensor = None if value is None else ir.convenience.get_const_tensor(value)
+    return None if tensor is None else tensor.numpy()

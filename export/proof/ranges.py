@@ -1,0 +1,109 @@
+"""Ranges of values for the floats and integers of a case, ordinary ones and the edges.
+
+Numbers that are not finite, and numbers so large that a graph overflows, come in cases of their
+own: one NaN among the pixels of an image makes the whole answer NaN, and would hide all else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from export.proof.channel import Array
+
+SPECIAL_SHARE = 0.25
+LARGE = 30.0
+
+Source = np.random.Generator
+Draw = Callable[[Source, tuple[int, ...], Any], Array]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A range of values.
+
+    Attributes:
+        name: For people.
+        draw: Floats, as float64, given the limits of their type.
+        integers: The range of integers that mean nothing that is known.
+        extreme: Whether the original may overflow on them, or be given infinities.
+    """
+
+    name: str
+    draw: Draw
+    integers: tuple[int, int] = (0, 5)
+    extreme: bool = False
+
+
+def _normal(source: Source, shape: tuple[int, ...], _: Any) -> Array:
+    return source.standard_normal(shape)
+
+
+def _unit(source: Source, shape: tuple[int, ...], _: Any) -> Array:
+    return source.random(shape)
+
+
+def _bytes(source: Source, shape: tuple[int, ...], _: Any) -> Array:
+    return source.integers(0, 256, shape).astype(np.float64)
+
+
+def _large(source: Source, shape: tuple[int, ...], _: Any) -> Array:
+    return source.standard_normal(shape) * LARGE
+
+
+def _among(special: Callable[[Any, Source, int], Array]) -> Draw:
+    """Normal numbers, a quarter of them replaced by special ones; one at least."""
+
+    def draw(source: Source, shape: tuple[int, ...], limits: Any) -> Array:
+        numbers = source.standard_normal(shape)
+        chosen = source.random(shape) < SPECIAL_SHARE
+        if numbers.size and not chosen.any():
+            chosen.flat[source.integers(numbers.size)] = True
+        numbers[chosen] = special(limits, source, int(chosen.sum()))
+        return numbers
+
+    return draw
+
+
+def _signed(source: Source, numbers: Array) -> Array:
+    return np.where(source.random(numbers.shape) < 0.5, numbers, -numbers)  # noqa: PLR2004
+
+
+def _tiny(limits: Any, source: Source, count: int) -> Array:
+    """±0, subnormal numbers, and all magnitudes up to 1."""
+    least, normal = float(limits.smallest_subnormal), float(limits.smallest_normal)
+    fixed = source.choice([0.0, least, 3 * least, normal / 2, normal, 1.0], count)
+    spread = normal ** source.random(count)
+    return _signed(source, np.where(source.random(count) < 0.5, fixed, spread))  # noqa: PLR2004
+
+
+def _huge(limits: Any, source: Source, count: int) -> Array:
+    """Magnitudes from 1 to the greatest number."""
+    greatest = float(limits.max)
+    fixed = source.choice([greatest, greatest / 2, greatest**0.5, 1e4, 100.0], count)
+    spread = greatest ** source.random(count)
+    return _signed(source, np.where(source.random(count) < 0.5, fixed, spread))  # noqa: PLR2004
+
+
+def _infinite(_: Any, source: Source, count: int) -> Array:
+    return _signed(source, np.full(count, np.inf))
+
+
+def _nan(_: Any, __: Source, count: int) -> Array:
+    return np.full(count, np.nan)
+
+
+NORMAL = Kind("normal", _normal)
+KINDS = (
+    Kind("0 to 1", _unit, (0, 2)),
+    Kind("0 to 255", _bytes, (0, 256), extreme=True),
+    Kind("large", _large, (-100, 101), extreme=True),
+    Kind("zeros and subnormals", _among(_tiny), (-1, 2)),
+    Kind("huge", _among(_huge), (-(2**62), 2**62), extreme=True),
+    Kind("infinities", _among(_infinite), extreme=True),
+    Kind("NaN", _among(_nan)),
+)
+"""After `NORMAL`, which every shape is tried with; in this order, as time may run out."""

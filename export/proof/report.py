@@ -1,0 +1,156 @@
+"""What a verification found."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from export.proof.differences import Difference
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A model, and what ran it.
+
+    Attributes:
+        model: ``original`` or ``rewritten``.
+        runtime: In words.
+        why: Why nothing else did, where there was a choice.
+    """
+
+    model: str
+    runtime: str
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """What was not compared, and why."""
+
+    name: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A value in both models, over all cases.
+
+    Attributes:
+        name: Of the output, or of the value within the graphs.
+        dtype: Of its elements.
+        runtime: What ran the rewritten model.
+        case: Where the difference is largest.
+        difference: The place is that of the largest error; the other numbers are the largest each.
+    """
+
+    name: str
+    dtype: str
+    runtime: str
+    case: str
+    difference: Difference
+
+    @property
+    def holds(self) -> bool:
+        return self.difference.used <= 1
+
+    def joined(self, other: Compared) -> Compared:
+        """This one and ``other``, which is of another case."""
+        worse = max(self, other, key=lambda one: one.difference.used)
+        both = (self.difference, other.difference)
+        merged = replace(
+            worse.difference,
+            absolute=max(one.absolute for one in both),
+            relative=max(one.relative for one in both),
+            ulp=max(one.ulp for one in both),
+            mended=sum(one.mended for one in both),
+        )
+        return replace(worse, difference=merged)
+
+
+@dataclass(frozen=True)
+class Report:
+    """Whether a model computes what another one does.
+
+    Attributes:
+        original: Its path.
+        rewritten: Its path.
+        seed: What the inputs were drawn with.
+        disagreements: Inputs or outputs that are not alike, in words: then nothing was run.
+        ran: What ran which model.
+        cases: What was compared, by name.
+        dropped: Cases that the original refuses, or that there was no time for; and outputs that
+            are not the same from run to run.
+        outputs: The outputs, compared.
+        sites: Values within the graphs, compared.
+        unseen: Values within the graphs that were asked for and could not be compared.
+        failures: Cases that the rewritten model refuses, or dies of.
+    """
+
+    original: str
+    rewritten: str
+    seed: int
+    disagreements: Sequence[str] = ()
+    ran: Sequence[Ran] = ()
+    cases: Sequence[str] = ()
+    dropped: Sequence[Dropped] = ()
+    outputs: Sequence[Compared] = ()
+    sites: Sequence[Compared] = ()
+    unseen: Sequence[Dropped] = ()
+    failures: Sequence[Dropped] = ()
+
+    @property
+    def holds(self) -> bool:
+        """Whether nothing differs by more than it may."""
+        return (
+            not self.disagreements
+            and not self.failures
+            and all(one.holds for one in (*self.outputs, *self.sites))
+        )
+
+    @property
+    def largest(self) -> Compared | None:
+        """The output that uses most of its tolerance."""
+        return max(self.outputs, key=lambda one: one.difference.used, default=None)
+
+    def summary(self) -> str:
+        """The verdict, in a line."""
+        if self.disagreements:
+            return "; ".join(self.disagreements)
+        if self.failures:
+            return f"it cannot be run on {self.failures[0].name}: {self.failures[0].why}"
+        wrong = [one for one in (*self.outputs, *self.sites) if not one.holds]
+        if wrong:
+            return "; ".join(_sentence(one) for one in wrong[:3])
+        outputs = len({one.name for one in self.outputs})
+        return f"{_counted(outputs, 'output')} compared in {_counted(len(self.cases), 'case')}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON: NaN and infinity, which it does not have, are strings."""
+        found: dict[str, Any] = _plain(asdict(self))
+        return {"holds": self.holds, "summary": self.summary(), **found}
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" + "s" * (count != 1)
+
+
+def _sentence(one: Compared) -> str:
+    place = one.difference.place
+    if place is None:
+        return one.name
+    if place.index is None:
+        return f"{one.name} is {place.rewritten}, not {place.original} ({one.case})"
+    at = f"{one.name}{list(place.index)}"
+    return f"{at} is {place.rewritten!r}, not {place.original!r} ({one.case}, {one.runtime})"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return value if isinstance(value, int | float | str | None) else str(value)

@@ -1,0 +1,170 @@
+"""Inputs to compare two models on: such as a model is given in earnest, and such as try it."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import ml_dtypes
+import numpy as np
+import onnx_ir as ir
+
+from export.errors import ModelError
+from export.proof.channel import Array, Value
+from export.proof.differences import is_float
+from export.proof.meanings import Meaning, meaning_of
+from export.proof.ports import Port, inputs_of
+from export.proof.ranges import Kind, Source
+from export.proof.sizes import Shapes
+
+SMALL_DEFAULT = 64
+"""A default of more elements is a weight, and left alone."""
+
+WORDS = ("", "a", "gate", "Wave", "été", "0", "-1.5", "two words")
+
+
+@dataclass(frozen=True)
+class Case:
+    """Inputs, under a name that says what they are.
+
+    Attributes:
+        extreme: See `Kind`.
+    """
+
+    name: str
+    inputs: Mapping[str, Value]
+    extreme: bool = False
+
+
+class Samples:
+    """Draws the inputs of one model, the same ones for the same seed."""
+
+    def __init__(self, model: ir.Model, seed: int) -> None:
+        self.seed = seed
+        self.inputs = inputs_of(model)
+        named = {value.name: value for value in model.graph.inputs}
+        self.meanings = {
+            port.name: meaning_of(named[port.name], model)
+            for port in self.inputs
+            if port.dtype.startswith(("int", "uint"))
+        }
+
+    def case(self, words: str, shapes: Shapes, kind: Kind, *, given: bool = False) -> Case:
+        """A case of ``kind``; ``given`` says to give also what has a default, and to omit options.
+
+        The defaults are varied, by a half of them at most, or of one.
+        """
+        name = ", ".join(filter(None, (kind.name, words, "defaults replaced" if given else "")))
+        source = np.random.default_rng([self.seed, zlib.crc32(name.encode())])
+        inputs = {
+            port.name: self._value(port, shapes, kind, source, given=given)
+            for port in self.inputs
+            if given or port.default is None
+        }
+        return Case(name, inputs, kind.extreme)
+
+    def can_draw(self) -> bool:
+        """Whether all inputs are of types that can be generated."""
+        return all(port.dtype != "unknown" for port in self.inputs)
+
+    def can_replace(self) -> bool:
+        """Whether there is a default to replace, or an option to leave empty."""
+        return any(
+            port.wrapped == "optional" or _is_replaceable(port.default) for port in self.inputs
+        )
+
+    def _value(
+        self, port: Port, shapes: Shapes, kind: Kind, source: Source, *, given: bool
+    ) -> Value:
+        if port.default is not None:
+            return _varied(port.default, source)
+        if port.wrapped == "optional" and given:
+            return None
+        if port.wrapped == "sequence":
+            return [self._tensor(port, shapes, kind, source) for _ in range(2)]
+        return self._tensor(port, shapes, kind, source)
+
+    def _tensor(self, port: Port, shapes: Shapes, kind: Kind, source: Source) -> Array:
+        if port.dtype == "unknown":
+            raise ModelError(f"input {port.name}: of its type nothing can be generated")
+        shape = shapes[port.name]
+        if port.dtype == "string":
+            return source.choice(np.array(WORDS, object), shape)
+        if port.dtype == "bool":
+            return source.random(shape) < 0.5  # noqa: PLR2004
+        if port.name in self.meanings:
+            lengths = [size for other in shapes.values() for size in other if size]
+            numbers = _integers(
+                self.meanings[port.name], kind, _integer_limits(port.dtype), min(lengths, default=1)
+            )
+            return np.asarray(numbers(source, shape)).astype(port.dtype)
+        return _floats(port.dtype, kind, source, shape)
+
+
+def _floats(dtype: str, kind: Kind, source: Source, shape: tuple[int, ...]) -> Array:
+    if dtype.startswith("complex"):
+        part = "float64" if dtype == "complex128" else "float32"
+        real, imaginary = (_floats(part, kind, source, shape) for _ in range(2))
+        return np.asarray(real + 1j * imaginary).astype(dtype)
+    limits = ml_dtypes.finfo(dtype)  # type: ignore[no-untyped-call]
+    with np.errstate(over="ignore"):
+        return np.asarray(kind.draw(source, shape, limits)).astype(dtype)
+
+
+def _integer_limits(dtype: str) -> tuple[int, int]:
+    limits = ml_dtypes.iinfo(dtype)  # type: ignore[no-untyped-call]
+    return int(limits.min), int(limits.max)
+
+
+def _integers(
+    meaning: Meaning, kind: Kind, limits: tuple[int, int], length: int
+) -> Callable[[Source, tuple[int, ...]], Array]:
+    """What draws integers that a model with this ``meaning`` takes."""
+    if meaning.choices and meaning.bound is None:
+        choices = sorted(meaning.choices)
+        return lambda source, shape: source.choice(np.array(choices, np.int64), shape)
+    low, high = kind.integers
+    if meaning.bound is not None:
+        low, high = 0, meaning.bound
+    elif meaning.length or meaning.count:
+        low, high = 1, 1 + (length if meaning.length else 2)
+    low, high = max(low, limits[0]), min(high, limits[1] + 1)
+    return lambda source, shape: source.integers(low, max(high, low + 1), shape)
+
+
+def _is_replaceable(default: Array | None) -> bool:
+    return default is not None and default.size <= SMALL_DEFAULT and default.dtype.kind == "f"
+
+
+def _varied(default: Array, source: Source) -> Array:
+    if not _is_replaceable(default):
+        return default
+    scale = np.where(default == 0, 1.0, default)
+    return np.asarray(default + scale * source.uniform(-0.5, 0.5, default.shape)).astype(
+        default.dtype
+    )
+
+
+def from_file(arrays: Mapping[str, Array], inputs: Sequence[Port]) -> tuple[Case, list[str]]:
+    """A case of the caller's own arrays; and what is wrong with them, in words."""
+    known = {port.name for port in inputs}
+    needed = {port.name for port in inputs if port.default is None and port.wrapped != "optional"}
+    wrong = [f"the model has no input {name}" for name in sorted(arrays.keys() - known)]
+    wrong += [f"input {name} is missing" for name in sorted(needed - arrays.keys())]
+    return Case("the inputs given", dict(arrays)), wrong
+
+
+def nudged(case: Case) -> Case:
+    """The same case, each float replaced by the next one."""
+    return replace(case, inputs={name: _next(value) for name, value in case.inputs.items()})
+
+
+def _next(value: Value) -> Value:
+    if isinstance(value, list):
+        return [_next(item) for item in value]
+    if value is None or not is_float(value):
+        return value
+    with np.errstate(all="ignore"):
+        moved = np.nextafter(value, np.asarray(np.inf, value.dtype))
+    return np.where(np.isfinite(moved), moved, value).astype(value.dtype)

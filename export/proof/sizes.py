@@ -1,0 +1,161 @@
+"""Sizes for the open axes of a model's inputs: which to try, one after the other.
+
+Nothing says which sizes a model takes: an image's sides may have to be multiples of 32, a window of
+sound 576 samples long. So sizes are tried, ordinary ones first, and the model is the judge.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from export.proof.ports import Port
+
+Shapes = Mapping[str, tuple[int, ...]]
+"""The shape of each input."""
+
+Sizes = dict[str, int]
+"""Of each symbol."""
+
+MOST_ELEMENTS = 1 << 26
+"""Of one generated input: 256 MiB of float32."""
+
+RANKS = (2, 1, 0, 3)
+"""Of inputs whose rank is open."""
+
+ODD = (3, 5, 7, 11, 13, 17, 19)
+MOST_NAMED = 4
+LONG = (32, 64, 8, 128, 256, 320, 512, 576, 640, 1024)
+
+Axis = tuple[str, int, int]
+"""Of an open axis: the input's name, its number there, and the input's rank."""
+
+
+@dataclass(frozen=True)
+class Open:
+    """A size that is open, and all the axes that have it."""
+
+    symbol: str
+    axes: tuple[Axis, ...]
+
+    def is_trailing(self) -> bool:
+        return any(axis == rank - 1 for _, axis, rank in self.axes)
+
+    def is_spatial(self) -> bool:
+        return any(axis > 1 for _, axis, _ in self.axes)
+
+    def is_inner(self) -> bool:
+        return any(axis > 0 for _, axis, _ in self.axes)
+
+    def is_any(self) -> bool:
+        return bool(self.axes)
+
+
+def candidates(inputs: Sequence[Port]) -> Iterator[tuple[str, Shapes]]:
+    """Shapes to try, each with its name; where nothing is open, the one that there is.
+
+    None that is larger than what can be generated: there may be none at all.
+    """
+    yield from _shapes(inputs, _assignments)
+
+
+def empties(inputs: Sequence[Port]) -> Iterator[tuple[str, Shapes]]:
+    """Shapes without elements, which a model may take or refuse."""
+    yield from _shapes(inputs, _emptied)
+
+
+def _shapes(
+    inputs: Sequence[Port], assignments: Callable[[Sequence[Open]], Iterator[Sizes]]
+) -> Iterator[tuple[str, Shapes]]:
+    seen: list[Shapes] = []
+    ranked = any(port.shape is None for port in inputs)
+    for rank in RANKS if ranked else (0,):
+        fixed = [with_rank(port, rank) for port in inputs]
+        for sizes in assignments(_opens(fixed)):
+            shapes = {port.name: shape_of(port, sizes) for port in fixed}
+            if shapes not in seen and _fits(shapes):
+                seen.append(shapes)
+                words = _words(sizes)
+                yield f"rank {rank}, {words}".strip(", ") if ranked else words, shapes
+
+
+def with_rank(port: Port, rank: int) -> Port:
+    if port.shape is not None:
+        return port
+    # The same names in all of them: what can be of any rank is elementwise, more often than not.
+    axes = tuple(f"axis {axis}" for axis in range(rank))
+    return Port(port.name, port.dtype, port.wrapped, axes, port.default)
+
+
+def shape_of(port: Port, sizes: Mapping[str, int]) -> tuple[int, ...]:
+    return tuple(
+        size if isinstance(size, int) else _evaluated(symbol, sizes)
+        for size, symbol in zip(port.shape or (), symbols(port), strict=True)
+    )
+
+
+def symbols(port: Port) -> list[str]:
+    """The name of each axis' size; an open one without a name has one of its own."""
+    return [
+        f"{port.name}[{axis}]" if size is None else str(size)
+        for axis, size in enumerate(port.shape or ())
+    ]
+
+
+def _opens(inputs: Sequence[Port]) -> list[Open]:
+    found: dict[str, list[Axis]] = {}
+    for port in inputs:
+        shape = port.shape or ()
+        for axis, (size, symbol) in enumerate(zip(shape, symbols(port), strict=True)):
+            if not isinstance(size, int):
+                for free in _free(symbol):
+                    found.setdefault(free, []).append((port.name, axis, len(shape)))
+    return [Open(symbol, tuple(axes)) for symbol, axes in found.items()]
+
+
+def _assignments(opens: Sequence[Open]) -> Iterator[Sizes]:
+    """Sizes for all symbols: all different, all the same, and then some much larger than others."""
+    odd = itertools.cycle(ODD)
+    yield {one.symbol: next(odd) for one in opens}
+    yield dict.fromkeys((one.symbol for one in opens), 2)
+    yield dict.fromkeys((one.symbol for one in opens), 1)
+    for long, few in itertools.product(LONG, (2, 1)):
+        for is_long in (Open.is_spatial, Open.is_inner, Open.is_trailing, Open.is_any):
+            yield {one.symbol: long if is_long(one) else few for one in opens}
+
+
+def _emptied(opens: Sequence[Open]) -> Iterator[Sizes]:
+    if opens:
+        yield {one.symbol: 2 if one.is_inner() else 0 for one in opens}
+        yield dict.fromkeys((one.symbol for one in opens), 0)
+
+
+def _words(sizes: Sizes) -> str:
+    if len(sizes) > MOST_NAMED:
+        return f"{len(sizes)} sizes from {min(sizes.values())} to {max(sizes.values())}"
+    return ", ".join(f"{symbol} {size}" for symbol, size in sizes.items())
+
+
+def _free(symbol: str) -> frozenset[str]:
+    """What a size is computed from: ``past + 1`` from ``past``; itself, if it is just a name."""
+    if "**" in symbol:  # towers of powers never end
+        return frozenset({symbol})
+    try:
+        return ir.SymbolicDim(symbol).free_symbols() or frozenset({symbol})
+    except ValueError:
+        return frozenset({symbol})
+
+
+def _evaluated(symbol: str, sizes: Mapping[str, int]) -> int:
+    if symbol in sizes:
+        return sizes[symbol]
+    size = ir.SymbolicDim(symbol).evaluate(dict(sizes))
+    return max(0, size if isinstance(size, int) else 0)
+
+
+def _fits(shapes: Shapes) -> bool:
+    return all(math.prod(shape) <= MOST_ELEMENTS for shape in shapes.values())

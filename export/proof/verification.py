@@ -1,0 +1,236 @@
+"""The proof that a rewritten model computes what its original does: run both, and compare."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import onnx_ir as ir
+
+from export.errors import ModelError, NotRunnableError
+from export.model_files import files
+from export.proof import interior, sizes
+from export.proof.channel import Value
+from export.proof.comparison import Plan, compared, is_noise, joined, unlike
+from export.proof.ports import disagreements
+from export.proof.ranges import KINDS, NORMAL
+from export.proof.report import Compared, Dropped, Ran, Report
+from export.proof.runners import WORDS, Refused, Restarted, Runtime, Task, choose, unknown_domains
+from export.proof.samples import Case, Samples, from_file, nudged
+from export.proof.sizes import Shapes
+from export.signature import DOMAIN
+
+MOST_SHAPES = 4
+"""So many sets of shapes that the original takes are tried, of those that `sizes` lists."""
+
+MOST_FAILURES = 3
+
+NOISY = "the original itself changes about as much when the last bits of its inputs do"
+
+DEFAULT = Plan()
+
+
+def verify(original: Path, rewritten: Path, plan: Plan = DEFAULT) -> Report:
+    """Whether ``rewritten`` computes what ``original`` does.
+
+    Inputs and outputs must be alike, and every output equal, floats up to a tolerance, in cases
+    that are drawn from what the original takes: see `samples` and `sizes`. Each model runs in a
+    process of its own, which may crash or hang: see `runners`. A case that the original refuses is
+    dropped; one that the rewritten model refuses is a failure.
+
+    Raises:
+        ModelError: A file is no sound model, or the original refuses the inputs given.
+        NotRunnableError: Nothing runs the original, or it refuses all that is generated.
+    """
+    models = files.read(original), files.read(rewritten)
+    found = disagreements(*models)
+    if found:
+        return Report(str(original), str(rewritten), plan.seed, disagreements=found)
+    with contextlib.ExitStack() as stack:
+        return _Verification(models, (original, rewritten), plan, stack).report()
+
+
+@dataclass
+class _Verification:
+    models: tuple[ir.Model, ir.Model]
+    paths: tuple[Path, Path]
+    plan: Plan
+    stack: contextlib.ExitStack
+    ran: list[Ran] = field(default_factory=list)
+    cases: list[Case] = field(default_factory=list)
+    dropped: list[Dropped] = field(default_factory=list)
+    failures: list[Dropped] = field(default_factory=list)
+    unstable: set[str] = field(default_factory=set)
+    found: list[Compared] = field(default_factory=list)
+
+    def report(self) -> Report:
+        self.ends = time.monotonic() + self.plan.timeout
+        with ThreadPoolExecutor(2) as pool:  # both processes start at once
+            first = pool.submit(self._loaded, "original", 0, self._runtimes(0))
+            second = pool.submit(self._rewritten)
+        original = first.result()
+        try:
+            rewritten = second.result()
+        except NotRunnableError as error:
+            self.failures.append(Dropped("any inputs", str(error)))
+            return self._report([], [])
+        for case in self._candidates():
+            if len(self.failures) >= MOST_FAILURES:
+                break
+            if (self.cases or self.dropped) and time.monotonic() > self.ends:
+                self.dropped.append(Dropped("all else", f"{self.plan.timeout:g} seconds are over"))
+                break
+            self._compare(case, original, rewritten)
+        if not self.cases and not self.failures:
+            raise NotRunnableError(
+                f"{self.paths[0]}: it refuses all inputs that were generated; --inputs can bring "
+                f"real ones. {self._refusal()}"
+            )
+        return self._report(*self._interior(original.runtime, rewritten[-1].runtime))
+
+    def _interior(self, *runtimes: Runtime) -> tuple[list[Compared], list[Dropped]]:
+        tasks = self._task(0), self._task(1)
+        return interior.compare(self.models, tasks, runtimes, self.cases, self.plan)
+
+    def _report(self, sites: list[Compared], unseen: list[Dropped]) -> Report:
+        original, rewritten = map(str, self.paths)
+        return Report(
+            original,
+            rewritten,
+            self.plan.seed,
+            ran=sorted(self.ran, key=lambda ran: ran.model),
+            cases=[case.name for case in self.cases],
+            dropped=self.dropped,
+            outputs=joined(self.found),
+            sites=sites,
+            unseen=unseen,
+            failures=self.failures,
+        )
+
+    def _task(self, which: int) -> Task:
+        return Task(self.paths[which], self.plan.kernels, self.plan.timeout)
+
+    def _runtimes(self, which: int) -> list[Runtime]:
+        return self._task(which).runtimes()
+
+    def _loaded(self, name: str, which: int, runtimes: Sequence[Runtime]) -> Restarted:
+        task = self._task(which)
+        chosen = choose(task, runtimes, unknown_domains(self.models[which]))
+        self.ran.append(Ran(name, WORDS[chosen.runner.runtime], chosen.why))
+        model = Restarted(task, chosen.runner.runtime, chosen.runner)
+        self.stack.callback(model.close)
+        return model
+
+    def _rewritten(self) -> list[Restarted]:
+        """Loaded as it is, and, if it holds operators of ours, with their kernels as well."""
+        first = self._loaded("rewritten", 1, self._runtimes(1))
+        ours = DOMAIN in self.models[1].opset_imports
+        if not self.plan.kernels or not ours or first.runtime != "onnxruntime":
+            return [first]
+        try:
+            return [first, self._loaded("rewritten", 1, ["onnxruntime with kernels"])]
+        except NotRunnableError as error:
+            self.dropped.append(Dropped("the rewritten model with the kernels", str(error)))
+            return [first]
+
+    def _candidates(self) -> Iterator[Case]:
+        samples = Samples(self.models[0], self.plan.seed)
+        if self.plan.inputs is not None:
+            yield self._given(samples)
+        if self.plan.inputs is None or samples.can_draw():
+            yield from self._drawn(samples)
+
+    def _drawn(self, samples: Samples) -> Iterator[Case]:
+        """Ordinary numbers in several shapes; then all ranges in one of those; then no elements."""
+        taken: list[tuple[str, Shapes]] = []
+        for words, shapes in sizes.candidates(samples.inputs):
+            if len(taken) == MOST_SHAPES:
+                break
+            before = len(self.cases)
+            yield samples.case(words, shapes, NORMAL)
+            taken += [(words, shapes)] * (len(self.cases) - before)
+        if not taken:
+            return
+        # Many elements: every special number meets every other.
+        words, shapes = max(taken, key=lambda one: sum(map(math.prod, one[1].values())))
+        for kind in KINDS:
+            yield samples.case(words, shapes, kind)
+        if samples.can_replace():
+            yield samples.case(words, shapes, NORMAL, given=True)
+        for words, shapes in sizes.empties(samples.inputs):
+            yield samples.case(words, shapes, NORMAL)
+
+    def _refusal(self) -> str:
+        if not self.dropped:
+            return "An input alone is too large to be generated"
+        return f"The first refusal: {self.dropped[0].why}"
+
+    def _given(self, samples: Samples) -> Case:
+        case, wrong = from_file(self.plan.inputs or {}, samples.inputs)
+        if wrong:
+            raise ModelError(f"{self.paths[0]}: the inputs given: {'; '.join(wrong)}")
+        return case
+
+    def _compare(self, case: Case, original: Restarted, rewritten: Sequence[Restarted]) -> None:
+        wanted = self._wanted(case, original)
+        if wanted is None:
+            return
+        for model in rewritten:
+            try:
+                got = model.run(case.inputs)
+            except Refused as error:
+                self.failures.append(Dropped(case.name, str(error)))
+            else:
+                found = list(compared(case, wanted, got, WORDS[model.runtime], self.plan))
+                self.found += self._telling(case, original, wanted, found)
+        self.cases.append(case)
+
+    def _wanted(self, case: Case, original: Restarted) -> dict[str, Value] | None:
+        """The original's outputs; ``None`` where it gives none."""
+        try:
+            wanted = original.run(case.inputs)
+            if not self.cases:
+                self._leave_out_what_is_random(wanted, original.run(case.inputs))
+        except Refused as error:
+            if self.plan.inputs is not None and not self.cases:
+                raise ModelError(
+                    f"{self.paths[0]}: it refuses the inputs given: {error}"
+                ) from error
+            self.dropped.append(Dropped(case.name, str(error)))
+            return None
+        return wanted
+
+    def _leave_out_what_is_random(
+        self, ones: Mapping[str, Value], others: Mapping[str, Value]
+    ) -> None:
+        self.unstable.update(unlike(ones, others))
+        self.dropped += [
+            Dropped(f"output {name}", "it changes from run to run")
+            for name in sorted(self.unstable)
+        ]
+
+    def _telling(
+        self, case: Case, original: Restarted, wanted: Mapping[str, Value], found: list[Compared]
+    ) -> list[Compared]:
+        """Without the outputs that say nothing: random ones, and such as hang on the last bit.
+
+        At the edge of what can be computed, a sine of 1e30 for one, an original may be noise. There
+        it is run once more on inputs whose floats are each the next one: where that changes it by
+        about as much, a difference is no fault of the rewriting.
+        """
+        found = [one for one in found if one.name not in self.unstable]
+        if not case.extreme or self.plan.strict or all(one.holds for one in found):
+            return found
+        try:
+            moved = original.run(nudged(case).inputs)
+        except Refused:
+            return found
+        noise = {one.name: one for one in compared(case, wanted, moved, "", self.plan)}
+        noisy = [one.name for one in found if is_noise(one, noise[one.name])]
+        self.dropped += [Dropped(f"{case.name}: output {name}", NOISY) for name in noisy]
+        return [one for one in found if one.name not in noisy]

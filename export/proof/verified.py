@@ -1,0 +1,67 @@
+"""Rewritten models that reach their files only when they have been proven."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import onnx_ir as ir
+
+from export.errors import VerificationError
+from export.model_files import files
+from export.proof.comparison import Plan
+from export.proof.report import Report
+from export.proof.verification import DEFAULT, verify
+
+
+class DiffersError(VerificationError):
+    """A rewritten model that does not compute what its original does; its ``report`` says where."""
+
+    def __init__(self, report: Report) -> None:
+        super().__init__(f"{report.original}, rewritten, differs: {report.summary()}")
+        self.report = report
+
+
+def write_verified(
+    model: ir.Model, path: Path, *, source: Path, sites: Sequence[str] = (), plan: Plan = DEFAULT
+) -> Report:
+    """Write ``model`` to ``path`` if it computes what ``source`` does.
+
+    It is verified as a file, complete with its data, before it takes its place: see
+    `files.write`. If it differs, ``path`` and its folder are as they were.
+
+    Args:
+        model: What became of the model in ``source``.
+        path: Where to.
+        source: The original.
+        sites: The names of values that were made anew: they are compared too.
+        plan: How to verify; its own sites are compared as well.
+
+    Raises:
+        DiffersError: They do not compute the same; it has the report.
+        NotRunnableError: Nothing runs the original, so nothing can be proven.
+        ModelError: As `files.write`.
+        NotWrittenError: As `files.write`.
+    """
+    reports: list[Report] = []
+    whole = replace(plan, sites=[*plan.sites, *sites])
+
+    def check(new: Path) -> None:
+        reports.append(replace(require(source, new, whole), rewritten=str(path)))
+
+    files.write(model, path, source=source, check=check)
+    return reports[0]
+
+
+def require(original: Path, rewritten: Path, plan: Plan = DEFAULT) -> Report:
+    """The report that ``rewritten`` computes what ``original`` does.
+
+    Raises:
+        DiffersError: It does not.
+        NotRunnableError: Nothing runs the original.
+    """
+    report = verify(original, rewritten, plan)
+    if not report.holds:
+        raise DiffersError(report)
+    return report

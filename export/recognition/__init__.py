@@ -1,0 +1,1 @@
+"""Activations in any graph, known by the numbers that they give."""

@@ -1,0 +1,220 @@
+"""What may be an activation at one node: the largest first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import onnx_ir as ir
+
+from export.recognition.constants import Constant, cast_target
+from export.recognition.expressions import Factor, Reader
+from export.recognition.kinds import KINDS
+from export.recognition.matching import Match, matches
+from export.recognition.named import named
+from export.recognition.products import ONE, Product, products
+from export.recognition.shapes import Shapes
+
+_PLACES = {name: place for place, name in enumerate(KINDS)}
+
+_WIDTHS = {
+    ir.DataType.FLOAT16: {ir.DataType.FLOAT16, ir.DataType.FLOAT, ir.DataType.DOUBLE},
+    ir.DataType.BFLOAT16: {ir.DataType.BFLOAT16, ir.DataType.FLOAT, ir.DataType.DOUBLE},
+    ir.DataType.FLOAT: {ir.DataType.FLOAT, ir.DataType.DOUBLE},
+    ir.DataType.DOUBLE: {ir.DataType.DOUBLE},
+}
+"""What a value of each type may be cast to with nothing lost."""
+
+
+NEVER_LAST = ("Identity", "Dropout", "Constant", "Neg")
+"""Operators that may follow an activation, but are no part of it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A possible site; its fields are those of a `Site`."""
+
+    kind: str
+    reals: Mapping[str, float]
+    inputs: tuple[ir.Value, ...]
+    output: ir.Value
+    nodes: tuple[ir.Node, ...]
+    parameters: Mapping[str, ir.Value] = field(default_factory=dict)
+    constants: tuple[Constant, ...] = ()
+
+
+def candidates(root: ir.Node, reader: Reader, known: Shapes) -> Iterator[Candidate]:
+    """Those of one input first, as nothing else goes into them; then in the catalogue's order."""
+    if len(root.outputs) != 1 or root.op_type in NEVER_LAST:
+        return
+    if root.op_type == "Cast" and not _narrows(root, known):
+        return
+    output = root.outputs[0]
+    found = [*_unary(output, reader), *_binary(output, reader), *_whole(root, reader)]
+    fitting = [candidate for candidate in found if _fits(candidate, known)]
+    yield from sorted(fitting, key=lambda c: (len(c.inputs), _PLACES[c.kind], -len(c.nodes)))
+
+
+def _narrows(cast: ir.Node, known: Shapes) -> bool:
+    """Whether the cast may end what another has begun inside: else it is no part of anything."""
+    target = cast_target(cast)
+    if target is None or len(cast.inputs) != 1 or cast.inputs[0] is None:
+        return False
+    source = known.dtype(cast.inputs[0])
+    return source != target and source in _WIDTHS.get(target, ())
+
+
+def _unary(output: ir.Value, reader: Reader) -> Iterator[Candidate]:
+    if reader.elementwise(output) is not None:
+        for match in matches(reader, reader.expressions((Factor(output),), None)):
+            yield _candidate(match, output)
+
+
+def _candidate(match: Match, output: ir.Value) -> Candidate:
+    expression = match.expression
+    reals, parameters = _reals_of(match)
+    return Candidate(
+        match.kind,
+        reals,
+        (expression.source,),
+        output,
+        expression.nodes,
+        parameters,
+        expression.constants,
+    )
+
+
+def _binary(output: ir.Value, reader: Reader) -> Iterator[Candidate]:
+    """Products of something that goes through one kind, and something that goes through another."""
+    found: dict[tuple[frozenset[Factor], Constant], list[Match]] = {}
+
+    def through(factors: tuple[Factor, ...], coefficient: Constant) -> list[Match]:
+        key = frozenset(factors), coefficient
+        if key not in found:
+            found[key] = list(matches(reader, reader.expressions(factors, coefficient)))
+        return found[key]
+
+    for product in products(output, reader):
+        for first, second in _divisions(product.factors):
+            for a in (*through(first, product.coefficient), _as_it_is(first, product.coefficient)):
+                for b in (*through(second, ONE), _as_it_is(second, ONE)):
+                    if a is not None and b is not None:
+                        yield from _product(a, b, product, output, reader)
+
+
+def _divisions(
+    factors: tuple[Factor, ...],
+) -> Iterator[tuple[tuple[Factor, ...], tuple[Factor, ...]]]:
+    """Every way to deal the factors out to two, one of which gets a single one."""
+    for index, factor in enumerate(factors):
+        others = (*factors[:index], *factors[index + 1 :])
+        yield others, (factor,)
+        if len(others) > 1:
+            yield (factor,), others
+
+
+def _as_it_is(factors: tuple[Factor, ...], coefficient: Constant) -> ir.Value | None:
+    (factor, *others) = factors
+    whole = not others and factor.power == 1 and coefficient.number == 1.0
+    return factor.value if whole else None
+
+
+def _product(
+    a: Match | ir.Value, b: Match | ir.Value, product: Product, output: ir.Value, reader: Reader
+) -> Iterator[Candidate]:
+    """The kinds whose parts these are."""
+    parts = tuple(part.kind if isinstance(part, Match) else None for part in (a, b))
+    made = [part for part in (a, b) if isinstance(part, Match)]
+    sources = tuple(p.expression.source if isinstance(p, Match) else p for p in (a, b))
+    if not made or sources[0] is sources[1]:
+        return
+    reals, parameters = _reals_of(made[0])
+    # Only what the first goes through has real parameters; that of Swish is 1 unless it is named.
+    named = {**reals} == dict.fromkeys(reals, 1.0) and not parameters
+    for kind in KINDS.values():
+        if kind.parts == parts and (kind.reals or named):
+            nodes = {*product.nodes, *(n for m in made for n in m.expression.nodes)}
+            constants = (product.coefficient, *(c for m in made for c in m.expression.constants))
+            yield Candidate(
+                kind.name,
+                reals if kind.reals else {},
+                sources,
+                output,
+                tuple(sorted(nodes, key=reader.position)),
+                parameters,
+                constants,
+            )
+
+
+def _reals_of(match: Match) -> tuple[dict[str, float], dict[str, ir.Value]]:
+    """The real parameters, and those of them that are inputs of the model."""
+    parameter = match.expression.parameter
+    if parameter is None or parameter.const_value is None:
+        return dict(match.reals), {}
+    return {"alpha": float(parameter.const_value.numpy())}, {"alpha": parameter}
+
+
+def _whole(root: ir.Node, reader: Reader) -> Iterator[Candidate]:
+    """One node that is a kind of two inputs by its name, or by the function that it calls."""
+    found = named(root)
+    if found is not None:
+        kind, reals, parameters = found
+        tensors = tuple(value for value in root.inputs[:2] if value is not None)
+        if len(tensors) == len(kind.inputs):
+            yield Candidate(kind.name, reals, tensors, root.outputs[0], (root,), parameters)
+    elif (function := reader.functions.get(root.op_identifier())) is not None:
+        yield from _called(root, function, reader)
+
+
+def _called(call: ir.Node, function: ir.Function, reader: Reader) -> Iterator[Candidate]:
+    """A call of a function that is nothing but one activation of its inputs."""
+    if len(function.outputs) != 1 or call.attributes or len(call.inputs) != len(function.inputs):
+        return
+    root = function.outputs[0].producer()
+    given = dict(zip(function.inputs, call.inputs, strict=True))
+    inside = Reader.of(function, reader.functions)
+    if root is None or root not in inside.order or len(function.inputs) != 2:  # noqa: PLR2004
+        return
+    for found in candidates(root, inside, Shapes({})):
+        tensors = tuple(given.get(value) for value in found.inputs)
+        whole = tuple(tensor for tensor in tensors if tensor is not None)
+        if len(whole) == len(function.inputs) and not found.parameters:
+            yield Candidate(found.kind, found.reals, whole, call.outputs[0], (call,))
+
+
+def _fits(candidate: Candidate, known: Shapes) -> bool:
+    """Whether types and shapes are those of one elementwise function, as far as they are known."""
+    return _one_dtype(candidate, known) and all(
+        _one_shape(candidate, tensor, known) for tensor in candidate.inputs
+    )
+
+
+def _one_dtype(candidate: Candidate, known: Shapes) -> bool:
+    """The inputs' dtype is the output's, and nothing inside is narrower."""
+    dtypes = {known.dtype(value) for value in (candidate.output, *candidate.inputs)} - {None}
+    if len(dtypes) > 1 or not dtypes <= {*_WIDTHS}:
+        return False
+    casts = [n for n in candidate.nodes if n.op_type in {"Cast", "CastLike"} and n.domain == ""]
+    if not casts:
+        return True
+    if not dtypes:
+        return False
+    (dtype,) = dtypes
+    return all(_cast_to(cast, known) in _WIDTHS[dtype] for cast in casts)  # type: ignore[index]
+
+
+def _cast_to(cast: ir.Node, known: Shapes) -> ir.DataType | None:
+    if cast.op_type == "Cast":
+        return cast_target(cast)
+    return known.dtype(cast.outputs[0])
+
+
+def _one_shape(candidate: Candidate, tensor: ir.Value, known: Shapes) -> bool:
+    """Neither another input nor a constant of more axes changes the shape of ``tensor``."""
+    if known.differ(candidate.output, tensor):
+        return False
+    if known.equal(candidate.output, tensor):
+        return True
+    shape = known.shape(tensor)
+    axes = 0 if shape is None else len(shape)
+    return all(c.rank is not None and c.rank <= axes for c in candidate.constants)

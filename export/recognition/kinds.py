@@ -1,0 +1,164 @@
+"""The catalogue: the activations that can be told apart, found, and put in each other's place.
+
+A kind of one input has a formula, written with the ONNX operators of an abstract ``op`` as those of
+the records are; the records' own are theirs. A kind of two inputs is a product: what one input goes
+through, times what the other does.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from export.recognition.expressions import OPERATORS
+from models import Operator
+from models.normal import normal_cdf
+
+Formula = Callable[..., Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Standard:
+    """The ONNX operator for a kind.
+
+    Attributes:
+        op_type: In the default domain.
+        opset: The first that has it.
+        attributes: What tells the kind from others that the operator can compute.
+        least: The least opset at which it takes floats of 16 bits that are no halves.
+    """
+
+    op_type: str
+    opset: int
+    attributes: Mapping[str, float | str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Kind:
+    """An activation as graphs hold it.
+
+    Attributes:
+        name: As it is reported and asked for.
+        inputs: The tensors: one or two.
+        formula: Of ``(op, *inputs, **reals)``.
+        reals: Its real parameters, and what they are where nothing is said.
+        standard: ONNX's operator for it, where there is one.
+        operator: Ours, where there is one.
+        parts: Of a kind of two inputs: what kind each goes through; None as it is.
+        cost: Roughly how many floating-point operations an element takes.
+    """
+
+    name: str
+    formula: Formula
+    inputs: tuple[str, ...] = ("x",)
+    reals: Mapping[str, float] = field(default_factory=dict)
+    standard: Standard | None = None
+    operator: Operator | None = None
+    parts: tuple[str | None, str | None] = (None, None)
+    cost: int = 10
+
+
+def _gelu(op: Any, x: Any) -> Any:
+    return op.Mul(x, normal_cdf(op, x))
+
+
+def _gelu_tanh(op: Any, x: Any) -> Any:
+    cubic = op.Mul(op.Mul(op.Mul(x, x), x), 0.044715)
+    argument = op.Mul(op.Add(x, cubic), 2 * math.sqrt(2 / math.pi))
+    return op.Mul(x, op.Sigmoid(argument))
+
+
+def _clipped(op: Any, x: Any, low: float, high: float) -> Any:
+    return op.Min(op.Max(x, low), high)
+
+
+def _hardsigmoid(op: Any, x: Any, alpha: Any = 0.2, beta: Any = 0.5) -> Any:
+    return _clipped(op, op.Add(op.Mul(x, alpha), beta), 0.0, 1.0)
+
+
+def _hardswish(op: Any, x: Any) -> Any:
+    return op.Mul(x, _hardsigmoid(op, x, 1 / 6))
+
+
+def _softplus(op: Any, x: Any) -> Any:
+    """``log(1 + exp(x))``, of which neither part overflows."""
+    return op.Add(op.Relu(x), op.Log(op.Add(op.Exp(op.Neg(op.Abs(x))), 1.0)))
+
+
+def _mish(op: Any, x: Any) -> Any:
+    return op.Mul(x, op.Tanh(_softplus(op, x)))
+
+
+def _leaky_relu(op: Any, x: Any, alpha: Any = 0.01) -> Any:
+    return op.Where(op.Less(x, 0.0), op.Mul(x, alpha), x)
+
+
+def _elu(op: Any, x: Any, alpha: Any = 1.0) -> Any:
+    grown = op.Mul(op.Sub(op.Exp(op.Min(x, 0.0)), 1.0), alpha)
+    return op.Where(op.Less(x, 0.0), grown, x)
+
+
+def _selu(op: Any, x: Any) -> Any:
+    return op.Mul(_elu(op, x, 1.67326319217681884765625), 1.05070102214813232421875)
+
+
+def _one(name: str, op_type: str | None, **rest: Any) -> Kind:
+    """A kind of one input that is a record's, where ``op_type`` names one."""
+    operator = None if op_type is None else OPERATORS[op_type]
+    return Kind(name=name, operator=operator, **{"formula": operator and operator.value, **rest})
+
+
+def _two(name: str, op_type: str, a: str | None, b: str | None, **rest: Any) -> Kind:
+    operator = OPERATORS[op_type]
+    return Kind(
+        name=name,
+        inputs=("a", "b"),
+        formula=operator.value,
+        operator=operator,
+        parts=(a, b),
+        **rest,
+    )
+
+
+_ALL = (
+    _two("swiglu-sigmoid", "SwiGLUSigmoid", "swish", "sigmoid", cost=16),
+    _two(
+        "swiglu-linear", "SwiGLULinear", "swish", None, reals={"alpha": 1.0},
+        standard=Standard("SwiGLU", 28), cost=9,
+    ),
+    _two("geglu", "GeGLU", "gelu", None, cost=16),
+    _two("geglu-tanh", "GeGLUTanh", "gelu-tanh", None, cost=16),
+    _one("sinc", "Sinc", cost=14),
+    _one("swish", "Swish", reals={"alpha": 1.0}, standard=Standard("Swish", 24), cost=8),
+    _one("gelu", None, formula=_gelu, standard=Standard("Gelu", 20, {"approximate": "none"}),
+         cost=14),
+    _one("gelu-tanh", None, formula=_gelu_tanh,
+         standard=Standard("Gelu", 20, {"approximate": "tanh"}), cost=14),
+    _one("mish", None, formula=_mish, standard=Standard("Mish", 18), cost=20),
+    _one("hardswish", None, formula=_hardswish, standard=Standard("HardSwish", 14), cost=5),
+    _two("reglu", "ReGLU", "relu", None, cost=2),
+    _two("glu", "GLU", None, "sigmoid", cost=8),
+    _one("selu", None, formula=_selu, standard=Standard("Selu", 6), cost=9),
+    _one("elu", None, formula=_elu, reals={"alpha": 1.0}, standard=Standard("Elu", 6), cost=8),
+    _one("sigmoid", "Sigmoid", standard=Standard("Sigmoid", 6), cost=7),
+    _one("tanh", None, formula=lambda op, x: op.Tanh(x), standard=Standard("Tanh", 6), cost=8),
+    _one("softplus", None, formula=_softplus, standard=Standard("Softplus", 1), cost=10),
+    _one("hardsigmoid", None, formula=_hardsigmoid, reals={"alpha": 0.2, "beta": 0.5},
+         standard=Standard("HardSigmoid", 6), cost=4),
+    _one("relu6", None, formula=lambda op, x: _clipped(op, x, 0.0, 6.0), cost=2),
+    _one("relu", None, formula=lambda op, x: op.Relu(x), standard=Standard("Relu", 6), cost=1),
+    _one("leaky-relu", None, formula=_leaky_relu, reals={"alpha": 0.01},
+         standard=Standard("LeakyRelu", 6), cost=2),
+)  # fmt: skip
+
+KINDS: Mapping[str, Kind] = {kind.name: kind for kind in _ALL}
+"""By name; of two that could be found at one value, the first is meant."""
+
+ALIASES: Mapping[str, tuple[str, Mapping[str, float]]] = {
+    "silu": ("swish", {"alpha": 1.0}),
+    "quick-gelu": ("swish", {"alpha": 1.702}),
+    "swiglu": ("swiglu-linear", {"alpha": 1.0}),
+}
+"""Names that people use besides, and what they mean."""

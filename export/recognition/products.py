@@ -1,0 +1,93 @@
+"""A value as a product of others: every way to stop taking it apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from export.recognition.constants import Constant, cast_target
+from export.recognition.expressions import Factor, Reader
+from export.recognition.numpy_ops import FLOATS
+
+MOST_FACTORS = 3
+MOST_PRODUCTS = 32
+
+_PASSING = ("Identity", "Cast", "Neg")
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """``coefficient · Π factors``, made by ``nodes`` of the ``factors``."""
+
+    factors: tuple[Factor, ...]
+    coefficient: Constant
+    nodes: tuple[ir.Node, ...]
+
+
+ONE = Constant(1.0, 0.0, 0)
+
+
+def products(root: ir.Value, reader: Reader) -> Iterator[Product]:
+    """The least taken apart first; with two factors at least."""
+    pending = [Product((Factor(root),), ONE, ())]
+    seen: set[frozenset[Factor]] = set()
+    while pending and len(seen) < MOST_PRODUCTS:
+        product = pending.pop(0)
+        key = frozenset(product.factors)
+        if key in seen or len(product.factors) > MOST_FACTORS:
+            continue
+        seen.add(key)
+        if len(key) > 1 and len(key) == len(product.factors):
+            yield product
+        for index in range(len(product.factors)):
+            apart = _apart(product, index, reader)
+            if apart is not None:
+                pending.append(apart)
+
+
+def _apart(product: Product, index: int, reader: Reader) -> Product | None:
+    """``product`` with one factor taken apart, if a product of ours makes it."""
+    factor = product.factors[index]
+    node = factor.value.producer()
+    if node is None or node not in reader.order or node.domain != "":
+        return None
+    parts = _parts(node, factor.power)
+    if parts is None:
+        return None
+    coefficient = product.coefficient
+    factors: list[Factor] = []
+    for part in parts:
+        number = reader.constant(part.value)
+        if number is None:
+            factors.append(part)
+        else:
+            coefficient = _times(coefficient, number, part.power)
+    if node.op_type == "Neg":
+        coefficient = _times(coefficient, Constant(-1.0, 0.0, 0), 1)
+    rest = product.factors
+    return Product(
+        (*rest[:index], *factors, *rest[index + 1 :]), coefficient, (*product.nodes, node)
+    )
+
+
+def _parts(node: ir.Node, power: int) -> list[Factor] | None:
+    operands = [value for value in node.inputs if value is not None]
+    if node.op_type in _PASSING and len(operands) == 1:
+        if node.op_type == "Cast" and cast_target(node) not in FLOATS:
+            return None
+        return [Factor(operands[0], power)]
+    if node.op_type in {"Mul", "Div"} and len(operands) == 2:  # noqa: PLR2004
+        second = power if node.op_type == "Mul" else -power
+        return [Factor(operands[0], power), Factor(operands[1], second)]
+    return None
+
+
+def _times(one: Constant, other: Constant, power: int) -> Constant:
+    if power < 0 and other.number == 0:
+        return Constant(float("nan"), 0.0, 0)
+    number = one.number * other.number if power > 0 else one.number / other.number
+    ranks = (one.rank, other.rank)
+    rank = None if None in ranks else max(r for r in ranks if r is not None)
+    return Constant(number, one.roundoff + other.roundoff, rank)

@@ -1,0 +1,188 @@
+"""Where a model has activations, which they are, and how they are written."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import onnx_ir as ir
+
+from export.model_files.scopes import Scope, scopes
+from export.recognition.candidates import Candidate, candidates
+from export.recognition.expressions import CONTRIB, Reader
+from export.recognition.layouts import layout
+from export.recognition.shapes import Shapes, shapes
+from export.signature import DOMAIN
+
+
+@dataclass(frozen=True, eq=False)
+class Site:
+    """One activation in a graph.
+
+    Attributes:
+        kind: A name of the catalogue.
+        reals: Its real parameters.
+        written: ``standard``: one ONNX operator; ``function``: a call of one of the model's own;
+            ``operator``: one node of our domain, with nothing to say what it does; ``contrib``: an
+            operator of ONNX Runtime's own; ``decomposed``: several nodes.
+        inputs: The tensors that it is applied to.
+        output: The tensor that it gives.
+        nodes: What computes it, in order; all vanish when it is replaced.
+        layout: How the inputs of a gated unit lie: ``separate``; ``packed halves, gate first``;
+            ``interleaved, gate last``. Empty for one input.
+        scope: The graph that it is in.
+        dtype: The element type of the inputs and the output, where it is known.
+        parameters: Real parameters that are scalar inputs of the model, with ``reals`` as defaults.
+    """
+
+    kind: str
+    reals: Mapping[str, float]
+    written: str
+    inputs: tuple[ir.Value, ...]
+    output: ir.Value
+    nodes: tuple[ir.Node, ...]
+    layout: str
+    scope: Scope
+    dtype: ir.DataType | None = None
+    parameters: Mapping[str, ir.Value] = field(default_factory=dict)
+
+    @property
+    def root(self) -> ir.Node:
+        return self.nodes[-1]
+
+
+@dataclass(frozen=True, eq=False)
+class NearMiss:
+    """Nodes that compute an activation but for something that forbids to replace them."""
+
+    site: Site
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class Survey:
+    """All that was found, and what is known of the values between."""
+
+    sites: list[Site]
+    near_misses: list[NearMiss]
+    shapes: Shapes
+
+
+def sites(model: ir.Model) -> list[Site]:
+    """The activations of ``model``, scope by scope, in the order of the graphs."""
+    return survey(model).sites
+
+
+Refusal = Callable[[Site, Shapes], str | None]
+"""Why a site is not wanted, in words for people; empty where they need not know; None if it is."""
+
+
+def survey(model: ir.Model, refusal: Refusal = lambda _site, _shapes: None) -> Survey:
+    """The activations of ``model``, and those that cannot be replaced, and why.
+
+    Args:
+        model: Stays as it is.
+        refusal: In the place of a site that it refuses smaller ones are looked for: Swish alone
+            where SwiGLU is not wanted.
+    """
+    known = shapes(model)
+    found: list[Site] = []
+    missed: list[NearMiss] = []
+    for scope in scopes(model):
+        if not scope.name.startswith(f"function {DOMAIN}::"):
+            chosen, leaking = _chosen(scope, model, known, refusal)
+            found += chosen
+            missed += leaking
+    calls = {site.root.op_identifier() for site in found if site.written == "function"}
+    names = {f"function {domain}::{name}{':' * bool(o)}{o}" for domain, name, o in calls}
+
+    def inside_a_found_one(site: Site) -> bool:
+        return any(site.scope.name == n or site.scope.name.startswith(f"{n}/") for n in names)
+
+    return Survey(
+        [site for site in found if not inside_a_found_one(site)],
+        [miss for miss in missed if not inside_a_found_one(miss.site)],
+        known,
+    )
+
+
+def _chosen(
+    scope: Scope, model: ir.Model, known: Shapes, refusal: Refusal
+) -> tuple[list[Site], list[NearMiss]]:
+    """The best sites that can all be replaced together, and what was left on the way.
+
+    One may be replaced if what is inside it serves only what is replaced. So those that are not
+    fall out, and others take their place, until nothing changes.
+    """
+    reader = Reader.of(scope.graph, model.functions)
+    at_root = {
+        root: [_site(candidate, scope, model, known) for candidate in found]
+        for root in reversed(reader.order)
+        if (found := list(candidates(root, reader, known)))
+    }
+    fallen = {
+        site: reason
+        for site in itertools.chain.from_iterable(at_root.values())
+        if (reason := refusal(site, known)) is not None
+    }
+    while True:
+        best = _best(at_root, fallen)
+        replaced = set(itertools.chain.from_iterable(site.nodes for site in best))
+        leaking = {site: leak for site in best if (leak := _leak(site, replaced))}
+        if not leaking:
+            break
+        fallen |= leaking
+    misses: dict[ir.Node, NearMiss] = {}
+    for site in itertools.chain.from_iterable(reversed(at_root.values())):
+        if fallen.get(site) and site.root not in replaced:
+            misses.setdefault(site.root, NearMiss(site, fallen[site]))
+    return best[::-1], list(misses.values())
+
+
+def _best(at_root: Mapping[ir.Node, Sequence[Site]], fallen: Mapping[Site, str]) -> list[Site]:
+    """The first of each root that is not part of a larger one; the graph's last root first."""
+    best: list[Site] = []
+    inside: set[ir.Node] = set()
+    for root, found in at_root.items():
+        standing = next((site for site in found if site not in fallen), None)
+        if standing is not None and root not in inside:
+            best.append(standing)
+            inside.update(standing.nodes[:-1])
+    return best
+
+
+def _leak(site: Site, replaced: set[ir.Node]) -> str:
+    """Why the nodes inside cannot vanish; empty if they can."""
+    for node in site.nodes[:-1]:
+        for value in node.outputs:
+            if value.is_graph_output():
+                return f"{value.name}, inside it, is an output of the graph"
+            for user in value.consumers():
+                if user not in replaced:
+                    return f"{value.name}, inside it, is used by {user.name or user.op_type} too"
+    return ""
+
+
+def _site(candidate: Candidate, scope: Scope, model: ir.Model, known: Shapes) -> Site:
+    return Site(
+        kind=candidate.kind,
+        reals=candidate.reals,
+        written=_written(candidate.nodes, model),
+        inputs=candidate.inputs,
+        output=candidate.output,
+        nodes=candidate.nodes,
+        layout=layout(candidate.kind, candidate.inputs),
+        scope=scope,
+        dtype=known.dtype(candidate.output),
+        parameters=candidate.parameters,
+    )
+
+
+def _written(nodes: Sequence[ir.Node], model: ir.Model) -> str:
+    if len(nodes) > 1:
+        return "decomposed"
+    (node,) = nodes
+    if node.op_identifier() in model.functions:
+        return "function"
+    return {"": "standard", DOMAIN: "operator", CONTRIB: "contrib"}.get(node.domain, "decomposed")

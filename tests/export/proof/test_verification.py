@@ -1,0 +1,139 @@
+"""Verification: what computes the same is found equal, and every kind of difference is found."""
+
+import json
+
+import numpy as np
+import pytest
+from verifications import worst
+
+from export.proof.differences import Tolerance
+
+SWISH = """
+agraph (float[N, M] x) => (float[N, M] y) {
+    alpha = Constant<value = float {1.702}>()
+    scaled = Mul(alpha, x)
+    gate = Sigmoid(scaled)
+    y = Mul(x, gate)
+}
+"""
+REARRANGED = """
+agraph (float[rows, columns] x) => (float[rows, columns] y) {
+    minus = Constant<value = float {-1.702}>()
+    one = Constant<value = float {1.0}>()
+    scaled = Mul(x, minus)
+    grown = Exp(scaled)
+    under = Add(one, grown)
+    y = Div(x, under)
+}
+"""
+
+
+def test_a_graph_that_is_written_otherwise_is_equal(check):
+    report = check(SWISH, REARRANGED)
+    assert report.holds, report.summary()
+    assert [ran.runtime for ran in report.ran] == ["ONNX Runtime"] * 2
+    assert 0 < report.outputs[0].difference.absolute < 1e-5
+    assert {case.partition(",")[0] for case in report.cases} >= {"normal", "large", "huge", "NaN"}
+    assert "1 output compared in 13 cases" in report.summary()
+
+
+def test_the_same_seed_gives_the_same_report_and_another_one_another(check):
+    ones, same, others = (check(SWISH, REARRANGED, seed=seed) for seed in (1, 1, 2))
+    assert ones.as_dict() == same.as_dict()
+    assert ones.outputs != others.outputs
+
+
+DIFFERENT = {
+    "a constant": ("1.702", "1.700"),
+    "an operator": ("Sigmoid(scaled)", "HardSigmoid(scaled)"),
+    "an operand": ("y = Mul(x, gate)", "y = Mul(scaled, gate)"),
+    "NaN": (
+        "y = Mul(x, gate)",
+        "w = Mul(x, gate) n = IsNaN(w) z = Sub(one, one) y = Where(n, z, w)",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", DIFFERENT)
+def test_a_graph_that_computes_something_else_is_found_with_its_place(check, kind):
+    one = "one = Constant<value = float {1.0}>() alpha ="
+    report = check(SWISH, SWISH.replace(*DIFFERENT[kind]).replace("alpha =", one))
+    assert not report.holds
+    found = worst(report)
+    assert found.name == "y"
+    assert len(found.difference.place.index) == 2
+    assert found.difference.place.original != found.difference.place.rewritten
+    assert report.summary().startswith(f"y{list(found.difference.place.index)} is ")
+
+
+def test_a_constant_that_is_a_thousandth_off_is_found(check):
+    dense = "agraph (float[N] x) => (float[N] y) <float c = {%s}> { y = Mul(x, c) }"
+    assert worst(check(dense % "0.5", dense % "0.5005")).difference.relative == pytest.approx(
+        1e-3, rel=1e-3
+    )
+
+
+def test_nan_that_is_swallowed_is_found_by_the_case_that_feeds_it(check):
+    kept = "agraph (float[N] x) => (float[N] y) { y = Identity(x) }"
+    swallowed = """agraph (float[N] x) => (float[N] y) {
+        n = IsNaN(x) z = Constant<value = float {0.0}>() y = Where(n, z, x) }"""
+    found = worst(check(kept, swallowed))
+    assert found.case.startswith("NaN")
+    assert np.isnan(found.difference.place.original)
+
+
+NAIVE = """agraph (float[N] x) => (float[N] y) {
+    grown = Exp(x) one = Constant<value = float {1.0}>()
+    all = Add(grown, one) y = Div(grown, all) }"""
+ROBUST = "agraph (float[N] x) => (float[N] y) { y = Sigmoid(x) }"
+
+
+def test_what_overflows_in_the_original_only_is_counted_apart(check):
+    report = check(NAIVE, ROBUST)
+    assert report.holds, report.summary()
+    assert report.outputs[0].difference.mended > 0
+    assert not check(NAIVE, ROBUST, strict=True).holds
+
+
+def test_what_overflows_in_the_rewritten_only_is_a_difference(check):
+    found = worst(check(ROBUST, NAIVE))
+    assert np.isnan(found.difference.place.rewritten)
+
+
+def test_where_the_original_is_noise_a_difference_says_nothing(check):
+    sine = """agraph (float[N] x) => (float[N] y) <float pi = {3.1415927}> {
+        angle = Mul(x, pi) y = Sin(angle) }"""
+    reduced = """agraph (float[N] x) => (float[N] y) <float pi = {3.1415927}, float two = {2}> {
+        half = Div(x, two) whole = Round(half) even = Mul(whole, two) rest = Sub(x, even)
+        angle = Mul(rest, pi) y = Sin(angle) }"""
+    report = check(sine, reduced)
+    assert report.holds, report.summary()
+    noisy = [one.name for one in report.dropped if "last bits" in one.why]
+    assert "huge, N 32: output y" in noisy
+    assert not check(sine, reduced, strict=True).holds
+    assert not check(sine, reduced.replace("Sin(angle)", "Cos(angle)")).holds
+
+
+def test_an_axis_that_is_another_is_found_though_square_inputs_would_hide_it(check):
+    text = "agraph (float[N, M] x) => (float[K] y) { y = ReduceSum<keepdims = 0>(x, axis) }"
+    axis = "<int64[1] axis = {%s}>"
+    graphs = [
+        text.replace("=> (float[K] y)", f"=> (float[K] y) {axis % number}") for number in "01"
+    ]
+    place = worst(check(*graphs)).difference.place
+    assert (place.original, place.rewritten) == ("float32 of shape [5]", "float32 of shape [3]")
+
+
+def test_tolerances_can_be_tighter_and_looser(check):
+    tight = Tolerance(rtol=0, atol=0)
+    assert not check(SWISH, REARRANGED, tolerance=tight).holds
+    assert check(SWISH, SWISH, tolerance=tight).holds
+    assert check(SWISH, SWISH.replace("1.702", "1.700"), tolerance=Tolerance(rtol=0.1)).holds
+    assert check(ROBUST, ROBUST, tolerance=Tolerance(0, 0, ulp=1)).holds
+
+
+def test_the_report_is_json(check):
+    report = check(ROBUST, NAIVE)
+    found = json.loads(json.dumps(report.as_dict(), allow_nan=False))
+    assert found["holds"] is False
+    assert found["outputs"][0]["difference"]["used"] == "Infinity"

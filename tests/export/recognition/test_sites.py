@@ -1,0 +1,549 @@
+"""Activations are found however they are written, and nothing else is taken for one."""
+
+import math
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+from drawing import Drawing, drawn
+from records import CASES
+
+from export.graph import decomposed
+from export.recognition.kinds import KINDS
+from export.recognition.sites import sites, survey
+
+ROOT_2 = math.sqrt(2)
+GELU_SLOPE = math.sqrt(2 / math.pi)
+
+
+def found(model):
+    return [(site.kind, dict(site.reals)) for site in sites(model)]
+
+
+SIGMOIDS = {
+    "Sigmoid": lambda op, u: op.Sigmoid(u),
+    "1/(1+exp(-u))": lambda op, u: op.Div(1.0, op.Add(1.0, op.Exp(op.Neg(u)))),
+    "reciprocal": lambda op, u: op.Reciprocal(op.Add(op.Exp(op.Mul(u, -1.0)), 1.0)),
+    "exp(u)/(1+exp(u))": lambda op, u: op.Div(op.Exp(u), op.Add(op.Exp(u), 1.0)),
+    "tanh": lambda op, u: op.Mul(0.5, op.Add(1.0, op.Tanh(op.Div(u, 2.0)))),
+    "tanh, distributed": lambda op, u: op.Add(op.Mul(op.Tanh(op.Mul(u, 0.5)), 0.5), 0.5),
+    "1-sigmoid(-u)": lambda op, u: op.Sub(1.0, op.Sigmoid(op.Neg(u))),
+    "power": lambda op, u: op.Pow(op.Add(op.Exp(op.Sub(0.0, u)), 1.0), -1.0),
+    "exp(-softplus(-u))": lambda op, u: op.Exp(op.Neg(op.Softplus(op.Neg(u)))),
+}
+
+SCALES = {
+    "multiplied": lambda op, x, alpha: op.Mul(x, alpha),
+    "commuted": lambda op, x, alpha: op.Mul(alpha, x),
+    "divided": lambda op, x, alpha: op.Div(x, 1 / alpha),
+    "negated": lambda op, x, alpha: op.Neg(op.Mul(x, -alpha)),
+}
+
+
+@pytest.mark.parametrize("style", ["initializer", "node", "cast"])
+@pytest.mark.parametrize("sigmoid", SIGMOIDS)
+def test_silu_is_found_with_any_sigmoid(sigmoid, style):
+    write = SIGMOIDS[sigmoid]
+    assert found(drawn(lambda op, x: op.Mul(x, write(op, x)), style=style)) == [
+        ("swish", {"alpha": 1.0})
+    ]
+    assert found(drawn(lambda op, x: op.Mul(write(op, x), x), style=style)) == [
+        ("swish", {"alpha": 1.0})
+    ]
+
+
+@pytest.mark.parametrize("alpha", [1.702, -0.5, 0.01, 30.0, 1000.0])
+@pytest.mark.parametrize("scale", SCALES)
+def test_swish_is_found_with_its_alpha(scale, alpha):
+    model = drawn(lambda op, x: op.Mul(x, op.Sigmoid(SCALES[scale](op, x, alpha))))
+    ((kind, reals),) = found(model)
+    assert kind == "swish"
+    assert reals["alpha"] == pytest.approx(alpha, rel=2e-7)
+
+
+@pytest.mark.parametrize("alpha", [1.702, -0.5, 0.01, 30.0, 1000.0])
+def test_alpha_reads_as_it_was_written(alpha):
+    model = drawn(lambda op, x: op.Mul(x, op.Sigmoid(op.Mul(x, alpha))))
+    assert found(model) == [("swish", {"alpha": alpha})]
+
+
+@pytest.mark.parametrize("alpha", [0.1, -1 / 3, 1.702])
+@pytest.mark.parametrize("scale", SCALES)
+def test_alpha_is_exact_in_float64(scale, alpha):
+    def write(op, x):
+        return op.Mul(x, op.Sigmoid(SCALES[scale](op, x, alpha)))
+
+    ((_, reals),) = found(drawn(write, dtype="float64"))
+    assert reals["alpha"] == pytest.approx(alpha, rel=2e-16)
+
+
+@pytest.mark.parametrize("alpha", [1.0, 1.702])
+def test_swish_is_found_as_a_quotient(alpha):
+    def write(op, x):
+        return op.Div(x, op.Add(op.Exp(op.Mul(x, -alpha)), 1.0))
+
+    assert found(drawn(write)) == [("swish", {"alpha": alpha})]
+
+
+GATED = {
+    "(a·σ)·b": lambda op, a, gate, b: op.Mul(op.Mul(a, gate), b),
+    "b·(a·σ)": lambda op, a, gate, b: op.Mul(b, op.Mul(a, gate)),
+    "(a·b)·σ": lambda op, a, gate, b: op.Mul(op.Mul(a, b), gate),
+    "a·(b·σ)": lambda op, a, gate, b: op.Mul(a, op.Mul(b, gate)),
+    "(σ·b)·a": lambda op, a, gate, b: op.Mul(op.Mul(gate, b), a),
+}
+
+
+@pytest.mark.parametrize("order", GATED)
+@pytest.mark.parametrize("alpha", [1.0, 1.702])
+def test_swiglu_is_found_in_every_order(order, alpha):
+    def write(op, a, b):
+        return GATED[order](op, a, op.Sigmoid(op.Mul(a, alpha)), b)
+
+    model = drawn(write, inputs=2)
+    (site,) = sites(model)
+    assert (site.kind, dict(site.reals)) == ("swiglu-linear", {"alpha": alpha})
+    assert [value.name for value in site.inputs] == ["x", "y"]
+    assert site.layout == "separate"
+    assert len(site.nodes) == 4
+
+
+@pytest.mark.parametrize("order", GATED)
+def test_swiglu_with_a_sigmoid_gate_is_found_in_every_order(order):
+    def write(op, a, b):
+        return GATED[order](op, a, op.Sigmoid(a), op.Sigmoid(b))
+
+    assert found(drawn(write, inputs=2)) == [("swiglu-sigmoid", {})]
+
+
+def test_swiglu_is_found_as_a_quotient():
+    def write(op, a, b):
+        return op.Div(op.Mul(a, b), op.Add(op.Exp(op.Neg(a)), 1.0))
+
+    assert found(drawn(write, inputs=2)) == [("swiglu-linear", {"alpha": 1.0})]
+
+
+def _sinc(op, x, *, condition=lambda op, x, _: op.Equal(x, 0.0), pi=math.pi):
+    pi_x = op.Mul(x, pi)
+    return op.Where(condition(op, x, pi_x), 1.0, op.Div(op.Sin(pi_x), pi_x))
+
+
+SINCS = {
+    "torch": _sinc,
+    "angle compared": lambda op, x: _sinc(op, x, condition=lambda op, _, u: op.Equal(u, 0.0)),
+    "guarded": lambda op, x: _sinc(op, x, condition=lambda op, x, _: op.Less(op.Abs(x), 1e-7)),
+    "swapped": lambda op, x: op.Where(
+        op.Not(op.Equal(x, 0.0)),
+        op.Div(op.Sin(op.Mul(math.pi, x)), op.Mul(math.pi, x)),
+        1.0,
+    ),
+    "safe divisor": lambda op, x: op.Where(
+        op.Equal(x, 0.0),
+        1.0,
+        op.Div(op.Sin(op.Mul(x, math.pi)), op.Mul(op.Where(op.Equal(x, 0.0), 1.0, x), math.pi)),
+    ),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("spelling", SINCS)
+def test_sinc_is_found(spelling, dtype):
+    assert found(drawn(SINCS[spelling], dtype=dtype)) == [("sinc", {})]
+
+
+def test_a_cast_sigmoid_belongs_to_the_silu_of_halves():
+    def write(op, x):
+        return op.Mul(x, op.cast(op.Sigmoid(op.cast(x, "float32")), "float16"))
+
+    (site,) = sites(drawn(write, dtype="float16"))
+    assert site.kind == "swish"
+    assert len(site.nodes) == 4
+
+
+def test_a_silu_between_casts_is_one_of_halves():
+    def write(op, x):
+        wide = op.cast(x, "float32")
+        return op.cast(op.Mul(wide, op.Sigmoid(wide)), "float16")
+
+    (site,) = sites(drawn(write, dtype="float16"))
+    assert (site.kind, site.dtype) == ("swish", ir.DataType.FLOAT16)
+    assert len(site.nodes) == 4
+
+
+OTHERS = {
+    "gelu": lambda op, x: op.Mul(op.Mul(x, 0.5), op.Add(op.Erf(op.Div(x, ROOT_2)), 1.0)),
+    "gelu-tanh": lambda op, x: op.Mul(
+        op.Mul(0.5, x),
+        op.Add(
+            1.0,
+            op.Tanh(op.Mul(GELU_SLOPE, op.Add(x, op.Mul(0.044715, op.Pow(x, 3.0))))),
+        ),
+    ),
+    "mish": lambda op, x: op.Mul(x, op.Tanh(op.Log(op.Add(1.0, op.Exp(x))))),
+    "hardswish": lambda op, x: op.Div(op.Mul(x, op.Clip(op.Add(x, 3.0), 0.0, 6.0)), 6.0),
+    "relu6": lambda op, x: op.Clip(x, 0.0, 6.0),
+    "relu": lambda op, x: op.Max(x, 0.0),
+    "softplus": lambda op, x: op.Log(op.Add(op.Exp(x), 1.0)),
+    "sigmoid": SIGMOIDS["1/(1+exp(-u))"],
+    "tanh": lambda op, x: op.Sub(op.Mul(op.Sigmoid(op.Mul(x, 2.0)), 2.0), 1.0),
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_others_are_found_decomposed(kind):
+    (site,) = sites(drawn(OTHERS[kind]))
+    assert (site.kind, site.written == "decomposed") == (kind, len(site.nodes) > 1)
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_geglu_and_its_kin_are_found(kind):
+    gated = {"gelu": "geglu", "gelu-tanh": "geglu-tanh", "relu": "reglu"}
+    model = drawn(lambda op, a, b: op.Mul(OTHERS[kind](op, a), b), inputs=2)
+    (site,) = sites(model)
+    if kind == "sigmoid":
+        assert (site.kind, [value.name for value in site.inputs]) == ("glu", ["y", "x"])
+    else:
+        assert site.kind == gated.get(kind, kind)
+
+
+def test_hardsigmoid_is_found_with_its_slope():
+    model = drawn(lambda op, x: op.Clip(op.Add(op.Mul(x, 0.25), 0.5), 0.0, 1.0))
+    assert found(model) == [("hardsigmoid", {"alpha": 0.25, "beta": 0.5})]
+
+
+def test_clip_with_attributes_is_found():
+    assert found(drawn(lambda op, x: op.Clip(x, min=0.0, max=6.0), opset=7)) == [("relu6", {})]
+
+
+STANDARD = {
+    "swish": (24, "Swish", {"alpha": 1.702}, {"alpha": 1.702}),
+    "gelu": (20, "Gelu", {}, {}),
+    "gelu-tanh": (20, "Gelu", {"approximate": "tanh"}, {}),
+    "mish": (18, "Mish", {}, {}),
+    "hardswish": (14, "HardSwish", {}, {}),
+    "hardsigmoid": (6, "HardSigmoid", {}, {"alpha": 0.2, "beta": 0.5}),
+    "leaky-relu": (16, "LeakyRelu", {"alpha": 0.2}, {"alpha": 0.2}),
+    "elu": (6, "Elu", {}, {"alpha": 1.0}),
+    "selu": (6, "Selu", {}, {}),
+    "softplus": (1, "Softplus", {}, {}),
+    "tanh": (6, "Tanh", {}, {}),
+}
+
+
+@pytest.mark.parametrize("kind", STANDARD)
+def test_standard_operators_are_found(kind):
+    opset, op_type, attributes, reals = STANDARD[kind]
+    (site,) = sites(drawn(lambda op, x: op.node(op_type, [x], **attributes), opset=max(opset, 7)))
+    assert (site.kind, site.written, dict(site.reals)) == (kind, "standard", reals)
+
+
+def test_standard_swiglu_is_found():
+    model = drawn(lambda op, a, b: op.SwiGLU(a, b, alpha=2.0), inputs=2, opset=28)
+    (site,) = sites(model)
+    assert (site.kind, dict(site.reals)) == ("swiglu-linear", {"alpha": 2.0})
+    assert site.written == "standard"
+
+
+CONTRIB = {
+    "QuickGelu": ("swish", {"alpha": 1.702}),
+    "Gelu": ("gelu", {}),
+    "FastGelu": ("gelu-tanh", {}),
+}
+
+
+@pytest.mark.parametrize("op_type", CONTRIB)
+def test_operators_of_onnx_runtime_are_found(op_type):
+    drawing = Drawing()
+    x = drawing.input("x")
+    drawing.output(drawing.node(op_type, [x], domain="com.microsoft"))
+    (site,) = sites(drawing.model(domains=["com.microsoft"]))
+    assert (site.kind, dict(site.reals)) == CONTRIB[op_type]
+    assert site.written == "contrib"
+
+
+@pytest.mark.parametrize(
+    ("attributes", "alpha"),
+    [
+        ({}, 1.0),
+        ({"activation_alpha": 1.702}, 1.702),
+        ({"activation_beta": 1.0}, None),
+        ({"limit": 7.0}, None),
+        ({"round_activation": 1}, None),
+    ],
+)
+def test_swiglu_of_onnx_runtime_is_found_where_it_clamps_nothing(attributes, alpha):
+    drawing = Drawing()
+    a, b = drawing.input("a"), drawing.input("b")
+    drawing.output(drawing.node("SwiGLU", [a, b], domain="com.microsoft", **attributes))
+    expected = [] if alpha is None else [("swiglu-linear", {"alpha": alpha})]
+    assert found(drawing.model(domains=["com.microsoft"])) == expected
+
+
+def test_our_own_graphs_are_found_in_both_forms(case, exported, dtype):
+    activation, operator = case
+    stem = activation.stem(operator)
+    kind = {"geglu-none": "geglu"}.get(stem, stem)
+    model = exported(stem)["value", dtype]
+    if stem == "bilinear":
+        assert found(model) == found(decomposed(model)) == []
+        return
+    reals = KINDS[kind].reals
+    for form, written in ((model, "function"), (decomposed(model), "decomposed")):
+        (site,) = sites(form)
+        assert (site.kind, dict(site.reals)) == (kind, reals)
+        assert site.written in {written, "standard"}
+        assert set(site.parameters) == set(reals)
+
+
+def test_our_node_is_found_without_its_function():
+    drawing = Drawing()
+    x = drawing.input("x")
+    drawing.output(drawing.node("Swish", [x], domain="ai.gatewave", alpha=1.5))
+    (site,) = sites(drawing.model(domains=["ai.gatewave"]))
+    assert (site.kind, dict(site.reals), site.written) == ("swish", {"alpha": 1.5}, "operator")
+
+
+def _function(write, inputs):
+    body = Drawing(style="node")
+    values = [ir.Value(name=name) for name in "ab"[:inputs]]
+    result = write(body, *values)
+    graph = ir.Graph(values, [result], nodes=body.nodes, opset_imports={"": 18})
+    return ir.Function("some.package", "Activation", graph=graph, attributes=[])
+
+
+@pytest.mark.parametrize("inputs", [1, 2])
+def test_functions_are_found_at_their_calls_and_not_inside(inputs):
+    def write(op, a, b=None):
+        swish = op.Mul(a, op.Sigmoid(a))
+        return swish if b is None else op.Mul(b, swish)
+
+    drawing = Drawing()
+    values = [drawing.input(name) for name in "xy"[:inputs]]
+    drawing.output(drawing.node("Activation", values, domain="some.package"))
+    model = drawing.model([_function(write, inputs)], ["some.package"])
+    (site,) = sites(model)
+    assert (site.kind, site.written) == (("swish", "swiglu-linear")[inputs - 1], "function")
+    assert list(site.inputs) == list(model.graph.inputs)
+
+
+def test_an_activation_inside_a_larger_function_is_found_there():
+    def write(op, a):
+        return op.Softmax(op.Mul(a, op.Sigmoid(a)))
+
+    drawing = Drawing()
+    drawing.output(drawing.node("Activation", [drawing.input("x")], domain="some.package"))
+    (site,) = sites(drawing.model([_function(write, 1)], ["some.package"]))
+    assert (site.kind, site.scope.name) == ("swish", "function some.package::Activation")
+
+
+def test_bodies_are_searched_and_outer_values_are_their_inputs():
+    drawing = Drawing()
+    x = drawing.input("x")
+    inner = Drawing(style="node")
+    outer = drawing.Neg(x)
+    result = inner.output(inner.Mul(outer, inner.Sigmoid(outer)), "inner")
+    branch = ir.Graph([], [result], nodes=inner.nodes, name="branch")
+    other = Drawing()
+    same = ir.Graph([], [other.output(other.Identity(x), "same")], nodes=other.nodes, name="other")
+    condition = drawing.tensor(np.array(True))
+    drawing.output(drawing.If(condition, then_branch=branch, else_branch=same))
+    (site,) = sites(drawing.model())
+    assert (site.kind, site.scope.name) == ("swish", "If_1/then_branch")
+    assert site.inputs[0].name == outer.name
+
+
+PACKED = {
+    "split": lambda op, x: op.node("Split", [x], outputs=2, axis=-1, num_outputs=2),
+    "slices": lambda op, x: [
+        op.Slice(x, *(op.tensor(np.array([n])) for n in bounds))
+        for bounds in ((0, 4, 1), (4, 8, 1))
+    ],
+    "interleaved slices": lambda op, x: [
+        op.Slice(x, *(op.tensor(np.array([n])) for n in (first, 8, 1, 2))) for first in (0, 1)
+    ],
+    "pairs, split": lambda op, x: [
+        op.Squeeze(part, op.tensor(np.array([-1])))
+        for part in op.node(
+            "Split",
+            [op.Reshape(x, op.tensor(np.array([3, 4, 2])))],
+            outputs=2,
+            axis=-1,
+            num_outputs=2,
+        )
+    ],
+    "pairs, gathered": lambda op, x: [
+        op.Gather(op.Reshape(x, op.tensor(np.array([3, 4, 2]))), op.tensor(np.array(n)), axis=-1)
+        for n in (0, 1)
+    ],
+}
+
+
+@pytest.mark.parametrize("gate", ["first", "last"])
+@pytest.mark.parametrize("packing", PACKED)
+def test_layouts_are_told_apart(packing, gate):
+    drawing = Drawing()
+    parts = list(PACKED[packing](drawing, drawing.input("x", (3, 8))))
+    a, b = parts if gate == "first" else reversed(parts)
+    drawing.output(drawing.Mul(drawing.Mul(a, drawing.Sigmoid(a)), b), shape=(3, 4))
+    (site,) = sites(drawing.model())
+    name = "packed halves" if packing in {"split", "slices"} else "interleaved"
+    assert (site.kind, site.layout) == ("swiglu-linear", f"{name}, gate {gate}")
+
+
+def test_attributes_of_old_opsets_are_read():
+    drawing = Drawing(opset=7)
+    x = drawing.input("x", (3, 8))
+    a, b = (drawing.Slice(x, axes=[1], starts=[n], ends=[n + 4]) for n in (0, 4))
+    drawing.output(drawing.Mul(drawing.Mul(a, drawing.Sigmoid(a)), b), shape=(3, 4))
+    (site,) = sites(drawing.model(ir_version=3))
+    assert site.layout == "packed halves, gate first"
+
+
+NOT_ONE = {
+    "another constant in sinc": lambda op, x: _sinc(op, x, pi=3.1416),
+    "another condition in sinc": lambda op, x: _sinc(
+        op, x, condition=lambda op, x, _: op.Equal(x, 0.1234)
+    ),
+    "a condition that is no line": lambda op, x: op.Where(
+        op.Equal(op.Exp(x), 5.0), 1.0, op.Mul(x, op.Sigmoid(x))
+    ),
+    "both inputs one": lambda op, x: op.Mul(op.Mul(x, op.Sigmoid(x)), x),
+    "a narrow exception": lambda op, x: op.Where(
+        op.Less(op.Abs(op.Sub(x, 0.625)), 0.01), 1.0, op.Mul(x, op.Sigmoid(x))
+    ),
+    "a one-sided condition": lambda op, x: _sinc(
+        op, x, condition=lambda op, x, _: op.Less(x, 1e-6)
+    ),
+    "too wide a guard": lambda op, x: _sinc(
+        op, x, condition=lambda op, x, _: op.Less(op.Abs(x), 0.01)
+    ),
+    "an unguarded sinc": lambda op, x: op.Div(op.Sin(op.Mul(x, math.pi)), op.Mul(x, math.pi)),
+    "exp(-x)+2": lambda op, x: op.Div(x, op.Add(op.Exp(op.Neg(x)), 2.0)),
+    "another root in gelu": lambda op, x: op.Mul(
+        op.Mul(x, 0.5), op.Add(op.Erf(op.Div(x, 1.4142)), 1.0)
+    ),
+    "another cubic in gelu": lambda op, x: op.Mul(
+        op.Mul(0.5, x),
+        op.Add(1.0, op.Tanh(op.Mul(GELU_SLOPE, op.Add(x, op.Mul(0.0447, op.Pow(x, 3.0)))))),
+    ),
+    "x·x": lambda op, x: op.Mul(x, x),
+    "clipped": lambda op, x: op.Clip(x, -1.0, 6.5),
+    "x·exp(x)": lambda op, x: op.Mul(x, op.Exp(x)),
+}
+
+
+@pytest.mark.parametrize("wrong", NOT_ONE)
+def test_what_computes_something_else_is_not_found(wrong):
+    # What it is made of may be one by itself.
+    assert {kind for kind, _ in found(drawn(NOT_ONE[wrong]))} <= {"tanh", "hardsigmoid", "swish"}
+    assert "out" not in {site.output.name for site in sites(drawn(NOT_ONE[wrong]))}
+
+
+def test_hardswish_is_no_swish():
+    model = drawn(lambda op, x: op.Mul(x, op.HardSigmoid(x, alpha=1 / 6)))
+    assert found(model) == [("hardswish", {})]
+
+
+def test_a_gate_of_another_value_makes_a_glu():
+    assert found(drawn(lambda op, a, b: op.Mul(a, op.Sigmoid(b)), inputs=2)) == [("glu", {})]
+
+
+def test_an_intermediate_that_is_an_output_stays():
+    drawing = Drawing()
+    x = drawing.input("x")
+    gate = drawing.output(drawing.Sigmoid(x), "gate")
+    drawing.output(drawing.Mul(x, gate), "out")
+    surveyed = survey(drawing.model())
+    assert [site.kind for site in surveyed.sites] == ["sigmoid"]
+    assert [miss.reason for miss in surveyed.near_misses] == [
+        "gate, inside it, is an output of the graph"
+    ]
+
+
+def test_an_intermediate_with_another_use_stays():
+    drawing = Drawing()
+    x = drawing.input("x")
+    gate = drawing.Sigmoid(x)
+    drawing.output(drawing.Mul(x, gate), "out")
+    drawing.output(drawing.Softmax(gate), "other")
+    surveyed = survey(drawing.model())
+    assert [site.kind for site in surveyed.sites] == ["sigmoid"]
+    assert "is used by Softmax_2 too" in surveyed.near_misses[0].reason
+
+
+def test_an_intermediate_of_two_activations_is_found_in_both():
+    drawing = Drawing()
+    x, y = drawing.input("x"), drawing.input("y")
+    gate = drawing.Sigmoid(x)
+    drawing.output(drawing.Mul(x, gate), "one")
+    drawing.output(drawing.Mul(y, gate), "two")
+    assert found(drawing.model()) == [("swish", {"alpha": 1.0}), ("glu", {})]
+
+
+def test_a_swish_with_another_use_is_found_without_its_gate():
+    drawing = Drawing()
+    x, y = drawing.input("x"), drawing.input("y")
+    swish = drawing.Mul(x, drawing.Sigmoid(x))
+    drawing.output(drawing.Mul(swish, y), "one")
+    drawing.output(drawing.Softmax(swish), "two")
+    surveyed = survey(drawing.model())
+    assert [site.kind for site in surveyed.sites] == ["swish"]
+    assert [miss.site.kind for miss in surveyed.near_misses] == ["swiglu-linear"]
+
+
+def test_a_gate_of_another_shape_makes_no_gated_unit():
+    drawing = Drawing(shape=(3, 4))
+    a, b = drawing.input("a"), drawing.input("b", (3, 1))
+    drawing.output(drawing.Mul(a, drawing.Sigmoid(b)))
+    assert found(drawing.model()) == [("sigmoid", {})]
+
+
+def test_a_constant_with_more_axes_than_the_input_makes_no_activation():
+    drawing = Drawing(shape=(4,))
+    x = drawing.input("x")
+    alpha = drawing.tensor(np.array([[1.5]], np.float32))
+    drawing.output(drawing.Mul(x, drawing.Sigmoid(drawing.Mul(x, alpha))), shape=(1, 4))
+    assert found(drawing.model()) == [("sigmoid", {})]
+
+
+@pytest.mark.parametrize(("axes", "kinds"), [(0, ["swish"]), (1, ["glu"])])
+def test_a_constant_with_axes_may_change_a_shape_that_is_not_known(axes, kinds):
+    drawing = Drawing()
+    inner = drawing.node("Unknown", [drawing.input("x")], domain="some.where")
+    inner.type = ir.TensorType(ir.DataType.FLOAT)
+    alpha = drawing.tensor(np.full((1,) * axes, 1.5, np.float32))
+    swish = drawing.Mul(inner, drawing.Sigmoid(drawing.Mul(inner, alpha)))
+    drawing.output(drawing.Softmax(swish))
+    model = drawing.model(domains=["some.where"])
+    assert [site.kind for site in sites(model)] == kinds
+
+
+@pytest.mark.parametrize("place", ["inside", "outside"])
+def test_a_scalar_input_is_alpha_only_where_alpha_is(place):
+    drawing = Drawing()
+    x = drawing.input("x")
+    alpha = drawing.tensor(np.array(1.0, np.float32))
+    drawing.inputs.append(alpha)
+    if place == "inside":
+        result = drawing.Mul(x, drawing.Sigmoid(drawing.Mul(x, alpha)))
+    else:
+        result = drawing.Mul(drawing.Mul(x, drawing.Sigmoid(x)), alpha)
+    drawing.output(result, "out")
+    (site,) = sites(drawing.model())
+    assert (site.kind, site.output.name == "out") == ("swish", place == "inside")
+    assert [*site.parameters] == (["alpha"] if place == "inside" else [])
+
+
+@pytest.mark.parametrize("narrow", ["float16", "int32"])
+def test_a_narrowing_cast_inside_makes_another_function(narrow):
+    def write(op, x):
+        kind = {"float16": ir.DataType.FLOAT16, "int32": ir.DataType.INT32}[narrow]
+        less = op.node("Cast", [x], to=kind.value)
+        return op.Mul(x, op.Sigmoid(op.cast(less, "float32")))
+
+    assert found(drawn(write)) == [("glu", {})]
+
+
+def test_the_records_are_all_in_the_catalogue():
+    ours = {kind.operator.op_type for kind in KINDS.values() if kind.operator is not None}
+    assert ours == {operator.op_type for _, operator in CASES.values()} - {"Bilinear"}
