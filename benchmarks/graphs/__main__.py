@@ -59,11 +59,11 @@ ONNX Runtime fuses by itself, and better: *fused regardless*, with kernels, says
 largest difference is that of any output, by `gatewave verify`, with kernels and without, as an
 absolute number and as a share of what is allowed. Times are medians: milliseconds of the original
 as ONNX Runtime itself fuses it, the others as multiples of that, turn by turn (above 1: slower).
-*No fusion* is the original without ONNX Runtime's fusion of SiLU. All take turns in one process, with
-{THREADS} threads each. The last column compares with ONNX Runtime's own fusion: **slower** is a
-graph where the lower quartile of the turns' ratios is above {NOISE}, and which is better left to
-ONNX Runtime; *faster* one where the upper quartile is below 1 / {NOISE}; *equal* where the median
-is between them."""
+*No fusion* is the original without ONNX Runtime's fusion of SiLU. All take turns in one process,
+with {THREADS} threads each. The last column compares with ONNX Runtime's own fusion: **slower**
+is a graph where the lower quartile of the turns' ratios is above {NOISE}, and which is better
+left to ONNX Runtime; *faster* one where the upper quartile is below 1 / {NOISE}; *equal* where
+the median is between them."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
