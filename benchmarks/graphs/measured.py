@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import onnx_ir as ir
 import onnxruntime as ort
 
 from benchmarks.graphs.production import Graph
@@ -18,6 +19,7 @@ from export.proof.comparison import Plan
 from export.proof.report import Report
 from export.proof.verified import write_verified
 from export.recognition.sites import sites
+from export.rewrite.change import Change
 from export.rewrite.fuse import FUSED, LEFT, fuse
 
 OWN = "ONNX Runtime's own fusion"
@@ -69,16 +71,23 @@ def measured(graph: Graph, scratch: Path, library: Path, count: int) -> Measured
     }
     difference = "–"
     if changes:
-        plan = Plan(inputs=graph.inputs, kernels=library, sites=[c.output for c in changes])
-        difference = _words(write_verified(model, scratch, source=graph.path, plan=plan))
+        difference = _proven(model, changes, scratch, graph, library)
         contestants |= {PLAIN: session(str(scratch)), KERNELS: session(str(scratch), library)}
     if left:
         everything = files.read(graph.path)
-        fuse(everything, kinds=FUSED["gatewave"])
-        files.write(everything, scratch, source=graph.path)
+        changes = fuse(everything, kinds=FUSED["gatewave"]).changes
+        difference = _proven(everything, changes, scratch, graph, library)
         contestants[REGARDLESS] = session(str(scratch), library)
     calls = {name: _call(opened, graph) for name, opened in contestants.items()}
     return Measured(graph.name, found, fused, left, difference, turns(calls, count))
+
+
+def _proven(
+    model: ir.Model, changes: Sequence[Change], scratch: Path, graph: Graph, library: Path
+) -> str:
+    """Write the model, if it is equal, and say how nearly."""
+    plan = Plan(inputs=graph.inputs, kernels=library, sites=[c.output for c in changes])
+    return _words(write_verified(model, scratch, source=graph.path, plan=plan))
 
 
 def _call(opened: ort.InferenceSession, graph: Graph) -> Callable[[], None]:
