@@ -7,14 +7,13 @@ through, times what the other does.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from export import formulas
 from export.recognition.expressions import OPERATORS
 from models import Operator
-from models.normal import normal_cdf
 
 Formula = Callable[..., Any]
 
@@ -60,35 +59,13 @@ class Kind:
     cost: int = 10
 
 
-def _gelu(op: Any, x: Any) -> Any:
-    return op.Mul(x, normal_cdf(op, x))
-
-
-def _gelu_tanh(op: Any, x: Any) -> Any:
-    cubic = op.Mul(op.Mul(op.Mul(x, x), x), 0.044715)
-    argument = op.Mul(op.Add(x, cubic), 2 * math.sqrt(2 / math.pi))
-    return op.Mul(x, op.Sigmoid(argument))
-
-
 def _clipped(op: Any, x: Any, low: float, high: float) -> Any:
     return op.Min(op.Max(x, low), high)
-
-
-def _hardsigmoid(op: Any, x: Any, alpha: Any = 0.2, beta: Any = 0.5) -> Any:
-    return _clipped(op, op.Add(op.Mul(x, alpha), beta), 0.0, 1.0)
-
-
-def _hardswish(op: Any, x: Any) -> Any:
-    return op.Mul(x, _hardsigmoid(op, x, 1 / 6))
 
 
 def _softplus(op: Any, x: Any) -> Any:
     """``log(1 + exp(x))``, of which neither part overflows."""
     return op.Add(op.Relu(x), op.Log(op.Add(op.Exp(op.Neg(op.Abs(x))), 1.0)))
-
-
-def _mish(op: Any, x: Any) -> Any:
-    return op.Mul(x, op.Tanh(_softplus(op, x)))
 
 
 def _leaky_relu(op: Any, x: Any, alpha: Any = 0.01) -> Any:
@@ -132,12 +109,12 @@ _ALL = (
     _two("geglu-tanh", "GeGLUTanh", "gelu-tanh", None, cost=16),
     _one("sinc", "Sinc", cost=14),
     _one("swish", "Swish", reals={"alpha": 1.0}, standard=Standard("Swish", 24), cost=8),
-    _one("gelu", None, formula=_gelu, standard=Standard("Gelu", 20, {"approximate": "none"}),
-         cost=14),
-    _one("gelu-tanh", None, formula=_gelu_tanh,
+    _one("gelu", None, formula=formulas.gelu,
+         standard=Standard("Gelu", 20, {"approximate": "none"}), cost=14),
+    _one("gelu-tanh", None, formula=formulas.gelu_tanh,
          standard=Standard("Gelu", 20, {"approximate": "tanh"}), cost=14),
-    _one("mish", None, formula=_mish, standard=Standard("Mish", 18), cost=20),
-    _one("hardswish", None, formula=_hardswish, standard=Standard("HardSwish", 14), cost=5),
+    _one("mish", None, formula=formulas.mish, standard=Standard("Mish", 18), cost=20),
+    _one("hardswish", None, formula=formulas.hardswish, standard=Standard("HardSwish", 14), cost=5),
     _two("reglu", "ReGLU", "relu", None, cost=2),
     _two("glu", "GLU", None, "sigmoid", cost=8),
     _one("selu", None, formula=_selu, standard=Standard("Selu", 6), cost=9),
@@ -145,7 +122,7 @@ _ALL = (
     _one("sigmoid", "Sigmoid", standard=Standard("Sigmoid", 6), cost=7),
     _one("tanh", None, formula=lambda op, x: op.Tanh(x), standard=Standard("Tanh", 6), cost=8),
     _one("softplus", None, formula=_softplus, standard=Standard("Softplus", 1), cost=10),
-    _one("hardsigmoid", None, formula=_hardsigmoid, reals={"alpha": 0.2, "beta": 0.5},
+    _one("hardsigmoid", None, formula=formulas.hardsigmoid, reals={"alpha": 0.2, "beta": 0.5},
          standard=Standard("HardSigmoid", 6), cost=4),
     _one("relu6", None, formula=lambda op, x: _clipped(op, x, 0.0, 6.0), cost=2),
     _one("relu", None, formula=lambda op, x: op.Relu(x), standard=Standard("Relu", 6), cost=1),

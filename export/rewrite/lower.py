@@ -7,12 +7,13 @@ from typing import Any
 
 import onnx_ir as ir
 
+from export import formulas
 from export.errors import TargetError
 from export.graph import OPSET
 from export.graph_ops import ONNX_TYPES, compute_dtype
 from export.model_files.element_types import NAMES, bodies
 from export.model_files.scopes import Scope, scopes
-from export.rewrite import formulas, naive_sinc, opsets
+from export.rewrite import naive_sinc, opsets
 from export.rewrite.change import Change
 from export.rewrite.conversion import since
 from export.rewrite.drawing import Constants, Drawing

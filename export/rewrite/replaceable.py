@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from export import signature
-from export.rewrite import formulas
+from export import formulas, signature
 from export.signature import DOMAIN, GRAPHS, Graph
 from models import ACTIVATIONS, Activation, Operator
 

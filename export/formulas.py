@@ -1,8 +1,9 @@
 """The activations that ONNX has operators for, written in older and simpler ones.
 
-Each is a function of an abstract ``op``, as the records' decompositions are, and computes in the
-precision of ``op``: 16-bit tensors are cast to float32 before, and back after. Where a runtime
-fuses a form, the formula has that form.
+`recognition` knows them by these formulas, and `lower` writes them. Each is a function of an
+abstract ``op``, as the records' decompositions are, and computes in the precision of ``op``: 16-bit
+tensors are cast to float32 before, and back after. Where a runtime fuses a form, the formula has
+that form.
 """
 
 from __future__ import annotations
