@@ -7,13 +7,13 @@ through, times what the other does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from export import formulas
 from export.recognition.expressions import OPERATORS
-from models import Operator
+from models import ACTIVATIONS, Operator
 
 Formula = Callable[..., Any]
 
@@ -130,7 +130,21 @@ _ALL = (
          standard=Standard("LeakyRelu", 6), cost=2),
 )  # fmt: skip
 
-KINDS: Mapping[str, Kind] = {kind.name: kind for kind in _ALL}
+
+def _others() -> Iterator[Kind]:
+    """The records' functions of one input that are not named above: a new record is found at once.
+
+    One of two inputs is a product of kinds, which only a line above can say.
+    """
+    named = {kind.operator for kind in _ALL}
+    for activation in ACTIVATIONS.values():
+        for operator in activation.operators:
+            if len(activation.inputs) == 1 and operator not in named:
+                reals = activation.defaults(operator)
+                yield _one(activation.stem(operator), operator.op_type, reals=reals)
+
+
+KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (*_ALL, *_others())}
 """By name; of two that could be found at one value, the first is meant."""
 
 ALIASES: Mapping[str, tuple[str, Mapping[str, float]]] = {
