@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-import onnx
-import onnx.shape_inference
 import onnx_ir as ir
 
-Known = tuple[ir.DataType | None, ir.Shape | None]
+from export.model_files import infer
+from export.model_files.scopes import scopes
 
-SMALL = 1024
-"""Bytes: so much a tensor has that others' shapes are computed of."""
+Known = tuple[ir.DataType | None, ir.Shape | None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,51 +138,18 @@ def _open(shape: ir.Shape) -> int:
 
 
 def shapes(model: ir.Model) -> Shapes:
-    """All that ONNX's shape inference finds out; nothing more than is stated, if it fails."""
-    try:
-        proto = onnx.shape_inference.infer_shapes(_light(model), data_prop=True)
-    except Exception:  # noqa: BLE001 - not to know is no fault here, whatever the reason
-        return Shapes({})
-    found: dict[ir.Value, Known] = {}
-    _read(model.graph, proto.graph, found)
-    return Shapes(found)
-
-
-def _light(model: ir.Model) -> onnx.ModelProto:
-    """The model without its weights: they are inputs, as nothing but their shapes is of use."""
+    """All that inference finds out, in functions too; ``model`` stays as it is."""
     twin = model.clone()
-    graph = twin.graph
-    for name, value in list(graph.initializers.items()):
-        tensor = value.const_value
-        if tensor is None or isinstance(tensor, ir.ExternalTensor) or tensor.nbytes > SMALL:
-            graph.initializers.pop(name)
-            if tensor is not None:
-                value.type, value.shape = ir.TensorType(tensor.dtype), tensor.shape  # type: ignore[assignment]
-            value.const_value = None
-            if not value.is_graph_input():
-                graph.inputs.append(value)
-    return ir.to_proto(twin)
+    infer.inferred(twin)
+    pairs = zip(_values(model), _values(twin), strict=True)
+    return Shapes({value: (told.dtype, told.shape) for value, told in pairs})
 
 
-def _read(graph: ir.Graph, proto: onnx.GraphProto, found: dict[ir.Value, Known]) -> None:
-    infos = {info.name: info for info in (*proto.input, *proto.value_info, *proto.output)}
-    outputs = itertools.chain.from_iterable(node.outputs for node in graph)
-    for value in (*graph.inputs, *graph.initializers.values(), *outputs):
-        info = infos.get(value.name or "")
-        if info is not None and info.type.HasField("tensor_type"):
-            found[value] = _known(info.type.tensor_type)
-    for node, inferred in zip(graph, proto.node, strict=True):
-        bodies = {a.name: a for a in inferred.attribute if a.type == onnx.AttributeProto.GRAPH}
-        for name, attribute in node.attributes.items():
-            if name in bodies and attribute.type == ir.AttributeType.GRAPH:
-                _read(attribute.as_graph(), bodies[name].g, found)
-
-
-def _known(tensor: onnx.TypeProto.Tensor) -> Known:
-    dtype = ir.DataType(tensor.elem_type) if tensor.elem_type else None
-    if not tensor.HasField("shape"):
-        return dtype, None
-    sizes = [
-        d.dim_value if d.HasField("dim_value") else (d.dim_param or None) for d in tensor.shape.dim
-    ]
-    return dtype, ir.Shape(sizes)
+def _values(model: ir.Model) -> Iterator[ir.Value]:
+    """Every value, in an order that a clone shares."""
+    for scope in scopes(model):
+        yield from scope.graph.inputs
+        if isinstance(scope.graph, ir.Graph):
+            yield from scope.graph.initializers.values()
+        for node in scope.graph:
+            yield from node.outputs

@@ -163,7 +163,7 @@ class _Rewriting:
         sweep(scope.graph, inputs)
         label = what or f"{node.op_type} → {', '.join(_drawn(op))}"
         label += f", cast from {dtype} to float32 and back" if narrow else ""
-        return Change(scope.name, node.name or "", label, node.op_type.lower(), output)
+        return Change(scope.name, node.name or output, label, node.op_type.lower(), output)
 
     def _opset(self, scope: Scope) -> int:
         return scope.opsets.get("", 1)

@@ -11,7 +11,7 @@ from rich.console import Console
 from gatewave.commands import graphs
 from gatewave.commands.parameters import ParamOption, parsed
 from gatewave.commands.rewriting import JsonOption, ModelArgument
-from gatewave.errors import UsageError, needing
+from gatewave.errors import CommandError, UsageError, needing
 
 
 def swap(
@@ -45,6 +45,10 @@ def swap(
         outcome = swap_in(loaded, source=source, to=to, names=names, reals=_reals(param))
     except ValueError as error:
         raise UsageError(str(error)) from error
+    if not outcome.changes:
+        among = "" if names is None else f" among the nodes that match {names!r}"
+        left = "; ".join(f"{one.node}: {one.reason}" for one in outcome.skipped)
+        raise CommandError(f"{model}: no {source} was replaced{among}. {left or 'There is none.'}")
     written = output or model.with_suffix(".swapped.onnx")
     if verify:
         graphs.write_running(loaded, written, source=model)

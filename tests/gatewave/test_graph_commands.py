@@ -99,6 +99,13 @@ def test_swap_writes_and_warns(run, model, tmp_path):
     assert "measure the model's accuracy again" in ended.stderr
 
 
+def test_a_swap_of_nothing_writes_nothing(run, model):
+    ended = run("swap", model, "--from", "gelu", "--to", "swish")
+    assert ended.returncode == 1
+    assert "no gelu was replaced. There is none." in " ".join(ended.stderr.split())
+    assert [path.name for path in model.parent.iterdir()] == ["model.onnx"]
+
+
 def test_a_swapped_model_is_tried_and_says_so(run, model, tmp_path):
     ended = run("swap", model, "--from", "swiglu", "--to", "glu", "-o", tmp_path / "new.onnx")
     assert "(another function, so not compared; it runs)" in ended.stdout

@@ -278,8 +278,8 @@ def test_an_answer_that_nobody_takes_is_held_until_its_stream_is_ended(rpc_setti
         budget, intake = own.runtime.inference.budget, own.server.handlers.intake
         request = raw_request("sinc", x=np.ones(200_000, np.float32))
         stream = own.client.ModelStreamInfer(iter([request] * 3))
-        eventually(lambda: len(intake.opened) == 1)
-        held = []
+        eventually(lambda: budget.used > 800_000)
+        held = [budget.used]
         eventually(lambda: not intake.opened or held.append(budget.used))
         assert statistics.median(held) > 800_000
         assert budget.used == 0
