@@ -15,9 +15,7 @@ import contextlib
 import graphlib
 import itertools
 import logging
-import resource
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import onnx
@@ -25,6 +23,7 @@ import onnx_ir as ir
 
 from export.model_files import calls, protos, standins
 from export.model_files.contents import swapped
+from export.model_files.follower import FOLLOWER, Failed
 from export.model_files.protos import Body, Identifier
 from export.model_files.scopes import Scope, scopes
 from export.model_files.standins import SparseInitializer
@@ -34,11 +33,6 @@ logger = logging.getLogger(__name__)
 
 MOST_BYTES = 1024
 """Of a tensor that may be a shape, an axis or a scalar; larger ones are left out."""
-
-STATM = Path("/proc/self/statm")
-
-MOST_MEMORY = 2**30
-"""That inference may take for itself; what it returns is far smaller."""
 
 LIKE_INPUT = frozenset(
     ("com.microsoft", name) for name in ("QuickGelu", "Gelu", "FastGelu", "BiasGelu")
@@ -111,33 +105,17 @@ def _run(model: onnx.ModelProto) -> onnx.GraphProto:
     """The graph of ``model`` with what inference finds; with nothing, if it fails.
 
     Following the values of small tensors, it finds most; and takes all memory where a model makes
-    such a tensor of 2⁴⁰ elements. It is then left out.
+    such a tensor of 2⁴⁰ elements. They are then not followed.
     """
-    for follow in (True, False):
-        try:
-            with _little_memory():
-                return onnx.shape_inference.infer_shapes(model, data_prop=follow).graph
-        except Exception as error:  # noqa: BLE001 - it raises whatever an operator's rule does
-            logger.warning("shape inference failed: %s", error)
-    return onnx.GraphProto()
-
-
-@contextlib.contextmanager
-def _little_memory() -> Iterator[None]:
-    """While open, this process cannot take more than `MOST_MEMORY` beyond what it has."""
-    if not STATM.exists():  # only Linux says what a process has
-        yield
-        return
-    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    pages = int(STATM.read_text(encoding="ascii").split()[0])
-    limit = pages * resource.getpagesize() + MOST_MEMORY
-    if soft != resource.RLIM_INFINITY:
-        limit = min(limit, soft)
-    resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
     try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+        return FOLLOWER.follow(model).graph
+    except Failed as error:
+        logger.warning("shape inference %s", error)
+    try:
+        return onnx.shape_inference.infer_shapes(model).graph
+    except Exception as error:  # noqa: BLE001 - it raises whatever an operator's rule does
+        logger.warning("shape inference failed: %s", error)
+    return onnx.GraphProto()
 
 
 def _roots(model: ir.Model) -> dict[Identifier, list[Scope]]:

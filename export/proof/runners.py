@@ -7,27 +7,18 @@ slowly: ``Swish`` above opset 24 and ``SwiGLU``-28, for two.
 
 from __future__ import annotations
 
-import contextlib
-import os
-import signal
-import subprocess
-import sys
-import tempfile
-import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal, Self, cast
+from typing import Any, Literal, Self
 
 import onnx_ir as ir
 
 from export.errors import NotRunnableError
 from export.proof.channel import Value, receive, send
+from export.subprocesses import Ended, Process
 
 Runtime = Literal["onnxruntime", "onnxruntime with kernels", "reference"]
-
-GRACE = 2.0
-"""Seconds that a process may take to end by itself."""
 
 WORDS: Mapping[Runtime, str] = {
     "onnxruntime": "ONNX Runtime",
@@ -79,16 +70,7 @@ class Runner:
     def __init__(self, task: Task, runtime: Runtime) -> None:
         self.task = task
         self.runtime = runtime
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "export.proof.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            env=_environment(),
-        )
-        self._requests = cast("IO[bytes]", self._process.stdin)
-        self._answers = cast("IO[bytes]", self._process.stdout)
+        self._process = Process("-m", "export.proof.worker")
         library = task.kernels if runtime == "onnxruntime with kernels" else None
         message = {
             "path": str(task.path.absolute()),
@@ -112,16 +94,7 @@ class Runner:
         return self._ask("running the model", {}, inputs)
 
     def close(self) -> None:
-        """Have the process end: it does when it is told nothing more, and else is ended."""
-        with contextlib.suppress(BrokenPipeError):  # what was left to be sent to a dead process
-            self._requests.close()
-        try:
-            self._process.wait(GRACE)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._answers.close()
-        self._errors.close()
+        self._process.close()
 
     def __enter__(self) -> Self:
         return self
@@ -132,28 +105,16 @@ class Runner:
     def _ask(
         self, doing: str, message: Mapping[str, Any], values: Mapping[str, Value]
     ) -> dict[str, Value]:
-        late = threading.Event()
         try:
-            with _deadline(self._process, self.task.timeout, late):
-                send(self._requests, message, values)
-                answer, results = receive(self._answers)
-        except (EOFError, BrokenPipeError) as error:
-            raise Lost(self._end(doing, late=late.is_set())) from error
+            with self._process.answering(self.task.timeout):
+                send(self._process.requests, message, values)
+                answer, results = receive(self._process.answers)
+        except Ended as error:
+            hint = " (--timeout)" if error.late else ""
+            raise Lost(f"{WORDS[self.runtime]}: {doing} {error}{hint}") from error
         if "error" in answer:
             raise Refused(answer["error"])
         return results
-
-    def _end(self, doing: str, *, late: bool) -> str:
-        """How the process ended, in words."""
-        if late:
-            seconds = f"{self.task.timeout:g} seconds"
-            return f"{WORDS[self.runtime]}: {doing} took more than {seconds} (--timeout)"
-        status = self._process.wait()
-        end = signal.Signals(-status).name if status < 0 else f"exit status {status}"
-        self._errors.seek(0)
-        last = self._errors.read().decode(errors="replace").strip().rpartition("\n")[2]
-        said = f": {last}" if last else ""
-        return f"{WORDS[self.runtime]}: {doing} crashed the process, {end}{said}"
 
 
 @dataclass
@@ -174,34 +135,6 @@ class Restarted:
             self.close()
             self.runner = Runner(self.task, self.runtime)
             raise
-
-
-@contextlib.contextmanager
-def _deadline(
-    process: subprocess.Popen[bytes], seconds: float, late: threading.Event
-) -> Iterator[None]:
-    """End ``process`` when it takes longer, which its reader then notices."""
-
-    def end() -> None:
-        late.set()
-        process.kill()
-
-    timer = threading.Timer(seconds, end)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-
-
-def _environment() -> dict[str, str]:
-    """Ours, with the modules that this process finds, and without the folder it happens to be in.
-
-    A model's folder may hold a ``numpy.py``.
-    """
-    paths = [str(Path(path).absolute()) for path in sys.path if path]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "ORT_DISABLE_TELEMETRY": "1"}
 
 
 @dataclass(frozen=True)

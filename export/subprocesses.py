@@ -1,0 +1,103 @@
+"""Processes that run something foreign: it may crash or hang, and nobody else with it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, cast
+
+GRACE = 2.0
+"""Seconds that a process may take to end by itself."""
+
+
+class Ended(Exception):  # noqa: N818 - it is an answer
+    """A process ended instead of answering; the message is how, to be put after what it did.
+
+    Attributes:
+        late: It was ended, because it took too long.
+    """
+
+    def __init__(self, how: str, *, late: bool) -> None:
+        super().__init__(how)
+        self.late = late
+
+
+class Process:
+    """This very Python with other ``arguments``, to be written to and read from.
+
+    It is to end when `requests` ends. It finds the modules that this process finds.
+    """
+
+    def __init__(self, *arguments: str) -> None:
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
+        self._process = subprocess.Popen(  # noqa: S603 - this very Python
+            [sys.executable, "-P", *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            env=_environment(),
+        )
+        self.requests = cast("IO[bytes]", self._process.stdin)
+        self.answers = cast("IO[bytes]", self._process.stdout)
+
+    @contextlib.contextmanager
+    def answering(self, seconds: float) -> Iterator[None]:
+        """While open, the process is asked something, and answers.
+
+        Raises:
+            Ended: It crashed, which a reader of its answers sees as their end, or it took longer
+                than ``seconds``.
+        """
+        late = threading.Event()
+
+        def end() -> None:
+            late.set()
+            self._process.kill()
+
+        timer = threading.Timer(seconds, end)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        except (EOFError, BrokenPipeError) as error:
+            if late.is_set():
+                raise Ended(f"took more than {seconds:g} seconds", late=True) from error
+            raise Ended(f"crashed the process, {self._end()}", late=False) from error
+        finally:
+            timer.cancel()
+
+    def close(self) -> None:
+        """Have the process end: it does when it is told nothing more, and else is ended."""
+        with contextlib.suppress(BrokenPipeError):  # what was left to be sent to a dead process
+            self.requests.close()
+        try:
+            self._process.wait(GRACE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self.answers.close()
+        self._errors.close()
+
+    def _end(self) -> str:
+        """How the process ended, and its last words."""
+        status = self._process.wait()
+        end = signal.Signals(-status).name if status < 0 else f"exit status {status}"
+        self._errors.seek(0)
+        last = self._errors.read().decode(errors="replace").strip().rpartition("\n")[2]
+        return f"{end}: {last}" if last else end
+
+
+def _environment() -> dict[str, str]:
+    """Ours, with the modules that this process finds, and without the folder it happens to be in.
+
+    A model's folder may hold a ``numpy.py``.
+    """
+    paths = [str(Path(path).absolute()) for path in sys.path if path]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "ORT_DISABLE_TELEMETRY": "1"}
