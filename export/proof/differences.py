@@ -18,6 +18,9 @@ RELATIVE: Mapping[str, float] = MappingProxyType(
 )
 """By dtype, the default of `Tolerance.rtol`; bfloat16 and shorter floats have four roundings."""
 
+COARSE = 1e-6
+"""Of float64, where an operator is computed with constants of float32; see `coarse`."""
+
 ROUNDINGS = 4
 
 EDGE = 1e-3
@@ -42,19 +45,25 @@ class Tolerance:
         atol: Of the scale of the original tensor; `rtol` by default.
         ulp: In units in the last place of the number, in the dtype of the output; for who wants to
             be strict, together with ``rtol=0`` and ``atol=0``.
+        coarse: Whether the default for float64 is `COARSE`.
     """
 
     rtol: float | None = None
     atol: float | None = None
     ulp: float = 0.0
+    coarse: bool = False
 
     def allowed(self, want: Array, units: Array, dtype: str) -> Array:
         """The largest error at each element of ``want``, of which all are float64 and finite."""
-        default = RELATIVE.get(dtype) or ROUNDINGS * float(_limits(dtype).eps)
-        rtol = default if self.rtol is None else self.rtol
+        rtol = self._default(dtype) if self.rtol is None else self.rtol
         atol = rtol if self.atol is None else self.atol
         floor = np.maximum(atol * _scale(want), self.ulp * units)
         return np.asarray(np.maximum(rtol * np.abs(want), floor))
+
+    def _default(self, dtype: str) -> float:
+        if self.coarse and dtype in ("float64", "complex128"):
+            return COARSE
+        return RELATIVE.get(dtype) or ROUNDINGS * float(_limits(dtype).eps)
 
 
 @dataclass(frozen=True)

@@ -86,6 +86,7 @@ class Report:
         sites: Values within the graphs, compared.
         unseen: Values within the graphs that were asked for and could not be compared.
         failures: Cases that the rewritten model refuses, or dies of.
+        notes: What is to be known of how it was compared.
     """
 
     original: str
@@ -99,6 +100,7 @@ class Report:
     sites: Sequence[Compared] = ()
     unseen: Sequence[Dropped] = ()
     failures: Sequence[Dropped] = ()
+    notes: Sequence[str] = ()
 
     @property
     def holds(self) -> bool:

@@ -7,14 +7,14 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import onnx_ir as ir
 
 from export.errors import ModelError, NotRunnableError
 from export.model_files import files
-from export.proof import interior, sizes
+from export.proof import coarse, interior, sizes
 from export.proof.channel import Value
 from export.proof.comparison import Plan, compared, is_noise, joined, unlike
 from export.proof.ports import disagreements
@@ -48,11 +48,15 @@ def verify(original: Path, rewritten: Path, plan: Plan = DEFAULT) -> Report:
         NotRunnableError: Nothing runs the original, or it refuses all that is generated.
     """
     models = files.read(original), files.read(rewritten)
-    found = disagreements(*models)
-    if found:
-        return Report(str(original), str(rewritten), plan.seed, disagreements=found)
+    unlike_ports = disagreements(*models)
+    if unlike_ports:
+        return Report(str(original), str(rewritten), plan.seed, disagreements=unlike_ports)
+    notes = coarse.notes(models)
+    if notes:
+        plan = replace(plan, tolerance=replace(plan.tolerance, coarse=True))
     with contextlib.ExitStack() as stack:
-        return _Verification(models, (original, rewritten), plan, stack).report()
+        found = _Verification(models, (original, rewritten), plan, stack).report()
+    return replace(found, notes=notes)
 
 
 @dataclass

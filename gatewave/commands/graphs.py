@@ -128,6 +128,8 @@ def say(
     for left in skipped:
         line = f"left alone: {left.kind} at {_place(left.scope, left.node)}: {left.reason}"
         console.print(line, markup=False, highlight=False)
+    for note in () if report is None else report.notes:
+        console.print(note, markup=False, highlight=False)
     counts = "1 change" if len(changes) == 1 else f"{len(changes)} changes"
     counts += f" for {target}" if target else ""
     counts += f", {len(skipped)} left alone" if skipped else ""

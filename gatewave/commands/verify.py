@@ -107,6 +107,8 @@ def show(report: Report) -> None:
     ):
         for line in _lines(words, dropped):
             console.print(line, markup=False, highlight=False)
+    for note in report.notes:
+        console.print(note, markup=False, highlight=False)
     style = "green" if report.holds else "bold red"
     verdict = "equal: " if report.holds else "different: "
     console.print(verdict + report.summary(), style=style, markup=False, highlight=False)

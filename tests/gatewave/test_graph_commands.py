@@ -3,6 +3,7 @@
 import json
 
 import onnx
+import onnx.parser
 import onnx_ir as ir
 import pytest
 from drawing import drawn
@@ -89,6 +90,17 @@ def test_fuse_says_what_it_left(run, model):
     assert ended.returncode == 0
     assert "SwiGLU needs opset 28; the graph's is 20" in " ".join(ended.stdout.split())
     assert "0 changes, 1 left alone: wrote" in ended.stdout
+
+
+def test_lower_says_that_a_proof_is_coarse(run, tmp_path):
+    path = tmp_path / "model.onnx"
+    text = '<ir_version: 10, opset_import: ["": 20]> g (double[n] x) => (double[n] y) {y = Gelu(x)}'
+    onnx.save(onnx.parser.parse_model(text), path)
+    ended = run("lower", path, "--target", "tract")
+    assert ended.returncode == 0
+    words = " ".join(ended.stdout.split())
+    assert "float64 is compared to 1e-06: ONNX defines Gelu with constants of float32" in words
+    assert "(proven equal: 1 output" in words
 
 
 def test_swap_writes_and_warns(run, model, tmp_path):

@@ -132,6 +132,44 @@ def test_tolerances_can_be_tighter_and_looser(check):
     assert check(ROBUST, ROBUST, tolerance=Tolerance(0, 0, ulp=1)).holds
 
 
+def double(text):
+    return f"agraph (double[N, M] x) => (double[N, M] y) {{ {text} }}"
+
+
+NEWEST = '<ir_version: 10, opset_import: ["" : 22]>'
+EXACT_HARDSWISH = """
+agraph (double[N, M] x) => (double[N, M] y)
+<double three = {3}, double six = {6}, double zero = {0}> {
+    moved = Add(x, three) low = Max(moved, zero) clipped = Min(low, six)
+    product = Mul(x, clipped) y = Div(product, six)
+}
+"""
+
+
+def test_float64_is_coarse_where_the_operator_itself_is(check):
+    coarse = double("y = HardSwish(x)")
+    for pair in ((coarse, EXACT_HARDSWISH), (EXACT_HARDSWISH, coarse)):
+        report = check(*pair, NEWEST)
+        assert report.holds, report.summary()
+        assert report.outputs[0].difference.relative > 1e-10
+        (note,) = report.notes
+        assert "HardSwish with constants of float32" in note
+    strict = check(coarse, EXACT_HARDSWISH, NEWEST, tolerance=Tolerance(rtol=1e-10))
+    assert not strict.holds
+    other = EXACT_HARDSWISH.replace("three = {3}", "three = {3.00001}")
+    assert not check(coarse, other, NEWEST).holds
+
+
+def test_float64_is_exact_where_every_operator_is(check):
+    off = EXACT_HARDSWISH.replace("three = {3}", "three = {3.00000001}")
+    report = check(EXACT_HARDSWISH, off, NEWEST)
+    assert not report.holds
+    assert not report.notes
+    narrow = check(*[double("y = HardSwish(x)").replace("double", "float")] * 2, NEWEST)
+    assert narrow.holds
+    assert not narrow.notes
+
+
 def test_the_report_is_json(check):
     report = check(ROBUST, NAIVE)
     found = json.loads(json.dumps(report.as_dict(), allow_nan=False))

@@ -1,0 +1,35 @@
+"""Operators that are coarse in float64, because their own definition has constants of float32.
+
+ONNX defines `Gelu` and `HardSwish` by functions that write √2, √(2/π), 0.044715 and 1/6 as floats,
+and then cast them. ONNX Runtime runs these functions, and the reference evaluator does likewise:
+in float64 both are off by some 1e-8 of the number. What is right to the last bit would seem to
+differ from them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import onnx_ir as ir
+
+from export.model_files.scopes import scopes
+from export.proof.differences import COARSE
+
+NAMES = frozenset({"Gelu", "HardSwish"})
+
+
+def notes(models: Iterable[ir.Model]) -> Sequence[str]:
+    """What is to be said of float64 in a comparison of ``models``; nothing if it is exact."""
+    coarse = {node.op_type for model in models for node in _standard(model)} & NAMES
+    if not coarse or not any(map(_holds_float64, models)):
+        return ()
+    names = " and ".join(sorted(coarse))
+    return (f"float64 is compared to {COARSE:g}: ONNX defines {names} with constants of float32",)
+
+
+def _standard(model: ir.Model) -> Iterable[ir.Node]:
+    return (node for scope in scopes(model) for node in scope.graph if node.domain == "")
+
+
+def _holds_float64(model: ir.Model) -> bool:
+    return any(value.dtype == ir.DataType.DOUBLE for value in model.graph.outputs)
