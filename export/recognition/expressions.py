@@ -22,7 +22,7 @@ from export.recognition.constants import (
     plain,
     roundoff,
 )
-from export.recognition.numpy_ops import FLOATS, ContribOps, NotElementwiseError, NumpyOps, Parting
+from export.recognition.numpy_ops import FLOATS, ContribOps, NotElementwiseError, NumpyOps
 from export.signature import DOMAIN
 from models import ACTIVATIONS, Operator
 
@@ -204,7 +204,7 @@ class Reader:
         return compute
 
     def values(
-        self, op: NumpyOps, nodes: Sequence[ir.Node], known: dict[ir.Value, Any]
+        self, op: Any, nodes: Sequence[ir.Node], known: dict[ir.Value, Any]
     ) -> dict[ir.Value, Any]:
         """``known``, and what the nodes make of it.
 
@@ -219,29 +219,42 @@ class Reader:
             own = ContribOps() if node.domain == CONTRIB else op
             try:
                 known[node.outputs[0]] = meaning(own, *operands)
-            except (TypeError, ValueError) as error:
+            except (TypeError, ValueError, ArithmeticError) as error:
                 raise NotElementwiseError(f"{node.op_type}: {error}") from error
         return known
 
     def evaluate(
-        self, expression: Expression, points: Any, parameter: float = 1.0
-    ) -> tuple[Any, list[Parting]]:
-        """The expression at ``points`` of its source, and where its branches part.
+        self, expression: Expression, points: Any, op: Any, given: Mapping[ir.Value, float]
+    ) -> Any:
+        """The expression at ``points`` of its source, computed by ``op``.
+
+        Args:
+            expression: What to evaluate.
+            points: A line of numbers.
+            op: See `NumpyOps`.
+            given: The number that its parameter has; others are in the place of constants.
 
         Raises:
             NotElementwiseError: It has no meaning element by element.
         """
-        op = NumpyOps()
-        known: dict[ir.Value, Any] = {expression.source: points}
-        if expression.parameter is not None:
-            known[expression.parameter] = parameter
+        known: dict[ir.Value, Any] = {expression.source: points, **given}
         with np.errstate(all="ignore"):
             self.values(op, expression.nodes, known)
             result = np.full_like(points, expression.coefficient)
             for factor in expression.factors:
                 operand = np.asarray(self._operand(factor.value, known), float)
                 result = result * operand if factor.power > 0 else result / operand
-        return result, op.partings
+        return result
+
+    def constants_of(self, nodes: Sequence[ir.Node], less_than: float) -> list[ir.Value]:
+        """The constants that ``nodes`` take, but for 0 and greater ones."""
+        found = {
+            value: self.constant(value)
+            for node in nodes
+            for value in node.inputs
+            if value is not None
+        }
+        return [v for v, number in found.items() if number and 0 < abs(number.number) < less_than]
 
     def _operand(self, value: ir.Value | None, known: Mapping[ir.Value, Any]) -> Any:
         if value is None or value in known:

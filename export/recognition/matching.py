@@ -2,7 +2,8 @@
 
 It is evaluated, in float64, at points all over the line, and wherever one of its own branches
 begins or ends. Its constants may be rounded as their dtype must round them: by no more than that
-may its results differ from the formula's.
+may its results differ from the formula's, relatively. Where terms cancel, as in 1 + tanh(x), what
+float64 itself loses is allowed besides: it is measured.
 """
 
 from __future__ import annotations
@@ -10,15 +11,16 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 
 from export.recognition.constants import plain, snapped
 from export.recognition.expressions import Expression, Reader
 from export.recognition.kinds import KINDS, Kind
-from export.recognition.numpy_ops import NotElementwiseError, NumpyOps, Parting
+from export.recognition.numpy_ops import NotElementwiseError, NumpyOps, Parting, noise
 
 POINTS = np.array(
     sorted(
@@ -34,6 +36,9 @@ POINTS = np.array(
     )
 )  # fmt: skip
 
+FAR = (-600.3, -350.7, -100.9, 100.9, 350.7, 600.3)
+"""Where most spellings overflow, and what falls off to 0 is as small as can be."""
+
 TELLING = {
     "Sigmoid", "Exp", "Tanh", "Erf", "Sin", "Softplus", "HardSigmoid", "HardSwish", "Relu", "Clip",
     "Max", "Min", "Where", "LeakyRelu", "PRelu", "Elu", "Celu", "Selu", "Mish", "Gelu", "Swish",
@@ -41,8 +46,21 @@ TELLING = {
 }  # fmt: skip
 """Operators that bend a line: with none of them, no expression is an activation."""
 
-LEAST = 1e-12
-"""What float64 itself may lose, for ``|x|`` up to 1, and in proportion beyond."""
+MOST_NOISE = 1e-12
+"""What may be lost where terms cancel, for ``|x|`` up to 1, and in proportion beyond."""
+
+CLOSE = 1e-12
+"""What float64 may lose elsewhere, relatively: near 0, nothing. So 1e-12 more is a difference."""
+
+LEAST = 1e-300
+"""Less than this, numbers lose their digits."""
+
+TINY = 1e-9
+SEEN = 1e-11
+"""A constant less than the one may hide in what is lost; it tells if it moves a result so far."""
+
+ALPHAS = (0.625, -0.7, 0.0, 3.0, -5.0)
+"""An input that is to be alpha must be it, whatever it is; at 1 it has been tried."""
 
 SHARES = (0.0, -1.0, -0.75, -0.5, -0.25, 0.25, 0.5, 0.75, 1.0)
 """Of the rounding that is allowed: a curve that bends is answered for in between, too."""
@@ -71,13 +89,34 @@ def matches(reader: Reader, expressions: Iterable[Expression]) -> Iterator[Match
                 yield found
 
 
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """An expression whose parameter, and some constants, have these numbers."""
+
+    reader: Reader
+    expression: Expression
+    given: Mapping[ir.Value, float] = field(default_factory=dict)
+
+    def values(self, points: Any) -> Any:
+        return self.reader.evaluate(self.expression, points, NumpyOps(), self.given)
+
+    def noise(self, points: Any) -> Any:
+        def evaluate(op: Any) -> Any:
+            return self.reader.evaluate(self.expression, points, op, self.given)
+
+        return noise(evaluate)
+
+
 def _match(reader: Reader, expression: Expression) -> Match | None:
+    parameter = expression.parameter
+    curve = Curve(reader, expression, {} if parameter is None else {parameter: 1.0})
+    op = NumpyOps()
     try:
-        values, partings = reader.evaluate(expression, POINTS)
+        values = reader.evaluate(expression, POINTS, op, curve.given)
         for kind in KINDS.values():
             for reals in _reals(kind, values, expression) if len(kind.inputs) == 1 else ():
-                if _agree(expression, kind, reals, POINTS, values):
-                    whole = _everywhere(reader, expression, kind, reals, partings)
+                if _agree(curve, kind, reals, POINTS, values):
+                    whole = _everywhere(curve, kind, reals, op.partings)
                     return Match(kind.name, reals, expression) if whole else None
     except NotElementwiseError:
         pass
@@ -85,61 +124,94 @@ def _match(reader: Reader, expression: Expression) -> Match | None:
 
 
 def _everywhere(
-    reader: Reader,
-    expression: Expression,
-    kind: Kind,
-    reals: Mapping[str, float],
-    partings: Iterable[Parting],
+    curve: Curve, kind: Kind, reals: Mapping[str, float], partings: Iterable[Parting]
 ) -> bool:
-    """Whether what agrees at the usual points does so where a slope bends, and branches part."""
-    if expression.parameter is not None and not _follows(reader, expression, kind):
+    """Whether what agrees at the usual points does so where a slope bends, and branches part.
+
+    And at NaN: a branch may be there for nothing else.
+    """
+    if curve.expression.parameter is not None and not _follows(curve, kind):
         return False
     critical = _critical(partings)
     if critical is None:
         return False
-    points = np.array([*_scaled(reals), *critical])
-    values, _ = reader.evaluate(expression, points)
-    return _agree(expression, kind, reals, points, values)
+    points = np.array([math.nan, *_scaled(reals), *critical])
+    return _agree(curve, kind, reals, points) and not _hides_a_constant(curve, kind, reals)
 
 
-def _follows(reader: Reader, expression: Expression, kind: Kind) -> bool:
+def _follows(curve: Curve, kind: Kind) -> bool:
     """Whether the scalar input is the kind's one real parameter: other values of it, other curves.
 
-    At 1 it has been tried.
+    Values of both signs, and its default: of an alpha's magnitude, say, each knows one half only.
     """
-    if list(kind.reals) != ["alpha"]:
+    parameter = curve.expression.parameter
+    if list(kind.reals) != ["alpha"] or parameter is None or parameter.const_value is None:
         return False
-    values, _ = reader.evaluate(expression, POINTS, parameter=0.625)
-    return _agree(expression, kind, {"alpha": 0.625}, POINTS, values)
+    default = float(parameter.const_value.numpy())
+    return all(
+        _agree(replace(curve, given={parameter: alpha}), kind, {"alpha": alpha}, POINTS)
+        for alpha in dict.fromkeys((*ALPHAS, default))
+    )
+
+
+def _hides_a_constant(curve: Curve, kind: Kind, reals: Mapping[str, float]) -> bool:
+    """Whether a tiny constant has an effect that only what cancels there has hidden.
+
+    It guards a logarithm or a division that comes after: 1e-20 is more than no 0.
+    """
+    points = np.array([*POINTS, *FAR])
+    for value in curve.reader.constants_of(curve.expression.nodes, TINY):
+        without = replace(curve, given={**curve.given, value: 0.0})
+        if _agree(without, kind, reals, POINTS):
+            others = without.values(points)
+            with np.errstate(invalid="ignore"):
+                moved = np.abs(others - curve.values(points)) > SEEN * np.abs(others)
+            if np.any(moved):
+                return True
+    return False
 
 
 def _agree(
-    expression: Expression, kind: Kind, reals: Mapping[str, float], points: Any, values: Any
+    curve: Curve, kind: Kind, reals: Mapping[str, float], points: Any, values: Any = None
 ) -> bool:
-    roundoff = 1.05 * expression.roundoff()
-    expected, response = _expected(kind.name, tuple(reals.items()), roundoff, points.tobytes())
-    allowed = LEAST * np.maximum(1, np.abs(points)) + response
+    values = curve.values(points) if values is None else values
+    roundoff = 1.05 * curve.expression.roundoff()
+    expected, response, lost = _expected(
+        kind.name, tuple(reals.items()), roundoff, points.tobytes()
+    )
+    most = MOST_NOISE * np.maximum(1, np.abs(points))
     with np.errstate(invalid="ignore"):
-        return bool(np.all(np.abs(values - expected) <= allowed))
+        difference = np.abs(values - expected)
+        both_nan = np.isnan(points) & np.isnan(values) & np.isnan(expected)
+        allowed = LEAST + CLOSE * np.abs(expected) + response + np.minimum(lost, most)
+        if not np.all((difference <= allowed + most) | both_nan):
+            return False
+        if np.all((difference <= allowed) | both_nan):
+            return True
+        allowed += np.minimum(curve.noise(points), most)
+        return bool(np.all((difference <= allowed) | both_nan))
 
 
 @functools.lru_cache(maxsize=512)
 def _expected(
     name: str, reals: tuple[tuple[str, float], ...], roundoff: float, points: bytes
-) -> tuple[Any, Any]:
+) -> tuple[Any, Any, Any]:
     """The formula's values, and how far off they may be if its constants are, by ``roundoff``.
 
-    A constant scales the formula or its argument.
+    A constant scales the formula or its argument. Then what float64 loses in the formula itself.
     """
     x = np.frombuffer(points)
     kind = KINDS[name]
+
+    def evaluate(op: Any, share: float = 0.0) -> Any:
+        return np.asarray(kind.formula(op, x * (1 + share * roundoff), **dict(reals)), float)
+
     with np.errstate(all="ignore"):
         value, *others = (
-            np.asarray(kind.formula(NumpyOps(), x * (1 + share * roundoff), **dict(reals)))
-            for share in (SHARES if roundoff else SHARES[:1])
+            evaluate(NumpyOps(), share) for share in (SHARES if roundoff else SHARES[:1])
         )
         moved = np.max([np.abs(other - value) for other in others] or [0 * value], axis=0)
-    return value, roundoff * np.abs(value) + moved
+    return value, roundoff * np.abs(value) + moved, noise(evaluate)
 
 
 def _scaled(reals: Mapping[str, float]) -> Any:

@@ -7,7 +7,7 @@ recognised by what it computes, however it is written.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,7 @@ SAME = 1e-9
 """Operands of `Equal` this close count as equal: rounding might just miss where they are."""
 
 _erf = np.vectorize(math.erf, otypes=[float])
+_erfc = np.vectorize(math.erfc, otypes=[float])
 
 
 class NotElementwiseError(Exception):
@@ -194,9 +195,12 @@ class NumpyOps:
         return x * self.Sigmoid(alpha * x)
 
     def Gelu(self, x: Any, *, approximate: str = "none") -> Any:
+        """Both forms as they lose nothing: 1 + tanh(u) is 2σ(2u), and 1 + erf(u) is erfc(-u)."""
+        if approximate not in {"none", "tanh"}:
+            raise ValueError(f"approximate is {approximate!r}, not 'none' or 'tanh'")
         if approximate == "tanh":
-            return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
-        return 0.5 * x * (1 + _erf(x * math.sqrt(0.5)))
+            return x * self.Sigmoid(math.sqrt(8 / math.pi) * (x + 0.044715 * x * x * x))
+        return 0.5 * x * _erfc(-x * math.sqrt(0.5))
 
 
 class ContribOps(NumpyOps):
@@ -210,3 +214,51 @@ class ContribOps(NumpyOps):
 
     def Gelu(self, x: Any) -> Any:  # type: ignore[override]  # theirs has no attribute
         return NumpyOps.Gelu(self, x)
+
+
+class RoughOps:
+    """An ``op`` whose results are off by chance, each by about `NUDGE`, relatively.
+
+    Operators that round nothing are left as they are.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._op = NumpyOps()
+        self._source = np.random.default_rng(seed)
+
+    def __getattr__(self, name: str) -> Any:
+        exact = getattr(self._op, name)
+        if not name[0].isupper() or name in _ROUNDING_NOTHING:
+            return exact
+
+        def compute(*operands: Any, **attributes: Any) -> Any:
+            result = np.asarray(exact(*operands, **attributes))
+            if result.dtype.kind != "f":
+                return result
+            return result * (1 + NUDGE * self._source.standard_normal(result.shape))
+
+        return compute
+
+
+_ROUNDING_NOTHING = {
+    "Identity", "Dropout", "Cast", "Neg", "Abs", "Sign", "Max", "Min", "Clip", "Relu", "Where",
+    "Floor", "Ceil", "Round",
+}  # fmt: skip
+
+NUDGE = 2.0**-43
+"""Much more than float64's own rounding, and much less than anything that an activation does."""
+
+TRIALS = 6
+ROUNDINGS = 16.0
+"""So many of float64's roundings an operator may be off by: its functions err by some."""
+
+
+def noise(evaluate: Callable[[Any], Any]) -> Any:
+    """How far off float64 may make what ``evaluate`` gives of an ``op``: more where terms cancel.
+
+    It is evaluated with greater errors, and what they do is scaled down.
+    """
+    with np.errstate(all="ignore"):
+        result = evaluate(NumpyOps())
+        moved = np.max([np.abs(evaluate(RoughOps(n)) - result) for n in range(TRIALS)], axis=0)
+    return np.where(np.isfinite(moved), moved, 0.0) * (ROUNDINGS * 2.0**-53 / NUDGE)

@@ -432,6 +432,63 @@ NOT_ONE = {
 }
 
 
+GUARDS = {
+    "added": lambda op, y, least: op.Add(y, least),
+    "the least": lambda op, y, least: op.Max(y, least),
+    "clipped": lambda op, y, least: op.Clip(y, least),
+}
+
+GUARDED = {
+    "relu": lambda op, x: op.Relu(x),
+    "sigmoid": lambda op, x: op.Sigmoid(x),
+    "sigmoid by tanh": lambda op, x: op.Mul(0.5, op.Add(1.0, op.Tanh(op.Div(x, 2.0)))),
+    "softplus": lambda op, x: op.Softplus(x),
+    "softplus by log": lambda op, x: op.Log(op.Add(op.Exp(x), 1.0)),
+    "swish": lambda op, x: op.Mul(x, op.Sigmoid(x)),
+}
+
+
+@pytest.mark.parametrize("least", [1e-9, 1e-12, 1e-13, 1e-20, 1e-30])
+@pytest.mark.parametrize("guard", GUARDS)
+@pytest.mark.parametrize("kind", GUARDED)
+def test_a_guard_against_zero_is_no_part_of_an_activation(kind, guard, least):
+    # A division or a logarithm comes after it: what is nearly 0 is not 0.
+    model = drawn(lambda op, x: op.Log(GUARDS[guard](op, GUARDED[kind](op, x), least)))
+    (site,) = sites(model)
+    assert site.kind == kind.split()[0]
+    assert {node.op_type for node in site.nodes} & {"Max", "Clip"} == set()
+    assert len(site.nodes) == len(drawn(GUARDED[kind]).graph)
+
+
+@pytest.mark.parametrize("least", [1e-12, 1e-30])
+def test_a_value_kept_from_zero_is_no_relu(least):
+    assert found(drawn(lambda op, x: op.Reciprocal(op.Clip(x, least)))) == []
+    assert found(drawn(lambda op, x: op.Reciprocal(op.Clip(x, 0.0)))) == [("relu", {})]
+
+
+@pytest.mark.parametrize("limit", [20.0, 30.0, 100.0])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_clamped_gate_makes_no_swish(limit, dtype):
+    # σ(-30) is 1e-13: times -1e15 it is no 0.
+    def write(op, x):
+        return op.Mul(x, op.Sigmoid(op.Clip(x, -limit, limit)))
+
+    assert "swish" not in {kind for kind, _ in found(drawn(write, dtype=dtype))}
+
+
+def test_a_branch_for_nan_alone_is_no_part_of_an_activation():
+    def write(op, x):
+        return op.Where(op.Equal(x, x), op.Mul(x, op.Sigmoid(x)), 0.0)
+
+    (site,) = sites(drawn(write))
+    assert (site.kind, site.root.op_type) == ("swish", "Mul")
+
+
+def test_a_gelu_of_another_form_is_none():
+    model = drawn(lambda op, x: op.Gelu(x, approximate="sigmoid"), opset=20)
+    assert found(model) == []
+
+
 @pytest.mark.parametrize("wrong", NOT_ONE)
 def test_what_computes_something_else_is_not_found(wrong):
     # What it is made of may be one by itself.
@@ -532,6 +589,30 @@ def test_a_scalar_input_is_alpha_only_where_alpha_is(place):
     (site,) = sites(drawing.model())
     assert (site.kind, site.output.name == "out") == ("swish", place == "inside")
     assert [*site.parameters] == (["alpha"] if place == "inside" else [])
+
+
+ALPHAS = {
+    "its magnitude": (lambda op, alpha: op.Abs(alpha), 1.5),
+    "its positive part": (lambda op, alpha: op.Relu(alpha), -1.0),
+    "clipped": (lambda op, alpha: op.Clip(alpha, -2.0, 2.0), 1.0),
+    "or 1": (lambda op, alpha: op.Where(op.Equal(alpha, 0.0), 1.0, alpha), 1.5),
+    "of its default alone": (
+        lambda op, alpha: op.Where(op.Equal(alpha, 7.0), 1.0, alpha),
+        7.0,
+    ),
+}
+
+
+@pytest.mark.parametrize("made", ALPHAS)
+def test_a_scalar_that_alpha_is_made_of_is_not_alpha(made):
+    make, default = ALPHAS[made]
+    drawing = Drawing()
+    x = drawing.input("x")
+    given = drawing.tensor(np.array(default, np.float32))
+    drawing.inputs.append(given)
+    alpha = make(drawing, given)
+    drawing.output(drawing.Mul(x, drawing.Sigmoid(drawing.Mul(x, alpha))), "out")
+    assert "swish" not in {kind for kind, _ in found(drawing.model())}
 
 
 @pytest.mark.parametrize("narrow", ["float16", "int32"])
