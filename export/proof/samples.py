@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import ml_dtypes
 import numpy as np
@@ -20,6 +21,10 @@ from export.proof.sizes import Shapes
 
 SMALL_DEFAULT = 64
 """A default of more elements is a weight, and left alone."""
+
+Replaced = Literal["defaults replaced", "defaults replaced, of the other sign"]
+REPLACED: Replaced = "defaults replaced"
+OPPOSED: Replaced = "defaults replaced, of the other sign"
 
 WORDS = ("", "a", "gate", "Wave", "été", "0", "-1.5", "two words")
 
@@ -50,12 +55,15 @@ class Samples:
             if port.dtype.startswith(("int", "uint"))
         }
 
-    def case(self, words: str, shapes: Shapes, kind: Kind, *, given: bool = False) -> Case:
+    def case(
+        self, words: str, shapes: Shapes, kind: Kind, *, given: Replaced | None = None
+    ) -> Case:
         """A case of ``kind``; ``given`` says to give also what has a default, and to omit options.
 
-        The defaults are varied, by a half of them at most, or of one.
+        The defaults are varied, by a half of them at most, or of one; or single numbers are
+        besides given the other sign: an alpha is not its magnitude.
         """
-        name = ", ".join(filter(None, (kind.name, words, "defaults replaced" if given else "")))
+        name = ", ".join(filter(None, (kind.name, words, given)))
         source = np.random.default_rng([self.seed, zlib.crc32(name.encode())])
         inputs = {
             port.name: self._value(port, shapes, kind, source, given=given)
@@ -74,11 +82,16 @@ class Samples:
             port.wrapped == "optional" or _is_replaceable(port.default) for port in self.inputs
         )
 
+    def has_signs(self) -> bool:
+        """Whether there is a default that is a single number, which may have the other sign."""
+        return any(_has_sign(port.default) for port in self.inputs)
+
     def _value(
-        self, port: Port, shapes: Shapes, kind: Kind, source: Source, *, given: bool
+        self, port: Port, shapes: Shapes, kind: Kind, source: Source, *, given: Replaced | None
     ) -> Value:
         if port.default is not None:
-            return _varied(port.default, source)
+            varied = _varied(port.default, source)
+            return -varied if given == OPPOSED and _has_sign(port.default) else varied
         if port.wrapped == "optional" and given:
             return None
         if port.wrapped == "sequence":
@@ -135,6 +148,10 @@ def _integers(
 
 def _is_replaceable(default: Array | None) -> bool:
     return default is not None and default.size <= SMALL_DEFAULT and default.dtype.kind == "f"
+
+
+def _has_sign(default: Array | None) -> bool:
+    return default is not None and _is_replaceable(default) and default.size == 1
 
 
 def _varied(default: Array, source: Source) -> Array:

@@ -21,7 +21,7 @@ from export.proof.ports import disagreements
 from export.proof.ranges import KINDS, NORMAL
 from export.proof.report import Compared, Dropped, Ran, Report
 from export.proof.runners import WORDS, Refused, Restarted, Runtime, Task, choose, unknown_domains
-from export.proof.samples import Case, Samples, from_file, nudged
+from export.proof.samples import OPPOSED, REPLACED, Case, Samples, from_file, nudged
 from export.proof.sizes import Shapes
 from export.signature import DOMAIN
 
@@ -165,7 +165,9 @@ class _Verification:
         for kind in KINDS:
             yield samples.case(words, shapes, kind)
         if samples.can_replace():
-            yield samples.case(words, shapes, NORMAL, given=True)
+            yield samples.case(words, shapes, NORMAL, given=REPLACED)
+        if samples.has_signs():
+            yield samples.case(words, shapes, NORMAL, given=OPPOSED)
         for words, shapes in sizes.empties(samples.inputs):
             yield samples.case(words, shapes, NORMAL)
 

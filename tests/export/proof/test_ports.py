@@ -103,6 +103,13 @@ def test_defaults_are_left_alone_in_one_case_and_replaced_in_another(check):
     assert "defaults replaced" in worst(check(text, fixed)).case
 
 
+def test_a_scalar_default_is_replaced_by_numbers_of_both_signs(check):
+    text = """agraph (float[N] x, float a = {1.5}) => (float[N] y) { y = Mul(x, a) }"""
+    magnitude = text.replace("{ y = Mul(x, a)", "{ b = Abs(a) y = Mul(x, b)")
+    assert check(text, text).holds
+    assert "of the other sign" in worst(check(text, magnitude)).case
+
+
 def test_values_within_the_graphs_are_compared_too(check):
     text = """agraph (float[N] x) => (float[N] y) { g = Sigmoid(x) s = Mul(x, g) z = Sub(s, s)
         y = Add(z, x) }"""

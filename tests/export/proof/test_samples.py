@@ -8,7 +8,7 @@ import pytest
 from export.proof import sizes
 from export.proof.ports import inputs_of
 from export.proof.ranges import KINDS, NORMAL
-from export.proof.samples import Samples
+from export.proof.samples import OPPOSED, REPLACED, Samples
 
 HEAD = '<ir_version: 8, opset_import: ["" : 17]>'
 BY_NAME = {kind.name: kind for kind in (NORMAL, *KINDS)}
@@ -142,6 +142,8 @@ def test_defaults_are_given_only_where_they_are_to_be_replaced():
     samples = samples_of("agraph (float[N] x, float a = {2}) => (float[N] y) { y = Mul(x, a) }")
     assert samples.can_replace()
     assert set(samples.case("", {"x": (2,), "a": ()}, NORMAL).inputs) == {"x"}
-    given = samples.case("", {"x": (2,), "a": ()}, NORMAL, given=True).inputs
+    given = samples.case("", {"x": (2,), "a": ()}, NORMAL, given=REPLACED).inputs
     assert 1 <= given["a"] <= 3
     assert given["a"] != 2
+    assert samples.has_signs()
+    assert -3 <= samples.case("", {"x": (2,), "a": ()}, NORMAL, given=OPPOSED).inputs["a"] <= -1
