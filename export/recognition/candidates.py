@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -156,13 +157,14 @@ def _reals_of(match: Match) -> tuple[dict[str, float], dict[str, ir.Value]]:
 
 def _whole(root: ir.Node, reader: Reader) -> Iterator[Candidate]:
     """One node that is a kind of two inputs by its name, or by the function that it calls."""
-    found = named(root)
+    function = reader.functions.get(root.op_identifier())
+    found = named(root) if function is None or reader.is_named(root) else None
     if found is not None:
         kind, reals, parameters = found
         tensors = tuple(value for value in root.inputs[:2] if value is not None)
         if len(tensors) == len(kind.inputs):
             yield Candidate(kind.name, reals, tensors, root.outputs[0], (root,), parameters)
-    elif (function := reader.functions.get(root.op_identifier())) is not None:
+    elif function is not None and reader.depth > 0:
         yield from _called(root, function, reader)
 
 
@@ -172,10 +174,12 @@ def _called(call: ir.Node, function: ir.Function, reader: Reader) -> Iterator[Ca
         return
     root = function.outputs[0].producer()
     given = dict(zip(function.inputs, call.inputs, strict=True))
-    inside = Reader.of(function, reader.functions)
+    inside = reader.inside(function)
     if root is None or root not in inside.order or len(function.inputs) != 2:  # noqa: PLR2004
         return
-    for found in candidates(root, inside, Shapes({})):
+    if root not in inside.found:
+        inside.found[root] = list(candidates(root, inside, Shapes({})))
+    for found in inside.found[root]:
         tensors = tuple(given.get(value) for value in found.inputs)
         whole = tuple(tensor for tensor in tensors if tensor is not None)
         if len(whole) == len(function.inputs) and not found.parameters:
@@ -210,11 +214,27 @@ def _cast_to(cast: ir.Node, known: Shapes) -> ir.DataType | None:
 
 
 def _one_shape(candidate: Candidate, tensor: ir.Value, known: Shapes) -> bool:
-    """Neither another input nor a constant of more axes changes the shape of ``tensor``."""
+    """Neither another input nor a constant changes the shape of ``tensor``."""
     if known.differ(candidate.output, tensor):
         return False
-    if known.equal(candidate.output, tensor):
-        return True
-    shape = known.shape(tensor)
-    axes = 0 if shape is None else len(shape)
-    return all(c.rank is not None and c.rank <= axes for c in candidate.constants)
+    equal = known.equal(candidate.output, tensor)
+    return all(_keeps(constant.shape, tensor, known, equal) for constant in candidate.constants)
+
+
+def _keeps(
+    shape: tuple[int, ...] | None,
+    tensor: ir.Value,
+    known: Shapes,
+    equal: bool,  # noqa: FBT001
+) -> bool:
+    """Whether a constant of that shape leaves the shape of ``tensor`` as it is.
+
+    One of many equal numbers has to have the very shape: if it has fewer axes, it is a row of
+    weights, which happen to be equal.
+    """
+    if shape is None:
+        return equal
+    of_tensor = known.shape(tensor)
+    if math.prod(shape) != 1:
+        return of_tensor is not None and tuple(of_tensor) == shape
+    return equal or len(shape) <= (0 if of_tensor is None else len(of_tensor))

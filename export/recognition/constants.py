@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx_ir as ir
@@ -34,6 +34,15 @@ FITTED = 1e-11
 DEEPEST = 16
 """So many nodes are followed: models make constants of two or three."""
 
+LARGEST = 1 << 24
+"""A tensor of more elements is taken for weights, and not looked into."""
+
+GREATEST_INTEGER = 1 << 24
+"""No integer type overflows before it, and all floats of 32 bits hold it."""
+
+
+Shape = tuple[int, ...]
+
 
 @dataclass(frozen=True, slots=True)
 class Constant:
@@ -42,42 +51,81 @@ class Constant:
     Attributes:
         number: Its value.
         roundoff: How far, relatively, it may be from the number that it stands for.
-        rank: The axes of the tensor that holds it; None if that is not known.
+        shape: Of the tensor that holds it, in all its elements; None if that is not known.
+        dtype: Of that tensor.
     """
 
     number: float
     roundoff: float
-    rank: int | None
+    shape: Shape | None = ()
+    dtype: ir.DataType = ir.DataType.FLOAT
 
 
-def constant(value: ir.Value | None, depth: int = DEEPEST) -> Constant | None:
+Memo = dict[tuple[ir.Value, int], Constant | None]
+"""What has been found of a value, and so many nodes before it."""
+
+
+def constant(
+    value: ir.Value | None, memo: Memo | None = None, depth: int = DEEPEST
+) -> Constant | None:
     """The one number that ``value`` holds in every run; None if it holds more, or others.
 
     An initializer that is also an input of the graph may be overridden: it is no constant.
     """
     if value is None or depth == 0 or value.is_graph_input():
         return None
+    memo = {} if memo is None else memo
+    if (value, depth) not in memo:
+        memo[value, depth] = _found(value, memo, depth)
+    return memo[value, depth]
+
+
+def _found(value: ir.Value, memo: Memo, depth: int) -> Constant | None:
     tensor = ir.convenience.get_const_tensor(value)
     if tensor is not None:
         return _of_tensor(tensor)
     node = value.producer()
-    if node is None or value.index() != 0:
+    if node is None or value.index() != 0 or node.domain != "":
         return None
     if node.op_type == "ConstantOfShape":
-        return None
-    if node.op_type in RESHAPES and node.domain == "" and node.inputs:
-        return _reshaped(node, value, constant(node.inputs[0], depth - 1))
-    return _computed(node, depth)
+        return _filled(node, value)
+    if node.op_type in RESHAPES and node.inputs:
+        return _reshaped(node, value, constant(node.inputs[0], memo, depth - 1))
+    operands = [constant(operand, memo, depth - 1) for operand in node.inputs]
+    whole = [operand for operand in operands if operand is not None]
+    return _computed(node, whole) if whole and len(whole) == len(operands) else None
 
 
 def _of_tensor(tensor: ir.TensorProtocol) -> Constant | None:
-    if tensor.size != 1 or tensor.dtype not in {*FLOATS, *_INTEGERS}:
+    if not 0 < tensor.size <= LARGEST or tensor.dtype not in {*FLOATS, *_INTEGERS}:
         return None
-    number = float(np.asarray(tensor.numpy(), np.float64).reshape(()))
-    return Constant(number, roundoff(number, tensor.dtype), len(tensor.shape))
+    elements = tensor.numpy().reshape(-1)
+    if elements[0] != elements[-1] or not (elements == elements[0]).all():
+        return None
+    number = float(elements[0])
+    return Constant(
+        number, roundoff(number, tensor.dtype), tuple(tensor.shape.numpy()), tensor.dtype
+    )
+
+
+def _filled(node: ir.Node, value: ir.Value) -> Constant | None:
+    """A `ConstantOfShape`: 0, if nothing is said."""
+    attribute = node.attributes.get("value")
+    if attribute is None:
+        filled: Constant | None = Constant(0.0, 0.0)
+    elif attribute.is_ref() or attribute.type != ir.AttributeType.TENSOR:
+        return None
+    else:
+        filled = _of_tensor(attribute.as_tensor())
+    return None if filled is None else replace(filled, shape=_sizes(node, 0) or _stated(value))
 
 
 _INTEGERS = (ir.DataType.INT32, ir.DataType.INT64, ir.DataType.BOOL)
+_AS_REALS = {"Add", "Sub", "Mul", "Neg", "Abs", "Max", "Min", "Sum", "Where"}
+_TO_BOOL = {
+    "Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Equal", "And", "Or", "Xor", "Not",
+}  # fmt: skip
+"""Operators that do to integers what they do to reals, if those are not great; not so `Div`."""
 
 
 def roundoff(number: float, dtype: ir.DataType) -> float:
@@ -96,41 +144,95 @@ def _trailing_zeros(number: int) -> int:
 
 def _reshaped(node: ir.Node, value: ir.Value, inner: Constant | None) -> Constant | None:
     """A constant in another shape or dtype; an Expand to more elements still holds one number."""
-    if inner is None:
-        return None
-    rank = inner.rank if node.op_type in {"Identity", "Cast", "CastLike"} else _rank(value)
-    if node.op_type != "Cast":
-        return Constant(inner.number, inner.roundoff, rank)
-    to = cast_target(node)
+    if inner is None or node.op_type == "Identity":
+        return inner
+    if node.op_type in {"Cast", "CastLike"}:
+        to = cast_target(node) if node.op_type == "Cast" else _like(node) or inner.dtype
+        return _cast(inner, to)
+    shape = _stated(value)
+    if node.op_type == "Expand" and shape is None:
+        shape = _broadcast([inner.shape, _sizes(node, 1)])
+    return replace(inner, shape=shape)
+
+
+def _like(node: ir.Node) -> ir.DataType | None:
+    """The type of a `CastLike`, where the model states it."""
+    model = node.inputs[1] if len(node.inputs) > 1 else None
+    return node.outputs[0].dtype or (None if model is None else model.dtype)
+
+
+def _cast(inner: Constant, to: ir.DataType | None) -> Constant | None:
+    if to == inner.dtype:
+        return inner
+    if to == ir.DataType.BOOL:
+        return replace(inner, number=float(inner.number != 0), roundoff=0.0, dtype=to)
+    if to in _INTEGERS:
+        return replace(inner, dtype=to) if _is_small_integer(inner.number) else None
     if to not in FLOATS:
-        return inner if inner.number.is_integer() and to in _INTEGERS else None
-    number = float(np.asarray(inner.number).astype(to.numpy()))
-    return Constant(number, max(inner.roundoff, roundoff(number, to)), rank)
-
-
-def _rank(value: ir.Value) -> int | None:
-    return None if value.shape is None else len(value.shape)
-
-
-def _computed(node: ir.Node, depth: int) -> Constant | None:
-    """Arithmetic of constants only, such as √2 or 1/6."""
-    compute = getattr(NumpyOps(), node.op_type, None) if node.domain == "" else None
-    if compute is None or not node.inputs or node.attributes:
         return None
-    known = []
-    for value in node.inputs:
-        operand = constant(value, depth - 1)
-        if operand is None:
-            return None
-        known.append(operand)
+    number = float(np.asarray(inner.number).astype(to.numpy()))
+    return Constant(number, max(inner.roundoff, roundoff(number, to)), inner.shape, to)
+
+
+def _is_small_integer(number: float) -> bool:
+    return number.is_integer() and abs(number) <= GREATEST_INTEGER
+
+
+def _stated(value: ir.Value) -> Shape | None:
+    """The shape that the model states, if all of it is known."""
+    shape = value.shape
+    if shape is None or not all(isinstance(size, int) for size in shape):
+        return None
+    return tuple(size for size in shape if isinstance(size, int))
+
+
+def _sizes(node: ir.Node, index: int) -> Shape | None:
+    """The shape that a node is given."""
+    value = node.inputs[index] if len(node.inputs) > index else None
+    if value is None or value.is_graph_input():
+        return None
+    tensor = ir.convenience.get_const_tensor(value)
+    return None if tensor is None else tuple(int(size) for size in tensor.numpy().reshape(-1))
+
+
+def _broadcast(shapes: Iterable[Shape | None]) -> Shape | None:
+    known = list(shapes)
+    try:
+        return np.broadcast_shapes(*known)  # type: ignore[arg-type] # or else a TypeError
+    except (TypeError, ValueError):
+        return None
+
+
+def _computed(node: ir.Node, operands: Sequence[Constant]) -> Constant | None:
+    """Arithmetic of constants only, such as √2 or 1/6."""
+    compute = getattr(NumpyOps(), node.op_type, None)
+    if compute is None or node.attributes:
+        return None
+    dtype = operands[1 if node.op_type == "Where" and len(operands) > 1 else 0].dtype
+    if dtype in _INTEGERS and node.op_type not in _AS_REALS | _TO_BOOL:
+        return None
     try:
         with np.errstate(all="ignore"):
-            number = float(compute(*(operand.number for operand in known)))
-    except (NotElementwiseError, TypeError):
+            number = float(compute(*(operand.number for operand in operands)))
+    except (NotElementwiseError, TypeError, ArithmeticError):
         return None
-    ranks = [operand.rank for operand in known]
-    rank = None if None in ranks else max(r for r in ranks if r is not None)
-    return Constant(number, sum(operand.roundoff for operand in known), rank)
+    if dtype in _INTEGERS and not _is_small_integer(number):
+        return None
+    return Constant(
+        number,
+        sum(operand.roundoff for operand in operands),
+        _broadcast(operand.shape for operand in operands),
+        ir.DataType.BOOL if node.op_type in _TO_BOOL else dtype,
+    )
+
+
+def times(one: Constant, other: Constant, power: int) -> Constant:
+    """``one`` multiplied with ``other``, or divided by it."""
+    if power < 0 and other.number == 0:
+        return Constant(math.nan, 0.0)
+    number = one.number * other.number if power > 0 else one.number / other.number
+    shape = _broadcast((one.shape, other.shape))
+    return Constant(number, one.roundoff + other.roundoff, shape, one.dtype)
 
 
 def cast_target(cast: ir.Node) -> ir.DataType | None:

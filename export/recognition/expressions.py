@@ -16,6 +16,7 @@ import onnx_ir as ir
 
 from export.recognition.constants import (
     Constant,
+    Memo,
     cast_target,
     constant,
     is_parameter,
@@ -43,10 +44,16 @@ ELEMENTWISE = {
 
 MOST_NODES = 220
 """Ours for float64, which does without Erf, has the most: about 150."""
+MOST_NESTED = 16
+"""So many functions, each calling the next, are looked into."""
 MOST_PENDING = 8
 MOST_SOURCES = 16
 MOST_SOURCES_OF_PRODUCTS = 4
 """How far is looked: of a product, one factor is what the others depend on, but for casts."""
+
+
+_LINE = np.linspace(-4.7, 4.3, 19)
+"""Where a function of our domain must be what its name says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +89,19 @@ class Expression:
         return sum({c.number: c.roundoff for c in self.constants}.values())
 
 
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """What a node does, element by element.
+
+    Attributes:
+        compute: Of an ``op`` and the operands.
+        size: Of how many operators it is made.
+    """
+
+    compute: Callable[..., Any]
+    size: int = 1
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Reader:
     """Reads the expressions of one graph.
@@ -89,13 +109,19 @@ class Reader:
     Attributes:
         graph: The graph; what is made outside it is not looked into.
         functions: The model's, which are looked into.
+        order: The graph's nodes, and where each is.
+        depth: Functions are looked into that call others so deep.
+        found: For `candidates`: what it has found at the nodes of a function.
     """
 
     graph: ir.Graph
     functions: Mapping[ir.OperatorIdentifier, ir.Function]
     order: dict[ir.Node, int]
-    _constants: dict[ir.Value, Constant | None] = field(default_factory=dict)
-    _meanings: dict[ir.Node, Callable[..., Any] | None] = field(default_factory=dict)
+    depth: int = MOST_NESTED
+    found: dict[ir.Node, list[Any]] = field(default_factory=dict)
+    _constants: Memo = field(default_factory=dict)
+    _meanings: dict[ir.Node, Meaning | None] = field(default_factory=dict)
+    _inside: dict[tuple[ir.OperatorIdentifier, int], Reader] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -105,6 +131,15 @@ class Reader:
     ) -> Reader:
         inner = graph.graph if isinstance(graph, ir.Function) else graph
         return cls(inner, functions, {node: i for i, node in enumerate(inner)})
+
+    def inside(self, function: ir.Function) -> Reader:
+        """Of the function's body: the same reader for all its calls. ``depth`` must not be 0."""
+        key = function.identifier(), self.depth - 1
+        if key not in self._inside:
+            order = {node: i for i, node in enumerate(function)}
+            body, depth = function.graph, self.depth - 1
+            self._inside[key] = Reader(body, self.functions, order, depth, _inside=self._inside)
+        return self._inside[key]
 
     def expressions(
         self, factors: tuple[Factor, ...], coefficient: Constant | None
@@ -120,10 +155,10 @@ class Reader:
         number = 1.0 if coefficient is None else coefficient.number
         parameter: ir.Value | None = None
         sources = 0
+        size = 0
         most_sources = MOST_SOURCES if len(factors) == 1 else MOST_SOURCES_OF_PRODUCTS
         while (
-            0 < len(pending) <= MOST_PENDING
-            and min(MOST_NODES - len(nodes), most_sources - sources) > 0
+            0 < len(pending) <= MOST_PENDING and min(MOST_NODES - size, most_sources - sources) > 0
         ):
             if len(pending) == 1 and (nodes or len(factors) > 1):
                 (source,) = pending
@@ -132,10 +167,11 @@ class Reader:
                 yield Expression(factors, number, source, inside, parameter, tuple(constants))
             latest = max(pending, key=lambda value: self.position(value.producer()))
             node = self.elementwise(latest)
-            if node is None:
+            if node is None or self._is_of_constants_alone(node):
                 return
             pending.remove(latest)
             nodes.append(node)
+            size += self._size(node)
             constants += _numbers(node)
             for value in node.inputs:
                 if value is None or (found := self.constant(value)) is not None:
@@ -152,56 +188,78 @@ class Reader:
             return None
         return node if self._meaning(node) is not None else None
 
+    def _is_of_constants_alone(self, node: ir.Node) -> bool:
+        """If it is no constant itself, it computes what is not known here: in integers, say."""
+        return all(value is None or self.constant(value) is not None for value in node.inputs)
+
+    def _size(self, node: ir.Node) -> int:
+        meaning = self._meaning(node)
+        return 1 if meaning is None else meaning.size
+
     def position(self, node: ir.Node | None) -> int:
         """Where in the graph the node is; before its beginning, if it is elsewhere."""
         return -1 if node is None else self.order.get(node, -1)
 
     def constant(self, value: ir.Value) -> Constant | None:
-        if value not in self._constants:
-            self._constants[value] = constant(value)
-        return self._constants[value]
+        return constant(value, self._constants)
 
-    def _meaning(self, node: ir.Node) -> Callable[..., Any] | None:
+    def is_named(self, node: ir.Node) -> bool:
+        """Whether ``node`` is what its name says: one of ours, by the model's own function too."""
+        if node.domain != DOMAIN or node.op_type not in OPERATORS:
+            return False
+        function = self.functions.get(node.op_identifier())
+        return function is None or self._is_ours(function, OPERATORS[node.op_type])
+
+    def _is_ours(self, function: ir.Function, operator: Operator) -> bool:
+        meaning = self._function(function)
+        if meaning is None:
+            return False
+        tensors = [np.roll(_LINE, n) for n in range(len(function.inputs) - len(operator.reals))]
+        reals = dict.fromkeys(operator.reals, 1.25)
+        try:
+            with np.errstate(all="ignore"):
+                does = meaning.compute(NumpyOps(), *tensors, *reals.values())
+                says = operator.value(NumpyOps(), *tensors, **reals)
+        except (NotElementwiseError, TypeError):
+            return False
+        return bool(np.allclose(does, says, rtol=1e-3, atol=1e-3))
+
+    def _meaning(self, node: ir.Node) -> Meaning | None:
         if node not in self._meanings:
             self._meanings[node] = self._found_meaning(node)
         return self._meanings[node]
 
-    def _found_meaning(self, node: ir.Node) -> Callable[..., Any] | None:
+    def _found_meaning(self, node: ir.Node) -> Meaning | None:
         """The Python function that the node stands for, of an ``op`` and the operands."""
-        if node.domain == DOMAIN:
-            return self._ours(node)
+        attributes = _attributes(node)
+        if self.is_named(node):
+            return _ours(OPERATORS[node.op_type], attributes)
         function = self.functions.get(node.op_identifier())
         if function is not None:
-            return self._function(function, node)
-        attributes = _attributes(node)
+            return None if node.attributes else self._function(function)
         if node.op_type not in ELEMENTWISE.get(node.domain, ()) or attributes is None:
             return None
         if node.op_type == "Cast" and cast_target(node) not in FLOATS:
             return None
-        return lambda op, *operands: getattr(op, node.op_type)(*operands, **attributes)
+        return Meaning(lambda op, *operands: getattr(op, node.op_type)(*operands, **attributes))
 
-    def _ours(self, node: ir.Node) -> Callable[..., Any] | None:
-        """By its name: the real parameters are scalar inputs, or attributes."""
-        operator, attributes = OPERATORS.get(node.op_type), _attributes(node)
-        if operator is None or attributes is None or not {*attributes} <= {*operator.reals}:
-            return None
-        return lambda op, *operands: operator.value(op, *operands, **attributes)
-
-    def _function(self, function: ir.Function, call: ir.Node) -> Callable[..., Any] | None:
+    def _function(self, function: ir.Function) -> Meaning | None:
         """A function of the model's own, if all that it does is done element by element."""
-        if len(function.outputs) != 1 or len(function) > MOST_NODES or call.attributes:
+        if len(function.outputs) != 1 or len(function) > MOST_NODES or self.depth == 0:
             return None
-        inside = Reader.of(function, self.functions)
-        if any(n.domain == call.domain and n.op_type == call.op_type for n in function):
-            return None  # recursive
-        if any(n.op_type != "Constant" and inside._meaning(n) is None for n in function):  # noqa: SLF001
-            return None
+        inside = self.inside(function)
+        size = 1
+        for node in function:
+            meaning = None if node.op_type == "Constant" else inside._meaning(node)  # noqa: SLF001
+            if meaning is None and node.op_type != "Constant":
+                return None
+            size += 0 if meaning is None else meaning.size
 
         def compute(op: Any, *operands: Any) -> Any:
             known = dict(zip(function.inputs, operands, strict=False))
             return inside.values(op, tuple(function), known)[function.outputs[0]]
 
-        return compute
+        return Meaning(compute, size) if size <= MOST_NODES else None
 
     def values(
         self, op: Any, nodes: Sequence[ir.Node], known: dict[ir.Value, Any]
@@ -218,7 +276,7 @@ class Reader:
             operands = [self._operand(value, known) for value in node.inputs]
             own = ContribOps() if node.domain == CONTRIB else op
             try:
-                known[node.outputs[0]] = meaning(own, *operands)
+                known[node.outputs[0]] = meaning.compute(own, *operands)
             except (TypeError, ValueError, ArithmeticError) as error:
                 raise NotElementwiseError(f"{node.op_type}: {error}") from error
         return known
@@ -265,6 +323,13 @@ class Reader:
         return found.number
 
 
+def _ours(operator: Operator, attributes: Mapping[str, Any] | None) -> Meaning | None:
+    """By its name: the real parameters are scalar inputs, or attributes."""
+    if attributes is None or not {*attributes} <= {*operator.reals}:
+        return None
+    return Meaning(lambda op, *operands: operator.value(op, *operands, **attributes))
+
+
 def _attributes(node: ir.Node) -> dict[str, Any] | None:
     """As keyword arguments; None where one is a function's attribute, which a call gives."""
     found: dict[str, Any] = {}
@@ -280,4 +345,4 @@ def _attributes(node: ir.Node) -> dict[str, Any] | None:
 def _numbers(node: ir.Node) -> list[Constant]:
     """The attributes that are numbers, rounded as they are to float32."""
     values = [a.value for a in node.attributes.values() if a.type == ir.AttributeType.FLOAT]
-    return [Constant(plain(v), roundoff(v, ir.DataType.FLOAT), 0) for v in values if v is not None]
+    return [Constant(plain(v), roundoff(v, ir.DataType.FLOAT)) for v in values if v is not None]

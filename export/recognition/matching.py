@@ -9,6 +9,7 @@ float64 itself loses is allowed besides: it is measured.
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -113,8 +114,8 @@ def _match(reader: Reader, expression: Expression) -> Match | None:
     op = NumpyOps()
     try:
         values = reader.evaluate(expression, POINTS, op, curve.given)
-        for kind in KINDS.values():
-            for reals in _reals(kind, values, expression) if len(kind.inputs) == 1 else ():
+        for kind in _kinds_near(values):
+            for reals in _reals(kind, values, expression):
                 if _agree(curve, kind, reals, POINTS, values):
                     whole = _everywhere(curve, kind, reals, op.partings)
                     return Match(kind.name, reals, expression) if whole else None
@@ -261,8 +262,7 @@ def _reals(kind: Kind, values: Any, expression: Expression) -> Iterator[dict[str
     """The real parameters that the values ask for, if any can be: the plainest numbers first."""
     fit = _FITS.get(kind.name)
     if fit is None:
-        if _near(values, _screened(kind.name)):
-            yield {}
+        yield {}
         return
     with np.errstate(all="ignore"):
         found = fit(values)
@@ -276,12 +276,28 @@ def _reals(kind: Kind, values: Any, expression: Expression) -> Iterator[dict[str
 
 
 @functools.cache
-def _screened(name: str) -> Any:
-    return np.asarray(KINDS[name].formula(NumpyOps(), POINTS[SCREEN]))
+def _screened() -> tuple[list[Kind], Any]:
+    """The kinds of one input, and what each gives at a few points; NaN if its parameters say."""
+    kinds = [kind for kind in KINDS.values() if len(kind.inputs) == 1]
+    nothing = np.full(SCREEN.shape, math.nan)
+    found = [
+        nothing if kind.name in _FITS else kind.formula(NumpyOps(), POINTS[SCREEN])
+        for kind in kinds
+    ]
+    return kinds, np.array(found)
+
+
+def _kinds_near(values: Any) -> list[Kind]:
+    """Those that are worth a closer look: nearly all expressions are far from nearly all."""
+    kinds, expected = _screened()
+    with np.errstate(invalid="ignore"):
+        near = (np.abs(values[SCREEN] - expected) <= COARSE).all(axis=1)
+    near |= np.isnan(expected[:, 0])
+    return list(itertools.compress(kinds, near))
 
 
 def _near(values: Any, expected: Any) -> bool:
-    """Whether it is worth a closer look: nearly all expressions are far from nearly all kinds."""
+    """Whether it is worth a closer look."""
     return bool((np.abs(values[SCREEN] - expected) <= COARSE).all())
 
 

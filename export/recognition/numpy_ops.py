@@ -28,6 +28,17 @@ _erf = np.vectorize(math.erf, otypes=[float])
 _erfc = np.vectorize(math.erfc, otypes=[float])
 
 
+def _exactly(function: np.ufunc) -> Any:
+    """NumPy's function of as many operands as it takes: of one more it takes it for a result."""
+
+    def compute(*operands: Any) -> Any:
+        if len(operands) != function.nin:
+            raise TypeError(f"it takes {function.nin} operands, not {len(operands)}")
+        return function(*operands)
+
+    return staticmethod(compute)
+
+
 class NotElementwiseError(Exception):
     """An operator, or a use of one, that does not work element by element on floats."""
 
@@ -52,27 +63,29 @@ class NumpyOps:
     def __init__(self) -> None:
         self.partings: list[Parting] = []
 
-    Cos = staticmethod(np.cos)
+    Cos = _exactly(np.cos)
     Erf = staticmethod(_erf)
-    Exp = staticmethod(np.exp)
-    Floor = staticmethod(np.floor)
-    Ceil = staticmethod(np.ceil)
-    Log = staticmethod(np.log)
-    Neg = staticmethod(np.negative)
-    Reciprocal = staticmethod(np.reciprocal)
-    Round = staticmethod(np.round)
-    Sin = staticmethod(np.sin)
-    Sqrt = staticmethod(np.sqrt)
-    Tanh = staticmethod(np.tanh)
-    Add = staticmethod(np.add)
-    Sub = staticmethod(np.subtract)
-    Mul = staticmethod(np.multiply)
-    Div = staticmethod(np.true_divide)
-    And = staticmethod(np.logical_and)
-    Or = staticmethod(np.logical_or)
-    Xor = staticmethod(np.logical_xor)
-    Not = staticmethod(np.logical_not)
-    Where = staticmethod(np.where)
+    Exp = _exactly(np.exp)
+    Floor = _exactly(np.floor)
+    Ceil = _exactly(np.ceil)
+    Log = _exactly(np.log)
+    Neg = _exactly(np.negative)
+    Reciprocal = _exactly(np.reciprocal)
+    Round = _exactly(np.rint)
+    Sin = _exactly(np.sin)
+    Sqrt = _exactly(np.sqrt)
+    Tanh = _exactly(np.tanh)
+    Add = _exactly(np.add)
+    Sub = _exactly(np.subtract)
+    Mul = _exactly(np.multiply)
+    Div = _exactly(np.true_divide)
+    And = _exactly(np.logical_and)
+    Or = _exactly(np.logical_or)
+    Xor = _exactly(np.logical_xor)
+    Not = _exactly(np.logical_not)
+
+    def Where(self, condition: Any, x: Any, y: Any) -> Any:
+        return np.where(condition, x, y)
 
     def _part(self, left: Any, right: Any, *, equality: bool = False) -> None:
         difference = np.subtract(left, right, dtype=float)
@@ -135,8 +148,8 @@ class NumpyOps:
         return self._extreme(np.minimum, tensors)
 
     def _extreme(self, pick: np.ufunc, tensors: Sequence[Any]) -> Any:
-        found = tensors[0]
-        for tensor in tensors[1:]:
+        found, *others = tensors
+        for tensor in others:
             self._part(found, tensor)
             found = pick(found, tensor)
         return found

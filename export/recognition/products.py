@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from export.recognition.constants import Constant, cast_target
+from export.recognition.constants import Constant, cast_target, times
 from export.recognition.expressions import Factor, Reader
 from export.recognition.numpy_ops import FLOATS
 
@@ -26,7 +26,7 @@ class Product:
     nodes: tuple[ir.Node, ...]
 
 
-ONE = Constant(1.0, 0.0, 0)
+ONE = Constant(1.0, 0.0)
 
 
 def products(root: ir.Value, reader: Reader) -> Iterator[Product]:
@@ -63,9 +63,9 @@ def _apart(product: Product, index: int, reader: Reader) -> Product | None:
         if number is None:
             factors.append(part)
         else:
-            coefficient = _times(coefficient, number, part.power)
+            coefficient = times(coefficient, number, part.power)
     if node.op_type == "Neg":
-        coefficient = _times(coefficient, Constant(-1.0, 0.0, 0), 1)
+        coefficient = times(coefficient, Constant(-1.0, 0.0), 1)
     rest = product.factors
     return Product(
         (*rest[:index], *factors, *rest[index + 1 :]), coefficient, (*product.nodes, node)
@@ -82,12 +82,3 @@ def _parts(node: ir.Node, power: int) -> list[Factor] | None:
         second = power if node.op_type == "Mul" else -power
         return [Factor(operands[0], power), Factor(operands[1], second)]
     return None
-
-
-def _times(one: Constant, other: Constant, power: int) -> Constant:
-    if power < 0 and other.number == 0:
-        return Constant(float("nan"), 0.0, 0)
-    number = one.number * other.number if power > 0 else one.number / other.number
-    ranks = (one.rank, other.rank)
-    rank = None if None in ranks else max(r for r in ranks if r is not None)
-    return Constant(number, one.roundoff + other.roundoff, rank)

@@ -9,6 +9,7 @@ from drawing import Drawing, drawn
 from records import CASES
 
 from export.graph import decomposed
+from export.recognition.expressions import Reader
 from export.recognition.kinds import KINDS
 from export.recognition.sites import sites, survey
 
@@ -336,6 +337,60 @@ def test_an_activation_inside_a_larger_function_is_found_there():
     assert (site.kind, site.scope.name) == ("swish", "function some.package::Activation")
 
 
+def _calling(name, write):
+    """A function of one input of the domain ``some.package``."""
+    body, x = Drawing(style="node"), ir.Value(name="x")
+    result = write(body, x)
+    imports = {"": 18, "some.package": 1}
+    graph = ir.Graph([x], [result], nodes=body.nodes, opset_imports=imports)
+    return ir.Function("some.package", name, graph=graph, attributes=[])
+
+
+def _levels(levels, calls):
+    """A model of functions each of which calls the one before so many times; the first is σ."""
+
+    def level(number):
+        def write(op, x):
+            for _ in range(calls):
+                x = op.node(f"F{number - 1}", [x], domain="some.package")
+            return x
+
+        return write
+
+    functions = [_calling("F0", lambda op, x: op.Sigmoid(x))]
+    functions += [_calling(f"F{n}", level(n)) for n in range(1, levels)]
+    drawing = Drawing()
+    x = drawing.input("x")
+    drawing.output(drawing.node(f"F{levels - 1}", [x], domain="some.package"))
+    return drawing.model(functions, ["some.package"])
+
+
+def test_functions_that_call_others_are_looked_into_so_far():
+    assert found(_levels(8, 1)) == [("sigmoid", {})]
+    surveyed = sites(_levels(400, 1))
+    assert {site.kind for site in surveyed} == {"sigmoid"}
+
+
+def test_functions_are_read_once_however_often_they_are_called():
+    model = _levels(40, 2)  # the last one holds 2 to the power of 39 sigmoids
+    reader = Reader.of(model.graph, model.functions)
+    assert reader.elementwise(model.graph.outputs[0]) is None
+
+
+@pytest.mark.parametrize("inputs", [1, 2])
+def test_a_function_of_our_domain_is_what_it_does(inputs):
+    op_type = ("Swish", "SwiGLULinear")[inputs - 1]
+    body = Drawing(style="node")
+    values = [ir.Value(name=name) for name in "ab"[:inputs]]
+    result = body.Mul(body.Neg(values[0]), values[-1])
+    graph = ir.Graph(values, [result], nodes=body.nodes, opset_imports={"": 18})
+    other = ir.Function("ai.gatewave", op_type, graph=graph, attributes=[])
+    drawing = Drawing()
+    given = [drawing.input(name) for name in "xy"[:inputs]]
+    drawing.output(drawing.node(op_type, given, domain="ai.gatewave"))
+    assert found(drawing.model([other], ["ai.gatewave"])) == []
+
+
 def test_bodies_are_searched_and_outer_values_are_their_inputs():
     drawing = Drawing()
     x = drawing.input("x")
@@ -489,6 +544,24 @@ def test_a_gelu_of_another_form_is_none():
     assert found(model) == []
 
 
+UNSOUND = {
+    "the greatest of nothing": lambda op, x: op.Mul(x, op.Add(op.Sigmoid(x), op.Max())),
+    "a choice of nothing": lambda op, x: op.node("Where", [op.Sigmoid(x)]),
+    "a sum of three": lambda op, x: op.Mul(x, op.node("Add", [op.Sigmoid(x), x, x])),
+    "the opposite of two": lambda op, x: op.Mul(x, op.node("Neg", [op.Sigmoid(x), x])),
+    "a great power": lambda op, x: op.Mul(
+        op.Sigmoid(x), op.node("FastGelu", [op.number(1e38)], domain="com.microsoft")
+    ),
+}
+
+
+@pytest.mark.parametrize("unsound", UNSOUND)
+def test_operators_with_wrong_inputs_are_no_part_of_anything(unsound):
+    model = drawn(UNSOUND[unsound])
+    assert {kind for kind, _ in found(model)} <= {"sigmoid"}
+    assert found(drawn(GUARDED["swish"])) == [("swish", {"alpha": 1.0})]
+
+
 @pytest.mark.parametrize("wrong", NOT_ONE)
 def test_what_computes_something_else_is_not_found(wrong):
     # What it is made of may be one by itself.
@@ -573,6 +646,92 @@ def test_a_constant_with_axes_may_change_a_shape_that_is_not_known(axes, kinds):
     drawing.output(drawing.Softmax(swish))
     model = drawing.model(domains=["some.where"])
     assert [site.kind for site in sites(model)] == kinds
+
+
+@pytest.mark.parametrize("size", [1, "m"])
+def test_one_number_in_many_places_may_change_a_shape(size):
+    drawing = Drawing(shape=("n", size))
+    x = drawing.input("x")
+    four = drawing.tensor(np.array([1, 4]))
+    alpha = drawing.Expand(drawing.tensor(np.array([1.5], np.float32)), four)
+    alpha.type, alpha.shape = ir.TensorType(ir.DataType.FLOAT), ir.Shape([1, 4])
+    result = drawing.Mul(x, drawing.Sigmoid(drawing.Mul(x, alpha)))
+    drawing.output(result, "out", ("n", "k"))
+    assert "swish" not in {kind for kind, _ in found(drawing.model())}
+
+
+ONES = {
+    "a tensor": lambda op: op.tensor(np.ones((2, 8), np.float32)),
+    "ConstantOfShape": lambda op: op.ConstantOfShape(
+        op.tensor(np.array([2, 8])), value=ir.tensor(np.array([1], np.float32))
+    ),
+    "Expand": lambda op: op.Expand(op.number(1.0), op.tensor(np.array([2, 8]))),
+}
+
+
+@pytest.mark.parametrize("ones", ONES)
+def test_ones_of_the_whole_shape_are_1(ones):
+    def sinc(op, x):
+        pi_x = op.Mul(x, math.pi)
+        return op.Where(op.Equal(x, 0.0), ONES[ones](op), op.Div(op.Sin(pi_x), pi_x))
+
+    def swish(op, x):
+        return op.Div(x, op.Add(ONES[ones](op), op.Exp(op.Neg(x))))
+
+    assert found(drawn(sinc, shape=(2, 8))) == [("sinc", {})]
+    assert found(drawn(swish, shape=(2, 8))) == [("swish", {"alpha": 1.0})]
+
+
+def test_a_row_of_weights_that_are_all_1_stays():
+    def write(op, x):
+        weighted = op.Mul(x, op.tensor(np.ones(8, np.float32)))
+        return op.Mul(weighted, op.Sigmoid(weighted))
+
+    (site,) = sites(drawn(write, shape=(2, 8)))
+    assert [node.op_type for node in site.nodes] == ["Sigmoid", "Mul"]
+
+
+OF_INTEGERS = {
+    "3 // 2": (lambda op, n: op.Div(n(3), n(2)), None),
+    "0 // 2 + 3": (lambda op, n: op.Add(op.Div(n(0), n(2)), n(3)), None),
+    "1 + 2": (lambda op, n: op.Add(n(1), n(2)), 3.0),
+    "2 ** 3": (lambda op, n: op.Pow(op.number(2.0), n(3)), 8.0),
+    "bool(2)": (lambda op, n: op.node("Cast", [n(2)], to=ir.DataType.BOOL.value), 1.0),
+    "bool(2.5)": (lambda op, _: op.node("Cast", [2.5], to=ir.DataType.BOOL.value), 1.0),
+    "int(2.5)": (lambda op, _: op.node("Cast", [2.5], to=ir.DataType.INT64.value), None),
+    "2 ** 62 + 1": (lambda op, n: op.Add(n(2**62), n(1)), None),
+}
+
+
+@pytest.mark.parametrize("written", OF_INTEGERS)
+def test_integers_are_computed_as_integers(written):
+    make, alpha = OF_INTEGERS[written]
+
+    def write(op, x):
+        integers = make(op, lambda n: op.tensor(np.array(n, np.int64)))
+        return op.Mul(x, op.Sigmoid(op.Mul(x, op.cast(integers, "float32"))))
+
+    kinds = dict(found(drawn(write)))
+    assert kinds.get("swish") == (None if alpha is None else {"alpha": alpha})
+
+
+def test_constants_of_many_paths_are_found_at_once():
+    # 4 to the power of 14: too many to go through each.
+    def write(op, x):
+        number = op.number(1.0)
+        for _ in range(14):
+            number = op.Mul(op.Sum(number, number, number, number), 0.25)
+        return op.Mul(x, op.Sigmoid(op.Mul(x, number)))
+
+    assert [kind for kind, _ in found(drawn(write))] == ["glu"]  # too deep to be followed
+
+    def write_less(op, x):
+        number = op.number(1.0)
+        for _ in range(14):
+            number = op.Sum(number, number)
+        return op.Mul(x, op.Sigmoid(op.Mul(x, number)))
+
+    assert found(drawn(write_less)) == [("swish", {"alpha": 2.0**14})]
 
 
 @pytest.mark.parametrize("place", ["inside", "outside"])
