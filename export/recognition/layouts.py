@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import onnx_ir as ir
+
+from export.recognition.shapes import Shapes, SlicedAxis, sliced
 
 SEPARATE = "separate"
 GATE_IS_SECOND = ("glu",)
@@ -17,29 +18,48 @@ UNMOVED = ("Squeeze", "Reshape", "Cast", "Identity", "Flatten")
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A part of ``whole``: which it is, in order, and whether the parts alternate."""
+    """A part of ``whole``: from where to where, and whether the parts alternate.
+
+    Places are as Python's slices have them: negative ones are counted from the end. They are those
+    of an axis, or of the parts of one `Split`.
+    """
 
     whole: ir.Value
-    place: float
+    begin: int
+    end: int
     alternating: bool
+    within: int | ir.Node | None = None
 
 
-def layout(kind: str, inputs: tuple[ir.Value, ...]) -> str:
+def layout(kind: str, inputs: tuple[ir.Value, ...], known: Shapes) -> str:
     """``separate``, ``packed halves, gate first`` or ``last``, or ``interleaved``, likewise.
 
     Empty for one input.
     """
     if len(inputs) == 1:
         return ""
-    gate, other = reversed(inputs) if kind in GATE_IS_SECOND else inputs
-    parts = [_part(gate), _part(other)]
-    if parts[0] is None or parts[1] is None or parts[0].whole is not parts[1].whole:
+    gate, other = (
+        _part(v, known) for v in (reversed(inputs) if kind in GATE_IS_SECOND else inputs)
+    )
+    if gate is None or other is None or gate.whole is not other.whole:
         return SEPARATE
-    name = "interleaved" if parts[0].alternating else "packed halves"
-    return f"{name}, gate {'first' if parts[0].place < parts[1].place else 'last'}"
+    if (gate.alternating, gate.within) != (other.alternating, other.within):
+        return SEPARATE
+    name = "interleaved" if gate.alternating else "packed halves"
+    for first, second, place in ((gate, other, "first"), (other, gate, "last")):
+        if _follow(first, second):
+            return f"{name}, gate {place}"
+    return SEPARATE
 
 
-def _part(value: ir.Value) -> Part | None:
+def _follow(first: Part, second: Part) -> bool:
+    """Whether the second begins where the first ends; of parts that alternate, one later."""
+    if first.alternating:
+        return second.begin == first.begin + 1
+    return second.begin == first.end
+
+
+def _part(value: ir.Value, known: Shapes) -> Part | None:
     node = value.producer()
     while node is not None and node.domain == "" and node.op_type in UNMOVED and node.inputs:
         source = node.inputs[0]
@@ -49,42 +69,40 @@ def _part(value: ir.Value) -> Part | None:
         return None
     whole = node.inputs[0]
     if node.op_type == "Split" and len(node.outputs) == 2:  # noqa: PLR2004
-        paired = _paired(whole)
-        return Part(paired or whole, float(value.index() or 0), paired is not None)
+        paired, index = _paired(whole, known), value.index() or 0
+        if not known.splits_evenly(node) and "num_outputs" not in node.attributes:
+            return None
+        return Part(paired or whole, index, index + 1, paired is not None, node)
     if node.op_type == "Slice":
-        start, step = _slice(node)
-        return None if start is None else Part(whole, start, step == 2)  # noqa: PLR2004
+        return _slice(whole, sliced(node, known))
     if node.op_type == "Gather":
-        paired, index = _paired(whole), _numbers(node, 1)
-        if paired is not None and index is not None and len(index) == 1:
-            return Part(paired, index[0], alternating=True)
+        paired, indices = _paired(whole, known), known.integers(node.inputs[1])
+        if paired is not None and indices is not None and len(indices) == 1:
+            index = indices[0] % 2
+            return Part(paired, index, index + 1, alternating=True)
     return None
 
 
-def _paired(value: ir.Value) -> ir.Value | None:
+def _slice(whole: ir.Value, axis: SlicedAxis | None) -> Part | None:
+    """A half, or every other element, of one axis.
+
+    Of an axis whose size is not known, as the numbers have it: all that follows begins where what
+    is before it ends.
+    """
+    if axis is None or axis.step > 2:  # noqa: PLR2004
+        return None
+    begin, end = axis.begin, axis.end
+    if axis.size is not None:
+        begin, end, _ = slice(begin, end, axis.step).indices(axis.size)
+        if axis.step == 1 and 2 * (end - begin) != axis.size:
+            return None
+    return Part(whole, begin, end, axis.step == 2, axis.number)  # noqa: PLR2004
+
+
+def _paired(value: ir.Value, known: Shapes) -> ir.Value | None:
     """What a `Reshape` to pairs was made of: the last axis is 2."""
     node = value.producer()
     if node is None or node.op_type != "Reshape" or node.domain != "":
         return None
-    sizes = _numbers(node, 1)
+    sizes = known.integers(node.inputs[1]) if len(node.inputs) > 1 else None
     return node.inputs[0] if sizes and sizes[-1] == 2 else None  # noqa: PLR2004
-
-
-def _slice(node: ir.Node) -> tuple[float | None, float]:
-    """Where a slice of one axis begins, and its step; attributes before opset 10."""
-    if "starts" in node.attributes:
-        starts: Any = node.attributes["starts"].as_ints()
-        steps: Any = (1,)
-    else:
-        starts = _numbers(node, 1)
-        steps = _numbers(node, 4) or [1]
-    if starts is None or len(starts) != 1:
-        return None, 1
-    # Counted from the end, it is the later part.
-    return (starts[0] if starts[0] >= 0 else 2**62), steps[0]
-
-
-def _numbers(node: ir.Node, index: int) -> list[float] | None:
-    value = node.inputs[index] if len(node.inputs) > index else None
-    tensor = None if value is None else ir.convenience.get_const_tensor(value)
-    return None if tensor is None else [float(n) for n in tensor.numpy().ravel()]

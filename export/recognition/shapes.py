@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
 from export.model_files import infer
 from export.model_files.scopes import scopes
+from export.recognition.integers import Memo, integers
 
 Known = tuple[ir.DataType | None, ir.Shape | None]
 
@@ -19,6 +20,7 @@ class Shapes:
     """Types and shapes as the model states them, or else as ONNX infers them."""
 
     inferred: dict[ir.Value, Known]
+    _integers: Memo = field(default_factory=dict)
 
     def dtype(self, value: ir.Value) -> ir.DataType | None:
         if value.dtype is not None:
@@ -29,9 +31,29 @@ class Shapes:
         """The inferred one where it says more: a stated one may leave dimensions open."""
         inferred = self.inferred.get(value, (None, None))[1]
         stated = value.shape
-        if stated is None or (inferred is not None and _open(inferred) < _open(stated)):
-            return inferred
-        return stated
+        better = stated is None or (inferred is not None and _open(inferred) < _open(stated))
+        told = inferred if better else stated
+        return told if told is None else self._sliced(value, told)
+
+    def integers(self, value: ir.Value | None) -> list[int] | None:
+        """The integers that ``value`` holds in every run, in a row; None if they are not known."""
+        found = integers(value, self.shape, self._integers)
+        return None if found is None else [int(number) for number in found.reshape(-1)]
+
+    def _sliced(self, value: ir.Value, told: ir.Shape) -> ir.Shape:
+        """``told``, or what a `Slice` leaves, where inference does not follow what it is given."""
+        node = value.producer()
+        if node is None or (node.domain, node.op_type) != ("", "Slice") or not node.inputs:
+            return told
+        if all(isinstance(size, int) for size in told):
+            return told
+        source = None if node.inputs[0] is None else self.shape(node.inputs[0])
+        axis = sliced(node, self)
+        if source is None or axis is None or axis.size is None or len(source) != len(told):
+            return told
+        sizes = [*source]
+        sizes[axis.number] = len(range(*slice(axis.begin, axis.end, axis.step).indices(axis.size)))
+        return ir.Shape(sizes)
 
     def differ(self, one: ir.Value, other: ir.Value) -> bool:
         """Whether the two are known to have different shapes."""
@@ -66,7 +88,7 @@ class Shapes:
             or None in node.inputs
         ):
             return value
-        if node.op_type == "Split" and self._splits_evenly(node):
+        if node.op_type == "Split" and self.splits_evenly(node):
             return ("Split", node)
         return self._following(value, node, depth) if value.index() == 0 else value
 
@@ -94,7 +116,8 @@ class Shapes:
                 return self._making(tensor, depth - 1)
         return value
 
-    def _splits_evenly(self, node: ir.Node) -> bool:
+    def splits_evenly(self, node: ir.Node) -> bool:
+        """Whether the parts of a `Split` are known to be equal."""
         first, *rest = node.outputs
         return (
             all(not self.differ(first, other) for other in rest)
@@ -110,8 +133,7 @@ class Shapes:
         if sizes is not None:
             return len(set(sizes.as_ints())) == 1
         if len(node.inputs) > 1 and node.inputs[1] is not None:
-            tensor = ir.convenience.get_const_tensor(node.inputs[1])
-            return tensor is not None and len(set(tensor.numpy().tolist())) == 1
+            return len(set(self.integers(node.inputs[1]) or ())) == 1
         source = None if node.inputs[0] is None else self.shape(node.inputs[0])
         if "num_outputs" not in node.attributes:
             return True
@@ -120,6 +142,55 @@ class Shapes:
             return False
         size = source[axis]
         return isinstance(size, int) and size % len(node.outputs) == 0
+
+
+@dataclass(frozen=True, slots=True)
+class SlicedAxis:
+    """What a `Slice` takes of one axis.
+
+    Attributes:
+        number: The axis; negative if it is counted from the end, as the rank is not known.
+        size: Its whole size, where that is known.
+        begin: As Python has it: negative, it is counted from the end.
+        end: Likewise.
+        step: From each to the next.
+    """
+
+    number: int
+    size: int | None
+    begin: int
+    end: int
+    step: int
+
+
+def sliced(node: ir.Node, known: Shapes) -> SlicedAxis | None:
+    """What a `Slice` takes, if it is of one axis and known; by attributes before opset 10."""
+    if "starts" in node.attributes:
+        given = [_ints(node, name) for name in ("starts", "ends", "axes")]
+    else:
+        values = [*node.inputs[1:5], *[None] * 4]
+        given = [known.integers(value) for value in values[:4]]
+        if any(v is not None and g is None for v, g in zip(values[:4], given, strict=True)):
+            return None
+    starts, ends, axes, steps = (*given, None)[:4]
+    if starts is None or ends is None or not len(starts) == len(ends) == 1:
+        return None
+    (number,), (step,) = axes or [0], steps or [1]
+    source = node.inputs[0]
+    shape = None if source is None else known.shape(source)
+    size = None
+    if shape is not None and -len(shape) <= number < len(shape):
+        number %= len(shape)
+        size = shape[number]
+    whole = size if isinstance(size, int) else None
+    return SlicedAxis(number, whole, starts[0], ends[0], step) if step > 0 else None
+
+
+def _ints(node: ir.Node, name: str) -> list[int] | None:
+    attribute = node.attributes.get(name)
+    if attribute is None or attribute.is_ref() or attribute.type != ir.AttributeType.INTS:
+        return None
+    return [*attribute.as_ints()]
 
 
 _SHAPE_KEEPING = {

@@ -172,7 +172,7 @@ def _site(candidate: Candidate, scope: Scope, model: ir.Model, known: Shapes) ->
         inputs=candidate.inputs,
         output=candidate.output,
         nodes=candidate.nodes,
-        layout=layout(candidate.kind, candidate.inputs),
+        layout=layout(candidate.kind, candidate.inputs, known),
         scope=scope,
         dtype=known.dtype(candidate.output),
         parameters=candidate.parameters,

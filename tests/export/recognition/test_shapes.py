@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from drawing import Drawing
 
-from export.recognition.shapes import shapes
+from export.recognition.shapes import Shapes, shapes
 
 OPEN = (None, None, 8)
 
@@ -98,6 +98,20 @@ def test_gemm_and_convolution_are_compared_with_their_attributes():
     assert known.equal(a, b)
     assert known.equal(one, same)
     assert not known.equal(one, coarse)
+
+
+@pytest.mark.parametrize("overridable", [False, True])
+def test_sizes_of_parts_that_a_caller_may_give_are_not_known(overridable):
+    op = Drawing()
+    x = op.input("x", (2, None))
+    given = op.tensor(np.array([4, 4]))
+    op.inputs += [given] * overridable
+    a, b = op.node("Split", [x, given], outputs=2, axis=-1)
+    op.output(op.Mul(a, b), shape=(2, None))
+    model = op.model()
+    a, b = model.graph.outputs[0].producer().inputs
+    a.shape = b.shape = None
+    assert Shapes({}).equal(a, b) is not overridable
 
 
 def test_named_sizes_are_equal_where_the_names_are():

@@ -1,0 +1,156 @@
+"""The integers that a graph computes of shapes: where slices begin, and how parts are sized.
+
+Exporters write half of an axis as ``(size + 1) // 2``, by Shape, Gather, Add and Div.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+MOST_ELEMENTS = 64
+"""A tensor of more is no shape."""
+
+DEEPEST = 16
+"""So many nodes are followed."""
+
+Memo = dict[tuple[ir.Value, int], Any]
+"""What has been found of a value, and so many nodes before it."""
+
+Array = np.ndarray[Any, np.dtype[np.int64]]
+
+
+class NotKnownError(Exception):
+    """The integers hang on what a model is given."""
+
+
+def integers(
+    value: ir.Value | None,
+    shape_of: Callable[[ir.Value], ir.Shape | None],
+    memo: Memo,
+    depth: int = DEEPEST,
+) -> Array | None:
+    """The integers that ``value`` holds in every run; None if they are not known.
+
+    Args:
+        value: What is asked for.
+        shape_of: Tells the shape of a value.
+        memo: Is filled with what is found.
+        depth: How far is looked.
+    """
+    if value is None or depth == 0 or value.is_graph_input():
+        return None
+    if (value, depth) not in memo:
+        operands = _Operands(value.producer(), shape_of, memo, depth - 1)
+        memo[value, depth] = _found(value, operands)
+    found: Array | None = memo[value, depth]
+    return found
+
+
+class _Operands:
+    """What a node is given, asked for by its index.
+
+    Raises:
+        NotKnownError: It is not known.
+    """
+
+    def __init__(
+        self,
+        node: ir.Node | None,
+        shape_of: Callable[[ir.Value], ir.Shape | None],
+        memo: Memo,
+        depth: int,
+    ) -> None:
+        self.node, self._shape_of, self._memo, self._depth = node, shape_of, memo, depth
+
+    def __getitem__(self, index: int) -> Array:
+        found = integers(self._value(index), self._shape_of, self._memo, self._depth)
+        if found is None:
+            raise NotKnownError
+        return found
+
+    def shape(self, index: int) -> list[int | None]:
+        value = self._value(index)
+        shape = None if value is None else self._shape_of(value)
+        if shape is None:
+            raise NotKnownError
+        return [size if isinstance(size, int) else None for size in shape]
+
+    def _value(self, index: int) -> ir.Value | None:
+        inputs = () if self.node is None else self.node.inputs
+        return inputs[index] if index < len(inputs) else None
+
+
+def _found(value: ir.Value, operands: _Operands) -> Array | None:
+    tensor = ir.convenience.get_const_tensor(value)
+    if tensor is not None:
+        whole = tensor.size <= MOST_ELEMENTS and tensor.dtype.is_integer()
+        return tensor.numpy().astype(np.int64) if whole else None
+    node = operands.node
+    if node is None or node.domain != "" or value.index() != 0:
+        return None
+    compute = _COMPUTED.get(node.op_type)
+    try:
+        return None if compute is None else compute(node, operands)
+    except (NotKnownError, ValueError, IndexError):
+        return None
+
+
+def _number(node: ir.Node, name: str, default: int) -> int:
+    attribute = node.attributes.get(name)
+    if attribute is None:
+        return default
+    if attribute.is_ref() or attribute.type != ir.AttributeType.INT:
+        raise NotKnownError
+    return attribute.as_int()
+
+
+def _gather(node: ir.Node, operands: _Operands) -> Array:
+    """One size may be known where others of the shape are not."""
+    if _number(node, "axis", 0) != 0:
+        raise NotKnownError
+    source = node.inputs[0]
+    shape = None if source is None else source.producer()
+    if shape is None or shape.op_type != "Shape" or shape.attributes or shape.domain != "":
+        return np.asarray(operands[0][operands[1]])
+    sizes = _Operands(shape, operands._shape_of, operands._memo, operands._depth).shape(0)  # noqa: SLF001
+    indices = operands[1]
+    chosen = [sizes[int(index)] for index in indices.reshape(-1)]
+    return _all(chosen).reshape(indices.shape)
+
+
+def _shape(node: ir.Node, operands: _Operands) -> Array:
+    if node.attributes:
+        raise NotKnownError
+    return _all(operands.shape(0))
+
+
+def _all(sizes: list[int | None]) -> Array:
+    if any(size is None for size in sizes):
+        raise NotKnownError
+    return np.array(sizes, np.int64)
+
+
+def _quotient(_: ir.Node, operands: _Operands) -> Array:
+    """Of numbers that are not negative, ONNX's quotient is rounded down, as NumPy's is."""
+    one, other = operands[0], operands[1]
+    if (one < 0).any() or (other <= 0).any():
+        raise NotKnownError
+    return np.asarray(one // other)
+
+
+_COMPUTED: dict[str, Callable[[ir.Node, _Operands], Array]] = {
+    "Shape": _shape,
+    "Gather": _gather,
+    "Add": lambda _, operands: operands[0] + operands[1],
+    "Sub": lambda _, operands: operands[0] - operands[1],
+    "Mul": lambda _, operands: operands[0] * operands[1],
+    "Div": _quotient,
+    "Identity": lambda _, operands: operands[0],
+    "Unsqueeze": lambda _, operands: operands[0].reshape(-1),
+    "Squeeze": lambda _, operands: operands[0].squeeze(),
+}
+"""By the operators of the domain of ONNX. A number with an axis is as good as one without."""
