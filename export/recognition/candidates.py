@@ -27,6 +27,14 @@ _WIDTHS = {
 """What a value of each type may be cast to with nothing lost."""
 
 
+MOST_WEIGHTS = 4
+"""So many nodes may lie between a value and what it is, times weights."""
+
+_WEIGHING = ("Mul", "Div", "Add", "Sub", "Clip", "Cast", "Identity")
+
+_BODIES = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
+"""Attributes that may take values in that are no inputs of the node."""
+
 NEVER_LAST = ("Identity", "Dropout", "Constant", "Neg")
 """Operators that may follow an activation, but are no part of it."""
 
@@ -127,7 +135,7 @@ def _product(
     parts = tuple(part.kind if isinstance(part, Match) else None for part in (a, b))
     made = [part for part in (a, b) if isinstance(part, Match)]
     sources = tuple(p.expression.source if isinstance(p, Match) else p for p in (a, b))
-    if not made or sources[0] is sources[1]:
+    if not made or sources[0] is sources[1] or _weighted(sources[0], sources[1]):
         return
     reals, parameters = _reals_of(made[0])
     # Only what the first goes through has real parameters; that of Swish is 1 unless it is named.
@@ -145,6 +153,37 @@ def _product(
                 parameters,
                 constants,
             )
+
+
+def _weighted(one: ir.Value, other: ir.Value) -> bool:
+    """Whether one is the other, times weights or shifted by them: x · σ(α·x), with a row of α.
+
+    Swish with an alpha for each channel is no gated unit, though it is a product of two.
+    """
+    return _weighed(one) is other or _weighed(other) is one
+
+
+def _weighed(value: ir.Value) -> ir.Value | None:
+    """What ``value`` is made of by weights alone."""
+    for _ in range(MOST_WEIGHTS):
+        node = value.producer()
+        if node is None or node.domain != "" or node.op_type not in _WEIGHING:
+            return value
+        given = [v for v in node.inputs if v is not None and not _is_of_weights(v)]
+        if len(given) != 1:
+            return value
+        (value,) = given
+    return value
+
+
+def _is_of_weights(value: ir.Value, depth: int = MOST_WEIGHTS) -> bool:
+    """Whether it is a weight of the model, or made of such: a default that may be replaced too."""
+    if value.is_initializer():
+        return True
+    node = value.producer()
+    if node is None or depth == 0 or any(a.type in _BODIES for a in node.attributes.values()):
+        return False
+    return all(v is None or _is_of_weights(v, depth - 1) for v in node.inputs)
 
 
 def _reals_of(match: Match) -> tuple[dict[str, float], dict[str, ir.Value]]:

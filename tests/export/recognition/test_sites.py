@@ -718,7 +718,7 @@ def test_a_constant_with_more_axes_than_the_input_makes_no_activation():
     assert found(drawing.model()) == [("sigmoid", {})]
 
 
-@pytest.mark.parametrize(("axes", "kinds"), [(0, ["swish"]), (1, ["glu"])])
+@pytest.mark.parametrize(("axes", "kinds"), [(0, ["swish"]), (1, ["sigmoid"])])
 def test_a_constant_with_axes_may_change_a_shape_that_is_not_known(axes, kinds):
     drawing = Drawing()
     inner = drawing.node("Unknown", [drawing.input("x")], domain="some.where")
@@ -863,7 +863,35 @@ def test_a_narrowing_cast_inside_makes_another_function(narrow):
         less = op.node("Cast", [x], to=kind.value)
         return op.Mul(x, op.Sigmoid(op.cast(less, "float32")))
 
-    assert found(drawn(write)) == [("glu", {})]
+    assert found(drawn(write)) == [("sigmoid", {})]
+
+
+WEIGHTED = {
+    "times a row": lambda op, x, row: op.Mul(x, row),
+    "times a row that a caller may give": lambda op, x, row: (
+        op.inputs.append(row) or op.Mul(row, x)
+    ),
+    "and a row more": lambda op, x, row: op.Add(op.Mul(x, row), row),
+    "divided by what a row is made to": lambda op, x, row: op.Div(x, op.Exp(row)),
+    "kept small": lambda op, x, _: op.Clip(x, -30.0, 30.0),
+}
+
+
+@pytest.mark.parametrize("written", WEIGHTED)
+def test_a_gate_of_the_value_itself_and_weights_makes_no_glu(written):
+    drawing = Drawing()
+    x = drawing.input("x")
+    row = drawing.tensor(np.array([1, 2, 3, 4], np.float32))
+    gate = drawing.Sigmoid(WEIGHTED[written](drawing, x, row))
+    drawing.output(drawing.Mul(x, gate))
+    assert found(drawing.model()) == [("sigmoid", {})]
+
+
+def test_a_gate_that_another_input_has_moved_makes_a_glu():
+    def write(op, x, y):
+        return op.Mul(x, op.Sigmoid(op.Add(op.Mul(x, 2.0), y)))
+
+    assert found(drawn(write, inputs=2)) == [("glu", {})]
 
 
 def test_the_records_are_all_in_the_catalogue():
