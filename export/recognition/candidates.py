@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import onnx_ir as ir
@@ -76,10 +76,10 @@ def _narrows(cast: ir.Node, known: Shapes) -> bool:
 def _unary(output: ir.Value, reader: Reader) -> Iterator[Candidate]:
     if reader.elementwise(output) is not None:
         for match in matches(reader, reader.expressions((Factor(output),), None)):
-            yield _candidate(match, output)
+            yield _candidate(match, output, reader)
 
 
-def _candidate(match: Match, output: ir.Value) -> Candidate:
+def _candidate(match: Match, output: ir.Value, reader: Reader) -> Candidate:
     expression = match.expression
     reals, parameters = _reals_of(match)
     return Candidate(
@@ -87,10 +87,27 @@ def _candidate(match: Match, output: ir.Value) -> Candidate:
         reals,
         (expression.source,),
         output,
-        expression.nodes,
+        _completed(expression.nodes, reader),
         parameters,
         expression.constants,
     )
+
+
+def _completed(nodes: Collection[ir.Node], reader: Reader) -> tuple[ir.Node, ...]:
+    """In the graph's order, and with the constants that have their type from what is inside.
+
+    Of what a `CastLike` is to be like, it takes nothing else: it is no other use of it.
+    """
+    whole = {*nodes}
+    for value in (value for node in nodes for value in node.inputs):
+        cast = None if value is None else value.producer()
+        if cast is None or (cast.domain, cast.op_type) != ("", "CastLike") or len(cast.inputs) < 2:  # noqa: PLR2004
+            continue
+        model = cast.inputs[1]
+        is_constant = value is not None and reader.constant(value) is not None
+        if is_constant and model is not None and model.producer() in whole:
+            whole.add(cast)
+    return tuple(sorted(whole, key=reader.position))
 
 
 def _binary(output: ir.Value, reader: Reader) -> Iterator[Candidate]:
@@ -135,13 +152,15 @@ def _product(
     parts = tuple(part.kind if isinstance(part, Match) else None for part in (a, b))
     made = [part for part in (a, b) if isinstance(part, Match)]
     sources = tuple(p.expression.source if isinstance(p, Match) else p for p in (a, b))
-    if not made or sources[0] is sources[1] or _weighted(sources[0], sources[1]):
+    if not made or sources[0] is sources[1]:
         return
     reals, parameters = _reals_of(made[0])
     # Only what the first goes through has real parameters; that of Swish is 1 unless it is named.
     named = {**reals} == dict.fromkeys(reals, 1.0) and not parameters
     for kind in KINDS.values():
         if kind.parts == parts and (kind.reals or named):
+            if kind.parts[0] is None and _weighted(*sources):
+                continue
             nodes = {*product.nodes, *(n for m in made for n in m.expression.nodes)}
             constants = (product.coefficient, *(c for m in made for c in m.expression.constants))
             yield Candidate(
@@ -149,7 +168,7 @@ def _product(
                 reals if kind.reals else {},
                 sources,
                 output,
-                tuple(sorted(nodes, key=reader.position)),
+                _completed(nodes, reader),
                 parameters,
                 constants,
             )

@@ -683,6 +683,24 @@ def test_an_intermediate_with_another_use_stays():
     assert "is used by Softmax_2 too" in surveyed.near_misses[0].reason
 
 
+@pytest.mark.parametrize("used", [False, True])
+def test_a_constant_with_the_type_of_an_intermediate_is_no_use_of_it(used):
+    # As Torch writes x·tanh(softplus(x)), if it does not optimize: softplus has a threshold.
+    drawing = Drawing(opset=18)
+    x = drawing.input("x")
+    scaled = drawing.Mul(x, 1.0)
+    threshold = drawing.CastLike(drawing.number(20.0, "float64"), scaled)
+    steep = drawing.Greater(scaled, threshold)
+    softplus = drawing.Where(steep, x, drawing.Div(drawing.Softplus(scaled), 1.0))
+    drawing.output(drawing.Mul(x, drawing.Tanh(softplus)), "out")
+    if used:
+        drawing.output(threshold, "threshold", shape=())
+    surveyed = survey(drawing.model())
+    assert [site.kind for site in surveyed.sites if site.output.name == "out"] == ["mish"] * (
+        not used
+    )
+
+
 def test_an_intermediate_of_two_activations_is_found_in_both():
     drawing = Drawing()
     x, y = drawing.input("x"), drawing.input("y")
