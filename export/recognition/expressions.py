@@ -7,7 +7,7 @@ dtype allows them; casts among floats pass everything on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -94,7 +94,8 @@ class Meaning:
     """What a node does, element by element.
 
     Attributes:
-        compute: Of an ``op`` and the operands.
+        compute: Of an ``op``, what is known besides, such as numbers in the place of constants
+            inside a function, and the operands.
         size: Of how many operators it is made.
     """
 
@@ -218,7 +219,7 @@ class Reader:
         reals = dict.fromkeys(operator.reals, 1.25)
         try:
             with np.errstate(all="ignore"):
-                does = meaning.compute(NumpyOps(), *tensors, *reals.values())
+                does = meaning.compute(NumpyOps(), {}, *tensors, *reals.values())
                 says = operator.value(NumpyOps(), *tensors, **reals)
         except (NotElementwiseError, TypeError):
             return False
@@ -241,7 +242,7 @@ class Reader:
             return None
         if node.op_type == "Cast" and cast_target(node) not in FLOATS:
             return None
-        return Meaning(lambda op, *operands: getattr(op, node.op_type)(*operands, **attributes))
+        return Meaning(lambda op, _, *operands: getattr(op, node.op_type)(*operands, **attributes))
 
     def _function(self, function: ir.Function) -> Meaning | None:
         """A function of the model's own, if all that it does is done element by element."""
@@ -255,8 +256,8 @@ class Reader:
                 return None
             size += 0 if meaning is None else meaning.size
 
-        def compute(op: Any, *operands: Any) -> Any:
-            known = dict(zip(function.inputs, operands, strict=False))
+        def compute(op: Any, besides: Mapping[ir.Value, Any], *operands: Any) -> Any:
+            known = {**besides, **dict(zip(function.inputs, operands, strict=False))}
             return inside.values(op, tuple(function), known)[function.outputs[0]]
 
         return Meaning(compute, size) if size <= MOST_NODES else None
@@ -276,7 +277,7 @@ class Reader:
             operands = [self._operand(value, known) for value in node.inputs]
             own = ContribOps() if node.domain == CONTRIB else op
             try:
-                known[node.outputs[0]] = meaning.compute(own, *operands)
+                known[node.outputs[0]] = meaning.compute(own, known, *operands)
             except (TypeError, ValueError, ArithmeticError) as error:
                 raise NotElementwiseError(f"{node.op_type}: {error}") from error
         return known
@@ -304,15 +305,16 @@ class Reader:
                 result = result * operand if factor.power > 0 else result / operand
         return result
 
-    def constants_of(self, nodes: Sequence[ir.Node], less_than: float) -> list[ir.Value]:
-        """The constants that ``nodes`` take, but for 0 and greater ones."""
-        found = {
-            value: self.constant(value)
-            for node in nodes
-            for value in node.inputs
-            if value is not None
-        }
-        return [v for v, number in found.items() if number and 0 < abs(number.number) < less_than]
+    def constants_of(self, nodes: Iterable[ir.Node], less_than: float) -> Iterator[ir.Value]:
+        """The constants that ``nodes`` take, in functions too, but for 0 and greater ones."""
+        for node in nodes:
+            for value in node.inputs:
+                found = None if value is None else self.constant(value)
+                if value is not None and found is not None and 0 < abs(found.number) < less_than:
+                    yield value
+            function = self.functions.get(node.op_identifier())
+            if function is not None and self.depth > 0:
+                yield from self.inside(function).constants_of(function, less_than)
 
     def _operand(self, value: ir.Value | None, known: Mapping[ir.Value, Any]) -> Any:
         if value is None or value in known:
@@ -327,7 +329,7 @@ def _ours(operator: Operator, attributes: Mapping[str, Any] | None) -> Meaning |
     """By its name: the real parameters are scalar inputs, or attributes."""
     if attributes is None or not {*attributes} <= {*operator.reals}:
         return None
-    return Meaning(lambda op, *operands: operator.value(op, *operands, **attributes))
+    return Meaning(lambda op, _, *operands: operator.value(op, *operands, **attributes))
 
 
 def _attributes(node: ir.Node) -> dict[str, Any] | None:

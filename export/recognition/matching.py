@@ -161,7 +161,7 @@ def _hides_a_constant(curve: Curve, kind: Kind, reals: Mapping[str, float]) -> b
     It guards a logarithm or a division that comes after: 1e-20 is more than no 0.
     """
     points = np.array([*POINTS, *FAR])
-    for value in curve.reader.constants_of(curve.expression.nodes, TINY):
+    for value in dict.fromkeys(curve.reader.constants_of(curve.expression.nodes, TINY)):
         without = replace(curve, given={**curve.given, value: 0.0})
         if _agree(without, kind, reals, POINTS):
             others = without.values(points)

@@ -598,6 +598,19 @@ def test_a_guard_against_zero_is_no_part_of_an_activation(kind, guard, least):
 
 
 @pytest.mark.parametrize("least", [1e-12, 1e-30])
+@pytest.mark.parametrize("kind", GUARDED)
+def test_a_guard_in_a_function_is_no_part_of_an_activation(kind, least):
+    def write(op, x):
+        return op.Max(GUARDED[kind](op, x), least)
+
+    drawing = Drawing()
+    x = drawing.input("x")
+    drawing.output(drawing.Log(drawing.node("Activation", [x], domain="some.package")))
+    model = drawing.model([_function(write, 1)], ["some.package"])
+    assert {site.scope.name for site in sites(model)} == {"function some.package::Activation"}
+
+
+@pytest.mark.parametrize("least", [1e-12, 1e-30])
 def test_a_value_kept_from_zero_is_no_relu(least):
     assert found(drawn(lambda op, x: op.Reciprocal(op.Clip(x, least)))) == []
     assert found(drawn(lambda op, x: op.Reciprocal(op.Clip(x, 0.0)))) == [("relu", {})]
