@@ -202,7 +202,7 @@ def _is_of_weights(value: ir.Value, depth: int = MOST_WEIGHTS) -> bool:
     node = value.producer()
     if node is None or depth == 0 or any(a.type in _BODIES for a in node.attributes.values()):
         return False
-    return all(v is None or _is_of_weights(v, depth - 1) for v in node.inputs)
+    return all(v is None or _is_of_weights(v, depth - 1) for v in {*node.inputs})
 
 
 def _reals_of(match: Match) -> tuple[dict[str, float], dict[str, ir.Value]]:

@@ -244,7 +244,7 @@ def _is_constant(node: ir.Node, depth: int = 16) -> bool:
         value is None
         or value.is_initializer()
         or (value.producer() is not None and _is_constant(value.producer(), depth - 1))  # type: ignore[arg-type]
-        for value in node.inputs
+        for value in {*node.inputs}  # each once: paths through constants may be many
     )
 
 

@@ -86,6 +86,19 @@ def test_to_standard_makes_onnx_operators():
     check_same(model, new, evaluator=True)
 
 
+def test_constants_of_many_paths_go_with_the_activation():
+    # 4 to the power of 14: too many to go through each.
+    def write(op, x):
+        number = op.number(2.0**-28)
+        for _ in range(14):
+            number = op.Sum(number, number, number, number)
+        return op.Mul(x, op.Sigmoid(op.Mul(x, number)))
+
+    model = drawn(write)
+    assert [change.what.split()[0] for change in fuse(model).changes] == ["Swish(alpha=1)"]
+    assert [node.op_type for node in model.graph] == ["Swish"]
+
+
 def test_to_standard_makes_a_swish_where_there_is_no_swiglu_yet():
     model = drawn(swiglu, inputs=2, opset=24)
     new, outcome, operators = fused(model, to="standard")
