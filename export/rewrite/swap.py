@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 import onnx_ir as ir
 
 from export.recognition.kinds import ALIASES, KINDS, Kind
+from export.recognition.layouts import GATE_IS_SECOND
 from export.recognition.shapes import Shapes
 from export.recognition.sites import Refusal, Site, survey
 from export.rewrite import bodies
@@ -63,7 +65,7 @@ def swap(
     found = survey(model, _refusal(old, asked, new, _compiled(names)))
     replacement = Replacement(model)
     for site in found.sites:
-        _put(replacement, site, new, given)
+        _put(replacement, _ordered(site, new), new, given)
     return Outcome(
         replacement.finish(), [skipped(miss.site, miss.reason) for miss in found.near_misses]
     )
@@ -109,6 +111,13 @@ def _unable(site: Site, new: Kind) -> str | None:
         return "its element type is not known"
     lack = bodies.missing_for_formula(new, DTYPES[site.dtype], opset)
     return f"{lack}; the graph's is {opset}" if lack else None
+
+
+def _ordered(site: Site, new: Kind) -> Site:
+    """The site, its inputs in the order of ``new``: what was the gate stays the gate."""
+    if (site.kind in GATE_IS_SECOND) == (new.name in GATE_IS_SECOND):
+        return site
+    return replace(site, inputs=site.inputs[::-1])
 
 
 def _put(replacement: Replacement, site: Site, new: Kind, reals: Mapping[str, float]) -> None:

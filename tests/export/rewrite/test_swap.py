@@ -125,6 +125,37 @@ def test_gated_units_are_exchanged():
     np.testing.assert_allclose(got, want, atol=2e-6)
 
 
+GATED = {
+    "glu": lambda gate, value: value * torch.sigmoid(gate),
+    "swiglu-linear": lambda gate, value: functional.silu(gate) * value,
+    "swiglu-sigmoid": lambda gate, value: functional.silu(gate) * torch.sigmoid(value),
+    "geglu": lambda gate, value: functional.gelu(gate) * value,
+    "reglu": lambda gate, value: torch.relu(gate) * value,
+}
+
+GATED_GRAPHS = {
+    "glu": lambda op, gate, value: op.Mul(value, op.Sigmoid(gate)),
+    "swiglu-linear": lambda op, gate, value: op.Mul(op.Mul(gate, op.Sigmoid(gate)), value),
+    "swiglu-sigmoid": lambda op, gate, value: op.Mul(
+        op.Mul(gate, op.Sigmoid(gate)), op.Sigmoid(value)
+    ),
+    "geglu": lambda op, gate, value: op.Mul(op.Gelu(gate), value),
+    "reglu": lambda op, gate, value: op.Mul(op.Relu(gate), value),
+}
+
+
+@pytest.mark.parametrize("to", GATED)
+@pytest.mark.parametrize("source", GATED_GRAPHS)
+def test_the_gate_of_one_gated_unit_is_the_gate_of_the_other(source, to):
+    original = drawn(GATED_GRAPHS[source], inputs=2, opset=20)
+    model, outcome = swapped(original, source=source, to=to)
+    assert len(outcome.changes) == 1
+    gate, value = POINTS, POINTS[::-1].copy()
+    (got,) = run(model, {"x": gate, "y": value})
+    want = GATED[to](torch.tensor(gate), torch.tensor(value)).numpy()
+    np.testing.assert_allclose(got, want, atol=2e-6)
+
+
 def test_the_same_for_the_same_computes_the_same():
     original = drawn(lambda op, x: op.Mul(x, op.Sigmoid(op.Mul(x, 1.5))))
     model, _ = swapped(original, source="swish", to="swish", reals={"alpha": 1.5})
