@@ -2,9 +2,11 @@
 
 import json
 
+import numpy as np
 import onnx
 import onnx.parser
 import onnx_ir as ir
+import onnxruntime
 import pytest
 from drawing import drawn
 
@@ -120,7 +122,49 @@ def test_a_swap_of_nothing_writes_nothing(run, model):
 
 def test_a_swapped_model_is_tried_and_says_so(run, model, tmp_path):
     ended = run("swap", model, "--from", "swiglu", "--to", "glu", "-o", tmp_path / "new.onnx")
-    assert "(another function, so not compared; it runs)" in ended.stdout
+    assert "(another function, so not compared; run by ONNX Runtime" in ended.stdout
+
+
+def test_a_swapped_model_that_is_not_tried_says_so(run, model, tmp_path):
+    options = ("--from", "swiglu", "--to", "glu", "--no-verify", "-o", tmp_path / "new.onnx")
+    assert "(another function, so not compared; not run)" in run("swap", model, *options).stdout
+
+
+@pytest.mark.parametrize(
+    ("opset", "dtype", "to"),
+    [
+        (25, "float", "swish"),
+        (23, "double", "mish"),
+        (20, "double", "gelu"),
+        (14, "double", "hardswish"),
+    ],
+)
+def test_what_onnx_runtime_ran_it_runs_after_a_swap(run, tmp_path, opset, dtype, to):
+    path, new = tmp_path / "relu.onnx", tmp_path / "new.onnx"
+    head = f'<ir_version: 10, opset_import: ["": {opset}]>'
+    onnx.save(
+        onnx.parser.parse_model(f"{head} g ({dtype}[n] x) => ({dtype}[n] y) {{y=Relu(x)}}"), path
+    )
+    ended = run("swap", path, "--from", "relu", "--to", to, "-o", new, "--json")
+    assert ended.returncode == 0
+    document = json.loads(ended.stdout)
+    assert document["run_by"][0] == "ONNX Runtime"
+    (note,) = document["notes"]
+    assert note.startswith("not by ONNX's own operators, which the opset has: ")
+    x = np.linspace(-2, 2, 5).astype({"float": "float32", "double": "float64"}[dtype])
+    (got,) = onnxruntime.InferenceSession(new).run(None, {"x": x})
+    assert got.shape == (5,)
+
+
+def test_what_onnx_runtime_did_not_run_may_be_left_to_another(run, tmp_path):
+    path, new = tmp_path / "mish.onnx", tmp_path / "new.onnx"
+    head = '<ir_version: 10, opset_import: ["": 25]>'
+    onnx.save(
+        onnx.parser.parse_model(f"{head} g (float[n] x) => (float[n] y) {{y=Swish(x)}}"), path
+    )
+    ended = run("swap", path, "--from", "swish", "--to", "swish", "-p", "alpha=2", "-o", new)
+    assert operators(new) == ["Swish"]
+    assert "run by the onnx reference evaluator" in " ".join(ended.stdout.split())
 
 
 def test_swap_takes_parameters_and_names(run, model, tmp_path):
