@@ -19,7 +19,6 @@ from export.recognition.constants import (
     cast_target,
     constant,
     is_parameter,
-    plain,
     roundoff,
 )
 from export.recognition.numpy_ops import FLOATS, ContribOps, NotElementwiseError, NumpyOps, Parting
@@ -258,13 +257,11 @@ def _attributes(node: ir.Node) -> dict[str, Any] | None:
     for name, attribute in node.attributes.items():
         if attribute.is_ref():
             return None
-        value = attribute.value
-        # A float32, which stands for what it was before it was rounded.
-        found[name] = plain(value) if attribute.type == ir.AttributeType.FLOAT else value
+        found[name] = attribute.value
     return found
 
 
 def _numbers(node: ir.Node) -> list[Constant]:
     """The attributes that are numbers, rounded as they are to float32."""
     values = [a.value for a in node.attributes.values() if a.type == ir.AttributeType.FLOAT]
-    return [Constant(plain(v), roundoff(v, ir.DataType.FLOAT), 0) for v in values if v is not None]
+    return [Constant(v, roundoff(v, ir.DataType.FLOAT), 0) for v in values if v is not None]

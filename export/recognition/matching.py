@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from export.recognition.constants import plain, snapped
+from export.recognition.constants import snapped
 from export.recognition.expressions import Expression, Reader
 from export.recognition.kinds import KINDS, Kind
 from export.recognition.numpy_ops import NotElementwiseError, NumpyOps, Parting
@@ -186,7 +186,7 @@ def _at(values: Any, point: float) -> float:
 
 
 def _reals(kind: Kind, values: Any, expression: Expression) -> Iterator[dict[str, float]]:
-    """The real parameters that the values ask for, if any can be: the plainest numbers first."""
+    """The real parameters that the values ask for, if any can be: the graph's own numbers first."""
     fit = _FITS.get(kind.name)
     if fit is None:
         if _near(values, _screened(kind.name)):
@@ -199,7 +199,7 @@ def _reals(kind: Kind, values: Any, expression: Expression) -> Iterator[dict[str
         ):
             return
     exact = [snapped(number, expression.constants) for number in found]
-    for numbers in ([plain(number) for number in exact], exact, found):
+    for numbers in (exact, found):
         yield dict(zip(kind.reals, numbers, strict=True))
 
 

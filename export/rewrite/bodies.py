@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 
@@ -78,6 +79,19 @@ _TYPE_NAMES = {
     ir.DataType.FLOAT: "float",
     ir.DataType.DOUBLE: "double",
 }
+
+
+def rounded(reals: Mapping[str, float], dtype: ir.DataType | None) -> str:
+    """Which real parameters of a float64 operator an attribute cannot hold; empty if none.
+
+    It is a float32, as are the numbers that float32 operators compute with.
+    """
+    if dtype != ir.DataType.DOUBLE:
+        return ""
+    with np.errstate(over="ignore"):
+        return ", ".join(
+            f"{n}={real!r}" for n, real in reals.items() if float(np.float32(real)) != real
+        )
 
 
 def lacking(op_types: set[str], dtype: DType, opset: int) -> str:

@@ -132,4 +132,5 @@ def _not_standard(site: Site) -> str | None:
         return f"{standard.op_type} needs opset {standard.opset}; the graph's is {opset}"
     if not bodies.takes(KINDS[site.kind], site.dtype, opset):
         return f"{standard.op_type} does not take {site.dtype}"
-    return None
+    rounded = bodies.rounded(site.reals, site.dtype)
+    return f"{standard.op_type} would round {rounded} to float32" if rounded else None

@@ -13,6 +13,7 @@ from types import MappingProxyType
 
 import onnx_ir as ir
 
+from export.recognition.constants import plain
 from export.recognition.kinds import ALIASES, KINDS, Kind
 from export.recognition.layouts import GATE_IS_SECOND
 from export.recognition.shapes import Shapes
@@ -104,8 +105,9 @@ class _Successor:
     def _is_standard(self, site: Site) -> bool:
         """Whether ONNX's operator is put there: where it is preferred, or nothing else can be."""
         opset = site.scope.opsets.get("", 1)
+        wanted = self.standard and not bodies.rounded(self.reals, site.dtype)
         return bodies.takes(self.kind, site.dtype, opset) and (
-            self.standard or self._unwritable(site) is not None
+            wanted or self._unwritable(site) is not None
         )
 
     def _unwritable(self, site: Site) -> str | None:
@@ -149,7 +151,7 @@ def _refusal(
     def refusal(site: Site, shapes: Shapes) -> str | None:
         if site.kind != old.name or not names.search(site.root.name or ""):
             return ""
-        if asked and {**site.reals} != {**asked}:
+        if asked and {name: plain(real) for name, real in site.reals.items()} != {**asked}:
             return f"its parameters are {dict(site.reals)}, not {dict(asked)}"
         return unequal(site, shapes) or new.unable(site)
 

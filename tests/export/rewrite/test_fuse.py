@@ -53,6 +53,54 @@ def test_alpha_is_kept_in_full():
     check_same(model, new)
 
 
+STORED = float(np.float32(1.702))
+
+
+def cast_alpha(op, x):
+    alpha = op.cast(op.number(1.702, dtype="float32"), "float64")
+    return op.Mul(x, op.Sigmoid(op.Mul(x, alpha)))
+
+
+@pytest.mark.parametrize(
+    ("write", "inputs", "opset"),
+    [
+        (lambda op, x: op.Swish(x, alpha=1.702), 1, 24),
+        (lambda op, a, b: op.SwiGLU(a, b, alpha=1.702), 2, 28),
+        (cast_alpha, 1, 18),
+        (lambda op, x: op.node("QuickGelu", [x], domain="com.microsoft"), 1, 18),
+    ],
+    ids=["Swish", "SwiGLU", "cast", "QuickGelu"],
+)
+def test_float64_is_computed_with_the_alpha_that_is_stored(write, inputs, opset):
+    drawing = Drawing(opset=opset, dtype="float64")
+    given = [drawing.input(name) for name in "xy"[:inputs]]
+    drawing.output(write(drawing, *given))
+    new, outcome, _ = fused(drawing.model(domains=["com.microsoft"]))
+    assert len(outcome.changes) == 1
+    (alpha,) = new.graph.initializers.values()
+    assert alpha.const_value.numpy() == pytest.approx(STORED, rel=1e-11)
+
+
+def test_an_alpha_of_float64_stays_where_an_attribute_would_round_it():
+    def write(op, x):
+        return op.Mul(x, op.Sigmoid(op.Mul(x, 1.702)))
+
+    model = drawn(write, dtype="float64", opset=24)
+    _, outcome, operators = fused(model, to="standard")
+    assert operators == ["Mul", "Sigmoid", "Mul"]
+    assert [s.reason for s in outcome.skipped] == ["Swish would round alpha=1.702 to float32"]
+    (alpha,) = fused(model)[0].graph.initializers.values()
+    assert alpha.const_value.numpy() == 1.702
+    assert fused(drawn(write, opset=24), to="standard")[2] == ["Swish"]
+
+
+def test_a_stored_alpha_of_float64_becomes_an_attribute():
+    model = drawn(cast_alpha, dtype="float64", opset=24)
+    new, _, operators = fused(model, to="standard")
+    assert operators == ["Swish"]
+    assert new.graph[0].attributes["alpha"].as_float() == STORED
+
+
 def test_two_alphas_share_one_body():
     def write(op, x):
         first = op.Mul(x, op.Sigmoid(op.Mul(x, 1.5)))

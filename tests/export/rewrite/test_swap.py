@@ -116,6 +116,19 @@ def test_an_alias_means_its_parameters_too():
     assert [site.kind for site in sites(model)] == ["gelu", "swish"]
 
 
+def test_an_alias_is_known_in_float64_though_its_alpha_is_rounded():
+    original = drawn(lambda op, x: op.Swish(x, alpha=1.702), opset=24, dtype="float64")
+    _, outcome = swapped(original, source="quick-gelu", to="gelu")
+    assert len(outcome.changes) == 1
+
+
+def test_an_alpha_of_float64_is_no_attribute_that_would_round_it():
+    original = drawn(lambda op, x: op.Relu(x), opset=24, dtype="float64")
+    for alpha, domain in ((1.702, "ai.gatewave"), (1.5, "")):
+        model, _ = swapped(original, source="relu", to="swish", reals={"alpha": alpha})
+        assert model.graph[0].domain == domain
+
+
 def test_gated_units_are_exchanged():
     original = drawn(lambda op, a, b: op.Mul(op.Mul(a, op.Sigmoid(a)), b), inputs=2)
     model, _ = swapped(original, source="swiglu-linear", to="geglu")
