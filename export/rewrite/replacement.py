@@ -171,6 +171,7 @@ class Replacement:
     def _take_over(self, old: ir.Value, new: ir.Value) -> None:
         new.name, new.type, new.shape = old.name, old.type, old.shape
         new.metadata_props.update(old.metadata_props)
+        new.meta.update(old.meta)  # with the annotation of its quantisation
         new.doc_string = old.doc_string
         old.replace_all_uses_with(new, replace_graph_outputs=True)
         self._replaced[old] = new

@@ -208,6 +208,17 @@ def test_names_metadata_and_the_rest_of_the_graph_stay():
     assert [n.name for n in new.graph if n is not node] == ["before", "after"]
 
 
+def test_the_annotation_of_a_quantised_value_stays():
+    proto = ir.to_proto(drawn(lambda op, x: op.Softmax(silu(op, x))))
+    for name in ("x", proto.graph.node[1].output[0], "out"):
+        annotation = proto.graph.quantization_annotation.add(tensor_name=name)
+        annotation.quant_parameter_tensor_names.add(key="SCALE_TENSOR", value="scale")
+    new, _, operators = fused(ir.from_proto(proto))
+    assert operators == ["Swish", "Softmax"]
+    after = ir.to_proto(new).graph.quantization_annotation
+    assert sorted(a.tensor_name for a in after) == ["Mul_1_out", "out", "x"]
+
+
 def test_node_names_stay_unique():
     drawing = Drawing()
     value = drawing.input("x")
