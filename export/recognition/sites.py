@@ -52,6 +52,11 @@ class Site:
     def root(self) -> ir.Node:
         return self.nodes[-1]
 
+    @property
+    def name(self) -> str:
+        """Of its last node; of its output, where that has none."""
+        return self.root.name or self.output.name or ""
+
 
 @dataclass(frozen=True, eq=False)
 class NearMiss:

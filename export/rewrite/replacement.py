@@ -26,7 +26,7 @@ class Skipped:
 
     Attributes:
         scope: The graph that it is in.
-        node: The node that makes its output.
+        node: The node that makes its output; by the output's name, if it has none.
         kind: Which activation it is, or would be.
         reason: Why it was left, in one line for people.
         output: The name of its output.
@@ -48,7 +48,7 @@ class Outcome:
 
 
 def skipped(site: Site, reason: str) -> Skipped:
-    return Skipped(site.scope.name, site.root.name or "", site.kind, reason, site.output.name or "")
+    return Skipped(site.scope.name, site.name, site.kind, reason, site.output.name or "")
 
 
 class Replacement:

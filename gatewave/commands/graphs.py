@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 import service
 from gatewave.errors import CommandError, needing
@@ -147,7 +148,7 @@ def say(
     if changes:
         table = Table("node", "change", box=None, pad_edge=False)
         for change in changes:
-            table.add_row(_place(change.scope, change.node), change.what)
+            table.add_row(Text(_place(change.scope, change.node)), Text(change.what))
         console.print(table)
     for left in skipped:
         line = f"left alone: {left.kind} at {_place(left.scope, left.node)}: {left.reason}"

@@ -69,6 +69,35 @@ def test_inspect_says_that_there_is_nothing(run, tmp_path):
     assert "no activations found" in run("inspect", path).stdout
 
 
+@pytest.mark.parametrize(("name", "fused"), [("x[/a]", "x[/Swish"), ("a[bold]b", "a[bold]b_Swish")])
+def test_names_that_look_like_markup_are_shown_as_they_are(run, tmp_path, name, fused):
+    path, new = tmp_path / "model.onnx", tmp_path / "new.onnx"
+    made = drawn(lambda op, x: op.Mul(x, op.Sigmoid(x)))
+    made.graph[-1].name = name
+    made.producer_name = name
+    onnx.save(onnx_proto(made), path)
+    inspected = run("inspect", path)
+    assert inspected.returncode == 0
+    assert f"written by {name}" in " ".join(inspected.stdout.split())
+    assert f"\n{name} " in inspected.stdout
+    assert run("fuse", path, "-o", new).stdout.splitlines()[1].startswith(f"{fused} ")
+
+
+def test_verify_shows_names_that_look_like_markup(run, tmp_path):
+    path = tmp_path / "model.onnx"
+    made = drawn(lambda op, x: op.Relu(x))
+    made.graph.outputs[0].name = "y[/a]"
+    onnx.save(onnx_proto(made), path)
+    ended = run("verify", path, path)
+    assert ended.returncode == 0
+    assert "\ny[/a] " in ended.stdout
+
+
+def test_fuse_takes_the_names_that_people_use(run, model):
+    ended = run("fuse", model, "--kind", "swiglu", "--no-verify")
+    assert "1 change: wrote" in ended.stdout
+
+
 def test_fuse_writes_beside_the_model_and_leaves_it(run, model):
     before = model.read_bytes()
     ended = run("fuse", model)
@@ -183,6 +212,8 @@ def test_swap_takes_parameters_and_names(run, model, tmp_path):
         (("fuse", "{model}", "--kind", "nonsense"), "--kind: expected words of"),
         (("swap", "{model}", "--from", "relu", "--to", "nonsense"), "no activation is called"),
         (("swap", "{model}", "--from", "relu", "--to", "elu", "-p", "alpha=big"), "must be a num"),
+        (("swap", "{model}", "--from", "relu", "--to", "elu", "-p", "alpha=nan"), "must be a num"),
+        (("swap", "{model}", "--from", "relu", "--to", "elu", "-p", "alpha=1e400"), "can hold"),
         (("inspect", "{missing}"), "cannot be read: No such file"),
         (("inspect", "{text}"), "is no ONNX model"),
     ],
