@@ -31,6 +31,10 @@ WITH_OVERLOADS = 10
 BROADCASTING = 7
 """From this opset on a scalar may be an operand of any other tensor."""
 
+EXTREMES = frozenset({"Max", "Min"})
+BROADCASTING_EXTREMES = 8
+"""From this opset on theirs may, too."""
+
 WITH_BFLOAT16 = 13
 
 
@@ -101,6 +105,8 @@ def lacking(op_types: set[str], dtype: DType, opset: int) -> str:
     if dtype == "bfloat16" and opset < WITH_BFLOAT16:
         return f"needs opset {WITH_BFLOAT16}, which has bfloat16"
     lacked = [op_type for op_type in sorted(op_types) if not onnx.defs.has(op_type, opset, "")]
+    if not lacked and opset < BROADCASTING_EXTREMES and op_types & EXTREMES:
+        return f"needs opset {BROADCASTING_EXTREMES}, where scalars may be operands of Max and Min"
     if not lacked:
         return ""
     return f"needs opset {max(map(_first_opset, lacked))}, which has {', '.join(lacked)}"

@@ -13,14 +13,14 @@ from types import MappingProxyType
 
 import onnx_ir as ir
 
-from export.recognition.constants import plain
-from export.recognition.kinds import ALIASES, KINDS, Kind
+from export.recognition.constants import GREATEST
+from export.recognition.kinds import Kind, called
 from export.recognition.layouts import GATE_IS_SECOND
 from export.recognition.shapes import Shapes
 from export.recognition.sites import Refusal, Site, survey
 from export.rewrite import bodies
 from export.rewrite.bodies import DTYPES
-from export.rewrite.fuse import unequal
+from export.rewrite.fuse import unequal, unlike
 from export.rewrite.replacement import Outcome, Replacement, skipped
 
 WARNING = (
@@ -49,22 +49,26 @@ def swap(
         model: Is changed.
         source: The kind to replace; ``silu``, say, is Swish with an alpha of 1 only.
         to: The kind to put there, of as many inputs.
-        names: A regular expression: only nodes whose names it matches somewhere.
+        names: A regular expression: only nodes whose names it matches somewhere; one without a
+            name goes by its output's.
         reals: Real parameters of the new one, such as alpha.
         standard: Whether ONNX's operator comes first; else it is the last resort, as for a runtime
             that has not implemented it.
 
     Raises:
-        ValueError: A kind or a parameter is unknown, the two kinds take different numbers of
-            inputs, or ``names`` is no regular expression.
+        ValueError: A kind or a parameter is unknown, a parameter is not finite, the two kinds take
+            different numbers of inputs, or ``names`` is no regular expression.
     """
-    old, asked = _named(source)
-    new, usual = _named(to)
+    old, asked = called(source)
+    new, usual = called(to)
     if len(old.inputs) != len(new.inputs):
         counts = f"{source} takes {len(old.inputs)} tensors, {to} takes {len(new.inputs)}"
         raise ValueError(f"{counts}: they cannot take each other's place")
     if unknown := {*reals} - {*new.reals}:
         raise ValueError(f"{to} has no {', '.join(sorted(unknown))}: {_parameters(new)}")
+    for name, real in reals.items():
+        if not abs(real) <= GREATEST:
+            raise ValueError(f"{name} must be a number that float32 can hold, not {real!r}")
     successor = _Successor(new, {**new.reals, **usual, **reals}, standard)
     found = survey(model, _refusal(old, asked, successor, _compiled(names)))
     replacement = Replacement(model)
@@ -125,15 +129,6 @@ class _Successor:
         return replace(site, inputs=site.inputs[::-1])
 
 
-def _named(name: str) -> tuple[Kind, Mapping[str, float]]:
-    """The kind of that name or alias, and the real parameters that an alias stands for."""
-    plain, reals = ALIASES.get(name, (name, NO_REALS))
-    if plain not in KINDS:
-        known = ", ".join(sorted({*KINDS, *ALIASES}))
-        raise ValueError(f"no activation is called {name!r}: known are {known}")
-    return KINDS[plain], reals
-
-
 def _parameters(kind: Kind) -> str:
     return f"its parameters are {', '.join(kind.reals)}" if kind.reals else "it has no parameters"
 
@@ -149,10 +144,8 @@ def _refusal(
     old: Kind, asked: Mapping[str, float], new: _Successor, names: re.Pattern[str]
 ) -> Refusal:
     def refusal(site: Site, shapes: Shapes) -> str | None:
-        if site.kind != old.name or not names.search(site.root.name or ""):
+        if site.kind != old.name or not names.search(site.name):
             return ""
-        if asked and {name: plain(real) for name, real in site.reals.items()} != {**asked}:
-            return f"its parameters are {dict(site.reals)}, not {dict(asked)}"
-        return unequal(site, shapes) or new.unable(site)
+        return unlike(site, asked) or unequal(site, shapes) or new.unable(site)
 
     return refusal

@@ -373,6 +373,33 @@ def test_a_called_function_is_replaced_and_goes():
     check_same(model, new)
 
 
+def test_an_alias_means_its_parameters():
+    drawing = Drawing()
+    x = drawing.input("x")
+    drawing.output(silu(drawing, x), "plain")
+    drawing.output(drawing.Mul(x, drawing.Sigmoid(drawing.Mul(x, 1.702))), "quick")
+    model = drawing.model()
+    for kinds, outputs in (
+        (["silu"], ["plain"]),
+        (["quick-gelu"], ["quick"]),
+        (["silu", "quick-gelu"], ["plain", "quick"]),
+        (["silu", "swish"], ["plain", "quick"]),
+    ):
+        _, outcome, _ = fused(model, kinds=kinds)
+        assert [change.output for change in outcome.changes] == outputs
+    _, outcome, _ = fused(model, kinds=["silu"])
+    assert [s.reason for s in outcome.skipped] == [
+        "its parameters are {'alpha': 1.702}, not {'alpha': 1.0}"
+    ]
+
+
+def test_what_is_left_goes_by_its_output_where_its_node_has_no_name():
+    model = drawn(silu)
+    model.graph[-1].name = ""
+    _, outcome, _ = fused(model, to="standard")
+    assert [s.node for s in outcome.skipped] == ["out"]
+
+
 def test_an_unknown_kind_is_refused():
     with pytest.raises(ValueError, match="no activation is called"):
         fuse(drawn(silu), kinds=["nonsense"])

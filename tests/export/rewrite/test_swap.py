@@ -182,11 +182,48 @@ def test_the_same_for_the_same_computes_the_same():
         ({"source": "relu", "to": "swiglu"}, "relu takes 1 tensors, swiglu takes 2"),
         ({"source": "relu", "to": "gelu", "reals": {"beta": 1.0}}, "gelu has no beta"),
         ({"source": "relu", "to": "swish", "names": "("}, "is no regular expression"),
+        (
+            {"source": "relu", "to": "swish", "reals": {"alpha": np.nan}},
+            "float32 can hold, not nan",
+        ),
+        (
+            {"source": "relu", "to": "swish", "reals": {"alpha": np.inf}},
+            "float32 can hold, not inf",
+        ),
+        (
+            {"source": "relu", "to": "elu", "reals": {"alpha": 1e39}},
+            r"float32 can hold, not 1e\+39",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused(options, message):
     with pytest.raises(ValueError, match=message):
         swap(drawn(lambda op, x: op.Relu(x)), **options)
+
+
+def test_a_node_without_a_name_goes_by_its_output():
+    drawing = Drawing()
+    x = drawing.input("x")
+    for name in ("one", "two"):
+        drawing.output(drawing.Relu(x), name)
+        drawing.nodes[-1].name = ""
+    _, outcome = swapped(drawing.model(), source="relu", to="swish", names="^two$")
+    assert [change.output for change in outcome.changes] == ["two"]
+
+
+@pytest.mark.parametrize("to", ["hardswish", "relu6", "mish"])
+def test_max_and_min_take_scalars_from_opset_8_on(to):
+    inputs = {"x": POINTS}
+    model, outcome = swapped(drawn(lambda op, x: op.Relu(x), opset=7), source="relu", to=to)
+    if outcome.changes:
+        run(model, inputs)
+    else:
+        assert outcome.skipped[0].reason == (
+            "needs opset 8, where scalars may be operands of Max and Min; the graph's is 7"
+        )
+    model, outcome = swapped(drawn(lambda op, x: op.Relu(x), opset=8), source="relu", to=to)
+    (got,) = run(model, inputs)
+    np.testing.assert_allclose(got, TORCH[to](torch.tensor(POINTS)).numpy(), atol=2e-6)
 
 
 def test_what_the_opset_lacks_is_said():
