@@ -196,6 +196,19 @@ def test_what_onnx_runtime_did_not_run_may_be_left_to_another(run, tmp_path):
     assert "run by the onnx reference evaluator" in " ".join(ended.stdout.split())
 
 
+def test_a_swapped_model_that_nothing_runs_is_not_written(run, tmp_path):
+    path = tmp_path / "model.onnx"
+    text = """<ir_version: 10, opset_import: ["": 18, "some.where": 1]>
+        g (float[n] x) => (float[n] z) {y = Relu(x) z = some.where.Unknown(y)}"""
+    onnx.save(onnx.parser.parse_model(text), path)
+    ended = run("swap", path, "--from", "relu", "--to", "mish")
+    assert ended.returncode == 1
+    said = " ".join(ended.stderr.split())
+    assert "it uses some.where" in said
+    assert "--no-verify writes it untried" in said
+    assert [file.name for file in tmp_path.iterdir()] == ["model.onnx"]
+
+
 def test_swap_takes_parameters_and_names(run, model, tmp_path):
     new = tmp_path / "new.onnx"
     options = ("--from", "swiglu", "--to", "swiglu", "-p", "alpha=1.5", "--names", "Mul_2")
