@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from export.documents import plain
 from export.proof.differences import Difference
 
 
@@ -112,6 +112,14 @@ class Report:
         )
 
     @property
+    def mended(self) -> int:
+        """How many numbers of the outputs were let pass, as one of the two models overflows."""
+        worst: dict[str, int] = {}
+        for one in self.outputs:
+            worst[one.name] = max(worst.get(one.name, 0), one.difference.mended)
+        return sum(worst.values())
+
+    @property
     def largest(self) -> Compared | None:
         """The output that uses most of its tolerance."""
         return max(self.outputs, key=lambda one: one.difference.used, default=None)
@@ -126,11 +134,13 @@ class Report:
         if wrong:
             return "; ".join(_sentence(one) for one in wrong[:3])
         outputs = len({one.name for one in self.outputs})
-        return f"{_counted(outputs, 'output')} compared in {_counted(len(self.cases), 'case')}"
+        done = f"{_counted(outputs, 'output')} compared in {_counted(len(self.cases), 'case')}"
+        passed = _counted(self.mended, "number")
+        return f"{done}, but for {passed} where one of the two overflows" if self.mended else done
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON: NaN and infinity, which it does not have, are strings."""
-        found: dict[str, Any] = _plain(asdict(self))
+        """As JSON has it."""
+        found: dict[str, Any] = plain(asdict(self))
         return {"holds": self.holds, "summary": self.summary(), **found}
 
 
@@ -146,13 +156,3 @@ def _sentence(one: Compared) -> str:
         return f"{one.name} is {place.rewritten}, not {place.original} ({one.case})"
     at = f"{one.name}{list(place.index)}"
     return f"{at} is {place.rewritten!r}, not {place.original!r} ({one.case}, {one.runtime})"
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    return value if isinstance(value, int | float | str | None) else str(value)

@@ -165,6 +165,16 @@ def choose(task: Task, runtimes: Sequence[Runtime], hint: str = "") -> Chosen:
     raise NotRunnableError(f"{task.path}: nothing runs it: {reasons}")
 
 
+def onnxruntime_loads(task: Task) -> bool:
+    """Whether ONNX Runtime takes the model, with kernels if there are any, or without."""
+    try:
+        chosen = choose(task, [runtime for runtime in task.runtimes() if runtime != "reference"])
+    except NotRunnableError:
+        return False
+    chosen.runner.close()
+    return True
+
+
 def unknown_domains(model: ir.Model) -> str:
     """What no runtime can know, in words."""
     nodes = model.graph.all_nodes()

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from export.errors import VerificationError
+from export.errors import NotRunnableError, VerificationError
 from export.model_files import files
 from export.proof.comparison import Plan
 from export.proof.report import Report
+from export.proof.runners import WORDS, Task, onnxruntime_loads
 from export.proof.verification import DEFAULT, verify
 
 
@@ -49,6 +50,31 @@ def write_verified(
 
     def check(new: Path) -> None:
         reports.append(replace(require(source, new, whole), rewritten=str(path)))
+
+    files.write(model, path, source=source, check=check)
+    return reports[0]
+
+
+def write_running(model: ir.Model, path: Path, *, source: Path, plan: Plan = DEFAULT) -> Report:
+    """Write ``model``, which is to compute something else than ``source`` does, if it runs.
+
+    It does with the kernels what it does without. Where ONNX Runtime runs ``source``, it runs
+    ``model`` as well: that the reference evaluator does is not enough then.
+
+    Raises:
+        DiffersError: It does something else with the kernels.
+        NotRunnableError: Nothing runs it, or not what runs ``source``.
+        ModelError: As `files.write`.
+        NotWrittenError: As `files.write`.
+    """
+    reports: list[Report] = []
+
+    def check(new: Path) -> None:
+        report = replace(require(new, new, plan), original=str(path), rewritten=str(path))
+        slow = [ran for ran in report.ran if ran.runtime == WORDS["reference"]]
+        if slow and onnxruntime_loads(Task(source, plan.kernels, plan.timeout)):
+            raise NotRunnableError(f"{source} was run by ONNX Runtime, but now: {slow[0].why}")
+        reports.append(report)
 
     files.write(model, path, source=source, check=check)
     return reports[0]

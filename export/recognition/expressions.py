@@ -20,7 +20,6 @@ from export.recognition.constants import (
     cast_target,
     constant,
     is_parameter,
-    plain,
     roundoff,
 )
 from export.recognition.numpy_ops import FLOATS, ContribOps, NotElementwiseError, NumpyOps
@@ -338,13 +337,11 @@ def _attributes(node: ir.Node) -> dict[str, Any] | None:
     for name, attribute in node.attributes.items():
         if attribute.is_ref():
             return None
-        value = attribute.value
-        # A float32, which stands for what it was before it was rounded.
-        found[name] = plain(value) if attribute.type == ir.AttributeType.FLOAT else value
+        found[name] = attribute.value
     return found
 
 
 def _numbers(node: ir.Node) -> list[Constant]:
     """The attributes that are numbers, rounded as they are to float32."""
     values = [a.value for a in node.attributes.values() if a.type == ir.AttributeType.FLOAT]
-    return [Constant(plain(v), roundoff(v, ir.DataType.FLOAT)) for v in values if v is not None]
+    return [Constant(v, roundoff(v, ir.DataType.FLOAT)) for v in values if v is not None]

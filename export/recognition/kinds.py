@@ -153,3 +153,16 @@ ALIASES: Mapping[str, tuple[str, Mapping[str, float]]] = {
     "swiglu": ("swiglu-linear", {"alpha": 1.0}),
 }
 """Names that people use besides, and what they mean."""
+
+
+def called(name: str) -> tuple[Kind, Mapping[str, float]]:
+    """The kind of that name or alias, and the real parameters that an alias stands for.
+
+    Raises:
+        ValueError: There is none.
+    """
+    plain, reals = ALIASES.get(name, (name, {}))
+    if plain not in KINDS:
+        known = ", ".join(sorted({*KINDS, *ALIASES}))
+        raise ValueError(f"no activation is called {name!r}: known are {known}")
+    return KINDS[plain], reals

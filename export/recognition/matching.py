@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from export.recognition.constants import plain, snapped
+from export.recognition.constants import snapped
 from export.recognition.expressions import Expression, Reader
 from export.recognition.kinds import KINDS, Kind
 from export.recognition.numpy_ops import NotElementwiseError, NumpyOps, Parting, noise
@@ -259,7 +259,7 @@ def _at(values: Any, point: float) -> float:
 
 
 def _reals(kind: Kind, values: Any, expression: Expression) -> Iterator[dict[str, float]]:
-    """The real parameters that the values ask for, if any can be: the plainest numbers first."""
+    """The real parameters that the values ask for, if any can be: the graph's own numbers first."""
     fit = _FITS.get(kind.name)
     if fit is None:
         yield {}
@@ -271,7 +271,7 @@ def _reals(kind: Kind, values: Any, expression: Expression) -> Iterator[dict[str
         ):
             return
     exact = [snapped(number, expression.constants) for number in found]
-    for numbers in ([plain(number) for number in exact], exact, found):
+    for numbers in (exact, found):
         yield dict(zip(kind.reals, numbers, strict=True))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import onnx_ir as ir
 
-from export.recognition.constants import constant, is_parameter, plain
+from export.recognition.constants import constant, is_parameter
 from export.recognition.expressions import CONTRIB
 from export.recognition.kinds import KINDS, Kind
 from export.signature import DOMAIN
@@ -36,7 +36,7 @@ def _contributed(node: ir.Node) -> Named | None:
         return None
     if given.get("activation_beta") or given.get("limit", 0) > 0 or given.get("round_activation"):
         return None
-    alpha = plain(given.get("activation_alpha", 1.0))
+    alpha = given.get("activation_alpha", 1.0)
     return KINDS["swiglu-linear"], {"alpha": alpha}, {}
 
 
@@ -57,4 +57,4 @@ def _with_reals(node: ir.Node, kind: Kind) -> Named | None:
         if attribute.is_ref() or attribute.type != ir.AttributeType.FLOAT:
             return None
         reals[name] = attribute.as_float()
-    return kind, {name: plain(real) for name, real in reals.items()}, parameters
+    return kind, reals, parameters

@@ -219,7 +219,7 @@ class NumpyOps:
 class ContribOps(NumpyOps):
     """ONNX Runtime's own operators, of the domain ``com.microsoft``, that work so."""
 
-    def QuickGelu(self, x: Any, *, alpha: float = 1.702) -> Any:
+    def QuickGelu(self, x: Any, *, alpha: float = float(np.float32(1.702))) -> Any:
         return self.Swish(x, alpha=alpha)
 
     def FastGelu(self, x: Any, bias: Any = 0.0) -> Any:

@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from export.model_files.scopes import Scope, scopes
 from export.recognition.candidates import Candidate, candidates
+from export.recognition.constants import plain
 from export.recognition.expressions import CONTRIB, Reader
 from export.recognition.layouts import layout
 from export.recognition.shapes import Shapes, shapes
@@ -22,7 +23,7 @@ class Site:
 
     Attributes:
         kind: A name of the catalogue.
-        reals: Its real parameters.
+        reals: Its real parameters; in float64 exactly as the graph computes with them.
         written: ``standard``: one ONNX operator; ``function``: a call of one of the model's own;
             ``operator``: one node of our domain, with nothing to say what it does; ``contrib``: an
             operator of ONNX Runtime's own; ``decomposed``: several nodes.
@@ -50,6 +51,11 @@ class Site:
     @property
     def root(self) -> ir.Node:
         return self.nodes[-1]
+
+    @property
+    def name(self) -> str:
+        """Of its last node; of its output, where that has none."""
+        return self.root.name or self.output.name or ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,7 +173,7 @@ def _leak(site: Site, replaced: set[ir.Node]) -> str:
 def _site(candidate: Candidate, scope: Scope, model: ir.Model, known: Shapes) -> Site:
     return Site(
         kind=candidate.kind,
-        reals=candidate.reals,
+        reals=_reals(candidate, known.dtype(candidate.output)),
         written=_written(candidate.nodes, model),
         inputs=candidate.inputs,
         output=candidate.output,
@@ -177,6 +183,16 @@ def _site(candidate: Candidate, scope: Scope, model: ir.Model, known: Shapes) ->
         dtype=known.dtype(candidate.output),
         parameters=candidate.parameters,
     )
+
+
+def _reals(candidate: Candidate, dtype: ir.DataType | None) -> Mapping[str, float]:
+    """The decimals that were meant; in float64, which tells the two apart, what is computed with.
+
+    There 1.702, as an attribute or cast from float32, is 1.70200002193.
+    """
+    if dtype == ir.DataType.DOUBLE:
+        return candidate.reals
+    return {name: plain(real) for name, real in candidate.reals.items()}
 
 
 def _written(nodes: Sequence[ir.Node], model: ir.Model) -> str:

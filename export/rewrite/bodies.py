@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 
@@ -29,6 +30,10 @@ WITH_OVERLOADS = 10
 
 BROADCASTING = 7
 """From this opset on a scalar may be an operand of any other tensor."""
+
+EXTREMES = frozenset({"Max", "Min"})
+BROADCASTING_EXTREMES = 8
+"""From this opset on theirs may, too."""
 
 WITH_BFLOAT16 = 13
 
@@ -80,6 +85,19 @@ _TYPE_NAMES = {
 }
 
 
+def rounded(reals: Mapping[str, float], dtype: ir.DataType | None) -> str:
+    """Which real parameters of a float64 operator an attribute cannot hold; empty if none.
+
+    It is a float32, as are the numbers that float32 operators compute with.
+    """
+    if dtype != ir.DataType.DOUBLE:
+        return ""
+    with np.errstate(over="ignore"):
+        return ", ".join(
+            f"{n}={real!r}" for n, real in reals.items() if float(np.float32(real)) != real
+        )
+
+
 def lacking(op_types: set[str], dtype: DType, opset: int) -> str:
     """Which of the operators the opset lacks, in words; empty if none."""
     if opset < BROADCASTING:
@@ -87,6 +105,8 @@ def lacking(op_types: set[str], dtype: DType, opset: int) -> str:
     if dtype == "bfloat16" and opset < WITH_BFLOAT16:
         return f"needs opset {WITH_BFLOAT16}, which has bfloat16"
     lacked = [op_type for op_type in sorted(op_types) if not onnx.defs.has(op_type, opset, "")]
+    if not lacked and opset < BROADCASTING_EXTREMES and op_types & EXTREMES:
+        return f"needs opset {BROADCASTING_EXTREMES}, where scalars may be operands of Max and Min"
     if not lacked:
         return ""
     return f"needs opset {max(map(_first_opset, lacked))}, which has {', '.join(lacked)}"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Literal
 
 import onnx_ir as ir
 
 from export.graph_ops import ONNX_TYPES, compute_dtype
-from export.recognition.kinds import KINDS
+from export.recognition.constants import plain
+from export.recognition.kinds import KINDS, Kind, called
 from export.recognition.shapes import Shapes
 from export.recognition.sites import Refusal, Site, survey
 from export.rewrite import bodies
@@ -40,8 +41,8 @@ def fuse(
         model: Is changed.
         to: ``gatewave``: our operators; each has its body in the model, so that it runs anywhere.
             ``standard``: ONNX's, where the model's opset has them.
-        kinds: Which activations; `FUSED` has the default, which leaves to ONNX Runtime what it
-            does better: see `_left_to_the_runtime`.
+        kinds: Which activations; ``silu``, say, is Swish with an alpha of 1 only. `FUSED` has the
+            default, which leaves to ONNX Runtime what it does better: see `_left_to_the_runtime`.
 
     Returns:
         The changes, and what was left alone, and why.
@@ -49,9 +50,7 @@ def fuse(
     Raises:
         ValueError: A kind is unknown.
     """
-    wanted = FUSED[to] if kinds is None else tuple(kinds)
-    if unknown := {*wanted} - {*KINDS}:
-        raise ValueError(f"no activation is called {sorted(unknown)}: known are {', '.join(KINDS)}")
+    wanted = [called(name) for name in (FUSED[to] if kinds is None else kinds)]
     found = survey(model, _refusal(to, wanted, by_default=kinds is None))
     replacement = Replacement(model)
     for site in found.sites:
@@ -64,13 +63,19 @@ def fuse(
     return Outcome(replacement.finish(), left)
 
 
-def _refusal(to: Form, wanted: Collection[str], *, by_default: bool) -> Refusal:
+def _refusal(
+    to: Form, wanted: Collection[tuple[Kind, Mapping[str, float]]], *, by_default: bool
+) -> Refusal:
     why_not = {"gatewave": _not_ours, "standard": _not_standard}[to]
 
     def refusal(site: Site, shapes: Shapes) -> str | None:
-        if site.kind not in wanted:
+        asked = [reals for kind, reals in wanted if kind.name == site.kind]
+        if not asked:
             return ""
-        reason = unequal(site, shapes) or why_not(site)
+        unwanted = [unlike(site, reals) for reals in asked]
+        reason = (
+            (None if None in unwanted else unwanted[0]) or unequal(site, shapes) or why_not(site)
+        )
         if reason is None and by_default and to == "gatewave":
             return _left_to_the_runtime(site)
         return reason
@@ -89,6 +94,12 @@ def _left_to_the_runtime(site: Site) -> str | None:
     if site.kind == "swish" and convolved and site.dtype == ir.DataType.FLOAT:
         return LEFT
     return None
+
+
+def unlike(site: Site, asked: Mapping[str, float]) -> str | None:
+    """Other real parameters than those asked for, as an alias does; any will do if none are."""
+    reals = {name: plain(real) for name, real in site.reals.items()}
+    return f"its parameters are {reals}, not {dict(asked)}" if asked and reals != asked else None
 
 
 def unequal(site: Site, shapes: Shapes) -> str | None:
@@ -132,4 +143,5 @@ def _not_standard(site: Site) -> str | None:
         return f"{standard.op_type} needs opset {standard.opset}; the graph's is {opset}"
     if not bodies.takes(KINDS[site.kind], site.dtype, opset):
         return f"{standard.op_type} does not take {site.dtype}"
-    return None
+    rounded = bodies.rounded(site.reals, site.dtype)
+    return f"{standard.op_type} would round {rounded} to float32" if rounded else None

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
-import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import onnx_ir as ir
 
+from export.documents import plain
 from export.model_files.scopes import scopes
 from export.recognition.kinds import KINDS
 from export.recognition.shapes import Shapes
@@ -22,6 +23,9 @@ RULE = (
     "matrices; of any other operator one per element of its results. Sizes that are not known "
     "count as 1, the bodies of loops as run once, both branches of an If as run."
 )
+
+MOST = 2**63 - 1
+"""No tensor has more elements; what a damaged model declares may multiply to anything."""
 
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 
@@ -82,8 +86,12 @@ def inspect(model: ir.Model) -> Inspection:
     )
 
 
-def report(inspection: Inspection) -> dict[str, Any]:
+def report(inspection: Inspection) -> Any:
     """As JSON has it."""
+    return plain(_document(inspection))
+
+
+def _document(inspection: Inspection) -> dict[str, Any]:
     return {
         "ir_version": inspection.ir_version,
         "opsets": dict(inspection.opsets),
@@ -93,7 +101,7 @@ def report(inspection: Inspection) -> dict[str, Any]:
         "values_of_unknown_size": inspection.open_sizes,
         "activations": [_site(site, inspection) for site in inspection.sites],
         "near_misses": [
-            {"kind": m.site.kind, "node": m.site.root.name, "reason": m.reason}
+            {"kind": m.site.kind, "node": m.site.name, "reason": m.reason}
             for m in inspection.near_misses
         ],
     }
@@ -126,8 +134,8 @@ def _cost(node: ir.Node, shapes: Shapes) -> int:
         return 2 * results * _terms(node, shapes)
     if node.op_type in GATES and len(node.inputs) > 2:  # noqa: PLR2004
         steps = _sizes(node.inputs[0], shapes)[:2]
-        weights = (math.prod(_sizes(value, shapes)) for value in node.inputs[1:3])
-        return 2 * math.prod(steps) * sum(weights)
+        weights = (_product(_sizes(value, shapes)) for value in node.inputs[1:3])
+        return 2 * _product(steps) * sum(weights)
     return 0 if node.op_type == "Constant" else results
 
 
@@ -135,7 +143,7 @@ def _terms(node: ir.Node, shapes: Shapes) -> int:
     """How many products are added up for each element of the result."""
     weight = _sizes(node.inputs[1], shapes)
     if node.op_type == "Conv":
-        return math.prod(weight[1:])
+        return _product(weight[1:])
     if node.op_type == "Gemm":
         transposed = node.attributes.get("transB")
         columns = transposed is not None and bool(transposed.as_int())
@@ -146,13 +154,21 @@ def _terms(node: ir.Node, shapes: Shapes) -> int:
 
 def _sizes(value: ir.Value | None, shapes: Shapes) -> list[int]:
     shape = None if value is None else shapes.shape(value)
-    return [] if shape is None else [d if isinstance(d, int) else 1 for d in shape]
+    return [] if shape is None else [d if _is_size(d) else 1 for d in shape]
+
+
+def _is_size(dimension: object) -> TypeGuard[int]:
+    return isinstance(dimension, int) and dimension >= 0
 
 
 def _elements(value: ir.Value, shapes: Shapes) -> int:
-    return math.prod(_sizes(value, shapes))
+    return _product(_sizes(value, shapes))
+
+
+def _product(sizes: Iterable[int]) -> int:
+    return functools.reduce(lambda product, size: min(product * size, MOST), sizes, 1)
 
 
 def _is_open(value: ir.Value, shapes: Shapes) -> bool:
     shape = shapes.shape(value)
-    return shape is None or any(not isinstance(size, int) for size in shape)
+    return shape is None or not all(_is_size(size) for size in shape)

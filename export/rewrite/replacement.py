@@ -26,7 +26,7 @@ class Skipped:
 
     Attributes:
         scope: The graph that it is in.
-        node: The node that makes its output.
+        node: The node that makes its output; by the output's name, if it has none.
         kind: Which activation it is, or would be.
         reason: Why it was left, in one line for people.
         output: The name of its output.
@@ -48,7 +48,7 @@ class Outcome:
 
 
 def skipped(site: Site, reason: str) -> Skipped:
-    return Skipped(site.scope.name, site.root.name or "", site.kind, reason, site.output.name or "")
+    return Skipped(site.scope.name, site.name, site.kind, reason, site.output.name or "")
 
 
 class Replacement:
@@ -171,6 +171,7 @@ class Replacement:
     def _take_over(self, old: ir.Value, new: ir.Value) -> None:
         new.name, new.type, new.shape = old.name, old.type, old.shape
         new.metadata_props.update(old.metadata_props)
+        new.meta.update(old.meta)  # with the annotation of its quantisation
         new.doc_string = old.doc_string
         old.replace_all_uses_with(new, replace_graph_outputs=True)
         self._replaced[old] = new

@@ -18,6 +18,7 @@ def splice(
     after = [pair[1] for pair in outputs]
     for was, becomes in outputs:
         becomes.metadata_props.update(was.metadata_props)
+        becomes.meta.update(was.meta)  # with the annotation of its quantisation
         becomes.doc_string = was.doc_string
     for node in new:
         node.metadata_props.update(old[-1].metadata_props)

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import onnx_ir as ir
 
-from export.recognition.kinds import ALIASES, KINDS, Kind
+from export.recognition.constants import GREATEST
+from export.recognition.kinds import Kind, called
+from export.recognition.layouts import GATE_IS_SECOND
 from export.recognition.shapes import Shapes
 from export.recognition.sites import Refusal, Site, survey
 from export.rewrite import bodies
 from export.rewrite.bodies import DTYPES
-from export.rewrite.fuse import unequal
+from export.rewrite.fuse import unequal, unlike
 from export.rewrite.replacement import Outcome, Replacement, skipped
 
 WARNING = (
@@ -35,47 +38,95 @@ def swap(
     to: str,
     names: str | None = None,
     reals: Mapping[str, float] = NO_REALS,
+    standard: bool = True,
 ) -> Outcome:
     """Replace activations of ``model``, in place, by another activation.
 
-    The new one is ONNX's operator where the model's opset has it; else ours, with its body; else
-    the formula in basic operators.
+    The new one is ONNX's operator where the model's opset has it; else ours, with its body, where
+    there is one; else the formula in basic operators.
 
     Args:
         model: Is changed.
         source: The kind to replace; ``silu``, say, is Swish with an alpha of 1 only.
         to: The kind to put there, of as many inputs.
-        names: A regular expression: only nodes whose names it matches somewhere.
+        names: A regular expression: only nodes whose names it matches somewhere; one without a
+            name goes by its output's.
         reals: Real parameters of the new one, such as alpha.
+        standard: Whether ONNX's operator comes first; else it is the last resort, as for a runtime
+            that has not implemented it.
 
     Raises:
-        ValueError: A kind or a parameter is unknown, the two kinds take different numbers of
-            inputs, or ``names`` is no regular expression.
+        ValueError: A kind or a parameter is unknown, a parameter is not finite, the two kinds take
+            different numbers of inputs, or ``names`` is no regular expression.
     """
-    old, asked = _named(source)
-    new, usual = _named(to)
+    old, asked = called(source)
+    new, usual = called(to)
     if len(old.inputs) != len(new.inputs):
         counts = f"{source} takes {len(old.inputs)} tensors, {to} takes {len(new.inputs)}"
         raise ValueError(f"{counts}: they cannot take each other's place")
     if unknown := {*reals} - {*new.reals}:
         raise ValueError(f"{to} has no {', '.join(sorted(unknown))}: {_parameters(new)}")
-    given = {**new.reals, **usual, **reals}
-    found = survey(model, _refusal(old, asked, new, _compiled(names)))
+    for name, real in reals.items():
+        if not abs(real) <= GREATEST:
+            raise ValueError(f"{name} must be a number that float32 can hold, not {real!r}")
+    successor = _Successor(new, {**new.reals, **usual, **reals}, standard)
+    found = survey(model, _refusal(old, asked, successor, _compiled(names)))
     replacement = Replacement(model)
     for site in found.sites:
-        _put(replacement, site, new, given)
+        successor.put(replacement, site)
     return Outcome(
         replacement.finish(), [skipped(miss.site, miss.reason) for miss in found.near_misses]
     )
 
 
-def _named(name: str) -> tuple[Kind, Mapping[str, float]]:
-    """The kind of that name or alias, and the real parameters that an alias stands for."""
-    plain, reals = ALIASES.get(name, (name, NO_REALS))
-    if plain not in KINDS:
-        known = ", ".join(sorted({*KINDS, *ALIASES}))
-        raise ValueError(f"no activation is called {name!r}: known are {known}")
-    return KINDS[plain], reals
+@dataclass(frozen=True)
+class _Successor:
+    """What is put in the places of others.
+
+    Attributes:
+        kind: The activation.
+        reals: Its real parameters.
+        standard: Whether ONNX's own operator is preferred.
+    """
+
+    kind: Kind
+    reals: Mapping[str, float]
+    standard: bool
+
+    def unable(self, site: Site) -> str | None:
+        """Why it cannot be put there in any form."""
+        return None if self._is_standard(site) else self._unwritable(site)
+
+    def put(self, replacement: Replacement, site: Site) -> None:
+        ordered = self._ordered(site)
+        if self._is_standard(site):
+            replacement.by_standard(ordered, self.kind, self.reals)
+        elif self.kind.operator is not None:
+            replacement.by_ours(ordered, self.kind, self.reals, {})
+        else:
+            replacement.by_formula(ordered, self.kind, self.reals)
+
+    def _is_standard(self, site: Site) -> bool:
+        """Whether ONNX's operator is put there: where it is preferred, or nothing else can be."""
+        opset = site.scope.opsets.get("", 1)
+        wanted = self.standard and not bodies.rounded(self.reals, site.dtype)
+        return bodies.takes(self.kind, site.dtype, opset) and (
+            wanted or self._unwritable(site) is not None
+        )
+
+    def _unwritable(self, site: Site) -> str | None:
+        """Why neither our operator nor the formula can be put there."""
+        if site.dtype is None or site.dtype not in DTYPES:
+            return "its element type is not known"
+        opset = site.scope.opsets.get("", 1)
+        lack = bodies.missing_for_formula(self.kind, DTYPES[site.dtype], opset)
+        return f"{lack}; the graph's is {opset}" if lack else None
+
+    def _ordered(self, site: Site) -> Site:
+        """The site, its inputs in the new kind's order: what was the gate stays the gate."""
+        if (site.kind in GATE_IS_SECOND) == (self.kind.name in GATE_IS_SECOND):
+            return site
+        return replace(site, inputs=site.inputs[::-1])
 
 
 def _parameters(kind: Kind) -> str:
@@ -89,32 +140,12 @@ def _compiled(names: str | None) -> re.Pattern[str]:
         raise ValueError(f"{names!r} is no regular expression: {error}") from error
 
 
-def _refusal(old: Kind, asked: Mapping[str, float], new: Kind, names: re.Pattern[str]) -> Refusal:
+def _refusal(
+    old: Kind, asked: Mapping[str, float], new: _Successor, names: re.Pattern[str]
+) -> Refusal:
     def refusal(site: Site, shapes: Shapes) -> str | None:
-        if site.kind != old.name or not names.search(site.root.name or ""):
+        if site.kind != old.name or not names.search(site.name):
             return ""
-        if asked and {**site.reals} != {**asked}:
-            return f"its parameters are {dict(site.reals)}, not {dict(asked)}"
-        return unequal(site, shapes) or _unable(site, new)
+        return unlike(site, asked) or unequal(site, shapes) or new.unable(site)
 
     return refusal
-
-
-def _unable(site: Site, new: Kind) -> str | None:
-    """Why ``new`` cannot be put there in any form."""
-    opset = site.scope.opsets.get("", 1)
-    if bodies.takes(new, site.dtype, opset):
-        return None
-    if site.dtype is None or site.dtype not in DTYPES:
-        return "its element type is not known"
-    lack = bodies.missing_for_formula(new, DTYPES[site.dtype], opset)
-    return f"{lack}; the graph's is {opset}" if lack else None
-
-
-def _put(replacement: Replacement, site: Site, new: Kind, reals: Mapping[str, float]) -> None:
-    if bodies.takes(new, site.dtype, site.scope.opsets.get("", 1)):
-        replacement.by_standard(site, new, reals)
-    elif new.operator is not None:
-        replacement.by_ours(site, new, reals, {})
-    else:
-        replacement.by_formula(site, new, reals)

@@ -16,6 +16,7 @@ import onnxruntime as ort
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from gatewave.commands import probing
 from service import cpus
@@ -186,5 +187,5 @@ def _print(findings: list[Finding]) -> None:
     table = Table(box=None, show_header=False)
     for finding in findings:
         mark = f"[{STYLES[finding.verdict]}]{finding.verdict}[/]"
-        table.add_row(mark, finding.subject, finding.detail)
+        table.add_row(mark, Text(finding.subject), Text(finding.detail))
     Console().print(table)

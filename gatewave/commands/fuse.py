@@ -36,12 +36,12 @@ def fuse(
     """
     with needing("export"):
         from export.model_files import files
-        from export.recognition.kinds import KINDS
+        from export.recognition.kinds import ALIASES, KINDS
         from export.rewrite.fuse import FUSED
         from export.rewrite.fuse import fuse as fuse_model
     if to not in FUSED:
         raise UsageError(f"--to: expected {' or '.join(FUSED)}, got {to!r}")
-    kinds = None if kind is None else words("--kind", kind, tuple(KINDS))
+    kinds = None if kind is None else words("--kind", kind, (*KINDS, *ALIASES))
     loaded = graphs.read(model)
     outcome = fuse_model(loaded, to=to, kinds=kinds)
     written = output or model.with_suffix(".fused.onnx")

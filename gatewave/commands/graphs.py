@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 import service
 from gatewave.errors import CommandError, needing
@@ -25,6 +26,23 @@ if TYPE_CHECKING:
     from export.targets import Target
 
 KERNELS = Path(service.__file__).with_name("libgatewave.so")
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A model that computes something else than before, so that it is run, but not compared.
+
+    Attributes:
+        run_by: The runtimes that ran it, in words; none, if it was not tried.
+        notes: What is to be known of how it was written.
+    """
+
+    run_by: Sequence[str] = ()
+    notes: Sequence[str] = ()
+
+    def words(self) -> str:
+        run = f"run by {' and '.join(self.run_by)}" if self.run_by else "not run"
+        return f"another function, so not compared; {run}"
 
 
 def read(path: Path) -> ir.Model:
@@ -80,22 +98,18 @@ def write_proven(model: ir.Model, path: Path, *, source: Path, changes: Sequence
             raise CommandError(f"{error}; --no-verify writes it without proof") from error
 
 
-def write_running(model: ir.Model, path: Path, *, source: Path) -> None:
-    """Write ``model`` if it runs on generated inputs, and alike with kernels and without.
+def write_running(model: ir.Model, path: Path, *, source: Path) -> Tried:
+    """Write ``model`` if it runs on generated inputs, on ONNX Runtime if that runs ``source``.
 
     Raises:
         VerificationError: The kernels and the bodies differ; it is not written.
-        CommandError: Nothing runs it.
+        NotRunnableError: Nothing runs it, or not what runs ``source``; it is not written.
     """
-    from export.errors import NotRunnableError
-    from export.model_files import files
-    from export.proof.verified import require
+    from export.proof import verified
 
     with Console(stderr=True).status("running the model", spinner="dots"):
-        try:
-            files.write(model, path, source=source, check=lambda new: require(new, new, proof()))
-        except NotRunnableError as error:
-            raise CommandError(f"{error}; --no-verify writes it untried") from error
+        report = verified.write_running(model, path, source=source, plan=proof())
+    return Tried([*dict.fromkeys(ran.runtime for ran in report.ran)])
 
 
 def say(
@@ -105,10 +119,20 @@ def say(
     *,
     skipped: Sequence[Skipped] = (),
     target: str = "",
-    unproven: str = "not verified",
+    tried: Tried | None = None,
     as_json: bool,
 ) -> None:
-    """What was changed and what was left, for people or for scripts."""
+    """What was changed and what was left, for people or for scripts.
+
+    Args:
+        written: The file.
+        changes: What was changed.
+        report: The proof that it computes the same; ``None`` where there is none.
+        skipped: What was left.
+        target: What it was changed for.
+        tried: Of a model that computes something else, what became of it.
+        as_json: Whether it is for scripts.
+    """
     if as_json:
         document = {
             "written": str(written),
@@ -116,6 +140,7 @@ def say(
             "changes": [asdict(change) for change in changes],
             "skipped": [asdict(left) for left in skipped],
             "verified": None if report is None else report.as_dict(),
+            **({} if tried is None else {"run_by": tried.run_by, "notes": tried.notes}),
         }
         typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
         return
@@ -123,17 +148,19 @@ def say(
     if changes:
         table = Table("node", "change", box=None, pad_edge=False)
         for change in changes:
-            table.add_row(_place(change.scope, change.node), change.what)
+            table.add_row(Text(_place(change.scope, change.node)), Text(change.what))
         console.print(table)
     for left in skipped:
         line = f"left alone: {left.kind} at {_place(left.scope, left.node)}: {left.reason}"
         console.print(line, markup=False, highlight=False)
-    for note in () if report is None else report.notes:
+    told = report or tried
+    for note in () if told is None else told.notes:
         console.print(note, markup=False, highlight=False)
     counts = "1 change" if len(changes) == 1 else f"{len(changes)} changes"
     counts += f" for {target}" if target else ""
     counts += f", {len(skipped)} left alone" if skipped else ""
-    how = unproven if report is None else f"proven equal: {report.summary()}"
+    how = tried.words() if tried else "not verified"
+    how = how if report is None else f"proven equal: {report.summary()}"
     typer.echo(f"{counts}: wrote {written} ({how})")
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from gatewave.commands import graphs
 from gatewave.commands.rewriting import JsonOption, ModelArgument
@@ -44,7 +45,7 @@ def inspect(
         document = report(inspection)
         if wanted is not None:
             document["target"] = {"name": wanted.name, "problems": [asdict(p) for p in found]}
-        typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
+        typer.echo(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
     else:
         show(inspection)
         if wanted is not None:
@@ -67,7 +68,7 @@ def show(inspection: Inspection) -> None:
     console = Console()
     opsets = ", ".join(f"{domain or 'ai.onnx'} {v}" for domain, v in inspection.opsets.items())
     written_by = f", written by {inspection.producer}" if inspection.producer else ""
-    console.print(f"IR version {inspection.ir_version}; opsets: {opsets}{written_by}")
+    console.print(f"IR version {inspection.ir_version}; opsets: {opsets}{written_by}", markup=False)
     dtypes = ", ".join(f"{name} {count}" for name, count in inspection.dtypes.items())
     console.print(f"values by type: {dtypes or 'unknown'}")
     if not inspection.sites:
@@ -76,8 +77,9 @@ def show(inspection: Inspection) -> None:
     console.print(_counts(inspection))
     console.print(_sites(inspection))
     for miss in inspection.near_misses:
-        place = miss.site.root.name or miss.site.output.name
-        console.print(f"{miss.site.kind} at {place} is held open: {miss.reason}", markup=False)
+        console.print(
+            f"{miss.site.kind} at {miss.site.name} is held open: {miss.reason}", markup=False
+        )
     console.print(RULE, style="dim")
     if inspection.open_sizes:
         console.print(f"{inspection.open_sizes} values have sizes that are not known", style="dim")
@@ -100,9 +102,8 @@ def _sites(inspection: Inspection) -> Table:
     for name in ("node", "activation", "parameters", "operators", "layout", "type", "share"):
         table.add_column(name, overflow="fold")
     for site in inspection.sites:
-        place = site.root.name or site.output.name or ""
-        table.add_row(
-            f"{site.scope.name}: {place}" if site.scope.name else place,
+        cells = (
+            f"{site.scope.name}: {site.name}" if site.scope.name else site.name,
             site.kind,
             ", ".join(f"{name}={real:g}" for name, real in site.reals.items()),
             " ".join(node.op_type for node in site.nodes),
@@ -110,4 +111,5 @@ def _sites(inspection: Inspection) -> Table:
             "" if site.dtype is None else site.dtype.name,
             f"{inspection.shares.get(site, 0.0):.2%}",
         )
+        table.add_row(*map(Text, cells))
     return table

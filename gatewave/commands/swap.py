@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -12,6 +15,11 @@ from gatewave.commands import graphs
 from gatewave.commands.parameters import ParamOption, parsed
 from gatewave.commands.rewriting import JsonOption, ModelArgument
 from gatewave.errors import CommandError, UsageError, needing
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from export.rewrite.replacement import Outcome
 
 
 def swap(
@@ -39,30 +47,65 @@ def swap(
     with needing("export"):
         from export.model_files import files
         from export.rewrite.swap import WARNING
-        from export.rewrite.swap import swap as swap_in
-    loaded = graphs.read(model)
-    try:
-        outcome = swap_in(loaded, source=source, to=to, names=names, reals=_reals(param))
-    except ValueError as error:
-        raise UsageError(str(error)) from error
+    swapped = functools.partial(
+        _swapped, model, source=source, to=to, names=names, reals=_reals(param)
+    )
+    new, outcome = swapped()
     if not outcome.changes:
         among = "" if names is None else f" among the nodes that match {names!r}"
         left = "; ".join(f"{one.node}: {one.reason}" for one in outcome.skipped)
         raise CommandError(f"{model}: no {source} was replaced{among}. {left or 'There is none.'}")
     written = output or model.with_suffix(".swapped.onnx")
+    tried = graphs.Tried()
     if verify:
-        graphs.write_running(loaded, written, source=model)
+        outcome, tried = _written_running(new, outcome, written, model, swapped)
     else:
-        files.write(loaded, written, source=model)
+        files.write(new, written, source=model)
     graphs.say(
-        written,
-        outcome.changes,
-        None,
-        skipped=outcome.skipped,
-        unproven="another function, so not compared" + ("; it runs" if verify else ""),
-        as_json=as_json,
+        written, outcome.changes, None, skipped=outcome.skipped, tried=tried, as_json=as_json
     )
     Console(stderr=True).print(f"warning: {WARNING}", style="yellow", soft_wrap=True)
+
+
+def _swapped(
+    path: Path,
+    *,
+    source: str,
+    to: str,
+    names: str | None,
+    reals: dict[str, float],
+    standard: bool = True,
+) -> tuple[ir.Model, Outcome]:
+    from export.rewrite.swap import swap as swap_in
+
+    model = graphs.read(path)
+    try:
+        return model, swap_in(
+            model, source=source, to=to, names=names, reals=reals, standard=standard
+        )
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def _written_running(
+    new: ir.Model,
+    outcome: Outcome,
+    written: Path,
+    source: Path,
+    swapped: Callable[..., tuple[ir.Model, Outcome]],
+) -> tuple[Outcome, graphs.Tried]:
+    """Write ``new``, or, where ONNX's own operators are not run, what ``swapped`` makes without."""
+    from export.errors import NotRunnableError
+
+    try:
+        return outcome, graphs.write_running(new, written, source=source)
+    except NotRunnableError as error:
+        note = f"not by ONNX's own operators, which the opset has: {error}"
+    try:
+        new, outcome = swapped(standard=False)
+        return outcome, replace(graphs.write_running(new, written, source=source), notes=[note])
+    except NotRunnableError as error:
+        raise CommandError(f"{error}; --no-verify writes it untried") from error
 
 
 def _reals(options: list[str] | None) -> dict[str, float]:

@@ -12,6 +12,7 @@ import numpy as np
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from gatewave.commands.graphs import KERNELS
 from gatewave.commands.rewriting import JsonOption, ModelArgument
@@ -121,7 +122,7 @@ def _differences(report: Report) -> Table:
             heading, justify="right" if heading not in ("output", "", "worst at") else "left"
         )
     for one in (*report.outputs, *report.sites):
-        table.add_row(*_cells(one), style="" if one.holds else "red")
+        table.add_row(*map(Text, _cells(one)), style="" if one.holds else "red")
     return table
 
 

@@ -2,9 +2,11 @@
 
 import json
 
+import numpy as np
 import onnx
 import onnx.parser
 import onnx_ir as ir
+import onnxruntime
 import pytest
 from drawing import drawn
 
@@ -67,6 +69,35 @@ def test_inspect_says_that_there_is_nothing(run, tmp_path):
     assert "no activations found" in run("inspect", path).stdout
 
 
+@pytest.mark.parametrize(("name", "fused"), [("x[/a]", "x[/Swish"), ("a[bold]b", "a[bold]b_Swish")])
+def test_names_that_look_like_markup_are_shown_as_they_are(run, tmp_path, name, fused):
+    path, new = tmp_path / "model.onnx", tmp_path / "new.onnx"
+    made = drawn(lambda op, x: op.Mul(x, op.Sigmoid(x)))
+    made.graph[-1].name = name
+    made.producer_name = name
+    onnx.save(onnx_proto(made), path)
+    inspected = run("inspect", path)
+    assert inspected.returncode == 0
+    assert f"written by {name}" in " ".join(inspected.stdout.split())
+    assert f"\n{name} " in inspected.stdout
+    assert run("fuse", path, "-o", new).stdout.splitlines()[1].startswith(f"{fused} ")
+
+
+def test_verify_shows_names_that_look_like_markup(run, tmp_path):
+    path = tmp_path / "model.onnx"
+    made = drawn(lambda op, x: op.Relu(x))
+    made.graph.outputs[0].name = "y[/a]"
+    onnx.save(onnx_proto(made), path)
+    ended = run("verify", path, path)
+    assert ended.returncode == 0
+    assert "\ny[/a] " in ended.stdout
+
+
+def test_fuse_takes_the_names_that_people_use(run, model):
+    ended = run("fuse", model, "--kind", "swiglu", "--no-verify")
+    assert "1 change: wrote" in ended.stdout
+
+
 def test_fuse_writes_beside_the_model_and_leaves_it(run, model):
     before = model.read_bytes()
     ended = run("fuse", model)
@@ -120,7 +151,62 @@ def test_a_swap_of_nothing_writes_nothing(run, model):
 
 def test_a_swapped_model_is_tried_and_says_so(run, model, tmp_path):
     ended = run("swap", model, "--from", "swiglu", "--to", "glu", "-o", tmp_path / "new.onnx")
-    assert "(another function, so not compared; it runs)" in ended.stdout
+    assert "(another function, so not compared; run by ONNX Runtime" in ended.stdout
+
+
+def test_a_swapped_model_that_is_not_tried_says_so(run, model, tmp_path):
+    options = ("--from", "swiglu", "--to", "glu", "--no-verify", "-o", tmp_path / "new.onnx")
+    assert "(another function, so not compared; not run)" in run("swap", model, *options).stdout
+
+
+@pytest.mark.parametrize(
+    ("opset", "dtype", "to"),
+    [
+        (25, "float", "swish"),
+        (23, "double", "mish"),
+        (20, "double", "gelu"),
+        (14, "double", "hardswish"),
+    ],
+)
+def test_what_onnx_runtime_ran_it_runs_after_a_swap(run, tmp_path, opset, dtype, to):
+    path, new = tmp_path / "relu.onnx", tmp_path / "new.onnx"
+    head = f'<ir_version: 10, opset_import: ["": {opset}]>'
+    onnx.save(
+        onnx.parser.parse_model(f"{head} g ({dtype}[n] x) => ({dtype}[n] y) {{y=Relu(x)}}"), path
+    )
+    ended = run("swap", path, "--from", "relu", "--to", to, "-o", new, "--json")
+    assert ended.returncode == 0
+    document = json.loads(ended.stdout)
+    assert document["run_by"][0] == "ONNX Runtime"
+    (note,) = document["notes"]
+    assert note.startswith("not by ONNX's own operators, which the opset has: ")
+    x = np.linspace(-2, 2, 5).astype({"float": "float32", "double": "float64"}[dtype])
+    (got,) = onnxruntime.InferenceSession(new).run(None, {"x": x})
+    assert got.shape == (5,)
+
+
+def test_what_onnx_runtime_did_not_run_may_be_left_to_another(run, tmp_path):
+    path, new = tmp_path / "mish.onnx", tmp_path / "new.onnx"
+    head = '<ir_version: 10, opset_import: ["": 25]>'
+    onnx.save(
+        onnx.parser.parse_model(f"{head} g (float[n] x) => (float[n] y) {{y=Swish(x)}}"), path
+    )
+    ended = run("swap", path, "--from", "swish", "--to", "swish", "-p", "alpha=2", "-o", new)
+    assert operators(new) == ["Swish"]
+    assert "run by the onnx reference evaluator" in " ".join(ended.stdout.split())
+
+
+def test_a_swapped_model_that_nothing_runs_is_not_written(run, tmp_path):
+    path = tmp_path / "model.onnx"
+    text = """<ir_version: 10, opset_import: ["": 18, "some.where": 1]>
+        g (float[n] x) => (float[n] z) {y = Relu(x) z = some.where.Unknown(y)}"""
+    onnx.save(onnx.parser.parse_model(text), path)
+    ended = run("swap", path, "--from", "relu", "--to", "mish")
+    assert ended.returncode == 1
+    said = " ".join(ended.stderr.split())
+    assert "it uses some.where" in said
+    assert "--no-verify writes it untried" in said
+    assert [file.name for file in tmp_path.iterdir()] == ["model.onnx"]
 
 
 def test_swap_takes_parameters_and_names(run, model, tmp_path):
@@ -139,6 +225,8 @@ def test_swap_takes_parameters_and_names(run, model, tmp_path):
         (("fuse", "{model}", "--kind", "nonsense"), "--kind: expected words of"),
         (("swap", "{model}", "--from", "relu", "--to", "nonsense"), "no activation is called"),
         (("swap", "{model}", "--from", "relu", "--to", "elu", "-p", "alpha=big"), "must be a num"),
+        (("swap", "{model}", "--from", "relu", "--to", "elu", "-p", "alpha=nan"), "must be a num"),
+        (("swap", "{model}", "--from", "relu", "--to", "elu", "-p", "alpha=1e400"), "can hold"),
         (("inspect", "{missing}"), "cannot be read: No such file"),
         (("inspect", "{text}"), "is no ONNX model"),
     ],

@@ -6,8 +6,8 @@ import threading
 import service.app
 from gatewave.cli import main
 
-BYTES = 1 << 14
-REQUESTS_PER_FILE = 50
+BYTES = 1 << 16
+REQUESTS_PER_FILE = 10
 
 create_app = service.app.create_app
 kept = []

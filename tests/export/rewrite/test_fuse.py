@@ -53,6 +53,54 @@ def test_alpha_is_kept_in_full():
     check_same(model, new)
 
 
+STORED = float(np.float32(1.702))
+
+
+def cast_alpha(op, x):
+    alpha = op.cast(op.number(1.702, dtype="float32"), "float64")
+    return op.Mul(x, op.Sigmoid(op.Mul(x, alpha)))
+
+
+@pytest.mark.parametrize(
+    ("write", "inputs", "opset"),
+    [
+        (lambda op, x: op.Swish(x, alpha=1.702), 1, 24),
+        (lambda op, a, b: op.SwiGLU(a, b, alpha=1.702), 2, 28),
+        (cast_alpha, 1, 18),
+        (lambda op, x: op.node("QuickGelu", [x], domain="com.microsoft"), 1, 18),
+    ],
+    ids=["Swish", "SwiGLU", "cast", "QuickGelu"],
+)
+def test_float64_is_computed_with_the_alpha_that_is_stored(write, inputs, opset):
+    drawing = Drawing(opset=opset, dtype="float64")
+    given = [drawing.input(name) for name in "xy"[:inputs]]
+    drawing.output(write(drawing, *given))
+    new, outcome, _ = fused(drawing.model(domains=["com.microsoft"]))
+    assert len(outcome.changes) == 1
+    (alpha,) = new.graph.initializers.values()
+    assert alpha.const_value.numpy() == pytest.approx(STORED, rel=1e-11)
+
+
+def test_an_alpha_of_float64_stays_where_an_attribute_would_round_it():
+    def write(op, x):
+        return op.Mul(x, op.Sigmoid(op.Mul(x, 1.702)))
+
+    model = drawn(write, dtype="float64", opset=24)
+    _, outcome, operators = fused(model, to="standard")
+    assert operators == ["Mul", "Sigmoid", "Mul"]
+    assert [s.reason for s in outcome.skipped] == ["Swish would round alpha=1.702 to float32"]
+    (alpha,) = fused(model)[0].graph.initializers.values()
+    assert alpha.const_value.numpy() == 1.702
+    assert fused(drawn(write, opset=24), to="standard")[2] == ["Swish"]
+
+
+def test_a_stored_alpha_of_float64_becomes_an_attribute():
+    model = drawn(cast_alpha, dtype="float64", opset=24)
+    new, _, operators = fused(model, to="standard")
+    assert operators == ["Swish"]
+    assert new.graph[0].attributes["alpha"].as_float() == STORED
+
+
 def test_two_alphas_share_one_body():
     def write(op, x):
         first = op.Mul(x, op.Sigmoid(op.Mul(x, 1.5)))
@@ -171,6 +219,17 @@ def test_names_metadata_and_the_rest_of_the_graph_stay():
     assert node.outputs[0].name == "/layer.3/act/Mul_output_0"
     assert (node.metadata_props["origin"], node.doc_string) == ("here", "said")
     assert [n.name for n in new.graph if n is not node] == ["before", "after"]
+
+
+def test_the_annotation_of_a_quantised_value_stays():
+    proto = ir.to_proto(drawn(lambda op, x: op.Softmax(silu(op, x))))
+    for name in ("x", proto.graph.node[1].output[0], "out"):
+        annotation = proto.graph.quantization_annotation.add(tensor_name=name)
+        annotation.quant_parameter_tensor_names.add(key="SCALE_TENSOR", value="scale")
+    new, _, operators = fused(ir.from_proto(proto))
+    assert operators == ["Swish", "Softmax"]
+    after = ir.to_proto(new).graph.quantization_annotation
+    assert sorted(a.tensor_name for a in after) == ["Mul_1_out", "out", "x"]
 
 
 def test_node_names_stay_unique():
@@ -325,6 +384,33 @@ def test_a_called_function_is_replaced_and_goes():
     assert set(new.opset_imports) == {"", DOMAIN}
     assert [key[0] for key in new.functions] == [DOMAIN]
     check_same(model, new)
+
+
+def test_an_alias_means_its_parameters():
+    drawing = Drawing()
+    x = drawing.input("x")
+    drawing.output(silu(drawing, x), "plain")
+    drawing.output(drawing.Mul(x, drawing.Sigmoid(drawing.Mul(x, 1.702))), "quick")
+    model = drawing.model()
+    for kinds, outputs in (
+        (["silu"], ["plain"]),
+        (["quick-gelu"], ["quick"]),
+        (["silu", "quick-gelu"], ["plain", "quick"]),
+        (["silu", "swish"], ["plain", "quick"]),
+    ):
+        _, outcome, _ = fused(model, kinds=kinds)
+        assert [change.output for change in outcome.changes] == outputs
+    _, outcome, _ = fused(model, kinds=["silu"])
+    assert [s.reason for s in outcome.skipped] == [
+        "its parameters are {'alpha': 1.702}, not {'alpha': 1.0}"
+    ]
+
+
+def test_what_is_left_goes_by_its_output_where_its_node_has_no_name():
+    model = drawn(silu)
+    model.graph[-1].name = ""
+    _, outcome, _ = fused(model, to="standard")
+    assert [s.node for s in outcome.skipped] == ["out"]
 
 
 def test_an_unknown_kind_is_refused():

@@ -1,5 +1,8 @@
 """What is said of a model: its activations, and their share of the computing."""
 
+import json
+
+import numpy as np
 import pytest
 from drawing import Drawing, drawn
 
@@ -42,6 +45,27 @@ def test_a_gemm_counts_its_inner_axis(transposed):
 def test_unknown_sizes_count_as_one_and_are_counted():
     inspection = inspect(drawn(lambda op, x: op.Relu(x), shape=("n", 4)))
     assert (inspection.operations, inspection.open_sizes) == (4, 1)
+
+
+def test_sizes_that_no_tensor_has_are_counted_as_the_largest_that_one_may_have():
+    drawing = Drawing(shape=(2**60,) * 300)
+    drawing.output(drawing.Relu(drawing.input("x")), "out")
+    inspection = inspect(drawing.model())
+    assert inspection.operations == 2**63 - 1
+    assert json.dumps(report(inspection))
+
+
+def test_negative_sizes_are_not_known():
+    inspection = inspect(drawn(lambda op, x: op.Relu(x), shape=(-5, 4)))
+    assert (inspection.operations, inspection.open_sizes) == (4, 1)
+
+
+def test_a_parameter_that_is_no_number_is_a_word_in_the_report():
+    drawing = Drawing(opset=28)
+    given = drawing.input("x"), drawing.input("y")
+    drawing.output(drawing.SwiGLU(*given, alpha=np.nan), "out")
+    document = report(inspect(drawing.model()))
+    assert document["activations"][0]["parameters"] == {"alpha": "NaN"}
 
 
 def test_opsets_versions_and_types_are_told():

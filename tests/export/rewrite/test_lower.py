@@ -318,6 +318,15 @@ def test_bodies_and_functions_are_lowered_too(target):
             np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
 
 
+def test_the_annotation_of_a_quantised_value_stays():
+    proto = model("g (float[n] x) => (float[n] w) <float s = {0.5}> {y = Swish (x) w = Exp (y)}")
+    annotation = proto.graph.quantization_annotation.add(tensor_name="y")
+    annotation.quant_parameter_tensor_names.add(key="SCALE_TENSOR", value="s")
+    after, changes = lowered(proto, "onnxruntime-1.31")
+    assert "swish" in {change.kind for change in changes}
+    assert list(after.graph.quantization_annotation) == [annotation]
+
+
 def test_names_and_metadata_stay():
     proto = unary("Swish")
     node = proto.graph.node[0]

@@ -116,12 +116,56 @@ def test_an_alias_means_its_parameters_too():
     assert [site.kind for site in sites(model)] == ["gelu", "swish"]
 
 
+def test_an_alias_is_known_in_float64_though_its_alpha_is_rounded():
+    original = drawn(lambda op, x: op.Swish(x, alpha=1.702), opset=24, dtype="float64")
+    _, outcome = swapped(original, source="quick-gelu", to="gelu")
+    assert len(outcome.changes) == 1
+
+
+def test_an_alpha_of_float64_is_no_attribute_that_would_round_it():
+    original = drawn(lambda op, x: op.Relu(x), opset=24, dtype="float64")
+    for alpha, domain in ((1.702, "ai.gatewave"), (1.5, "")):
+        model, _ = swapped(original, source="relu", to="swish", reals={"alpha": alpha})
+        assert model.graph[0].domain == domain
+
+
 def test_gated_units_are_exchanged():
     original = drawn(lambda op, a, b: op.Mul(op.Mul(a, op.Sigmoid(a)), b), inputs=2)
     model, _ = swapped(original, source="swiglu-linear", to="geglu")
     inputs = {"x": POINTS, "y": POINTS[::-1].copy()}
     (got,) = run(model, inputs)
     want = functional.gelu(torch.tensor(inputs["x"])).numpy() * inputs["y"]
+    np.testing.assert_allclose(got, want, atol=2e-6)
+
+
+GATED = {
+    "glu": lambda gate, value: value * torch.sigmoid(gate),
+    "swiglu-linear": lambda gate, value: functional.silu(gate) * value,
+    "swiglu-sigmoid": lambda gate, value: functional.silu(gate) * torch.sigmoid(value),
+    "geglu": lambda gate, value: functional.gelu(gate) * value,
+    "reglu": lambda gate, value: torch.relu(gate) * value,
+}
+
+GATED_GRAPHS = {
+    "glu": lambda op, gate, value: op.Mul(value, op.Sigmoid(gate)),
+    "swiglu-linear": lambda op, gate, value: op.Mul(op.Mul(gate, op.Sigmoid(gate)), value),
+    "swiglu-sigmoid": lambda op, gate, value: op.Mul(
+        op.Mul(gate, op.Sigmoid(gate)), op.Sigmoid(value)
+    ),
+    "geglu": lambda op, gate, value: op.Mul(op.Gelu(gate), value),
+    "reglu": lambda op, gate, value: op.Mul(op.Relu(gate), value),
+}
+
+
+@pytest.mark.parametrize("to", GATED)
+@pytest.mark.parametrize("source", GATED_GRAPHS)
+def test_the_gate_of_one_gated_unit_is_the_gate_of_the_other(source, to):
+    original = drawn(GATED_GRAPHS[source], inputs=2, opset=20)
+    model, outcome = swapped(original, source=source, to=to)
+    assert len(outcome.changes) == 1
+    gate, value = POINTS, POINTS[::-1].copy()
+    (got,) = run(model, {"x": gate, "y": value})
+    want = GATED[to](torch.tensor(gate), torch.tensor(value)).numpy()
     np.testing.assert_allclose(got, want, atol=2e-6)
 
 
@@ -138,11 +182,48 @@ def test_the_same_for_the_same_computes_the_same():
         ({"source": "relu", "to": "swiglu"}, "relu takes 1 tensors, swiglu takes 2"),
         ({"source": "relu", "to": "gelu", "reals": {"beta": 1.0}}, "gelu has no beta"),
         ({"source": "relu", "to": "swish", "names": "("}, "is no regular expression"),
+        (
+            {"source": "relu", "to": "swish", "reals": {"alpha": np.nan}},
+            "float32 can hold, not nan",
+        ),
+        (
+            {"source": "relu", "to": "swish", "reals": {"alpha": np.inf}},
+            "float32 can hold, not inf",
+        ),
+        (
+            {"source": "relu", "to": "elu", "reals": {"alpha": 1e39}},
+            r"float32 can hold, not 1e\+39",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused(options, message):
     with pytest.raises(ValueError, match=message):
         swap(drawn(lambda op, x: op.Relu(x)), **options)
+
+
+def test_a_node_without_a_name_goes_by_its_output():
+    drawing = Drawing()
+    x = drawing.input("x")
+    for name in ("one", "two"):
+        drawing.output(drawing.Relu(x), name)
+        drawing.nodes[-1].name = ""
+    _, outcome = swapped(drawing.model(), source="relu", to="swish", names="^two$")
+    assert [change.output for change in outcome.changes] == ["two"]
+
+
+@pytest.mark.parametrize("to", ["hardswish", "relu6", "mish"])
+def test_max_and_min_take_scalars_from_opset_8_on(to):
+    inputs = {"x": POINTS}
+    model, outcome = swapped(drawn(lambda op, x: op.Relu(x), opset=7), source="relu", to=to)
+    if outcome.changes:
+        run(model, inputs)
+    else:
+        assert outcome.skipped[0].reason == (
+            "needs opset 8, where scalars may be operands of Max and Min; the graph's is 7"
+        )
+    model, outcome = swapped(drawn(lambda op, x: op.Relu(x), opset=8), source="relu", to=to)
+    (got,) = run(model, inputs)
+    np.testing.assert_allclose(got, TORCH[to](torch.tensor(POINTS)).numpy(), atol=2e-6)
 
 
 def test_what_the_opset_lacks_is_said():
