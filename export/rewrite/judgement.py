@@ -125,7 +125,7 @@ class Judge:
 
     def is_naive_sinc(self, node: ir.Node) -> bool:
         return (
-            self._target.defect("naive-sinc") is not None and naive_sinc.argument(node) is not None
+            self._target.defect("naive-sinc") is not None and naive_sinc.operands(node) is not None
         )
 
     def defect(self, node: ir.Node, kind: ir.DataType | None) -> str:

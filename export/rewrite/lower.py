@@ -24,7 +24,7 @@ from export.rewrite.naming import Names
 from export.rewrite.replaceable import Draw, draws, identifier_of, tensors_of
 from export.rewrite.splicing import needed, splice, sweep
 from export.targets import Target
-from models import DType, sinc
+from models import DType
 
 ROUNDS = 4
 """SwiGLU is drawn with Sigmoid, which is drawn with Exp, which is bridged by casts."""
@@ -117,8 +117,9 @@ class _Rewriting:
     def _rewritten(self, scope: Scope, node: ir.Node) -> Iterator[Change]:
         kind = self._judge.dtype_of(node)
         if self._judge.is_naive_sinc(node):
+            what = "the form of Sinc that is right near 0"
             yield self._draw(
-                scope, node, kind, _robust_sinc, "the form of Sinc that is right near 0"
+                scope, node, kind, _robust_sinc, what, operands=naive_sinc.operands(node)
             )
         elif self._judge.refusal(node, kind):
             draw = draws(node)
@@ -141,8 +142,16 @@ class _Rewriting:
         )
 
     def _draw(
-        self, scope: Scope, node: ir.Node, kind: ir.DataType | None, draw: Draw, what: str
+        self,
+        scope: Scope,
+        node: ir.Node,
+        kind: ir.DataType | None,
+        draw: Draw,
+        what: str,
+        *,
+        operands: Sequence[ir.Value | None] | None = None,
     ) -> Change:
+        """Put what ``draw`` draws of ``operands``, or of the node's inputs, in its place."""
         dtype = NAMES.get(kind) if kind is not None else None
         if dtype is None:
             raise TargetError(
@@ -151,7 +160,8 @@ class _Rewriting:
             )
         op = Drawing(node, dtype, self._opset(scope), self._names, self._constants)
         narrow = compute_dtype(dtype) != dtype
-        drawn = draw(op, node, self._widened(op, node, kind) if narrow else node.inputs)
+        given = node.inputs if operands is None else operands
+        drawn = draw(op, node, self._widened(op, node, kind, given) if narrow else given)
         results = [self._finished(op, node, value, dtype, narrow=narrow) for value in drawn]
         output = node.outputs[0].name or ""
         pairs = [(a, b) for a, b in zip(node.outputs, results, strict=False) if a.name]
@@ -169,9 +179,13 @@ class _Rewriting:
         return scope.opsets.get("", 1)
 
     def _widened(
-        self, op: Drawing, node: ir.Node, kind: ir.DataType | None
+        self,
+        op: Drawing,
+        node: ir.Node,
+        kind: ir.DataType | None,
+        operands: Sequence[ir.Value | None],
     ) -> Sequence[ir.Value | None]:
-        """The inputs, those of the node's element type cast to float32."""
+        """The operands, those of the node's element type cast to float32."""
 
         def wide(index: int, value: ir.Value | None) -> ir.Value | None:
             if value is None or index >= tensors_of(node):
@@ -180,7 +194,7 @@ class _Rewriting:
                 return value
             return op.node("Cast", [value], to=ONNX_TYPES["float32"].value)
 
-        return [wide(index, value) for index, value in enumerate(node.inputs)]
+        return [wide(index, value) for index, value in enumerate(operands)]
 
     def _finished(
         self, op: Drawing, node: ir.Node, value: ir.Value, dtype: DType, *, narrow: bool
@@ -213,8 +227,5 @@ def _unfused(op: Any, node: ir.Node, _: Sequence[Any]) -> tuple[Any, ...]:
     return (formulas.unfused(op, *found),)
 
 
-def _robust_sinc(op: Any, node: ir.Node, _: Sequence[Any]) -> tuple[Any, ...]:
-    x = naive_sinc.argument(node)
-    if op.nodes and op.nodes[0].op_type == "Cast":
-        x = op.node("Cast", [x], to=ONNX_TYPES["float32"].value)
-    return (sinc.value(op, x),)
+def _robust_sinc(op: Any, _: ir.Node, operands: Sequence[Any]) -> tuple[Any, ...]:
+    return (formulas.cardinal_sine(op, *operands),)
