@@ -54,6 +54,16 @@ def since(op_type: str, opset: int) -> int | None:
         return None
 
 
+def takes_tensors(node: ir.Node, opset: int) -> bool:
+    """Whether ``node`` takes and gives tensors, and neither sequences nor optionals."""
+    try:
+        schema = onnx.defs.get_schema(node.op_type, opset, node.domain)
+    except onnx.defs.SchemaError:
+        return True  # another domain's
+    ports = [*schema.inputs, *schema.outputs]
+    return all(kind.startswith("tensor(") for port in ports for kind in port.types)
+
+
 def converted(node: ir.Node, before: int, after: int, types: Types) -> ir.Graph | None:
     """What takes the place of ``node``; None, if it stays.
 

@@ -81,7 +81,7 @@ class Judge:
     def __init__(self, model: ir.Model, target: Target) -> None:
         self._model = model
         self._target = target
-        self._opset = target.opsets.nearest(opset_of(model) or 1)
+        self.opset = target.opsets.nearest(opset_of(model) or 1)
         self.types = element_types.of_model(model)
         self._bodies: dict[Call, list[Problem]] = {}
 
@@ -101,10 +101,10 @@ class Judge:
             return ""
         dtype = NAMES.get(kind) if kind is not None else None
         target, name = self._target, "::".join(part for part in identifier if part)
-        if not identifier[0] and since(node.op_type, self._opset) is None:
-            return f"there is no {name} in opset {self._opset}"
-        if not target.runs(identifier, self._opset, dtype, attributes_of(node)):
-            where = "" if identifier[0] else f" at opset {self._opset}"
+        if not identifier[0] and since(node.op_type, self.opset) is None:
+            return f"there is no {name} in opset {self.opset}"
+        if not target.runs(identifier, self.opset, dtype, attributes_of(node)):
+            where = "" if identifier[0] else f" at opset {self.opset}"
             return f"{target.name} does not run {name}{where} in {dtype or 'any element type'}"
         return ""
 

@@ -15,7 +15,7 @@ from export.model_files.element_types import NAMES, bodies
 from export.model_files.scopes import Scope, scopes
 from export.rewrite import naive_sinc, opsets
 from export.rewrite.change import Change
-from export.rewrite.conversion import since
+from export.rewrite.conversion import since, takes_tensors
 from export.rewrite.drawing import Constants, Drawing
 from export.rewrite.expansion import expand
 from export.rewrite.inlining import inline
@@ -24,7 +24,6 @@ from export.rewrite.naming import Names
 from export.rewrite.replaceable import Draw, draws, identifier_of, tensors_of
 from export.rewrite.splicing import needed, splice, sweep
 from export.targets import Target
-from models import DType
 
 ROUNDS = 4
 """SwiGLU is drawn with Sigmoid, which is drawn with Exp, which is bridged by casts."""
@@ -138,6 +137,7 @@ class _Rewriting:
         return (
             kind in (ONNX_TYPES["float16"], ONNX_TYPES["bfloat16"])
             and not any(True for _ in bodies(node))
+            and takes_tensors(node, self._judge.opset)
             and not self._judge.refusal(node, ONNX_TYPES["float32"])
         )
 
@@ -153,7 +153,7 @@ class _Rewriting:
     ) -> Change:
         """Put what ``draw`` draws of ``operands``, or of the node's inputs, in its place."""
         dtype = NAMES.get(kind) if kind is not None else None
-        if dtype is None:
+        if dtype is None or kind is None:
             raise TargetError(
                 f"{node.op_type} {node.name!r}: the element type of {node.inputs[0]} is not known; "
                 "declare it, or run onnx.shape_inference"
@@ -162,9 +162,13 @@ class _Rewriting:
         narrow = compute_dtype(dtype) != dtype
         given = node.inputs if operands is None else operands
         drawn = draw(op, node, self._widened(op, node, kind, given) if narrow else given)
-        results = [self._finished(op, node, value, dtype, narrow=narrow) for value in drawn]
+        pairs = [
+            (old, self._finished(op, old, new, kind, narrow=narrow))
+            for old, new in zip(node.outputs, drawn, strict=True)
+            if old.name
+        ]
+        results = [new for _, new in pairs]
         output = node.outputs[0].name or ""
-        pairs = [(a, b) for a, b in zip(node.outputs, results, strict=False) if a.name]
         # Nodes further on take the new values, and are judged before types are inferred again.
         known = self._judge.types
         known |= {new: known[old] for old, new in pairs if old in known}
@@ -197,18 +201,24 @@ class _Rewriting:
         return [wide(index, value) for index, value in enumerate(operands)]
 
     def _finished(
-        self, op: Drawing, node: ir.Node, value: ir.Value, dtype: DType, *, narrow: bool
+        self, op: Drawing, output: ir.Value, value: ir.Value, kind: ir.DataType, *, narrow: bool
     ) -> ir.Value:
-        if narrow and self._is_narrow(node):
-            return op.node("Cast", [value], to=ONNX_TYPES[dtype].value)
+        """What takes the place of ``output``, now that ``value`` is computed."""
+        if narrow and self._is(output, kind):
+            return op.node("Cast", [value], to=kind.value)
         if value.producer() not in op.nodes:  # an input, given back as it came
             return op.node("Identity", [value])
         return value
 
-    def _is_narrow(self, node: ir.Node) -> bool:
-        """Whether the node's output is of its element type, and no condition or index."""
-        kind = node.outputs[0].dtype or self._judge.types.get(node.outputs[0])
-        return kind is None or kind in NAMES
+    def _is(self, output: ir.Value, kind: ir.DataType) -> bool:
+        """Whether it is of the element type computed in, and no condition, index or statistic."""
+        known = output.dtype or self._judge.types.get(output)
+        if known is None and output.index():
+            raise TargetError(
+                f"the element type of {output.name!r} is not known; declare it, or run "
+                "onnx.shape_inference"
+            )
+        return known in (None, kind)
 
 
 def _drawn(op: Drawing) -> list[str]:
@@ -217,8 +227,7 @@ def _drawn(op: Drawing) -> list[str]:
 
 def _itself(op: Any, node: ir.Node, inputs: Sequence[Any]) -> tuple[Any, ...]:
     """The same operator, on other inputs."""
-    attributes = {name: attribute.value for name, attribute in node.attributes.items()}
-    return (op.node(node.op_type, inputs, **attributes),)
+    return tuple(op.again(node, inputs))
 
 
 def _unfused(op: Any, node: ir.Node, _: Sequence[Any]) -> tuple[Any, ...]:

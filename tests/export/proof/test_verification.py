@@ -179,3 +179,10 @@ def test_the_report_is_json(check):
     found = json.loads(json.dumps(report.as_dict(), allow_nan=False))
     assert found["holds"] is False
     assert found["outputs"][0]["difference"]["used"] == "Infinity"
+
+
+def test_a_sequence_inside_is_compared_part_by_part(check):
+    text = """agraph (float[N] x) => (float[M] y) {
+        n = Neg(x) s = SequenceConstruct(x, n) y = ConcatFromSequence<axis = 0>(s) }"""
+    report = check(text, text, sites=["s"])
+    assert [site.name for site in report.sites] == ["s[]", "s[0]", "s[1]"]

@@ -156,6 +156,40 @@ def test_operators_without_bfloat16_are_bridged_by_casts():
     assert torch.equal(torch.from_numpy(y), (x.float() * gate.float()).bfloat16().float())
 
 
+SECOND = {
+    "indices": ("int64", "k = Constant <value = int64[1] {2}> () v, o = TopK (x, k)"),
+    "a mask": ("bool", "v, o = Dropout (x)"),
+    "only the second": (
+        "int64",
+        "k = Constant <value = int64[1] {2}> () u, o = TopK (x, k) v = Abs (x)",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", SECOND)
+def test_a_bridged_operator_keeps_its_other_outputs_and_their_types(what):
+    kind, nodes = SECOND[what]
+    text = f"g (bfloat16[n, 4] x) => (bfloat16[n, m] v, {kind}[n, m] o) {{ {nodes} }}"
+    after, changes = lowered(model(text, opset=22), "onnxruntime")
+    assert all(
+        c.what.endswith("in float32, cast from bfloat16 to float32 and back") for c in changes
+    )
+    casts = [node.output[0] for node in after.graph.node if node.op_type == "Cast"]
+    assert "v" in casts
+    assert "o" not in casts
+
+
+def test_sequences_are_no_tensors_that_could_be_cast():
+    text = (
+        "g (bfloat16[4] x) => (bfloat16[8] y) "
+        "{ s = SequenceConstruct (x, x) y = ConcatFromSequence <axis = 0> (s) }"
+    )
+    with pytest.raises(
+        TargetError, match=r"does not run SequenceConstruct at opset 22 in bfloat16"
+    ):
+        lower(ir.from_proto(model(text, opset=22)), targets.find("onnxruntime"))
+
+
 def between_float32(proto):
     """The model with float32 ports, the first output only: NumPy has no bfloat16."""
     graph = ir.from_proto(proto).graph
@@ -270,6 +304,17 @@ def test_contributed_operators_become_standard_ones(written):
     assert {node.domain for node in after.graph.node} == {""}
     assert [opset.domain for opset in after.opset_import] == [""]
     np.testing.assert_allclose(run(after, WINDOWS), run(proto, WINDOWS), rtol=1e-4, atol=1e-5)
+
+
+def test_contributed_operators_are_bridged_under_their_own_domain():
+    text = (
+        "g (bfloat16[n, 4] x) => (bfloat16[n, 4] y) "
+        "{ y = com.microsoft.QuickGelu <alpha = 0.5> (x) }"
+    )
+    after, (change,) = lowered(model(text, 17, imports=', "com.microsoft" : 1'), "onnxruntime")
+    assert change.what.startswith("QuickGelu in float32")
+    (drawn,) = (node for node in after.graph.node if node.op_type != "Cast")
+    assert (drawn.domain, drawn.attribute[0].f) == ("com.microsoft", 0.5)
 
 
 def test_the_clamped_swiglu_is_written_out_and_the_packed_one_is_refused():
