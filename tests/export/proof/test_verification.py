@@ -186,3 +186,40 @@ def test_a_sequence_inside_is_compared_part_by_part(check):
         n = Neg(x) s = SequenceConstruct(x, n) y = ConcatFromSequence<axis = 0>(s) }"""
     report = check(text, text, sites=["s"])
     assert [site.name for site in report.sites] == ["s[]", "s[0]", "s[1]"]
+
+
+RANDOM = "agraph (float[4] x) => (float[4] y) { r = RandomNormalLike(x) y = Add(x, r) }"
+
+
+def test_where_nothing_can_be_compared_nothing_is_proven(check):
+    report = check(RANDOM, "agraph (float[4] x) => (float[4] y) { y = Neg(x) }")
+    assert not report.holds
+    assert report.verdict == "not proven"
+    assert "every output changes from run to run" in report.summary()
+
+
+def test_what_is_not_random_is_compared_all_the_same(check):
+    both = RANDOM.replace("=> (float[4] y)", "=> (float[4] y, float[4] z)")
+    ones, others = (both.replace("y =", f"z = {op}(x) y =") for op in ("Neg", "Abs"))
+    assert [one.name for one in check(ones, ones).outputs] == ["z"]
+    assert check(ones, ones).holds
+    assert check(ones, others).verdict == "different"
+
+
+LATE = {
+    "a coin": "p = Sigmoid(x) y = Bernoulli(p)",
+    "in a body": """c = Constant<value = bool {1}>() y = If (c) <
+        then_branch = a () => (float[1] t) { p = Sigmoid(x) t = Bernoulli(p) },
+        else_branch = b () => (float[1] e) { e = Identity(x) }>""",
+    "taken by a body": """c = Constant<value = bool {1}>() p = Sigmoid(x) r = Bernoulli(p)
+        y = If (c) < then_branch = a () => (float[1] t) { t = Neg(r) },
+                     else_branch = b () => (float[1] e) { e = Identity(x) }>""",
+}
+
+
+@pytest.mark.parametrize("where", LATE)
+def test_a_model_equals_itself_though_its_randomness_shows_late(check, where):
+    text = f"agraph (float[1] x) => (float[1] y, float[1] z) {{ z = Neg(x) {LATE[where]} }}"
+    for seed in range(4):
+        report = check(text, text, seed=seed)
+        assert report.holds, report.summary()
