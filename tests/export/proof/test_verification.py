@@ -223,3 +223,24 @@ def test_a_model_equals_itself_though_its_randomness_shows_late(check, where):
     for seed in range(4):
         report = check(text, text, seed=seed)
         assert report.holds, report.summary()
+
+
+DETECTION = """agraph (float[1, 1, N] x) => (float[1, 5, N] y) {
+    side = Constant<value = float {640}>() s = Sigmoid(x) box = Mul(s, side)
+    a = GELU(x) score = Sigmoid(a) y = Concat<axis = 1>(box, box, box, box, score) }"""
+
+
+def test_a_large_row_does_not_hide_a_small_one(check):
+    exact = DETECTION.replace("GELU", "Gelu")
+    tanh = DETECTION.replace("GELU", 'Gelu<approximate = "tanh">')
+    assert check(exact, exact, NEWEST).holds
+    found = worst(check(exact, tanh, NEWEST))
+    assert found.difference.place.index[1] == 4
+    turned = [
+        text.replace("[1, 5, N] y", "[N, 5] y")
+        .replace("y = Concat", "w = Concat")
+        .replace("score) }", "score) v = Squeeze(w, one) y = Transpose(v) }")
+        .replace("{\n    side", "<int64[1] one = {0}> {\n    side")
+        for text in (exact, tanh)
+    ]
+    assert worst(check(*turned, NEWEST)).difference.place.index[1] == 4
