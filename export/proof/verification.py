@@ -133,7 +133,8 @@ class _Verification:
 
     def _rewritten(self) -> list[Restarted]:
         """Loaded as it is, and, if it holds operators of ours, with their kernels as well."""
-        first = self._loaded("rewritten", 1, self._runtimes(1))
+        runtimes: list[Runtime] = ["onnxruntime"] if self.plan.native else self._runtimes(1)
+        first = self._loaded("rewritten", 1, runtimes)
         ours = DOMAIN in self.models[1].opset_imports
         if not self.plan.kernels or not ours or first.runtime != "onnxruntime":
             return [first]

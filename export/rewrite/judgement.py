@@ -18,12 +18,15 @@ from export.targets import Target
 
 MOVING = frozenset(
     {
-        *("Cast", "CastLike", "Concat", "Constant", "ConstantOfShape", "Expand", "Flatten"),
+        *("Cast", "CastLike", "Concat", "Constant", "ConstantOfShape", "Flatten"),
         *("Gather", "GatherElements", "GatherND", "Identity", "If", "Loop", "Reshape", "Scan"),
-        *("Shape", "Size", "Slice", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze"),
+        *("Shape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"),
     }
 )
-"""Operators that move numbers without computing: a target takes them in any element type."""
+"""Operators that move numbers without computing: a target takes them in any element type.
+
+Not so `Expand`, `Size` and `Tile`, which ONNX Runtime refuses in bfloat16.
+"""
 
 Call = tuple[ir.OperatorIdentifier, tuple[ir.DataType | None, ...]]
 """A function, and the element types that it is called with."""
@@ -86,13 +89,17 @@ class Judge:
         self._bodies: dict[Call, list[Problem]] = {}
 
     def dtype_of(self, node: ir.Node, types: Types | None = None) -> ir.DataType | None:
-        """The element type that ``node`` computes in: of its last input, as `Where` has it."""
+        """The element type that ``node`` computes in: of its first input that is no integer.
+
+        A condition, indices, or what is quantised come before the numbers, with `Where`, `OneHot`
+        and `DequantizeLinear`.
+        """
         known = self.types if types is None else types
         given = [value for value in node.inputs if value is not None]
-        if not given:
-            return None
-        value = given[1] if node.op_type == "Where" and len(given) > 1 else given[0]
-        return value.dtype or known.get(value)
+        kinds = [value.dtype or known.get(value) for value in given]
+        if node.op_type == "Where":
+            kinds = kinds[1:]
+        return next((kind for kind in kinds if kind is None or kind in NAMES), (*kinds, None)[0])
 
     def refusal(self, node: ir.Node, kind: ir.DataType | None) -> str:
         """Why the target does not run ``node``; empty if it does, or is not known not to."""
@@ -103,7 +110,7 @@ class Judge:
         target, name = self._target, "::".join(part for part in identifier if part)
         if not identifier[0] and since(node.op_type, self.opset) is None:
             return f"there is no {name} in opset {self.opset}"
-        if not target.runs(identifier, self.opset, dtype, attributes_of(node)):
+        if not target.runs(identifier, self.opset, dtype, _told(node)):
             where = "" if identifier[0] else f" at opset {self.opset}"
             return f"{target.name} does not run {name}{where} in {dtype or 'any element type'}"
         return ""
@@ -186,6 +193,11 @@ class Judge:
                     inner = self.call(node, types)
                     if inner is not None:
                         yield from self.of_body(inner)
+
+
+def _told(node: ir.Node) -> dict[str, float | str | None]:
+    """The attributes; None stands for one that the caller of the function gives, whatever it is."""
+    return {**attributes_of(node), **{a.name: None for a in node.attributes.values() if a.is_ref()}}
 
 
 def gated_by_itself(node: ir.Node) -> tuple[ir.Value, ir.Value] | None:

@@ -39,6 +39,7 @@ def lower(
     """
     with needing("export"):
         from export.model_files import files
+        from export.probed_target import is_installed
         from export.rewrite.lower import lower as lower_model
     wanted = graphs.target_named(target)
     loaded = graphs.read(model)
@@ -46,7 +47,8 @@ def lower(
     written = output or model.with_suffix(f".{target}.onnx")
     report = None
     if verify:
-        report = graphs.write_proven(loaded, written, source=model, changes=changes)
+        native = is_installed(wanted)
+        report = graphs.write_proven(loaded, written, source=model, changes=changes, native=native)
     else:
         files.write(loaded, written, source=model)
     graphs.say(written, changes, report, target=wanted.name, as_json=as_json)

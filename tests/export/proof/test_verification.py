@@ -244,3 +244,12 @@ def test_a_large_row_does_not_hide_a_small_one(check):
         for text in (exact, tanh)
     ]
     assert worst(check(*turned, NEWEST)).difference.place.index[1] == 4
+
+
+def test_what_must_run_on_onnx_runtime_is_not_proven_by_another_evaluator(check):
+    refused = "agraph (float[N, M] x) => (float[N, M] y) { y = SwiGLU(x, x) }"
+    latest = '<ir_version: 13, opset_import: ["" : 28]>'
+    assert check(refused, refused, latest).holds
+    report = check(refused, refused, latest, native=True)
+    assert not report.holds
+    assert "nothing runs it: ONNX Runtime" in report.summary()

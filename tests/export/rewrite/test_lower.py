@@ -179,6 +179,19 @@ def test_a_bridged_operator_keeps_its_other_outputs_and_their_types(what):
     assert "o" not in casts
 
 
+QUANTISED = "q = QuantizeLinear (x, s) y = DequantizeLinear (q, s)"
+
+
+@pytest.mark.parametrize(
+    "nodes", [QUANTISED, "r = Constant <value = int64[2] {1, 2}> () y = Tile (x, r)"]
+)
+def test_what_onnx_runtime_refuses_in_bfloat16_is_bridged_though_it_moves_or_quantises(nodes):
+    text = f"g (bfloat16[2, 4] x, bfloat16 s) => (bfloat16[n, m] y) {{ {nodes} }}"
+    after, changes = lowered(model(text, opset=22), "onnxruntime")
+    assert all("in float32, cast from bfloat16" in change.what for change in changes)
+    ort.InferenceSession(after.SerializeToString())
+
+
 def test_sequences_are_no_tensors_that_could_be_cast():
     text = (
         "g (bfloat16[4] x) => (bfloat16[8] y) "
@@ -332,6 +345,19 @@ def test_the_clamped_swiglu_is_written_out_and_the_packed_one_is_refused():
     packed = "g (float[n, 4] a) => (float[n, 2] y) { y = com.microsoft.SwiGLU (a) }"
     with pytest.raises(TargetError, match=r"does not run com\.microsoft::SwiGLU"):
         lower(ir.from_proto(model(packed, 20, imports=imports)), targets.find("onnxruntime"))
+
+
+def test_an_attribute_that_the_caller_gives_is_not_taken_for_its_default():
+    text = """g (float[n, 4] x) => (float[n, 4] y) { y = Own.F <alpha = 3.0> (x) }
+        <domain: "Own", opset_import: ["" : 24]>
+        F <alpha> (a) => (b) { b = Swish <alpha: float = @alpha> (a) }"""
+    proto = model(text, 24, imports=', "Own" : 1')
+    after, _ = lowered(proto, "tract")
+    assert op_types(after) == ["Mul", "Sigmoid", "Mul"]
+    np.testing.assert_allclose(run(after, WINDOWS), run(proto, WINDOWS), rtol=1e-5, atol=1e-6)
+    plain = text.replace("<alpha>", "").replace("<alpha: float = @alpha>", "")
+    kept = lowered(model(plain.replace("<alpha = 3.0>", ""), 24, imports=', "Own" : 1'), "tract")
+    assert "Swish" in op_types(kept[0])
 
 
 NESTED = """
