@@ -18,7 +18,6 @@ SMALL = 1024
 CONTROL = {"If": 1, "Loop": 11, "Scan": 9}
 """Operators with bodies; from these opsets on, newer versions only allow more element types."""
 
-MEANINGS = {("GroupNormalization", 21): "its scale is per group before, per channel after"}
 MEANINGS = {
     ("GroupNormalization", 21): "its scale is per group before, per channel after",
 }
@@ -137,8 +136,11 @@ def _divides_evenly(node: ir.Node) -> bool:
     (x, *sizes), axis = node.inputs, node.attributes.get("axis")
     if x is None or x.shape is None or any(size is not None for size in sizes):
         return False
-    length = x.shape[0 if axis is None else axis.as_int()]
-    return isinstance(length, int) and length % node.attributes["num_outputs"].as_int() == 0
+    along, parts = 0 if axis is None else axis.as_int(), node.attributes["num_outputs"].as_int()
+    if not -len(x.shape) <= along < len(x.shape) or parts < 1:
+        return False
+    length = x.shape[along]
+    return isinstance(length, int) and length % parts == 0
 
 
 def _alone(node: ir.Node, opset: int, types: Types) -> ir.Model:

@@ -10,7 +10,7 @@ import onnx_ir as ir
 from export.model_files import element_types
 from export.model_files.element_types import NAMES, Types
 from export.model_files.scopes import Scope, scopes
-from export.rewrite import naive_sinc
+from export.rewrite import naive_sinc, schemas
 from export.rewrite.conversion import since
 from export.rewrite.replaceable import REPLACEABLE, attributes_of, identifier_of
 from export.signature import DOMAIN
@@ -52,7 +52,12 @@ class Problem:
 
 
 def problems(model: ir.Model, target: Target) -> list[Problem]:
-    """Everything that keeps ``model`` from running, and running rightly, on ``target``."""
+    """Everything that keeps ``model`` from running, and running rightly, on ``target``.
+
+    Raises:
+        ModelError: A node is not what its operator wants.
+    """
+    schemas.check(model)
     return [*_of_file(model, target), *Judge(model, target).problems()]
 
 

@@ -13,7 +13,7 @@ from export.graph import OPSET
 from export.graph_ops import ONNX_TYPES, compute_dtype
 from export.model_files.element_types import NAMES, bodies
 from export.model_files.scopes import Scope, scopes
-from export.rewrite import naive_sinc, opsets
+from export.rewrite import naive_sinc, opsets, schemas
 from export.rewrite.change import Change
 from export.rewrite.conversion import since, takes_tensors
 from export.rewrite.drawing import Constants, Drawing
@@ -39,8 +39,10 @@ def lower(model: ir.Model, target: Target) -> list[Change]:
     domains that are no longer used go.
 
     Raises:
+        ModelError: A node is not what its operator wants: see `schemas`.
         TargetError: Something is left that the target does not run; the message names it.
     """
+    schemas.check(model)
     domains = _domains(model)
     if opset_of(model) is None:
         model.opset_imports[""] = OPSET
@@ -164,7 +166,7 @@ class _Rewriting:
         drawn = draw(op, node, self._widened(op, node, kind, given) if narrow else given)
         pairs = [
             (old, self._finished(op, old, new, kind, narrow=narrow))
-            for old, new in zip(node.outputs, drawn, strict=True)
+            for old, new in zip(node.outputs, drawn, strict=False)  # the last may not be asked for
             if old.name
         ]
         results = [new for _, new in pairs]
