@@ -22,6 +22,14 @@ MEANINGS = {
     ("GroupNormalization", 21): "its scale is per group before, per channel after",
 }
 
+VALUES: Mapping[tuple[str, str], Mapping[str, int]] = {
+    ("Pad", "mode"): {"wrap": 19},
+    ("Resize", "coordinate_transformation_mode"): {"half_pixel_symmetric": 19},
+    ("ScatterElements", "reduction"): {"max": 18, "min": 18},
+    ("ScatterND", "reduction"): {"max": 18, "min": 18},
+}
+"""Values that an attribute may have from an opset on: the attribute itself is older."""
+
 UNCHANGED: Mapping[str, Callable[[ir.Node], bool]] = {
     "Identity": lambda _: True,
     "Pad": lambda node: len(node.inputs) < 4,  # noqa: PLR2004 - without axes
@@ -74,9 +82,8 @@ def converted(node: ir.Node, before: int, after: int, types: Types) -> ir.Graph 
         return None
     if new is None:
         raise Stays(f"there is none in opset {after}")
-    for (op_type, changed), meaning in MEANINGS.items():
-        if node.op_type == op_type and min(before, after) < changed <= max(before, after):
-            raise Stays(meaning)
+    if why := _obstacle(node, before, after):
+        raise Stays(why)
     if node.op_type in CONTROL and min(old or 0, new) >= CONTROL[node.op_type]:
         return None
     if any(True for _ in element_types.bodies(node)):
@@ -86,6 +93,19 @@ def converted(node: ir.Node, before: int, after: int, types: Types) -> ir.Graph 
         alone[0].attributes.pop("num_outputs")
         return alone
     return _asked(node, before, after, types)
+
+
+def _obstacle(node: ir.Node, before: int, after: int) -> str:
+    """What the node says that means something else there, or nothing; empty, if nothing does."""
+    for (op_type, changed), meaning in MEANINGS.items():
+        if node.op_type == op_type and min(before, after) < changed <= max(before, after):
+            return meaning
+    for (op_type, name), firsts in VALUES.items():
+        attribute = node.attributes.get(name) if node.op_type == op_type else None
+        value = "" if attribute is None or attribute.is_ref() else str(_plain(attribute.value))
+        if after < firsts.get(value, 0):
+            return f"its {name} {value} is not known before opset {firsts[value]}"
+    return ""
 
 
 def _asked(node: ir.Node, before: int, after: int, types: Types) -> ir.Graph | None:
