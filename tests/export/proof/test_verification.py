@@ -164,6 +164,18 @@ def test_float64_is_coarse_where_the_operator_itself_is(check):
     assert not check(coarse, other, NEWEST).holds
 
 
+def test_float64_is_exact_beside_an_operator_that_is_coarse_in_float32_only(check):
+    text = """agraph (double[N, M] x) => (double[N, M] y, double[N, M] z) {
+        c = Constant<value = double {3.141592653589793}>() y = Mul(x, c)
+        f = Cast<to = 1>(x) h = HardSwish(f) z = Cast<to = 11>(h) }"""
+    off = text.replace("3.141592653589793", "3.1415927")
+    report = check(text, off, NEWEST)
+    assert not report.notes
+    assert not report.holds
+    wide = text.replace("Cast<to = 1>", "Identity")
+    assert check(wide, wide, NEWEST).notes
+
+
 def test_float64_is_exact_where_every_operator_is(check):
     off = EXACT_HARDSWISH.replace("three = {3}", "three = {3.00000001}")
     report = check(EXACT_HARDSWISH, off, NEWEST)
