@@ -24,6 +24,9 @@ EVIDENCE = "probed"
 
 THIS = "this"
 
+DOMAINS = ("com.microsoft", "ai.onnx.ml")
+"""ONNX Runtime's own operators, and those for trees and the like: its wheels have both."""
+
 
 def this(folder: Path | None = None) -> Target:
     """The installed runtime, with the first of its providers that was tried.
@@ -53,6 +56,7 @@ def target_of(answer: Answer) -> Target:
         ir=Range((LEAST_IR,), (max(row.ir for row in plain),)),
         functions=any(True for _ in _ran(rows, FUNCTION)),
         dtypes=tuple(dtype for dtype in DTYPES if dtype in {r.dtype for r in _ran(rows, PLAIN)}),
+        domains=DOMAINS,
         operators=tuple(entry for probed in PROBED for entry in _operators(rows, probed)),
         defects=tuple(_defects(rows)),
     )

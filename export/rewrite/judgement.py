@@ -42,6 +42,7 @@ class Problem:
         operator: With its domain, unless that is the standard one.
         dtype: The element type; empty if not known, or of no matter.
         why: One line for people.
+        known: Whether it is one; else it is only not known that the target runs the operator.
     """
 
     scope: str
@@ -49,6 +50,7 @@ class Problem:
     operator: str
     dtype: str
     why: str
+    known: bool = True
 
 
 def problems(model: ir.Model, target: Target) -> list[Problem]:
@@ -127,6 +129,14 @@ class Judge:
         known = {entry.identifier for entry in self._target.operators}
         return domain in ("", DOMAIN) or identifier in REPLACEABLE or identifier in known
 
+    def _is_unknown(self, identifier: tuple[str, str]) -> bool:
+        """Whether it is of a domain that nothing is said of, and no function of the model's."""
+        return (
+            (*identifier, "") not in self._model.functions
+            and not self._is_judged(identifier)
+            and not self._target.knows(identifier)
+        )
+
     def is_misfused(self, node: ir.Node, kind: ir.DataType | None) -> bool:
         """Whether ``node`` ends ``x · σ(αx)`` in float64, which the target fuses and cannot run."""
         return (
@@ -166,10 +176,14 @@ class Judge:
 
     def _judged(self, scope: Scope, node: ir.Node, types: Types) -> Iterator[Problem]:
         kind = self.dtype_of(node, types)
-        if why := self.refusal(node, kind) or self.defect(node, kind):
-            name = "::".join(part for part in identifier_of(node) if part)
-            dtype = NAMES.get(kind, "") if kind is not None else ""
-            yield Problem(scope.name, node.name or node.outputs[0].name or "", name, dtype, why)
+        why = self.refusal(node, kind) or self.defect(node, kind)
+        name = "::".join(part for part in identifier_of(node) if part)
+        dtype = NAMES.get(kind, "") if kind is not None else ""
+        if why:
+            yield Problem(scope.name, _label(node), name, dtype, why)
+        elif self._is_unknown(identifier_of(node)):
+            why = f"it is not known whether {self._target.name} runs {name}"
+            yield Problem(scope.name, _label(node), name, dtype, why, known=False)
 
     def call(self, node: ir.Node, types: Types) -> Call | None:
         if node.op_identifier() not in self._model.functions:
@@ -198,6 +212,10 @@ class Judge:
                     inner = self.call(node, types)
                     if inner is not None:
                         yield from self.of_body(inner)
+
+
+def _label(node: ir.Node) -> str:
+    return node.name or (node.outputs[0].name if node.outputs else None) or ""
 
 
 def _told(node: ir.Node) -> dict[str, float | str | None]:

@@ -40,7 +40,7 @@ def lower(model: ir.Model, target: Target) -> list[Change]:
 
     Raises:
         ModelError: A node is not what its operator wants: see `schemas`.
-        TargetError: Something is left that the target does not run; the message names it.
+        TargetError: Something is left that the target is known not to run; the message names it.
     """
     schemas.check(model)
     domains = _domains(model)
@@ -52,7 +52,7 @@ def lower(model: ir.Model, target: Target) -> list[Change]:
     changes += inline(model, target)
     changes += _Rewriting(model, target).run()
     changes += [*_format(model, target), *_imports(model, domains)]
-    if left := problems(model, target):
+    if left := [problem for problem in problems(model, target) if problem.known]:
         listed = "; ".join(
             f"{problem.node}: {problem.why}" if problem.node else problem.why for problem in left
         )

@@ -301,6 +301,7 @@ CONTRIBUTED = {
     "QuickGelu": "y = com.microsoft.QuickGelu (x)",
     "QuickGelu with alpha": "y = com.microsoft.QuickGelu <alpha = 0.5> (x)",
     "Gelu": "y = com.microsoft.Gelu (x)",
+    "BiasGelu": "y = com.microsoft.BiasGelu (x, b)",
     "FastGelu": "y = com.microsoft.FastGelu (x)",
     "FastGelu with bias": "y = com.microsoft.FastGelu (x, b)",
 }
@@ -403,6 +404,7 @@ def test_names_and_metadata_stay():
     node = proto.graph.node[0]
     node.name = "act"
     node.metadata_props.add(key="layer", value="7")
+    node.doc_string = "the gate"
     proto.metadata_props.add(key="author", value="me")
     proto.graph.doc_string = "kept"
     after, _ = lowered(proto, "onnxruntime")
@@ -411,6 +413,7 @@ def test_names_and_metadata_stay():
     assert [(p.key, p.value) for n in after.graph.node for p in n.metadata_props] == [
         ("layer", "7")
     ] * len(after.graph.node)
+    assert {n.doc_string for n in after.graph.node} == {"the gate"}
     assert (after.metadata_props, after.graph.doc_string) == (proto.metadata_props, "kept")
     assert after.graph.output == proto.graph.output
 
@@ -441,11 +444,32 @@ def test_what_cannot_be_helped_is_named():
         lower(ir.from_proto(proto), targets.find("ncnn"))
 
 
-def test_operators_of_unknown_domains_are_nobodys_problem():
+def test_operators_of_unknown_domains_are_left_and_said_to_be_unknown():
     text = "g (float[n] x) => (float[n] y) { y = Foreign.Thing (x) }"
     proto = model(text, 20, imports=', "Foreign" : 1')
     known = ir.from_proto(proto)
-    assert lower(known, targets.find("onnxruntime")) == []
+    for name in ("onnxruntime", "iree"):
+        assert lower(known, targets.find(name)) == []
+        (problem,) = problems(known, targets.find(name))
+        assert (problem.node, problem.operator, problem.known) == ("y", "Foreign::Thing", False)
+        assert "it is not known whether" in problem.why
+    functions = """g (float[n] x) => (float[n] y) { y = Foreign.Thing (x) }
+        <domain: "Foreign", opset_import: ["" : 20]> Thing (a) => (b) { b = Relu (a) }"""
+    holding = functions.replace("Relu (a)", "Other.Thing (a)").replace(
+        '["" : 20]', '["" : 20, "Other" : 1]'
+    )
+    kept = ir.from_proto(model(holding, 20, imports=', "Foreign" : 1'))
+    assert lower(kept, targets.find("onnxruntime")) == []
+    own = ir.from_proto(model(functions, 20, imports=', "Foreign" : 1'))
+    assert problems(own, targets.find("onnxruntime")) == []
+
+
+def test_operators_of_onnx_runtime_s_own_are_known_to_run_there_and_nowhere_else():
+    text = "g (float[2, 4] x) => (float[2, 4] y) { y = com.microsoft.NGramRepeatBlock (x) }"
+    proto = ir.from_proto(model(text, 20, imports=', "com.microsoft" : 1'))
+    assert problems(proto, targets.find("onnxruntime")) == []
+    assert problems(proto, targets.find("onnxruntime-web")) == []
+    assert [p.known for p in problems(proto, targets.find("openvino"))] == [False]
 
 
 NEAR_0 = np.array([0, -0.0, 1e-44, 1e-40, 1e-20, 0.5, -1.3, 2.0], np.float32)
