@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from models import glu, swish
+from models import glu, sinc, swish
 from models.normal import normal_cdf
 
 MISH_SATURATED = 20.0
@@ -34,6 +34,12 @@ def unfused(op: Any, x: Any, gate: Any) -> Any:
     A runtime that looks for ``x · σ(αx)`` in order to fuse it does not find it.
     """
     return op.Neg(op.Mul(op.Neg(x), gate))
+
+
+def cardinal_sine(op: Any, angle: Any, one: Any = 1.0) -> Any:
+    """``sin(t) / t``, and 1 where ``t`` is next to 0: elsewhere that quotient, to the bit."""
+    near = op.Less(op.Abs(angle), sinc.NEGLIGIBLE)
+    return op.Where(near, one, op.Div(op.Sin(angle), op.Where(near, 1.0, angle)))
 
 
 def swiglu(op: Any, a: Any, b: Any, alpha: float = 1.0) -> Any:

@@ -6,6 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import onnxruntime
+
 from export.errors import TargetError
 from export.probe import PLAIN, Answer, Row, probe
 from export.probe_models import FUNCTION, OLDEST, OPSETS, PROBED, SILU, Probed
@@ -20,6 +22,11 @@ LEAST_IR = 3
 
 EVIDENCE = "probed"
 
+THIS = "this"
+
+DOMAINS = ("com.microsoft", "ai.onnx.ml")
+"""ONNX Runtime's own operators, and those for trees and the like: its wheels have both."""
+
 
 def this(folder: Path | None = None) -> Target:
     """The installed runtime, with the first of its providers that was tried.
@@ -30,6 +37,12 @@ def this(folder: Path | None = None) -> Target:
     return target_of(probe(folder))
 
 
+def is_installed(target: Target) -> bool:
+    """Whether ``target`` is the ONNX Runtime that is installed: ``this``, or its version's file."""
+    version = ".".join(onnxruntime.__version__.split(".")[:2])
+    return target.name.startswith(f"{THIS} ") or target.name == f"onnxruntime-{version}-cpu"
+
+
 def target_of(answer: Answer) -> Target:
     provider = answer.providers[0]
     rows = [row for row in answer.rows if row.provider == provider]
@@ -38,11 +51,12 @@ def target_of(answer: Answer) -> Target:
         raise TargetError(f"onnxruntime {answer.version} runs no model with {provider}")
     word = provider.removesuffix("ExecutionProvider").lower()
     return Target(
-        name=f"this (onnxruntime {answer.version}, {word})",
+        name=f"{THIS} (onnxruntime {answer.version}, {word})",
         opsets=Range((LEAST_OPSET,), (max(row.opset for row in plain),)),
         ir=Range((LEAST_IR,), (max(row.ir for row in plain),)),
         functions=any(True for _ in _ran(rows, FUNCTION)),
         dtypes=tuple(dtype for dtype in DTYPES if dtype in {r.dtype for r in _ran(rows, PLAIN)}),
+        domains=DOMAINS,
         operators=tuple(entry for probed in PROBED for entry in _operators(rows, probed)),
         defects=tuple(_defects(rows)),
     )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 
 import onnx_ir as ir
 from onnx_ir.passes import common as passes
+from onnx_ir.passes.common import shape_inference
 
 from export.graph_ops import ONNX_TYPES
 from models import DType
@@ -39,9 +41,20 @@ def of_function(
 
 
 def _infer(model: ir.Model) -> None:
-    # A model that contradicts itself is not refused here: what is not inferred is not known.
-    with contextlib.suppress(Exception):
+    # A model that contradicts itself is not refused here: what is not inferred is not known. The
+    # pass would log that, as a traceback, on standard error.
+    with contextlib.suppress(Exception), _silent(shape_inference.logger):
         passes.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=False)(model)
+
+
+@contextlib.contextmanager
+def _silent(logger: logging.Logger) -> Iterator[None]:
+    before = logger.disabled
+    logger.disabled = True
+    try:
+        yield
+    finally:
+        logger.disabled = before
 
 
 def _paired(graph: ir.Graph, copy: ir.Graph) -> Types:

@@ -83,8 +83,8 @@ def write(
             it takes its place. What it raises stops the writing.
 
     Raises:
-        ModelError: ``path`` is the source or one of its data files, by whatever name; or the model
-            does not fit into 2 GiB even without its tensors.
+        ModelError: ``path`` is the source or one of its data files, by whatever name, or a folder;
+            or the model does not fit into 2 GiB even without its tensors.
         NotWrittenError: The file system refuses.
     """
     storage.write(model, path, source=source, check=check)

@@ -37,6 +37,8 @@ def write(
     model: ir.Model, path: Path, *, source: Path | None, check: Callable[[Path], object]
 ) -> None:
     """See `files.write`."""
+    if path.is_dir():
+        raise ModelError(f"{path}: is a folder: name the file to write")
     kept = _kept(model, source)
     _refuse(path, kept)
     try:

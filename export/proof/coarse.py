@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 
 import onnx_ir as ir
 
+from export.model_files import element_types
 from export.model_files.scopes import scopes
 from export.proof.differences import COARSE
 
@@ -20,16 +21,22 @@ NAMES = frozenset({"Gelu", "HardSwish"})
 
 def notes(models: Iterable[ir.Model]) -> Sequence[str]:
     """What is to be said of float64 in a comparison of ``models``; nothing if it is exact."""
-    coarse = {node.op_type for model in models for node in _standard(model)} & NAMES
-    if not coarse or not any(map(_holds_float64, models)):
+    coarse = {name for model in models if _holds_float64(model) for name in _coarse(model)}
+    if not coarse:
         return ()
     names = " and ".join(sorted(coarse))
     return (f"float64 is compared to {COARSE:g}: ONNX defines {names} with constants of float32",)
 
 
-def _standard(model: ir.Model) -> Iterable[ir.Node]:
-    return (node for scope in scopes(model) for node in scope.graph if node.domain == "")
-
-
 def _holds_float64(model: ir.Model) -> bool:
     return any(value.dtype == ir.DataType.DOUBLE for value in model.graph.outputs)
+
+
+def _coarse(model: ir.Model) -> Iterable[str]:
+    """Those that compute in float64, or, inside functions, in what is not known."""
+    nodes = [n for s in scopes(model) for n in s.graph if n.op_type in NAMES and not n.domain]
+    types = element_types.of_model(model) if nodes else {}
+    for node in nodes:
+        output = node.outputs[0]
+        if (output.dtype or types.get(output)) in (None, ir.DataType.DOUBLE):
+            yield node.op_type

@@ -27,6 +27,8 @@ class Plan:
         kernels: A library of kernels: what holds operators of ours is run with it too.
         timeout: Seconds that one run of a model may take before it is ended. No further case is
             begun when the cases took as long.
+        native: Whether ONNX Runtime must run the rewritten model, by itself: that the reference
+            evaluator does is no proof of what is rewritten for it.
         strict: Whether NaN or infinity of the original must stay what it is even where the
             original overflows, or is given infinities.
     """
@@ -37,6 +39,7 @@ class Plan:
     inputs: Mapping[str, Array] | None = None
     kernels: Path | None = None
     timeout: float = 120.0
+    native: bool = False
     strict: bool = False
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -23,6 +23,9 @@ COARSE = 1e-6
 
 ROUNDINGS = 4
 
+TELLING = 8
+"""So many elements have a scale; of fewer, all may happen to be next to zero."""
+
 EDGE = 1e-3
 """Of the greatest number: infinity instead of what is beyond is an overflow, not an error."""
 
@@ -36,13 +39,13 @@ class Tolerance:
     run by the kernels differ by up to 6e-6 of the scale of their output. An
     activation that is mistaken for its neighbour, GELU for its tanh form (5e-4) or α = 1.702 for
     1.7, differs by more than 1e-4. So that is the default: of the number itself, and, as sums
-    cancel, of the scale of the whole tensor, which is the root of its mean square. float64 has
+    cancel, of the scale of the tensor or of its slice, see `_scales`. float64 has
     1e-10, which still tells a π of float32 from one of float64; 16 bits have some roundings, as
     each operator makes one.
 
     Attributes:
         rtol: Of the original number; `RELATIVE` by default.
-        atol: Of the scale of the original tensor; `rtol` by default.
+        atol: Of the scale of the original tensor, or of its slice; `rtol` by default.
         ulp: In units in the last place of the number, in the dtype of the output; for who wants to
             be strict, together with ``rtol=0`` and ``atol=0``.
         coarse: Whether the default for float64 is `COARSE`.
@@ -57,7 +60,7 @@ class Tolerance:
         """The largest error at each element of ``want``, of which all are float64 and finite."""
         rtol = self._default(dtype) if self.rtol is None else self.rtol
         atol = rtol if self.atol is None else self.atol
-        floor = np.maximum(atol * _scale(want), self.ulp * units)
+        floor = np.maximum(atol * _scales(want, float(_limits(dtype).eps)), self.ulp * units)
         return np.asarray(np.maximum(rtol * np.abs(want), floor))
 
     def _default(self, dtype: str) -> float:
@@ -199,12 +202,33 @@ def _about_to(want: Array, got: Array, dtype: str) -> Array:
     return np.asarray(edge & np.isinf(got) & (np.sign(got) == np.sign(want)))
 
 
-def _scale(want: Array) -> float:
-    """The root of the mean square, of numbers whose squares may be out of range."""
+def _scales(want: Array, rounding: float) -> Array:
+    """The root of the mean square: of the whole, or, where that is less, of the slice.
+
+    One large column would hide the others: boxes in pixels beside scores from 0 to 1. So the tensor
+    is cut along the axis whose slices differ most in scale. No slice counts for less than a
+    rounding at the scale of the whole: what should cancel to nothing leaves that.
+    """
     largest = float(np.abs(want).max())
     if not largest:
-        return 0.0
-    return largest * float(np.sqrt(np.mean(np.square(want / largest))))
+        return np.zeros(())
+    squares = np.square(want / largest)
+    whole = np.sqrt(np.mean(squares))
+    slices = max(_sliced(squares), key=lambda scales: _spread(scales, rounding), default=whole)
+    return np.asarray(largest * np.clip(slices, rounding * whole, whole))
+
+
+def _sliced(squares: Array) -> Iterator[Array]:
+    """The scales along each axis whose slices have elements enough to tell; they broadcast."""
+    for axis, count in enumerate(squares.shape):
+        if count > 1 and squares.size // count >= TELLING:
+            others = tuple(other for other in range(squares.ndim) if other != axis)
+            yield np.sqrt(np.mean(squares, axis=others, keepdims=True))
+
+
+def _spread(scales: Array, rounding: float) -> float:
+    largest = float(scales.max())
+    return largest / max(float(scales.min()), rounding * largest)
 
 
 def unit_in_the_last_place(numbers: Array, dtype: str) -> Array:

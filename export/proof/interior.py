@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import onnx_ir as ir
 
+from export.proof.channel import Value
 from export.proof.comparison import Plan, compared, joined
 from export.proof.report import Compared, Dropped
 from export.proof.runners import WORDS, Refused, Runner, Runtime, Task
@@ -58,9 +59,11 @@ def _compared(
             yield from compared(case, want, got, WORDS[runtimes[1]], plan)
 
 
-def _inside(runner: Runner, case: Case) -> Mapping[str, object]:
+def _inside(runner: Runner, case: Case) -> dict[str, Value]:
+    """The values that are asked for; of a sequence its parts, as they come: ``s[0]``, ``s[1]``."""
+    asked = {*runner.task.extra}
     results = runner.run(case.inputs)
-    return {name: results[name] for name in runner.task.extra}
+    return {name: v for name, v in results.items() if {name, name.rpartition("[")[0]} & asked}
 
 
 def _values_of(model: ir.Model) -> set[str]:

@@ -104,9 +104,10 @@ class Report:
 
     @property
     def holds(self) -> bool:
-        """Whether nothing differs by more than it may."""
+        """Whether something was compared, and nothing differs by more than it may."""
         return (
-            not self.disagreements
+            bool(self.outputs)
+            and not self.disagreements
             and not self.failures
             and all(one.holds for one in (*self.outputs, *self.sites))
         )
@@ -118,6 +119,14 @@ class Report:
         for one in self.outputs:
             worst[one.name] = max(worst.get(one.name, 0), one.difference.mended)
         return sum(worst.values())
+
+    @property
+    def verdict(self) -> str:
+        """In a word or two; `summary` says why."""
+        if self.holds:
+            return "equal"
+        wrong = (*self.disagreements, *self.failures, *self.outputs)
+        return "different" if wrong else "not proven"
 
     @property
     def largest(self) -> Compared | None:
@@ -133,6 +142,8 @@ class Report:
         wrong = [one for one in (*self.outputs, *self.sites) if not one.holds]
         if wrong:
             return "; ".join(_sentence(one) for one in wrong[:3])
+        if not self.outputs:
+            return "nothing was proven, as every output changes from run to run"
         outputs = len({one.name for one in self.outputs})
         done = f"{_counted(outputs, 'output')} compared in {_counted(len(self.cases), 'case')}"
         passed = _counted(self.mended, "number")

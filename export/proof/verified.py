@@ -17,10 +17,11 @@ from export.proof.verification import DEFAULT, verify
 
 
 class DiffersError(VerificationError):
-    """A rewritten model that does not compute what its original does; its ``report`` says where."""
+    """A rewritten model not proven to compute what its original does; its ``report`` says why."""
 
     def __init__(self, report: Report) -> None:
-        super().__init__(f"{report.original}, rewritten, differs: {report.summary()}")
+        verdict = "differs" if report.verdict == "different" else f"is {report.verdict}"
+        super().__init__(f"{report.original}, rewritten, {verdict}: {report.summary()}")
         self.report = report
 
 

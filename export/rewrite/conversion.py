@@ -18,10 +18,17 @@ SMALL = 1024
 CONTROL = {"If": 1, "Loop": 11, "Scan": 9}
 """Operators with bodies; from these opsets on, newer versions only allow more element types."""
 
-MEANINGS = {("GroupNormalization", 21): "its scale is per group before, per channel after"}
 MEANINGS = {
     ("GroupNormalization", 21): "its scale is per group before, per channel after",
 }
+
+VALUES: Mapping[tuple[str, str], Mapping[str, int]] = {
+    ("Pad", "mode"): {"wrap": 19},
+    ("Resize", "coordinate_transformation_mode"): {"half_pixel_symmetric": 19},
+    ("ScatterElements", "reduction"): {"max": 18, "min": 18},
+    ("ScatterND", "reduction"): {"max": 18, "min": 18},
+}
+"""Values that an attribute may have from an opset on: the attribute itself is older."""
 
 UNCHANGED: Mapping[str, Callable[[ir.Node], bool]] = {
     "Identity": lambda _: True,
@@ -54,6 +61,16 @@ def since(op_type: str, opset: int) -> int | None:
         return None
 
 
+def takes_tensors(node: ir.Node, opset: int) -> bool:
+    """Whether ``node`` takes and gives tensors, and neither sequences nor optionals."""
+    try:
+        schema = onnx.defs.get_schema(node.op_type, opset, node.domain)
+    except onnx.defs.SchemaError:
+        return True  # another domain's
+    ports = [*schema.inputs, *schema.outputs]
+    return all(kind.startswith("tensor(") for port in ports for kind in port.types)
+
+
 def converted(node: ir.Node, before: int, after: int, types: Types) -> ir.Graph | None:
     """What takes the place of ``node``; None, if it stays.
 
@@ -65,9 +82,8 @@ def converted(node: ir.Node, before: int, after: int, types: Types) -> ir.Graph 
         return None
     if new is None:
         raise Stays(f"there is none in opset {after}")
-    for (op_type, changed), meaning in MEANINGS.items():
-        if node.op_type == op_type and min(before, after) < changed <= max(before, after):
-            raise Stays(meaning)
+    if why := _obstacle(node, before, after):
+        raise Stays(why)
     if node.op_type in CONTROL and min(old or 0, new) >= CONTROL[node.op_type]:
         return None
     if any(True for _ in element_types.bodies(node)):
@@ -77,6 +93,19 @@ def converted(node: ir.Node, before: int, after: int, types: Types) -> ir.Graph 
         alone[0].attributes.pop("num_outputs")
         return alone
     return _asked(node, before, after, types)
+
+
+def _obstacle(node: ir.Node, before: int, after: int) -> str:
+    """What the node says that means something else there, or nothing; empty, if nothing does."""
+    for (op_type, changed), meaning in MEANINGS.items():
+        if node.op_type == op_type and min(before, after) < changed <= max(before, after):
+            return meaning
+    for (op_type, name), firsts in VALUES.items():
+        attribute = node.attributes.get(name) if node.op_type == op_type else None
+        value = "" if attribute is None or attribute.is_ref() else str(_plain(attribute.value))
+        if after < firsts.get(value, 0):
+            return f"its {name} {value} is not known before opset {firsts[value]}"
+    return ""
 
 
 def _asked(node: ir.Node, before: int, after: int, types: Types) -> ir.Graph | None:
@@ -127,8 +156,11 @@ def _divides_evenly(node: ir.Node) -> bool:
     (x, *sizes), axis = node.inputs, node.attributes.get("axis")
     if x is None or x.shape is None or any(size is not None for size in sizes):
         return False
-    length = x.shape[0 if axis is None else axis.as_int()]
-    return isinstance(length, int) and length % node.attributes["num_outputs"].as_int() == 0
+    along, parts = 0 if axis is None else axis.as_int(), node.attributes["num_outputs"].as_int()
+    if not -len(x.shape) <= along < len(x.shape) or parts < 1:
+        return False
+    length = x.shape[along]
+    return isinstance(length, int) and length % parts == 0
 
 
 def _alone(node: ir.Node, opset: int, types: Types) -> ir.Model:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,21 @@ class Drawing(GraphOps):
         self._prefix = node.name or node.outputs[0].name or node.op_type
         self._names = names
         self._constants = constants
+
+    def again(self, node: ir.Node, inputs: Sequence[ir.Value | None]) -> Sequence[ir.Value]:
+        """Draw ``node`` once more, on other inputs; give its outputs, those that it omits, too."""
+        drawn = ir.node(
+            node.op_type,
+            inputs,
+            attributes=node.attributes,
+            domain=node.domain,
+            num_outputs=len(node.outputs),
+            name=self._names.free(f"{self._prefix}/{node.op_type}"),
+        )
+        for old, new in zip(node.outputs, drawn.outputs, strict=True):
+            new.name = self._names.free(f"{self._prefix}/{node.op_type}") if old.name else ""
+        self.nodes.append(drawn)
+        return drawn.outputs
 
     def _draw(self, op_type: str, inputs: Any, attributes: dict[str, Any]) -> ir.Value:
         value = super()._draw(op_type, inputs, attributes)

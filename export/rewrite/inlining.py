@@ -47,7 +47,7 @@ def _unfit(model: ir.Model, judge: Judge) -> set[ir.OperatorIdentifier]:
         if not scope.name.startswith("function "):
             for node in scope.graph:
                 call = judge.call(node, judge.types)
-                if call is not None and judge.of_body(call):
+                if call is not None and any(problem.known for problem in judge.of_body(call)):
                     unfit |= {call[0], *_called(model, call[0])}
     return unfit
 

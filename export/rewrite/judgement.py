@@ -10,7 +10,7 @@ import onnx_ir as ir
 from export.model_files import element_types
 from export.model_files.element_types import NAMES, Types
 from export.model_files.scopes import Scope, scopes
-from export.rewrite import naive_sinc
+from export.rewrite import naive_sinc, schemas
 from export.rewrite.conversion import since
 from export.rewrite.replaceable import REPLACEABLE, attributes_of, identifier_of
 from export.signature import DOMAIN
@@ -18,12 +18,15 @@ from export.targets import Target
 
 MOVING = frozenset(
     {
-        *("Cast", "CastLike", "Concat", "Constant", "ConstantOfShape", "Expand", "Flatten"),
+        *("Cast", "CastLike", "Concat", "Constant", "ConstantOfShape", "Flatten"),
         *("Gather", "GatherElements", "GatherND", "Identity", "If", "Loop", "Reshape", "Scan"),
-        *("Shape", "Size", "Slice", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze"),
+        *("Shape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"),
     }
 )
-"""Operators that move numbers without computing: a target takes them in any element type."""
+"""Operators that move numbers without computing: a target takes them in any element type.
+
+Not so `Expand`, `Size` and `Tile`, which ONNX Runtime refuses in bfloat16.
+"""
 
 Call = tuple[ir.OperatorIdentifier, tuple[ir.DataType | None, ...]]
 """A function, and the element types that it is called with."""
@@ -39,6 +42,7 @@ class Problem:
         operator: With its domain, unless that is the standard one.
         dtype: The element type; empty if not known, or of no matter.
         why: One line for people.
+        known: Whether it is one; else it is only not known that the target runs the operator.
     """
 
     scope: str
@@ -46,10 +50,16 @@ class Problem:
     operator: str
     dtype: str
     why: str
+    known: bool = True
 
 
 def problems(model: ir.Model, target: Target) -> list[Problem]:
-    """Everything that keeps ``model`` from running, and running rightly, on ``target``."""
+    """Everything that keeps ``model`` from running, and running rightly, on ``target``.
+
+    Raises:
+        ModelError: A node is not what its operator wants.
+    """
+    schemas.check(model)
     return [*_of_file(model, target), *Judge(model, target).problems()]
 
 
@@ -81,18 +91,22 @@ class Judge:
     def __init__(self, model: ir.Model, target: Target) -> None:
         self._model = model
         self._target = target
-        self._opset = target.opsets.nearest(opset_of(model) or 1)
+        self.opset = target.opsets.nearest(opset_of(model) or 1)
         self.types = element_types.of_model(model)
         self._bodies: dict[Call, list[Problem]] = {}
 
     def dtype_of(self, node: ir.Node, types: Types | None = None) -> ir.DataType | None:
-        """The element type that ``node`` computes in: of its last input, as `Where` has it."""
+        """The element type that ``node`` computes in: of its first input that is no integer.
+
+        A condition, indices, or what is quantised come before the numbers, with `Where`, `OneHot`
+        and `DequantizeLinear`.
+        """
         known = self.types if types is None else types
         given = [value for value in node.inputs if value is not None]
-        if not given:
-            return None
-        value = given[1] if node.op_type == "Where" and len(given) > 1 else given[0]
-        return value.dtype or known.get(value)
+        kinds = [value.dtype or known.get(value) for value in given]
+        if node.op_type == "Where":
+            kinds = kinds[1:]
+        return next((kind for kind in kinds if kind is None or kind in NAMES), (*kinds, None)[0])
 
     def refusal(self, node: ir.Node, kind: ir.DataType | None) -> str:
         """Why the target does not run ``node``; empty if it does, or is not known not to."""
@@ -101,10 +115,10 @@ class Judge:
             return ""
         dtype = NAMES.get(kind) if kind is not None else None
         target, name = self._target, "::".join(part for part in identifier if part)
-        if not identifier[0] and since(node.op_type, self._opset) is None:
-            return f"there is no {name} in opset {self._opset}"
-        if not target.runs(identifier, self._opset, dtype, attributes_of(node)):
-            where = "" if identifier[0] else f" at opset {self._opset}"
+        if not identifier[0] and since(node.op_type, self.opset) is None:
+            return f"there is no {name} in opset {self.opset}"
+        if not target.runs(identifier, self.opset, dtype, _told(node)):
+            where = "" if identifier[0] else f" at opset {self.opset}"
             return f"{target.name} does not run {name}{where} in {dtype or 'any element type'}"
         return ""
 
@@ -114,6 +128,14 @@ class Judge:
             return False
         known = {entry.identifier for entry in self._target.operators}
         return domain in ("", DOMAIN) or identifier in REPLACEABLE or identifier in known
+
+    def _is_unknown(self, identifier: tuple[str, str]) -> bool:
+        """Whether it is of a domain that nothing is said of, and no function of the model's."""
+        return (
+            (*identifier, "") not in self._model.functions
+            and not self._is_judged(identifier)
+            and not self._target.knows(identifier)
+        )
 
     def is_misfused(self, node: ir.Node, kind: ir.DataType | None) -> bool:
         """Whether ``node`` ends ``x · σ(αx)`` in float64, which the target fuses and cannot run."""
@@ -125,7 +147,7 @@ class Judge:
 
     def is_naive_sinc(self, node: ir.Node) -> bool:
         return (
-            self._target.defect("naive-sinc") is not None and naive_sinc.argument(node) is not None
+            self._target.defect("naive-sinc") is not None and naive_sinc.operands(node) is not None
         )
 
     def defect(self, node: ir.Node, kind: ir.DataType | None) -> str:
@@ -154,10 +176,14 @@ class Judge:
 
     def _judged(self, scope: Scope, node: ir.Node, types: Types) -> Iterator[Problem]:
         kind = self.dtype_of(node, types)
-        if why := self.refusal(node, kind) or self.defect(node, kind):
-            name = "::".join(part for part in identifier_of(node) if part)
-            dtype = NAMES.get(kind, "") if kind is not None else ""
-            yield Problem(scope.name, node.name or node.outputs[0].name or "", name, dtype, why)
+        why = self.refusal(node, kind) or self.defect(node, kind)
+        name = "::".join(part for part in identifier_of(node) if part)
+        dtype = NAMES.get(kind, "") if kind is not None else ""
+        if why:
+            yield Problem(scope.name, _label(node), name, dtype, why)
+        elif self._is_unknown(identifier_of(node)):
+            why = f"it is not known whether {self._target.name} runs {name}"
+            yield Problem(scope.name, _label(node), name, dtype, why, known=False)
 
     def call(self, node: ir.Node, types: Types) -> Call | None:
         if node.op_identifier() not in self._model.functions:
@@ -186,6 +212,15 @@ class Judge:
                     inner = self.call(node, types)
                     if inner is not None:
                         yield from self.of_body(inner)
+
+
+def _label(node: ir.Node) -> str:
+    return node.name or (node.outputs[0].name if node.outputs else None) or ""
+
+
+def _told(node: ir.Node) -> dict[str, float | str | None]:
+    """The attributes; None stands for one that the caller of the function gives, whatever it is."""
+    return {**attributes_of(node), **{a.name: None for a in node.attributes.values() if a.is_ref()}}
 
 
 def gated_by_itself(node: ir.Node) -> tuple[ir.Value, ir.Value] | None:

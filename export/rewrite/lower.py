@@ -13,9 +13,9 @@ from export.graph import OPSET
 from export.graph_ops import ONNX_TYPES, compute_dtype
 from export.model_files.element_types import NAMES, bodies
 from export.model_files.scopes import Scope, scopes
-from export.rewrite import naive_sinc, opsets
+from export.rewrite import naive_sinc, opsets, schemas
 from export.rewrite.change import Change
-from export.rewrite.conversion import since
+from export.rewrite.conversion import since, takes_tensors
 from export.rewrite.drawing import Constants, Drawing
 from export.rewrite.expansion import expand
 from export.rewrite.inlining import inline
@@ -24,7 +24,6 @@ from export.rewrite.naming import Names
 from export.rewrite.replaceable import Draw, draws, identifier_of, tensors_of
 from export.rewrite.splicing import needed, splice, sweep
 from export.targets import Target
-from models import DType, sinc
 
 ROUNDS = 4
 """SwiGLU is drawn with Sigmoid, which is drawn with Exp, which is bridged by casts."""
@@ -40,8 +39,10 @@ def lower(model: ir.Model, target: Target) -> list[Change]:
     domains that are no longer used go.
 
     Raises:
-        TargetError: Something is left that the target does not run; the message names it.
+        ModelError: A node is not what its operator wants: see `schemas`.
+        TargetError: Something is left that the target is known not to run; the message names it.
     """
+    schemas.check(model)
     domains = _domains(model)
     if opset_of(model) is None:
         model.opset_imports[""] = OPSET
@@ -51,7 +52,7 @@ def lower(model: ir.Model, target: Target) -> list[Change]:
     changes += inline(model, target)
     changes += _Rewriting(model, target).run()
     changes += [*_format(model, target), *_imports(model, domains)]
-    if left := problems(model, target):
+    if left := [problem for problem in problems(model, target) if problem.known]:
         listed = "; ".join(
             f"{problem.node}: {problem.why}" if problem.node else problem.why for problem in left
         )
@@ -117,8 +118,9 @@ class _Rewriting:
     def _rewritten(self, scope: Scope, node: ir.Node) -> Iterator[Change]:
         kind = self._judge.dtype_of(node)
         if self._judge.is_naive_sinc(node):
+            what = "the form of Sinc that is right near 0"
             yield self._draw(
-                scope, node, kind, _robust_sinc, "the form of Sinc that is right near 0"
+                scope, node, kind, _robust_sinc, what, operands=naive_sinc.operands(node)
             )
         elif self._judge.refusal(node, kind):
             draw = draws(node)
@@ -137,24 +139,38 @@ class _Rewriting:
         return (
             kind in (ONNX_TYPES["float16"], ONNX_TYPES["bfloat16"])
             and not any(True for _ in bodies(node))
+            and takes_tensors(node, self._judge.opset)
             and not self._judge.refusal(node, ONNX_TYPES["float32"])
         )
 
     def _draw(
-        self, scope: Scope, node: ir.Node, kind: ir.DataType | None, draw: Draw, what: str
+        self,
+        scope: Scope,
+        node: ir.Node,
+        kind: ir.DataType | None,
+        draw: Draw,
+        what: str,
+        *,
+        operands: Sequence[ir.Value | None] | None = None,
     ) -> Change:
+        """Put what ``draw`` draws of ``operands``, or of the node's inputs, in its place."""
         dtype = NAMES.get(kind) if kind is not None else None
-        if dtype is None:
+        if dtype is None or kind is None:
             raise TargetError(
                 f"{node.op_type} {node.name!r}: the element type of {node.inputs[0]} is not known; "
                 "declare it, or run onnx.shape_inference"
             )
         op = Drawing(node, dtype, self._opset(scope), self._names, self._constants)
         narrow = compute_dtype(dtype) != dtype
-        drawn = draw(op, node, self._widened(op, node, kind) if narrow else node.inputs)
-        results = [self._finished(op, node, value, dtype, narrow=narrow) for value in drawn]
+        given = node.inputs if operands is None else operands
+        drawn = draw(op, node, self._widened(op, node, kind, given) if narrow else given)
+        pairs = [
+            (old, self._finished(op, old, new, kind, narrow=narrow))
+            for old, new in zip(node.outputs, drawn, strict=False)  # the last may not be asked for
+            if old.name
+        ]
+        results = [new for _, new in pairs]
         output = node.outputs[0].name or ""
-        pairs = [(a, b) for a, b in zip(node.outputs, results, strict=False) if a.name]
         # Nodes further on take the new values, and are judged before types are inferred again.
         known = self._judge.types
         known |= {new: known[old] for old, new in pairs if old in known}
@@ -169,9 +185,13 @@ class _Rewriting:
         return scope.opsets.get("", 1)
 
     def _widened(
-        self, op: Drawing, node: ir.Node, kind: ir.DataType | None
+        self,
+        op: Drawing,
+        node: ir.Node,
+        kind: ir.DataType | None,
+        operands: Sequence[ir.Value | None],
     ) -> Sequence[ir.Value | None]:
-        """The inputs, those of the node's element type cast to float32."""
+        """The operands, those of the node's element type cast to float32."""
 
         def wide(index: int, value: ir.Value | None) -> ir.Value | None:
             if value is None or index >= tensors_of(node):
@@ -180,21 +200,27 @@ class _Rewriting:
                 return value
             return op.node("Cast", [value], to=ONNX_TYPES["float32"].value)
 
-        return [wide(index, value) for index, value in enumerate(node.inputs)]
+        return [wide(index, value) for index, value in enumerate(operands)]
 
     def _finished(
-        self, op: Drawing, node: ir.Node, value: ir.Value, dtype: DType, *, narrow: bool
+        self, op: Drawing, output: ir.Value, value: ir.Value, kind: ir.DataType, *, narrow: bool
     ) -> ir.Value:
-        if narrow and self._is_narrow(node):
-            return op.node("Cast", [value], to=ONNX_TYPES[dtype].value)
+        """What takes the place of ``output``, now that ``value`` is computed."""
+        if narrow and self._is(output, kind):
+            return op.node("Cast", [value], to=kind.value)
         if value.producer() not in op.nodes:  # an input, given back as it came
             return op.node("Identity", [value])
         return value
 
-    def _is_narrow(self, node: ir.Node) -> bool:
-        """Whether the node's output is of its element type, and no condition or index."""
-        kind = node.outputs[0].dtype or self._judge.types.get(node.outputs[0])
-        return kind is None or kind in NAMES
+    def _is(self, output: ir.Value, kind: ir.DataType) -> bool:
+        """Whether it is of the element type computed in, and no condition, index or statistic."""
+        known = output.dtype or self._judge.types.get(output)
+        if known is None and output.index():
+            raise TargetError(
+                f"the element type of {output.name!r} is not known; declare it, or run "
+                "onnx.shape_inference"
+            )
+        return known in (None, kind)
 
 
 def _drawn(op: Drawing) -> list[str]:
@@ -203,8 +229,7 @@ def _drawn(op: Drawing) -> list[str]:
 
 def _itself(op: Any, node: ir.Node, inputs: Sequence[Any]) -> tuple[Any, ...]:
     """The same operator, on other inputs."""
-    attributes = {name: attribute.value for name, attribute in node.attributes.items()}
-    return (op.node(node.op_type, inputs, **attributes),)
+    return tuple(op.again(node, inputs))
 
 
 def _unfused(op: Any, node: ir.Node, _: Sequence[Any]) -> tuple[Any, ...]:
@@ -213,8 +238,5 @@ def _unfused(op: Any, node: ir.Node, _: Sequence[Any]) -> tuple[Any, ...]:
     return (formulas.unfused(op, *found),)
 
 
-def _robust_sinc(op: Any, node: ir.Node, _: Sequence[Any]) -> tuple[Any, ...]:
-    x = naive_sinc.argument(node)
-    if op.nodes and op.nodes[0].op_type == "Cast":
-        x = op.node("Cast", [x], to=ONNX_TYPES["float32"].value)
-    return (sinc.value(op, x),)
+def _robust_sinc(op: Any, _: ir.Node, operands: Sequence[Any]) -> tuple[Any, ...]:
+    return (formulas.cardinal_sine(op, *operands),)

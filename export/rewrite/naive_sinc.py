@@ -1,28 +1,28 @@
-"""Sinc as it is usually decomposed: ``Where(πx = 0, 1, sin(πx) / πx)``.
+"""The cardinal sine as it is usually decomposed: ``Where(t = 0, 1, sin(t) / t)``, with ``t = πx``.
 
-Where πx is so small that the quotient is 0/0, or a runtime flushes it to 0 on one side only, this
-gives infinity or NaN instead of 1.
+Where t is so small that the quotient is 0/0, or a runtime flushes it to 0 on one side only, this
+gives infinity or NaN instead of 1. It goes for every factor, and for x itself in the condition.
 """
 
 from __future__ import annotations
 
-import math
+from collections.abc import Iterator
 
 import onnx_ir as ir
 
-NEAR = 2e-3
-"""π rounded to 16 bits is still within this."""
 
-
-def argument(node: ir.Node) -> ir.Value | None:
-    """The ``x`` that ``node`` gives the sinc of; None, if it gives something else."""
+def operands(node: ir.Node) -> tuple[ir.Value, ir.Value] | None:
+    """``t`` and the 1, which may be a tensor, if ``node`` is of this form; None, if it is not."""
     if node.op_type != "Where" or node.domain:
         return None
     condition, one, quotient = node.inputs
-    angle = _tested(condition)
-    if angle is None or _scalar(one) != 1.0 or not _is_quotient(quotient, angle):
+    negated = _maker(condition, "Not")
+    if negated is not None:
+        condition, one, quotient = negated.inputs[0], quotient, one
+    angle = _angle(quotient)
+    if angle is None or one is None or _constant(one) != 1.0 or not _tests(condition, angle):
         return None
-    return _scaled(angle)
+    return angle, one
 
 
 def _maker(value: ir.Value | None, op_type: str) -> ir.Node | None:
@@ -30,34 +30,45 @@ def _maker(value: ir.Value | None, op_type: str) -> ir.Node | None:
     return made if made is not None and made.op_type == op_type and not made.domain else None
 
 
-def _scalar(value: ir.Value | None) -> float | None:
+def _constant(value: ir.Value | None) -> float | None:
+    """The number that all elements of a constant are."""
     tensor = ir.convenience.get_const_tensor(value) if value is not None else None
-    if tensor is None or tensor.size != 1:
+    if tensor is None or not tensor.size:
         return None
-    return float(tensor.numpy().item())
+    numbers = tensor.numpy()
+    return float(numbers.flat[0]) if (numbers == numbers.flat[0]).all() else None
 
 
-def _tested(condition: ir.Value | None) -> ir.Value | None:
-    """``t`` of ``t = 0``."""
+def _angle(quotient: ir.Value | None) -> ir.Value | None:
+    """``t`` of ``sin(t) / t``."""
+    division = _maker(quotient, "Div")
+    sine = _maker(division.inputs[0], "Sin") if division is not None else None
+    if division is None or sine is None:
+        return None
+    (angle,) = sine.inputs
+    return angle if division.inputs[1] is angle else None
+
+
+def _tests(condition: ir.Value | None, angle: ir.Value) -> bool:
+    """Whether it is ``t = 0``, or ``x = 0``, of which ``t`` is a multiple."""
     equal = _maker(condition, "Equal")
-    if equal is None or _scalar(equal.inputs[1]) != 0.0:
-        return None
-    return equal.inputs[0]
-
-
-def _is_quotient(value: ir.Value | None, angle: ir.Value) -> bool:
-    division = _maker(value, "Div")
-    if division is None or division.inputs[1] is not angle:
+    if equal is None:
         return False
-    sine = _maker(division.inputs[0], "Sin")
-    return sine is not None and sine.inputs[0] is angle
+    alike = {angle, *_multiplied(angle)}
+    return any(
+        _constant(zero) == 0.0 and _uncast(tested) in alike
+        for tested, zero in (equal.inputs, equal.inputs[::-1])
+    )
 
 
-def _scaled(angle: ir.Value) -> ir.Value | None:
-    """``x`` of ``πx``."""
+def _multiplied(angle: ir.Value) -> Iterator[ir.Value]:
     product = _maker(angle, "Mul")
-    for x, factor in [product.inputs, product.inputs[::-1]] if product is not None else []:
-        scalar = _scalar(factor)
-        if scalar is not None and math.isclose(scalar, math.pi, abs_tol=NEAR):
-            return x
-    return None
+    for x, factor in (product.inputs, product.inputs[::-1]) if product is not None else ():
+        if x is not None and _constant(factor):
+            yield x
+
+
+def _uncast(value: ir.Value | None) -> ir.Value | None:
+    """What is cast only to be compared: Torch compares 16-bit floats in float32."""
+    cast = _maker(value, "Cast")
+    return value if cast is None else cast.inputs[0]

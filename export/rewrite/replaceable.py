@@ -73,6 +73,10 @@ def _gelu(op: Any, node: ir.Node, inputs: Sequence[Any]) -> tuple[Any, ...]:
     return ((formulas.gelu_tanh if tanh else formulas.gelu)(op, inputs[0]),)
 
 
+def _bias_gelu(op: Any, _: ir.Node, inputs: Sequence[Any]) -> tuple[Any, ...]:
+    return (formulas.gelu(op, op.Add(inputs[0], inputs[1])),)
+
+
 def _fast_gelu(op: Any, _: ir.Node, inputs: Sequence[Any]) -> tuple[Any, ...]:
     x, bias = (*inputs, None)[:2]
     return (formulas.gelu_tanh(op, x if bias is None else op.Add(x, bias)),)
@@ -122,6 +126,7 @@ REPLACEABLE: Mapping[Identifier, Draw] = MappingProxyType(
         ("", "HardSigmoid"): _hardsigmoid,
         (CONTRIB, "QuickGelu"): _quick_gelu,
         (CONTRIB, "Gelu"): _gelu,
+        (CONTRIB, "BiasGelu"): _bias_gelu,
         (CONTRIB, "FastGelu"): _fast_gelu,
         (CONTRIB, "SwiGLU"): _swiglu_clamped,
         **{(DOMAIN, op_type): _ours for op_type in OURS},

@@ -22,6 +22,7 @@ def splice(
         becomes.doc_string = was.doc_string
     for node in new:
         node.metadata_props.update(old[-1].metadata_props)
+        node.doc_string = old[-1].doc_string
     ir.convenience.replace_nodes_and_values(graph, old[-1], old, new, before, after)
 
 

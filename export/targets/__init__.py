@@ -37,8 +37,10 @@ class Target:
         ir: The versions of the file format.
         functions: Whether model-local functions run.
         dtypes: The floating-point element types that it computes in at all.
+        domains: Those that it has operators of, besides the standard one.
         operators: Where operators run: those that are not named here run wherever ``opsets`` and
-            ``dtypes`` allow, if they are standard ones, and nowhere, if they are not.
+            ``dtypes`` allow, if they are standard ones or of ``domains``; of others nothing is
+            known.
         defects: What goes wrong although all operators are there.
         fusions: The forms that it makes one operator of.
     """
@@ -48,6 +50,7 @@ class Target:
     ir: Range
     functions: bool
     dtypes: tuple[str, ...]
+    domains: tuple[str, ...] = ()
     operators: tuple[Operator, ...] = ()
     defects: tuple[Defect, ...] = ()
     fusions: tuple[Fusion, ...] = ()
@@ -71,8 +74,13 @@ class Target:
         if dtype in DTYPES and dtype not in self.dtypes:
             return False
         if not known:
-            return not identifier[0]
+            return self.knows(identifier)
         return any(_admits(entry, opset, dtype, attributes or {}) for entry in known)
+
+    def knows(self, identifier: tuple[str, str]) -> bool:
+        """Whether it is known if the operator runs."""
+        named = any(entry.identifier == identifier for entry in self.operators)
+        return named or identifier[0] in ("", *self.domains)
 
     def runs_body(self, identifier: tuple[str, str]) -> bool:
         """Whether the body that ONNX gives for an operator is not known to fail."""
@@ -141,7 +149,7 @@ def find(name: str) -> Target:
 
 def _unknown(name: str) -> str:
     close = difflib.get_close_matches(name, names(), n=3, cutoff=0.7)
-    meant = f"; did you mean {', '.join(close)}?" if close else ""
+    meant = f"; did you mean {', '.join(close)}?" if close else "."
     known = ", ".join(f"{r.name} ({', '.join(r.versions)})" for r in runtimes().values())
     return f"unknown target {name!r}{meant} Known, with their versions: this, {known}"
 
@@ -175,6 +183,7 @@ def _target(runtime: Runtime, version: str, provider: str | None) -> Target:
         ir=opsets.ir,
         functions=functions.run,
         dtypes=types.dtypes,
+        domains=tuple(name for entry in hold(runtime.domains) for name in entry.domains),
         operators=(*hold(runtime.operators), *map(_nowhere, sorted(elsewhere))),
         defects=hold(runtime.defects),
         fusions=hold(runtime.fusions),

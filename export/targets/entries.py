@@ -60,6 +60,12 @@ class Types(Entry):
     dtypes: tuple[DType, ...]
 
 
+class Domains(Entry):
+    """Domains that the runtime has operators of, though not every one is named."""
+
+    domains: tuple[str, ...]
+
+
 class Operator(Entry):
     """Where an operator runs. One that has entries runs where one of them says so, only.
 
@@ -126,6 +132,7 @@ class Runtime(Strict):
     opsets: tuple[Opsets, ...]
     functions: tuple[Functions, ...]
     types: tuple[Types, ...]
+    domains: tuple[Domains, ...] = ()
     operators: tuple[Operator, ...] = ()
     defects: tuple[Defect, ...] = ()
     fusions: tuple[Fusion, ...] = ()
@@ -134,7 +141,7 @@ class Runtime(Strict):
     def entries(self) -> Iterator[Entry]:
         for part in (self.opsets, self.functions, self.types):
             yield from part
-        for more in (self.operators, self.defects, self.fusions):
+        for more in (self.domains, self.operators, self.defects, self.fusions):
             yield from more
 
     @model_validator(mode="after")

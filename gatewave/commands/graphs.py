@@ -72,15 +72,24 @@ def target_named(name: str) -> Target:
         return probed_target.this()
 
 
-def proof() -> Plan:
+def proof(*, native: bool = False) -> Plan:
     """How commands verify: with the kernels besides, where they are installed."""
     from export.proof.comparison import Plan
 
-    return Plan(kernels=KERNELS if KERNELS.exists() else None)
+    return Plan(kernels=KERNELS if KERNELS.exists() else None, native=native)
 
 
-def write_proven(model: ir.Model, path: Path, *, source: Path, changes: Sequence[Change]) -> Report:
+def write_proven(
+    model: ir.Model,
+    path: Path,
+    *,
+    source: Path,
+    changes: Sequence[Change],
+    native: bool = False,
+) -> Report:
     """Write ``model`` if it computes what ``source`` does, here and at each change.
+
+    With ``native``, ONNX Runtime itself must run it: see `Plan`.
 
     Raises:
         VerificationError: It does not, and is not written.
@@ -93,7 +102,8 @@ def write_proven(model: ir.Model, path: Path, *, source: Path, changes: Sequence
     sites = dict.fromkeys(c.output for c in changes if c.output and not c.scope)
     with Console(stderr=True).status("running both models", spinner="dots"):
         try:
-            return write_verified(model, path, source=source, sites=[*sites], plan=proof())
+            plan = proof(native=native)
+            return write_verified(model, path, source=source, sites=[*sites], plan=plan)
         except NotRunnableError as error:
             raise CommandError(f"{error}; --no-verify writes it without proof") from error
 

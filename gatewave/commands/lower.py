@@ -39,14 +39,22 @@ def lower(
     """
     with needing("export"):
         from export.model_files import files
+        from export.probed_target import is_installed
+        from export.rewrite.judgement import problems
         from export.rewrite.lower import lower as lower_model
+        from export.rewrite.replacement import Skipped
     wanted = graphs.target_named(target)
     loaded = graphs.read(model)
     changes = lower_model(loaded, wanted)
     written = output or model.with_suffix(f".{target}.onnx")
     report = None
     if verify:
-        report = graphs.write_proven(loaded, written, source=model, changes=changes)
+        native = is_installed(wanted)
+        report = graphs.write_proven(loaded, written, source=model, changes=changes, native=native)
     else:
         files.write(loaded, written, source=model)
-    graphs.say(written, changes, report, target=wanted.name, as_json=as_json)
+    left = [
+        Skipped(problem.scope, problem.node, problem.operator, problem.why, "")
+        for problem in problems(loaded, wanted)
+    ]
+    graphs.say(written, changes, report, skipped=left, target=wanted.name, as_json=as_json)

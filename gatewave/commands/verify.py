@@ -111,8 +111,9 @@ def show(report: Report) -> None:
     for note in report.notes:
         console.print(note, markup=False, highlight=False)
     style = "green" if report.holds else "bold red"
-    verdict = "equal: " if report.holds else "different: "
-    console.print(verdict + report.summary(), style=style, markup=False, highlight=False)
+    console.print(
+        f"{report.verdict}: {report.summary()}", style=style, markup=False, highlight=False
+    )
 
 
 def _differences(report: Report) -> Table:

@@ -1,8 +1,10 @@
 """Nothing is written onto what was read, and no failure leaves less than there was."""
 
+import contextlib
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
@@ -123,10 +125,16 @@ class TestFailure:
 
     def test_so_does_a_folder_at_the_target_after_the_data_were_placed(self, external, tmp_path):
         target = tmp_path / "out" / "out.onnx"
-        target.mkdir(parents=True)
         with pytest.raises(NotWrittenError, match=r"out\.onnx: cannot be written"):
-            write(read(external), target, source=external)
+            write(read(external), target, source=external, check=lambda _: target.mkdir())
         assert list(target.parent.iterdir()) == [target]
+
+    @pytest.mark.parametrize("name", ["", ".", "out"])
+    def test_so_does_a_folder_that_is_named_instead_of_a_file(self, rich, tmp_path, name):
+        (tmp_path / "out").mkdir()
+        with contextlib.chdir(tmp_path), pytest.raises(ModelError, match="is a folder"):
+            write(read(rich), Path(name), source=rich)
+        assert {*tmp_path.iterdir()} == {rich, tmp_path / "out"}
 
     def test_so_does_a_file_where_the_folder_should_be(self, rich, tmp_path):
         (tmp_path / "file").touch()

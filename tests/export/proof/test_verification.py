@@ -164,6 +164,18 @@ def test_float64_is_coarse_where_the_operator_itself_is(check):
     assert not check(coarse, other, NEWEST).holds
 
 
+def test_float64_is_exact_beside_an_operator_that_is_coarse_in_float32_only(check):
+    text = """agraph (double[N, M] x) => (double[N, M] y, double[N, M] z) {
+        c = Constant<value = double {3.141592653589793}>() y = Mul(x, c)
+        f = Cast<to = 1>(x) h = HardSwish(f) z = Cast<to = 11>(h) }"""
+    off = text.replace("3.141592653589793", "3.1415927")
+    report = check(text, off, NEWEST)
+    assert not report.notes
+    assert not report.holds
+    wide = text.replace("Cast<to = 1>", "Identity")
+    assert check(wide, wide, NEWEST).notes
+
+
 def test_float64_is_exact_where_every_operator_is(check):
     off = EXACT_HARDSWISH.replace("three = {3}", "three = {3.00000001}")
     report = check(EXACT_HARDSWISH, off, NEWEST)
@@ -179,3 +191,77 @@ def test_the_report_is_json(check):
     found = json.loads(json.dumps(report.as_dict(), allow_nan=False))
     assert found["holds"] is False
     assert found["outputs"][0]["difference"]["used"] == "Infinity"
+
+
+def test_a_sequence_inside_is_compared_part_by_part(check):
+    text = """agraph (float[N] x) => (float[M] y) {
+        n = Neg(x) s = SequenceConstruct(x, n) y = ConcatFromSequence<axis = 0>(s) }"""
+    report = check(text, text, sites=["s"])
+    assert [site.name for site in report.sites] == ["s[]", "s[0]", "s[1]"]
+
+
+RANDOM = "agraph (float[4] x) => (float[4] y) { r = RandomNormalLike(x) y = Add(x, r) }"
+
+
+def test_where_nothing_can_be_compared_nothing_is_proven(check):
+    report = check(RANDOM, "agraph (float[4] x) => (float[4] y) { y = Neg(x) }")
+    assert not report.holds
+    assert report.verdict == "not proven"
+    assert "every output changes from run to run" in report.summary()
+
+
+def test_what_is_not_random_is_compared_all_the_same(check):
+    both = RANDOM.replace("=> (float[4] y)", "=> (float[4] y, float[4] z)")
+    ones, others = (both.replace("y =", f"z = {op}(x) y =") for op in ("Neg", "Abs"))
+    assert [one.name for one in check(ones, ones).outputs] == ["z"]
+    assert check(ones, ones).holds
+    assert check(ones, others).verdict == "different"
+
+
+LATE = {
+    "a coin": "p = Sigmoid(x) y = Bernoulli(p)",
+    "in a body": """c = Constant<value = bool {1}>() y = If (c) <
+        then_branch = a () => (float[1] t) { p = Sigmoid(x) t = Bernoulli(p) },
+        else_branch = b () => (float[1] e) { e = Identity(x) }>""",
+    "taken by a body": """c = Constant<value = bool {1}>() p = Sigmoid(x) r = Bernoulli(p)
+        y = If (c) < then_branch = a () => (float[1] t) { t = Neg(r) },
+                     else_branch = b () => (float[1] e) { e = Identity(x) }>""",
+}
+
+
+@pytest.mark.parametrize("where", LATE)
+def test_a_model_equals_itself_though_its_randomness_shows_late(check, where):
+    text = f"agraph (float[1] x) => (float[1] y, float[1] z) {{ z = Neg(x) {LATE[where]} }}"
+    for seed in range(4):
+        report = check(text, text, seed=seed)
+        assert report.holds, report.summary()
+
+
+DETECTION = """agraph (float[1, 1, N] x) => (float[1, 5, N] y) {
+    side = Constant<value = float {640}>() s = Sigmoid(x) box = Mul(s, side)
+    a = GELU(x) score = Sigmoid(a) y = Concat<axis = 1>(box, box, box, box, score) }"""
+
+
+def test_a_large_row_does_not_hide_a_small_one(check):
+    exact = DETECTION.replace("GELU", "Gelu")
+    tanh = DETECTION.replace("GELU", 'Gelu<approximate = "tanh">')
+    assert check(exact, exact, NEWEST).holds
+    found = worst(check(exact, tanh, NEWEST))
+    assert found.difference.place.index[1] == 4
+    turned = [
+        text.replace("[1, 5, N] y", "[N, 5] y")
+        .replace("y = Concat", "w = Concat")
+        .replace("score) }", "score) v = Squeeze(w, one) y = Transpose(v) }")
+        .replace("{\n    side", "<int64[1] one = {0}> {\n    side")
+        for text in (exact, tanh)
+    ]
+    assert worst(check(*turned, NEWEST)).difference.place.index[1] == 4
+
+
+def test_what_must_run_on_onnx_runtime_is_not_proven_by_another_evaluator(check):
+    refused = "agraph (float[N, M] x) => (float[N, M] y) { y = SwiGLU(x, x) }"
+    latest = '<ir_version: 13, opset_import: ["" : 28]>'
+    assert check(refused, refused, latest).holds
+    report = check(refused, refused, latest, native=True)
+    assert not report.holds
+    assert "nothing runs it: ONNX Runtime" in report.summary()

@@ -156,6 +156,53 @@ def test_operators_without_bfloat16_are_bridged_by_casts():
     assert torch.equal(torch.from_numpy(y), (x.float() * gate.float()).bfloat16().float())
 
 
+SECOND = {
+    "indices": ("int64", "k = Constant <value = int64[1] {2}> () v, o = TopK (x, k)"),
+    "a mask": ("bool", "v, o = Dropout (x)"),
+    "only the second": (
+        "int64",
+        "k = Constant <value = int64[1] {2}> () u, o = TopK (x, k) v = Abs (x)",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", SECOND)
+def test_a_bridged_operator_keeps_its_other_outputs_and_their_types(what):
+    kind, nodes = SECOND[what]
+    text = f"g (bfloat16[n, 4] x) => (bfloat16[n, m] v, {kind}[n, m] o) {{ {nodes} }}"
+    after, changes = lowered(model(text, opset=22), "onnxruntime")
+    assert all(
+        c.what.endswith("in float32, cast from bfloat16 to float32 and back") for c in changes
+    )
+    casts = [node.output[0] for node in after.graph.node if node.op_type == "Cast"]
+    assert "v" in casts
+    assert "o" not in casts
+
+
+QUANTISED = "q = QuantizeLinear (x, s) y = DequantizeLinear (q, s)"
+
+
+@pytest.mark.parametrize(
+    "nodes", [QUANTISED, "r = Constant <value = int64[2] {1, 2}> () y = Tile (x, r)"]
+)
+def test_what_onnx_runtime_refuses_in_bfloat16_is_bridged_though_it_moves_or_quantises(nodes):
+    text = f"g (bfloat16[2, 4] x, bfloat16 s) => (bfloat16[n, m] y) {{ {nodes} }}"
+    after, changes = lowered(model(text, opset=22), "onnxruntime")
+    assert all("in float32, cast from bfloat16" in change.what for change in changes)
+    ort.InferenceSession(after.SerializeToString())
+
+
+def test_sequences_are_no_tensors_that_could_be_cast():
+    text = (
+        "g (bfloat16[4] x) => (bfloat16[8] y) "
+        "{ s = SequenceConstruct (x, x) y = ConcatFromSequence <axis = 0> (s) }"
+    )
+    with pytest.raises(
+        TargetError, match=r"does not run SequenceConstruct at opset 22 in bfloat16"
+    ):
+        lower(ir.from_proto(model(text, opset=22)), targets.find("onnxruntime"))
+
+
 def between_float32(proto):
     """The model with float32 ports, the first output only: NumPy has no bfloat16."""
     graph = ir.from_proto(proto).graph
@@ -254,6 +301,7 @@ CONTRIBUTED = {
     "QuickGelu": "y = com.microsoft.QuickGelu (x)",
     "QuickGelu with alpha": "y = com.microsoft.QuickGelu <alpha = 0.5> (x)",
     "Gelu": "y = com.microsoft.Gelu (x)",
+    "BiasGelu": "y = com.microsoft.BiasGelu (x, b)",
     "FastGelu": "y = com.microsoft.FastGelu (x)",
     "FastGelu with bias": "y = com.microsoft.FastGelu (x, b)",
 }
@@ -272,6 +320,17 @@ def test_contributed_operators_become_standard_ones(written):
     np.testing.assert_allclose(run(after, WINDOWS), run(proto, WINDOWS), rtol=1e-4, atol=1e-5)
 
 
+def test_contributed_operators_are_bridged_under_their_own_domain():
+    text = (
+        "g (bfloat16[n, 4] x) => (bfloat16[n, 4] y) "
+        "{ y = com.microsoft.QuickGelu <alpha = 0.5> (x) }"
+    )
+    after, (change,) = lowered(model(text, 17, imports=', "com.microsoft" : 1'), "onnxruntime")
+    assert change.what.startswith("QuickGelu in float32")
+    (drawn,) = (node for node in after.graph.node if node.op_type != "Cast")
+    assert (drawn.domain, drawn.attribute[0].f) == ("com.microsoft", 0.5)
+
+
 def test_the_clamped_swiglu_is_written_out_and_the_packed_one_is_refused():
     imports = ', "com.microsoft" : 1'
     attributes = "<limit = 2.0, activation_alpha = 1.5, activation_beta = 1.0>"
@@ -287,6 +346,19 @@ def test_the_clamped_swiglu_is_written_out_and_the_packed_one_is_refused():
     packed = "g (float[n, 4] a) => (float[n, 2] y) { y = com.microsoft.SwiGLU (a) }"
     with pytest.raises(TargetError, match=r"does not run com\.microsoft::SwiGLU"):
         lower(ir.from_proto(model(packed, 20, imports=imports)), targets.find("onnxruntime"))
+
+
+def test_an_attribute_that_the_caller_gives_is_not_taken_for_its_default():
+    text = """g (float[n, 4] x) => (float[n, 4] y) { y = Own.F <alpha = 3.0> (x) }
+        <domain: "Own", opset_import: ["" : 24]>
+        F <alpha> (a) => (b) { b = Swish <alpha: float = @alpha> (a) }"""
+    proto = model(text, 24, imports=', "Own" : 1')
+    after, _ = lowered(proto, "tract")
+    assert op_types(after) == ["Mul", "Sigmoid", "Mul"]
+    np.testing.assert_allclose(run(after, WINDOWS), run(proto, WINDOWS), rtol=1e-5, atol=1e-6)
+    plain = text.replace("<alpha>", "").replace("<alpha: float = @alpha>", "")
+    kept = lowered(model(plain.replace("<alpha = 3.0>", ""), 24, imports=', "Own" : 1'), "tract")
+    assert "Swish" in op_types(kept[0])
 
 
 NESTED = """
@@ -332,6 +404,7 @@ def test_names_and_metadata_stay():
     node = proto.graph.node[0]
     node.name = "act"
     node.metadata_props.add(key="layer", value="7")
+    node.doc_string = "the gate"
     proto.metadata_props.add(key="author", value="me")
     proto.graph.doc_string = "kept"
     after, _ = lowered(proto, "onnxruntime")
@@ -340,6 +413,7 @@ def test_names_and_metadata_stay():
     assert [(p.key, p.value) for n in after.graph.node for p in n.metadata_props] == [
         ("layer", "7")
     ] * len(after.graph.node)
+    assert {n.doc_string for n in after.graph.node} == {"the gate"}
     assert (after.metadata_props, after.graph.doc_string) == (proto.metadata_props, "kept")
     assert after.graph.output == proto.graph.output
 
@@ -370,30 +444,75 @@ def test_what_cannot_be_helped_is_named():
         lower(ir.from_proto(proto), targets.find("ncnn"))
 
 
-def test_operators_of_unknown_domains_are_nobodys_problem():
+def test_operators_of_unknown_domains_are_left_and_said_to_be_unknown():
     text = "g (float[n] x) => (float[n] y) { y = Foreign.Thing (x) }"
     proto = model(text, 20, imports=', "Foreign" : 1')
     known = ir.from_proto(proto)
-    assert lower(known, targets.find("onnxruntime")) == []
+    for name in ("onnxruntime", "iree"):
+        assert lower(known, targets.find(name)) == []
+        (problem,) = problems(known, targets.find(name))
+        assert (problem.node, problem.operator, problem.known) == ("y", "Foreign::Thing", False)
+        assert "it is not known whether" in problem.why
+    functions = """g (float[n] x) => (float[n] y) { y = Foreign.Thing (x) }
+        <domain: "Foreign", opset_import: ["" : 20]> Thing (a) => (b) { b = Relu (a) }"""
+    holding = functions.replace("Relu (a)", "Other.Thing (a)").replace(
+        '["" : 20]', '["" : 20, "Other" : 1]'
+    )
+    kept = ir.from_proto(model(holding, 20, imports=', "Foreign" : 1'))
+    assert lower(kept, targets.find("onnxruntime")) == []
+    own = ir.from_proto(model(functions, 20, imports=', "Foreign" : 1'))
+    assert problems(own, targets.find("onnxruntime")) == []
 
 
+def test_operators_of_onnx_runtime_s_own_are_known_to_run_there_and_nowhere_else():
+    text = "g (float[2, 4] x) => (float[2, 4] y) { y = com.microsoft.NGramRepeatBlock (x) }"
+    proto = ir.from_proto(model(text, 20, imports=', "com.microsoft" : 1'))
+    assert problems(proto, targets.find("onnxruntime")) == []
+    assert problems(proto, targets.find("onnxruntime-web")) == []
+    assert [p.known for p in problems(proto, targets.find("openvino"))] == [False]
+
+
+NEAR_0 = np.array([0, -0.0, 1e-44, 1e-40, 1e-20, 0.5, -1.3, 2.0], np.float32)
 SINC = """
 g (float[n] x) => (float[n] y)
-<float pi = {3.1415927}, float zero = {0.0}, float one = {1.0}>
-{ t = Mul (x, pi) e = Equal (t, zero) s = Sin (t) q = Div (s, t) y = Where (e, one, q) }
+<float pi = {3.1415927}, float zero = {0.0}, double wide = {0.0}, float one = {1.0},
+ float[8] ones = {1, 1, 1, 1, 1, 1, 1, 1}>
+{ t = Mul (pi, x) s = Sin (t) q = Div (s, t) WRITTEN }
 """
+SINCS = {
+    "of the angle": "e = Equal (t, zero) y = Where (e, one, q)",
+    "of x": "e = Equal (x, zero) y = Where (e, one, q)",
+    "commuted": "e = Equal (zero, x) y = Where (e, one, q)",
+    "negated": "e = Equal (x, zero) n = Not (e) y = Where (n, q, one)",
+    "cast": "w = Cast <to = 11> (x) e = Equal (w, wide) y = Where (e, one, q)",
+    "a tensor": "e = Equal (x, zero) y = Where (e, ones, q)",
+}
 
 
-def test_sinc_gets_the_form_that_is_right_near_0_where_the_usual_one_is_not():
-    proto = model(SINC, 17, ir_version=8)
+@pytest.mark.parametrize("written", SINCS)
+def test_sinc_gets_the_form_that_is_right_near_0_where_the_usual_one_is_not(written):
+    proto = model(SINC.replace("WRITTEN", SINCS[written]), 17, ir_version=8)
     after, changes = lowered(proto, "openvino")
     assert [c.what for c in changes] == ["the form of Sinc that is right near 0"]
-    x = np.array([0, 1e-44, 1e-40, 1e-20, 0.5, 1.0, 2.0], np.float32)
-    (y,) = run(after, x)
-    np.testing.assert_allclose(y, np.sinc(x.astype(np.float64)), rtol=1e-6, atol=1e-12)
-    assert (y[-2:] == 0).all()
-    assert "Equal" not in op_types(after)  # what only the other form needed is gone
+    np.testing.assert_array_equal(run(after, NEAR_0), run(proto, NEAR_0))
+    assert not {"Equal", "Not", "Cast"} & {*op_types(after)}  # only the other form needed them
+    assert op_types(after).count("Div") == 1
     assert lowered(proto, "onnxruntime")[1] == []
+
+
+SINCLESS = {
+    "another value at 0": "e = Equal (x, zero) y = Where (e, zero, q)",
+    "another place": "e = Equal (x, one) y = Where (e, one, q)",
+    "another test": "e = Less (x, zero) y = Where (e, one, q)",
+    "another quotient": "r = Div (s, x) e = Equal (x, zero) y = Where (e, one, r)",
+    "another number": "h = Mul (x, x) e = Equal (h, zero) y = Where (e, one, q)",
+}
+
+
+@pytest.mark.parametrize("written", SINCLESS)
+def test_what_is_no_sinc_is_left_alone(written):
+    proto = model(SINC.replace("WRITTEN", SINCLESS[written]), 17, ir_version=8)
+    assert lowered(proto, "openvino")[1] == []
 
 
 def test_a_model_without_standard_operators_gets_their_import():

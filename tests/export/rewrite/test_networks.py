@@ -57,6 +57,11 @@ class Filters(nn.Module):
         return functional.conv1d(sound, bands[:, None, :])
 
 
+class TorchSinc(nn.Module):
+    def forward(self, x):
+        return torch.sinc(x)
+
+
 def silu_gate(a, b):
     return functional.silu(a) * b
 
@@ -68,7 +73,10 @@ NETWORKS = {
 
 
 def exported(name, opset):
-    module, example = NETWORKS[name]
+    return exported_from(*NETWORKS[name], opset)
+
+
+def exported_from(module, example, opset):
     with torch.no_grad():
         program = torch.onnx.export(
             module.eval(), (example,), dynamo=True, opset_version=opset, verbose=False
@@ -162,3 +170,17 @@ def test_a_network_of_opset_28_is_brought_to_old_runtimes():
         after = lowered(proto, target)
         np.testing.assert_allclose(run(after, *inputs), want, rtol=1e-4, atol=1e-5)
         assert after.opset_import[0].version in targets.find(target).opsets
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_torch_s_own_sinc_gets_the_form_that_is_right_near_0(dtype):
+    x = torch.tensor([0, -0.0, 1e-44, 1e-40, 1e-20, 0.5, -1.3, 2.0]).to(getattr(torch, dtype))
+    proto = exported_from(TorchSinc(), x, 18)
+    want = run(proto, x.numpy())
+    rounding = {"float16": 1e-3}.get(dtype, 1e-15)
+    for target in ("openvino", "tract", "iree", "litert"):
+        if dtype in targets.find(target).dtypes:
+            after = lowered(proto, target)
+            assert "Equal" not in {node.op_type for node in after.graph.node}
+            np.testing.assert_allclose(run(after, x.numpy()), want, rtol=0, atol=rounding)

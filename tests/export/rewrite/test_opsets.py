@@ -33,12 +33,19 @@ def graph(body, inits=""):
     return f"g (float[1, 2, 4, 6] x) => (float y) {inits} {{ {body} {end} }}"
 
 
+PADS = "value = int64[8] {0, 0, 1, 1, 0, 0, 1, 1}"
+
 SAME = {
     "reshape": (28, 17, "s = Constant <value = int64[2] {8, 6}> () z = Reshape (x, s)"),
     "cast": (17, 28, "d = Cast <to = 11> (x) z = Cast <to = 1> (d)"),
     "identity and shape": (28, 17, "i = Identity (x) s = Shape (i) z = Cast <to = 1> (s)"),
     "hardswish": (28, 17, "z = HardSwish (x)"),
     "pooling": (28, 17, "z = AveragePool <kernel_shape = [2, 2]> (x)"),
+    "pad": (
+        19,
+        17,
+        f'p = Constant <{PADS}> () z = Pad <mode = "edge"> (x, p)',
+    ),
     "split": (20, 25, "z, b = Split <num_outputs = 2, axis = 1> (x)"),
 }
 
@@ -152,6 +159,12 @@ def test_attributes_that_are_not_known_there_go_if_they_say_nothing():
 
 STUCK = {
     "attribute": (25, 18, 'z = Cast <to = 1, round_mode = "down"> (x)', "round_mode is not known"),
+    "value": (
+        19,
+        17,
+        f'p = Constant <{PADS}> () z = Pad <mode = "wrap"> (x, p)',
+        "its mode wrap is not known before opset 19",
+    ),
     "none there": (
         23,
         22,

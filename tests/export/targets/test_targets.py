@@ -57,7 +57,7 @@ def test_a_short_name_is_the_newest_version_with_the_first_provider():
 def test_an_unknown_name_is_answered_with_those_that_come_close():
     with pytest.raises(TargetError, match=r"did you mean onnxruntime-1\.31"):
         targets.find("onxruntime-1.31")
-    with pytest.raises(TargetError, match=r"Known.*openvino \("):
+    with pytest.raises(TargetError, match=r"unknown target 'caffe'\. Known.*openvino \("):
         targets.find("caffe")
 
 
@@ -112,3 +112,5 @@ def test_an_operator_runs_where_an_entry_says_so():
     assert not target.runs(("", "Gelu"), 20, "float64")
     assert not targets.find("onnxruntime-1.20").runs(("", "Swish"), 24, "float32")
     assert not target.runs(("com.example", "Anything"), 1, "float32")
+    assert target.runs(("com.microsoft", "Anything"), 1, "float32")
+    assert not targets.find("iree").runs(("com.microsoft", "Anything"), 1, "float32")

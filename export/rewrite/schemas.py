@@ -1,0 +1,134 @@
+"""Whether nodes are what their operators want: as many inputs, and attributes of the right types.
+
+What is rewritten is looked at closely, and a node that no runtime would take is refused before, by
+name. Operators that nobody here knows are left to those who do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import onnx
+import onnx_ir as ir
+
+from export import signature
+from export.errors import ModelError
+from export.model_files.scopes import Scope, scopes
+from export.rewrite.replaceable import CONTRIB, OURS, identifier_of, tensors_of
+from export.signature import DOMAIN
+
+MOST_SAID = 3
+
+CONTRIBUTED: Mapping[str, tuple[int, int]] = {
+    "QuickGelu": (1, 1),
+    "Gelu": (1, 1),
+    "BiasGelu": (2, 2),
+    "FastGelu": (1, 2),
+    "SwiGLU": (1, 2),
+}
+"""How many inputs they take: of those that can be written in others."""
+
+NUMBERS = ("alpha", "limit", "activation_alpha", "activation_beta")
+"""Their attributes that are floats."""
+
+FLOAT = ir.AttributeType.FLOAT
+
+CHOICES: Mapping[tuple[str, str], tuple[str, ...]] = {("Gelu", "approximate"): ("none", "tanh")}
+"""What an attribute may say, beyond its type."""
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What an operator wants.
+
+    Attributes:
+        least: How many inputs at least.
+        most: How many inputs at most.
+        outputs: How many outputs at most; one at least.
+        required: Which of the inputs may not be left empty.
+        attributes: The types of the attributes that are known.
+    """
+
+    least: int
+    most: int
+    outputs: int
+    required: tuple[int, ...]
+    attributes: Mapping[str, ir.AttributeType]
+
+
+def check(model: ir.Model) -> None:
+    """Check the nodes of ``model``, in bodies and functions, too.
+
+    Raises:
+        ModelError: A node is not as its operator wants it; the message names it and says how.
+    """
+    wrong = [
+        f"{_place(scope, node)} {why}"
+        for scope in scopes(model)
+        for node in scope.graph
+        if node.op_identifier() not in model.functions
+        for why in _wrong(node, scope)
+    ]
+    if wrong:
+        more = f"; and {len(wrong) - MOST_SAID} more" if len(wrong) > MOST_SAID else ""
+        raise ModelError("; ".join(wrong[:MOST_SAID]) + more)
+
+
+def _place(scope: Scope, node: ir.Node) -> str:
+    named = node.name or (node.outputs[0].name if node.outputs else "")
+    name = "::".join(part for part in identifier_of(node) if part)
+    where = f" in {scope.name}" if scope.name else ""
+    return f"{name} {named!r}{where}" if named else f"{name}{where}"
+
+
+def _wrong(node: ir.Node, scope: Scope) -> Iterator[str]:
+    wanted = _wanted(node, scope)
+    if wanted is None:
+        return
+    count = len(node.inputs)
+    if not wanted.least <= count <= wanted.most:
+        most = "" if wanted.most == wanted.least else f" to {wanted.most}"
+        yield f"has {count} inputs, and should have {wanted.least}{most}"
+    elif any(node.inputs[index] is None for index in wanted.required if index < count):
+        yield "lacks an input that it needs"
+    if not 1 <= len(node.outputs) <= wanted.outputs:
+        most = "" if wanted.outputs == 1 else f" to {wanted.outputs}"
+        yield f"has {len(node.outputs)} outputs, and should have 1{most}"
+    for attribute in node.attributes.values():
+        kind = wanted.attributes.get(attribute.name, attribute.type)
+        if attribute.type != kind:
+            yield f"has {attribute.name} as {attribute.type.name}, and should have {kind.name}"
+            continue
+        choices = CHOICES.get((node.op_type, attribute.name))
+        if choices and not attribute.is_ref() and attribute.value not in choices:
+            said = " or ".join(choices)
+            yield f"has {attribute.name} {attribute.value!r}, and should have {said}"
+
+
+def _wanted(node: ir.Node, scope: Scope) -> _Wanted | None:
+    """What is known of the operator; None, if nothing is."""
+    domain, name = identifier_of(node)
+    if domain == DOMAIN and name in OURS:
+        activation, operator, graph = OURS[name]
+        count = tensors_of(node)
+        reals = {**activation.defaults(operator)}
+        outputs = len(signature.outputs(activation, graph))
+        kinds = dict.fromkeys(reals, FLOAT)
+        return _Wanted(count, count + len(reals), outputs, tuple(range(count)), kinds)
+    if domain == CONTRIB and name in CONTRIBUTED:
+        least, most = CONTRIBUTED[name]
+        return _Wanted(least, most, 1, tuple(range(least)), dict.fromkeys(NUMBERS, FLOAT))
+    return None if domain else _standard(name, scope.opsets.get("", scope.opsets.get("ai.onnx", 1)))
+
+
+def _standard(name: str, opset: int) -> _Wanted | None:
+    try:
+        schema: Any = onnx.defs.get_schema(name, opset, "")  # its stub lacks the types' values
+    except onnx.defs.SchemaError:
+        return None
+    single = onnx.defs.OpSchema.FormalParameterOption.Single
+    required = tuple(index for index, port in enumerate(schema.inputs) if port.option == single)
+    kinds = {key: ir.AttributeType(a.type.value) for key, a in schema.attributes.items()}
+    return _Wanted(schema.min_input, schema.max_input, schema.max_output, required, kinds)
