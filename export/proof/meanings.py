@@ -1,4 +1,4 @@
-"""What a model does with its integer inputs: what is an index, a length, or compared with what."""
+"""What a model does with its inputs: what is an index, a length, or compared with what."""
 
 from __future__ import annotations
 
@@ -60,21 +60,37 @@ COUNTS: Mapping[str, tuple[int, ...]] = {
 }
 
 
+COMPARING = frozenset(
+    {"Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Max", "Min", "Clip", "Equal"}
+)
+"""What does one thing on one side of a number, and another on the other."""
+
+MOST_COMPARED = 16
+"""A few numbers, not a table."""
+
+
 @dataclass
 class Meaning:
-    """What is known of an integer input.
+    """What is known of an input; of floats, `thresholds` only.
 
     Attributes:
         bound: Its elements are indices below this.
         choices: Numbers that they are compared with.
         length: They are lengths of sequences.
         count: They are sizes, or how often something is done.
+        thresholds: Numbers at which the model turns to something else.
     """
 
     bound: int | None = None
     choices: set[int] = field(default_factory=set)
     length: bool = False
     count: bool = False
+    thresholds: set[float] = field(default_factory=set)
+
+    @property
+    def is_free(self) -> bool:
+        """Whether any number will do."""
+        return not (self.choices or self.length or self.count) and self.bound is None
 
     def narrow(self, bound: int) -> None:
         self.bound = bound if self.bound is None else min(self.bound, bound)
@@ -113,6 +129,10 @@ def _onward(node: ir.Node, index: int, model: ir.Model) -> list[ir.Value]:
 
 
 def _learn(meaning: Meaning, node: ir.Node, index: int) -> None:
+    if node.op_type in COMPARING:
+        others = [constant(v) for other, v in enumerate(node.inputs) if other != index]
+        few = [found for found in others if found is not None and found.size <= MOST_COMPARED]
+        meaning.thresholds |= {float(number) for found in few for number in found.flat}
     if INDICES.get(node.op_type) == index:
         meaning.narrow(_bound(node))
     elif LENGTHS.get(node.op_type) == index:
@@ -121,7 +141,7 @@ def _learn(meaning: Meaning, node: ir.Node, index: int) -> None:
         meaning.count = True
     elif node.op_type == "Equal":
         other = constant(node.inputs[1 - index])
-        if other is not None and other.size <= 16:  # noqa: PLR2004 - a few, not a table
+        if other is not None and other.size <= MOST_COMPARED:
             numbers = {int(number) for number in other.flat}
             meaning.choices |= numbers | {number + 1 for number in numbers}  # and something else
 

@@ -30,12 +30,16 @@ class Kind:
         draw: Floats, as float64, given the limits of their type.
         integers: The range of integers that mean nothing that is known.
         extreme: Whether the original may overflow on them, or be given infinities.
+        thresholds: Whether half of the numbers are at a threshold of the model, or next to it.
+        limits: Whether half of the integers are the least and the greatest of their type.
     """
 
     name: str
     draw: Draw
     integers: tuple[int, int] = (0, 5)
     extreme: bool = False
+    thresholds: bool = False
+    limits: bool = False
 
 
 def _normal(source: Source, shape: tuple[int, ...], _: Any) -> Array:
@@ -97,12 +101,13 @@ def _nan(_: Any, __: Source, count: int) -> Array:
 
 
 NORMAL = Kind("normal", _normal)
+THRESHOLDS = Kind("thresholds", _normal, thresholds=True)
 KINDS = (
     Kind("0 to 1", _unit, (0, 2)),
     Kind("0 to 255", _bytes, (0, 256), extreme=True),
     Kind("large", _large, (-100, 101), extreme=True),
     Kind("zeros and subnormals", _among(_tiny), (-1, 2)),
-    Kind("huge", _among(_huge), (-(2**62), 2**62), extreme=True),
+    Kind("huge", _among(_huge), (-(2**62), 2**62), extreme=True, limits=True),
     Kind("infinities", _among(_infinite), extreme=True),
     Kind("NaN", _among(_nan)),
 )

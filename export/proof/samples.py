@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -43,17 +44,22 @@ class Case:
 
 
 class Samples:
-    """Draws the inputs of one model, the same ones for the same seed."""
+    """Draws the inputs of one model, the same ones for the same seed.
 
-    def __init__(self, model: ir.Model, seed: int) -> None:
+    Args:
+        model: Whose inputs they are.
+        seed: What they are drawn with.
+        rewritten: A model that should do the same: its thresholds are tried as well.
+    """
+
+    def __init__(self, model: ir.Model, seed: int, rewritten: ir.Model | None = None) -> None:
         self.seed = seed
         self.inputs = inputs_of(model)
-        named = {value.name: value for value in model.graph.inputs}
-        self.meanings = {
-            port.name: meaning_of(named[port.name], model)
-            for port in self.inputs
-            if port.dtype.startswith(("int", "uint"))
-        }
+        self.meanings = {value.name: meaning_of(value, model) for value in model.graph.inputs}
+        for value in () if rewritten is None else rewritten.graph.inputs:
+            if value.name in self.meanings:
+                found = meaning_of(value, rewritten).thresholds  # type: ignore[arg-type]
+                self.meanings[value.name].thresholds |= found
 
     def case(
         self, words: str, shapes: Shapes, kind: Kind, *, given: Replaced | None = None
@@ -75,6 +81,10 @@ class Samples:
     def can_draw(self) -> bool:
         """Whether all inputs are of types that can be generated."""
         return all(port.dtype != "unknown" for port in self.inputs)
+
+    def has_thresholds(self) -> bool:
+        """Whether the model turns to something else at a number that an input may have."""
+        return any(self.meanings[port.name].thresholds for port in self.inputs)
 
     def can_replace(self) -> bool:
         """Whether there is a default to replace, or an option to leave empty."""
@@ -106,13 +116,16 @@ class Samples:
             return source.choice(np.array(WORDS, object), shape)
         if port.dtype == "bool":
             return source.random(shape) < 0.5  # noqa: PLR2004
-        if port.name in self.meanings:
+        if port.dtype.startswith(("int", "uint")):
             lengths = [size for other in shapes.values() for size in other if size]
             numbers = _integers(
                 self.meanings[port.name], kind, _integer_limits(port.dtype), min(lengths, default=1)
             )
-            return np.asarray(numbers(source, shape)).astype(port.dtype)
-        return _floats(port.dtype, kind, source, shape)
+            drawn = np.asarray(numbers(source, shape)).astype(port.dtype)
+        else:
+            drawn = _floats(port.dtype, kind, source, shape)
+        meaning = self.meanings[port.name]
+        return _with_thresholds(drawn, meaning, kind, source) if meaning.is_free else drawn
 
 
 def _floats(dtype: str, kind: Kind, source: Source, shape: tuple[int, ...]) -> Array:
@@ -123,6 +136,37 @@ def _floats(dtype: str, kind: Kind, source: Source, shape: tuple[int, ...]) -> A
     limits = ml_dtypes.finfo(dtype)  # type: ignore[no-untyped-call]
     with np.errstate(over="ignore"):
         return np.asarray(kind.draw(source, shape, limits)).astype(dtype)
+
+
+def _with_thresholds(drawn: Array, meaning: Meaning, kind: Kind, source: Source) -> Array:
+    """``drawn``, half of it replaced by thresholds, or limits of the type, as ``kind`` asks."""
+    telling, count = np.array([]), (drawn.size + 1) // 2
+    if kind.thresholds and meaning.thresholds:
+        telling = _beside(sorted(meaning.thresholds), drawn)
+    elif kind.limits and _is_whole(drawn):
+        telling = np.array(_integer_limits(drawn.dtype.name))
+    if telling.size and count:
+        places = source.choice(drawn.size, count, replace=False, shuffle=False)
+        drawn.flat[places] = np.resize(source.permutation(telling), count)
+    return drawn
+
+
+def _is_whole(numbers: Array) -> bool:
+    return "int" in numbers.dtype.name
+
+
+def _beside(thresholds: Sequence[float], numbers: Array) -> Array:
+    """The thresholds that the type of ``numbers`` has, and what it has next to each."""
+    dtype = numbers.dtype
+    if is_float(numbers):
+        exact = np.array(thresholds).astype(dtype)
+        up, down = (np.asarray(end, dtype) for end in (np.inf, -np.inf))
+        return np.concatenate([exact, np.nextafter(exact, up), np.nextafter(exact, down)])
+    if not _is_whole(numbers):
+        return np.array([])
+    least, greatest = _integer_limits(dtype.name)
+    near = {math.floor(t) + step for t in thresholds if math.isfinite(t) for step in (-1, 0, 1)}
+    return np.array([number for number in sorted(near) if least <= number <= greatest])
 
 
 def _integer_limits(dtype: str) -> tuple[int, int]:

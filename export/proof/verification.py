@@ -18,7 +18,7 @@ from export.proof import coarse, interior, randomness, sizes
 from export.proof.channel import Value
 from export.proof.comparison import Plan, compared, is_noise, joined, unlike
 from export.proof.ports import disagreements
-from export.proof.ranges import KINDS, NORMAL
+from export.proof.ranges import KINDS, NORMAL, THRESHOLDS
 from export.proof.report import Compared, Dropped, Ran, Report
 from export.proof.runners import WORDS, Refused, Restarted, Runtime, Task, choose, unknown_domains
 from export.proof.samples import OPPOSED, REPLACED, Case, Samples, from_file, nudged
@@ -145,7 +145,7 @@ class _Verification:
             return [first]
 
     def _candidates(self) -> Iterator[Case]:
-        samples = Samples(self.models[0], self.plan.seed)
+        samples = Samples(self.models[0], self.plan.seed, self.models[1])
         if self.plan.inputs is not None:
             yield self._given(samples)
         if self.plan.inputs is None or samples.can_draw():
@@ -166,6 +166,8 @@ class _Verification:
         words, shapes = max(taken, key=lambda one: sum(map(math.prod, one[1].values())))
         for kind in KINDS:
             yield samples.case(words, shapes, kind)
+        if samples.has_thresholds():
+            yield samples.case(words, shapes, THRESHOLDS)
         if samples.can_replace():
             yield samples.case(words, shapes, NORMAL, given=REPLACED)
         if samples.has_signs():

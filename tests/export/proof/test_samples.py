@@ -7,11 +7,11 @@ import pytest
 
 from export.proof import sizes
 from export.proof.ports import inputs_of
-from export.proof.ranges import KINDS, NORMAL
+from export.proof.ranges import KINDS, NORMAL, THRESHOLDS
 from export.proof.samples import OPPOSED, REPLACED, Samples
 
 HEAD = '<ir_version: 8, opset_import: ["" : 17]>'
-BY_NAME = {kind.name: kind for kind in (NORMAL, *KINDS)}
+BY_NAME = {kind.name: kind for kind in (NORMAL, THRESHOLDS, *KINDS)}
 
 
 def read(text):
@@ -136,6 +136,21 @@ def test_tables_are_seen_from_within_bodies_and_functions():
     model.functions["f", "look", ""][0].outputs[0].shape = ir.Shape([2])
     case = Samples(model, 0).case("", {"ids": (300,)}, NORMAL)
     assert set(case.inputs["ids"].tolist()) == {0, 1}
+
+
+def test_thresholds_never_make_an_index_or_a_length_wrong():
+    text = """agraph (int64[N] i) => (float[N] y) <float[4] t = {1, 2, 3, 4}, int64 c = {90}> {
+        m = Min(i, c) y = Gather(t, i) }"""
+    for kind in BY_NAME:
+        assert set(drawn(text, kind, i=(300,))["i"].tolist()) == {0, 1, 2, 3}
+
+
+def test_thresholds_and_their_neighbours_are_half_of_a_case_of_their_own():
+    text = """agraph (float[N] x) => (bool[N] y) <float c = {5.0}> { y = Greater(x, c) }"""
+    assert 5.0 not in drawn(text, x=(400,))["x"]
+    found = drawn(text, "thresholds", x=(400,))["x"]
+    assert {5.0, np.nextafter(np.float32(5), np.float32(6))} <= {*found}
+    assert (np.abs(found - 5) < 1e-3).sum() == 200
 
 
 def test_defaults_are_given_only_where_they_are_to_be_replaced():

@@ -186,6 +186,41 @@ def test_float64_is_exact_where_every_operator_is(check):
     assert not narrow.notes
 
 
+THRESHOLDS = {
+    "a float": ("float", "c = Constant<value = float {5.0}>()", "5.0", "5.01"),
+    "beyond the range": ("float", "c = Constant<value = float {4000.0}>()", "4000.0", "4000.5"),
+    "a double": ("double", "c = Constant<value = double {5.0}>()", "5.0", "5.0000000001"),
+    "an integer": ("int64", "c = Constant<value = int64 {300}>()", "300", "301"),
+    "another": ("int32", "c = Constant<value = int32 {-70000}>()", "-70000", "-70001"),
+}
+
+
+@pytest.mark.parametrize("what", THRESHOLDS)
+@pytest.mark.parametrize("test", ["Greater(x, c)", "Less(c, x)", "GreaterOrEqual(x, c)"])
+def test_a_threshold_that_is_moved_is_found(check, what, test):
+    dtype, constant, one, other = THRESHOLDS[what]
+    text = f"agraph ({dtype}[8] x) => ({dtype}[8] y) {{ {constant} t = {test} n = Neg(x) "
+    text += "y = Where(t, n, x) }"
+    assert not check(text, text.replace(one, other)).holds
+    assert check(text, text).holds
+
+
+CLIPPED = {
+    "int8": ("Max(x, c)", "-110"),
+    "uint8": ("Min(x, c)", "254"),
+    "int64": ("Min(x, c)", "9223372036854775806"),
+    "int32": ("Max(x, c)", "-2147483647"),
+}
+
+
+@pytest.mark.parametrize("dtype", CLIPPED)
+def test_integers_at_the_end_of_their_type_are_tried(check, dtype):
+    operator, limit = CLIPPED[dtype]
+    head = f"agraph ({dtype}[4] x) => ({dtype}[4] y)"
+    clipped = f"{head} {{ c = Constant<value = {dtype} {{{limit}}}>() y = {operator} }}"
+    assert not check(f"{head} {{ y = Identity(x) }}", clipped).holds
+
+
 def test_the_report_is_json(check):
     report = check(ROBUST, NAIVE)
     found = json.loads(json.dumps(report.as_dict(), allow_nan=False))
