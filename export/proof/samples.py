@@ -17,7 +17,7 @@ from export.proof.channel import Array, Value
 from export.proof.differences import is_float
 from export.proof.meanings import Meaning, meaning_of
 from export.proof.ports import Port, inputs_of
-from export.proof.ranges import Kind, Source
+from export.proof.ranges import KINDS, THRESHOLDS, Kind, Source
 from export.proof.sizes import Shapes
 
 SMALL_DEFAULT = 64
@@ -82,9 +82,10 @@ class Samples:
         """Whether all inputs are of types that can be generated."""
         return all(port.dtype != "unknown" for port in self.inputs)
 
-    def has_thresholds(self) -> bool:
-        """Whether the model turns to something else at a number that an input may have."""
-        return any(self.meanings[port.name].thresholds for port in self.inputs)
+    def kinds(self) -> list[Kind]:
+        """All ranges but the ordinary one; with `THRESHOLDS`, where an input is compared."""
+        compared = any(self.meanings[port.name].thresholds for port in self.inputs)
+        return [*KINDS, *([THRESHOLDS] if compared else [])]
 
     def can_replace(self) -> bool:
         """Whether there is a default to replace, or an option to leave empty."""
@@ -159,14 +160,16 @@ def _beside(thresholds: Sequence[float], numbers: Array) -> Array:
     """The thresholds that the type of ``numbers`` has, and what it has next to each."""
     dtype = numbers.dtype
     if is_float(numbers):
-        exact = np.array(thresholds).astype(dtype)
         up, down = (np.asarray(end, dtype) for end in (np.inf, -np.inf))
-        return np.concatenate([exact, np.nextafter(exact, up), np.nextafter(exact, down)])
+        with np.errstate(all="ignore"):
+            exact = np.array(thresholds).astype(dtype)
+            near = np.concatenate([exact, np.nextafter(exact, up), np.nextafter(exact, down)])
+        return np.asarray(near[np.isfinite(near)])
     if not _is_whole(numbers):
         return np.array([])
     least, greatest = _integer_limits(dtype.name)
-    near = {math.floor(t) + step for t in thresholds if math.isfinite(t) for step in (-1, 0, 1)}
-    return np.array([number for number in sorted(near) if least <= number <= greatest])
+    whole = {math.floor(t) + step for t in thresholds if math.isfinite(t) for step in (-1, 0, 1)}
+    return np.array([number for number in sorted(whole) if least <= number <= greatest])
 
 
 def _integer_limits(dtype: str) -> tuple[int, int]:

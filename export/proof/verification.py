@@ -18,7 +18,7 @@ from export.proof import coarse, interior, randomness, sizes
 from export.proof.channel import Value
 from export.proof.comparison import Plan, compared, is_noise, joined, unlike
 from export.proof.ports import disagreements
-from export.proof.ranges import KINDS, NORMAL, THRESHOLDS
+from export.proof.ranges import NORMAL
 from export.proof.report import Compared, Dropped, Ran, Report
 from export.proof.runners import WORDS, Refused, Restarted, Runtime, Task, choose, unknown_domains
 from export.proof.samples import OPPOSED, REPLACED, Case, Samples, from_file, nudged
@@ -164,10 +164,8 @@ class _Verification:
             return
         # Many elements: every special number meets every other.
         words, shapes = max(taken, key=lambda one: sum(map(math.prod, one[1].values())))
-        for kind in KINDS:
+        for kind in samples.kinds():
             yield samples.case(words, shapes, kind)
-        if samples.has_thresholds():
-            yield samples.case(words, shapes, THRESHOLDS)
         if samples.can_replace():
             yield samples.case(words, shapes, NORMAL, given=REPLACED)
         if samples.has_signs():

@@ -153,6 +153,14 @@ def test_thresholds_and_their_neighbours_are_half_of_a_case_of_their_own():
     assert (np.abs(found - 5) < 1e-3).sum() == 200
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float", "complex64", "int8"])
+def test_thresholds_that_the_type_has_not_are_left_out(dtype):
+    text = f"""agraph ({dtype}[N] x) => ({dtype}[N] y) <float c = {{1e30}}> {{
+        w = Cast<to = 1>(x) v = Min(w, c) y = CastLike(v, x) }}"""
+    found = drawn(text, "thresholds", x=(40,))["x"]
+    assert np.isfinite(found.astype(complex)).all()
+
+
 def test_defaults_are_given_only_where_they_are_to_be_replaced():
     samples = samples_of("agraph (float[N] x, float a = {2}) => (float[N] y) { y = Mul(x, a) }")
     assert samples.can_replace()
