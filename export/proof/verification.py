@@ -12,10 +12,10 @@ from pathlib import Path
 
 import onnx_ir as ir
 
+from export.channel import Value
 from export.errors import ModelError, NotRunnableError
 from export.model_files import files
 from export.proof import coarse, interior, sizes
-from export.proof.channel import Value
 from export.proof.comparison import Plan, compared, is_noise, joined, unlike
 from export.proof.ports import disagreements
 from export.proof.ranges import KINDS, NORMAL

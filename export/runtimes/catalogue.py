@@ -1,0 +1,100 @@
+"""The runtimes that are known: how each is called, made and run."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
+
+from export.errors import TargetError
+from models import DType
+
+Language = Literal["python", "node"]
+
+LONG: tuple[DType, ...] = ("float32", "float64")
+NO_BFLOAT16: tuple[DType, ...] = ("float16", "float32", "float64")
+ALL: tuple[DType, ...] = ("float16", "bfloat16", "float32", "float64")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runtime:
+    """One runtime, in one version.
+
+    Attributes:
+        name: As the command line writes it; its environment has the same name.
+        title: For people.
+        worker: Its adapter, a file in `workers`.
+        requirements: What its environment is made from, a file in `requirements`: for pip, or a
+            folder with a ``package-lock.json`` for npm. Empty: the environment that we run in.
+        target: What `lower` knows of it; empty, if it runs whatever the standard allows.
+        dtypes: The element types that it has.
+        static: Whether it takes fixed shapes only.
+        language: What runs the adapter.
+    """
+
+    name: str
+    title: str
+    worker: str
+    requirements: str
+    target: str
+    dtypes: tuple[DType, ...]
+    static: bool = False
+    language: Language = "python"
+
+
+def _onnxruntime(version: str, target: str) -> Runtime:
+    return Runtime(
+        name=f"onnxruntime-{target}",
+        title=f"ONNX Runtime {version}",
+        worker="onnxruntime.py",
+        requirements=f"onnxruntime-{target}.txt",
+        target=f"onnxruntime-{target}-cpu",
+        dtypes=NO_BFLOAT16,
+    )
+
+
+RUNTIMES: Mapping[str, Runtime] = MappingProxyType(
+    {
+        runtime.name: runtime
+        for runtime in (
+            Runtime(
+                name="reference",
+                title="the onnx reference evaluator",
+                worker="reference.py",
+                requirements="",
+                target="",
+                dtypes=ALL,
+            ),
+            Runtime(
+                name="onnxruntime",
+                title="ONNX Runtime, as installed",
+                worker="onnxruntime.py",
+                requirements="",
+                target="this",
+                dtypes=NO_BFLOAT16,
+            ),
+            _onnxruntime("1.20.1", "1.20"),
+            _onnxruntime("1.24.4", "1.24"),
+            _onnxruntime("1.27.0", "1.27"),
+            _onnxruntime("1.31.1", "1.31"),
+            _onnxruntime("1.32.0", "1.32"),
+        )
+    }
+)
+"""By their names, in the order that tables have."""
+
+
+def find(name: str) -> Runtime:
+    """The runtime called ``name``.
+
+    Raises:
+        TargetError: There is none; the message names those that come close, or all.
+    """
+    try:
+        return RUNTIMES[name]
+    except KeyError:
+        close = difflib.get_close_matches(name, RUNTIMES, n=3)
+        meant = f"did you mean {', '.join(close)}?" if close else f"known: {', '.join(RUNTIMES)}"
+        raise TargetError(f"there is no runtime {name!r}; {meant}") from None
