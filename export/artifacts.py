@@ -68,13 +68,16 @@ def artifacts_of(activation: Activation, selection: Selection) -> Iterator[Artif
         onnx.checker.ValidationError: A graph is not valid ONNX.
     """
     for operator in activation.operators:
-        yield from _models(activation, operator, selection)
+        yield from models_of(activation, operator, selection)
         figure = plots.draw(activation, operator)
         for kind in plots.KINDS:
             yield Artifact(f"{activation.stem(operator)}.{kind}", plots.render(figure, kind), {})
 
 
-def _models(activation: Activation, operator: Operator, selection: Selection) -> Iterator[Artifact]:
+def models_of(
+    activation: Activation, operator: Operator, selection: Selection
+) -> Iterator[Artifact]:
+    """The models of one operator, certified; see `artifacts_of`."""
     for (graph, dtype), model in graphs_of(activation, operator, selection.dtypes).items():
         if graph not in selection.graphs:
             continue

@@ -11,15 +11,16 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import onnx
 import onnx_ir as ir
 
-from export import reference, signature, targets
+from export import artifacts, reference, signature
 from export.certificates.arrays import array_of, tensor_of
 from export.certificates.document import Cell, Shaped, Verdict
 from export.certificates.judgement import Due, Judged, judge, wrong_kind
+from export.certificates.lowering import lowered, target_of
 from export.errors import TargetError
-from export.graph import Form, decomposed, graphs_of, to_bytes
-from export.rewrite.lower import lower
+from export.graph import FORMS, Form, to_bytes
 from export.runtimes.catalogue import Runtime
 from export.runtimes.running import Lost, Refused, Running
 from export.signature import Graph
@@ -67,9 +68,18 @@ def due(subject: Subject) -> Due:
     )
 
 
+def models(subject: Subject) -> dict[str, bytes]:
+    """The artifacts of ``subject`` in both forms, by the names of their files."""
+    names = (
+        artifacts.file_name(subject.stem, subject.graph, subject.dtype, form) for form in FORMS
+    )
+    return {name: _contents(subject.activation, subject.operator)[name] for name in names}
+
+
 @functools.cache
-def _models(activation: Activation, operator: Operator) -> Mapping[tuple[Graph, DType], ir.Model]:
-    return graphs_of(activation, operator)
+def _contents(activation: Activation, operator: Operator) -> Mapping[str, bytes]:
+    made = artifacts.models_of(activation, operator, artifacts.Selection())
+    return {artifact.name: artifact.content for artifact in made}
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,22 +100,13 @@ def prepared(subject: Subject, runtime: Runtime, shape: Sequence[int]) -> Prepar
     Raises:
         TargetError: The runtime is known not to run it, whatever its form.
     """
-    model = _models(subject.activation, subject.operator)[subject.graph, subject.dtype]
-    target = _target(runtime)
+    target = target_of(runtime)
     form: Form = "function" if target is None or target.functions else "decomposed"
-    formed = ir.from_proto(ir.to_proto(model)) if form == "function" else decomposed(model)
-    _fix(formed, shape, static=runtime.static)
-    changes = () if target is None else lower(formed, target)
-    words = tuple(f"{change.node}: {change.what}".removeprefix(": ") for change in changes)
-    return Prepared(to_bytes(formed, checked=False), form, words)
-
-
-def _target(runtime: Runtime) -> targets.Target | None:
-    if runtime.target == "this":
-        from export.probed_target import this  # noqa: PLC0415 - it asks ONNX Runtime, once
-
-        return this()
-    return targets.find(runtime.target) if runtime.target else None
+    name = artifacts.file_name(subject.stem, subject.graph, subject.dtype, form)
+    model = ir.from_proto(onnx.ModelProto.FromString(models(subject)[name]))
+    _fix(model, shape, static=runtime.static)
+    changes = lowered(model, target)
+    return Prepared(to_bytes(model, checked=False), form, changes)
 
 
 def _fix(model: ir.Model, shape: Sequence[int], *, static: bool) -> None:

@@ -71,7 +71,7 @@ class Cell(Strict):
 
     Attributes:
         subject: The operator's stem, ``swiglu-linear``; of a user's model, the output's name.
-        graph: ``value``, ``grad`` or ``vjp``; of a user's model, the inputs that were tried.
+        graph: ``value``, ``grad`` or ``vjp``; nothing for a user's model.
         dtype: Of the tensors.
         form: ``function``, or ``decomposed`` where the runtime does not run functions.
         changes: What `lower` changed in it for this runtime.
@@ -85,6 +85,7 @@ class Cell(Strict):
         worst: Where that is, unless it is exact.
         special: Special values, one by one.
         shapes: Other shapes.
+        cases: Of a user's model, the inputs that were tried, by name.
     """
 
     subject: str
@@ -102,6 +103,7 @@ class Cell(Strict):
     worst: Point | None = None
     special: tuple[Special, ...] = ()
     shapes: tuple[Shaped, ...] = ()
+    cases: tuple[str, ...] = ()
 
     @property
     def place(self) -> tuple[str, str, str]:
