@@ -59,7 +59,7 @@ def of_activation(
     Raises:
         ToleranceError: The export itself is wrong: there is nothing to certify.
     """
-    contents = {}
+    contents: dict[str, bytes] = {}
     for subject in subjects(activation, plan.graphs, plan.dtypes):
         contents |= activations.models(subject)
 
