@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import onnx
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 KEY = "ai.gatewave.certificate"
 """Of a model's metadata: the SHA-256 of the certificate that was made of it."""
+
+Number = Annotated[
+    float,
+    WithJsonSchema({"anyOf": [{"type": "number"}, {"enum": ["NaN", "Infinity", "-Infinity"]}]}),
+]
+"""A float; JSON has no NaN and no infinities."""
 
 Verdict = Literal["exact", "differs", "refused", "crashed"]
 """Within tolerance; beyond it; an error in the runtime's own words; or no answer at all."""
 
 
 class Strict(BaseModel):
-    """NaN and infinities, which JSON has not, are strings."""
+    """NaN and infinities are strings."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
 
@@ -32,10 +38,10 @@ class Point(Strict):
         got: What the runtime gave.
     """
 
-    inputs: dict[str, float]
+    inputs: dict[str, Number]
     output: str
-    due: float
-    got: float
+    due: Number
+    got: Number
 
 
 class Special(Strict):
@@ -47,7 +53,7 @@ class Special(Strict):
         worst: Where they were not.
     """
 
-    value: float
+    value: Number
     holds: bool
     worst: Point | None = None
 
@@ -97,9 +103,9 @@ class Cell(Strict):
     elements: int = 0
     verdict: Verdict
     why: str = ""
-    ulp: float | None = None
-    absolute: float | None = None
-    used: float | None = None
+    ulp: Number | None = None
+    absolute: Number | None = None
+    used: Number | None = None
     worst: Point | None = None
     special: tuple[Special, ...] = ()
     shapes: tuple[Shaped, ...] = ()

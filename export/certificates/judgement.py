@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -50,6 +51,12 @@ class Judged:
     worst: Point | None
     special: tuple[Special, ...]
 
+    def words(self) -> str:
+        """How wrong the worst of it is."""
+        if math.isinf(self.used):
+            return "finite where that is wrong, or the reverse"
+        return f"{self.used:.3g} times the allowed error"
+
 
 def wrong_kind(due: Due, results: Mapping[str, Tensor], shape: tuple[int, ...]) -> str:
     """What is wrong with names, types or shapes of ``results``, in words; empty, if nothing is."""
@@ -91,7 +98,7 @@ def _special(
     limits = torch.finfo(getattr(torch, due.dtype))
     least = limits.smallest_normal * limits.eps
     table = torch.stack(list(due.inputs.values()))
-    for number in dict.fromkeys((*SPECIAL, *NOT_FINITE, limits.max, least, limits.smallest_normal)):
+    for number in (*SPECIAL, *NOT_FINITE, limits.max, limits.smallest_normal, least):
         met = _is(table, number).any(dim=0)
         if met.any():
             among = torch.where(met, largest, -1.0)

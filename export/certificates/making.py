@@ -55,9 +55,6 @@ def of_activation(
     """Run ``activation`` on all of the plan's runtimes.
 
     What a runtime refuses, gets wrong, or dies of, is in the certificate, and ends nothing.
-
-    Raises:
-        ToleranceError: The export itself is wrong: there is nothing to certify.
     """
     contents: dict[str, bytes] = {}
     for subject in subjects(activation, plan.graphs, plan.dtypes):
