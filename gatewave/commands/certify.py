@@ -15,7 +15,7 @@ from gatewave.commands.parameters import words
 from gatewave.commands.rewriting import JsonOption
 from gatewave.commands.runtimes import chosen
 from gatewave.commands.targets import activations_named
-from gatewave.errors import CommandError, UsageError, needing
+from gatewave.errors import UsageError, needing
 
 if TYPE_CHECKING:
     from export.certificates.checking import Changed
@@ -41,6 +41,13 @@ def certify(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="The folder for certificates and their pages.")
     ] = Path("certificates"),
+    artifacts: Annotated[
+        Path | None,
+        typer.Option(
+            help="What `gatewave export` wrote: its models are to name their certificates, which "
+            "are written beside them, for the service to show."
+        ),
+    ] = None,
     check: Annotated[
         Path | None, typer.Option(help="A certificate: make it again, and compare.")
     ] = None,
@@ -60,7 +67,7 @@ def certify(
     `gatewave certify --check certificates/sinc.certificate.json`
     """
     with needing("export"):
-        from export.certificates import making
+        from export.certificates import making, stamping
         from export.signature import GRAPHS
         from models import DTYPES
     if check is not None:
@@ -68,6 +75,8 @@ def certify(
             raise UsageError("--check: the certificate names what is run; expected nothing else")
         _checked(check, timeout, as_json=as_json)
         return
+    if artifacts and any(subject.endswith(".onnx") for subject in subjects or []):
+        raise UsageError("--artifacts: expected activations, whose models it holds, got a model")
     plan = making.Plan(
         runtimes=chosen([name.strip() for name in runtimes.split(",")]),
         graphs=words("--graph", graph, GRAPHS),
@@ -76,7 +85,10 @@ def certify(
         seconds=timeout,
     )
     found = list(_certificates(subjects or [], plan))
-    paths = [_written(certificate, output) for certificate in found]
+    paths = [stamping.write(certificate, artifacts or output) for certificate in found]
+    if artifacts:
+        for certificate in found:
+            stamping.stamp(certificate, artifacts)
     if as_json:
         typer.echo(json.dumps([json.loads(c.to_json()) for c in found], indent=2))
         return
@@ -99,20 +111,6 @@ def _certificates(subjects: list[str], plan: Plan) -> Iterator[Certificate]:
             yield making.of_model(path, plan, progress)
         for activation in activations_named(names) if names or not models else []:
             yield making.of_activation(activation, plan, progress)
-
-
-def _written(certificate: Certificate, folder: Path) -> Path:
-    from export.certificates import pages
-
-    path = folder / f"{certificate.name}.certificate.json"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(certificate.to_json(), encoding="utf-8")
-        path.with_suffix(".md").write_text(pages.markdown(certificate), encoding="utf-8")
-        path.with_suffix(".html").write_text(pages.html(certificate), encoding="utf-8")
-    except OSError as error:
-        raise CommandError(f"--output {folder}: {error}") from error
-    return path
 
 
 def _show(certificate: Certificate) -> None:
