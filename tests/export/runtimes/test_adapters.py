@@ -21,13 +21,8 @@ pytestmark = pytest.mark.matrix
 SHAPES = [(6001,), (3, 5), (2, 3, 4), (1,), (), (0,), (2, 0)]
 ULPS = 32
 
-NO_KERNEL = "Could not find an implementation for QuickGelu"
 NO_FLOAT64 = "does not support F64"
 REFUSED = {
-    **{
-        (f"onnxruntime-{version}", "swiglu-linear", "float64"): NO_KERNEL
-        for version in ("1.20", "1.24", "1.27")
-    },
     ("iree", "sinc", "float64"): "undefined symbol: sin",
     ("tract", "sinc", "float64"): NO_FLOAT64,
     ("tract", "swiglu-linear", "float64"): NO_FLOAT64,
@@ -132,7 +127,7 @@ def test_it_runs_activations_in_its_element_types(runtime, content, run, stem, c
         pytest.skip(f"{runtime.title} has no {dtype}")
     arrays, truth = case(line((6001,), dtype))
     if words := REFUSED.get((runtime.name, stem, dtype)):
-        with pytest.raises(Refused, match=words.replace("(", r"\(").replace(")", r"\)")):
+        with pytest.raises(Refused, match=words):
             run(content(stem, dtype, (6001,)), arrays)
         return
     assert_near(run(content(stem, dtype, (6001,)), arrays)["y"], truth, dtype)
