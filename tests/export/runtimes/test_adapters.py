@@ -169,6 +169,20 @@ def test_it_gives_scalars(runtime, run):
     assert found.item() == 6
 
 
+def test_products_are_summed_in_the_precision_of_the_model(run):
+    random = np.random.default_rng(0)
+    x, w = (random.normal(size=shape).astype(np.float32) for shape in ((3, 64), (64, 8)))
+    product = model(
+        [helper.make_node("MatMul", ["x", "w"], ["y"])],
+        [port("x", [3, 64])],
+        [port("y", [3, 8])],
+        [numpy_helper.from_array(w, "w")],
+    )
+    truth = x.astype("float64") @ w.astype("float64")
+    found = run(product.SerializeToString(), {"x": x})["y"]
+    np.testing.assert_allclose(found, truth, rtol=0, atol=2e-5)
+
+
 def test_a_model_that_it_refuses_leaves_it_as_it_was(running, run, content):
     wrong = model([helper.make_node("Nowhere", ["x"], ["y"])], [port("x")], [port("y")])
     with pytest.raises(Refused, match="Nowhere") as refused:
