@@ -14,6 +14,8 @@ from models import DType
 Language = Literal["python", "node"]
 
 LONG: tuple[DType, ...] = ("float32", "float64")
+FLOAT32: tuple[DType, ...] = ("float32",)
+NO_FLOAT64: tuple[DType, ...] = ("float16", "bfloat16", "float32")
 NO_BFLOAT16: tuple[DType, ...] = ("float16", "float32", "float64")
 ALL: tuple[DType, ...] = ("float16", "bfloat16", "float32", "float64")
 
@@ -55,6 +57,51 @@ def _onnxruntime(version: str, target: str) -> Runtime:
     )
 
 
+_COMPILERS = (
+    Runtime(
+        name="openvino",
+        title="OpenVINO 2026.4.1",
+        worker="openvino.py",
+        requirements="openvino.txt",
+        target="openvino",
+        dtypes=NO_FLOAT64,
+    ),
+    Runtime(
+        name="tvm",
+        title="Apache TVM 0.27.0",
+        worker="tvm.py",
+        requirements="tvm.txt",
+        target="tvm",
+        dtypes=ALL,
+    ),
+    Runtime(
+        name="iree",
+        title="IREE 3.13.0",
+        worker="iree.py",
+        requirements="iree.txt",
+        target="iree",
+        dtypes=ALL,
+    ),
+    Runtime(
+        name="tract",
+        title="tract 0.23.9",
+        worker="tract.py",
+        requirements="tract.txt",
+        target="tract",
+        dtypes=NO_BFLOAT16,
+    ),
+    Runtime(
+        name="ncnn",
+        title="ncnn 20261020, through pnnx",
+        worker="ncnn.py",
+        requirements="ncnn.txt",
+        target="ncnn",
+        dtypes=FLOAT32,
+        static=True,
+    ),
+)
+
+
 RUNTIMES: Mapping[str, Runtime] = MappingProxyType(
     {
         runtime.name: runtime
@@ -80,6 +127,7 @@ RUNTIMES: Mapping[str, Runtime] = MappingProxyType(
             _onnxruntime("1.27.0", "1.27"),
             _onnxruntime("1.31.1", "1.31"),
             _onnxruntime("1.32.0", "1.32"),
+            *_COMPILERS,
         )
     }
 )
