@@ -80,6 +80,24 @@ RUNTIMES: Mapping[str, Runtime] = MappingProxyType(
             _onnxruntime("1.27.0", "1.27"),
             _onnxruntime("1.31.1", "1.31"),
             _onnxruntime("1.32.0", "1.32"),
+            Runtime(
+                name="onnxruntime-node",
+                title="ONNX Runtime 1.30.0 for Node",
+                worker="onnxruntime-node.mjs",
+                requirements="onnxruntime-node",
+                target="onnxruntime-1.30-cpu",
+                dtypes=NO_BFLOAT16,
+                language="node",
+            ),
+            Runtime(
+                name="onnxruntime-web",
+                title="ONNX Runtime Web 1.30.0, wasm under Node",
+                worker="onnxruntime-web.mjs",
+                requirements="onnxruntime-web",
+                target="onnxruntime-web",
+                dtypes=NO_BFLOAT16,
+                language="node",
+            ),
         )
     }
 )
