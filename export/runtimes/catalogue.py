@@ -98,6 +98,31 @@ RUNTIMES: Mapping[str, Runtime] = MappingProxyType(
                 dtypes=NO_BFLOAT16,
                 language="node",
             ),
+            Runtime(
+                name="litert",
+                title="LiteRT 2.1.2, through onnx2tf 2.6.9",
+                worker="litert.py",
+                requirements="litert.txt",
+                target="litert",
+                dtypes=("float32",),  # of a model in float16 onnx2tf makes one in float32
+                static=True,
+            ),
+            Runtime(
+                name="onnx2torch",
+                title="Torch 2.13.0, through onnx2torch 1.5.15",
+                worker="onnx2torch.py",
+                requirements="onnx2torch.txt",
+                target="",
+                dtypes=NO_BFLOAT16,
+            ),
+            Runtime(
+                name="jaxonnxruntime",
+                title="JAX 0.10.2, through jaxonnxruntime 0.3.0",
+                worker="jaxonnxruntime.py",
+                requirements="jaxonnxruntime.txt",
+                target="",
+                dtypes=ALL,
+            ),
         )
     }
 )
