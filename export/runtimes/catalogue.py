@@ -108,11 +108,20 @@ RUNTIMES: Mapping[str, Runtime] = MappingProxyType(
                 static=True,
             ),
             Runtime(
+                name="tensorflow",
+                title="TensorFlow 2.21.0, through onnx2tf 2.6.9",
+                worker="tensorflow.py",
+                requirements="tensorflow.txt",
+                target="tensorflow",
+                dtypes=LONG,  # likewise
+                static=True,
+            ),
+            Runtime(
                 name="onnx2torch",
                 title="Torch 2.13.0, through onnx2torch 1.5.15",
                 worker="onnx2torch.py",
                 requirements="onnx2torch.txt",
-                target="",
+                target="onnx2torch",
                 dtypes=NO_BFLOAT16,
             ),
             Runtime(

@@ -101,8 +101,8 @@ def _listed(runtime: Runtime) -> str:
 def _install_python(runtime: Runtime, environment: Path) -> None:
     _run(runtime, [sys.executable, "-m", "venv", "--without-pip", str(environment)])
     pip = [sys.executable, "-m", "pip", "--python", str(environment / "bin" / "python")]
-    # The versions are those that were seen to work together, whatever their makers want around them:
-    # onnx2tf asks for Python 3.12, and runs with 3.11.
+    # The versions were seen to work together, whatever their makers ask for: onnx2tf asks for
+    # Python 3.12, and runs with 3.11.
     options = ["--quiet", "--no-deps", "--ignore-requires-python", "--disable-pip-version-check"]
     requirements = str(REQUIREMENTS / runtime.requirements)
     _run(runtime, [*pip, "install", *options, "--requirement", requirements])

@@ -8,7 +8,7 @@ import onnx
 from jaxonnxruntime import call_onnx, config
 
 jax.config.update("jax_enable_x64", True)  # float64 would be float32
-config.update("jaxort_only_allow_initializers_as_static_args", False)  # noqa: FBT003 - Cast's
+config.update("jaxort_only_allow_initializers_as_static_args", False)  # Cast asks for it
 
 
 def versions():

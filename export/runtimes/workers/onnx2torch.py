@@ -30,6 +30,8 @@ def load(path, inputs, outputs):
     initialized = {tensor.name for tensor in model.graph.initializer}
     taken = [value.name for value in model.graph.input if value.name not in initialized]
     given = [value.name for value in model.graph.output]
+    if fixed := {*inputs} - {*taken}:
+        raise ValueError(f"onnx2torch makes constants of inputs that have defaults: {fixed}")
 
     def run(arrays):
         tensors = [torch.from_numpy(arrays[name].copy()) for name in taken]
