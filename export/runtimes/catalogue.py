@@ -128,6 +128,58 @@ RUNTIMES: Mapping[str, Runtime] = MappingProxyType(
             _onnxruntime("1.31.1", "1.31"),
             _onnxruntime("1.32.0", "1.32"),
             *_COMPILERS,
+            Runtime(
+                name="onnxruntime-node",
+                title="ONNX Runtime 1.30.0 for Node",
+                worker="onnxruntime-node.mjs",
+                requirements="onnxruntime-node",
+                target="onnxruntime-1.30-cpu",
+                dtypes=NO_BFLOAT16,
+                language="node",
+            ),
+            Runtime(
+                name="onnxruntime-web",
+                title="ONNX Runtime Web 1.30.0, wasm under Node",
+                worker="onnxruntime-web.mjs",
+                requirements="onnxruntime-web",
+                target="onnxruntime-web",
+                dtypes=NO_BFLOAT16,
+                language="node",
+            ),
+            Runtime(
+                name="litert",
+                title="LiteRT 2.1.2, through onnx2tf 2.6.9",
+                worker="litert.py",
+                requirements="litert.txt",
+                target="litert",
+                dtypes=("float32",),  # of a model in float16 onnx2tf makes one in float32
+                static=True,
+            ),
+            Runtime(
+                name="tensorflow",
+                title="TensorFlow 2.21.0, through onnx2tf 2.6.9",
+                worker="tensorflow.py",
+                requirements="tensorflow.txt",
+                target="tensorflow",
+                dtypes=LONG,  # likewise
+                static=True,
+            ),
+            Runtime(
+                name="onnx2torch",
+                title="Torch 2.13.0, through onnx2torch 1.5.15",
+                worker="onnx2torch.py",
+                requirements="onnx2torch.txt",
+                target="onnx2torch",
+                dtypes=NO_BFLOAT16,
+            ),
+            Runtime(
+                name="jaxonnxruntime",
+                title="JAX 0.10.2, through jaxonnxruntime 0.3.0",
+                worker="jaxonnxruntime.py",
+                requirements="jaxonnxruntime.txt",
+                target="",
+                dtypes=ALL,
+            ),
         )
     }
 )

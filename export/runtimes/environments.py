@@ -32,6 +32,10 @@ SILENT: Mapping[str, str] = {
 """What keeps runtimes from reporting to their makers, and from talking."""
 
 
+ANSWERS_APART = 'exec node "$@" 3>&1 1>&2'
+"""A script by which Node answers on a stream of its own: what libraries print is no answer."""
+
+
 def folder() -> Path:
     """Where the environments are."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
@@ -71,7 +75,8 @@ def command(runtime: Runtime) -> list[str]:
             f"{runtime.title} is not installed: `gatewave runtimes install {runtime.name}`"
         )
     if runtime.language == "node":
-        return ["node", str(folder() / runtime.name / "host.mjs"), runtime.worker]
+        host = [str(WORKERS / "host.mjs"), runtime.worker, str(folder() / runtime.name)]
+        return ["sh", "-c", ANSWERS_APART, "node", *host]
     python = folder() / runtime.name / "bin" / "python" if runtime.requirements else sys.executable
     return [str(python), "-P", str(WORKERS / "host.py"), runtime.worker]
 
@@ -96,14 +101,18 @@ def _listed(runtime: Runtime) -> str:
 def _install_python(runtime: Runtime, environment: Path) -> None:
     _run(runtime, [sys.executable, "-m", "venv", "--without-pip", str(environment)])
     pip = [sys.executable, "-m", "pip", "--python", str(environment / "bin" / "python")]
-    options = ["--quiet", "--no-deps", "--disable-pip-version-check", "--requirement"]
-    _run(runtime, [*pip, "install", *options, str(REQUIREMENTS / runtime.requirements)])
+    # The versions were seen to work together, whatever their makers ask for: onnx2tf asks for
+    # Python 3.12, and runs with 3.11.
+    options = ["--quiet", "--no-deps", "--ignore-requires-python", "--disable-pip-version-check"]
+    requirements = str(REQUIREMENTS / runtime.requirements)
+    _run(runtime, [*pip, "install", *options, "--requirement", requirements])
 
 
 def _install_node(runtime: Runtime, environment: Path) -> None:
     shutil.copytree(REQUIREMENTS / runtime.requirements, environment)
-    shutil.copytree(WORKERS, environment, dirs_exist_ok=True)
-    _run(runtime, ["npm", "ci", "--silent", "--no-audit", "--no-fund"], environment)
+    # Without scripts: ONNX Runtime's fetches CUDA's libraries, and what the CPU needs is there.
+    options = ["--ignore-scripts", "--silent", "--no-audit", "--no-fund", "--no-update-notifier"]
+    _run(runtime, ["npm", "ci", *options], environment)
 
 
 def _run(runtime: Runtime, arguments: list[str], where: Path | None = None) -> None:

@@ -39,9 +39,11 @@ def test_the_issues_runtimes_are_all_there():
         "iree",
         "litert",
         "ncnn",
+        "onnx2torch",
         "onnxruntime",
         "onnxruntime-web",
         "openvino",
+        "tensorflow",
         "tract",
         "tvm",
     }
