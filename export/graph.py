@@ -66,7 +66,8 @@ def to_onnx(
 ) -> ir.Model:
     """Export any Torch ``module``: the activations of ours inside it are nodes with their bodies.
 
-    So are Torch's own `sinc`, `silu` and `glu`, as modules or as functions, wherever they are.
+    So are Torch's own `sinc`, `silu` and `glu`, as modules or as functions, wherever they are. A
+    SiLU after a convolution is one too, which ONNX Runtime would fuse were it left as it is.
 
     Args:
         module: A network with activations of `models`, or of Torch, anywhere inside.
