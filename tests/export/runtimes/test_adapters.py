@@ -206,9 +206,9 @@ def test_it_leaves_no_file_behind(runtime, content, tmp_path, monkeypatch):
     scratch, place = tmp_path / "scratch", tmp_path / "place"
     scratch.mkdir()
     place.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
     (place / "model.onnx").write_bytes(content("swiglu-linear", "float32", (5,)))
     arrays, _ = swiglu(line((5,), "float32"))
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
     with Running(runtime) as running:
         running.load(place / "model.onnx", list(arrays), ["y"])
         running.run(arrays)
