@@ -32,6 +32,8 @@ class Ended(Exception):  # noqa: N818 - it is an answer
 class Process:
     """A program that is written to and read from, and that is to end when `requests` ends.
 
+    What it starts itself ends with it, at the latest, and its temporary files are gone then.
+
     Args:
         command: The program and its arguments.
         environment: Its variables.
@@ -39,12 +41,14 @@ class Process:
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
+        self._scratch = tempfile.TemporaryDirectory()
         self._process = subprocess.Popen(  # noqa: S603 - chosen by us
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
-            env=dict(environment),
+            env={**environment, "TMPDIR": self._scratch.name},
+            process_group=0,
         )
         self.requests = cast("IO[bytes]", self._process.stdin)
         self.answers = cast("IO[bytes]", self._process.stdout)
@@ -61,7 +65,7 @@ class Process:
 
         def end() -> None:
             late.set()
-            self._process.kill()
+            self._kill()
 
         timer = threading.Timer(seconds, end)
         timer.daemon = True
@@ -77,15 +81,22 @@ class Process:
 
     def close(self) -> None:
         """Have the process end: it does when it is told nothing more, and else is ended."""
+        if self.answers.closed:  # its number may be another's by now
+            return
         with contextlib.suppress(BrokenPipeError):  # what was left to be sent to a dead process
             self.requests.close()
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(GRACE)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        self._kill()
+        self._process.wait()
         self.answers.close()
         self._errors.close()
+        self._scratch.cleanup()
+
+    def _kill(self) -> None:
+        """End it, and what it started."""
+        with contextlib.suppress(ProcessLookupError):  # all have ended
+            os.killpg(self._process.pid, signal.SIGKILL)
 
     def _end(self) -> str:
         """How the process ended, and its last words."""

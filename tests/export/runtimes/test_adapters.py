@@ -3,6 +3,8 @@
 Environments are made from our own lists, in `.venv-matrix/runtimes`, at first use.
 """
 
+import tempfile
+
 import ml_dtypes
 import numpy as np
 import onnx_ir as ir
@@ -204,11 +206,12 @@ def test_it_leaves_no_file_behind(runtime, content, tmp_path, monkeypatch):
     scratch, place = tmp_path / "scratch", tmp_path / "place"
     scratch.mkdir()
     place.mkdir()
-    monkeypatch.setenv("TMPDIR", str(scratch))
     (place / "model.onnx").write_bytes(content("swiglu-linear", "float32", (5,)))
     arrays, _ = swiglu(line((5,), "float32"))
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
     with Running(runtime) as running:
         running.load(place / "model.onnx", list(arrays), ["y"])
         running.run(arrays)
         assert [path.name for path in place.iterdir()] == ["model.onnx"]
+        assert [path for path in scratch.rglob("*") if path.is_file()] == []
     assert list(scratch.iterdir()) == []
