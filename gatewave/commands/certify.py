@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -84,17 +85,17 @@ def certify(
         seed=seed,
         seconds=timeout,
     )
-    found = list(_certificates(subjects or [], plan))
-    paths = [stamping.write(certificate, artifacts or output) for certificate in found]
-    if artifacts:
-        for certificate in found:
+    found = []
+    for certificate in _certificates(subjects or [], plan):
+        path = stamping.write(certificate, artifacts or output)
+        if artifacts:
             stamping.stamp(certificate, artifacts)
+        found.append(certificate)
+        if not as_json:
+            _show(certificate)
+            typer.echo(f"wrote {path}, and pages beside it")
     if as_json:
         typer.echo(json.dumps([json.loads(c.to_json()) for c in found], indent=2))
-        return
-    for certificate, path in zip(found, paths, strict=True):
-        _show(certificate)
-        typer.echo(f"wrote {path}, and pages beside it")
 
 
 def _certificates(subjects: list[str], plan: Plan) -> Iterator[Certificate]:
@@ -102,15 +103,21 @@ def _certificates(subjects: list[str], plan: Plan) -> Iterator[Certificate]:
 
     models = [Path(subject) for subject in subjects if subject.endswith(".onnx")]
     names = [subject for subject in subjects if not subject.endswith(".onnx")]
+    activations = activations_named(names) if names or not models else []
+    for path in models:
+        with _progress() as progress:
+            certificate = making.of_model(path, plan, progress)
+        yield certificate
+    for activation in activations:
+        with _progress() as progress:
+            certificate = making.of_activation(activation, plan, progress)
+        yield certificate
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Callable[[Runtime, Cell], None]]:
     with Console(stderr=True).status("starting", spinner="dots") as status:
-
-        def progress(runtime: Runtime, cell: Cell) -> None:
-            status.update(f"{runtime.title}: {cell.subject} {cell.graph} {cell.dtype}")
-
-        for path in models:
-            yield making.of_model(path, plan, progress)
-        for activation in activations_named(names) if names or not models else []:
-            yield making.of_activation(activation, plan, progress)
+        yield lambda runtime, cell: status.update(f"{runtime.title}: {_place(cell)}")
 
 
 def _show(certificate: Certificate) -> None:
