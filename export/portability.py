@@ -21,7 +21,9 @@ from pydantic import BaseModel, ConfigDict
 from export.certificates import checking, pages
 from export.certificates.document import Cell, Certificate, Row, Verdict
 from export.errors import ExportError
+from export.graph import IR_VERSION, OPSET
 from export.markdown import page, table
+from export.runtimes.catalogue import RUNTIMES
 from models import DTYPES, DType
 
 PAGE = Path("docs/portability.md")
@@ -52,44 +54,56 @@ LEGEND = (
 )
 
 
-class Defect(BaseModel):
-    """What a runtime gets wrong by itself.
-
-    Attributes:
-        title: In a line.
-        runtimes: Their names, or patterns of them.
-        subjects: The stems of operators, or patterns of them.
-        graphs: Which graphs.
-        dtypes: Which element types.
-        says: What happens, and why.
-        model: The smallest model that shows it, as ONNX text.
-        inputs: What to run it on, by name.
-        due: What should come out, by name.
-    """
-
+class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    title: str
-    runtimes: tuple[str, ...]
+
+class Cells(Strict):
+    """Cells of certificates, by patterns."""
+
     subjects: tuple[str, ...] = ("*",)
     graphs: tuple[str, ...] = ("*",)
     dtypes: tuple[str, ...] = ("*",)
-    says: str
-    model: str
-    inputs: Mapping[str, list[float]]
-    due: Mapping[str, list[float]]
 
-    def explains(self, row: Row, cell: Cell) -> bool:
-        """Whether it may be why ``cell`` is not exact."""
+    def hold(self, cell: Cell) -> bool:
         return all(
             any(fnmatch(word, pattern) for pattern in patterns)
             for word, patterns in (
-                (row.runtime, self.runtimes),
                 (cell.subject, self.subjects),
                 (cell.graph, self.graphs),
                 (cell.dtype, self.dtypes),
             )
         )
+
+
+class Defect(Strict):
+    """What runtimes get wrong by themselves.
+
+    Attributes:
+        title: In a line.
+        says: What happens, and why.
+        model: The smallest model that shows it, as ONNX text at `OPSET`, without its head.
+        inputs: What to run it on, by name.
+        due: What should come out, by name.
+        got: What comes out, by runtime: outputs by name, or words of its error.
+        cells: Where in certificates it may be the reason.
+    """
+
+    title: str
+    says: str
+    model: str
+    inputs: Mapping[str, list[float]]
+    due: Mapping[str, list[float]]
+    got: Mapping[str, Mapping[str, list[float]] | str]
+    cells: tuple[Cells, ...]
+
+    def explains(self, row: Row, cell: Cell) -> bool:
+        """Whether it may be why ``cell`` is not exact."""
+        return row.runtime in self.got and any(cells.hold(cell) for cells in self.cells)
+
+    def whole(self) -> str:
+        """The model, with its head."""
+        return f'<ir_version: {IR_VERSION}, opset_import: ["": {OPSET}]>\n{self.model.strip()}'
 
 
 @functools.cache
@@ -138,7 +152,7 @@ class Matrix:
 
 def numbers_of(row: Row, cell: Cell) -> list[int]:
     """The numbers of the defects that may be why ``cell`` is not exact."""
-    return [number for number, found in enumerate(defects(), 1) if found.explains(row, cell)]
+    return [number for number, found in _numbered() if found.explains(row, cell)]
 
 
 def text(certificates: Sequence[Certificate]) -> str:
@@ -200,17 +214,33 @@ def _unexplained(matrix: Matrix) -> str:
 
 
 def _defects() -> str:
-    parts = ["## Defects found in runtimes"]
-    for number, found in enumerate(defects(), 1):
-        due = "; ".join(f"{name} = {values}" for name, values in found.due.items())
-        inputs = "; ".join(f"{name} = {values}" for name, values in found.inputs.items())
-        parts += [
-            f"### {number}. {found.title}",
-            f"{found.says.strip()}",
-            f"```\n{found.model.strip()}\n```",
-            f"At {inputs}, due is {due}.",
+    return "\n\n".join(["## Defects found in runtimes", *(_defect(*one) for one in _numbered())])
+
+
+def _numbered() -> Iterator[tuple[int, Defect]]:
+    return enumerate(defects(), 1)
+
+
+def _defect(number: int, defect: Defect) -> str:
+    titles = ", ".join(RUNTIMES[name].title for name in defect.got)
+    lines = [("input", *_values(defect.inputs)), ("due", *_values(defect.due))]
+    lines += [(RUNTIMES[name].title, _got(found)) for name, found in defect.got.items()]
+    return "\n\n".join(
+        [
+            f"### {number}. {defect.title}: {titles}",
+            defect.says.strip(),
+            f"```text\n{defect.whole()}\n```",
+            table(("", ""), lines),
         ]
-    return "\n\n".join(parts) if len(parts) > 1 else ""
+    )
+
+
+def _values(values: Mapping[str, list[float]]) -> list[str]:
+    return ["; ".join(f"{name} = {numbers}" for name, numbers in values.items())]
+
+
+def _got(found: Mapping[str, list[float]] | str) -> str:
+    return f"error: … {found} …" if isinstance(found, str) else _values(found)[0]
 
 
 def _runtimes(rows: Iterable[Row]) -> str:
