@@ -114,8 +114,7 @@ def prepared(subject: Subject, runtime: Runtime, shape: Sequence[int]) -> Prepar
         TargetError: The runtime is known not to run it, whatever its form.
     """
     target = target_of(runtime)
-    functions = runtime.functions if target is None else target.functions
-    form: Form = "function" if functions else "decomposed"
+    form: Form = "function" if target is None or target.functions else "decomposed"
     name = artifacts.file_name(subject.stem, subject.graph, subject.dtype, form)
     model = ir.from_proto(onnx.ModelProto.FromString(models(subject)[name]))
     _fix(model, shape, static=runtime.static)

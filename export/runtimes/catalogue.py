@@ -32,7 +32,6 @@ class Runtime:
             folder with a ``package-lock.json`` for npm. Empty: the environment that we run in.
         target: What `lower` knows of it; empty, if it runs whatever the standard allows.
         dtypes: The element types that it has.
-        functions: Whether it runs model-local functions, where `target` does not say.
         static: Whether it takes fixed shapes only.
         language: What runs the adapter.
     """
@@ -43,7 +42,6 @@ class Runtime:
     requirements: str
     target: str
     dtypes: tuple[DType, ...]
-    functions: bool = True
     static: bool = False
     language: Language = "python"
 
@@ -179,8 +177,7 @@ RUNTIMES: Mapping[str, Runtime] = MappingProxyType(
                 title="JAX 0.10.2, through jaxonnxruntime 0.3.0",
                 worker="jaxonnxruntime.py",
                 requirements="jaxonnxruntime.txt",
-                target="",
-                functions=False,
+                target="jaxonnxruntime",
                 dtypes=ALL,
             ),
         )

@@ -37,6 +37,7 @@ def test_every_name_is_a_target_that_reads_some_opset(name):
 def test_the_issues_runtimes_are_all_there():
     assert {*RUNTIMES} == {
         "iree",
+        "jaxonnxruntime",
         "litert",
         "ncnn",
         "onnx2torch",
