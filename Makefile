@@ -19,6 +19,9 @@ VENV := .venv
 CLIENTS := .venv-clients
 # Production graphs, out of PyPI's packages, which tests and a benchmark rewrite.
 GRAPHS := .graphs
+# Runtimes of ONNX models, each in an environment of its own: `gatewave runtimes`.
+RUNTIMES := .runtimes
+export GATEWAVE_RUNTIMES := $(CURDIR)/$(RUNTIMES)
 BIN := $(VENV)/bin
 # CMake and ninja may be there, from PyPI.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -33,7 +36,7 @@ CPP := $(wildcard $(foreach kind,h cpp cu,native/*/*.$(kind) native/*/*/*.$(kind
 SOURCES := $(wildcard models/*.py export/*.py) pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help serve kernels native test test-matrix check bench bench-kernels bench-graphs bench-http bench-cuda chaos soak \
+.PHONY: help serve kernels native test test-matrix check certify bench bench-kernels bench-graphs bench-http bench-cuda chaos soak \
 	fuzz fuzz-api export docs accuracy format clean
 
 help: ## what there is to make
@@ -56,6 +59,11 @@ test: $(VENV)/.dev $(CLIENTS)/.made $(GRAPHS)/.made ## install, build the kernel
 	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
+
+certify: $(VENV)/.dev ## install all runtimes into .runtimes, certify every activation on them: docs/portability.md
+	$(BIN)/gatewave runtimes install all
+	$(BIN)/gatewave certify --runtimes all
+	$(BIN)/python -m export.portability
 
 test-matrix: native ## run kernels and lowered models in old and new ONNX Runtimes, in .venv-matrix
 	$(BIN)/python -m pytest -m matrix tests/native tests/export
@@ -113,7 +121,7 @@ format: $(VENV)/.dev ## format the code
 	$(BIN)/clang-format -i $(CPP)
 
 clean: ## remove what was made: environment, artifacts, caches
-	rm -rf $(VENV) $(CLIENTS) $(GRAPHS) .venv-matrix artifacts build dist htmlcov .coverage* .mypy_cache \
+	rm -rf $(VENV) $(CLIENTS) $(GRAPHS) $(RUNTIMES) .venv-matrix artifacts certificates build dist htmlcov .coverage* .mypy_cache \
 		.ruff_cache .pytest_cache .hypothesis .import_linter_cache service/libgatewave*.so
 
 artifacts/.stamp: $(VENV)/.serve $(SOURCES)

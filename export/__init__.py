@@ -1,1 +1,15 @@
 """From activation records to certified ONNX artifacts."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+__all__ = ["torch_translations"]
+
+
+def __getattr__(name: str) -> Any:
+    # Not before it is used: most of these rooms do without Torch.
+    if name in __all__:
+        return getattr(import_module("export.translations"), name)
+    raise AttributeError(f"module 'export' has no attribute {name!r}")

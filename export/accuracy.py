@@ -6,9 +6,7 @@ its versions of ONNX Runtime and Torch, which the page names.
 
 from __future__ import annotations
 
-import datetime as dt
-import platform
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -21,7 +19,7 @@ from onnx_ir import to_proto
 from torch import Tensor, nn
 from torch.nn import functional
 
-from export import certify, reference, signature
+from export import certify, machine, reference, signature
 from export.certify import Measured
 from export.graph import graphs_of, to_bytes
 from export.markdown import page, table
@@ -114,21 +112,8 @@ def measure(
 
 
 def _machine() -> str:
-    processor = next(_processor_names(), platform.processor())
     packages = ", ".join(f"{package} {version(package)}" for package in PACKAGES)
-    today = dt.datetime.now(tz=dt.UTC).date().isoformat()
-    return (
-        f"Measured on {today}, on {platform.system()} {platform.machine()} ({processor}), with "
-        f"Python {platform.python_version()}, {packages}."
-    )
-
-
-def _processor_names() -> Iterator[str]:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                yield line.partition(": ")[2]
+    return f"Measured on {machine.today()}, on {machine.words()}, {packages}."
 
 
 def _section(

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import onnx_ir as ir
 import torch
 
 from export import plots
@@ -68,23 +69,42 @@ def artifacts_of(activation: Activation, selection: Selection) -> Iterator[Artif
         onnx.checker.ValidationError: A graph is not valid ONNX.
     """
     for operator in activation.operators:
-        yield from _models(activation, operator, selection)
+        yield from models_of(activation, operator, selection)
         figure = plots.draw(activation, operator)
         for kind in plots.KINDS:
             yield Artifact(f"{activation.stem(operator)}.{kind}", plots.render(figure, kind), {})
 
 
-def _models(activation: Activation, operator: Operator, selection: Selection) -> Iterator[Artifact]:
+def models_of(
+    activation: Activation, operator: Operator, selection: Selection
+) -> Iterator[Artifact]:
+    """The models of one operator, certified; see `artifacts_of`."""
+    for (graph, dtype, form), model in drawn(activation, operator, selection).items():
+        measured = certify(to_bytes(model), activation, operator, graph, dtype)
+        name = file_name(activation.stem(operator), graph, dtype, form)
+        yield Artifact(name, content_of(model, selection), measured)
+
+
+def drawn(
+    activation: Activation, operator: Operator, selection: Selection
+) -> dict[tuple[Graph, DType, Form], ir.Model]:
+    """The models of one operator with their metadata, not yet tried."""
+    found: dict[tuple[Graph, DType, Form], ir.Model] = {}
     for (graph, dtype), model in graphs_of(activation, operator, selection.dtypes).items():
-        if graph not in selection.graphs:
-            continue
-        for form in selection.forms:
+        for form in selection.forms if graph in selection.graphs else ():
             formed = model if form == "function" else decomposed(model)
             describe(formed, activation, operator, graph=graph, dtype=dtype, form=form)
-            measured = certify(to_bytes(formed), activation, operator, graph, dtype)
-            shaped = to_bytes(with_rank(formed, selection.rank), checked=selection.rank is not None)
-            name = file_name(activation.stem(operator), graph, dtype, form)
-            yield Artifact(name, shaped, measured)
+            found[graph, dtype, form] = formed
+    return found
+
+
+def content_of(model: ir.Model, selection: Selection) -> bytes:
+    """What the file of ``model`` holds.
+
+    Raises:
+        onnx.checker.ValidationError: It is not valid ONNX.
+    """
+    return to_bytes(with_rank(model, selection.rank), checked=selection.rank is not None)
 
 
 def write(

@@ -36,6 +36,7 @@ from export import reference
 from export.errors import NotAnActivationError
 from export.graph_ops import GraphOps
 from export.trace import trace
+from export.translations import torch_translations
 from models import Activation, DType, Operator
 from models.bounds import BENT
 from models.symbols import Relu, Sigma
@@ -178,7 +179,8 @@ def _exported(build: Callable[[], nn.Module], dtype: DType, arity: int) -> ir.Mo
     size = torch.export.Dim("n")
     try:
         flat = _with_tensor_constants(flatten(*arguments.values()), kind)
-        return trace(flat, arguments, (), dynamic_shapes=tuple({0: size} for _ in arguments))
+        shapes = tuple({0: size} for _ in arguments)
+        return trace(flat, arguments, (), dynamic_shapes=shapes, translations=torch_translations())
     except Exception as error:  # tracing runs the user's code, which may fail in any way
         raise NotAnActivationError(f"Torch cannot export it in {dtype}: {error}") from error
 

@@ -91,3 +91,31 @@ def swiglu_clamped(
     if limit > 0:
         gate, up = op.Min(gate, limit), op.Max(op.Min(up, limit), -limit)
     return op.Mul(silu(op, gate, alpha), op.Add(up, beta) if beta else up)
+
+
+def cosine(op: Any, x: Any) -> Any:
+    """``1 − 2 sin²(x/2)``: as exact as 1 is, which near its zeros a cosine of its own would be."""
+    half = op.Sin(op.Mul(x, 0.5))
+    return op.Sub(1.0, op.Mul(op.Mul(half, half), 2.0))
+
+
+def floor(op: Any, x: Any) -> Any:
+    return op.Neg(op.Ceil(op.Neg(x)))
+
+
+def nearest(op: Any, x: Any) -> Any:
+    """The whole number next to ``x``, of two the even one: ONNX's `Round`.
+
+    From 2²³ on, in float32, no half can be taken away, but then ``x`` has none either.
+    """
+    low = op.Ceil(op.Sub(x, 0.5))
+    half = op.Mul(low, 0.5)
+    is_odd = op.Sub(op.Ceil(half), half)  # a half, or 0
+    is_tie = op.Equal(op.Sub(x, low), 0.5)
+    even = op.Where(is_tie, op.Add(low, op.Mul(is_odd, 2.0)), low)
+    return op.Where(op.Less(op.Abs(x), 2.0 ** (op.digits - 1)), even, x)
+
+
+def sign(op: Any, x: Any) -> Any:
+    """1, -1, or, if it is 0 or NaN, ``x`` itself."""
+    return op.Where(op.Less(x, 0.0), -1.0, op.Where(op.Less(0.0, x), 1.0, x))

@@ -19,9 +19,11 @@ from onnx_ir.passes import common as passes
 from torch import nn
 
 from export import signature
-from export.graph_ops import ONNX_TYPES, GraphOps, compute_dtype
+from export.graph_ops import ONNX_TYPES, GraphOps, compute_dtype, dtype_of
 from export.signature import DOMAIN, DOMAIN_VERSION, GRAPHS, Graph
+from export.trace import OPSET as TORCH_OPSET
 from export.trace import ActivationGraphs, trace
+from export.translations import as_nodes
 from models import ACTIVATIONS, DTYPES, Activation, DType, Operator
 
 Form = Literal["function", "decomposed"]
@@ -48,7 +50,7 @@ def graphs_of(
     )
     graphs = {signature.op_type(operator, graph): graph for graph in GRAPHS}
     return {
-        (graphs[node.op_type], _dtype_of(node)): _model_of(
+        (graphs[node.op_type], dtype_of(node.outputs[0])): _model_of(
             node, activation, operator, graphs[node.op_type]
         )
         for node in traced.graph
@@ -56,33 +58,42 @@ def graphs_of(
 
 
 def to_onnx(
-    module: nn.Module, arguments: Mapping[str, torch.Tensor], *, dynamic_shapes: Any = None
+    module: nn.Module,
+    arguments: Mapping[str, torch.Tensor],
+    *,
+    dynamic_shapes: Any = None,
+    opset: int = TORCH_OPSET,
 ) -> ir.Model:
     """Export any Torch ``module``: the activations of ours inside it are nodes with their bodies.
 
+    So are Torch's own `sinc`, `silu` and `glu`, as modules or as functions, wherever they are. A
+    SiLU after a convolution is one too, which ONNX Runtime would fuse were it left as it is.
+
     Args:
-        module: A network with activations of `models` anywhere inside, each used in one dtype.
+        module: A network with activations of `models`, or of Torch, anywhere inside.
         arguments: Example inputs, in order, by the names that the graph is to have for them.
         dynamic_shapes: As ``torch.onnx.export`` takes them; without it all shapes are fixed.
-
-    Raises:
-        ValueError: The module uses an activation in two dtypes: it would need two bodies.
+        opset: Of the standard operators, as ``torch.onnx.export`` takes it.
     """
     declared = {
         operator.op_type: (activation, operator)
         for activation in ACTIVATIONS.values()
         for operator in activation.operators
     }
-    operators = [operator for _, operator in declared.values()]
-    model = trace(module, arguments, operators, dynamic_shapes=dynamic_shapes)
-    used: dict[str, DType] = {}
+    model = trace(
+        module,
+        arguments,
+        [operator for _, operator in declared.values()],
+        dynamic_shapes=dynamic_shapes,
+        opset=opset,
+        translations=as_nodes(),
+    )
+    first: dict[str, DType] = {}
     for node in [n for n in model.graph.all_nodes() if n.domain == DOMAIN]:
-        dtype = _dtype_of(node)
-        if used.setdefault(node.op_type, dtype) != dtype:
-            raise ValueError(
-                f"{node.op_type} is used in {used[node.op_type]} and {dtype}: export them apart"
-            )
+        dtype = dtype_of(node.outputs[0])
         body = body_of(*declared[node.op_type], "value", dtype, model.opset_imports[""])
+        if first.setdefault(node.op_type, dtype) != dtype:
+            node.overload = body.overload = dtype
         model.functions[body.identifier()] = body
         _attributes_to_inputs(node, model.graph, dtype)
     return model
@@ -129,7 +140,7 @@ def to_bytes(model: ir.Model, *, checked: bool = True) -> bytes:
 
 def _model_of(node: ir.Node, activation: Activation, operator: Operator, graph: Graph) -> ir.Model:
     """The node that Torch exported, alone in a model, under the names that the record gives."""
-    dtype = _dtype_of(node)
+    dtype = dtype_of(node.outputs[0])
     kind = ir.TensorType(ONNX_TYPES[dtype])
     tensors = [
         ir.Value(name=name, type=kind, shape=ir.Shape(["n"]))
@@ -218,8 +229,3 @@ def body_of(
 
 def _cast(op: GraphOps, tensor: ir.Value, dtype: DType) -> ir.Value:
     return op.node("Cast", [tensor], to=ONNX_TYPES[dtype].value)
-
-
-def _dtype_of(node: ir.Node) -> DType:
-    kind = node.outputs[0].dtype
-    return next(dtype for dtype, onnx_type in ONNX_TYPES.items() if onnx_type == kind)

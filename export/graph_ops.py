@@ -24,6 +24,18 @@ def compute_dtype(dtype: DType) -> DType:
     return "float64" if dtype == "float64" else "float32"
 
 
+def dtype_of(value: ir.Value) -> DType:
+    """The dtype of a floating tensor.
+
+    Raises:
+        TypeError: It is none that we compute in, or not known.
+    """
+    for dtype, onnx_type in ONNX_TYPES.items():
+        if onnx_type == value.dtype:
+            return dtype
+    raise TypeError(f"{value.name}: expected one of {', '.join(ONNX_TYPES)}, not {value.dtype}")
+
+
 class GraphOps:
     """Records the nodes that a decomposition asks for; the same node twice is drawn once.
 

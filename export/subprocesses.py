@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, cast
 
@@ -30,19 +30,25 @@ class Ended(Exception):  # noqa: N818 - it is an answer
 
 
 class Process:
-    """This very Python with other ``arguments``, to be written to and read from.
+    """A program that is written to and read from, and that is to end when `requests` ends.
 
-    It is to end when `requests` ends. It finds the modules that this process finds.
+    What it starts itself ends with it, at the latest, and its temporary files are gone then.
+
+    Args:
+        command: The program and its arguments.
+        environment: Its variables.
     """
 
-    def __init__(self, *arguments: str) -> None:
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
-        self._process = subprocess.Popen(  # noqa: S603 - this very Python
-            [sys.executable, "-P", *arguments],
+        self._scratch = tempfile.TemporaryDirectory()
+        self._process = subprocess.Popen(  # noqa: S603 - chosen by us
+            command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
-            env=_environment(),
+            env={**environment, "TMPDIR": self._scratch.name},
+            process_group=0,
         )
         self.requests = cast("IO[bytes]", self._process.stdin)
         self.answers = cast("IO[bytes]", self._process.stdout)
@@ -59,7 +65,7 @@ class Process:
 
         def end() -> None:
             late.set()
-            self._process.kill()
+            self._kill()
 
         timer = threading.Timer(seconds, end)
         timer.daemon = True
@@ -75,15 +81,22 @@ class Process:
 
     def close(self) -> None:
         """Have the process end: it does when it is told nothing more, and else is ended."""
+        if self.answers.closed:  # its number may be another's by now
+            return
         with contextlib.suppress(BrokenPipeError):  # what was left to be sent to a dead process
             self.requests.close()
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(GRACE)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        self._kill()
+        self._process.wait()
         self.answers.close()
         self._errors.close()
+        self._scratch.cleanup()
+
+    def _kill(self) -> None:
+        """End it, and what it started."""
+        with contextlib.suppress(ProcessLookupError):  # all have ended
+            os.killpg(self._process.pid, signal.SIGKILL)
 
     def _end(self) -> str:
         """How the process ended, and its last words."""
@@ -94,10 +107,11 @@ class Process:
         return f"{end}: {last}" if last else end
 
 
-def _environment() -> dict[str, str]:
-    """Ours, with the modules that this process finds, and without the folder it happens to be in.
+def own_python(*arguments: str) -> Process:
+    """This very Python, with the modules that this process finds.
 
-    A model's folder may hold a ``numpy.py``.
+    But not those in the folder that it happens to be in: a model's folder may hold a ``numpy.py``.
     """
     paths = [str(Path(path).absolute()) for path in sys.path if path]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "ORT_DISABLE_TELEMETRY": "1"}
+    variables = {"PYTHONPATH": os.pathsep.join(paths), "ORT_DISABLE_TELEMETRY": "1"}
+    return Process([sys.executable, "-P", *arguments], {**os.environ, **variables})

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from export import signature
+from export.translations import Translations
 from models import Activation, DType, Operator
 from models.torch_ops import common_dtype
 
@@ -66,6 +67,7 @@ def trace(
     *,
     dynamic_shapes: Any = None,
     opset: int = OPSET,
+    translations: Translations | None = None,
 ) -> ir.Model:
     """Export ``module`` through ``torch.onnx.export``; in it, each of ``operators`` is one node.
 
@@ -76,6 +78,7 @@ def trace(
         operators: What to keep whole. All else becomes the standard operators that Torch chooses.
         dynamic_shapes: As ``torch.onnx.export`` takes them.
         opset: Of the standard operators.
+        translations: What Torch's own functions become, where Torch is not to choose.
 
     Raises:
         torch.onnx.OnnxExporterError: Torch cannot export the module.
@@ -86,6 +89,7 @@ def trace(
             tuple(arguments.values()),
             dynamo=True,
             opset_version=opset,
+            custom_translation_table=translations,
             input_names=list(arguments),
             dynamic_shapes=dynamic_shapes,
             verbose=False,

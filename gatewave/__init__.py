@@ -5,6 +5,7 @@ Torch:
 
 * `ACTIVATIONS`, `Activation`, `Operator`: the records (extra ``export``)
 * `to_onnx`, `decomposed`: Torch modules as ONNX models (extra ``export``)
+* `torch_translations`: Torch's sinc, SiLU and GLU mended for `torch.onnx.export` (extra ``export``)
 * `create_app`, `Settings`: the HTTP service
 """
 
@@ -23,6 +24,7 @@ ROOMS = {
     "create_app": "service.app",
     "decomposed": "export.graph",
     "to_onnx": "export.graph",
+    "torch_translations": "export.translations",
 }
 
 __all__ = [  # noqa: PLE0604 - the names above, in order

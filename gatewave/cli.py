@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from gatewave.commands import (
+    certify,
     doctor,
     evaluate,
     export,
@@ -20,6 +21,7 @@ from gatewave.commands import (
     key,
     lower,
     plot,
+    runtimes,
     serve,
     swap,
     verify,
@@ -43,6 +45,8 @@ app.command("fuse")(fuse.fuse)
 app.command("swap")(swap.swap)
 app.command("lower")(lower.lower)
 app.command("verify")(verify.verify)
+app.command("certify")(certify.certify)
+app.add_typer(runtimes.app, name="runtimes")
 app.command("eval")(evaluate.evaluate)
 app.command("plot")(plot.plot)
 app.command("doctor")(doctor.doctor)

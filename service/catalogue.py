@@ -21,6 +21,7 @@ from service.serving.datatypes import BY_NUMPY
 from service.serving.model import ANY, Port
 
 METADATA_KEY = "ai.gatewave.activation"
+CERTIFICATE_KEY = "ai.gatewave.certificate"
 SCHEMA = 1
 DEFAULT_DTYPE: DType = "float32"
 GRAPHS = ("value", "grad", "vjp")
@@ -103,11 +104,16 @@ class Function:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An activation: its record, and a function for each choice, the default first."""
+    """An activation: its record, and a function for each choice, the default first.
+
+    Attributes:
+        certificates: The SHA-256 of each certificate that its models name.
+    """
 
     record: Mapping[str, Any]
     functions: tuple[Function, ...]
     example: Mapping[str, list[float]]
+    certificates: frozenset[str]
 
     @property
     def name(self) -> str:
@@ -215,7 +221,7 @@ def artifact_paths(folder: Path) -> list[Path]:
     ]
 
 
-Document = Mapping[str, Any]
+Document = dict[str, Any]
 
 
 def _model_name(stem: str, kind: str, dtype: DType) -> str:
@@ -240,6 +246,7 @@ def load(path: Path, engine: Engine) -> tuple[Document, Graph]:
     ours, nodes = _operators(path, model)
     session, metadata = engine.open(path, model, ours)
     document = _document(path, metadata)
+    document["certificate"] = metadata.get(CERTIFICATE_KEY)
     graph = Graph(
         path=path,
         kind=document["graph"],
@@ -310,7 +317,9 @@ def _entries(loaded: Sequence[tuple[Document, Graph]]) -> Iterator[Entry]:
             for found in stems.values()
         ]
         first, *others = sorted(functions, key=lambda f: _rank(record, f))
-        yield Entry(record, (_renamed(first, record["name"]), *others), example)
+        named = {found["certificate"] for graphs in stems.values() for found, _ in graphs}
+        certificates = frozenset(named - {None})
+        yield Entry(record, (_renamed(first, record["name"]), *others), example, certificates)
 
 
 def _renamed(function: Function, name: str) -> Function:

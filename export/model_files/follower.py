@@ -8,7 +8,7 @@ import threading
 import onnx
 
 from export.model_files import following
-from export.subprocesses import Ended, Process
+from export.subprocesses import Ended, Process, own_python
 
 SECONDS = 60.0
 """That inference may take."""
@@ -36,7 +36,7 @@ class Follower:
         """
         content = model.SerializeToString()
         with self._lock:
-            process = self._process = self._process or Process(following.__file__)
+            process = self._process = self._process or own_python(following.__file__)
             try:
                 with process.answering(SECONDS):
                     following.send(process.requests, content)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from export.proof.channel import Array, Value
+from export.channel import Array, Value
 from export.proof.differences import Tolerance, between, dtype_of
 from export.proof.report import Compared
 from export.proof.samples import Case

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import onnx_ir as ir
 
-from export.proof.channel import Value
+from export.channel import Value
 from export.proof.comparison import Plan, compared, joined
 from export.proof.report import Compared, Dropped
 from export.proof.runners import WORDS, Refused, Runner, Runtime, Task

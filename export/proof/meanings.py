@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
-from export.proof.channel import Array
+from export.channel import Array
 
 THROUGH = frozenset(
     {

@@ -14,9 +14,9 @@ from typing import Any, Literal, Self
 
 import onnx_ir as ir
 
+from export.channel import Value, receive, send
 from export.errors import NotRunnableError
-from export.proof.channel import Value, receive, send
-from export.subprocesses import Ended, Process
+from export.subprocesses import Ended, own_python
 
 Runtime = Literal["onnxruntime", "onnxruntime with kernels", "reference"]
 
@@ -70,7 +70,7 @@ class Runner:
     def __init__(self, task: Task, runtime: Runtime) -> None:
         self.task = task
         self.runtime = runtime
-        self._process = Process("-m", "export.proof.worker")
+        self._process = own_python("-m", "export.proof.worker")
         library = task.kernels if runtime == "onnxruntime with kernels" else None
         message = {
             "path": str(task.path.absolute()),

@@ -12,8 +12,8 @@ import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 
+from export.channel import Array, Value
 from export.errors import ModelError
-from export.proof.channel import Array, Value
 from export.proof.differences import is_float
 from export.proof.meanings import Meaning, meaning_of
 from export.proof.ports import Port, inputs_of

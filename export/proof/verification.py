@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,21 +11,17 @@ from pathlib import Path
 
 import onnx_ir as ir
 
+from export.channel import Value
 from export.errors import ModelError, NotRunnableError
 from export.model_files import files
-from export.proof import coarse, interior, randomness, sizes
-from export.proof.channel import Value
+from export.proof import coarse, interior, randomness
+from export.proof.cases import drawn
 from export.proof.comparison import Plan, compared, is_noise, joined, unlike
 from export.proof.ports import disagreements
-from export.proof.ranges import NORMAL
 from export.proof.report import Compared, Dropped, Ran, Report
 from export.proof.runners import WORDS, Refused, Restarted, Runtime, Task, choose, unknown_domains
-from export.proof.samples import OPPOSED, REPLACED, Case, Samples, from_file, nudged
-from export.proof.sizes import Shapes
+from export.proof.samples import Case, Samples, from_file, nudged
 from export.signature import DOMAIN
-
-MOST_SHAPES = 4
-"""So many sets of shapes that the original takes are tried, of those that `sizes` lists."""
 
 MOST_FAILURES = 3
 
@@ -149,29 +144,7 @@ class _Verification:
         if self.plan.inputs is not None:
             yield self._given(samples)
         if self.plan.inputs is None or samples.can_draw():
-            yield from self._drawn(samples)
-
-    def _drawn(self, samples: Samples) -> Iterator[Case]:
-        """Ordinary numbers in several shapes; then all ranges in one of those; then no elements."""
-        taken: list[tuple[str, Shapes]] = []
-        for words, shapes in sizes.candidates(samples.inputs):
-            if len(taken) == MOST_SHAPES:
-                break
-            before = len(self.cases)
-            yield samples.case(words, shapes, NORMAL)
-            taken += [(words, shapes)] * (len(self.cases) - before)
-        if not taken:
-            return
-        # Many elements: every special number meets every other.
-        words, shapes = max(taken, key=lambda one: sum(map(math.prod, one[1].values())))
-        for kind in samples.kinds():
-            yield samples.case(words, shapes, kind)
-        if samples.can_replace():
-            yield samples.case(words, shapes, NORMAL, given=REPLACED)
-        if samples.has_signs():
-            yield samples.case(words, shapes, NORMAL, given=OPPOSED)
-        for words, shapes in sizes.empties(samples.inputs):
-            yield samples.case(words, shapes, NORMAL)
+            yield from drawn(samples, lambda: len(self.cases))
 
     def _refusal(self) -> str:
         if not self.dropped:

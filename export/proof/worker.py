@@ -21,7 +21,7 @@ import onnx
 import onnxruntime as ort
 from onnx.helper import tensor_dtype_to_np_dtype as numpy_dtype
 
-from export.proof.channel import Array, Value, receive, send
+from export.channel import Array, Value, receive, send
 
 FOLDER = "session.model_external_initializers_file_folder_path"
 SPINNING = "session.intra_op.allow_spinning"

@@ -95,6 +95,30 @@ def _hardsigmoid(op: Any, node: ir.Node, inputs: Sequence[Any]) -> tuple[Any, ..
     return (formulas.hardsigmoid(op, inputs[0], alpha, beta),)
 
 
+def _cosine(op: Any, _: ir.Node, inputs: Sequence[Any]) -> tuple[Any, ...]:
+    return (formulas.cosine(op, inputs[0]),)
+
+
+def _floor(op: Any, _: ir.Node, inputs: Sequence[Any]) -> tuple[Any, ...]:
+    return (formulas.floor(op, inputs[0]),)
+
+
+def _round(op: Any, _: ir.Node, inputs: Sequence[Any]) -> tuple[Any, ...]:
+    return (formulas.nearest(op, inputs[0]),)
+
+
+def _sign(op: Any, _: ir.Node, inputs: Sequence[Any]) -> tuple[Any, ...]:
+    return (formulas.sign(op, inputs[0]),)
+
+
+def _greater(op: Any, _: ir.Node, inputs: Sequence[Any]) -> tuple[Any, ...]:
+    return (op.Less(inputs[1], inputs[0]),)
+
+
+def _greater_or_equal(op: Any, _: ir.Node, inputs: Sequence[Any]) -> tuple[Any, ...]:
+    return (op.LessOrEqual(inputs[1], inputs[0]),)
+
+
 def _ours(op: Any, node: ir.Node, inputs: Sequence[Any]) -> tuple[Any, ...]:
     """By the record: 16-bit tensors and real parameters come in the dtype computed in."""
     activation, operator, graph = OURS[node.op_type]
@@ -124,6 +148,12 @@ REPLACEABLE: Mapping[Identifier, Draw] = MappingProxyType(
         ("", "Mish"): _mish,
         ("", "HardSwish"): _hardswish,
         ("", "HardSigmoid"): _hardsigmoid,
+        ("", "Cos"): _cosine,
+        ("", "Floor"): _floor,
+        ("", "Round"): _round,
+        ("", "Sign"): _sign,
+        ("", "Greater"): _greater,
+        ("", "GreaterOrEqual"): _greater_or_equal,
         (CONTRIB, "QuickGelu"): _quick_gelu,
         (CONTRIB, "Gelu"): _gelu,
         (CONTRIB, "BiasGelu"): _bias_gelu,

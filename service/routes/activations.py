@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
@@ -20,6 +21,7 @@ from service.schemas import (
 
 router = APIRouter(prefix="/activations", tags=["describe"])
 
+CERTIFICATES = {"application/json": ".json", "text/html": ".html"}
 PICTURES = {"svg": "image/svg+xml", "png": "image/png"}
 
 
@@ -67,6 +69,33 @@ async def model(
     suffix = ".decomposed" if form == "decomposed" else ""
     path = catalogue.folder / f"{function.stem}.{graph}.{dtype}{suffix}.onnx"
     return _file(path, "application/octet-stream", path.name)
+
+
+@router.get(
+    "/{name}/certificate",
+    response_class=FileResponse,
+    responses={200: {"content": {kind: {} for kind in CERTIFICATES}}},
+)
+async def certificate(name: str, request: Request) -> FileResponse:
+    """What runtimes made of the models, and how far that is from exact results.
+
+    JSON; a page of HTML for who accepts that rather. It is shown only if the models name it, by
+    its SHA-256, in their metadata: `gatewave certify NAME --artifacts FOLDER` makes it.
+    """
+    catalogue = _catalogue(request)
+    entry = catalogue.entry(name, at="name")
+    path = catalogue.folder / f"{entry.name}.certificate.json"
+    if not path.is_file() or sha256(path.read_bytes()).hexdigest() not in entry.certificates:
+        expected = "an activation whose models name a certificate: gatewave certify"
+        raise NameUnknown.at("name", expected, name)
+    kind = _preferred(request.headers.get("accept", ""))
+    return _file(path.with_suffix(CERTIFICATES[kind]), kind)
+
+
+def _preferred(accept: str) -> str:
+    """HTML where it is named before JSON, as browsers do."""
+    named = [kind for word in accept.split(",") if (kind := word.partition(";")[0].strip())]
+    return next((kind for kind in named if kind in CERTIFICATES), next(iter(CERTIFICATES)))
 
 
 def _catalogue(request: Request) -> Catalogue:

@@ -358,3 +358,15 @@ def test_constants_keep_their_digits_in_float64(module):
     for (graph, dtype), model in graphs_of(activation, operator, ["float64"]).items():
         measured = certify.certify(to_bytes(model), activation, operator, graph, dtype)
         assert all(found.used <= 1 for found in measured.values())
+
+
+class Sampled(nn.Module):
+    def forward(self, x):
+        return torch.sinc(x) + nn.functional.silu(x)
+
+
+def test_torch_s_sinc_inside_keeps_its_digits_in_float64():
+    activation = custom.activation_of(Sampled)
+    (operator,) = activation.operators
+    model = graphs_of(activation, operator, ["float64"])["value", "float64"]
+    certify.certify(to_bytes(model), activation, operator, "value", "float64")

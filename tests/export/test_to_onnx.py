@@ -125,6 +125,11 @@ class TwoDtypes(nn.Module):
         return self.act(a, a), self.act(a.double(), a.double())
 
 
-def test_one_activation_in_two_dtypes_is_refused():
-    with pytest.raises(ValueError, match="ReGLU is used in float32 and float64: export them apart"):
-        to_onnx(TwoDtypes(), {"a": torch.ones(2)})
+def test_one_activation_in_two_dtypes_has_a_body_for_each():
+    a = torch.randn(4)
+    model = to_onnx(TwoDtypes(), {"a": a})
+    assert [*model.functions] == [(DOMAIN, "ReGLU", ""), (DOMAIN, "ReGLU", "float64")]
+    for form in (model, decomposed(model)):
+        results = run(to_bytes(form), {"a": a}).values()
+        assert [result.dtype for result in results] == [torch.float32, torch.float64]
+        torch.testing.assert_close([*results], [*TwoDtypes()(a)])

@@ -23,6 +23,7 @@ def test_the_public_names_are_these():
         "create_app",
         "decomposed",
         "to_onnx",
+        "torch_translations",
     ]
 
 

@@ -37,11 +37,14 @@ def test_every_name_is_a_target_that_reads_some_opset(name):
 def test_the_issues_runtimes_are_all_there():
     assert {*RUNTIMES} == {
         "iree",
+        "jaxonnxruntime",
         "litert",
         "ncnn",
+        "onnx2torch",
         "onnxruntime",
         "onnxruntime-web",
         "openvino",
+        "tensorflow",
         "tract",
         "tvm",
     }

@@ -1,0 +1,1 @@
+"""Certificates: what runtimes answered, on which inputs, and how far that is from what is due."""

@@ -1,0 +1,189 @@
+"""A certificate as a document: JSON with a schema, that a program can check and make again."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+import onnx
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+
+KEY = "ai.gatewave.certificate"
+"""Of a model's metadata: the SHA-256 of the certificate that was made of it."""
+
+Number = Annotated[
+    float,
+    WithJsonSchema({"anyOf": [{"type": "number"}, {"enum": ["NaN", "Infinity", "-Infinity"]}]}),
+]
+"""A float; JSON has no NaN and no infinities."""
+
+Verdict = Literal["exact", "differs", "refused", "crashed"]
+"""Within tolerance; beyond it; an error in the runtime's own words; or no answer at all."""
+
+
+class Strict(BaseModel):
+    """NaN and infinities are strings."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
+
+
+class Point(Strict):
+    """One element.
+
+    Attributes:
+        inputs: By name.
+        output: Which output.
+        due: What it should be, to the precision of float64.
+        got: What the runtime gave.
+    """
+
+    inputs: dict[str, Number]
+    output: str
+    due: Number
+    got: Number
+
+
+class Special(Strict):
+    """A number that functions get wrong, wherever it stood among the inputs.
+
+    Attributes:
+        value: Of the input.
+        holds: Whether all results were within tolerance.
+        worst: Where they were not.
+    """
+
+    value: Number
+    holds: bool
+    worst: Point | None = None
+
+
+class Shaped(Strict):
+    """Tensors of another shape than a long line.
+
+    Attributes:
+        shape: Of all inputs.
+        verdict: Whether the same numbers came, in that shape.
+        why: What else came.
+    """
+
+    shape: tuple[int, ...]
+    verdict: Verdict
+    why: str = ""
+
+
+class Cell(Strict):
+    """What one runtime made of one model.
+
+    Attributes:
+        subject: The operator's stem, ``swiglu-linear``; of a user's model, the output's name.
+        graph: ``value``, ``grad`` or ``vjp``; nothing for a user's model.
+        dtype: Of the tensors.
+        form: ``function``, or ``decomposed`` where the runtime does not run functions.
+        changes: What `lower` changed in it for this runtime.
+        model: The SHA-256 of the model as it was run.
+        elements: How many were compared.
+        verdict: On all of them, and on all shapes.
+        why: In words, unless it is exact.
+        ulp: The largest error in units in the last place, where the absolute bound does not hold.
+        absolute: The largest error divided by what the bound grows with.
+        used: The largest error as a share of what is allowed.
+        worst: Where that is, unless it is exact.
+        special: Special values, one by one.
+        shapes: Other shapes.
+        cases: Of a user's model, the inputs that were tried, by name.
+    """
+
+    subject: str
+    graph: str
+    dtype: str
+    form: str
+    changes: tuple[str, ...] = ()
+    model: str = ""
+    elements: int = 0
+    verdict: Verdict
+    why: str = ""
+    ulp: Number | None = None
+    absolute: Number | None = None
+    used: Number | None = None
+    worst: Point | None = None
+    special: tuple[Special, ...] = ()
+    shapes: tuple[Shaped, ...] = ()
+    cases: tuple[str, ...] = ()
+
+    @property
+    def place(self) -> tuple[str, str, str]:
+        return self.subject, self.graph, self.dtype
+
+
+class Row(Strict):
+    """One runtime.
+
+    Attributes:
+        runtime: Its name in the catalogue.
+        title: For people.
+        versions: Of its packages.
+        why: Why it has no cells, where it has none.
+        cells: By model.
+    """
+
+    runtime: str
+    title: str
+    versions: dict[str, str] = Field(default_factory=dict)
+    why: str = ""
+    cells: tuple[Cell, ...] = ()
+
+
+class Certificate(Strict):
+    """What was run, where, by what, and what came of it.
+
+    Attributes:
+        format: Of this document.
+        name: Of the activation, or of the model's file.
+        kind: Which of both.
+        models: The SHA-256 of each model, without what it says of certificates; by name.
+        made: When, in ISO 8601.
+        machine: On what.
+        seed: What inputs were drawn with.
+        rows: The runtimes.
+    """
+
+    format: Literal[1] = 1
+    name: str
+    kind: Literal["activation", "model"]
+    models: dict[str, str]
+    made: str
+    machine: str
+    seed: int
+    rows: tuple[Row, ...]
+
+    def cells(self) -> Iterator[tuple[Row, Cell]]:
+        for row in self.rows:
+            for cell in row.cells:
+                yield row, cell
+
+    @property
+    def holds(self) -> bool:
+        """Whether every cell is exact."""
+        return all(cell.verdict == "exact" for _, cell in self.cells())
+
+    def to_json(self) -> str:
+        return self.model_dump_json(indent=1) + "\n"
+
+    def digest(self) -> str:
+        """What a model that carries this certificate names it by."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+
+def schema() -> dict[str, Any]:
+    """The JSON schema of certificates."""
+    return Certificate.model_json_schema(mode="serialization")
+
+
+def model_digest(content: bytes) -> str:
+    """The SHA-256 of a model, without the certificate that its metadata may name."""
+    model = onnx.ModelProto.FromString(content)
+    kept = [entry for entry in model.metadata_props if entry.key != KEY]
+    del model.metadata_props[:]
+    model.metadata_props.extend(kept)
+    return hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()

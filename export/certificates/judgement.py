@@ -1,0 +1,127 @@
+"""How far results are from what is due, as a certificate says it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from export import certify
+from export.certificates.document import Point, Special
+from export.reference import NOT_FINITE, SPECIAL, Exact
+from models import DType, Operator
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """Inputs of an operator's graph, and the exact results.
+
+    Attributes:
+        operator: The record has its tolerances.
+        dtype: Of all tensors.
+        inputs: Flat tensors of one length, by name.
+        outputs: By name.
+    """
+
+    operator: Operator
+    dtype: DType
+    inputs: Mapping[str, Tensor]
+    outputs: Mapping[str, Exact]
+
+    def part(self, count: int) -> Due:
+        """The first ``count`` elements."""
+        return Due(
+            self.operator,
+            self.dtype,
+            {name: tensor[:count] for name, tensor in self.inputs.items()},
+            {n: Exact(e.high[:count], e.low[:count]) for n, e in self.outputs.items()},
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """The largest errors over all outputs; see `document.Cell`."""
+
+    ulp: float
+    absolute: float
+    used: float
+    worst: Point | None
+    special: tuple[Special, ...]
+
+    def words(self) -> str:
+        """How wrong the worst of it is."""
+        if math.isinf(self.used):
+            return "finite where that is wrong, or the reverse"
+        return f"{self.used:.3g} times the allowed error"
+
+
+def wrong_kind(due: Due, results: Mapping[str, Tensor], shape: tuple[int, ...]) -> str:
+    """What is wrong with names, types or shapes of ``results``, in words; empty, if nothing is."""
+    kind = getattr(torch, due.dtype)
+    for name in due.outputs:
+        if name not in results:
+            return f"there is no output {name}"
+        got = results[name]
+        if got.dtype != kind:
+            return f"{name} is {str(got.dtype).removeprefix('torch.')}, not {due.dtype}"
+        if tuple(got.shape) != shape:
+            return f"{name} has shape {list(got.shape)}, not {list(shape)}"
+    return ""
+
+
+def judge(due: Due, results: Mapping[str, Tensor]) -> Judged:
+    """Compare flat ``results`` with what is due, element by element."""
+    scale = certify.scale_of(due.operator, due.inputs)
+    infinite = torch.stack(list(due.inputs.values())).isinf().any(dim=0)
+    shares, found = {}, []
+    for name, want in due.outputs.items():
+        tolerance = certify.tolerance_of(due.operator, name, due.dtype)
+        shares[name], measured = certify.measure(results[name], want, tolerance, scale, infinite)
+        found.append(measured)
+    largest = torch.stack(list(shares.values())).amax(dim=0)
+    used = max(one.used for one in found)
+    return Judged(
+        ulp=max(one.ulp for one in found),
+        absolute=max(one.absolute for one in found),
+        used=used,
+        worst=_point(due, results, shares, int(largest.argmax())) if used > 1 else None,
+        special=tuple(_special(due, results, shares, largest)),
+    )
+
+
+def _special(
+    due: Due, results: Mapping[str, Tensor], shares: Mapping[str, Tensor], largest: Tensor
+) -> Iterator[Special]:
+    limits = torch.finfo(getattr(torch, due.dtype))
+    least = limits.smallest_normal * limits.eps
+    table = torch.stack(list(due.inputs.values()))
+    for number in (*SPECIAL, *NOT_FINITE, limits.max, limits.smallest_normal, least):
+        met = _is(table, number).any(dim=0)
+        if met.any():
+            among = torch.where(met, largest, -1.0)
+            holds = bool(among.max() <= 1)
+            worst = None if holds else _point(due, results, shares, int(among.argmax()))
+            yield Special(value=number, holds=holds, worst=worst)
+
+
+def _is(table: Tensor, number: float) -> Tensor:
+    """Where ``number`` stands, 0 told from -0."""
+    due = torch.tensor(number, dtype=table.dtype)
+    if number == 0:
+        return (table == 0) & (table.signbit() == due.signbit())
+    return table.isnan() if due.isnan() else table == due
+
+
+def _point(
+    due: Due, results: Mapping[str, Tensor], shares: Mapping[str, Tensor], index: int
+) -> Point:
+    output = max(shares, key=lambda name: float(shares[name][index]))
+    return Point(
+        inputs={name: float(tensor[index]) for name, tensor in due.inputs.items()},
+        output=output,
+        due=float(due.outputs[output].high[index]),
+        got=float(results[output][index]),
+    )

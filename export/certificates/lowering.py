@@ -1,0 +1,30 @@
+"""A model brought to what a runtime is known to run."""
+
+from __future__ import annotations
+
+import functools
+
+import onnx_ir as ir
+
+from export import targets
+from export.probed_target import this
+from export.rewrite.lower import lower
+from export.runtimes.catalogue import Runtime
+
+
+@functools.cache
+def target_of(runtime: Runtime) -> targets.Target | None:
+    """What is known of ``runtime``; None, if it runs all that the standard allows."""
+    if runtime.target == "this":
+        return this()
+    return targets.find(runtime.target) if runtime.target else None
+
+
+def lowered(model: ir.Model, target: targets.Target | None) -> tuple[str, ...]:
+    """Bring ``model``, in place, to ``target``; what changed, in words.
+
+    Raises:
+        TargetError: The target is known not to run it, whatever its form.
+    """
+    changes = [] if target is None else lower(model, target)
+    return tuple(f"{change.node}: {change.what}".removeprefix(": ") for change in changes)

@@ -1,0 +1,274 @@
+"""docs/portability.md: which runtimes compute which activations right, out of certificates.
+
+``python -m export.portability FOLDER`` writes it from the certificates in a folder, as
+``gatewave certify --runtimes all`` makes them.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from importlib import resources
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import yaml
+from pydantic import BaseModel, ConfigDict
+
+from export.certificates import checking, pages
+from export.certificates.document import Cell, Certificate, Row, Verdict
+from export.errors import ExportError
+from export.graph import IR_VERSION, OPSET
+from export.markdown import page, table
+from export.runtimes.catalogue import RUNTIMES
+from models import DTYPES, DType
+
+PAGE = Path("docs/portability.md")
+COMMAND = "make certify"
+
+WORST: Sequence[Verdict] = ("crashed", "differs", "refused", "exact")
+
+INTRODUCTION = f"""\
+# Portability
+
+<!-- Written by `{COMMAND}`. -->
+
+Every activation, run by every runtime, in every element type that the runtime has: its value, the
+value with all derivatives, and the vector-Jacobian product. Each runtime runs in an environment and
+a process of its own, made from our own pinned lists, on what `gatewave lower` makes of the artifact
+for it. The inputs are those of [accuracy.md](accuracy.md), and tensors without axes, without
+elements, and with several axes; the results are compared with exact ones, within the bounds of
+[activations.md](activations.md).
+
+Make it again with `{COMMAND}`: it installs the runtimes, makes a certificate of each activation in
+`certificates/`, and writes this page. `gatewave certify sinc --runtimes openvino` is a part of it,
+and `gatewave certify model.onnx` the same for a model of yours."""
+
+LEGEND = (
+    "✓ all three graphs within tolerance; ✗ one is beyond it; – one is refused; † the process "
+    "ended without an answer. A number names the defect of the runtime that is the reason, below. "
+    "An empty cell is an element type that the runtime has not."
+)
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Cells(Strict):
+    """Cells of certificates, by patterns."""
+
+    subjects: tuple[str, ...] = ("*",)
+    graphs: tuple[str, ...] = ("*",)
+    dtypes: tuple[str, ...] = ("*",)
+
+    def hold(self, cell: Cell) -> bool:
+        return all(
+            any(fnmatch(word, pattern) for pattern in patterns)
+            for word, patterns in (
+                (cell.subject, self.subjects),
+                (cell.graph, self.graphs),
+                (cell.dtype, self.dtypes),
+            )
+        )
+
+
+class Defect(Strict):
+    """What runtimes get wrong by themselves.
+
+    Attributes:
+        title: In a line.
+        says: What happens, and why.
+        model: The smallest model that shows it, as ONNX text at `OPSET`, without its head.
+        inputs: What to run it on, by name.
+        due: What should come out, by name.
+        got: What comes out, by runtime: outputs by name, or words of its error.
+        cells: Where in certificates it may be the reason.
+    """
+
+    title: str
+    says: str
+    model: str
+    inputs: Mapping[str, list[float]]
+    due: Mapping[str, list[float]]
+    got: Mapping[str, Mapping[str, list[float]] | str]
+    cells: tuple[Cells, ...]
+
+    def explains(self, row: Row, cell: Cell) -> bool:
+        """Whether it may be why ``cell`` is not exact."""
+        return row.runtime in self.got and any(cells.hold(cell) for cells in self.cells)
+
+    def whole(self) -> str:
+        """The model, with its head."""
+        return f'<ir_version: {IR_VERSION}, opset_import: ["": {OPSET}]>\n{self.model.strip()}'
+
+
+@functools.cache
+def defects() -> tuple[Defect, ...]:
+    """The defects that are known, in the order in which they are numbered."""
+    text = (resources.files("export") / "runtimes" / "defects.yaml").read_text(encoding="utf-8")
+    return tuple(Defect.model_validate(entry) for entry in yaml.safe_load(text) or ())
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """All certificates as one table.
+
+    Attributes:
+        certificates: One for each activation.
+    """
+
+    certificates: Sequence[Certificate]
+
+    def rows(self) -> dict[str, Row]:
+        """The runtimes, by name, as the first certificate has them."""
+        return {row.runtime: row for c in self.certificates[:1] for row in c.rows}
+
+    def subjects(self) -> list[str]:
+        return list(dict.fromkeys(cell.subject for _, cell in self.cells()))
+
+    def cells(self) -> Iterator[tuple[Row, Cell]]:
+        for certificate in self.certificates:
+            yield from certificate.cells()
+
+    def of(self, runtime: str, subject: str, dtype: DType) -> list[tuple[Row, Cell]]:
+        return [
+            (row, cell)
+            for row, cell in self.cells()
+            if (row.runtime, cell.subject, cell.dtype) == (runtime, subject, dtype)
+        ]
+
+    def unexplained(self) -> list[tuple[Row, Cell]]:
+        """The cells that are not exact, and that no defect explains."""
+        return [
+            (row, cell)
+            for row, cell in self.cells()
+            if cell.verdict != "exact" and not numbers_of(row, cell)
+        ]
+
+
+def numbers_of(row: Row, cell: Cell) -> list[int]:
+    """The numbers of the defects that may be why ``cell`` is not exact."""
+    return [number for number, found in _numbered() if found.explains(row, cell)]
+
+
+def text(certificates: Sequence[Certificate]) -> str:
+    """The page."""
+    matrix = Matrix(certificates)
+    first = certificates[0]
+    return page(
+        [
+            INTRODUCTION,
+            f"Made on {first.made}, on {first.machine}.",
+            LEGEND,
+            *(_table(matrix, dtype) for dtype in DTYPES),
+            _changes(matrix),
+            _unexplained(matrix),
+            _defects(),
+            _runtimes(matrix.rows().values()),
+        ]
+    )
+
+
+def _table(matrix: Matrix, dtype: DType) -> str:
+    subjects = matrix.subjects()
+    lines = [
+        (row.title, *(_mark(matrix.of(name, subject, dtype)) for subject in subjects))
+        for name, row in matrix.rows().items()
+    ]
+    lines = [line for line in lines if any(line[1:])]
+    return f"## {dtype}\n\n" + table(("", *subjects), lines)
+
+
+def _mark(found: Sequence[tuple[Row, Cell]]) -> str:
+    if not found:
+        return ""
+    worst = min((cell.verdict for _, cell in found), key=WORST.index)
+    numbers = {n for row, cell in found if cell.verdict != "exact" for n in numbers_of(row, cell)}
+    return " ".join([pages.MARKS[worst], *map(str, sorted(numbers))])
+
+
+def _changes(matrix: Matrix) -> str:
+    """What `lower` changed for whom."""
+    lines = []
+    for name, row in matrix.rows().items():
+        cells = [cell for other, cell in matrix.cells() if other.runtime == name]
+        forms = ", ".join(sorted({cell.form for cell in cells if cell.form}))
+        changed = sum(bool(cell.changes) for cell in cells)
+        lines.append((row.title, forms, f"{changed} of {len(cells)}"))
+    header = ("runtime", "form of the artifact", "changed by `lower`")
+    return "## Forms\n\n" + table(header, lines)
+
+
+def _unexplained(matrix: Matrix) -> str:
+    found = matrix.unexplained()
+    if not found:
+        return ""
+    lines = [
+        f"- {row.title}, {' '.join(cell.place)}: {cell.verdict}: {cell.why}" for row, cell in found
+    ]
+    return "## Not explained\n\n" + "\n".join(lines)
+
+
+def _defects() -> str:
+    return "\n\n".join(["## Defects found in runtimes", *(_defect(*one) for one in _numbered())])
+
+
+def _numbered() -> Iterator[tuple[int, Defect]]:
+    return enumerate(defects(), 1)
+
+
+def _defect(number: int, defect: Defect) -> str:
+    titles = ", ".join(RUNTIMES[name].title for name in defect.got)
+    lines = [("input", *_values(defect.inputs)), ("due", *_values(defect.due))]
+    lines += [(RUNTIMES[name].title, _got(found)) for name, found in defect.got.items()]
+    return "\n\n".join(
+        [
+            f"### {number}. {defect.title}: {titles}",
+            defect.says.strip(),
+            f"```text\n{defect.whole()}\n```",
+            table(("", ""), lines),
+        ]
+    )
+
+
+def _values(values: Mapping[str, list[float]]) -> list[str]:
+    return ["; ".join(f"{name} = {numbers}" for name, numbers in values.items())]
+
+
+def _got(found: Mapping[str, list[float]] | str) -> str:
+    return f"error: … {found} …" if isinstance(found, str) else _values(found)[0]
+
+
+def _runtimes(rows: Iterable[Row]) -> str:
+    lines = [
+        (row.title, f"`{row.runtime}`", ", ".join(f"{n} {v}" for n, v in row.versions.items()))
+        for row in rows
+    ]
+    return "## Runtimes\n\n" + table(("", "name", "versions"), lines)
+
+
+def main(
+    folder: Annotated[Path, typer.Argument(help="Where the certificates are.")] = Path(
+        "certificates"
+    ),
+    output: Annotated[Path, typer.Option(help="The file to write.")] = PAGE,
+) -> None:
+    """Write docs/portability.md; exit with 1 if a cell is wrong and no known defect says why."""
+    found = [checking.read(path) for path in sorted(folder.glob("*.certificate.json"))]
+    found = [certificate for certificate in found if certificate.kind == "activation"]
+    if not found:
+        raise ExportError(f"{folder}: there are no certificates: gatewave certify --runtimes all")
+    output.write_text(text(found), encoding="utf-8")
+    typer.echo(f"wrote {output}")
+    left = Matrix(found).unexplained()
+    for row, cell in left:
+        typer.echo(f"{row.title}, {' '.join(cell.place)}: {cell.verdict}: {cell.why}", err=True)
+    raise typer.Exit(1 if left else 0)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,200 @@
+"""The runtimes that are known: how each is called, made and run."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
+
+from export.errors import TargetError
+from models import DType
+
+Language = Literal["python", "node"]
+
+LONG: tuple[DType, ...] = ("float32", "float64")
+FLOAT32: tuple[DType, ...] = ("float32",)
+NO_FLOAT64: tuple[DType, ...] = ("float16", "bfloat16", "float32")
+NO_BFLOAT16: tuple[DType, ...] = ("float16", "float32", "float64")
+ALL: tuple[DType, ...] = ("float16", "bfloat16", "float32", "float64")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runtime:
+    """One runtime, in one version.
+
+    Attributes:
+        name: As the command line writes it; its environment has the same name.
+        title: For people.
+        worker: Its adapter, a file in `workers`.
+        requirements: What its environment is made from, a file in `requirements`: for pip, or a
+            folder with a ``package-lock.json`` for npm. Empty: the environment that we run in.
+        target: What `lower` knows of it; empty, if it runs whatever the standard allows.
+        dtypes: The element types that it has.
+        static: Whether it takes fixed shapes only.
+        language: What runs the adapter.
+    """
+
+    name: str
+    title: str
+    worker: str
+    requirements: str
+    target: str
+    dtypes: tuple[DType, ...]
+    static: bool = False
+    language: Language = "python"
+
+
+def _onnxruntime(version: str, target: str) -> Runtime:
+    return Runtime(
+        name=f"onnxruntime-{target}",
+        title=f"ONNX Runtime {version}",
+        worker="onnxruntime.py",
+        requirements=f"onnxruntime-{target}.txt",
+        target=f"onnxruntime-{target}-cpu",
+        dtypes=NO_BFLOAT16,
+    )
+
+
+_COMPILERS = (
+    Runtime(
+        name="openvino",
+        title="OpenVINO 2026.4.1",
+        worker="openvino.py",
+        requirements="openvino.txt",
+        target="openvino",
+        dtypes=NO_FLOAT64,
+    ),
+    Runtime(
+        name="tvm",
+        title="Apache TVM 0.27.0",
+        worker="tvm.py",
+        requirements="tvm.txt",
+        target="tvm",
+        dtypes=ALL,
+    ),
+    Runtime(
+        name="iree",
+        title="IREE 3.13.0",
+        worker="iree.py",
+        requirements="iree.txt",
+        target="iree",
+        dtypes=ALL,
+    ),
+    Runtime(
+        name="tract",
+        title="tract 0.23.9",
+        worker="tract.py",
+        requirements="tract.txt",
+        target="tract",
+        dtypes=NO_BFLOAT16,
+    ),
+    Runtime(
+        name="ncnn",
+        title="ncnn 20261020, through pnnx",
+        worker="ncnn.py",
+        requirements="ncnn.txt",
+        target="ncnn",
+        dtypes=FLOAT32,
+        static=True,
+    ),
+)
+
+
+RUNTIMES: Mapping[str, Runtime] = MappingProxyType(
+    {
+        runtime.name: runtime
+        for runtime in (
+            Runtime(
+                name="reference",
+                title="the onnx reference evaluator",
+                worker="reference.py",
+                requirements="",
+                target="",
+                dtypes=ALL,
+            ),
+            Runtime(
+                name="onnxruntime",
+                title="ONNX Runtime, as installed",
+                worker="onnxruntime.py",
+                requirements="",
+                target="this",
+                dtypes=NO_BFLOAT16,
+            ),
+            _onnxruntime("1.20.1", "1.20"),
+            _onnxruntime("1.24.4", "1.24"),
+            _onnxruntime("1.27.0", "1.27"),
+            _onnxruntime("1.31.1", "1.31"),
+            _onnxruntime("1.32.0", "1.32"),
+            *_COMPILERS,
+            Runtime(
+                name="onnxruntime-node",
+                title="ONNX Runtime 1.30.0 for Node",
+                worker="onnxruntime-node.mjs",
+                requirements="onnxruntime-node",
+                target="onnxruntime-1.30-cpu",
+                dtypes=NO_BFLOAT16,
+                language="node",
+            ),
+            Runtime(
+                name="onnxruntime-web",
+                title="ONNX Runtime Web 1.30.0, wasm under Node",
+                worker="onnxruntime-web.mjs",
+                requirements="onnxruntime-web",
+                target="onnxruntime-web",
+                dtypes=NO_BFLOAT16,
+                language="node",
+            ),
+            Runtime(
+                name="litert",
+                title="LiteRT 2.1.2, through onnx2tf 2.6.9",
+                worker="litert.py",
+                requirements="litert.txt",
+                target="litert",
+                dtypes=("float32",),  # of a model in float16 onnx2tf makes one in float32
+                static=True,
+            ),
+            Runtime(
+                name="tensorflow",
+                title="TensorFlow 2.21.0, through onnx2tf 2.6.9",
+                worker="tensorflow.py",
+                requirements="tensorflow.txt",
+                target="tensorflow",
+                dtypes=LONG,  # likewise
+                static=True,
+            ),
+            Runtime(
+                name="onnx2torch",
+                title="Torch 2.13.0, through onnx2torch 1.5.15",
+                worker="onnx2torch.py",
+                requirements="onnx2torch.txt",
+                target="onnx2torch",
+                dtypes=NO_BFLOAT16,
+            ),
+            Runtime(
+                name="jaxonnxruntime",
+                title="JAX 0.10.2, through jaxonnxruntime 0.3.0",
+                worker="jaxonnxruntime.py",
+                requirements="jaxonnxruntime.txt",
+                target="jaxonnxruntime",
+                dtypes=ALL,
+            ),
+        )
+    }
+)
+"""By their names, in the order that tables have."""
+
+
+def find(name: str) -> Runtime:
+    """The runtime called ``name``.
+
+    Raises:
+        TargetError: There is none; the message names those that come close, or all.
+    """
+    try:
+        return RUNTIMES[name]
+    except KeyError:
+        close = difflib.get_close_matches(name, RUNTIMES, n=3)
+        meant = f"did you mean {', '.join(close)}?" if close else f"known: {', '.join(RUNTIMES)}"
+        raise TargetError(f"there is no runtime {name!r}; {meant}") from None

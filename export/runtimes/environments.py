@@ -1,0 +1,129 @@
+"""The environments that runtimes run in: made once, from pinned lists of our own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+
+from export.errors import NotRunnableError
+from export.runtimes.catalogue import Runtime
+
+VARIABLE = "GATEWAVE_RUNTIMES"
+"""Where environments are kept; in the user's cache by default."""
+
+MADE = "made"
+"""A file in each environment that is complete: the list that it was made from."""
+
+WORKERS = Path(str(resources.files("export.runtimes"))) / "workers"
+REQUIREMENTS = Path(str(resources.files("export.runtimes"))) / "requirements"
+
+SILENT: Mapping[str, str] = {
+    "ORT_DISABLE_TELEMETRY": "1",
+    "OPENVINO_TELEMETRY_DISABLE": "1",
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+    "TF_ENABLE_ONEDNN_OPTS": "0",
+    "CUDA_VISIBLE_DEVICES": "",
+}
+"""What keeps runtimes from reporting to their makers, and from talking."""
+
+
+ANSWERS_APART = 'exec node "$@" 3>&1 1>&2'
+"""A script by which Node answers on a stream of its own: what libraries print is no answer."""
+
+
+def folder() -> Path:
+    """Where the environments are."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Path(os.environ.get(VARIABLE) or cache / "gatewave" / "runtimes").absolute()
+
+
+def is_installed(runtime: Runtime) -> bool:
+    """Whether its environment is there, and made from the list as it is now."""
+    if not runtime.requirements:
+        return True
+    made = folder() / runtime.name / MADE
+    return made.exists() and made.read_text(encoding="utf-8") == _listed(runtime)
+
+
+def install(runtime: Runtime) -> None:
+    """Make the environment of ``runtime``; an older one is replaced.
+
+    Raises:
+        NotRunnableError: A package is not to be had; the message has the installer's words.
+    """
+    if is_installed(runtime):
+        return
+    environment = folder() / runtime.name
+    shutil.rmtree(environment, ignore_errors=True)
+    {"python": _install_python, "node": _install_node}[runtime.language](runtime, environment)
+    (environment / MADE).write_text(_listed(runtime), encoding="utf-8")
+
+
+def command(runtime: Runtime) -> list[str]:
+    """What starts the process that runs models with ``runtime``.
+
+    Raises:
+        NotRunnableError: Its environment is not there.
+    """
+    if not is_installed(runtime):
+        raise NotRunnableError(
+            f"{runtime.title} is not installed: `gatewave runtimes install {runtime.name}`"
+        )
+    if runtime.language == "node":
+        host = [str(WORKERS / "host.mjs"), runtime.worker, str(folder() / runtime.name)]
+        return ["sh", "-c", ANSWERS_APART, "node", *host]
+    python = folder() / runtime.name / "bin" / "python" if runtime.requirements else sys.executable
+    return [str(python), "-P", str(WORKERS / "host.py"), runtime.worker]
+
+
+def variables(runtime: Runtime) -> dict[str, str]:
+    """The environment variables of that process: ours, without what is about our own Python."""
+    own = {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "COVERAGE_PROCESS_START"}
+    kept = {name: value for name, value in os.environ.items() if name not in own}
+    scripts = [str(folder() / runtime.name / "bin")] if runtime.requirements else []
+    path = os.pathsep.join([*scripts, kept.get("PATH", os.defpath)])
+    return {**kept, **SILENT, "PATH": path}
+
+
+def _listed(runtime: Runtime) -> str:
+    """What the environment is made from."""
+    source = REQUIREMENTS / runtime.requirements
+    if source.is_dir():
+        source /= "package-lock.json"
+    return source.read_text(encoding="utf-8")
+
+
+def _install_python(runtime: Runtime, environment: Path) -> None:
+    _run(runtime, [sys.executable, "-m", "venv", "--without-pip", str(environment)])
+    pip = [sys.executable, "-m", "pip", "--python", str(environment / "bin" / "python")]
+    # The versions were seen to work together, whatever their makers ask for: onnx2tf asks for
+    # Python 3.12, and runs with 3.11.
+    options = ["--quiet", "--no-deps", "--ignore-requires-python", "--disable-pip-version-check"]
+    requirements = str(REQUIREMENTS / runtime.requirements)
+    _run(runtime, [*pip, "install", *options, "--requirement", requirements])
+
+
+def _install_node(runtime: Runtime, environment: Path) -> None:
+    shutil.copytree(REQUIREMENTS / runtime.requirements, environment)
+    # Without scripts: ONNX Runtime's fetches CUDA's libraries, and what the CPU needs is there.
+    options = ["--ignore-scripts", "--silent", "--no-audit", "--no-fund", "--no-update-notifier"]
+    _run(runtime, ["npm", "ci", *options], environment)
+
+
+def _run(runtime: Runtime, arguments: list[str], where: Path | None = None) -> None:
+    try:
+        done = subprocess.run(  # noqa: S603 - installers, with arguments of ours
+            arguments, cwd=where, capture_output=True, text=True, check=False
+        )
+    except FileNotFoundError as error:
+        raise NotRunnableError(
+            f"{runtime.title}: {arguments[0]} is needed, and not there"
+        ) from error
+    if done.returncode:
+        said = (done.stderr or done.stdout).strip()
+        raise NotRunnableError(f"{runtime.title} cannot be installed: {said[-2000:]}")

@@ -1,0 +1,101 @@
+"""A runtime at work: a process that loads one model after the other, and runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from export.channel import Array, receive, send
+from export.runtimes import environments
+from export.runtimes.catalogue import Runtime
+from export.subprocesses import Ended, Process
+
+
+class Refused(Exception):  # noqa: N818 - it is an answer
+    """A runtime does not load a model, or not run it; the message is its reason."""
+
+
+class Lost(Refused):
+    """The process crashed, or was ended because it took too long. The next model has a new one."""
+
+
+class Running:
+    """A runtime's process, started when it is needed.
+
+    Args:
+        runtime: Which.
+        seconds: How long it may take to start, to load a model, and to run it, each.
+
+    Raises:
+        NotRunnableError: Its environment is not there.
+    """
+
+    def __init__(self, runtime: Runtime, seconds: float = 120.0) -> None:
+        self.runtime = runtime
+        self.seconds = seconds
+        self._command = environments.command(runtime)
+        self._process: Process | None = None
+        self._versions: dict[str, str] = {}
+
+    def versions(self) -> dict[str, str]:
+        """What the runtime consists of, by package.
+
+        Raises:
+            Refused: It does not start.
+        """
+        self._started()
+        return self._versions
+
+    def load(self, path: Path, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+        """Have it load the model in ``path``, whose ports are these.
+
+        Raises:
+            Refused: It does not.
+        """
+        self._started()
+        message = {"path": str(path), "inputs": list(inputs), "outputs": list(outputs)}
+        self._ask("loading the model", message, {})
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """The outputs of the model that it loaded last.
+
+        Raises:
+            Refused: It gives none.
+        """
+        return self._ask("running the model", {}, inputs)[1]
+
+    def close(self) -> None:
+        if self._process is not None:
+            self._process.close()
+            self._process = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _started(self) -> None:
+        if self._process is None:
+            self._process = Process(self._command, environments.variables(self.runtime))
+            self._versions = self._ask("starting", {}, {})[0]["versions"]
+
+    def _ask(
+        self, doing: str, message: Mapping[str, Any], values: Mapping[str, Array]
+    ) -> tuple[dict[str, Any], dict[str, Array]]:
+        if self._process is None:
+            raise Lost("the process has ended")
+        try:
+            with self._process.answering(self.seconds):
+                send(self._process.requests, message, values)
+                answer, results = receive(self._process.answers)
+        except Ended as error:
+            self.close()
+            raise Lost(f"{doing} {error}") from error
+        except BaseException:  # a later answer would be taken for another
+            self.close()
+            raise
+        if "error" in answer:
+            raise Refused(answer["error"])
+        return answer, results

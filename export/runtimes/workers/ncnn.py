@@ -1,0 +1,103 @@
+"""ncnn, on CPU and in float32, of what pnnx makes of a model.
+
+pnnx writes what it makes beside the model that it is given: so that is a copy, without the data
+that a model may have in other files. Shapes must be fixed: where they are open, pnnx takes 1.
+
+ncnn has tensors of one to four axes: it refuses scalars, and gives one element on one axis where a
+model says scalar. It has nothing but float32 for a model to name: what it knows of float16 and
+bfloat16 are ways to store float32 with fewer digits, and those are off.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from importlib import metadata, util
+from pathlib import Path
+
+import ncnn
+import numpy as np
+
+PNNX = Path(util.find_spec("pnnx").origin).with_name("pnnx")
+BATCH_AXIS = re.compile(r"((?:in|out)\d+)\.numpy\((?:\), )?batch_index=(\d+)\)")
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+NARROW = ("fp16_packed", "fp16_storage", "fp16_arithmetic", "bf16_packed", "bf16_storage")
+
+
+def versions():
+    return {package: metadata.version(package) for package in ("ncnn", "pnnx")}
+
+
+def load(path, inputs, outputs):
+    with tempfile.TemporaryDirectory() as folder:
+        batch_axes = _converted(path, Path(folder))
+        net = _loaded(Path(folder))
+
+    def run(arrays):
+        extractor = net.create_extractor()
+        for index, name in enumerate(inputs):
+            blob = f"in{index}"
+            if extractor.input(blob, _mat(name, arrays[name], batch_axes[blob])):
+                raise RuntimeError(f"ncnn takes no {name}")
+        results = {}
+        for index, name in enumerate(outputs):
+            blob = f"out{index}"
+            results[name] = _extracted(extractor, name, blob, batch_axes[blob])
+        return results
+
+    return run
+
+
+def _converted(path, folder):
+    """Have pnnx write into ``folder``; the axes of batches, by the names that it gives to ports."""
+    shutil.copyfile(path, folder / "model.onnx")
+    done = subprocess.run(  # noqa: S603 - a tool of the environment
+        [PNNX, "model.onnx", "fp16=0"],
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    if done.returncode or not (folder / "model.ncnn.param").exists():
+        last = COLOUR.sub("", done.stdout).strip().rpartition("\n")[2]
+        raise RuntimeError(f"pnnx ends with {done.returncode}: {last}")
+    ways = (folder / "model_ncnn.py").read_text(encoding="utf-8")
+    return {blob: int(axis) for blob, axis in BATCH_AXIS.findall(ways)}
+
+
+def _loaded(folder):
+    net = ncnn.Net()
+    net.opt.num_threads = 1  # idle threads would spin while others run
+    for way in NARROW:
+        setattr(net.opt, f"use_{way}", False)
+    with tempfile.TemporaryFile() as said:
+        errors = os.dup(2)
+        os.dup2(said.fileno(), 2)  # where ncnn has its reasons
+        try:
+            failed = net.load_param(str(folder / "model.ncnn.param")) or net.load_model(
+                str(folder / "model.ncnn.bin")
+            )
+        finally:
+            os.dup2(errors, 2)
+            os.close(errors)
+        if failed:
+            said.seek(0)
+            raise RuntimeError(said.read().decode(errors="replace").strip() or f"status {failed}")
+    return net
+
+
+def _mat(name, array, batch_axis):
+    if array.dtype != np.float32:  # ncnn would take its bits for float32, and read past its end
+        raise TypeError(f"ncnn computes in float32; {name} is of {array.dtype}")
+    return ncnn.Mat(array, batch_index=batch_axis).clone()
+
+
+def _extracted(extractor, name, blob, batch_axis):
+    failed, mat = extractor.extract(blob)
+    if failed:
+        raise RuntimeError(f"ncnn extracts no {name}: status {failed}")
+    return mat.numpy(batch_index=batch_axis).copy()

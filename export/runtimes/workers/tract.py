@@ -1,0 +1,21 @@
+"""tract, on CPU."""
+
+import os
+
+import tract
+
+os.environ["RUST_BACKTRACE"] = "0"  # errors say where in tract they arose otherwise, at length
+
+
+def versions():
+    return {"tract": tract.version()}
+
+
+def load(path, inputs, outputs):
+    runnable = tract.onnx().load(path).into_model().into_runnable()
+
+    def run(arrays):
+        results = runnable.run([arrays[name] for name in inputs])
+        return {name: tensor.to_numpy() for name, tensor in zip(outputs, results, strict=True)}
+
+    return run

@@ -1,0 +1,162 @@
+"""`gatewave certify`: the proof that runtimes compute what they should, as a document."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from gatewave.commands.parameters import words
+from gatewave.commands.rewriting import JsonOption
+from gatewave.commands.runtimes import chosen
+from gatewave.commands.targets import activations_named
+from gatewave.errors import UsageError, needing
+
+if TYPE_CHECKING:
+    from export.certificates.checking import Changed
+    from export.certificates.document import Cell, Certificate
+    from export.certificates.making import Plan
+    from export.runtimes.catalogue import Runtime
+
+
+def certify(
+    subjects: Annotated[
+        list[str] | None,
+        typer.Argument(help="Activations, or models (*.onnx); all activations by default."),
+    ] = None,
+    runtimes: Annotated[
+        str, typer.Option(help="Names with commas; all; or installed, which is the default.")
+    ] = "installed",
+    dtype: Annotated[
+        str | None, typer.Option(help="Of float16, bfloat16, float32, float64; all by default.")
+    ] = None,
+    graph: Annotated[
+        str | None, typer.Option(help="Of value, grad (with the value), vjp; all by default.")
+    ] = None,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The folder for certificates and their pages.")
+    ] = Path("certificates"),
+    artifacts: Annotated[
+        Path | None,
+        typer.Option(
+            help="What `gatewave export` wrote: its models are to name their certificates, which "
+            "are written beside them, for the service to show."
+        ),
+    ] = None,
+    check: Annotated[
+        Path | None, typer.Option(help="A certificate: make it again, and compare.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="What a model's inputs are drawn with.")] = 0,
+    timeout: Annotated[
+        float, typer.Option(min=0.1, help="Seconds that a runtime may take to load, and to run.")
+    ] = 120.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Run activations or models on many runtimes, compare with what is due, and write it down.
+
+    Each runtime runs in an environment and a process of its own (`gatewave runtimes`), on what
+    `gatewave lower` makes of the model for it. What one refuses, gets wrong or dies of is an entry.
+    With --check, exit with 1 if anything came out otherwise.
+
+    Examples: `gatewave certify sinc --runtimes reference,openvino`, `gatewave certify model.onnx`,
+    `gatewave certify --check certificates/sinc.certificate.json`
+    """
+    with needing("export"):
+        from export.certificates import making, stamping
+        from export.signature import GRAPHS
+        from models import DTYPES
+    if check is not None:
+        if subjects:
+            raise UsageError("--check: the certificate names what is run; expected nothing else")
+        _checked(check, timeout, as_json=as_json)
+        return
+    if artifacts and any(subject.endswith(".onnx") for subject in subjects or []):
+        raise UsageError("--artifacts: expected activations, whose models it holds, got a model")
+    plan = making.Plan(
+        runtimes=chosen([name.strip() for name in runtimes.split(",")]),
+        graphs=words("--graph", graph, GRAPHS),
+        dtypes=words("--dtype", dtype, DTYPES),
+        seed=seed,
+        seconds=timeout,
+    )
+    found = []
+    for certificate in _certificates(subjects or [], plan):
+        path = stamping.write(certificate, artifacts or output)
+        if artifacts:
+            stamping.stamp(certificate, artifacts)
+        found.append(certificate)
+        if not as_json:
+            _show(certificate)
+            typer.echo(f"wrote {path}, and pages beside it")
+    if as_json:
+        typer.echo(json.dumps([json.loads(c.to_json()) for c in found], indent=2))
+
+
+def _certificates(subjects: list[str], plan: Plan) -> Iterator[Certificate]:
+    from export.certificates import making
+
+    models = [Path(subject) for subject in subjects if subject.endswith(".onnx")]
+    names = [subject for subject in subjects if not subject.endswith(".onnx")]
+    activations = activations_named(names) if names or not models else []
+    for path in models:
+        with _progress() as progress:
+            certificate = making.of_model(path, plan, progress)
+        yield certificate
+    for activation in activations:
+        with _progress() as progress:
+            certificate = making.of_activation(activation, plan, progress)
+        yield certificate
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Callable[[Runtime, Cell], None]]:
+    with Console(stderr=True).status("starting", spinner="dots") as status:
+        yield lambda runtime, cell: status.update(f"{runtime.title}: {_place(cell)}")
+
+
+def _show(certificate: Certificate) -> None:
+    table = Table(certificate.name, "verdicts", "", box=None, pad_edge=False)
+    for row in certificate.rows:
+        counts: dict[str, int] = {}
+        for cell in row.cells:
+            counts[cell.verdict] = counts.get(cell.verdict, 0) + 1
+        said = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+        first = next((cell for cell in row.cells if cell.verdict != "exact"), None)
+        why = row.why or ("" if first is None else f"{_place(first)}: {first.why}")
+        table.add_row(row.title, said, why.partition("\n")[0])
+    Console().print(table, markup=False, highlight=False)
+
+
+def _place(cell: Cell) -> str:
+    return " ".join(word for word in (cell.subject, cell.graph, cell.dtype) if word)
+
+
+def _checked(path: Path, timeout: float, *, as_json: bool) -> None:
+    from export.certificates import checking
+
+    with Console(stderr=True).status("running everything again", spinner="dots"):
+        changes = checking.check(path, timeout)
+    if as_json:
+        typer.echo(json.dumps([change.as_dict() for change in changes], indent=2))
+    else:
+        for change in changes:
+            typer.echo(_sentence(change))
+        typer.echo(f"{path}: {_verdict(changes)}")
+    if any(change.matters for change in changes):
+        raise typer.Exit(1)
+
+
+def _sentence(change: Changed) -> str:
+    return f"{change.what}: was {change.before}, is {change.after}"
+
+
+def _verdict(changes: list[Changed]) -> str:
+    if not changes:
+        return "the same again"
+    return "other results" if any(c.matters for c in changes) else "the same results"

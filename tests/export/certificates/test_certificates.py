@@ -1,0 +1,163 @@
+"""Certificates of activations: what is right is green, what is broken is red, and where."""
+
+import dataclasses
+import json
+import math
+
+import jsonschema_rs
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from export.certificates import activations, checking, making, pages
+from export.certificates.document import KEY, Certificate, model_digest, schema
+from export.certificates.making import Plan
+from export.errors import ModelError
+from export.runtimes import catalogue
+from models import ACTIVATIONS
+
+HERE = [catalogue.find("reference"), catalogue.find("onnxruntime")]
+SINC = ACTIVATIONS["sinc"]
+
+
+def certificate(activation=SINC, graphs=("value",), dtypes=("float32",), runtimes=HERE):
+    return making.of_activation(
+        activation, Plan(runtimes=runtimes, graphs=graphs, dtypes=dtypes, seconds=60.0)
+    )
+
+
+@pytest.fixture(scope="module")
+def sinc():
+    return certificate(graphs=("value", "grad"), dtypes=("float32", "float64", "bfloat16"))
+
+
+def broken(**change):
+    first, *rest = SINC.operators
+    return dataclasses.replace(SINC, operators=(dataclasses.replace(first, **change), *rest))
+
+
+def sinc_with_float32_pi(op, x):
+    zero = op.Less(op.Abs(x), 1e-300)
+    angle = op.Mul(op.Where(zero, 1.0, x), float(np.float32(np.pi)))
+    return op.Where(zero, 1.0, op.Div(op.Sin(angle), angle))
+
+
+def naive_sinc(op, x):
+    angle = op.Mul(x, np.pi)
+    return op.Where(op.Less(op.Abs(angle), 1e-300), 1.0, op.Div(op.Sin(angle), angle))
+
+
+def test_what_is_right_everywhere_is_exact_in_every_cell(sinc):
+    assert sinc.holds
+    assert [(row.runtime, len(row.cells)) for row in sinc.rows] == [
+        ("reference", 6),
+        ("onnxruntime", 4),  # it has no bfloat16
+    ]
+    for row, cell in sinc.cells():
+        assert row.versions
+        assert cell.verdict == "exact", cell.why
+        assert 0 < cell.used <= 1
+        assert cell.elements > 700
+        assert [shaped.shape for shaped in cell.shapes] == [(), (0,), (3, 1, 5)]
+
+
+def test_special_values_are_told_one_by_one(sinc):
+    (cell, *_) = (cell for _, cell in sinc.cells() if cell.dtype == "float32")
+    told = [special.value for special in cell.special]
+    assert {math.inf, -math.inf, 0.0, 1.0, float(torch.finfo(torch.float32).max)} <= {*told}
+    assert float(np.float32(1e-45)) in told
+    assert any(math.isnan(value) for value in told)
+    assert [math.copysign(1, value) for value in told if value == 0] == [1, -1]
+
+
+def test_a_rounded_pi_turns_float64_red_and_float32_not():
+    found = certificate(broken(value=sinc_with_float32_pi), dtypes=("float64",), runtimes=HERE[:1])
+    ((_, cell),) = found.cells()
+    assert cell.verdict == "differs"
+    assert cell.worst.output == "y"
+    assert cell.worst.got != cell.worst.due
+    assert not found.holds
+
+
+def test_a_naive_sinc_is_red_at_whole_numbers():
+    found = certificate(broken(value=naive_sinc), dtypes=("float64",), runtimes=HERE[:1])
+    ((_, cell),) = found.cells()
+    assert cell.verdict == "differs"
+    wrong = {special.value for special in cell.special if not special.holds}
+    assert {1.0, -1.0, 1e4} <= wrong
+    assert not {0.0, 0.5} & wrong
+    assert "wrong at 1.0, -1.0" in pages.markdown(found)
+
+
+def test_a_runtime_that_is_not_there_is_a_row_that_says_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("GATEWAVE_RUNTIMES", str(tmp_path))
+    found = certificate(runtimes=[catalogue.find("onnxruntime-1.20"), HERE[0]])
+    assert "gatewave runtimes install onnxruntime-1.20" in found.rows[0].why
+    assert found.rows[1].cells[0].verdict == "exact"
+
+
+def test_the_document_keeps_to_its_schema_and_comes_back_as_it_was(sinc):
+    text = sinc.to_json()
+    jsonschema_rs.validate(schema(), json.loads(text))
+    again = Certificate.model_validate_json(text)
+    assert again.to_json() == text
+    assert again.digest() == sinc.digest()
+
+
+def test_a_models_digest_leaves_out_what_it_says_of_certificates():
+    (subject,) = activations.subjects(SINC, ["value"], ["float32"])
+    content = activations.models(subject)["sinc.value.float32.onnx"]
+    model = onnx.ModelProto.FromString(content)
+    before = model_digest(content)
+    model.metadata_props.add(key=KEY, value="0" * 64)
+    assert model_digest(model.SerializeToString()) == before
+    model.metadata_props.add(key="another", value="word")
+    assert model_digest(model.SerializeToString()) != before
+
+
+def test_the_pages_show_every_runtime_and_load_nothing(sinc):
+    page = pages.markdown(sinc)
+    assert "| the onnx reference evaluator | ✓" in page
+    assert sinc.digest() in page
+    html = pages.html(sinc)
+    assert "<table>" in html
+    assert "http" not in html.replace("http-equiv", "")
+
+
+def test_the_same_comes_out_again(tmp_path):
+    path = tmp_path / "sinc.certificate.json"
+    path.write_text(certificate().to_json())
+    assert checking.check(path, 60.0) == []
+
+
+def test_another_verdict_is_told(tmp_path):
+    document = json.loads(certificate().to_json())
+    document["rows"][0]["cells"][0]["verdict"] = "differs"
+    document["rows"][0]["versions"]["onnx"] = "1.0"
+    document["models"]["sinc.value.float32.onnx"] = "0" * 64
+    path = tmp_path / "sinc.certificate.json"
+    path.write_text(json.dumps(document))
+    changes = {change.what: change for change in checking.check(path, 60.0)}
+    verdict = changes["the onnx reference evaluator: sinc value float32"]
+    assert (verdict.before, verdict.after, verdict.matters) == ("differs", "exact", True)
+    assert changes["the model sinc.value.float32.onnx"].matters
+    assert not changes["the onnx reference evaluator: versions"].matters
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "the document: Invalid JSON"),
+        ("[]", "the document"),
+        ('{"format": 2}', "format: Input should be 1"),
+        ('{"format": 1}', "name: Field required"),
+    ],
+)
+def test_what_is_no_certificate_is_told(tmp_path, text, says):
+    path = tmp_path / "x.certificate.json"
+    path.write_text(text)
+    with pytest.raises(ModelError, match=says):
+        checking.check(path, 60.0)
+    with pytest.raises(ModelError, match="cannot be read: No such file"):
+        checking.check(tmp_path / "none", 60.0)

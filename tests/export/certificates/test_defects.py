@@ -1,0 +1,76 @@
+"""The defects of runtimes, as their entries have them: each is seen again, or has been mended."""
+
+import numpy as np
+import onnx
+import onnx.parser
+import pytest
+from onnx.helper import tensor_dtype_to_np_dtype
+from onnx.reference import ReferenceEvaluator
+
+from export.portability import defects
+from export.runtimes import catalogue, environments
+from export.runtimes.running import Refused, Running
+
+SEEN = [
+    pytest.param(defect, name, id=f"{name}: {defect.title}")
+    for defect in defects()
+    for name in defect.got
+]
+
+
+def arrays(defect):
+    """The model of an entry, and its inputs."""
+    model = onnx.parser.parse_model(defect.whole())
+    types = {value.name: value.type.tensor_type.elem_type for value in model.graph.input}
+    return model, {
+        name: np.array(numbers, tensor_dtype_to_np_dtype(types[name]))
+        for name, numbers in defect.inputs.items()
+    }
+
+
+def is_close(got, want):
+    return all(
+        np.allclose(got[name], numbers, rtol=1.2e-7, atol=1e-44, equal_nan=True)
+        for name, numbers in want.items()
+    )
+
+
+@pytest.mark.parametrize("defect", defects(), ids=lambda defect: defect.title)
+def test_what_is_due_is_what_the_reference_evaluator_gives(defect):
+    model, inputs = arrays(defect)
+    onnx.checker.check_model(model, full_check=True)
+    with np.errstate(all="ignore"):
+        results = ReferenceEvaluator(model).run(list(defect.due), inputs)
+    assert is_close(dict(zip(defect.due, results, strict=True)), defect.due)
+
+
+@pytest.mark.parametrize(("defect", "name"), SEEN)
+def test_what_came_is_not_what_is_due(defect, name):
+    assert name in catalogue.RUNTIMES
+    found = defect.got[name]
+    assert isinstance(found, str) or not is_close(found, defect.due)
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize(("defect", "name"), SEEN)
+def test_each_is_seen_again(defect, name, tmp_path):
+    runtime = catalogue.find(name)
+    environments.install(runtime)
+    model, inputs = arrays(defect)
+    path = tmp_path / "model.onnx"
+    onnx.save(model, path)
+    found, got = defect.got[name], outcome(runtime, path, inputs, list(defect.due))
+    if isinstance(found, str) or isinstance(got, str):
+        assert found in got
+    else:
+        assert is_close(got, found), got
+
+
+def outcome(runtime, path, inputs, outputs):
+    """What the runtime gives, or the words of its error."""
+    with Running(runtime, 120.0) as running:
+        try:
+            running.load(path, list(inputs), outputs)
+            return running.run(inputs)
+        except Refused as error:
+            return str(error)

@@ -1,0 +1,45 @@
+"""Every activation in runtimes that install quickly: exact, or for a reason that is known."""
+
+import shutil
+
+import pytest
+
+from export.certificates import making
+from export.portability import Matrix, text
+from export.runtimes import catalogue, environments
+from models import ACTIVATIONS
+
+QUICK = ("reference", "onnxruntime", "openvino", "onnxruntime-web")
+
+
+@pytest.fixture(scope="module")
+def matrix():
+    runtimes = [catalogue.find(name) for name in QUICK]
+    there = [r for r in runtimes if r.language != "node" or shutil.which("npm")]
+    for runtime in there:
+        environments.install(runtime)
+    plan = making.Plan(runtimes=there, graphs=["value"])
+    return Matrix([making.of_activation(activation, plan) for activation in ACTIVATIONS.values()])
+
+
+def test_every_cell_is_exact_or_explained(matrix):
+    assert [(row.runtime, *cell.place, cell.why) for row, cell in matrix.unexplained()] == []
+    assert all(row.versions for row in matrix.rows().values())
+
+
+def test_most_are_exact(matrix):
+    cells = list(matrix.cells())
+    exact = [cell for _, cell in cells if cell.verdict == "exact"]
+    assert len(exact) > 0.9 * len(cells)
+    of_reference = [c for row, c in cells if row.runtime in ("reference", "onnxruntime")]
+    assert all(cell.verdict == "exact" for cell in of_reference)
+
+
+def test_the_page_has_every_runtime_and_activation(matrix):
+    page = text(matrix.certificates)
+    for row in matrix.rows().values():
+        assert f"| {row.title} |" in page
+    for subject in matrix.subjects():
+        assert f" {subject} |" in page
+    assert "Not explained" not in page
+    assert "## Defects found in runtimes" in page

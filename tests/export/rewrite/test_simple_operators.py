@@ -1,0 +1,63 @@
+"""Round, Floor, Sign, comparisons and Cos, in other operators: the same to the bit, or nearly."""
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+from onnx import parser
+from onnx.reference import ReferenceEvaluator
+
+from export import targets
+from export.rewrite.lower import lower
+
+GRID = [0.0, -0.0, 0.3, 0.49999997, 0.5, 0.5000001, 1.0, 1.5, 2.5, 3.5, 1e-10, 1e-40, 7.7]
+GREAT = [2.0**21 + 0.5, 2.0**22 + 0.5, 2.0**22 + 1.5, 2.0**23 + 1, 6608997.5, 2.0**52 + 1, 1e30]
+
+
+def written(text, dtype, target):
+    """The model, and the same in other operators."""
+    kind = {"float32": "float", "float64": "double"}[dtype]
+    proto = parser.parse_model(
+        f'<ir_version: 8, opset_import: ["" : 17]> {text.replace("number", kind)}'
+    )
+    model = ir.from_proto(proto)
+    assert lower(model, targets.find(target))
+    return proto, ir.to_proto(model)
+
+
+def evaluated(proto, *arrays):
+    names = [port.name for port in proto.graph.input]
+    with np.errstate(all="ignore"):
+        (y,) = ReferenceEvaluator(proto).run(None, dict(zip(names, arrays, strict=True)))
+    return y
+
+
+def numbers(dtype):
+    half = np.array([*GRID, *GREAT, np.inf], dtype)
+    return np.concatenate([half, -half, np.array([np.nan], dtype)])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("operator", ["Round", "Floor", "Sign"])
+def test_what_rounds_is_the_same_to_the_bit(operator, dtype):
+    text = f"g (number[n] x) => (number[n] y) {{ y = {operator}(x) }}"
+    before, after = written(text, dtype, "jaxonnxruntime")
+    assert operator not in {node.op_type for node in after.graph.node}
+    x = numbers(dtype)
+    np.testing.assert_array_equal(evaluated(after, x), evaluated(before, x))
+
+
+@pytest.mark.parametrize("operator", ["Greater", "GreaterOrEqual"])
+def test_comparisons_are_turned_around(operator):
+    text = f"g (number[n] a, number[n] b) => (bool[n] y) {{ y = {operator}(a, b) }}"
+    before, after = written(text, "float32", "jaxonnxruntime")
+    a = np.array([1, 2, 3, np.nan, 1, np.inf], np.float32)
+    b = np.array([2, 2, 1, 1, np.nan, np.inf], np.float32)
+    np.testing.assert_array_equal(evaluated(after, a, b), evaluated(before, a, b))
+
+
+def test_a_cosine_is_made_of_a_sine():
+    text = "g (number[n] x) => (number[n] y) { y = Cos(x) }"
+    _, after = written(text, "float64", "onnxruntime-1.27")
+    assert "Cos" not in {node.op_type for node in after.graph.node}
+    x = np.concatenate([np.linspace(-10, 10, 4001), [0.0, np.pi / 2, 1e-300]])
+    np.testing.assert_allclose(evaluated(after, x), np.cos(x), rtol=0, atol=4e-16)

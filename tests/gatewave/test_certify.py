@@ -1,0 +1,79 @@
+"""`gatewave certify` and `gatewave runtimes`, as a shell runs them."""
+
+import json
+
+import onnx
+import onnx.parser
+import pytest
+
+HEAD = '<ir_version: 8, opset_import: ["" : 17]> agraph '
+SILU = HEAD + "(float[N, 4] x) => (float[N, 4] y) { s = Sigmoid(x) y = Mul(x, s) }"
+
+
+@pytest.fixture
+def model(tmp_path):
+    path = tmp_path / "silu.onnx"
+    onnx.save(onnx.parser.parse_model(SILU), path)
+    return path
+
+
+def test_an_activation_is_certified_and_checked(run, tmp_path):
+    what = ("sinc", "--runtimes", "reference", "--graph", "value", "--dtype", "float32")
+    ended = run("certify", *what, "--output", tmp_path)
+    assert ended.returncode == 0
+    assert "the onnx reference evaluator  1 exact" in ended.stdout
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {f"sinc.certificate.{kind}" for kind in ("json", "md", "html")}
+    path = tmp_path / "sinc.certificate.json"
+    assert "the same again" in run("certify", "--check", path).stdout
+    path.write_text(path.read_text().replace('"verdict":"exact"', '"verdict":"differs"'))
+    path.write_text(path.read_text().replace('"verdict": "exact"', '"verdict": "differs"'))
+    ended = run("certify", "--check", path)
+    assert ended.returncode == 1
+    assert "sinc value float32: was differs, is exact" in ended.stdout
+
+
+def test_a_model_is_certified_and_checked(run, model, tmp_path):
+    ended = run("certify", model, "--runtimes", "reference,onnxruntime", "-o", tmp_path, "--json")
+    (document,) = json.loads(ended.stdout)
+    assert document["kind"] == "model"
+    assert [row["runtime"] for row in document["rows"]] == ["reference", "onnxruntime"]
+    cells = [cell for row in document["rows"] for cell in row["cells"]]
+    assert {(cell["subject"], cell["verdict"]) for cell in cells} == {("y", "exact")}
+    assert any("NaN" in name for name in cells[0]["cases"])
+    path = tmp_path / "silu.onnx.certificate.json"
+    assert run("certify", "--check", path).returncode == 0
+    onnx.save(onnx.parser.parse_model(SILU.replace("Mul(x, s)", "Mul(s, x)")), model)
+    ended = run("certify", "--check", path, "--json")
+    assert ended.returncode == 1
+    assert [change["what"] for change in json.loads(ended.stdout)] == ["the model silu.onnx"]
+
+
+def test_what_cannot_be_is_told(run, model, tmp_path):
+    for arguments, says in (
+        (("nonsense",), "'nonsense' is neither one of"),
+        (("sinc", "--runtimes", "onnxruntim"), "did you mean onnxruntime"),
+        (("sinc", "--dtype", "int8"), "--dtype: expected words of"),
+        ((model, "--artifacts", tmp_path), "--artifacts: expected activations"),
+        (("sinc", "--check", model), "--check: the certificate names what is run"),
+        (("--check", model), "is no certificate"),
+        ((tmp_path / "none.onnx",), "cannot be read"),
+    ):
+        ended = run("certify", *arguments, "-o", tmp_path / "out")
+        assert ended.returncode == 2, ended.stderr
+        assert says in " ".join(ended.stderr.split())
+        assert "Traceback" not in ended.stderr
+
+
+def test_runtimes_are_listed(run):
+    assert "onnxruntime-1.20  ONNX Runtime 1.20.1" in run("runtimes", "list").stdout
+    document = json.loads(run("runtimes", "list", "--json").stdout)
+    known = {runtime["name"]: runtime for runtime in document["runtimes"]}
+    assert known["reference"]["installed"]
+    assert "float64" in known["onnxruntime"]["dtypes"]
+
+
+def test_a_runtime_that_is_not_known_is_not_installed(run):
+    ended = run("runtimes", "install", "openvin")
+    assert ended.returncode == 2
+    assert "there is no runtime 'openvin'" in " ".join(ended.stderr.split())
