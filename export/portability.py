@@ -54,6 +54,10 @@ LEGEND = (
 )
 
 
+Numbers = list[float] | float
+"""A tensor of one axis, or of none."""
+
+
 class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -61,14 +65,16 @@ class Strict(BaseModel):
 class Cells(Strict):
     """Cells of certificates, by patterns."""
 
+    runtimes: tuple[str, ...] = ("*",)
     subjects: tuple[str, ...] = ("*",)
     graphs: tuple[str, ...] = ("*",)
     dtypes: tuple[str, ...] = ("*",)
 
-    def hold(self, cell: Cell) -> bool:
+    def hold(self, row: Row, cell: Cell) -> bool:
         return all(
             any(fnmatch(word, pattern) for pattern in patterns)
             for word, patterns in (
+                (row.runtime, self.runtimes),
                 (cell.subject, self.subjects),
                 (cell.graph, self.graphs),
                 (cell.dtype, self.dtypes),
@@ -92,14 +98,14 @@ class Defect(Strict):
     title: str
     says: str
     model: str
-    inputs: Mapping[str, list[float]]
-    due: Mapping[str, list[float]]
-    got: Mapping[str, Mapping[str, list[float]] | str]
+    inputs: Mapping[str, Numbers]
+    due: Mapping[str, Numbers]
+    got: Mapping[str, Mapping[str, Numbers] | str]
     cells: tuple[Cells, ...]
 
     def explains(self, row: Row, cell: Cell) -> bool:
         """Whether it may be why ``cell`` is not exact."""
-        return row.runtime in self.got and any(cells.hold(cell) for cells in self.cells)
+        return row.runtime in self.got and any(cells.hold(row, cell) for cells in self.cells)
 
     def whole(self) -> str:
         """The model, with its head."""
@@ -235,11 +241,11 @@ def _defect(number: int, defect: Defect) -> str:
     )
 
 
-def _values(values: Mapping[str, list[float]]) -> list[str]:
+def _values(values: Mapping[str, Numbers]) -> list[str]:
     return ["; ".join(f"{name} = {numbers}" for name, numbers in values.items())]
 
 
-def _got(found: Mapping[str, list[float]] | str) -> str:
+def _got(found: Mapping[str, Numbers] | str) -> str:
     return f"error: … {found} …" if isinstance(found, str) else _values(found)[0]
 
 
