@@ -274,7 +274,7 @@ def test_a_stream_answers_in_order_and_goes_on_after_an_error(client):
 
 
 def test_an_answer_that_nobody_takes_is_held_until_its_stream_is_ended(rpc_settings):
-    with serving_rpc(rpc_settings.model_copy(update={"body_seconds": 0.5})) as own:
+    with serving_rpc(rpc_settings.model_copy(update={"body_seconds": 2.0})) as own:
         budget, intake = own.runtime.inference.budget, own.server.handlers.intake
         request = raw_request("sinc", x=np.ones(200_000, np.float32))
         stream = own.client.ModelStreamInfer(iter([request] * 3))
