@@ -39,7 +39,7 @@ class Tolerance:
     run by the kernels differ by up to 6e-6 of the scale of their output. An
     activation that is mistaken for its neighbour, GELU for its tanh form (5e-4) or α = 1.702 for
     1.7, differs by more than 1e-4. So that is the default: of the number itself, and, as sums
-    cancel, of the scale of the tensor or of its slice, see `_scales`. float64 has
+    cancel, of the scale of the tensor or of its slice, see `_slice_scales`. float64 has
     1e-10, which still tells a π of float32 from one of float64; 16 bits have some roundings, as
     each operator makes one.
 
@@ -49,19 +49,33 @@ class Tolerance:
         ulp: In units in the last place of the number, in the dtype of the output; for who wants to
             be strict, together with ``rtol=0`` and ``atol=0``.
         coarse: Whether the default for float64 is `COARSE`.
+        sliced: Whether the scale is that of slices where they differ in it, as columns of an output
+            do; channels within a network differ too, and mean nothing by themselves.
     """
 
     rtol: float | None = None
     atol: float | None = None
     ulp: float = 0.0
     coarse: bool = False
+    sliced: bool = True
 
     def allowed(self, want: Array, units: Array, dtype: str) -> Array:
         """The largest error at each element of ``want``, of which all are float64 and finite."""
         rtol = self._default(dtype) if self.rtol is None else self.rtol
         atol = rtol if self.atol is None else self.atol
-        floor = np.maximum(atol * _scales(want, float(_limits(dtype).eps)), self.ulp * units)
+        floor = np.maximum(self._of_scale(want, atol, dtype), self.ulp * units)
         return np.asarray(np.maximum(rtol * np.abs(want), floor))
+
+    def _of_scale(self, want: Array, atol: float, dtype: str) -> Array:
+        """``atol`` of the scale, but no less than some roundings of the whole's.
+
+        What should cancel to nothing leaves that, and ONNX Runtime's own Sigmoid is off by as much
+        of 1, where a slice of scores may be a millionth.
+        """
+        whole = _scale(want)
+        least = min(atol, ROUNDINGS * float(_limits(dtype).eps)) * whole
+        scales = _slice_scales(want) if self.sliced else np.asarray(whole)
+        return np.clip(atol * scales, least, atol * whole)
 
     def _default(self, dtype: str) -> float:
         if self.coarse and dtype in ("float64", "complex128"):
@@ -202,20 +216,24 @@ def _about_to(want: Array, got: Array, dtype: str) -> Array:
     return np.asarray(edge & np.isinf(got) & (np.sign(got) == np.sign(want)))
 
 
-def _scales(want: Array, rounding: float) -> Array:
-    """The root of the mean square: of the whole, or, where that is less, of the slice.
+def _slice_scales(want: Array) -> Array:
+    """The root of the mean square of the slice that each element is in.
 
     One large column would hide the others: boxes in pixels beside scores from 0 to 1. So the tensor
-    is cut along the axis whose slices differ most in scale. No slice counts for less than a
-    rounding at the scale of the whole: what should cancel to nothing leaves that.
+    is cut along the axis whose slices differ most in scale.
     """
     largest = float(np.abs(want).max())
     if not largest:
         return np.zeros(())
     squares = np.square(want / largest)
     whole = np.sqrt(np.mean(squares))
-    slices = max(_sliced(squares), key=lambda scales: _spread(scales, rounding), default=whole)
-    return np.asarray(largest * np.clip(slices, rounding * whole, whole))
+    return np.asarray(largest * max(_sliced(squares), key=_spread, default=whole))
+
+
+def _scale(want: Array) -> float:
+    """The root of the mean square, of numbers whose squares may be out of range."""
+    largest = float(np.abs(want).max())
+    return largest * float(np.sqrt(np.mean(np.square(want / largest)))) if largest else 0.0
 
 
 def _sliced(squares: Array) -> Iterator[Array]:
@@ -226,9 +244,9 @@ def _sliced(squares: Array) -> Iterator[Array]:
             yield np.sqrt(np.mean(squares, axis=others, keepdims=True))
 
 
-def _spread(scales: Array, rounding: float) -> float:
-    largest = float(scales.max())
-    return largest / max(float(scales.min()), rounding * largest)
+def _spread(scales: Array) -> float:
+    least = float(scales.min())
+    return float(scales.max()) / least if least else np.inf
 
 
 def unit_in_the_last_place(numbers: Array, dtype: str) -> Array:

@@ -30,6 +30,7 @@ def compare(
     they are: outputs are compared without it. Returns also what could not be compared, and why.
     """
     inside = [_values_of(model) for model in models]
+    plan = replace(plan, tolerance=replace(plan.tolerance, sliced=False))
     wanted = list(dict.fromkeys(plan.sites))
     names = [name for name in wanted if all(name in values for values in inside)]
     unseen = [

@@ -40,16 +40,21 @@ def test_each_slice_along_the_axis_that_varies_most_has_its_own_scale(axis):
     assert np.take(found, 0, axis).max() == pytest.approx(0.01 * rms(want))
 
 
+def test_channels_within_a_network_have_the_scale_of_the_whole():
+    want = np.stack([np.full(16, 1000.0), np.ones(16)])
+    np.testing.assert_allclose(allowed(want, atol=0.01, sliced=False), 0.01 * rms(want))
+
+
 def test_a_few_elements_are_no_slice():
     want = np.array([[1000.0, 1.0], [1000.0, 0.0]])
     np.testing.assert_allclose(allowed(want, atol=0.01), 0.01 * rms(want))
 
 
-def test_what_should_cancel_may_leave_a_rounding_of_the_whole():
+def test_what_should_cancel_may_leave_roundings_of_the_whole():
     want = np.stack([np.zeros(16), np.ones(16)]).astype(np.float32)
-    rounding = (want == 0) * np.float32(1e-12)
+    rounding = (want == 0) * np.float32(2e-7)
     assert between(want, want + rounding, Tolerance(), lenient=False).used <= 1
-    assert between(want, want + 100 * rounding, Tolerance(), lenient=False).used > 1
+    assert between(want, want + 10 * rounding, Tolerance(), lenient=False).used > 1
     zeros = np.zeros((4, 16), np.float32)
     assert between(zeros, zeros, Tolerance(), lenient=False).used == 0
     assert between(zeros, zeros + np.float32(1e-9), Tolerance(), lenient=False).used > 1
@@ -59,4 +64,4 @@ def test_numbers_whose_squares_are_out_of_range_have_scales_too():
     want = np.stack([np.full(16, 1e300), np.full(16, 1e-300)])
     found = allowed(want, atol=0.01)
     assert np.isfinite(found).all()
-    assert found[1].max() < 1e284
+    assert found[1].max() < 1e286
