@@ -273,7 +273,7 @@ def test_a_model_equals_itself_though_its_randomness_shows_late(check, where):
 
 
 DETECTION = """agraph (float[1, 1, N] x) => (float[1, 5, N] y) {
-    side = Constant<value = float {640}>() s = Sigmoid(x) box = Mul(s, side)
+    side = Constant<value = float {300}>() s = Sigmoid(x) box = Mul(s, side)
     a = GELU(x) score = Sigmoid(a) y = Concat<axis = 1>(box, box, box, box, score) }"""
 
 
