@@ -8,6 +8,7 @@ KINDS = {
     "bfloat16": ir.DataType.BFLOAT16,
     "float32": ir.DataType.FLOAT,
     "float64": ir.DataType.DOUBLE,
+    "int64": ir.DataType.INT64,
 }
 
 

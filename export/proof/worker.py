@@ -68,9 +68,9 @@ def load(message: Mapping[str, Any]) -> Loaded:
     if message["runtime"] == "reference":
         model = onnx.load(path)
         _extend(model, extra)
-        from onnx.reference import ReferenceEvaluator  # noqa: PLC0415 - seldom, and a thousand classes
+        from export.evaluator import evaluator  # noqa: PLC0415 - seldom, and a thousand classes
 
-        return InReference(ReferenceEvaluator(model))
+        return InReference(evaluator(model))
     options = ort.SessionOptions()
     options.log_severity_level = 4  # errors are raised
     options.add_session_config_entry(SPINNING, "0")

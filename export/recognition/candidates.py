@@ -41,7 +41,12 @@ NEVER_LAST = ("Identity", "Dropout", "Constant", "Neg")
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """A possible site; its fields are those of a `Site`."""
+    """A possible site; its fields are those of a `Site`.
+
+    Attributes:
+        constants: The numbers inside.
+        inside: The nodes that compute with numbers: others make shapes of constants.
+    """
 
     kind: str
     reals: Mapping[str, float]
@@ -50,6 +55,8 @@ class Candidate:
     nodes: tuple[ir.Node, ...]
     parameters: Mapping[str, ir.Value] = field(default_factory=dict)
     constants: tuple[Constant, ...] = ()
+    hole: bool = False
+    inside: Collection[ir.Node] = ()
 
 
 def candidates(root: ir.Node, reader: Reader, known: Shapes) -> Iterator[Candidate]:
@@ -90,24 +97,41 @@ def _candidate(match: Match, output: ir.Value, reader: Reader) -> Candidate:
         _completed(expression.nodes, reader),
         parameters,
         expression.constants,
+        match.hole,
+        expression.nodes,
     )
 
 
 def _completed(nodes: Collection[ir.Node], reader: Reader) -> tuple[ir.Node, ...]:
-    """In the graph's order, and with the constants that have their type from what is inside.
+    """In the graph's order, and with what gives constants the type or shape of what is inside.
 
-    Of what a `CastLike` is to be like, it takes nothing else: it is no other use of it.
+    A `CastLike`, or an `Expand` to the `Shape` of it: a use of what is inside that needs nothing of
+    it but this.
     """
     whole = {*nodes}
-    for value in (value for node in nodes for value in node.inputs):
-        cast = None if value is None else value.producer()
-        if cast is None or (cast.domain, cast.op_type) != ("", "CastLike") or len(cast.inputs) < 2:  # noqa: PLR2004
-            continue
-        model = cast.inputs[1]
-        is_constant = value is not None and reader.constant(value) is not None
-        if is_constant and model is not None and model.producer() in whole:
-            whole.add(cast)
+    first = min(map(reader.position, whole))
+    constants = [
+        value
+        for node in nodes
+        for value in node.inputs
+        if value is not None and reader.constant(value) is not None
+    ]
+    for node in sorted(_behind(constants, first, reader), key=reader.position):
+        if any(value is not None and value.producer() in whole for value in node.inputs):
+            whole.add(node)
     return tuple(sorted(whole, key=reader.position))
+
+
+def _behind(values: Collection[ir.Value], first: int, reader: Reader) -> set[ir.Node]:
+    """The nodes that ``values`` are made by, those before the position ``first`` left out."""
+    found: set[ir.Node] = set()
+    pending = [*values]
+    while pending:
+        node = pending.pop().producer()
+        if node is not None and node not in found and reader.position(node) > first:
+            found.add(node)
+            pending += [value for value in node.inputs if value is not None]
+    return found
 
 
 def _binary(output: ir.Value, reader: Reader) -> Iterator[Candidate]:
@@ -171,6 +195,8 @@ def _product(
                 _completed(nodes, reader),
                 parameters,
                 constants,
+                any(match.hole for match in made),
+                nodes,
             )
 
 
@@ -256,7 +282,7 @@ def _one_dtype(candidate: Candidate, known: Shapes) -> bool:
     dtypes = {known.dtype(value) for value in (candidate.output, *candidate.inputs)} - {None}
     if len(dtypes) > 1 or not dtypes <= {*_WIDTHS}:
         return False
-    casts = [n for n in candidate.nodes if n.op_type in {"Cast", "CastLike"} and n.domain == ""]
+    casts = [n for n in candidate.inside if n.op_type in {"Cast", "CastLike"} and n.domain == ""]
     if not casts:
         return True
     if not dtypes:
@@ -276,7 +302,11 @@ def _one_shape(candidate: Candidate, tensor: ir.Value, known: Shapes) -> bool:
     if known.differ(candidate.output, tensor):
         return False
     equal = known.equal(candidate.output, tensor)
-    return all(_keeps(constant.shape, tensor, known, equal) for constant in candidate.constants)
+    alike = {tensor, *(value for node in candidate.inside for value in node.outputs)}
+    return all(
+        constant.like in alike or _keeps(constant.shape, tensor, known, equal)
+        for constant in candidate.constants
+    )
 
 
 def _keeps(

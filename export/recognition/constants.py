@@ -53,12 +53,14 @@ class Constant:
         roundoff: How far, relatively, it may be from the number that it stands for.
         shape: Of the tensor that holds it, in all its elements; None if that is not known.
         dtype: Of that tensor.
+        like: The value whose shape that tensor has, where the graph computes it from that.
     """
 
     number: float
     roundoff: float
     shape: Shape | None = ()
     dtype: ir.DataType = ir.DataType.FLOAT
+    like: ir.Value | None = None
 
 
 Memo = dict[tuple[ir.Value, int], Constant | None]
@@ -117,7 +119,9 @@ def _filled(node: ir.Node, value: ir.Value) -> Constant | None:
         return None
     else:
         filled = _of_tensor(attribute.as_tensor())
-    return None if filled is None else replace(filled, shape=_sizes(node, 0) or _stated(value))
+    if filled is None:
+        return None
+    return replace(filled, shape=_sizes(node, 0) or _stated(value), like=_shaped_like(node, 0))
 
 
 _INTEGERS = (ir.DataType.INT32, ir.DataType.INT64, ir.DataType.BOOL)
@@ -149,10 +153,11 @@ def _reshaped(node: ir.Node, value: ir.Value, inner: Constant | None) -> Constan
     if node.op_type in {"Cast", "CastLike"}:
         to = cast_target(node) if node.op_type == "Cast" else _like(node) or inner.dtype
         return _cast(inner, to)
-    shape = _stated(value)
+    shape, like = _stated(value), None
     if node.op_type == "Expand" and shape is None:
         shape = _broadcast([inner.shape, _sizes(node, 1)])
-    return replace(inner, shape=shape)
+        like = _shaped_like(node, 1) if inner.shape == () else None
+    return replace(inner, shape=shape, like=like)
 
 
 def _like(node: ir.Node) -> ir.DataType | None:
@@ -193,6 +198,21 @@ def _sizes(node: ir.Node, index: int) -> Shape | None:
         return None
     tensor = ir.convenience.get_const_tensor(value)
     return None if tensor is None else tuple(int(size) for size in tensor.numpy().reshape(-1))
+
+
+def _shaped_like(node: ir.Node, index: int) -> ir.Value | None:
+    """The value whose `Shape` a node is given, cast or not."""
+    value = node.inputs[index] if len(node.inputs) > index else None
+    for _ in range(DEEPEST):
+        maker = None if value is None else value.producer()
+        if maker is None or maker.domain or not maker.inputs:
+            return None
+        value = maker.inputs[0]
+        if maker.op_type == "Shape":
+            return None if maker.attributes else value  # which might ask for some axes only
+        if maker.op_type not in {"Cast", "Identity"}:
+            return None
+    return None
 
 
 def _broadcast(shapes: Iterable[Shape | None]) -> Shape | None:

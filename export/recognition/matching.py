@@ -41,9 +41,9 @@ FAR = (-600.3, -350.7, -100.9, 100.9, 350.7, 600.3)
 """Where most spellings overflow, and what falls off to 0 is as small as can be."""
 
 TELLING = {
-    "Sigmoid", "Exp", "Tanh", "Erf", "Sin", "Softplus", "HardSigmoid", "HardSwish", "Relu", "Clip",
-    "Max", "Min", "Where", "LeakyRelu", "PRelu", "Elu", "Celu", "Selu", "Mish", "Gelu", "Swish",
-    "QuickGelu", "FastGelu", "Abs", "Sinc", "ThresholdedRelu",
+    "Sigmoid", "Exp", "Tanh", "Erf", "Erfc", "Sin", "Softplus", "HardSigmoid", "HardSwish", "Relu",
+    "Clip", "Max", "Min", "Where", "LeakyRelu", "PRelu", "Elu", "Celu", "Selu", "Mish", "Gelu",
+    "Swish", "QuickGelu", "FastGelu", "Abs", "Sinc", "ThresholdedRelu",
 }  # fmt: skip
 """Operators that bend a line: with none of them, no expression is an activation."""
 
@@ -76,9 +76,19 @@ FLAT = 1e-6
 
 @dataclass(frozen=True, slots=True)
 class Match:
+    """What an expression is.
+
+    Attributes:
+        kind: A name of the catalogue.
+        reals: Its real parameters.
+        expression: What is meant.
+        hole: Whether it gives NaN at 0, where the activation is a number: 0/0 is left in.
+    """
+
     kind: str
     reals: Mapping[str, float]
     expression: Expression
+    hole: bool = False
 
 
 def matches(reader: Reader, expressions: Iterable[Expression]) -> Iterator[Match]:
@@ -97,6 +107,7 @@ class Curve:
     reader: Reader
     expression: Expression
     given: Mapping[ir.Value, float] = field(default_factory=dict)
+    hole: bool = False
 
     def values(self, points: Any) -> Any:
         return self.reader.evaluate(self.expression, points, NumpyOps(), self.given)
@@ -114,11 +125,12 @@ def _match(reader: Reader, expression: Expression) -> Match | None:
     op = NumpyOps()
     try:
         values = reader.evaluate(expression, POINTS, op, curve.given)
+        curve = replace(curve, hole=math.isnan(_at(values, 0.0)))
         for kind in _kinds_near(values):
             for reals in _reals(kind, values, expression):
                 if _agree(curve, kind, reals, POINTS, values):
                     whole = _everywhere(curve, kind, reals, op.partings)
-                    return Match(kind.name, reals, expression) if whole else None
+                    return Match(kind.name, reals, expression, curve.hole) if whole else None
     except NotElementwiseError:
         pass
     return None
@@ -183,14 +195,15 @@ def _agree(
     most = MOST_NOISE * np.maximum(1, np.abs(points))
     with np.errstate(invalid="ignore"):
         difference = np.abs(values - expected)
-        both_nan = np.isnan(points) & np.isnan(values) & np.isnan(expected)
+        no_number = np.isnan(points) & np.isnan(expected) | (curve.hole & (points == 0))
+        excused = np.isnan(values) & no_number
         allowed = LEAST + CLOSE * np.abs(expected) + response + np.minimum(lost, most)
-        if not np.all((difference <= allowed + most) | both_nan):
+        if not np.all((difference <= allowed + most) | excused):
             return False
-        if np.all((difference <= allowed) | both_nan):
+        if np.all((difference <= allowed) | excused):
             return True
         allowed += np.minimum(curve.noise(points), most)
-        return bool(np.all((difference <= allowed) | both_nan))
+        return bool(np.all((difference <= allowed) | excused))
 
 
 @functools.lru_cache(maxsize=512)

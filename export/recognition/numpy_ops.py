@@ -65,6 +65,7 @@ class NumpyOps:
 
     Cos = _exactly(np.cos)
     Erf = staticmethod(_erf)
+    Erfc = staticmethod(_erfc)  # no ONNX has it, but tf2onnx writes it
     Exp = _exactly(np.exp)
     Floor = _exactly(np.floor)
     Ceil = _exactly(np.ceil)

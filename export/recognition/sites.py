@@ -35,6 +35,7 @@ class Site:
         scope: The graph that it is in.
         dtype: The element type of the inputs and the output, where it is known.
         parameters: Real parameters that are scalar inputs of the model, with ``reals`` as defaults.
+        hole: Whether it gives NaN at 0, where the activation is a number.
     """
 
     kind: str
@@ -47,6 +48,7 @@ class Site:
     scope: Scope
     dtype: ir.DataType | None = None
     parameters: Mapping[str, ir.Value] = field(default_factory=dict)
+    hole: bool = False
 
     @property
     def root(self) -> ir.Node:
@@ -79,6 +81,8 @@ def sites(model: ir.Model) -> list[Site]:
     """The activations of ``model``, scope by scope, in the order of the graphs."""
     return survey(model).sites
 
+
+HOLE = "it gives NaN at 0, where 0/0 is left in: as by a product in the place of a Where"
 
 Refusal = Callable[[Site, Shapes], str | None]
 """Why a site is not wanted, in words for people; empty where they need not know; None if it is."""
@@ -130,7 +134,7 @@ def _chosen(
     fallen = {
         site: reason
         for site in itertools.chain.from_iterable(at_root.values())
-        if (reason := refusal(site, known)) is not None
+        if (reason := HOLE if site.hole else refusal(site, known)) is not None
     }
     while True:
         best = _best(at_root, fallen)
@@ -140,8 +144,10 @@ def _chosen(
             break
         fallen |= leaking
     misses: dict[ir.Node, NearMiss] = {}
-    for site in itertools.chain.from_iterable(reversed(at_root.values())):
-        if fallen.get(site) and site.root not in replaced:
+    everywhere = [*itertools.chain.from_iterable(reversed(at_root.values()))]
+    parts = {node for site in everywhere for node in site.nodes[:-1]}
+    for site in everywhere:
+        if fallen.get(site) and site.root not in (parts | replaced if site.hole else replaced):
             misses.setdefault(site.root, NearMiss(site, fallen[site]))
     return best[::-1], list(misses.values())
 
@@ -182,6 +188,7 @@ def _site(candidate: Candidate, scope: Scope, model: ir.Model, known: Shapes) ->
         scope=scope,
         dtype=known.dtype(candidate.output),
         parameters=candidate.parameters,
+        hole=candidate.hole,
     )
 
 

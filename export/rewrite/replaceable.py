@@ -99,6 +99,20 @@ def _cosine(op: Any, _: ir.Node, inputs: Sequence[Any]) -> tuple[Any, ...]:
     return (formulas.cosine(op, inputs[0]),)
 
 
+def _erfc(op: Any, _: ir.Node, inputs: Sequence[Any]) -> tuple[Any, ...]:
+    return (formulas.erfc(op, inputs[0]),)
+
+
+def _clip(op: Any, node: ir.Node, inputs: Sequence[Any]) -> tuple[Any, ...]:
+    """With limits as inputs, or, before opset 11, as attributes."""
+    x, *given = inputs
+    low, high = (*given, None, None)[:2]
+    low = attributes_of(node).get("min", low)
+    high = attributes_of(node).get("max", high)
+    raised = x if low is None else op.Max(x, low)
+    return (raised if high is None else op.Min(raised, high),)
+
+
 def _floor(op: Any, _: ir.Node, inputs: Sequence[Any]) -> tuple[Any, ...]:
     return (formulas.floor(op, inputs[0]),)
 
@@ -148,7 +162,9 @@ REPLACEABLE: Mapping[Identifier, Draw] = MappingProxyType(
         ("", "Mish"): _mish,
         ("", "HardSwish"): _hardswish,
         ("", "HardSigmoid"): _hardsigmoid,
+        ("", "Clip"): _clip,
         ("", "Cos"): _cosine,
+        ("", "Erfc"): _erfc,
         ("", "Floor"): _floor,
         ("", "Round"): _round,
         ("", "Sign"): _sign,

@@ -1,5 +1,7 @@
 """The operators, computed by NumPy, are those that ONNX defines."""
 
+import math
+
 import numpy as np
 import onnx_ir as ir
 import pytest
@@ -15,7 +17,7 @@ POSITIVE = {"Log", "Sqrt", "Reciprocal"}
 COMPARED = {"Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Equal"}
 LOGICAL = {"And", "Or", "Xor", "Not"}
 TWO = {"Add", "Sub", "Mul", "Div", "Max", "Min", "Sum", "PRelu", *COMPARED}
-APART = {"Cast", "Clip", "Where", "Pow", *LOGICAL}
+APART = {"Cast", "Clip", "Where", "Pow", "Erfc", *LOGICAL}
 ATTRIBUTES = {
     "LeakyRelu": {"alpha": 0.25}, "Elu": {"alpha": 1.5}, "Celu": {"alpha": 1.5},
     "ThresholdedRelu": {"alpha": 0.5}, "HardSigmoid": {"alpha": 0.25, "beta": 0.25},
@@ -55,6 +57,11 @@ def test_clip_and_where_and_pow_compute_what_onnx_says():
         op.Where(POINTS > 0, 1.0, POINTS), np.where(POINTS > 0, 1, POINTS)
     )
     np.testing.assert_array_equal(op.Pow(POINTS, 3.0), POINTS**3)
+
+
+def test_erfc_is_that_of_tensorflow():
+    x = np.array([-30.0, -2.0, -0.0, 0.5, 5.0, 26.0, np.inf, -np.inf])
+    np.testing.assert_array_equal(NumpyOps().Erfc(x), [math.erfc(one) for one in x])
 
 
 def test_logic_is_that_of_numpy():

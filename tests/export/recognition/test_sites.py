@@ -153,6 +153,90 @@ def test_sinc_is_found(spelling, dtype):
     assert found(drawn(SINCS[spelling], dtype=dtype)) == [("sinc", {})]
 
 
+def _as_jax_writes_it(op, x, taken=None):
+    """The 1 is expanded to the shape of the angle."""
+    angle = op.Mul(math.pi, x)
+    rows = op.Gather(op.Shape(angle), op.tensor(np.array([0])), axis=0)
+    shape = op.Concat(rows, op.tensor(np.array([4])), axis=0)
+    if taken is not None:
+        taken.append(shape)
+    is_zero = op.Equal(x, 0.0)
+    one = op.Expand(op.number(1.0), shape)
+    safe = op.Where(is_zero, one, angle)
+    near = op.Add(op.Mul(angle, 0.0), 1.0)
+    return op.Where(is_zero, near, op.Div(op.Sin(safe), safe))
+
+
+@pytest.mark.parametrize("used", [False, True])
+def test_the_shape_of_an_intermediate_for_a_constant_is_no_use_of_it(used):
+    drawing, taken = Drawing(), []
+    drawing.output(_as_jax_writes_it(drawing, drawing.input("x"), taken), "out")
+    if used:
+        drawing.output(taken[0], "shape", shape=(2,), dtype="int64")
+    surveyed = survey(drawing.model())
+    assert [site.kind for site in surveyed.sites] == ["sinc"] * (not used)
+    if not used:
+        assert len(surveyed.sites[0].nodes) == len(drawing.nodes)
+
+
+def _selected(op, condition, x, y):
+    """As tf2onnx writes `tf.where`."""
+    yes = op.Cast(condition, to=ir.DataType.FLOAT.value)
+    no = op.Cast(op.Not(condition), to=ir.DataType.FLOAT.value)
+    return op.Add(op.Mul(yes, x), op.Mul(no, y))
+
+
+LIKE = {
+    "Expand": lambda op, x: op.Expand(op.number(1.0), op.Shape(x)),
+    "ConstantOfShape": lambda op, x: op.ConstantOfShape(
+        op.Cast(op.Shape(x), to=ir.DataType.INT64.value), value=ir.tensor(np.ones(1, np.float32))
+    ),
+    "number": lambda op, _: op.number(1.0),
+}
+
+
+@pytest.mark.parametrize("like", LIKE)
+def test_sinc_is_found_where_products_select(like):
+    drawing = Drawing(shape=None)
+    angle = drawing.Mul(drawing.input("x", ("n", "m")), math.pi)
+    is_zero, one = drawing.Equal(angle, 0.0), LIKE[like](drawing, angle)
+    safe = _selected(drawing, is_zero, one, angle)
+    quotient = drawing.Div(drawing.Sin(safe), safe)
+    drawing.output(_selected(drawing, is_zero, one, quotient), "out", shape=("a", "b"))
+    assert found(drawing.model()) == [("sinc", {})]
+
+
+def test_a_constant_of_another_shape_makes_no_sinc():
+    drawing = Drawing()
+    x, y = drawing.input("x", ("n", 1)), drawing.input("y", ("n", "m"))
+    angle = drawing.Mul(x, math.pi)
+    one = drawing.Expand(drawing.number(1.0), drawing.Shape(y))
+    is_zero = drawing.Equal(angle, 0.0)
+    quotient = drawing.Div(drawing.Sin(angle), angle)
+    drawing.output(drawing.Where(is_zero, one, quotient), "out", shape=("n", "m"))
+    assert found(drawing.model()) == []
+
+
+def test_a_quotient_of_zeros_that_is_left_in_is_said():
+    drawing = Drawing()
+    x = drawing.input("x")
+    angle = drawing.Mul(x, math.pi)
+    quotient = drawing.Div(drawing.Sin(angle), angle)
+    drawing.output(_selected(drawing, drawing.Equal(x, 0.0), drawing.number(1.0), quotient), "out")
+    surveyed = survey(drawing.model())
+    assert surveyed.sites == []
+    (miss,) = surveyed.near_misses
+    assert (miss.site.kind, miss.site.output.name) == ("sinc", "out")
+    assert "it gives NaN at 0" in miss.reason
+
+
+def test_the_exact_gelu_of_tensorflow_is_found():
+    def write(op, x):
+        return op.Mul(op.Mul(x, 0.5), op.Erfc(op.Mul(op.Neg(x), math.sqrt(0.5))))
+
+    assert found(drawn(write)) == [("gelu", {})]
+
+
 def test_a_cast_sigmoid_belongs_to_the_silu_of_halves():
     def write(op, x):
         return op.Mul(x, op.cast(op.Sigmoid(op.cast(x, "float32")), "float16"))

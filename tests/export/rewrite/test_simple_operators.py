@@ -1,4 +1,6 @@
-"""Round, Floor, Sign, comparisons and Cos, in other operators: the same to the bit, or nearly."""
+"""Round, Floor, Sign, Clip, comparisons, Cos and Erfc, in other operators: the same, or nearly."""
+
+import math
 
 import numpy as np
 import onnx_ir as ir
@@ -61,3 +63,21 @@ def test_a_cosine_is_made_of_a_sine():
     assert "Cos" not in {node.op_type for node in after.graph.node}
     x = np.concatenate([np.linspace(-10, 10, 4001), [0.0, np.pi / 2, 1e-300]])
     np.testing.assert_allclose(evaluated(after, x), np.cos(x), rtol=0, atol=4e-16)
+
+
+@pytest.mark.parametrize(("dtype", "error"), [("float32", 2e-7), ("float64", 1e-15)])
+def test_erfc_which_no_onnx_has_is_made_of_erf(dtype, error):
+    text = "g (number[n] x) => (number[n] y) { y = Erfc(x) }"
+    _, after = written(text, dtype, "onnxruntime-1.20")
+    x = np.array([-30, -3.3, -0.5, -0.0, 0.25, 1, 4.4, 30, np.inf, -np.inf, np.nan], dtype)
+    due = [math.erfc(number) for number in x]
+    np.testing.assert_allclose(evaluated(after, x), due, rtol=0, atol=error)
+
+
+@pytest.mark.parametrize("limits", ["low, high", "low", '"", high'])
+def test_a_clip_is_made_of_max_and_min(limits):
+    text = "g (number[n] x) => (number[n] y) <number low = {-1}, number high = {2.5}> "
+    before, after = written(text + f"{{ y = Clip(x, {limits}) }}", "float32", "jaxonnxruntime")
+    assert {node.op_type for node in after.graph.node} <= {"Max", "Min"}
+    x = numbers("float32")
+    np.testing.assert_array_equal(evaluated(after, x), evaluated(before, x))
