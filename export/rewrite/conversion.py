@@ -37,6 +37,9 @@ UNCHANGED: Mapping[str, Callable[[ir.Node], bool]] = {
 }
 """Nodes that mean the same in all versions that have their inputs, where the converter gives up."""
 
+FIRST_WITH_SIZES = 13
+"""The opset from which on `Split` is given the sizes of its parts as an input."""
+
 FIRST_WITH_NUM_OUTPUTS = 18
 """The opset from which on `Split` is told into how many parts, if not into which."""
 
@@ -71,7 +74,13 @@ def takes_tensors(node: ir.Node, opset: int) -> bool:
     return all(kind.startswith("tensor(") for port in ports for kind in port.types)
 
 
-def converted(node: ir.Node, before: int, after: int, types: Types) -> ir.Graph | None:
+ShapeOf = Callable[[ir.Value], ir.Shape | None]
+"""What is inferred of a value whose shape the model does not state."""
+
+
+def converted(
+    node: ir.Node, before: int, after: int, types: Types, shape_of: ShapeOf
+) -> ir.Graph | None:
     """What takes the place of ``node``; None, if it stays.
 
     Raises:
@@ -88,7 +97,9 @@ def converted(node: ir.Node, before: int, after: int, types: Types) -> ir.Graph 
         return None
     if any(True for _ in element_types.bodies(node)):
         raise Stays(f"versions {old} and {new} differ")
-    if _divides_evenly(node) and before >= FIRST_WITH_NUM_OUTPUTS > after:
+    if _is_given_sizes(node) and min(before, after) >= FIRST_WITH_SIZES:
+        return None
+    if _divides_evenly(node, shape_of) and before >= FIRST_WITH_NUM_OUTPUTS > after:
         alone = _alone(node, after, types).graph
         alone[0].attributes.pop("num_outputs")
         return alone
@@ -149,17 +160,22 @@ def _plain(value: Any) -> Any:
     return value.decode() if isinstance(value, bytes) else value
 
 
-def _divides_evenly(node: ir.Node) -> bool:
+def _is_given_sizes(node: ir.Node) -> bool:
+    return node.op_type == "Split" and len(node.inputs) > 1 and node.inputs[1] is not None
+
+
+def _divides_evenly(node: ir.Node, shape_of: ShapeOf) -> bool:
     """Whether ``node`` splits into parts of one size, by number."""
     if node.op_type != "Split" or "num_outputs" not in node.attributes:
         return False
     (x, *sizes), axis = node.inputs, node.attributes.get("axis")
-    if x is None or x.shape is None or any(size is not None for size in sizes):
+    shape = None if x is None else x.shape or shape_of(x)
+    if shape is None or any(size is not None for size in sizes):
         return False
     along, parts = 0 if axis is None else axis.as_int(), node.attributes["num_outputs"].as_int()
-    if not -len(x.shape) <= along < len(x.shape) or parts < 1:
+    if not -len(shape) <= along < len(shape) or parts < 1:
         return False
-    length = x.shape[along]
+    length = shape[along]
     return isinstance(length, int) and length % parts == 0
 
 

@@ -7,6 +7,7 @@ names, functions, bodies, metadata and external data are never in the converter'
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Mapping
 
 import onnx_ir as ir
@@ -14,6 +15,7 @@ import onnx_ir as ir
 from export.errors import TargetError
 from export.model_files import element_types
 from export.model_files.scopes import Scope, scopes
+from export.recognition.shapes import shapes
 from export.rewrite.change import Change
 from export.rewrite.conversion import Stays, converted, given
 from export.rewrite.naming import Names
@@ -34,13 +36,15 @@ def convert(model: ir.Model, opset: int, *, exempt: Callable[[ir.Node], bool]) -
         TargetError: A node has no equivalent there; the message names all of them.
     """
     types = element_types.of_model(model)
+    inferred = functools.cache(lambda: shapes(model))
     planned: list[tuple[Scope, ir.Node, ir.Graph]] = []
     obstacles: list[str] = []
     for scope in [s for s in scopes(model) if _standard(s.opsets) not in (None, opset)]:
         for node in scope.graph:
             if node.domain in STANDARD and not exempt(node):
                 try:
-                    found = converted(node, _standard(scope.opsets) or opset, opset, types)
+                    before = _standard(scope.opsets) or opset
+                    found = converted(node, before, opset, types, lambda v: inferred().shape(v))
                 except Stays as reason:
                     obstacles.append(f"{_label(scope, node)} ({reason})")
                 else:

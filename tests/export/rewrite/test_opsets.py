@@ -86,6 +86,30 @@ def test_inputs_that_were_attributes_are_read_from_constants():
     np.testing.assert_allclose(y, X.mean(axis=3), rtol=1e-5)
 
 
+SPLITS = {
+    "by sizes": ("<int64[2] sizes = {2, 4}> { a, b = Split <axis = 3> (x, sizes) }", [2, 4]),
+    "by number": ("{ a, b = Split <axis = -1, num_outputs = 2> (x) }", [3, 3]),
+    "by number, of an inner value": (
+        "{ inner = Neg(Y) a, b = Split <axis = 3, num_outputs = 2> (inner) }",
+        [3, 3],
+    ),
+}
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_parts_stay_parts_where_their_number_is_no_attribute(split):
+    body, sizes = SPLITS[split]
+    text = f"g (float[1, 2, 4, 6] {'Y' if 'inner' in body else 'x'}) => "
+    text += f"(float[1, 2, 4, {sizes[0]}] a, float[1, 2, 4, {sizes[1]}] b) {body}"
+    after, _ = at(model(text, 20), 15)
+    (node,) = [node for node in after.graph.node if node.op_type == "Split"]
+    assert "num_outputs" not in {attribute.name for attribute in node.attribute}
+    parts = ReferenceEvaluator(after).run(None, {after.graph.input[0].name: X})
+    assert [part.shape[-1] for part in parts] == sizes
+    sign = -1 if "inner" in body else 1
+    np.testing.assert_array_equal(np.concatenate(parts, axis=-1), sign * X)
+
+
 def test_attributes_that_are_spelled_otherwise_are_spelled_so():
     text = (
         "g (float[1, 2, 4, 6] x, float[1, 3, 3, 2] p) => (float[1, 2, 3, 3] y) "
