@@ -12,6 +12,7 @@ from export.errors import TargetError
 from models import DType
 
 Language = Literal["python", "node"]
+Device = Literal["cpu", "cuda"]
 
 LONG: tuple[DType, ...] = ("float32", "float64")
 FLOAT32: tuple[DType, ...] = ("float32",)
@@ -34,6 +35,8 @@ class Runtime:
         dtypes: The element types that it has.
         static: Whether it takes fixed shapes only.
         language: What runs the adapter.
+        device: What it computes on; without a GPU there is no `cuda`.
+        models: Whether it runs models of users, and not activations alone.
     """
 
     name: str
@@ -44,6 +47,8 @@ class Runtime:
     dtypes: tuple[DType, ...]
     static: bool = False
     language: Language = "python"
+    device: Device = "cpu"
+    models: bool = True
 
 
 def _onnxruntime(version: str, target: str) -> Runtime:
@@ -54,6 +59,19 @@ def _onnxruntime(version: str, target: str) -> Runtime:
         requirements=f"onnxruntime-{target}.txt",
         target=f"onnxruntime-{target}-cpu",
         dtypes=NO_BFLOAT16,
+    )
+
+
+def _source(name: str, title: str) -> Runtime:
+    """What activations are compared with, by those who move a model from there."""
+    return Runtime(
+        name=name,
+        title=title,
+        worker=f"{name}.py",
+        requirements="",
+        target="",
+        dtypes=ALL,
+        models=False,
     )
 
 
@@ -114,6 +132,8 @@ RUNTIMES: Mapping[str, Runtime] = MappingProxyType(
                 target="",
                 dtypes=ALL,
             ),
+            _source("numpy", "NumPy"),
+            _source("torch", "Torch, eagerly"),
             Runtime(
                 name="onnxruntime",
                 title="ONNX Runtime, as installed",
@@ -127,6 +147,15 @@ RUNTIMES: Mapping[str, Runtime] = MappingProxyType(
             _onnxruntime("1.27.0", "1.27"),
             _onnxruntime("1.31.1", "1.31"),
             _onnxruntime("1.32.0", "1.32"),
+            Runtime(
+                name="onnxruntime-cuda",
+                title="ONNX Runtime 1.31.1 on CUDA",
+                worker="onnxruntime-cuda.py",
+                requirements="onnxruntime-cuda.txt",
+                target="onnxruntime-1.31-cuda",
+                dtypes=NO_BFLOAT16,
+                device="cuda",
+            ),
             *_COMPILERS,
             Runtime(
                 name="onnxruntime-node",

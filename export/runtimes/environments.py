@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import subprocess
@@ -27,10 +28,13 @@ SILENT: Mapping[str, str] = {
     "OPENVINO_TELEMETRY_DISABLE": "1",
     "TF_CPP_MIN_LOG_LEVEL": "3",
     "TF_ENABLE_ONEDNN_OPTS": "0",
-    "CUDA_VISIBLE_DEVICES": "",
 }
 """What keeps runtimes from reporting to their makers, and from talking."""
 
+NO_GPU: Mapping[str, str] = {"CUDA_VISIBLE_DEVICES": ""}
+"""For runtimes that are to compute on CPU, and would take a GPU."""
+
+CUDA_DRIVER = "libcuda.so.1"
 
 ANSWERS_APART = 'exec node "$@" 3>&1 1>&2'
 """A script by which Node answers on a stream of its own: what libraries print is no answer."""
@@ -40,6 +44,17 @@ def folder() -> Path:
     """Where the environments are."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return Path(os.environ.get(VARIABLE) or cache / "gatewave" / "runtimes").absolute()
+
+
+def is_possible(runtime: Runtime) -> bool:
+    """Whether this machine has what it computes on: for CUDA, a driver."""
+    if runtime.device == "cpu":
+        return True
+    try:
+        ctypes.CDLL(CUDA_DRIVER)
+    except OSError:
+        return False
+    return True
 
 
 def is_installed(runtime: Runtime) -> bool:
@@ -54,10 +69,15 @@ def install(runtime: Runtime) -> None:
     """Make the environment of ``runtime``; an older one is replaced.
 
     Raises:
-        NotRunnableError: A package is not to be had; the message has the installer's words.
+        NotRunnableError: The machine has no GPU for it; or a package is not to be had: the message
+            has the installer's words.
     """
     if is_installed(runtime):
         return
+    if not is_possible(runtime):
+        raise NotRunnableError(
+            f"{runtime.title} needs an NVIDIA GPU: there is no driver here ({CUDA_DRIVER})"
+        )
     environment = folder() / runtime.name
     shutil.rmtree(environment, ignore_errors=True)
     {"python": _install_python, "node": _install_node}[runtime.language](runtime, environment)
@@ -87,7 +107,8 @@ def variables(runtime: Runtime) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if name not in own}
     scripts = [str(folder() / runtime.name / "bin")] if runtime.requirements else []
     path = os.pathsep.join([*scripts, kept.get("PATH", os.defpath)])
-    return {**kept, **SILENT, "PATH": path}
+    hidden = NO_GPU if runtime.device == "cpu" else {}
+    return {**kept, **SILENT, **hidden, "PATH": path}
 
 
 def _listed(runtime: Runtime) -> str:

@@ -37,6 +37,8 @@ def listed(
                     "name": runtime.name,
                     "title": runtime.title,
                     "dtypes": runtime.dtypes,
+                    "device": runtime.device,
+                    "possible": environments.is_possible(runtime),
                     "installed": found[runtime.name],
                 }
                 for runtime in RUNTIMES.values()
@@ -47,6 +49,7 @@ def listed(
     table = Table("name", "runtime", "element types", "", box=None, pad_edge=False)
     for runtime in RUNTIMES.values():
         state = "installed" if found[runtime.name] else ""
+        state = state if environments.is_possible(runtime) else "needs an NVIDIA GPU"
         table.add_row(runtime.name, runtime.title, ", ".join(runtime.dtypes), state)
     Console().print(table)
     typer.echo(f"environments are in {environments.folder()} (GATEWAVE_RUNTIMES)")
@@ -82,6 +85,8 @@ def install(
 def chosen(names: list[str]) -> list[Runtime]:
     """The runtimes of these names; ``all`` and ``installed`` are names of many.
 
+    All are those that this machine can run: without a GPU, not the one on CUDA.
+
     Raises:
         UsageError: A name is unknown.
     """
@@ -90,7 +95,7 @@ def chosen(names: list[str]) -> list[Runtime]:
     from export.runtimes.catalogue import RUNTIMES, find
 
     if "all" in names:
-        return list(RUNTIMES.values())
+        return [r for r in RUNTIMES.values() if environments.is_possible(r)]
     many = [r for r in RUNTIMES.values() if environments.is_installed(r)]
     found: dict[str, Runtime] = {}
     for name in names:

@@ -71,6 +71,17 @@ def test_runtimes_are_listed(run):
     known = {runtime["name"]: runtime for runtime in document["runtimes"]}
     assert known["reference"]["installed"]
     assert "float64" in known["onnxruntime"]["dtypes"]
+    cuda = known["onnxruntime-cuda"]
+    assert cuda["device"] == "cuda"
+    assert cuda["possible"] or "needs an NVIDIA GPU" in run("runtimes", "list").stdout
+
+
+def test_all_runtimes_are_those_that_this_machine_can_run(run, tmp_path):
+    document = json.loads(run("runtimes", "list", "--json").stdout)
+    possible = {found["name"] for found in document["runtimes"] if found["possible"]}
+    what = ("sinc", "--runtimes", "all", "--graph", "value", "--dtype", "float32", "--json")
+    (certificate,) = json.loads(run("certify", *what, "-o", tmp_path).stdout)
+    assert {row["runtime"] for row in certificate["rows"]} == possible
 
 
 def test_a_runtime_that_is_not_known_is_not_installed(run):

@@ -2,7 +2,8 @@
 
 import numpy as np
 import onnx
-from onnx.reference import ReferenceEvaluator
+
+from export.evaluator import running
 
 
 def versions():
@@ -10,10 +11,4 @@ def versions():
 
 
 def load(path, inputs, outputs):
-    evaluator = ReferenceEvaluator(path)
-
-    def run(arrays):
-        with np.errstate(all="ignore"):
-            return dict(zip(outputs, evaluator.run(outputs, arrays), strict=True))
-
-    return run
+    return running(path, outputs)

@@ -105,6 +105,18 @@ def test_the_document_keeps_to_its_schema_and_comes_back_as_it_was(sinc):
     assert again.digest() == sinc.digest()
 
 
+@pytest.mark.parametrize("name", ["swiglu", "geglu"])
+def test_numpy_and_torch_compute_derivatives_of_records(name):
+    found = certificate(
+        ACTIVATIONS[name],
+        ("grad", "vjp"),
+        ("bfloat16", "float64"),
+        [catalogue.find("numpy"), catalogue.find("torch")],
+    )
+    assert [len(row.cells) for row in found.rows] == [8, 8]
+    assert found.holds
+
+
 def test_a_models_digest_leaves_out_what_it_says_of_certificates():
     (subject,) = activations.subjects(SINC, ["value"], ["float32"])
     content = activations.models(subject)["sinc.value.float32.onnx"]

@@ -53,6 +53,8 @@ def folder():
 @pytest.fixture(scope="module", params=RUNTIMES)
 def runtime(request):
     found = RUNTIMES[request.param]
+    if not environments.is_possible(found):
+        pytest.skip(f"{found.title} needs a GPU")
     environments.install(found)
     return found
 

@@ -108,3 +108,19 @@ def test_every_runtime_has_an_adapter_and_a_pinned_list(name):
     if runtime.requirements and runtime.language == "python":
         lines = (environments.REQUIREMENTS / runtime.requirements).read_text().splitlines()
         assert all("==" in line for line in lines if line and not line.startswith(("#", "--")))
+
+
+@pytest.mark.skipif(
+    environments.is_possible(catalogue.find("onnxruntime-cuda")), reason="there is a GPU"
+)
+def test_without_a_gpu_nothing_is_installed_for_one():
+    cuda = catalogue.find("onnxruntime-cuda")
+    with pytest.raises(NotRunnableError, match="needs an NVIDIA GPU"):
+        environments.install(cuda)
+    assert not environments.is_installed(cuda)
+
+
+def test_only_what_is_for_cuda_sees_a_gpu():
+    for runtime in catalogue.RUNTIMES.values():
+        hidden = environments.variables(runtime).get("CUDA_VISIBLE_DEVICES") == ""
+        assert hidden == (runtime.device == "cpu")

@@ -1,0 +1,33 @@
+"""The nodes of our domain, computed without a graph: by what NumPy or Torch makes of a record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from onnx.reference.op_run import OpRun
+
+from export import signature
+from export.rewrite.replaceable import OURS
+from export.signature import DOMAIN, Graph
+from models import Operator
+
+Compute = Callable[[Operator, Graph, Sequence[Any], Mapping[str, float]], Sequence[Any]]
+"""What a graph of an operator gives for arrays and real parameters."""
+
+
+def nodes(compute: Compute) -> list[type[OpRun]]:
+    """All of them, as the reference evaluator has classes for operators."""
+    return [_node(name, compute) for name in OURS]
+
+
+def _node(name: str, compute: Compute) -> type[OpRun]:
+    activation, operator, graph = OURS[name]
+    count = len(signature.inputs(activation, graph))
+
+    def run(_: OpRun, *inputs: Any, **attributes: float) -> tuple[Any, ...]:
+        reals = {**activation.defaults(operator), **attributes}
+        reals |= {n: float(v) for n, v in zip(operator.reals, inputs[count:], strict=False)}
+        return tuple(compute(operator, graph, inputs[:count], reals))
+
+    return type(name, (OpRun,), {"op_domain": DOMAIN, "_run": run})
