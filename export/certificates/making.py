@@ -77,6 +77,8 @@ def of_model(path: Path, plan: Plan, progress: Progress = lambda _, __: None) ->
     network = networks.network(path, plan.seed, plan.seconds)
 
     def cells(runtime: Runtime, running: Running) -> Iterator[Cell]:
+        if not runtime.models:
+            raise NotRunnableError(f"{runtime.title} is for activations; it runs no models")
         return networks.cells(network, runtime, running)
 
     work = _Work("model", path.name, {path.name: path.read_bytes()}, cells)

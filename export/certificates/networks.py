@@ -5,21 +5,31 @@ from __future__ import annotations
 import contextlib
 import math
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 import onnx_ir as ir
 
 from export.certificates.document import Cell, Verdict
 from export.certificates.lowering import lowered, target_of
-from export.channel import Array
+from export.channel import Array, Value
 from export.errors import NotRunnableError, TargetError
 from export.model_files import files
 from export.proof import coarse
 from export.proof.cases import drawn
 from export.proof.comparison import NOISE
-from export.proof.differences import SAME, Difference, Tolerance, between, dtype_of
+from export.proof.differences import (
+    SAME,
+    Difference,
+    Tolerance,
+    between,
+    described,
+    dtype_of,
+    is_float,
+)
 from export.proof.samples import Case, Samples, nudged
 from export.proof.sizes import Shapes
 from export.runtimes.catalogue import RUNTIMES, Runtime
@@ -45,13 +55,34 @@ class Due:
     moved: Mapping[str, Array]
 
     def between(self, name: str, got: Array | None, tolerance: Tolerance) -> Difference:
-        """How far the output of that name is from what is due."""
+        """How far the output of that name is from what is due.
+
+        Where huge inputs overflow, in a sum say, another order of its terms does not: what is not
+        finite in either is passed over.
+        """
         lenient, want = self.case.extreme, self.outputs[name]
         noise = between(want, self.moved[name], tolerance, lenient=lenient).used
+        over = self.overflown(name, got)
+        if got is not None and over is not None:
+            want, got = (np.where(over, 0, array).astype(array.dtype) for array in (want, got))
         found = between(want, got, tolerance, lenient=lenient)
         if not noise or math.isinf(noise):
             return found
         return replace(found, used=min(found.used, found.used / (NOISE * noise)))
+
+    def overflown(self, name: str, got: Array | None) -> Array | None:
+        """Where the output of that name is not finite in either; None, if that tells something."""
+        want = self.outputs[name]
+        is_huge = self.case.extreme and all(map(_is_finite, self.case.inputs.values()))
+        if not is_huge or not is_float(want) or got is None or described(got) != described(want):
+            return None
+        return ~(np.isfinite(want) & np.isfinite(got))
+
+
+def _is_finite(value: Value) -> bool:
+    if isinstance(value, list):
+        return all(map(_is_finite, value))
+    return value is None or not is_float(value) or bool(np.isfinite(value).all())
 
 
 @dataclass(frozen=True)
@@ -123,12 +154,15 @@ class _Answers:
     differences: dict[str, Difference] = field(default_factory=dict)
     where: dict[str, str] = field(default_factory=dict)
     cases: list[str] = field(default_factory=list)
+    compared: Counter[str] = field(default_factory=Counter)
     changes: tuple[str, ...] = ()
 
     def add(self, due: Due, got: Mapping[str, Array], tolerance: Tolerance) -> None:
         self.cases.append(due.case.name)
         for name in due.outputs:
+            over = due.overflown(name, got.get(name))
             found = due.between(name, got.get(name), tolerance)
+            self.compared[name] += due.outputs[name].size - (0 if over is None else int(over.sum()))
             if name not in self.differences or found.used > self.differences[name].used:
                 self.differences[name] = found
                 self.where[name] = due.case.name
@@ -145,26 +179,52 @@ def cells(network: Network, runtime: Runtime, running: Running) -> Iterator[Cell
 def _answers(
     network: Network, runtime: Runtime, running: Running, answers: _Answers
 ) -> tuple[Verdict, str]:
-    """Fill ``answers``; what ended it, if something did."""
+    """Fill ``answers``; what ended it, if something did, or the first inputs that are refused."""
+    refusals: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.onnx"
-        loaded: Shapes | None = None
+        loading = _Loading(network, runtime, running, Path(folder) / "model.onnx")
         for due in network.due:
-            shapes = {name: array.shape for name, array in due.case.inputs.items()}
             try:
-                if loaded is None or (runtime.static and shapes != loaded):
-                    answers.changes = _write(network.path, path, runtime, shapes)
-                    running.load(path, [*due.case.inputs], network.outputs)
-                    loaded = shapes
+                answers.changes = loading.ready(due.case)
                 got = running.run(due.case.inputs)
             except TargetError as error:
                 return "refused", f"gatewave lower: {error}"
             except Lost as error:
                 return "crashed", f"{due.case.name}: {error}"
             except Refused as error:
-                return "refused", f"{due.case.name}: {error}"
-            answers.add(due, got, network.tolerance)
-    return "exact", ""
+                refusals.append(f"{due.case.name}: {error}")
+            else:
+                answers.add(due, got, network.tolerance)
+    if not refusals:
+        return "exact", ""
+    return "refused", f"{len(refusals)} of {len(network.due)} inputs: {refusals[0]}"
+
+
+@dataclass
+class _Loading:
+    """The model of a network, as a runtime is given it: anew for new shapes, if those are fixed."""
+
+    network: Network
+    runtime: Runtime
+    running: Running
+    path: Path
+    shapes: Shapes | None = None
+    changes: tuple[str, ...] = ()
+
+    def ready(self, case: Case) -> tuple[str, ...]:
+        """Have it load what takes ``case``; what `lower` changed.
+
+        Raises:
+            TargetError: `lower` knows that it will not run it.
+            Refused: It does not load it.
+        """
+        shapes = {name: array.shape for name, array in case.inputs.items()}
+        if self.shapes is None or (self.runtime.static and shapes != self.shapes):
+            self.shapes = None
+            self.changes = _write(self.network.path, self.path, self.runtime, shapes)
+            self.running.load(self.path, [*case.inputs], self.network.outputs)
+            self.shapes = shapes
+        return self.changes
 
 
 def _write(source: Path, path: Path, runtime: Runtime, shapes: Shapes) -> tuple[str, ...]:
@@ -181,11 +241,12 @@ def _write(source: Path, path: Path, runtime: Runtime, shapes: Shapes) -> tuple[
 
 def _cell(network: Network, name: str, answers: _Answers, verdict: Verdict, why: str) -> Cell:
     found = answers.differences.get(name, SAME)
-    if verdict == "exact" and found.used > 1:
+    if verdict != "crashed" and found.used > 1:
         place = found.place
         at = "" if place is None or place.index is None else f"{list(place.index)}"
         was = "" if place is None else f" is {place.rewritten!r}, not {place.original!r}"
-        verdict, why = "differs", f"{name}{at}{was} ({answers.where[name]})"
+        differs = f"{name}{at}{was} ({answers.where[name]})"
+        verdict, why = "differs", "; ".join(filter(None, (differs, why)))
     want = network.due[0].outputs[name]
     return Cell(
         subject=name,
@@ -193,7 +254,7 @@ def _cell(network: Network, name: str, answers: _Answers, verdict: Verdict, why:
         dtype=dtype_of(want),
         form="model",
         changes=answers.changes,
-        elements=sum(due.outputs[name].size for due in network.due),
+        elements=answers.compared[name],
         verdict=verdict,
         why=why,
         ulp=found.ulp,
