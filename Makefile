@@ -22,6 +22,8 @@ GRAPHS := .graphs
 # Runtimes of ONNX models, each in an environment of its own: `gatewave runtimes`.
 RUNTIMES := .runtimes
 export GATEWAVE_RUNTIMES := $(CURDIR)/$(RUNTIMES)
+# Models that JAX and Keras have written.
+SOURCED := jax2onnx.onnx tf2onnx.onnx
 BIN := $(VENV)/bin
 # CMake and ninja may be there, from PyPI.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -63,6 +65,8 @@ test: $(VENV)/.dev $(CLIENTS)/.made $(GRAPHS)/.made ## install, build the kernel
 certify: $(VENV)/.dev ## install all runtimes into .runtimes, certify every activation on them: docs/portability.md
 	$(BIN)/gatewave runtimes install all
 	$(BIN)/gatewave certify --runtimes all
+	for source in $(SOURCED); do $(BIN)/gatewave fuse tests/sources/$$source -o certificates/$$source || exit 1; done
+	$(BIN)/gatewave certify $(SOURCED:%=certificates/%) --runtimes all
 	$(BIN)/python -m export.portability
 
 test-matrix: native ## run kernels and lowered models in old and new ONNX Runtimes, in .venv-matrix
@@ -125,7 +129,7 @@ clean: ## remove what was made: environment, artifacts, caches
 		.ruff_cache .pytest_cache .hypothesis .import_linter_cache service/libgatewave*.so
 
 artifacts/.stamp: $(VENV)/.serve $(SOURCES)
-	$(BIN)/gatewave export --output artifacts
+	$(BIN)/gatewave export --certify --output artifacts
 	@touch $@
 
 $(VENV)/.serve: $(VENV)/.made $(INSTALLED)

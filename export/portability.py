@@ -1,7 +1,7 @@
 """docs/portability.md: which runtimes compute which activations right, out of certificates.
 
 ``python -m export.portability FOLDER`` writes it from the certificates in a folder, as
-``gatewave certify --runtimes all`` makes them.
+``gatewave certify --runtimes all`` makes them: of activations, and of models from other sources.
 """
 
 from __future__ import annotations
@@ -47,6 +47,13 @@ Make it again with `{COMMAND}`: it installs the runtimes, makes a certificate of
 `certificates/`, and writes this page. `gatewave certify sinc --runtimes openvino` is a part of it,
 and `gatewave certify model.onnx` the same for a model of yours."""
 
+SOURCES = """\
+Models that hold each activation as one writes it in JAX and in Keras, after layers of its own, as
+jax2onnx and tf2onnx export them (`tests/sources`). `gatewave fuse` has put our operators in the
+place of what it recognised, and proven it; then every runtime ran what `gatewave lower` makes of
+that for it. The reference evaluator of the onnx package says what is due, and columns are outputs.
+What has no number has its reason below."""
+
 LEGEND = (
     "✓ all three graphs within tolerance; ✗ one is beyond it; – one is refused; † the process "
     "ended without an answer. A number names the defect of the runtime that is the reason, below. "
@@ -76,7 +83,7 @@ class Cells(Strict):
             for word, patterns in (
                 (row.runtime, self.runtimes),
                 (cell.subject, self.subjects),
-                (cell.graph, self.graphs),
+                (cell.graph or "value", self.graphs),
                 (cell.dtype, self.dtypes),
             )
         )
@@ -121,7 +128,7 @@ def defects() -> tuple[Defect, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Matrix:
-    """All certificates as one table.
+    """The certificates of activations as one table.
 
     Attributes:
         certificates: One for each activation.
@@ -162,9 +169,9 @@ def numbers_of(row: Row, cell: Cell) -> list[int]:
 
 
 def text(certificates: Sequence[Certificate]) -> str:
-    """The page."""
-    matrix = Matrix(certificates)
-    first = certificates[0]
+    """The page; one certificate at least is of an activation."""
+    matrix = Matrix([found for found in certificates if found.kind == "activation"])
+    first = matrix.certificates[0]
     return page(
         [
             INTRODUCTION,
@@ -172,6 +179,7 @@ def text(certificates: Sequence[Certificate]) -> str:
             LEGEND,
             *(_table(matrix, dtype) for dtype in DTYPES),
             _changes(matrix),
+            _sources([found for found in certificates if found.kind == "model"]),
             _unexplained(matrix),
             _defects(),
             _runtimes(matrix.rows().values()),
@@ -207,6 +215,29 @@ def _changes(matrix: Matrix) -> str:
         lines.append((row.title, forms, f"{changed} of {len(cells)}"))
     header = ("runtime", "form of the artifact", "changed by `lower`")
     return "## Forms\n\n" + table(header, lines)
+
+
+def _sources(certificates: Sequence[Certificate]) -> str:
+    """Models that other frameworks have written; empty, if there are none."""
+    if not certificates:
+        return ""
+    return "\n\n".join(["## Other sources", SOURCES, *map(_source, certificates)])
+
+
+def _source(certificate: Certificate) -> str:
+    rows = [row for row in certificate.rows if row.cells]
+    names = list(dict.fromkeys(cell.subject for row in rows for cell in row.cells))
+    lines = []
+    for row in rows:
+        cells = {cell.subject: [(row, cell)] for cell in row.cells}
+        lines.append((row.title, *(_mark(cells[name]) for name in names)))
+    reasons = dict.fromkeys(
+        f"- {row.title}: {' '.join(cell.why.split())}"
+        for row, cell in certificate.cells()
+        if cell.verdict != "exact" and not numbers_of(row, cell)
+    )
+    title = f"### {certificate.name.removesuffix('.onnx')}"
+    return "\n\n".join(filter(None, [title, table(("", *names), lines), "\n".join(reasons)]))
 
 
 def _unexplained(matrix: Matrix) -> str:

@@ -1,0 +1,136 @@
+"""Activations that were written in JAX and in Keras: recognised, fused, proven, and certified.
+
+The models were exported by the scripts beside them, whose environments the lists there make; with
+`make test-matrix` they are exported anew.
+"""
+
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+import pytest
+from environments import ENVIRONMENTS
+
+from export.certificates import making
+from export.certificates.making import Plan
+from export.proof import comparison
+from export.proof.verification import verify
+from export.recognition.sites import survey
+from export.rewrite.fuse import fuse
+from export.rewrite.lower import lower
+from export.runtimes import catalogue
+from export.targets import find
+
+FOLDER = Path(__file__).parent
+SOURCES = {"jax2onnx": "jax_model.py", "tf2onnx": "keras_model.py"}
+
+KINDS = {"geglu-none": "geglu"}
+"""The kinds of the outputs, where they have other names."""
+
+OURS = {
+    "sinc": "Sinc",
+    "swish": "Swish",
+    "glu": "GLU",
+    "reglu": "ReGLU",
+    "geglu-none": "GeGLU",
+    "geglu-tanh": "GeGLUTanh",
+    "swiglu-linear": "SwiGLULinear",
+    "swiglu-sigmoid": "SwiGLUSigmoid",
+}
+"""By the outputs' names; ONNX has operators for the others: `fuse` leaves them as they are."""
+
+NOT_OURS = {"sigmoid", "gelu", "mish", "hardswish"}
+
+
+@pytest.fixture(scope="module", params=SOURCES)
+def source(request):
+    return FOLDER / f"{request.param}.onnx"
+
+
+@pytest.fixture(scope="module")
+def fused(source, tmp_path_factory):
+    model = ir.load(source)
+    fuse(model)
+    path = tmp_path_factory.mktemp("fused") / source.name
+    ir.save(model, path)
+    return path
+
+
+def kinds(model):
+    """What makes each output."""
+    return {site.output.name: site.kind for site in survey(model).sites}
+
+
+def test_every_activation_is_recognised(source):
+    model = ir.load(source)
+    outputs = {value.name for value in model.graph.outputs}
+    assert outputs == {*OURS, *NOT_OURS}
+    found = survey(model)
+    assert {site.output.name: site.kind for site in found.sites} == {
+        name: KINDS.get(name, name) for name in outputs
+    }
+    assert [miss.reason for miss in found.near_misses] == []
+
+
+def test_each_becomes_our_operator(fused):
+    model = ir.load(fused)
+    made = {v.name: v.producer() for v in model.graph.outputs if v.name in OURS}
+    assert {name: (node.domain, node.op_type) for name, node in made.items()} == {
+        name: ("ai.gatewave", op_type) for name, op_type in OURS.items()
+    }
+
+
+def test_fused_it_is_the_same(source, fused):
+    report = verify(source, fused, comparison.Plan())
+    assert report.holds
+    assert {one.name for one in report.outputs} == {*OURS, *NOT_OURS}
+
+
+def test_it_is_certified(fused):
+    runtimes = [catalogue.find(name) for name in ("reference", "onnxruntime")]
+    certificate = making.of_model(fused, Plan(runtimes=runtimes))
+    assert certificate.holds
+    for row in certificate.rows:
+        assert {cell.subject for cell in row.cells} == {*OURS, *NOT_OURS}
+        assert all(cell.elements > 0 for cell in row.cells)
+
+
+def test_the_exact_gelu_of_tensorflow_runs_where_it_is_lowered():
+    # tf2onnx writes Erfc, which is no operator of ONNX.
+    path = FOLDER / "tf2onnx.onnx"
+    model = ir.load(path)
+    assert "Erfc" in {node.op_type for node in model.graph}
+    with pytest.raises(onnx.checker.ValidationError, match="No Op registered for Erfc"):
+        onnx.checker.check_model(onnx.load(path))
+    lower(model, find("onnxruntime-1.20-cpu"))
+    assert "Erfc" not in {node.op_type for node in model.graph}
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("name", SOURCES)
+def test_what_is_exported_anew_is_the_same(name, tmp_path):
+    path = tmp_path / "model.onnx"
+    command = [_python(name), FOLDER / SOURCES[name], path]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    new, old = ir.load(path), ir.load(FOLDER / f"{name}.onnx")
+    assert Counter(n.op_type for n in new.graph) == Counter(n.op_type for n in old.graph)
+    assert kinds(new) == kinds(old)
+
+
+def _python(name):
+    """The Python of the environment that the list of that name makes."""
+    environment = ENVIRONMENTS / "sources" / name
+    requirements = FOLDER / f"{name}.txt"
+    made = environment / "made"
+    if not made.exists() or made.read_text() != requirements.read_text():
+        venv = [sys.executable, "-m", "venv", "--clear", "--without-pip", environment]
+        subprocess.run(venv, check=True)
+        pip = [sys.executable, "-m", "pip", "--python", environment / "bin/python"]
+        quiet = ["install", "--quiet", "--no-deps", "--disable-pip-version-check"]
+        subprocess.run([*pip, *quiet, "--requirement", requirements], check=True)
+        made.write_text(requirements.read_text())
+    return environment / "bin/python"
