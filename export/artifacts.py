@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,10 +86,11 @@ def models_of(
         yield Artifact(name, content_of(model, selection), measured)
 
 
+@functools.cache
 def drawn(
     activation: Activation, operator: Operator, selection: Selection
-) -> dict[tuple[Graph, DType, Form], ir.Model]:
-    """The models of one operator with their metadata, not yet tried."""
+) -> Mapping[tuple[Graph, DType, Form], ir.Model]:
+    """The models of one operator with their metadata, not yet tried; nobody changes them."""
     found: dict[tuple[Graph, DType, Form], ir.Model] = {}
     for (graph, dtype), model in graphs_of(activation, operator, selection.dtypes).items():
         for form in selection.forms if graph in selection.graphs else ():

@@ -15,7 +15,13 @@ from gatewave.commands.targets import activations_named
 from gatewave.errors import CommandError, UsageError, needing
 
 if TYPE_CHECKING:
-    from export.artifacts import Artifact
+    from collections.abc import Sequence
+
+    from export.artifacts import Artifact, Selection
+    from models import Activation
+
+CERTIFYING = ("reference", "onnxruntime")
+"""The runtimes that are there wherever activations are exported."""
 
 
 def export(
@@ -39,6 +45,14 @@ def export(
     rank: Annotated[
         str, typer.Option(help="The axes declared for tensors; 'any' leaves them open.")
     ] = "1",
+    certify: Annotated[
+        bool,
+        typer.Option(
+            help="Write certificates beside the models, which name them: of the reference "
+            "evaluator and the ONNX Runtime that is installed. `gatewave certify --artifacts` "
+            "makes them of more runtimes."
+        ),
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print what was written, and the errors measured.")
     ] = False,
@@ -60,6 +74,8 @@ def export(
         forms=words("--form", form, FORMS),
         rank=_rank(rank),
     )
+    if certify and (selection.forms != FORMS or selection.rank != 1):
+        raise UsageError("--certify: certificates are of both forms, for tensors of one axis")
     activations = activations_named(targets or [])
     written: list[Artifact] = []
     with _progress(quiet=as_json) as progress:
@@ -72,12 +88,29 @@ def export(
 
         try:
             artifacts.write(activations, output, selection, advance)
+            if certify:
+                _certify(activations, output, selection)
         except (ExportError, OSError) as error:
             raise CommandError(str(error)) from error
     if as_json:
         typer.echo(json.dumps([_report(artifact, output) for artifact in written], indent=2))
     else:
         typer.echo(f"wrote {len(written)} files to {output}, every graph within its tolerance")
+
+
+def _certify(activations: Sequence[Activation], output: Path, selection: Selection) -> None:
+    from export.certificates import making, stamping
+    from export.runtimes import catalogue
+
+    plan = making.Plan(
+        runtimes=[catalogue.find(name) for name in CERTIFYING],
+        graphs=selection.graphs,
+        dtypes=selection.dtypes,
+    )
+    for activation in activations:
+        certificate = making.of_activation(activation, plan)
+        stamping.write(certificate, output)
+        stamping.stamp(certificate, output)
 
 
 def _rank(text: str) -> int | None:

@@ -1,6 +1,7 @@
 """The `gatewave` command, as users run it: results, exit status, and errors in a line."""
 
 import csv
+import hashlib
 import json
 import sys
 
@@ -87,6 +88,23 @@ def test_export_declares_the_rank_that_is_asked_for(run, tmp_path, rank, shape):
 
 
 @pytest.mark.usefixtures("package")
+def test_an_export_is_certified_and_its_models_name_the_certificate(run, tmp_path):
+    options = ["-o", tmp_path, "--certify", "--graph", "value", "--dtype", "float16,float64"]
+    assert run("export", "sinc", "acts:Mish", *options).returncode == 0
+    for name in ("sinc", "mish"):
+        content = (tmp_path / f"{name}.certificate.json").read_bytes()
+        rows = json.loads(content)["rows"]
+        assert [row["runtime"] for row in rows] == ["reference", "onnxruntime"]
+        cells = [cell for row in rows for cell in row["cells"]]
+        assert [cell["verdict"] for cell in cells] == ["exact"] * 4
+        models = sorted(tmp_path.glob(f"{name}.*.onnx"))
+        assert len(models) == 4
+        for path in models:
+            entries = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+            assert entries["ai.gatewave.certificate"] == hashlib.sha256(content).hexdigest()
+
+
+@pytest.mark.usefixtures("package")
 def test_a_users_own_module_is_exported_and_served_like_ours(run, tmp_path):
     ended = run("export", "acts:Mish", "-o", tmp_path, "--dtype", "float32")
     assert ended.returncode == 0, ended.stderr
@@ -130,6 +148,8 @@ def test_a_target_that_cannot_be_exported_is_said_and_ends_with_2(run, target, w
         (["--dtype", "float8"], "--dtype: expected words of float16"),
         (["--graph", "value,jvp"], "got 'jvp'"),
         (["--rank", "-1"], "--rank: expected a whole number"),
+        (["--rank", "2", "--certify"], "--certify: certificates are of both forms"),
+        (["--form", "function", "--certify"], "--certify: certificates are of both forms"),
     ],
 )
 def test_an_option_that_is_wrong_is_said_and_ends_with_2(run, options, words):
