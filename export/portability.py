@@ -122,8 +122,13 @@ class Defect(Strict):
 @functools.cache
 def defects() -> tuple[Defect, ...]:
     """The defects that are known, in the order in which they are numbered."""
-    text = (resources.files("export") / "runtimes" / "defects.yaml").read_text(encoding="utf-8")
-    return tuple(Defect.model_validate(entry) for entry in yaml.safe_load(text) or ())
+    entries = yaml.safe_load(_data("runtimes/defects.yaml")) or ()
+    return tuple(Defect.model_validate(entry) for entry in entries)
+
+
+def _data(path: str) -> str:
+    """A file of this package."""
+    return (resources.files("export") / path).read_text(encoding="utf-8").strip()
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +187,7 @@ def text(certificates: Sequence[Certificate]) -> str:
             _sources([found for found in certificates if found.kind == "model"]),
             _unexplained(matrix),
             _defects(),
+            _data("exporters.md"),
             _runtimes(matrix.rows().values()),
         ]
     )

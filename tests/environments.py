@@ -1,4 +1,4 @@
-"""Environments of many versions of ONNX Runtime, each with that and NumPy, made at first use."""
+"""Environments made at first use: of many versions of ONNX Runtime with NumPy, and of exporters."""
 
 import subprocess
 import sys
@@ -34,3 +34,20 @@ def make(environment, version):
         pytest.skip(f"onnxruntime {version} has no wheel for this Python: {done.stderr[-300:]}")
     assert done.returncode == 0, done.stderr
     (environment / "made").touch()
+
+
+SOURCES = Path(__file__).parent / "sources"
+
+
+def python_of_source(name):
+    """The Python that an exporter is installed for: what the list of its name makes."""
+    environment, requirements = ENVIRONMENTS / "sources" / name, SOURCES / f"{name}.txt"
+    made = environment / "made"
+    if not made.exists() or made.read_text() != requirements.read_text():
+        venv = [sys.executable, "-m", "venv", "--clear", "--without-pip", environment]
+        subprocess.run(venv, check=True)
+        pip = [sys.executable, "-m", "pip", "--python", environment / "bin/python"]
+        quiet = ["install", "--quiet", "--no-deps", "--disable-pip-version-check"]
+        subprocess.run([*pip, *quiet, "--requirement", requirements], check=True)
+        made.write_text(requirements.read_text())
+    return environment / "bin/python"

@@ -5,14 +5,13 @@ The models were exported by the scripts beside them, whose environments the list
 """
 
 import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
 import onnx
 import onnx_ir as ir
 import pytest
-from environments import ENVIRONMENTS
+from environments import python_of_source
 
 from export.certificates import making
 from export.certificates.making import Plan
@@ -113,24 +112,9 @@ def test_the_exact_gelu_of_tensorflow_runs_where_it_is_lowered():
 @pytest.mark.parametrize("name", SOURCES)
 def test_what_is_exported_anew_is_the_same(name, tmp_path):
     path = tmp_path / "model.onnx"
-    command = [_python(name), FOLDER / SOURCES[name], path]
+    command = [python_of_source(name), FOLDER / SOURCES[name], path]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     new, old = ir.load(path), ir.load(FOLDER / f"{name}.onnx")
     assert Counter(n.op_type for n in new.graph) == Counter(n.op_type for n in old.graph)
     assert kinds(new) == kinds(old)
-
-
-def _python(name):
-    """The Python of the environment that the list of that name makes."""
-    environment = ENVIRONMENTS / "sources" / name
-    requirements = FOLDER / f"{name}.txt"
-    made = environment / "made"
-    if not made.exists() or made.read_text() != requirements.read_text():
-        venv = [sys.executable, "-m", "venv", "--clear", "--without-pip", environment]
-        subprocess.run(venv, check=True)
-        pip = [sys.executable, "-m", "pip", "--python", environment / "bin/python"]
-        quiet = ["install", "--quiet", "--no-deps", "--disable-pip-version-check"]
-        subprocess.run([*pip, *quiet, "--requirement", requirements], check=True)
-        made.write_text(requirements.read_text())
-    return environment / "bin/python"
