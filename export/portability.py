@@ -22,7 +22,7 @@ from export.certificates import checking, pages
 from export.certificates.document import Cell, Certificate, Row, Verdict
 from export.errors import ExportError
 from export.graph import IR_VERSION, OPSET
-from export.markdown import page, table
+from export.markdown import bullets, page, table
 from export.runtimes.catalogue import RUNTIMES
 from models import DTYPES, DType
 
@@ -47,12 +47,15 @@ Make it again with `{COMMAND}`: it installs the runtimes, makes a certificate of
 `certificates/`, and writes this page. `gatewave certify sinc --runtimes openvino` is a part of it,
 and `gatewave certify model.onnx` the same for a model of yours."""
 
-SOURCES = """\
+SOURCES = ("jax2onnx.onnx", "tf2onnx.onnx")
+"""The models that other frameworks have written."""
+
+OF_SOURCES = """\
 Models that hold each activation as one writes it in JAX and in Keras, after layers of its own, as
 jax2onnx and tf2onnx export them (`tests/sources`). `gatewave fuse` has put our operators in the
 place of what it recognised, and proven it; then every runtime ran what `gatewave lower` makes of
-that for it. The reference evaluator of the onnx package says what is due, and columns are outputs.
-What has no number has its reason below."""
+that for it. The reference evaluator of the onnx package says what is due. Columns are outputs; what
+is not right is said below, and is what the defects further down do to a network."""
 
 LEGEND = (
     "✓ all three graphs within tolerance; ✗ one is beyond it; – one is refused; † the process "
@@ -83,7 +86,7 @@ class Cells(Strict):
             for word, patterns in (
                 (row.runtime, self.runtimes),
                 (cell.subject, self.subjects),
-                (cell.graph or "value", self.graphs),
+                (cell.graph, self.graphs),
                 (cell.dtype, self.dtypes),
             )
         )
@@ -184,7 +187,7 @@ def text(certificates: Sequence[Certificate]) -> str:
             LEGEND,
             *(_table(matrix, dtype) for dtype in DTYPES),
             _changes(matrix),
-            _sources([found for found in certificates if found.kind == "model"]),
+            _sources([found for found in certificates if found.name in SOURCES]),
             _unexplained(matrix),
             _defects(),
             _data("exporters.md"),
@@ -227,23 +230,20 @@ def _sources(certificates: Sequence[Certificate]) -> str:
     """Models that other frameworks have written; empty, if there are none."""
     if not certificates:
         return ""
-    return "\n\n".join(["## Other sources", SOURCES, *map(_source, certificates)])
+    return "\n\n".join(["## Other sources", OF_SOURCES, *map(_source, certificates)])
 
 
 def _source(certificate: Certificate) -> str:
     rows = [row for row in certificate.rows if row.cells]
-    names = list(dict.fromkeys(cell.subject for row in rows for cell in row.cells))
-    lines = []
+    names = sorted({cell.subject for row in rows for cell in row.cells})
+    lines, reasons = [], []
     for row in rows:
-        cells = {cell.subject: [(row, cell)] for cell in row.cells}
-        lines.append((row.title, *(_mark(cells[name]) for name in names)))
-    reasons = dict.fromkeys(
-        f"- {row.title}: {' '.join(cell.why.split())}"
-        for row, cell in certificate.cells()
-        if cell.verdict != "exact" and not numbers_of(row, cell)
-    )
+        marks = {cell.subject: pages.MARKS[cell.verdict] for cell in row.cells}
+        lines.append((row.title, *(marks[name] for name in names)))
+        whys = dict.fromkeys(" ".join(c.why.split()) for c in row.cells if c.verdict != "exact")
+        reasons += [f"{row.title}: {'; '.join(whys)}"] if whys else []
     title = f"### {certificate.name.removesuffix('.onnx')}"
-    return "\n\n".join(filter(None, [title, table(("", *names), lines), "\n".join(reasons)]))
+    return "\n\n".join([title, table(("", *names), lines), bullets(reasons)]).rstrip()
 
 
 def _unexplained(matrix: Matrix) -> str:
@@ -302,12 +302,12 @@ def main(
 ) -> None:
     """Write docs/portability.md; exit with 1 if a cell is wrong and no known defect says why."""
     found = [checking.read(path) for path in sorted(folder.glob("*.certificate.json"))]
-    found = [certificate for certificate in found if certificate.kind == "activation"]
-    if not found:
+    activations = [certificate for certificate in found if certificate.kind == "activation"]
+    if not activations:
         raise ExportError(f"{folder}: there are no certificates: gatewave certify --runtimes all")
     output.write_text(text(found), encoding="utf-8")
     typer.echo(f"wrote {output}")
-    left = Matrix(found).unexplained()
+    left = Matrix(activations).unexplained()
     for row, cell in left:
         typer.echo(f"{row.title}, {' '.join(cell.place)}: {cell.verdict}: {cell.why}", err=True)
     raise typer.Exit(1 if left else 0)

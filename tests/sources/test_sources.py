@@ -4,6 +4,7 @@ The models were exported by the scripts beside them, whose environments the list
 `make test-matrix` they are exported anew.
 """
 
+import re
 import subprocess
 from collections import Counter
 from pathlib import Path
@@ -15,6 +16,7 @@ from environments import python_of_source
 
 from export.certificates import making
 from export.certificates.making import Plan
+from export.portability import text
 from export.proof import comparison
 from export.proof.verification import verify
 from export.recognition.sites import survey
@@ -22,6 +24,7 @@ from export.rewrite.fuse import fuse
 from export.rewrite.lower import lower
 from export.runtimes import catalogue
 from export.targets import find
+from models import ACTIVATIONS
 
 FOLDER = Path(__file__).parent
 SOURCES = {"jax2onnx": "jax_model.py", "tf2onnx": "keras_model.py"}
@@ -88,13 +91,34 @@ def test_fused_it_is_the_same(source, fused):
     assert {one.name for one in report.outputs} == {*OURS, *NOT_OURS}
 
 
-def test_it_is_certified(fused):
+@pytest.fixture(scope="module")
+def certificate(fused):
     runtimes = [catalogue.find(name) for name in ("reference", "onnxruntime")]
-    certificate = making.of_model(fused, Plan(runtimes=runtimes))
+    return making.of_model(fused, Plan(runtimes=runtimes))
+
+
+def test_it_is_certified(certificate):
     assert certificate.holds
     for row in certificate.rows:
         assert {cell.subject for cell in row.cells} == {*OURS, *NOT_OURS}
         assert all(cell.elements > 0 for cell in row.cells)
+
+
+def test_the_page_has_it_and_says_what_is_wrong(source, certificate):
+    plan = Plan(runtimes=[catalogue.find("numpy")], graphs=["value"], dtypes=["float32"])
+    activation = making.of_activation(ACTIVATIONS["sinc"], plan)
+    page = text([activation, certificate])
+    (section,) = re.findall(rf"### {source.stem}\n\n(.*?)\n\n## ", page, re.DOTALL)
+    lines = section.splitlines()
+    assert lines[0].count("|") == len({*OURS, *NOT_OURS}) + 2
+    assert [line.count("✓") for line in lines[2:]] == [12, 12]
+    first, *rest = certificate.rows
+    wrong = first.cells[0].model_copy(update={"verdict": "differs", "why": "sinc is not sinc"})
+    row = first.model_copy(update={"cells": (wrong, *first.cells[1:])})
+    changed = certificate.model_copy(update={"rows": (row, *rest)})
+    page = text([activation, changed])
+    assert "- the onnx reference evaluator: sinc is not sinc" in page
+    assert "Other sources" not in text([activation])
 
 
 def test_the_exact_gelu_of_tensorflow_runs_where_it_is_lowered():
