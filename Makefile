@@ -69,8 +69,8 @@ certify: $(VENV)/.dev ## install all runtimes into .runtimes, certify every acti
 	$(BIN)/gatewave certify $(SOURCED:%=certificates/%) --runtimes all
 	$(BIN)/python -m export.portability
 
-test-matrix: native ## run kernels and lowered models in old and new ONNX Runtimes, in .venv-matrix
-	$(BIN)/python -m pytest -m matrix tests/native tests/export
+test-matrix: native ## run kernels, models and certificates in many runtimes, and export from JAX and Keras anew, in .venv-matrix
+	$(BIN)/python -m pytest -m matrix tests/native tests/export tests/sources
 
 check: $(VENV)/.dev ## lint, types, import contracts, and docs that match the records
 	$(BIN)/ruff check
