@@ -267,7 +267,9 @@ def _called(call: ir.Node, function: ir.Function, reader: Reader) -> Iterator[Ca
         tensors = tuple(given.get(value) for value in found.inputs)
         whole = tuple(tensor for tensor in tensors if tensor is not None)
         if len(whole) == len(function.inputs) and not found.parameters:
-            yield Candidate(found.kind, found.reals, whole, call.outputs[0], (call,))
+            yield Candidate(
+                found.kind, found.reals, whole, call.outputs[0], (call,), hole=found.hole
+            )
 
 
 def _fits(candidate: Candidate, known: Shapes) -> bool:

@@ -96,10 +96,12 @@ class Meaning:
         compute: Of an ``op``, what is known besides, such as numbers in the place of constants
             inside a function, and the operands.
         size: Of how many operators it is made.
+        constants: The numbers inside.
     """
 
     compute: Callable[..., Any]
     size: int = 1
+    constants: tuple[Constant, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -172,7 +174,7 @@ class Reader:
             pending.remove(latest)
             nodes.append(node)
             size += self._size(node)
-            constants += _numbers(node)
+            constants += self._numbers(node)
             for value in node.inputs:
                 if value is None or (found := self.constant(value)) is not None:
                     constants += [] if value is None else [found]  # type: ignore[list-item]
@@ -222,7 +224,9 @@ class Reader:
                 says = operator.value(NumpyOps(), *tensors, **reals)
         except (NotElementwiseError, TypeError):
             return False
-        return bool(np.allclose(does, says, rtol=1e-3, atol=1e-3))
+        return not any(c.shape for c in meaning.constants) and bool(
+            np.allclose(does, says, rtol=1e-3, atol=1e-3)
+        )
 
     def _meaning(self, node: ir.Node) -> Meaning | None:
         if node not in self._meanings:
@@ -248,18 +252,18 @@ class Reader:
         if len(function.outputs) != 1 or len(function) > MOST_NODES or self.depth == 0:
             return None
         inside = self.inside(function)
-        size = 1
-        for node in function:
-            meaning = None if node.op_type == "Constant" else inside._meaning(node)  # noqa: SLF001
-            if meaning is None and node.op_type != "Constant":
-                return None
-            size += 0 if meaning is None else meaning.size
+        nodes = [node for node in function if node.op_type != "Constant"]
+        meanings = [inside._meaning(node) for node in nodes]  # noqa: SLF001
+        whole = [meaning for meaning in meanings if meaning is not None]
+        size = 1 + sum(meaning.size for meaning in whole)
+        if len(whole) < len(meanings) or size > MOST_NODES:
+            return None
 
         def compute(op: Any, besides: Mapping[ir.Value, Any], *operands: Any) -> Any:
             known = {**besides, **dict(zip(function.inputs, operands, strict=False))}
             return inside.values(op, tuple(function), known)[function.outputs[0]]
 
-        return Meaning(compute, size) if size <= MOST_NODES else None
+        return Meaning(compute, size, inside._numbers_of(nodes))  # noqa: SLF001
 
     def values(
         self, op: Any, nodes: Sequence[ir.Node], known: dict[ir.Value, Any]
@@ -304,6 +308,17 @@ class Reader:
                 result = result * operand if factor.power > 0 else result / operand
         return result
 
+    def _numbers_of(self, nodes: Sequence[ir.Node]) -> tuple[Constant, ...]:
+        """The numbers that ``nodes`` take, and those inside them."""
+        taken = (self.constant(v) for node in nodes for v in node.inputs if v is not None)
+        inside = (number for node in nodes for number in self._numbers(node))
+        return (*(number for number in taken if number is not None), *inside)
+
+    def _numbers(self, node: ir.Node) -> tuple[Constant, ...]:
+        """Those inside ``node``: the attributes, or what the function takes that it calls."""
+        meaning = self._meaning(node)
+        return (*_attributed(node), *(() if meaning is None else meaning.constants))
+
     def constants_of(self, nodes: Iterable[ir.Node], less_than: float) -> Iterator[ir.Value]:
         """The constants that ``nodes`` take, in functions too, but for 0 and greater ones."""
         for node in nodes:
@@ -341,7 +356,7 @@ def _attributes(node: ir.Node) -> dict[str, Any] | None:
     return found
 
 
-def _numbers(node: ir.Node) -> list[Constant]:
+def _attributed(node: ir.Node) -> list[Constant]:
     """The attributes that are numbers, rounded as they are to float32."""
     values = [a.value for a in node.attributes.values() if a.type == ir.AttributeType.FLOAT]
     return [Constant(v, roundoff(v, ir.DataType.FLOAT)) for v in values if v is not None]

@@ -12,7 +12,7 @@ from export.graph import decomposed
 from export.recognition.expressions import Reader
 from export.recognition.kinds import KINDS
 from export.recognition.shapes import shapes
-from export.recognition.sites import sites, survey
+from export.recognition.sites import HOLE, sites, survey
 
 ROOT_2 = math.sqrt(2)
 GELU_SLOPE = math.sqrt(2 / math.pi)
@@ -832,6 +832,58 @@ def test_a_constant_with_more_axes_than_the_input_makes_no_activation():
     alpha = drawing.tensor(np.array([[1.5]], np.float32))
     drawing.output(drawing.Mul(x, drawing.Sigmoid(drawing.Mul(x, alpha))), shape=(1, 4))
     assert found(drawing.model()) == [("sigmoid", {})]
+
+
+def _called(write, inputs=1, depth=1):
+    """A model that calls a function, which calls another, and so on to what ``write`` draws."""
+    functions = [_function(write, inputs)]
+    functions[0].name = "F0"
+    for level in range(1, depth):
+        functions.append(_calling(f"F{level}", _call_of(f"F{level - 1}")))
+    drawing = Drawing()
+    values = [drawing.input(name) for name in "xy"[:inputs]]
+    drawing.output(_call_of(f"F{depth - 1}")(drawing, *values), shape=("k", 4))
+    return drawing.model(functions, ["some.package"])
+
+
+def _call_of(name):
+    return lambda op, *values: op.node(name, values, domain="some.package")
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+@pytest.mark.parametrize(
+    ("shape", "kinds"), [((), ["swish"]), ((1,), ["swish"]), ((4, 1), []), ((1, 1, 1), [])]
+)
+def test_a_constant_in_a_function_may_change_a_shape(shape, kinds, depth):
+    def write(op, x):
+        one = op.tensor(np.ones(shape, np.float32))
+        return op.Mul(x, op.Mul(op.Sigmoid(x), one))
+
+    surveyed = sites(_called(write, depth=depth))
+    assert [site.kind for site in surveyed if site.scope.name == ""] == kinds
+
+
+@pytest.mark.parametrize("shape", [(), (4, 1)])
+def test_a_function_of_our_domain_leaves_the_shape_as_it_is(shape):
+    def write(op, x):
+        return op.Mul(x, op.Mul(op.Sigmoid(x), op.tensor(np.ones(shape, np.float32))))
+
+    function = _function(write, 1)
+    function.domain, function.name = "ai.gatewave", "Swish"
+    drawing = Drawing()
+    drawing.output(drawing.node("Swish", [drawing.input("x")], domain="ai.gatewave"))
+    assert len(found(drawing.model([function], ["ai.gatewave"]))) == (shape == ())
+
+
+@pytest.mark.parametrize("inputs", [1, 2])
+def test_a_hole_in_a_function_is_a_hole_of_its_calls(inputs):
+    def write(op, a, b=None):
+        swish = op.Div(op.Mul(op.Mul(a, op.Sigmoid(a)), a), a)
+        return swish if b is None else op.Mul(swish, b)
+
+    surveyed = survey(_called(write, inputs))
+    assert [site for site in surveyed.sites if not site.scope.name] == []
+    assert [miss.reason for miss in surveyed.near_misses if not miss.site.scope.name] == [HOLE]
 
 
 @pytest.mark.parametrize(("axes", "kinds"), [(0, ["swish"]), (1, ["sigmoid"])])
