@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -22,6 +22,7 @@ from export.recognition.constants import snapped
 from export.recognition.expressions import Expression, Reader
 from export.recognition.kinds import KINDS, Kind
 from export.recognition.numpy_ops import NotElementwiseError, NumpyOps, Parting, noise
+from export.recognition.partings import crossings
 
 POINTS = np.array(
     sorted(
@@ -39,6 +40,12 @@ POINTS = np.array(
 
 FAR = (-600.3, -350.7, -100.9, 100.9, 350.7, 600.3)
 """Where most spellings overflow, and what falls off to 0 is as small as can be."""
+
+FARTHER = np.array([sign * 10.0**power for sign in (-1, 1) for power in range(2, 39)])
+"""As far as float32 goes: a function that is another one there need not part into branches."""
+
+GROSS = 1e-6
+"""What is no rounding there, relatively, beside what the constants' own does."""
 
 TELLING = {
     "Sigmoid", "Exp", "Tanh", "Erf", "Erfc", "Sin", "Softplus", "HardSigmoid", "HardSwish", "Relu",
@@ -112,6 +119,13 @@ class Curve:
     def values(self, points: Any) -> Any:
         return self.reader.evaluate(self.expression, points, NumpyOps(), self.given)
 
+    def differences(self, points: Any) -> Any:
+        """What decides between branches: a row for each pair of them."""
+        op = NumpyOps()
+        self.reader.evaluate(self.expression, points, op, self.given)
+        rows = [np.broadcast_to(parting.difference, points.shape) for parting in op.partings]
+        return np.array(rows).reshape(len(rows), len(points))
+
     def noise(self, points: Any) -> Any:
         def evaluate(op: Any) -> Any:
             return self.reader.evaluate(self.expression, points, op, self.given)
@@ -137,7 +151,7 @@ def _match(reader: Reader, expression: Expression) -> Match | None:
 
 
 def _everywhere(
-    curve: Curve, kind: Kind, reals: Mapping[str, float], partings: Iterable[Parting]
+    curve: Curve, kind: Kind, reals: Mapping[str, float], partings: Sequence[Parting]
 ) -> bool:
     """Whether what agrees at the usual points does so where a slope bends, and branches part.
 
@@ -146,10 +160,37 @@ def _everywhere(
     if curve.expression.parameter is not None and not _follows(curve, kind):
         return False
     critical = _critical(partings)
-    if critical is None:
+    found = crossings(curve.differences) if partings else []
+    if critical is None or found is None:
         return False
-    points = np.array([math.nan, *_scaled(reals), *critical])
-    return _agree(curve, kind, reals, points) and not _hides_a_constant(curve, kind, reals)
+    beyond = _beside(found)
+    points = np.array([math.nan, *_scaled(reals), *critical, *_computed(curve, beyond)])
+    return (
+        _agree(curve, kind, reals, points)
+        and not _strays(curve, kind, reals)
+        and not _hides_a_constant(curve, kind, reals)
+    )
+
+
+def _computed(curve: Curve, points: list[float]) -> Any:
+    """``points`` but for those beyond the usual ones at which float64 overflows."""
+    values = curve.values(np.array(points))
+    constants = [constant.number for constant in curve.expression.constants]
+    if not np.all(np.isfinite(constants)):
+        return points
+    return np.array(points)[np.isfinite(values) | (np.abs(points) <= POINTS[-1])]
+
+
+def _strays(curve: Curve, kind: Kind, reals: Mapping[str, float]) -> bool:
+    """Whether it is another function far out, whatever float64 loses there or overflows to."""
+    values = curve.values(FARTHER)
+    roundoff = 1.05 * curve.expression.roundoff()
+    expected, response, lost = _expected(
+        kind.name, tuple(reals.items()), roundoff, FARTHER.tobytes()
+    )
+    with np.errstate(invalid="ignore", over="ignore"):
+        allowed = GROSS * np.maximum(1, np.abs(expected)) + response + lost + curve.noise(FARTHER)
+        return bool(np.any(np.isfinite(values) & (np.abs(values - expected) > allowed)))
 
 
 def _follows(curve: Curve, kind: Kind) -> bool:
@@ -244,6 +285,10 @@ def _critical(partings: Iterable[Parting]) -> list[float] | None:
             if zeros is None:
                 return None
             found.update(zeros)
+    return _beside(found)
+
+
+def _beside(found: Iterable[float]) -> list[float]:
     beside = {zero * by for zero in found for by in (0.5, 1 - 1e-6, 1.0, 1 + 1e-6, 2.0)}
     return sorted(point for point in beside if math.isfinite(point))
 
@@ -251,8 +296,8 @@ def _critical(partings: Iterable[Parting]) -> list[float] | None:
 def _zeros(points: Any, difference: Any, *, equality: bool) -> list[float] | None:
     """Where the difference is zero in one half of the line; where it is linear, exactly.
 
-    Where it is not, an inequality has been tried on both sides, if it has two: the points are many.
-    An equality may hold anywhere between them, unless it moves one way and away from zero.
+    Where it is not, an inequality is left to `crossings`. An equality may hold anywhere between the
+    points, unless it moves one way and away from zero.
     """
     if not np.all(np.isfinite(difference)):
         return None if equality else []

@@ -749,6 +749,89 @@ def test_what_computes_something_else_is_not_found(wrong):
     assert "out" not in {site.output.name for site in sites(drawn(NOT_ONE[wrong]))}
 
 
+def _swish(op, x):
+    return op.Mul(x, op.Sigmoid(x))
+
+
+def _bumped(op, x, square, width):
+    """Swish, and a triangle on either side, as wide as 1 / ``width`` in x²."""
+    far = op.Abs(op.Sub(op.Mul(x, x), square))
+    return op.Add(_swish(op, x), op.Mul(1000.0, op.Max(op.Sub(1.0, op.Mul(far, width)), 0.0)))
+
+
+def _steps(op, x):
+    return op.Add(_swish(op, x), op.Floor(op.Mul(op.Mul(x, x), 1e-6)))
+
+
+def _bends_again(op, x):
+    bent = op.Max(op.Sub(x, 1000.0), 0.0)
+    return op.Add(op.Relu(x), op.Max(op.Sub(bent, 5e6), 0.0))
+
+
+FAR_OFF = {
+    "a bump far out": lambda op, x: _bumped(op, x, 40200.0, 0.01),
+    "a narrow bump": lambda op, x: _bumped(op, x, 40200.0, 1.0),
+    "a bump between the points": lambda op, x: _bumped(op, x, 1700.0, 10.0),
+    "a bump beyond the fine grid": lambda op, x: _bumped(op, x, 1e14, 1e-6),
+    "a square": lambda op, x: op.Where(op.Greater(op.Mul(x, x), 1e6), 0.0, _swish(op, x)),
+    "a small square": lambda op, x: op.Where(op.Less(op.Mul(x, x), 1e-30), 1.0, _swish(op, x)),
+    "another number": lambda op, x: op.Where(op.Greater(op.Mul(x, x), 1e6), 1e6, op.Relu(x)),
+    "no number": lambda op, x: op.Where(op.Greater(op.Mul(x, x), 1e6), math.inf, op.Relu(x)),
+    "an exponential": lambda op, x: op.Where(op.Greater(op.Exp(x), 1e37), -7.0, op.Relu(x)),
+    "a limit": lambda op, x: op.Add(
+        _swish(op, x), op.Sub(op.Pow(x, 3.0), op.Clip(op.Pow(x, 3.0), -1e9, 1e9))
+    ),
+    "an equality": lambda op, x: op.Where(op.Equal(op.Exp(x), 1e30), 1.0, _swish(op, x)),
+    "steps": _steps,
+    "a power": lambda op, x: op.Add(_swish(op, x), op.Mul(op.Pow(x, 8.0), 1e-30)),
+    "a bend behind a bend": _bends_again,
+    "waves": lambda op, x: op.Add(
+        _swish(op, x), op.Mul(op.Max(op.Sub(op.Sin(op.Mul(x, 0.02)), 0.95), 0.0), 0.1)
+    ),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("wrong", FAR_OFF)
+def test_what_is_another_function_far_out_is_not_found(wrong, dtype):
+    model = drawn(FAR_OFF[wrong], dtype=dtype)
+    assert "out" not in {site.output.name for site in sites(model)}
+
+
+def _unsure(op, x):
+    """log(1 + exp(x)), and x where that overflows: the two are one from 40 on."""
+    grown = op.Exp(x)
+    return op.Where(op.Less(grown, 1e30), op.Log(op.Add(1.0, grown)), x)
+
+
+BRANCHING = {
+    "softplus, by the exponential": (_unsure, "softplus"),
+    "swish, by what it is": (
+        lambda op, x: op.Max(_swish(op, x), -0.5),
+        "swish",
+    ),
+    "relu, by its square": (
+        lambda op, x: op.Where(op.Less(op.Mul(op.Abs(x), x), 0.0), 0.0, x),
+        "relu",
+    ),
+    "hardswish, of two bends": (
+        lambda op, x: op.Mul(
+            x, op.Div(op.Sub(op.Relu(op.Add(x, 3.0)), op.Relu(op.Sub(x, 3.0))), 6.0)
+        ),
+        "hardswish",
+    ),
+    "sigmoid, kept in its range": (lambda op, x: op.Clip(op.Sigmoid(x), 0.0, 1.0), "sigmoid"),
+    "tanh, kept in its range": (lambda op, x: op.Clip(op.Tanh(x), -1.0, 1.0), "tanh"),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("written", BRANCHING)
+def test_branches_that_agree_are_one_function(written, dtype):
+    write, kind = BRANCHING[written]
+    assert [found for found, _ in found(drawn(write, dtype=dtype))] == [kind]
+
+
 def test_hardswish_is_no_swish():
     model = drawn(lambda op, x: op.Mul(x, op.HardSigmoid(x, alpha=1 / 6)))
     assert found(model) == [("hardswish", {})]
@@ -836,14 +919,13 @@ def test_a_constant_with_more_axes_than_the_input_makes_no_activation():
 
 def _called(write, inputs=1, depth=1):
     """A model that calls a function, which calls another, and so on to what ``write`` draws."""
-    functions = [_function(write, inputs)]
-    functions[0].name = "F0"
-    for level in range(1, depth):
-        functions.append(_calling(f"F{level}", _call_of(f"F{level - 1}")))
+    first = _function(write, inputs)
+    first.name = "F0"
+    others = [_calling(f"F{level}", _call_of(f"F{level - 1}")) for level in range(1, depth)]
     drawing = Drawing()
     values = [drawing.input(name) for name in "xy"[:inputs]]
     drawing.output(_call_of(f"F{depth - 1}")(drawing, *values), shape=("k", 4))
-    return drawing.model(functions, ["some.package"])
+    return drawing.model([first, *others], ["some.package"])
 
 
 def _call_of(name):

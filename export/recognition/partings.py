@@ -1,0 +1,93 @@
+"""Where an expression's branches part, on the whole line: at the sample points they may not.
+
+What decides is a difference: of x², say, and 1e6. Its sign is taken on a grid, which is fine where
+bends are usual and goes as far as float32 does. Between two points of the grid it may dip to zero
+and come back: wherever it has an extreme towards zero, it is followed to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+_HALF = np.unique(
+    [*np.geomspace(1e-38, 1e38, 3041), *np.linspace(0.0, 100.0, 801), *np.geomspace(10, 1e4, 1501)]
+)
+GRID = np.array([*-_HALF[:0:-1], *_HALF])
+
+MOST = 64
+"""More crossings, or extremes, than any activation has: what comes and goes is not followed."""
+
+DIP = 1e-3
+"""By so little, relatively, no smooth difference dips that reaches zero beside the grid's point."""
+
+HALVINGS = 64
+CLOSINGS = 14
+SPLITS = 9
+"""How often an interval is halved around a crossing; and closed, split so, around an extreme."""
+
+Differences = Callable[[Any], Any]
+"""Of points; gives a row for each pair of branches: see `Parting.difference`."""
+
+
+def crossings(differences: Differences) -> list[float] | None:
+    """The points on either side of each crossing, and between; None if they are too many.
+
+    A difference that spikes, with nothing to see of it beside, is missed.
+    """
+    extremes = _extremes(differences)
+    if extremes is None:
+        return None
+    grid = np.union1d(GRID, extremes)
+    signs = np.sign(differences(grid))
+    rows, columns = np.nonzero(_unlike(signs[:, :-1], signs[:, 1:]))
+    if len(rows) > MOST:
+        return None
+    sides = _halved(differences, rows, grid[columns], grid[columns + 1], signs[rows, columns])
+    found = np.unique(np.where(np.abs(sides) < _HALF[1], 0.0, sides))
+    return [*map(float, found), *map(float, (found[1:] + found[:-1]) / 2)]
+
+
+def _unlike(one: Any, other: Any) -> Any:
+    return (one != other) & ~np.isnan(one) & ~np.isnan(other)
+
+
+def _halved(differences: Differences, rows: Any, left: Any, right: Any, signs: Any) -> list[float]:
+    """Neighbours between which ``rows`` leave the ``signs`` that they have on the left."""
+    each = np.arange(len(rows))
+    for _ in range(HALVINGS if len(rows) else 0):
+        middle = left + (right - left) / 2
+        stays = np.sign(differences(middle)[rows, each]) == signs
+        left, right = np.where(stays, middle, left), np.where(stays, right, middle)
+    return [*left, *right]
+
+
+def _extremes(differences: Differences) -> Any:
+    """Where the differences come nearest to zero, or farthest beyond, off the grid's points."""
+    found = differences(GRID)
+    signs = np.sign(found)
+    before, here, after = (np.abs(part) for part in (found[:, :-2], found[:, 1:-1], found[:, 2:]))
+    one_sign = (signs[:, :-2] == signs[:, 1:-1]) & (signs[:, 1:-1] == signs[:, 2:])
+    with np.errstate(invalid="ignore"):
+        dips = (here <= before) & (here <= after) & (before + after - 2 * here > DIP * here)
+    rows, columns = np.nonzero(one_sign & dips)
+    if len(rows) > MOST:
+        return None
+    return _closed_in(differences, rows, GRID[columns], GRID[columns + 2], signs[rows, columns])
+
+
+def _closed_in(differences: Differences, rows: Any, left: Any, right: Any, signs: Any) -> Any:
+    """Where, between ``left`` and ``right``, each row goes farthest against its sign."""
+    each = np.arange(len(rows))
+    best = left
+    for _ in range(CLOSINGS if len(rows) else 0):
+        points = np.linspace(left, right, SPLITS)
+        shape = (-1, *points.shape)
+        heights = signs * differences(points.reshape(-1)).reshape(shape)[rows, :, each].T
+        lowest = np.nanargmin(np.where(np.isnan(heights), np.inf, heights), axis=0)
+        best = points[lowest, each]
+        left = points[np.maximum(lowest - 1, 0), each]
+        right = points[np.minimum(lowest + 1, SPLITS - 1), each]
+    return best
