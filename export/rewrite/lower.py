@@ -21,7 +21,7 @@ from export.rewrite.expansion import expand
 from export.rewrite.inlining import inline
 from export.rewrite.judgement import Judge, gated_by_itself, opset_of, problems
 from export.rewrite.naming import Names
-from export.rewrite.replaceable import Draw, draws, identifier_of, tensors_of
+from export.rewrite.replaceable import OF_ANY_TYPE, Draw, draws, identifier_of, tensors_of
 from export.rewrite.splicing import needed, splice, sweep
 from export.targets import Target
 
@@ -154,12 +154,9 @@ class _Rewriting:
         operands: Sequence[ir.Value | None] | None = None,
     ) -> Change:
         """Put what ``draw`` draws of ``operands``, or of the node's inputs, in its place."""
-        dtype = NAMES.get(kind) if kind is not None else None
-        if dtype is None or kind is None:
-            raise TargetError(
-                f"{node.op_type} {node.name!r}: the element type of {node.inputs[0]} is not known; "
-                "declare it, or run onnx.shape_inference"
-            )
+        if kind is None or (kind not in NAMES and identifier_of(node) not in OF_ANY_TYPE):
+            raise TargetError(_why_not(node, kind))
+        dtype = NAMES.get(kind, "float32")  # a constant's, if there is one
         op = Drawing(node, dtype, self._opset(scope), self._names, self._constants)
         narrow = compute_dtype(dtype) != dtype
         given = node.inputs if operands is None else operands
@@ -221,6 +218,17 @@ class _Rewriting:
                 "onnx.shape_inference"
             )
         return known in (None, kind)
+
+
+def _why_not(node: ir.Node, kind: ir.DataType | None) -> str:
+    label = f"{node.op_type} {node.name or node.outputs[0].name!r}"
+    if kind is not None:
+        return f"{label}: in {kind.name.lower()}, it is not written in other operators"
+    name = next((value.name for value in node.inputs if value is not None), "")
+    return (
+        f"{label}: the element type of {name!r} is not known; declare it, or run "
+        "onnx.shape_inference"
+    )
 
 
 def _drawn(op: Drawing) -> list[str]:

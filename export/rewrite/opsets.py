@@ -30,7 +30,8 @@ def convert(model: ir.Model, opset: int, *, exempt: Callable[[ir.Node], bool]) -
     Args:
         model: It is changed in place.
         opset: The version of the standard operators.
-        exempt: Says which nodes are rewritten later anyway, and so need no conversion.
+        exempt: Says which nodes are rewritten later anyway, and so need no conversion: they keep
+            the opset that they are written in, as their ``version``.
 
     Raises:
         TargetError: A node has no equivalent there; the message names all of them.
@@ -41,9 +42,11 @@ def convert(model: ir.Model, opset: int, *, exempt: Callable[[ir.Node], bool]) -
     obstacles: list[str] = []
     for scope in [s for s in scopes(model) if _standard(s.opsets) not in (None, opset)]:
         for node in scope.graph:
-            if node.domain in STANDARD and not exempt(node):
+            before = _standard(scope.opsets) or opset
+            if node.domain in STANDARD and exempt(node):
+                node.version = before
+            elif node.domain in STANDARD:
                 try:
-                    before = _standard(scope.opsets) or opset
                     found = converted(node, before, opset, types, lambda v: inferred().shape(v))
                 except Stays as reason:
                     obstacles.append(f"{_label(scope, node)} ({reason})")

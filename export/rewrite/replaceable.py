@@ -22,6 +22,11 @@ Draw = Callable[[Any, ir.Node, Sequence[Any]], tuple[Any, ...]]
 QUICK_GELU_ALPHA = float(np.float32(1.702))
 """The default of the attribute, which is a float32."""
 
+CLIP_TAKES_INPUTS = 11
+"""The opset from which on `Clip` has its limits as inputs, and none where they are omitted."""
+
+FLOAT32_MAX = float(np.finfo(np.float32).max)
+
 
 def identifier_of(node: ir.Node) -> Identifier:
     return ("" if node.domain == "ai.onnx" else node.domain, node.op_type)
@@ -104,11 +109,14 @@ def _erfc(op: Any, _: ir.Node, inputs: Sequence[Any]) -> tuple[Any, ...]:
 
 
 def _clip(op: Any, node: ir.Node, inputs: Sequence[Any]) -> tuple[Any, ...]:
-    """With limits as inputs, or, before opset 11, as attributes."""
+    """With limits as inputs, or, before opset 11, as attributes: then they have defaults."""
     x, *given = inputs
-    low, high = (*given, None, None)[:2]
-    low = attributes_of(node).get("min", low)
-    high = attributes_of(node).get("max", high)
+    low: Any
+    high: Any
+    if (node.version or op.opset) < CLIP_TAKES_INPUTS:
+        low, high = _number(node, "min", -FLOAT32_MAX), _number(node, "max", FLOAT32_MAX)
+    else:
+        low, high = (*given, None, None)[:2]
     raised = x if low is None else op.Max(x, low)
     return (raised if high is None else op.Min(raised, high),)
 
@@ -178,6 +186,9 @@ REPLACEABLE: Mapping[Identifier, Draw] = MappingProxyType(
         **{(DOMAIN, op_type): _ours for op_type in OURS},
     }
 )
+
+OF_ANY_TYPE = frozenset({("", "Clip"), ("", "Greater"), ("", "GreaterOrEqual")})
+"""Those that are written in others without a constant: for integers, too."""
 
 
 def draws(node: ir.Node) -> Draw | None:

@@ -9,6 +9,7 @@ from onnx import parser
 from onnx.reference import ReferenceEvaluator
 
 from export import targets
+from export.errors import TargetError
 from export.rewrite.lower import lower
 
 GRID = [0.0, -0.0, 0.3, 0.49999997, 0.5, 0.5000001, 1.0, 1.5, 2.5, 3.5, 1e-10, 1e-40, 7.7]
@@ -81,3 +82,62 @@ def test_a_clip_is_made_of_max_and_min(limits):
     assert {node.op_type for node in after.graph.node} <= {"Max", "Min"}
     x = numbers("float32")
     np.testing.assert_array_equal(evaluated(after, x), evaluated(before, x))
+
+
+def cut(text, opset, dtype="float"):
+    """What a model of one Clip becomes, in others."""
+    proto = parser.parse_model(
+        f'<ir_version: 8, opset_import: ["" : {opset}]> g ({dtype}[n] x) => ({dtype}[n] y) {text}'
+    )
+    model = ir.from_proto(proto)
+    lower(model, targets.find("jaxonnxruntime"))
+    return ir.to_proto(model)
+
+
+@pytest.mark.parametrize("dtype", ["float", "double"])
+@pytest.mark.parametrize(
+    ("limits", "low", "high"),
+    [("", -1, 1), ("<min = -2.0>", -2.0, 1), ("<max = 3.0>", -1, 3.0)],
+)
+def test_a_clip_of_old_has_limits_though_none_are_given(limits, low, high, dtype):
+    greatest = float(np.finfo(np.float32).max)
+    after = cut(f"{{ y = Clip {limits} (x) }}", 6, dtype)
+    assert {node.op_type for node in after.graph.node} == {"Max", "Min"}
+    x = np.array([-np.inf, -1e300, -5, 0, 5, 1e300, np.inf])
+    bounds = [greatest * b if abs(b) == 1 else b for b in (low, high)]
+    with np.errstate(over="ignore"):
+        x = x.astype({"float": np.float32, "double": np.float64}[dtype])
+    np.testing.assert_array_equal(evaluated(after, x), np.clip(x, *bounds))
+
+
+@pytest.mark.parametrize("opset", [11, 17])
+def test_a_clip_of_today_has_no_limits_if_none_are_given(opset):
+    after = cut("{ y = Clip(x) }", opset)
+    assert [node.op_type for node in after.graph.node] == ["Identity"]
+
+
+def test_a_clip_of_old_in_a_function_has_its_limits():
+    text = """
+        <ir_version: 8, opset_import: ["" : 6, "a.b" : 1]>
+        g (float[n] x) => (float[n] y) { y = a.b.F(x) }
+        <domain: "a.b", opset_import: ["" : 6]> F (x) => (y) { y = Clip(x) }
+    """
+    model = ir.from_proto(parser.parse_model(text))
+    lower(model, targets.find("jaxonnxruntime"))
+    assert [node.op_type for node in model.graph] == ["Max", "Min"]
+
+
+@pytest.mark.parametrize("dtype", ["int32", "int8"])
+def test_integers_are_cut_by_max_and_min(dtype):
+    limits = f"<{dtype} low = {{-3}}, {dtype} high = {{4}}>"
+    after = cut(f"{limits} {{ y = Clip(x, low, high) }}", 17, dtype)
+    assert {node.op_type for node in after.graph.node} == {"Max", "Min"}
+    x = np.arange(-8, 9).astype(dtype)
+    np.testing.assert_array_equal(evaluated(after, x), np.clip(x, -3, 4))
+
+
+def test_what_is_not_written_in_others_for_integers_is_said_so():
+    text = "{ y = Sign(x) }"
+    said = "Sign 'y': in int32, it is not written in other operators"
+    with pytest.raises(TargetError, match=f"^{said}$"):
+        cut(text, 17, "int32")
