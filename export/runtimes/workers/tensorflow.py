@@ -15,7 +15,7 @@ def versions():
 
 def load(path, inputs, outputs):
     model = _converted(path, inputs)
-    compiled = tf.function(model)
+    compiled = tf.function(model, autograph=False)  # which would leave files of Python behind
     if fixed := {*inputs} - {*model.input_names}:
         raise ValueError(f"onnx2tf makes constants of inputs that have defaults: {fixed}")
 

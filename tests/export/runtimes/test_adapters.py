@@ -23,12 +23,15 @@ pytestmark = pytest.mark.matrix
 SHAPES = [(6001,), (3, 5), (2, 3, 4), (1,), (), (0,), (2, 0)]
 ULPS = 32
 
+DTYPES = ["float16", "bfloat16", "float32", "float64"]
+
 NO_FLOAT64 = "does not support F64"
 REFUSED = {
     ("iree", "sinc", "float64"): "undefined symbol: sin",
     ("tract", "sinc", "float64"): NO_FLOAT64,
     ("tract", "swiglu-linear", "float64"): NO_FLOAT64,
     ("ncnn", "sinc", "float32"): "layer torch.gt not exists or registered",
+    **{("jaxonnxruntime", "sinc", dtype): "Greater is not implemented" for dtype in DTYPES},
 }
 """What a runtime does not run in an element type that it has, and its own words."""
 
@@ -41,6 +44,9 @@ NO_SHAPE = {
 
 NO_SCALARS = {"ncnn"}
 """Which give one element on one axis for a scalar."""
+
+WIDENED = {"litert"}
+"""Which do so where a scalar is an input, too; a scalar that the model computes stays one."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -124,7 +130,7 @@ def test_it_says_its_versions_and_they_are_those_of_its_list(runtime, running):
         assert version.startswith(listed.get(package, version))
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("stem", "case"), [("sinc", sinc), ("swiglu-linear", swiglu)])
 def test_it_runs_activations_in_its_element_types(runtime, content, run, stem, case, dtype):
     if dtype not in runtime.dtypes:
@@ -145,7 +151,11 @@ def test_it_runs_tensors_of_any_shape(runtime, content, run, shape):
             run(content("swiglu-linear", "float32", shape), arrays)
         assert words in str(refused.value)
         return
-    assert_near(run(content("swiglu-linear", "float32", shape), arrays)["y"], truth, "float32")
+    found = run(content("swiglu-linear", "float32", shape), arrays)["y"]
+    if runtime.name in WIDENED and shape == ():
+        assert found.shape == (1,)
+        found = found[0]
+    assert_near(found, truth, "float32")
 
 
 def test_ports_are_told_apart_and_outputs_are_not_mixed_up(run):
@@ -189,7 +199,7 @@ def test_products_are_summed_in_the_precision_of_the_model(run):
 
 def test_a_model_that_it_refuses_leaves_it_as_it_was(running, run, content):
     wrong = model([helper.make_node("Nowhere", ["x"], ["y"])], [port("x")], [port("y")])
-    with pytest.raises(Refused, match="Nowhere") as refused:
+    with pytest.raises(Refused, match="(?i)nowhere") as refused:
         run(wrong.SerializeToString(), {"x": np.ones((1, 2), np.float32)})
     assert not isinstance(refused.value, Lost)
     arrays, truth = swiglu(line((5,), "float32"))
