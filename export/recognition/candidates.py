@@ -67,7 +67,7 @@ def candidates(root: ir.Node, reader: Reader, known: Shapes) -> Iterator[Candida
         return
     output = root.outputs[0]
     found = [*_unary(output, reader), *_binary(output, reader), *_whole(root, reader)]
-    fitting = [candidate for candidate in found if _fits(candidate, known)]
+    fitting = [candidate for candidate in found if _fits(candidate, known, reader)]
     yield from sorted(fitting, key=lambda c: (len(c.inputs), _PLACES[c.kind], -len(c.nodes)))
 
 
@@ -272,25 +272,26 @@ def _called(call: ir.Node, function: ir.Function, reader: Reader) -> Iterator[Ca
             )
 
 
-def _fits(candidate: Candidate, known: Shapes) -> bool:
+def _fits(candidate: Candidate, known: Shapes, reader: Reader) -> bool:
     """Whether types and shapes are those of one elementwise function, as far as they are known."""
-    return _one_dtype(candidate, known) and all(
+    return _one_dtype(candidate, known, reader) and all(
         _one_shape(candidate, tensor, known) for tensor in candidate.inputs
     )
 
 
-def _one_dtype(candidate: Candidate, known: Shapes) -> bool:
+def _one_dtype(candidate: Candidate, known: Shapes, reader: Reader) -> bool:
     """The inputs' dtype is the output's, and nothing inside is narrower."""
     dtypes = {known.dtype(value) for value in (candidate.output, *candidate.inputs)} - {None}
     if len(dtypes) > 1 or not dtypes <= {*_WIDTHS}:
         return False
     casts = [n for n in candidate.inside if n.op_type in {"Cast", "CastLike"} and n.domain == ""]
-    if not casts:
+    targets = {*(_cast_to(cast, known) for cast in casts), *reader.casts_within(candidate.inside)}
+    if not targets:
         return True
     if not dtypes:
         return False
     (dtype,) = dtypes
-    return all(_cast_to(cast, known) in _WIDTHS[dtype] for cast in casts)  # type: ignore[index]
+    return targets <= {*_WIDTHS[dtype]}  # type: ignore[index]
 
 
 def _cast_to(cast: ir.Node, known: Shapes) -> ir.DataType | None:

@@ -97,11 +97,13 @@ class Meaning:
             inside a function, and the operands.
         size: Of how many operators it is made.
         constants: The numbers inside.
+        casts: To what a function casts inside.
     """
 
     compute: Callable[..., Any]
     size: int = 1
     constants: tuple[Constant, ...] = ()
+    casts: frozenset[ir.DataType | None] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -263,7 +265,8 @@ class Reader:
             known = {**besides, **dict(zip(function.inputs, operands, strict=False))}
             return inside.values(op, tuple(function), known)[function.outputs[0]]
 
-        return Meaning(compute, size, inside._numbers_of(nodes))  # noqa: SLF001
+        constants, casts = inside._numbers_of(nodes), inside._casts_of(nodes)  # noqa: SLF001
+        return Meaning(compute, size, constants, casts)
 
     def values(
         self, op: Any, nodes: Sequence[ir.Node], known: dict[ir.Value, Any]
@@ -318,6 +321,17 @@ class Reader:
         """Those inside ``node``: the attributes, or what the function takes that it calls."""
         meaning = self._meaning(node)
         return (*_attributed(node), *(() if meaning is None else meaning.constants))
+
+    def _casts_of(self, nodes: Sequence[ir.Node]) -> frozenset[ir.DataType | None]:
+        """To what ``nodes`` cast, but for constants, and what is inside them."""
+        casts = (node for node in nodes if node.op_type == "Cast" and node.domain == "")
+        targets = (cast_target(c) for c in casts if self.constant(c.outputs[0]) is None)
+        return frozenset({*targets, *self.casts_within(nodes)})
+
+    def casts_within(self, nodes: Iterable[ir.Node]) -> frozenset[ir.DataType | None]:
+        """To what the functions cast that ``nodes`` call."""
+        meanings = (self._meaning(node) for node in nodes)
+        return frozenset(cast for meaning in meanings if meaning for cast in meaning.casts)
 
     def constants_of(self, nodes: Iterable[ir.Node], less_than: float) -> Iterator[ir.Value]:
         """The constants that ``nodes`` take, in functions too, but for 0 and greater ones."""

@@ -957,6 +957,18 @@ def test_a_function_of_our_domain_leaves_the_shape_as_it_is(shape):
     assert len(found(drawing.model([function], ["ai.gatewave"]))) == (shape == ())
 
 
+@pytest.mark.parametrize("depth", [1, 2])
+@pytest.mark.parametrize(("dtype", "kinds"), [("float16", []), ("float64", ["swish"])])
+def test_a_narrowing_cast_in_a_function_makes_another_function(dtype, kinds, depth):
+    def write(op, x):
+        one = op.cast(op.cast(op.number(1.0), "float16"), "float32")
+        sigmoid = op.Sigmoid(op.cast(x, dtype))
+        return op.Mul(op.Mul(x, op.cast(sigmoid, "float32")), one)
+
+    surveyed = sites(_called(write, depth=depth))
+    assert [site.kind for site in surveyed if site.scope.name == ""] == kinds
+
+
 @pytest.mark.parametrize("inputs", [1, 2])
 def test_a_hole_in_a_function_is_a_hole_of_its_calls(inputs):
     def write(op, a, b=None):

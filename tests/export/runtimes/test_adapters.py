@@ -199,7 +199,7 @@ def test_products_are_summed_in_the_precision_of_the_model(run):
 
 def test_a_model_that_it_refuses_leaves_it_as_it_was(running, run, content):
     wrong = model([helper.make_node("Nowhere", ["x"], ["y"])], [port("x")], [port("y")])
-    with pytest.raises(Refused, match="(?i)nowhere") as refused:
+    with pytest.raises(Refused, match=r"(?i)nowhere") as refused:
         run(wrong.SerializeToString(), {"x": np.ones((1, 2), np.float32)})
     assert not isinstance(refused.value, Lost)
     arrays, truth = swiglu(line((5,), "float32"))
