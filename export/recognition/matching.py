@@ -1,9 +1,9 @@
 """Whether an expression is an activation of one input: by the numbers that it gives.
 
 It is evaluated, in float64, at points all over the line, and wherever one of its own branches
-begins or ends. Its constants may be rounded as their dtype must round them: by no more than that
-may its results differ from the formula's, relatively. Where terms cancel, as in 1 + tanh(x), what
-float64 itself loses is allowed besides: it is measured.
+begins or ends: see `partings`. Its constants may be rounded as their dtype must round them: by no
+more than that may its results differ from the formula's, relatively. Where terms cancel, as in
+1 + tanh(x), what float64 itself loses is allowed besides: it is measured.
 """
 
 from __future__ import annotations
