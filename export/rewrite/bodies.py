@@ -49,9 +49,18 @@ def ensure(model: ir.Model, op_type: str, dtype: DType, opset: int) -> ir.Functi
     for overload in overloads:
         new.overload = overload
         found = model.functions.setdefault(new.identifier(), new)
+        if found is new:
+            _put_first(model, new)
         if found is new or _same(found, new):
             break
     return found
+
+
+def _put_first(model: ir.Model, function: ir.Function) -> None:
+    """Functions of the model may call it, and the reference evaluator reads them in order."""
+    others = {**model.functions}
+    model.functions.clear()
+    model.functions.update({function.identifier(): function, **others})
 
 
 @functools.cache

@@ -386,6 +386,20 @@ def test_a_called_function_is_replaced_and_goes():
     check_same(model, new)
 
 
+def test_what_a_function_calls_comes_before_it():
+    body = Drawing(style="node")
+    a = ir.Value(name="a")
+    graph = ir.Graph([a], [body.Add(silu(body, a), a)], nodes=body.nodes, opset_imports={"": 18})
+    function = ir.Function("some.package", "Residual", graph=graph, attributes=[])
+    drawing = Drawing()
+    drawing.output(drawing.node("Residual", [drawing.input("x")], domain="some.package"))
+    model = drawing.model([function], ["some.package"])
+    new, outcome, operators = fused(model)
+    assert operators == ["Residual"]
+    assert len([change for change in outcome.changes if change.kind == "swish"]) == 1
+    check_same(model, new, evaluator=True)
+
+
 def test_an_alias_means_its_parameters():
     drawing = Drawing()
     x = drawing.input("x")
