@@ -1,5 +1,6 @@
 """The little Markdown that generated pages need."""
 
+import re
 from collections.abc import Iterable, Sequence
 
 
@@ -9,6 +10,14 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(
         "| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines
     )
+
+
+def plain(text: str) -> str:
+    """Any text, on one line, as it is: nothing in it is Markdown or HTML."""
+    return _SPECIAL.sub(r"\\\g<0>", " ".join(text.split()))
+
+
+_SPECIAL = re.compile(r"[\\`*_{}\[\]<>()#+!~&]")
 
 
 def bullets(sentences: Iterable[str]) -> str:

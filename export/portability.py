@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from importlib import resources
@@ -68,26 +68,42 @@ Numbers = list[float] | float
 """A tensor of one axis, or of none."""
 
 
+NUMBERS = ("* times the allowed error", "finite where that is wrong, or the reverse")
+"""The reasons of cells whose numbers are wrong; see `Judged.words`."""
+
+
 class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Cells(Strict):
-    """Cells of certificates, by patterns."""
+    """Cells of certificates, by patterns.
+
+    Attributes:
+        runtimes: Of them; likewise subjects, graphs and dtypes.
+        verdicts: What the cells are.
+        why: Their reasons.
+        share: How many of the elements may be wrong, of one: what is seen, rounded up.
+    """
 
     runtimes: tuple[str, ...] = ("*",)
     subjects: tuple[str, ...] = ("*",)
     graphs: tuple[str, ...] = ("*",)
     dtypes: tuple[str, ...] = ("*",)
+    verdicts: tuple[Verdict, ...] = ("differs",)
+    why: tuple[str, ...] = NUMBERS
+    share: float = 0.0
 
     def hold(self, row: Row, cell: Cell) -> bool:
-        return all(
+        return cell.wrong <= self.share * cell.elements and all(
             any(fnmatch(word, pattern) for pattern in patterns)
             for word, patterns in (
                 (row.runtime, self.runtimes),
                 (cell.subject, self.subjects),
                 (cell.graph, self.graphs),
                 (cell.dtype, self.dtypes),
+                (cell.verdict, self.verdicts),
+                (cell.why, self.why),
             )
         )
 
@@ -191,7 +207,7 @@ def text(certificates: Sequence[Certificate]) -> str:
             _unexplained(matrix),
             _defects(),
             _data("exporters.md"),
-            _runtimes(matrix.rows().values()),
+            _runtimes(matrix.rows()),
         ]
     )
 
@@ -286,12 +302,15 @@ def _got(found: Mapping[str, Numbers] | str) -> str:
     return f"error: … {found} …" if isinstance(found, str) else _values(found)[0]
 
 
-def _runtimes(rows: Iterable[Row]) -> str:
+def _runtimes(rows: Mapping[str, Row]) -> str:
     lines = [
-        (row.title, f"`{row.runtime}`", ", ".join(f"{n} {v}" for n, v in row.versions.items()))
-        for row in rows
+        (row.title, f"`{name}`", ", ".join(f"{n} {v}" for n, v in row.versions.items()))
+        for name, row in rows.items()
     ]
-    return "## Runtimes\n\n" + table(("", "name", "versions"), lines)
+    missing = [runtime.title for name, runtime in RUNTIMES.items() if name not in rows]
+    left = f"Not run, as this machine has not what they need: {', '.join(missing)}."
+    blocks = ["## Runtimes", table(("", "name", "versions"), lines), left if missing else ""]
+    return page(blocks).rstrip()
 
 
 def main(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,12 +11,18 @@ from typing import Any
 from pydantic import ValidationError
 
 from export.certificates import making
-from export.certificates.document import Certificate, Row
+from export.certificates.document import Cell, Certificate, Row
 from export.certificates.making import Plan
 from export.errors import ModelError
 from export.runtimes.catalogue import find
 from export.signature import GRAPHS
 from models import ACTIVATIONS, DTYPES
+
+MEASURED = {"ulp", "absolute", "used", "wrong", "worst", "why", "cases"}
+"""Of a cell: how far results are from what is due, which other versions may change a little."""
+
+LONGEST = 200
+"""Of what is shown of a change, in characters."""
 
 MOST_BYTES = 1 << 28
 """A certificate has some hundred kilobytes."""
@@ -29,7 +36,8 @@ class Changed:
         what: In words.
         before: What the certificate says.
         after: What is so now.
-        matters: Whether a verdict or a model is another; versions and errors are not.
+        matters: Whether a verdict, a model or what is compared is another; versions and the sizes
+            of errors are not.
     """
 
     what: str
@@ -74,6 +82,8 @@ def check(path: Path, seconds: float) -> list[Changed]:
 
 def _again(certificate: Certificate, folder: Path, seconds: float) -> Certificate:
     cells = [cell for _, cell in certificate.cells()]
+    if not cells:
+        raise ModelError(f"the certificate of {certificate.name} has no results")
     plan = Plan(
         runtimes=[find(row.runtime) for row in certificate.rows],
         graphs=[graph for graph in GRAPHS if graph in {cell.graph for cell in cells}],
@@ -91,33 +101,50 @@ def _again(certificate: Certificate, folder: Path, seconds: float) -> Certificat
 
 
 def _changes(before: Certificate, after: Certificate) -> Iterator[Changed]:
-    for name in before.models:
-        if after.models.get(name) != before.models[name]:
-            digest = after.models.get(name, "not there")
-            yield Changed(f"the model {name}", before.models[name], digest, matters=True)
+    for name in sorted({*before.models, *after.models}):
+        was, now = (found.models.get(name, "not there") for found in (before, after))
+        if was != now:
+            yield Changed(f"the model {name}", was, now, matters=True)
+    if before.truth != after.truth:
+        yield Changed("what is due", before.truth, after.truth, matters=True)
+    for name in sorted({*before.left_out, *after.left_out}):
+        was, now = (found.left_out.get(name, "compared") for found in (before, after))
+        if was != now:
+            yield Changed(f"output {name}", was, now, matters=True)
     for old, new in zip(before.rows, after.rows, strict=True):
         yield from _changes_of_row(old, new)
 
 
 def _changes_of_row(old: Row, new: Row) -> Iterator[Changed]:
-    if old.versions != new.versions:
-        yield Changed(
-            f"{old.title}: versions", _versions(old), _versions(new) or new.why, matters=False
-        )
-    cells = {cell.place: cell for cell in new.cells}
-    for cell in old.cells:
-        again = cells.get(cell.place)
-        words = "not run" if again is None else again.verdict
-        where = f"{old.title}: {' '.join(filter(None, cell.place))}"
-        if words != cell.verdict:
-            yield Changed(where, cell.verdict, words, matters=True)
-        elif again is not None and (again.used, again.why) != (cell.used, cell.why):
-            yield Changed(f"{where}: errors", _errors(cell), _errors(again), matters=False)
+    if (old.title, old.versions) != (new.title, new.versions):
+        was, now = (f"{row.title} {_versions(row)}".strip() for row in (old, new))
+        yield Changed(f"{new.title}: versions", was, now, matters=False)
+    before, after = ({cell.place: cell for cell in row.cells} for row in (old, new))
+    for place in dict.fromkeys([*before, *after]):
+        where = f"{new.title}: {' '.join(filter(None, place))}"
+        yield from _changes_of_cell(where, before.get(place), after.get(place), new.why)
+
+
+def _changes_of_cell(where: str, old: Cell | None, new: Cell | None, why: str) -> Iterator[Changed]:
+    if old is None or new is None or old.verdict != new.verdict:
+        was = "not there" if old is None else old.verdict
+        now = f"not run: {why}" if new is None else new.verdict
+        yield Changed(where, was, now, matters=True)
+        return
+    # In JSON NaN equals NaN.
+    before, after = (json.loads(cell.model_dump_json()) for cell in (old, new))
+    for name, now in after.items():
+        was = before[name]
+        if was != now:
+            matters = name not in MEASURED
+            yield Changed(f"{where}: {name}", _shown(was), _shown(now), matters=matters)
 
 
 def _versions(row: Row) -> str:
     return ", ".join(f"{name} {version}" for name, version in row.versions.items())
 
 
-def _errors(cell: Any) -> str:
-    return cell.why or f"{cell.used:.3g} of the tolerance"
+def _shown(found: Any) -> str:
+    """A field of a cell, at no great length."""
+    words = f"{found:.3g}" if isinstance(found, float) else str(found)
+    return words if len(words) <= LONGEST else f"{words[:LONGEST]}…"

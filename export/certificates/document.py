@@ -32,13 +32,17 @@ class Point(Strict):
     """One element.
 
     Attributes:
-        inputs: By name.
+        inputs: Of an activation, by name.
+        case: Of a model, which of the inputs that were tried.
+        index: Of a model, where in the output.
         output: Which output.
         due: What it should be, to the precision of float64.
         got: What the runtime gave.
     """
 
-    inputs: dict[str, Number]
+    inputs: dict[str, Number] = Field(default_factory=dict)
+    case: str = ""
+    index: tuple[int, ...] = ()
     output: str
     due: Number
     got: Number
@@ -72,6 +76,20 @@ class Shaped(Strict):
     why: str = ""
 
 
+class Tried(Strict):
+    """Some inputs of a user's model: zeros and subnormals, infinities, NaN and others.
+
+    Attributes:
+        name: Of what kind they are, and of which sizes.
+        verdict: What came of them.
+        used: The largest error as a share of what is allowed.
+    """
+
+    name: str
+    verdict: Verdict
+    used: Number | None = None
+
+
 class Cell(Strict):
     """What one runtime made of one model.
 
@@ -83,6 +101,8 @@ class Cell(Strict):
         changes: What `lower` changed in it for this runtime.
         model: The SHA-256 of the model as it was run.
         elements: How many were compared.
+        wrong: How many of them were beyond what is allowed.
+        allowed: How far results may be from what is due, in words.
         verdict: On all of them, and on all shapes.
         why: In words, unless it is exact.
         ulp: The largest error in units in the last place, where the absolute bound does not hold.
@@ -91,7 +111,7 @@ class Cell(Strict):
         worst: Where that is, unless it is exact.
         special: Special values, one by one.
         shapes: Other shapes.
-        cases: Of a user's model, the inputs that were tried, by name.
+        cases: Of a user's model, the inputs that were tried, one by one.
     """
 
     subject: str
@@ -101,6 +121,8 @@ class Cell(Strict):
     changes: tuple[str, ...] = ()
     model: str = ""
     elements: int = 0
+    wrong: int = 0
+    allowed: str = ""
     verdict: Verdict
     why: str = ""
     ulp: Number | None = None
@@ -109,7 +131,7 @@ class Cell(Strict):
     worst: Point | None = None
     special: tuple[Special, ...] = ()
     shapes: tuple[Shaped, ...] = ()
-    cases: tuple[str, ...] = ()
+    cases: tuple[Tried, ...] = ()
 
     @property
     def place(self) -> tuple[str, str, str]:
@@ -141,7 +163,10 @@ class Certificate(Strict):
         format: Of this document.
         name: Of the activation, or of the model's file.
         kind: Which of both.
-        models: The SHA-256 of each model, without what it says of certificates; by name.
+        models: The SHA-256 of each model, without what it says of certificates, and of files with
+            external data; by name.
+        truth: What results were compared with.
+        left_out: Outputs of a user's model of which nothing can be said, and why.
         made: When, in ISO 8601.
         machine: On what.
         seed: What inputs were drawn with.
@@ -149,12 +174,14 @@ class Certificate(Strict):
     """
 
     format: Literal[1] = 1
-    name: str
+    name: Annotated[str, Field(pattern=r"^[^/\\\x00]+$")]
     kind: Literal["activation", "model"]
     models: dict[str, str]
+    truth: str
+    left_out: dict[str, str] = Field(default_factory=dict)
     made: str
     machine: str
-    seed: int
+    seed: Annotated[int, Field(ge=0)]
     rows: tuple[Row, ...]
 
     def cells(self) -> Iterator[tuple[Row, Cell]]:
@@ -164,8 +191,9 @@ class Certificate(Strict):
 
     @property
     def holds(self) -> bool:
-        """Whether every cell is exact."""
-        return all(cell.verdict == "exact" for _, cell in self.cells())
+        """Whether there are cells, and every one is exact."""
+        verdicts = {cell.verdict for _, cell in self.cells()}
+        return verdicts == {"exact"}
 
     def to_json(self) -> str:
         return self.model_dump_json(indent=1) + "\n"

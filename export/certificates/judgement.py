@@ -48,6 +48,8 @@ class Judged:
     ulp: float
     absolute: float
     used: float
+    wrong: int
+    allowed: str
     worst: Point | None
     special: tuple[Special, ...]
 
@@ -87,9 +89,23 @@ def judge(due: Due, results: Mapping[str, Tensor]) -> Judged:
         ulp=max(one.ulp for one in found),
         absolute=max(one.absolute for one in found),
         used=used,
+        wrong=int((largest > 1).sum()),
+        allowed=_allowed(due),
         worst=_point(due, results, shares, int(largest.argmax())) if used > 1 else None,
         special=tuple(_special(due, results, shares, largest)),
     )
+
+
+def _allowed(due: Due) -> str:
+    """The bounds of the outputs, in words; equal ones once."""
+    bounds: dict[str, list[str]] = {}
+    for name in due.outputs:
+        tolerance = certify.tolerance_of(due.operator, name, due.dtype)
+        words = f"{tolerance.ulp:g} units in the last place"
+        scale = " times the scale of inputs and parameters"
+        words += f", or {tolerance.atol:g}{scale}" if tolerance.atol else ""
+        bounds.setdefault(words, []).append(name)
+    return "; ".join(f"{', '.join(names)}: {words}" for words, names in bounds.items())
 
 
 def _special(

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from export import machine
-from export.certificates import activations, networks
+from export.certificates import activations, networks, truth
 from export.certificates.activations import Subject, subjects
 from export.certificates.document import Cell, Certificate, Row, model_digest
 from export.errors import NotRunnableError
+from export.model_files import files, storage
 from export.runtimes.catalogue import Runtime
 from export.runtimes.running import Refused, Running
 from export.signature import GRAPHS, Graph
@@ -24,8 +26,8 @@ class Plan:
 
     Attributes:
         runtimes: Which are to run it.
-        graphs: Value, derivatives, vector-Jacobian product.
-        dtypes: Of the tensors; of each runtime, those that it has.
+        graphs: Value, derivatives, vector-Jacobian product; of activations.
+        dtypes: Of the tensors; of each runtime, those that it has; of activations.
         seed: What the inputs of a user's model are drawn with.
         seconds: That a runtime may take to start, to load a model, and to run it, each.
     """
@@ -42,6 +44,12 @@ class Plan:
         return list(subjects(activation, self.graphs, dtypes))
 
 
+OF_FORMULA = (
+    "the record's formula: float64 against mpmath, shorter floats against the record's "
+    "decomposition in float64, which mpmath has measured"
+)
+"""What is due of an activation; see `export.reference`."""
+
 Progress = Callable[[Runtime, Cell], None]
 
 
@@ -56,48 +64,71 @@ def of_activation(
 
     What a runtime refuses, gets wrong, or dies of, is in the certificate, and ends nothing.
     """
-    contents: dict[str, bytes] = {}
+    models: dict[str, str] = {}
     for subject in subjects(activation, plan.graphs, plan.dtypes):
-        contents |= activations.models(subject)
+        found = activations.models(subject)
+        models |= {name: model_digest(content) for name, content in found.items()}
 
     def cells(runtime: Runtime, running: Running) -> Iterator[Cell]:
-        for subject in plan.subjects(activation, runtime):
+        chosen = plan.subjects(activation, runtime)
+        if not chosen:
+            raise NotRunnableError(f"it has none of {', '.join(plan.dtypes)}")
+        for subject in chosen:
             yield activations.cell(subject, runtime, running)
 
-    return _made(_Work("activation", activation.name, contents, cells), plan, progress)
+    return _made(_Work("activation", activation.name, models, OF_FORMULA, cells), plan, progress)
 
 
 def of_model(path: Path, plan: Plan, progress: Progress = lambda _, __: None) -> Certificate:
-    """Run the model in ``path`` on all of the plan's runtimes, each on what `lower` makes of it.
+    """Run the model in ``path`` on the plan's runtimes, each on what `lower` makes of it.
+
+    The runtime that says what is due is not compared with itself; graphs and dtypes of the plan are
+    not for models.
 
     Raises:
-        ModelError: It is no sound model, or nothing can be drawn for its inputs.
+        ModelError: It is no sound model, or not of tensors; or nothing can be drawn for its inputs.
         NotRunnableError: Nothing says what is due.
     """
-    network = networks.network(path, plan.seed, plan.seconds)
+    network = truth.network(path, plan.seed, plan.seconds)
 
     def cells(runtime: Runtime, running: Running) -> Iterator[Cell]:
+        if runtime is network.truth:
+            raise NotRunnableError("what it gives is what is due")
         if not runtime.models:
-            raise NotRunnableError(f"{runtime.title} is for activations; it runs no models")
+            raise NotRunnableError("it is for activations, and runs no models")
         return networks.cells(network, runtime, running)
 
-    work = _Work("model", path.name, {path.name: path.read_bytes()}, cells)
+    said = network.truth.title
+    work = _Work("model", path.name, _digests(path), said, cells, network.left_out)
     return _made(work, plan, progress)
+
+
+def _digests(path: Path) -> dict[str, str]:
+    """The SHA-256 of the model in ``path``, and of each file with external data."""
+    found = {path.name: model_digest(path.read_bytes())}
+    for data in storage.data_files(files.read(path)):
+        with data.open("rb") as stream:
+            found[data.name] = hashlib.file_digest(stream, "sha256").hexdigest()
+    return found
 
 
 @dataclass(frozen=True, slots=True)
 class _Work:
     kind: Literal["activation", "model"]
     name: str
-    contents: Mapping[str, bytes]
+    models: Mapping[str, str]
+    truth: str
     cells: Cells
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
 
 def _made(work: _Work, plan: Plan, progress: Progress) -> Certificate:
     return Certificate(
         name=work.name,
         kind=work.kind,
-        models={name: model_digest(content) for name, content in work.contents.items()},
+        models=dict(work.models),
+        truth=work.truth,
+        left_out=dict(work.left_out),
         made=machine.today(),
         machine=machine.words(),
         seed=plan.seed,

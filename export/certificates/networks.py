@@ -1,176 +1,73 @@
-"""A user's model, run everywhere, against the reference evaluator of the onnx package."""
+"""A user's model, run everywhere, against what is due of it."""
 
 from __future__ import annotations
 
-import contextlib
-import math
+import hashlib
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import onnx_ir as ir
 
-from export.certificates.document import Cell, Verdict
+from export.certificates.document import Cell, Point, Tried, Verdict
 from export.certificates.lowering import lowered, target_of
-from export.channel import Array, Value
-from export.errors import NotRunnableError, TargetError
+from export.certificates.truth import Due, Network
+from export.channel import Array
+from export.errors import TargetError
 from export.model_files import files
-from export.proof import coarse
-from export.proof.cases import drawn
-from export.proof.comparison import NOISE
-from export.proof.differences import (
-    SAME,
-    Difference,
-    Tolerance,
-    between,
-    described,
-    dtype_of,
-    is_float,
-)
-from export.proof.samples import Case, Samples, nudged
+from export.proof.differences import SAME, Difference, Place, Tolerance, dtype_of, is_float
+from export.proof.samples import Case
 from export.proof.sizes import Shapes
-from export.runtimes.catalogue import RUNTIMES, Runtime
+from export.runtimes.catalogue import Runtime
 from export.runtimes.running import Lost, Refused, Running
 
-TRUTH = ("reference", "onnxruntime")
-"""Whose answers are taken for what is due: the first that runs the model."""
 
-
-@dataclass(frozen=True, slots=True)
-class Due:
-    """Inputs, and what is due for them.
+@dataclass
+class _Answer:
+    """What a runtime gave of one output, so far.
 
     Attributes:
-        case: The inputs.
-        outputs: What is due.
-        moved: The same for inputs whose floats are each the next one: another runtime's roundings
-            change a network's outputs by some times as much.
+        tried: Case by case.
+        worst: The largest difference, and in which case.
+        compared: How many elements were.
+        wrong: How many of these were beyond what is allowed.
     """
 
-    case: Case
-    outputs: Mapping[str, Array]
-    moved: Mapping[str, Array]
+    tried: list[Tried] = field(default_factory=list)
+    worst: Difference = SAME
+    case: str = ""
+    compared: int = 0
+    wrong: int = 0
 
-    def between(self, name: str, got: Array | None, tolerance: Tolerance) -> Difference:
-        """How far the output of that name is from what is due.
-
-        Where huge inputs overflow, in a sum say, another order of its terms does not: what is not
-        finite in either is passed over.
-        """
-        lenient, want = self.case.extreme, self.outputs[name]
-        noise = between(want, self.moved[name], tolerance, lenient=lenient).used
-        over = self.overflown(name, got)
-        if got is not None and over is not None:
-            want, got = (np.where(over, 0, array).astype(array.dtype) for array in (want, got))
-        found = between(want, got, tolerance, lenient=lenient)
-        if not noise or math.isinf(noise):
-            return found
-        return replace(found, used=min(found.used, found.used / (NOISE * noise)))
-
-    def overflown(self, name: str, got: Array | None) -> Array | None:
-        """Where the output of that name is not finite in either; None, if that tells something."""
-        want = self.outputs[name]
-        is_huge = self.case.extreme and all(map(_is_finite, self.case.inputs.values()))
-        if not is_huge or not is_float(want) or got is None or described(got) != described(want):
-            return None
-        return ~(np.isfinite(want) & np.isfinite(got))
-
-
-def _is_finite(value: Value) -> bool:
-    if isinstance(value, list):
-        return all(map(_is_finite, value))
-    return value is None or not is_float(value) or bool(np.isfinite(value).all())
-
-
-@dataclass(frozen=True)
-class Network:
-    """A model with inputs and what is due for them.
-
-    Attributes:
-        path: Its file.
-        truth: The runtime whose answers are taken for that.
-        due: For each of the inputs.
-        tolerance: How far others may be from it.
-    """
-
-    path: Path
-    truth: str
-    due: Sequence[Due]
-    tolerance: Tolerance
-
-    @property
-    def outputs(self) -> list[str]:
-        return list(self.due[0].outputs)
-
-
-def network(path: Path, seed: int, seconds: float) -> Network:
-    """The model in ``path`` with inputs that are drawn from what it takes.
-
-    Raises:
-        ModelError: It is no sound model, or nothing can be drawn for its inputs.
-        NotRunnableError: Neither the reference evaluator nor ONNX Runtime runs it.
-    """
-    model = files.read(path)
-    why = []
-    for name in TRUTH:
-        with Running(RUNTIMES[name], seconds) as running:
-            try:
-                running.load(path.absolute(), _inputs(model), _outputs(model))
-                due = _due(model, running, seed)
-            except Refused as error:
-                why.append(f"{RUNTIMES[name].title}: {error}")
-                continue
-        if due:
-            tolerance = Tolerance(coarse=bool(coarse.notes([model])))
-            return Network(path, RUNTIMES[name].title, due, tolerance)
-        why.append(f"{RUNTIMES[name].title} refuses all inputs that were generated")
-    raise NotRunnableError(f"{path}: nothing says what is due: {'; '.join(why)}")
-
-
-def _due(model: ir.Model, running: Running, seed: int) -> list[Due]:
-    found: list[Due] = []
-    for case in drawn(Samples(model, seed), lambda: len(found)):
-        with contextlib.suppress(Refused):
-            outputs = running.run(case.inputs)
-            found.append(Due(case, outputs, running.run(nudged(case).inputs)))
-    return found
-
-
-def _inputs(model: ir.Model) -> list[str]:
-    return [v.name or "" for v in model.graph.inputs if v.name not in model.graph.initializers]
-
-
-def _outputs(model: ir.Model) -> list[str]:
-    return [value.name or "" for value in model.graph.outputs]
+    def add(self, name: str, due: Due, got: Array | None, tolerance: Tolerance) -> None:
+        found, over = due.between(name, got, tolerance), due.passed_over(name, got)
+        self.compared += due.outputs[name].size - (0 if over is None else int(over.sum()))
+        self.wrong += found.wrong
+        verdict: Verdict = "differs" if found.used > 1 else "exact"
+        self.tried.append(Tried(name=due.case.name, verdict=verdict, used=found.used))
+        if found.used > self.worst.used:
+            self.worst, self.case = found, due.case.name
 
 
 @dataclass
 class _Answers:
-    """What a runtime gave, so far, by output."""
+    """What a runtime gave, so far, by output; and what it was given last."""
 
-    differences: dict[str, Difference] = field(default_factory=dict)
-    where: dict[str, str] = field(default_factory=dict)
-    cases: list[str] = field(default_factory=list)
-    compared: Counter[str] = field(default_factory=Counter)
+    outputs: dict[str, _Answer]
+    refused: list[Tried] = field(default_factory=list)
     changes: tuple[str, ...] = ()
+    model: str = ""
 
     def add(self, due: Due, got: Mapping[str, Array], tolerance: Tolerance) -> None:
-        self.cases.append(due.case.name)
-        for name in due.outputs:
-            over = due.overflown(name, got.get(name))
-            found = due.between(name, got.get(name), tolerance)
-            self.compared[name] += due.outputs[name].size - (0 if over is None else int(over.sum()))
-            if name not in self.differences or found.used > self.differences[name].used:
-                self.differences[name] = found
-                self.where[name] = due.case.name
+        for name, answer in self.outputs.items():
+            answer.add(name, due, got.get(name), tolerance)
 
 
 def cells(network: Network, runtime: Runtime, running: Running) -> Iterator[Cell]:
     """Run ``network`` by ``runtime`` on all its inputs: a cell for each output."""
-    answers = _Answers()
+    answers = _Answers({name: _Answer() for name in network.outputs})
     verdict, why = _answers(network, runtime, running, answers)
     for name in network.outputs:
         yield _cell(network, name, answers, verdict, why)
@@ -180,24 +77,26 @@ def _answers(
     network: Network, runtime: Runtime, running: Running, answers: _Answers
 ) -> tuple[Verdict, str]:
     """Fill ``answers``; what ended it, if something did, or the first inputs that are refused."""
-    refusals: list[str] = []
+    refusals: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:
         loading = _Loading(network, runtime, running, Path(folder) / "model.onnx")
         for due in network.due:
             try:
-                answers.changes = loading.ready(due.case)
+                answers.changes, answers.model = loading.ready(due.case)
                 got = running.run(due.case.inputs)
             except TargetError as error:
                 return "refused", f"gatewave lower: {error}"
             except Lost as error:
+                answers.refused.append(Tried(name=due.case.name, verdict="crashed"))
                 return "crashed", f"{due.case.name}: {error}"
             except Refused as error:
-                refusals.append(f"{due.case.name}: {error}")
+                answers.refused.append(Tried(name=due.case.name, verdict="refused"))
+                refusals[f"{due.case.name}: {error}"] += 1
             else:
                 answers.add(due, got, network.tolerance)
     if not refusals:
         return "exact", ""
-    return "refused", f"{len(refusals)} of {len(network.due)} inputs: {refusals[0]}"
+    return "refused", f"{len(answers.refused)} of {len(network.due)} inputs: {next(iter(refusals))}"
 
 
 @dataclass
@@ -209,10 +108,10 @@ class _Loading:
     running: Running
     path: Path
     shapes: Shapes | None = None
-    changes: tuple[str, ...] = ()
+    given: tuple[tuple[str, ...], str] = ((), "")
 
-    def ready(self, case: Case) -> tuple[str, ...]:
-        """Have it load what takes ``case``; what `lower` changed.
+    def ready(self, case: Case) -> tuple[tuple[str, ...], str]:
+        """Have it load what takes ``case``: what `lower` changed, and the SHA-256 of what it is.
 
         Raises:
             TargetError: `lower` knows that it will not run it.
@@ -221,10 +120,11 @@ class _Loading:
         shapes = {name: array.shape for name, array in case.inputs.items()}
         if self.shapes is None or (self.runtime.static and shapes != self.shapes):
             self.shapes = None
-            self.changes = _write(self.network.path, self.path, self.runtime, shapes)
+            changes = _write(self.network.path, self.path, self.runtime, shapes)
+            self.given = changes, hashlib.sha256(self.path.read_bytes()).hexdigest()
             self.running.load(self.path, [*case.inputs], self.network.outputs)
             self.shapes = shapes
-        return self.changes
+        return self.given
 
 
 def _write(source: Path, path: Path, runtime: Runtime, shapes: Shapes) -> tuple[str, ...]:
@@ -240,25 +140,47 @@ def _write(source: Path, path: Path, runtime: Runtime, shapes: Shapes) -> tuple[
 
 
 def _cell(network: Network, name: str, answers: _Answers, verdict: Verdict, why: str) -> Cell:
-    found = answers.differences.get(name, SAME)
-    if verdict != "crashed" and found.used > 1:
-        place = found.place
-        at = "" if place is None or place.index is None else f"{list(place.index)}"
-        was = "" if place is None else f" is {place.rewritten!r}, not {place.original!r}"
-        differs = f"{name}{at}{was} ({answers.where[name]})"
-        verdict, why = "differs", "; ".join(filter(None, (differs, why)))
-    want = network.due[0].outputs[name]
+    answer, want = answers.outputs[name], network.due[0].outputs[name]
+    worst, place = answer.worst, answer.worst.place
+    if worst.used > 1:
+        differs = f"{name}{_where(place)} ({answer.case})"
+        why = "; ".join(filter(None, (why, differs) if verdict == "crashed" else (differs, why)))
+        verdict = verdict if verdict == "crashed" else "differs"
     return Cell(
         subject=name,
         graph="",
         dtype=dtype_of(want),
         form="model",
         changes=answers.changes,
-        elements=answers.compared[name],
+        model=answers.model,
+        elements=answer.compared,
+        wrong=answer.wrong,
+        allowed=network.tolerance.words(dtype_of(want)) if is_float(want) else "none: it is equal",
         verdict=verdict,
         why=why,
-        ulp=found.ulp,
-        absolute=found.absolute,
-        used=found.used,
-        cases=tuple(answers.cases),
+        ulp=worst.ulp,
+        absolute=worst.absolute,
+        used=worst.used,
+        worst=_point(name, answer.case, place) if worst.used > 1 else None,
+        cases=(*answer.tried, *answers.refused),
+    )
+
+
+def _where(place: Place | None) -> str:
+    if place is None:
+        return ""
+    at = "" if place.index is None else f"{list(place.index)}"
+    return f"{at} is {place.rewritten!r}, not {place.original!r}"
+
+
+def _point(name: str, case: str, place: Place | None) -> Point | None:
+    """Where it differs most; None, if that is no place, or holds no numbers."""
+    if place is None or place.index is None or isinstance(place.original, str | complex):
+        return None
+    return Point(
+        case=case,
+        index=place.index,
+        output=name,
+        due=float(place.original),
+        got=float(place.rewritten),
     )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from html import escape
 
 from markdown_it import MarkdownIt
 
 from export.certificates.document import Cell, Certificate, Point, Row, Verdict
-from export.markdown import bullets, page, table
+from export.markdown import bullets, page, plain, table
 from models import DTYPES
 
 MARKS: dict[Verdict, str] = {"exact": "✓", "differs": "✗", "refused": "–", "crashed": "†"}
@@ -16,7 +17,7 @@ MARKS: dict[Verdict, str] = {"exact": "✓", "differs": "✗", "refused": "–",
 LEGEND = (
     "✓ within tolerance, with the largest share of it that was used; ✗ beyond it; "
     "– the runtime refuses the model; † its process ended without an answer. "
-    "An empty cell is a type that the runtime has not."
+    "An empty cell is a type that the runtime has not. Zeros of both signs are equal."
 )
 
 STYLE = """\
@@ -34,16 +35,18 @@ def markdown(certificate: Certificate) -> str:
     made = f"Made on {certificate.made}, on {certificate.machine}. Its SHA-256 is `{digest}`."
     return page(
         [
-            f"# Certificate of {certificate.name}",
+            f"# Certificate of {plain(certificate.name)}",
             made,
+            f"What is due: {plain(certificate.truth)}.",
             LEGEND,
+            bullets(f"left out: {plain(n)}: {why}" for n, why in certificate.left_out.items()),
             *(_section(subject, certificate.rows) for subject in _subjects(certificate)),
             "## Runtimes",
             bullets(map(_runtime, certificate.rows)),
             "## Models",
             table(
                 ("model", "SHA-256"),
-                ((f"`{name}`", f"`{digest}`") for name, digest in certificate.models.items()),
+                ((plain(name), f"`{digest}`") for name, digest in certificate.models.items()),
             ),
         ]
     )
@@ -51,10 +54,11 @@ def markdown(certificate: Certificate) -> str:
 
 def html(certificate: Certificate) -> str:
     """The same, for a browser; it loads nothing."""
-    body = MarkdownIt("commonmark").enable("table").render(markdown(certificate))
+    renderer = MarkdownIt("commonmark", {"html": False}).enable("table")
+    body = renderer.render(markdown(certificate))
     head = (
         f'<meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f"<title>Certificate of {certificate.name}</title><style>{STYLE}</style>"
+        f"<title>Certificate of {escape(certificate.name)}</title><style>{STYLE}</style>"
     )
     return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>\n{body}</body></html>\n'
 
@@ -73,12 +77,38 @@ def problems(rows: Iterable[Row], subject: str) -> Iterator[str]:
         for cell in row.cells:
             if cell.subject == subject and cell.verdict != "exact":
                 where = f"{row.title}, {cell.graph} {cell.dtype}"
-                yield f"{where}: {cell.verdict}: {_why(cell)}"
+                yield f"{where}: {cell.verdict}: {plain(_why(cell))}"
 
 
 def _section(subject: str, rows: Sequence[Row]) -> str:
-    found = "\n\n".join([verdicts(rows, subject), bullets(problems(rows, subject))])
-    return f"## {subject}\n\n{found}".rstrip()
+    cells = [(row, cell) for row in rows for cell in row.cells if cell.subject == subject]
+    blocks = [
+        f"## {plain(subject)}",
+        verdicts(rows, subject),
+        bullets(problems(rows, subject)),
+        _tried(cells),
+        bullets(_allowed(cell for _, cell in cells)),
+    ]
+    return page(blocks).rstrip()
+
+
+def _tried(cells: Sequence[tuple[Row, Cell]]) -> str:
+    """Of a user's model: a line for each of the inputs, a column for each runtime."""
+    found = {row.title: {tried.name: tried for tried in cell.cases} for row, cell in cells}
+    names = dict.fromkeys(name for tried in found.values() for name in tried)
+    if not names:
+        return ""
+    lines = [
+        (name, *(MARKS[tried[name].verdict] if name in tried else "" for tried in found.values()))
+        for name in names
+    ]
+    return table(("inputs", *found), lines)
+
+
+def _allowed(cells: Iterable[Cell]) -> Iterator[str]:
+    """What is allowed, once for each graph and dtype."""
+    for graph, dtype, words in dict.fromkeys((c.graph, c.dtype, c.allowed) for c in cells):
+        yield f"allowed in {' '.join(filter(None, (graph, dtype)))}: {plain(words)}"
 
 
 def _subjects(certificate: Certificate) -> list[str]:
@@ -109,12 +139,14 @@ def _mark(cell: Cell | None) -> str:
 
 def _why(cell: Cell) -> str:
     words = " ".join(cell.why.split())
+    wrong = f"{cell.wrong} of {cell.elements} elements" if cell.wrong else ""
     special = ", ".join(f"{special.value!r}" for special in cell.special if not special.holds)
     return "; ".join(
         part
         for part in (
             words,
-            _point(cell.worst) if cell.worst else "",
+            wrong,
+            _point(cell.worst) if cell.worst and cell.worst.inputs else "",
             f"wrong at {special}" if special else "",
         )
         if part

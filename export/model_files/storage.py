@@ -56,14 +56,13 @@ def write(
 
 def _kept(model: ir.Model, source: Path | None) -> list[Path]:
     """The files that must stay as they are: the model that was read, and its data."""
-    files = [] if source is None else [source]
-    files += model.meta.get(DATA_FILES, ())
-    files += {
-        Path(tensor.path): None
-        for tensor in tensors_of(model)
-        if isinstance(tensor, ir.ExternalTensor)
-    }
-    return files
+    return [*([] if source is None else [source]), *data_files(model)]
+
+
+def data_files(model: ir.Model) -> list[Path]:
+    """The files that hold external data of a model that was read, each once."""
+    held = [t.path for t in tensors_of(model) if isinstance(t, ir.ExternalTensor)]
+    return list(dict.fromkeys(map(Path, (*model.meta.get(DATA_FILES, ()), *held))))
 
 
 def _refuse(path: Path, kept: Iterable[Path]) -> None:

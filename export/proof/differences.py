@@ -66,6 +66,13 @@ class Tolerance:
         floor = np.maximum(self._of_scale(want, atol, dtype), self.ulp * units)
         return np.asarray(np.maximum(rtol * np.abs(want), floor))
 
+    def words(self, dtype: str) -> str:
+        """The bounds on floats of ``dtype``, for people."""
+        rtol = self._default(dtype) if self.rtol is None else self.rtol
+        atol = rtol if self.atol is None else self.atol
+        ulp = f", or {self.ulp:g} units in the last place" if self.ulp else ""
+        return f"{rtol:.2g} of the number, or {atol:.2g} of the scale around it{ulp}"
+
     def _of_scale(self, want: Array, atol: float, dtype: str) -> Array:
         """``atol`` of the scale, but no less than some roundings of the whole's.
 
@@ -110,6 +117,7 @@ class Difference:
         ulp: In units in the last place of the original.
         mended: How many elements overflow in one of the two only, where that was let pass: those
             that the original has as NaN or infinity, or next to it.
+        wrong: How many elements are further apart than is allowed.
         place: Where `used` is largest.
     """
 
@@ -118,6 +126,7 @@ class Difference:
     relative: float = 0.0
     ulp: float = 0.0
     mended: int = 0
+    wrong: int = 0
     place: Place | None = None
 
 
@@ -125,7 +134,12 @@ SAME = Difference()
 
 
 def between(
-    want: Array | None, got: Array | None, tolerance: Tolerance, *, lenient: bool
+    want: Array | None,
+    got: Array | None,
+    tolerance: Tolerance,
+    *,
+    lenient: bool,
+    slack: Array | None = None,
 ) -> Difference:
     """How far ``got`` is from ``want``.
 
@@ -135,6 +149,7 @@ def between(
         tolerance: What is allowed between floats; all else has to be equal.
         lenient: Whether NaN in the original may have become a number, and infinity a finite one:
             where the original overflows, a rewrite that does not is no worse.
+        slack: What is allowed at each element at least, in float64.
     """
     if described(want) != described(got):
         return Difference(used=np.inf, place=Place(None, described(want), described(got)))
@@ -145,7 +160,7 @@ def between(
         found = [_floats(*part, tolerance, lenient=lenient) for part in parts]
         return max(found, key=lambda difference: difference.used)
     if is_float(want):
-        return _floats(want, got, tolerance, lenient=lenient)
+        return _floats(want, got, tolerance, lenient=lenient, slack=slack)
     return _exactly(want, got)
 
 
@@ -169,7 +184,8 @@ def _exactly(want: Array, got: Array) -> Difference:
         return SAME
     index = _first(unequal)
     place = Place(index, _shown(want[index]), _shown(got[index]))
-    return Difference(used=np.inf, absolute=_distance(want, got), place=place)
+    wrong = int(unequal.sum())
+    return Difference(used=np.inf, absolute=_distance(want, got), wrong=wrong, place=place)
 
 
 def _distance(want: Array, got: Array) -> float:
@@ -178,7 +194,9 @@ def _distance(want: Array, got: Array) -> float:
     return float(np.abs(want.astype(np.float64) - got.astype(np.float64)).max())
 
 
-def _floats(want: Array, got: Array, tolerance: Tolerance, *, lenient: bool) -> Difference:
+def _floats(
+    want: Array, got: Array, tolerance: Tolerance, *, lenient: bool, slack: Array | None = None
+) -> Difference:
     dtype = want.dtype.name
     high, low = want.astype(np.float64), got.astype(np.float64)
     finite = np.isfinite(high) & np.isfinite(low)
@@ -187,6 +205,7 @@ def _floats(want: Array, got: Array, tolerance: Tolerance, *, lenient: bool) -> 
     known = np.where(np.isfinite(high), high, 0.0)
     units = unit_in_the_last_place(known, dtype)
     allowed = tolerance.allowed(known, units, dtype)
+    allowed = allowed if slack is None else np.maximum(allowed, slack)
     with np.errstate(all="ignore"):
         error = np.where(finite, np.abs(known - low), 0.0)
         share = np.where(finite, np.where(error == 0, 0.0, error / allowed), np.inf)
@@ -201,6 +220,7 @@ def _floats(want: Array, got: Array, tolerance: Tolerance, *, lenient: bool) -> 
         relative=float(relative.max()),
         ulp=float(ulp.max()),
         mended=int(mended.sum()),
+        wrong=int((share > 1).sum()),
         place=Place(index, _shown(want[index]), _shown(got[index])),
     )
 

@@ -219,16 +219,18 @@ def from_file(arrays: Mapping[str, Array], inputs: Sequence[Port]) -> tuple[Case
     return Case("the inputs given", dict(arrays)), wrong
 
 
-def nudged(case: Case) -> Case:
-    """The same case, each float replaced by the next one."""
-    return replace(case, inputs={name: _next(value) for name, value in case.inputs.items()})
+def nudged(case: Case, source: Source | None = None) -> Case:
+    """The same case, each float replaced by the next one: up, or as ``source`` draws it."""
+    moved = {name: _next(value, source) for name, value in case.inputs.items()}
+    return replace(case, inputs=moved)
 
 
-def _next(value: Value) -> Value:
+def _next(value: Value, source: Source | None) -> Value:
     if isinstance(value, list):
-        return [_next(item) for item in value]
+        return [_next(item, source) for item in value]
     if value is None or not is_float(value):
         return value
+    up = True if source is None else source.random(value.shape) < 0.5  # noqa: PLR2004
     with np.errstate(all="ignore"):
-        moved = np.nextafter(value, np.asarray(np.inf, value.dtype))
+        moved = np.nextafter(value, np.where(up, np.inf, -np.inf).astype(value.dtype))
     return np.where(np.isfinite(moved), moved, value).astype(value.dtype)

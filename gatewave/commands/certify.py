@@ -16,7 +16,7 @@ from gatewave.commands.parameters import words
 from gatewave.commands.rewriting import JsonOption
 from gatewave.commands.runtimes import chosen
 from gatewave.commands.targets import activations_named
-from gatewave.errors import UsageError, needing
+from gatewave.errors import CommandError, UsageError, needing
 
 if TYPE_CHECKING:
     from export.certificates.checking import Changed
@@ -53,6 +53,9 @@ def certify(
         Path | None, typer.Option(help="A certificate: make it again, and compare.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="What a model's inputs are drawn with.")] = 0,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Exit with 1 unless every result is exact.")
+    ] = False,
     timeout: Annotated[
         float, typer.Option(min=0.1, help="Seconds that a runtime may take to load, and to run.")
     ] = 120.0,
@@ -76,8 +79,7 @@ def certify(
             raise UsageError("--check: the certificate names what is run; expected nothing else")
         _checked(check, timeout, as_json=as_json)
         return
-    if artifacts and any(subject.endswith(".onnx") for subject in subjects or []):
-        raise UsageError("--artifacts: expected activations, whose models it holds, got a model")
+    _check_subjects(subjects or [], dtype=dtype, graph=graph, artifacts=artifacts)
     plan = making.Plan(
         runtimes=chosen([name.strip() for name in runtimes.split(",")]),
         graphs=words("--graph", graph, GRAPHS),
@@ -96,6 +98,31 @@ def certify(
             typer.echo(f"wrote {path}, and pages beside it")
     if as_json:
         typer.echo(json.dumps([json.loads(c.to_json()) for c in found], indent=2))
+    _conclude(found, exact=exact)
+
+
+def _check_subjects(
+    subjects: list[str], *, dtype: str | None, graph: str | None, artifacts: Path | None
+) -> None:
+    models = [subject for subject in subjects if subject.endswith(".onnx")]
+    if models and artifacts:
+        raise UsageError("--artifacts: expected activations, whose models it holds, got a model")
+    for option, given in (("--dtype", dtype), ("--graph", graph)):
+        if given and models:
+            raise UsageError(f"{option}: is for activations; {models[0]} is run as it is")
+    names = [Path(model).name for model in models]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise UsageError(f"two models are called {twice[0]}: one certificate would replace another")
+
+
+def _conclude(found: list[Certificate], *, exact: bool) -> None:
+    """Exit with 1 if nothing was certified, or, where it is to be ``exact``, something is not."""
+    for certificate in found:
+        if not any(True for _ in certificate.cells()):
+            reasons = "; ".join(f"{row.title}: {row.why}" for row in certificate.rows)
+            raise CommandError(f"{certificate.name}: nothing was run: {reasons}")
+        if exact and not certificate.holds:
+            raise typer.Exit(1)
 
 
 def _certificates(subjects: list[str], plan: Plan) -> Iterator[Certificate]:

@@ -44,11 +44,19 @@ def main() -> None:
             elif "path" in message:
                 run = adapter.load(message["path"], message["inputs"], message["outputs"])
             else:
-                results = run(values)
+                results = _tensors(run(values))
         except Exception as error:  # noqa: BLE001 - a runtime fails as it likes
             channel.send(answers, {"error": f"{type(error).__name__}: {error}"}, {})
         else:
             channel.send(answers, {"ok": True, **about}, results)
+
+
+def _tensors(results: dict) -> dict:
+    """``results``, if all of them are arrays."""
+    for name, value in results.items():
+        if not hasattr(value, "dtype"):
+            raise TypeError(f"output {name} is {type(value).__name__}, and no tensor")
+    return results
 
 
 def _module(name: str, path: Path) -> ModuleType:

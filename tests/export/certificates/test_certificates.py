@@ -3,10 +3,12 @@
 import dataclasses
 import json
 import math
+from html import unescape
 
 import jsonschema_rs
 import numpy as np
 import onnx
+import onnx.parser
 import pytest
 import torch
 
@@ -17,6 +19,7 @@ from export.errors import ModelError
 from export.runtimes import catalogue
 from models import ACTIVATIONS
 
+HEAD = '<ir_version: 8, opset_import: ["" : 17]> g '
 HERE = [catalogue.find("reference"), catalogue.find("onnxruntime")]
 SINC = ACTIVATIONS["sinc"]
 
@@ -155,6 +158,85 @@ def test_another_verdict_is_told(tmp_path):
     assert (verdict.before, verdict.after, verdict.matters) == ("differs", "exact", True)
     assert changes["the model sinc.value.float32.onnx"].matters
     assert not changes["the onnx reference evaluator: versions"].matters
+
+
+ALTERED = {
+    "elements": 1,
+    "wrong": 7,
+    "form": "decomposed",
+    "changes": ["nothing"],
+    "model": "0" * 64,
+    "allowed": "anything",
+    "shapes": [],
+    "used": 0.5,
+    "ulp": 0.25,
+}
+
+
+@pytest.mark.parametrize("name", ALTERED)
+def test_what_was_altered_in_a_cell_is_told(tmp_path, name):
+    document = json.loads(certificate(runtimes=HERE[:1]).to_json())
+    document["rows"][0]["cells"][0][name] = ALTERED[name]
+    path = tmp_path / "sinc.certificate.json"
+    path.write_text(json.dumps(document))
+    (change,) = checking.check(path, 60.0)
+    assert change.what == f"the onnx reference evaluator: sinc value float32: {name}"
+    assert change.matters == (name not in {"wrong", "used", "ulp"})
+
+
+def test_what_was_cut_off_a_certificate_is_told(tmp_path):
+    document = json.loads(certificate(dtypes=("float32", "float64")).to_json())
+    document["rows"][0]["cells"].pop()
+    document["models"].popitem()
+    document["rows"][0]["cells"][0]["special"][0]["holds"] = False
+    path = tmp_path / "sinc.certificate.json"
+    path.write_text(json.dumps(document))
+    changes = checking.check(path, 60.0)
+    assert all(change.matters for change in changes)
+    whats = " ".join(change.what for change in changes)
+    for word in ("float32: special", "the model sinc.value.float64", "sinc value float64"):
+        assert word in whats
+    for row in document["rows"]:
+        row["cells"] = []
+    path.write_text(json.dumps(document))
+    with pytest.raises(ModelError, match="has no results"):
+        checking.check(path, 60.0)
+
+
+def test_other_weights_are_another_model(tmp_path):
+    path = tmp_path / "model.onnx"
+    weight = np.arange(512, dtype=np.float32)
+    text = f"{HEAD}(float[n, 512] x) => (float[n, 512] y) <float[512] w> {{ y = Mul(x, w) }}"
+    model = onnx.parser.parse_model(text)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(weight, "w"))
+    onnx.save(model, path, save_as_external_data=True, location="w.bin", size_threshold=0)
+    made = making.of_model(path, Plan(runtimes=HERE[1:]))
+    assert {*made.models} == {"model.onnx", "w.bin"}
+    written = tmp_path / "model.onnx.certificate.json"
+    written.write_text(made.to_json())
+    assert checking.check(written, 60.0) == []
+    (tmp_path / "w.bin").write_bytes((weight + 1).tobytes())
+    changes = {change.what: change for change in checking.check(written, 60.0)}
+    assert changes["the model w.bin"].matters
+
+
+NAMES = ["<script>alert(1)</script>", "a|b\n# Owned\n<img src=x onerror=alert(1)>", "`*_[a](b)&lt;"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_are_text_and_nothing_else(tmp_path, name):
+    path = tmp_path / "model.onnx"
+    model = onnx.parser.parse_model(HEAD + "(float[n] x) => (float[n] y) { y = Neg(x) }")
+    model.graph.output[0].name = model.graph.node[0].output[0] = name
+    onnx.save(model, path)
+    made = making.of_model(path, Plan(runtimes=HERE[1:]))
+    html = pages.html(made.model_copy(update={"name": name}))
+    assert "<script" not in html
+    assert "<img" not in html
+    assert "<a " not in html
+    assert html.count("<h1>") == 1
+    shown = " ".join(unescape(html).split())
+    assert shown.count(" ".join(name.split())) >= 2
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ import pytest
 from onnx.helper import tensor_dtype_to_np_dtype
 from onnx.reference import ReferenceEvaluator
 
-from export.portability import defects
+from export.certificates.document import Cell, Certificate, Row
+from export.portability import Matrix, defects
 from export.runtimes import catalogue, environments
 from export.runtimes.running import Refused, Running
 
@@ -88,3 +89,32 @@ def outcome(runtime, path, inputs, outputs):
             return running.run(inputs)
         except Refused as error:
             return str(error)
+
+
+def certificate(runtime, **fields):
+    cell = Cell(subject="sigmoid", graph="value", form="decomposed", elements=100, **fields)
+    row = Row(runtime=runtime, title=runtime, cells=(cell,))
+    return Certificate(
+        name="sigmoid", kind="activation", models={}, truth="", made="", machine="", seed=0,
+        rows=(row,),
+    )  # fmt: skip
+
+
+NUMBERS = "finite where that is wrong, or the reverse"
+
+
+@pytest.mark.parametrize(
+    ("fields", "explained"),
+    [
+        ({"verdict": "differs", "why": NUMBERS, "wrong": 20}, True),
+        ({"verdict": "differs", "why": NUMBERS, "wrong": 100}, False),
+        ({"verdict": "differs", "why": "y is float64, not float32"}, False),
+        ({"verdict": "differs", "why": "shape [3, 1, 5]: y has shape [15], not [3, 1, 5]"}, False),
+        ({"verdict": "crashed", "why": "SIGSEGV"}, False),
+        ({"verdict": "refused", "why": "RuntimeError: no Sigmoid"}, False),
+    ],
+)
+def test_a_defect_explains_what_it_is_and_nothing_else(fields, explained):
+    found = Matrix([certificate("tract", dtype="float32", **fields)]).unexplained()
+    assert (found == []) == explained
+    assert Matrix([certificate("reference", dtype="float32", **fields)]).unexplained() != []
