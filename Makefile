@@ -113,7 +113,7 @@ fuzz-api: kernels ## send CASES (10000) requests that OpenAPI describes: no 5xx
 
 export: artifacts/.stamp ## export every activation from Torch to artifacts/
 
-docs: $(VENV)/.dev ## write docs/activations.md and its plots from the records
+docs: $(VENV)/.dev ## write docs/activations.md and its plots from the records, and the schema of certificates
 	$(BIN)/python -m export.docs
 
 accuracy: $(VENV)/.dev ## measure every graph, and write docs/accuracy.md

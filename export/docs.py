@@ -1,4 +1,4 @@
-"""docs/activations.md and its pictures, rendered from the records and from nothing else.
+"""docs/activations.md and its pictures, rendered from the records, and the schema of certificates.
 
 ``python -m export.docs`` writes them; ``python -m export.docs --check`` says what differs, and
 exits with 1 if anything does. Pictures are checked for being there, not for their bytes: their
@@ -8,6 +8,7 @@ coordinates are floating-point results, whose last digits differ from machine to
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -16,12 +17,14 @@ import sympy
 import typer
 
 from export import metadata, plots, signature
+from export.certificates import document
 from export.markdown import bullets, page, table
 from models import ACTIVATIONS, DTYPES, Activation, Operator, Tolerance
 from models.symbols import Relu, Sigma, Step, x
 
 FOLDER = Path("docs")
 PAGE = "activations.md"
+SCHEMA = "certificate.schema.json"
 PICTURES = "plots"
 COMMAND = "python -m export.docs"
 
@@ -46,6 +49,12 @@ def text() -> str:
     return page([INTRODUCTION, _notation(), contents, *sections])
 
 
+def texts() -> dict[str, str]:
+    """What each file of text holds."""
+    schema = json.dumps(document.schema(), indent=2, ensure_ascii=False) + "\n"
+    return {PAGE: text(), SCHEMA: schema}
+
+
 def pictures() -> dict[str, tuple[Activation, Operator]]:
     """What each file in the folder of pictures shows."""
     return {
@@ -56,9 +65,10 @@ def pictures() -> dict[str, tuple[Activation, Operator]]:
 
 
 def write(folder: Path) -> None:
-    """Write the page and the pictures into ``folder``; remove pictures of no record."""
+    """Write the texts and the pictures into ``folder``; remove pictures of no record."""
     (folder / PICTURES).mkdir(parents=True, exist_ok=True)
-    (folder / PAGE).write_text(text(), encoding="utf-8")
+    for name, content in texts().items():
+        (folder / name).write_text(content, encoding="utf-8")
     for name, shown in pictures().items():
         (folder / PICTURES / name).write_bytes(plots.render(plots.draw(*shown), "svg"))
     for path in _drawn(folder):
@@ -68,18 +78,21 @@ def write(folder: Path) -> None:
 
 def differences(folder: Path) -> Iterator[str]:
     """What in ``folder`` is not as the records have it, a sentence each."""
-    path = folder / PAGE
-    found = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    lines = itertools.zip_longest(found, text().splitlines(), fillvalue="")
-    for number, (is_, should_be) in enumerate(lines, start=1):
-        if is_ != should_be:
-            yield f"{path}:{number}: is {is_!r}, but the records give {should_be!r}"
-            break
+    for name, content in texts().items():
+        yield from itertools.islice(_differing(folder / name, content), 1)
     there = {path.name for path in _drawn(folder)}
     for name in sorted(pictures().keys() - there):
         yield f"{folder / PICTURES / name}: is missing"
     for name in sorted(there - pictures().keys()):
         yield f"{folder / PICTURES / name}: shows no record"
+
+
+def _differing(path: Path, content: str) -> Iterator[str]:
+    found = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    lines = itertools.zip_longest(found, content.splitlines(), fillvalue="")
+    for number, (is_, should_be) in enumerate(lines, start=1):
+        if is_ != should_be:
+            yield f"{path}:{number}: is {is_!r}, but the records give {should_be!r}"
 
 
 def _drawn(folder: Path) -> list[Path]:
@@ -172,7 +185,7 @@ def main(
     check: Annotated[bool, typer.Option("--check", help="Only say what differs.")] = False,
     folder: Annotated[Path, typer.Option(help="Where the documentation lies.")] = FOLDER,
 ) -> None:
-    """Write docs/activations.md and its pictures from the records."""
+    """Write docs/activations.md and its pictures from the records, and the certificates' schema."""
     if not check:
         write(folder)
         return

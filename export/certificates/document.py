@@ -174,7 +174,7 @@ class Certificate(Strict):
     """
 
     format: Literal[1] = 1
-    name: Annotated[str, Field(pattern=r"^[^/\\\x00]+$")]
+    name: Annotated[str, Field(pattern=r"^[^/\x00]+$")]
     kind: Literal["activation", "model"]
     models: dict[str, str]
     truth: str

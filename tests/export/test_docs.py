@@ -1,5 +1,6 @@
 """The generated pages: from the records, and found out when they are not."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from export import accuracy, docs, markdown
+from export.certificates import document
 from models import ACTIVATIONS
 
 ROOT = Path(__file__).parents[2]
@@ -52,6 +54,14 @@ def test_a_page_that_is_missing_is_named(folder):
     (folder / "activations.md").unlink()
     (difference,) = docs.differences(folder)
     assert difference.startswith(f"{folder / 'activations.md'}:1: is ''")
+
+
+def test_the_schema_of_certificates_is_written_and_held_to(folder):
+    path = folder / "certificate.schema.json"
+    assert json.loads(path.read_text()) == document.schema()
+    path.write_text(path.read_text().replace('"Certificate"', '"Promise"'))
+    (difference,) = docs.differences(folder)
+    assert "Promise" in difference
 
 
 def test_pictures_that_are_missing_or_of_no_record_are_named_and_mended(folder):
