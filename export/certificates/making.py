@@ -98,8 +98,8 @@ def of_model(path: Path, plan: Plan, progress: Progress = lambda _, __: None) ->
             raise NotRunnableError("it is for activations, and runs no models")
         return networks.cells(network, runtime, running)
 
-    said = network.truth.title
-    work = _Work("model", path.name, _digests(path), said, cells, network.left_out)
+    digests = _digests(path)
+    work = _Work("model", path.name, digests, network.said(), cells, network.left_out)
     return _made(work, plan, progress)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,6 +102,7 @@ class Network:
         due: For each of the inputs.
         tolerance: How far others may be from it.
         left_out: Outputs of which nothing can be said, and why.
+        whole: Whether there was time for all inputs.
     """
 
     path: Path
@@ -108,6 +110,12 @@ class Network:
     due: Sequence[Due]
     tolerance: Tolerance
     left_out: Mapping[str, str]
+    whole: bool
+
+    def said(self) -> str:
+        """What results are compared with, in words."""
+        cut = "" if self.whole else "; it was given no further inputs for lack of time (--timeout)"
+        return f"{self.truth.title}{cut}"
 
     @property
     def outputs(self) -> list[str]:
@@ -136,7 +144,7 @@ def network(path: Path, seed: int, seconds: float) -> Network:
                 why.append(f"{RUNTIMES[name].title}: {_first_line(error)}")
                 continue
         tolerance = Tolerance(coarse=bool(coarse.notes([model])))
-        made = Network(path, RUNTIMES[name], found.due, tolerance, found.left_out)
+        made = Network(path, RUNTIMES[name], found.due, tolerance, found.left_out, found.whole)
         if not made.outputs:
             reasons = "; ".join(f"output {n}: {words}" for n, words in found.left_out.items())
             raise NotRunnableError(f"{path}: nothing of it can be certified: {reasons}")
@@ -167,16 +175,21 @@ class _Truth:
         self._seed = seed
         self._source = np.random.default_rng(seed)
         self.due: list[Due] = []
+        self.whole = True
         self.left_out = dict.fromkeys(randomness.outputs(model), "a random operator feeds it")
 
     def ask(self) -> None:
-        """Run all cases.
+        """Run all cases; no further one is begun when they took as long as one run may.
 
         Raises:
             Refused: The runtime gives nothing for any.
         """
         refusal = Refused("an input alone is too large to be generated")
+        end = time.monotonic() + self._running.seconds
         for case in drawn(Samples(self._model, self._seed), lambda: len(self.due)):
+            if self.due and time.monotonic() > end:
+                self.whole = False
+                return
             try:
                 self.due.append(self._of(case))
             except Lost:

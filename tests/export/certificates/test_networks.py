@@ -73,6 +73,18 @@ def test_the_certificate_says_how_each_output_was_compared(certified):
     assert {tried.name.partition(",")[0] for tried in y.cases} >= {"normal", "NaN", "infinities"}
 
 
+def test_a_truth_that_takes_its_time_is_asked_less_and_it_is_said(tmp_path):
+    path = tmp_path / "model.onnx"
+    loop = """(float[N] x) => (float[N] y) <int64 n = {40000}, bool yes = {1}> {
+        y = Loop (n, yes, x) <body = b (int64 i, bool c, float[N] s) => (bool d, float[N] t) {
+            d = Identity(c) t = Sigmoid(s) }> }"""
+    onnx.save(onnx.parser.parse_model(HEAD + loop), path)
+    made = network(path, 0, 5.0)
+    assert not made.whole
+    assert 0 < len(made.due) < 11
+    assert "for lack of time (--timeout)" in made.said()
+
+
 RANDOM = {
     "an operator": "y = RandomNormalLike(x)",
     "dropping out": "ratio = Constant<value_float = 0.5>() yes = Constant<value = bool {1}>() "
