@@ -104,11 +104,13 @@ def of_model(path: Path, plan: Plan, progress: Progress = lambda _, __: None) ->
 
 
 def _digests(path: Path) -> dict[str, str]:
-    """The SHA-256 of the model in ``path``, and of each file with external data."""
+    """The SHA-256 of the model in ``path``, and of each file with external data, as it names it."""
     found = {path.name: model_digest(path.read_bytes())}
+    folder = path.parent.resolve()
     for data in storage.data_files(files.read(path)):
         with data.open("rb") as stream:
-            found[data.name] = hashlib.file_digest(stream, "sha256").hexdigest()
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        found[data.resolve().relative_to(folder).as_posix()] = digest
     return found
 
 

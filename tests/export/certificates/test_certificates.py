@@ -220,6 +220,22 @@ def test_other_weights_are_another_model(tmp_path):
     assert changes["the model w.bin"].matters
 
 
+def test_data_of_one_name_in_two_folders_are_two_files(tmp_path):
+    path = tmp_path / "model.onnx"
+    text = f"{HEAD}(float[n, 8] x) => (float[n, 8] y) <float[8] v, float[8] w>"
+    model = onnx.parser.parse_model(text + "{ z = Mul(x, v) y = Add(z, w) }")
+    for name in ("v", "w"):
+        (tmp_path / name).mkdir()
+        array = np.arange(8, dtype=np.float32)
+        (tmp_path / name / "data.bin").write_bytes(array.tobytes())
+        tensor = model.graph.initializer.add(name=name, dims=[8], data_type=onnx.TensorProto.FLOAT)
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        tensor.external_data.add(key="location", value=f"{name}/data.bin")
+    onnx.save(model, path)
+    made = making.of_model(path, Plan(runtimes=HERE[1:]))
+    assert {*made.models} == {"model.onnx", "v/data.bin", "w/data.bin"}
+
+
 NAMES = ["<script>alert(1)</script>", "a|b\n# Owned\n<img src=x onerror=alert(1)>", "`*_[a](b)&lt;"]
 
 
