@@ -22,8 +22,8 @@ GRAPHS := .graphs
 # Runtimes of ONNX models, each in an environment of its own: `gatewave runtimes`.
 RUNTIMES := .runtimes
 export GATEWAVE_RUNTIMES := $(CURDIR)/$(RUNTIMES)
-# Models that JAX and Keras have written.
-SOURCED := jax2onnx.onnx tf2onnx.onnx
+# Models that JAX and Keras have written, as they are fused and certified.
+SOURCED := $(patsubst tests/%,certificates/%,$(wildcard tests/sources/*.onnx))
 BIN := $(VENV)/bin
 # CMake and ninja may be there, from PyPI.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -65,8 +65,8 @@ test: $(VENV)/.dev $(CLIENTS)/.made $(GRAPHS)/.made ## install, build the kernel
 certify: $(VENV)/.dev ## install all runtimes into .runtimes, certify every activation on them: docs/portability.md
 	$(BIN)/gatewave runtimes install all
 	$(BIN)/gatewave certify --runtimes all
-	for source in $(SOURCED); do $(BIN)/gatewave fuse tests/sources/$$source -o certificates/$$source || exit 1; done
-	$(BIN)/gatewave certify $(SOURCED:%=certificates/%) --runtimes all
+	for model in $(SOURCED); do $(BIN)/gatewave fuse tests/$${model#*/} -o $$model || exit 1; done
+	$(BIN)/gatewave certify $(SOURCED) --runtimes all -o certificates/sources
 	$(BIN)/python -m export.portability
 
 test-matrix: native ## run kernels, models and certificates in many runtimes, and export from JAX and Keras anew, in .venv-matrix

@@ -47,8 +47,8 @@ Make it again with `{COMMAND}`: it installs the runtimes, makes a certificate of
 `certificates/`, and writes this page. `gatewave certify sinc --runtimes openvino` is a part of it,
 and `gatewave certify model.onnx` the same for a model of yours."""
 
-SOURCES = ("jax2onnx.onnx", "tf2onnx.onnx")
-"""The models that other frameworks have written."""
+SOURCES = "sources"
+"""The folder, beside the certificates of activations, of those of other frameworks' models."""
 
 OF_SOURCES = """\
 Models that hold each activation as one writes it in JAX and in Keras, after layers of its own, as
@@ -203,7 +203,7 @@ def text(certificates: Sequence[Certificate]) -> str:
             LEGEND,
             *(_table(matrix, dtype) for dtype in DTYPES),
             _changes(matrix),
-            _sources([found for found in certificates if found.name in SOURCES]),
+            _sources([found for found in certificates if found.kind == "model"]),
             _unexplained(matrix),
             _defects(),
             _data("exporters.md"),
@@ -320,16 +320,19 @@ def main(
     output: Annotated[Path, typer.Option(help="The file to write.")] = PAGE,
 ) -> None:
     """Write docs/portability.md; exit with 1 if a cell is wrong and no known defect says why."""
-    found = [checking.read(path) for path in sorted(folder.glob("*.certificate.json"))]
-    activations = [certificate for certificate in found if certificate.kind == "activation"]
+    activations = [found for found in _read(folder) if found.kind == "activation"]
     if not activations:
         raise ExportError(f"{folder}: there are no certificates: gatewave certify --runtimes all")
-    output.write_text(text(found), encoding="utf-8")
+    output.write_text(text([*activations, *_read(folder / SOURCES)]), encoding="utf-8")
     typer.echo(f"wrote {output}")
     left = Matrix(activations).unexplained()
     for row, cell in left:
         typer.echo(f"{row.title}, {' '.join(cell.place)}: {cell.verdict}: {cell.why}", err=True)
     raise typer.Exit(1 if left else 0)
+
+
+def _read(folder: Path) -> list[Certificate]:
+    return [checking.read(path) for path in sorted(folder.glob("*.certificate.json"))]
 
 
 if __name__ == "__main__":
