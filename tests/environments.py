@@ -23,17 +23,22 @@ def python_of(version):
 
 
 def make(environment, version):
-    subprocess.run(
-        [sys.executable, "-m", "venv", "--clear", "--without-pip", environment], check=True
-    )
-    install = ["install", "--quiet", "--no-deps", "--disable-pip-version-check"]
     packages = [f"onnxruntime=={version}", f"numpy=={NUMPY[version]}"]
-    pip = [sys.executable, "-m", "pip", "--python", environment / "bin/python"]
-    done = subprocess.run([*pip, *install, *packages], capture_output=True, text=True, check=False)
+    done = _installed(environment, packages)
     if "No matching distribution" in done.stderr:
         pytest.skip(f"onnxruntime {version} has no wheel for this Python: {done.stderr[-300:]}")
     assert done.returncode == 0, done.stderr
     (environment / "made").touch()
+
+
+def _installed(environment, what):
+    """A new environment, and what pip says of installing ``what`` into it."""
+    subprocess.run(
+        [sys.executable, "-m", "venv", "--clear", "--without-pip", environment], check=True
+    )
+    install = ["install", "--quiet", "--no-deps", "--disable-pip-version-check"]
+    pip = [sys.executable, "-m", "pip", "--python", environment / "bin/python"]
+    return subprocess.run([*pip, *install, *what], capture_output=True, text=True, check=False)
 
 
 SOURCES = Path(__file__).parent / "sources"
@@ -44,10 +49,7 @@ def python_of_source(name):
     environment, requirements = ENVIRONMENTS / "sources" / name, SOURCES / f"{name}.txt"
     made = environment / "made"
     if not made.exists() or made.read_text() != requirements.read_text():
-        venv = [sys.executable, "-m", "venv", "--clear", "--without-pip", environment]
-        subprocess.run(venv, check=True)
-        pip = [sys.executable, "-m", "pip", "--python", environment / "bin/python"]
-        quiet = ["install", "--quiet", "--no-deps", "--disable-pip-version-check"]
-        subprocess.run([*pip, *quiet, "--requirement", requirements], check=True)
+        done = _installed(environment, ["--requirement", requirements])
+        assert done.returncode == 0, done.stderr
         made.write_text(requirements.read_text())
     return environment / "bin/python"
