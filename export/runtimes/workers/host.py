@@ -1,7 +1,8 @@
 """Runs a runtime's adapter, in that runtime's environment, for whoever writes to its input.
 
 Started as ``python host.py ADAPTER``. It imports nothing of ours but `channel`, by its path: the
-environment has a runtime, NumPy and ml_dtypes, and not this package.
+environment has a runtime, NumPy and ml_dtypes, and not this package. Adapters without a list of
+their own run in ours, and may import it.
 
 The first message is answered with versions. A message with a ``path`` loads a model, in the place
 of an earlier one; one without brings inputs, and is answered with outputs. What goes wrong is
