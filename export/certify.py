@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -219,12 +219,24 @@ def unit_in_the_last_place(exact: Tensor, limits: torch.finfo) -> Tensor:
     return torch.ldexp(torch.full_like(exact, limits.eps), exponent - 1).clamp(least)
 
 
+def in_words(tolerance: Tolerance, operator: Operator, names: Iterable[str]) -> str:
+    """How much is allowed; ``names`` are the inputs, and the real parameters that may be set."""
+    if not tolerance.atol:
+        return f"{tolerance.ulp:g} ULP"
+    scale = "".join(f" · max(1, |{name}|)" for name in names if _grows_with(operator, name))
+    return f"{tolerance.ulp:g} ULP or {tolerance.atol:g}{scale}"
+
+
+def _grows_with(operator: Operator, name: str) -> bool:
+    return name == "grad_y" or name in operator.scale or name in operator.reals
+
+
 def scale_of(
     operator: Operator, inputs: Mapping[str, Tensor], reals: Mapping[str, float] = NO_REALS
 ) -> Tensor:
     """What absolute errors grow with: see `Tolerance.atol`."""
     scale = torch.ones(len(next(iter(inputs.values()))), dtype=torch.float64)
     for name, tensor in inputs.items():
-        if name in operator.scale or name == "grad_y":
+        if _grows_with(operator, name):
             scale = scale * tensor.double().abs().nan_to_num(1.0, 1.0).clamp(1.0)
     return scale * math.prod(max(1.0, abs(real)) for real in reals.values())

@@ -16,10 +16,10 @@ from typing import Annotated
 import sympy
 import typer
 
-from export import metadata, plots, signature
+from export import certify, metadata, plots, signature
 from export.certificates import document
 from export.markdown import bullets, page, table
-from models import ACTIVATIONS, DTYPES, Activation, Operator, Tolerance
+from models import ACTIVATIONS, DTYPES, Activation, Operator
 from models.symbols import Relu, Sigma, Step, x
 
 FOLDER = Path("docs")
@@ -27,6 +27,9 @@ PAGE = "activations.md"
 SCHEMA = "certificate.schema.json"
 PICTURES = "plots"
 COMMAND = "python -m export.docs"
+
+BOUNDED = ("value", "derivatives", "vector-Jacobian product")
+"""What the last output of each graph is."""
 
 INTRODUCTION = f"""\
 # Activations
@@ -140,21 +143,21 @@ def _formula(activation: Activation, operator: Operator) -> Iterator[str]:
             for graph in signature.GRAPHS
         ),
     )
-    bounds = {"value": operator.tolerances, "derivatives": operator.derivative_tolerances}
     yield table(
         ("error bound", *DTYPES),
         (
-            (what, *(_bound(tolerances[dtype], operator) for dtype in DTYPES))
-            for what, tolerances in bounds.items()
+            (what, *_bounds(activation, operator, graph))
+            for what, graph in zip(BOUNDED, signature.GRAPHS, strict=True)
         ),
     )
 
 
-def _bound(tolerance: Tolerance, operator: Operator) -> str:
-    if not tolerance.atol:
-        return f"{tolerance.ulp:g} ULP"
-    scale = "".join(f" · max(1, |{name}|)" for name in (*operator.scale, *operator.reals))
-    return f"{tolerance.ulp:g} ULP or {tolerance.atol:g}{scale}"
+def _bounds(activation: Activation, operator: Operator, graph: signature.Graph) -> Iterator[str]:
+    output = signature.outputs(activation, graph)[-1]
+    names = (*signature.inputs(activation, graph), *operator.reals)
+    for dtype in DTYPES:
+        tolerance = certify.tolerance_of(operator, output, dtype)
+        yield certify.in_words(tolerance, operator, names)
 
 
 def _parameters(activation: Activation) -> str:

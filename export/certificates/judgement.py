@@ -101,9 +101,7 @@ def _allowed(due: Due) -> str:
     bounds: dict[str, list[str]] = {}
     for name in due.outputs:
         tolerance = certify.tolerance_of(due.operator, name, due.dtype)
-        words = f"{tolerance.ulp:g} units in the last place"
-        scale = " times the scale of inputs and parameters"
-        words += f", or {tolerance.atol:g}{scale}" if tolerance.atol else ""
+        words = certify.in_words(tolerance, due.operator, due.inputs)
         bounds.setdefault(words, []).append(name)
     return "; ".join(f"{', '.join(names)}: {words}" for words, names in bounds.items())
 
