@@ -106,8 +106,9 @@ def _tried(cells: Sequence[tuple[Row, Cell]]) -> str:
 
 
 def _allowed(cells: Iterable[Cell]) -> Iterator[str]:
-    """What is allowed, once for each graph and dtype."""
-    for graph, dtype, words in dict.fromkeys((c.graph, c.dtype, c.allowed) for c in cells):
+    """What is allowed where something was compared, once for each graph and dtype."""
+    compared = ((cell.graph, cell.dtype, cell.allowed) for cell in cells if cell.allowed)
+    for graph, dtype, words in dict.fromkeys(compared):
         yield f"allowed in {' '.join(filter(None, (graph, dtype)))}: {plain(words)}"
 
 

@@ -140,6 +140,13 @@ def test_the_pages_show_every_runtime_and_load_nothing(sinc):
     assert "http" not in html.replace("http-equiv", "")
 
 
+def test_the_pages_say_what_is_allowed_where_something_was_compared(sinc):
+    assert "- allowed in value float32: y: 4 ULP" in pages.markdown(sinc)
+    cell = sinc.rows[0].cells[0].model_copy(update={"verdict": "refused", "allowed": ""})
+    row = sinc.rows[0].model_copy(update={"cells": (cell,)})
+    assert "allowed in" not in pages.markdown(sinc.model_copy(update={"rows": (row,)}))
+
+
 def test_the_same_comes_out_again(tmp_path):
     path = tmp_path / "sinc.certificate.json"
     path.write_text(certificate().to_json())
