@@ -28,7 +28,11 @@ SCHEMA = "certificate.schema.json"
 PICTURES = "plots"
 COMMAND = "python -m export.docs"
 
-BOUNDED = ("value", "derivatives", "vector-Jacobian product")
+BOUNDED: dict[signature.Graph, str] = {
+    "value": "value",
+    "grad": "derivatives",
+    "vjp": "vector-Jacobian product",
+}
 """What the last output of each graph is."""
 
 INTRODUCTION = f"""\
@@ -145,10 +149,7 @@ def _formula(activation: Activation, operator: Operator) -> Iterator[str]:
     )
     yield table(
         ("error bound", *DTYPES),
-        (
-            (what, *_bounds(activation, operator, graph))
-            for what, graph in zip(BOUNDED, signature.GRAPHS, strict=True)
-        ),
+        ((what, *_bounds(activation, operator, graph)) for graph, what in BOUNDED.items()),
     )
 
 
