@@ -7,7 +7,8 @@ SwiGLU of two inputs: A in JSON, 64 floats each, 32 connections; B in JSON, 4096
 connections; C in binary, 1 Mi float32 each, 4 connections. The echo is a bare uvicorn application
 that drops the body and returns as many bytes as the answer has: the limit of the stack. The others
 are a bare uvicorn application that computes with ONNX Runtime and does no more, and a plain FastAPI
-route. The servers take turns, each turn gives ratios, and the medians of these are printed. With
+route. The servers take turns, each turn gives ratios, and the medians of these are printed: the
+share of the echo, and the ratio to the bare application, with the least and the greatest. With
 ``--kernels`` ours runs a second time, with ``GATEWAVE_KERNELS`` set so: what a kernel gains here.
 """
 
@@ -28,7 +29,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -87,8 +88,11 @@ def main() -> None:
     print(
         f"{machine()}; {options.turns} turns of {options.seconds} s, {options.workers} worker(s)\n"
     )
-    print("| case | server | requests/s | share of echo | p50 ms | p99/p50 | peak MB | start s |")
-    print("|---|---|---|---|---|---|---|---|")
+    print(
+        "| case | server | requests/s | share of echo | ratio to bare ASGI | p50 ms | p99/p50 "
+        "| peak MB | start s |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|")
     for name in options.cases:
         _measure(CASES[name](), options)
 
@@ -143,7 +147,7 @@ def _measure(case: Case, options: argparse.Namespace) -> None:
             for load, server in measured.items():
                 _turn(case, loads[load], server, options.seconds)
         for load, server in measured.items():
-            _print(case, load, server, measured["echo"])
+            _print(case, load, server, measured)
 
 
 def _again(server: Server) -> Server:
@@ -194,20 +198,26 @@ def _script(load: Load, folder: Path) -> str:
     return str(script)
 
 
-def _print(case: Case, load: str, server: Server, echo: Server) -> None:
-    shares = [ours / theirs for ours, theirs in zip(server.rates, echo.rates, strict=True)]
+def _print(case: Case, load: str, server: Server, measured: Mapping[str, Server]) -> None:
+    shares, to_bare = (_ratios(server, measured[peer]) for peer in ("echo", "bare ASGI"))
     tails = [p99 / p50 for p99, p50 in zip(server.p99, server.p50, strict=True)]
     cells = [
         case.name,
         load,
         f"{statistics.median(server.rates):,.0f}",
         f"{statistics.median(shares):.2f}",
+        f"{statistics.median(to_bare):.2f} ({min(to_bare):.2f}–{max(to_bare):.2f})",
         f"{statistics.median(server.p50) * 1e3:.2f}",
         f"{statistics.median(tails):.1f}",
         f"{server.peak_megabytes():.0f}",
         f"{server.start_seconds:.2f}",
     ]
     print(f"| {' | '.join(cells)} |", flush=True)
+
+
+def _ratios(server: Server, peer: Server) -> list[float]:
+    """Requests per second of ``server`` as shares of ``peer``'s, turn by turn."""
+    return [ours / theirs for ours, theirs in zip(server.rates, peer.rates, strict=True)]
 
 
 def _json_case(name: str, count: int) -> Case:
