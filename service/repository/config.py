@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
 from service.errors import ModelRefused, from_pydantic
+from service.repository import strict_yaml
 from service.serving.model import Batching
 
 NAME = "config.yaml"
 LONGEST = 1 << 16
+MOST_ERRORS = 5
+"""How many faults of one file are told: a list may have thousands."""
 AUTO_ROWS = 32
 """The most rows in one run, unless the operator says."""
 
@@ -125,19 +127,13 @@ def parsed(text: str) -> Config:
         ModelRefused: It is no YAML, or says what it may not; the error names the field.
     """
     try:
-        document = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ModelRefused(f"{NAME}: expected YAML: {_line(error)}") from error
+        document = strict_yaml.load(text)
+    except strict_yaml.StrictYAMLError as error:
+        raise ModelRefused(f"{NAME}: expected YAML: {error}") from error
     try:
         return Config.model_validate({} if document is None else document)
     except ValidationError as error:
-        raise ModelRefused(f"{NAME}: {from_pydantic(error.errors(include_url=False))}") from error
-
-
-def _line(error: Exception) -> str:
-    """What is wrong, and where, in one line."""
-    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
-        return f"{error.problem}, line {error.problem_mark.line + 1}"
-    if isinstance(error, RecursionError):
-        return "it nests too deep"
-    return str(error).splitlines()[0]
+        errors = error.errors(include_url=False)[:MOST_ERRORS]
+        # A field's name comes from the file, and may have line breaks.
+        why = " ".join(str(from_pydantic(errors)).split())
+        raise ModelRefused(f"{NAME}: {why}") from error

@@ -40,6 +40,7 @@ PROOF_SECONDS = 30.0
 """How long the proof that batching is exact may take after that, before it is not batched."""
 
 LONGEST_LABEL = 80
+NOT_SEEN = "it cannot be looked at"
 NOT_LOADED = "it is not loaded"
 NO_VERSION = "a version is a whole number from 1 on, without leading zeros"
 
@@ -212,8 +213,11 @@ class Repository:
                 else:
                     self._drop(name)
             except Exception:
-                self.registry.mark(_label(name), WHOLE, UNAVAILABLE, "it cannot be looked at")
-                log.exception("a model cannot be looked at", extra={"model": _label(name)})
+                known = self.registry.models.get(_label(name))
+                # Once, and not at every poll.
+                if known is None or known.states.get(WHOLE) != State(UNAVAILABLE, NOT_SEEN):
+                    log.exception("a model cannot be looked at", extra={"model": _label(name)})
+                self.registry.mark(_label(name), WHOLE, UNAVAILABLE, NOT_SEEN)
 
     async def _refresh(self, name: str, *, starting: bool = False) -> list[str] | None:
         """Bring one model in line with its folder; say what was refused, or that there is none."""

@@ -3,7 +3,7 @@
 import pytest
 
 from service.errors import ModelRefused
-from service.repository.config import Config, parsed
+from service.repository.config import MOST_ERRORS, Config, parsed
 from service.serving.model import Batching
 
 PRESENT = ["1", "2", "10", "9"]
@@ -67,11 +67,63 @@ def test_a_warm_up_has_shapes_or_is_off():
         ("load_at_start: 1", "load_at_start: expected a valid boolean, got 1"),
         ("- 1", r"expected an object, got \[1\]"),
         ("a: [", "config.yaml: expected YAML: .*line"),
-        ("!!python/object/apply:os.system ['true']", "expected YAML: could not determine"),
-        ("[" * 100_000, "expected YAML: it nests too deep"),
-        ("a: &a [*a]", "a: expected no field of this name"),
+        ('"version\\n": all', "config.yaml: version : expected no field of this name"),
+        ("1: all", "config.yaml: .*expected"),
     ],
 )
 def test_what_is_wrong_is_said_with_the_field(text, said):
     with pytest.raises(ModelRefused, match=said):
         parsed(text)
+
+
+BOMB = "a0: &a0 {k: v, j: w}\n" + "".join(
+    f"a{i}: &a{i} {{<<: [{', '.join([f'*a{i - 1}'] * 10)}]}}\n" for i in range(1, 10)
+)
+"""606 bytes; with merge keys, 10^9 pairs."""
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (BOMB, "aliases and anchors are not allowed, line 1"),
+        ("a: &a [*a]", "aliases and anchors are not allowed, line 1"),
+        ("versions: [1]\na: *b", "aliases and anchors are not allowed, line 2"),
+        ("!!python/object/apply:os.system ['true']", "tags are not allowed, line 1"),
+        ("!!python/object:os.x {}", "tags are not allowed, line 1"),
+        ("versions: !!timestamp 'x'", "tags are not allowed, line 1"),
+        ("versions: !!set {a}", "tags are not allowed, line 1"),
+        ("versions: !!binary '===='", "tags are not allowed, line 1"),
+        ("versions: !!int 'x'", "tags are not allowed, line 1"),
+        ("!", "tags are not allowed, line 1"),
+        ("%TAG !t! tag:x,2000:\n---\n!t!a b", "tags are not allowed, line 3"),
+        ("[" * 60_000, "it nests deeper than 8 levels, line 1"),
+        ("- " * 30_000, "it nests deeper than 8 levels, line 1"),
+        ("".join(" " * i + "a:\n" for i in range(300)), "it nests deeper than 8 levels, line 9"),
+        ("[" + "1," * 30_000 + "]", "expected at most 4096 values, line 1"),
+        (f"versions: [{'9' * 5000}]", "expected at most 1024 characters in a value, line 1"),
+        (f"versions: [0x{'f' * 5000}]", "expected at most 1024 characters in a value, line 1"),
+        (f"versions: {'1:' * 400}1.5", "int too large to convert to float"),
+        ("versions: all\nversions: latest", "the key 'versions' is given twice, line 2"),
+        ("? [versions]\n: all", "expected a plain key, line 1"),
+        ('"\\ud800": 1', "a surrogate code point is not a character, line 1"),
+        ("a: \0", "unacceptable character #x0000: special characters are not allowed"),
+        ("a\n---\nb", "but found another document, line 2"),
+    ],
+)
+def test_hostile_yaml_is_refused_in_one_line(text, said):
+    with pytest.raises(ModelRefused) as refused:
+        parsed(text)
+    assert str(refused.value) == f"config.yaml: expected YAML: {said}"
+
+
+@pytest.mark.parametrize("text", ["<<: {versions: all}", "2001-99-99: 1", "=: 1"])
+def test_dates_and_merge_keys_are_plain_strings(text):
+    name = text.partition(":")[0]
+    with pytest.raises(ModelRefused, match=f"config.yaml: {name}: expected no field of this name"):
+        parsed(text)
+
+
+def test_few_of_many_faults_are_told():
+    with pytest.raises(ModelRefused) as refused:
+        parsed(f"warmup: {{x: [{'-1,' * 3000}]}}")
+    assert str(refused.value).count("expected") == MOST_ERRORS

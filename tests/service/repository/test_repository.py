@@ -323,7 +323,7 @@ def test_how_long_until_another_attempt_doubles_and_is_bounded():
     assert often.wait == attempts.LONGEST_WAIT
 
 
-def test_what_cannot_be_read_hinders_no_other(root, served, monkeypatch):
+def test_what_cannot_be_read_hinders_no_other(root, served, monkeypatch, caplog):
     """The superuser reads everything: the system's refusals are put in the place of its answers."""
     put(root, "said", "1", unary("Neg"), "batching: off")
     put(root, "shut", "1", unary("Neg"))
@@ -349,6 +349,9 @@ def test_what_cannot_be_read_hinders_no_other(root, served, monkeypatch):
         assert s.state("shut", "").reason == "its folder cannot be read: Permission denied"
         assert s.state("odd", "") == State("UNAVAILABLE", "it cannot be looked at")
         assert [model.name for model in s.runtime.registry] == ["m"]
+        await s.repository.scan()
+        told = [record for record in caplog.records if record.exc_info]
+        assert [record.model for record in told] == ["odd"], "once, and not at every poll"
         monkeypatch.undo()
         await s.repository.scan()
         assert {model.name for model in s.runtime.registry} == {"said", "shut", "odd", "m"}
