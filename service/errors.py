@@ -74,7 +74,15 @@ class DeadlineExceeded(ServiceError):  # noqa: N818
 
 
 class ModelNotReady(ServiceError):  # noqa: N818
-    pass
+    """A model is known, and does not answer now.
+
+    Attributes:
+        is_loading: Whether it is being loaded, so that it is worthwhile to try again soon.
+    """
+
+    def __init__(self, detail: str, *, is_loading: bool = False) -> None:
+        super().__init__(detail)
+        self.is_loading = is_loading
 
 
 class ModelFailed(ServiceError):  # noqa: N818

@@ -119,7 +119,7 @@ class Repository:
 
     async def scan(self) -> None:
         """Bring what is served in line with the folder."""
-        await asyncio.gather(*[self._update(*each) for each in await self._found()])
+        await asyncio.gather(*[self._update(name) for name in await self._found()])
 
     async def look(self) -> None:
         """Note models that are in the folder, and neither loaded nor refused."""
@@ -151,7 +151,9 @@ class Repository:
         """
         self._demand_control(name)
         async with self._lock(name):
-            if name in self._taken or name not in self.registry.models:
+            if name in self._taken or not (
+                name in self.registry.models or await self._has_folder(name)
+            ):
                 raise NameUnknown.at("model", "a model of the repository", name)
             self._drop(name)
             self.registry.mark(name, WHOLE, UNAVAILABLE, "it was unloaded")
@@ -171,6 +173,9 @@ class Repository:
         async with self._lock(name):
             self._forget_refusals(name)
             reasons = await self._refresh(name)
+            known = self.registry.models.get(name)
+            if reasons is None and (known is None or not known.ready):
+                self._drop(name)
         if reasons is None:
             raise NameUnknown.at("model", "a model of the repository", name)
         return reasons
@@ -187,10 +192,16 @@ class Repository:
         """What whoever changes a model holds."""
         return self._changing.setdefault(name, asyncio.Lock())
 
-    async def _found(self) -> list[tuple[str, bool]]:
-        """The models that are in the folder, or were, and whether they still are."""
+    async def _found(self) -> set[str]:
+        """Return the models that are in the folder, or were; new ones are known from now on."""
         present = await asyncio.to_thread(folders.folders, self.root)
-        return [(name, name in present) for name in {*present, *self._tried}]
+        for name in present:
+            if folders.is_name(name) and name not in self.registry.models:
+                self.registry.mark(name, WHOLE, LOADING)
+        return {*present, *self._tried}
+
+    async def _has_folder(self, name: str) -> bool:
+        return await asyncio.to_thread((self.root / name).is_dir)
 
     async def _poll(self, seconds: float) -> None:
         while True:
@@ -200,17 +211,15 @@ class Repository:
             except OSError:
                 log.exception("the repository cannot be looked at")
                 continue
-            for name, present in found:
+            for name in found:
                 if not self._lock(name).locked():
-                    self._begin(self._update(name, present))
+                    self._begin(self._update(name))
 
-    async def _update(self, name: str, present: bool) -> None:  # noqa: FBT001 - as it was found
+    async def _update(self, name: str) -> None:
         """Bring one model in line with its folder; whatever goes wrong hinders no other."""
         async with self._lock(name):
             try:
-                if present:
-                    await self._refresh(name, starting=True)
-                else:
+                if await self._refresh(name, starting=True) is None:
                     self._drop(name)
             except Exception:
                 known = self.registry.models.get(_label(name))
@@ -222,7 +231,7 @@ class Repository:
     async def _refresh(self, name: str, *, starting: bool = False) -> list[str] | None:
         """Bring one model in line with its folder; say what was refused, or that there is none."""
         if not folders.is_name(name) or name in self._taken:
-            return [self._refuse_name(name)]
+            return [self._refuse_name(name)] if await self._has_folder(name) else None
         plan = await asyncio.to_thread(folders.plan, self.root, name)
         if plan is None:
             return None
@@ -230,8 +239,11 @@ class Repository:
             self.registry.mark(name, WHOLE, UNAVAILABLE, NOT_LOADED)
             return []
         tried = self._tried.setdefault(name, {})
-        self._note(name, plan)
         changed = [v for v, f in plan.wanted.items() if v not in tried or not tried[v].is_of(f)]
+        # Before the mark of the whole is removed: a name without any mark is unknown, which is 404.
+        for version in changed:
+            self.registry.mark(name, version, LOADING)
+        self._note(name, plan)
         refused = await asyncio.gather(*(self._load(name, version, plan) for version in changed))
         self._retire(name, plan)
         return [plan.wrong] if plan.wrong else [reason for reason in refused if reason]
@@ -271,7 +283,6 @@ class Repository:
         """Serve a version, in the place of what had its number; or say why not."""
         tried, fingerprint = self._tried[name], plan.wanted[version]
         before = tried.pop(version, None)
-        self.registry.mark(name, version, LOADING)
         try:
             async with self._trials:
                 model, note = await self._proved(name, version, plan)

@@ -38,6 +38,7 @@ LONGEST_DETAIL = 1024
 
 PUSHBACK = "grpc-retry-pushback-ms"
 """When to try again, as gRPC clients with a retry policy read it."""
+LOADING_PUSHBACK = "1000"
 
 log = logging.getLogger(__name__)
 
@@ -57,4 +58,6 @@ def metadata(error: Exception) -> tuple[Pair, ...]:
     """What is said of ``error`` besides."""
     if isinstance(error, errors.Overloaded):
         return ((PUSHBACK, str(error.retry_after * 1000)),)
+    if isinstance(error, errors.ModelNotReady) and error.is_loading:
+        return ((PUSHBACK, LOADING_PUSHBACK),)
     return ()

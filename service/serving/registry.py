@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from service.errors import ModelNotReady, NameUnknown
+from service.errors import ModelNotReady, NameUnknown, ServiceError
 from service.serving.model import Model
 
 READY, UNAVAILABLE, LOADING = "READY", "UNAVAILABLE", "LOADING"
@@ -43,6 +43,23 @@ class Versions:
         if len(self.ready) > 1:
             return self.ready[max(self.ready, key=int)]
         return next(iter(self.ready.values()), None)
+
+    def absence(self, name: str, version: str) -> ServiceError:
+        """Return why ``version``, or any if none is given, does not answer.
+
+        A version is unknown only where the model has others: of a model that is unloaded, or about
+        to be loaded, it may be there soon.
+        """
+        state = self.states.get(version) or self.states.get(WHOLE)
+        others = self.states.keys() - {WHOLE}
+        if version and version not in others and (others or state is None):
+            known = ", ".join(sorted(others, key=int)) or "none"
+            return NameUnknown.at("version", f"a version of {name}: {known}", version)
+        if state is None and LOADING in {other.state for other in self.states.values()}:
+            state = State(LOADING)
+        why = state.reason or state.state.lower() if state else "no version of it is loaded"
+        is_loading = state is not None and state.state == LOADING
+        return ModelNotReady(f"model {name} is not ready: {why}", is_loading=is_loading)
 
 
 class Registry:
@@ -94,12 +111,7 @@ class Registry:
         found = versions.ready.get(version) if version else versions.latest
         if found is not None:
             return found
-        state = versions.states.get(version)
-        if version and state is None:
-            known = ", ".join(sorted(versions.states.keys() - {WHOLE}, key=int)) or "none"
-            raise NameUnknown.at("version", f"a version of {name}: {known}", version)
-        why = state.reason or state.state.lower() if state else "no version of it is loaded"
-        raise ModelNotReady(f"model {name} is not ready: {why}")
+        raise versions.absence(name, version)
 
     def index(self) -> Mapping[str, Mapping[str, State]]:
         """What became of every version of every model."""

@@ -1,6 +1,7 @@
 """A folder of models, served: what is ready, what is not, and why."""
 
 import asyncio
+import contextlib
 import errno
 import gc
 import os
@@ -27,7 +28,14 @@ from graphs import (
 )
 from onnx import TensorProto
 
-from service.errors import ControlOff, LimitExceeded, ModelRefused, NameUnknown, SettingsInvalid
+from service.errors import (
+    ControlOff,
+    LimitExceeded,
+    ModelNotReady,
+    ModelRefused,
+    NameUnknown,
+    SettingsInvalid,
+)
 from service.metrics import numbers
 from service.repository import attempts
 from service.repository.repository import check
@@ -524,6 +532,63 @@ def test_an_admin_loads_and_unloads(root, served, admin):
         assert s.states("new") == {"": State("UNAVAILABLE", "it is not loaded")}
 
     served(scenario, repository_mode="explicit", keys=admin)
+
+
+def test_a_known_model_is_never_unknown_while_it_is_loaded_and_unloaded(root, served, admin):
+    """Each turn of the event loop is one at which a request may come."""
+    put(root, "m", "1", scaled(2))
+    put(root, "m", "2", scaled(3), "versions: all")
+
+    async def scenario(s):
+        refusals, over = set(), asyncio.Event()
+
+        async def asking():
+            while not over.is_set():
+                for version in ("", "1", "2"):
+                    try:
+                        s.runtime.registry.get("m", version)
+                    except ModelNotReady as error:
+                        refusals.add((version, str(error).partition("ready: ")[2]))
+                await asyncio.sleep(0)
+
+        asker = asyncio.create_task(asking())
+        control = s.repository
+        await asyncio.gather(
+            *(action("m") for action in (control.unload, control.load, control.load) * 2),
+            control.look(),
+        )
+        await control.unload("m")
+        await control.unload("m")
+        over.set()
+        await asker
+        reasons = {(v, why) for v in ("", "1", "2") for why in ("it was unloaded", "loading")}
+        assert refusals == reasons
+        put(root, "new", "1", scaled(2))
+        await control.unload("new")
+        assert s.states("new") == {"": State("UNAVAILABLE", "it was unloaded")}
+        shutil.rmtree(root / "m")
+        with pytest.raises(NameUnknown):
+            await control.load("m")
+        with pytest.raises(NameUnknown):
+            s.runtime.registry.get("m")
+
+    served(scenario, repository_mode="explicit", keys=admin)
+
+
+def test_a_model_is_known_before_it_is_tried(root, served):
+    async def scenario(s):
+        put(root, "m", "1", scaled(2))
+        scan = asyncio.create_task(s.repository.scan())
+        await s.until(lambda: "m" in s.runtime.registry.models)
+        assert s.states("m") == {"": State("LOADING")}
+        while not scan.done():
+            for version in ("", "1"):
+                with contextlib.suppress(ModelNotReady):
+                    s.runtime.registry.get("m", version)
+            await asyncio.sleep(0)
+        assert s.states("m") == {"1": READY}
+
+    served(scenario)
 
 
 def test_an_admin_hears_why_a_model_is_refused(root, served, admin):

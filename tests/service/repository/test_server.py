@@ -63,7 +63,9 @@ def test_models_come_and_go_over_http(root, call):
     assert "leads out" in reason
     assert call("/v2/models/m/infer", X)[1]["outputs"][0]["data"] == [2.0, 4.0]
     assert call("/v2/repository/models/m/unload", UNLOAD) == (200, None)
-    assert call("/v2/models/m/infer", X)[0] == 503
+    assert call("/v2/repository/models/m/unload", UNLOAD) == (200, None), "it is idempotent"
+    for path in ("/v2/models/m", "/v2/models/m/versions/1"):
+        assert call(f"{path}/infer", X)[0] == 503
     assert call("/v2/repository/models/nobody/load")[0] == 404
     assert call("/v2/repository/models/sinc/unload")[0] == 404
     assert index(call)["sinc", "1"] == ("READY", "")

@@ -291,6 +291,22 @@ def test_an_answer_that_nobody_takes_is_held_until_its_stream_is_ended(served):
         assert budget.used == 0
 
 
+@pytest.mark.parametrize("version", ["", "1"])
+def test_loading_model_is_unavailable_and_to_be_asked_again(served, client, version):
+    registry = served.runtime.registry
+    registry.mark("coming", "", "LOADING")
+    request = raw_request("coming", x=A)
+    request.model_version = version
+    try:
+        with pytest.raises(grpc.RpcError) as caught:
+            client.ModelInfer(request)
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert caught.value.details() == "model coming is not ready: loading"
+        assert dict(caught.value.trailing_metadata())["grpc-retry-pushback-ms"] == "1000"
+    finally:
+        registry.remove("coming", "")
+
+
 def test_a_message_of_a_stream_that_is_none_is_answered_so(client):
     good = raw_request("sinc", x=A)
     first, second = client.ModelStreamInfer(iter([b"\xff" * 9, good]), timeout=30)
