@@ -150,12 +150,13 @@ class Meter:
     """One model's numbers; its children are looked up once, since a lookup costs a microsecond.
 
     Attributes:
+        labels: The values of the labels ``model`` and ``version``.
         ok: Requests answered with tensors.
         failed: Requests that were not, whoever is to blame.
     """
 
     def __init__(self, model: str, version: str) -> None:
-        labels = (model, version)
+        self.labels = labels = (model, version)
         self.ok = REQUEST.labels(*labels, "ok")
         self.failed = REQUEST.labels(*labels, "failed")
         self.queue = QUEUE.labels(*labels)
@@ -191,6 +192,13 @@ class Meter:
         except BaseException:
             self.unanswered(began)
             raise
+
+    def remove(self) -> None:
+        """Drop the model's series; what requests under way still count is not exposed."""
+        for family in (QUEUE, DECODE, COMPUTE, ENCODE, BATCH_ROWS, LAST):
+            family.remove(*self.labels)
+        for outcome in ("ok", "failed"):
+            REQUEST.remove(*self.labels, outcome)
 
     def unanswered(self, began: float) -> None:
         """Count a request that was not, whoever is to blame."""
@@ -276,6 +284,12 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 UNMATCHED = "unmatched"
 """The route of requests that no route takes: their paths are the callers' to make up."""
 
+
+def method_label(method: str, other: str = "other") -> str:
+    """Return ``method`` if it is one of HTTP's, or ``other``: callers may send any token."""
+    return method if method in METHODS else other
+
+
 _HTTP: dict[tuple[str, str, int], Distribution] = {}
 
 
@@ -288,7 +302,7 @@ def observe_http(route: str, method: str, status: int, seconds: float) -> None:
         status: The answer's, or 0 where the caller went away before it.
         seconds: From the request's headers to the end of its answer.
     """
-    key = (route, method if method in METHODS else "other", status)
+    key = (route, method_label(method), status)
     child = _HTTP.get(key)
     if child is None:
         child = _HTTP[key] = HTTP.labels(*key)
@@ -296,5 +310,11 @@ def observe_http(route: str, method: str, status: int, seconds: float) -> None:
 
 
 def observe_grpc(method: str, status: str, seconds: float) -> None:
-    """Time one call of a method of ours, which ended with ``status``."""
+    """Time one call.
+
+    Args:
+        method: A path that is served, or one word for all others: never what the caller sent.
+        status: The name of the call's status code.
+        seconds: From the call's metadata to its status.
+    """
     GRPC.labels(method, status).observe(seconds)

@@ -27,7 +27,8 @@ ROUTE = "gatewave.route"
 """Where the scope of a request that takes no route of FastAPI's names the template all the same."""
 
 LONGEST_PATH = 256
-"""In the log."""
+LONGEST_METHOD = 32
+"""Characters of a path and of a method that are logged."""
 
 ACCEPTABLE_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
@@ -89,7 +90,7 @@ class RequestContext:
     def _trace(self, scope: Scope) -> Trace | None:
         if self.tracer is None:
             return None
-        return self.tracer.begin(scope["method"], scope["headers"])
+        return self.tracer.begin(_span_method(scope["method"]), scope["headers"])
 
     def _tell(
         self, scope: Scope, identity: str, status: int, seconds: float, trace: Trace | None
@@ -125,17 +126,24 @@ def _route(scope: Scope) -> str:
 
 def _end(trace: Trace, scope: Scope, route: str, status: int) -> None:
     """End the trace with the attributes that OpenTelemetry gives to HTTP's servers."""
+    method = metrics.method_label(scope["method"], other="_OTHER")
     attributes: dict[str, str | int] = {
-        "http.request.method": scope["method"],
+        "http.request.method": method,
         "http.route": route,
-        "url.path": scope["path"],
+        "url.path": shortened(scope["path"]),
         "url.scheme": scope["scheme"],
         "gatewave.request_id": request_id.get() or "",
     }
     if status:
         attributes["http.response.status_code"] = status
     failed = status >= HTTPStatus.INTERNAL_SERVER_ERROR
-    trace.end(f"{scope['method']} {route}", failed=failed, attributes=attributes)
+    name = f"{_span_method(scope['method'])} {route}"
+    trace.end(name, failed=failed, attributes=attributes)
+
+
+def _span_method(method: str) -> str:
+    """Return the method as span names have it: OpenTelemetry's HTTP conventions, section Name."""
+    return metrics.method_label(method, other="HTTP")
 
 
 Notes = Callable[[str, str, str, int, float], None]
@@ -167,11 +175,16 @@ def _record(identity: str, method: str, path: str, status: int, seconds: float) 
 
 def _line(method: str, path: str, status: int, seconds: float) -> dict[str, object]:
     return {
-        "method": method,
-        "path": path if len(path) <= LONGEST_PATH else f"{path[:LONGEST_PATH]}…",
+        "method": shortened(method, LONGEST_METHOD),
+        "path": shortened(path),
         "status": status,
         "milliseconds": round(seconds * 1e3, 3),
     }
+
+
+def shortened(text: str, longest: int = LONGEST_PATH) -> str:
+    """Return ``text``, cut to ``longest`` characters and an ellipsis."""
+    return text if len(text) <= longest else f"{text[:longest]}…"
 
 
 class JsonFormatter(logging.Formatter):

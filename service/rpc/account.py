@@ -11,8 +11,9 @@ from typing import Any
 from grpc import StatusCode
 
 from service import metrics
+from service.rpc.paths import label_of
 from service.runtime import Runtime
-from service.telemetry import ACCEPTABLE_ID, HEADER, request_id
+from service.telemetry import ACCEPTABLE_ID, HEADER, request_id, shortened
 
 OURS = frozenset(
     {
@@ -47,30 +48,33 @@ class Account:
         self.id = _id_of(headers)
         self._token = request_id.set(self.id)
         tracer = runtime.tracer
-        self._trace = None if tracer is None else tracer.begin(path[1:], headers)
+        self._label = label_of(path)
+        self._trace = None if tracer is None else tracer.begin(self._label.lstrip("/"), headers)
 
     def close(self, status: StatusCode) -> None:
         """The call is answered; in the context in which it was opened."""
         seconds = time.perf_counter() - self.began
-        metrics.observe_grpc(self.path, status.name, seconds)
+        metrics.observe_grpc(self._label, status.name, seconds)
         if self.access_log:
             fields = {
-                "path": self.path,
+                "path": shortened(self.path),
                 "status": status.name,
                 "milliseconds": round(seconds * 1e3, 3),
             }
             log.info("request", extra=fields)
         if self._trace is not None:
-            self._trace.end(self.path[1:], failed=status in OURS, attributes=self._said(status))
+            name = self._label.lstrip("/")
+            self._trace.end(name, failed=status in OURS, attributes=self._said(status))
         request_id.reset(self._token)
 
     def _said(self, status: StatusCode) -> dict[str, str | int]:
-        _, service, method = self.path.split("/")
+        service, _, method = self._label.lstrip("/").partition("/")
         code: int = status.value[0]
         return {
             "rpc.system": "grpc",
             "rpc.service": service,
-            "rpc.method": method,
+            # OpenTelemetry's word for a method that the server does not know.
+            "rpc.method": method or "_OTHER",
             "rpc.grpc.status_code": code,
             "gatewave.request_id": self.id,
         }

@@ -94,6 +94,8 @@ class Registry:
             return None
         versions.states.pop(version, None)
         model = versions.ready.pop(version, None)
+        if model is not None:
+            model.meter.remove()
         if not versions.states:
             del self.models[name]
         return model

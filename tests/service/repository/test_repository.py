@@ -591,6 +591,27 @@ def test_a_model_is_known_before_it_is_tried(root, served):
     served(scenario)
 
 
+def test_series_go_with_the_version_they_count(root, served):
+    put(root, "m", "1", scaled(2), "versions: all")
+    put(root, "m", "2", scaled(3))
+
+    async def scenario(s):
+        for version in ("1", "2"):
+            await s.infer("m", version, x=X)
+        removed = s.runtime.registry.get("m", "1")
+        assert {("m", "1"), ("m", "2")} <= numbers().keys()
+        shutil.rmtree(root / "m" / "1")
+        await s.repository.scan()
+        removed.meter.answered(0.0, 0.0, 0.0, 0.0)  # a request that was under way
+        assert ("m", "1") not in numbers()
+        assert ("m", "2") in numbers()
+        shutil.rmtree(root / "m")
+        await s.repository.scan()
+        assert ("m", "2") not in numbers()
+
+    served(scenario)
+
+
 def test_an_admin_hears_why_a_model_is_refused(root, served, admin):
     put(root, "m", "1", scaled(2))
 
