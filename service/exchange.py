@@ -162,6 +162,8 @@ class Exchange:
         finally:
             gone.cancel()
             task.cancel()
+            # An error's traceback holds this frame, and the task holds the error: a cycle.
+            del task, gone, work
 
     def _announced(self) -> int:
         length = self.headers.get(b"content-length", b"0")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -65,10 +66,10 @@ class Reader:
                 asked, that counts it.
         """
         arrival = arrival or Arrival()
-        try:
+        with suppress(simd.NotPlain, RequestInvalid):
             return self.plain(body, arrival.deadline)
-        except (simd.NotPlain, RequestInvalid):
-            return self.document(parsed(body), arrival)
+        # Not while that error is handled: it would keep what simdjson has read.
+        return self.document(parsed(body), arrival)
 
     def safetensors(self, body: Body, arrival: Arrival | None = None) -> tuple[Plan, Call]:
         """What a file asks for, whose metadata hold all but the tensors.

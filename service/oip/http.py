@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
@@ -135,10 +136,10 @@ def decode(text: bytes, max_rank: int, max_elements: int) -> InferRequest:
     Raises:
         RequestInvalid: It is wrong in some field.
     """
-    try:
+    with suppress(simd.NotPlain):
         return plain(text, max_rank)
-    except simd.NotPlain:
-        return _Reading(memoryview(b""), max_rank, max_elements).request(_parsed(text))
+    # Not while that error is handled: it would keep what simdjson has read.
+    return _Reading(memoryview(b""), max_rank, max_elements).request(_parsed(text))
 
 
 def encode(request: InferRequest, call: Call, outputs: Mapping[str, Array]) -> list[Part]:

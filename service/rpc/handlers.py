@@ -121,23 +121,31 @@ class Handlers:
             account = Account(self.runtime, path, context.invocation_metadata() or ())
             status = grpc.StatusCode.CANCELLED
             try:
-                context.set_trailing_metadata(((HEADER, account.id),))
-                answer = await work(context)
-            except Exception as error:  # noqa: BLE001 - all are answered; ours are logged
-                status, detail = explained(error)
-                said = ((HEADER, account.id), *metadata(error))
+                try:
+                    context.set_trailing_metadata(((HEADER, account.id),))
+                    answer = await work(context)
+                except Exception as error:  # noqa: BLE001 - all are answered; ours are logged
+                    status, detail = explained(error)
+                    said = ((HEADER, account.id), *metadata(error))
+                else:
+                    status = grpc.StatusCode.OK
+                    return answer
+                # Not while that error is handled: gRPC keeps what `abort` raises, and this would
+                # keep the error, as what was handled then.
                 return await _aborted(context, status, detail, said)
-            else:
-                status = grpc.StatusCode.OK
-                return answer
             finally:
                 account.close(status)
+                # The context holds the error of `abort`, whose traceback holds this frame: a cycle.
+                del context
 
         return behave
 
 
 async def _aborted(context: Context, *said: object) -> NoReturn:
-    await context.abort(*said)
+    try:
+        await context.abort(*said)
+    finally:
+        del context  # as in `behave`
     raise AssertionError  # it never returns, which its type does not say
 
 

@@ -51,6 +51,7 @@ def explained(error: Exception) -> tuple[StatusCode, str]:
         detail = f"the failure is ours, and logged under the request id {request_id.get()}"
         return StatusCode.INTERNAL, detail
     metrics.count_rejection(error)
+    errors.strip(error)
     return status, str(error)[:LONGEST_DETAIL]
 
 

@@ -47,6 +47,8 @@ class Stream:
             return None
         finally:
             reading.cancel()
+            # An error's traceback holds this frame, and the future holds the error: a cycle.
+            del reading
             self.idle_since = None
 
 

@@ -55,6 +55,8 @@ class Batcher:
             return await waiting.future
         finally:
             line.discard(waiting)
+            # An error's traceback holds this frame, and the future holds the error: a cycle.
+            del waiting
 
     def _line(self, key: Key, batching: Batching) -> Line:
         line = self._lines.get(key)

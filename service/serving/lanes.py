@@ -12,7 +12,7 @@ from typing import Self, TypeVar
 
 from service import metrics
 from service.engine import Halt
-from service.errors import DeadlineExceeded, Overloaded
+from service.errors import DeadlineExceeded, Overloaded, clear_locals
 
 Result = TypeVar("Result")
 
@@ -73,7 +73,7 @@ class Lanes:
         """Do ``work`` in the lane that was taken; when it ends, the lane is free again."""
         loop = asyncio.get_running_loop()
         try:
-            future = loop.run_in_executor(self._threads, copy_context().run, work)
+            future = loop.run_in_executor(self._threads, copy_context().run, _contained, work)
         except BaseException:
             self.leave()
             raise
@@ -98,6 +98,9 @@ class Lanes:
             # Whoever waited is gone; what comes of the work, an error too, is nobody's.
             future.add_done_callback(lambda done: done.cancelled() or done.exception())
             raise
+        finally:
+            # An error's traceback holds this frame, and the future holds the error: a cycle.
+            del future
 
     async def _turn_of_one(self, place: Callable[[], Place], deadline: float | None) -> None:
         if self._free.locked():
@@ -116,6 +119,17 @@ class Lanes:
                     await self.turn()
         except TimeoutError as error:
             raise DeadlineExceeded(LATE) from error
+
+
+def _contained(work: Callable[[], Result]) -> Result:
+    """The result of ``work``; of its error, only what a log needs leaves the thread."""
+    try:
+        return work()
+    except BaseException as error:
+        clear_locals(error)
+        raise
+    finally:
+        del work
 
 
 class Place:

@@ -7,7 +7,7 @@ import time
 from math import inf
 
 from service.dtypes import Array
-from service.errors import DeadlineExceeded, ServiceError
+from service.errors import DeadlineExceeded, ServiceError, clear_locals
 from service.serving.call import Call
 from service.serving.lanes import LATE, Place, is_late
 from service.serving.model import Batching
@@ -47,6 +47,8 @@ class Waiting:
         if self.future.done():
             return
         if isinstance(outcome, BaseException):
+            # Among the frames that it came through are those that know this future.
+            clear_locals(outcome)
             self.future.set_exception(outcome)
         else:
             self.future.set_result(outcome)
