@@ -24,6 +24,8 @@
     - UrlTooLong              its URL has more bytes than are allowed
     - HeadTooLong             its headers have, or are more than are allowed
     - HttpMalformed           what came is not HTTP
+    - HttpUnsupported         it is HTTP, and of a kind that is not spoken here
+    - HttpVersionUnsupported  it is another version of HTTP
 """
 
 from __future__ import annotations
@@ -206,6 +208,14 @@ class HeadTooLong(LimitExceeded):
 
 
 class HttpMalformed(RequestInvalid):
+    pass
+
+
+class HttpUnsupported(RequestInvalid):
+    pass
+
+
+class HttpVersionUnsupported(RequestInvalid):
     pass
 
 

@@ -92,6 +92,16 @@ PROBLEMS: dict[type[errors.ServiceError], tuple[HTTPStatus, str, str]] = {
         "The headers are too many, or too long",
     ),
     errors.HttpMalformed: (HTTPStatus.BAD_REQUEST, "malformed-http", "That is not HTTP"),
+    errors.HttpUnsupported: (
+        HTTPStatus.NOT_IMPLEMENTED,
+        "unsupported-http",
+        "The request uses a part of HTTP that is not supported",
+    ),
+    errors.HttpVersionUnsupported: (
+        HTTPStatus.HTTP_VERSION_NOT_SUPPORTED,
+        "unsupported-http-version",
+        "The version of HTTP is not supported",
+    ),
 }
 
 RETRY_SECONDS = 1
@@ -112,6 +122,7 @@ OIP_STATUSES = frozenset(
         HTTPStatus.INTERNAL_SERVER_ERROR,
         HTTPStatus.NOT_IMPLEMENTED,
         HTTPStatus.SERVICE_UNAVAILABLE,
+        HTTPStatus.HTTP_VERSION_NOT_SUPPORTED,
     }
 )
 """What the protocol tells apart, and HTTP itself; all else that is wrong is 400 there."""

@@ -7,6 +7,7 @@ connection, with an error in its scope (`REFUSED`): there alone errors are told.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Sequence, Sized
 from typing import Any
 
@@ -14,7 +15,16 @@ import httptools
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from service.errors import HeadTooLong, HttpMalformed, ServiceError, UrlTooLong, Words
+from service.errors import (
+    NOTHING,
+    HeadTooLong,
+    HttpMalformed,
+    HttpUnsupported,
+    HttpVersionUnsupported,
+    ServiceError,
+    UrlTooLong,
+    Words,
+)
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -31,6 +41,20 @@ MOST_WAITING = 64
 
 LONGEST_PATH = 1024
 """Of what is refused."""
+
+CHECKED = frozenset({b"content-length", b"transfer-encoding", b"host", b"expect"})
+"""Header fields that are checked as they come."""
+
+HOST = re.compile(rb"(?:\[[0-9A-Za-z:.%_~-]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(?::[0-9]{0,5})?")
+"""Value of a Host field: RFC 9110, section 7.2, with the host of RFC 3986, section 3.2.2."""
+
+VERSIONS = frozenset({"1.0", "1.1"})
+
+WRONG_VERSIONS = frozenset({"Invalid HTTP version", "Pause on PRI/Upgrade"})
+"""llhttp's words for a version that it does not know, and for the preface of HTTP/2 (9.4)."""
+
+WRONG_ENCODINGS = frozenset({"Invalid `Transfer-Encoding` header value"})
+"""llhttp's words for a second coding after `chunked` (9.4); `on_header` does not see that field."""
 
 UNKNOWN = "-"
 """The method and the path of what does not begin with them."""
@@ -64,8 +88,12 @@ class Bounded(HttpToolsProtocol):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.url = b""
+        self.version = ""
         self._unread = 0
         self._is_refused = False
+        self._has_host = False
+        self._is_upgrade = False
+        self._known_host: bytes | None = None
 
     @property
     def expected(self) -> object | None:
@@ -93,27 +121,68 @@ class Bounded(HttpToolsProtocol):
         self._unread += len(data)
         try:
             self._take(data)
-        except httptools.HttpParserUpgrade:
-            pass  # There is nothing else that we speak; who asked for it is answered in HTTP.
         except Exception as error:  # noqa: BLE001 - nobody would answer what leaves here
             self.refuse(_why(error))
 
     def _take(self, data: bytes) -> None:
-        self.parser.feed_data(data)
+        rest: bytes | memoryview = data
+        while True:
+            try:
+                self.parser.feed_data(rest)
+                break
+            except httptools.HttpParserUpgrade as upgrade:
+                # The offset counts from the start of what was fed.
+                rest = memoryview(data)[len(data) - len(rest) + upgrade.args[0] :]
+                self._read_again_without_upgrade()
         if self._unread > LONGEST_HEAD:
             raise self._too_long()
         self.on_pause()
+
+    def _read_again_without_upgrade(self) -> None:
+        """Have a new parser read the head that was read last, without its Upgrade field.
+
+        llhttp ends at a head that asks for an upgrade: the body would be lost, or be read as the
+        next request. A server may ignore Upgrade (RFC 9110, section 7.8), and then the body is a
+        body. httptools cannot tell llhttp so (it returns 1 from `on_headers_complete`), so that
+        the rest of the connection needs a parser that did not see the field.
+        """
+        start = self.parser.get_method(), self.url, self.version.encode()
+        lines = [b"%s %s HTTP/%s\r\n" % start]
+        # All of it was parsed already: there is no CR, LF or NUL in any of the parts.
+        lines += [b"%s: %s\r\n" % field for field in self.headers if field[0] != b"upgrade"]
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # As uvicorn's.
+        self.parser.feed_data(b"".join([*lines, b"\r\n"]))
+
+    def on_message_begin(self) -> None:
+        self._has_host = self._is_upgrade = False
+        super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         headers = self.headers
         if len(headers) >= MOST_HEADERS:
             raise self._too_long()
         name = name.lower()
-        if name == b"content-length" and len(value) > LONGEST_LENGTH:
-            raise HttpMalformed.at("Content-Length", f"at most {LONGEST_LENGTH} digits", len(value))
-        if name == b"expect" and value.lower() == b"100-continue":
-            self.expect_100_continue = True
+        if name in CHECKED:
+            self._check_field(name, value)
         headers.append((name, value))
+
+    def _check_field(self, name: bytes, value: bytes) -> None:
+        match name:
+            case b"host":
+                if self._has_host:
+                    raise HttpMalformed.at("Host", "one field", Words("two"))
+                if value != self._known_host and HOST.fullmatch(value) is None:
+                    raise HttpMalformed.at("Host", "a host and its port", _shown(value))
+                self._known_host = value
+                self._has_host = True
+            case b"content-length" if len(value) > LONGEST_LENGTH:
+                expected = f"at most {LONGEST_LENGTH} digits"
+                raise HttpMalformed.at("Content-Length", expected, len(value))
+            case b"transfer-encoding" if value.lower() != b"chunked":
+                raise HttpUnsupported.at("Transfer-Encoding", "chunked", _shown(value))
+            case b"expect" if value.lower() == b"100-continue":
+                self.expect_100_continue = True
 
     def on_pause(self) -> None:
         """All that has come is read."""
@@ -121,6 +190,14 @@ class Bounded(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         if self._unread > LONGEST_HEAD:
             self._see_that_head_is_short()
+        self.version = self.parser.get_http_version()
+        if self.version != "1.1" or not self._has_host:
+            self._check_version(self.version)
+        if self.parser.should_upgrade():
+            self._is_upgrade = True
+            if self.parser.get_method() == b"CONNECT":
+                raise HttpUnsupported.at("method", "one of GET, HEAD, POST", "CONNECT")
+            return
         self._unread = 0
         self.begin()
         self.headers = []  # What comes now follows the body, and may not pass for a header.
@@ -128,6 +205,15 @@ class Bounded(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         self._unread = 0
         super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        # llhttp says so at the end of a head that asks for an upgrade, too.
+        if not self._is_upgrade:
+            self.finish()
+
+    def finish(self) -> None:
+        """Tell the application that the request it was told of is whole."""
+        super().on_message_complete()
 
     def begin(self) -> None:
         """Tell the application of the request whose headers are complete.
@@ -144,6 +230,16 @@ class Bounded(HttpToolsProtocol):
             super().on_headers_complete()
         except (httptools.HttpParserError, AttributeError) as error:  # None where there is no path
             raise HttpMalformed.at("URL", "one with a path", self.url.decode("latin-1")) from error
+
+    def _check_version(self, version: str) -> None:
+        if version in VERSIONS:
+            # RFC 9112, section 3.2: a request of HTTP/1.1 without Host is answered with 400.
+            if version == "1.1" and not self._has_host:
+                raise HttpMalformed.at("Host", "one field", NOTHING)
+        elif version < "1":  # A line without a version is HTTP/0.9, to llhttp.
+            raise HttpMalformed.at("request line", "a method, a URL and HTTP/1.1", Words("less"))
+        else:
+            raise HttpVersionUnsupported.at("version", "HTTP/1.1", f"HTTP/{version}")
 
     def _is_told(self) -> bool:
         """Whether the request that was read last is answered, or the application's to answer."""
@@ -218,4 +314,12 @@ def _why(error: Exception) -> Exception:
         return ours if isinstance(ours, Exception) else error
     if isinstance(error, ServiceError):
         return error
+    if str(error) in WRONG_VERSIONS:
+        return HttpVersionUnsupported.at("version", "HTTP/1.1", Words("another"))
+    if str(error) in WRONG_ENCODINGS:
+        return HttpUnsupported.at("Transfer-Encoding", "chunked", Words("another"))
     return HttpMalformed.at("request", "HTTP/1.1", Words(error))
+
+
+def _shown(value: bytes) -> str:
+    return value.decode("latin-1")

@@ -86,9 +86,9 @@ class Connection(Patient):
             self._unread = 0
             self._held = self._held + body if self._held else body
 
-    def on_message_complete(self) -> None:
+    def finish(self) -> None:
         if self._held is None:
-            super().on_message_complete()
+            super().finish()
             return
         self._is_whole = True
         self._came = time.perf_counter()
@@ -160,16 +160,15 @@ class Connection(Patient):
             self._held = None
         elif not self._answer(held):
             self._let_go()
-            super().on_message_complete()
+            super().finish()
 
     def _is_simple(self) -> bool:
         """Whether nothing about the request needs more than an answer."""
         parser = self.parser
         return (
             parser.get_method() == b"POST"
-            and parser.get_http_version() == "1.1"
+            and self.version == "1.1"
             and parser.should_keep_alive()
-            and not parser.should_upgrade()
             and not self.expect_100_continue
             and self.is_free
             and not self.flow.write_paused

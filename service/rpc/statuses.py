@@ -31,6 +31,8 @@ STATUSES: dict[type[errors.ServiceError], StatusCode] = {
     errors.UrlTooLong: StatusCode.RESOURCE_EXHAUSTED,
     errors.HeadTooLong: StatusCode.RESOURCE_EXHAUSTED,
     errors.HttpMalformed: StatusCode.INVALID_ARGUMENT,
+    errors.HttpUnsupported: StatusCode.UNIMPLEMENTED,
+    errors.HttpVersionUnsupported: StatusCode.UNIMPLEMENTED,
 }
 
 LONGEST_DETAIL = 1024

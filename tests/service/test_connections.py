@@ -217,7 +217,8 @@ def test_nothing_is_read_while_requests_wait(slow):
     assert slow.connection.flow.read_paused
     slow.client.sendall(b"".join(ASKED % number for number in range(2, MOST_WAITING)))
     slow.release()
-    slow.client.sendall(b"POST /last HTTP/1.1\r\nconnection: close\r\ncontent-length: 1\r\n\r\n1")
+    last = FAST.replace(b"/fast", b"/last").replace(b"content", b"connection: close\r\ncontent")
+    slow.client.sendall(last)
     said = read(slow.client)
     assert statuses(said) == [200] * (MOST_WAITING + 1)
     assert re.findall(rb"\n/(\d+)", said) == [b"%d" % number for number in range(MOST_WAITING)]

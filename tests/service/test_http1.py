@@ -167,12 +167,12 @@ def test_what_follows_nonsense_is_not_answered_but_what_came_before_is(server):
 MANY = b"".join(b"n%d: v\r\n" % number for number in range(MOST_HEADERS))
 LONG = b"x" * (LONGEST_HEAD + 1)
 HEAD = b"POST /v2/models/swiglu/infer HTTP/1.1\r\nhost: x\r\n"
-CHUNKED = b"POST /activate HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n"
-UNFINISHED = b" HTTP/1.1\r\ncontent-length: 5\r\n\r\n"
+CHUNKED = b"POST /activate HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+UNFINISHED = b" HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\n"
 
 REFUSED = {
     "no-http": (b"\x16\x03\x01\x02\x00", 400),
-    "no-version": (b"GET / HTTP/9.1\r\n\r\n", 400),
+    "no-version": (b"GET /\r\n\r\n", 400),
     "no-name": (b"GET / HTTP/1.1\r\na b: c\r\n\r\n", 400),
     "two-lengths": (HEAD + b"content-length: 1\r\ncontent-length: 2\r\n\r\n", 400),
     "no-chunk": (CHUNKED + b"zz\r\n", 400),

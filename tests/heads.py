@@ -1,0 +1,24 @@
+"""Requests written byte by byte, over sockets."""
+
+import json
+import socket
+from urllib.parse import urlsplit
+
+GOOD = json.dumps({"activation": "swiglu", "inputs": {"a": [1, 2], "b": [3, 4]}}).encode()
+OIP = json.dumps(
+    {"inputs": [{"name": n, "datatype": "FP32", "shape": [1], "data": [1]} for n in ("a", "b")]}
+).encode()
+
+
+def connect(server, source="127.0.0.1"):
+    """A connection to ``server`` from one of this machine's own addresses."""
+    address = ("127.0.0.1", urlsplit(server.url).port)
+    connection = socket.create_connection(address, 30, source_address=(source, 0))
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return connection
+
+
+def request(body, path="/activate", method="POST", **headers):
+    lines = [f"{method} {path} HTTP/1.1", "host: x", f"content-length: {len(body)}"]
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
