@@ -45,6 +45,57 @@ def lying_elsewhere(tensor, location, *, key="location", **more):
     return tensor
 
 
+def conditional():
+    """``y = x / 255`` if some number of ``x`` is above 2, and ``x`` otherwise."""
+    constants = {"two": np.float32(2), "scale": np.float32(1 / 255)}
+    nodes = [
+        helper.make_node("ReduceMax", ["x"], ["most"], keepdims=0),
+        helper.make_node("Greater", ["most", "two"], ["large"]),
+        helper.make_node("Mul", ["x", "scale"], ["scaled"]),
+        helper.make_node("Where", ["large", "scaled", "x"], ["y"], name="choice"),
+    ]
+    values = [numpy_helper.from_array(np.array(v), n) for n, v in constants.items()]
+    return model(nodes, [port("x")], [port("y")], values)
+
+
+def averaged():
+    """``y = 0 · mean(x) + x``: the rows meet, and only infinities and NaN show it."""
+    zero = numpy_helper.from_array(np.float32([0]), "zero")
+    nodes = [
+        helper.make_node("ReduceMean", ["x"], ["mean"], axes=[0], keepdims=1),
+        helper.make_node("Mul", ["mean", "zero"], ["nothing"]),
+        helper.make_node("Add", ["x", "nothing"], ["y"]),
+    ]
+    return model(nodes, [port("x")], [port("y")], [zero])
+
+
+def branching():
+    """``y = -x`` if the mean of ``x`` is above 0, and ``x`` otherwise."""
+
+    def branch(operator):
+        node = helper.make_node(operator, ["x"], [operator])
+        return helper.make_graph([node], operator, [], [port(operator)])
+
+    zero = numpy_helper.from_array(np.float32(0), "zero")
+    nodes = [
+        helper.make_node("ReduceMean", ["x"], ["mean"], keepdims=0),
+        helper.make_node("Greater", ["mean", "zero"], ["above"]),
+        helper.make_node(
+            "If", ["above"], ["y"], then_branch=branch("Neg"), else_branch=branch("Identity")
+        ),
+    ]
+    return model(nodes, [port("x")], [port("y")], [zero])
+
+
+def centred():
+    """``y = x - mean(x)``, of all rows."""
+    nodes = [
+        helper.make_node("ReduceMean", ["x"], ["mean"], axes=[0], keepdims=1),
+        helper.make_node("Sub", ["x", "mean"], ["y"]),
+    ]
+    return model(nodes, [port("x")], [port("y")])
+
+
 def endless(per="all"):
     """A loop that nothing ends; ``per`` others, it ends at once where there is only one row."""
     most = numpy_helper.from_array(np.array(2**62, np.int64), "most")

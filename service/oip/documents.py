@@ -25,6 +25,7 @@ def server() -> Document:
 
 
 def model_metadata(registry: Registry, model: Model) -> Document:
+    """Describe a model in the fields that the protocol has over HTTP and gRPC alike."""
     return {
         "name": model.name,
         "versions": sorted(registry.models[model.name].ready, key=int),
@@ -32,6 +33,11 @@ def model_metadata(registry: Registry, model: Model) -> Document:
         "inputs": [_tensor(port) for port in model.inputs],
         "outputs": [_tensor(port) for port in model.outputs],
     }
+
+
+def model_parameters(model: Model) -> dict[str, str]:
+    """Return what else there is to say of a model: why its requests are, or are not, batched."""
+    return {"batching": model.batching_note} if model.batching_note else {}
 
 
 def model_config(model: Model) -> Document:
@@ -49,6 +55,9 @@ def model_config(model: Model) -> Document:
     if batching:
         delay = round(batching.max_delay * 1e6)
         document["dynamic_batching"] = {"max_queue_delay_microseconds": delay}
+    parameters = model_parameters(model)
+    if parameters:
+        document["parameters"] = {name: {"string_value": text} for name, text in parameters.items()}
     return document
 
 
@@ -82,11 +91,18 @@ def _models(registry: Registry, name: str, version: str) -> list[Model]:
 
 def repository_index(registry: Registry, *, ready_only: bool = False) -> list[Document]:
     return [
-        {"name": name, "version": version, "state": state.state, "reason": state.reason}
+        {"name": name, "version": version, "state": state.state, "reason": reason}
         for name, versions in registry.index().items()
         for version, state in versions.items()
         if state.state == "READY" or not ready_only
+        for reason in [state.reason or _note(registry, name, version)]
     ]
+
+
+def _note(registry: Registry, name: str, version: str) -> str:
+    """Return what there is to say of a version that answers and lacks nothing."""
+    model = registry.models[name].ready.get(version)
+    return model.batching_note if model is not None else ""
 
 
 def _tensor(port: Port) -> Document:

@@ -37,7 +37,7 @@ class Report(BaseModel):
         refused: Why it cannot be served, if so.
         shaped: The inputs and outputs whose shape the file declares.
         batched: Whether its requests may be put together.
-        note: Why they are not, where the operator wanted it.
+        note: Why they are, or are not.
     """
 
     refused: str = ""

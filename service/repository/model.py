@@ -54,6 +54,7 @@ class RepositoryModel(Model):
     session: ort.InferenceSession
     engine: Engine
     batching: Batching | None = None
+    batching_note: str = ""
     reals: Mapping[str, float] = field(default_factory=dict)
     platform: str = PLATFORM
     trusted: bool = False
@@ -214,7 +215,11 @@ def _taken(value: ort.OrtValue) -> Array:
 
 
 def opened(
-    folder: Path, engine: Engine, shaped: frozenset[str], batching: Batching | None = None
+    folder: Path,
+    engine: Engine,
+    shaped: frozenset[str],
+    batching: Batching | None = None,
+    batching_note: str = "",
 ) -> RepositoryModel:
     """Load the version in ``folder``.
 
@@ -223,6 +228,7 @@ def opened(
         engine: What will run it.
         shaped: The inputs and outputs whose shape the file declares.
         batching: How its requests are put together.
+        batching_note: Why they are, or are not.
 
     Raises:
         ModelRefused: ONNX Runtime cannot load it, or requests cannot carry what it takes.
@@ -248,6 +254,7 @@ def opened(
         session=session,
         engine=engine,
         batching=batching,
+        batching_note=batching_note,
     )
     _refuse_mixed(model)
     return model

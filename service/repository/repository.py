@@ -285,7 +285,7 @@ class Repository:
         before = tried.pop(version, None)
         try:
             async with self._trials:
-                model, note = await self._proved(name, version, plan)
+                model = await self._proved(name, version, plan)
         except (TrialUnfinished, Overloaded) as error:
             tried[version] = unfinished(fingerprint, before)
             return self._refused(name, version, error)
@@ -293,9 +293,10 @@ class Repository:
             tried[version] = Attempt(fingerprint)
             return self._refused(name, version, error)
         tried[version] = Attempt(fingerprint)
-        self.registry.put(model, note)
-        fields = {"model": name, "version": version, "batched": model.batching is not None}
-        log.info("model loaded", extra=fields | _why(note))
+        batched, note = model.batching is not None, model.batching_note
+        self.registry.put(model, "" if batched or not _asks(plan) else note)
+        fields = {"model": name, "version": version, "batched": batched}
+        log.info("model loaded", extra=fields | {"reason": note})
         return ""
 
     def _refused(self, name: str, version: str, error: ServiceError) -> str:
@@ -304,7 +305,7 @@ class Repository:
         log.warning("model refused", extra=fields)
         return f"version {version}: {error}"
 
-    async def _proved(self, name: str, version: str, plan: Plan) -> tuple[RepositoryModel, str]:
+    async def _proved(self, name: str, version: str, plan: Plan) -> RepositoryModel:
         """The model, tried in a process of its own and then opened here."""
         engine = self.runtime.engine
         job = Job(
@@ -320,13 +321,13 @@ class Repository:
             proof_seconds=min(PROOF_SECONDS, self.trial_seconds),
         )
         report = await verified(job)
-        model = await asyncio.to_thread(self._opened, name, version, plan, report)
-        return model, report.note
+        return await asyncio.to_thread(self._opened, name, version, plan, report)
 
     def _opened(self, name: str, version: str, plan: Plan, report: Report) -> RepositoryModel:
         folder = self.root / name
         batching = plan.config.batching.batching if report.batched else None
-        model = opened(folder / version, self.runtime.engine, frozenset(report.shaped), batching)
+        shaped = frozenset(report.shaped)
+        model = opened(folder / version, self.runtime.engine, shaped, batching, report.note)
         trial.warm(model, plan.config)
         if folders.fingerprint(folder, version) != plan.wanted[version]:
             raise TrialUnfinished("its files changed while it was loaded")
@@ -367,5 +368,6 @@ def _label(name: str) -> str:
     return ascii(name)[1:-1][:LONGEST_LABEL]
 
 
-def _why(note: str) -> dict[str, str]:
-    return {"reason": note} if note else {}
+def _asks(plan: Plan) -> bool:
+    """Return whether config.yaml asks for batching, so that a load tries it again."""
+    return "batching" in plan.config.model_fields_set and plan.config.batching.mode != "off"

@@ -9,6 +9,7 @@ import numpy as np
 
 from service.dtypes import Array
 from service.errors import ModelFailed, ModelRefused
+from service.repository import samples
 from service.repository.config import Config, Rows
 from service.repository.model import RepositoryModel
 from service.serving.datatypes import BYTES, DATATYPES
@@ -20,6 +21,8 @@ PAYS_BELOW = 0.5
 """Batching pays where `MEASURED_ROWS` rows together take less than this share of the rows alone."""
 COMPARED_ROWS = 32
 """So many rows of a batch are computed alone too: a batch may have 65,536."""
+MIXED_PAIRS = 6
+"""Pairs of rows of other scale and sign that are compared, besides a whole batch of them."""
 SECONDS_OF_PROOF = 5.0
 """What the proof may take where nobody asked for it."""
 FEWEST_RUNS, MOST_RUNS, SECONDS_OF_RUNS = 3, 50, 0.1
@@ -97,30 +100,24 @@ def _full(port: Port, shape: tuple[int, ...], value: int) -> Array:
     return np.full(shape, value, DATATYPES[port.datatype].numpy)
 
 
-def _drawn(port: Port, shape: tuple[int, ...], source: np.random.Generator) -> Array:
-    """Numbers that any model should take: small ones, of both signs where there are fractions."""
-    datatype = DATATYPES[port.datatype]
-    if datatype.is_float:
-        return source.uniform(-1, 1, shape).astype(datatype.numpy)
-    bits = source.integers(0, 2, shape)
-    return (
-        bits.astype(str).astype(np.object_)
-        if port.datatype == BYTES
-        else bits.astype(datatype.numpy)
-    )
+def batching(model: RepositoryModel, config: Config, unshown: str) -> tuple[Batching | None, str]:
+    """Decide how requests to ``model`` are put together, and say why they are or are not.
 
-
-def batching(model: RepositoryModel, config: Config) -> tuple[Batching | None, str]:
-    """How requests to ``model`` are put together; and why not, where the operator spoke of it."""
+    Args:
+        model: It has been run once.
+        config: What the operator says of it.
+        unshown: Why its graph does not show that rows stay apart; empty if it does.
+    """
     rows = config.batching
     if rows.batching is None:
-        return None, ""
+        return None, unbatched("config.yaml says batching: off")
     try:
-        _prove(model, config, rows)
+        _prove(model, config, rows, unshown)
     except (ModelFailed, ModelRefused, MemoryError) as error:
-        why = str(error) or "its proof asks for more memory than there may be"
-        return None, unbatched(why) if "batching" in config.model_fields_set else ""
-    return rows.batching, ""
+        return None, unbatched(str(error) or "its proof asks for more memory than there may be")
+    if unshown:
+        return rows.batching, f"it is batched because config.yaml says so; not shown: {unshown}"
+    return rows.batching, "it is batched: its graph shows that rows do not meet"
 
 
 def unbatched(why: str) -> str:
@@ -128,7 +125,7 @@ def unbatched(why: str) -> str:
     return f"it is not batched: {why}"
 
 
-def _prove(model: RepositoryModel, config: Config, rows: Rows) -> None:
+def _prove(model: RepositoryModel, config: Config, rows: Rows, unshown: str) -> None:
     """See that batching changes no result; and, where it is left to us, that it pays.
 
     Raises:
@@ -137,20 +134,42 @@ def _prove(model: RepositoryModel, config: Config, rows: Rows) -> None:
     """
     _refuse_closed(model)
     if rows.mode == "auto":
-        _refuse_doubtful(model, config)
+        _refuse_doubtful(model, config, unshown)
     shapes = shapes_of(model, config.warmup or {})
     source = np.random.default_rng(SEED)
 
     def drawn(count: int) -> Tensors:
         return {
-            port.name: _drawn(port, (count, *shapes[port.name][1:]), source)
+            port.name: samples.plain(port, (count, *shapes[port.name][1:]), source)
             for port in model.inputs
         }
 
     if rows.mode == "auto":
         _measure(model, drawn, rows.max_size)
     for count in sorted({2, 3, rows.max_size}):
-        _prove_rows(model, drawn(count), count)
+        _prove_rows(model, drawn(count), sampled(count))
+    _prove_mixed(model, shapes, rows.max_size, shown=not unshown)
+
+
+def _prove_mixed(model: RepositoryModel, shapes: Shapes, most: int, *, shown: bool) -> None:
+    """See that rows of other scales and signs change no result, as far as the model takes them.
+
+    Raises:
+        ModelRefused: They change one.
+    """
+    # Where the graph shows nothing, a whole number may say how much is to be computed.
+    spreads = samples.SPREADS if shown else samples.SPREADS[1:]
+    for spread in spreads:
+        source = np.random.default_rng(SEED)
+        try:
+            for count in (*(2,) * MIXED_PAIRS, most):
+                sizes = {name: (count, *shape[1:]) for name, shape in shapes.items()}
+                tensors = samples.mixed(model.inputs, sizes, source, spread)
+                compared = set(sampled(count)) - samples.special_rows(count, spread)
+                _prove_rows(model, tensors, sorted(compared))
+        except ModelFailed:
+            continue
+        return
 
 
 def _measure(model: RepositoryModel, drawn: Callable[[int], Tensors], most: int) -> None:
@@ -168,8 +187,10 @@ def _measure(model: RepositoryModel, drawn: Callable[[int], Tensors], most: int)
         raise ModelRefused(f"it does not pay, {MEASURED_ROWS} rows take {times}")
 
 
-def _refuse_doubtful(model: RepositoryModel, config: Config) -> None:
-    """Leave alone what nobody asked about, and might be meant otherwise."""
+def _refuse_doubtful(model: RepositoryModel, config: Config, unshown: str) -> None:
+    """Leave alone what config.yaml does not ask for, and what might be meant otherwise."""
+    if unshown:
+        raise ModelRefused(unshown)
     if config.warmup is None:
         raise ModelRefused("it is not to be run before it is served")
     if len(model.inputs) > 1 and None in {model.symbols[port.name][0] for port in model.inputs}:
@@ -187,9 +208,15 @@ def _refuse_closed(model: RepositoryModel) -> None:
         raise ModelRefused("its inputs may have different numbers of rows")
 
 
-def _prove_rows(model: RepositoryModel, tensors: Tensors, count: int) -> None:
+def _prove_rows(model: RepositoryModel, tensors: Tensors, compared: list[int]) -> None:
+    """See that the rows ``compared`` come out of all rows together as they do alone.
+
+    Raises:
+        ModelRefused: They do not.
+        ModelFailed: The model cannot compute them.
+    """
+    count = next(iter(tensors.values())).shape[0]
     together = model.run(tensors, model.output_names, {})
-    compared = sampled(count)
     rows = [
         model.run({name: t[i : i + 1] for name, t in tensors.items()}, model.output_names, {})
         for i in compared

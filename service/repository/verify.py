@@ -18,9 +18,10 @@ from service.errors import ServiceError
 from service.repository import config as configs
 from service.repository import trial
 from service.repository.config import Config
-from service.repository.folder import admit_version
+from service.repository.folder import MODEL, admit_version
 from service.repository.job import Job, Report
 from service.repository.model import RepositoryModel, opened
+from service.repository.rowwise.analysis import unshown
 
 BESIDES = 512 << 20
 """The bytes that ONNX Runtime may take for what is not in its arena."""
@@ -39,7 +40,7 @@ def main() -> None:
         return
     _tell(report)
     _bound_time(job.proof_seconds)
-    batching, note = trial.batching(model, config)
+    batching, note = trial.batching(model, config, unshown(Path(job.folder) / MODEL))
     _tell(report.model_copy(update={"batched": batching is not None, "note": note}))
 
 

@@ -34,6 +34,34 @@ class Reader:
         Raises:
             MalformedError: The bytes are no message.
         """
+        for number, kind, position, end in self._fields(span):
+            if kind == LENGTH_DELIMITED:
+                yield number, (position, end)
+
+    def values(self, span: Span) -> Iterator[tuple[int, int | Span]]:
+        """Yield each field of the message at ``span``: its number, and its value or where it lies.
+
+        The value is given of fields of kind `VARINT`.
+
+        Raises:
+            MalformedError: The bytes are no message.
+        """
+        for number, kind, position, end in self._fields(span):
+            yield number, self._varint(position, end)[0] if kind == VARINT else (position, end)
+
+    def varints(self, span: Span) -> Iterator[int]:
+        """Yield the numbers of a packed field.
+
+        Raises:
+            MalformedError: The last number is cut off.
+        """
+        position, end = span
+        while position < end:
+            value, position = self._varint(position, end)
+            yield value
+
+    def _fields(self, span: Span) -> Iterator[tuple[int, int, int, int]]:
+        """Yield the number and the kind of each field, and where its value begins and ends."""
         position, end = span
         while position < end:
             self._fields_left -= 1
@@ -46,8 +74,7 @@ class Reader:
             size, position = self._size(kind, position, end)
             if size > end - position:
                 raise MalformedError(f"the field at byte {position} is cut off")
-            if kind == LENGTH_DELIMITED:
-                yield number, (position, position + size)
+            yield number, kind, position, position + size
             position += size
 
     def bytes(self, span: Span) -> bytes:
@@ -59,7 +86,7 @@ class Reader:
         if kind == LENGTH_DELIMITED:
             return self._varint(position, end)
         if kind == VARINT:
-            return 0, self._varint(position, end)[1]
+            return self._varint(position, end)[1] - position, position
         if kind in WIDTHS:
             return WIDTHS[kind], position
         raise MalformedError(f"the field at byte {position} is of no kind that is used")

@@ -240,7 +240,10 @@ async def all_statistics(request: Request) -> JSONResponse:
 async def model_metadata(request: Request, model: str, version: str = "") -> JSONResponse:
     """A model's inputs and outputs: names, datatypes, and shapes where -1 is any size."""
     registry = _runtime(request).registry
-    return JSONResponse(documents.model_metadata(registry, registry.get(model, version)))
+    found = registry.get(model, version)
+    document = documents.model_metadata(registry, found)
+    parameters = documents.model_parameters(found)
+    return JSONResponse(document | {"parameters": parameters} if parameters else document)
 
 
 @router.get("/models/{model}/ready")

@@ -54,6 +54,7 @@ class Model(ABC):
     Attributes:
         reals: The numbers that a request may set besides the tensors, and their defaults.
         batching: How its requests are put together, if they are.
+        batching_note: Why they are, or are not; empty for a model that never is.
         trusted: Whether it computes in time and memory proportional to its input, so that a small
             request may run on the event loop.
     """
@@ -65,6 +66,7 @@ class Model(ABC):
     outputs: tuple[Port, ...]
     reals: Mapping[str, float]
     batching: Batching | None
+    batching_note: str = ""
     trusted: bool
 
     @property

@@ -13,6 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from graphs import (
+    averaged,
+    branching,
+    centred,
+    conditional,
     endless,
     external,
     filled,
@@ -472,6 +476,22 @@ def test_batching_that_is_refused_is_said_beside_the_model(root, served):
         answers = await asyncio.gather(*asked)
         assert [a["y"].tolist() for a in answers] == [(-row).tolist() for row in rows]
         assert numbers()["fits", "1"]["rows"] == (3, 20)
+
+    served(scenario)
+
+
+@pytest.mark.parametrize("make", [averaged, branching, centred, conditional])
+def test_rows_that_meet_are_not_put_together_by_default(root, served, make):
+    put(root, "m", "1", make())
+    rows = [np.float32([[i, -i]]) * scale for i in range(1, 5) for scale in (0.1, -100.0)]
+
+    async def scenario(s):
+        assert s.runtime.registry.get("m").batching is None
+        alone = [await s.infer("m", x=row) for row in rows]
+        async with s.busy():
+            asked = await s.waiting(*(s.infer("m", x=row) for row in rows))
+        for answer, expected in zip(await asyncio.gather(*asked), alone, strict=True):
+            assert answer["y"].tolist() == expected["y"].tolist()
 
     served(scenario)
 

@@ -3,9 +3,10 @@
 import json
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from graphs import external, put, scaled
+from graphs import branching, centred, conditional, external, put, scaled
 from processes import run, serving
 
 from service.security import new_key
@@ -22,10 +23,12 @@ def call(root, artifacts):
     settings = {"GATEWAVE_REPOSITORY": str(root), "GATEWAVE_KEYS": entry}
     with serving(artifacts, GATEWAVE_REPOSITORY_MODE="explicit", **settings) as server:
 
-        def post(path, document=None):
+        def post(path, document=None, method="POST"):
             body = json.dumps(document).encode() if document is not None else b""
             headers = {"authorization": f"Bearer {key}"}
-            request = urllib.request.Request(server.url + path, body, headers)  # noqa: S310
+            request = urllib.request.Request(  # noqa: S310
+                server.url + path, body, headers, method=method
+            )
             try:
                 with urllib.request.urlopen(request, timeout=60) as response:  # noqa: S310
                     return response.status, json.loads(response.read() or b"null")
@@ -86,3 +89,43 @@ def test_a_repository_that_cannot_be_served_is_said_at_the_start(artifacts, sett
     assert ended.returncode == 2
     assert said in ended.stdout + ended.stderr
     assert "Traceback" not in ended.stdout + ended.stderr
+
+
+def test_the_reason_for_batching_is_told_everywhere(root, call):
+    put(root, "shown", "1", scaled(2), "batching: {max_size: 8}")
+    put(root, "meets", "1", conditional())
+    put(root, "off", "1", scaled(2), "batching: off")
+    reasons = {
+        "shown": "it is batched: its graph shows that rows do not meet",
+        "meets": "it is not batched: node most (ReduceMax) joins the rows",
+        "off": "it is not batched: config.yaml says batching: off",
+    }
+    for name, reason in reasons.items():
+        assert call(f"/v2/repository/models/{name}/load") == (200, None)
+        assert index(call)[name, "1"] == ("READY", reason)
+        assert call(f"/v2/models/{name}", method="GET")[1]["parameters"] == {"batching": reason}
+        config = call(f"/v2/models/{name}/config", method="GET")[1]
+        assert config["parameters"] == {"batching": {"string_value": reason}}
+        assert ("dynamic_batching" in config) == (name == "shown")
+    assert "parameters" not in call("/v2/models/sinc", method="GET")[1]
+
+
+def test_answers_under_load_are_those_given_alone(root, call):
+    models = {"branching": branching, "centred": centred, "conditional": conditional}
+    for name, make in models.items():
+        put(root, name, "1", make())
+        assert call(f"/v2/repository/models/{name}/load") == (200, None)
+    questions = [
+        (f"/v2/models/{name}/infer", {"inputs": [X["inputs"][0] | {"data": data}]})
+        for name in models
+        for data in ([0.5, 1], [300, 7], [-0.1, -0.2], [-1e4, 3])
+    ]
+
+    def asked(question):
+        status, answer = call(*question)
+        assert status == 200
+        return answer["outputs"][0]["data"]
+
+    alone = [asked(question) for question in questions]
+    with ThreadPoolExecutor(16) as pool:
+        assert list(pool.map(asked, questions * 20)) == alone * 20

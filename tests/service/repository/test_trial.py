@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from graphs import helper, model, numpy_helper, port, put, unary
+from graphs import averaged, conditional, helper, model, numpy_helper, port, put, unary
 from onnx import TensorProto
 
 from service.errors import ModelRefused
@@ -10,6 +10,7 @@ from service.repository import trial
 from service.repository.config import parsed
 from service.repository.graph import contents
 from service.repository.model import opened
+from service.repository.rowwise.analysis import unshown
 from service.serving.model import Batching
 
 ON = parsed("batching: {max_size: 4}")
@@ -80,47 +81,112 @@ def test_shapes_that_the_model_cannot_have_are_refused(open_model, said, why):
         trial.warm(open_model(unary("Neg")), parsed(f"warmup: {said}"))
 
 
-def refusal(made, config=ON):
-    batching, note = trial.batching(made, config)
-    assert batching is None
-    return note
+SHOWN = "it is batched: its graph shows that rows do not meet"
 
 
-def test_rows_that_do_not_look_at_each_other_are_batched(open_model):
-    assert trial.batching(open_model(unary("Sin")), ON) == (Batching(4), "")
+@pytest.fixture
+def decided(root, engine):
+    """Decides on a graph as the trial's process does: first the graph, then the runs."""
+
+    def decide(made, config=ON):
+        path = put(root, "m", "1", made)
+        model = opened(path.parent, engine, contents(path).shaped)
+        return trial.batching(model, config, unshown(path))
+
+    return decide
 
 
-def test_nothing_is_batched_that_nobody_wants_batched(open_model):
-    assert refusal(open_model(unary("Neg")), parsed("batching: off")) == ""
+@pytest.fixture
+def refusal(decided):
+    def refuse(made, config=ON):
+        batching, note = decided(made, config)
+        assert batching is None
+        return note
+
+    return refuse
 
 
-def test_where_nothing_is_said_it_is_left_to_us_and_nothing_is_said_of_it(open_model):
-    assert trial.batching(open_model(unary("Neg")), parsed("")) == (Batching(32), "")
-    assert refusal(open_model(unary("Neg", (3, 2))), parsed("")) == ""
+def test_rows_that_do_not_look_at_each_other_are_batched(decided):
+    assert decided(unary("Sin")) == (Batching(4), SHOWN)
 
 
-def test_what_might_be_meant_otherwise_is_batched_only_when_asked(open_model):
+def test_batching_off_is_given_as_the_reason(refusal):
+    off = refusal(unary("Neg"), parsed("batching: off"))
+    assert off == "it is not batched: config.yaml says batching: off"
+
+
+def test_default_batching_gives_its_reason(decided, refusal):
+    assert decided(unary("Neg"), parsed("")) == (Batching(32), SHOWN)
+    assert "the first size of x is not open" in refusal(unary("Neg", (3, 2)), parsed(""))
+
+
+def test_what_might_be_meant_otherwise_is_batched_only_when_asked(decided, refusal):
     node = helper.make_node("Add", ["a", "b"], ["y"])
 
     def made(rows):
-        return open_model(model([node], [port("a", (rows, 2)), port("b", (rows, 2))], [port("y")]))
+        return model([node], [port("a", (rows, 2)), port("b", (rows, 2))], [port("y")])
 
-    assert trial.batching(made("n"), AUTO) == (Batching(32), "")
+    assert decided(made("n"), AUTO) == (Batching(32), SHOWN)
     assert "nothing says that its inputs have equally many rows" in refusal(made(None), AUTO)
-    assert trial.batching(made(None), ON) == (Batching(4), "")
+    assert decided(made(None), ON) == (Batching(4), SHOWN)
     off = parsed("batching: auto\nwarmup: off")
     assert "not to be run" in refusal(made("n"), off)
 
 
-def test_a_model_whose_rows_look_at_each_other_is_not(open_model):
-    node = helper.make_node("Softmax", ["x"], ["y"], axis=0)
-    made = open_model(model([node], [port("x")], [port("y")]))
-    assert refusal(made) == (
-        "it is not batched: y of 2 rows together differs from that of each alone"
+def test_rows_that_meet_for_some_data_are_not_batched_by_default(refusal):
+    assert refusal(conditional(), AUTO) == (
+        "it is not batched: node most (ReduceMax) joins the rows"
+    )
+    assert refusal(averaged(), AUTO) == "it is not batched: node mean (ReduceMean) joins the rows"
+
+
+@pytest.mark.parametrize("make", [conditional, averaged])
+def test_mixed_rows_show_that_rows_meet(refusal, make):
+    """config.yaml asks for it, so that the runs alone decide."""
+    assert "together differs from that of each alone" in refusal(make())
+
+
+def test_what_the_operator_asks_for_is_batched_and_the_doubt_is_named(decided):
+    nodes = [helper.make_node("Unique", ["x"], ["all"]), helper.make_node("Neg", ["x"], ["y"])]
+    nodes.append(helper.make_node("Shape", ["all"], ["count"]))
+    nodes.append(helper.make_node("Cast", ["count"], ["real"], to=TensorProto.FLOAT))
+    nodes.append(helper.make_node("Max", ["real", "one"], ["more"]))
+    nodes.append(helper.make_node("Div", ["more", "more"], ["same"]))
+    nodes.append(helper.make_node("Mul", ["y", "same"], ["z"]))
+    one = numpy_helper.from_array(np.float32([1]), "one")
+    made = model(nodes, [port("x")], [port("z")], [one])
+    batching, note = decided(made, ON)
+    assert batching == Batching(4)
+    assert note.startswith(
+        "it is batched because config.yaml says so; not shown: node all (Unique)"
     )
 
 
-def test_nor_is_one_that_differs_by_two_units_in_the_last_place(open_model):
+def embedding(vocabulary):
+    """A vector for each of three tokens."""
+    table = np.random.default_rng(1).normal(size=(vocabulary, 8)).astype(np.float32)
+    node = helper.make_node("Gather", ["table", "x"], ["y"])
+    tokens = port("x", ("n", 3), TensorProto.INT64)
+    return model(
+        [node], [tokens], [port("y", ("n", 3, 8))], [numpy_helper.from_array(table, "table")]
+    )
+
+
+@pytest.mark.parametrize("vocabulary", [2, 10, 1000])
+def test_a_model_of_tokens_is_batched_though_it_refuses_large_ones(decided, vocabulary):
+    assert decided(embedding(vocabulary), ON) == (Batching(4), SHOWN)
+
+
+def test_a_model_whose_rows_look_at_each_other_is_not(refusal):
+    node = helper.make_node("Softmax", ["x"], ["y"], axis=0)
+    made = model([node], [port("x")], [port("y")])
+    assert refusal(made) == (
+        "it is not batched: y of 2 rows together differs from that of each alone"
+    )
+    assert refusal(made, AUTO) == "it is not batched: node y (Softmax) normalises over the rows"
+
+
+def test_nor_is_one_that_differs_by_two_units_in_the_last_place(refusal):
     """It adds 2 ULP of 1 for each row that comes with the first."""
     nodes = [
         helper.make_node("Shape", ["x"], ["shape"], end=1),
@@ -134,7 +200,7 @@ def test_nor_is_one_that_differs_by_two_units_in_the_last_place(open_model):
     def made(ulps):
         values = {"ulps": 2.0**-23 * ulps, "zero": 0.0, "one": 1.0}
         constants = [numpy_helper.from_array(np.float32([v]), n) for n, v in values.items()]
-        return open_model(model(nodes, [port("x")], [port("y")], constants))
+        return model(nodes, [port("x")], [port("y")], constants)
 
     two = parsed("batching: {max_size: 2}")
     assert "differs" in refusal(made(2), two)
@@ -168,22 +234,21 @@ def test_nor_is_one_that_differs_by_two_units_in_the_last_place(open_model):
     ],
     ids=["fixed", "scalar", "unknown", "two-sizes", "reduced", "other-rows"],
 )
-def test_a_model_without_rows_is_not(open_model, made, why):
-    note = refusal(open_model(made))
+def test_a_model_without_rows_is_not(refusal, made, why):
+    note = refusal(made)
     assert any(part in note for part in why.split("|")), note
 
 
-def test_a_model_that_cannot_compute_the_rows_is_not(open_model):
-    made = open_model(reshaped())
+def test_a_model_that_cannot_compute_the_rows_is_not(refusal):
     assert "it is not batched" in refusal(
-        made, parsed("batching: {max_size: 4}\nwarmup: {x: [1, 6]}")
+        reshaped(), parsed("batching: {max_size: 4}\nwarmup: {x: [1, 6]}")
     )
 
 
-def test_where_it_is_left_to_us_the_measurement_decides(open_model):
+def test_where_it_is_left_to_us_the_measurement_decides(decided, refusal):
     """Running a graph costs much more than one Neg; and a Sin of so much costs more than that."""
-    assert trial.batching(open_model(unary("Neg")), AUTO) == (Batching(32), "")
-    note = refusal(open_model(unary("Sin", ("n", 1 << 16))), AUTO)
+    assert decided(unary("Neg"), AUTO) == (Batching(32), SHOWN)
+    note = refusal(unary("Sin", ("n", 1 << 16)), AUTO)
     assert note.startswith("it is not batched: it does not pay, 8 rows take ")
 
 
@@ -220,7 +285,7 @@ def test_the_rows_compared_are_few_and_among_them_the_first_and_the_last(count):
     assert len(rows) == min(count, 32)
 
 
-def test_of_many_rows_a_sample_decides(open_model):
+def test_of_many_rows_a_sample_decides(decided, refusal):
     """It adds to each row how many more than three there are."""
     nodes = [
         helper.make_node("Shape", ["x"], ["shape"], end=1),
@@ -231,11 +296,11 @@ def test_of_many_rows_a_sample_decides(open_model):
     ]
     three = numpy_helper.from_array(np.float32([3.0]), "three")
     many = parsed("batching: {max_size: 65536}")
-    assert trial.batching(open_model(unary("Neg")), many) == (Batching(1 << 16), "")
-    made = open_model(model(nodes, [port("x")], [port("y")], [three]))
+    assert decided(unary("Neg"), many) == (Batching(1 << 16), SHOWN)
+    made = model(nodes, [port("x")], [port("y")], [three])
     assert "y of 65536 rows together differs" in refusal(made, many)
 
 
-def test_a_model_that_is_slow_to_prove_is_left_alone(open_model, monkeypatch):
+def test_a_model_that_is_slow_to_prove_is_left_alone(refusal, monkeypatch):
     monkeypatch.setattr(trial, "SECONDS_OF_PROOF", 0.0)
-    assert "seconds, and the proof 32 of them" in refusal(open_model(unary("Neg")), AUTO)
+    assert "seconds, and the proof 32 of them" in refusal(unary("Neg"), AUTO)

@@ -1,0 +1,237 @@
+"""Search for the rows in a graph, from its inputs to its outputs."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import zip_longest
+from pathlib import Path
+
+from service.repository.rowwise import alongaxes, elementwise, linear, reshaping
+from service.repository.rowwise.operands import Operands, Outcome, Rule
+from service.repository.rowwise.proto import Attribute, Function, Model, Node, read
+from service.repository.rowwise.values import (
+    BATCH,
+    Fresh,
+    NotShown,
+    Size,
+    Value,
+    scalar,
+    vector,
+)
+from service.repository.wire import Data, MalformedError
+
+ONNX, ML, MICROSOFT = "", "ai.onnx.ml", "com.microsoft"
+RULES: Mapping[str, Mapping[str, Rule]] = {
+    ONNX: {**elementwise.RULES, **linear.RULES, **reshaping.RULES, **alongaxes.RULES},
+    ML: alongaxes.TABLES,
+    MICROSOFT: {**elementwise.MICROSOFT, **linear.MICROSOFT},
+}
+"""By domain and operator, the rule that follows the rows through a node."""
+
+RANDOM = frozenset(
+    {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike"}
+    | {"Multinomial", "Bernoulli"}
+)
+CREATED_FROM_SIZES = frozenset({"Shape", "Size"})
+MAX_NESTED_FUNCTIONS = 16
+LONGEST_NAME = 60
+
+Found = Value | NotShown
+
+
+def unshown(path: Path) -> str:
+    """Return why the rows of the ONNX file at ``path`` may meet; nothing, if they do not."""
+    try:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            return unshown_in(data)
+    except (MalformedError, UnicodeDecodeError, RecursionError, MemoryError) as error:
+        return f"its graph cannot be followed: {error}"
+
+
+def unshown_in(data: Data) -> str:
+    """Return why the rows of the ONNX file with the bytes ``data`` may meet, if they may."""
+    model = read(data)
+    fresh = Fresh()
+    found: dict[str, Found] = {name: _input(shape, fresh) for name, shape in model.inputs.items()}
+    found |= model.constants
+    scope = _Scope(model, model.opsets, fresh, found)
+    scope.run(model.nodes)
+    return next(filter(None, (_wrong(name, scope.found) for name in model.outputs)), "")
+
+
+def _input(shape: Sequence[int | None] | None, fresh: Fresh) -> Found:
+    if not shape:
+        return NotShown("an input has no first axis")
+    rest = (fresh() if size is None or size < 0 else Size(size) for size in shape[1:])
+    return Value((BATCH, *rest))
+
+
+def _wrong(name: str, found: Mapping[str, Found]) -> str:
+    """Return why an output is not shown to have a row for each row of the inputs, if so."""
+    value = found.get(name, NotShown(f"output {_short(name)} is computed by no node"))
+    if isinstance(value, NotShown):
+        return str(value)
+    if value.dims and value.dims[0] == BATCH:
+        return ""
+    return f"output {_short(name)} is not shown to have a row for each row of the inputs"
+
+
+@dataclass(slots=True)
+class _Scope:
+    """Names of a graph, or of a function's body, and what is known of each.
+
+    Attributes:
+        arguments: The attributes of the call, in a function's body.
+        depth: How many functions are around it.
+    """
+
+    model: Model
+    opsets: Mapping[str, int]
+    fresh: Fresh
+    found: dict[str, Found]
+    arguments: Mapping[str, Attribute] = field(default_factory=dict)
+    depth: int = 0
+
+    def run(self, nodes: Sequence[Node]) -> None:
+        for node in nodes:
+            results = self._results(node)
+            for name, result in zip_longest(node.outputs, results[: len(node.outputs)]):
+                unknown = NotShown(f"{_label(node)} has an output that no rule describes")
+                self.found[name] = unknown if result is None else result
+
+    def _results(self, node: Node) -> Sequence[Found]:
+        """What is known of the outputs of a node; what is not is said with its name."""
+        inputs = [self._of(name) for name in node.inputs]
+        captured = [self._of(name) for name in self._captured(node)]
+        for value in (*inputs, *captured):
+            if isinstance(value, NotShown):
+                return [value] * len(node.outputs)
+        values = [value for value in inputs if not isinstance(value, NotShown)]
+        outside = [value for value in captured if isinstance(value, Value)]
+        try:
+            found = self._followed(node, values, outside)
+        except NotShown as why:
+            return [NotShown(f"{_label(node)} {why}")] * len(node.outputs)
+        return [_named(node, outcome) for outcome in found]
+
+    def _of(self, name: str) -> Found | None:
+        if not name:
+            return None
+        return self.found.get(name, NotShown(f"{_short(name)} is read before it is computed"))
+
+    def _captured(self, node: Node) -> Iterator[str]:
+        """The names of this scope that the graphs within a node read."""
+        for attribute in node.attributes.values():
+            yield from (name for name in attribute.captures if name in self.found)
+
+    def _followed(
+        self, node: Node, values: Sequence[Value | None], captured: Sequence[Value]
+    ) -> Sequence[Outcome]:
+        """Apply the rule of a node's operator, or follow the function that it calls.
+
+        Raises:
+            NotShown: The rows may meet in it.
+        """
+        attributes = self._resolved(node.attributes)
+        node = replace(node, attributes=attributes)
+        function = self.model.functions.get((node.domain, node.operator, node.overload))
+        if function is not None:
+            return self._called(node, function, values)
+        around = [value for value in (*values, *captured) if value is not None]
+        constant = not any(value.is_batched or value.is_sized for value in around)
+        try:
+            return _checked(node, values, self._ruled(node, values))
+        except NotShown:
+            if constant and node.domain in RULES and node.operator not in RANDOM:
+                return [Value()] * len(node.outputs)
+            raise
+
+    def _ruled(self, node: Node, values: Sequence[Value | None]) -> Sequence[Outcome]:
+        if node.domain == ONNX and node.operator == "Constant":
+            return [_constant(node.attributes)]
+        rule = RULES.get(node.domain, {}).get(node.operator)
+        if rule is None or any(a.is_graph for a in node.attributes.values()):
+            raise NotShown("may join the rows: no rule describes it")
+        opset = self.opsets.get(node.domain, 1)
+        count = len(node.outputs)
+        return rule(Operands(node.operator, values, count, node.attributes, opset, self.fresh))
+
+    def _resolved(self, attributes: Mapping[str, Attribute]) -> Mapping[str, Attribute]:
+        """Attributes with those of the call in the place of references to them."""
+        return {
+            name: self.arguments[each.reference] if each.reference else each
+            for name, each in attributes.items()
+            if not each.reference or each.reference in self.arguments
+        }
+
+    def _called(
+        self, node: Node, function: Function, values: Sequence[Value | None]
+    ) -> Sequence[Outcome]:
+        if self.depth == MAX_NESTED_FUNCTIONS or node.domain in RULES:
+            raise NotShown("calls a function that is not followed")
+        given = dict(zip(function.inputs, values, strict=False))
+        inner = _Scope(
+            self.model,
+            function.opsets,
+            self.fresh,
+            {name: value for name, value in given.items() if value is not None},
+            {**function.defaults, **node.attributes},
+            self.depth + 1,
+        )
+        missing = set(function.inputs) - inner.found.keys()
+        inner.run([_without(each, missing) for each in function.nodes])
+        unknown = NotShown("has an output that its function does not compute")
+        return [inner.found.get(name, unknown) for name in function.outputs]
+
+
+def _without(node: Node, missing: set[str]) -> Node:
+    """A node of a function to which the inputs ``missing`` were not given."""
+    inputs = tuple("" if name in missing else name for name in node.inputs)
+    return replace(node, inputs=inputs)
+
+
+def _constant(attributes: Mapping[str, Attribute]) -> Value:
+    for name, attribute in attributes.items():
+        if name == "value" and attribute.tensor is not None:
+            return attribute.tensor
+        if name == "value_int":
+            return scalar(Size(attribute.integer))
+        if name == "value_ints":
+            return vector([Size(number) for number in attribute.integers])
+        if name == "value_float":
+            return scalar(attribute.number)
+        if name == "value_floats":
+            return vector(attribute.numbers)
+    return Value()
+
+
+def _checked(
+    node: Node, values: Sequence[Value | None], results: Sequence[Outcome]
+) -> Sequence[Outcome]:
+    """See that rows that go in come out again: a second look at what the rules say."""
+    batched = any(value is not None and value.is_batched for value in values)
+    if batched and node.operator not in CREATED_FROM_SIZES:
+        for result in results:
+            if isinstance(result, Value) and not result.is_batched:
+                raise NotShown("joins the rows")
+    return results
+
+
+def _named(node: Node, outcome: Outcome) -> Found:
+    if isinstance(outcome, Value):
+        return outcome
+    text = str(outcome)
+    return outcome if text.startswith("node ") else NotShown(f"{_label(node)} {text}")
+
+
+def _label(node: Node) -> str:
+    name = node.name or next(filter(None, node.outputs), "")
+    domain = f"{node.domain}." if node.domain else ""
+    return f"node {_short(name)} ({domain}{_short(node.operator)})"
+
+
+def _short(name: str) -> str:
+    shown = ascii(name)[1:-1]
+    return shown if len(shown) <= LONGEST_NAME else f"{shown[:LONGEST_NAME]}..."

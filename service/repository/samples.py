@@ -1,0 +1,119 @@
+"""Rows that the proof of batching is made with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from service.dtypes import Array
+from service.serving.datatypes import BYTES, DATATYPES
+from service.serving.model import Port
+
+Shapes = Mapping[str, tuple[int, ...]]
+Tensors = dict[str, Array]
+
+SCALES = (0.0, 1e-3, 1.0, 255.0, 1e4)
+SIGNS = (0, 1, -1)
+"""Numbers of both signs, positive ones, negative ones."""
+SPECIAL = (np.inf, -np.inf, np.nan)
+TEXTS = ("", "0", "-1", "3.5e10", "a text", "é")
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Range that mixed rows are drawn from.
+
+    Attributes:
+        largest: The largest whole number; None for the largest of the type.
+        lowest: The lowest whole number, as a share of the largest: -1 or 0.
+        special: Whether rows of infinities and NaN are among the others.
+        texts: Whether texts are other than the digits 0 and 1.
+    """
+
+    largest: int | None
+    lowest: int = 0
+    special: bool = False
+    texts: bool = False
+
+
+SPREADS = (
+    Spread(None, -1, special=True, texts=True),
+    Spread(100, -1, special=True),
+    Spread(9),
+    Spread(1),
+)
+"""From the widest: a model that takes indices or codes cannot compute the wide ones."""
+
+
+def plain(port: Port, shape: tuple[int, ...], source: np.random.Generator) -> Array:
+    """Draw numbers that any model should take: small ones, of both signs in floating point."""
+    datatype = DATATYPES[port.datatype]
+    if datatype.is_float:
+        return source.uniform(-1, 1, shape).astype(datatype.numpy)
+    bits = source.integers(0, 2, shape)
+    return _texts(bits.astype(str)) if port.datatype == BYTES else bits.astype(datatype.numpy)
+
+
+def mixed(
+    ports: tuple[Port, ...], shapes: Shapes, source: np.random.Generator, spread: Spread
+) -> Tensors:
+    """Draw rows that differ in scale and sign, so that a row that enters another is seen."""
+    return {port.name: _mixed(port, shapes[port.name], source, spread) for port in ports}
+
+
+def special_rows(count: int, spread: Spread) -> frozenset[int]:
+    """Rows in which infinities and NaN stand: they keep the others company.
+
+    They are not compared: the order of a sum decides between infinity and NaN.
+    """
+    return frozenset(range(3, count, 4)) if spread.special else frozenset()
+
+
+def _mixed(
+    port: Port, shape: tuple[int, ...], source: np.random.Generator, spread: Spread
+) -> Array:
+    if port.datatype == BYTES:
+        choices = TEXTS if spread.texts else ("0", "1")
+        return _texts(source.choice(choices, shape))
+    datatype = DATATYPES[port.datatype]
+    if datatype.is_float:
+        return _floats(shape, source, spread).astype(datatype.numpy)
+    if datatype.numpy == np.bool_:
+        return source.integers(0, 2, shape).astype(np.bool_)
+    return _integers(shape, source, spread, np.dtype(datatype.numpy))
+
+
+def _floats(shape: tuple[int, ...], source: np.random.Generator, spread: Spread) -> Array:
+    kinds = [(scale, sign) for scale in SCALES for sign in SIGNS]
+    order = source.permutation(len(kinds))
+    values = source.uniform(-1, 1, shape)
+    for row in range(shape[0]):
+        scale, sign = kinds[order[row % len(kinds)]]
+        values[row] = (np.abs(values[row]) * sign if sign else values[row]) * scale
+    for row in special_rows(shape[0], spread):
+        flat = values[row : row + 1].reshape(-1)
+        flat[:: len(SPECIAL) + 1] = SPECIAL[row % len(SPECIAL)]
+        values[row : row + 1] = flat.reshape((1, *shape[1:]))
+    return values
+
+
+def _integers(
+    shape: tuple[int, ...],
+    source: np.random.Generator,
+    spread: Spread,
+    kind: np.dtype[Any],
+) -> Array:
+    most = int(np.iinfo(kind).max)
+    most = most if spread.largest is None else min(most, spread.largest)
+    least = most * spread.lowest if kind.kind == "i" else 0
+    values = source.integers(least, most, shape, dtype=kind, endpoint=True)
+    # Every second row is of small numbers, beside others of all sizes.
+    values[::2] = np.clip(values[::2], max(least, -1), 1)
+    return values
+
+
+def _texts(words: Array) -> Array:
+    return words.astype(np.object_)
