@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import bodies, security
-from service.errors import NOTHING, BodyLate, BodyTooLong
-from service.serving.budget import Permit
+from service.errors import NOTHING, BodyLate, BodyTooLong, ServiceError
+from service.serving.budget import Client, Incoming, Permit
+from service.serving.clients import client_of
 from service.telemetry import ROUTE
 
 Body = bytes | memoryview
@@ -24,6 +25,12 @@ Result = TypeVar("Result")
 BUFFERED = 1 << 16
 """In bytes, of an answer that may lie in the transport's buffer when it is done with: as much as
 asyncio takes there before it asks for a pause."""
+
+GATHERED = 1 << 19
+"""In bytes: as soon as so much of a long body has come, memory for all of it is allocated."""
+
+STEP = 2 << 20
+"""In bytes: memory of long bodies becomes resident in pages of this size, and is held so."""
 
 ALIGNMENT = 64
 """In bytes, of the tensors in a body: what the widest vector instructions like."""
@@ -41,16 +48,17 @@ class Patience:
         BodyLate: It did not come in time.
     """
 
-    __slots__ = ("_is_over", "_seconds", "_task", "_timer")
+    __slots__ = ("_error", "_seconds", "_task", "_timer")
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._is_over = False
+        self._error: ServiceError | None = None
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Self:
         loop = asyncio.get_running_loop()
         self._task = asyncio.current_task(loop)
         self._timer = loop.call_later(self._seconds, self._end)
+        return self
 
     def __exit__(
         self,
@@ -60,14 +68,19 @@ class Patience:
     ) -> None:
         self._timer.cancel()
         # Whoever else cancelled the task meanwhile is to have his way.
-        if self._is_over and self._task and self._task.uncancel() <= 0:
-            expected = f"all of it within {self._seconds:g} seconds"
-            raise BodyLate.at("body", expected, NOTHING) from error
+        if self._error is not None and self._task and self._task.uncancel() <= 0:
+            raise self._error from error
+
+    def end(self, error: ServiceError) -> None:
+        """End the block with ``error``, from outside of it."""
+        if self._error is None:
+            self._error = error
+            if self._task:
+                self._task.cancel()
 
     def _end(self) -> None:
-        self._is_over = True
-        if self._task:
-            self._task.cancel()
+        expected = f"all of it within {self._seconds:g} seconds"
+        self.end(BodyLate.at("body", expected, NOTHING))
 
 
 class Exchange:
@@ -116,17 +129,24 @@ class Exchange:
         length = self._announced()
         if length > most:
             raise BodyTooLong.at("body", f"at most {most} bytes", length)
-        permit.take(length * weight)
-        with Patience(seconds):
+        permit.check_possible(length * weight)
+        with Patience(seconds) as patience:
             message = await self._message()
-            first: bytes = message.get("body", b"")
+            body: Body = message.get("body", b"")
             if message.get("more_body", False):
-                if length:
-                    return await self._rest_of(first, length, data_at)
-                return await self._unannounced(first, most, permit, weight)
-        if len(first) > most:
-            raise BodyTooLong.at("body", f"at most {most} bytes", len(first))
-        return first
+                with Incoming(permit, seconds, patience.end) as incoming:
+                    incoming.came(len(body))
+                    if length:
+                        body = await self._rest_of(body, length, incoming, data_at)
+                    else:
+                        body = await self._unannounced(body, most, incoming)
+            elif len(body) <= most:
+                permit.take(len(body))
+        if len(body) > most:
+            raise BodyTooLong.at("body", f"at most {most} bytes", len(body))
+        if weight > 1:
+            permit.take(len(body) * (weight - 1))
+        return body
 
     async def reply(
         self, status: int, media_type: bytes, *parts: Part, headers: Headers = ()
@@ -165,6 +185,11 @@ class Exchange:
             # An error's traceback holds this frame, and the task holds the error: a cycle.
             del task, gone, work
 
+    @property
+    def client(self) -> Client:
+        """The sender of the request, as shares are counted."""
+        return client_of(self.scope)
+
     def _announced(self) -> int:
         length = self.headers.get(b"content-length", b"0")
         return int(length) if length.isdigit() else 0
@@ -179,35 +204,52 @@ class Exchange:
         while (await self.receive())["type"] != "http.disconnect":
             pass
 
-    async def _rest_of(self, first: bytes, length: int, data_at: Callable[[bytes], int]) -> Body:
-        """The body whose length is known: each piece is copied once, as it comes."""
-        offset = -data_at(first) % ALIGNMENT
+    async def _piece(self, incoming: Incoming) -> tuple[bytes, bool]:
+        """The next piece of the body, and whether more follow."""
+        message = await self._message()
+        piece: bytes = message.get("body", b"")
+        incoming.came(len(piece))
+        return piece, message.get("more_body", False)
+
+    async def _rest_of(
+        self, first: Body, length: int, incoming: Incoming, data_at: Callable[[bytes], int]
+    ) -> Body:
+        """The body whose length is known.
+
+        Memory for a long one is allocated when a good part has come. Only what has come is held:
+        a length is announced in no time, and by anybody.
+        """
+        start, more = bytearray(first), True
+        incoming.hold(len(start))
+        while more and len(start) < min(length, GATHERED):
+            piece, more = await self._piece(incoming)
+            start += piece
+            incoming.hold(len(start))
+        offset = -data_at(bytes(start)) % ALIGNMENT
         memory = bodies.memory(length + offset + ALIGNMENT)
         offset += -memory.ctypes.data % ALIGNMENT
         body = memory.data[offset : offset + length]
-        position = len(first)
-        body[:position] = first
-        more = True
+        position = len(start)
+        body[:position] = start
+        del start
         while more:
-            message = await self._message()
-            piece = message.get("body", b"")
-            body[position : position + len(piece)] = piece
-            position += len(piece)
-            more = message.get("more_body", False)
+            piece, more = await self._piece(incoming)
+            end = position + len(piece)
+            incoming.hold(min(length, end + -end % STEP))
+            body[position:end] = piece
+            position = end
         return body[:position]
 
-    async def _unannounced(self, first: bytes, most: int, permit: Permit, weight: int) -> bytes:
-        """The body whose length nobody said: bounded as it comes."""
-        body = bytearray(first)
-        more = True
+    async def _unannounced(self, first: Body, most: int, incoming: Incoming) -> bytes:
+        """The body whose length is not known: bounded as it comes."""
+        body, more = bytearray(first), True
+        incoming.hold(len(body))
         while more:
-            message = await self._message()
-            piece = message.get("body", b"")
+            piece, more = await self._piece(incoming)
             if len(body) + len(piece) > most:
                 raise BodyTooLong.at("body", f"at most {most} bytes", len(body) + len(piece))
-            permit.take(len(piece) * weight)
+            incoming.hold(len(body) + len(piece))
             body += piece
-            more = message.get("more_body", False)
         return bytes(body)
 
 

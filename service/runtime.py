@@ -56,7 +56,7 @@ class Runtime:
         catalogue = Catalogue.open(settings.artifacts, engine)
         inference = Inference(
             Lanes(settings.lanes or cpus.available(), settings.max_queue),
-            Budget(settings.max_memory_bytes),
+            Budget(settings.max_memory_bytes, settings.client_memory_share),
             inline_bytes=settings.inline_bytes,
             output_bytes=settings.max_output_bytes,
         )

@@ -20,6 +20,7 @@ from typing import Literal
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import KeyMissing, ScopeMissing, ServiceError, SettingsInvalid
+from service.serving.clients import CLIENT
 
 Right = Literal["infer", "admin"]
 
@@ -170,6 +171,7 @@ class Access:
             self.keys.check(scope["headers"], _right(scope))
         except (KeyMissing, ScopeMissing) as error:
             return self.refuse(scope["path"], error)
+        scope[CLIENT] = presented(scope["headers"])
         return self.app
 
 

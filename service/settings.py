@@ -114,6 +114,13 @@ class Settings(BaseSettings):
         ge=1,
         description="What bodies and results of all requests under way may take together.",
     )
+    client_memory_share: float = Field(
+        default=0.5,
+        gt=0,
+        le=1,
+        description="The part of that which several requests of one client may take together: of a "
+        "key, or else of an address. Behind a proxy that all callers come through, set 1.",
+    )
     max_output_bytes: int = Field(
         default=1 << 28, ge=1, description="The most that one request's results may take."
     )

@@ -72,7 +72,7 @@ class ActivateEndpoint:
         kind = media.content_type(exchange.header(b"content-type"))
         wanted = media.accepted(exchange.header(b"accept"), kind)
         inference = self.runtime.inference
-        with inference.budget.permit() as permit:
+        with inference.budget.permit(exchange.client) as permit:
             body = await _body(exchange, self.runtime, kind, permit)
             arrival = Arrival.now(self.runtime.settings.timeout_seconds)
             reading = self._read(body, kind, arrival)
@@ -128,7 +128,7 @@ class BatchEndpoint:
         _refuse_encoding(exchange)
         media.content_type(exchange.header(b"content-type"), (JSON,))
         media.accepted(exchange.header(b"accept"), JSON, (JSON,))
-        with self.runtime.inference.budget.permit() as permit:
+        with self.runtime.inference.budget.permit(exchange.client) as permit:
             body = await _body(exchange, self.runtime, JSON, permit)
             answer = await exchange.unless_gone(self._answered(bytes(body), permit))
             await exchange.reply(200, JSON.encode(), answer)

@@ -80,7 +80,7 @@ class InferEndpoint:
 
     async def _answer(self, exchange: Exchange) -> None:
         model = self.runtime.registry.get(*_names(exchange.scope["path"]))
-        with self.runtime.inference.budget.permit() as permit:
+        with self.runtime.inference.budget.permit(exchange.client) as permit:
             body, began, arrived = await self._body(exchange, permit)
             with model.meter.expecting(began):
                 request, call, decoding = await self._call(exchange, model, body, arrived, permit)
@@ -315,7 +315,7 @@ async def _document(request: Request) -> dict[str, Any]:
     """The body of a request about the repository: an object, or nothing at all."""
     runtime = _runtime(request)
     exchange = Exchange(request.scope, request.receive, _nowhere)
-    with runtime.inference.budget.permit() as permit:
+    with runtime.inference.budget.permit(exchange.client) as permit:
         body = await exchange.body(LONGEST_DOCUMENT, runtime.settings.body_seconds, permit)
     document = parsed(body) if bytes(body).strip() else {}
     if not isinstance(document, dict):

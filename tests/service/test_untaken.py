@@ -56,6 +56,7 @@ def count(connection):
 
 def test_what_is_not_taken_is_held_until_the_client_is_cut_off(artifacts):
     settings = {"GATEWAVE_MAX_MEMORY_BYTES": str(BUDGET), "GATEWAVE_BODY_SECONDS": "0.7"}
+    settings["GATEWAVE_CLIENT_MEMORY_SHARE"] = "1"
     with serving(artifacts, GATEWAVE_THREADS="1", **settings) as server:
         with contextlib.ExitStack() as stack:
             for _ in range(3):
