@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +22,7 @@ CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
 LIBRARIES = {CPU: "libgatewave.so", CUDA: "libgatewave_cuda.so"}
 """The native kernels for each provider."""
+EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
 ONLY_FATAL = 4
 """ONNX Runtime's severity: errors come as exceptions, and warnings are about what is meant."""
 
@@ -261,20 +263,27 @@ class Engine:
         self._open(CANARY, NONE_OF_OURS).run(None, {"x": np.array([1.5], np.float32)}, options)
 
     def open(
-        self, path: Path, model: bytes | None = None, operators: frozenset[str] | None = None
+        self,
+        path: Path,
+        model: bytes,
+        operators: frozenset[str] | None = None,
+        data: Mapping[str, Array] | None = None,
     ) -> tuple[ort.InferenceSession, dict[str, str]]:
-        """Load the graph in ``path``, with its metadata.
+        """Load the graph in ``model``, with its metadata.
+
+        ONNX Runtime opens no file: what it maps into memory may be truncated later.
 
         Args:
-            path: The file.
-            model: What is in it, if that was read already.
+            path: The file that it was read from, for errors.
+            model: What is in it.
             operators: The operators of our domain in it, if that is known.
+            data: The contents of the files that initializers lie in, by location.
 
         Raises:
             ArtifactInvalid: ONNX Runtime cannot load it, or not on this device.
         """
         try:
-            session = self._open(model or str(path), operators)
+            session = self._open(model, operators, data)
         except Exception as error:
             msg = f"{path}: ONNX Runtime {ort.__version__} cannot load it: {error}"
             raise ArtifactInvalid(msg) from error
@@ -284,9 +293,21 @@ class Engine:
         return session, dict(session.get_modelmeta().custom_metadata_map)
 
     def _open(
-        self, model: str | bytes, operators: frozenset[str] | None = None
+        self,
+        model: bytes,
+        operators: frozenset[str] | None = None,
+        data: Mapping[str, Array] | None = None,
     ) -> ort.InferenceSession:
         options = self.options()
+        # Bytes may be of ONNX Runtime's own format too, which is not checked by us.
+        options.add_session_config_entry("session.load_model_format", "ONNX")
+        # External data that is not given is looked for in the working directory otherwise.
+        options.add_session_config_entry(EXTERNAL_FOLDER, os.devnull)
+        if data:
+            # ONNX Runtime copies them while it makes the session.
+            contents = list(data.values())
+            sizes = [content.nbytes for content in contents]
+            options.add_external_initializers_from_files_in_memory(list(data), contents, sizes)
         self.kernels.register(options, operators)
         session = ort.InferenceSession(model, options, providers=self._providers())
         session.disable_fallback()

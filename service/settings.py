@@ -65,6 +65,13 @@ class Settings(BaseSettings):
     repository_poll_seconds: float = Field(
         default=5.0, gt=0, description="How often the repository is looked at in mode `poll`."
     )
+    max_model_bytes: int = Field(
+        default=0,
+        ge=0,
+        description="The most bytes that the files of one version of a model in the repository may "
+        "have together: they are read into memory, and are there up to four times while it is "
+        "loaded. 0 means a quarter of the memory, divided by `workers`.",
+    )
     keys: str = Field(
         default="",
         repr=False,

@@ -3,6 +3,9 @@
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
+from service.repository.files import read_version
+from service.repository.model import opened
+
 FLOAT = TensorProto.FLOAT
 
 
@@ -170,3 +173,9 @@ def put(root, name, version, made, config=None):
     part = folder / ".part"
     part.write_bytes(raw(made))
     return part.replace(folder / "model.onnx")
+
+
+def load(path, engine, batching=None):
+    """Open the version whose ONNX file is at ``path``, as the trial does."""
+    found, files = read_version(path.parent.parent, path.parent, 1 << 30)
+    return opened(files, engine, found.shaped, batching)

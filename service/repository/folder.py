@@ -4,30 +4,26 @@ from __future__ import annotations
 
 import os
 import re
-import stat
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from service.errors import ModelRefused
 from service.repository import config as configs
 from service.repository.config import Config
-from service.repository.graph import Contents, External, contents
+from service.repository.files import MODEL, read
 
-MODEL = "model.onnx"
 NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 VERSION = re.compile(r"[1-9][0-9]{0,17}")
 NUMBER = re.compile(r"-?[0-9]{1,64}")
 
-LARGEST_GRAPH = (1 << 31) - 1
-"""What Protocol Buffers can be at most."""
-LARGEST_DATA = 1 << 40
 MOST_FILES = 10_000
-LONGEST_LOCATION = 1024
 
-Stamp = tuple[str, int, int, int]
+Stamp = tuple[str, int, int, int, int]
 Fingerprint = tuple[Stamp, ...]
-"""The path, size, time of change and inode of each file: when they are as they were, all is."""
+"""Path, size, times of change and inode of each file: a change of one means another trial.
+
+The time of the inode's change is among them, because programs can set that of the data back.
+"""
 
 
 def is_name(text: str) -> bool:
@@ -97,11 +93,8 @@ def _text(root: Path, folder: Path) -> str:
     path = folder / configs.NAME
     if not os.path.lexists(path):
         return ""
-    admit(path, root, configs.LONGEST)
     try:
-        return path.read_bytes().decode()
-    except OSError as error:
-        raise ModelRefused(f"{path.name}: it cannot be read: {error.strerror}") from error
+        return read(path, root, configs.LONGEST).decode()
     except UnicodeDecodeError as error:
         raise ModelRefused(f"{path.name}: expected UTF-8, got {error.reason}") from error
 
@@ -118,68 +111,9 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _stamp(folder: Path, path: Path) -> Stamp:
+    name = str(path.relative_to(folder))
     try:
         status = path.stat()
     except OSError:
-        return str(path.relative_to(folder)), -1, 0, 0
-    return str(path.relative_to(folder)), status.st_size, status.st_mtime_ns, status.st_ino
-
-
-def admit(path: Path, inside: Path, largest: int) -> None:
-    """See that a file may be opened.
-
-    Raises:
-        ModelRefused: It is not there, no regular file, not really inside the folder, linked to from
-            elsewhere, or too large.
-    """
-    try:
-        real = path.resolve(strict=True)
-        status = real.stat()
-    except (OSError, RuntimeError, ValueError) as error:
-        raise ModelRefused(f"{path.name}: there is no such file") from error
-    if not real.is_relative_to(inside.resolve()):
-        raise ModelRefused(f"{path.name}: a link leads out of {inside.name}")
-    for wrong, why in _unfit(status, largest):
-        if wrong:
-            raise ModelRefused(f"{path.name}: {why}")
-
-
-def _unfit(status: os.stat_result, largest: int) -> Iterator[tuple[bool, str]]:
-    yield not stat.S_ISREG(status.st_mode), "expected a regular file"
-    # ONNX Runtime reads hard links to files outside, and only their number gives them away.
-    yield status.st_nlink != 1, f"expected a file with one name, got {status.st_nlink} hard links"
-    yield not status.st_size, "it is empty"
-    yield status.st_size > largest, f"expected at most {largest} bytes, got {status.st_size}"
-
-
-def admit_version(root: Path, folder: Path) -> tuple[Contents, int]:
-    """See that ONNX Runtime may open the version in ``folder``; tell what is in it, and its bytes.
-
-    Raises:
-        ModelRefused: It is no ONNX file, or its tensors lie where they may not.
-    """
-    if not folder.resolve().is_relative_to(root.resolve()):
-        raise ModelRefused(f"{folder.name}: a link leads out of the repository")
-    path = folder / MODEL
-    admit(path, folder, LARGEST_GRAPH)
-    found = contents(path)
-    size = path.stat().st_size
-    for external in found.externals:
-        _admit_external(folder, external)
-    locations = {folder / external.location for external in found.externals}
-    return found, size + sum(location.stat().st_size for location in locations)
-
-
-def _admit_external(folder: Path, external: External) -> None:
-    location = external.location
-    parts = location.split("/")
-    # ONNX Runtime takes some names with asterisks for addresses in memory.
-    if set(location) & set("*\\\0:") or not location or len(location) > LONGEST_LOCATION:
-        raise ModelRefused("a tensor's location is no relative path")
-    if ".." in parts or location.startswith("/"):
-        raise ModelRefused("a tensor's location leads out of the version's folder")
-    path = folder / location
-    admit(path, folder, LARGEST_DATA)
-    size = path.stat().st_size
-    if external.end > size:
-        raise ModelRefused(f"{path.name}: expected {external.end} bytes or more, got {size}")
+        return name, -1, 0, 0, 0
+    return name, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino

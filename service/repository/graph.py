@@ -6,13 +6,12 @@ ports have a shape: ONNX Runtime tells a scalar from an unknown shape to nobody.
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
+from service.dtypes import Array
 from service.errors import ModelRefused
-from service.repository.wire import Data, MalformedError, Reader, Span
+from service.repository.wire import LENGTH_DELIMITED, VARINT, MalformedError, Reader, Span, varint
 
 DEEPEST = 100
 """Messages within messages; Protocol Buffers' own readers stop there too."""
@@ -37,6 +36,9 @@ NESTED: Mapping[str, Mapping[int, str]] = {
 """By the messages of onnx.proto, the fields that lead to where a tensor lies."""
 
 EXTERNAL = "StringStringEntryProto"
+GRAPH_INITIALIZER = 5
+TENSOR_RAW_DATA, TENSOR_DATA_LOCATION = 9, 14
+LOCATION_EXTERNAL = 1
 MODEL_GRAPH = 7
 GRAPH_PORTS = (11, 12)
 PORT_NAME, PORT_TYPE, TYPE_TENSOR, TENSOR_SHAPE = 1, 2, 1, 2
@@ -51,10 +53,12 @@ class External:
     Attributes:
         location: A path, relative to the folder of the ONNX file.
         end: The first byte after them, as far as it is said.
+        offset: The first of them.
     """
 
     location: str
     end: int
+    offset: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,21 +73,19 @@ class Contents:
     shaped: frozenset[str]
 
 
-def contents(path: Path) -> Contents:
-    """What the ONNX file at ``path`` says of itself.
+def contents(model: bytes) -> Contents:
+    """What the ONNX file with the bytes ``model`` says of itself.
 
     Raises:
         ModelRefused: It is no ONNX file.
     """
-    with path.open("rb") as file:
-        try:
-            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                return contents_of(data)
-        except (MalformedError, ValueError) as error:
-            raise ModelRefused(f"{path.name} is no ONNX file: {error}") from error
+    try:
+        return contents_of(model)
+    except (MalformedError, ValueError) as error:
+        raise ModelRefused(f"model.onnx is no ONNX file: {error}") from error
 
 
-def contents_of(data: Data) -> Contents:
+def contents_of(data: bytes) -> Contents:
     """What the ONNX file with the bytes ``data`` says of itself.
 
     Raises:
@@ -126,7 +128,7 @@ def _external(entries: list[tuple[str, str]]) -> External:
     counts = [said.get(key, "0") for key in COUNTS]
     if not all(count.isascii() and count.isdigit() and len(count) < 20 for count in counts):  # noqa: PLR2004
         raise MalformedError("a tensor says where it lies in no whole numbers")
-    return External(said.get("location", ""), sum(map(int, counts)))
+    return External(said.get("location", ""), sum(map(int, counts)), int(counts[0]))
 
 
 def _shaped(reader: Reader, graphs: list[Span]) -> Iterator[str]:
@@ -143,3 +145,63 @@ def _has_shape(reader: Reader, kind: Span) -> bool:
         number == TYPE_TENSOR and TENSOR_SHAPE in dict(reader.fields(tensor))
         for number, tensor in reader.fields(kind)
     )
+
+
+def inlined(model: bytes, data: Mapping[str, Array]) -> bytes:
+    """Return ``model`` with the external data of nested tensors in it.
+
+    ONNX Runtime 1.32 takes external data from memory for the initializers of the main graph only.
+    Tensors of subgraphs, of functions, of attributes and of sparse initializers get theirs as
+    ``raw_data``; where there are none, ``model`` itself is returned.
+
+    Args:
+        model: An ONNX file that `contents` has read.
+        data: The contents of the files with external data, by location.
+    """
+    pieces = _inlined(Reader(model), "ModelProto", (0, len(model)), data)
+    return model if pieces is None else b"".join(pieces)
+
+
+Pieces = list[bytes | memoryview]
+
+
+def _inlined(
+    reader: Reader, message: str, span: Span, data: Mapping[str, Array], *, in_main: bool = False
+) -> Pieces | None:
+    """Return the message at ``span`` with external data in it, or None if there is none."""
+    nested, whole = NESTED[message], memoryview(reader.data)
+    pieces: Pieces = []
+    entries: list[tuple[str, str]] = []
+    copied, end = span
+    is_external = False
+    for number, kind, start, inner in reader.parts(span):
+        if number == TENSOR_DATA_LOCATION and kind == VARINT and message == "TensorProto":
+            is_external = reader.varint(inner) == LOCATION_EXTERNAL
+        below = nested.get(number) if kind == LENGTH_DELIMITED else None
+        if below == EXTERNAL:
+            entries.append(_entry(reader, inner))
+        elif below and not (in_main and number == GRAPH_INITIALIZER):
+            main = message == "ModelProto" and number == MODEL_GRAPH
+            replaced = _inlined(reader, below, inner, data, in_main=main)
+            if replaced is not None:
+                pieces += [whole[copied:start], _header(number, replaced), *replaced]
+                copied = inner[1]
+    if entries and is_external:
+        external = _external(entries)
+        raw: Pieces = [_raw(external, data)]
+        # Of a field that is given twice, readers take the last.
+        location = bytes((TENSOR_DATA_LOCATION << 3 | VARINT, 0))
+        return [whole[copied:end], _header(TENSOR_RAW_DATA, raw), *raw, location]
+    return [*pieces, whole[copied:end]] if pieces else None
+
+
+def _raw(external: External, data: Mapping[str, Array]) -> memoryview:
+    """Return the bytes of a tensor; the rest of the file, where its length is not given."""
+    content = data[external.location].data
+    end = external.end if external.end > external.offset else len(content)
+    return content[external.offset : end]
+
+
+def _header(number: int, pieces: Pieces) -> bytes:
+    """Return the tag and the length of a field that consists of ``pieces``."""
+    return varint(number << 3 | LENGTH_DELIMITED) + varint(sum(map(len, pieces)))

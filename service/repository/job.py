@@ -6,6 +6,9 @@ from pydantic import BaseModel
 
 from service.settings import Device, KernelMode
 
+COPIES = 4
+"""How often a graph may be in memory while it is loaded: read, parsed, optimized, packed."""
+
 
 class Job(BaseModel):
     """A version to try, and what it may take.
@@ -14,6 +17,7 @@ class Job(BaseModel):
         config: The text of config.yaml.
         kernels: Whether the native kernels compute it.
         instructions: The instruction set that they are told to use, if any.
+        most_bytes: How many bytes its files may have together.
         seconds: How long it may take to be loaded and run.
         proof_seconds: How long the proof that batching is exact may take after that.
     """
@@ -26,6 +30,7 @@ class Job(BaseModel):
     instructions: str
     threads: int
     arena_bytes: int
+    most_bytes: int
     seconds: float
     proof_seconds: float
 
@@ -36,11 +41,13 @@ class Report(BaseModel):
     Attributes:
         refused: Why it cannot be served, if so.
         shaped: The inputs and outputs whose shape the file declares.
+        digests: The SHA-256 of each file that was tried, by its path in the version's folder.
         batched: Whether its requests may be put together.
         note: Why they are, or are not.
     """
 
     refused: str = ""
     shaped: list[str] = []
+    digests: dict[str, str] = {}
     batched: bool = False
     note: str = ""

@@ -7,7 +7,6 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,7 @@ from service.errors import (
     Overloaded,
     RequestInvalid,
 )
-from service.repository.folder import MODEL
+from service.repository.files import MODEL, VersionFiles
 from service.serving.datatypes import BY_ORT, BYTES, DATATYPES, datatype_of
 from service.serving.model import ANY, PLATFORM, Batching, Model, Port
 
@@ -215,16 +214,16 @@ def _taken(value: ort.OrtValue) -> Array:
 
 
 def opened(
-    folder: Path,
+    files: VersionFiles,
     engine: Engine,
     shaped: frozenset[str],
     batching: Batching | None = None,
     batching_note: str = "",
 ) -> RepositoryModel:
-    """Load the version in ``folder``.
+    """Load a version.
 
     Args:
-        folder: ``<name>/<version>``; all files in it have been admitted.
+        files: Its files.
         engine: What will run it.
         shaped: The inputs and outputs whose shape the file declares.
         batching: How its requests are put together.
@@ -234,7 +233,7 @@ def opened(
         ModelRefused: ONNX Runtime cannot load it, or requests cannot carry what it takes.
     """
     try:
-        session, _ = engine.open(folder / MODEL)
+        session, _ = engine.open(files.folder / MODEL, files.model, data=files.data)
     except ArtifactInvalid as error:
         why = reason(error.__cause__) if error.__cause__ else str(error)
         raise ModelRefused(f"ONNX Runtime {ort.__version__} cannot load it: {why}") from error
@@ -244,8 +243,8 @@ def opened(
     unranked = frozenset(a.name for a in arguments if not a.shape and a.name not in shaped)
     unranked -= {argument.name for argument in spare}
     model = RepositoryModel(
-        name=folder.parent.name,
-        version=folder.name,
+        name=files.folder.parent.name,
+        version=files.folder.name,
         inputs=tuple(_port(argument, unranked) for argument in [*needed, *spare]),
         outputs=tuple(_port(argument, unranked) for argument in given),
         optional=frozenset(argument.name for argument in spare),

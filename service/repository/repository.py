@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
-from service import cpus
+from service import cpus, memory
 from service.engine import CPU
 from service.errors import (
     ControlOff,
@@ -22,8 +22,9 @@ from service.errors import (
 from service.repository import folder as folders
 from service.repository import trial
 from service.repository.attempts import Attempt, unfinished
+from service.repository.files import FilesChanged, read_tried
 from service.repository.folder import Plan
-from service.repository.job import Job, Report
+from service.repository.job import COPIES, Job, Report
 from service.repository.model import RepositoryModel, opened
 from service.repository.verification import TrialUnfinished, verified
 from service.runtime import Runtime
@@ -83,6 +84,10 @@ class Repository:
         self.runtime = runtime
         self.registry = runtime.registry
         self.trial_seconds = trial_seconds
+        settings = runtime.settings
+        self.most_bytes = settings.max_model_bytes or (
+            memory.available() // (COPIES * settings.workers)
+        )
         self._taken = frozenset(self.registry.models)
         self._tried: dict[str, dict[str, Attempt]] = {}
         self._changing: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -286,7 +291,7 @@ class Repository:
         try:
             async with self._trials:
                 model = await self._proved(name, version, plan)
-        except (TrialUnfinished, Overloaded) as error:
+        except (TrialUnfinished, FilesChanged, Overloaded) as error:
             tried[version] = unfinished(fingerprint, before)
             return self._refused(name, version, error)
         except ModelRefused as error:
@@ -317,6 +322,7 @@ class Repository:
             instructions=engine.kernels.forced,
             threads=engine.threads,
             arena_bytes=self.runtime.settings.arena_bytes,
+            most_bytes=self.most_bytes,
             seconds=self.trial_seconds,
             proof_seconds=min(PROOF_SECONDS, self.trial_seconds),
         )
@@ -326,11 +332,13 @@ class Repository:
     def _opened(self, name: str, version: str, plan: Plan, report: Report) -> RepositoryModel:
         folder = self.root / name
         batching = plan.config.batching.batching if report.batched else None
-        shaped = frozenset(report.shaped)
-        model = opened(folder / version, self.runtime.engine, shaped, batching, report.note)
+        try:
+            files = read_tried(folder / version, report.digests, self.most_bytes)
+        except MemoryError as error:
+            raise TrialUnfinished("there is no memory for its files now") from error
+        shaped, engine = frozenset(report.shaped), self.runtime.engine
+        model = opened(files, engine, shaped, batching, report.note)
         trial.warm(model, plan.config)
-        if folders.fingerprint(folder, version) != plan.wanted[version]:
-            raise TrialUnfinished("its files changed while it was loaded")
         return model
 
     def _retire(self, name: str, plan: Plan) -> None:

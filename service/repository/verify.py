@@ -18,15 +18,13 @@ from service.errors import ServiceError
 from service.repository import config as configs
 from service.repository import trial
 from service.repository.config import Config
-from service.repository.folder import MODEL, admit_version
-from service.repository.job import Job, Report
+from service.repository.files import read_version
+from service.repository.job import COPIES, Job, Report
 from service.repository.model import RepositoryModel, opened
 from service.repository.rowwise.analysis import unshown
 
 BESIDES = 512 << 20
 """The bytes that ONNX Runtime may take for what is not in its arena."""
-COPIES = 4
-"""How often a graph may be in memory while it is loaded: parsed, optimized, packed."""
 
 
 def main() -> None:
@@ -34,24 +32,24 @@ def main() -> None:
     _bound_processor(job)
     _bound_time(job.seconds)
     try:
-        model, config, report = tried(job)
+        model, config, report, graph = tried(job)
     except (ServiceError, MemoryError) as error:
         _tell(Report(refused=str(error) or "it asks for more memory than there may be"))
         return
     _tell(report)
     _bound_time(job.proof_seconds)
-    batching, note = trial.batching(model, config, unshown(Path(job.folder) / MODEL))
+    batching, note = trial.batching(model, config, unshown(graph))
     _tell(report.model_copy(update={"batched": batching is not None, "note": note}))
 
 
-def tried(job: Job) -> tuple[RepositoryModel, Config, Report]:
-    """The model, that was run in this process, and what there is to say of it so far.
+def tried(job: Job) -> tuple[RepositoryModel, Config, Report, bytes]:
+    """Return the model, run in this process, what there is to say of it so far, and its graph.
 
     Raises:
         ModelRefused: It cannot be served.
     """
     folder = Path(job.folder)
-    found, size = admit_version(Path(job.root), folder)
+    found, files = read_version(Path(job.root), folder, job.most_bytes)
     engine = Engine.start(
         job.device,
         job.threads,
@@ -60,11 +58,12 @@ def tried(job: Job) -> tuple[RepositoryModel, Config, Report]:
         instructions=job.instructions,
     )
     if engine.provider == CPU:  # a GPU's driver reserves more addresses than any bound
-        bound_memory(job.arena_bytes + COPIES * size + BESIDES)
-    model = opened(folder, engine, found.shaped)
+        bound_memory(job.arena_bytes + COPIES * files.size + BESIDES)
+    model = opened(files, engine, found.shaped)
     config = configs.parsed(job.config)
     trial.warm(model, config)
-    return model, config, Report(shaped=sorted(found.shaped))
+    report = Report(shaped=sorted(found.shaped), digests=dict(files.digests))
+    return model, config, report, files.model
 
 
 def _tell(report: Report) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Iterator
 
 VARINT, FIXED64, LENGTH_DELIMITED, FIXED32 = 0, 1, 2, 5
@@ -11,7 +10,6 @@ LONGEST_VARINT = 10
 LARGEST_TAG = (1 << 32) - 1
 MOST_FIELDS = 20_000_000
 
-Data = bytes | mmap.mmap
 Span = tuple[int, int]
 
 
@@ -22,7 +20,7 @@ class MalformedError(Exception):
 class Reader:
     """Reads messages that lie in ``data``; all messages together have so many fields at most."""
 
-    def __init__(self, data: Data, most_fields: int = MOST_FIELDS) -> None:
+    def __init__(self, data: bytes, most_fields: int = MOST_FIELDS) -> None:
         self.data = data
         self._fields_left = most_fields
 
@@ -34,9 +32,9 @@ class Reader:
         Raises:
             MalformedError: The bytes are no message.
         """
-        for number, kind, position, end in self._fields(span):
+        for number, kind, _, inner in self.parts(span):
             if kind == LENGTH_DELIMITED:
-                yield number, (position, end)
+                yield number, inner
 
     def values(self, span: Span) -> Iterator[tuple[int, int | Span]]:
         """Yield each field of the message at ``span``: its number, and its value or where it lies.
@@ -46,8 +44,8 @@ class Reader:
         Raises:
             MalformedError: The bytes are no message.
         """
-        for number, kind, position, end in self._fields(span):
-            yield number, self._varint(position, end)[0] if kind == VARINT else (position, end)
+        for number, kind, _, inner in self.parts(span):
+            yield number, self._varint(*inner)[0] if kind == VARINT else inner
 
     def varints(self, span: Span) -> Iterator[int]:
         """Yield the numbers of a packed field.
@@ -60,13 +58,18 @@ class Reader:
             value, position = self._varint(position, end)
             yield value
 
-    def _fields(self, span: Span) -> Iterator[tuple[int, int, int, int]]:
-        """Yield the number and the kind of each field, and where its value begins and ends."""
+    def parts(self, span: Span) -> Iterator[tuple[int, int, int, Span]]:
+        """Yield the number, kind and begin of each field at ``span``, and where its value lies.
+
+        Raises:
+            MalformedError: The bytes are no message.
+        """
         position, end = span
         while position < end:
             self._fields_left -= 1
             if self._fields_left < 0:
                 raise MalformedError("it has too many fields")
+            start = position
             tag, position = self._varint(position, end)
             number, kind = tag >> 3, tag & 7
             if not number or tag > LARGEST_TAG:
@@ -74,8 +77,12 @@ class Reader:
             size, position = self._size(kind, position, end)
             if size > end - position:
                 raise MalformedError(f"the field at byte {position} is cut off")
-            yield number, kind, position, position + size
+            yield number, kind, start, (position, position + size)
             position += size
+
+    def varint(self, span: Span) -> int:
+        """Return the number that lies at ``span``."""
+        return self._varint(*span)[0]
 
     def bytes(self, span: Span) -> bytes:
         begin, end = span
@@ -102,3 +109,12 @@ class Reader:
             if byte < 0x80:  # noqa: PLR2004 - the bit that says that more follows
                 return value, position
         raise MalformedError(f"the number at byte {position} does not end")
+
+
+def varint(value: int) -> bytes:
+    """Return the form of a number that is not negative."""
+    out = bytearray()
+    while value > 0x7F:  # noqa: PLR2004 - what fits beside the bit that says that more follows
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*out, value])

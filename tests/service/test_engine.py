@@ -1,10 +1,12 @@
 """ONNX Runtime as it is started, and the processors that it may use."""
 
+import numpy as np
 import pytest
+from graphs import external, unary
 
-from service import cpus
+from service import cpus, memory
 from service.engine import CPU, CUDA, Engine
-from service.errors import DeviceUnavailable
+from service.errors import ArtifactInvalid, DeviceUnavailable
 
 
 def test_the_device_is_the_cpu_where_there_is_no_cuda():
@@ -38,3 +40,43 @@ def test_the_containers_quota_bounds_the_processors(tmp_path, files, most):
         (tmp_path / name).write_text(text)
     unbounded = cpus.available(tmp_path / "none")
     assert cpus.available(tmp_path) == min(unbounded, most or unbounded)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "limit"),
+    [
+        ("memory.max", "1000000\n", 1_000_000),
+        ("memory.max", "max\n", None),
+        ("memory/memory.limit_in_bytes", "2000000\n", 2_000_000),
+        ("memory/memory.limit_in_bytes", f"{1 << 62}\n", None),
+    ],
+)
+def test_memory_is_bounded_by_the_container(tmp_path, name, content, limit):
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(content)
+    unbounded = memory.available(tmp_path / "none")
+    assert unbounded > 1 << 28
+    assert memory.available(tmp_path) == min(unbounded, limit or unbounded)
+
+
+def test_no_file_is_opened_for_a_session(tmp_path, monkeypatch):
+    (tmp_path / "weights").write_bytes(np.float32([2, 3]).tobytes())
+    monkeypatch.chdir(tmp_path)
+    made = external("weights").SerializeToString()
+    engine = Engine.start("cpu", 1)
+    with pytest.raises(ArtifactInvalid, match="weights"):
+        engine.open(tmp_path / "model.onnx", made)
+    with pytest.raises(ArtifactInvalid, match="weights"):
+        engine.open(tmp_path / "model.onnx", made, data={"other": np.zeros(8, np.uint8)})
+
+
+def test_bytes_that_look_like_another_format_are_read_as_onnx(tmp_path):
+    """ONNX Runtime takes its own format where the bytes 4 to 8 are its sign."""
+    made = unary("Neg")
+    made.producer_name = "ORTM"
+    raw = made.SerializeToString()
+    assert raw[4:8] == b"ORTM"
+    session, _ = Engine.start("cpu", 1).open(tmp_path / "model.onnx", raw)
+    (y,) = session.run(None, {"x": np.float32([[1, 2]])})
+    assert y.tolist() == [[-1.0, -2.0]]

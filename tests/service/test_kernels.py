@@ -25,7 +25,6 @@ from service.engine import CPU, CUDA, LIBRARIES, SLICE, Engine, Session
 from service.errors import KernelsUnavailable, ModelRefused, SettingsInvalid
 from service.kernels import FUNCTION_BODY, STANDARD
 from service.nodes import operators
-from service.repository.model import opened
 from service.settings import Settings
 
 GRAPHS = ("value", "grad", "vjp")
@@ -334,7 +333,7 @@ def _network(root, *, name="Sinc", with_body):
 @pytest.mark.usefixtures("library")
 def test_a_network_of_the_repository_is_computed_with_the_kernels(tmp_path):
     folder = _network(tmp_path, with_body=True)
-    model = opened(folder, Engine.start("cpu", 1), frozenset({"x", "y"}))
+    model = graphs.load(folder / "model.onnx", Engine.start("cpu", 1))
     x = np.full((1, 2), 0.5, np.float32)
     (y,) = model.run({"x": x}, ["y"], {}).values()
     assert y == pytest.approx(np.full((1, 2), (2 / np.pi) ** 2))
@@ -344,7 +343,7 @@ def test_a_network_with_neither_body_nor_kernel_is_refused_by_the_nodes_name(tmp
     folder = _network(tmp_path, name="Unknown", with_body=False)
     engine = Engine.start("cpu", 1, kernels=mode)
     with pytest.raises(ModelRefused, match=r"ai\.gatewave:Unknown"):
-        opened(folder, engine, frozenset({"x", "y"}))
+        graphs.load(folder / "model.onnx", engine)
 
 
 @pytest.mark.usefixtures("library")

@@ -10,14 +10,13 @@ import numpy as np
 import orjson
 import pytest
 from calls import serving_rpc
-from graphs import model, port, put
+from graphs import load, model, port, put
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import save
 
 from service.app import create_app
 from service.errors import ServiceError
 from service.media import SAFETENSORS
-from service.repository.model import opened
 from service.rpc import inference_pb2 as pb
 from service.serving.model import Batching
 
@@ -259,10 +258,8 @@ def failing(request, start, tmp_path):
     table = numpy_helper.from_array(np.zeros(4, np.float32), "table")
     node = helper.make_node("Gather", ["table", "x"], ["y"])
     made = model([node], [port("x", ["n", 1], TensorProto.INT64)], [port("y", ["n", 1])], [table])
-    put(tmp_path, "gather", "1", made)
-    engine = app.state.runtime.engine
-    folder = tmp_path / "gather" / "1"
-    app.state.runtime.registry.put(opened(folder, engine, frozenset("xy"), request.param))
+    path = put(tmp_path, "gather", "1", made)
+    app.state.runtime.registry.put(load(path, app.state.runtime.engine, request.param))
     return app
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
-from pathlib import Path
 
 from service.repository.rowwise import alongaxes, elementwise, linear, reshaping
 from service.repository.rowwise.operands import Operands, Outcome, Rule
@@ -20,7 +18,7 @@ from service.repository.rowwise.values import (
     scalar,
     vector,
 )
-from service.repository.wire import Data, MalformedError
+from service.repository.wire import MalformedError
 
 ONNX, ML, MICROSOFT = "", "ai.onnx.ml", "com.microsoft"
 RULES: Mapping[str, Mapping[str, Rule]] = {
@@ -41,16 +39,15 @@ LONGEST_NAME = 60
 Found = Value | NotShown
 
 
-def unshown(path: Path) -> str:
-    """Return why the rows of the ONNX file at ``path`` may meet; nothing, if they do not."""
+def unshown(model: bytes) -> str:
+    """Return why the rows of the ONNX file ``model`` may meet; nothing, if they do not."""
     try:
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            return unshown_in(data)
+        return unshown_in(model)
     except (MalformedError, UnicodeDecodeError, RecursionError, MemoryError) as error:
         return f"its graph cannot be followed: {error}"
 
 
-def unshown_in(data: Data) -> str:
+def unshown_in(data: bytes) -> str:
     """Return why the rows of the ONNX file with the bytes ``data`` may meet, if they may."""
     model = read(data)
     fresh = Fresh()

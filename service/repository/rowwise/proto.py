@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from service.repository.rowwise.values import MAX_ELEMENTS, Element, Size, Value, sizes_of
-from service.repository.wire import Data, MalformedError, Reader, Span
+from service.repository.wire import MalformedError, Reader, Span
 
 Fields = dict[int, list[Any]]
 """By its number, each field of a message: a whole number, or where its bytes lie."""
@@ -94,7 +94,7 @@ class Model:
     functions: dict[tuple[str, str, str], Function] = field(default_factory=dict)
 
 
-def read(data: Data) -> Model:
+def read(data: bytes) -> Model:
     """Read the ONNX file with the bytes ``data``.
 
     Raises:

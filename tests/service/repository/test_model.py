@@ -11,14 +11,13 @@ import ml_dtypes
 import numpy as np
 import onnx
 import pytest
-from graphs import endless, filling, helper, model, numpy_helper, port, put, unary
+from graphs import endless, filling, helper, load, model, numpy_helper, port, put, unary
 from onnx import TensorProto
 
 from service.arena import Use
 from service.engine import Halt
 from service.errors import ModelFailed, ModelRefused, RequestInvalid
-from service.repository.graph import contents
-from service.repository.model import opened, reason
+from service.repository.model import reason
 from service.serving.datatypes import DATATYPES
 from service.serving.model import Batching, Port
 
@@ -29,7 +28,7 @@ SHAPES = [(2, 3), (0, 3), (1, 1)]
 def open_model(root, engine):
     def open_(made, batching=None):
         path = put(root, "m", "1", made)
-        return opened(path.parent, engine, contents(path).shaped, batching)
+        return load(path, engine, batching)
 
     return open_
 
@@ -168,16 +167,14 @@ def test_a_request_for_too_much_memory_fails_alone(open_model):
 CROWDED = """
 import pathlib, sys
 import numpy as np
-from graphs import filling, put
+from graphs import filling, load, put
 from service.engine import Engine
 from service.errors import ModelFailed, Overloaded
 from service.arena import Use
-from service.repository.graph import contents
-from service.repository.model import opened
 
 engine = Engine.start("cpu", 1, arena_bytes=1 << 24)
 path = put(pathlib.Path(sys.argv[1]), "m", "1", filling())
-model = opened(path.parent, engine, contents(path).shaped)
+model = load(path, engine)
 
 def outcome(count):
     try:

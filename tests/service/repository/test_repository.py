@@ -74,6 +74,24 @@ def test_external_data_is_served_too(root, served):
     served(scenario)
 
 
+def test_external_data_overwritten_in_place_is_not_served_untried(root, served):
+    path = put(root, "m", "1", external("weights"))
+    weights = path.with_name("weights")
+    weights.write_bytes(np.float32([2, 3]).tobytes())
+    before = weights.stat()
+
+    async def scenario(s):
+        with weights.open("r+b") as file:
+            file.write(np.float32([5, 7]).tobytes())
+        os.utime(weights, ns=(before.st_atime_ns, before.st_mtime_ns))
+        assert weights.stat().st_size == before.st_size
+        assert (await s.infer("m", x=X))["y"].tolist() == [[2.0, 6.0]]
+        await s.repository.scan()
+        assert (await s.infer("m", x=X))["y"].tolist() == [[5.0, 14.0]]
+
+    served(scenario)
+
+
 def test_versions_are_those_that_are_wanted_and_the_highest_answers(root, served):
     for version in (1, 2, 10):
         put(root, "m", str(version), scaled(version), "versions: {latest: 2}")
@@ -350,9 +368,7 @@ def test_what_cannot_be_read_hinders_no_other(root, served, monkeypatch, caplog)
 
         return refuse
 
-    monkeypatch.setattr(
-        Path, "read_bytes", refusing(Path.read_bytes, root / "said" / "config.yaml")
-    )
+    monkeypatch.setattr(os, "open", refusing(os.open, root / "said" / "config.yaml"))
     monkeypatch.setattr(Path, "iterdir", refusing(Path.iterdir, root / "shut"))
     monkeypatch.setattr(os, "walk", refusing(os.walk, root / "odd" / "1"))
 
@@ -447,14 +463,17 @@ def test_what_is_replaced_is_let_go(root, served):
 
 def test_files_that_change_while_they_are_loaded_are_not_served(root, served, admin):
     async def scenario(s):
-        path = put(root, "m", "1", scaled(2))
-        load = asyncio.create_task(s.repository.load("m"))
-        await s.until(lambda: s.states("m") == {"1": State("LOADING")})
-        os.utime(path, (1, 1))
-        with pytest.raises(ModelRefused, match="its files changed while it was loaded"):
+        put(root, "m", "1", scaled(2))
+        load, factor = asyncio.create_task(s.repository.load("m")), 2
+        while not load.done():  # each reading of the file finds another one
+            factor += 1
+            put(root, "m", "1", scaled(factor))
+            await asyncio.sleep(0)
+        with pytest.raises(ModelRefused, match=r"changed while it was loaded|was replaced while"):
             await load
         await s.repository.load("m")
         assert s.states("m") == {"1": READY}
+        assert (await s.infer("m", x=X))["y"].tolist() == [[factor, 2 * factor]]
 
     served(scenario, repository_mode="explicit", keys=admin)
 

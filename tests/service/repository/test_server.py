@@ -1,10 +1,12 @@
 """The repository behind the real server, as operators and their callers meet it."""
 
 import json
+import os
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 from graphs import branching, centred, conditional, external, put, scaled
 from processes import run, serving
@@ -72,6 +74,22 @@ def test_models_come_and_go_over_http(root, call):
     assert call("/v2/repository/models/nobody/load")[0] == 404
     assert call("/v2/repository/models/sinc/unload")[0] == 404
     assert index(call)["sinc", "1"] == ("READY", "")
+
+
+def test_external_data_truncated_in_place_changes_no_answer(root, call):
+    path = put(root, "m", "1", external("weights", offset=1 << 16))
+    weights = path.with_name("weights")
+    weights.write_bytes(bytes(1 << 16) + np.float32([2, 3]).tobytes())
+    assert call("/v2/repository/models/m/load") == (200, None)
+    expected = call("/v2/models/m/infer", X)
+    assert expected[1]["outputs"][0]["data"] == [2.0, 6.0]
+    for size in (1 << 12, 0):
+        os.truncate(weights, size)
+        os.truncate(path, size and 8)
+        assert call("/v2/models/m/infer", X) == expected
+    status, problem = call("/v2/repository/models/m/load")
+    assert (status, "model.onnx: it is empty" in problem["error"]) == (400, True)
+    assert call("/v2/models/m/infer", X) == expected
 
 
 @pytest.mark.parametrize(

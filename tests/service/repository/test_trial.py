@@ -2,14 +2,12 @@
 
 import numpy as np
 import pytest
-from graphs import averaged, conditional, helper, model, numpy_helper, port, put, unary
+from graphs import averaged, conditional, helper, load, model, numpy_helper, port, put, unary
 from onnx import TensorProto
 
 from service.errors import ModelRefused
 from service.repository import trial
 from service.repository.config import parsed
-from service.repository.graph import contents
-from service.repository.model import opened
 from service.repository.rowwise.analysis import unshown
 from service.serving.model import Batching
 
@@ -21,7 +19,7 @@ AUTO = parsed("batching: auto")
 def open_model(root, engine):
     def open_(made):
         path = put(root, "m", "1", made)
-        return opened(path.parent, engine, contents(path).shaped)
+        return load(path, engine)
 
     return open_
 
@@ -90,8 +88,8 @@ def decided(root, engine):
 
     def decide(made, config=ON):
         path = put(root, "m", "1", made)
-        model = opened(path.parent, engine, contents(path).shaped)
-        return trial.batching(model, config, unshown(path))
+        model = load(path, engine)
+        return trial.batching(model, config, unshown(path.read_bytes()))
 
     return decide
 

@@ -12,13 +12,13 @@ from service.errors import ModelRefused
 from service.repository.job import Job, Report
 from service.repository.verification import verified
 
-SECONDS = {"seconds": 30, "proof_seconds": 30}
+LIMITS = {"seconds": 30, "proof_seconds": 30, "most_bytes": 1 << 32}
 
 
 def job(root, **more):
     settings = {"root": str(root), "folder": str(root / "m" / "1"), "config": "", "device": "cpu"}
     engine = {"kernels": "auto", "instructions": "", "threads": 1, "arena_bytes": 1 << 28}
-    return Job(**settings | engine | SECONDS | more)
+    return Job(**settings | engine | LIMITS | more)
 
 
 def test_a_crash_of_the_trial_is_a_reason(root, tmp_path, monkeypatch):
