@@ -95,14 +95,16 @@ def repository_index(registry: Registry, *, ready_only: bool = False) -> list[Do
         for name, versions in registry.index().items()
         for version, state in versions.items()
         if state.state == "READY" or not ready_only
-        for reason in [state.reason or _note(registry, name, version)]
+        for reason in [_reason(registry, name, version)]
     ]
 
 
-def _note(registry: Registry, name: str, version: str) -> str:
-    """Return what there is to say of a version that answers and lacks nothing."""
-    model = registry.models[name].ready.get(version)
-    return model.batching_note if model is not None else ""
+def _reason(registry: Registry, name: str, version: str) -> str:
+    """Return why a version does not answer, or what there is to say of one that does."""
+    versions = registry.models[name]
+    model = versions.ready.get(version)
+    batching = model.batching_note if model is not None else ""
+    return "; ".join(filter(None, [versions.states[version].reason or batching, versions.note]))
 
 
 def _tensor(port: Port) -> Document:

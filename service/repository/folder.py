@@ -18,6 +18,9 @@ NUMBER = re.compile(r"-?[0-9]{1,64}")
 
 MOST_FILES = 10_000
 
+TRITON_CONFIG = "config.pbtxt"
+TRITON_NOTE = f"{TRITON_CONFIG} is not read: settings of a model are in {configs.NAME}"
+
 Stamp = tuple[str, int, int, int, int]
 Fingerprint = tuple[Stamp, ...]
 """Path, size, times of change and inode of each file: a change of one means another trial.
@@ -47,6 +50,7 @@ class Plan:
         odd: Folders whose names are numbers, but not those of versions.
         text: What the operator says of the model.
         config: The same, understood.
+        note: What is to be said of the folder, though it is served.
         wrong: Why nothing of it can be served, if so.
     """
 
@@ -56,6 +60,7 @@ class Plan:
     text: str
     config: Config
     wrong: str = ""
+    note: str = ""
 
 
 def plan(root: Path, name: str) -> Plan | None:
@@ -80,7 +85,8 @@ def plan(root: Path, name: str) -> Plan | None:
     if not wrong and not chosen:
         wrong = _nothing_chosen(present)
     wanted = {version: fingerprint(folder, version) for version in chosen}
-    return Plan(wanted, frozenset(present), odd, text, config, wrong)
+    note = TRITON_NOTE if os.path.lexists(folder / TRITON_CONFIG) else ""
+    return Plan(wanted, frozenset(present), odd, text, config, wrong, note)
 
 
 def _nothing_chosen(present: list[str]) -> str:

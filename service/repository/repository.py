@@ -242,6 +242,7 @@ class Repository:
             return None
         if starting and self._waits(name, plan):
             self.registry.mark(name, WHOLE, UNAVAILABLE, NOT_LOADED)
+            self.registry.annotate(name, plan.note)
             return []
         tried = self._tried.setdefault(name, {})
         changed = [v for v, f in plan.wanted.items() if v not in tried or not tried[v].is_of(f)]
@@ -249,6 +250,7 @@ class Repository:
         for version in changed:
             self.registry.mark(name, version, LOADING)
         self._note(name, plan)
+        self.registry.annotate(name, plan.note)
         refused = await asyncio.gather(*(self._load(name, version, plan) for version in changed))
         self._retire(name, plan)
         return [plan.wrong] if plan.wrong else [reason for reason in refused if reason]

@@ -33,10 +33,12 @@ class Versions:
 
     Attributes:
         states: By version; what is wrong with the model as a whole stands under ``WHOLE``.
+        note: What the index says of each version besides.
     """
 
     ready: dict[str, Model] = field(default_factory=dict)
     states: dict[str, State] = field(default_factory=dict)
+    note: str = ""
 
     @property
     def latest(self) -> Model | None:
@@ -86,6 +88,10 @@ class Registry:
         """Say what became of a version; one that answers goes on, with the reason beside it."""
         versions = self.models.setdefault(name, Versions())
         versions.states[version] = State(READY if version in versions.ready else state, reason)
+
+    def annotate(self, name: str, note: str) -> None:
+        """Have the index say ``note`` of each version of a known model; an empty one says less."""
+        self.models[name].note = note
 
     def remove(self, name: str, version: str) -> Model | None:
         """Serve a version no more, and forget it; what was served is given back."""

@@ -76,6 +76,24 @@ def test_models_come_and_go_over_http(root, call):
     assert index(call)["sinc", "1"] == ("READY", "")
 
 
+def test_the_index_mentions_a_configuration_that_is_not_read(root, call):
+    note = "config.pbtxt is not read: settings of a model are in config.yaml"
+    put(root, "m", "1", scaled(2), "batching: off")
+    put(root, "bad", "1", b"junk")
+    for name in ("m", "bad"):
+        (root / name / "config.pbtxt").write_text("max_batch_size: 8")
+        call(f"/v2/repository/models/{name}/load")
+    found = index(call)
+    assert found["m", "1"][0] == "READY"
+    assert found["m", "1"][1].endswith(note)
+    assert found["bad", "1"][0] == "UNAVAILABLE"
+    assert "no ONNX file" in found["bad", "1"][1]
+    assert found["bad", "1"][1].endswith(f"; {note}")
+    (root / "m" / "config.pbtxt").unlink()
+    call("/v2/repository/models/m/load")
+    assert note not in index(call)["m", "1"][1]
+
+
 def test_external_data_truncated_in_place_changes_no_answer(root, call):
     path = put(root, "m", "1", external("weights", offset=1 << 16))
     weights = path.with_name("weights")
