@@ -36,8 +36,16 @@ def is_name(text: str) -> bool:
 
 def folders(root: Path) -> list[str]:
     """The models' folders in the repository; hidden ones and loose files are not meant."""
-    with os.scandir(root) as entries:
-        return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
+    shown = (path for path in root.iterdir() if not path.name.startswith("."))
+    return sorted(path.name for path in shown if is_folder(path))
+
+
+def is_folder(path: Path) -> bool:
+    """Return whether a folder is at ``path``; a link that leads to itself or nowhere is none."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
 
 
 @dataclass(frozen=True, slots=True)

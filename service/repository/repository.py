@@ -206,16 +206,20 @@ class Repository:
         return {*present, *self._tried}
 
     async def _has_folder(self, name: str) -> bool:
-        return await asyncio.to_thread((self.root / name).is_dir)
+        return await asyncio.to_thread(folders.is_folder, self.root / name)
 
     async def _poll(self, seconds: float) -> None:
+        is_told = False
         while True:
             await asyncio.sleep(seconds)
             try:
                 found = await self._found()
             except OSError:
-                log.exception("the repository cannot be looked at")
+                if not is_told:
+                    log.exception("the repository cannot be looked at")
+                is_told = True
                 continue
+            is_told = False
             for name in found:
                 if not self._lock(name).locked():
                     self._begin(self._update(name))

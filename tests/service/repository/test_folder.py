@@ -44,6 +44,8 @@ def test_hidden_folders_and_loose_files_are_not_meant(root):
     put(root, "m", "1", unary("Neg"))
     (root / ".git").mkdir()
     (root / "README").write_text("mine")
+    (root / "self").symlink_to("self")
+    (root / "nowhere").symlink_to("missing")
     assert folders(root) == ["m"]
 
 
