@@ -261,7 +261,7 @@ REASONS: dict[type[errors.ServiceError], str] = {
 }
 """Why requests are refused, besides `Overloaded`, which says itself what there is too little of."""
 
-SCARCE = ("queue", "memory", "client_memory", "streams")
+SCARCE = ("queue", "memory", "client_memory", "streams", "calls")
 """The reasons that `Overloaded` gives."""
 
 

@@ -54,6 +54,45 @@ class Settings(BaseSettings):
     grpc_port: int | None = Field(
         default=None, ge=0, le=65535, description="The port for gRPC; none means no gRPC."
     )
+    grpc_max_streams: int = Field(
+        default=256,
+        ge=1,
+        description="The most gRPC calls open at a time on one connection; clients hold back more.",
+    )
+    grpc_idle_seconds: float = Field(
+        default=900.0,
+        gt=0,
+        description="How long a gRPC stream may go without a message, and a connection without a "
+        "call.",
+    )
+    grpc_max_age_seconds: float | None = Field(
+        default=None,
+        gt=0,
+        description="How old a gRPC connection may get, so that clients spread over new workers or "
+        "hosts; its calls are finished. None means any age.",
+    )
+    grpc_keepalive_seconds: float = Field(
+        default=60.0,
+        ge=1,
+        description="After how long a silence a gRPC connection is pinged.",
+    )
+    grpc_keepalive_timeout_seconds: float = Field(
+        default=20.0,
+        gt=0,
+        description="How long the answer to such a ping may take before the connection is closed.",
+    )
+    grpc_min_ping_seconds: float = Field(
+        default=10.0,
+        ge=0,
+        description="The shortest time between two pings of a gRPC client without data between "
+        "them.",
+    )
+    grpc_max_ping_strikes: int = Field(
+        default=2,
+        ge=0,
+        description="How many pings may come too early before the connection is closed; 0 means "
+        "any number.",
+    )
     repository: Path | None = Field(
         default=None, description="A folder of ONNX models: <name>/<version>/model.onnx."
     )

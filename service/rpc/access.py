@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import grpc
 
-from service.errors import KeyMissing, ScopeMissing
+from service.errors import HttpUnsupported, KeyMissing, ScopeMissing, ServiceError, Words
 from service.rpc.account import headers_of
-from service.rpc.handlers import Handlers
+from service.rpc.handlers import Handler, Handlers
 from service.rpc.paths import ADMIN, PUBLIC
 from service.security import Keys, Right
 
-Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Continuation: TypeAlias = "Callable[[grpc.HandlerCallDetails], Awaitable[Handler]]"
 
 
@@ -30,9 +29,24 @@ class Access(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic i
         path = handler_call_details.method
         if path in PUBLIC:
             return await continuation(handler_call_details)
+        refused = self._refused(path, handler_call_details)
+        if refused is not None:
+            return self.handlers.refusal(path, refused)
+        handler: Handler | None = await continuation(handler_call_details)
+        if handler is None:
+            return self.handlers.refusal(path, _unserved())
+        return handler
+
+    def _refused(self, path: str, details: grpc.HandlerCallDetails) -> ServiceError | None:
+        """Return why the caller may not call ``path``, if it may not."""
         right: Right = "admin" if path in ADMIN else "infer"
         try:
-            self.keys.check(headers_of(handler_call_details.invocation_metadata or ()), right)
+            self.keys.check(headers_of(details.invocation_metadata or ()), right)
         except (KeyMissing, ScopeMissing) as error:
-            return self.handlers.refusal(path, error)
-        return await continuation(handler_call_details)
+            return error
+        return None
+
+
+def _unserved() -> ServiceError:
+    expected = "a method of one of the services that reflection lists"
+    return HttpUnsupported.at("path", expected, Words("another"))

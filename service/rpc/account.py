@@ -11,9 +11,8 @@ from typing import Any
 from grpc import StatusCode
 
 from service import metrics
-from service.rpc.paths import label_of
 from service.runtime import Runtime
-from service.telemetry import ACCEPTABLE_ID, HEADER, request_id, shortened
+from service.telemetry import ACCEPTABLE_ID, HEADER, request_id
 
 OURS = frozenset(
     {
@@ -36,7 +35,7 @@ class Account:
     """One call, from its metadata to its status.
 
     Attributes:
-        path: ``/service/Method``.
+        path: ``/service/Method``, or one word for all that is not served.
         id: The request's, the caller's own if it sent one that is fit for logs.
     """
 
@@ -48,27 +47,26 @@ class Account:
         self.id = _id_of(headers)
         self._token = request_id.set(self.id)
         tracer = runtime.tracer
-        self._label = label_of(path)
-        self._trace = None if tracer is None else tracer.begin(self._label.lstrip("/"), headers)
+        self._trace = None if tracer is None else tracer.begin(path.lstrip("/"), headers)
 
     def close(self, status: StatusCode) -> None:
         """The call is answered; in the context in which it was opened."""
         seconds = time.perf_counter() - self.began
-        metrics.observe_grpc(self._label, status.name, seconds)
+        metrics.observe_grpc(self.path, status.name, seconds)
         if self.access_log:
             fields = {
-                "path": shortened(self.path),
+                "path": self.path,
                 "status": status.name,
                 "milliseconds": round(seconds * 1e3, 3),
             }
             log.info("request", extra=fields)
         if self._trace is not None:
-            name = self._label.lstrip("/")
+            name = self.path.lstrip("/")
             self._trace.end(name, failed=status in OURS, attributes=self._said(status))
         request_id.reset(self._token)
 
     def _said(self, status: StatusCode) -> dict[str, str | int]:
-        service, _, method = self._label.lstrip("/").partition("/")
+        service, _, method = self.path.lstrip("/").partition("/")
         code: int = status.value[0]
         return {
             "rpc.system": "grpc",

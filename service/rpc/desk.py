@@ -1,67 +1,262 @@
-"""Places that callers hold for a time, and that nobody can keep from the others."""
+"""Places that calls hold for a time, shared out among the callers."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 
 from service.errors import Overloaded
 
 MOMENT = 1.0
-"""How long a place is held at least, in seconds: a small message comes with its call."""
+"""Seconds for which a place is held at least: a small message comes with its call."""
+
+
+@dataclass(eq=False, slots=True)
+class Place:
+    """One call's place, or its wait for one.
+
+    Attributes:
+        connection: The caller's connection, as gRPC names it: ``ipv4:10.0.0.7:50412``.
+        address: The same without the port.
+        since: When the call began to wait for its caller, in the event loop's seconds.
+        time: Bounds that wait; none while the call is worked on, and its place cannot be taken.
+        is_wanted: Whether the place was taken from the call.
+        turn: Tells whether the call has a place, or is refused.
+    """
+
+    connection: str
+    address: str = field(init=False)
+    since: float = 0.0
+    time: asyncio.Timeout | None = None
+    is_wanted: bool = False
+    turn: asyncio.Future[bool] | None = None
+
+    def __post_init__(self) -> None:
+        self.address = self.connection.rpartition(":")[0]
+
+
+class Shares:
+    """How many of some places each address and each connection has."""
+
+    def __init__(self, places: Iterable[Place]) -> None:
+        self._of: Counter[str] = Counter()
+        for place in places:
+            self.add(place)
+
+    def add(self, place: Place, count: int = 1) -> None:
+        self._of[place.address] += count
+        self._of[place.connection] += count
+
+    def of(self, place: Place) -> tuple[int, int]:
+        """Return the share of the caller of ``place``: its address's, and its connection's."""
+        return self._of[place.address], self._of[place.connection]
 
 
 class Desk:
-    """So many places; whoever has held one longest leaves it to the next who wants one.
+    """A bounded number of places, which no caller can keep from the others.
+
+    A place goes to the caller that has the fewest. While calls wait, the places of callers that
+    have the most are taken back, those first that have waited longest for their callers. Callers
+    are compared by address and then by connection: a caller may open many connections, and many
+    callers may come through one proxy.
 
     Attributes:
-        places: How many there are.
-        longest_line: How many may wait for one.
-        seconds: How long a place may be held though nobody else wants it.
+        places: The number of places.
+        longest_line: The number of calls that may wait for one.
+        seconds: How long a call may wait for its caller though its place is not wanted.
+        name: What is short where there is no place, as a reason of `Overloaded`.
+        moment: How long a call may wait where its caller has more than its share of the places.
+        patience: How long it may where the place is wanted by a caller that has no more places.
+        own_patience: How long it may where the place is wanted by its own connection.
     """
 
-    def __init__(self, places: int, longest_line: int, seconds: float) -> None:
+    def __init__(
+        self,
+        places: int,
+        longest_line: int,
+        seconds: float,
+        *,
+        name: str = "calls",
+        moment: float = MOMENT,
+        patience: float = MOMENT,
+        own_patience: float = MOMENT,
+    ) -> None:
         self.places = places
         self.longest_line = longest_line
         self.seconds = seconds
-        self.waiting = 0
-        self._free = asyncio.Semaphore(places)
-        self._held: dict[asyncio.Timeout, float] = {}
+        self.name = name
+        self.moment = moment
+        self.patience = patience
+        self.own_patience = own_patience
+        self._held: dict[Place, None] = {}
+        self._line: dict[Place, None] = {}
+        self._next_review: asyncio.TimerHandle | None = None
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    @property
+    def most(self) -> int:
+        """The number of calls that can be here at once."""
+        return self.places + self.longest_line
 
     @asynccontextmanager
-    async def place(self) -> AsyncIterator[None]:
-        """A place, for a block that is cancelled when its time is over.
+    async def place(self, connection: str) -> AsyncIterator[None]:
+        """A place for a block that waits for the caller, and is cancelled when its time is over.
 
         Raises:
             Overloaded: The line is full.
-            TimeoutError: The time is over.
+            TimeoutError: The time is over, or the place is taken back.
         """
-        await self._turn()
-        try:
-            async with asyncio.timeout(self.seconds) as time:
-                self._held[time] = asyncio.get_running_loop().time()
-                try:
-                    yield
-                finally:
-                    self._held.pop(time, None)
-        finally:
-            self._free.release()
+        async with self.seat(connection) as place, self.waiting(place):
+            yield
 
-    async def _turn(self) -> None:
-        if self._free.locked():
-            if self.waiting >= self.longest_line:
-                raise Overloaded("calls", f"{self.places} calls like this one are open")
-            self._hurry()
-        self.waiting += 1
-        try:
-            await self._free.acquire()
-        finally:
-            self.waiting -= 1
+    @asynccontextmanager
+    async def seat(self, connection: str, wait: float | None = None) -> AsyncIterator[Place]:
+        """A place for a block that waits for its caller at times, each time within `waiting`.
 
-    def _hurry(self) -> None:
-        """Bound the time of the oldest, if it was not yet: one for each who waits."""
-        oldest = next((time for time in self._held if not time.expired()), None)
-        if oldest is not None:
-            began = self._held.pop(oldest)
-            oldest.reschedule(max(began + MOMENT, asyncio.get_running_loop().time()))
+        Args:
+            connection: The caller's.
+            wait: How many seconds to wait for a place at most.
+
+        Raises:
+            Overloaded: The line is full, or no place became free.
+        """
+        place = Place(connection)
+        await self._turn(place, wait)
+        try:
+            yield place
+        finally:
+            del self._held[place]
+            self._share_out()
+
+    @asynccontextmanager
+    async def waiting(self, place: Place) -> AsyncIterator[None]:
+        """A context in which the call of ``place`` waits for its caller.
+
+        Raises:
+            TimeoutError: The time is over, or the place is taken back: then it ``is_wanted``.
+        """
+        async with asyncio.timeout(self.seconds) as time:
+            place.time = time
+            place.since = asyncio.get_running_loop().time()
+            if self._line:
+                self._review()
+            try:
+                yield
+            finally:
+                place.time = None
+
+    async def _turn(self, place: Place, wait: float | None) -> None:
+        if len(self._held) < self.places and not self._line:
+            self._held[place] = None
+            return
+        if len(self._line) >= self.longest_line:
+            self._shorten_line(place)
+        place.turn = asyncio.get_running_loop().create_future()
+        self._line[place] = None
+        self._review()
+        is_given = False
+        try:
+            async with asyncio.timeout(wait):
+                is_given = await place.turn
+        except TimeoutError:
+            pass
+        finally:
+            if not is_given:
+                self._leave(place)
+        if not is_given:
+            raise self._full()
+
+    def _leave(self, place: Place) -> None:
+        """Forget a call that waits no more; a place that it was just given goes to another."""
+        self._line.pop(place, None)
+        if place in self._held:
+            del self._held[place]
+            self._share_out()
+
+    def _shorten_line(self, newcomer: Place) -> None:
+        """Refuse a call in the line for one of a caller that asks for less.
+
+        Raises:
+            Overloaded: No caller asks for more than the ``newcomer`` does.
+        """
+        shares = Shares([*self._held, *self._line, newcomer])
+        last = max(reversed(self._line), key=shares.of, default=newcomer)
+        if last.turn is None or shares.of(last) <= shares.of(newcomer):
+            raise self._full()
+        del self._line[last]
+        if not last.turn.done():  # It may have been cancelled, which its task sees later.
+            last.turn.set_result(False)
+
+    def _share_out(self) -> None:
+        """Give free places to those in the line, the first of those that have the fewest."""
+        while self._line and len(self._held) < self.places:
+            place = min(self._line, key=Shares(self._held).of)
+            del self._line[place]
+            self._held[place] = None
+            if place.turn is not None and not place.turn.done():
+                place.turn.set_result(True)
+        if self._line:
+            self._review()
+
+    def _review(self) -> None:
+        """Take back as many places as calls wait for, and look again when more may be taken."""
+        if self._next_review is not None:
+            self._next_review.cancel()
+            self._next_review = None
+        now = asyncio.get_running_loop().time()
+        shares = Shares(self._held)
+        for place in self._held:
+            if place.is_wanted:
+                shares.add(place, -1)
+        taken = sum(place.is_wanted for place in self._held)
+        while taken < len(self._line):
+            due = self._due(shares)
+            ripe = [place for place, when in due.items() if when <= now]
+            if not ripe:
+                if due:
+                    loop = asyncio.get_running_loop()
+                    self._next_review = loop.call_at(min(due.values()), self._review)
+                return
+            self._take(max(ripe, key=lambda place: (*shares.of(place), -place.since)), now, shares)
+            taken += 1
+
+    def _take(self, place: Place, now: float, shares: Shares) -> None:
+        place.is_wanted = True
+        shares.add(place, -1)
+        if place.time is not None and not place.time.expired():
+            place.time.reschedule(now)
+
+    def _due(self, shares: Shares) -> dict[Place, float]:
+        """Return the places that the next in the line may get, and from when on."""
+        following = min(self._line, key=shares.of)
+        callers = [*self._held, *self._line]
+        fair = (
+            max(1, self.places // len({place.address for place in callers})),
+            max(1, self.places // len({place.connection for place in callers})),
+        )
+        due = {}
+        for place in self._held:
+            if place.time is None or place.is_wanted or shares.of(place) < shares.of(following):
+                continue
+            has = shares.of(place)
+            if place.connection == following.connection:
+                patience = self.own_patience
+            elif has[0] > fair[0] or has[1] > fair[1]:
+                patience = self.moment
+            else:
+                patience = self.patience
+            due[place] = place.since + patience
+        return due
+
+    def _full(self) -> Overloaded:
+        detail = {
+            "memory": f"{self.places} messages are being received",
+            "streams": f"{self.places} streams are open",
+        }
+        open_calls = f"{self.places} calls like this one are open"
+        return Overloaded(self.name, detail.get(self.name, open_calls))

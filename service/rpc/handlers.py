@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeAlias
 
 import grpc
 from google.protobuf.descriptor import MethodDescriptor
@@ -29,6 +29,7 @@ INFER = "ModelInfer"
 FINAL = "triton_final_response"
 """What Triton says of the last answer to a request in a stream; here it is the only one."""
 
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Act = Callable[[Any], Awaitable[Message]]
 Work = Callable[[Context], Awaitable[bytes | None]]
 Behaviour = Callable[[object, Context], Awaitable[bytes | None]]
@@ -43,14 +44,17 @@ class Handlers:
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
         self.methods = Methods(runtime)
-        self.intake = Intake(runtime.settings)
         self.stopping: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.intake = Intake(runtime.settings, self.stopping)
 
-    def generic(self) -> grpc.GenericRpcHandler[Any, Any]:
-        handlers = {method.name: self._handler(method) for method in SERVICE.methods}
-        return grpc.method_handlers_generic_handler(SERVICE.full_name, handlers)
+    def by_path(self) -> dict[str, Handler]:
+        """Return the handlers of the service's methods."""
+        return {
+            f"/{SERVICE.full_name}/{method.name}": self._handler(method)
+            for method in SERVICE.methods
+        }
 
-    def refusal(self, path: str, error: ServiceError) -> grpc.RpcMethodHandler[Any, Any]:
+    def refusal(self, path: str, error: ServiceError) -> Handler:
         """What answers a call of ``path`` with ``error``, whatever comes."""
 
         async def refuse(_: Context) -> None:
@@ -58,7 +62,7 @@ class Handlers:
 
         return grpc.stream_stream_rpc_method_handler(self.contained(path, refuse))
 
-    def _handler(self, method: MethodDescriptor) -> grpc.RpcMethodHandler[Any, Any]:
+    def _handler(self, method: MethodDescriptor) -> Handler:
         path = f"/{SERVICE.full_name}/{method.name}"
         if method.client_streaming:
             return grpc.stream_stream_rpc_method_handler(self.contained(path, self._stream))
@@ -91,7 +95,7 @@ class Handlers:
 
     async def _stream(self, context: Context) -> None:
         """Answer the requests of a stream one by one, so that answers keep their order."""
-        with self.intake.opened.one(self.stopping) as stream:
+        async with self.intake.opened.one(context) as stream:
             while isinstance(data := await stream.next(context), bytes):
                 # gRPC lets nobody take back an answer that is not taken: what it holds is held here
                 # too, until its caller's deadline, or the end of its connection.

@@ -10,7 +10,7 @@ import grpc
 from grpc_health.v1 import health_pb2
 
 from service.errors import NameUnknown
-from service.rpc.handlers import Handlers
+from service.rpc.handlers import Handler, Handlers
 from service.rpc.messages import parsed
 from service.rpc.paths import HEALTH
 from service.rpc.streams import Context
@@ -35,14 +35,14 @@ class Health:
         self.handlers = handlers
         self.services = ("", *services)
 
-    def generic(self) -> grpc.GenericRpcHandler[Any, Any]:
+    def by_path(self) -> dict[str, Handler]:
+        """Return the handlers of the service's methods."""
         contained = self.handlers.contained
-        path = f"/{HEALTH.full_name}/"
-        check = grpc.stream_unary_rpc_method_handler(contained(path + "Check", self._check))
-        watch = grpc.stream_stream_rpc_method_handler(contained(path + "Watch", self._watch))
-        return grpc.method_handlers_generic_handler(
-            HEALTH.full_name, {"Check": check, "Watch": watch}
-        )
+        check, watch = f"/{HEALTH.full_name}/Check", f"/{HEALTH.full_name}/Watch"
+        return {
+            check: grpc.stream_unary_rpc_method_handler(contained(check, self._check)),
+            watch: grpc.stream_stream_rpc_method_handler(contained(watch, self._watch)),
+        }
 
     async def _check(self, context: Context) -> bytes:
         service = await self._asked(context)
@@ -55,7 +55,7 @@ class Health:
         """Tell the status and its changes, until the server stops, or another gets the place."""
         service = await self._asked(context)
         with contextlib.suppress(TimeoutError):
-            async with self.handlers.intake.watchers.place():
+            async with self.handlers.intake.watchers.place(context.peer()):
                 await self._tell(service, context)
 
     async def _tell(self, service: str, context: Context) -> None:

@@ -10,10 +10,9 @@ from service.errors import (
     BodyLate,
     BodyMalformed,
     BodyTooLong,
-    Overloaded,
     RequestInvalid,
 )
-from service.rpc.desk import Desk
+from service.rpc.desk import MOMENT, Desk
 from service.rpc.messages import words_in
 from service.rpc.methods import Arrival
 from service.rpc.streams import Context, Streams
@@ -26,11 +25,24 @@ WEIGHT = 32
 LONGEST_QUESTION = 1 << 16
 """In bytes, of what is no inference: a name, mostly."""
 QUESTIONS = 16
-"""How many of those come at a time from whoever has a key, and as many from the others."""
+"""How many of those come at a time from callers with a key, and as many from the others."""
+LONGEST_LINE = 256
+"""Calls without a key that wait for one of these places."""
 WATCHERS = 64
 """How many may watch the health; clients that lose their place ask again."""
 WATCH_SECONDS = 3600.0
 """How long one may."""
+REFLECTIONS = 16
+"""Streams of gRPC's reflection that may be open."""
+
+BRIEF = 0.25
+"""Seconds for which a call of the health checks or of reflection keeps a place that others want.
+Clients send these messages, of a few bytes, in one packet with the call."""
+PATIENCE = 3.0
+"""Seconds for which a call that brings an inference request keeps its place where each caller has
+no more than its share: a message of 64 MiB comes within that at 180 Mbit/s."""
+STREAM_PATIENCE = 5.0
+"""Seconds for which an idle stream keeps its place where each caller has no more than its share."""
 
 
 class Intake:
@@ -42,49 +54,63 @@ class Intake:
     inference has a few places elsewhere, and what needs no key has others: whoever sends nothing
     there keeps nobody from computing, or from asking.
 
+    Each kind of call has places of its own: the health is told however many others wait.
+
     Attributes:
         places: How many inference requests come at a time, and how many streams are open.
+        messages: Where inference requests are waited for.
         most_words: How many bytes of a message may be other than raw contents: reading them holds
             up others, as reading JSON does, and takes many times their memory.
         questions: Where the messages of the other methods are waited for.
         public: Where those of the methods that need no key are.
         watchers: Who watches the health.
-        opened: The streams that are open.
+        opened: The streams of inference requests that are open.
+        reflections: Those of reflection.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, ending: asyncio.Future[None]) -> None:
         self.places = max(1, settings.max_memory_bytes // settings.max_body_bytes)
         self.most_words = settings.max_json_bytes
         self.seconds = settings.body_seconds
         self.patience = settings.timeout_seconds
-        self.opened = Streams(self.places, self.seconds)
+        line = settings.max_queue + self.places
+        self.messages = Desk(self.places, line, self.seconds, name="memory", patience=PATIENCE)
+        streams = Desk(
+            self.places,
+            self.places,
+            settings.grpc_idle_seconds,
+            name="streams",
+            moment=min(MOMENT, self.seconds),
+            patience=min(STREAM_PATIENCE, self.seconds),
+            own_patience=self.seconds,
+        )
+        self.opened = Streams(streams, ending)
         self.questions = Desk(QUESTIONS, settings.max_queue, self.seconds)
-        self.public = Desk(QUESTIONS, QUESTIONS, self.seconds)
+        self.public = _brief(QUESTIONS, LONGEST_LINE, self.seconds, "calls")
         self.watchers = Desk(WATCHERS, WATCHERS, WATCH_SECONDS)
-        self._free = asyncio.Semaphore(self.places)
+        reflections = _brief(REFLECTIONS, REFLECTIONS, self.seconds, "streams")
+        self.reflections = Streams(reflections, ending)
 
     @property
     def most_calls(self) -> int:
         """How many calls can be here at once."""
-        desks = (self.questions, self.public, self.watchers)
-        return 2 * self.places + sum(desk.places + desk.longest_line for desk in desks)
+        desks = (self.messages, self.questions, self.public, self.watchers)
+        return sum(desk.most for desk in (*desks, self.opened.desk, self.reflections.desk))
 
     async def only(self, context: Context) -> bytes:
         """The message of an inference request.
 
         Raises:
             Overloaded: No place became free.
-            BodyLate: It did not come in time.
+            BodyLate: It did not come in time, or others waited for the place.
             BodyMalformed: There is none.
         """
-        await self._turn()
-        try:
-            async with asyncio.timeout(self.seconds):
-                data = await context.read()
-        except TimeoutError as error:
-            raise self._late() from error
-        finally:
-            self._free.release()
+        async with self.messages.seat(context.peer(), self.patience) as place:
+            try:
+                async with self.messages.waiting(place):
+                    data = await context.read()
+            except TimeoutError as error:
+                raise self._late() from error
         return _one(data)
 
     async def question(self, context: Context, desk: Desk) -> bytes:
@@ -97,25 +123,15 @@ class Intake:
             BodyTooLong: It is longer than any that makes sense.
         """
         try:
-            async with desk.place():
+            async with desk.place(context.peer()):
                 data = await context.read()
         except TimeoutError as error:
             raise self._late() from error
-        if len(_one(data)) > LONGEST_QUESTION:
-            raise BodyTooLong.at("message", f"at most {LONGEST_QUESTION} bytes", len(data))
-        return _one(data)
+        return short(_one(data))
 
     def _late(self) -> RequestInvalid:
         expected = f"all of it within {self.seconds:g} seconds, or sooner where others wait"
         return BodyLate.at("message", expected, NOTHING)
-
-    async def _turn(self) -> None:
-        try:
-            async with asyncio.timeout(self.patience):
-                await self._free.acquire()
-        except TimeoutError as error:
-            detail = f"{self.places} messages are being received"
-            raise Overloaded("memory", detail) from error
 
     def arrival(self, data: bytes, context: Context, permit: Permit) -> Arrival:
         """How ``data`` came; its memory is held from here on.
@@ -135,6 +151,30 @@ class Intake:
         arrived = time.monotonic()
         deadline = None if remaining is None else arrived + remaining
         return Arrival(len(data), began, arrived, deadline, permit)
+
+
+def _brief(places: int, longest_line: int, seconds: float, name: str) -> Desk:
+    """Return places for messages that come in one packet with their call."""
+    return Desk(
+        places,
+        longest_line,
+        seconds,
+        name=name,
+        moment=BRIEF,
+        patience=BRIEF,
+        own_patience=BRIEF,
+    )
+
+
+def short(data: bytes) -> bytes:
+    """Return a message that is no inference request.
+
+    Raises:
+        BodyTooLong: It is longer than any that makes sense.
+    """
+    if len(data) > LONGEST_QUESTION:
+        raise BodyTooLong.at("message", f"at most {LONGEST_QUESTION} bytes", len(data))
+    return data
 
 
 def _one(data: object) -> bytes:

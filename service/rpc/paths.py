@@ -11,15 +11,9 @@ SERVICE = pb.DESCRIPTOR.services_by_name["GRPCInferenceService"]
 HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"]
 REFLECTION = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"]
 
-KNOWN = frozenset(
-    f"/{service.full_name}/{method.name}"
-    for service in (SERVICE, HEALTH, REFLECTION)
-    for method in service.methods
-)
-"""The paths of all methods that are served."""
-
 UNKNOWN = "unknown"
-"""The name of every other path in metrics and traces: callers make up as many as they like."""
+"""The name of every path that is not served, in metrics, traces and logs: callers make up as many
+as they like."""
 
 PUBLIC = frozenset(
     {
@@ -37,8 +31,3 @@ ADMIN = frozenset(
         f"/{SERVICE.full_name}/RepositoryModelUnload",
     }
 )
-
-
-def label_of(path: str) -> str:
-    """Return ``path`` if it is a method's, or ``UNKNOWN``."""
-    return path if path in KNOWN else UNKNOWN

@@ -7,25 +7,33 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
-from grpc_reflection.v1alpha import reflection
 
 from service.listening import PortUnavailable, bind
 from service.rpc.access import Access
+from service.rpc.core import AioServer, Core
 from service.rpc.handlers import Handlers
 from service.rpc.health import Health
 from service.rpc.paths import HEALTH, SERVICE
+from service.rpc.reflection import Reflection
 from service.runtime import Runtime
 from service.security import Keys
 from service.settings import Settings
 
 SERVICES = (SERVICE.full_name, HEALTH.full_name)
 
-ROOM = 64
-"""How many calls may be open besides those that compute or are being received: of reflection, or
-about to be refused."""
+ROOM = 1024
+"""How many calls may be open besides those that compute or have a place: their answers or refusals
+are on their way, which a caller can hold up by not reading."""
 
-KEEPALIVE_MILLISECONDS = 60_000
-"""After so long a silence a caller is asked whether he is still there."""
+PENDING = 1 << 14
+"""How many calls may wait to be taken up. Beyond 1000, gRPC's core would cancel calls at random, of
+whichever connection, so that a burst of one caller would end the calls of others."""
+
+HANDSHAKE_SECONDS = 20
+"""How long a connection may take to become one of HTTP/2, TLS included; by default two minutes."""
+
+FOR_EVER = 2**31 - 1
+"""What gRPC takes for no limit, in milliseconds."""
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +47,7 @@ class Server:
     """
 
     port: int
-    server: grpc.aio.Server
+    server: AioServer
     handlers: Handlers
 
     async def stop(self, seconds: float) -> None:
@@ -57,14 +65,14 @@ async def start(runtime: Runtime, port: int) -> Server:
     """
     settings = runtime.settings
     handlers = Handlers(runtime)
-    server = grpc.aio.server(
-        interceptors=[Access(Keys.parse(settings.keys), handlers)],
-        options=_options(settings),
-        maximum_concurrent_rpcs=settings.max_queue + handlers.intake.most_calls + ROOM,
-    )
-    health = Health(handlers, SERVICES)
-    server.add_generic_rpc_handlers((handlers.generic(), health.generic()))
-    reflection.enable_server_reflection((*SERVICES, reflection.SERVICE_NAME), server)
+    by_path = {
+        **handlers.by_path(),
+        **Health(handlers, SERVICES).by_path(),
+        **Reflection(handlers, SERVICES).by_path(),
+    }
+    access = Access(Keys.parse(settings.keys), handlers)
+    most_calls = settings.max_queue + handlers.intake.most_calls + ROOM
+    server = AioServer(Core((access,), by_path, _options(settings), most_calls))
     bound = _listen(server, settings, port)
     await server.start()
     log.info("serving gRPC on %s:%d", settings.host, bound)
@@ -76,14 +84,36 @@ def _options(settings: Settings) -> list[tuple[str, int]]:
         ("grpc.max_receive_message_length", settings.max_body_bytes),
         # What may be sent is bounded before it is computed.
         ("grpc.max_send_message_length", -1),
-        # Who is gone without a word does not keep what he was sent.
-        ("grpc.keepalive_time_ms", KEEPALIVE_MILLISECONDS),
+        # Calls that were reset count until they have ended here: resetting them in a burst, as
+        # CVE-2023-44487 does, opens no more of them.
+        ("grpc.max_concurrent_streams", settings.grpc_max_streams),
+        ("grpc.server.max_pending_requests", PENDING),
+        ("grpc.server.max_pending_requests_hard_limit", 2 * PENDING),
+        ("grpc.server_handshake_timeout_ms", HANDSHAKE_SECONDS * 1000),
+        ("grpc.max_connection_idle_ms", _milliseconds(settings.grpc_idle_seconds)),
+        ("grpc.max_connection_age_ms", _milliseconds(settings.grpc_max_age_seconds)),
+        ("grpc.max_connection_age_grace_ms", _milliseconds(settings.drain_seconds)),
+        # A caller that is gone without a word does not keep what it was sent.
+        ("grpc.keepalive_time_ms", _milliseconds(settings.grpc_keepalive_seconds)),
+        ("grpc.keepalive_timeout_ms", _milliseconds(settings.grpc_keepalive_timeout_seconds)),
+        # Of pings that callers send.
+        ("grpc.keepalive_permit_without_calls", 1),
+        (
+            "grpc.http2.min_ping_interval_without_data_ms",
+            _milliseconds(settings.grpc_min_ping_seconds),
+        ),
+        ("grpc.http2.max_ping_strikes", settings.grpc_max_ping_strikes),
         # One worker alone must not share a port that somebody else has.
         ("grpc.so_reuseport", int(settings.workers > 1)),
     ]
 
 
-def _listen(server: grpc.aio.Server, settings: Settings, port: int) -> int:
+def _milliseconds(seconds: float | None) -> int:
+    """Return the time as gRPC takes it; none is for ever."""
+    return FOR_EVER if seconds is None else min(FOR_EVER, round(seconds * 1000))
+
+
+def _listen(server: AioServer, settings: Settings, port: int) -> int:
     _refuse_taken(settings, port)
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     address = f"{host}:{port}"

@@ -1,96 +1,89 @@
-"""The streams that are open, and which of them has to go when another wants to come."""
+"""Streams of messages that are open, each of which holds a place."""
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 from service.errors import Overloaded
+from service.rpc.desk import MOMENT, Desk, Place
 
 Context = Any
 """`grpc.aio.ServicerContext`, of bytes: its stubs say less than it can do."""
 
+WAIT_SECONDS = 2 * MOMENT
+"""How long a new stream waits for a place: an idle one leaves its place within that time."""
+
 
 class Stream:
-    """One stream, between its messages or while one is answered.
+    """One stream, between its messages or while one is answered."""
 
-    Attributes:
-        idle_since: When the wait for its next message began, in seconds of `time.monotonic`; none
-            while one is answered.
-        ending: Done when it is to end, since the server stops.
-        wanted: Done when it is to end, since another stream gets its place.
-    """
-
-    def __init__(self, ending: asyncio.Future[None]) -> None:
-        self.idle_since: float | None = None
-        self.ending = ending
-        self.wanted: asyncio.Future[None] = ending.get_loop().create_future()
+    def __init__(self, place: Place, streams: Streams) -> None:
+        self._place = place
+        self._streams = streams
 
     async def next(self, context: Context) -> Any:
-        """The next message, or the end, which comes too when the server stops.
+        """Return the next message, or the end, which comes too when the server stops.
 
         Raises:
-            Overloaded: Its place is another's.
+            Overloaded: The stream was idle for too long, or its place is another's.
         """
-        self.idle_since = time.monotonic()
-        reading = asyncio.ensure_future(context.read())
-        ends = (self.ending, self.wanted)
+        async with self.waiting():
+            return await self._read(context)
+
+    @asynccontextmanager
+    async def waiting(self) -> AsyncIterator[None]:
+        """A context in which the stream waits for its caller.
+
+        Raises:
+            Overloaded: It did so for too long, or its place is another's.
+        """
         try:
-            await asyncio.wait({reading, *ends}, return_when=asyncio.FIRST_COMPLETED)
-            if reading.done():
-                return reading.result()
-            if self.wanted.done():
-                raise Overloaded("streams", "this stream was idle, and another has its place")
-            return None
+            async with self._streams.desk.waiting(self._place):
+                yield
+        except TimeoutError as error:
+            seconds = self._streams.desk.seconds
+            detail = (
+                "this stream was idle, and another has its place"
+                if self._place.is_wanted
+                else f"this stream was idle for {seconds:g} seconds"
+            )
+            raise Overloaded("streams", detail) from error
+
+    async def _read(self, context: Context) -> Any:
+        reading = asyncio.ensure_future(context.read())
+        try:
+            await asyncio.wait({reading, self._streams.ending}, return_when=asyncio.FIRST_COMPLETED)
+            return reading.result() if reading.done() else None
         finally:
             reading.cancel()
             # An error's traceback holds this frame, and the future holds the error: a cycle.
             del reading
-            self.idle_since = None
 
 
 class Streams:
-    """So many streams at a time; one that is idle makes room, if it has been so for long.
+    """A bounded number of streams; idle ones make room for new ones.
 
     Attributes:
-        places: How many may be open.
-        seconds: How long a stream may be idle though others want its place.
+        desk: The places that they hold.
+        ending: Done when all are to end, since the server stops.
     """
 
-    def __init__(self, places: int, seconds: float) -> None:
-        self.places = places
-        self.seconds = seconds
-        self._open: set[Stream] = set()
+    def __init__(self, desk: Desk, ending: asyncio.Future[None]) -> None:
+        self.desk = desk
+        self.ending = ending
 
     def __len__(self) -> int:
-        return len(self._open)
+        return len(self.desk)
 
-    @contextmanager
-    def one(self, ending: asyncio.Future[None]) -> Iterator[Stream]:
+    @asynccontextmanager
+    async def one(self, context: Context) -> AsyncIterator[Stream]:
         """A stream, open for the block.
 
         Raises:
-            Overloaded: So many are open already, and none has been idle for long.
+            Overloaded: All places are taken, and none is given up in time.
         """
-        if len(self._open) >= self.places:
-            self._make_room()
-        stream = Stream(ending)
-        self._open.add(stream)
-        try:
-            yield stream
-        finally:
-            self._open.discard(stream)
-
-    def _make_room(self) -> None:
-        latest = time.monotonic() - self.seconds
-        idle = [
-            (since, stream) for stream in self._open if (since := stream.idle_since) is not None
-        ]
-        since, stream = min(idle, key=lambda each: each[0], default=(latest + 1, None))
-        if stream is None or since > latest:
-            raise Overloaded("streams", f"{self.places} streams are open")
-        stream.wanted.set_result(None)
-        self._open.discard(stream)
+        async with self.desk.seat(context.peer(), WAIT_SECONDS) as place:
+            yield Stream(place, self)

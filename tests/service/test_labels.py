@@ -7,7 +7,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from service import metrics
 from service.rpc import inference_pb2 as pb
-from service.rpc.paths import KNOWN, UNKNOWN, label_of
+from service.rpc.paths import HEALTH, REFLECTION, UNKNOWN
+from service.rpc.paths import SERVICE as OIP
 from service.security import new_key
 from service.telemetry import LONGEST_METHOD, LONGEST_PATH, notes_on
 
@@ -117,8 +118,8 @@ def test_made_up_words_add_no_series(client, servers):
 
 def test_labels_are_of_closed_sets(client, servers, app):
     ask_http(client, "fresh")
-    for served in servers:
-        ask_rpc(served.channel, "fresh")
+    for server in servers:
+        ask_rpc(server.channel, "fresh")
     seen = {}
     for name, *labels in series(client):
         for label, value in labels:
@@ -126,7 +127,9 @@ def test_labels_are_of_closed_sets(client, servers, app):
     statuses = {status.name for status in grpc.StatusCode}
     reasons = {*metrics.SCARCE, *metrics.REASONS.values()}
     models = {model.name for model in app.state.runtime.registry}
-    assert seen["gatewave_grpc_request_duration", "method"] <= KNOWN | {UNKNOWN}
+    services = (OIP, HEALTH, REFLECTION)
+    served = {f"/{each.full_name}/{method.name}" for each in services for method in each.methods}
+    assert seen["gatewave_grpc_request_duration", "method"] <= served | {UNKNOWN}
     assert UNKNOWN in seen["gatewave_grpc_request_duration", "method"]
     assert seen["gatewave_grpc_request_duration", "status"] <= statuses
     assert seen["gatewave_http_request_duration", "method"] <= metrics.METHODS | {"other"}
@@ -137,11 +140,6 @@ def test_labels_are_of_closed_sets(client, servers, app):
     assert versions == {"1", app.version}
 
 
-@pytest.mark.parametrize("path", ["", "/", "//", "/a", "/a/b/c", "a", f"{SERVICE}/", SERVICE])
-def test_a_path_that_is_not_served_is_unknown(path):
-    assert label_of(path) == UNKNOWN
-
-
 def test_what_is_logged_of_a_caller_is_short(caplog):
     caplog.set_level("INFO")
     notes_on(access_log=True)("id", "M" * 4000, "/" + "p" * 4000, 404, 0.0)
@@ -150,10 +148,10 @@ def test_what_is_logged_of_a_caller_is_short(caplog):
     assert len(record.path) == LONGEST_PATH + 1
 
 
-def test_calls_of_unknown_paths_are_logged_in_short(servers, caplog):
+@pytest.mark.parametrize("path", ["/", "//", "/a", "/a/b/c", f"{SERVICE}/", SERVICE, "/p" * 2000])
+def test_a_call_of_a_path_that_is_not_served_is_unknown(servers, caplog, path):
     caplog.set_level("INFO")
-    call = servers[1].channel.unary_unary(f"/{'p' * 4000}/M").future(b"", timeout=30)
-    assert call.code() is grpc.StatusCode.UNAUTHENTICATED
-    paths = [record.path for record in caplog.records if hasattr(record, "path")]
-    assert paths
-    assert max(map(len, paths)) == LONGEST_PATH + 1
+    for served, code in zip(servers, ("UNIMPLEMENTED", "UNAUTHENTICATED"), strict=True):
+        assert served.channel.unary_unary(path).future(b"", timeout=30).code().name == code
+    paths = {record.path for record in caplog.records if hasattr(record, "path")}
+    assert paths == {UNKNOWN}

@@ -157,7 +157,7 @@ def test_a_stream_that_idles_makes_room_for_another(rpc_settings):
 
 
 async def holding(desk, entered):
-    async with desk.place():
+    async with desk.place("ipv4:10.0.0.1:1"):
         entered.set()
         await asyncio.Event().wait()
 

@@ -1,0 +1,88 @@
+"""gRPC's asyncio server, with a loop of our own that takes up calls.
+
+The loop of grpcio 1.85 decodes the path of every call as UTF-8. A path with another byte, which no
+key is needed to send, raises there, and the server ends for good. It also takes up one call at a
+time, so that a burst of calls to one method holds up all others, and refuses health checks where
+too many calls are open. Here each path that is served is registered with gRPC's core, which then
+compares the bytes; calls of all other paths come under one name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+import grpc
+from grpc._cython import cygrpc
+from grpc.aio import _server
+
+from service.rpc.handlers import Handler
+from service.rpc.paths import PUBLIC, UNKNOWN
+
+Options = Sequence[tuple[str, int]]
+
+
+class Core(cygrpc.AioServer):  # type: ignore[misc]  # it has no types
+    """The core's server, of which only the taking up of calls is replaced.
+
+    Attributes:
+        loop: The event loop.
+        interceptors: What each call passes before its handler.
+        handlers: Handlers by path.
+        most_calls: How many calls may be open at once; as many again of the public methods.
+        calls: The calls that are open.
+    """
+
+    def __init__(
+        self,
+        interceptors: Sequence[grpc.aio.ServerInterceptor],  # type: ignore[type-arg]
+        handlers: Mapping[str, Handler],
+        options: Options,
+        most_calls: int,
+    ) -> None:
+        self.loop = cygrpc.get_working_loop()
+        super().__init__(self.loop, None, (), interceptors, tuple(options), None)
+        self.interceptors = tuple(interceptors)
+        self.handlers = handlers
+        self.most_calls = most_calls
+        self.calls: set[asyncio.Task[None]] = set()
+        self.add_registered_method_handlers(dict(handlers))
+
+    def resolve_handler(self, details: grpc.HandlerCallDetails) -> Handler | None:
+        """Return the handler of a call, as grpcio asks for it."""
+        return self.handlers.get(details.method)
+
+    def _make_request_call_future(self, method: bytes | None) -> asyncio.Task[None]:
+        """Take up the calls of one method, or of all that are not registered, without an end.
+
+        The loop of grpcio asks for one call by this, and for the next when it has come.
+        """
+        task: asyncio.Task[None] = self.loop.create_task(self._take_up(method))
+        return task
+
+    async def _take_up(self, method: bytes | None) -> None:
+        path = UNKNOWN if method is None else method.decode()
+        most = 2 * self.most_calls if path in PUBLIC else self.most_calls
+        while True:
+            if method is None:
+                state = await self._request_call()
+            else:
+                state = await self._request_registered_call(method)
+            is_too_much = len(self.calls) >= most
+            answer = cygrpc._handle_rpc(  # noqa: SLF001 - as grpcio's own loop does
+                path, self, self.interceptors, state, self.loop, is_too_much
+            )
+            call = self.loop.create_task(
+                cygrpc._schedule_rpc_coro(answer, state, self.loop, path)  # noqa: SLF001
+            )
+            self.calls.add(call)
+            call.add_done_callback(self.calls.discard)
+
+
+class AioServer(_server.Server):
+    """`grpc.aio.Server` around `Core`."""
+
+    def __init__(self, core: Core) -> None:
+        # The base class would make a server of the core by itself.
+        self._loop = core.loop
+        self._server = core
