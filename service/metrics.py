@@ -115,6 +115,12 @@ REJECTED = Counter(
     ["reason"],
     registry=INSTRUMENTS,
 )
+RESTARTS = Counter(
+    "gatewave_model_process_ends",
+    "Processes of isolated models that ended, or had to be ended, and were replaced.",
+    MODEL,
+    registry=INSTRUMENTS,
+)
 QUEUE_DEPTH = Gauge(
     "gatewave_queue_depth",
     "Requests waiting for a lane now.",
@@ -195,7 +201,7 @@ class Meter:
 
     def remove(self) -> None:
         """Drop the model's series; what requests under way still count is not exposed."""
-        for family in (QUEUE, DECODE, COMPUTE, ENCODE, BATCH_ROWS, LAST):
+        for family in (QUEUE, DECODE, COMPUTE, ENCODE, BATCH_ROWS, LAST, RESTARTS):
             family.remove(*self.labels)
         for outcome in ("ok", "failed"):
             REQUEST.remove(*self.labels, outcome)

@@ -36,8 +36,9 @@ def model_metadata(registry: Registry, model: Model) -> Document:
 
 
 def model_parameters(model: Model) -> dict[str, str]:
-    """Return what else there is to say of a model: why its requests are, or are not, batched."""
-    return {"batching": model.batching_note} if model.batching_note else {}
+    """Return why requests of a model are batched or not, and why it has processes of its own."""
+    notes = {"batching": model.batching_note, "isolation": model.isolation}
+    return {name: note for name, note in notes.items() if note}
 
 
 def model_config(model: Model) -> Document:
@@ -50,7 +51,7 @@ def model_config(model: Model) -> Document:
         "max_batch_size": batching.max_size if batching else 0,
         "input": [_configured(port, batched=batching is not None) for port in model.inputs],
         "output": [_configured(port, batched=batching is not None) for port in model.outputs],
-        "instance_group": [{"kind": _kind(model), "count": 1}],
+        "instance_group": [{"kind": _kind(model), "count": model.instances or 1}],
     }
     if batching:
         delay = round(batching.max_delay * 1e6)

@@ -62,6 +62,11 @@ def _warmup(given: Any) -> Any:
     raise _refused("warmup", "`off`, or a shape for each input")
 
 
+def _isolation(given: Any) -> Any:
+    # YAML reads the word `null`, and an empty value, as nothing.
+    return "none" if given is None else given
+
+
 class Versions(Closed):
     """Which of the versions in the folder are served: by default the highest.
 
@@ -110,6 +115,9 @@ class Config(Closed):
         warmup: The shapes of the inputs that the model is tried with; sizes that neither it nor the
             graph tells are 1. None means that the model is not run before it is served.
         load_at_start: Whether mode ``explicit`` loads it at the start, or only when asked.
+        isolation: Whether it is computed in a process of its own; ``auto``, the default, means
+            where its graph has operators that may end or hold the process that runs them.
+        instances: The most runs of it at a time; in processes of its own, their number.
     """
 
     versions: Annotated[Versions, BeforeValidator(_versions)] = Versions(latest=1)
@@ -118,6 +126,8 @@ class Config(Closed):
         default_factory=dict
     )
     load_at_start: bool = True
+    isolation: Annotated[Literal["auto", "process", "none"], BeforeValidator(_isolation)] = "auto"
+    instances: Annotated[int, Field(ge=1, le=1024)] | None = None
 
 
 def parsed(text: str) -> Config:

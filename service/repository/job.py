@@ -44,6 +44,7 @@ class Report(BaseModel):
         digests: The SHA-256 of each file that was tried, by its path in the version's folder.
         batched: Whether its requests may be put together.
         note: Why they are, or are not.
+        hazard: Why the graph may end or hold its process, if it may.
     """
 
     refused: str = ""
@@ -51,3 +52,4 @@ class Report(BaseModel):
     digests: dict[str, str] = {}
     batched: bool = False
     note: str = ""
+    hazard: str = ""

@@ -33,14 +33,16 @@ LONGEST_REASON = 300
 Symbols = tuple[str | None, ...]
 
 
-@dataclass(frozen=True, eq=False)
-class RepositoryModel(Model):
-    """One version of a model of the repository.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Declared(Model):
+    """One version of a model of the repository, as its file declares it.
 
     Attributes:
         optional: Inputs that may be left out: the graph has values for them.
         unranked: Inputs and outputs of any shape.
         symbols: What the graph calls the open sizes of each port, where it does.
+        instances: The most runs of it at a time; 0 leaves it to the lanes.
+        isolation: Why it is computed in processes of its own; nothing if it is not.
     """
 
     name: str
@@ -50,18 +52,13 @@ class RepositoryModel(Model):
     optional: frozenset[str]
     unranked: frozenset[str]
     symbols: Mapping[str, Symbols]
-    session: ort.InferenceSession
-    engine: Engine
     batching: Batching | None = None
     batching_note: str = ""
     reals: Mapping[str, float] = field(default_factory=dict)
     platform: str = PLATFORM
     trusted: bool = False
-
-    @property
-    def provider(self) -> str:
-        provider: str = self.session.get_providers()[0]
-        return provider
+    instances: int = 0
+    isolation: str = ""
 
     def check(self, inputs: Mapping[str, Array]) -> None:
         """Refuse inputs that the graph does not take.
@@ -94,6 +91,50 @@ class RepositoryModel(Model):
         }
         ports = {port.name: port for port in self.outputs}
         return sum(self._bytes(ports[name], sizes) for name in outputs)
+
+    def _check_tensor(self, port: Port, tensor: Array) -> None:
+        came = datatype_of(tensor).name
+        if came != port.datatype:
+            raise RequestInvalid.at(f"inputs.{port.name}.datatype", port.datatype, came)
+        if port.name in self.unranked:
+            return
+        fits = len(tensor.shape) == len(port.shape) and all(
+            size in {ANY, got} for size, got in zip(port.shape, tensor.shape, strict=True)
+        )
+        if not fits:
+            expected = f"{list(port.shape)}, where {ANY} is any size"
+            raise RequestInvalid.at(f"inputs.{port.name}.shape", expected, list(tensor.shape))
+
+    def _check_rows(self, inputs: Mapping[str, Array]) -> None:
+        """Requests that are computed together have as many rows in each of their tensors."""
+        rows = {name: tensor.shape[0] for name, tensor in inputs.items()}
+        first = next(iter(rows))
+        for name, count in rows.items():
+            if count != rows[first]:
+                expected = f"{rows[first]} rows, as {first} has"
+                raise RequestInvalid.at(f"inputs.{name}.shape", expected, count)
+
+    def _bytes(self, port: Port, sizes: Mapping[str | None, int]) -> int:
+        known = (
+            sizes.get(symbol, 1) if symbol is not None and size == ANY else max(size, 1)
+            for size, symbol in zip(port.shape, self.symbols[port.name], strict=True)
+            if size
+        )
+        empty = 0 in port.shape
+        return 0 if empty else math.prod(known) * DATATYPES[port.datatype].numpy.itemsize
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class RepositoryModel(Declared):
+    """One version of a model of the repository, computed in this process."""
+
+    session: ort.InferenceSession
+    engine: Engine
+
+    @property
+    def provider(self) -> str:
+        provider: str = self.session.get_providers()[0]
+        return provider
 
     def run(
         self,
@@ -150,37 +191,6 @@ class RepositoryModel(Model):
         results = self.session.run_with_ort_values(names, values, options)
         return {name: _taken(result) for name, result in zip(names, results, strict=True)}
 
-    def _check_tensor(self, port: Port, tensor: Array) -> None:
-        came = datatype_of(tensor).name
-        if came != port.datatype:
-            raise RequestInvalid.at(f"inputs.{port.name}.datatype", port.datatype, came)
-        if port.name in self.unranked:
-            return
-        fits = len(tensor.shape) == len(port.shape) and all(
-            size in {ANY, got} for size, got in zip(port.shape, tensor.shape, strict=True)
-        )
-        if not fits:
-            expected = f"{list(port.shape)}, where {ANY} is any size"
-            raise RequestInvalid.at(f"inputs.{port.name}.shape", expected, list(tensor.shape))
-
-    def _check_rows(self, inputs: Mapping[str, Array]) -> None:
-        """Requests that are computed together have as many rows in each of their tensors."""
-        rows = {name: tensor.shape[0] for name, tensor in inputs.items()}
-        first = next(iter(rows))
-        for name, count in rows.items():
-            if count != rows[first]:
-                expected = f"{rows[first]} rows, as {first} has"
-                raise RequestInvalid.at(f"inputs.{name}.shape", expected, count)
-
-    def _bytes(self, port: Port, sizes: Mapping[str | None, int]) -> int:
-        known = (
-            sizes.get(symbol, 1) if symbol is not None and size == ANY else max(size, 1)
-            for size, symbol in zip(port.shape, self.symbols[port.name], strict=True)
-            if size
-        )
-        empty = 0 in port.shape
-        return 0 if empty else math.prod(known) * DATATYPES[port.datatype].numpy.itemsize
-
 
 def _fed(tensor: Array) -> Any:
     """A tensor as ONNX Runtime takes it: strings as ``str``, bfloat16 as a value of its own."""
@@ -219,6 +229,8 @@ def opened(
     shaped: frozenset[str],
     batching: Batching | None = None,
     batching_note: str = "",
+    *,
+    instances: int = 0,
 ) -> RepositoryModel:
     """Load a version.
 
@@ -228,6 +240,7 @@ def opened(
         shaped: The inputs and outputs whose shape the file declares.
         batching: How its requests are put together.
         batching_note: Why they are, or are not.
+        instances: The most runs of it at a time; 0 leaves it to the lanes.
 
     Raises:
         ModelRefused: ONNX Runtime cannot load it, or requests cannot carry what it takes.
@@ -254,6 +267,7 @@ def opened(
         engine=engine,
         batching=batching,
         batching_note=batching_note,
+        instances=instances,
     )
     _refuse_mixed(model)
     return model

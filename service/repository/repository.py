@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import weakref
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
-from weakref import WeakValueDictionary
+from weakref import WeakSet, WeakValueDictionary
 
 from service import cpus, memory
 from service.engine import CPU
@@ -22,10 +24,13 @@ from service.errors import (
 from service.repository import folder as folders
 from service.repository import trial
 from service.repository.attempts import Attempt, unfinished
+from service.repository.config import Config
 from service.repository.files import FilesChanged, read_tried
 from service.repository.folder import Plan
+from service.repository.isolated import Work
+from service.repository.isolation import Processes, isolated
 from service.repository.job import COPIES, Job, Report
-from service.repository.model import RepositoryModel, opened
+from service.repository.model import Declared, opened
 from service.repository.verification import TrialUnfinished, verified
 from service.runtime import Runtime
 from service.security import Keys
@@ -94,6 +99,9 @@ class Repository:
         # One more than there are processors: a model that never ends holds up no other.
         self._trials = asyncio.Semaphore(cpus.available() + 1)
         self.tasks: set[asyncio.Task[Any]] = set()
+        self._loop = asyncio.get_running_loop()
+        self._suspended: dict[tuple[str, str], Declared] = {}
+        self._processes: WeakSet[Processes] = WeakSet()
 
     @classmethod
     async def start(
@@ -121,6 +129,8 @@ class Repository:
         for task in self.tasks:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
+        for processes in list(self._processes):
+            processes.close()
 
     async def scan(self) -> None:
         """Bring what is served in line with the folder."""
@@ -304,10 +314,16 @@ class Repository:
             tried[version] = Attempt(fingerprint)
             return self._refused(name, version, error)
         tried[version] = Attempt(fingerprint)
-        batched, note = model.batching is not None, model.batching_note
-        self.registry.put(model, "" if batched or not _asks(plan) else note)
-        fields = {"model": name, "version": version, "batched": batched}
-        log.info("model loaded", extra=fields | {"reason": note})
+        self._suspended.pop((name, version), None)
+        self.registry.put(model, _reason(model, plan))
+        fields = {
+            "model": name,
+            "version": version,
+            "batched": model.batching is not None,
+            "isolation": model.isolation,
+            "reason": model.batching_note,
+        }
+        log.info("model loaded", extra=fields)
         return ""
 
     def _refused(self, name: str, version: str, error: ServiceError) -> str:
@@ -316,7 +332,7 @@ class Repository:
         log.warning("model refused", extra=fields)
         return f"version {version}: {error}"
 
-    async def _proved(self, name: str, version: str, plan: Plan) -> RepositoryModel:
+    async def _proved(self, name: str, version: str, plan: Plan) -> Declared:
         """The model, tried in a process of its own and then opened here."""
         engine = self.runtime.engine
         job = Job(
@@ -333,19 +349,76 @@ class Repository:
             proof_seconds=min(PROOF_SECONDS, self.trial_seconds),
         )
         report = await verified(job)
-        return await asyncio.to_thread(self._opened, name, version, plan, report)
+        open_ = self._isolated if _isolation(plan.config, report) else self._opened
+        return await asyncio.to_thread(open_, job, plan, report)
 
-    def _opened(self, name: str, version: str, plan: Plan, report: Report) -> RepositoryModel:
-        folder = self.root / name
+    def _opened(self, job: Job, plan: Plan, report: Report) -> Declared:
+        """Load a version in this process."""
         batching = plan.config.batching.batching if report.batched else None
         try:
-            files = read_tried(folder / version, report.digests, self.most_bytes)
+            files = read_tried(Path(job.folder), report.digests, self.most_bytes)
         except MemoryError as error:
             raise TrialUnfinished("there is no memory for its files now") from error
         shaped, engine = frozenset(report.shaped), self.runtime.engine
-        model = opened(files, engine, shaped, batching, report.note)
+        instances = plan.config.instances or 0
+        model = opened(files, engine, shaped, batching, report.note, instances=instances)
         trial.warm(model, plan.config)
         return model
+
+    def _isolated(self, job: Job, plan: Plan, report: Report) -> Declared:
+        """Load a version in processes of its own."""
+        settings, folder = self.runtime.settings, Path(job.folder)
+        batching = plan.config.batching.batching if report.batched else None
+        version = (folder.parent.name, folder.name)
+        work = Work(
+            **job.model_dump(include=Work.model_fields.keys() & Job.model_fields.keys()),
+            digests=report.digests,
+            shaped=report.shaped,
+            request_bytes=settings.max_memory_bytes,
+            output_bytes=0 if batching else settings.max_output_bytes,
+        )
+        made: list[weakref.ref[Declared]] = []
+        processes = Processes(
+            version,
+            work,
+            job.seconds,
+            lambda reason: self._hear(made, plan, reason),
+        )
+        self._processes.add(processes)
+        model = isolated(
+            version,
+            processes,
+            batching=batching,
+            batching_note=report.note,
+            instances=plan.config.instances or 1,
+            why=_isolation(plan.config, report),
+        )
+        made.append(weakref.ref(model))
+        return model
+
+    def _hear(self, made: list[weakref.ref[Declared]], plan: Plan, reason: str) -> None:
+        """Note, from any thread, why a model is not ready any more; or that it is again."""
+        # The loop is closed where the service has ended meanwhile.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._heard, made, plan, reason)
+
+    def _heard(self, made: list[weakref.ref[Declared]], plan: Plan, reason: str) -> None:
+        model = made[0]() if made else None
+        if model is None:
+            return
+        key = (model.name, model.version)
+        if reason and self.registry.suspend(model, reason):
+            self._suspended[key] = model
+        elif self._suspended.get(key) is not model:
+            return
+        elif reason:
+            self.registry.mark(*key, UNAVAILABLE, reason)
+        else:
+            del self._suspended[key]
+            self.registry.put(model, _reason(model, plan))
+        fields = {"model": model.name, "version": model.version}
+        message = "model not ready" if reason else "model ready again"
+        log.warning(message, extra=fields | _why(reason))
 
     def _retire(self, name: str, plan: Plan) -> None:
         """Serve no more what is gone; and what is not wanted, once all that is wanted answers."""
@@ -367,6 +440,9 @@ class Repository:
 
     def _remove(self, name: str, version: str) -> None:
         self._tried.get(name, {}).pop(version, None)
+        suspended = self._suspended.pop((name, version), None)
+        if suspended is not None:
+            suspended.meter.remove()
         if self.registry.remove(name, version) is not None:
             log.info("version unloaded", extra={"model": name, "version": version})
 
@@ -385,3 +461,19 @@ def _label(name: str) -> str:
 def _asks(plan: Plan) -> bool:
     """Return whether config.yaml asks for batching, so that a load tries it again."""
     return "batching" in plan.config.model_fields_set and plan.config.batching.mode != "off"
+
+
+def _reason(model: Declared, plan: Plan) -> str:
+    """Return what the state of a served model says: what was asked for and is not done."""
+    return "" if model.batching is not None or not _asks(plan) else model.batching_note
+
+
+def _isolation(config: Config, report: Report) -> str:
+    """Return why a model is computed in processes of its own; nothing if it is not."""
+    if config.isolation == "process":
+        return "config.yaml says so"
+    return report.hazard if config.isolation == "auto" else ""
+
+
+def _why(reason: str) -> dict[str, str]:
+    return {"reason": reason} if reason else {}

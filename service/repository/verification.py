@@ -21,8 +21,8 @@ from service.repository.job import Job, Report
 from service.repository.trial import unbatched
 
 PROGRAM = "service.repository.verify"
-PREFIX = "GATEWAVE_"
-"""What the service's own variables begin with: keys are among them."""
+PREFIXES = ("GATEWAVE_", "PROMETHEUS_MULTIPROC_")
+"""How variables of the service's own begin: keys are among them, and the folder of its metrics."""
 
 LONGEST_REPORT = 1 << 26
 CRASHES = frozenset({signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL})
@@ -50,8 +50,12 @@ async def verified(job: Job) -> Report:
         await _ended(process)
 
 
+def clean_environment() -> dict[str, str]:
+    """Return the variables that a process gets that runs a model."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(PREFIXES)}
+
+
 async def _started() -> Process:
-    environment = {n: value for n, value in os.environ.items() if not n.startswith(PREFIX)}
     try:
         return await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", PROGRAM),
@@ -59,7 +63,7 @@ async def _started() -> Process:
             stdout=PIPE,
             stderr=DEVNULL,
             limit=LONGEST_REPORT,
-            env=environment,
+            env=clean_environment(),
         )
     except OSError as error:
         raise TrialUnfinished(f"its trial cannot be started: {error.strerror}") from error

@@ -19,9 +19,12 @@ from service.repository import config as configs
 from service.repository import trial
 from service.repository.config import Config
 from service.repository.files import read_version
+from service.repository.hazards import hazard_of
 from service.repository.job import COPIES, Job, Report
 from service.repository.model import RepositoryModel, opened
 from service.repository.rowwise.analysis import unshown
+
+UNTRIED = "its configuration lets nothing be run before it is served"
 
 BESIDES = 512 << 20
 """The bytes that ONNX Runtime may take for what is not in its arena."""
@@ -62,7 +65,10 @@ def tried(job: Job) -> tuple[RepositoryModel, Config, Report, bytes]:
     model = opened(files, engine, found.shaped)
     config = configs.parsed(job.config)
     trial.warm(model, config)
-    report = Report(shaped=sorted(found.shaped), digests=dict(files.digests))
+    hazard = hazard_of(files.model)
+    if not hazard and config.warmup is None:
+        hazard = UNTRIED
+    report = Report(shaped=sorted(found.shaped), digests=dict(files.digests), hazard=hazard)
     return model, config, report, files.model
 
 

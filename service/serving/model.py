@@ -57,6 +57,8 @@ class Model(ABC):
         batching_note: Why they are, or are not; empty for a model that never is.
         trusted: Whether it computes in time and memory proportional to its input, so that a small
             request may run on the event loop.
+        instances: The most runs of it at a time; 0 leaves it to the lanes.
+        isolation: Why it is computed in processes of its own; nothing if it is not.
     """
 
     name: str
@@ -68,6 +70,8 @@ class Model(ABC):
     batching: Batching | None
     batching_note: str = ""
     trusted: bool
+    instances: int = 0
+    isolation: str = ""
 
     @property
     @abstractmethod

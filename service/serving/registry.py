@@ -59,6 +59,8 @@ class Versions:
             return NameUnknown.at("version", f"a version of {name}: {known}", version)
         if state is None and LOADING in {other.state for other in self.states.values()}:
             state = State(LOADING)
+        if state is None and others:
+            state = self.states[max(others, key=int)]
         why = state.reason or state.state.lower() if state else "no version of it is loaded"
         is_loading = state is not None and state.state == LOADING
         return ModelNotReady(f"model {name} is not ready: {why}", is_loading=is_loading)
@@ -92,6 +94,15 @@ class Registry:
     def annotate(self, name: str, note: str) -> None:
         """Have the index say ``note`` of each version of a known model; an empty one says less."""
         self.models[name].note = note
+
+    def suspend(self, model: Model, reason: str) -> bool:
+        """Serve ``model`` no more for a while, if it is served; return whether it was."""
+        versions = self.models.get(model.name)
+        if versions is None or versions.ready.get(model.version) is not model:
+            return False
+        del versions.ready[model.version]
+        versions.states[model.version] = State(UNAVAILABLE, reason)
+        return True
 
     def remove(self, name: str, version: str) -> Model | None:
         """Serve a version no more, and forget it; what was served is given back."""

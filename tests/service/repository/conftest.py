@@ -6,6 +6,9 @@ import pytest
 
 from service.catalogue import Catalogue
 from service.engine import Engine
+from service.repository.files import read_version
+from service.repository.isolated import Work
+from service.repository.isolation import Processes, isolated
 from service.repository.repository import Repository
 from service.runtime import Runtime
 from service.security import new_key
@@ -20,6 +23,39 @@ from service.settings import Settings
 @pytest.fixture(scope="session")
 def engine():
     return Engine.start("cpu", threads=1)
+
+
+@pytest.fixture
+def start_processes():
+    """Starts processes that compute a version, in its folder; they end with the test."""
+    started = []
+
+    def start(folder, *, batching=None, instances=1, output_bytes=0, tell=lambda _: None):
+        version = (folder.parent.name, folder.name)
+        found, files = read_version(folder, folder, 1 << 30)
+        work = Work(
+            folder=str(folder),
+            config="warmup: off",
+            digests=dict(files.digests),
+            most_bytes=1 << 30,
+            shaped=sorted(found.shaped),
+            device="cpu",
+            kernels="function",
+            instructions="",
+            threads=1,
+            arena_bytes=1 << 28,
+            request_bytes=1 << 28,
+            output_bytes=output_bytes,
+        )
+        processes = Processes(version, work, 60, tell)
+        started.append(processes)
+        return isolated(
+            version, processes, batching=batching, instances=instances, why="a test says so"
+        )
+
+    yield start
+    for processes in started:
+        processes.close()
 
 
 @pytest.fixture

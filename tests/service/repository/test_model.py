@@ -33,6 +33,18 @@ def open_model(root, engine):
     return open_
 
 
+@pytest.fixture(params=["none", "process"])
+def open_anywhere(request, root, open_model, start_processes):
+    """Opens a model in this process, and in one of its own: its contract is the same."""
+
+    def open_(made, batching=None):
+        if request.param == "none":
+            return open_model(made, batching)
+        return start_processes(put(root, "m", "1", made).parent, batching=batching)
+
+    return open_
+
+
 def run(model, halt=None, /, **inputs):
     model.check(inputs)
     return model.run(inputs, model.output_names, {}, halt)
@@ -57,20 +69,37 @@ def test_every_datatype_goes_through_unchanged(open_model, datatype, shape):
     assert np.array_equal(got, given)
 
 
-def test_a_scalar_is_a_tensor(open_model):
-    model = open_model(unary("Neg", []))
+@pytest.mark.parametrize("left_out", ["BYTES", "BF16"])
+def test_every_datatype_passes_a_process_unchanged(root, start_processes, left_out):
+    kinds = [kind for kind in DATATYPES.values() if kind.name != left_out]
+    nodes = [helper.make_node("Identity", [f"x{k.name}"], [f"y{k.name}"]) for k in kinds]
+    inputs = [port(f"x{k.name}", ("n", "k"), k.onnx) for k in kinds]
+    outputs = [port(f"y{k.name}", ("n", "k"), k.onnx) for k in kinds]
+    made = start_processes(put(root, "m", "1", model(nodes, inputs, outputs)).parent)
+    for shape in SHAPES:
+        given = {kind.name: sample(kind, shape) for kind in kinds}
+        got = run(made, **{f"x{name}": tensor for name, tensor in given.items()})
+        for kind in kinds:
+            result = got[f"y{kind.name}"]
+            assert result.dtype == kind.numpy
+            assert result.shape == shape
+            assert np.array_equal(result, given[kind.name])
+
+
+def test_a_scalar_is_a_tensor(open_anywhere):
+    model = open_anywhere(unary("Neg", []))
     assert model.inputs[0].shape == ()
     assert run(model, x=np.float32(3.0).reshape(()))["y"].tolist() == -3.0
 
 
-def test_an_unknown_shape_takes_any(open_model):
-    model = open_model(unary("Neg", None))
+def test_an_unknown_shape_takes_any(open_anywhere):
+    model = open_anywhere(unary("Neg", None))
     for shape in ((), (3,), (1, 2, 3)):
         assert run(model, x=np.ones(shape, np.float32))["y"].shape == shape
 
 
-def test_bytes_are_taken_for_utf_8(open_model):
-    model = open_model(unary("Identity", ("n",), TensorProto.STRING))
+def test_bytes_are_taken_for_utf_8(open_anywhere):
+    model = open_anywhere(unary("Identity", ("n",), TensorProto.STRING))
     texts = np.array(["é".encode(), "b"], np.object_)
     assert run(model, x=texts)["y"].tolist() == ["é", "b"]
     with pytest.raises(ModelFailed, match="utf-8"):
@@ -78,20 +107,20 @@ def test_bytes_are_taken_for_utf_8(open_model):
 
 
 @pytest.mark.parametrize("name", ["FP32", "BF16"])
-def test_tensors_need_be_neither_contiguous_nor_aligned(open_model, name):
+def test_tensors_need_be_neither_contiguous_nor_aligned(open_anywhere, name):
     datatype = DATATYPES[name]
-    model = open_model(unary("Identity", ("n", "k"), datatype.onnx))
+    model = open_anywhere(unary("Identity", ("n", "k"), datatype.onnx))
     strided = np.arange(12).astype(datatype.numpy).reshape(3, 4)[:, ::2]
     unaligned = np.frombuffer(b"\0" + strided.tobytes(), np.uint8)[1:].view(datatype.numpy)
     for given in (strided, unaligned.reshape(3, 2)):
         assert np.array_equal(run(model, x=given)["y"], strided)
 
 
-def test_a_mixture_with_bfloat16_is_given(open_model):
+def test_a_mixture_with_bfloat16_is_given(open_anywhere):
     nodes = [helper.make_node("Cast", ["x"], ["y"], to=TensorProto.BFLOAT16)]
     nodes.append(helper.make_node("Neg", ["x"], ["z"]))
     outputs = [port("y", ("n",), TensorProto.BFLOAT16), port("z", ("n",))]
-    got = run(open_model(model(nodes, [port("x", ("n",))], outputs)), x=np.float32([1.5, -2]))
+    got = run(open_anywhere(model(nodes, [port("x", ("n",))], outputs)), x=np.float32([1.5, -2]))
     assert got["y"].dtype == ml_dtypes.bfloat16
     assert got["y"].tolist() == [1.5, -2]
     assert got["z"].tolist() == [-1.5, 2]
@@ -110,18 +139,18 @@ def test_a_mixture_with_bfloat16_is_given(open_model):
         ),
     ],
 )
-def test_what_does_not_fit_is_refused_by_name(open_model, inputs, field):
+def test_what_does_not_fit_is_refused_by_name(open_anywhere, inputs, field):
     with pytest.raises(RequestInvalid, match=field):
-        open_model(unary("Neg")).check(inputs)
+        open_anywhere(unary("Neg")).check(inputs)
 
 
 @pytest.fixture
-def biased(open_model):
+def biased(open_anywhere):
     """``x + bias``, where ``bias`` need not be given."""
     bias = numpy_helper.from_array(np.float32([10.0]), "bias")
     node = helper.make_node("Add", ["x", "bias"], ["y"])
     inputs = [port("x", ("n",)), port("bias", [1])]
-    return open_model(model([node], inputs, [port("y", ("n",))], [bias]))
+    return open_anywhere(model([node], inputs, [port("y", ("n",))], [bias]))
 
 
 def test_an_input_with_a_value_of_its_own_may_be_left_out(biased):
@@ -136,28 +165,28 @@ def test_one_that_is_needed_may_not(biased):
         biased.check({"bias": np.float32([1.0])})
 
 
-def test_requests_that_are_put_together_have_one_number_of_rows(open_model):
+def test_requests_that_are_put_together_have_one_number_of_rows(open_anywhere):
     node = helper.make_node("Add", ["a", "b"], ["y"])
     made = model([node], [port("a"), port("b")], [port("y")])
     one, two = np.ones((1, 2), np.float32), np.ones((2, 2), np.float32)
-    open_model(made).check({"a": one, "b": two})
+    open_anywhere(made).check({"a": one, "b": two})
     with pytest.raises(RequestInvalid, match=r"inputs\.b\.shape: expected 1 rows"):
-        open_model(made, Batching(8)).check({"a": one, "b": two})
+        open_anywhere(made, Batching(8)).check({"a": one, "b": two})
 
 
-def test_the_size_of_outputs_follows_from_that_of_inputs(open_model):
+def test_the_size_of_outputs_follows_from_that_of_inputs(open_anywhere):
     nodes = [helper.make_node("Cast", ["x"], ["y"], to=TensorProto.DOUBLE)]
     nodes.append(helper.make_node("Transpose", ["x"], ["z"]))
     outputs = [port("y", ("n", 2), TensorProto.DOUBLE), port("z", (2, "n"))]
-    made = open_model(model(nodes, [port("x")], outputs))
+    made = open_anywhere(model(nodes, [port("x")], outputs))
     x = {"x": np.ones((5, 2), np.float32)}
     assert made.output_bytes(x, ("y", "z")) == 5 * 2 * 8 + 2 * 5 * 4
     assert made.output_bytes(x, ("z",)) == 2 * 5 * 4
     assert made.output_bytes({"x": np.ones((0, 2), np.float32)}, ("y",)) == 0
 
 
-def test_a_request_for_too_much_memory_fails_alone(open_model):
-    made = open_model(filling())
+def test_a_request_for_too_much_memory_fails_alone(open_anywhere):
+    made = open_anywhere(filling())
     for count in (1 << 34, 1 << 40, 1 << 62):
         with pytest.raises(ModelFailed, match="more memory than all models may take"):
             run(made, shape=np.array([count]))
@@ -219,10 +248,10 @@ def test_who_has_results_shares_the_memory():
         assert fifth.shared
 
 
-def test_a_failed_run_says_why_and_not_where(open_model, root):
+def test_a_failed_run_says_why_and_not_where(open_anywhere, root):
     node = helper.make_node("Reshape", ["x", "shape"], ["y"])
     inputs = [port("x", ("n",)), port("shape", ("k",), TensorProto.INT64)]
-    made = open_model(model([node], inputs, [port("y", None)]))
+    made = open_anywhere(model([node], inputs, [port("y", None)]))
     with pytest.raises(ModelFailed) as caught:
         run(made, x=np.ones(3, np.float32), shape=np.array([2, 2]))
     said = str(caught.value)
@@ -237,8 +266,8 @@ def test_a_long_reason_is_cut():
     assert len(reason(RuntimeError("word " * 1000))) < 400
 
 
-def test_a_run_that_nobody_waits_for_ends(open_model):
-    made, halt = open_model(endless()), Halt()
+def test_a_run_that_nobody_waits_for_ends(open_anywhere):
+    made, halt = open_anywhere(endless()), Halt()
     ended = []
 
     def compute():

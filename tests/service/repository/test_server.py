@@ -8,7 +8,18 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from graphs import branching, centred, conditional, external, put, scaled
+from graphs import (
+    branching,
+    centred,
+    conditional,
+    external,
+    helper,
+    model,
+    port,
+    put,
+    scaled,
+)
+from onnx import TensorProto
 from processes import run, serving
 
 from service.security import new_key
@@ -165,3 +176,25 @@ def test_answers_under_load_are_those_given_alone(root, call):
     alone = [asked(question) for question in questions]
     with ThreadPoolExecutor(16) as pool:
         assert list(pool.map(asked, questions * 20)) == alone * 20
+
+
+def test_a_request_that_crashes_its_model_ends_nothing_else(root, artifacts):
+    kind = TensorProto.INT32
+    node = helper.make_node("Div", ["a", "b"], ["y"])
+    ports = [port(name, ("n",), kind) for name in "aby"]
+    put(root, "div", "1", model([node], ports[:2], ports[2:]))
+
+    def asking(a, b):
+        tensor = {"shape": [1], "datatype": "INT32"}
+        inputs = [{"name": "a", "data": [a], **tensor}, {"name": "b", "data": [b], **tensor}]
+        return server.post("/v2/models/div/infer", {"inputs": inputs})["outputs"][0]["data"]
+
+    with serving(artifacts, GATEWAVE_REPOSITORY=str(root), GATEWAVE_GRACE_SECONDS="0") as server:
+        for _ in range(2):
+            with pytest.raises(urllib.error.HTTPError) as refused:
+                asking(-(2**31), -1)
+            with refused.value as response:
+                assert response.code == 400
+                assert json.load(response) == {"error": "the model's process was ended by SIGFPE"}
+            assert asking(7, 2) == [3]
+        assert server.stop() == 0

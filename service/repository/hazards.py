@@ -1,0 +1,440 @@
+"""Operators of a graph that can end or hold the process that runs them.
+
+ONNX Runtime checks most of what a request decides: indices, shapes, divisors of 0. The cases below
+it does not check. They were found by running every operator of the standard domains over hostile
+values, in a process each, with ONNX Runtime 1.32:
+
+=====================================  ============================================================
+operator, and what the request gives   what happens
+=====================================  ============================================================
+Div, INT32 and INT64                   smallest number divided by -1: SIGFPE. A divisor of 0 and
+                                       narrower types are errors or results.
+Mod, INT32 and INT64                   the same instruction; 1.32 tells -1 apart, others may not.
+STFT, a frame of length 0              SIGFPE
+Conv, ConvInteger and the like,        never ends, and looks at no flag: one node computes
+a kernel of size 0                     for ever
+Loop, no bound on its trips            never ends; ends at the border of a node when it is told to
+com.microsoft: SkipLayerNormalization  skip without rows: SIGFPE. Operators of this domain check
+                                       less, so that only those that were tried count as safe.
+=====================================  ============================================================
+
+The analysis shows that a graph is safe; whatever it cannot show is a hazard. Values that no request
+decides are met by the trial before a model is served.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from service.repository.wire import MalformedError, Reader, Span
+
+MAX_DEPTH = 100
+"""Graphs and functions within each other; more cannot be analysed."""
+MAX_TRIPS = 1 << 20
+"""Trips of a loop up to which it counts as bounded."""
+OVERRIDABLE_SINCE = 4
+"""Version of the format from which an initializer that is an input too is a default only."""
+MAX_VALUES = 64
+"""Elements of a constant that are looked at: divisors and numbers of trips are few."""
+
+MODEL_VERSION, MODEL_GRAPH, MODEL_FUNCTIONS = 1, 7, 25
+GRAPH_NODES, GRAPH_TENSORS, GRAPH_INPUTS, GRAPH_SPARSE = 1, 5, 11, 15
+NODE_INPUTS, NODE_OUTPUTS, NODE_NAME, NODE_OPERATOR, NODE_ATTRIBUTES = 1, 2, 3, 4, 5
+NODE_DOMAIN = 7
+FUNCTION_NAME, FUNCTION_INPUTS, FUNCTION_OUTPUTS, FUNCTION_NODES, FUNCTION_DOMAIN = 1, 4, 5, 7, 10
+ATTRIBUTE_NAME, ATTRIBUTE_INT, ATTRIBUTE_TENSOR, ATTRIBUTE_GRAPH = 1, 3, 5, 6
+ATTRIBUTE_INTS, ATTRIBUTE_GRAPHS = 8, 11
+TENSOR_DIMS, TENSOR_TYPE, TENSOR_INT32S, TENSOR_INT64S, TENSOR_NAME, TENSOR_RAW = 1, 2, 5, 7, 8, 9
+TENSOR_EXTERNAL = 13
+PORT_NAME, PORT_TYPE, TYPE_TENSOR, TENSOR_ELEMENT = 1, 2, 1, 1
+
+FLOAT, INT32, INT64, BOOL = 1, 6, 7, 9
+TRAPPING = {INT32: "INT32", INT64: "INT64"}
+FLOATS = frozenset({1, 10, 11, 16})
+FORMATS = {INT32: "<i", INT64: "<q"}
+
+STANDARD = frozenset({"", "ai.onnx", "ai.onnx.ml", "ai.gatewave"})
+"""Domains whose operators were tried; those of Gatewave compute element by element."""
+CONTRIBUTED = "com.microsoft"
+TRIED = frozenset(
+    {"BiasGelu", "CDist", "DynamicQuantizeMatMul", "Inverse", "QuickGelu", "Trilu", "Unique"}
+)
+"""Operators of ONNX Runtime's own domain that were tried and did not fail."""
+
+KERNELS = {"Conv": 1, "ConvInteger": 1, "ConvTranspose": 1, "QLinearConv": 3, "DeformConv": 1}
+"""Operators with a kernel, and which of their inputs it is."""
+
+SIZES = frozenset({"Shape", "Size", "NonZero", "ArgMax", "ArgMin"})
+"""Operators whose results are whole numbers from 0 on, as INT64."""
+LIKE_FIRST = frozenset(
+    {"Gather", "Identity", "Reshape", "Slice", "Squeeze", "Unsqueeze", "Flatten", "Transpose"}
+)
+"""Operators that give elements of their first input, some or all, and nothing else."""
+FLOATING = frozenset(
+    {
+        *("Sqrt", "Exp", "Log", "Erf", "Sigmoid", "Tanh", "Softmax", "LogSoftmax", "Sin", "Cos"),
+        *("Reciprocal", "Floor", "Ceil", "Softplus", "Conv", "ConvTranspose", "LSTM", "GRU", "RNN"),
+        *("AveragePool", "GlobalAveragePool", "BatchNormalization", "InstanceNormalization"),
+        *("LayerNormalization", "GroupNormalization", "ReduceLogSumExp", "DequantizeLinear"),
+        *("Elu", "Selu", "Gelu", "HardSigmoid", "HardSwish", "Mish", "RandomNormal", "Round"),
+        *("RandomUniform", "LpNormalization", "GlobalMaxPool", "Tan", "Atan", "Asin", "Acos"),
+    }
+)
+"""Operators whose first result is of a floating-point type, whatever their inputs are."""
+BOOLEAN = frozenset({"Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual", "And", "Or"})
+SAME = frozenset(
+    {
+        *LIKE_FIRST,
+        *("Add", "Sub", "Mul", "Div", "Mod", "Pow", "Neg", "Abs", "Sign", "Relu", "LeakyRelu"),
+        *("PRelu", "Clip", "Min", "Max", "Sum", "Mean", "MatMul", "Gemm", "Einsum", "CumSum"),
+        *("ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL1"),
+        *("ReduceL2", "ReduceSumSquare", "ReduceLogSum", "MaxPool", "Concat", "Split", "Pad"),
+        *("Tile", "Expand", "GatherElements", "GatherND", "ScatterElements", "ScatterND", "Resize"),
+        *("TopK", "Upsample", "Dropout", "DepthToSpace", "SpaceToDepth", "Trilu", "GridSample"),
+        *("ReverseSequence", "Compress", "LRN", "Hardmax", "MeanVarianceNormalization"),
+        *("RoiAlign", "Col2Im", "GlobalLpPool", "LpPool", "EyeLike", "Unique", "Range"),
+    }
+)
+"""Operators whose first result has the element type of their first input."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Facts about a tensor that hold for every request.
+
+    Attributes:
+        kind: Its element type, as ONNX numbers them; 0 where that was not found.
+        is_fixed: Whether no request changes it.
+        is_size: Whether it holds sizes of tensors: whole numbers from 0 on, bounded by memory.
+        values: Its elements, where they are few whole numbers and known.
+    """
+
+    kind: int = 0
+    is_fixed: bool = False
+    is_size: bool = False
+    values: tuple[int, ...] | None = None
+
+
+UNKNOWN = Known()
+Names = dict[str, Known]
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    number: int | None = None
+    numbers: tuple[int, ...] | None = None
+    tensor: Known | None = None
+    graphs: tuple[Span, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """Node of a graph, or of a function's body."""
+
+    operator: str
+    domain: str
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: Mapping[str, Attribute]
+
+    def __str__(self) -> str:
+        called = f"node {self.name[:40]}" if self.name else f"the node that gives {self._result}"
+        return f"{called} ({self.operator})"
+
+    @property
+    def _result(self) -> str:
+        return next((name[:40] for name in self.outputs if name), "no result")
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    nodes: tuple[Node, ...]
+
+
+class HazardError(Exception):
+    """A node that can end or hold the process; the message names it."""
+
+
+def hazard_of(data: bytes) -> str:
+    """Return why the ONNX file with the bytes ``data`` may end or hold its process."""
+    try:
+        _Analysis(Reader(data)).model((0, len(data)))
+    except HazardError as hazard:
+        return str(hazard)
+    except (MalformedError, ValueError, struct.error) as error:
+        return f"its graph cannot be analysed: {error}"
+    return ""
+
+
+class _Analysis:
+    """One pass over the nodes of a file, in their order: a tensor is made before it is used."""
+
+    def __init__(self, reader: Reader) -> None:
+        self.reader = reader
+        self.overridable = True
+        self.functions: dict[tuple[str, str], Function] = {}
+        self.called: dict[tuple[tuple[str, str], tuple[Known, ...]], tuple[Known, ...]] = {}
+
+    def model(self, span: Span) -> None:
+        fields = self._fields(span)
+        for function in fields.get(MODEL_FUNCTIONS, []):
+            of = self._fields(function)
+            key = (self._text(of, FUNCTION_DOMAIN), self._text(of, FUNCTION_NAME))
+            self.functions[key] = Function(
+                self._texts(of, FUNCTION_INPUTS),
+                self._texts(of, FUNCTION_OUTPUTS),
+                tuple(map(self._node, of.get(FUNCTION_NODES, []))),
+            )
+        self.overridable = _one(fields, MODEL_VERSION, 0) >= OVERRIDABLE_SINCE
+        names: Names = {}
+        # Protocol Buffers merge a message that comes in pieces: all graphs are one.
+        for graph in fields.get(MODEL_GRAPH, []):
+            self._graph(graph, names, MAX_DEPTH)
+
+    def _graph(self, span: Span, names: Names, depth: int) -> None:
+        """Learn what ``names`` are in a graph, and see that its nodes are safe."""
+        if not depth:
+            raise HazardError(f"it nests deeper than {MAX_DEPTH} graphs")
+        fields = self._fields(span)
+        tensors = fields.get(GRAPH_TENSORS, [])
+        for tensor in map(self._fields, tensors):
+            names[self._text(tensor, TENSOR_NAME)] = self._tensor(tensor)
+        for sparse in map(self._fields, fields.get(GRAPH_SPARSE, [])):
+            values = self._fields(_one(sparse, 1, (0, 0)))
+            names[self._text(values, TENSOR_NAME)] = Known(_one(values, TENSOR_TYPE, 0), True)
+        initialized = {self._text(t, TENSOR_NAME) for t in map(self._fields, tensors)}
+        for port in map(self._fields, fields.get(GRAPH_INPUTS, [])):
+            name = self._text(port, PORT_NAME)
+            # A request may give an input another value than the initializer of its name.
+            if self.overridable or name not in initialized:
+                names[name] = Known(self._element(port))
+        self._nodes(tuple(map(self._node, fields.get(GRAPH_NODES, []))), names, depth)
+
+    def _nodes(self, nodes: Sequence[Node], names: Names, depth: int) -> None:
+        for node in nodes:
+            given = [names.get(name, UNKNOWN) for name in node.inputs]
+            results = self._results(node, given, names, depth)
+            names.update(zip(node.outputs, results, strict=False))
+
+    def _results(self, node: Node, given: list[Known], names: Names, depth: int) -> Sequence[Known]:
+        """See that ``node`` is safe; return what is known of its results.
+
+        Raises:
+            HazardError: It may not be.
+        """
+        key = (node.domain, node.operator)
+        if key in self.functions:
+            return self._call(key, tuple(given), depth)
+        if node.domain == CONTRIBUTED and node.operator not in TRIED:
+            raise HazardError(f"{node} of {CONTRIBUTED} does not check all that it is given")
+        if node.domain not in {*STANDARD, CONTRIBUTED}:
+            raise HazardError(f"{node} of {node.domain} is a custom operator")
+        check = CHECKS.get(node.operator)
+        if check is not None:
+            check(node, given)
+        graphs = [graph for a in node.attributes.values() for graph in a.graphs]
+        for graph in graphs:
+            self._graph(graph, dict(names), depth - 1)
+        # Random numbers differ from run to run, and a graph may read what requests decide.
+        fixed = not graphs and all(known.is_fixed for known in given)
+        first = _first(node, given, fixed=fixed)
+        others = Known(first.kind if node.operator == "Split" else 0, fixed)
+        return [first, *[others] * (len(node.outputs) - 1)]
+
+    def _call(
+        self, key: tuple[str, str], given: tuple[Known, ...], depth: int
+    ) -> tuple[Known, ...]:
+        """See that the body of a function is safe with such arguments."""
+        if not depth:
+            raise HazardError(f"it nests deeper than {MAX_DEPTH} functions")
+        if (key, given) not in self.called:
+            function = self.functions[key]
+            names = dict(zip(function.inputs, given, strict=False))
+            self._nodes(function.nodes, names, depth - 1)
+            results = tuple(names.get(name, UNKNOWN) for name in function.outputs)
+            self.called[key, given] = results
+        return self.called[key, given]
+
+    def _node(self, span: Span) -> Node:
+        fields = self._fields(span)
+        domain = self._text(fields, NODE_DOMAIN)
+        return Node(
+            self._text(fields, NODE_OPERATOR),
+            "" if domain == "ai.onnx" else domain,
+            self._text(fields, NODE_NAME),
+            self._texts(fields, NODE_INPUTS),
+            self._texts(fields, NODE_OUTPUTS),
+            dict(map(self._attribute, fields.get(NODE_ATTRIBUTES, []))),
+        )
+
+    def _attribute(self, span: Span) -> tuple[str, Attribute]:
+        fields = self._fields(span)
+        tensor = _one(fields, ATTRIBUTE_TENSOR, None)
+        number = _one(fields, ATTRIBUTE_INT, None)
+        return self._text(fields, ATTRIBUTE_NAME), Attribute(
+            None if number is None else _signed(number),
+            self._whole(fields[ATTRIBUTE_INTS]) if ATTRIBUTE_INTS in fields else None,
+            None if tensor is None else self._tensor(self._fields(tensor)),
+            (*fields.get(ATTRIBUTE_GRAPH, []), *fields.get(ATTRIBUTE_GRAPHS, [])),
+        )
+
+    def _tensor(self, fields: Mapping[int, list[Any]]) -> Known:
+        kind = _one(fields, TENSOR_TYPE, 0)
+        return Known(kind, True, False, self._values(fields, kind))
+
+    def _values(self, fields: Mapping[int, list[Any]], kind: int) -> tuple[int, ...] | None:
+        form = FORMATS.get(kind)
+        if form is None or TENSOR_EXTERNAL in fields:
+            return None
+        if TENSOR_RAW in fields:
+            begin, end = _one(fields, TENSOR_RAW, (0, 0))
+            if end - begin > MAX_VALUES * struct.calcsize(form):
+                return None
+            raw = self.reader.bytes((begin, end))
+            return tuple(value for (value,) in struct.iter_unpack(form, raw))
+        return self._whole(fields.get(TENSOR_INT32S if kind == INT32 else TENSOR_INT64S, []))
+
+    def _whole(self, parts: list[Any]) -> tuple[int, ...] | None:
+        """Return the whole numbers of a repeated field, packed or not, if they are few."""
+        if len(parts) > MAX_VALUES or any(
+            not isinstance(part, int) and part[1] - part[0] > MAX_VALUES * 10 for part in parts
+        ):
+            return None
+        return tuple(_signed(value) for part in parts for value in self._numbers(part))
+
+    def _numbers(self, part: Any) -> Iterator[int]:
+        return iter((part,)) if isinstance(part, int) else self.reader.varints(part)
+
+    def _element(self, port: Mapping[int, list[Any]]) -> int:
+        kind = self._fields(_one(port, PORT_TYPE, (0, 0)))
+        element: int = _one(self._fields(_one(kind, TYPE_TENSOR, (0, 0))), TENSOR_ELEMENT, 0)
+        return element
+
+    def _fields(self, span: Span) -> Mapping[int, list[Any]]:
+        fields: dict[int, list[Any]] = {}
+        for number, value in self.reader.values(span):
+            fields.setdefault(number, []).append(value)
+        return fields
+
+    def _text(self, fields: Mapping[int, list[Any]], number: int) -> str:
+        return self.reader.bytes(_one(fields, number, (0, 0))).decode()
+
+    def _texts(self, fields: Mapping[int, list[Any]], number: int) -> tuple[str, ...]:
+        return tuple(self.reader.bytes(span).decode() for span in fields.get(number, []))
+
+
+def _first(node: Node, given: list[Known], *, fixed: bool) -> Known:
+    """Return what is known of the first result of a node of a standard operator."""
+    operator, first = node.operator, given[0] if given else UNKNOWN
+    if operator == "Constant":
+        return _constant(node)
+    if operator in SIZES:
+        return Known(INT64, fixed, is_size=True)
+    if operator == "Cast":
+        return _cast(first, _number(node, "to"), fixed=fixed)
+    if operator in LIKE_FIRST:
+        return Known(first.kind, fixed, first.is_size, first.values)
+    is_size = operator == "Concat" and all(map(_counts, given))
+    return Known(_kind(node, given), fixed, is_size)
+
+
+def _cast(given: Known, kind: int, *, fixed: bool) -> Known:
+    # A narrower type keeps neither sizes nor values.
+    kept = kind == INT64 or (kind == INT32 and given.kind == INT32)
+    return Known(kind, fixed, given.is_size and kept, given.values if kept else None)
+
+
+def _kind(node: Node, given: list[Known]) -> int:
+    operator, first = node.operator, given[0] if given else UNKNOWN
+    if operator == "ConstantOfShape":
+        value = node.attributes.get("value")
+        return value.tensor.kind if value and value.tensor else FLOAT
+    if operator in FLOATING:
+        return FLOAT
+    if operator in BOOLEAN:
+        return BOOL
+    if operator == "Where":
+        return max(known.kind for known in given[1:]) if len(given) > 1 else 0
+    if operator in SAME:
+        return first.kind
+    return 0
+
+
+def _constant(node: Node) -> Known:
+    for name, attribute in node.attributes.items():
+        if name == "value" and attribute.tensor is not None:
+            return attribute.tensor
+        if name == "value_int" and attribute.number is not None:
+            return Known(INT64, True, False, (attribute.number,))
+        if name == "value_ints":
+            return Known(INT64, True, False, attribute.numbers)
+        if name in {"value_float", "value_floats"}:
+            return Known(FLOAT, True)
+    return Known(0, True)
+
+
+def _counts(known: Known) -> bool:
+    """Return whether a tensor holds sizes, or constants that could be some."""
+    return known.is_size or (known.values is not None and all(v >= 0 for v in known.values))
+
+
+def _number(node: Node, name: str) -> int:
+    attribute = node.attributes.get(name)
+    return (attribute.number or 0) if attribute is not None else 0
+
+
+def _divides(node: Node, given: list[Known]) -> None:
+    """See that no element is divided by -1, or that they are of a type that cannot trap."""
+    kinds = {known.kind for known in given} - {0}
+    if kinds and not kinds & TRAPPING.keys():
+        return
+    divisor = given[1] if len(given) > 1 else UNKNOWN
+    if divisor.is_size or (divisor.values is not None and -1 not in divisor.values):
+        return
+    kind = next((TRAPPING[kind] for kind in kinds if kind in TRAPPING), "a type not shown")
+    raise HazardError(f"{node} on {kind} can trap")
+
+
+def _frames(node: Node, given: list[Known]) -> None:
+    length = given[3] if len(given) > 3 else Known(is_fixed=True)  # noqa: PLR2004
+    if not length.is_fixed or (len(given) > 2 and not given[2].is_fixed and node.inputs[2]):  # noqa: PLR2004
+        raise HazardError(f"{node} can trap: a request decides the length of its frames")
+
+
+def _convolves(node: Node, given: list[Known]) -> None:
+    position = KERNELS[node.operator]
+    if len(given) <= position or not given[position].is_fixed:
+        raise HazardError(f"{node} may never end: a request decides its kernel")
+
+
+def _loops(node: Node, given: list[Known]) -> None:
+    trips = given[0] if given and node.inputs[0] else UNKNOWN
+    few = trips.values is not None and all(value <= MAX_TRIPS for value in trips.values)
+    if not (trips.is_size or few):
+        raise HazardError(f"{node} has no bound on its trips")
+
+
+CHECKS = {
+    "Div": _divides,
+    "Mod": _divides,
+    "STFT": _frames,
+    "Loop": _loops,
+    **dict.fromkeys(KERNELS, _convolves),
+}
+
+
+def _one(fields: Mapping[int, list[Any]], number: int, default: Any) -> Any:
+    values = fields.get(number, [default])
+    if len(values) > 1:
+        raise MalformedError("a field comes twice")
+    return values[0]
+
+
+def _signed(value: int) -> int:
+    return value - (1 << 64) if value >= 1 << 63 else value

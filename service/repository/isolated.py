@@ -1,0 +1,191 @@
+"""The program that computes one model, for a service that a run of it could end.
+
+It serves the connection whose descriptor is its argument. First it is told what to load, and
+answers what the model takes and gives; then it computes, one run after the other. It ends with the
+connection, whatever it computes then, and so never outlives the service.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import resource
+import signal
+import socket
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from service.dtypes import Array
+from service.engine import CPU, Engine, Halt
+from service.errors import LimitExceeded, ModelFailed, Overloaded, ServiceError
+from service.repository import config as configs
+from service.repository import trial
+from service.repository.files import read_tried
+from service.repository.frames import FrameError, Frames
+from service.repository.job import COPIES
+from service.repository.model import Declared, opened
+from service.repository.verify import BESIDES, bound_memory
+from service.serving.model import Port
+from service.serving.sizes import check_results
+from service.settings import Device, KernelMode
+
+MAX_FRAME = 1 << 40
+"""Bytes of a request; the service has bounded it, and the memory of this process is bounded."""
+
+
+class Work(BaseModel):
+    """A version to load, and what it may take.
+
+    Attributes:
+        config: Text of config.yaml.
+        digests: Digests of its files as they were tried.
+        most_bytes: Most bytes of these.
+        shaped: Inputs and outputs whose shape the file declares.
+        request_bytes: Most bytes of all requests under way.
+        output_bytes: Most bytes of the results of one run; 0 where the runs of several requests
+            are one, and the service looks at the results of each.
+    """
+
+    folder: str
+    config: str
+    digests: dict[str, str]
+    most_bytes: int
+    shaped: list[str]
+    device: Device
+    kernels: KernelMode
+    instructions: str
+    threads: int
+    arena_bytes: int
+    request_bytes: int
+    output_bytes: int
+
+
+class Signature(BaseModel):
+    """Inputs and outputs of a loaded model; or why it cannot be served."""
+
+    refused: str = ""
+    provider: str = ""
+    inputs: list[tuple[str, str, list[int]]] = []
+    outputs: list[tuple[str, str, list[int]]] = []
+    optional: list[str] = []
+    unranked: list[str] = []
+    symbols: dict[str, list[str | None]] = {}
+
+    @classmethod
+    def of(cls, model: Declared) -> Signature:
+        return cls(
+            provider=model.provider,
+            inputs=[_written(port) for port in model.inputs],
+            outputs=[_written(port) for port in model.outputs],
+            optional=sorted(model.optional),
+            unranked=sorted(model.unranked),
+            symbols={name: list(symbols) for name, symbols in model.symbols.items()},
+        )
+
+
+def _written(port: Port) -> tuple[str, str, list[int]]:
+    return port.name, port.datatype, list(port.shape)
+
+
+class Computer:
+    """Computes runs in a thread of its own, so that the connection is heard meanwhile."""
+
+    def __init__(self, frames: Frames, model: Declared, output_bytes: int) -> None:
+        self.frames = frames
+        self.model = model
+        self.output_bytes = output_bytes
+        self._runs: queue.SimpleQueue[tuple[dict[str, Any], dict[str, Array], Halt]]
+        self._runs = queue.SimpleQueue()
+        self._under_way: dict[int, Halt] = {}
+        threading.Thread(target=self._compute_all, daemon=True).start()
+
+    def obey(self, header: dict[str, Any], tensors: dict[str, Array]) -> None:
+        """Begin the run that ``header`` asks for, or end one."""
+        if "halt" in header:
+            halt = self._under_way.get(header["halt"])
+            if halt is not None:
+                halt.now()
+            return
+        halt = self._under_way[header["run"]] = Halt()
+        self._runs.put((header, tensors, halt))
+
+    def _compute_all(self) -> None:
+        while True:
+            self._compute(*self._runs.get())
+
+    def _compute(self, header: dict[str, Any], tensors: dict[str, Array], halt: Halt) -> None:
+        number: int = header["run"]
+        said: dict[str, Any] = {}
+        results: dict[str, Array] = {}
+        try:
+            results = self.model.run(tensors, header["outputs"], {}, halt)
+            if self.output_bytes:
+                check_results(results, self.output_bytes)
+        except LimitExceeded as error:
+            said, results = {"limit": fields_of(error)}, {}
+        except (ModelFailed, Overloaded) as error:
+            # There is one run at a time: whatever it lacked, no other held.
+            said = {"failed": str(error)}
+        del self._under_way[number]
+        try:
+            self.frames.send({"run": number, **said}, results)
+        except FrameError:
+            os._exit(0)
+
+
+def fields_of(error: LimitExceeded) -> list[str]:
+    """Return the field, the expectation and the value of the first of the errors."""
+    first = error.errors[0]
+    return [first.field, first.expected, first.got]
+
+
+def loaded(work: Work) -> Declared:
+    """Load the model, and run it as its configuration says.
+
+    Raises:
+        ServiceError: It cannot be served.
+    """
+    files = read_tried(Path(work.folder), work.digests, work.most_bytes)
+    engine = Engine.start(
+        work.device,
+        work.threads,
+        work.arena_bytes,
+        kernels=work.kernels,
+        instructions=work.instructions,
+    )
+    if engine.provider == CPU:  # a GPU's driver reserves more addresses than any bound
+        bound_memory(work.arena_bytes + COPIES * files.size + 2 * work.request_bytes + BESIDES)
+    model = opened(files, engine, frozenset(work.shaped))
+    trial.warm(model, configs.parsed(work.config))
+    return model
+
+
+def main() -> None:
+    # A terminal and a service manager signal all processes; this one ends when the service does.
+    for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ignored, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    frames = Frames(socket.socket(fileno=int(sys.argv[1])), MAX_FRAME)
+    try:
+        work = Work.model_validate(frames.receive()[0])
+        try:
+            model = loaded(work)
+        except (ServiceError, MemoryError) as error:
+            refused = str(error) or "it asks for more memory than there may be"
+            frames.send(Signature(refused=refused).model_dump())
+            return
+        frames.send(Signature.of(model).model_dump())
+        computer = Computer(frames, model, work.output_bytes)
+        while True:
+            computer.obey(*frames.receive())
+    except FrameError:
+        # Not by the interpreter's own way, which would wait for a run that may never end.
+        os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

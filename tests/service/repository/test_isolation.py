@@ -1,0 +1,368 @@
+"""Models that are computed in processes of their own."""
+
+import asyncio
+import gc
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import graphs
+import numpy as np
+import orjson
+import pytest
+from calls import eventually
+from graphs import endless, filling, helper, model, port, put, scaled, unary
+from onnx import TensorProto
+
+from service.engine import Halt
+from service.errors import LimitExceeded, ModelFailed, ModelNotReady
+from service.metrics import RESTARTS, numbers
+from service.oip.documents import model_config, model_parameters
+from service.repository.frames import LENGTHS, FrameError, Frames
+from service.serving.registry import State
+
+READY = State("READY")
+INT32 = TensorProto.INT32
+WORST = {"a": np.int32([-(2**31)]), "b": np.int32([-1])}
+PLAIN = {"a": np.int32([7]), "b": np.int32([2])}
+
+
+def dividing():
+    node = helper.make_node("Div", ["a", "b"], ["y"], name="d")
+    return model([node], [port(n, ("n",), INT32) for n in "ab"], [port("y", ("n",), INT32)])
+
+
+def convolving():
+    """A convolution whose kernel comes with the request: with none of size, it never ends."""
+    node = helper.make_node("Conv", ["x", "w"], ["y"])
+    inputs = [port("x", (1, 1, "h", "w")), port("w", (1, 1, "k", "l"))]
+    return model([node], inputs, [port("y", (1, 1, "o", "p"))])
+
+
+IMAGE = np.ones((1, 1, 4, 4), np.float32)
+FOREVER = {"x": IMAGE, "w": np.ones((1, 1, 0, 0), np.float32)}
+AT_ONCE = {"x": IMAGE, "w": np.ones((1, 1, 4, 4), np.float32)}
+
+
+def children():
+    """The processes of models that this one has started."""
+    found = " ".join(path.read_text() for path in Path("/proc/self/task").glob("*/children"))
+    return {pid for pid in map(int, found.split()) if is_a_model(pid)}
+
+
+@pytest.fixture(autouse=True)
+def no_children():
+    """Others of this process are gone, so that those found belong to the test."""
+    eventually(lambda: not children())
+    yield
+    gc.collect()
+
+
+def is_a_model(pid):
+    try:
+        return b"service.repository.isolated" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except FileNotFoundError:
+        return False
+
+
+def is_computing(pid):
+    """Whether it has used some time of a processor since it was asked."""
+
+    def ticks():
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11])
+
+    before = ticks()
+    eventually(lambda: ticks() > before + 5)
+    return True
+
+
+def run(made, halt=None, /, **inputs):
+    return made.run(inputs, made.output_names, {}, halt)
+
+
+def running(made, halt, inputs, failures):
+    """A thread with a run that will fail."""
+
+    def compute():
+        with pytest.raises(ModelFailed) as caught:
+            run(made, halt, **inputs)
+        failures.append(str(caught.value))
+
+    thread = threading.Thread(target=compute)
+    thread.start()
+    return thread
+
+
+def test_a_crash_fails_its_request_and_no_other(root, served):
+    put(root, "m", "1", dividing())
+    put(root, "other", "1", scaled(2))
+
+    async def scenario(s):
+        with pytest.raises(ModelFailed, match="by zero"):
+            await s.infer("m", a=np.int32([7]), b=np.int32([0]))
+        for _ in range(2):
+            results = await asyncio.gather(
+                s.infer("m", **WORST),
+                s.infer("other", x=np.float32([[1, 2]])),
+                s.infer("m", **PLAIN),
+                return_exceptions=True,
+            )
+            assert isinstance(results[0], ModelFailed)
+            assert str(results[0]) == "the model's process was ended by SIGFPE"
+            assert results[1]["y"].tolist() == [[2, 4]]
+            assert results[2]["y"].tolist() == [3]
+        assert s.state("m") == READY
+        assert RESTARTS.labels("m", "1")._value.get() == 2  # noqa: SLF001
+
+    served(scenario)
+
+
+def test_a_model_that_keeps_crashing_rests_and_comes_back(root, served):
+    put(root, "m", "1", dividing())
+
+    async def scenario(s):
+        while s.state("m") == READY:
+            with pytest.raises((ModelFailed, ModelNotReady)):
+                await s.infer("m", **WORST)
+            await asyncio.sleep(0)
+        state = s.state("m")
+        assert state.state == "UNAVAILABLE"
+        assert state.reason.startswith("its process was ended by SIGFPE; it is started again in")
+        with pytest.raises(ModelNotReady, match="was ended by SIGFPE"):
+            await s.infer("m", **PLAIN)
+        await s.until(lambda: s.state("m") == READY)
+        assert (await s.infer("m", **PLAIN))["y"].tolist() == [3]
+
+    served(scenario)
+
+
+def test_the_configuration_decides(root, served):
+    put(root, "auto", "1", dividing())
+    put(root, "div", "1", dividing(), "isolation: none")
+    put(root, "plain", "1", scaled(2), "isolation: process\ninstances: 2")
+    put(root, "untried", "1", scaled(2), "warmup: off")
+
+    async def scenario(s):
+        index = {name: s.runtime.registry.get(name) for name in ("auto", "div", "plain", "untried")}
+        why = "process: node d (Div) on INT32 can trap"
+        assert model_config(index["auto"])["parameters"]["isolation"] == {"string_value": why}
+        assert model_parameters(index["auto"])["isolation"] == why
+        assert index["div"].isolation == ""
+        assert index["plain"].isolation == "process: config.yaml says so"
+        assert model_config(index["plain"])["instance_group"] == [{"kind": "KIND_CPU", "count": 2}]
+        assert "lets nothing be run" in index["untried"].isolation
+        assert len(children()) == 4
+
+    served(scenario)
+
+
+def test_isolated_requests_are_computed_together(root, served):
+    put(root, "m", "1", scaled(2), "isolation: process\nbatching: {max_size: 8}")
+
+    async def scenario(s):
+        rows = [np.float32([[n, n]]) for n in range(4)]
+        async with s.busy():
+            asked = await s.waiting(*(s.infer("m", x=row) for row in rows))
+        together = await asyncio.gather(*asked)
+        assert [each["y"].tolist() for each in together] == [(2 * row).tolist() for row in rows]
+        assert numbers()["m", "1"]["rows"] == (1, 4)
+
+    served(scenario)
+
+
+def test_unloading_ends_the_process(root, served, admin):
+    put(root, "m", "1", dividing())
+
+    async def scenario(s):
+        (pid,) = children()
+        await s.repository.unload("m")
+        await s.until(lambda: not is_a_model(pid))
+        await s.repository.load("m")
+        (other,) = children()
+        put(root, "m", "1", scaled(2))
+        await s.repository.load("m")
+        await s.until(lambda: not is_a_model(other))
+
+    served(scenario, repository_mode="explicit", keys=admin)
+
+
+@pytest.fixture
+def isolate(root, start_processes):
+    def start(made, **options):
+        return start_processes(put(root, "m", "1", made).parent, **options)
+
+    return start
+
+
+def test_a_run_ends_with_its_process_where_it_heeds_no_flag(isolate):
+    made, halt, failures = isolate(convolving()), Halt(), []
+    (pid,) = children()
+    thread = running(made, halt, FOREVER, failures)
+    assert is_computing(pid)
+    halt.now()
+    thread.join(30)
+    assert failures == ["the model's process was ended: its run did not end when it was told to"]
+    assert run(made, **AT_ONCE)["y"].tolist() == [[[[16.0]]]]
+
+
+def test_a_run_that_heeds_the_flag_keeps_its_process(isolate):
+    made, halt, failures = isolate(endless()), Halt(), []
+    before = children()
+    thread = running(made, halt, {"x": np.ones((1, 2), np.float32)}, failures)
+    assert is_computing(*before)
+    halt.now()
+    thread.join(30)
+    assert failures == ["the run was ended: nobody waits for it"]
+    assert children() == before
+
+
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGBUS])
+def test_whatever_ends_a_process_is_told(isolate, sent):
+    made, failures = isolate(convolving()), []
+    (pid,) = children()
+    thread = running(made, None, FOREVER, failures)
+    assert is_computing(pid)
+    os.kill(pid, sent)
+    thread.join(30)
+    assert failures == [f"the model's process was ended by {sent.name}"]
+    assert run(made, **AT_ONCE)["y"].tolist() == [[[[16.0]]]]
+
+
+def test_a_stopped_process_is_replaced(isolate):
+    """With a request that is too large to be sent to who does not read."""
+    made, halt, failures = isolate(unary("Relu", ("n",))), Halt(), []
+    (pid,) = children()
+    os.kill(pid, signal.SIGSTOP)
+    thread = running(made, halt, {"x": np.ones(1 << 22, np.float32)}, failures)
+    halt.now()
+    thread.join(30)
+    assert len(failures) == 1
+    assert run(made, x=np.float32([-1, 2]))["y"].tolist() == [0, 2]
+
+
+def test_processes_ignore_signals_that_are_meant_for_the_service(isolate):
+    made = isolate(scaled(2))
+    (pid,) = children()
+    for sent in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        os.kill(pid, sent)
+    assert run(made, x=np.float32([[1, 2]]))["y"].tolist() == [[2, 4]]
+    assert children() == {pid}
+
+
+def test_instances_compute_at_a_time(isolate):
+    made, halt, failures = isolate(convolving(), instances=2), Halt(), []
+    before = children()
+    assert len(before) == 2
+    thread = running(made, halt, FOREVER, failures)
+    for _ in range(3):
+        assert run(made, **AT_ONCE)["y"].tolist() == [[[[16.0]]]]
+    halt.now()
+    thread.join(30)
+    assert len(failures) == 1
+
+
+def test_large_tensors_pass(isolate):
+    made = isolate(unary("Neg", ("n",)))
+    x = np.arange(1 << 24, dtype=np.float32)  # 64 MiB
+    assert np.array_equal(run(made, x=x)["y"], -x)
+
+
+def test_results_are_refused_before_they_are_passed(isolate):
+    made = isolate(filling(), output_bytes=1 << 10)
+    with pytest.raises(LimitExceeded) as caught:
+        run(made, shape=np.array([1 << 20]))
+    assert str(caught.value) == "outputs: expected outputs of at most 1024 bytes, got 4194304"
+    assert len(run(made, shape=np.array([4]))["y"]) == 4
+
+
+OUTLIVED = """
+import pathlib, sys
+import numpy as np
+from service.repository.files import read_version
+from service.repository.isolated import Work
+from service.repository.isolation import Processes, isolated
+
+folder = pathlib.Path(sys.argv[1])
+digests = dict(read_version(folder, folder, 1 << 20)[1].digests)
+work = Work(folder=str(folder), config="warmup: off", digests=digests, most_bytes=1 << 20,
+            shaped=["x", "w", "y"], device="cpu",
+            kernels="function", instructions="", threads=1, arena_bytes=1 << 28,
+            request_bytes=1 << 28, output_bytes=0)
+processes = Processes(("m", "1"), work, 60, print)
+made = isolated(("m", "1"), processes, batching=None, instances=1, why="")
+print(processes._idle[0].pid, flush=True)
+x, w = np.ones((1, 1, 4, 4), np.float32), np.ones((1, 1, 0, 0), np.float32)
+made.run({"x": x, "w": w}, ("y",), {})
+"""
+
+
+def test_no_process_outlives_the_service(root):
+    folder = put(root, "m", "1", convolving()).parent
+    paths = os.pathsep.join((str(Path(graphs.__file__).parent), *sys.path))
+    with subprocess.Popen(
+        [sys.executable, "-c", OUTLIVED, folder],
+        env={**os.environ, "PYTHONPATH": paths},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as service:
+        pid = int(service.stdout.readline())
+        assert is_computing(pid)
+        service.kill()
+    eventually(lambda: not is_a_model(pid))
+
+
+@pytest.fixture
+def connected():
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        yield Frames(ours, 1 << 16), theirs
+
+
+def tensor(**changed):
+    return {"name": "x", "datatype": "FP32", "shape": [2], "size": 8} | changed
+
+
+@pytest.mark.parametrize(
+    ("header", "size"),
+    [
+        (b"junk", 0),
+        (b"[]", 0),
+        (b'{"tensors": 1}', 0),
+        ({"tensors": [1]}, 0),
+        ({"tensors": [tensor()]}, 4),
+        ({"tensors": [tensor(size=4)]}, 4),
+        ({"tensors": [tensor(shape=[-2])]}, 8),
+        ({"tensors": [tensor(shape=[2**40, 2**40])]}, 8),
+        ({"tensors": [tensor(datatype="FP33")]}, 8),
+        ({"tensors": [tensor(datatype="BYTES")]}, 8),
+        ({"tensors": [tensor(shape=[True])]}, 8),
+        ({}, 1 << 20),
+    ],
+)
+def test_what_is_no_frame_is_refused(connected, header, size):
+    frames, other = connected
+    text = header if isinstance(header, bytes) else orjson.dumps(header)
+    other.sendall(LENGTHS.pack(len(text), size) + text + b"\xff" * min(size, 64))
+    other.shutdown(socket.SHUT_WR)
+    with pytest.raises(FrameError):
+        frames.receive()
+
+
+def test_frames_bring_what_was_sent(connected):
+    frames, other = connected
+    sent = {
+        "s": np.array([[b"", b"\0\xff"], [b"abc", "é".encode()]], np.object_),
+        "f": np.arange(6, dtype=np.float64).reshape(2, 3)[:, ::2],
+        "e": np.empty((0, 3), np.int8),
+        "z": np.array(7, np.int64),
+    }
+    Frames(other, 0).send({"run": 1}, sent)
+    header, got = frames.receive()
+    assert header == {"run": 1}
+    for name, array in sent.items():
+        assert got[name].dtype == array.dtype
+        assert np.array_equal(got[name], array)
