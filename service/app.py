@@ -74,7 +74,9 @@ def _front(app: FastAPI, routes: ASGIApp, runtime: Runtime) -> ASGIApp:
     """What every request passes first, before all that FastAPI and Starlette put around routes."""
     settings = runtime.settings
     shortcut = Shortcut(routes, endpoints=partial(_fast, app.state.endpoints, app.state.infer))
-    access = Access(shortcut, keys=Keys.parse(settings.keys), refuse=problems.answer)
+    access = Access(
+        shortcut, keys=Keys.parse(settings.keys), refuse=problems.answer, rate=runtime.rate
+    )
     return telemetry.RequestContext(
         problems.Refusals(access),
         failure=problems.internal,
@@ -94,6 +96,7 @@ def at_once(app: FastAPI) -> AtOnce | None:
         keys=Keys.parse(settings.keys),
         notes=telemetry.notes_on(access_log=settings.access_log),
         most=min(settings.inline_bytes, settings.max_json_bytes, settings.max_body_bytes),
+        rate=runtime.rate,
     )
 
 

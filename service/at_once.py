@@ -14,15 +14,22 @@ from collections.abc import Callable
 from service import metrics
 from service.exchange import Endpoint
 from service.http1.bounds import Headers
-from service.http1.protocol import AtOnce
-from service.security import HEADERS, Keys
+from service.http1.protocol import Address, AtOnce
+from service.security import HEADERS, Keys, presented
+from service.serving.budget import Client
+from service.serving.clients import RateLimiter, network_of
 from service.telemetry import HEADER_BYTES, Notes, identity_of
 
 _SAFE = b"".join(b"%s: %s\r\n" % header for header in HEADERS)
 
 
 def answering(
-    endpoint_of: Callable[[str], Endpoint | None], *, keys: Keys, notes: Notes | None, most: int
+    endpoint_of: Callable[[str], Endpoint | None],
+    *,
+    keys: Keys,
+    notes: Notes | None,
+    most: int,
+    rate: RateLimiter | None = None,
 ) -> AtOnce:
     """What answers requests that need no more than an endpoint.
 
@@ -31,10 +38,16 @@ def answering(
         keys: Who may ask.
         notes: Where a line about each request goes.
         most: The longest body, in bytes.
+        rate: How many requests of one client are answered, if that is limited.
     """
 
-    def answer(
-        path: str, headers: Headers, body: bytes, began: float, came: float
+    def answer(  # noqa: PLR0917 - as `AtOnce`
+        path: str,
+        headers: Headers,
+        body: bytes,
+        began: float,
+        came: float,
+        address: Address,  # noqa: ARG001 - for the limits of each client
     ) -> tuple[bytes, bytes] | None:
         endpoint = endpoint_of(path)
         if endpoint is None or len(body) > most or "%" in path:
@@ -63,4 +76,27 @@ def answering(
         )
         return head, content
 
-    return answer
+    return answer if rate is None else _limited(answer, keys, rate)
+
+
+def _limited(answer: AtOnce, keys: Keys, rate: RateLimiter) -> AtOnce:
+    """Decline what exceeds ``rate``: the application refuses it then."""
+
+    def limited(  # noqa: PLR0917 - as `AtOnce`
+        path: str, headers: Headers, body: bytes, began: float, came: float, address: Address
+    ) -> tuple[bytes, bytes] | None:
+        client = _client(keys, headers, address)
+        answered = None
+        if rate.has_room(client):
+            answered = answer(path, headers, body, began, came, address)
+        if answered is not None:
+            rate.admit(client)
+        return answered
+
+    return limited
+
+
+def _client(keys: Keys, headers: Headers, address: Address) -> Client:
+    if keys.required:
+        return presented(headers) or b""
+    return network_of(address[0]) if address else ""

@@ -6,6 +6,7 @@
   - KernelsUnavailable        the native kernels are demanded, and cannot be had
   - ArtifactInvalid           a file in the artifacts folder is not what it should be
   - Overloaded                there is no room for the request now; later there may be
+    - ClientLimited           one client has more connections or requests than it may
   - DeadlineExceeded          the request could not start in the time it gave
   - ModelNotReady             a model is known, and does not answer now
   - ModelFailed               a model could not compute what it was given
@@ -70,6 +71,14 @@ class Overloaded(ServiceError):  # noqa: N818
         super().__init__(f"the service is busy: {detail}")
         self.reason = reason
         self.retry_after = retry_after
+
+
+class ClientLimited(Overloaded):
+    """One client has more connections, or sends more requests, than one client may."""
+
+    def __init__(self, reason: str, detail: str, retry_after: int = 1) -> None:
+        super().__init__(reason, detail, retry_after)
+        self.args = (detail,)
 
 
 class DeadlineExceeded(ServiceError):  # noqa: N818

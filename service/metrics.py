@@ -267,7 +267,16 @@ REASONS: dict[type[errors.ServiceError], str] = {
 }
 """Why requests are refused, besides `Overloaded`, which says itself what there is too little of."""
 
-SCARCE = ("queue", "memory", "client_memory", "streams", "calls")
+SCARCE = (
+    "queue",
+    "memory",
+    "client_memory",
+    "streams",
+    "calls",
+    "connections",
+    "client_connections",
+    "client_requests",
+)
 """The reasons that `Overloaded` gives."""
 
 

@@ -26,6 +26,11 @@ MEDIA_TYPE = "application/problem+json"
 
 PROBLEMS: dict[type[errors.ServiceError], tuple[HTTPStatus, str, str]] = {
     errors.Overloaded: (HTTPStatus.SERVICE_UNAVAILABLE, "overloaded", "The service is busy"),
+    errors.ClientLimited: (
+        HTTPStatus.TOO_MANY_REQUESTS,
+        "client-limited",
+        "Too many connections or requests of one client",
+    ),
     errors.DeadlineExceeded: (
         HTTPStatus.SERVICE_UNAVAILABLE,
         "deadline-exceeded",
@@ -119,6 +124,7 @@ OIP_STATUSES = frozenset(
         HTTPStatus.METHOD_NOT_ALLOWED,
         HTTPStatus.REQUEST_TIMEOUT,
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        HTTPStatus.TOO_MANY_REQUESTS,
         HTTPStatus.INTERNAL_SERVER_ERROR,
         HTTPStatus.NOT_IMPLEMENTED,
         HTTPStatus.SERVICE_UNAVAILABLE,
@@ -158,7 +164,7 @@ def respond(path: str, problem: dict[str, Any], headers: dict[str, str] | None =
 def headers_of(error: errors.ServiceError) -> dict[str, str]:
     """What an answer to ``error`` says in its headers."""
     status, *_ = PROBLEMS[type(error)]
-    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+    if status in {HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS}:
         return {"Retry-After": str(getattr(error, "retry_after", RETRY_SECONDS))}
     if isinstance(error, errors.KeyMissing):
         return {"WWW-Authenticate": "Bearer"}

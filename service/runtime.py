@@ -8,6 +8,7 @@ from service import cpus, tracing
 from service.catalogue import Catalogue
 from service.engine import Engine
 from service.serving.budget import Budget
+from service.serving.clients import RateLimiter
 from service.serving.control import Control
 from service.serving.inference import Inference
 from service.serving.lanes import Lanes
@@ -23,6 +24,7 @@ class Runtime:
     Attributes:
         registry: Every model that is served, the activations' graphs included.
         repository: Who loads and unloads models, if anybody does.
+        rate: How many requests each client may send, if that is limited.
         tracer: What traces requests, if they are traced.
         draining: Whether the worker was told to end: it answers, and is not ready.
     """
@@ -34,6 +36,7 @@ class Runtime:
     inference: Inference
     tracer: Tracer | None = None
     repository: Control | None = None
+    rate: RateLimiter | None = None
     draining: bool = False
 
     @classmethod
@@ -61,7 +64,10 @@ class Runtime:
             output_bytes=settings.max_output_bytes,
         )
         tracer = None if settings.traces is None else tracing.start(settings.traces)
-        return cls(settings, engine, catalogue, Registry(catalogue.graphs()), inference, tracer)
+        rate = settings.client_requests_per_second
+        registry = Registry(catalogue.graphs())
+        limiter = RateLimiter(rate) if rate else None
+        return cls(settings, engine, catalogue, registry, inference, tracer, rate=limiter)
 
     @property
     def ready(self) -> bool:

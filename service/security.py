@@ -19,8 +19,14 @@ from typing import Literal
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.errors import KeyMissing, ScopeMissing, ServiceError, SettingsInvalid
-from service.serving.clients import CLIENT
+from service.errors import (
+    ClientLimited,
+    KeyMissing,
+    ScopeMissing,
+    ServiceError,
+    SettingsInvalid,
+)
+from service.serving.clients import CLIENT, RateLimiter, client_of
 
 Right = Literal["infer", "admin"]
 
@@ -145,6 +151,7 @@ class Access:
     Args:
         keys: Who may do what.
         refuse: How the protocol of a path says no; it is told why.
+        rate: How many requests each client may send, if that is limited.
     """
 
     def __init__(
@@ -153,26 +160,39 @@ class Access:
         *,
         keys: Keys,
         refuse: Callable[[str, ServiceError], ASGIApp],
+        rate: RateLimiter | None = None,
     ) -> None:
         self.app = app
         self.keys = keys
         self.refuse = refuse
+        self.rate = rate
+        self._is_open = rate is None and not keys.required
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         # Not a coroutine itself: where there are no keys, that would cost more than what it does.
         if scope["type"] == "http":
             path: str = scope["path"]
-            if (self.keys.required and path not in PUBLIC) or path.startswith(ADMIN):
+            if (not self._is_open and path not in PUBLIC) or path.startswith(ADMIN):
                 return self._guarded(scope)(scope, receive, send)
         return self.app(scope, receive, send)
 
     def _guarded(self, scope: Scope) -> ASGIApp:
         try:
-            self.keys.check(scope["headers"], _right(scope))
-        except (KeyMissing, ScopeMissing) as error:
+            self._check(scope)
+        except (KeyMissing, ScopeMissing, ClientLimited) as error:
             return self.refuse(scope["path"], error)
-        scope[CLIENT] = presented(scope["headers"])
         return self.app
+
+    def _check(self, scope: Scope) -> None:
+        try:
+            if self.keys.required or scope["path"].startswith(ADMIN):
+                self.keys.check(scope["headers"], _right(scope))
+            if self.keys.required:
+                scope[CLIENT] = presented(scope["headers"])
+        finally:
+            # Without a key that is known, by the address: keys may be made up.
+            if self.rate is not None:
+                self.rate.admit(client_of(scope))
 
 
 def _right(scope: Scope) -> Right:

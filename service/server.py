@@ -31,6 +31,7 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from service import rpc
 from service.errors import ServiceError
+from service.http1.connections import ConnectionLimits, raise_descriptor_limit
 from service.http1.line import Line
 from service.http1.patience import PATIENCE_SECONDS
 from service.http1.protocol import AtOnce, Connection
@@ -219,6 +220,7 @@ def configuration(
     tls: ssl.SSLContext | None,
     at_once: AtOnce | None = None,
     patience: float = PATIENCE_SECONDS,
+    limits: ConnectionLimits | None = None,
 ) -> uvicorn.Config:
     """How uvicorn is to serve ``app``; what it logs and answers by itself is left to us.
 
@@ -227,10 +229,17 @@ def configuration(
         tls: How connections are encrypted, if they are.
         at_once: What may answer requests without ``app``.
         patience: How many seconds a client may take nothing of its answer.
+        limits: How many connections there may be; None means as many as there are descriptors.
     """
     return uvicorn.Config(
         app,
-        http=partial(Connection, at_once=at_once, line=Line(), patience=patience),  # type: ignore[arg-type]  # it makes one
+        http=partial(  # type: ignore[arg-type]  # it makes one
+            Connection,
+            at_once=at_once,
+            line=Line(),
+            patience=patience,
+            limits=limits or ConnectionLimits(),
+        ),
         ws="none",
         log_config=None,
         log_level="warning",
@@ -240,6 +249,12 @@ def configuration(
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         ssl_context_factory=None if tls is None else lambda *_: tls,
     )
+
+
+def connection_limits(settings: Settings) -> ConnectionLimits:
+    """Return the limits of this process, which takes all the descriptors that it may have."""
+    raise_descriptor_limit()
+    return ConnectionLimits(settings.max_connections, settings.client_connections)
 
 
 def serve(settings: Settings, listener: socket.socket, tls: ssl.SSLContext | None) -> int:
@@ -252,7 +267,7 @@ def serve(settings: Settings, listener: socket.socket, tls: ssl.SSLContext | Non
 
     app = create_app(settings)
     server = Server(
-        configuration(app, tls, at_once(app), settings.body_seconds),
+        configuration(app, tls, at_once(app), settings.body_seconds, connection_limits(settings)),
         app.state.runtime,
         lambda: log.info("serving on %s", address(listener, "https" if tls else "http")),
     )

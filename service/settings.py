@@ -160,6 +160,24 @@ class Settings(BaseSettings):
         ge=1,
         description="What bodies and results of all requests under way may take together.",
     )
+    max_connections: int = Field(
+        default=0,
+        ge=0,
+        description="The most HTTP connections of a process; 0 means as many as there are file "
+        "descriptors for. With more, those that are idle longest are closed.",
+    )
+    client_connections: int = Field(
+        default=0,
+        ge=0,
+        description="The most of those that one address may have (of IPv6, a /64); 0 means any "
+        "number. A proxy that all callers come through is one address.",
+    )
+    client_requests_per_second: float = Field(
+        default=0,
+        ge=0,
+        description="How many HTTP requests a second each process answers to one client, a key or "
+        "else an address; others get 429. 0 means any number.",
+    )
     client_memory_share: float = Field(
         default=0.5,
         gt=0,

@@ -27,7 +27,7 @@ from typing import Any
 from service import tls
 from service.app import at_once, create_app
 from service.errors import ServiceError
-from service.server import Server, configuration
+from service.server import Server, configuration, connection_limits
 from service.settings import Settings
 from service.telemetry import configure_logging
 
@@ -47,7 +47,13 @@ class Worker(Server):
         encryption = tls.context(settings)
         app = create_app(settings)
         super().__init__(
-            configuration(app, encryption, at_once(app), settings.body_seconds),
+            configuration(
+                app,
+                encryption,
+                at_once(app),
+                settings.body_seconds,
+                connection_limits(settings),
+            ),
             app.state.runtime,
             self._on_started,
         )

@@ -21,10 +21,13 @@ from service.errors import (
     HttpMalformed,
     HttpUnsupported,
     HttpVersionUnsupported,
+    Overloaded,
     ServiceError,
     UrlTooLong,
     Words,
 )
+from service.http1.connections import ConnectionLimits
+from service.security import PUBLIC
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -83,10 +86,17 @@ class Intake(FlowControl):
 
 
 class Bounded(HttpToolsProtocol):
-    """A connection that takes so much and no more."""
+    """A connection that takes so much and no more.
 
-    def __init__(self, *args: Any, **options: Any) -> None:
+    Args:
+        limits: How many connections there may be.
+    """
+
+    def __init__(self, *args: Any, limits: ConnectionLimits, **options: Any) -> None:
         super().__init__(*args, **options)
+        self._limits = limits
+        self._surplus: Overloaded | None = None
+        self._made = 0.0
         self.url = b""
         self.version = ""
         self._unread = 0
@@ -112,6 +122,30 @@ class Bounded(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         super().connection_made(transport)
         self.flow = Intake(transport, self.pipeline)
+        self._made = self.loop.time()
+        self._surplus = self._limits.join(self, self.client[0] if self.client else "")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._limits.leave(self)
+        super().connection_lost(exc)
+
+    def descriptor(self) -> int:
+        number: int = self.transport.get_extra_info("socket").fileno()
+        return number
+
+    def idle_since(self) -> float | None:
+        if not self.is_free or self.transport.is_closing():
+            return None
+        if self.transport.get_write_buffer_size():
+            return None
+        timer = self.timeout_keep_alive_task
+        return self._made if timer is None else timer.when() - self.timeout_keep_alive
+
+    def shed(self) -> None:
+        if self.scheme == "https":
+            self.transport.abort()  # Closing waits for the other side.
+        else:
+            self.transport.close()
 
     def data_received(self, data: bytes) -> None:
         # As uvicorn's, but for what it says of errors, and for the timer of an idle connection:
@@ -199,7 +233,10 @@ class Bounded(HttpToolsProtocol):
                 raise HttpUnsupported.at("method", "one of GET, HEAD, POST", "CONNECT")
             return
         self._unread = 0
-        self.begin()
+        if self._surplus is not None:
+            self._begin_surplus(self._surplus)
+        else:
+            self.begin()
         self.headers = []  # What comes now follows the body, and may not pass for a header.
 
     def on_body(self, body: bytes) -> None:
@@ -240,6 +277,13 @@ class Bounded(HttpToolsProtocol):
             raise HttpMalformed.at("request line", "a method, a URL and HTTP/1.1", Words("less"))
         else:
             raise HttpVersionUnsupported.at("version", "HTTP/1.1", f"HTTP/{version}")
+
+    def _begin_surplus(self, error: Overloaded) -> None:
+        """Answer questions about health alone, one of them: the connection is one too many."""
+        if self.url.partition(b"?")[0].decode("latin-1") not in PUBLIC:
+            raise error
+        Bounded.begin(self)
+        self.cycle.keep_alive = False
 
     def _is_told(self) -> bool:
         """Whether the request that was read last is answered, or the application's to answer."""

@@ -20,10 +20,11 @@ from service.http1.bounds import Headers
 from service.http1.line import MOST_WAITING_BYTES, Line
 from service.http1.patience import PATIENCE_SECONDS, Patient
 
-AtOnce = Callable[[str, Headers, bytes, float, float], tuple[bytes, bytes] | None]
+Address = tuple[str, int] | None
+AtOnce = Callable[[str, Headers, bytes, float, float, Address], tuple[bytes, bytes] | None]
 """Answers POST to a path, with headers and a body: with its own headers, written out to the empty
 line, and a body. None is no answer: the request takes the usual way. It is told when the headers
-had come, and when all had, in seconds of `time.perf_counter`."""
+had come, and when all had, in seconds of `time.perf_counter`, and the address of the client."""
 
 
 LONGEST_HELD = 1 << 18
@@ -117,6 +118,9 @@ class Connection(Patient):
         self._hurry()
         super().shutdown()
 
+    def idle_since(self) -> float | None:
+        return None if self._is_whole else super().idle_since()
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._wait_no_more()
         super().connection_lost(exc)
@@ -191,7 +195,7 @@ class Connection(Patient):
             return False
         headers: Headers = self.scope["headers"]  # type: ignore[assignment]  # uvicorn's list
         path = self.url.decode("latin-1")
-        answer = self._at_once(path, headers, body, self._began, self._came)
+        answer = self._at_once(path, headers, body, self._began, self._came, self.client)
         if answer is None:
             return False
         self._held = None

@@ -13,6 +13,7 @@ Pair = tuple[str, str]
 
 STATUSES: dict[type[errors.ServiceError], StatusCode] = {
     errors.Overloaded: StatusCode.UNAVAILABLE,
+    errors.ClientLimited: StatusCode.RESOURCE_EXHAUSTED,
     errors.DeadlineExceeded: StatusCode.DEADLINE_EXCEEDED,
     errors.ModelNotReady: StatusCode.UNAVAILABLE,
     errors.ModelFailed: StatusCode.INVALID_ARGUMENT,

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import ipaddress
+import math
+import time
+from collections import OrderedDict
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
+
+from service.errors import ClientLimited
+
+MAX_CLIENTS = 1 << 16
+"""Clients whose rate is known; of more, those are forgotten that have sent nothing for longest."""
 
 CLIENT = "gatewave.client"
 """Key of the scope that holds the caller's API key, where one was checked."""
@@ -35,3 +43,44 @@ def network_of(host: str) -> str:
     if address.ipv4_mapped is not None:
         return str(address.ipv4_mapped)
     return str(ipaddress.ip_network((address.packed[:8] + bytes(8), 64)))
+
+
+class RateLimiter:
+    """Requests a second of each client: a token bucket that holds those of one second.
+
+    Of each client one number is kept, as in the generic cell rate algorithm (ITU-T I.371): when its
+    bucket will be full again.
+
+    Args:
+        rate: How many requests a second.
+    """
+
+    def __init__(self, rate: float) -> None:
+        self.rate = rate
+        self._interval = 1 / rate
+        self._burst = max(1.0, self._interval)
+        self._full_at: OrderedDict[str | bytes, float] = OrderedDict()
+
+    def has_room(self, client: str | bytes) -> bool:
+        """Return whether `admit` would admit a request of ``client`` now."""
+        return self._wait(client, time.monotonic()) <= 0
+
+    def admit(self, client: str | bytes) -> None:
+        """Count a request of ``client``.
+
+        Raises:
+            ClientLimited: It sends more than it may.
+        """
+        now = time.monotonic()
+        wait = self._wait(client, now)
+        if wait > 0:
+            detail = f"one client may send {self.rate:g} requests a second"
+            raise ClientLimited("client_requests", detail, math.ceil(wait))
+        full_at = max(self._full_at.pop(client, now), now)
+        self._full_at[client] = full_at + self._interval
+        if len(self._full_at) > MAX_CLIENTS:
+            self._full_at.popitem(last=False)
+
+    def _wait(self, client: str | bytes, now: float) -> float:
+        """Return after how many seconds a request would be admitted."""
+        return (self._full_at.get(client, now) - now) + (self._interval - self._burst)

@@ -54,7 +54,7 @@ async def answer(send, status, body):
 MARKS = []
 
 
-def at_once(path, headers, body, began, came):  # noqa: ARG001 - as it is called
+def at_once(path, headers, body, began, came, address):  # noqa: ARG001 - as it is called
     MARKS.append((began, came))
     return (b"content-length: %d\r\n\r\n" % len(body), body) if path == "/fast" else None
 

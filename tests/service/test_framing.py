@@ -40,7 +40,7 @@ async def echo(scope, receive, send):
     await send({"type": "http.response.body", "body": said})
 
 
-def at_once(path, headers, body, began, came):  # noqa: ARG001 - as it is called
+def at_once(path, headers, body, began, came, address):  # noqa: ARG001 - as it is called
     said = told("POST", path, body)
     return (b"content-length: %d\r\n\r\n" % len(said), said) if path == "/fast" else None
 
