@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -169,6 +170,10 @@ class Catalogue:
 
     def __init__(self, folder: Path, entries: Mapping[str, Entry], engine: Engine) -> None:
         self.folder = folder
+        # Of the models that can be had, whether or not this service computes with them.
+        self.digests = {
+            path.name: sha256(path.read_bytes()).hexdigest() for path in _models_in(folder)
+        }
         self.entries = entries
         self.engine = engine
 
@@ -212,13 +217,17 @@ class Catalogue:
 
 def artifact_paths(folder: Path) -> list[Path]:
     """The files to serve from: of each graph the form with the function, if it is there."""
-    paths = {path.name: path for path in sorted(folder.glob("*.onnx")) if path.is_file()}
+    paths = {path.name: path for path in _models_in(folder)}
     return [
         path
         for name, path in paths.items()
         if not name.endswith(".decomposed.onnx")
         or name.replace(".decomposed.onnx", ".onnx") not in paths
     ]
+
+
+def _models_in(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.glob("*.onnx")) if path.is_file()]
 
 
 Document = dict[str, Any]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
-from fastapi import APIRouter, Request
-from fastapi.responses import FileResponse
+from fastapi import APIRouter, Request, Response
 
 from service.catalogue import Catalogue, Entry, Function
 from service.dtypes import DType
@@ -40,25 +40,26 @@ async def describe(name: str, request: Request) -> ActivationView:
     return ActivationView(**entry.record, functions=functions, example=example)
 
 
-@router.get("/{name}/plot.{kind}", response_class=FileResponse)
-async def plot(name: str, kind: Literal["svg", "png"], request: Request) -> FileResponse:
+@router.get("/{name}/plot.{kind}", response_class=Response)
+async def plot(name: str, kind: Literal["svg", "png"], request: Request) -> Response:
     """The function and its derivatives: curves, or filled contours for two inputs.
 
     A parameter that is a word chooses the formula: `?gate=linear`.
     """
     catalogue = _catalogue(request)
     function = _chosen(catalogue.entry(name, at="name"), request, ())
-    return _file(catalogue.folder / f"{function.stem}.{kind}", PICTURES[kind])
+    path = catalogue.folder / f"{function.stem}.{kind}"
+    return _file(await _read(path), PICTURES[kind])
 
 
-@router.get("/{name}/model.onnx", response_class=FileResponse)
+@router.get("/{name}/model.onnx", response_class=Response)
 async def model(
     name: str,
     request: Request,
     dtype: DType = "float32",
     graph: Literal["value", "grad", "vjp"] = "value",
     form: Literal["function", "decomposed"] = "function",
-) -> FileResponse:
+) -> Response:
     """The ONNX model: one node of our domain with its body, or in standard operators only.
 
     `graph` is the value, the value with all partial derivatives (`grad`), or the vector-Jacobian
@@ -68,15 +69,19 @@ async def model(
     function = _chosen(catalogue.entry(name, at="name"), request, ("dtype", "graph", "form"))
     suffix = ".decomposed" if form == "decomposed" else ""
     path = catalogue.folder / f"{function.stem}.{graph}.{dtype}{suffix}.onnx"
-    return _file(path, "application/octet-stream", path.name)
+    content = await _read(path)
+    if sha256(content).hexdigest() != catalogue.digests.get(path.name):
+        expected = "an artifact as it was when the service started: start it again"
+        raise NameUnknown.at("path", expected, path.name)
+    return _file(content, "application/octet-stream", path.name)
 
 
 @router.get(
     "/{name}/certificate",
-    response_class=FileResponse,
+    response_class=Response,
     responses={200: {"content": {kind: {} for kind in CERTIFICATES}}},
 )
-async def certificate(name: str, request: Request) -> FileResponse:
+async def certificate(name: str, request: Request) -> Response:
     """What runtimes made of the models, and how far that is from exact results.
 
     JSON; a page of HTML for who accepts that rather. It is shown only if the models name it, by
@@ -85,11 +90,13 @@ async def certificate(name: str, request: Request) -> FileResponse:
     catalogue = _catalogue(request)
     entry = catalogue.entry(name, at="name")
     path = catalogue.folder / f"{entry.name}.certificate.json"
-    if not path.is_file() or sha256(path.read_bytes()).hexdigest() not in entry.certificates:
+    content = await _read(path, otherwise=b"")
+    if sha256(content).hexdigest() not in entry.certificates:
         expected = "an activation whose models name a certificate: gatewave certify"
         raise NameUnknown.at("name", expected, name)
     kind = _preferred(request.headers.get("accept", ""))
-    return _file(path.with_suffix(CERTIFICATES[kind]), kind)
+    page = path.with_suffix(CERTIFICATES[kind])
+    return _file(content if page == path else await _read(page), kind)
 
 
 def _preferred(accept: str) -> str:
@@ -114,11 +121,25 @@ def _chosen(entry: Entry, request: Request, other: tuple[str, ...]) -> Function:
     return entry.select(words, at="query")
 
 
-def _file(path: Path, media_type: str, filename: str | None = None) -> FileResponse:
-    if not path.is_file():
-        raise NameUnknown.at("path", "an artifact that was exported", path.name)
-    headers = {"Cache-Control": "public, max-age=3600"}
-    return FileResponse(path, media_type=media_type, filename=filename, headers=headers)
+async def _read(path: Path, otherwise: bytes | None = None) -> bytes:
+    """Return what is in a file, read once: it may change while an answer is sent.
+
+    Raises:
+        NameUnknown: There is no such file, and nothing to take ``otherwise``.
+    """
+    try:
+        return await asyncio.to_thread(path.read_bytes)
+    except OSError as error:
+        if otherwise is not None:
+            return otherwise
+        raise NameUnknown.at("path", "an artifact that was exported", path.name) from error
+
+
+def _file(content: bytes, media_type: str, filename: str | None = None) -> Response:
+    headers = {"Cache-Control": "public, max-age=3600", "ETag": f'"{sha256(content).hexdigest()}"'}
+    if filename is not None:
+        headers["Content-Disposition"] = f'attachment; filename="{filename}"'
+    return Response(content, media_type=media_type, headers=headers)
 
 
 def _summary(entry: Entry) -> ActivationSummary:

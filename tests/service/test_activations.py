@@ -88,6 +88,27 @@ def test_a_model_that_was_not_exported_is_not_found(client, artifacts):
         hidden.rename(path)
 
 
+@pytest.mark.parametrize("form", ["", ".decomposed"])
+@pytest.mark.parametrize(
+    "change",
+    [lambda raw: raw[:100], lambda raw: raw[:-1] + b"x"],
+    ids=["truncated", "overwritten"],
+)
+def test_a_model_that_changed_since_the_start_is_not_given(client, artifacts, form, change):
+    path = artifacts / f"sinc.value.float16{form}.onnx"
+    whole = path.read_bytes()
+    url = f"/activations/sinc/model.onnx?dtype=float16&form={form[1:] or 'function'}"
+    assert client.get(url).content == whole
+    path.write_bytes(change(whole))
+    try:
+        response = client.get(url)
+        assert response.status_code == 404
+        assert "as it was when the service started" in response.json()["detail"]
+    finally:
+        path.write_bytes(whole)
+    assert client.get(url).content == whole
+
+
 def test_the_service_says_that_it_lives_and_is_ready(client):
     assert client.get("/livez").json() == {"status": "alive"}
     ready = client.get("/readyz").json()
