@@ -50,9 +50,11 @@ class Plan:
             RequestInvalid: A name or a parameter is wrong; the error says which.
         """
         function = catalogue.entry(activation).select(params)
+        seen: set[str] = set()
         for index, name in enumerate(outputs):
-            if name in outputs[:index]:
+            if name in seen:
                 raise RequestInvalid.at(f"outputs[{index}]", "each name once", name)
+            seen.add(name)
         graph = function.graph(dtype, outputs)
         given = [name for name in function.reals if name in params]
         reals = {name: graph.real(name, params[name], at="params") for name in given}

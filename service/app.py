@@ -18,6 +18,7 @@ from service.at_once import answering
 from service.exchange import Endpoint, Shortcut
 from service.head import HeadAsGet
 from service.http1.protocol import AtOnce
+from service.query import BoundedQuery
 from service.routes import activate, activations, health, metrics, v2
 from service.routes.activate import ActivateEndpoint, BatchEndpoint
 from service.routes.v2 import InferEndpoint, is_infer
@@ -62,6 +63,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     problems.install(app)
     for room in (activate, activations, health, metrics, v2):
         app.include_router(room.router)
+    app.add_middleware(BoundedQuery)
     app.add_middleware(HeadAsGet)
     app.add_middleware(SecurityHeaders)
     routes = app.build_middleware_stack

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from service.errors import BodyMalformed, BodyTooLong, MediaTypeUnsupported, Words
 from service.exchange import Body, Part
-from service.media import weighted
+from service.media import preferences
 
 EITHER = zlib.MAX_WBITS | 32
 """What makes zlib tell the two formats apart by themselves."""
@@ -35,8 +35,12 @@ def coding(header: str | None) -> str | None:
 
 
 def accepted(header: str | None) -> str | None:
-    """How an answer may be compressed, if it may: as the client likes best, the first of equals."""
-    weights = dict(map(weighted, (header or "").split(",")))
+    """How an answer may be compressed, if it may: as the client likes best, the first of equals.
+
+    Raises:
+        LimitExceeded: Too many codings are named.
+    """
+    weights = preferences(header or "", "Accept-Encoding")
     known = [name for name, weight in weights.items() if name in CODINGS and weight > 0]
     return max(known, key=weights.__getitem__, default=None)
 

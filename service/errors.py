@@ -34,7 +34,7 @@ from __future__ import annotations
 import itertools
 import json
 import traceback
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -169,9 +169,10 @@ class FieldError:
 class RequestInvalid(ServiceError):  # noqa: N818
     """What the caller sent is wrong."""
 
-    def __init__(self, *errors: FieldError) -> None:
+    def __init__(self, *errors: FieldError, count: int | None = None) -> None:
+        """Errors to tell, of ``count`` that there are."""
         self.errors = errors[:MOST_ERRORS]
-        more = len(errors) - len(self.errors)
+        more = (len(errors) if count is None else count) - len(self.errors)
         said = [*map(str, self.errors), *([f"and {more} more"] if more else [])]
         super().__init__("; ".join(said))
 
@@ -276,7 +277,7 @@ CONFIDENTIAL = "confidential"
 UNQUOTED = {"missing": NOTHING, CONFIDENTIAL: Words("what is not repeated here")}
 
 
-def from_pydantic(errors: Iterable[Mapping[str, Any]]) -> RequestInvalid:
+def from_pydantic(errors: Sequence[Mapping[str, Any]]) -> RequestInvalid:
     """What a model refused, with the place, the expectation and the value of each error."""
     return RequestInvalid(
         *(
@@ -285,8 +286,9 @@ def from_pydantic(errors: Iterable[Mapping[str, Any]]) -> RequestInvalid:
                 expected=_expected(error),
                 got=UNQUOTED.get(error["type"]) or quoted(error["input"]),
             )
-            for error in errors
-        )
+            for error in errors[:MOST_ERRORS]
+        ),
+        count=len(errors),
     )
 
 

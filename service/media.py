@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from service.errors import MediaTypeUnacceptable, MediaTypeUnsupported
+from service.errors import LimitExceeded, MediaTypeUnacceptable, MediaTypeUnsupported
+from service.limits import MAX_PREFERENCES
 
 JSON = "application/json"
 SAFETENSORS = "application/vnd.safetensors"
@@ -39,15 +40,28 @@ def accepted(header: str | None, default: str, offered: tuple[str, ...] = MEDIA_
 
     Raises:
         MediaTypeUnacceptable: None of ours is accepted.
+        LimitExceeded: Too many are named.
     """
     if header is None or header == "*/*":
         return default
-    weights = dict(map(weighted, header.split(",")))
+    weights = preferences(header, "Accept")
     candidates = sorted(offered, key=lambda kind: kind != default)
     best = max(candidates, key=lambda kind: _preference(kind, weights))
     if _preference(best, weights) <= 0:
         raise MediaTypeUnacceptable.at("Accept", f"one of {', '.join(offered)}", header)
     return best
+
+
+def preferences(header: str, name: str) -> dict[str, float]:
+    """What the header ``name`` prefers, and the weight of each.
+
+    Raises:
+        LimitExceeded: It has too many parts.
+    """
+    parts = header.count(",") + header.count(";") + 1
+    if parts > MAX_PREFERENCES:
+        raise LimitExceeded.at(name, f"at most {MAX_PREFERENCES} parts", parts)
+    return dict(map(weighted, header.split(",")))
 
 
 def weighted(media_range: str) -> tuple[str, float]:

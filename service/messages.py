@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import orjson
 from pydantic import BaseModel, ValidationError
 
-from service import problems
+from service import cancellation, problems
 from service.activate import Plan, check_size, elements_dtype
 from service.codecs import nested, safetensors, simd
 from service.dtypes import Array, DType
@@ -23,7 +23,6 @@ from service.engine import Halt
 from service.errors import (
     BodyMalformed,
     DeadlineExceeded,
-    LimitExceeded,
     ModelFailed,
     Overloaded,
     RequestInvalid,
@@ -32,6 +31,7 @@ from service.errors import (
     from_pydantic,
 )
 from service.exchange import Body, Part
+from service.limits import check_count, check_fields
 from service.metrics import Span
 from service.runtime import Runtime
 from service.schemas import ActivateRequest, BatchRequest
@@ -95,6 +95,7 @@ class Reader:
             RequestInvalid: As `json`.
         """
         arrival = arrival or Arrival()
+        check_sizes(document)
         request = _validated(ActivateRequest, document)
         plan = self._plan(request, request.dtype)
         with plan.graph.meter.expecting(arrival.began):
@@ -118,11 +119,13 @@ class Reader:
         Raises:
             RequestInvalid: The batch as such is wrong.
         """
-        requests: list[Any] = _validated(BatchRequest, parsed(body)).requests
-        most = self.settings.max_batch
-        if len(requests) > most:
-            raise LimitExceeded.at("requests", f"at most {most} requests", len(requests))
-        return requests
+        document = parsed(body)
+        check_fields(document, "body")
+        requests = document.get("requests") if isinstance(document, dict) else None
+        if isinstance(requests, list):
+            check_count(requests, self.settings.max_batch, "requests", "requests")
+        cancellation.check()
+        return _validated(BatchRequest, document).requests
 
     def plain(self, body: bytes, deadline: float | None = None) -> tuple[Plan, Call]:
         """As `json`, for bodies that are plain and right, whose words were asked for before.
@@ -197,7 +200,11 @@ def read_batch(reader: Reader, body: bytes, deadline: float | None) -> list[Item
     Raises:
         RequestInvalid: The batch as such is wrong.
     """
-    return [_item(reader, request, deadline) for request in reader.batch(body)]
+    items = []
+    for request in reader.batch(body):
+        cancellation.check()
+        items.append(_item(reader, request, deadline))
+    return items
 
 
 def _item(reader: Reader, request: Any, deadline: float | None) -> Item | bytes:
@@ -236,6 +243,18 @@ def _problem(error: ServiceError) -> bytes:
     return orjson.dumps({"problem": problems.describe(error)})
 
 
+def check_sizes(document: Any) -> None:
+    """Refuse a request with too many fields, before pydantic says something about each.
+
+    Raises:
+        LimitExceeded: The request, its inputs or its parameters have too many.
+    """
+    check_fields(document, "body")
+    if isinstance(document, dict):
+        for name in ("inputs", "params"):
+            check_fields(document.get(name), name)
+
+
 def parsed(body: Body) -> Any:
     """The document in ``body``.
 
@@ -243,9 +262,11 @@ def parsed(body: Body) -> Any:
         BodyMalformed: It is not JSON.
     """
     try:
-        return orjson.loads(body)
+        document = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise BodyMalformed.at("body", "JSON", Words(error)) from error
+    cancellation.check()
+    return document
 
 
 def _key(

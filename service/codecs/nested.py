@@ -11,6 +11,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from service import cancellation
 from service.dtypes import NUMPY, Array, DType, narrowed
 from service.errors import LimitExceeded, RequestInvalid, Words
 
@@ -31,7 +32,7 @@ def decode(
             dtype's range; the error names the element.
         LimitExceeded: Lists nest deeper than ``max_rank``, or hold more than ``max_elements``.
     """
-    shape, leaves = _flatten(value, field, max_rank, max_elements)
+    shape, leaves = flatten(value, field, max_rank, max_elements)
     exact = _numbers(leaves, shape, field)
     array, lost = narrowed(exact, dtype)
     if lost is not None:
@@ -62,26 +63,45 @@ def _word(number: float) -> bytes:
     return b'"Infinity"' if number > 0 else b'"-Infinity"'
 
 
-def _flatten(
-    value: Nested, field: str, max_rank: int, max_elements: int
+def flatten(
+    value: Nested, field: str, max_rank: int, max_elements: int = sys.maxsize
 ) -> tuple[tuple[int, ...], list[Any]]:
+    """The shape that nested lists have, and what is in the innermost, in row-major order.
+
+    Each step takes time in proportion to the lists that it looks at, and happens in C; only the
+    place of an error is looked for in Python.
+
+    Raises:
+        RequestInvalid: The lists are ragged; the error names the first that is.
+        LimitExceeded: They nest deeper than ``max_rank``, or hold more than ``max_elements``.
+    """
     shape: list[int] = []
     level = [value]
     while level and type(level[0]) is list:
         if len(shape) == max_rank:
             raise LimitExceeded.at(field, f"at most {max_rank} nested lists", Words("more"))
-        width = len(level[0])
-        for index, part in enumerate(level):
-            if type(part) is not list or len(part) != width:
-                where = field + _subscript(index, tuple(shape))
-                raise RequestInvalid.at(where, f"a list of {width}, as its neighbours", part)
-        shape.append(width)
         # Empty lists count too: a million of them is no small tensor.
-        if len(level) * max(width, 1) > max_elements:
-            most = f"at most {max_elements} numbers"
-            raise LimitExceeded.at(field, most, len(level) * max(width, 1))
+        _check_count(len(level), field, max_elements)
+        width = len(level[0])
+        if set(map(type, level)) != {list} or set(map(len, level)) != {width}:
+            _refuse_ragged(level, width, field, tuple(shape))
+        _check_count(len(level) * max(width, 1), field, max_elements)
+        shape.append(width)
         level = list(chain.from_iterable(level))
+        cancellation.check()
     return tuple(shape), level
+
+
+def _check_count(count: int, field: str, most: int) -> None:
+    if count > most:
+        raise LimitExceeded.at(field, f"at most {most} numbers", count)
+
+
+def _refuse_ragged(level: list[Any], width: int, field: str, shape: tuple[int, ...]) -> None:
+    for index, part in enumerate(level):
+        if type(part) is not list or len(part) != width:
+            where = field + _subscript(index, shape)
+            raise RequestInvalid.at(where, f"a list of {width}, as its neighbours", part)
 
 
 def _numbers(leaves: Sequence[Any], shape: tuple[int, ...], field: str) -> NDArray[np.float64]:

@@ -17,11 +17,13 @@ import orjson
 
 from service.dtypes import NUMPY, SAFETENSORS, Array, DType
 from service.errors import BodyMalformed, LimitExceeded, Words
+from service.limits import MAX_FIELDS, check_count
 
 LENGTH_BYTES = 8
 METADATA = "__metadata__"
-LONGEST_HEADER = 1 << 20
-"""In bytes; the format allows a hundred times as much, for models of thousands of tensors."""
+LONGEST_HEADER = 1 << 16
+"""In bytes. It is read on the event loop, in less than a millisecond, and a request needs some
+hundred bytes; the format allows 100 MB, for models of thousands of tensors."""
 
 CODE_OF = {NUMPY[dtype]: code for dtype, code in SAFETENSORS.items()}
 DTYPE_OF: dict[str, DType] = {code: dtype for dtype, code in SAFETENSORS.items()}
@@ -36,9 +38,10 @@ def decode(body: bytes | memoryview, max_rank: int) -> tuple[dict[str, Array], d
     Raises:
         BodyMalformed: The bytes are not a safetensors file, or hold tensors that are no floats; the
             error names the tensor.
-        LimitExceeded: A tensor has more axes than ``max_rank``.
+        LimitExceeded: A tensor has more axes than ``max_rank``, or there are too many tensors.
     """
     header, data = _split(body)
+    check_count(header, MAX_FIELDS, "body", "tensors")
     metadata = header.pop(METADATA, {})
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
         raise BodyMalformed.at(METADATA, "an object of strings", metadata)
@@ -73,12 +76,14 @@ def data_at(beginning: bytes) -> int:
 def _split(body: bytes | memoryview) -> tuple[Header, memoryview]:
     length = int.from_bytes(body[:LENGTH_BYTES], "little")
     end = LENGTH_BYTES + length
-    if len(body) < LENGTH_BYTES or length > LONGEST_HEADER or end > len(body):
+    if len(body) < LENGTH_BYTES or end > len(body):
         raise BodyMalformed.at(
             "body",
             "a safetensors file, that starts with its header's length",
             Words(f"{len(body)} bytes"),
         )
+    if length > LONGEST_HEADER:
+        raise BodyMalformed.at("body", f"a header of at most {LONGEST_HEADER} bytes", length)
     try:
         header = orjson.loads(body[LENGTH_BYTES:end])
     except orjson.JSONDecodeError as error:
@@ -96,10 +101,10 @@ def _tensor(name: str, entry: Any, data: memoryview, max_rank: int) -> Array:
             raise BodyMalformed.at(name, "dtype, shape and two data_offsets", entry)
     if code not in DTYPE_OF:
         raise BodyMalformed.at(f"{name}.dtype", f"one of {', '.join(DTYPE_OF)}", code)
-    if not all(type(size) is int and size >= 0 for size in shape):
-        raise BodyMalformed.at(f"{name}.shape", "whole numbers, none negative", shape)
     if len(shape) > max_rank:
         raise LimitExceeded.at(f"{name}.shape", f"at most {max_rank} axes", len(shape))
+    if not all(type(size) is int and size >= 0 for size in shape):
+        raise BodyMalformed.at(f"{name}.shape", "whole numbers, none negative", shape)
     kind = NUMPY[DTYPE_OF[code]]
     count = math.prod(shape)
     if bool in map(type, (begin, end)):

@@ -7,17 +7,24 @@ ONNX.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+import struct
+from collections.abc import Sequence
+from contextlib import suppress
 from itertools import chain
 from typing import Any
 
 import numpy as np
 
+from service import cancellation
+from service.codecs.nested import flatten
 from service.dtypes import DTYPES, NUMPY, Array, narrowed
 from service.errors import LimitExceeded, RequestInvalid, Words
 from service.serving.datatypes import BYTES, DATATYPES, Datatype
 
 LENGTH_BYTES = 4
+LENGTH = struct.Struct("<I")
+PIECE = 1 << 14
+"""Strings that are read between two looks whether they are still wanted: some milliseconds."""
 MOST_AXES = 64
 """What the settings allow at most: the product of a million sizes would take minutes."""
 STRING_BYTES = 80
@@ -33,10 +40,10 @@ def checked_shape(shape: object, field: str, max_rank: int) -> tuple[int, ...]:
     Raises:
         RequestInvalid: It is not a list of whole numbers, or of too many.
     """
+    if isinstance(shape, list) and len(shape) > max_rank:
+        raise RequestInvalid.at(field, f"at most {max_rank} axes", len(shape))
     if not isinstance(shape, list) or not all(type(size) is int and size >= 0 for size in shape):
         raise RequestInvalid.at(field, "a list of whole numbers, none negative", shape)
-    if len(shape) > max_rank:
-        raise RequestInvalid.at(field, f"at most {max_rank} axes", len(shape))
     return tuple(shape)
 
 
@@ -81,7 +88,7 @@ def from_raw(datatype: Datatype, shape: Sequence[int], raw: Raw, field: str) -> 
     """
     count = math.prod(shape)
     if datatype.name == BYTES:
-        return _shaped(_strings_array(list(_strings(memoryview(raw), count, field))), shape, field)
+        return _shaped(_strings_array(_strings(memoryview(raw), count, field)), shape, field)
     wanted = count * datatype.numpy.itemsize
     if len(raw) != wanted:
         expected = f"{wanted} bytes, for {datatype.name} of shape {list(shape)}"
@@ -100,13 +107,19 @@ def to_raw(array: Array) -> Raw:
     return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
 
-def from_values(datatype: Datatype, shape: Sequence[int], values: Any, field: str) -> Array:
+def from_values(
+    datatype: Datatype, shape: Sequence[int], values: Any, field: str, max_rank: int = MOST_AXES
+) -> Array:
     """The tensor of ``values``: a list, flat or nested, in row-major order.
 
+    Nested lists need not have the tensor's shape, as in Triton; they must be even.
+
     Raises:
-        RequestInvalid: They are too few or too many, or one is not of the datatype.
+        RequestInvalid: They are too few or too many, or one is not of the datatype; or lists are
+            ragged.
+        LimitExceeded: Lists nest deeper than ``max_rank``.
     """
-    flat = _flat(values, field)
+    _, flat = flatten(values if isinstance(values, list) else [values], field, max_rank)
     if len(flat) != math.prod(shape):
         expected = f"{math.prod(shape)} values, for shape {list(shape)}"
         raise RequestInvalid.at(field, expected, Words(f"{len(flat)}"))
@@ -121,20 +134,9 @@ def to_values(array: Array) -> list[Any]:
     return flat
 
 
-def _flat(values: Any, field: str) -> list[Any]:
-    if not isinstance(values, list):
-        return [values]
-    level = values
-    while any(isinstance(item, list) for item in level):
-        if not all(isinstance(item, list) for item in level):
-            raise RequestInvalid.at(field, "values only, or lists only, at each depth", values)
-        level = list(chain.from_iterable(level))
-    return level
-
-
 def _array(datatype: Datatype, flat: list[Any], field: str) -> Array:
     if datatype.name == BYTES:
-        return _strings_array([_text(item, f"{field}[{i}]") for i, item in enumerate(flat)])
+        return _strings_array(_texts(flat, field))
     kinds = set(map(type, flat))
     if datatype.name == "BOOL":
         _refuse_other_kinds(flat, kinds, {bool}, "true or false", field)
@@ -144,9 +146,10 @@ def _array(datatype: Datatype, flat: list[Any], field: str) -> Array:
         return _floats(datatype, flat, field)
     _refuse_other_kinds(flat, kinds, {int}, "a whole number", field)
     bounds = np.iinfo(datatype.numpy)
-    for index, item in enumerate(flat):
-        if not bounds.min <= item <= bounds.max:
-            raise RequestInvalid.at(f"{field}[{index}]", f"a number within {datatype.name}", item)
+    if flat and not bounds.min <= min(flat) <= max(flat) <= bounds.max:
+        index = next(i for i, item in enumerate(flat) if not bounds.min <= item <= bounds.max)
+        expected = f"a number within {datatype.name}"
+        raise RequestInvalid.at(f"{field}[{index}]", expected, flat[index])
     return np.array(flat, datatype.numpy)
 
 
@@ -174,22 +177,39 @@ def _refuse_other_kinds(
             raise RequestInvalid.at(f"{field}[{index}]", expected, item)
 
 
-def _strings(raw: memoryview, count: int, field: str) -> Iterator[str]:
+def _strings(raw: memoryview, count: int, field: str) -> list[str]:
     """The strings in ``raw``, which are ``count``: nothing is read beyond them."""
     if count * LENGTH_BYTES > len(raw):
         expected = f"{count} BYTES, each after its length"
         raise RequestInvalid.at(field, expected, Words(f"{len(raw)} bytes"))
-    position = 0
-    for _ in range(count):
-        begin = position + LENGTH_BYTES
-        end = begin + int.from_bytes(raw[position:begin], "little")
-        if begin > len(raw) or end > len(raw):
-            raise RequestInvalid.at(field, "a length before each of the BYTES", Words("less"))
-        yield _text(bytes(raw[begin:end]), field)
-        position = end
-    if position < len(raw):
-        left = Words(f"{len(raw) - position} bytes more")
+    strings: list[str] = []
+    position, size, length_at = 0, len(raw), LENGTH.unpack_from
+    while len(strings) < count:
+        cancellation.check()
+        for _ in range(min(count - len(strings), PIECE)):
+            begin = position + LENGTH_BYTES
+            if begin > size or (position := begin + length_at(raw, position)[0]) > size:
+                raise RequestInvalid.at(field, "a length before each of the BYTES", Words("less"))
+            try:
+                strings.append(str(raw[begin:position], "utf-8"))
+            except UnicodeError as error:
+                raise RequestInvalid.at(field, "BYTES that are UTF-8", Words(error)) from error
+    if position < size:
+        left = Words(f"{size - position} bytes more")
         raise RequestInvalid.at(field, f"{count} BYTES, for the shape", left)
+    return strings
+
+
+def _texts(items: list[Any], field: str) -> list[str]:
+    """``items`` as strings; if one is none, the error names it."""
+    kinds = set(map(type, items))
+    with suppress(UnicodeError):
+        if kinds <= {str}:
+            "".join(items).encode()  # Fails for half of a surrogate pair, as `_text` does.
+            return items
+        if kinds <= {bytes}:
+            return [item.decode() for item in items]
+    return [_text(item, f"{field}[{index}]") for index, item in enumerate(items)]
 
 
 def _text(item: object, field: str) -> str:

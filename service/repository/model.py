@@ -75,7 +75,7 @@ class Declared(Model):
                 expected = f"a tensor: {self.name} needs {needed}"
                 raise RequestInvalid.at(f"inputs.{port.name}", expected, NOTHING)
         for name in inputs:
-            if name not in self.input_names:
+            if name not in self.inputs_by_name:
                 expected = f"only {', '.join(self.input_names) or 'no inputs'}"
                 raise RequestInvalid.at(f"inputs.{name}", expected, name)
         if self.batching is not None:
@@ -89,8 +89,7 @@ class Declared(Model):
             if name not in self.unranked
             for symbol, size in zip(self.symbols[name], tensor.shape, strict=True)
         }
-        ports = {port.name: port for port in self.outputs}
-        return sum(self._bytes(ports[name], sizes) for name in outputs)
+        return sum(self._bytes(self.outputs_by_name[name], sizes) for name in outputs)
 
     def _check_tensor(self, port: Port, tensor: Array) -> None:
         came = datatype_of(tensor).name

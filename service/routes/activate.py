@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -12,23 +13,29 @@ from fastapi import APIRouter, Request, Response
 from service import media, messages, problems
 from service.activate import Plan
 from service.codecs import safetensors
+from service.codecs.simd import NotPlain
 from service.engine import Halt
-from service.errors import MediaTypeUnsupported, ServiceError
+from service.errors import MediaTypeUnsupported, RequestInvalid, ServiceError
 from service.exchange import Body, Exchange, Handover, Part
 from service.media import JSON, SAFETENSORS
-from service.messages import Reader
+from service.messages import Reader, parsed
 from service.metrics import Span, timed
 from service.runtime import Runtime
 from service.schemas import ActivateRequest, ActivateResponse, BatchRequest, BatchResponse
 from service.serving.budget import Permit
 from service.serving.call import Arrival, Call
-from service.serving.inference import TEXT_WEIGHT
+from service.serving.inference import READ_WEIGHT, TEXT_WEIGHT
 
 router = APIRouter(tags=["evaluate"])
 
 BINARY = {"schema": {"type": "string", "format": "binary"}}
 JSON_WEIGHT = 8
 """How many bytes a byte of JSON comes to: the numbers, and what they are read by."""
+BATCH_WEIGHT = 64
+"""Bytes of plain text that are read in the time of one byte of a batch: 4 KiB have thirty requests,
+and each of them up to 16 errors."""
+ITEM_WEIGHT = 1 << 12
+"""Bytes of plain text that are read in the time in which one request of a batch is computed."""
 
 
 class ActivateEndpoint:
@@ -58,7 +65,7 @@ class ActivateEndpoint:
         began = time.perf_counter()
         plan, call = self.reader.plain(body)
         inference = self.runtime.inference
-        if not inference.is_immediate(call):
+        if not inference.is_light(call):
             return None
         read = time.perf_counter()
         outputs = inference.now(call)
@@ -75,9 +82,7 @@ class ActivateEndpoint:
         with inference.budget.permit(exchange.client) as permit:
             body = await _body(exchange, self.runtime, kind, permit)
             arrival = Arrival.now(self.runtime.settings.timeout_seconds)
-            reading = self._read(body, kind, arrival)
-            is_short = len(body) <= inference.inline_bytes
-            (plan, call), decoding = await (reading if is_short else exchange.unless_gone(reading))
+            (plan, call), decoding = await self._read(exchange, body, kind, arrival)
             work = self._answered(plan, call, wanted, permit)
             with call.model.meter.expecting(arrival.began):
                 is_light = inference.is_light(call)
@@ -97,13 +102,21 @@ class ActivateEndpoint:
         return await inference.finish(size, timed(lambda: [messages.to_json(plan, outputs)]))
 
     async def _read(
-        self, body: Body, kind: str, arrival: Arrival
+        self, exchange: Exchange, body: Body, kind: str, arrival: Arrival
     ) -> tuple[tuple[Plan, Call], Span]:
         """What is asked for; long texts are read in a lane, tensors lie in files as they are."""
         if kind == SAFETENSORS:
             return timed(lambda: self.reader.safetensors(body, arrival))()
-        work = timed(lambda: self.reader.json(bytes(body), arrival))
-        return await self.runtime.inference.work(len(body), work, arrival.deadline)
+        inference, text = self.runtime.inference, bytes(body)
+        size = len(text)
+        work = timed(lambda: self.reader.json(text, arrival))
+        if inference.is_inline(size):
+            with suppress(NotPlain, RequestInvalid):
+                return timed(lambda: self.reader.plain(text, arrival.deadline))()
+            work = timed(lambda: self.reader.document(parsed(text), arrival))
+            size *= READ_WEIGHT
+        reading = inference.work(size, work, arrival.deadline)
+        return await (reading if inference.is_inline(size) else exchange.unless_gone(reading))
 
 
 class BatchEndpoint:
@@ -138,14 +151,15 @@ class BatchEndpoint:
         inference = self.runtime.inference
         deadline = Arrival.now(self.runtime.settings.timeout_seconds).deadline
         reading = partial(messages.read_batch, self.reader, body, deadline)
-        items = await inference.work(len(body), reading, deadline)
+        items = await inference.work(len(body) * BATCH_WEIGHT, reading, deadline)
         calls = [item.call for item in items if isinstance(item, messages.Item)]
         produced = sum(call.model.output_bytes(call.inputs, call.outputs) for call in calls)
         inference.check_produced(produced, "requests")
         permit.take(produced * TEXT_WEIGHT)
         halt = Halt()
         work = partial(messages.to_json_batch, inference, items, halt)
-        return await inference.work(max(len(body), produced), work, deadline, halt)
+        size = max(len(body), produced, len(items) * ITEM_WEIGHT)
+        return await inference.work(size, work, deadline, halt)
 
 
 async def _body(exchange: Exchange, runtime: Runtime, kind: str, permit: Permit) -> Body:

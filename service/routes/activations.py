@@ -12,6 +12,7 @@ from fastapi import APIRouter, Request, Response
 from service.catalogue import Catalogue, Entry, Function
 from service.dtypes import DType
 from service.errors import NameUnknown, RequestInvalid
+from service.media import preferences
 from service.schemas import (
     ActivationList,
     ActivationSummary,
@@ -101,7 +102,7 @@ async def certificate(name: str, request: Request) -> Response:
 
 def _preferred(accept: str) -> str:
     """HTML where it is named before JSON, as browsers do."""
-    named = [kind for word in accept.split(",") if (kind := word.partition(";")[0].strip())]
+    named = preferences(accept, "Accept")
     return next((kind for kind in named if kind in CERTIFICATES), next(iter(CERTIFICATES)))
 
 

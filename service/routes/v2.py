@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.types import Message
 
 from service import compression, problems
+from service.codecs.simd import NotPlain
 from service.errors import BodyTooLong, ControlOff, NameUnknown, RequestInvalid, ServiceError
 from service.exchange import Body, Exchange, Handover, Headers, Part
 from service.media import JSON, JSON_BYTES, OCTETS
 from service.messages import parsed
 from service.metrics import Span, timed
 from service.oip import documents, http
-from service.oip.http import InferRequest
+from service.oip.http import Bounds, InferRequest
 from service.oip.requests import call_of, deadline
 from service.oip.unserved import refuse_of_repository
 from service.routes.activate import JSON_WEIGHT
@@ -27,7 +29,7 @@ from service.schemas import InferBody, InferError, InferResult
 from service.serving.budget import Permit
 from service.serving.call import Call
 from service.serving.control import Control
-from service.serving.inference import TEXT_WEIGHT
+from service.serving.inference import READ_WEIGHT, TEXT_WEIGHT
 from service.serving.model import Model
 
 router = APIRouter(
@@ -40,9 +42,13 @@ MODELS = "/v2/models/"
 INFER = "/infer"
 UNUSUAL = frozenset({http.LENGTH_HEADER, b"content-encoding", b"accept-encoding"})
 """The headers of requests that are not only JSON, or may be answered in less of it."""
+STRING_WEIGHT = 64
+"""Bytes of plain text that are read in the time of one raw string."""
 LONGEST_DOCUMENT = 1 << 16
 """In bytes, of what is asked of the repository."""
 VERSIONS = "/versions/"
+
+Result = TypeVar("Result")
 
 
 class InferEndpoint:
@@ -69,7 +75,7 @@ class InferEndpoint:
         request = http.plain(body, self.runtime.settings.max_rank)
         call = call_of(self.runtime, model, request.inputs, (), {})
         inference = self.runtime.inference
-        if not inference.is_immediate(call):
+        if not inference.is_light(call):
             return None
         read = time.perf_counter()
         outputs = inference.now(call)
@@ -80,6 +86,7 @@ class InferEndpoint:
 
     async def _answer(self, exchange: Exchange) -> None:
         model = self.runtime.registry.get(*_names(exchange.scope["path"]))
+        coding = compression.accepted(exchange.header(b"accept-encoding"))
         with self.runtime.inference.budget.permit(exchange.client) as permit:
             body, began, arrived = await self._body(exchange, permit)
             with model.meter.expecting(began):
@@ -90,15 +97,14 @@ class InferEndpoint:
             model.meter.finished(began, decoding, encoding)
             is_raw = any(map(request.is_raw, call.outputs))
             headers = [(http.LENGTH_HEADER, b"%d" % len(parts[0]))] if is_raw else []
-            await self._reply(exchange, OCTETS if is_raw else JSON, parts, headers, permit)
+            kind = OCTETS if is_raw else JSON
+            await self._reply(exchange, kind, coding, parts, headers, permit)
 
     async def _call(
         self, exchange: Exchange, model: Model, body: Body, arrived: float, permit: Permit
     ) -> tuple[InferRequest, Call, Span]:
         """What is asked of ``model``, and when that was read."""
-        reading = self._read(exchange, body, arrived, permit)
-        is_short = len(body) <= self.runtime.settings.inline_bytes
-        request, decoding = await (reading if is_short else exchange.unless_gone(reading))
+        request, decoding = await self._read(exchange, model, body, arrived, permit)
         due = deadline(self.runtime, request.parameters, arrived)
         wanted, parameters = list(request.raw), request.parameters
         call = call_of(self.runtime, model, request.inputs, wanted, parameters, due)
@@ -145,30 +151,54 @@ class InferEndpoint:
             return await inference.work(longest, work, due)
 
     async def _read(
-        self, exchange: Exchange, body: Body, arrived: float, permit: Permit
+        self, exchange: Exchange, model: Model, body: Body, arrived: float, permit: Permit
     ) -> tuple[InferRequest, Span]:
         """The request, read in a lane if it has much JSON, or many strings."""
         length = http.header_length(exchange.headers.get(http.LENGTH_HEADER), len(body))
         text = len(body) if length is None else length
         if text > self._most_json:
             raise BodyTooLong.at("body", f"at most {self._most_json} bytes of JSON", text)
-        settings, inference = self.runtime.settings, self.runtime.inference
-        limits = settings.max_rank, settings.max_elements
         due = deadline(self.runtime, {}, arrived)
         if length is None:
-            return await inference.work(text, timed(lambda: http.decode(bytes(body), *limits)), due)
+            return await self._read_json(exchange, model, bytes(body), due)
         opening = timed(partial(http.opened, body, length))
-        envelope, (began, _) = await inference.work(text, opening, due)
+        envelope, (began, _) = await self._work(exchange, text * READ_WEIGHT, opening, due)
         permit.take(envelope.memory)
-        size = len(body) if envelope.strings else text
-        unpacking = timed(partial(http.unpacked, envelope, *limits))
-        request, (_, ended) = await inference.work(size, unpacking, due)
+        strings = min(envelope.strings * STRING_WEIGHT, len(body) * READ_WEIGHT)
+        unpacking = timed(partial(http.unpacked, envelope, model, self._bounds))
+        size = text * READ_WEIGHT + strings
+        request, (_, ended) = await self._work(exchange, size, unpacking, due)
         return request, (began, ended)
 
-    async def _reply(
-        self, exchange: Exchange, kind: str, parts: list[Part], headers: Headers, permit: Permit
+    async def _read_json(
+        self, exchange: Exchange, model: Model, text: bytes, due: float
+    ) -> tuple[InferRequest, Span]:
+        """The request in ``text``: on the event loop if that is quick, otherwise in a lane."""
+        if not self.runtime.inference.is_inline(len(text)):
+            reading = timed(partial(http.decode, text, model, self._bounds))
+            return await self._work(exchange, len(text), reading, due)
+        with suppress(NotPlain):
+            return timed(partial(http.plain, text, self._bounds.max_rank))()
+        reading = timed(partial(http.complete, text, model, self._bounds))
+        return await self._work(exchange, len(text) * READ_WEIGHT, reading, due)
+
+    async def _work(
+        self, exchange: Exchange, size: int, work: Callable[[], Result], due: float
+    ) -> Result:
+        """Do ``work`` here, or in a lane for as long as the caller is there."""
+        inference = self.runtime.inference
+        doing = inference.work(size, work, due)
+        return await (doing if inference.is_inline(size) else exchange.unless_gone(doing))
+
+    async def _reply(  # noqa: PLR0917 - each is a part of the answer
+        self,
+        exchange: Exchange,
+        kind: str,
+        coding: str | None,
+        parts: list[Part],
+        headers: Headers,
+        permit: Permit,
     ) -> None:
-        coding = compression.accepted(exchange.header(b"accept-encoding"))
         size = sum(map(len, parts))
         if coding is None or size < compression.WORTHWHILE:
             await exchange.reply(200, kind.encode(), *parts, headers=headers)
@@ -178,6 +208,11 @@ class InferEndpoint:
         body = await exchange.unless_gone(self.runtime.inference.finish(size, work))
         headers = [*headers, (b"content-encoding", coding.encode()), (b"vary", b"accept-encoding")]
         await exchange.reply(200, kind.encode(), body, headers=headers)
+
+    @property
+    def _bounds(self) -> Bounds:
+        settings = self.runtime.settings
+        return Bounds(settings.max_rank, settings.max_elements)
 
     @property
     def _most_json(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, NoReturn, TypeAlias
 
 import grpc
@@ -91,7 +92,9 @@ class Handlers:
 
     async def _answer(self, data: bytes, context: Context, permit: Permit) -> pb.ModelInferResponse:
         arrival = self.intake.arrival(data, context, permit)
-        return await self.methods.model_infer(parsed(pb.ModelInferRequest, data), arrival)
+        parsing = partial(parsed, pb.ModelInferRequest, data)
+        request = await self.runtime.inference.work(arrival.text, parsing, arrival.deadline)
+        return await self.methods.model_infer(request, arrival)
 
     async def _stream(self, context: Context) -> None:
         """Answer the requests of a stream one by one, so that answers keep their order."""

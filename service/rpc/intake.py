@@ -150,7 +150,7 @@ class Intake:
         remaining = context.time_remaining()
         arrived = time.monotonic()
         deadline = None if remaining is None else arrived + remaining
-        return Arrival(len(data), began, arrived, deadline, permit)
+        return Arrival(len(data), text, began, arrived, deadline, permit)
 
 
 def _brief(places: int, longest_line: int, seconds: float, name: str) -> Desk:

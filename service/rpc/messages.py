@@ -9,7 +9,9 @@ from google.protobuf.message import DecodeError, Message
 
 from service.dtypes import Array
 from service.errors import NOTHING, BodyMalformed, RequestInvalid, Words
+from service.limits import MAX_FIELDS, MAX_TENSORS, check_count
 from service.oip.tensors import (
+    MOST_AXES,
     checked_datatype,
     checked_shape,
     claimed,
@@ -46,8 +48,13 @@ FIELDS = {
 
 RAW = pb.ModelInferRequest.RAW_INPUT_CONTENTS_FIELD_NUMBER
 ID = pb.ModelInferRequest.ID_FIELD_NUMBER
+TENSORS = {
+    pb.ModelInferRequest.INPUTS_FIELD_NUMBER,
+    pb.ModelInferRequest.OUTPUTS_FIELD_NUMBER,
+}
 MOST_FIELDS = 1 << 12
-"""Of one request: its inputs, their raw contents, outputs and parameters all counted."""
+"""Of one request: its inputs, their raw contents, outputs and parameters all counted, and what is
+said of each of them."""
 
 
 def parsed(kind: type[Kind], data: bytes) -> Kind:
@@ -70,13 +77,18 @@ def words_in(data: bytes) -> int:
         BodyMalformed: It is none, or has more tensors than is sensible.
     """
     reader = Reader(data, MOST_FIELDS)
+    raw = 0
     try:
-        sizes = [
-            end - begin for number, (begin, end) in reader.fields((0, len(data))) if number == RAW
-        ]
+        for number, span in reader.fields((0, len(data))):
+            if number == RAW:
+                raw += span[1] - span[0]
+            elif number in TENSORS:
+                # Their parameters are a map, of which the parser takes more than linear time.
+                for _ in reader.fields(span):
+                    pass
     except MalformedError as error:
         raise BodyMalformed.at("message", "a ModelInferRequest", Words(error)) from error
-    return len(data) - sum(sizes)
+    return len(data) - raw
 
 
 def identity_in(data: bytes) -> str:
@@ -91,15 +103,26 @@ def identity_in(data: bytes) -> str:
     return ""
 
 
+def check_sizes(request: pb.ModelInferRequest) -> None:
+    """Refuse a request of too many parts, before they are looked at.
+
+    Raises:
+        LimitExceeded: It has too many inputs, outputs or parameters.
+    """
+    check_count(request.inputs, MAX_TENSORS, "inputs", "tensors")
+    check_count(request.outputs, MAX_TENSORS, "outputs", "outputs")
+    check_count(request.parameters, MAX_FIELDS, "parameters", "parameters")
+
+
 def elements_in(request: pb.ModelInferRequest) -> int:
     """How many elements the inputs have, by what their shapes say."""
-    return sum(claimed(list(given.shape)) for given in request.inputs)
+    return sum(map(_claimed, request.inputs))
 
 
 def memory_of(request: pb.ModelInferRequest) -> int:
     """How many bytes raw strings take besides the message; what else is raw is a view of it."""
     return sum(
-        memory_of_strings(claimed(list(given.shape)), len(raw))
+        memory_of_strings(_claimed(given), len(raw))
         for given, raw in zip(request.inputs, request.raw_input_contents, strict=False)
         if given.datatype == BYTES
     )
@@ -110,8 +133,8 @@ def is_raw(request: pb.ModelInferRequest) -> bool:
     return bool(request.raw_input_contents) and all(i.datatype != BYTES for i in request.inputs)
 
 
-def inputs_of(request: pb.ModelInferRequest, max_rank: int) -> dict[str, Array]:
-    """The tensors in ``request``, by name.
+def inputs_of(request: pb.ModelInferRequest, model: Model, max_rank: int) -> dict[str, Array]:
+    """The tensors in ``request``, by name; ``model`` takes those of such a name and datatype.
 
     Raises:
         RequestInvalid: A name comes twice, a tensor's elements are missing or do not fit its shape
@@ -123,7 +146,10 @@ def inputs_of(request: pb.ModelInferRequest, max_rank: int) -> dict[str, Array]:
         field = f"inputs[{index}]"
         if given.name in tensors:
             raise RequestInvalid.at(f"{field}.name", "each name once", given.name)
+        check_count(given.parameters, MAX_FIELDS, f"{field}.parameters", "parameters")
         refuse_of_tensors(given.parameters, field)
+        checked_datatype(given.datatype, f"{field}.datatype")
+        model.check_announced(given.name, given.datatype)
         tensors[given.name] = _tensor(given, raw, field, max_rank)
     return tensors
 
@@ -131,6 +157,8 @@ def inputs_of(request: pb.ModelInferRequest, max_rank: int) -> dict[str, Array]:
 def wanted_of(request: pb.ModelInferRequest) -> list[str]:
     """The names of the outputs that are wanted."""
     for index, output in enumerate(request.outputs):
+        field = f"outputs[{index}].parameters"
+        check_count(output.parameters, MAX_FIELDS, field, "parameters")
         refuse_of_tensors(output.parameters, f"outputs[{index}]")
     return [output.name for output in request.outputs]
 
@@ -160,6 +188,10 @@ def response_to(
     return response
 
 
+def _claimed(given: Input) -> int:
+    return claimed(list(given.shape)) if len(given.shape) <= MOST_AXES else 0
+
+
 def _raws(request: pb.ModelInferRequest) -> Sequence[bytes | None]:
     """The raw contents of each input, or nothing for each."""
     raws = list(request.raw_input_contents)
@@ -177,7 +209,8 @@ def _raws(request: pb.ModelInferRequest) -> Sequence[bytes | None]:
 
 def _tensor(given: Input, raw: bytes | None, field: str, max_rank: int) -> Array:
     datatype = checked_datatype(given.datatype, f"{field}.datatype")
-    shape = checked_shape(list(given.shape), f"{field}.shape", max_rank)
+    # One axis more than there may be is enough to refuse them.
+    shape = checked_shape(given.shape[: max_rank + 1], f"{field}.shape", max_rank)
     if raw is not None:
         return from_raw(datatype, shape, raw, f"raw contents of {field}")
     values = _typed(given, datatype, field)

@@ -21,6 +21,8 @@ from service.rpc import messages
 from service.runtime import Runtime
 from service.serving.budget import Permit
 from service.serving.control import Control
+from service.serving.inference import READ_WEIGHT
+from service.serving.model import Model
 
 COPIES = 3
 """How often results are in memory: as tensors, in the message, and as what is sent of it."""
@@ -32,6 +34,7 @@ class Arrival:
 
     Attributes:
         size: In bytes.
+        text: How many of them are not raw contents.
         began: When it had come, in seconds of `time.perf_counter`.
         arrived: The same, in seconds of `time.monotonic`.
         deadline: When its caller gives up, in seconds of `time.monotonic`.
@@ -39,6 +42,7 @@ class Arrival:
     """
 
     size: int
+    text: int
     began: float
     arrived: float
     deadline: float | None
@@ -120,9 +124,10 @@ class Methods:
         inference = self.runtime.inference
         model = self.runtime.registry.get(request.model_name, request.model_version)
         with model.meter.expecting(arrival.began):
+            messages.check_sizes(request)
             parameters = messages.parameters_of(request)
             due = self._due(parameters, arrival)
-            inputs, decoding = await self._inputs(request, arrival, due)
+            inputs, decoding = await self._inputs(request, model, arrival, due)
             wanted = messages.wanted_of(request)
             call = call_of(self.runtime, model, inputs, wanted, parameters, due)
             outputs = await inference.infer(call, arrival.permit, weight=COPIES)
@@ -145,15 +150,16 @@ class Methods:
         return min(due, arrival.deadline) if "timeout" in parameters else arrival.deadline
 
     async def _inputs(
-        self, request: pb.ModelInferRequest, arrival: Arrival, due: float
+        self, request: pb.ModelInferRequest, model: Model, arrival: Arrival, due: float
     ) -> tuple[dict[str, Array], Span]:
         """The tensors; what is not raw is read element by element, in a lane if there is much."""
-        reading = timed(partial(messages.inputs_of, request, self.runtime.settings.max_rank))
+        max_rank = self.runtime.settings.max_rank
+        reading = timed(partial(messages.inputs_of, request, model, max_rank))
         if messages.is_raw(request):
             return reading()
         check_count(messages.elements_in(request), self.runtime.settings.max_elements)
         arrival.permit.take(messages.memory_of(request))
-        return await self.runtime.inference.work(arrival.size, reading, due)
+        return await self.runtime.inference.work(arrival.size * READ_WEIGHT, reading, due)
 
 
 def _name(request: pb.RepositoryModelLoadRequest | pb.RepositoryModelUnloadRequest) -> str:

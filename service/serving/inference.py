@@ -19,6 +19,10 @@ from service.tracing.trace import Trace
 
 Result = TypeVar("Result")
 
+READ_WEIGHT = 8
+"""Bytes of plain text that are read in the time in which the complete reading reads one: with it,
+no reading on the event loop takes more than 5 ms."""
+
 TEXT_WEIGHT = 5
 """How many bytes a byte of results comes to that are written as text: itself, and the up to 16
 characters of a float32."""
@@ -85,6 +89,10 @@ class Inference:
         if not self.is_immediate(call):
             return False
         return call.model.output_bytes(call.inputs, call.outputs) <= self.inline_bytes
+
+    def is_inline(self, size: int) -> bool:
+        """Whether work on ``size`` bytes of text is done on the event loop."""
+        return size <= self.inline_bytes
 
     async def work(
         self,

@@ -10,7 +10,8 @@ from contextvars import copy_context
 from types import TracebackType
 from typing import Self, TypeVar
 
-from service import metrics
+from service import cancellation, metrics
+from service.cancellation import CancelToken
 from service.engine import Halt
 from service.errors import DeadlineExceeded, Overloaded, clear_locals
 
@@ -48,12 +49,12 @@ class Lanes:
             DeadlineExceeded: The turn did not come in time.
         """
         await self._turn_of_one(self.place, deadline)
-        return await self._end_of(work, halt)
+        return await self._end_of(work, CancelToken(deadline), halt)
 
     async def go_on(self, work: Callable[[], Result]) -> Result:
         """As `run`, for who was admitted before, and is not refused any more for the line."""
         await self._turn_of_one(lambda: Place(self), None)
-        return await self._end_of(work, None)
+        return await self._end_of(work, CancelToken(), None)
 
     def place(self) -> Place:
         """A place in the line, for one request.
@@ -69,11 +70,21 @@ class Lanes:
         """Wait for a free lane, and take it; whoever is to have it has a place in the line."""
         await self._free.acquire()
 
-    def start(self, work: Callable[[], Result]) -> asyncio.Future[Result]:
-        """Do ``work`` in the lane that was taken; when it ends, the lane is free again."""
+    def start(
+        self, work: Callable[[], Result], token: CancelToken | None = None
+    ) -> asyncio.Future[Result]:
+        """Do ``work`` in the lane that was taken; when it ends, the lane is free again.
+
+        Args:
+            work: What to do.
+            token: What `cancellation.check` looks at within it.
+        """
         loop = asyncio.get_running_loop()
+        context = copy_context()
+        if token is not None:
+            context.run(cancellation.install, token)
         try:
-            future = loop.run_in_executor(self._threads, copy_context().run, _contained, work)
+            future = loop.run_in_executor(self._threads, context.run, _contained, work)
         except BaseException:
             self.leave()
             raise
@@ -88,11 +99,14 @@ class Lanes:
         """End the threads; what they are doing is finished first."""
         self._threads.shutdown(wait=True)
 
-    async def _end_of(self, work: Callable[[], Result], halt: Halt | None) -> Result:
-        future = self.start(work)
+    async def _end_of(
+        self, work: Callable[[], Result], token: CancelToken, halt: Halt | None
+    ) -> Result:
+        future = self.start(work, token)
         try:
             return await asyncio.shield(future)
         except asyncio.CancelledError:
+            token.cancel()
             if halt is not None:
                 halt.now()
             # Whoever waited is gone; what comes of the work, an error too, is nobody's.

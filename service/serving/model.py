@@ -91,6 +91,27 @@ class Model(ABC):
     def output_names(self) -> tuple[str, ...]:
         return tuple(port.name for port in self.outputs)
 
+    @cached_property
+    def inputs_by_name(self) -> Mapping[str, Port]:
+        return {port.name: port for port in self.inputs}
+
+    @cached_property
+    def outputs_by_name(self) -> Mapping[str, Port]:
+        return {port.name: port for port in self.outputs}
+
+    def check_announced(self, name: str, datatype: str) -> None:
+        """Refuse a tensor by its name and its datatype, before its elements are read.
+
+        Raises:
+            RequestInvalid: The model has no such input, or one of another datatype.
+        """
+        port = self.inputs_by_name.get(name)
+        if port is None:
+            known = ", ".join(self.inputs_by_name) or "no inputs"
+            raise RequestInvalid.at(f"inputs.{name}", f"only {known}", name)
+        if datatype != port.datatype:
+            raise RequestInvalid.at(f"inputs.{name}.datatype", port.datatype, datatype)
+
     @abstractmethod
     def check(self, inputs: Mapping[str, Array]) -> None:
         """Refuse inputs that the model does not take.
@@ -154,7 +175,7 @@ def check_names_and_types(model: Model, inputs: Mapping[str, Array]) -> None:
         if came != port.datatype:
             raise RequestInvalid.at(f"inputs.{port.name}.datatype", port.datatype, came)
     if len(inputs) > len(model.inputs):
-        known = model.input_names
+        known = model.inputs_by_name
         name = next(name for name in inputs if name not in known)
         raise RequestInvalid.at(f"inputs.{name}", f"only {', '.join(known)}", name)
 
@@ -165,9 +186,13 @@ def check_outputs(model: Model, outputs: Sequence[str]) -> None:
     Raises:
         RequestInvalid: It names the first that is unknown, or asked for twice.
     """
-    known = model.output_names
+    if not outputs:
+        return
+    known = model.outputs_by_name
+    seen: set[str] = set()
     for index, name in enumerate(outputs):
         if name not in known:
             raise RequestInvalid.at(f"outputs[{index}]", f"one of {', '.join(known)}", name)
-        if name in outputs[:index]:
+        if name in seen:
             raise RequestInvalid.at(f"outputs[{index}]", "each name once", name)
+        seen.add(name)

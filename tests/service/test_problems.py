@@ -177,10 +177,10 @@ def test_a_name_with_a_nul_is_like_any_other_unknown_name(client, where):
 
 
 def test_many_wrong_fields_are_counted_and_not_all_told(client):
-    response = client.post("/activate", json=changed(**{f"f{i}": 0 for i in range(10_000)}))
+    response = client.post("/activate", json=changed(**{f"f{i}": 0 for i in range(200)}))
     assert response.status_code == 422
     assert len(response.json()["errors"]) == 16
-    assert "9984 more" in response.json()["detail"]
+    assert "184 more" in response.json()["detail"]
     assert len(response.content) < 10_000
 
 

@@ -10,8 +10,9 @@ import numpy as np
 import orjson
 import pytest
 from calls import serving_rpc
-from graphs import load, model, port, put
+from graphs import model, port
 from onnx import TensorProto, helper, numpy_helper
+from repository_models import added
 from safetensors.numpy import save
 
 from service.app import create_app
@@ -258,9 +259,8 @@ def failing(request, start, tmp_path):
     table = numpy_helper.from_array(np.zeros(4, np.float32), "table")
     node = helper.make_node("Gather", ["table", "x"], ["y"])
     made = model([node], [port("x", ["n", 1], TensorProto.INT64)], [port("y", ["n", 1])], [table])
-    path = put(tmp_path, "gather", "1", made)
-    app.state.runtime.registry.put(load(path, app.state.runtime.engine, request.param))
-    return app
+    with added(app.state.runtime, tmp_path, "gather", made, request.param):
+        yield app
 
 
 def test_a_request_that_its_model_cannot_compute_is_freed(runner, failing):

@@ -9,6 +9,9 @@ import numpy as np
 import orjson
 import pytest
 from fastapi.testclient import TestClient
+from graphs import unary
+from onnx import TensorProto
+from repository_models import added
 
 from service.app import create_app
 from service.compression import accepted
@@ -434,13 +437,21 @@ def strings(*items):
 
 
 def raw_strings(count, *items, datatype=b"BYTES"):
-    """A request of raw strings, which no model here takes."""
+    """A request of raw strings."""
     data = strings(*items)
     head = (
         b'{"inputs":[{"name":"x","datatype":"%b","shape":[%d],'
         b'"parameters":{"binary_data_size":%d}}]}' % (datatype, count, len(data))
     )
     return binary(head, data)
+
+
+@pytest.fixture(scope="module")
+def words(app, tmp_path_factory):
+    """The name of a model that takes strings, and gives them back."""
+    made = unary("Identity", ["n"], TensorProto.STRING)
+    with added(app.state.runtime, tmp_path_factory.mktemp("words"), "words", made):
+        yield "words"
 
 
 @pytest.mark.parametrize(
@@ -454,10 +465,15 @@ def raw_strings(count, *items, datatype=b"BYTES"):
     ],
 )
 def test_no_more_strings_are_read_than_the_shape_says_and_the_limit_allows(
-    client, count, items, said
+    client, words, count, items, said
 ):
-    response = client.post("/v2/models/sinc/infer", **raw_strings(count, *items))
+    response = client.post(f"/v2/models/{words}/infer", **raw_strings(count, *items))
     assert said in response.json()["error"]
+
+
+def test_tensors_of_another_datatype_are_refused_before_they_are_read(client):
+    response = client.post("/v2/models/sinc/infer", **raw_strings(1, b"\xff"))
+    assert response.json()["error"] == 'inputs.x.datatype: expected FP32, got "BYTES"'
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,59 @@
+"""Cancellation of work in a thread whose result is not wanted any more."""
+
+from __future__ import annotations
+
+import time
+from contextvars import ContextVar
+
+from service.errors import DeadlineExceeded
+
+GONE = "the caller has gone, and the work was ended"
+LATE = "the deadline passed while the request was read"
+
+
+class CancelToken:
+    """Says whether a piece of work is still wanted: by its caller, and before its deadline.
+
+    Attributes:
+        deadline: In seconds of `time.monotonic`; none means no deadline.
+        is_cancelled: Set from the event loop, read in the thread that works.
+    """
+
+    __slots__ = ("deadline", "is_cancelled")
+
+    def __init__(self, deadline: float | None = None) -> None:
+        self.deadline = deadline
+        self.is_cancelled = False
+
+    def cancel(self) -> None:
+        self.is_cancelled = True
+
+    def check(self) -> None:
+        """End the work if its result is not wanted.
+
+        Raises:
+            DeadlineExceeded: It is not.
+        """
+        if self.is_cancelled:
+            raise DeadlineExceeded(GONE)
+        if self.deadline is not None and time.monotonic() >= self.deadline:
+            raise DeadlineExceeded(LATE)
+
+
+_token: ContextVar[CancelToken | None] = ContextVar("cancel_token", default=None)
+
+
+def install(token: CancelToken) -> None:
+    """Make ``token`` the one that `check` looks at, in the current context."""
+    _token.set(token)
+
+
+def check() -> None:
+    """End the work in progress if its result is not wanted; called between bounded pieces.
+
+    Raises:
+        DeadlineExceeded: It is not.
+    """
+    token = _token.get()
+    if token is not None:
+        token.check()

@@ -1,0 +1,16 @@
+"""Repository models that an application in this process serves without a trial."""
+
+import contextlib
+
+from graphs import load, put
+
+
+@contextlib.contextmanager
+def added(runtime, folder, name, made, batching=None):
+    """A context in which ``runtime`` serves the ONNX model ``made``, of files in ``folder``."""
+    loaded = load(put(folder, name, "1", made), runtime.engine, batching)
+    runtime.registry.put(loaded)
+    try:
+        yield loaded
+    finally:
+        runtime.registry.remove(name, "1")
