@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import platform
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.metadata import version
-from pathlib import Path
 
 import onnxruntime
 from prometheus_client import CollectorRegistry, disable_created_metrics
@@ -35,18 +33,30 @@ PROCESS: tuple[tuple[str, str, Callable[[Process], float]], ...] = (
 
 
 class Counted(Collector):
-    """The instruments of all workers."""
+    """The instruments of all workers.
 
-    def collect(self) -> Iterable[Metric]:
-        return metrics.collected().collect()
+    Series of models that are not known any more are left out: other workers may not have unloaded
+    them yet, and one that has ended cannot drop its series.
+    """
+
+    def __init__(self, runtime: Runtime) -> None:
+        known = runtime.registry.index().items()
+        self.models = {(name, version) for name, versions in known for version in versions}
+
+    def collect(self) -> Iterator[Metric]:
+        for family in metrics.collected():
+            family.samples = [each for each in family.samples if self._is_known(each.labels)]
+            yield family
+
+    def _is_known(self, labels: Mapping[str, str]) -> bool:
+        return "model" not in labels or (labels["model"], labels["version"]) in self.models
 
 
 class Processes(Collector):
     """Each worker as the system sees it, under its process id."""
 
     def collect(self) -> Iterator[Metric]:
-        folder = os.environ.get(metrics.FOLDER)
-        found = list(processes.workers(Path(folder) if folder else None))
+        found = list(processes.workers(metrics.owners()))
         for name, meaning, value in PROCESS:
             gauge = GaugeMetricFamily(name, meaning, labels=["pid"])
             for process in found:
@@ -130,7 +140,7 @@ def families(runtime: Runtime) -> CollectorRegistry:
     disable_created_metrics()  # type: ignore[no-untyped-call]
     metrics.expect_rejections()
     registry = CollectorRegistry()
-    for collector in (Counted(), Facts(runtime), Processes()):
+    for collector in (Counted(runtime), Facts(runtime), Processes()):
         registry.register(collector)
     return registry
 

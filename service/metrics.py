@@ -1,8 +1,8 @@
 """What is counted and timed, for Prometheus and for the statistics of the inference protocol.
 
-With several workers, `prometheus_client` keeps the numbers in the files of the folder
-PROMETHEUS_MULTIPROC_DIR, and whichever worker is asked adds them up. `service.exposition` writes
-them, and adds what is not counted but looked up: the processes, the provider, the models.
+With several workers, each keeps its numbers in a table that the others can read (`service.table`),
+and whichever is asked adds them up. `service.exposition` writes them, and adds what is not counted
+but looked up: the processes, the provider, the models.
 
 Names follow Prometheus: base units, the unit in the name, ``_total`` for counters. Labels come from
 bounded sets only: models that are served, templates of routes, reasons and outcomes listed here.
@@ -10,24 +10,25 @@ bounded sets only: models that are served, templates of routes, reasons and outc
 
 from __future__ import annotations
 
-import os
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, values
+from prometheus_client.metrics_core import Metric
 
-from service import errors
+from service import errors, shared
+from service.table import Table
 from service.tracing.trace import current
-
-FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 
 INSTRUMENTS = CollectorRegistry()
 """The instruments of this process. The library's own registry holds collectors of its own besides,
 which are silent with several workers."""
+
+# By itself the library reads PROMETHEUS_MULTIPROC_DIR, which may be meant for another program.
+values.ValueClass = values.MutexValue
 
 SECONDS = (
     *(1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3),
@@ -231,7 +232,7 @@ class Numbers(dict[str, tuple[int, float]]):
 def numbers() -> dict[tuple[str, str], Numbers]:
     """The numbers of every model and version that was asked for anything, of all workers."""
     found: dict[tuple[str, str], Numbers] = {}
-    for family in collected().collect():
+    for family in collected():
         for sample in family.samples:
             part = PARTS.get(family.name) or sample.labels.get("outcome")
             if part is None or sample.name.endswith(("_bucket", "_created")):
@@ -245,13 +246,33 @@ def numbers() -> dict[tuple[str, str], Numbers]:
     return found
 
 
-def collected() -> CollectorRegistry:
-    """What to collect from: this process's instruments, or the files of all workers."""
-    if FOLDER not in os.environ:
-        return INSTRUMENTS
-    together = CollectorRegistry()
-    MultiProcessCollector(together)  # type: ignore[no-untyped-call]
-    return together
+_tables: list[Table] = []
+"""The tables of all workers, where there are several."""
+
+
+def share(tables: Sequence[Table], number: int) -> None:
+    """Keep this process's numbers in table ``number``, and add up all tables when asked.
+
+    It is called before anything is counted.
+    """
+    tables[number].own()
+    values.ValueClass = shared.value_class(tables[number])
+    for instrument in INSTRUMENTS._collector_to_names:  # noqa: SLF001 - it tells by no other means
+        # Instruments with labels make their numbers later; the others made them for one process.
+        if isinstance(instrument, (Counter, Gauge)) and not instrument._labelnames:  # noqa: SLF001
+            instrument._metric_init()  # noqa: SLF001
+    _tables[:] = tables
+
+
+def owners() -> list[int]:
+    """Return the process ids of all workers, where there are several."""
+    return [table.owner for table in _tables if table.owner]
+
+
+def collected() -> Iterable[Metric]:
+    """Return the families of this process's instruments, or of those of all workers."""
+    own = INSTRUMENTS.collect()
+    return shared.added_up(own, _tables) if _tables else own
 
 
 REASONS: dict[type[errors.ServiceError], str] = {

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,20 +68,15 @@ def _most_files(folder: Path) -> float:
     return float("inf")
 
 
-def workers(folder: Path | None, proc: Path = PROC) -> Iterator[Process]:
+def workers(others: Iterable[int], proc: Path = PROC) -> Iterator[Process]:
     """This process, and those that serve beside it.
 
     Args:
-        folder: Where the workers keep their metrics, in files named by them; none, if there is one
-            worker only.
+        others: The process ids of the others, as they were noted; this one may be among them.
         proc: Where the system shows its processes.
     """
-    pids = {os.getpid()}
-    if folder is not None:
-        names = (re.search(r"_(\d+)\.db$", path.name) for path in folder.glob("gauge_live*.db"))
-        pids |= {int(name[1]) for name in names if name}
-    for pid in sorted(pids):
+    for pid in sorted({os.getpid(), *others}):
         process = Process.look(pid, proc)
-        # A file may outlive its worker, and another program get the number.
+        # A note may outlive its worker, and another program get the number.
         if process is not None and (pid == os.getpid() or process.parent == os.getppid()):
             yield process

@@ -1,8 +1,9 @@
 """One of several processes that serve on one port: ``python -m service.worker``.
 
-It is started by `service.workers`, which gives it three things: the descriptor of a socket to talk
-over, its number, and the descriptors of the sockets that wait for connections, its own and the
-other workers'. They talk in lines:
+It is started by `service.workers`, which gives it the descriptors of the tables of metrics, its own
+and the other workers', if there are any; the descriptor of a socket to talk over; its number; and
+the descriptors of the sockets that wait for connections, its own and the other workers'. They talk
+in lines:
 
 * to the worker: first its settings, in JSON; then ``drain`` and ``stop``, when all end; ``leave``,
   when it ends alone; and, about the queue of worker N, ``adopt N`` when it has nobody to serve it,
@@ -24,11 +25,12 @@ import sys
 from types import FrameType
 from typing import Any
 
-from service import tls
+from service import metrics, tls
 from service.app import at_once, create_app
 from service.errors import ServiceError
 from service.server import Server, configuration, connection_limits
 from service.settings import Settings
+from service.table import Table
 from service.telemetry import configure_logging
 
 LONGEST_LINE = 1 << 16
@@ -140,12 +142,15 @@ def _settings(supervisor: socket.socket) -> Settings:
 
 def main() -> int:
     """Serve until told to end; the exit status."""
-    descriptor, number, *waiting = map(int, sys.argv[1:])
+    tables, *given = sys.argv[1:]
+    descriptor, number, *waiting = map(int, given)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     supervisor = socket.socket(fileno=descriptor)
     listeners = [socket.socket(fileno=waits) for waits in waiting]
     settings = _settings(supervisor)
     configure_logging(settings.log_level)
+    if shared := [int(each) for each in tables.removeprefix("--tables=").split(",") if each]:
+        metrics.share([Table(each) for each in shared], number)
     try:
         server = Worker(settings, number, listeners, supervisor)
         server.run(sockets=[listeners[number].dup()])

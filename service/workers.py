@@ -9,25 +9,22 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import selectors
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import FrameType
-
-from prometheus_client.multiprocess import mark_process_dead
 
 from service import cpus
 from service.errors import ServiceError, SettingsInvalid
 from service.listening import seal
 from service.server import OVERTIME_SECONDS, address, grace_of
 from service.settings import Settings
+from service.table import LIVE, Table, create
 
 MOST_FAILURES = 3
 """How many workers may fail to start, one after the other, before that is taken to be for good."""
@@ -58,6 +55,21 @@ def refuse_contradictions(settings: Settings) -> None:
         raise SettingsInvalid(
             f"grpc_port 0 needs workers 1, got {settings.workers}: each would choose its own"
         )
+
+
+def metric_tables(count: int) -> dict[int, Table]:
+    """Return a table for the metrics of each worker, by its descriptor.
+
+    Where there can be none, each worker tells its own metrics only: metrics are worth no service.
+    """
+    try:
+        descriptors = [create() for _ in range(count)]
+        return {descriptor: Table(descriptor) for descriptor in descriptors}
+    except OSError as error:
+        log.warning(
+            "workers cannot share metrics: each tells its own", extra={"reason": str(error)}
+        )
+        return {}
 
 
 def share(settings: Settings, processors: int) -> Settings:
@@ -108,7 +120,7 @@ class Supervisor:
         self._failure: WorkersFailed | None = None
         self._draining = self._is_stopping = False
         self._stop_at = self._kill_at = float("inf")
-        self._metrics = ""
+        self._tables = metric_tables(settings.workers)
 
     def run(self) -> int:
         """Serve until a signal ends it; the exit status.
@@ -116,10 +128,7 @@ class Supervisor:
         Raises:
             WorkersFailed: Workers do not start.
         """
-        with (
-            self._hearing_signals(),
-            tempfile.TemporaryDirectory(prefix="gatewave-metrics-") as self._metrics,
-        ):
+        with self._hearing_signals():
             try:
                 for number in range(self.settings.workers):
                     self._start(number)
@@ -151,13 +160,14 @@ class Supervisor:
     def _start(self, number: int) -> None:
         ours, theirs = socket.socketpair()
         descriptors = [listener.fileno() for listener in self.listeners]
+        tables = list(self._tables)
         with theirs:
             process = subprocess.Popen(  # noqa: S603 - Python itself
                 # -P: a folder named `service` where the user happens to be is not this one.
                 [sys.executable, "-P", "-m", "service.worker"]
+                + [f"--tables={','.join(map(str, tables))}"]
                 + [str(given) for given in (theirs.fileno(), number, *descriptors)],
-                pass_fds=(theirs.fileno(), *descriptors),
-                env={**os.environ, "PROMETHEUS_MULTIPROC_DIR": self._metrics},
+                pass_fds=(theirs.fileno(), *descriptors, *tables),
             )
         worker = self.workers[number] = Worker(number, process, ours)
         self._events.register(ours, selectors.EVENT_READ, worker)
@@ -204,7 +214,7 @@ class Supervisor:
         self._events.unregister(worker.control)
         worker.control.close()
         status = worker.process.wait()
-        mark_process_dead(worker.process.pid, self._metrics)  # type: ignore[no-untyped-call]
+        self._forget_numbers(worker)
         del self.workers[worker.number]
         if not self._is_stopping:
             self._leave_queue(worker)
@@ -216,6 +226,13 @@ class Supervisor:
         log.warning("worker ended; it is replaced", extra=extra)
         if worker.has_started or not self._is_for_good(worker, status):
             self._start(worker.number)
+
+    def _forget_numbers(self, worker: Worker) -> None:
+        """Have a worker that has ended count for no more than the totals that it left."""
+        for number, table in enumerate(self._tables.values()):
+            if number == worker.number:
+                table.disown()
+                table.zero(LIVE)
 
     def _is_for_good(self, worker: Worker, status: int) -> bool:
         """Whether to give up, after ``worker`` ended before it was ready; then all are ended."""
