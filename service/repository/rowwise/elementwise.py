@@ -146,6 +146,12 @@ def _equal(a: Element, b: Element) -> Element:
     return Size(0) if negative and (a.factor > 0 or b.factor > 0) else None
 
 
+def _remainder(a: Element, b: Element) -> Element:
+    if not isinstance(a, Size) or not isinstance(b, Size) or a.symbols or b.symbols:
+        return None
+    return Size(a.factor % b.factor) if a.factor >= 0 and b.factor > 0 else None
+
+
 def _chosen(condition: Element, yes: Element, no: Element) -> Element:
     if isinstance(condition, Size) and condition.number is not None:
         return yes if condition.number else no
@@ -157,6 +163,7 @@ ARITHMETIC: Mapping[str, Callable[..., Element]] = {
     "Div": _divided,
     "Add": _added,
     "Sub": _subtracted,
+    "Mod": _remainder,
     "Equal": _equal,
     "Where": _chosen,
 }

@@ -28,9 +28,11 @@ LIST_SINCE = 13
 
 
 def shape(node: Operands) -> Sequence[Outcome]:
-    dims = node.dims()
+    dims = node.raw(0).dims
+    if dims is None:
+        raise NotShown("has an input of unknown rank")
     start, end = node.integer("start", 0), node.integer("end", len(dims))
-    return [vector(dims[start:end])]
+    return [vector([size.plain for size in dims[start:end]])]
 
 
 def size(node: Operands) -> Sequence[Outcome]:
@@ -86,22 +88,35 @@ def flatten(node: Operands) -> Sequence[Outcome]:
 def _reshaped(dims: Dims, given: Sequence[Element], node: Operands) -> Dims:
     """Return the shape after a row-major reshape from ``dims`` to the sizes ``given``.
 
-    A row is a contiguous part of what follows the axes before the batch. It stays one where the
-    product of the axes before is the same as it was.
+    Let the sizes of the axes before the batch multiply to p. A row is then p parts of the tensor,
+    at equal distances. It stays that where the sizes before the batch multiply to p again, those
+    counted that are merged into its own axis.
     """
-    target = [element if isinstance(element, Size) else None for element in given]
+    target = [element.plain if isinstance(element, Size) else None for element in given]
     if REST in target:
         target[target.index(REST)] = _rest(dims, target)
-    result = tuple(node.fresh() if size is None or size.factor < 0 else size for size in target)
+    result = [node.fresh() if size is None or size.factor < 0 else size for size in target]
     batch = next((i for i, size in enumerate(dims) if size.has_rows), None)
-    if batch is None:
-        if any(size.has_rows for size in result):
-            raise NotShown(MERGES)
-        return result
     at = next((i for i, size in enumerate(target) if size is not None and size.has_rows), None)
-    if at is None or product(result[:at]) != product(dims[:batch]):
+    if batch is None and at is None:
+        return tuple(result)
+    if batch is None or at is None:
         raise NotShown(MERGES)
-    return checked(result)
+    result[at] = _placed(dims, batch, result, at)
+    return checked(tuple(result))
+
+
+def _placed(dims: Dims, batch: int, result: Sequence[Size], at: int) -> Size:
+    """Return the axis ``at`` of a result, as the one into which the axis ``batch`` has turned."""
+    merged = Size(*dims[batch].before)
+    row = dims[batch].over(merged)
+    # The number of elements stays. Where as many follow the start of a row, as many precede it.
+    if row is not None and product((row, *dims[batch + 1 :])) == product(result[at:]):
+        return result[at]
+    before = product(dims[:batch]).times(merged).over(product(result[:at]))
+    if before is None or result[at].over(before) is None:
+        raise NotShown(MERGES)
+    return Size(result[at].factor, result[at].symbols, (before.factor, before.symbols))
 
 
 def _rest(dims: Dims, target: Sequence[Size | None]) -> Size | None:
@@ -131,7 +146,10 @@ def tile(node: Operands) -> Sequence[Outcome]:
         batched = size.has_rows or (isinstance(times, Size) and times.has_rows)
         if batched and ONE not in {size, times}:
             raise NotShown(f"repeats axis {axis} along the rows")
-        tiled.append(size.times(times) if isinstance(times, Size) else node.fresh())
+        if times == ONE:
+            tiled.append(size)
+        else:
+            tiled.append(size.times(times) if isinstance(times, Size) else node.fresh())
     return [Value(checked(tuple(tiled)))]
 
 

@@ -19,10 +19,15 @@ class NotShown(Exception):  # noqa: N818 - it is a finding, and no error
 
 
 class Size(NamedTuple):
-    """Size of an axis: ``factor`` times the product of ``symbols``, which are sorted."""
+    """Size of an axis: ``factor`` times the product of ``symbols``, which are sorted.
+
+    An axis may be several that were merged, the batch's among them. ``before`` is the product of
+    those that stood before the batch's: a row is not a contiguous part of the axis then.
+    """
 
     factor: int
     symbols: tuple[str, ...] = ()
+    before: tuple[int, tuple[str, ...]] = (1, ())
 
     @property
     def has_rows(self) -> bool:
@@ -32,11 +37,17 @@ class Size(NamedTuple):
     def number(self) -> int | None:
         return None if self.symbols else self.factor
 
+    @property
+    def plain(self) -> Size:
+        """The size as a number, wherever the rows lie."""
+        return Size(self.factor, self.symbols)
+
     def times(self, other: Size) -> Size:
+        """Return the product as a number."""
         return Size(self.factor * other.factor, tuple(sorted(self.symbols + other.symbols)))
 
     def over(self, other: Size) -> Size | None:
-        """Return the exact quotient, or None where there is none."""
+        """Return the exact quotient as a number, or None where there is none."""
         left = list(self.symbols)
         for symbol in other.symbols:
             if symbol not in left:
