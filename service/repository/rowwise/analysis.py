@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 
@@ -30,8 +30,9 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
 
 RANDOM = frozenset(
     {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike"}
-    | {"Multinomial", "Bernoulli"}
+    | {"Multinomial", "Bernoulli", "Dropout"}
 )
+"""Operators that may give other numbers at each run."""
 CREATED_FROM_SIZES = frozenset({"Shape", "Size"})
 MAX_NESTED_FUNCTIONS = 16
 LONGEST_NAME = 60
@@ -101,14 +102,12 @@ class _Scope:
     def _results(self, node: Node) -> Sequence[Found]:
         """What is known of the outputs of a node; what is not is said with its name."""
         inputs = [self._of(name) for name in node.inputs]
-        captured = [self._of(name) for name in self._captured(node)]
-        for value in (*inputs, *captured):
+        for value in inputs:
             if isinstance(value, NotShown):
                 return [value] * len(node.outputs)
         values = [value for value in inputs if not isinstance(value, NotShown)]
-        outside = [value for value in captured if isinstance(value, Value)]
         try:
-            found = self._followed(node, values, outside)
+            found = self._followed(node, values)
         except NotShown as why:
             return [NotShown(f"{_label(node)} {why}")] * len(node.outputs)
         return [_named(node, outcome) for outcome in found]
@@ -118,14 +117,7 @@ class _Scope:
             return None
         return self.found.get(name, NotShown(f"{_short(name)} is read before it is computed"))
 
-    def _captured(self, node: Node) -> Iterator[str]:
-        """The names of this scope that the graphs within a node read."""
-        for attribute in node.attributes.values():
-            yield from (name for name in attribute.captures if name in self.found)
-
-    def _followed(
-        self, node: Node, values: Sequence[Value | None], captured: Sequence[Value]
-    ) -> Sequence[Outcome]:
+    def _followed(self, node: Node, values: Sequence[Value | None]) -> Sequence[Outcome]:
         """Apply the rule of a node's operator, or follow the function that it calls.
 
         Raises:
@@ -136,12 +128,10 @@ class _Scope:
         function = self.model.functions.get((node.domain, node.operator, node.overload))
         if function is not None:
             return self._called(node, function, values)
-        around = [value for value in (*values, *captured) if value is not None]
-        constant = not any(value.is_batched or value.is_sized for value in around)
         try:
             return _checked(node, values, self._ruled(node, values))
         except NotShown:
-            if constant and node.domain in RULES and node.operator not in RANDOM:
+            if _is_constant(node, values):
                 return [Value()] * len(node.outputs)
             raise
 
@@ -202,6 +192,18 @@ def _constant(attributes: Mapping[str, Attribute]) -> Value:
         if name == "value_floats":
             return vector(attribute.numbers)
     return Value()
+
+
+def _is_constant(node: Node, values: Sequence[Value | None]) -> bool:
+    """Return whether a node gives the same for every batch, though no rule describes it."""
+    given = [value for value in values if value is not None]
+    graphs = any(attribute.is_graph for attribute in node.attributes.values())
+    return (
+        node.domain in {ONNX, ML}
+        and node.operator not in RANDOM
+        and not graphs
+        and not any(value.is_batched or value.is_sized for value in given)
+    )
 
 
 def _checked(

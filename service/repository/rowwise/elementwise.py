@@ -26,12 +26,12 @@ INT32, INT64 = 6, 7
 
 def elementwise(node: Operands) -> Sequence[Outcome]:
     """Elements at the same place, after broadcasting."""
-    if node.opset < BROADCASTS_SINCE and {"broadcast", "axis"} & node.attributes.keys():
-        raise NotShown("broadcasts as before opset 7")
     small = _small(node)
     if small is not None:
         return [small]
     shapes = [node.dims(i) for i in range(len(node.values)) if node.has(i)]
+    if node.opset < BROADCASTS_SINCE and len(set(shapes)) > 1:
+        raise NotShown("broadcasts as before opset 7")
     return [Value(broadcast(shapes, node.fresh))]
 
 

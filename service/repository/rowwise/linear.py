@@ -183,6 +183,8 @@ def batch_normalization(node: Operands) -> Sequence[Outcome]:
         raise NotShown("may take the mean over the rows")
     node.fixed(1, 2, 3, 4)
     apart(node.value(), 1)
+    if not node.integer("spatial", 1):  # until opset 8: parameters for each place, too
+        first(node)
     return [Value(node.dims())]
 
 

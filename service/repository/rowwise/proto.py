@@ -42,7 +42,7 @@ class Attribute:
 
     Attributes:
         reference: The attribute of the function around it that it stands for, if any.
-        captures: Names that its graphs read, those from outside among them.
+        is_graph: Whether it is a graph, or several.
     """
 
     integer: int = 0
@@ -53,7 +53,6 @@ class Attribute:
     tensor: Value | None = None
     reference: str = ""
     is_graph: bool = False
-    captures: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +167,6 @@ class _Decoder:
 
     def _attribute(self, span: Span) -> tuple[str, Attribute]:
         fields = self._fields(span)
-        graphs = [*fields.get(ATTRIBUTE_GRAPH, []), *fields.get(ATTRIBUTE_GRAPHS, [])]
         number = fields.get(ATTRIBUTE_FLOAT)
         text = self.reader.bytes(self._one(fields, ATTRIBUTE_TEXT, (0, 0)))
         tensor = self._one(fields, ATTRIBUTE_TENSOR, None)
@@ -180,20 +178,9 @@ class _Decoder:
             numbers=tuple(self._floats(fields.get(ATTRIBUTE_FLOATS, []), "f")),
             tensor=None if tensor is None else self._tensor(self._fields(tensor)),
             reference=self._text(fields, ATTRIBUTE_REFERENCE),
-            is_graph=bool(graphs),
-            captures=frozenset(name for graph in graphs for name in self._names(graph)),
+            is_graph=ATTRIBUTE_GRAPH in fields or ATTRIBUTE_GRAPHS in fields,
         )
         return self._text(fields, ATTRIBUTE_NAME), attribute
-
-    def _names(self, span: Span) -> Iterator[str]:
-        """All names that a graph and the graphs in it read."""
-        graph = self._fields(span)
-        for node in map(self._node, graph.get(GRAPH_NODES, [])):
-            yield from node.inputs
-            for attribute in node.attributes.values():
-                yield from attribute.captures
-        for port in map(self._fields, graph.get(GRAPH_OUTPUTS, [])):
-            yield self._text(port, 1)
 
     def _tensor(self, fields: Fields) -> Value:
         shape = [_signed(size) for size in self._integers(fields.get(TENSOR_DIMS, []))]

@@ -292,11 +292,31 @@ THRESHOLD = {"two": np.float32(2), "k": np.float32(1 / 255)}
 
 MEETS = [
     case(
+        "broadcast 6",
+        "y = Add<broadcast=1, axis=0>(x, b)",
+        opset=6,
+        constants=weights(b=4),
+        why="broadcasts as before opset 7",
+    ),
+    case(
+        "dropout trains on no data",
+        "d = Dropout(b, r, t) y = Add(x, d)",
+        constants={**weights(b=4), "r": np.float32(0.5), "t": np.array(True)},
+        why="at random",
+    ),
+    case("unknown domain", "y = local.Other(x)", why="node y (local.Other) may join the rows"),
+    case(
+        "function in a standard domain",
+        "y = Relu(x)",
+        functions='<domain: "", opset_import: ["" : 17]> Relu(x) => (y) { y = Softmax<axis=0>(x) }',
+        why="calls a function that is not followed",
+    ),
+    case(
         "branch on no data",
         "y = If(c) <then_branch = a () => (float[1] z) { z = Identity(b) }, else_branch = d () => (float[1] z) { z = Neg(b) }> w = Add(x, y)",
         constants={"c": np.array(True), **weights(b=1)},
         outputs="w",
-        why="unknown rank",
+        why="node y (If)",
     ),
     case(
         "maximum",
