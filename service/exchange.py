@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import bodies, security
 from service.errors import NOTHING, BodyLate, BodyTooLong, ServiceError
-from service.serving.budget import Client, Incoming, Permit
+from service.serving.budget import READER, Client, Incoming, Outgoing, Permit, Reader
 from service.serving.clients import client_of
 from service.telemetry import ROUTE
 
@@ -90,13 +90,15 @@ class Exchange:
         headers: By lower-case name; of those given twice, the last.
     """
 
-    __slots__ = ("headers", "receive", "scope", "send")
+    __slots__ = ("_permit", "_seconds", "headers", "receive", "scope", "send")
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.scope = scope
         self.receive = receive
         self.send = send
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        self._permit: Permit | None = None
+        self._seconds = 0.0
 
     def header(self, name: bytes) -> str | None:
         value = self.headers.get(name)
@@ -126,6 +128,7 @@ class Exchange:
             BodyLate: It did not come in time.
             Overloaded: There is no memory for it now.
         """
+        self._permit, self._seconds = permit, seconds
         length = self._announced()
         if length > most:
             raise BodyTooLong.at("body", f"at most {most} bytes", length)
@@ -162,7 +165,17 @@ class Exchange:
         given = [(b"content-type", media_type), (b"content-length", b"%d" % length)]
         given += (*headers, *security.HEADERS)
         await self.send({"type": "http.response.start", "status": status, "headers": given})
+        reader: Reader | None = self.scope.get(READER)
+        if length <= BUFFERED or self._permit is None or reader is None:
+            await self._send(parts)
+            return
+        with Outgoing(self._permit, length, self._seconds, reader) as outgoing:
+            await self._send(parts, outgoing)
+
+    async def _send(self, parts: Sequence[Part], outgoing: Outgoing | None = None) -> None:
         for part in parts[:-1]:
+            if outgoing is not None:
+                outgoing.sent += len(part)
             await self.send({"type": "http.response.body", "body": part, "more_body": True})
         await self.send({"type": "http.response.body", "body": parts[-1]})
 

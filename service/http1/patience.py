@@ -10,9 +10,11 @@ import fcntl
 import logging
 import struct
 import termios
+import weakref
 from typing import Any
 
 from service.http1.bounds import Bounded
+from service.serving.budget import READER
 
 PATIENCE_SECONDS = 30.0
 """How long a client may take nothing of an answer that waits for it."""
@@ -35,6 +37,15 @@ class Patient(Bounded):
         self._patience = patience
         self._watch: asyncio.TimerHandle | None = None
 
+    def begin(self) -> None:
+        # Not itself: the scope would keep the connection, which keeps the scope.
+        self.scope[READER] = weakref.proxy(self)  # type: ignore[literal-required]  # ours
+        super().begin()
+
+    def untaken(self) -> int:
+        """Return how many bytes of its answers the client has not taken."""
+        return 0 if self.transport.is_closing() else _untaken(self.transport)
+
     def shutdown(self) -> None:
         super().shutdown()
         self._patience = min(self._patience, LAST_PATIENCE_SECONDS)
@@ -55,7 +66,7 @@ class Patient(Bounded):
 
     def timeout_keep_alive_handler(self) -> None:
         if self.transport.get_write_buffer_size():
-            self._cut_off()
+            self.cut_off()
         else:
             super().timeout_keep_alive_handler()
 
@@ -86,9 +97,9 @@ class Patient(Bounded):
         if _untaken(self.transport) < before:
             self._look_later()
         else:
-            self._cut_off()
+            self.cut_off()
 
-    def _cut_off(self) -> None:
+    def cut_off(self) -> None:
         """Close the connection, and forget what waits."""
         log.info("a client that did not take its answer was cut off")
         self.transport.abort()

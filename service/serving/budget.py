@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from service import metrics
 from service.errors import Overloaded, ServiceError
@@ -24,6 +24,9 @@ it is down to a third."""
 SCAN_SECONDS = 0.02
 """Pause between two searches for slow bodies that found too few: each looks at all of them."""
 
+READER = "gatewave.reader"
+"""Key of the scope that holds the connection, as a `Reader`."""
+
 Client = str | bytes
 
 
@@ -40,7 +43,7 @@ class Budget:
         self.most = most
         self.client_most = int(most * share)
         self.used = 0
-        self.incoming: set[Incoming] = set()
+        self.yielding: set[Incoming | Outgoing] = set()
         self._told = 0
         self._held_by: dict[Client, int] = {}
         self._next_scan = 0.0
@@ -67,7 +70,7 @@ class Budget:
         return self.used + count <= self.most and self._over_share(permit, count) <= 0
 
     def make_room(self, permit: Permit, count: int) -> None:
-        """Give up bodies that come slowly, until ``permit`` may hold ``count`` bytes more.
+        """Give up bodies and answers that move slowly, until ``permit`` may hold ``count`` more.
 
         Raises:
             Overloaded: That does not suffice; then all of them stay.
@@ -88,13 +91,13 @@ class Budget:
         return 0 if held == permit.held else held + count - self.client_most
 
     def _give_up_slow(self, permit: Permit, missing: int, client: Client | None) -> bool:
-        """Give up slow bodies, of ``client`` alone if given, largest first, for so many bytes."""
+        """Give up slow ones, of ``client`` alone if given, largest first, for so many bytes."""
         now = time.monotonic()
         if now < self._next_scan:
             return False
         slow = [
             body
-            for body in self.incoming
+            for body in self.yielding
             if body.permit is not permit
             and client in (None, body.permit.client)
             and body.is_slow(now)
@@ -210,12 +213,12 @@ class Incoming:
     def give_up(self) -> None:
         """Give back what it holds, now, and have the request answered with 503."""
         self.permit.give_back()
-        self.permit.budget.incoming.discard(self)
+        self.permit.budget.yielding.discard(self)
         detail = "memory was short, and the body came too slowly to keep what it held"
         self._end(Overloaded("memory", detail))
 
     def __enter__(self) -> Self:
-        self.permit.budget.incoming.add(self)
+        self.permit.budget.yielding.add(self)
         return self
 
     def __exit__(
@@ -224,4 +227,61 @@ class Incoming:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.permit.budget.incoming.discard(self)
+        self.permit.budget.yielding.discard(self)
+
+
+class Reader(Protocol):
+    """A connection whose client takes an answer."""
+
+    def untaken(self) -> int:
+        """Return how many bytes of its answers the client has not taken."""
+
+    def cut_off(self) -> None:
+        """End the connection, and forget what the client has not taken."""
+
+
+class Outgoing:
+    """An answer that a client takes. It yields its memory to others while it is taken slowly.
+
+    Args:
+        permit: What holds the memory of the answer.
+        length: How many bytes the answer has.
+        seconds: How long the client may take for all of it where memory is short.
+        reader: The connection.
+    """
+
+    __slots__ = ("_length", "_reader", "_seconds", "_start", "permit", "sent")
+
+    def __init__(self, permit: Permit, length: int, seconds: float, reader: Reader) -> None:
+        self.permit = permit
+        self.sent = 0
+        self._length = length
+        self._seconds = seconds
+        self._reader = reader
+        self._start = time.monotonic()
+
+    def is_slow(self, now: float) -> bool:
+        """Return whether all of it would take longer than allowed, at its pace until now."""
+        age = now - self._start
+        if age < GRACE_SECONDS:
+            return False
+        taken = self.sent - self._reader.untaken()
+        return taken * self._seconds < self._length * age
+
+    def give_up(self) -> None:
+        """Give back what it holds, now, and cut the client off: its answer has begun."""
+        self.permit.give_back()
+        self.permit.budget.yielding.discard(self)
+        self._reader.cut_off()
+
+    def __enter__(self) -> Self:
+        self.permit.budget.yielding.add(self)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.permit.budget.yielding.discard(self)

@@ -12,6 +12,8 @@ from heads import connect
 from processes import serving
 from safetensors.numpy import save
 
+from service.serving.budget import GRAIN
+
 MIB = 1 << 20
 BUDGET = 64 * MIB
 TENSORS = save({"x": np.zeros(7 * MIB // 4, np.float32)}, {"activation": "sinc"})
@@ -106,14 +108,16 @@ def stall(stack, server, fields, sent, source):
 @pytest.mark.parametrize("framing", ["length", "chunked"])
 def test_bodies_that_stopped_coming_yield_their_memory(server, framing):
     if framing == "length":
-        fields, sent = f"{SAFETENSORS}content-length: {16 * MIB}\r\n", bytes(15 * MIB)
+        fields, sent = f"{SAFETENSORS}content-length: {16 * MIB}\r\n", bytes(13 * MIB)
+        held = 4 * 14 * MIB
     else:
         fields = f"{SAFETENSORS}transfer-encoding: chunked\r\n"
-        sent = b"f00000\r\n" + bytes(15 * MIB) + b"\r\n"
+        sent = b"d00000\r\n" + bytes(13 * MIB) + b"\r\n"
+        held = 4 * 13 * MIB - GRAIN
     with contextlib.ExitStack() as stack:
         # Each of another client, so that all of them together hold nearly everything.
         stalled = [stall(stack, server, fields, sent, f"127.0.0.{n}") for n in range(2, 6)]
-        eventually(lambda: reserved(server) > 55 * MIB)
+        eventually(lambda: reserved(server) >= held)
         eventually(lambda: asked(server)[0] == 200)
         # As many as had to yield, and no more.
         eventually(lambda: 1 <= sum(map(is_answered, stalled)) <= 2)
@@ -157,6 +161,23 @@ def test_one_client_holds_no_more_than_its_share(server):
         assert "one client" in problem["detail"]
         assert asked(server, "127.0.0.2")[0] == 200
     eventually(lambda: asked(server)[0] == 200)
+
+
+def test_answers_that_are_taken_a_byte_at_a_time_yield_their_memory(server):
+    with contextlib.ExitStack() as stack:
+        dribbling = [stack.enter_context(untaken(server, f"127.0.0.{n}")) for n in range(2, 6)]
+        eventually(lambda: reserved(server) >= 56 * MIB)
+
+        def is_served():
+            for connection in dribbling:
+                with contextlib.suppress(ConnectionError):
+                    connection.recv(1)
+            return asked(server)[0] == 200
+
+        eventually(is_served)
+        server.await_log("a client that did not take its answer was cut off")
+        assert reserved(server) >= 28 * MIB
+    eventually(lambda: reserved(server) < MIB)
 
 
 def test_a_single_request_may_hold_more_than_the_share_of_its_client(server):
