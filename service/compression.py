@@ -15,6 +15,8 @@ EITHER = zlib.MAX_WBITS | 32
 CODINGS = ("gzip", "deflate")
 MOST_RATIO = 1032
 """To so many bytes does deflate expand one, at the most."""
+PIECE = 1 << 20
+"""In bytes: so much is decompressed at a time, and held before it goes on."""
 FASTEST = 1
 WORTHWHILE = 1024
 """Answers with fewer bytes are sent as they are."""
@@ -50,23 +52,58 @@ def longest(body: Body) -> int:
     return len(body) * MOST_RATIO
 
 
-def decompressed(body: Body, most: int) -> bytes:
-    """What was compressed, and is at most ``most`` bytes long.
+class Decompression:
+    """A body that is decompressed piece by piece, so that its memory can be held as it grows.
 
-    Raises:
-        BodyTooLong: It is longer; no more than ``most`` bytes of it were made to find that out.
-        BodyMalformed: It is neither gzip nor zlib, or not all of it.
+    Attributes:
+        whole: All of it until now.
+
+    Args:
+        body: What was compressed.
+        most: How many bytes it may come to.
     """
-    reader = zlib.decompressobj(EITHER)
-    try:
-        whole = reader.decompress(body, most + 1)
-    except zlib.error as error:
-        raise BodyMalformed.at("body", "gzip or zlib data", Words(error)) from error
-    if len(whole) > most:
-        raise BodyTooLong.at("body", f"at most {most} bytes, decompressed", Words("more"))
-    if not reader.eof or reader.unused_data:
-        raise BodyMalformed.at("body", "gzip or zlib data, one piece", Words("part of it, or more"))
-    return whole
+
+    def __init__(self, body: Body, most: int) -> None:
+        self.whole = bytearray()
+        self._most = most
+        self._reader = zlib.decompressobj(EITHER)
+        self._body = memoryview(body)
+        self._position = 0
+
+    def next(self) -> int:
+        """Decompress the next piece; return its length, which is 0 at the end.
+
+        Raises:
+            BodyTooLong: It is longer than allowed; little more of it was made to find that out.
+            BodyMalformed: It is neither gzip nor zlib, or not all of it.
+        """
+        before = len(self.whole)
+        while not self._reader.eof and len(self.whole) - before < PIECE:
+            # The tail is copied each time, so that the input is given in pieces too.
+            given = self._reader.unconsumed_tail or self._next_input()
+            if not given:
+                break
+            try:
+                self.whole += self._reader.decompress(given, PIECE)
+            except zlib.error as error:
+                raise BodyMalformed.at("body", "gzip or zlib data", Words(error)) from error
+            if len(self.whole) > self._most:
+                expected = f"at most {self._most} bytes, decompressed"
+                raise BodyTooLong.at("body", expected, Words("more"))
+        if len(self.whole) == before:
+            self._check_end()
+        return len(self.whole) - before
+
+    def _next_input(self) -> memoryview:
+        piece = self._body[self._position : self._position + PIECE]
+        self._position += len(piece)
+        return piece
+
+    def _check_end(self) -> None:
+        is_all = self._position >= len(self._body) and not self._reader.unused_data
+        if not self._reader.eof or not is_all:
+            expected = "gzip or zlib data, one piece"
+            raise BodyMalformed.at("body", expected, Words("part of it, or more"))
 
 
 def compressed(parts: Sequence[Part], name: str) -> bytes:

@@ -137,18 +137,21 @@ class InferEndpoint:
         if coding is None:
             return body, began, arrived
         due = deadline(self.runtime, {}, arrived)
-        whole = await exchange.unless_gone(self._decompressed(body, most, due))
-        permit.take(len(whole) * weight)
+        whole = await exchange.unless_gone(self._decompressed(body, most, due, permit))
+        if weight > 1:
+            permit.take(len(whole) * (weight - 1))
         return whole, began, arrived
 
-    async def _decompressed(self, body: Body, most: int, due: float) -> bytes:
-        """What was compressed; while nobody knows how long it is, it counts as long as may be."""
+    async def _decompressed(self, body: Body, most: int, due: float, permit: Permit) -> Body:
+        """What was compressed. Its memory is held as it grows, in a lane unless it is short."""
         inference = self.runtime.inference
         longest = min(most, compression.longest(body))
-        work = partial(compression.decompressed, body, most)
-        with inference.budget.permit() as permit:
-            permit.take(longest)
-            return await inference.work(longest, work, due)
+        source = compression.Decompression(body, most)
+        length = await inference.work(longest, source.next, due)
+        while length:
+            permit.take(length)
+            length = await inference.finish(longest, source.next)
+        return memoryview(source.whole)
 
     async def _read(
         self, exchange: Exchange, model: Model, body: Body, arrived: float, permit: Permit
