@@ -175,7 +175,7 @@ class Settings(BaseSettings):
     client_requests_per_second: float = Field(
         default=0,
         ge=0,
-        description="How many HTTP requests a second each process answers to one client, a key or "
+        description="How many requests a second each process answers to one client, a key or "
         "else an address; others get 429. 0 means any number.",
     )
     client_memory_share: float = Field(

@@ -15,7 +15,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from service.errors import ServiceError
 from service.rpc import inference_pb2 as pb
-from service.rpc.account import Account
+from service.rpc.account import Account, headers_of
 from service.rpc.intake import Intake
 from service.rpc.messages import identity_in, parsed
 from service.rpc.methods import Methods
@@ -23,7 +23,9 @@ from service.rpc.paths import PUBLIC, SERVICE
 from service.rpc.statuses import explained, metadata
 from service.rpc.streams import Context
 from service.runtime import Runtime
-from service.serving.budget import Permit
+from service.security import Keys, presented
+from service.serving.budget import Client, Permit
+from service.serving.clients import client_of_call
 from service.telemetry import HEADER
 
 INFER = "ModelInfer"
@@ -46,6 +48,7 @@ class Handlers:
         self.runtime = runtime
         self.methods = Methods(runtime)
         self.stopping: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._has_keys = Keys.parse(runtime.settings.keys).required
         self.intake = Intake(runtime.settings, self.stopping)
 
     def by_path(self) -> dict[str, Handler]:
@@ -77,15 +80,35 @@ class Handlers:
         desk = self.intake.public if path in PUBLIC else self.intake.questions
 
         async def answer(context: Context) -> bytes:
+            if path not in PUBLIC:
+                self._admit(context)
             data = await self.intake.question(context, desk)
             answer: bytes = (await act(parsed(kind, data))).SerializeToString()
             return answer
 
         return answer
 
+    def _client(self, context: Context) -> Client:
+        key = None
+        if self._has_keys:
+            key = presented(headers_of(context.invocation_metadata() or ()))
+        return client_of_call(context.peer(), key)
+
+    def _admit(self, context: Context) -> Client:
+        """Return the caller.
+
+        Raises:
+            ClientLimited: It sends more requests than one client may.
+        """
+        client = self._client(context)
+        if self.runtime.rate is not None:
+            self.runtime.rate.admit(client)
+        return client
+
     async def _infer(self, context: Context) -> bytes:
+        client = self._admit(context)
         data = await self.intake.only(context)
-        permit = self.runtime.inference.budget.permit()
+        permit = self.runtime.inference.budget.permit(client)
         # It is called when the answer has gone, or the call ended without one.
         context.add_done_callback(lambda _: permit.give_back())
         return (await self._answer(data, context, permit)).SerializeToString()
@@ -102,7 +125,7 @@ class Handlers:
             while isinstance(data := await stream.next(context), bytes):
                 # gRPC lets nobody take back an answer that is not taken: what it holds is held here
                 # too, until its caller's deadline, or the end of its connection.
-                with self.runtime.inference.budget.permit() as permit:
+                with self.runtime.inference.budget.permit(self._client(context)) as permit:
                     response = await self._streamed(data, context, permit)
                     await context.write(response.SerializeToString())
 
@@ -112,6 +135,7 @@ class Handlers:
         """The answer to one request of a stream, or why there is none: the stream goes on."""
         streamed = pb.ModelStreamInferResponse()
         try:
+            self._admit(context)
             response = await self._answer(data, context, permit)
         except Exception as error:  # noqa: BLE001 - all are answered; ours are logged
             _, streamed.error_message = explained(error)

@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
+from urllib.parse import unquote
 
 from service.errors import ClientLimited
 
@@ -26,6 +27,19 @@ def client_of(scope: Mapping[str, Any]) -> str | bytes:
         return key
     address: tuple[str, int] | None = scope.get("client")
     return network_of(address[0]) if address else ""
+
+
+def client_of_call(peer: str, key: bytes | None) -> str | bytes:
+    """Return the caller of a gRPC call: its API key if one was checked, or else its address.
+
+    Args:
+        peer: The other side as gRPC names it: ``ipv4:10.0.0.7:50412``, ``ipv6:%5B::1%5D:50412``.
+        key: The API key.
+    """
+    if key is not None:
+        return key
+    host = unquote(peer).partition(":")[2].rpartition(":")[0]
+    return network_of(host.strip("[]"))
 
 
 @lru_cache(4096)

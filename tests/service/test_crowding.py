@@ -6,14 +6,17 @@ import resource
 import socket
 import sys
 
+import grpc
 import pytest
-from calls import eventually
+from calls import eventually, serving_rpc
 from heads import GOOD, OIP, connect, request
 from processes import serving
 
+from service.rpc import inference_pb2 as pb
 from service.security import new_key
 from service.serving import clients
-from service.serving.clients import RateLimiter, network_of
+from service.serving.clients import RateLimiter, client_of_call, network_of
+from service.settings import Settings
 
 LIVEZ = request(b"", "/livez", "GET")
 LIMITED = (
@@ -153,6 +156,43 @@ def test_requests_of_each_client_are_limited(artifacts, with_keys):
             # A made-up key is its address's, however many there are.
             codes = [status(connection, request(GOOD, x_api_key=f"k{n}"))[0] for n in range(3)]
             assert codes == [401, 429, 429]
+
+
+def test_requests_over_grpc_are_limited_too(artifacts):
+    settings = Settings(
+        artifacts=artifacts, device="cpu", threads=1, client_requests_per_second=0.01
+    )
+    inputs = [
+        pb.ModelInferRequest.InferInputTensor(name=n, datatype="FP32", shape=[1]) for n in "ab"
+    ]
+    asked = pb.ModelInferRequest(
+        model_name="swiglu", inputs=inputs, raw_input_contents=[bytes(4)] * 2
+    )
+    with serving_rpc(settings) as served:
+        assert served.client.ModelInfer(asked).model_name == "swiglu"
+        with pytest.raises(grpc.RpcError) as refused:
+            served.client.ModelInfer(asked)
+        assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        (answer,) = served.client.ModelStreamInfer(iter([asked]))
+        assert "requests a second" in answer.error_message
+        with pytest.raises(grpc.RpcError) as refused:
+            served.client.ModelMetadata(pb.ModelMetadataRequest(name="swiglu"))
+        assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert served.client.ServerLive(pb.ServerLiveRequest()).live
+
+
+@pytest.mark.parametrize(
+    ("peer", "client"),
+    [
+        ("ipv4:10.0.0.7:50412", "10.0.0.7"),
+        ("ipv6:%5B2001:db8::1%5D:50412", "2001:db8::/64"),
+        ("ipv6:[::ffff:10.0.0.7]:50412", "10.0.0.7"),
+        ("unix:/tmp/x", ""),
+    ],
+)
+def test_a_call_is_its_callers(peer, client):
+    assert client_of_call(peer, None) == client
+    assert client_of_call(peer, b"key") == b"key"
 
 
 def test_a_limiter_forgets_clients_that_sent_nothing_for_longest(monkeypatch):
