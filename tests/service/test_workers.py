@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import os
+import re
 import signal
 import socket
 import sys
@@ -127,16 +128,20 @@ def test_they_answer_small_requests_as_soon_as_they_are_read(artifacts):
         worker.runtime.close(0)
 
 
-def test_their_numbers_are_kept_in_a_folder_that_goes_with_them(artifacts, tmp_path):
+def test_their_numbers_are_kept_in_memory_that_goes_with_them(artifacts, tmp_path):
     with serving(artifacts, **TWO, TMPDIR=str(tmp_path)) as server:
         server.log()
-        first, _ = children(server.process.pid)
-        (folder,) = tmp_path.iterdir()
-        live = [file for file in folder.iterdir() if file.name.startswith("gauge_live")]
-        assert live
+        first, second = children(server.process.pid)
+        assert list(tmp_path.iterdir()) == []
         os.kill(first, signal.SIGKILL)
         server.await_log("worker is ready")
-        assert not [file for file in live if file.stem.endswith(f"_{first}") and file.exists()]
+        told = http.client.HTTPConnection(urllib.parse.urlsplit(server.url).netloc, timeout=20)
+        told.request("GET", "/metrics")
+        text = told.getresponse().read().decode()
+        told.close()
+        pids = set(re.findall(r'process_threads\{pid="(\d+)"\}', text))
+        assert str(first) not in pids
+        assert {str(second)} < pids
         assert server.stop() == 0
     assert list(tmp_path.iterdir()) == []
 
