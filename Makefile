@@ -19,6 +19,12 @@ VENV := .venv
 CLIENTS := .venv-clients
 # Production graphs, out of PyPI's packages, which tests and a benchmark rewrite.
 GRAPHS := .graphs
+# What writes the locks of the images.
+LOCKER := .venv-lock
+LOCK = $(LOCKER)/bin/uv pip compile --quiet --generate-hashes --no-annotate --no-header \
+	--python-platform x86_64-unknown-linux-gnu --constraint constraints.txt
+# Where Torch's wheels without CUDA are listed.
+TORCH_WHEELS ?= https://download.pytorch.org/whl/cpu/torch/
 # Runtimes of ONNX models, each in an environment of its own: `gatewave runtimes`.
 RUNTIMES := .runtimes
 export GATEWAVE_RUNTIMES := $(CURDIR)/$(RUNTIMES)
@@ -38,7 +44,7 @@ CPP := $(wildcard $(foreach kind,h cpp cu,native/*/*.$(kind) native/*/*/*.$(kind
 SOURCES := $(wildcard models/*.py export/*.py) pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help serve kernels native test test-matrix check certify bench bench-kernels bench-graphs bench-http bench-cuda chaos soak \
+.PHONY: help serve kernels native lock test test-matrix check certify bench bench-kernels bench-graphs bench-http bench-cuda chaos soak \
 	fuzz fuzz-api export docs accuracy format clean
 
 help: ## what there is to make
@@ -70,7 +76,7 @@ certify: $(VENV)/.dev ## install all runtimes into .runtimes, certify every acti
 	$(BIN)/python -m export.portability
 
 test-matrix: native ## run kernels, models and certificates in many runtimes, and export from JAX and Keras anew, in .venv-matrix
-	$(BIN)/python -m pytest -m matrix tests/native tests/export tests/sources
+	$(BIN)/python -m pytest -m matrix tests/native tests/export tests/sources tests/deploy
 
 check: $(VENV)/.dev ## lint, types, import contracts, and docs that match the records
 	$(BIN)/ruff check
@@ -119,13 +125,26 @@ docs: $(VENV)/.dev ## write docs/activations.md and its plots from the records, 
 accuracy: $(VENV)/.dev ## measure every graph, and write docs/accuracy.md
 	$(BIN)/python -m export.accuracy
 
+lock: $(LOCKER)/.made ## write deploy/locks: what the images install, with hashes, in the versions of constraints.txt
+	$(LOCK) --python-version 3.11 --extra cpu pyproject.toml --output-file deploy/locks/cpu.txt
+	$(LOCK) --python-version 3.12 --extra gpu pyproject.toml --output-file deploy/locks/gpu.txt
+	sed -n 's/^torch==.*/&+cpu/p' constraints.txt | $(LOCK) --python-version 3.11 --extra cpu --extra export \
+		--find-links $(TORCH_WHEELS) pyproject.toml - --output-file deploy/locks/export.txt
+	$(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], "cmake", sep="\n")' | \
+		$(LOCK) --python-version 3.11 - --output-file deploy/locks/build.txt
+
+$(LOCKER)/.made:
+	$(PYTHON) -m venv $(LOCKER)
+	$(LOCKER)/bin/python -m pip install --quiet --disable-pip-version-check uv
+	@touch $@
+
 format: $(VENV)/.dev ## format the code
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 	$(BIN)/clang-format -i $(CPP)
 
 clean: ## remove what was made: environment, artifacts, caches
-	rm -rf $(VENV) $(CLIENTS) $(GRAPHS) $(RUNTIMES) .venv-matrix artifacts certificates build dist htmlcov .coverage* .mypy_cache \
+	rm -rf $(VENV) $(CLIENTS) $(GRAPHS) $(LOCKER) $(RUNTIMES) .venv-matrix artifacts certificates build dist htmlcov .coverage* .mypy_cache \
 		.ruff_cache .pytest_cache .hypothesis .import_linter_cache service/libgatewave*.so
 
 artifacts/.stamp: $(VENV)/.serve $(SOURCES)

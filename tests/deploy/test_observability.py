@@ -135,7 +135,7 @@ def test_what_is_scraped_is_what_compose_runs():
 def test_observers_are_pinned_bounded_and_unprivileged(name):
     service = OBSERVERS[name]
     assert service["profiles"] == ["observability"]
-    assert re.fullmatch(r"\S+:v?\d+\.\d+\.\d+", service["image"])
+    assert re.fullmatch(r"\S+:v?\d+\.\d+\.\d+@sha256:[0-9a-f]{64}", service["image"])
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
