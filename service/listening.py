@@ -90,3 +90,9 @@ def readable(descriptors: list[int]) -> set[int]:
     for descriptor in descriptors:
         poll.register(descriptor, select.POLLIN)
     return {descriptor for descriptor, _ in poll.poll(0)}
+
+
+def address(listener: socket.socket, scheme: str) -> str:
+    """The URL of ``listener``."""
+    host, port = listener.getsockname()[:2]
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

@@ -27,6 +27,7 @@ class Runtime:
         rate: How many requests each client may send, if that is limited.
         tracer: What traces requests, if they are traced.
         draining: Whether the worker was told to end: it answers, and is not ready.
+        loading: Whether models of the repository have yet to be tried for the first time.
     """
 
     settings: Settings
@@ -38,6 +39,7 @@ class Runtime:
     repository: Control | None = None
     rate: RateLimiter | None = None
     draining: bool = False
+    loading: bool = False
 
     @classmethod
     def start(cls, settings: Settings) -> Runtime:
@@ -71,7 +73,7 @@ class Runtime:
 
     @property
     def ready(self) -> bool:
-        return not self.draining
+        return not self.draining and not self.loading
 
     def close(self, seconds: float = float("inf")) -> None:
         """End the threads; what they are doing is finished first.

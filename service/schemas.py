@@ -245,10 +245,16 @@ class Liveness(BaseModel):
     status: str
 
 
-class Readiness(BaseModel):
-    """The service answers."""
+class ReadinessOfModels(BaseModel):
+    """Models of the repository that do not answer yet."""
 
-    status: str
+    loading: list[str] = Field(description="Those that are being tried, or will be.")
+
+
+class Readiness(BaseModel):
+    """State of the service, and what it computes with."""
+
+    status: str = Field(description="`ready`, `loading` or `draining`.")
     device: str = Field(description="What was asked for: auto, cpu or cuda.")
     provider: str = Field(description="What computes.")
     kernels: str = Field(
@@ -257,3 +263,4 @@ class Readiness(BaseModel):
     )
     threads: int
     activations: list[str]
+    models: ReadinessOfModels

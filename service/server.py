@@ -16,20 +16,19 @@ import asyncio
 import gc
 import logging
 import os
-import signal
 import socket
 import ssl
 import threading
 import time
 from collections.abc import Callable
 from functools import partial
-from types import FrameType
 from typing import Any, cast
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from service import rpc
+from service.drain import OVERTIME_SECONDS
 from service.errors import ServiceError
 from service.http1.connections import ConnectionLimits, raise_descriptor_limit
 from service.http1.line import Line
@@ -52,16 +51,13 @@ LINGER_SECONDS = 2.0
 HANDSHAKE_SECONDS = 0.2
 """How long those may take who have begun to connect when nobody may begin any more."""
 
-OVERTIME_SECONDS = 1.0
-"""How long threads and the like have to end, after the time for requests is up."""
-
 CLOSE = (b"connection", b"close")
 
 log = logging.getLogger(__name__)
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server, told to end by signals or by its supervisor.
+    """uvicorn's server, told to end by its supervisor.
 
     Attributes:
         status: What the process is to exit with: 1 if requests had to be given up.
@@ -105,18 +101,18 @@ class Server(uvicorn.Server):
         """Take no more connections, finish what is under way, and end."""
         self._stop_at = time.monotonic()
 
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - uvicorn's
-        """Drain at the first signal, end at once at the second."""
-        if self.runtime.draining:
-            os._exit(128 + sig)
-        self.drain(grace_of(sig, self.runtime.settings))
-
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
         if self.runtime.settings.repository is not None:
             from service.repository.repository import Repository  # noqa: PLC0415 - as rpc
 
-            self.runtime.repository = await Repository.start(self.runtime)
+            # Models are tried while the service is up: that may take minutes.
+            repository = await Repository.begin(self.runtime)
+            repository.first_scan.add_done_callback(lambda _: self._on_loaded())
+            self.runtime.repository = repository
+        else:
+            self._on_loaded()
+        await self._admission()
         await super().startup(sockets)
         port = self.runtime.settings.grpc_port
         if port is not None and not self.should_exit:
@@ -129,6 +125,12 @@ class Server(uvicorn.Server):
         gc.collect()
         gc.freeze()
         self._started()
+
+    async def _admission(self) -> None:
+        """Wait until connections may be accepted."""
+
+    def _on_loaded(self) -> None:
+        """Do what is to be done once all models were tried that are there at the start."""
 
     async def on_tick(self, counter: int) -> bool:
         if counter % (HEAD_SECONDS * 10) == 0:
@@ -145,6 +147,10 @@ class Server(uvicorn.Server):
         left = self._deadline - time.monotonic()
         self.status = int(left <= 0)
         await asyncio.to_thread(self.runtime.close, max(0, left))
+        if self.runtime.repository is not None and self.runtime.repository.is_busy:
+            # A thread that opens a model cannot be ended, and Python would wait for it.
+            logging.shutdown()
+            os._exit(self.status)
 
     def _left(self) -> float:
         """How many seconds requests under way still have."""
@@ -210,11 +216,6 @@ def _descriptor(connection: Connection) -> int:
     return descriptor
 
 
-def grace_of(sig: int, settings: Settings) -> float:
-    """How long new requests are taken after a signal; Ctrl-C is pressed where nothing balances."""
-    return settings.grace_seconds if sig == signal.SIGTERM else 0.0
-
-
 def configuration(
     app: Any,
     tls: ssl.SSLContext | None,
@@ -255,26 +256,3 @@ def connection_limits(settings: Settings) -> ConnectionLimits:
     """Return the limits of this process, which takes all the descriptors that it may have."""
     raise_descriptor_limit()
     return ConnectionLimits(settings.max_connections, settings.client_connections)
-
-
-def serve(settings: Settings, listener: socket.socket, tls: ssl.SSLContext | None) -> int:
-    """Serve in this process, until a signal ends it; the exit status.
-
-    Raises:
-        ServiceError: It cannot start.
-    """
-    from service.app import at_once, create_app  # noqa: PLC0415 - supervisors need none of it
-
-    app = create_app(settings)
-    server = Server(
-        configuration(app, tls, at_once(app), settings.body_seconds, connection_limits(settings)),
-        app.state.runtime,
-        lambda: log.info("serving on %s", address(listener, "https" if tls else "http")),
-    )
-    server.run(sockets=[listener])
-    return server.status
-
-
-def address(listener: socket.socket, scheme: str) -> str:
-    host, port = listener.getsockname()[:2]
-    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

@@ -51,6 +51,13 @@ class Settings(BaseSettings):
     workers: int = Field(
         default=1, ge=1, le=256, description="Processes that share the port; CPUs are divided."
     )
+    heartbeat_seconds: float = Field(
+        default=30.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="A worker whose event loop has not turned for so long is killed and replaced; "
+        "0 means never.",
+    )
     grpc_port: int | None = Field(
         default=None, ge=0, le=65535, description="The port for gRPC; none means no gRPC."
     )

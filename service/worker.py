@@ -1,15 +1,19 @@
-"""One of several processes that serve on one port: ``python -m service.worker``.
+"""A process that serves, alone or with others on one port: ``python -m service.worker``.
 
 It is started by `service.workers`, which gives it the descriptors of the tables of metrics, its own
 and the other workers', if there are any; the descriptor of a socket to talk over; its number; and
 the descriptors of the sockets that wait for connections, its own and the other workers'. They talk
 in lines:
 
-* to the worker: first its settings, in JSON; then ``drain`` and ``stop``, when all end; ``leave``,
-  when it ends alone; and, about the queue of worker N, ``adopt N`` when it has nobody to serve it,
-  and ``release N`` when it has again;
-* from the worker: ``ready``; or ``failed WHY``, when it cannot start; ``told``, when it was told to
-  end by somebody else: who looks after a group of processes may tell all of them.
+* to the worker: first its settings, in JSON, and whether it joins late: it then accepts connections
+  only when it has tried its models, because other workers have theirs; ``join``, when it shall not
+  wait for that any more; ``reload``, when certificates and keys are to be read again; ``drain`` and
+  ``stop``, when all end; ``leave``, when it ends alone; and, about the queue of worker N,
+  ``adopt N`` when it has nobody to serve it, and ``release N`` when it has again;
+* from the worker: ``alive``, again and again, as long as its event loop turns; ``ready``, when it
+  accepts connections; ``loaded``, when it has tried its models; ``grpc PORT``, when the system
+  chose that; or ``failed KIND WHY``, when it cannot start; ``told``, when it was told to end by
+  somebody else: who looks after a group of processes may tell all of them.
 
 When the supervisor is gone, the worker ends too.
 """
@@ -18,6 +22,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import faulthandler
 import json
 import signal
 import socket
@@ -27,13 +32,17 @@ from typing import Any
 
 from service import metrics, tls
 from service.app import at_once, create_app
-from service.errors import ServiceError
+from service.errors import ServiceError, SettingsInvalid
 from service.server import Server, configuration, connection_limits
 from service.settings import Settings
 from service.table import Table
 from service.telemetry import configure_logging
 
-LONGEST_LINE = 1 << 16
+BEAT_SECONDS = 1.0
+"""How often the supervisor is told that the event loop turns, at the least."""
+
+BEATS = 4
+"""How many times it is told in the time after which it takes silence for death."""
 
 
 class Worker(Server):
@@ -45,6 +54,8 @@ class Worker(Server):
         number: int,
         listeners: list[socket.socket],
         supervisor: socket.socket,
+        *,
+        joins_late: bool = False,
     ) -> None:
         encryption = tls.context(settings)
         app = create_app(settings)
@@ -66,30 +77,47 @@ class Worker(Server):
         self._adopted: dict[int, asyncio.Server] = {}
         self._adopting: asyncio.Task[None] | None = None
         self._is_dismissed = False
-        self._heard = b""
+        self._may_join = asyncio.Event()
+        if not joins_late:
+            self._may_join.set()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - uvicorn's
         """Leave it to the supervisor, who may have had the signal too; a terminal tells both."""
         if sig != signal.SIGINT:
             say(self._supervisor, "told")
 
-    def _on_started(self) -> None:
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self._supervisor.setblocking(False)
-        asyncio.get_running_loop().add_reader(self._supervisor.fileno(), self._listen)
+        # Not add_reader: a supervisor that is killed resets the socket, and uvloop then calls no
+        # reader any more, neither for the reset nor for the end.
+        await asyncio.get_running_loop().create_unix_connection(
+            lambda: Orders(self), sock=self._supervisor.dup()
+        )
+        self._beat()
+        await super().startup(sockets)
+
+    def _beat(self) -> None:
+        say(self._supervisor, "alive")
+        silence = self.runtime.settings.heartbeat_seconds / BEATS
+        asyncio.get_running_loop().call_later(min(BEAT_SECONDS, silence or 1), self._beat)
+
+    async def _admission(self) -> None:
+        await self._may_join.wait()
+
+    def _on_started(self) -> None:
+        if self._rpc is not None and self.runtime.settings.grpc_port == 0:
+            say(self._supervisor, f"grpc {self._rpc.port}")
         say(self._supervisor, "ready")
 
-    def _listen(self) -> None:
-        said = self._supervisor.recv(LONGEST_LINE)
-        if not said:
-            asyncio.get_running_loop().remove_reader(self._supervisor.fileno())
-            self.drain(0)
-            return
-        *lines, self._heard = (self._heard + said).split(b"\n")
-        for line in lines:
-            self._obey(*line.decode().split())
+    def _on_loaded(self) -> None:
+        self._may_join.set()
+        say(self._supervisor, "loaded")
 
-    def _obey(self, command: str, *rest: str) -> None:
+    def obey(self, command: str, *rest: str) -> None:
+        """Do what the supervisor says."""
         match command:
+            case "join":
+                self._may_join.set()
             case "drain":
                 self.drain()
             case "stop":
@@ -129,33 +157,57 @@ class Worker(Server):
             listener.close()  # Nobody is refused, but left waiting, while any process has them.
 
 
+class Orders(asyncio.Protocol):
+    """The lines that the supervisor sends to ``worker``."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._heard = b""
+
+    def data_received(self, data: bytes) -> None:
+        *lines, self._heard = (self._heard + data).split(b"\n")
+        for line in lines:
+            self._worker.obey(*line.decode().split())
+
+    def connection_lost(self, _: Exception | None) -> None:
+        """End without the supervisor."""
+        self._worker.drain(0)
+
+
 def say(supervisor: socket.socket, line: str) -> None:
     """Tell the supervisor, if it is still there."""
     with contextlib.suppress(OSError):
         supervisor.sendall(line.encode() + b"\n")
 
 
-def _settings(supervisor: socket.socket) -> Settings:
+def _orders(supervisor: socket.socket) -> tuple[Settings, bool]:
+    """The settings, and whether the worker joins late."""
     with supervisor.makefile("rb", buffering=0) as lines:
-        return Settings(**json.loads(lines.readline()))
+        orders = json.loads(lines.readline())
+    return Settings(**orders["settings"]), orders["joins_late"]
 
 
 def main() -> int:
     """Serve until told to end; the exit status."""
     tables, *given = sys.argv[1:]
     descriptor, number, *waiting = map(int, given)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for sig in (signal.SIGINT, signal.SIGHUP):  # A terminal sends them to the whole group.
+        signal.signal(sig, signal.SIG_IGN)
+    faulthandler.enable()
     supervisor = socket.socket(fileno=descriptor)
     listeners = [socket.socket(fileno=waits) for waits in waiting]
-    settings = _settings(supervisor)
+    for inherited in (supervisor, *listeners):
+        inherited.set_inheritable(False)  # uvloop closes nothing in the processes that it starts.
+    settings, joins_late = _orders(supervisor)
     configure_logging(settings.log_level)
     if shared := [int(each) for each in tables.removeprefix("--tables=").split(",") if each]:
         metrics.share([Table(each) for each in shared], number)
     try:
-        server = Worker(settings, number, listeners, supervisor)
+        server = Worker(settings, number, listeners, supervisor, joins_late=joins_late)
         server.run(sockets=[listeners[number].dup()])
     except ServiceError as error:
-        say(supervisor, "failed " + " ".join(str(error).split()))
+        kind = "SettingsInvalid" if isinstance(error, SettingsInvalid) else "ServiceError"
+        say(supervisor, f"failed {kind} " + " ".join(str(error).split()))
         return 1
     return server.status
 

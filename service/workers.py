@@ -1,37 +1,77 @@
-"""Several processes that serve on one port, and the one that looks after them.
+"""The supervisor: it starts the workers of a service, and replaces those that end or hang.
 
-A worker that dies is replaced at once; meanwhile the others serve the queue of connections that
-waited for it, so that what is lost is what it was answering. See `service.worker` for what is said
-between them.
+It runs for one worker too. A worker that dies is replaced at once; its listening socket stays open
+meanwhile, so connections wait in its queue, or are served by the other workers. See
+`service.worker` for the lines that the two exchange.
+
+`gatewave serve` becomes this program (``python -m service.workers``) by exec, under its own process
+id: a supervisor lives as long as the service, and needs neither ONNX Runtime nor the web framework
+that the command line has imported. Nothing imported here may need them.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
+import os
 import selectors
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
 from types import FrameType
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from service import cpus
+from service.drain import OVERTIME_SECONDS, grace_of
 from service.errors import ServiceError, SettingsInvalid
-from service.listening import seal
-from service.server import OVERTIME_SECONDS, address, grace_of
-from service.settings import Settings
+from service.listening import address, readable, seal
 from service.table import LIVE, Table, create
+from service.telemetry import configure_logging
+
+if TYPE_CHECKING:
+    from service.settings import Settings
 
 MOST_FAILURES = 3
 """How many workers may fail to start, one after the other, before that is taken to be for good."""
 
+STABLE_SECONDS = 5.0
+"""A worker that dies sooner after its start counts as one of a crash loop."""
+
+MOST_QUICK_DEATHS = 3
+"""So many workers in a row that die so soon are replaced without a delay."""
+
+LONGEST_DELAY_SECONDS = 30.0
+"""The longest delay before a replacement; it starts at one second, and doubles."""
+
+START_SECONDS = 600.0
+"""How long a worker may take until its event loop runs: importing, and loading the artifacts."""
+
+TICK_SECONDS = 1.0
+"""How often silent workers are looked for."""
+
+MOST_COUNTED_SECONDS = 2 * TICK_SECONDS
+"""The most that one look counts as silence: longer, and the supervisor itself was not running."""
+
+ABORT_SECONDS = 2.0
+"""How long after SIGABRT, at which Python writes its stacks, a silent worker gets SIGKILL."""
+
+EXIT_SECONDS = 10.0
+"""How long a worker may take to exit after it has closed its control socket."""
+
+TWICE_SECONDS = 0.02
+"""So soon after another, the same signal is the same request to end."""
+
 LONGEST_LINE = 1 << 16
 
-log = logging.getLogger(__name__)
+HEARD = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""The signals that the supervisor acts upon."""
+
+log = logging.getLogger("service.workers")  # and not __main__, which it is when it runs
 
 
 class WorkersFailed(ServiceError):  # noqa: N818 - a state, as HTTP names them
@@ -80,59 +120,101 @@ def share(settings: Settings, processors: int) -> Settings:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The settings that the supervisor itself follows."""
+
+    workers: int
+    drain_seconds: float
+    grace_seconds: float
+    heartbeat_seconds: float
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> Limits:
+        return cls(**{field.name: settings[field.name] for field in fields(cls)})
+
+
 @dataclass(eq=False)
 class Worker:
     """A worker as its supervisor sees it.
 
     Attributes:
-        has_started: Whether it has ever been ready.
+        started_at: When it was last ready for the first time, by the monotonic clock.
         is_ready: Whether it accepts connections.
-        failure: Why it could not start, in its own words.
+        has_loaded: Whether it has tried all models that were there at its start.
+        is_beating: Whether its event loop has been heard of.
+        silent: For how many seconds it has not been heard of.
+        is_aborted: Whether it was sent SIGABRT for its silence.
+        closed_at: When it closed its control socket, which it does when it exits.
+        failure: Why it could not start: the kind of the error, and its text.
     """
 
     number: int
     process: subprocess.Popen[bytes]
     control: socket.socket
-    has_started: bool = False
+    started_at: float | None = None
     is_ready: bool = False
+    has_loaded: bool = False
+    is_beating: bool = False
+    silent: float = 0.0
+    is_aborted: bool = False
+    closed_at: float | None = None
     heard: bytes = b""
-    failure: str | None = None
+    failure: tuple[str, str] | None = None
+
+    @property
+    def has_started(self) -> bool:
+        """Whether it has ever accepted connections."""
+        return self.started_at is not None
 
     def tell(self, line: str) -> None:
         with contextlib.suppress(OSError):  # It may have ended, which will be seen.
             self.control.sendall(line.encode() + b"\n")
 
+    def kill(self) -> None:
+        """End it and the processes that it started, which try models."""
+        self.process.kill()
+        self.end_group()
+
+    def end_group(self) -> None:
+        with contextlib.suppress(OSError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+
 
 class Supervisor:
-    """Starts workers, replaces those that die, and ends them all together."""
+    """Starts workers, replaces those that die or hang, and ends them all together."""
 
-    def __init__(self, settings: Settings, listeners: list[socket.socket], shown: str) -> None:
+    def __init__(self, settings: dict[str, Any], listeners: list[socket.socket]) -> None:
         self.settings = settings
+        self.limits = Limits.of(settings)
         self.listeners = listeners
-        self.shown = shown
+        self.shown = address(listeners[0], "https" if settings["tls_certificate"] else "http")
         self.workers: dict[int, Worker] = {}
         self.status = 0
-        self._share = share(settings, cpus.available())
         self._events = selectors.DefaultSelector()
         self._signals: list[int] = []
         self._failures = 0
-        self._has_served = False
-        self._failure: WorkersFailed | None = None
+        self._quick_deaths: dict[int, int] = {}
+        self._delayed: dict[int, float] = {}
+        self._has_served = self._has_been_ready = False
+        self._failure: ServiceError | None = None
         self._draining = self._is_stopping = False
         self._stop_at = self._kill_at = float("inf")
-        self._tables = metric_tables(settings.workers)
+        self._looked_at = time.monotonic()
+        # One worker keeps its own numbers.
+        self._tables = metric_tables(self.limits.workers) if self.limits.workers > 1 else {}
 
     def run(self) -> int:
         """Serve until a signal ends it; the exit status.
 
         Raises:
-            WorkersFailed: Workers do not start.
+            ServiceError: Workers do not start.
         """
         with self._hearing_signals():
             try:
-                for number in range(self.settings.workers):
+                for number in range(self.limits.workers):
                     self._start(number)
-                while self.workers:
+                while self.workers or self._delayed:
                     self._step()
             finally:
                 self._kill()
@@ -142,9 +224,7 @@ class Supervisor:
 
     def _step(self) -> None:
         """Wait for what happens next, and do what it asks for."""
-        until = min(self._stop_at, self._kill_at)
-        left = None if until == float("inf") else max(0.0, until - time.monotonic())
-        events = self._events.select(left)
+        events = self._events.select(self._timeout())
         while self._signals:
             self._on_signal(self._signals.pop(0))
         for event, _ in events:
@@ -152,80 +232,176 @@ class Supervisor:
                 self._hear(event.data)
             else:
                 event.fileobj.recv(LONGEST_LINE)  # type: ignore[union-attr]  # the signals' socket
-        if time.monotonic() >= self._stop_at:
+        for worker in list(self.workers.values()):
+            self._collect(worker)
+        _reap_orphans({worker.process.pid for worker in self.workers.values()})
+        self._watch()
+        self._do_what_is_due()
+
+    def _do_what_is_due(self) -> None:
+        now = time.monotonic()
+        for number in [number for number, at in self._delayed.items() if now >= at]:
+            del self._delayed[number]
+            self._start(number)
+        if now >= self._stop_at:
             self._stop()
-        if time.monotonic() >= self._kill_at:
+        if now >= self._kill_at:
             self._kill()
+
+    def _timeout(self) -> float | None:
+        """How long to wait for an event, at most."""
+        now = time.monotonic()
+        until = min(self._stop_at, self._kill_at, *self._delayed.values(), float("inf"))
+        closed = [each.closed_at for each in self.workers.values() if each.closed_at is not None]
+        until = min(until, *(at + EXIT_SECONDS for at in closed), until)
+        if self.limits.heartbeat_seconds:
+            until = min(until, now + min(TICK_SECONDS, self.limits.heartbeat_seconds / 2))
+        return None if until == float("inf") else max(0.0, until - now)
 
     def _start(self, number: int) -> None:
         ours, theirs = socket.socketpair()
         descriptors = [listener.fileno() for listener in self.listeners]
         tables = list(self._tables)
         with theirs:
-            process = subprocess.Popen(  # noqa: S603 - Python itself
-                # -P: a folder named `service` where the user happens to be is not this one.
-                [sys.executable, "-P", "-m", "service.worker"]
-                + [f"--tables={','.join(map(str, tables))}"]
-                + [str(given) for given in (theirs.fileno(), number, *descriptors)],
-                pass_fds=(theirs.fileno(), *descriptors, *tables),
-            )
+            try:
+                process = subprocess.Popen(  # noqa: S603 - Python itself
+                    # -P: a folder named `service` where the user happens to be is not this one.
+                    [sys.executable, "-P", "-m", "service.worker"]
+                    + [f"--tables={','.join(map(str, tables))}"]
+                    + [str(given) for given in (theirs.fileno(), number, *descriptors)],
+                    pass_fds=(theirs.fileno(), *descriptors, *tables),
+                    # Its own group: the processes that it starts end with it, however it ends.
+                    process_group=0,
+                )
+            except OSError as error:  # There are too many processes, or too little memory.
+                ours.close()
+                self._on_no_process(number, error)
+                return
         worker = self.workers[number] = Worker(number, process, ours)
         self._events.register(ours, selectors.EVENT_READ, worker)
-        worker.tell(self._share.model_dump_json())
+        joins_late = any(other.is_ready for other in self.workers.values())
+        worker.tell(json.dumps({"settings": self.settings, "joins_late": joins_late}))
+
+    def _on_no_process(self, number: int, error: OSError) -> None:
+        if not self._has_served:
+            raise WorkersFailed(f"a worker cannot be started: {error.strerror}") from error
+        self._failures += 1
+        delay = _doubled(self._failures)
+        extra = {"worker": number, "reason": error.strerror, "delay_seconds": delay}
+        log.error("a worker cannot be started", extra=extra)
+        self._replace(number, delay)
 
     def _hear(self, worker: Worker) -> None:
         try:
             said = worker.control.recv(LONGEST_LINE)
-        except ConnectionResetError:
+        except OSError:  # It was killed with something unread.
             said = b""
+        worker.silent = 0.0
         *lines, worker.heard = (worker.heard + said).split(b"\n")
         for line in lines:
-            command, _, rest = line.decode().partition(" ")
-            if command == "ready":
+            self._obey(worker, *line.decode().split(" ", 1))
+        if not said:
+            self._close(worker)
+
+    def _close(self, worker: Worker) -> None:
+        self._events.unregister(worker.control)
+        worker.control.close()
+        worker.closed_at = time.monotonic()
+
+    def _obey(self, worker: Worker, command: str, rest: str = "") -> None:
+        match command:
+            case "alive":
+                worker.is_beating = True
+            case "ready":
                 self._on_ready(worker)
-            elif command == "failed":
-                worker.failure = rest
-            elif command == "told" and not self._draining:
+            case "loaded":
+                worker.has_loaded = True
+                self._tell_readiness()
+            case "grpc":
+                # The system chose it: the next worker is to be found there too.
+                self.settings["grpc_port"] = int(rest)
+            case "failed":
+                kind, _, why = rest.partition(" ")
+                worker.failure = kind, why
+            case "told" if not self._draining:
                 self._leave_queue(worker)
                 worker.tell("leave")
-        if not said:
-            self._on_end(worker)
 
     def _on_ready(self, worker: Worker) -> None:
         log.info("worker is ready", extra={"worker": worker.number, "pid": worker.process.pid})
-        worker.has_started = worker.is_ready = True
+        worker.started_at = time.monotonic()
+        worker.is_ready = True
         self._failures = 0
         for other in self.workers.values():
             other.tell(f"release {worker.number}")
-            if not other.is_ready and self._has_served:
-                worker.tell(f"adopt {other.number}")
-        if not self._has_served and all(other.is_ready for other in self.workers.values()):
+        if self._has_served:
+            for number in range(self.limits.workers):
+                if number not in self.workers or not self.workers[number].is_ready:
+                    worker.tell(f"adopt {number}")
+        elif self._all_are("is_ready"):
             self._has_served = True
             log.info("serving on %s", self.shown)
+            self._tell_readiness()
+
+    def _all_are(self, state: str) -> bool:
+        return len(self.workers) == self.limits.workers and all(
+            getattr(worker, state) for worker in self.workers.values()
+        )
+
+    def _tell_readiness(self) -> None:
+        if self._has_served and not self._has_been_ready and self._all_are("has_loaded"):
+            self._has_been_ready = True
+            log.info("ready")
 
     def _leave_queue(self, worker: Worker) -> None:
         """Have the others serve the connections that wait for ``worker``."""
         worker.is_ready = False
-        for other in self.workers.values():
-            if other.is_ready:
-                other.tell(f"adopt {worker.number}")
+        others = [other for other in self.workers.values() if other is not worker]
+        ready = [other for other in others if other.is_ready]
+        for other in ready:
+            other.tell(f"adopt {worker.number}")
+        if not ready:
+            for other in others:
+                other.tell("join")
 
-    def _on_end(self, worker: Worker) -> None:
-        self._events.unregister(worker.control)
-        worker.control.close()
-        status = worker.process.wait()
+    def _collect(self, worker: Worker) -> None:
+        """See whether a worker has exited, and hear its last words."""
+        status = worker.process.poll()
+        if status is None:
+            if time.monotonic() > (worker.closed_at or float("inf")) + EXIT_SECONDS:
+                worker.kill()
+            return
+        while worker.closed_at is None and readable([worker.control.fileno()]):
+            self._hear(worker)
+        if worker.closed_at is None:
+            self._close(worker)  # A process that it started may hold the other end.
+        self._on_end(worker, status)
+
+    def _on_end(self, worker: Worker, status: int) -> None:
+        worker.end_group()
         self._forget_numbers(worker)
         del self.workers[worker.number]
         if not self._is_stopping:
             self._leave_queue(worker)
-        extra = {"worker": worker.number, "pid": worker.process.pid, "status": status}
+        extra: dict[str, object] = {
+            "worker": worker.number,
+            "pid": worker.process.pid,
+            "status": status,
+        }
+        if status < 0:
+            extra["signal"] = _signal_name(-status)
         if self._draining:
             log.info("worker ended", extra=extra)
             self.status = self.status or int(worker.has_started and status != 0)
             return
+        delay = self._delay(worker, status)
+        if delay is None:
+            self._drain(0)
+            return
+        if delay:
+            extra["delay_seconds"] = delay
         log.warning("worker ended; it is replaced", extra=extra)
-        if worker.has_started or not self._is_for_good(worker, status):
-            self._start(worker.number)
+        self._replace(worker.number, delay)
 
     def _forget_numbers(self, worker: Worker) -> None:
         """Have a worker that has ended count for no more than the totals that it left."""
@@ -234,31 +410,99 @@ class Supervisor:
                 table.disown()
                 table.zero(LIVE)
 
-    def _is_for_good(self, worker: Worker, status: int) -> bool:
-        """Whether to give up, after ``worker`` ended before it was ready; then all are ended."""
+    def _replace(self, number: int, delay: float) -> None:
+        if delay:
+            self._delayed[number] = time.monotonic() + delay
+        else:
+            self._start(number)
+
+    def _delay(self, worker: Worker, status: int) -> float | None:
+        """How many seconds to wait before ``worker`` is replaced; None, if all are to end."""
+        if worker.started_at is None:
+            return self._delay_after_failure(worker, status)
+        lived = time.monotonic() - worker.started_at
+        if lived >= STABLE_SECONDS or status == 0:
+            self._quick_deaths.pop(worker.number, None)
+            return 0.0
+        deaths = self._quick_deaths[worker.number] = self._quick_deaths.get(worker.number, 0) + 1
+        return _doubled(deaths - MOST_QUICK_DEATHS)
+
+    def _delay_after_failure(self, worker: Worker, status: int) -> float | None:
+        """As `_delay`, of a worker that has ended before it was ready."""
         self._failures += 1
-        if self._failures < MOST_FAILURES and (self._has_served or worker.failure is None):
-            return False
-        why = worker.failure or f"it ended with {status} before it was ready"
-        self._failure = WorkersFailed(f"workers do not start: {why}")
-        self._drain(0)
-        return True
+        serving = any(other.is_ready for other in self.workers.values())
+        final = not self._has_served and worker.failure is not None
+        if final or (self._failures >= MOST_FAILURES and not serving):
+            self._failure = self._failed(worker, status)
+            return None
+        return _doubled(self._failures) if self._has_served else 0.0
+
+    def _failed(self, worker: Worker, status: int) -> ServiceError:
+        """What to end with, in the words of the worker that could not start, if it had any."""
+        if worker.failure is None:
+            return WorkersFailed(
+                f"workers do not start: it ended with {status} before it was ready"
+            )
+        kind, why = worker.failure
+        return SettingsInvalid(why) if kind == SettingsInvalid.__name__ else WorkersFailed(why)
+
+    def _watch(self) -> None:
+        """Kill the workers that have been silent for too long: they are stopped, or stuck."""
+        now = time.monotonic()
+        # Where the supervisor did not run either, the machine was suspended, or busy: such time
+        # counts against no worker. What they have said meanwhile was read before this.
+        limit = self.limits.heartbeat_seconds
+        elapsed = min(now - self._looked_at, MOST_COUNTED_SECONDS, limit / 2)
+        self._looked_at = now
+        if not limit or self._draining:
+            return
+        for worker in self.workers.values():
+            worker.silent += elapsed
+            bound = limit if worker.is_beating else max(limit, START_SECONDS)
+            if worker.silent < bound:
+                continue
+            if not worker.is_aborted:
+                self._abort(worker)
+            elif worker.silent >= bound + ABORT_SECONDS:
+                worker.kill()
+
+    def _abort(self, worker: Worker) -> None:
+        extra = {
+            "worker": worker.number,
+            "pid": worker.process.pid,
+            "silent_seconds": round(worker.silent, 1),
+        }
+        log.error("worker is silent; it is killed", extra=extra)
+        worker.is_aborted = True
+        worker.process.send_signal(signal.SIGABRT)
 
     def _on_signal(self, sig: int) -> None:
-        if self._draining:
-            self.status = 1
+        if sig == signal.SIGHUP:
+            for worker in self.workers.values():
+                worker.tell("reload")
+        elif self._draining:
+            self.status = 128 + sig if self.limits.workers == 1 else 1
             self._kill()
         else:
-            self._drain(grace_of(sig, self.settings))
+            # `timeout` and shells tell a process and its group: that is one signal, not a second.
+            time.sleep(TWICE_SECONDS)
+            self._signals = [other for other in self._signals if other != sig]
+            self._drain(grace_of(sig, self.limits.grace_seconds))
 
     def _drain(self, grace: float) -> None:
         """Have all workers say that they are not ready, and end them after ``grace`` seconds."""
+        if not any(worker.has_loaded for worker in self.workers.values()):
+            grace = 0.0  # None of them was ready yet, so no balancer has sent requests.
         now = time.monotonic()
         self._draining = True
-        self._stop_at = now + min(grace, self.settings.drain_seconds)
-        self._kill_at = now + self.settings.drain_seconds + 2 * OVERTIME_SECONDS
+        self._delayed.clear()
+        self._stop_at = now + min(grace, self.limits.drain_seconds)
+        self._kill_at = now + self.limits.drain_seconds + 2 * OVERTIME_SECONDS
         for worker in self.workers.values():
-            worker.tell("drain")
+            if worker.has_started:
+                worker.tell("drain")
+            else:
+                worker.kill()
 
     def _stop(self) -> None:
         """Let nobody connect any more, and have all workers end when they have answered."""
@@ -270,26 +514,29 @@ class Supervisor:
             if worker.has_started:
                 worker.tell("stop")
             else:
-                worker.process.kill()
+                worker.kill()
         for listener in self.listeners:
             listener.close()
 
     def _kill(self) -> None:
         self._kill_at = float("inf")
+        self._delayed.clear()
         for worker in self.workers.values():
-            worker.process.kill()
+            worker.kill()
 
     @contextlib.contextmanager
     def _hearing_signals(self) -> Iterator[None]:
-        """Have SIGTERM and SIGINT end the waiting for events, and be found in ``_signals``."""
+        """Have the signals end the waiting for events, and be found in ``_signals``."""
         woken, waking = socket.socketpair()
         waking.setblocking(False)
         with woken, waking:
             self._events.register(woken, selectors.EVENT_READ)
             before = signal.set_wakeup_fd(waking.fileno())
-            handlers = {
-                sig: signal.signal(sig, self._note) for sig in (signal.SIGTERM, signal.SIGINT)
-            }
+            handlers = {sig: signal.signal(sig, self._note) for sig in HEARD}
+            # The end of a child ends the waiting, too.
+            handlers[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, lambda *_: None)
+            # `become` has blocked them, so that none was lost before there were handlers.
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, HEARD)
             try:
                 yield
             finally:
@@ -302,11 +549,78 @@ class Supervisor:
         self._signals.append(sig)
 
 
-def supervise(settings: Settings, listeners: list[socket.socket]) -> int:
-    """Serve with a worker for each of ``listeners``, until a signal ends it; the exit status.
+def _doubled(steps: int) -> float:
+    """A delay that starts at one second with the first step, and doubles up to its bound."""
+    if steps < 1:
+        return 0.0
+    return min(LONGEST_DELAY_SECONDS, 2.0 ** (min(steps, 30) - 1))
 
-    Raises:
-        WorkersFailed: Workers do not start.
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return str(number)
+
+
+def _reap_orphans(ours: set[int]) -> None:
+    """Collect processes whose parent has died: the first process of a container inherits them."""
+    if not hasattr(os, "waitid"):
+        return
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            if ended is None or ended.si_pid in ours:
+                return
+            os.waitpid(ended.si_pid, 0)
+
+
+def become(settings: Settings, listeners: list[socket.socket]) -> NoReturn:
+    """Replace this process by the supervisor of a worker for each of ``listeners``.
+
+    Its exit status is that of the service: 0, or 1 where requests were given up or workers do not
+    start, or 2 where settings are wrong.
     """
-    scheme = "https" if settings.tls_certificate else "http"
-    return Supervisor(settings, listeners, address(listeners[0], scheme)).run()
+    given = _readable(settings.model_dump_json().encode())
+    descriptors = [given, *(listener.fileno() for listener in listeners)]
+    for descriptor in descriptors:
+        os.set_inheritable(descriptor, True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # A signal that comes between exec and the new handlers waits for them.
+    signal.pthread_sigmask(signal.SIG_BLOCK, HEARD)
+    arguments = ["-P", "-m", "service.workers", *map(str, descriptors)]
+    os.execv(sys.executable, [sys.executable, *arguments])  # noqa: S606 - Python itself
+
+
+def _readable(content: bytes) -> int:
+    """The descriptor of an unnamed file with ``content``, in memory where the system has such."""
+    if hasattr(os, "memfd_create"):
+        descriptor = os.memfd_create("gatewave-settings")
+    else:
+        with tempfile.TemporaryFile() as file:
+            descriptor = os.dup(file.fileno())
+    with os.fdopen(descriptor, "wb", closefd=False) as file:
+        file.write(content)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor
+
+
+def main() -> int:
+    """Serve until a signal ends it; the exit status."""
+    descriptor, *waiting = map(int, sys.argv[1:])
+    with os.fdopen(descriptor, "rb") as given:
+        settings = json.load(given)
+    configure_logging(settings["log_level"])
+    listeners = [socket.socket(fileno=waits) for waits in waiting]
+    try:
+        status = Supervisor(settings, listeners).run()
+    except ServiceError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2 if isinstance(error, SettingsInvalid) else 1
+    log.info("stopped")
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

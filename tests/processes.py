@@ -34,6 +34,11 @@ def run(*arguments, program=GATEWAVE, **variables):
     )
 
 
+def parsed(line):
+    """A line of the log; what a crash writes is none, and stands for its own message."""
+    return json.loads(line) if line.startswith("{") else {"message": line}
+
+
 @dataclass
 class Server:
     process: subprocess.Popen
@@ -56,14 +61,14 @@ class Server:
         lines = []
         with contextlib.suppress(queue.Empty):
             while True:
-                lines.append(json.loads(self.lines.get_nowait()))
+                lines.append(parsed(self.lines.get_nowait()))
         return lines
 
     def await_log(self, message, timeout=30):
         """The next line with ``message``; those before it are forgotten."""
         until = time.monotonic() + timeout
         while True:
-            line = json.loads(self.lines.get(timeout=max(0, until - time.monotonic())))
+            line = parsed(self.lines.get(timeout=max(0, until - time.monotonic())))
             if line["message"] == message:
                 return line
 
@@ -73,8 +78,16 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(artifacts, *options, program=GATEWAVE, **variables):
-    """`gatewave serve` on a free port, until the block ends."""
+def serving(artifacts, *options, program=GATEWAVE, until_ready=True, **variables):
+    """`gatewave serve` on a free port, until the block ends.
+
+    Args:
+        artifacts: The folder of the activations.
+        options: Of the command.
+        program: What is run.
+        until_ready: Whether to wait until all models were tried, not only for the port.
+        variables: Of the environment.
+    """
     process = subprocess.Popen(
         [*program, "serve", "--port", "0", "--artifacts", str(artifacts), *options],
         stdout=subprocess.PIPE,
@@ -85,11 +98,15 @@ def serving(artifacts, *options, program=GATEWAVE, **variables):
     lines = queue.Queue()
     url = None
     for line in process.stdout:
-        message = json.loads(line)["message"] if line.startswith("{") else line
+        message = parsed(line)["message"]
         if message.startswith("serving on "):
             url = message.split()[-1]
+        elif message == "ready":
             break
-        lines.put(line)
+        else:
+            lines.put(line)
+        if url is not None and not until_ready:
+            break
     if url is None:
         process.stdout.close()
         pytest.fail(f"the server ended with {process.wait(10)}")

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from pydantic import ValidationError
 
 from gatewave.errors import UsageError
-from service import listening, security, server, tls, workers
+from service import cpus, listening, security, tls, workers
 from service.errors import from_pydantic
 from service.security import Keys
 from service.settings import Device, Settings
 from service.telemetry import configure_logging
-
-log = logging.getLogger(__name__)
 
 
 def serve(
@@ -41,25 +38,20 @@ def serve(
     configure_logging(settings.log_level)
     # The first process of a container ignores signals that it does not handle.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    status = _served(settings)
-    log.info("stopped")
-    if status:
-        raise typer.Exit(status)
+    _serve(settings)
 
 
-def _served(settings: Settings) -> int:
-    """Serve until a signal ends it; the exit status."""
+def _serve(settings: Settings) -> NoReturn:
+    """Serve until a signal ends it, from now on as another program."""
     security.refuse_exposure(
         settings.published_host or settings.host,
         keys=Keys.parse(settings.keys),
         allow_anonymous=settings.allow_anonymous,
     )
     workers.refuse_contradictions(settings)
-    encryption = tls.context(settings)
+    tls.context(settings)  # Workers read the files themselves; here it is seen that they can.
     listeners = listening.bind(settings.host, settings.port, settings.workers)
-    if settings.workers == 1:
-        return server.serve(settings, listeners[0], encryption)
-    return workers.supervise(settings, listeners)
+    workers.become(workers.share(settings, cpus.available()), listeners)
 
 
 def _settings(**options: Any) -> Settings:

@@ -6,9 +6,9 @@ import asyncio
 import contextlib
 import logging
 import weakref
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 from weakref import WeakSet, WeakValueDictionary
 
 from service import cpus, memory
@@ -102,27 +102,68 @@ class Repository:
         self._loop = asyncio.get_running_loop()
         self._suspended: dict[tuple[str, str], Declared] = {}
         self._processes: WeakSet[Processes] = WeakSet()
+        self.first_scan: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._threads: set[object] = set()
 
     @classmethod
     async def start(
         cls, runtime: Runtime, trial_seconds: float = TRIAL_SECONDS
     ) -> Repository | None:
-        """Load what is there; in mode ``poll``, look after it from then on.
+        """As `begin`, and wait until all that is there was tried."""
+        if runtime.settings.repository is None:
+            return None
+        repository = await cls.begin(runtime, trial_seconds)
+        await repository.first_scan
+        return repository
 
-        A model that cannot be served is marked so, and hinders nothing else.
+    @classmethod
+    async def begin(cls, runtime: Runtime, trial_seconds: float = TRIAL_SECONDS) -> Repository:
+        """Begin to load what is there, and know it already; in mode ``poll``, look after it.
+
+        A model that cannot be served is marked so, and hinders nothing else. Until all were tried
+        the runtime is loading.
 
         Raises:
             SettingsInvalid: The settings about the repository cannot be followed.
         """
         settings = runtime.settings
         check(settings)
-        if settings.repository is None:
-            return None
-        repository = cls(settings.repository, runtime, trial_seconds)
-        await repository.scan()
-        if settings.repository_mode == "poll":
-            repository._begin(repository._poll(settings.repository_poll_seconds))
+        root = cast("Path", settings.repository)
+        repository = cls(root, runtime, trial_seconds)
+        try:
+            found = await repository._found()
+        except OSError as error:
+            msg = f"GATEWAVE_REPOSITORY: {root} cannot be read: {error.strerror}"
+            raise SettingsInvalid(msg) from error
+        runtime.loading = True
+        repository.first_scan = repository._begin(repository._load_all(found))
         return repository
+
+    async def _load_all(self, found: Iterable[str]) -> None:
+        """Try everything for the first time; in mode ``poll``, look for changes from then on."""
+        await asyncio.gather(*[self._update(name) for name in found])
+        self.runtime.loading = False
+        settings = self.runtime.settings
+        if settings.repository_mode == "poll":
+            self._begin(self._poll(settings.repository_poll_seconds))
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether threads still read or open models; they cannot be ended."""
+        return bool(self._threads)
+
+    async def _in_thread(self, work: Callable[..., Result], *given: Any) -> Result:
+        """What ``work`` gives, called in a thread that `is_busy` knows of."""
+        mark = object()
+
+        def noted() -> Result:
+            self._threads.add(mark)
+            try:
+                return work(*given)
+            finally:
+                self._threads.discard(mark)
+
+        return await asyncio.to_thread(noted)
 
     async def close(self) -> None:
         """Look after nothing any more; trials under way are ended."""
@@ -138,7 +179,7 @@ class Repository:
 
     async def look(self) -> None:
         """Note models that are in the folder, and neither loaded nor refused."""
-        for name in await asyncio.to_thread(folders.folders, self.root):
+        for name in await self._in_thread(folders.folders, self.root):
             if name not in self.registry.models and folders.is_name(name):
                 self.registry.mark(name, WHOLE, UNAVAILABLE, NOT_LOADED)
 
@@ -209,14 +250,14 @@ class Repository:
 
     async def _found(self) -> set[str]:
         """Return the models that are in the folder, or were; new ones are known from now on."""
-        present = await asyncio.to_thread(folders.folders, self.root)
+        present = await self._in_thread(folders.folders, self.root)
         for name in present:
             if folders.is_name(name) and name not in self.registry.models:
                 self.registry.mark(name, WHOLE, LOADING)
         return {*present, *self._tried}
 
     async def _has_folder(self, name: str) -> bool:
-        return await asyncio.to_thread(folders.is_folder, self.root / name)
+        return await self._in_thread(folders.is_folder, self.root / name)
 
     async def _poll(self, seconds: float) -> None:
         is_told = False
@@ -251,7 +292,7 @@ class Repository:
         """Bring one model in line with its folder; say what was refused, or that there is none."""
         if not folders.is_name(name) or name in self._taken:
             return [self._refuse_name(name)] if await self._has_folder(name) else None
-        plan = await asyncio.to_thread(folders.plan, self.root, name)
+        plan = await self._in_thread(folders.plan, self.root, name)
         if plan is None:
             return None
         if starting and self._waits(name, plan):
@@ -350,7 +391,7 @@ class Repository:
         )
         report = await verified(job)
         open_ = self._isolated if _isolation(plan.config, report) else self._opened
-        return await asyncio.to_thread(open_, job, plan, report)
+        return await self._in_thread(open_, job, plan, report)
 
     def _opened(self, job: Job, plan: Plan, report: Report) -> Declared:
         """Load a version in this process."""

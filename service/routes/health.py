@@ -7,7 +7,7 @@ from http import HTTPStatus
 from fastapi import APIRouter, Request, Response
 
 from service.runtime import Runtime
-from service.schemas import Liveness, Readiness
+from service.schemas import Liveness, Readiness, ReadinessOfModels
 
 router = APIRouter(tags=["health"])
 
@@ -18,20 +18,32 @@ async def livez() -> Liveness:
     return Liveness(status="alive")
 
 
-@router.get("/readyz", responses={503: {"model": Readiness, "description": "It is ending."}})
+@router.get(
+    "/readyz",
+    responses={503: {"model": Readiness, "description": "It is loading models, or ending."}},
+)
 async def readyz(request: Request, response: Response) -> Readiness:
-    """Every artifact is loaded, and has answered its own example rightly, on this provider.
+    """Return 200 once every artifact is loaded and every model of the repository was tried.
 
-    A service that was told to end still answers requests, and is not ready: send no more.
+    Until then the status is `loading`: activations and models that are ready answer already, and
+    `models.loading` names the others. A service that was told to end is `draining`: it still
+    answers requests, and should be sent no more.
     """
     runtime: Runtime = request.app.state.runtime
     if not runtime.ready:
         response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
     return Readiness(
-        status="ready" if runtime.ready else "draining",
+        status=_status(runtime),
         device=runtime.settings.device,
         provider=runtime.engine.provider,
         kernels=runtime.engine.kernels.implementation,
         threads=runtime.engine.threads,
         activations=list(runtime.catalogue.entries),
+        models=ReadinessOfModels(loading=runtime.registry.loading()),
     )
+
+
+def _status(runtime: Runtime) -> str:
+    if runtime.draining:
+        return "draining"
+    return "loading" if runtime.loading else "ready"

@@ -8,6 +8,10 @@ from typing import Protocol
 class Control(Protocol):
     """A repository of models, as those see it who speak for callers."""
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether threads of it still read or open models."""
+
     async def look(self) -> None:
         """Note the models that are there and were never loaded."""
 

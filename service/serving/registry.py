@@ -132,6 +132,14 @@ class Registry:
             return found
         raise versions.absence(name, version)
 
+    def loading(self) -> list[str]:
+        """Return the names of models with a version that is being loaded."""
+        return [
+            name
+            for name, versions in self.models.items()
+            if any(state.state == LOADING for state in versions.states.values())
+        ]
+
     def index(self) -> Mapping[str, Mapping[str, State]]:
         """What became of every version of every model."""
         return {name: dict(versions.states) for name, versions in self.models.items()}

@@ -33,6 +33,7 @@ from pathlib import Path
 import grpc
 from asked import WholeConnection, get, in_json, in_oip, in_safetensors
 from calls import Client
+from chaos import children
 from processes import GATEWAVE, run, serving
 
 from service.processes import Process
@@ -249,11 +250,12 @@ def judge(samples, most_growth=MOST_GROWTH):
 
 def soak(server, seconds, most_growth=MOST_GROWTH):
     """Load a service, and judge it."""
+    (worker,) = children(server.process.pid)
     with Load(server.url, _rpc(server)) as load:
-        verdict = judge(watch(server.process.pid, seconds), most_growth)
+        verdict = judge(watch(worker, seconds), most_growth)
         if MEMORY_GROWS in verdict.bad:
             verdict.bad.remove(MEMORY_GROWS)
-            again = judge(watch(server.process.pid, seconds), most_growth)
+            again = judge(watch(worker, seconds), most_growth)
             verdict.said += ["once more:", *again.said]
             verdict.bad = list(dict.fromkeys([*again.bad, *verdict.bad]))
     answered = sum(load.answered.values())

@@ -129,7 +129,7 @@ def test_a_request_that_has_begun_to_come_is_answered(artifacts):
 @ONE_OR_TWO
 def test_connections_that_nobody_has_accepted_yet_are_answered(artifacts, workers):
     with serving(artifacts, **settings(workers)) as server, contextlib.ExitStack() as stack:
-        accepting = _children(server) if workers == "2" else [server.process.pid]
+        accepting = _children(server)
         for pid in accepting:
             os.kill(pid, signal.SIGSTOP)
         waiting = [stack.enter_context(connected(server)) for _ in range(8)]
