@@ -51,6 +51,8 @@ def unshown(model: bytes) -> str:
 def unshown_in(data: bytes) -> str:
     """Return why the rows of the ONNX file with the bytes ``data`` may meet, if they may."""
     model = read(data)
+    if not model.outputs:
+        return "the graph has no outputs"
     fresh = Fresh()
     found: dict[str, Found] = {name: _input(shape, fresh) for name, shape in model.inputs.items()}
     found |= model.constants
@@ -143,7 +145,10 @@ class _Scope:
             raise NotShown("may join the rows: no rule describes it")
         opset = self.opsets.get(node.domain, 1)
         count = len(node.outputs)
-        return rule(Operands(node.operator, values, count, node.attributes, opset, self.fresh))
+        try:
+            return rule(Operands(node.operator, values, count, node.attributes, opset, self.fresh))
+        except (LookupError, TypeError, ValueError) as error:
+            raise NotShown("is written otherwise than its rule expects") from error
 
     def _resolved(self, attributes: Mapping[str, Attribute]) -> Mapping[str, Attribute]:
         """Attributes with those of the call in the place of references to them."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from service.repository.rowwise.values import MAX_ELEMENTS, Element, Size, Value, sizes_of
 from service.repository.wire import MalformedError, Reader, Span
+
+T = TypeVar("T", int, Span)
 
 Fields = dict[int, list[Any]]
 """By its number, each field of a message: a whole number, or where its bytes lie."""
@@ -109,33 +111,34 @@ class _Decoder:
 
     def model(self, span: Span) -> Model:
         fields = self._fields(span)
-        model = Model(opsets=self._opsets(fields.get(MODEL_OPSETS, [])))
+        model = Model(opsets=self._opsets(self._spans(fields, MODEL_OPSETS)))
         # Protocol Buffers merge a message that comes in pieces: all graphs are one.
-        for graph in fields.get(MODEL_GRAPH, []):
+        for graph in self._spans(fields, MODEL_GRAPH):
             self._graph(graph, model)
-        for function in fields.get(MODEL_FUNCTIONS, []):
+        for function in self._spans(fields, MODEL_FUNCTIONS):
             self._function(function, model)
         return model
 
     def _graph(self, span: Span, model: Model) -> None:
         fields = self._fields(span)
-        model.nodes += map(self._node, fields.get(GRAPH_NODES, []))
-        for tensor in map(self._fields, fields.get(GRAPH_TENSORS, [])):
+        model.nodes += map(self._node, self._spans(fields, GRAPH_NODES))
+        for tensor in map(self._fields, self._spans(fields, GRAPH_TENSORS)):
             model.constants[self._text(tensor, TENSOR_NAME)] = self._tensor(tensor)
-        for sparse in map(self._fields, fields.get(GRAPH_SPARSE, [])):
+        for sparse in map(self._fields, self._spans(fields, GRAPH_SPARSE)):
             values = self._fields(self._one(sparse, 1, (0, 0)))
             model.constants[self._text(values, TENSOR_NAME)] = Value()
-        for port in map(self._fields, fields.get(GRAPH_INPUTS, [])):
+        for port in map(self._fields, self._spans(fields, GRAPH_INPUTS)):
             model.inputs[self._text(port, 1)] = self._shape(port)
-        model.outputs += (self._text(self._fields(p), 1) for p in fields.get(GRAPH_OUTPUTS, []))
+        model.outputs += (
+            self._text(self._fields(p), 1) for p in self._spans(fields, GRAPH_OUTPUTS)
+        )
 
     def _shape(self, port: Fields) -> tuple[int | None, ...] | None:
         tensor = self._fields(self._one(self._fields(self._one(port, 2, (0, 0))), 1, (0, 0)))
         if 2 not in tensor:  # noqa: PLR2004 - TypeProto.Tensor.shape
             return None
-        sizes = self._fields(self._one(tensor, 2, (0, 0))).get(1, [])
-        found = (self._fields(size).get(1, [None])[-1] for size in sizes)
-        return tuple(None if size is None else _signed(size) for size in found)
+        sizes = map(self._fields, self._spans(self._fields(self._one(tensor, 2, (0, 0))), 1))
+        return tuple(_signed(self._one(size, 1, 0)) if 1 in size else None for size in sizes)
 
     def _function(self, span: Span, model: Model) -> None:
         fields = self._fields(span)
@@ -144,9 +147,9 @@ class _Decoder:
         model.functions[domain, name, overload] = Function(
             self._texts(fields, FUNCTION_INPUTS),
             self._texts(fields, FUNCTION_OUTPUTS),
-            tuple(map(self._node, fields.get(FUNCTION_NODES, []))),
-            dict(map(self._attribute, fields.get(FUNCTION_DEFAULTS, []))),
-            self._opsets(fields.get(FUNCTION_OPSETS, [])),
+            tuple(map(self._node, self._spans(fields, FUNCTION_NODES))),
+            dict(map(self._attribute, self._spans(fields, FUNCTION_DEFAULTS))),
+            self._opsets(self._spans(fields, FUNCTION_OPSETS)),
         )
 
     def _opsets(self, spans: list[Span]) -> Mapping[str, int]:
@@ -162,21 +165,21 @@ class _Decoder:
             self._text(fields, NODE_NAME),
             self._texts(fields, NODE_INPUTS),
             self._texts(fields, NODE_OUTPUTS),
-            dict(map(self._attribute, fields.get(NODE_ATTRIBUTES, []))),
+            dict(map(self._attribute, self._spans(fields, NODE_ATTRIBUTES))),
         )
 
     def _attribute(self, span: Span) -> tuple[str, Attribute]:
         fields = self._fields(span)
-        number = fields.get(ATTRIBUTE_FLOAT)
+        number = self._spans(fields, ATTRIBUTE_FLOAT)
         text = self.reader.bytes(self._one(fields, ATTRIBUTE_TEXT, (0, 0)))
-        tensor = self._one(fields, ATTRIBUTE_TENSOR, None)
+        tensor = self._spans(fields, ATTRIBUTE_TENSOR)
         attribute = Attribute(
             integer=_signed(self._one(fields, ATTRIBUTE_INT, 0)),
             number=self._floats(number, "f")[-1] if number else 0.0,
             text=text.decode(errors="replace"),
             integers=tuple(self._integers(fields.get(ATTRIBUTE_INTS, []))),
-            numbers=tuple(self._floats(fields.get(ATTRIBUTE_FLOATS, []), "f")),
-            tensor=None if tensor is None else self._tensor(self._fields(tensor)),
+            numbers=tuple(self._floats(self._spans(fields, ATTRIBUTE_FLOATS), "f")),
+            tensor=self._tensor(self._fields(tensor[0])) if len(tensor) == 1 else None,
             reference=self._text(fields, ATTRIBUTE_REFERENCE),
             is_graph=ATTRIBUTE_GRAPH in fields or ATTRIBUTE_GRAPHS in fields,
         )
@@ -195,9 +198,9 @@ class _Decoder:
         raw, number, single = kind
         numbers: list[Any]
         if TENSOR_RAW in fields:
-            numbers = self._floats([self._one(fields, TENSOR_RAW, None)], raw)
+            numbers = self._floats(self._spans(fields, TENSOR_RAW)[:1], raw)
         elif single:
-            numbers = self._floats(fields.get(number, []), single)
+            numbers = self._floats(self._spans(fields, number), single)
         else:
             numbers = list(map(_signed, self._integers(fields.get(number, []))))
         if len(numbers) != count:
@@ -225,17 +228,26 @@ class _Decoder:
             fields.setdefault(number, []).append(value)
         return fields
 
-    def _one(self, fields: Fields, number: int, default: Any) -> Any:
+    def _spans(self, fields: Fields, number: int) -> list[Span]:
+        spans = fields.get(number, [])
+        if not all(isinstance(span, tuple) for span in spans):
+            raise MalformedError("a field is of another kind than in onnx.proto")
+        return spans
+
+    def _one(self, fields: Fields, number: int, default: T) -> T:
         values = fields.get(number, [default])
         if len(values) > 1:
             raise MalformedError("a field comes twice")
-        return values[0]
+        if type(values[0]) is not type(default):
+            raise MalformedError("a field is of another kind than in onnx.proto")
+        first: T = values[0]
+        return first
 
     def _text(self, fields: Fields, number: int) -> str:
         return self.reader.bytes(self._one(fields, number, (0, 0))).decode()
 
     def _texts(self, fields: Fields, number: int) -> tuple[str, ...]:
-        return tuple(self.reader.bytes(span).decode() for span in fields.get(number, []))
+        return tuple(self.reader.bytes(span).decode() for span in self._spans(fields, number))
 
 
 def _signed(value: int) -> int:

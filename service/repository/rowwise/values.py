@@ -10,6 +10,8 @@ ROWS = "rows"
 """Symbol of the number of rows in a batch."""
 MAX_ROWS = 1 << 20
 """More rows than a batch has: config.yaml allows up to 65,536."""
+LARGEST_SIZE = 1 << 63
+MAX_SYMBOLS = 64
 MAX_ELEMENTS = 64
 """Longest vector of which the elements are followed; shapes and axes are shorter."""
 
@@ -43,8 +45,15 @@ class Size(NamedTuple):
         return Size(self.factor, self.symbols)
 
     def times(self, other: Size) -> Size:
-        """Return the product as a number."""
-        return Size(self.factor * other.factor, tuple(sorted(self.symbols + other.symbols)))
+        """Return the product as a number.
+
+        Raises:
+            NotShown: It has more factors than shapes have.
+        """
+        factor, symbols = self.factor * other.factor, self.symbols + other.symbols
+        if abs(factor) > LARGEST_SIZE or len(symbols) > MAX_SYMBOLS:
+            raise NotShown("computes with a size beyond any tensor's")
+        return Size(factor, tuple(sorted(symbols)))
 
     def over(self, other: Size) -> Size | None:
         """Return the exact quotient as a number, or None where there is none."""

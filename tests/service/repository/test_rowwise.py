@@ -7,7 +7,7 @@ import pytest
 from random_graphs import ROWS, Grown
 from rowwise import differing_rows, graph
 
-from service.repository.rowwise.analysis import unshown_in
+from service.repository.rowwise.analysis import unshown, unshown_in
 
 SOURCE = np.random.default_rng(5)
 W = SOURCE.normal(size=(4, 3)).astype(np.float32)
@@ -696,3 +696,21 @@ def test_random_graphs_that_are_shown_keep_rows_apart():
                 shown += 1
                 assert not differing_rows(made, ROWS, seed), f"seed {seed}, output {name}"
     assert shown > 150
+
+
+def test_every_beginning_of_a_graph_is_refused():
+    made = graph("c = Constant<value_ints = [0, -1]>() y = Reshape(x, c)", "float[n,2,2] x")
+    whole = made.SerializeToString()
+    assert unshown(whole) == ""
+    made.ClearField("graph")
+    imports = made.ByteSize() - 2  # they come after the graph, and the format's version before it
+    assert all(unshown(whole[:end]) for end in range(len(whole) - imports))
+
+
+def test_sizes_that_grow_without_end_are_given_up():
+    squares = " ".join(f"s{i} = Mul(s{i - 1}, s{i - 1})" for i in range(1, 100))
+    made = graph(f"s0 = Shape(x) {squares} y = Reshape(x, s99)")
+    assert "beyond any tensor's" in unshown(made.SerializeToString())
+    powers = " ".join(f"s{i} = Mul(s{i - 1}, s{i - 1})" for i in range(1, 100))
+    made = graph(f"{powers} y = Reshape(x, s99)", constants={"s0": ints(3, 3)})
+    assert "has a shape that is computed" in unshown(made.SerializeToString())
