@@ -14,6 +14,8 @@ import http.client
 import json
 import random
 import re
+import select
+import socket
 import sys
 import tempfile
 import urllib.parse
@@ -37,11 +39,15 @@ PATIENCE_SECONDS = 60
 BETWEEN_CHECKS = 2000
 """After so many cases it is seen that a right request is answered rightly."""
 
+BETWEEN_RENEWALS = 500
+
 LIMITS = {
     # Small, so that what is too large is so with few bytes.
     "GATEWAVE_MAX_BODY_BYTES": "1000000",
     "GATEWAVE_MAX_ELEMENTS": "100000",
     "GATEWAVE_MAX_OUTPUT_BYTES": "4000000",
+    # Less than `Announcements` would hold if a body held what its head announces.
+    "GATEWAVE_MAX_MEMORY_BYTES": str(1 << 26),
     "GATEWAVE_ACCESS_LOG": "false",
 }
 
@@ -71,6 +77,15 @@ HEADERS = (
     *(" 5", "5 ", "+5", "5;5", "5,5", "", "five", "5_0", "５".encode().decode("latin-1")),
 )
 CODINGS = ("gzip", "deflate", "identity", "br", "gzip, gzip", "GZIP", "x-gzip", "", "gzip;q=1")
+UPGRADES = (
+    {"Connection": "Upgrade", "Upgrade": "h2c"},
+    {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "HTTP2-Settings": "AAMAAABk"},
+    {"Connection": "keep-alive, Upgrade", "Upgrade": "websocket"},
+    {"Upgrade": "x"},
+    {"Connection": "upgrade"},
+)
+SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
+"""Its answer would be taken for that of the next case."""
 TYPES = (JSON, OCTETS, SAFETENSORS, "text/plain")
 
 
@@ -159,6 +174,11 @@ class Case:
         more = ("/v2/models/swiglu/versions/1/infer", "/v2/models/none/infer")
         self.path = self.random.choice((*paths, *more, "/v2/models/swiglu/versions/x/infer"))
 
+    def ask_for_upgrade(self):
+        self.headers |= self.random.choice(UPGRADES)
+        if self.random.random() < 0.5:
+            self.body = SMUGGLED
+
     def _replace(self, match, text):
         new = text.encode("latin-1")
         self.body = self.body[: match.start()] + new + self.body[match.end() :]
@@ -215,11 +235,41 @@ MUTATIONS = (
     Case.drop_header,
     Case.change_type,
     Case.change_path,
+    Case.ask_for_upgrade,
 )
 
 
 class Broken(Exception):  # noqa: N818 - what is broken is a promise
     """The service did not do what it promises."""
+
+
+class Announcements:
+    """Connections that announce long bodies, and send a little of them."""
+
+    COUNT = 24
+    HEADS = (
+        "POST /activate HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n{",
+        "POST /v2/models/swiglu/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n",
+        "POST /activate HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nf4240\r\n{",
+    )
+
+    def __init__(self, url):
+        address = urllib.parse.urlsplit(url)
+        self.address = address.hostname, address.port
+        self.open = {}
+
+    def renew(self):
+        """Open those again that the service has closed or answered."""
+        for number in range(self.COUNT):
+            if number not in self.open or select.select([self.open[number]], [], [], 0)[0]:
+                if number in self.open:
+                    self.open[number].close()
+                self.open[number] = socket.create_connection(self.address, PATIENCE_SECONDS)
+                self.open[number].sendall(self.HEADS[number % len(self.HEADS)].encode())
+
+    def close(self):
+        for connection in self.open.values():
+            connection.close()
 
 
 class Connection:
@@ -284,8 +334,13 @@ def fuzz(server, cases, seed):
         Broken: A promise is; the message has the case.
     """
     seen = collections.Counter()
-    with contextlib.closing(Connection(server.url)) as connection:
+    with (
+        contextlib.closing(Connection(server.url)) as connection,
+        contextlib.closing(Announcements(server.url)) as announcements,
+    ):
         for count, number in enumerate(cases, 1):
+            if count % BETWEEN_RENEWALS == 1:
+                announcements.renew()
             seen[_tried(connection, Case(seed, number), seed)] += 1
             if count % BETWEEN_CHECKS == 0:
                 see_it_live(connection)
