@@ -47,7 +47,7 @@ LIMITS = {
     "GATEWAVE_MAX_ELEMENTS": "100000",
     "GATEWAVE_MAX_OUTPUT_BYTES": "4000000",
     # Less than `Announcements` would hold if a body held what its head announces.
-    "GATEWAVE_MAX_MEMORY_BYTES": str(1 << 26),
+    "GATEWAVE_MAX_MEMORY_BYTES": "60000000",
     "GATEWAVE_ACCESS_LOG": "false",
 }
 
@@ -247,10 +247,12 @@ class Announcements:
     """Connections that announce long bodies, and send a little of them."""
 
     COUNT = 24
-    HEADS = (
-        "POST /activate HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n{",
-        "POST /v2/models/swiglu/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n",
-        "POST /activate HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nf4240\r\n{",
+    LENGTH = "Content-Length: 1000000"
+    FIELDS = (
+        ("/activate", f"{LENGTH}\r\n\r\n{{"),
+        ("/v2/models/swiglu/infer", f"{LENGTH}\r\n\r\n"),
+        ("/activate", f"Content-Type: {SAFETENSORS}\r\n{LENGTH}\r\n\r\n"),
+        ("/activate", "Transfer-Encoding: chunked\r\n\r\nf4240\r\n{"),
     )
 
     def __init__(self, url):
@@ -265,7 +267,9 @@ class Announcements:
                 if number in self.open:
                     self.open[number].close()
                 self.open[number] = socket.create_connection(self.address, PATIENCE_SECONDS)
-                self.open[number].sendall(self.HEADS[number % len(self.HEADS)].encode())
+                path, rest = self.FIELDS[number % len(self.FIELDS)]
+                asked = f"POST {path} HTTP/1.1\r\nHost: x\r\n{rest}"
+                self.open[number].sendall(asked.encode())
 
     def close(self):
         for connection in self.open.values():
@@ -321,7 +325,8 @@ def see_it_live(connection):
     Raises:
         Broken: They are not.
     """
-    for asked in (*SEEDS, get("/livez"), get("/readyz")):
+    upgrades = [asked.but(headers=asked.headers | UPGRADES[1]) for asked in SEEDS]
+    for asked in (*SEEDS, *upgrades, get("/livez"), get("/readyz")):
         status, _, body = connection.ask(asked.method, asked.path, asked.body, asked.headers)
         if status != http.HTTPStatus.OK:
             raise Broken(f"{asked.method} {asked.path} is answered with {status}: {body[:500]!r}")
