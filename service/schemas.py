@@ -117,7 +117,10 @@ class InferTensor(BaseModel):
     parameters: dict[str, Any] | None = Field(
         default=None, description="`binary_data_size`: how many raw bytes it takes behind the JSON."
     )
-    data: list[Any] | None = Field(default=None, description="Its values, flat or nested.")
+    data: list[Any] | None = Field(
+        default=None,
+        description='Its values, flat or nested; "NaN", "Infinity" and "-Infinity" as words.',
+    )
 
 
 class InferOutput(BaseModel):

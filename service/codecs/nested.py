@@ -52,12 +52,13 @@ def encode(array: Array) -> bytes:
     # else has an n in it, and a single byte is found fifty times as fast.
     if b"n" not in text:
         return text
-    words = map(_word, array[~np.isfinite(array)].tolist())
+    words = map(word, array[~np.isfinite(array)].tolist())
     parts = text.split(b"null")
     return b"".join(chain(*zip(parts, words, strict=False), parts[-1:]))
 
 
-def _word(number: float) -> bytes:
+def word(number: float) -> bytes:
+    """A number that is not finite, as JSON has it: one of `WORDS`."""
     if number != number:  # noqa: PLR0124 - what is not itself is NaN
         return b'"NaN"'
     return b'"Infinity"' if number > 0 else b'"-Infinity"'

@@ -2,7 +2,7 @@
 
 With the header Inference-Header-Content-Length a body is that many bytes of JSON, and then the raw
 tensors of the inputs that say ``binary_data_size``, in their order. An answer with raw outputs is
-built alike.
+built alike. Where the header says 0, the body is the tensor of the model's only input.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 import orjson
 
 from service import cancellation, limits
-from service.codecs import simd
+from service.codecs import nested, simd
 from service.dtypes import DTYPES, NUMPY, Array, DType
 from service.errors import BodyMalformed, RequestInvalid, Words
 from service.exchange import Body, Part
@@ -29,6 +29,7 @@ from service.oip.tensors import (
     checked_shape,
     claimed,
     from_raw,
+    from_string,
     from_values,
     memory_of_strings,
     to_raw,
@@ -36,8 +37,8 @@ from service.oip.tensors import (
 )
 from service.oip.unserved import refuse_of_tensors
 from service.serving.call import Call
-from service.serving.datatypes import BY_NUMPY, BYTES, datatype_of
-from service.serving.model import Model
+from service.serving.datatypes import BY_NUMPY, BYTES, DATATYPES, datatype_of
+from service.serving.model import ANY, Model, Port
 
 LENGTH_HEADER = b"inference-header-content-length"
 REQUEST_FIELDS = frozenset({"id", "parameters", "inputs", "outputs"})
@@ -156,6 +157,52 @@ def complete(text: bytes, model: Model, bounds: Bounds) -> InferRequest:
     return _Reading(memoryview(b""), model, bounds).request(_parsed(text))
 
 
+def whole(body: Body, model: Model, bounds: Bounds) -> InferRequest:
+    """The request of a body that is the tensor of the model's only input, and nothing else.
+
+    Triton's protocol calls it a raw binary request. The shape follows from the model's: one open
+    size is deduced from the length of the body, and BYTES are one string without its length.
+    Answers are raw as well.
+
+    Raises:
+        RequestInvalid: The model has several inputs, or the shape cannot be deduced, or the bytes
+            do not fit it.
+        LimitExceeded: It has too many elements.
+    """
+    if len(model.inputs) != 1:
+        expected = f"JSON that names the inputs: {model.name} has {len(model.inputs)} of them"
+        raise RequestInvalid.at("body", expected, Words("a raw binary request"))
+    (port,) = model.inputs
+    datatype = DATATYPES[port.datatype]
+    at = f"inputs.{port.name}"
+    if port.datatype == BYTES:
+        shape = [1 if size == ANY else size for size in port.shape]
+        return InferRequest({port.name: from_string(bytes(body), shape, at)}, all_raw=True)
+    shape = _deduced(model, port, len(body) // datatype.numpy.itemsize, at)
+    check_count(math.prod(shape), bounds.max_elements)
+    return InferRequest({port.name: from_raw(datatype, shape, body, at)}, all_raw=True)
+
+
+def memory_of_whole(body: Body, model: Model) -> int:
+    """How many bytes the tensor of a raw binary request takes besides its body."""
+    strings = sum(port.datatype == BYTES for port in model.inputs)
+    return memory_of_strings(strings, len(body))
+
+
+def _deduced(model: Model, port: Port, count: int, at: str) -> list[int]:
+    """The shape of ``count`` elements for ``port``, as far as they fit."""
+    shape = list(port.shape)
+    if model.batching is not None and shape.count(ANY) > 1 and shape[0] == ANY:
+        shape[0] = 1
+    if shape.count(ANY) > 1:
+        expected = "JSON that says the shape: more than one size of the input is open"
+        raise RequestInvalid.at(f"{at}.shape", expected, list(port.shape))
+    if ANY in shape:
+        fixed = math.prod(size for size in shape if size != ANY)
+        shape[shape.index(ANY)] = count // fixed if fixed else 0
+    return shape
+
+
 def encode(request: InferRequest, call: Call, outputs: Mapping[str, Array]) -> list[Part]:
     """The answer, and its header in front if there are raw tensors behind it."""
     tensors: list[dict[str, Any]] = []
@@ -179,7 +226,12 @@ def encode(request: InferRequest, call: Call, outputs: Mapping[str, Array]) -> l
 
 
 def _values(array: Array) -> orjson.Fragment:
-    """The values in JSON; bare NaN and Infinity, which this protocol's clients write and read."""
+    """The values in JSON; what is not finite as words, "NaN", "Infinity" and "-Infinity".
+
+    JSON has no such numbers: JavaScript's parser refuses bare ones. NumPy, by which Python's
+    clients make arrays, reads the words; but ml_dtypes, which has bfloat16, takes numbers only
+    (0.5.4), so that BF16 has bare words, which Python reads.
+    """
     if array.dtype.kind in "Ob":
         return orjson.Fragment(orjson.dumps(to_values(array)))
     flat = array.reshape(-1)
@@ -188,15 +240,14 @@ def _values(array: Array) -> orjson.Fragment:
     text = orjson.dumps(np.ascontiguousarray(flat), option=orjson.OPT_SERIALIZE_NUMPY)
     if b"n" not in text:  # as in `nested.encode`
         return orjson.Fragment(text)
-    words = map(_word, flat[~np.isfinite(flat)].tolist())
+    word = _bare if array.dtype == NUMPY["bfloat16"] else nested.word
+    words = map(word, flat[~np.isfinite(flat)].tolist())
     first, *rest = text.split(b"null")
     return orjson.Fragment(first + b"".join(chain(*zip(words, rest, strict=True))))
 
 
-def _word(number: float) -> bytes:
-    if number != number:  # noqa: PLR0124 - what is not itself is NaN
-        return b"NaN"
-    return b"Infinity" if number > 0 else b"-Infinity"
+def _bare(number: float) -> bytes:
+    return nested.word(number).strip(b'"')
 
 
 def plain(text: bytes, max_rank: int) -> InferRequest:

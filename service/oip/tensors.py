@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from service import cancellation
-from service.codecs.nested import flatten
+from service.codecs.nested import WORDS, flatten
 from service.dtypes import DTYPES, NUMPY, Array, narrowed
 from service.errors import LimitExceeded, RequestInvalid, Words
 from service.serving.datatypes import BYTES, DATATYPES, Datatype
@@ -99,6 +99,17 @@ def from_raw(datatype: Datatype, shape: Sequence[int], raw: Raw, field: str) -> 
     return _shaped(np.frombuffer(raw, datatype.numpy), shape, field)
 
 
+def from_string(text: bytes, shape: Sequence[int], field: str) -> Array:
+    """The tensor of one string, which is all of ``text``.
+
+    Raises:
+        RequestInvalid: A tensor of ``shape`` has not one element, or the text is not UTF-8.
+    """
+    if math.prod(shape) != 1:
+        raise RequestInvalid.at(field, f"JSON: {math.prod(shape)} BYTES", Words("one string"))
+    return _shaped(_strings_array([_text(text, field)]), shape, field)
+
+
 def to_raw(array: Array) -> Raw:
     """The bytes of a tensor: a view of it, but for strings."""
     if array.dtype == np.object_:
@@ -142,7 +153,11 @@ def _array(datatype: Datatype, flat: list[Any], field: str) -> Array:
         _refuse_other_kinds(flat, kinds, {bool}, "true or false", field)
         return np.array(flat, np.bool_)
     if datatype.is_float:
-        _refuse_other_kinds(flat, kinds, {int, float}, "a number", field)
+        if str in kinds:
+            flat = [WORDS.get(item, item) if type(item) is str else item for item in flat]
+            kinds = set(map(type, flat))
+        expected = f"a number, or one of {', '.join(WORDS)}"
+        _refuse_other_kinds(flat, kinds, {int, float}, expected, field)
         return _floats(datatype, flat, field)
     _refuse_other_kinds(flat, kinds, {int}, "a whole number", field)
     bounds = np.iinfo(datatype.numpy)

@@ -162,6 +162,12 @@ class InferEndpoint:
         if text > self._most_json:
             raise BodyTooLong.at("body", f"at most {self._most_json} bytes of JSON", text)
         due = deadline(self.runtime, {}, arrived)
+        if length == 0:
+            memory = http.memory_of_whole(body, model)
+            permit.take(memory)
+            size = len(body) if memory else 0
+            whole = timed(partial(http.whole, body, model, self._bounds))
+            return await self._work(exchange, size, whole, due)
         if length is None:
             return await self._read_json(exchange, model, bytes(body), due)
         opening = timed(partial(http.opened, body, length))
@@ -248,6 +254,7 @@ BODY: dict[str, Any] = {
 
 
 @router.get("")
+@router.get("/", include_in_schema=False)  # So the protocol's own OpenAPI document has it.
 async def server_metadata() -> dict[str, Any]:
     """The server: its name, version, and what of the protocol it speaks."""
     return documents.server()

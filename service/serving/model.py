@@ -155,9 +155,17 @@ class Model(ABC):
         Raises:
             RequestInvalid: It is no finite number, or beyond the range that is computed in.
         """
-        if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not is_finite(value):
             raise RequestInvalid.at(f"{at}.{name}", "a finite number", value)
         return float(value)
+
+
+def is_finite(number: float) -> bool:
+    """Whether ``number``, which may be an integer of any length, is within the range of float64."""
+    try:
+        return isfinite(number)
+    except OverflowError:
+        return False
 
 
 def check_names_and_types(model: Model, inputs: Mapping[str, Array]) -> None:

@@ -27,7 +27,8 @@ def over_grpc():
 def of_kserve():
     # It has no BF16, and sends FP16 as bytes only.
     matrix = product(("REST", "gRPC"), KSERVE, ("binary", "values"), SHAPES)
-    return {f"{p} {d} {f} {s}" for p, d, f, s in matrix if (d, f) != ("FP16", "values")}
+    cases = {f"{p} {d} {f} {s}" for p, d, f, s in matrix if (d, f) != ("FP16", "values")}
+    return cases | {f"REST {d} answer with NaN in values" for d in ("FP16", "FP32", "FP64")}
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,12 @@
 """The Open Inference Protocol over HTTP, as its clients see it; conformance has the real ones."""
 
 import asyncio
+import contextlib
 import gzip
 import json
 import random
+import shutil
+import subprocess
 import zlib
 
 import numpy as np
@@ -18,6 +21,7 @@ from service.app import create_app
 from service.compression import PIECE, Decompression, accepted
 from service.errors import BodyMalformed, BodyTooLong
 from service.oip.http import InferRequest
+from service.serving.model import Batching
 from service.serving.registry import Registry
 
 A = [0.5, -1, 2, -2]
@@ -197,14 +201,184 @@ def test_bodies_and_answers_may_be_compressed(client, coding, pack):
     assert outputs["y"].shape == (n,)
 
 
-def test_what_is_not_finite_is_written_bare_both_ways(client):
-    text = '{"inputs":[{"name":"x","datatype":"FP32","shape":[3],"data":[NaN,-Infinity,0]}]}'
-    response = client.post("/v2/models/sinc/infer", content=text)
+SPECIAL = '["NaN","Infinity","-Infinity",NaN,Infinity,-Infinity,0.5]'
+
+
+def special(shape="[7]", datatype="FP32", data=SPECIAL):
+    one = f'{{"name":"x","datatype":"{datatype}","shape":{shape},"data":{data}}}'
+    return f'{{"inputs":[{one}]}}'
+
+
+def strict(text):
+    """The document in ``text``, which must be JSON without bare NaN and Infinity."""
+
+    def refuse(word):
+        raise AssertionError(word)
+
+    return json.loads(text, parse_constant=refuse)
+
+
+@pytest.mark.parametrize("datatype", ["FP16", "FP32", "FP64"])
+def test_what_is_not_finite_is_written_as_words(client, datatype):
+    """NumPy, by which Python's clients make arrays, reads the words, and so do people."""
+    suffix = {"FP16": ".float16", "FP64": ".float64"}.get(datatype, "")
+    response = client.post(f"/v2/models/swish{suffix}/infer", content=special(datatype=datatype))
+    (output,) = strict(response.text)["outputs"]
+    assert output["data"][:6] == ["NaN", "Infinity", "NaN"] * 2
+    array = np.array(output["data"], np.float32)
+    np.testing.assert_array_equal(array[:6], [np.nan, np.inf, np.nan] * 2)
+
+
+def test_words_are_numbers_of_floats_only(client, words):
+    for datatype, data in (("FP32", '["nan"]'), ("FP32", '["Inf"]'), ("INT32", '["NaN"]')):
+        response = client.post("/v2/models/sinc/infer", content=special("[1]", datatype, data))
+        assert response.status_code == 400
+    response = client.post(f"/v2/models/{words}/infer", content=special("[1]", "BYTES", '["NaN"]'))
+    assert response.json()["outputs"][0]["data"] == ["NaN"]
+
+
+def test_words_may_be_nested(client):
+    content = special("[2,2]", data='[["NaN",0.0],["Infinity",NaN]]')
+    _, outputs = answer(client.post("/v2/models/sinc/infer", content=content))
+    np.testing.assert_array_equal(outputs["y"], [[np.nan, 1], [0, np.nan]])
+
+
+def test_node_reads_what_is_not_finite(client):
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("there is no Node.js")
+    response = client.post("/v2/models/swish/infer", content=special())
+    script = """
+        const answer = JSON.parse(require("fs").readFileSync(0, "utf8"));
+        console.log(Array.from(Float32Array.from(answer.outputs[0].data)).slice(0, 3).join());
+    """
+    done = subprocess.run(
+        [node, "-e", script], input=response.text, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "NaN,Infinity,NaN"
+
+
+def test_bfloat16_has_bare_words(client):
+    """Only Python's clients read BF16 from JSON, with ml_dtypes, which takes numbers only."""
+    content = special(datatype="BF16", data='[NaN,"Infinity"]', shape="[2]")
+    response = client.post("/v2/models/swish.bfloat16/infer", content=content)
+    assert b"[NaN,Infinity]" in response.content
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ("[[1,2,3],[4]]", "inputs[0].data[1]: expected a list of 3, as its neighbours"),
+        ("[[1],[2,3]]", "inputs[0].data[1]: expected a list of 1"),
+        ("[[[1],[2]],[[3],[4,5]]]", "inputs[0].data[1][1]: expected a list of 1"),
+        ("[[1,2],3,4]", "inputs[0].data[1]: expected a list of 2"),
+        ("[1,[2,3],4,5]", "inputs[0].data[1]: expected a number"),
+        ("[" * 500 + "1" + "]" * 500, "inputs[0].data: expected at most 16 nested lists"),
+        ("[" * 500 + "NaN" + "]" * 500, "body: expected JSON at most 64 deep"),
+        ("[" * 20 + "NaN" + "]" * 20, "inputs[0].data: expected at most 16 nested lists"),
+        ("[" * 17 + "1" + "]" * 17, "inputs[0].data: expected at most 16 nested lists"),
+    ],
+)
+def test_lists_that_are_ragged_or_too_deep_are_refused(client, data, said):
+    response = client.post("/v2/models/sinc/infer", content=special("[4]", data=data))
+    assert (response.status_code, said in response.json()["error"]) == (400, True), response.text
+
+
+@pytest.mark.parametrize("data", ["[1,2,3,4]", "[[1,2],[3,4]]", "[[[1],[2],[3],[4]]]"])
+def test_even_lists_need_not_have_the_tensors_shape(client, data):
+    """Triton takes them as well."""
+    _, outputs = answer(client.post("/v2/models/sinc/infer", content=special("[4]", data=data)))
+    assert outputs["y"].shape == (4,)
+
+
+def test_the_servers_metadata_are_where_the_protocols_document_has_them(client):
+    assert client.get("/v2/").json() == client.get("/v2").json()
+    assert client.get("/v2/models/").status_code == 404
+
+
+WHOLE = {"headers": {LENGTH: "0", "content-type": "application/octet-stream"}}
+
+
+@pytest.fixture
+def serve(app, tmp_path):
+    """Serves an ONNX model, until the test ends; gives its path for inference."""
+    with contextlib.ExitStack() as stack:
+
+        def serve(made, batching=None):
+            stack.enter_context(added(app.state.runtime, tmp_path, "whole", made, batching))
+            return "/v2/models/whole/infer"
+
+        yield serve
+
+
+def test_a_body_may_be_the_tensor_of_the_only_input(client):
+    x = np.array([0.5, 0, 1.5], np.float32)
+    response = client.post("/v2/models/sinc/infer", content=x.tobytes(), **WHOLE)
+    assert response.headers["content-type"] == "application/octet-stream"
     _, outputs = answer(response)
-    np.testing.assert_array_equal(outputs["y"], [np.nan, 0, 1])
-    text = '{"inputs":[{"name":"x","datatype":"FP32","shape":[2],"data":[Infinity,NaN]}]}'
-    response = client.post("/v2/models/swish/infer", content=text)
-    assert b"[Infinity,NaN]" in response.content
+    np.testing.assert_allclose(outputs["y"], np.sinc(x), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("shape", "batching", "deduced"),
+    [
+        (["n"], None, [24]),
+        (["n", 4], None, [6, 4]),
+        ([2, "n", 4], None, [2, 3, 4]),
+        ([4, 6], None, [4, 6]),
+        (["n", 4], Batching(8), [6, 4]),
+        (["n", "m"], Batching(8), [1, 24]),
+        (None, None, [24]),
+    ],
+    ids=str,
+)
+def test_one_open_size_is_deduced(client, serve, shape, batching, deduced):
+    path = serve(unary("Identity", shape), batching)
+    x = np.arange(24, dtype=np.float32)
+    document, outputs = answer(client.post(path, content=x.tobytes(), **WHOLE))
+    assert document["outputs"][0]["shape"] == deduced
+    np.testing.assert_array_equal(outputs["y"].ravel(), x)
+
+
+@pytest.mark.parametrize("shape", [["n"], [1], ["n", 1], []], ids=str)
+def test_a_body_of_bytes_is_one_string(client, serve, shape):
+    path = serve(unary("Identity", shape, TensorProto.STRING))
+    response = client.post(path, content="wörd".encode(), **WHOLE)
+    assert response.status_code == 200, response.text
+    assert response.content.endswith(strings("wörd".encode()))
+
+
+@pytest.mark.parametrize(
+    ("shape", "kind", "content", "said"),
+    [
+        (["n", "m"], TensorProto.FLOAT, bytes(8), "more than one size of the input is open"),
+        ([3], TensorProto.FLOAT, bytes(8), "expected 12 bytes, for FP32 of shape [3], got 8 bytes"),
+        (["n", 4], TensorProto.FLOAT, bytes(24), "expected 16 bytes"),
+        (["n"], TensorProto.FLOAT, bytes(9), "expected 8 bytes"),
+        (["n"], TensorProto.FLOAT, bytes(40_004), "at most 10000 numbers"),
+        ([2], TensorProto.STRING, b"ab", "expected JSON: 2 BYTES, got one string"),
+        (["n"], TensorProto.STRING, b"\xff", "BYTES that are UTF-8"),
+    ],
+    ids=str,
+)
+def test_a_body_that_is_no_tensor_of_the_input_is_refused(
+    client, serve, shape, kind, content, said
+):
+    response = client.post(serve(unary("Identity", shape, kind)), content=content, **WHOLE)
+    assert (response.status_code, said in response.json()["error"]) == (400, True), response.text
+
+
+def test_a_raw_body_needs_a_model_with_one_input(client):
+    response = client.post(SWIGLU, content=bytes(8), **WHOLE)
+    assert "body: expected JSON that names the inputs: swiglu has 2" in response.json()["error"]
+
+
+@pytest.mark.parametrize("digits", [310, 4000])
+def test_an_integer_of_many_digits_is_no_finite_number(client, digits):
+    one = '{"name":"x","datatype":"FP32","shape":[1],"data":[NaN]}'
+    content = f'{{"inputs":[{one}],"parameters":{{"alpha":1{"0" * digits}}}}}'
+    response = client.post("/v2/models/swish/infer", content=content)
+    assert (response.status_code, "a finite number" in response.text) == (400, True)
 
 
 def test_statistics_count_what_was_done(client):

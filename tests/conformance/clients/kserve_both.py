@@ -14,7 +14,7 @@ def request(datatype, form, shape):
     """The array, and the request that holds it."""
     array = tensor(datatype, SHAPES[shape])
     if form == "values" and array.dtype.kind == "f":
-        # It writes JSON, and reads it, with a library that knows no NaN and no infinity.
+        # It writes JSON with a library that knows no NaN and no infinity.
         array = np.asarray(np.nan_to_num(array, nan=0.5, posinf=2.0, neginf=-2.0))
     given = InferInput("x", list(array.shape), datatype)
     given.set_data_from_numpy(array, binary_data=form == "binary")
@@ -45,6 +45,12 @@ async def rest(where, report):
     for datatype, form, shape in cases():
         with report.case(f"REST {datatype} {form} {shape}"):
             array, sent = request(datatype, form, shape)
+            answer = await client.infer(url, sent, sent.model_name, headers=dict(headers))
+            same(answer.outputs[0].as_numpy(), array)
+    for datatype in ("FP16", "FP32", "FP64"):
+        with report.case(f"REST {datatype} answer with NaN in values"):
+            array, sent = request(datatype, "binary", "(2,3)")
+            sent.request_outputs = [RequestedOutput("y", {"binary_data": False})]
             answer = await client.infer(url, sent, sent.model_name, headers=dict(headers))
             same(answer.outputs[0].as_numpy(), array)
     with report.case("REST live and ready"):
