@@ -7,7 +7,7 @@
   - ArtifactInvalid           a file in the artifacts folder is not what it should be
   - Overloaded                there is no room for the request now; later there may be
     - ClientLimited           one client has more connections or requests than it may
-  - DeadlineExceeded          the request could not start in the time it gave
+  - DeadlineExceeded          the request could not start, or end, in the time it gave
   - ModelNotReady             a model is known, and does not answer now
   - ModelFailed               a model could not compute what it was given
   - ModelRefused              a model in the repository cannot be served

@@ -128,6 +128,12 @@ QUEUE_DEPTH = Gauge(
     multiprocess_mode="livesum",
     registry=INSTRUMENTS,
 )
+ABANDONED_LANES = Gauge(
+    "gatewave_abandoned_lanes",
+    "Runs that were told to end and go on: other lanes have taken the place of theirs.",
+    multiprocess_mode="livesum",
+    registry=INSTRUMENTS,
+)
 RESERVED_BYTES = Gauge(
     "gatewave_reserved_bytes",
     "Memory that bodies and results of requests under way hold now, give or take 64 KiB a worker.",

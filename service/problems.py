@@ -34,7 +34,7 @@ PROBLEMS: dict[type[errors.ServiceError], tuple[HTTPStatus, str, str]] = {
     errors.DeadlineExceeded: (
         HTTPStatus.SERVICE_UNAVAILABLE,
         "deadline-exceeded",
-        "The request could not start in time",
+        "The request was not done in time",
     ),
     errors.ModelNotReady: (
         HTTPStatus.SERVICE_UNAVAILABLE,

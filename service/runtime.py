@@ -75,12 +75,16 @@ class Runtime:
     def ready(self) -> bool:
         return not self.draining and not self.loading
 
-    def close(self, seconds: float = float("inf")) -> None:
+    def close(self, seconds: float = float("inf")) -> bool:
         """End the threads; what they are doing is finished first.
 
         Args:
-            seconds: How long what there is to send of traces may take.
+            seconds: How long that, and what there is to send of traces, may take.
+
+        Returns:
+            Whether all threads have ended: Python waits for those that have not.
         """
-        self.inference.lanes.close()
+        have_ended = self.inference.lanes.close(seconds)
         if self.tracer is not None:
             self.tracer.close(seconds)
+        return have_ended

@@ -146,9 +146,11 @@ class Server(uvicorn.Server):
             await self.runtime.repository.close()
         left = self._deadline - time.monotonic()
         self.status = int(left <= 0)
-        await asyncio.to_thread(self.runtime.close, max(0, left))
-        if self.runtime.repository is not None and self.runtime.repository.is_busy:
-            # A thread that opens a model cannot be ended, and Python would wait for it.
+        have_ended = await asyncio.to_thread(self.runtime.close, max(0, left))
+        repository = self.runtime.repository
+        if not have_ended or (repository is not None and repository.is_busy):
+            # A thread that opens a model, or runs one that heeds no flag, cannot be ended, and
+            # Python would wait for it.
             logging.shutdown()
             os._exit(self.status)
 

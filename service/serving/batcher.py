@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -48,7 +49,7 @@ class Batcher:
             LimitExceeded: Its outputs are too large.
             ModelFailed: The graph could not be run on its own inputs.
         """
-        place = self.lanes.place()
+        place = self.lanes.place(call.model)
         line = self._line(_key(call), batching)
         waiting = line.add(call, place)
         try:
@@ -69,15 +70,15 @@ class Batcher:
 
     async def _dispatch(self, key: Key) -> None:
         """Send off the line of ``key``, a batch for each lane that becomes free."""
-        line = self._lines[key]
+        line, model = self._lines[key], key[0]
         while line:
             await line.ready.wait()
-            await self.lanes.turn()
+            await self.lanes.turn(model)
             batch = line.batch()
             if batch:
                 self._compute(batch)
             else:
-                self.lanes.leave()
+                self.lanes.leave(model)
         del self._lines[key]
 
     def _compute(self, batch: list[Waiting]) -> None:
@@ -89,13 +90,19 @@ class Batcher:
             for waiting, outcome in zip(batch, outcomes, strict=True):
                 waiting.settle(outcome)
 
-        def perhaps_halt(_: object) -> None:
-            if all(waiting.future.cancelled() for waiting in batch):
+        run = self.lanes.start(lambda: self._outcomes(batch, halt), owner=batch[0].call.model)
+
+        def perhaps_halt(waiting: Waiting, _: object) -> None:
+            if waiting.halt is not None:
+                waiting.halt.now()
+            if all(other.future.done() for other in batch) and not run.done():
                 halt.now()
+                self.lanes.give_up(run)
 
         for waiting in batch:
-            waiting.future.add_done_callback(perhaps_halt)
-        self.lanes.start(lambda: self._outcomes(batch, halt)).add_done_callback(settle)
+            waiting.end_by_deadline()
+            waiting.future.add_done_callback(partial(perhaps_halt, waiting))
+        run.add_done_callback(settle)
 
     def _outcomes(self, batch: list[Waiting], halt: Halt) -> list[Outcome]:
         began = time.perf_counter()
@@ -110,11 +117,13 @@ class Batcher:
             if len(batch) == 1:
                 return [error]
             # One of them may be to blame for all: each alone, so that it fails alone.
-            return [self._alone(waiting, halt) for waiting in batch]
+            return [self._alone(waiting) for waiting in batch]
         return [self._within(result) for result in results]
 
-    def _alone(self, waiting: Waiting, halt: Halt) -> Outcome:
+    def _alone(self, waiting: Waiting) -> Outcome:
         """What comes of a call that failed in company: others have been tried before it."""
+        # Before the look at its future: whoever settles that looks at the flag afterwards.
+        halt = waiting.halt = Halt()
         if waiting.future.done():
             return GONE
         if is_late(waiting.call.deadline):

@@ -18,7 +18,8 @@ class Call:
     Attributes:
         outputs: What is wanted, in that order.
         reals: The model's real parameters that differ from their defaults.
-        deadline: When it must have started, in seconds of `time.monotonic`.
+        deadline: When it must have started, in seconds of `time.monotonic`; and ended, where its
+            model is not trusted.
         trace: Of the request that asks, if it is traced.
     """
 

@@ -50,7 +50,7 @@ class Inference:
 
         Raises:
             Overloaded: There is no room for it now.
-            DeadlineExceeded: It could not start in time.
+            DeadlineExceeded: It could not start in time; or, of a model that is not trusted, end.
             LimitExceeded: Its outputs would be too large.
             ModelFailed: The graph could not be run on these inputs.
         """
@@ -154,7 +154,7 @@ class Inference:
             check_results(outputs, self.output_bytes)
             return outputs
 
-        return await self.lanes.run(compute, call.deadline, halt)
+        return await self.lanes.run(compute, call.deadline, halt, call.model)
 
 
 def describe(trace: Trace, model: Model) -> None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextvars import copy_context
+from functools import partial
+from math import inf
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 from service import cancellation, metrics
 from service.cancellation import CancelToken
@@ -17,25 +20,64 @@ from service.errors import DeadlineExceeded, Overloaded, clear_locals
 
 Result = TypeVar("Result")
 
+LATE = "the deadline passed before the request could start"
+UNFINISHED = "the deadline passed while the request was computed, and its run was ended"
+
+OVERTIME_SECONDS = 2.0
+"""How long a run may go on after it was told to end, before another lane takes its place: longer
+than it takes to end a process in which a model is computed."""
+MAX_ABANDONED = 16
+"""The most runs that go on beside the lanes. They take processors from others, and memory."""
+NO_OWNER: Any = object()
+"""What stands for no owner at all, where none is an owner like others."""
+
+
+class Owner(Protocol):
+    """A model, as far as its share of the lanes goes.
+
+    Attributes:
+        instances: The most runs of it at a time; 0 means all lanes but one.
+        trusted: Whether its runs end in time, so that it may have all lanes.
+    """
+
+    instances: int
+    trusted: bool
+
 
 class Lanes:
     """So many pieces of work at a time, each in a thread; others wait in a line, or are refused.
 
     Used from one event loop only. A piece whose caller is gone never starts; one that has started
-    keeps its lane until it ends, caller or no caller.
+    keeps its lane until it ends, caller or no caller. A run that was told to end and goes on is
+    abandoned after a while: another lane takes the place of its own.
+
+    Models take turns, in the order in which they came, whatever the number of requests to each. A
+    model has no more lanes than its share, so that one that is slow leaves some to others. The
+    line is shared too: where it is full, whoever has most of it loses the last of that.
 
     Attributes:
         waiting: The requests that wait, those for company included.
     """
 
-    def __init__(self, count: int, longest_line: int) -> None:
+    def __init__(self, count: int, longest_line: int, overtime: float = OVERTIME_SECONDS) -> None:
+        self.count = count
         self.longest_line = longest_line
+        self.overtime = overtime
         self.waiting = 0
-        self._free = asyncio.Semaphore(count)
-        self._threads = ThreadPoolExecutor(count, thread_name_prefix="lane")
+        self._taken = 0
+        self._running: Counter[Owner | None] = Counter()
+        self._turns: OrderedDict[Owner | None, deque[asyncio.Future[None]]] = OrderedDict()
+        self._places: dict[Owner | None, dict[Place, None]] = {}
+        self._runs: dict[asyncio.Future[Any], Future[Any]] = {}
+        self._abandoned: set[asyncio.Future[Any]] = set()
+        self._threads = ThreadPoolExecutor(count + MAX_ABANDONED, thread_name_prefix="lane")
 
     async def run(
-        self, work: Callable[[], Result], deadline: float | None = None, halt: Halt | None = None
+        self,
+        work: Callable[[], Result],
+        deadline: float | None = None,
+        halt: Halt | None = None,
+        owner: Owner | None = None,
     ) -> Result:
         """Do ``work`` in a thread when its turn comes.
 
@@ -43,72 +85,125 @@ class Lanes:
             work: What to do; it is not begun after ``deadline``.
             deadline: In seconds of `time.monotonic`.
             halt: What stops ``work`` early once nobody waits for it any more.
+            owner: The model that is run, if one is; where it is not trusted, its run is stopped at
+                the deadline.
 
         Raises:
             Overloaded: The line is full.
-            DeadlineExceeded: The turn did not come in time.
+            DeadlineExceeded: The turn did not come in time, or the run did not end in time.
         """
-        await self._turn_of_one(self.place, deadline)
-        return await self._end_of(work, CancelToken(deadline), halt)
+        await self._turn_of_one(lambda: self.place(owner), deadline, owner)
+        ends = halt is not None and owner is not None and not owner.trusted
+        until = deadline if ends else None
+        return await self._end_of(work, CancelToken(deadline), halt, owner, until=until)
 
     async def go_on(self, work: Callable[[], Result]) -> Result:
         """As `run`, for who was admitted before, and is not refused any more for the line."""
-        await self._turn_of_one(lambda: Place(self), None)
-        return await self._end_of(work, CancelToken(), None)
+        await self._turn_of_one(lambda: Place(self), None, None)
+        return await self._end_of(work, CancelToken(), None, None)
 
-    def place(self) -> Place:
+    def place(self, owner: Owner | None = None) -> Place:
         """A place in the line, for one request.
 
         Raises:
             Overloaded: The line is full.
         """
-        if self.waiting >= self.longest_line:
-            raise Overloaded("queue", f"{self.longest_line} requests are waiting")
-        return Place(self)
+        if self.waiting >= self.longest_line and not self._make_room(owner):
+            raise self._full()
+        return Place(self, owner)
 
-    async def turn(self) -> None:
-        """Wait for a free lane, and take it; whoever is to have it has a place in the line."""
-        await self._free.acquire()
+    async def turn(self, owner: Owner | None = None, place: Place | None = None) -> None:
+        """Wait for a free lane, and take it; whoever is to have it has a place in the line.
+
+        Raises:
+            Overloaded: The place was lost to another's request meanwhile.
+        """
+        if self._may_run(owner):
+            self._take(owner)
+            return
+        turn = asyncio.get_running_loop().create_future()
+        self._turns.setdefault(owner, deque()).append(turn)
+        if place is not None:
+            place.refuse = partial(_refuse, turn)
+        try:
+            await turn
+        except BaseException:
+            if not turn.cancelled() and turn.exception() is None:
+                self.leave(owner)
+            else:
+                self._forget(owner, turn)
+            raise
+        finally:
+            # An error's traceback holds this frame, and the future holds the error: a cycle.
+            del turn
 
     def start(
-        self, work: Callable[[], Result], token: CancelToken | None = None
+        self,
+        work: Callable[[], Result],
+        token: CancelToken | None = None,
+        owner: Owner | None = None,
     ) -> asyncio.Future[Result]:
         """Do ``work`` in the lane that was taken; when it ends, the lane is free again.
 
         Args:
             work: What to do.
             token: What `cancellation.check` looks at within it.
+            owner: The model that is run, if one is.
         """
-        loop = asyncio.get_running_loop()
         context = copy_context()
         if token is not None:
             context.run(cancellation.install, token)
         try:
-            future = loop.run_in_executor(self._threads, context.run, _contained, work)
+            running = self._threads.submit(context.run, _contained, work)
         except BaseException:
-            self.leave()
+            self.leave(owner)
             raise
-        future.add_done_callback(lambda _: self.leave())
+        future = asyncio.wrap_future(running)
+        self._runs[future] = running
+        future.add_done_callback(partial(self._ended, owner))
         return future
 
-    def leave(self) -> None:
+    def leave(self, owner: Owner | None = None) -> None:
         """Give back a lane that was taken."""
-        self._free.release()
+        self._taken -= 1
+        self._let_go(owner)
 
-    def close(self) -> None:
-        """End the threads; what they are doing is finished first."""
-        self._threads.shutdown(wait=True)
+    def give_up(self, run: asyncio.Future[Any]) -> None:
+        """Abandon a run that was told to end, if it has not ended after a while."""
+        if not run.done():
+            loop = asyncio.get_running_loop()
+            timer = loop.call_later(self.overtime, self._abandon, run)
+            run.add_done_callback(lambda _: timer.cancel())
+
+    def close(self, seconds: float = inf) -> bool:
+        """End the threads, when what they do has ended; abandoned runs are not waited for.
+
+        Returns:
+            Whether all have ended in so many seconds.
+        """
+        self._threads.shutdown(wait=False)
+        running = dict(self._runs)
+        awaited = [each for run, each in running.items() if run not in self._abandoned]
+        wait(awaited, None if seconds == inf else seconds)
+        return all(each.done() for each in running.values())
 
     async def _end_of(
-        self, work: Callable[[], Result], token: CancelToken, halt: Halt | None
+        self,
+        work: Callable[[], Result],
+        token: CancelToken,
+        halt: Halt | None,
+        owner: Owner | None,
+        *,
+        until: float | None = None,
     ) -> Result:
-        future = self.start(work, token)
+        future = self.start(work, token, owner)
         try:
-            return await asyncio.shield(future)
-        except asyncio.CancelledError:
+            return await _until(asyncio.shield(future), until)
+        except (asyncio.CancelledError, DeadlineExceeded):
             token.cancel()
             if halt is not None:
                 halt.now()
+                self.give_up(future)
             # Whoever waited is gone; what comes of the work, an error too, is nobody's.
             future.add_done_callback(lambda done: done.cancelled() or done.exception())
             raise
@@ -116,23 +211,125 @@ class Lanes:
             # An error's traceback holds this frame, and the future holds the error: a cycle.
             del future
 
-    async def _turn_of_one(self, place: Callable[[], Place], deadline: float | None) -> None:
-        if self._free.locked():
-            await self._wait(place, deadline)
+    async def _turn_of_one(
+        self, place: Callable[[], Place], deadline: float | None, owner: Owner | None
+    ) -> None:
+        if self._may_run(owner):
+            self._take(owner)
         else:
-            await self.turn()
+            await self._wait(place, deadline, owner)
         if is_late(deadline):
-            self.leave()
+            self.leave(owner)
             raise DeadlineExceeded(LATE)
 
-    async def _wait(self, place: Callable[[], Place], deadline: float | None) -> None:
+    async def _wait(
+        self, place: Callable[[], Place], deadline: float | None, owner: Owner | None
+    ) -> None:
         left = None if deadline is None else deadline - time.monotonic()
         try:
-            with place():
+            with place() as taken:
                 async with asyncio.timeout(left):
-                    await self.turn()
+                    await self.turn(owner, taken)
         except TimeoutError as error:
             raise DeadlineExceeded(LATE) from error
+
+    def _may_run(self, owner: Owner | None) -> bool:
+        return self._taken < self.count and self._running[owner] < self._share(owner)
+
+    def _share(self, owner: Owner | None) -> int:
+        """Return how many lanes ``owner`` may have at a time."""
+        if owner is None:
+            return self.count
+        return owner.instances or (self.count if owner.trusted else max(1, self.count - 1))
+
+    def _take(self, owner: Owner | None) -> None:
+        self._taken += 1
+        self._running[owner] += 1
+
+    def _let_go(self, owner: Owner | None) -> None:
+        self._running[owner] -= 1
+        if not self._running[owner]:
+            del self._running[owner]
+        self._grant()
+
+    def _grant(self) -> None:
+        """Give free lanes to those that wait, to one model after the other."""
+        while (owner := next(filter(self._may_run, self._turns), NO_OWNER)) is not NO_OWNER:
+            turns = self._turns[owner]
+            turn = turns.popleft()
+            self._turns.move_to_end(owner)
+            if not turns:
+                del self._turns[owner]
+            if not turn.done():
+                self._take(owner)
+                turn.set_result(None)
+
+    def _forget(self, owner: Owner | None, turn: asyncio.Future[None]) -> None:
+        turns = self._turns.get(owner)
+        if turns is not None and turn in turns:
+            turns.remove(turn)
+            if not turns:
+                del self._turns[owner]
+
+    def _ended(self, owner: Owner | None, run: asyncio.Future[Any]) -> None:
+        del self._runs[run]
+        if run in self._abandoned:
+            self._abandoned.discard(run)
+            metrics.ABANDONED_LANES.dec()
+        else:
+            self._taken -= 1
+        self._let_go(owner)
+
+    def _abandon(self, run: asyncio.Future[Any]) -> None:
+        """Let another lane take the place of the one in which ``run`` does not end.
+
+        The run still counts for its model, which so cannot abandon more than its share.
+        """
+        if not run.done() and len(self._abandoned) < MAX_ABANDONED:
+            self._abandoned.add(run)
+            metrics.ABANDONED_LANES.inc()
+            self._taken -= 1
+            self._grant()
+
+    def _make_room(self, owner: Owner | None) -> bool:
+        """Have whoever has most of the line lose the last of that, if it is more than others."""
+        largest = max(self._places.values(), key=len, default={})
+        if len(largest) <= len(self._places.get(owner, ())) + 1:
+            return False
+        for place in reversed(largest):
+            if place.refuse is not None:
+                place.refuse(self._full())
+                place.leave()
+                return True
+        return False
+
+    def _full(self) -> Overloaded:
+        return Overloaded("queue", f"{self.longest_line} requests are waiting")
+
+
+def _refuse(turn: asyncio.Future[None], error: Overloaded) -> None:
+    if not turn.done():
+        turn.set_exception(error)
+
+
+async def _until(future: asyncio.Future[Result], deadline: float | None) -> Result:
+    """Return what comes of ``future``.
+
+    Raises:
+        DeadlineExceeded: That was not before ``deadline``.
+    """
+    if deadline is None:
+        return await future
+    scope = asyncio.timeout(deadline - time.monotonic())
+    try:
+        async with scope:
+            return await future
+    except TimeoutError as error:
+        if not scope.expired():
+            raise
+        raise DeadlineExceeded(UNFINISHED) from error
+    finally:
+        del future
 
 
 def _contained(work: Callable[[], Result]) -> Result:
@@ -147,21 +344,32 @@ def _contained(work: Callable[[], Result]) -> Result:
 
 
 class Place:
-    """A request's place in the line; it is given back when its block ends, or before."""
+    """A request's place in the line; it is given back when its block ends, or before.
 
-    __slots__ = ("_lanes",)
+    Attributes:
+        refuse: What tells the request that it has lost the place; none means that it cannot.
+    """
 
-    def __init__(self, lanes: Lanes) -> None:
+    __slots__ = ("_lanes", "_owner", "refuse")
+
+    def __init__(self, lanes: Lanes, owner: Owner | None = None) -> None:
+        self.refuse: Callable[[Overloaded], None] | None = None
         self._lanes: Lanes | None = lanes
+        self._owner = owner
         lanes.waiting += 1
+        lanes._places.setdefault(owner, {})[self] = None  # noqa: SLF001 - of one module
         metrics.QUEUE_DEPTH.inc()
 
     def leave(self) -> None:
         """Wait no more, whatever for; more than once does no harm."""
         if self._lanes is not None:
             self._lanes.waiting -= 1
+            places = self._lanes._places  # noqa: SLF001 - of one module
+            del places[self._owner][self]
+            if not places[self._owner]:
+                del places[self._owner]
             metrics.QUEUE_DEPTH.dec()
-            self._lanes = None
+            self._lanes = self._owner = self.refuse = None
 
     def __enter__(self) -> Self:
         return self
@@ -173,9 +381,6 @@ class Place:
         trace: TracebackType | None,
     ) -> None:
         self.leave()
-
-
-LATE = "the deadline passed before the request could start"
 
 
 def is_late(deadline: float | None) -> bool:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import partial
 from math import inf
 
 from service.dtypes import Array
+from service.engine import Halt
 from service.errors import DeadlineExceeded, ServiceError, clear_locals
 from service.serving.call import Call
-from service.serving.lanes import LATE, Place, is_late
+from service.serving.lanes import LATE, UNFINISHED, Place, is_late
 from service.serving.model import Batching
 
 Outcome = dict[str, Array] | ServiceError
@@ -26,9 +28,10 @@ class Waiting:
         rows: How many it has.
         admitted: When it came, by `time.perf_counter`.
         due: When it waits for company no longer, by `time.monotonic`.
+        halt: What ends its run, where it is computed alone.
     """
 
-    __slots__ = ("admitted", "call", "due", "future", "place", "rows", "timers")
+    __slots__ = ("admitted", "call", "due", "future", "halt", "place", "rows", "timers")
 
     def __init__(self, call: Call, place: Place, max_delay: float) -> None:
         self.call = call
@@ -42,8 +45,10 @@ class Waiting:
             left = min(left, (call.deadline - now) * SHARE_OF_PATIENCE)
         self.due = now + left
         self.timers: list[asyncio.TimerHandle] = []
+        self.halt: Halt | None = None
 
     def settle(self, outcome: Outcome | BaseException) -> None:
+        self._stop_timers()
         if self.future.done():
             return
         if isinstance(outcome, BaseException):
@@ -56,8 +61,20 @@ class Waiting:
     def leave(self) -> None:
         """Wait no more: the turn has come, or never will."""
         self.place.leave()
+        self._stop_timers()
+
+    def end_by_deadline(self) -> None:
+        """Have its caller told when the time is up, though it is being computed."""
+        if self.call.deadline is not None:
+            left = self.call.deadline - time.monotonic()
+            loop = asyncio.get_running_loop()
+            late = DeadlineExceeded(UNFINISHED)
+            self.timers.append(loop.call_later(left, self.settle, late))
+
+    def _stop_timers(self) -> None:
         for timer in self.timers:
             timer.cancel()
+        self.timers.clear()
 
 
 class Line:
@@ -82,11 +99,14 @@ class Line:
     def add(self, call: Call, place: Place) -> Waiting:
         """Have ``call`` wait at the end of the line."""
         waiting = Waiting(call, place, self.batching.max_delay)
+        place.refuse = partial(self._refuse, waiting)
         self._members[waiting] = None
         self._rows += waiting.rows
         loop, now = asyncio.get_running_loop(), time.monotonic()
         if call.deadline is not None:
-            waiting.timers.append(loop.call_later(call.deadline - now, self._refuse, waiting))
+            waiting.timers.append(
+                loop.call_later(call.deadline - now, self._refuse, waiting, DeadlineExceeded(LATE))
+            )
         if waiting.due > now:
             waiting.timers.append(loop.call_later(waiting.due - now, self._release, waiting))
         self._look()
@@ -120,9 +140,9 @@ class Line:
         self._rows -= waiting.rows
         waiting.leave()
 
-    def _refuse(self, waiting: Waiting) -> None:
+    def _refuse(self, waiting: Waiting, error: ServiceError) -> None:
         self.discard(waiting)
-        waiting.settle(DeadlineExceeded(LATE))
+        waiting.settle(error)
 
     def _release(self, waiting: Waiting) -> None:
         # Timers may be early by the clock's grain; this one does not come again.

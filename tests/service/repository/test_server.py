@@ -1,6 +1,7 @@
 """The repository behind the real server, as operators and their callers meet it."""
 
 import json
+import math
 import os
 import urllib.error
 import urllib.request
@@ -12,6 +13,7 @@ from graphs import (
     branching,
     centred,
     conditional,
+    endless,
     external,
     helper,
     model,
@@ -197,4 +199,37 @@ def test_a_request_that_crashes_its_model_ends_nothing_else(root, artifacts):
                 assert response.code == 400
                 assert json.load(response) == {"error": "the model's process was ended by SIGFPE"}
             assert asking(7, 2) == [3]
+        assert server.stop() == 0
+
+
+def test_endless_runs_end_at_their_deadline(root, artifacts):
+    """At the border of a node; with their process; or never, which costs a lane for a while."""
+    node = helper.make_node("Conv", ["x", "w"], ["y"])
+    ports = [port("x", (1, 1, "h", "w")), port("w", (1, 1, "k", "l"))]
+    convolving = model([node], ports, [port("y", (1, 1, "o", "p"))])
+    for name, made in {"loop": endless("others"), "conv": convolving}.items():
+        for isolation in ("process", "none"):
+            put(root, f"{name}-{isolation}", "1", made, f"isolation: {isolation}")
+    put(root, "good", "1", scaled(2))
+
+    def tensor(name, *shape):
+        data = [1.0] * math.prod(shape)
+        return {"name": name, "datatype": "FP32", "shape": shape, "data": data}
+
+    asked = {
+        "loop": [tensor("x", 2, 2)],
+        "conv": [tensor("x", 1, 1, 4, 4), tensor("w", 1, 1, 0, 0)],
+    }
+    settings = {"GATEWAVE_REPOSITORY": str(root), "GATEWAVE_GRACE_SECONDS": "0"}
+    with serving(artifacts, GATEWAVE_LANES="1", **settings) as server:
+        for name, inputs in asked.items():
+            for isolation in ("process", "none"):
+                path = f"/v2/models/{name}-{isolation}/infer"
+                with pytest.raises(urllib.error.HTTPError) as late:
+                    server.post(path, {"parameters": {"timeout": 300_000}, "inputs": inputs})
+                with late.value as response:
+                    assert response.code == 503
+                    assert "its run was ended" in json.load(response)["error"]
+                good = server.post("/v2/models/good/infer", {"inputs": [tensor("x", 1, 2)]})
+                assert good["outputs"][0]["data"] == [2.0, 2.0]
         assert server.stop() == 0

@@ -12,7 +12,7 @@ import pytest
 from service.errors import DeadlineExceeded, ModelFailed, Overloaded
 from service.serving.batcher import Batcher
 from service.serving.call import Call
-from service.serving.lanes import Lanes
+from service.serving.lanes import UNFINISHED, Lanes
 from service.serving.line import Line
 from service.serving.model import ANY, Batching, Model, Port
 
@@ -232,14 +232,78 @@ def test_the_line_is_one_for_all_models():
         tasks = await scene.asked(*(call(m, n) for n in range(4) for m in (one, other)))
         with pytest.raises(Overloaded):
             await scene.ask(call(other, 4))
-        with pytest.raises(Overloaded):
-            await scene.lanes.run(lambda: None)
         one.gate.set()
         other.gate.set()
         await asyncio.gather(*tasks)
 
     play(scenario, one)
     assert one.batches == [[0], [0, 1, 2, 3]]
+
+
+def test_a_flood_for_one_model_leaves_places_to_others():
+    """Whoever has most of the line loses the last of it; of equals, who comes."""
+    flooded, other = Doubling("flooded"), Doubling("dry")
+    other.gate.set()
+
+    async def scenario(scene):
+        flood = await scene.asked(*(call(flooded, n) for n in range(1, 9)))
+        others = await scene.asked(*(call(other, n) for n in range(1, 6)))
+        assert scene.lanes.waiting == 8
+        flooded.gate.set()
+        results = await asyncio.gather(*flood, *others, return_exceptions=True)
+        return [isinstance(result, Overloaded) for result in results]
+
+    refused = play(scenario, flooded)
+    assert refused == [False] * 4 + [True] * 4 + [False] * 4 + [True]
+
+
+class Endless(Doubling):
+    """It ends when it is told to."""
+
+    def run(self, inputs, outputs, reals, halt=None):  # noqa: ARG002
+        self.begun.set()
+        until = time.monotonic() + 30
+        while not halt.is_now and time.monotonic() < until:
+            time.sleep(0.001)
+        self.batches.append((inputs["x"][:, 0].tolist(), halt.is_now))
+        raise ModelFailed("it was ended")
+
+
+def test_a_deadline_ends_a_run_when_all_in_it_are_late():
+    model, other = Endless("endless"), Doubling("after")
+    other.gate.set()
+
+    async def work():
+        lanes = Lanes(1, 8)
+        scene = Scene(model, lanes)
+        first = await scene.asked(*(call(model, n, deadline=soon()) for n in (1, 2)))
+        late = await asyncio.gather(*first, return_exceptions=True)
+        after = await scene.ask(call(other, 3))
+        lanes.close()
+        return late, after
+
+    late, after = asyncio.run(work())
+    assert [str(error) for error in late] == [UNFINISHED] * 2
+    assert after["y"].tolist() == [[6]]
+    assert model.batches == [([1, 2], True)]
+
+
+def test_a_run_goes_on_for_those_who_have_time():
+    model = Doubling("some late")
+
+    async def scenario(scene):
+        late, stays = await scene.asked(call(model, 1, deadline=soon() + 0.2), call(model, 2))
+        model.begun.clear()
+        gate, model.gate = model.gate, threading.Event()
+        gate.set()
+        await asyncio.to_thread(model.begun.wait, 30)
+        with pytest.raises(DeadlineExceeded, match="its run was ended"):
+            await late
+        model.gate.set()
+        return await stays
+
+    assert values([play(scenario, model)]) == [[4]]
+    assert model.batches == [[0], [1, 2]]
 
 
 def test_a_model_that_nobody_waits_for_is_not_kept():

@@ -8,6 +8,7 @@ import pytest
 
 from service.engine import Halt
 from service.errors import DeadlineExceeded, Overloaded
+from service.metrics import ABANDONED_LANES
 from service.serving.lanes import Lanes
 
 
@@ -124,3 +125,147 @@ def test_what_is_running_keeps_its_lane_until_it_ends_and_is_told_to_halt():
         return await second
 
     assert run(work) == "second"
+
+
+class Model:
+    """Whose work it is."""
+
+    def __init__(self, instances=0, *, trusted=False):
+        self.instances = instances
+        self.trusted = trusted
+
+
+def play(work, *, count, longest=16, overtime=30.0):
+    lanes = Lanes(count, longest, overtime)
+
+    async def whole():
+        async with asyncio.timeout(30):
+            return await work(lanes)
+
+    try:
+        return asyncio.run(whole())
+    finally:
+        lanes.close()
+
+
+@pytest.mark.parametrize(
+    ("count", "model", "share"),
+    [
+        (4, Model(), 3),
+        (4, Model(2), 2),
+        (4, Model(9), 4),
+        (4, Model(trusted=True), 4),
+        (1, Model(), 1),
+        (4, None, 4),
+    ],
+)
+def test_a_model_has_its_share_of_the_lanes(count, model, share):
+    async def work(lanes):
+        gates = [Gate() for _ in range(6)]
+        tasks = [asyncio.create_task(lanes.run(gate, owner=model)) for gate in gates]
+        await waiting(lanes, 6 - share)
+        for gate in gates[:share]:
+            await begun(gate)
+        assert not any(gate.begun.is_set() for gate in gates[share:])
+        if share < count:
+            assert await lanes.run(lambda: "other", owner=Model()) == "other"
+        for gate in gates:
+            gate.open.set()
+        assert await asyncio.gather(*tasks) == ["done"] * 6
+
+    play(work, count=count)
+
+
+def test_models_take_turns():
+    async def work(lanes):
+        gate, order = Gate(), []
+        first = asyncio.create_task(lanes.run(gate))
+        await begun(gate)
+        flood, drop = Model(), Model()
+        asked = [flood] * 4 + [drop] * 2
+        tasks = [
+            asyncio.create_task(lanes.run(lambda n=n, o=o: order.append((n, o is flood)), owner=o))
+            for n, o in enumerate(asked)
+        ]
+        await waiting(lanes, 6)
+        gate.open.set()
+        await asyncio.gather(first, *tasks)
+        return order
+
+    turns = [(0, True), (4, False), (1, True), (5, False), (2, True), (3, True)]
+    assert play(work, count=1) == turns
+
+
+def test_a_run_is_told_to_halt_at_its_deadline():
+    async def work(lanes):
+        gate, halt = Gate(), Halt()
+        with pytest.raises(DeadlineExceeded, match="its run was ended"):
+            await lanes.run(gate, time.monotonic() + 0.05, halt, Model())
+        assert halt.is_now
+        gate.open.set()
+        return await lanes.run(lambda: "next", owner=Model())
+
+    assert play(work, count=1) == "next"
+
+
+def test_a_run_of_a_trusted_model_is_finished():
+    async def work(lanes):
+        gate, halt, deadline = Gate(), Halt(), time.monotonic() + 0.05
+        run = asyncio.create_task(lanes.run(gate, deadline, halt, Model(trusted=True)))
+        await begun(gate)
+        await asyncio.sleep(deadline - time.monotonic())
+        gate.open.set()
+        return await run, halt.is_now
+
+    assert play(work, count=1) == ("done", False)
+
+
+def test_a_run_that_does_not_end_is_abandoned():
+    """Another lane takes its place; its model waits for it all the same."""
+
+    async def work(lanes):
+        gate, model = Gate(), Model()
+        with pytest.raises(DeadlineExceeded):
+            await lanes.run(gate, time.monotonic() + 0.05, Halt(), model)
+        assert await lanes.run(lambda: "others", owner=Model()) == "others"
+        assert ABANDONED_LANES._value.get() == before + 1  # noqa: SLF001
+        with pytest.raises(DeadlineExceeded, match="before the request could start"):
+            await lanes.run(lambda: "again", time.monotonic() + 0.05, Halt(), model)
+        assert not lanes.close(0)
+        gate.open.set()
+
+    before = ABANDONED_LANES._value.get()  # noqa: SLF001
+    play(work, count=1, overtime=0.0)
+
+
+def test_a_lane_is_whole_again_when_an_abandoned_run_ends():
+    async def work(lanes):
+        gate, model = Gate(), Model()
+        with pytest.raises(DeadlineExceeded):
+            await lanes.run(gate, time.monotonic() + 0.05, Halt(), model)
+        await lanes.run(lambda: None, owner=Model())
+        gate.open.set()
+        assert await lanes.run(lambda: "again", owner=model) == "again"
+        gates = [Gate() for _ in range(2)]
+        tasks = [asyncio.create_task(lanes.run(each)) for each in gates]
+        await begun(gates[0])
+        await waiting(lanes, 1)
+        assert not gates[1].begun.is_set()
+        for each in gates:
+            each.open.set()
+        await asyncio.gather(*tasks)
+
+    play(work, count=1, overtime=0.0)
+
+
+def test_a_turn_that_comes_as_its_caller_goes_is_given_on():
+    async def work(lanes):
+        await lanes.turn()
+        second = asyncio.create_task(lanes.turn())
+        await asyncio.sleep(0)
+        lanes.leave()
+        second.cancel()
+        await asyncio.gather(second, return_exceptions=True)
+        return await lanes.run(lambda: "free")
+
+    assert play(work, count=1) == "free"
