@@ -179,6 +179,13 @@ def test_a_configuration_that_is_a_link_out_is_refused(root):
     assert "a link leads out" in plan(root, "m").wrong
 
 
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_a_configuration_that_is_no_file_is_refused_and_not_waited_for(root, make):
+    put(root, "m", "1", unary("Neg"))
+    make(root / "m" / "config.yaml")
+    assert plan(root, "m").wrong == "config.yaml: expected a regular file"
+
+
 def test_there_is_no_plan_for_what_is_not_there(root):
     assert plan(root, "m") is None
 
