@@ -53,6 +53,31 @@ def bind(host: str, port: int, count: int = 1) -> list[socket.socket]:
         raise PortUnavailable(msg) from error
 
 
+def join(host: str, port: int) -> socket.socket:
+    """Return a socket on a port that other workers have too.
+
+    Raises:
+        PortUnavailable: The port is another program's, or the address is none of this machine's.
+    """
+    try:
+        return _bound(host, port, shared=True)
+    except OSError as error:
+        msg = f"cannot listen on {host}:{port}: {error.strerror}"
+        raise PortUnavailable(msg) from error
+
+
+def free_port(host: str, port: int) -> int:
+    """Return ``port``, or one that the system chooses for 0, which workers will share.
+
+    Raises:
+        PortUnavailable: It is taken, or the address is none of this machine's.
+    """
+    (listener,) = bind(host, port)
+    with listener:
+        chosen: int = listener.getsockname()[1]
+        return chosen
+
+
 def _bound(host: str, port: int, *, shared: bool) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)

@@ -25,6 +25,7 @@ from functools import partial
 from typing import Any, cast
 
 import uvicorn
+from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from service import rpc
@@ -34,7 +35,8 @@ from service.http1.connections import ConnectionLimits, raise_descriptor_limit
 from service.http1.line import Line
 from service.http1.patience import PATIENCE_SECONDS
 from service.http1.protocol import AtOnce, Connection
-from service.listening import readable, seal
+from service.listening import join, readable, seal
+from service.metrics_port import MetricsOnly
 from service.runtime import Runtime
 from service.settings import Settings
 
@@ -114,6 +116,7 @@ class Server(uvicorn.Server):
             self._on_loaded()
         await self._admission()
         await super().startup(sockets)
+        await self._open_metrics_port()
         port = self.runtime.settings.grpc_port
         if port is not None and not self.should_exit:
             try:
@@ -131,6 +134,34 @@ class Server(uvicorn.Server):
 
     def _on_loaded(self) -> None:
         """Do what is to be done once all models were tried that are there at the start."""
+
+    async def _open_metrics_port(self) -> None:
+        """Listen on the port for metrics too, where it is another.
+
+        Raises:
+            PortUnavailable: It is taken.
+        """
+        settings = self.runtime.settings
+        if settings.metrics_port is None or self.should_exit:
+            return
+        try:
+            listener = join(settings.metrics_host or settings.host, settings.metrics_port)
+        except ServiceError:
+            await self.lifespan.shutdown()
+            raise
+        app, encryption = MetricsOnly(cast(ASGIApp, self.config.app)), self.config.ssl
+        limits = connection_limits(settings)
+        config = configuration(app, encryption, None, settings.body_seconds, limits)
+        config.load()
+        make = partial(
+            cast(Any, config.http_protocol_class),
+            config=config,
+            server_state=self.server_state,
+            app_state=self.lifespan.state,
+        )
+        loop = asyncio.get_running_loop()
+        self.servers.append(await loop.create_server(make, sock=listener, ssl=encryption))
+        log.info("serving metrics on %s", address(listener, "https" if encryption else "http"))
 
     async def on_tick(self, counter: int) -> bool:
         if counter % (HEAD_SECONDS * 10) == 0:

@@ -100,6 +100,16 @@ class Settings(BaseSettings):
         description="How many pings may come too early before the connection is closed; 0 means "
         "any number.",
     )
+    metrics_port: int | None = Field(
+        default=None,
+        ge=0,
+        le=65535,
+        description="A port of its own for /metrics, with /livez and /readyz; `port` then has no "
+        "/metrics. None means that `port` has it.",
+    )
+    metrics_host: str | None = Field(
+        default=None, description="The address of that port; None means `host`."
+    )
     repository: Path | None = Field(
         default=None, description="A folder of ONNX models: <name>/<version>/model.onnx."
     )

@@ -24,6 +24,7 @@ import asyncio
 import contextlib
 import faulthandler
 import json
+import os
 import signal
 import socket
 import sys
@@ -202,6 +203,8 @@ def main() -> int:
     configure_logging(settings.log_level)
     if shared := [int(each) for each in tables.removeprefix("--tables=").split(",") if each]:
         metrics.share([Table(each) for each in shared], number)
+        for each in shared:  # Tables are mapped now, and no process that is started needs them.
+            os.close(each)
     try:
         server = Worker(settings, number, listeners, supervisor, joins_late=joins_late)
         server.run(sockets=[listeners[number].dup()])

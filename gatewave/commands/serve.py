@@ -43,14 +43,19 @@ def serve(
 
 def _serve(settings: Settings) -> NoReturn:
     """Serve until a signal ends it, from now on as another program."""
-    security.refuse_exposure(
-        settings.published_host or settings.host,
-        keys=Keys.parse(settings.keys),
-        allow_anonymous=settings.allow_anonymous,
-    )
+    metrics_host = settings.metrics_host or settings.host
+    for host in {settings.host, metrics_host}:
+        security.refuse_exposure(
+            settings.published_host or host,
+            keys=Keys.parse(settings.keys),
+            allow_anonymous=settings.allow_anonymous,
+        )
     workers.refuse_contradictions(settings)
     tls.context(settings)  # Workers read the files themselves; here it is seen that they can.
     listeners = listening.bind(settings.host, settings.port, settings.workers)
+    if settings.metrics_port is not None:
+        free = listening.free_port(metrics_host, settings.metrics_port)
+        settings = settings.model_copy(update={"metrics_port": free})
     workers.become(workers.share(settings, cpus.available()), listeners)
 
 

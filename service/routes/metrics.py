@@ -5,7 +5,8 @@ from __future__ import annotations
 from anyio import to_thread
 from fastapi import APIRouter, Request, Response
 
-from service import exposition
+from service import exposition, metrics_port
+from service.errors import NameUnknown
 
 router = APIRouter(tags=["health"])
 
@@ -24,6 +25,10 @@ TEXT = {"schema": {"type": "string"}}
 )
 async def metrics(request: Request) -> Response:
     """What is counted and timed, in the text format of Prometheus, or OpenMetrics if accepted."""
+    settings = request.app.state.runtime.settings
+    if settings.metrics_port is not None and metrics_port.MARK not in request.scope:
+        expected = "another: /metrics is served on GATEWAVE_METRICS_PORT only"
+        raise NameUnknown.at("path", expected, request.url.path)
     registry = exposition.families(request.app.state.runtime)
     accept = request.headers.get("accept", "")
     # Thousands of lines take milliseconds, in which others are to be answered.

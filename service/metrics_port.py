@@ -1,0 +1,29 @@
+"""The port for /metrics and the health checks alone, where there is one."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from service import problems
+from service.errors import NameUnknown
+from service.http1.bounds import REFUSED
+
+MARK = "gatewave.metrics_port"
+"""What the scope of a request to that port has."""
+
+SERVED = ("/metrics", "/livez", "/readyz")
+
+
+class MetricsOnly:
+    """Pure ASGI middleware: passes on what is served on the port, and answers all else with 404."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        if scope["type"] != "http" or scope["path"] in SERVED or REFUSED in scope:
+            return self.app({**scope, MARK: True}, receive, send)
+        error = NameUnknown.at("path", f"one of {', '.join(SERVED)}", scope["path"])
+        return problems.answer(scope["path"], error)(scope, receive, send)
