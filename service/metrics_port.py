@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
-
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service import problems
@@ -22,8 +20,9 @@ class MetricsOnly:
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
-    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] in SERVED or REFUSED in scope:
-            return self.app({**scope, MARK: True}, receive, send)
+            await self.app({**scope, MARK: True}, receive, send)
+            return
         error = NameUnknown.at("path", f"one of {', '.join(SERVED)}", scope["path"])
-        return problems.answer(scope["path"], error)(scope, receive, send)
+        await problems.answer(scope["path"], error)(scope, receive, send)

@@ -35,7 +35,7 @@ from service.http1.connections import ConnectionLimits, raise_descriptor_limit
 from service.http1.line import Line
 from service.http1.patience import PATIENCE_SECONDS
 from service.http1.protocol import AtOnce, Connection
-from service.listening import join, readable, seal
+from service.listening import address, join, readable, seal
 from service.metrics_port import MetricsOnly
 from service.runtime import Runtime
 from service.settings import Settings
