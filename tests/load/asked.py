@@ -107,5 +107,21 @@ def in_oip(shape, dtype="float32", model="swiglu", *, binary=True, answer_binary
     return Asked(f"/v2/models/{model}/infer", header + data, said)
 
 
+def in_raw_body(count, model="sinc"):
+    """A raw binary request: its body is the tensor of the model's only input."""
+    body = np.linspace(-3, 3, count).astype(np.float32).tobytes()
+    return Asked(f"/v2/models/{model}/infer", body, {LENGTH: "0", "Content-Type": OCTETS})
+
+
+def in_strings(*items, model="words", count=None):
+    """A request of raw BYTES; its shape says ``count``."""
+    data = b"".join(len(item).to_bytes(4, "little") + item for item in items)
+    one = {"name": "x", "datatype": "BYTES", "shape": [len(items) if count is None else count]}
+    one["parameters"] = {"binary_data_size": len(data)}
+    header = json.dumps({"inputs": [one]}).encode()
+    said = {LENGTH: str(len(header)), "Content-Type": OCTETS}
+    return Asked(f"/v2/models/{model}/infer", header + data, said)
+
+
 def get(path, status=200):
     return Asked(path, method="GET", status=status)

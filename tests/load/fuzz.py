@@ -18,6 +18,7 @@ import select
 import socket
 import sys
 import tempfile
+import time
 import urllib.parse
 import zlib
 from pathlib import Path
@@ -31,8 +32,12 @@ from asked import (
     get,
     in_json,
     in_oip,
+    in_raw_body,
     in_safetensors,
+    in_strings,
 )
+from graphs import put, unary
+from onnx import TensorProto
 from processes import run, serving
 
 PATIENCE_SECONDS = 60
@@ -61,6 +66,8 @@ SEEDS = (
     in_oip((4,), answer_binary=False),
     in_oip((4,), binary=False),
     in_json(8),
+    in_raw_body(5),
+    in_strings(b"", b"plain", "ünïcödé".encode()),
 )
 
 NUMBERS = (0, 1, 2, 7, 8, 255, 2**15, 2**16, 2**31 - 1, 2**31, 2**32, 2**53, 2**63 - 1, 2**63)
@@ -179,6 +186,48 @@ class Case:
         if self.random.random() < 0.5:
             self.body = SMUGGLED
 
+    def add_fields(self):
+        """Many fields, of other names or of one, in some object."""
+        found = list(re.finditer(rb"\{", self.body))
+        if found:
+            count = self.random.choice((1, 2, 63, 256, 257, 5000))
+            name = self.random.choice(("f%d", "f", "name", "parameters"))
+            names = (name % number if "%" in name else name for number in range(count))
+            self._replace(self.random.choice(found), "{" + "".join(f'"{n}":1,' for n in names))
+
+    def add_lists(self):
+        """Many lists, or objects, in the place of a number."""
+        found = list(re.finditer(rb"(?<=[\[:, ])-?\d[\d.e+-]*", self.body))
+        if found:
+            part = self.random.choice(("[]", "[1]", "[1],[]", "[[1,2]]", "{}", '"NaN"', '""', "1"))
+            count = self.random.choice((1, 2, 256, 1024, 1025, 4097, 30_000))
+            self._replace(self.random.choice(found), f"[{','.join([part] * count)}]")
+
+    def nest(self):
+        """Lists within lists, or objects within objects."""
+        found = list(re.finditer(rb"(?<=[\[:, ])-?\d[\d.e+-]*", self.body))
+        if found:
+            depth = self.random.choice((1, 15, 16, 17, 63, 64, 65, 500, 1024, 1025, 20_000))
+            opening, closing = self.random.choice((("[", "]"), ('{"a":', "}"), ("[", "")))
+            leaf = self.random.choice(("1", "NaN", "", '"x"'))
+            self._replace(self.random.choice(found), opening * depth + leaf + closing * depth)
+
+    def send_whole(self):
+        """A raw binary request."""
+        self.headers[LENGTH] = "0"
+        self.body = self.random.randbytes(self.random.choice((0, 1, 4, 8, 40, 4096, 400_004)))
+        models = ("sinc", "swiglu", "words", "sinc.grad.float16")
+        self.path = f"/v2/models/{self.random.choice(models)}/infer"
+
+    def send_strings(self):
+        """Many raw BYTES, or other than the shape says."""
+        count = self.random.choice((0, 1, 2, 1000, 50_000))
+        item = self.random.choice((b"", b"a", b"\xff", "é".encode(), b"\0" * 100))
+        items = [item] * min(count, 400_000 // (4 + len(item)))
+        told = self.random.choice((None, None, 0, 1, len(items) + 1, 100_001, 2**40))
+        asked = in_strings(*items, count=told, model=self.random.choice(("words", "sinc")))
+        self.path, self.body, self.headers = asked.path, asked.body, dict(asked.headers)
+
     def _replace(self, match, text):
         new = text.encode("latin-1")
         self.body = self.body[: match.start()] + new + self.body[match.end() :]
@@ -236,6 +285,11 @@ MUTATIONS = (
     Case.change_type,
     Case.change_path,
     Case.ask_for_upgrade,
+    Case.add_fields,
+    Case.add_lists,
+    Case.nest,
+    Case.send_whole,
+    Case.send_strings,
 )
 
 
@@ -366,6 +420,20 @@ def _tried(connection, case, seed):
     return status
 
 
+@contextlib.contextmanager
+def serving_to_fuzz(artifacts, folder):
+    """A service with small limits, and a model of strings in the repository ``folder``."""
+    put(folder, "words", "1", unary("Identity", ["n"], TensorProto.STRING))
+    with serving(artifacts, GATEWAVE_REPOSITORY=str(folder), **LIMITS) as server:
+        with contextlib.closing(Connection(server.url)) as connection:
+            until = time.monotonic() + PATIENCE_SECONDS
+            while connection.ask("GET", "/v2/models/words/ready", b"", {})[0] != http.HTTPStatus.OK:
+                if time.monotonic() > until:
+                    raise Broken("the model of strings is not ready")
+                time.sleep(0.05)
+        yield server
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cases", type=int, default=100_000)
@@ -376,9 +444,10 @@ def main():
     if options.only is not None:
         print(Case(options.seed, options.only))
     with tempfile.TemporaryDirectory() as folder:
-        artifacts = Path(folder) / "artifacts"
+        artifacts, repository = Path(folder) / "artifacts", Path(folder) / "repository"
+        repository.mkdir()
         run("export", "--output", artifacts).check_returncode()
-        with serving(artifacts, **LIMITS) as server:
+        with serving_to_fuzz(artifacts, repository) as server:
             try:
                 seen = fuzz(server, cases, options.seed)
             except Broken as error:

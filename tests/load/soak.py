@@ -31,7 +31,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import grpc
-from asked import WholeConnection, get, in_json, in_oip, in_safetensors
+from asked import WholeConnection, get, in_json, in_oip, in_safetensors, in_strings
 from calls import Client
 from chaos import children
 from processes import GATEWAVE, run, serving
@@ -69,6 +69,42 @@ MIX = (
     (2, get("/nothing/here", status=404)),
 )
 """What is asked, and how often."""
+
+LISTS = b",".join([b"[]"] * 200_000)
+"""Read in a lane, and refused there."""
+
+
+def refused(path, body, status=400):
+    return in_json(1).but(path=path, body=body, status=status)
+
+
+def refused_input(data, status=400):
+    one = b'{"name":"a","datatype":"FP32","shape":[2],"data":%s}' % data
+    return refused("/v2/models/swiglu/infer", b'{"inputs":[%s]}' % one, status)
+
+
+FIELDS = b",".join(b'"f%d":0' % number for number in range(1000))
+REFUSALS = (
+    refused("/activate", b'{"activation":"swiglu","inputs":{"a":[%s],"b":1}}' % LISTS, 422),
+    refused("/activate", b'{"activation":"swiglu","inputs":{"a":[[1],2],"b":1}}', 422),
+    refused("/activate", b'{"activation":"swiglu","inputs":{"a":[NaN]}}'),
+    refused("/activate", b"{%s}" % FIELDS, 422),
+    refused("/activate", b"[" * 2000),
+    refused("/activate/batch", b'{"requests":[%s]}' % LISTS, 422),
+    refused("/activate/batch", b'{"requests":[{"activation":"none"}]}', 200),
+    in_safetensors((64,), activation="none").but(status=404),
+    refused_input(b"[%s]" % LISTS),
+    refused_input(b"[[1,2],[3]]"),
+    refused_input(b"[" * 20 + b"NaN" + b"]" * 20),
+    refused_input(b"[NaN,%s]" % LISTS),
+    refused("/v2/models/swiglu/infer", b'{"inputs":[{%s}]}' % FIELDS),
+    refused("/v2/repository/index", b"[%s]" % LISTS[:60_001]),
+    in_oip((64,)).but(path="/v2/models/swiglu.float64/infer", status=400),
+    in_strings(*[b"abc"] * 1000, model="sinc").but(status=400),
+)
+"""Requests that are refused, each at another place."""
+
+SHARE_REFUSED = 0.15
 
 GONE = (in_json(64), in_safetensors((1 << 18,)), in_oip((1 << 18,)))
 """What is asked by clients that go away, amidst the question or before the answer."""
@@ -123,6 +159,8 @@ class Load:
         with contextlib.closing(connection):
             while True:
                 (asked,) = chance.choices(requests, weights)
+                if chance.random() < SHARE_REFUSED:
+                    asked = chance.choice(REFUSALS)
                 connection.request(asked.method, asked.path, asked.body, asked.headers)
                 with connection.getresponse() as response:
                     status, body = response.status, response.read()
@@ -165,11 +203,27 @@ class Load:
             client = Client(channel)
             for number in itertools.count():
                 client.ModelInfer(request, timeout=PATIENCE_SECONDS)
+                self._call_wrongly(client, request)
                 if number % 10 == 0:
                     list(client.ModelStreamInfer(iter([request] * 3), timeout=PATIENCE_SECONDS))
                 self.answered["gRPC"] += 1
                 yield
                 self.over.wait(0.005)
+
+    def _call_wrongly(self, client, request):
+        """A call that is refused, and the same in a stream."""
+        wrong = pb.ModelInferRequest()
+        wrong.CopyFrom(request)
+        wrong.raw_input_contents[0] = wrong.raw_input_contents[0][1:]
+        try:
+            client.ModelInfer(wrong, timeout=PATIENCE_SECONDS)
+        except grpc.RpcError as error:
+            code = error.code()
+        else:
+            code = grpc.StatusCode.OK
+        (streamed,) = client.ModelStreamInfer(iter([wrong]), timeout=PATIENCE_SECONDS)
+        if code != grpc.StatusCode.INVALID_ARGUMENT or not streamed.error_message:
+            self.wrong.append(f"gRPC: {code} and {streamed.error_message!r} for a wrong call")
 
 
 @dataclass(frozen=True)

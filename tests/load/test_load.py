@@ -4,7 +4,6 @@ import fuzz
 import fuzz_api
 import pytest
 import soak
-from processes import serving
 
 SHORT_SECONDS = 20
 SHORT_GROWTH = 0.05
@@ -49,8 +48,8 @@ def test_the_verdict_follows_what_was_seen(grow, bad):
     assert soak.judge(samples(grow)).bad == bad
 
 
-def test_wrong_bodies_are_the_callers_fault_and_the_service_goes_on(artifacts):
-    with serving(artifacts, **fuzz.LIMITS) as server:
+def test_wrong_bodies_are_the_callers_fault_and_the_service_goes_on(artifacts, tmp_path):
+    with fuzz.serving_to_fuzz(artifacts, tmp_path) as server:
         seen = fuzz.fuzz(server, range(SHORT_CASES), seed=1)
     assert seen[200] > SHORT_CASES / 50
     assert sum(seen[status] for status in (400, 404, 415, 422)) > SHORT_CASES / 2
