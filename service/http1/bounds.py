@@ -96,7 +96,7 @@ class Bounded(HttpToolsProtocol):
         super().__init__(*args, **options)
         self._limits = limits
         self._surplus: Overloaded | None = None
-        self._made = 0.0
+        self._made = self._heard = 0.0
         self.url = b""
         self.version = ""
         self._unread = 0
@@ -140,6 +140,12 @@ class Bounded(HttpToolsProtocol):
             return None
         timer = self.timeout_keep_alive_task
         return self._made if timer is None else timer.when() - self.timeout_keep_alive
+
+    def stalled_since(self) -> float | None:
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is None or not cycle.more_body or cycle.response_started:
+            return None
+        return None if self.transport.is_closing() or self.flow.read_paused else self._heard
 
     def shed(self) -> None:
         if self.scheme == "https":
@@ -241,6 +247,7 @@ class Bounded(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         self._unread = 0
+        self._heard = self.loop.time()
         super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -261,6 +268,7 @@ class Bounded(HttpToolsProtocol):
         """
         if len(self.pipeline) >= MOST_WAITING:
             raise Crowded
+        self._heard = self.loop.time()
         # It may have been set for an answer to what came in the same piece.
         self._unset_keepalive_if_required()
         try:

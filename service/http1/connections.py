@@ -1,11 +1,13 @@
 """Limits on open connections: of all clients, of each client, and of file descriptors.
 
-Where a limit is reached, the connections that have been idle longest are closed. Where too few are
-idle, a new connection is answered with an error, but for questions about the health of the process.
+Where a limit is reached, the connections that have been idle longest are closed. Where none is
+idle, one whose body has stopped coming is. Where there is none of these either, a new connection is
+answered with an error, but for questions about the health of the process.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import resource
 import time
@@ -22,6 +24,9 @@ a quarter where that is less."""
 
 BATCH = 16
 """One in so many idle connections is closed at a time: to look for them takes as long for one."""
+
+STALLED_SECONDS = 5.0
+"""Pause in a body after which its connection makes room where none is idle."""
 
 MAX_SURPLUS = 8
 """Connections beyond the limit of their client that are answered with an error; more are reset."""
@@ -42,6 +47,9 @@ class Limited(Protocol):
 
     def idle_since(self) -> float | None:
         """Return when it became idle, by the clock of the event loop; None if it is not."""
+
+    def stalled_since(self) -> float | None:
+        """Return when the last byte came of a body that is not whole; None if none is awaited."""
 
     def shed(self) -> None:
         """Close it now."""
@@ -109,11 +117,18 @@ class ConnectionLimits:
         ages = [(c.idle_since(), c) for c in among if c is not new]
         # Of those of one turn of the event loop, which have the same time, the first that came.
         idle = sorted(((s, c) for s, c in ages if s is not None), key=itemgetter(0))
-        victims = idle[: 1 + len(idle) // BATCH]
+        victims = idle[: 1 + len(idle) // BATCH] or self._stalled(among)
         for _, connection in victims:
             connection.shed()
         self._tell(lack, len(victims))
         return bool(victims)
+
+    def _stalled(self, among: Iterable[Limited]) -> list[tuple[float, Limited]]:
+        """Return the connection that has waited longest for a body, if any has for too long."""
+        waits = [(c.stalled_since(), c) for c in among]
+        before = asyncio.get_running_loop().time() - STALLED_SECONDS
+        stalled = [(since, c) for since, c in waits if since is not None and since < before]
+        return [min(stalled, key=itemgetter(0))] if stalled else []
 
     def _tell(self, lack: str, count: int) -> None:
         self._shed[lack] = self._shed.get(lack, 0) + count
