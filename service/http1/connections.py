@@ -12,6 +12,7 @@ import logging
 import resource
 import time
 from collections.abc import Iterable
+from itertools import islice
 from operator import itemgetter
 from typing import Protocol
 
@@ -24,6 +25,12 @@ a quarter where that is less."""
 
 BATCH = 16
 """One in so many idle connections is closed at a time: to look for them takes as long for one."""
+
+OLDEST = 4096
+"""So many connections, the oldest, are searched first for idle ones: looking at all may be long."""
+
+SEARCH_SECONDS = 1.0
+"""Pause after a search of all connections that found none to close."""
 
 STALLED_SECONDS = 5.0
 """Pause in a body after which its connection makes room where none is idle."""
@@ -76,6 +83,7 @@ class ConnectionLimits:
         self._of_client: dict[str, dict[Limited, None]] = {}
         self._shed: dict[str, int] = {}
         self._logged: dict[str, float] = {}
+        self._next_search: dict[str, float] = {}
 
     def join(self, connection: Limited, host: str) -> Overloaded | None:
         """Count ``connection``, from ``host``; return the error that it is to be answered with.
@@ -114,21 +122,16 @@ class ConnectionLimits:
 
     def _make_room(self, new: Limited, among: Iterable[Limited], lack: str) -> bool:
         """Close those that have been idle longest, if any others are idle than ``new``."""
-        ages = [(c.idle_since(), c) for c in among if c is not new]
-        # Of those of one turn of the event loop, which have the same time, the first that came.
-        idle = sorted(((s, c) for s, c in ages if s is not None), key=itemgetter(0))
-        victims = idle[: 1 + len(idle) // BATCH] or self._stalled(among)
-        for _, connection in victims:
+        now = asyncio.get_running_loop().time()
+        if now < self._next_search.get(lack, now):
+            return False
+        victims = _idle(islice(among, OLDEST), new) or _idle(among, new) or _stalled(among, now)
+        if not victims and lack != OF_CLIENT:
+            self._next_search[lack] = now + SEARCH_SECONDS
+        for connection in victims:
             connection.shed()
         self._tell(lack, len(victims))
         return bool(victims)
-
-    def _stalled(self, among: Iterable[Limited]) -> list[tuple[float, Limited]]:
-        """Return the connection that has waited longest for a body, if any has for too long."""
-        waits = [(c.stalled_since(), c) for c in among]
-        before = asyncio.get_running_loop().time() - STALLED_SECONDS
-        stalled = [(since, c) for since, c in waits if since is not None and since < before]
-        return [min(stalled, key=itemgetter(0))] if stalled else []
 
     def _tell(self, lack: str, count: int) -> None:
         self._shed[lack] = self._shed.get(lack, 0) + count
@@ -137,6 +140,21 @@ class ConnectionLimits:
             self._logged[lack] = now
             extra = {"open": len(self._open), "closed": self._shed.pop(lack)}
             log.warning("no %s left; idle connections are closed", lack, extra=extra)
+
+
+def _idle(among: Iterable[Limited], new: Limited) -> list[Limited]:
+    """Return those that have been idle longest, but never ``new``."""
+    ages = [(c.idle_since(), c) for c in among if c is not new]
+    # Of those of one turn of the event loop, which have the same time, the first that came.
+    idle = sorted(((s, c) for s, c in ages if s is not None), key=itemgetter(0))
+    return [connection for _, connection in idle[: 1 + len(idle) // BATCH]]
+
+
+def _stalled(among: Iterable[Limited], now: float) -> list[Limited]:
+    """Return the connection that has waited longest for a body, if any has for too long."""
+    waits = [(c.stalled_since(), c) for c in among]
+    stalled = [(s, c) for s, c in waits if s is not None and s < now - STALLED_SECONDS]
+    return [min(stalled, key=itemgetter(0))[1]] if stalled else []
 
 
 def raise_descriptor_limit() -> None:
