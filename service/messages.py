@@ -79,7 +79,9 @@ class Reader:
         """
         arrival = arrival or Arrival()
         tensors, metadata = safetensors.decode(body, self.settings.max_rank)
-        request = _validated(ActivateRequest, {**_from_metadata(metadata), "inputs": tensors})
+        document = {**_from_metadata(metadata), "inputs": tensors}
+        check_sizes(document)
+        request = _validated(ActivateRequest, document)
         dtype = elements_dtype(tensors) if tensors else request.dtype
         if "dtype" in metadata and request.dtype != dtype:
             raise RequestInvalid.at("dtype", f"{dtype}, which the tensors are of", request.dtype)

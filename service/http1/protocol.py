@@ -54,7 +54,7 @@ class Connection(Patient):
         super().__init__(*args, patience=patience, **options)
         self._at_once = at_once
         self._line = line
-        self._held: bytes | None = None
+        self._held: bytes | bytearray | None = None
         self._giving_up: asyncio.TimerHandle | None = None
         self._is_whole = False
         self._began = self._came = 0.0
@@ -85,7 +85,7 @@ class Connection(Patient):
             super().on_body(body)
         else:
             self._unread = 0
-            self._held = self._held + body if self._held else body
+            self._hold(body)
 
     def finish(self) -> None:
         if self._held is None:
@@ -158,13 +158,22 @@ class Connection(Patient):
         if not self._is_whole:
             return
         self._is_whole = False
-        held = self._held or b""
+        held = bytes(self._held or b"")
         self._line.bytes -= len(held)
         if self.transport.is_closing():
             self._held = None
         elif not self._answer(held):
             self._let_go()
             super().finish()
+
+    def _hold(self, body: bytes) -> None:
+        if not self._held:
+            self._held = body
+            return
+        # A body may come in thousands of chunks of a byte: each is copied once.
+        if isinstance(self._held, bytes):
+            self._held = bytearray(self._held)
+        self._held += body
 
     def _is_simple(self) -> bool:
         """Whether nothing about the request needs more than an answer."""
@@ -215,7 +224,7 @@ class Connection(Patient):
             return
         self._tell()
         if held:
-            super().on_body(held)
+            super().on_body(bytes(held))
 
     def _tell(self) -> None:
         """Have the application answer; what was answered before is on its way by then."""

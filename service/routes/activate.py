@@ -12,7 +12,7 @@ from fastapi import APIRouter, Request, Response
 
 from service import media, messages, problems
 from service.activate import Plan
-from service.codecs import safetensors
+from service.codecs import nested, safetensors
 from service.codecs.simd import NotPlain
 from service.engine import Halt
 from service.errors import MediaTypeUnsupported, RequestInvalid, ServiceError
@@ -82,7 +82,7 @@ class ActivateEndpoint:
         with inference.budget.permit(exchange.client) as permit:
             body = await _body(exchange, self.runtime, kind, permit)
             arrival = Arrival.now(self.runtime.settings.timeout_seconds)
-            (plan, call), decoding = await self._read(exchange, body, kind, arrival)
+            (plan, call), decoding = await self._read(exchange, body, kind, arrival, permit)
             work = self._answered(plan, call, wanted, permit)
             with call.model.meter.expecting(arrival.began):
                 is_light = inference.is_light(call)
@@ -102,7 +102,7 @@ class ActivateEndpoint:
         return await inference.finish(size, timed(lambda: [messages.to_json(plan, outputs)]))
 
     async def _read(
-        self, exchange: Exchange, body: Body, kind: str, arrival: Arrival
+        self, exchange: Exchange, body: Body, kind: str, arrival: Arrival, permit: Permit
     ) -> tuple[tuple[Plan, Call], Span]:
         """What is asked for; long texts are read in a lane, tensors lie in files as they are."""
         if kind == SAFETENSORS:
@@ -115,6 +115,7 @@ class ActivateEndpoint:
                 return timed(lambda: self.reader.plain(text, arrival.deadline))()
             work = timed(lambda: self.reader.document(parsed(text), arrival))
             size *= READ_WEIGHT
+        permit.take(nested.memory_of_lists(text))
         reading = inference.work(size, work, arrival.deadline)
         return await (reading if inference.is_inline(size) else exchange.unless_gone(reading))
 
@@ -149,6 +150,7 @@ class BatchEndpoint:
     async def _answered(self, body: bytes, permit: Permit) -> bytes:
         """The answers to all requests in ``body``, whose results are bounded as those of one."""
         inference = self.runtime.inference
+        permit.take(nested.memory_of_lists(body))
         deadline = Arrival.now(self.runtime.settings.timeout_seconds).deadline
         reading = partial(messages.read_batch, self.reader, body, deadline)
         items = await inference.work(len(body) * BATCH_WEIGHT, reading, deadline)

@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse
 from starlette.types import Message
 
 from service import compression, problems
+from service.codecs.nested import memory_of_lists
 from service.codecs.simd import NotPlain
 from service.errors import BodyTooLong, ControlOff, NameUnknown, RequestInvalid, ServiceError
 from service.exchange import Body, Exchange, Handover, Headers, Part
@@ -169,7 +170,8 @@ class InferEndpoint:
             whole = timed(partial(http.whole, body, model, self._bounds))
             return await self._work(exchange, size, whole, due)
         if length is None:
-            return await self._read_json(exchange, model, bytes(body), due)
+            return await self._read_json(exchange, model, bytes(body), due, permit)
+        permit.take(memory_of_lists(bytes(body[:length])))
         opening = timed(partial(http.opened, body, length))
         envelope, (began, _) = await self._work(exchange, text * READ_WEIGHT, opening, due)
         permit.take(envelope.memory)
@@ -180,9 +182,10 @@ class InferEndpoint:
         return request, (began, ended)
 
     async def _read_json(
-        self, exchange: Exchange, model: Model, text: bytes, due: float
+        self, exchange: Exchange, model: Model, text: bytes, due: float, permit: Permit
     ) -> tuple[InferRequest, Span]:
         """The request in ``text``: on the event loop if that is quick, otherwise in a lane."""
+        permit.take(memory_of_lists(text))
         if not self.runtime.inference.is_inline(len(text)):
             reading = timed(partial(http.decode, text, model, self._bounds))
             return await self._work(exchange, len(text), reading, due)

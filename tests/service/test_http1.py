@@ -342,3 +342,10 @@ def test_at_the_end_an_unfinished_request_is_heard_out_and_an_answered_connectio
         assert (status, headers["connection"]) == (200, "close")
         assert idle.recv(1) == b""
         assert server.process.wait(20) == 0
+
+
+def test_a_body_in_chunks_of_a_byte_is_answered(server):
+    chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in GOOD) + b"0\r\n\r\n"
+    head = b"POST /activate HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+    ((status, _, document),) = exchange(server, head + chunks)
+    assert (status, document["shape"]) == (200, [2])

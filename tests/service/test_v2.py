@@ -750,6 +750,16 @@ def test_json_weighs_the_same_whether_it_came_compressed_or_not(poor):
         assert (response.status_code, "in use" in response.text) == (503, True)
 
 
+@pytest.mark.parametrize("part", ["[],", "{},", "[1],"])
+@pytest.mark.parametrize("path", ["/activate", "/activate/batch", "/v2/models/sinc/infer"])
+def test_json_of_many_lists_weighs_what_it_becomes(poor, path, part):
+    content = f'{{"inputs":{{"x":[{part * (300_000 // len(part))}1]}}}}'
+    response = poor.post(path, content=content)
+    assert (response.status_code, "in use" in response.text) == (503, True)
+    flat = f'{{"inputs":{{"x":[{"1," * 150_000}1]}}}}'
+    assert poor.post(path, content=flat).status_code in {400, 422}
+
+
 @pytest.mark.parametrize(
     ("header", "coding"),
     [
