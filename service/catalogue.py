@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -172,7 +174,7 @@ class Catalogue:
         self.folder = folder
         # Of the models that can be had, whether or not this service computes with them.
         self.digests = {
-            path.name: sha256(path.read_bytes()).hexdigest() for path in _models_in(folder)
+            path.name: sha256(read_artifact(path)).hexdigest() for path in _models_in(folder)
         }
         self.entries = entries
         self.engine = engine
@@ -227,7 +229,25 @@ def artifact_paths(folder: Path) -> list[Path]:
 
 
 def _models_in(folder: Path) -> list[Path]:
-    return [path for path in sorted(folder.glob("*.onnx")) if path.is_file()]
+    return sorted(folder.glob("*.onnx"))
+
+
+def read_artifact(path: Path) -> bytes:
+    """Return the content of a file, which must be a regular one: a pipe would be waited for.
+
+    Raises:
+        ArtifactInvalid: It is missing, as where a link leads nowhere, or is something else.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise ArtifactInvalid(f"{path}: expected a regular file")
+            return file.read()
+    except IsADirectoryError as error:
+        raise ArtifactInvalid(f"{path}: expected a regular file, got a folder") from error
+    except OSError as error:
+        raise ArtifactInvalid(f"{path} cannot be read: {error.strerror}") from error
 
 
 Document = dict[str, Any]
@@ -251,7 +271,7 @@ def load(path: Path, engine: Engine) -> tuple[Document, Graph]:
         ArtifactInvalid: It does not load, carries no record of ours, or answers wrongly.
         KernelsUnavailable: The kernels are demanded, and have none for its node.
     """
-    model = path.read_bytes()
+    model = read_artifact(path)
     ours, nodes = _operators(path, model)
     session, metadata = engine.open(path, model, ours)
     document = _document(path, metadata)

@@ -9,9 +9,9 @@ from typing import Literal
 
 from fastapi import APIRouter, Request, Response
 
-from service.catalogue import Catalogue, Entry, Function
+from service.catalogue import Catalogue, Entry, Function, read_artifact
 from service.dtypes import DType
-from service.errors import NameUnknown, RequestInvalid
+from service.errors import ArtifactInvalid, NameUnknown, RequestInvalid
 from service.media import preferences
 from service.schemas import (
     ActivationList,
@@ -129,8 +129,8 @@ async def _read(path: Path, otherwise: bytes | None = None) -> bytes:
         NameUnknown: There is no such file, and nothing to take ``otherwise``.
     """
     try:
-        return await asyncio.to_thread(path.read_bytes)
-    except OSError as error:
+        return await asyncio.to_thread(read_artifact, path)
+    except ArtifactInvalid as error:
         if otherwise is not None:
             return otherwise
         raise NameUnknown.at("path", "an artifact that was exported", path.name) from error

@@ -1,7 +1,9 @@
 """The artifacts folder: what is wrong in it is said before anything is served."""
 
 import json
+import os
 import shutil
+import socket
 
 import numpy as np
 import onnx
@@ -70,6 +72,30 @@ def test_two_files_of_one_graph_are_refused(folder, engine):
     shutil.copy(path, folder / "copy.onnx")
     with pytest.raises(ArtifactInvalid, match="keep one"):
         Catalogue.open(folder, engine)
+
+
+def bound(path):
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+
+
+IRREGULAR = {
+    "pipe": (os.mkfifo, "expected a regular file"),
+    "folder": (lambda path: path.mkdir(), "expected a regular file, got a folder"),
+    "device": (lambda path: path.symlink_to("/dev/null"), "expected a regular file"),
+    "socket": (bound, "cannot be read"),
+    "nowhere": (lambda path: path.symlink_to("gone.onnx"), "cannot be read: No such file"),
+}
+
+
+@pytest.mark.parametrize("kind", IRREGULAR)
+def test_what_is_no_regular_file_is_refused_by_name(folder, engine, kind):
+    make, said = IRREGULAR[kind]
+    path = folder / "x.onnx"
+    make(path)
+    with pytest.raises(ArtifactInvalid, match=said) as refused:
+        Catalogue.open(folder, engine)
+    assert str(path) in str(refused.value)
 
 
 def test_an_empty_folder_is_refused(tmp_path, engine):
