@@ -24,7 +24,7 @@ from service.routes.activate import ActivateEndpoint, BatchEndpoint
 from service.routes.v2 import InferEndpoint, is_infer
 from service.runtime import Runtime
 from service.schemas import ActivateRequest, BatchRequest, InferBody, ProblemDocument
-from service.security import Access, Keys, SecurityHeaders
+from service.security import Access, SecurityHeaders
 from service.settings import Settings
 
 DESCRIPTION = """
@@ -76,9 +76,7 @@ def _front(app: FastAPI, routes: ASGIApp, runtime: Runtime) -> ASGIApp:
     """What every request passes first, before all that FastAPI and Starlette put around routes."""
     settings = runtime.settings
     shortcut = Shortcut(routes, endpoints=partial(_fast, app.state.endpoints, app.state.infer))
-    access = Access(
-        shortcut, keys=Keys.parse(settings.keys), refuse=problems.answer, rate=runtime.rate
-    )
+    access = Access(shortcut, keys=runtime.keys, refuse=problems.answer, rate=runtime.rate)
     return telemetry.RequestContext(
         problems.Refusals(access),
         failure=problems.internal,
@@ -95,7 +93,7 @@ def at_once(app: FastAPI) -> AtOnce | None:
         return None
     return answering(
         partial(_fast, app.state.endpoints, app.state.infer),
-        keys=Keys.parse(settings.keys),
+        keys=runtime.keys,
         notes=telemetry.notes_on(access_log=settings.access_log),
         most=min(settings.inline_bytes, settings.max_json_bytes, settings.max_body_bytes),
         rate=runtime.rate,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import logging
+from dataclasses import dataclass, field
 
 from service import cpus, tracing
 from service.catalogue import Catalogue
 from service.engine import Engine
+from service.errors import SettingsInvalid
+from service.security import Keys, configured
 from service.serving.budget import Budget
 from service.serving.clients import RateLimiter
 from service.serving.control import Control
@@ -14,7 +17,10 @@ from service.serving.inference import Inference
 from service.serving.lanes import Lanes
 from service.serving.registry import Registry
 from service.settings import Settings
+from service.tls import Certificates
 from service.tracing.trace import Tracer
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -26,6 +32,8 @@ class Runtime:
         repository: Who loads and unloads models, if anybody does.
         rate: How many requests each client may send, if that is limited.
         tracer: What traces requests, if they are traced.
+        keys: Who may call; every protocol looks there, so that they can be replaced.
+        certificates: What encrypts connections, if they are encrypted.
         draining: Whether the worker was told to end: it answers, and is not ready.
         loading: Whether models of the repository have yet to be tried for the first time.
     """
@@ -40,6 +48,22 @@ class Runtime:
     rate: RateLimiter | None = None
     draining: bool = False
     loading: bool = False
+    keys: Keys = field(init=False)
+    certificates: Certificates = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.keys = configured(self.settings.keys, self.settings.keys_file)
+        self.certificates = Certificates(self.settings)
+
+    def reload(self) -> None:
+        """Read keys and certificates again; what cannot be used is logged, and changes nothing."""
+        try:
+            self.keys.replace(configured(self.settings.keys, self.settings.keys_file))
+            self.certificates.reload()
+        except SettingsInvalid as error:
+            log.error("reload failed; what was read before stays", extra={"reason": str(error)})  # noqa: TRY400 - no stack helps
+        else:
+            log.info("keys and certificates were read again")
 
     @classmethod
     def start(cls, settings: Settings) -> Runtime:

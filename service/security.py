@@ -15,6 +15,7 @@ import secrets
 import socket
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -42,6 +43,9 @@ EVERYBODY: frozenset[Right] = frozenset({"infer"})
 
 PUBLIC = frozenset({"/livez", "/readyz", "/v2/health/live", "/v2/health/ready"})
 """What needs no key: whoever starts and watches the process asks it, and it tells nothing else."""
+
+LARGEST_KEYS_FILE = 1 << 22
+"""Bytes: some 50,000 keys."""
 
 ADMIN = "/v2/repository/models/"
 """What the paths begin with that load and unload models."""
@@ -78,6 +82,11 @@ class Keys:
         pairs = [pair.strip() for pair in text.split(",") if pair.strip()]
         return cls(*(_entry(number, pair) for number, pair in enumerate(pairs, 1)))
 
+    def replace(self, others: Keys) -> None:
+        """Hold the keys of ``others`` from now on; every request is checked against one set."""
+        self.entries = others.entries
+        self.required = others.required
+
     def scopes(self, presented: str | bytes | None) -> frozenset[Right]:
         """What the bearer of the key ``presented`` may do.
 
@@ -110,6 +119,43 @@ class Keys:
     def check(self, headers: Iterable[tuple[bytes, bytes]], right: Right = "infer") -> None:
         """As `require`, of who sent ``headers``."""
         self.require(presented(headers), right)
+
+
+def configured(keys: str, file: Path | None) -> Keys:
+    """The keys of the settings, and those of ``file``: one on a line; ``#`` begins a comment.
+
+    Raises:
+        SettingsInvalid: The file cannot be read, or holds no key, or a line is something else.
+    """
+    entries = list(Keys.parse(keys).entries)
+    if file is None:
+        return Keys(*entries)
+    count = len(entries)
+    for number, line in enumerate(_lines(file), 1):
+        pair = line.partition("#")[0].strip()
+        if not pair:
+            continue
+        try:
+            entries += Keys.parse(pair).entries
+        except ValueError as error:
+            why = "expected scope:sha256, as `gatewave key` prints it"
+            raise SettingsInvalid(f"keys_file {file}, line {number}: {why}") from error
+    if len(entries) == count:
+        raise SettingsInvalid(f"keys_file {file} holds no keys: expected one on each line")
+    return Keys(*entries)
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        if file.exists() and not file.is_file():  # A pipe would be waited for.
+            raise SettingsInvalid(f"keys_file {file}: expected a file")
+        with file.open("rb") as opened:
+            content = opened.read(LARGEST_KEYS_FILE + 1)
+    except OSError as error:
+        raise SettingsInvalid(f"keys_file {file} cannot be read: {error.strerror}") from error
+    if len(content) > LARGEST_KEYS_FILE:
+        raise SettingsInvalid(f"keys_file {file} has more than {LARGEST_KEYS_FILE} bytes")
+    return content.decode(errors="replace").splitlines()
 
 
 def _entry(number: int, pair: str) -> Entry:

@@ -134,6 +134,11 @@ class Settings(BaseSettings):
         description="Who may call: scope:sha256 of each key, with commas, as `gatewave key` prints "
         "them; scopes are infer and admin. None means that anybody may infer, and nobody is admin.",
     )
+    keys_file: Path | None = Field(
+        default=None,
+        description="A file of such keys, one on a line, beside those of `keys`; it is read at the "
+        "start and at SIGHUP. `#` begins a comment.",
+    )
     allow_anonymous: bool = Field(
         default=False, description="Listen beyond this machine though there are no keys."
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from dataclasses import dataclass
 from pathlib import Path
 
 from service.errors import SettingsInvalid
@@ -26,6 +27,76 @@ def context(settings: Settings) -> ssl.SSLContext | None:
     if settings.tls_client_ca is not None:
         _trust(tls, settings.tls_client_ca)
     return tls
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Content of the files, as gRPC takes it."""
+
+    certificate: bytes
+    key: bytes
+    ca: bytes | None
+
+
+class Certificates:
+    """The certificates of the settings, which can be read again while connections are open.
+
+    Attributes:
+        context: What HTTPS needs, or None where connections are not encrypted. A handshake is done
+            with what was read last; open connections keep what they have.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        """Read the files.
+
+        Raises:
+            SettingsInvalid: See `context`.
+        """
+        self._settings = settings
+        self.context = self._current = context(settings)
+        self._files = self._read()
+        if self.context is not None:
+            # A context forgets no authority once it is trusted, so each reading has one of its own.
+            self.context.sni_callback = self._choose
+
+    @property
+    def files(self) -> Files:
+        """What was read last.
+
+        Raises:
+            SettingsInvalid: Connections are not encrypted.
+        """
+        if self._files is None:
+            raise SettingsInvalid("there is no tls_certificate")
+        return self._files
+
+    def reload(self) -> None:
+        """Read the files again.
+
+        Raises:
+            SettingsInvalid: They cannot be used; what was read before stays.
+        """
+        current = context(self._settings)
+        self._files = self._read()
+        self._current = current
+
+    def _read(self) -> Files | None:
+        certificate, authority = self._settings.tls_certificate, self._settings.tls_client_ca
+        if certificate is None:
+            return None
+        try:
+            return Files(
+                certificate.read_bytes(),
+                (self._settings.tls_key or certificate).read_bytes(),
+                authority.read_bytes() if authority else None,
+            )
+        except OSError as error:
+            raise SettingsInvalid(f"{error.filename} cannot be read: {error.strerror}") from error
+
+    def _choose(self, connection: ssl.SSLObject, _: str | None, __: ssl.SSLContext) -> None:
+        """Continue a handshake with what was read last; OpenSSL calls this for each."""
+        if self._current is not None:
+            connection.context = self._current
 
 
 def _load_certificate(tls: ssl.SSLContext, certificate: Path, key: Path | None) -> None:
@@ -57,6 +128,8 @@ def _trust(tls: ssl.SSLContext, authority: Path) -> None:
 
 def _readable(name: str, path: Path) -> None:
     try:
+        if path.is_fifo():  # To open it would wait for a writer.
+            raise SettingsInvalid(f"{name} {path} cannot be read: it is a pipe")
         path.open("rb").close()
     except OSError as error:
         raise SettingsInvalid(f"{name} {path} cannot be read: {error.strerror}") from error

@@ -31,7 +31,7 @@ import sys
 from types import FrameType
 from typing import Any
 
-from service import metrics, tls
+from service import metrics
 from service.app import at_once, create_app
 from service.errors import ServiceError, SettingsInvalid
 from service.server import Server, configuration, connection_limits
@@ -58,8 +58,8 @@ class Worker(Server):
         *,
         joins_late: bool = False,
     ) -> None:
-        encryption = tls.context(settings)
         app = create_app(settings)
+        encryption = app.state.runtime.certificates.context
         super().__init__(
             configuration(
                 app,
@@ -119,6 +119,8 @@ class Worker(Server):
         match command:
             case "join":
                 self._may_join.set()
+            case "reload":
+                self.runtime.reload()
             case "drain":
                 self.drain()
             case "stop":
@@ -126,12 +128,16 @@ class Worker(Server):
                 self.stop()
             case "leave":
                 self.drain(self.runtime.settings.grace_seconds)
-            case "adopt":
-                self._adopting = asyncio.create_task(self._adopt(int(rest[0])))
-            case "release":
-                if adopted := self._adopted.pop(int(rest[0]), None):
-                    self.servers.remove(adopted)
-                    adopted.close()
+            case _:
+                self._change_queues(command, int(rest[0]))
+
+    def _change_queues(self, command: str, number: int) -> None:
+        """Adopt the queue of another worker, or release it."""
+        if command == "adopt":
+            self._adopting = asyncio.create_task(self._adopt(number))
+        elif adopted := self._adopted.pop(number, None):
+            self.servers.remove(adopted)
+            adopted.close()
 
     async def _adopt(self, number: int) -> None:
         if number not in self._adopted:

@@ -13,7 +13,6 @@ from pydantic import ValidationError
 from gatewave.errors import UsageError
 from service import cpus, listening, security, tls, workers
 from service.errors import from_pydantic
-from service.security import Keys
 from service.settings import Device, Settings
 from service.telemetry import configure_logging
 
@@ -44,11 +43,10 @@ def serve(
 def _serve(settings: Settings) -> NoReturn:
     """Serve until a signal ends it, from now on as another program."""
     metrics_host = settings.metrics_host or settings.host
+    keys = security.configured(settings.keys, settings.keys_file)
     for host in {settings.host, metrics_host}:
         security.refuse_exposure(
-            settings.published_host or host,
-            keys=Keys.parse(settings.keys),
-            allow_anonymous=settings.allow_anonymous,
+            settings.published_host or host, keys=keys, allow_anonymous=settings.allow_anonymous
         )
     workers.refuse_contradictions(settings)
     tls.context(settings)  # Workers read the files themselves; here it is seen that they can.

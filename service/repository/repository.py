@@ -33,7 +33,7 @@ from service.repository.job import COPIES, Job, Report
 from service.repository.model import Declared, opened
 from service.repository.verification import TrialUnfinished, verified
 from service.runtime import Runtime
-from service.security import Keys
+from service.security import configured
 from service.serving.registry import LOADING, UNAVAILABLE, WHOLE, State
 from service.settings import Settings
 
@@ -67,7 +67,9 @@ def check(settings: Settings) -> None:
         raise SettingsInvalid(msg)
     if settings.repository_mode != "explicit":
         return
-    if not any("admin" in entry.grants for entry in Keys.parse(settings.keys).entries):
+    if not any(
+        "admin" in entry.grants for entry in configured(settings.keys, settings.keys_file).entries
+    ):
         msg = "GATEWAVE_REPOSITORY_MODE=explicit needs an admin's key: `gatewave key --scope admin`"
         raise SettingsInvalid(msg)
 

@@ -23,7 +23,7 @@ from service.rpc.paths import PUBLIC, SERVICE
 from service.rpc.statuses import explained, metadata
 from service.rpc.streams import Context
 from service.runtime import Runtime
-from service.security import Keys, presented
+from service.security import presented
 from service.serving.budget import Client, Permit
 from service.serving.clients import client_of_call
 from service.telemetry import HEADER
@@ -48,7 +48,7 @@ class Handlers:
         self.runtime = runtime
         self.methods = Methods(runtime)
         self.stopping: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._has_keys = Keys.parse(runtime.settings.keys).required
+        self._keys = runtime.keys
         self.intake = Intake(runtime.settings, self.stopping)
 
     def by_path(self) -> dict[str, Handler]:
@@ -90,7 +90,7 @@ class Handlers:
 
     def _client(self, context: Context) -> Client:
         key = None
-        if self._has_keys:
+        if self._keys.required:
             key = presented(headers_of(context.invocation_metadata() or ()))
         return client_of_call(context.peer(), key)
 

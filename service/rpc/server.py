@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from pathlib import Path
 
 import grpc
 
@@ -16,8 +15,8 @@ from service.rpc.health import Health
 from service.rpc.paths import HEALTH, SERVICE
 from service.rpc.reflection import Reflection
 from service.runtime import Runtime
-from service.security import Keys
 from service.settings import Settings
+from service.tls import Certificates, Files
 
 SERVICES = (SERVICE.full_name, HEALTH.full_name)
 
@@ -70,10 +69,10 @@ async def start(runtime: Runtime, port: int) -> Server:
         **Health(handlers, SERVICES).by_path(),
         **Reflection(handlers, SERVICES).by_path(),
     }
-    access = Access(Keys.parse(settings.keys), handlers)
+    access = Access(runtime.keys, handlers)
     most_calls = settings.max_queue + handlers.intake.most_calls + ROOM
     server = AioServer(Core((access,), by_path, _options(settings), most_calls))
-    bound = _listen(server, settings, port)
+    bound = _listen(server, runtime, port)
     await server.start()
     log.info("serving gRPC on %s:%d", settings.host, bound)
     return Server(bound, server, handlers)
@@ -113,14 +112,15 @@ def _milliseconds(seconds: float | None) -> int:
     return FOR_EVER if seconds is None else min(FOR_EVER, round(seconds * 1000))
 
 
-def _listen(server: AioServer, settings: Settings, port: int) -> int:
+def _listen(server: AioServer, runtime: Runtime, port: int) -> int:
+    settings = runtime.settings
     _refuse_taken(settings, port)
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     address = f"{host}:{port}"
     try:
         if settings.tls_certificate is None:
             return server.add_insecure_port(address)
-        return server.add_secure_port(address, _credentials(settings, settings.tls_certificate))
+        return server.add_secure_port(address, _credentials(runtime.certificates))
     except (RuntimeError, OSError) as error:
         raise PortUnavailable(f"gRPC cannot listen on {address}: {error}") from error
 
@@ -136,8 +136,23 @@ def _refuse_taken(settings: Settings, port: int) -> None:
     listener.close()
 
 
-def _credentials(settings: Settings, certificate: Path) -> grpc.ServerCredentials:
-    key = settings.tls_key or certificate
-    pair = (key.read_bytes(), certificate.read_bytes())
-    ca = settings.tls_client_ca.read_bytes() if settings.tls_client_ca else None
-    return grpc.ssl_server_credentials([pair], ca, require_client_auth=ca is not None)
+def _credentials(certificates: Certificates) -> grpc.ServerCredentials:
+    """Credentials that ask at each handshake whether the files were read again."""
+    shown = certificates.files
+
+    def fetch() -> grpc.ServerCertificateConfiguration | None:
+        nonlocal shown
+        if certificates.files is shown:
+            return None
+        shown = certificates.files
+        return _configuration(shown)
+
+    return grpc.dynamic_ssl_server_credentials(
+        _configuration(shown),
+        fetch,  # type: ignore[arg-type]  # None is "unchanged", says its documentation
+        require_client_authentication=shown.ca is not None,
+    )
+
+
+def _configuration(files: Files) -> grpc.ServerCertificateConfiguration:
+    return grpc.ssl_server_certificate_configuration([(files.key, files.certificate)], files.ca)

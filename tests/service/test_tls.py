@@ -1,6 +1,8 @@
 """Connections are encrypted where there is a certificate; what does not fit is said at once."""
 
+import contextlib
 import http.client
+import signal
 import socket
 import ssl
 import subprocess
@@ -8,10 +10,13 @@ import urllib.parse
 from dataclasses import dataclass
 from pathlib import Path
 
+import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from processes import run, serving
 
 from service.errors import SettingsInvalid
+from service.security import configured, new_key
 from service.settings import Settings
 from service.tls import context
 
@@ -163,3 +168,143 @@ def test_what_does_not_fit_ends_the_command_with_2(artifacts, own, client):
     assert ended.returncode == 2
     assert "key values mismatch" in " ".join(ended.stderr.split())
     assert "Traceback" not in ended.stderr
+
+
+@dataclass
+class Party:
+    """An authority, and the server and client that it signed."""
+
+    authority: Signed
+    server: Signed
+    client: Signed
+
+
+@pytest.fixture(scope="module")
+def parties(folder):
+    names = ("-addext", "subjectAltName=IP:127.0.0.1")
+    made = []
+    for turn in ("old", "new"):
+        constraint = ("-addext", "basicConstraints=critical,CA:TRUE")
+        authority = _signed(folder, f"{turn}-authority", "-x509", *constraint)
+        server = _signed(folder, f"{turn}-server", "-x509", *names, *_by(authority))
+        client = _signed(folder, f"{turn}-client", "-x509", *_by(authority))
+        made.append(Party(authority, server, client))
+    return made
+
+
+def install(party, live, key):
+    for name, source in (
+        ("server.pem", party.server.certificate),
+        ("server.key", party.server.key),
+        ("ca.pem", party.authority.certificate),
+    ):
+        (live / name).write_bytes(source.read_bytes())
+    (live / "keys").write_text(f"# who may call\n\n{key}  # the one\n")
+
+
+def list_activations(connection, key):
+    """The status of a request that needs ``key``."""
+    connection.request("GET", "/activations", headers={"authorization": f"Bearer {key}"})
+    with connection.getresponse() as response:
+        response.read()
+        return response.status
+
+
+def connected(server, party):
+    address = urllib.parse.urlsplit(server.url)
+    trust = trusting(party.authority, party.client)
+    return http.client.HTTPSConnection(address.hostname, address.port, timeout=30, context=trust)
+
+
+def is_healthy(port, party):
+    """Whether a gRPC client with the certificates of ``party`` gets an answer."""
+    files = (party.authority.certificate, party.client.key, party.client.certificate)
+    credentials = grpc.ssl_channel_credentials(*(path.read_bytes() for path in files))
+    with grpc.secure_channel(f"127.0.0.1:{port}", credentials) as channel:
+        try:
+            stub = health_pb2_grpc.HealthStub(channel)
+            return stub.Check(health_pb2.HealthCheckRequest(), timeout=20).status == 1
+        except grpc.RpcError as error:
+            if error.code() != grpc.StatusCode.UNAVAILABLE:
+                raise
+            return False
+
+
+def status_of(server, party, key):
+    """As `list_activations`, over a new connection; 0 where the handshake fails."""
+    with contextlib.closing(connected(server, party)) as connection:
+        try:
+            return list_activations(connection, key)
+        except (ssl.SSLError, ConnectionError):
+            return 0
+
+
+@pytest.fixture
+def reloaded(artifacts, parties, tmp_path):
+    """Serves the first party, then the second after SIGHUP; gives the connection before it, too."""
+    old, new = parties
+    own = Signed(tmp_path / "server.pem", tmp_path / "server.key")
+
+    @contextlib.contextmanager
+    def reload(keys, **more):
+        install(old, tmp_path, keys[0][1])
+        files = {"TLS_CLIENT_CA": tmp_path / "ca.pem", "KEYS_FILE": tmp_path / "keys"}
+        with (
+            serving(artifacts, **tls(own, **files, **more)) as server,
+            contextlib.closing(connected(server, old)) as kept,
+        ):
+            assert list_activations(kept, keys[0][0]) == 200
+            install(new, tmp_path, keys[1][1])
+            server.process.send_signal(signal.SIGHUP)
+            server.rpc = [each["message"] for each in server.log() if "gRPC" in each["message"]]
+            for _ in range(more.get("WORKERS", 1)):
+                server.await_log("keys and certificates were read again")
+            yield server, kept
+
+    return reload
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_sighup_reads_certificates_and_keys_again(reloaded, parties, tmp_path, workers):
+    old, new = parties
+    keys = new_key("infer"), new_key("infer")
+    (gone, _), (key, _) = keys
+    with reloaded(keys, WORKERS=workers) as (server, kept):
+        assert list_activations(kept, gone) == 401
+        assert list_activations(kept, key) == 200
+        stranger = Party(new.authority, new.server, old.client)
+        assert [status_of(server, each, key) for each in (new, old, stranger)] == [200, 0, 0]
+
+        (tmp_path / "server.pem").write_text("half a certifi")
+        server.process.send_signal(signal.SIGHUP)
+        failed = server.await_log("reload failed; what was read before stays")
+        assert str(tmp_path / "server.pem") in failed["reason"]
+        assert status_of(server, new, key) == 200
+        assert server.stop() == 0
+
+
+def test_sighup_reads_certificates_of_grpc_again(reloaded, parties):
+    old, new = parties
+    with reloaded((new_key("infer"), new_key("infer")), GRPC_PORT=0) as (server, _):
+        port = server.rpc[0].rpartition(":")[2]
+        stranger = Party(new.authority, new.server, old.client)
+        assert [is_healthy(port, each) for each in (new, old, stranger)] == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", "holds no keys"),
+        ("# all of them\n", "holds no keys"),
+        ("\ninfer:abc\n", "line 2: expected scope:sha256"),
+        (None, "cannot be read: No such file"),
+    ],
+)
+def test_a_keys_file_that_is_wrong_is_said(tmp_path, content, said):
+    file = tmp_path / "keys"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(SettingsInvalid, match=said) as refused:
+        configured("", file)
+    assert str(file) in str(refused.value)
+    assert "abc" not in str(refused.value)
