@@ -53,6 +53,9 @@ LINGER_SECONDS = 2.0
 HANDSHAKE_SECONDS = 0.2
 """How long those may take who have begun to connect when nobody may begin any more."""
 
+CLOSE_SECONDS = 0.5
+"""About how long a client may take, at the end, to close a connection that was closed here."""
+
 CLOSE = (b"connection", b"close")
 
 log = logging.getLogger(__name__)
@@ -194,7 +197,24 @@ class Server(uvicorn.Server):
         await self._serve_queue(sockets or [])
         await self._hear_out()
         self.config.timeout_graceful_shutdown = max(0, self._deadline - time.monotonic())  # type: ignore[assignment]  # seconds are seconds
+        aborting = asyncio.create_task(self._abort_unanswered())
         await super().shutdown(sockets)
+        aborting.cancel()
+
+    async def _abort_unanswered(self) -> None:
+        """End the connections that are closed here, and whose clients do not close them, too.
+
+        TLS asks for that, and clients that keep idle connections do not read meanwhile: uvloop and
+        asyncio wait 30 seconds for each.
+        """
+        closing: set[Connection] = set()
+        while True:
+            await asyncio.sleep(CLOSE_SECONDS)
+            transports = {c: c.transport for c in self._connections() if c.transport.is_closing()}
+            for connection in closing & transports.keys():
+                if not transports[connection].get_write_buffer_size():
+                    transports[connection].abort()
+            closing = set(transports)
 
     def _ask_to_leave(self) -> None:
         """From now on, an answer is its connection's last."""
