@@ -1,8 +1,11 @@
 """Sends bodies that are nearly right, and sees that none is the service's fault.
 
 ``make fuzz CASES=100000`` prints what came back, and ends with 1 if anything but 200 or 4xx did, if
-a connection was cut, or if the service did not answer rightly afterwards. Every case follows from
-the seed and its number: ``--only 1234`` shows that one, and sends it alone.
+a connection was cut, or if the service did not answer rightly afterwards. Every
+case follows from the seed and its number: ``--only 1234`` shows that one, and sends it alone.
+
+Between them come gRPC calls made wrong, which may be refused, and end no other call and name no
+series.
 """
 
 import argparse
@@ -37,6 +40,7 @@ from asked import (
     in_strings,
 )
 from graphs import put, unary
+from odd_calls import OddCalls, rpc_address
 from onnx import TensorProto
 from processes import run, serving
 
@@ -54,6 +58,7 @@ LIMITS = {
     # Less than `Announcements` would hold if a body held what its head announces.
     "GATEWAVE_MAX_MEMORY_BYTES": "60000000",
     "GATEWAVE_ACCESS_LOG": "false",
+    "GATEWAVE_GRPC_PORT": "0",
 }
 
 SEEDS = (
@@ -397,14 +402,18 @@ def fuzz(server, cases, seed):
         contextlib.closing(Connection(server.url)) as connection,
         contextlib.closing(Announcements(server.url)) as announcements,
     ):
+        odd = OddCalls(rpc_address(server), seed)
         for count, number in enumerate(cases, 1):
             if count % BETWEEN_RENEWALS == 1:
                 announcements.renew()
+                odd.burst()
             seen[_tried(connection, Case(seed, number), seed)] += 1
             if count % BETWEEN_CHECKS == 0:
                 see_it_live(connection)
                 print(f"{count} cases: {dict(sorted(seen.items()))}", file=sys.stderr, flush=True)
         see_it_live(connection)
+        if wrong := odd.wrong(server.url):
+            raise Broken(wrong)
     if server.process.poll() is not None:
         raise Broken("the service ended")
     return seen

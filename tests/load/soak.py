@@ -34,6 +34,7 @@ import grpc
 from asked import WholeConnection, get, in_json, in_oip, in_safetensors, in_strings
 from calls import Client
 from chaos import children
+from odd_calls import CALLS, OddCalls, rpc_address
 from processes import GATEWAVE, run, serving
 
 from service.processes import Process
@@ -126,7 +127,8 @@ class Load:
     threads: list[threading.Thread] = field(default_factory=list)
 
     def __enter__(self):
-        works = [*[self._ask] * CLIENTS, self._leave, *([self._call] if self.rpc else [])]
+        rpc = [self._call, self._misuse] if self.rpc else []
+        works = [*[self._ask] * CLIENTS, self._leave, *rpc]
         for number, work in enumerate(works):
             chance = random.Random(number)  # noqa: S311 - nothing is secret
             thread = threading.Thread(target=self._until_over, args=(work, chance))
@@ -225,6 +227,15 @@ class Load:
         if code != grpc.StatusCode.INVALID_ARGUMENT or not streamed.error_message:
             self.wrong.append(f"gRPC: {code} and {streamed.error_message!r} for a wrong call")
 
+    def _misuse(self, chance):
+        """Calls over gRPC that no client makes."""
+        odd = OddCalls(self.rpc, chance.random())
+        while True:
+            odd.burst()
+            self.answered["odd gRPC"] += CALLS
+            yield
+            self.over.wait(0.5)
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -305,7 +316,7 @@ def judge(samples, most_growth=MOST_GROWTH):
 def soak(server, seconds, most_growth=MOST_GROWTH):
     """Load a service, and judge it."""
     (worker,) = children(server.process.pid)
-    with Load(server.url, _rpc(server)) as load:
+    with Load(server.url, rpc_address(server)) as load:
         verdict = judge(watch(worker, seconds), most_growth)
         if MEMORY_GROWS in verdict.bad:
             verdict.bad.remove(MEMORY_GROWS)
@@ -318,14 +329,6 @@ def soak(server, seconds, most_growth=MOST_GROWTH):
     if server.process.poll() is not None:
         verdict.bad.append(f"the service ended with {server.process.returncode}")
     return verdict
-
-
-def _rpc(server):
-    """Where the service listens for gRPC, as its log says."""
-    for line in server.log():
-        if line["message"].startswith("serving gRPC on "):
-            return line["message"].split()[-1]
-    return None
 
 
 @contextlib.contextmanager
