@@ -7,6 +7,7 @@ import contextlib
 import logging
 import weakref
 from collections.abc import Callable, Coroutine, Iterable
+from math import inf
 from pathlib import Path
 from typing import Any, TypeVar, cast
 from weakref import WeakSet, WeakValueDictionary
@@ -31,6 +32,7 @@ from service.repository.isolated import Work
 from service.repository.isolation import Processes, isolated
 from service.repository.job import COPIES, Job, Report
 from service.repository.model import Declared, opened
+from service.repository.slots import Trial, TrialSlots
 from service.repository.verification import TrialUnfinished, verified
 from service.runtime import Runtime
 from service.security import configured
@@ -98,8 +100,7 @@ class Repository:
         self._taken = frozenset(self.registry.models)
         self._tried: dict[str, dict[str, Attempt]] = {}
         self._changing: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        # One more than there are processors: a model that never ends holds up no other.
-        self._trials = asyncio.Semaphore(cpus.available() + 1)
+        self.trials = TrialSlots(cpus.available() + 1)
         self.tasks: set[asyncio.Task[Any]] = set()
         self._loop = asyncio.get_running_loop()
         self._suspended: dict[tuple[str, str], Declared] = {}
@@ -139,15 +140,14 @@ class Repository:
             raise SettingsInvalid(msg) from error
         runtime.loading = True
         repository.first_scan = repository._begin(repository._load_all(found))
+        if settings.repository_mode == "poll":
+            repository._begin(repository._poll(settings.repository_poll_seconds))
         return repository
 
     async def _load_all(self, found: Iterable[str]) -> None:
-        """Try everything for the first time; in mode ``poll``, look for changes from then on."""
+        """Try everything for the first time."""
         await asyncio.gather(*[self._update(name) for name in found])
         self.runtime.loading = False
-        settings = self.runtime.settings
-        if settings.repository_mode == "poll":
-            self._begin(self._poll(settings.repository_poll_seconds))
 
     @property
     def is_busy(self) -> bool:
@@ -348,8 +348,10 @@ class Repository:
         tried, fingerprint = self._tried[name], plan.wanted[version]
         before = tried.pop(version, None)
         try:
-            async with self._trials:
-                model = await self._proved(name, version, plan)
+            starts = 1 if before is not None and before.wait < inf else 0
+            model = await self.trials.run(
+                name, lambda trial: self._proved(name, version, plan, trial), starts
+            )
         except (TrialUnfinished, FilesChanged, Overloaded) as error:
             tried[version] = unfinished(fingerprint, before)
             return self._refused(name, version, error)
@@ -375,7 +377,7 @@ class Repository:
         log.warning("model refused", extra=fields)
         return f"version {version}: {error}"
 
-    async def _proved(self, name: str, version: str, plan: Plan) -> Declared:
+    async def _proved(self, name: str, version: str, plan: Plan, slot: Trial) -> Declared:
         """The model, tried in a process of its own and then opened here."""
         engine = self.runtime.engine
         job = Job(
@@ -392,6 +394,7 @@ class Repository:
             proof_seconds=min(PROOF_SECONDS, self.trial_seconds),
         )
         report = await verified(job)
+        slot.is_settled = True
         open_ = self._isolated if _isolation(plan.config, report) else self._opened
         return await self._in_thread(open_, job, plan, report)
 

@@ -43,6 +43,7 @@ from service.errors import (
 from service.metrics import numbers
 from service.repository import attempts
 from service.repository.repository import check
+from service.repository.slots import TrialSlots
 from service.serving.call import Call
 from service.serving.registry import State
 from service.settings import Settings
@@ -705,6 +706,25 @@ def test_closing_ends_what_is_being_tried(root, served, admin):
         assert not trials()
         with pytest.raises(asyncio.CancelledError):
             await load
+
+    served(scenario, repository_mode="explicit", keys=admin)
+
+
+def test_a_model_is_tried_though_many_without_end_are(root, served, admin):
+    """More of them than there are slots, and room beside these."""
+
+    async def scenario(s):
+        s.repository.trials = TrialSlots(1, patience=0.1, quantum=0.5)
+        for number in range(3):
+            put(root, f"endless{number}", "1", endless())
+        loads = [asyncio.create_task(s.repository.load(f"endless{n}")) for n in range(3)]
+        await s.until(trials)
+        put(root, "good", "1", scaled(2))
+        await s.repository.load("good")
+        assert s.state("good") == READY
+        assert {s.state(f"endless{n}").state for n in range(3)} == {"LOADING"}
+        for load in loads:
+            load.cancel()
 
     served(scenario, repository_mode="explicit", keys=admin)
 

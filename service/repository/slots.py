@@ -1,0 +1,153 @@
+"""Trials that run at a time, so that models without end hold up no other."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+Result = TypeVar("Result")
+
+PATIENCE_SECONDS = 2.0
+"""How long a trial has a slot of its own while others wait; it goes on beside the slots then."""
+QUANTUM_SECONDS = 10.0
+"""How long a trial goes on at least, before it is ended for one that was started less often. It
+doubles with each start, so that a model that takes long is tried to its end."""
+
+
+class Trial:
+    """A trial that waits or runs.
+
+    Attributes:
+        name: Of the model.
+        starts: How often it was started; it comes after those that were started less often.
+        is_settled: Whether it has passed, and is not ended any more for others.
+    """
+
+    __slots__ = ("began", "is_ended", "is_settled", "name", "order", "starts", "task", "turn")
+
+    def __init__(self, name: str, starts: int, order: int) -> None:
+        self.name = name
+        self.starts = starts
+        self.order = order
+        self.began = 0.0
+        self.is_settled = False
+        self.is_ended = False
+        self.task: asyncio.Task[Any] | None = None
+        self.turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+
+class TrialSlots:
+    """Slots for trials; used from one event loop only.
+
+    While others wait, a trial keeps its slot for a moment only, and goes on beside as many others
+    as there are slots. When those are too many, the one that has run longest is ended and comes
+    again later: what was never tried comes first.
+    """
+
+    def __init__(
+        self, count: int, patience: float = PATIENCE_SECONDS, quantum: float = QUANTUM_SECONDS
+    ) -> None:
+        self.count = count
+        self.patience = patience
+        self.quantum = quantum
+        self._order = itertools.count()
+        self._waiting: list[Trial] = []
+        self._running: set[Trial] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def run(
+        self, name: str, work: Callable[[Trial], Coroutine[Any, Any, Result]], starts: int = 0
+    ) -> Result:
+        """Do ``work`` when its turn comes; again from its beginning, if it was ended for others.
+
+        Args:
+            name: Of the model that is tried.
+            work: The trial.
+            starts: How often it was started before, without an end that says anything.
+        """
+        trial = Trial(name, starts, next(self._order))
+        while True:
+            await self._turn(trial)
+            try:
+                task: asyncio.Task[Result] = asyncio.create_task(work(trial))
+                trial.task = task
+                return await task
+            except asyncio.CancelledError:
+                caller = asyncio.current_task()
+                if not trial.is_ended or (caller is not None and caller.cancelling()):
+                    raise
+            finally:
+                self._running.discard(trial)
+                self._look()
+
+    async def _turn(self, trial: Trial) -> None:
+        trial.turn = asyncio.get_running_loop().create_future()
+        self._waiting.append(trial)
+        self._look()
+        try:
+            await trial.turn
+        except asyncio.CancelledError:
+            if trial in self._waiting:
+                self._waiting.remove(trial)
+            self._running.discard(trial)
+            self._look()
+            raise
+
+    def _look(self) -> None:
+        """Start what may be started; come again when more may be."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        now = time.monotonic()
+        while self._waiting and self._has_room(now):
+            self._start(self._next(), now)
+        if not self._waiting:
+            return
+        if len(self._running) >= 2 * self.count:
+            self._end_one(self._next(), now)
+        times = [t.began + wait for t in self._running for wait in (self.patience, self._least(t))]
+        later = min((at for at in times if at > now), default=None)
+        if later is not None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(later - now, self._look)
+
+    def _next(self) -> Trial:
+        of_model = Counter(trial.name for trial in self._running)
+        return min(self._waiting, key=lambda t: (t.starts, of_model[t.name], t.order))
+
+    def _has_room(self, now: float) -> bool:
+        young = sum(now - trial.began < self.patience for trial in self._running)
+        return young < self.count and len(self._running) < 2 * self.count
+
+    def _start(self, trial: Trial, now: float) -> None:
+        self._waiting.remove(trial)
+        self._running.add(trial)
+        trial.began = now
+        trial.starts += 1
+        trial.is_ended = trial.is_settled = False
+        trial.turn.set_result(None)
+
+    def _least(self, trial: Trial) -> float:
+        """Return how long a trial goes on, whoever waits."""
+        return self.quantum * 2.0 ** (trial.starts - 1)
+
+    def _end_one(self, waiting: Trial, now: float) -> None:
+        if any(trial.is_ended for trial in self._running):
+            return
+        ripe = [
+            trial
+            for trial in self._running
+            if trial.starts > waiting.starts
+            and not trial.is_settled
+            and trial.task is not None
+            and now - trial.began >= self._least(trial)
+        ]
+        if ripe:
+            oldest = min(ripe, key=lambda trial: trial.began)
+            oldest.is_ended = True
+            if oldest.task is not None:
+                oldest.task.cancel()
