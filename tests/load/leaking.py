@@ -1,15 +1,15 @@
-"""`gatewave`, with a service that leaks memory, files and threads: what a soak has to find."""
+"""`gatewave`, with a service that leaks memory, files and threads: what a soak has to find.
+
+The worker is a process of its own, which imports this module by its `sitecustomize`.
+"""
 
 import os
 import threading
-
-import service.app
-from gatewave.cli import main
+from pathlib import Path
 
 BYTES = 1 << 16
 REQUESTS_PER_FILE = 10
 
-create_app = service.app.create_app
 kept = []
 
 
@@ -28,14 +28,28 @@ class Leak:
         await self.app(scope, receive, send)
 
 
-def create_leaking_app(settings):
-    app = create_app(settings)
-    stack = app.build_middleware_stack
-    app.build_middleware_stack = lambda: Leak(stack())
-    return app
+def leak():
+    """Have applications that are made in this process leak."""
+    import service.app  # noqa: PLC0415 - in workers only
+
+    create_app = service.app.create_app
+
+    def create_leaking_app(settings):
+        app = create_app(settings)
+        stack = app.build_middleware_stack
+        app.build_middleware_stack = lambda: Leak(stack())
+        return app
+
+    service.app.create_app = create_leaking_app
 
 
-service.app.create_app = create_leaking_app
+def main():
+    from gatewave.cli import main  # noqa: PLC0415
+
+    folders = (Path(__file__).parent / "leak", Path(__file__).parent, os.environ.get("PYTHONPATH"))
+    os.environ["PYTHONPATH"] = os.pathsep.join(str(folder) for folder in folders if folder)
+    main()
+
 
 if __name__ == "__main__":
     main()
