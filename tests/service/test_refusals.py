@@ -4,6 +4,8 @@ import asyncio
 import collections
 import contextlib
 import gc
+import time
+import traceback
 
 import grpc
 import numpy as np
@@ -16,9 +18,11 @@ from repository_models import added
 from safetensors.numpy import save
 
 from service.app import create_app
+from service.engine import Halt
 from service.errors import ServiceError
 from service.media import SAFETENSORS
 from service.rpc import inference_pb2 as pb
+from service.serving.lanes import Lanes
 from service.serving.model import Batching
 
 LISTS = 2_000
@@ -270,6 +274,42 @@ def test_a_request_that_its_model_cannot_compute_is_freed(runner, failing):
         assert asked.status == 400
 
     check_freed(ask)
+
+
+class Held:
+    """Something that can be looked for."""
+
+
+@pytest.mark.parametrize("deadline", [None, 60], ids=["endless", "timely"])
+def test_what_a_failure_of_ours_held_is_freed_with_it(runner, deadline):
+    """Its traceback stays, for the log, as long as it does."""
+
+    async def scenario():
+        lanes = Lanes(1, 1)
+
+        def work():
+            held = Held()
+            raise ZeroDivisionError(repr(held))
+
+        until = None if deadline is None else time.monotonic() + deadline
+        try:
+            await lanes.run(work, until, Halt(), Untrusted())
+        except ZeroDivisionError as error:
+            return traceback.extract_tb(error.__traceback__)[-1].name
+        finally:
+            lanes.close()
+
+    def fail():
+        assert runner.run(scenario()) == "work"
+
+    check_freed(fail, ZeroDivisionError, Held)
+
+
+class Untrusted:
+    """Owns runs that are ended at their deadline."""
+
+    trusted = False
+    instances = 0
 
 
 def called(data=None, **changes):
