@@ -231,7 +231,11 @@ def test_few_messages_come_at_a_time_and_the_others_wait(rpc_settings):
 def test_all_are_answered_though_few_messages_come_at_a_time(rpc_settings):
     bytes_of_one = rpc_settings.max_body_bytes
     settings = rpc_settings.model_copy(
-        update={"max_memory_bytes": 4 * bytes_of_one, "max_queue": 64}
+        update={
+            "max_memory_bytes": 4 * bytes_of_one,
+            "max_queue": 64,
+            "client_memory_share": 1.0,  # all calls are one client's
+        }
     )
     with serving_rpc(settings) as served:
         x = np.zeros(bytes_of_one // 8, np.float32)
