@@ -6,7 +6,6 @@ import contextlib
 import functools
 import itertools
 import re
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from pathlib import Path
 import onnx_ir as ir
 import torch
 
-from export import plots
+from export import plots, scratch
 from export.certify import Measured, certify
 from export.graph import FORMS, Form, decomposed, graphs_of, to_bytes, with_rank
 from export.metadata import describe
@@ -154,11 +153,11 @@ def _one_thread() -> Iterator[None]:
 def _replace(folder: Path, made: Sequence[Artifact]) -> None:
     """Put all files into a folder inside ``folder`` first: a full disk then changes nothing."""
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".new-") as beside:
+    with scratch.folder_in(folder) as beside:
         for artifact in made:
-            (Path(beside) / artifact.name).write_bytes(artifact.content)
+            (beside / artifact.name).write_bytes(artifact.content)
         for artifact in made:
-            (Path(beside) / artifact.name).replace(folder / artifact.name)
+            (beside / artifact.name).replace(folder / artifact.name)
 
 
 def _remove_stale(folder: Path, activations: Iterable[Activation]) -> None:

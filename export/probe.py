@@ -14,7 +14,6 @@ import math
 import os
 import subprocess
 import sys
-import tempfile
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -24,7 +23,7 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
-from export import probe_models, probe_worker
+from export import probe_models, probe_worker, scratch
 from export.errors import TargetError
 from export.probe_models import Probed
 from models import DType
@@ -126,9 +125,10 @@ def _read(path: Path) -> Answer:
 def _write(path: Path, answer: Answer) -> None:
     """Whole, or not at all: another process may read it meanwhile."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as part:
-        json.dump(asdict(answer), part)
-    Path(part.name).replace(path)
+    with scratch.folder_in(path.parent) as beside:
+        part = beside / path.name
+        part.write_text(json.dumps(asdict(answer)), encoding="utf-8")
+        part.replace(path)
 
 
 def ask(python: Path) -> Answer:

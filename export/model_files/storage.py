@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 import onnx_ir as ir
 from google.protobuf.message import EncodeError
 
+from export import scratch
 from export.errors import ModelError, NotWrittenError
 from export.model_files import standins
 from export.model_files.contents import swapped, tensors_of
@@ -43,8 +43,8 @@ def write(
     _refuse(path, kept)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".new-") as beside:
-            staged = Path(beside) / path.name
+        with scratch.folder_in(path.parent) as beside:
+            staged = beside / path.name
             data = _stage(model, staged)
             if data is not None:
                 _refuse(path.parent / data.name, kept)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import os
+import re
 import secrets
 import stat
 from collections.abc import Iterator
@@ -12,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from gatewave.files.errors import FileAccessError, UnsupportedFileError, explained
+
+STALE = re.compile(r"\.gatewave-[0-9a-f]{16}\.part")
 
 
 class _Storage(io.FileIO):
@@ -35,12 +39,47 @@ def scratch_file(folder: Path, owner: Path | None = None) -> Iterator[io.Buffere
         FileAccessError: The folder takes no file, or the disk is full. It names ``owner``, or else
             the folder.
     """
-    path = folder / f".gatewave-{secrets.token_hex(8)}.part"
+    _remove_stale(folder)
+    while True:
+        path = folder / f".gatewave-{secrets.token_hex(8)}.part"
+        storage = _Storage(path, owner or folder)
+        if _is_locked(storage):
+            break
+        storage.close()
     try:
-        with io.BufferedRandom(_Storage(path, owner or folder)) as file:
+        with io.BufferedRandom(storage) as file:
             yield file
     finally:
         path.unlink(missing_ok=True)
+
+
+def _is_locked(storage: _Storage) -> bool:
+    """Lock a new file while its process runs; False, if another has removed it before."""
+    # Where a file system has no locks, no file can be told to be stale, and none is removed.
+    with suppress(OSError):
+        fcntl.flock(storage, fcntl.LOCK_EX)
+    return os.fstat(storage.fileno()).st_nlink > 0
+
+
+def _remove_stale(folder: Path) -> None:
+    """Remove the files that killed commands left: no process holds their locks any more.
+
+    As `export.scratch` does it, which is not imported here: tables need nothing of the export.
+    """
+    with suppress(OSError):
+        for path in folder.iterdir():
+            if STALE.fullmatch(path.name):
+                with suppress(OSError):
+                    _remove_unlocked(path)
+
+
+def _remove_unlocked(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path.unlink()
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager
