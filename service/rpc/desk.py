@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -12,6 +11,9 @@ from service.errors import Overloaded
 
 MOMENT = 1.0
 """Seconds for which a place is held at least: a small message comes with its call."""
+
+REVIEW_SECONDS = 0.05
+"""How often places are looked for that may be taken back, while calls wait."""
 
 
 @dataclass(eq=False, slots=True)
@@ -41,18 +43,25 @@ class Place:
 class Shares:
     """How many of some places each address and each connection has."""
 
-    def __init__(self, places: Iterable[Place]) -> None:
-        self._of: Counter[str] = Counter()
-        for place in places:
-            self.add(place)
+    def __init__(self) -> None:
+        self._of: dict[str, int] = {}
 
     def add(self, place: Place, count: int = 1) -> None:
-        self._of[place.address] += count
-        self._of[place.connection] += count
+        for caller in (place.address, place.connection):
+            has = self._of.get(caller, 0) + count
+            if has:
+                self._of[caller] = has
+            else:
+                del self._of[caller]
+
+    def copy(self) -> Shares:
+        shares = Shares()
+        shares._of = self._of.copy()
+        return shares
 
     def of(self, place: Place) -> tuple[int, int]:
         """Return the share of the caller of ``place``: its address's, and its connection's."""
-        return self._of[place.address], self._of[place.connection]
+        return self._of.get(place.address, 0), self._of.get(place.connection, 0)
 
 
 class Desk:
@@ -92,7 +101,10 @@ class Desk:
         self.patience = patience
         self.own_patience = own_patience
         self._held: dict[Place, None] = {}
-        self._line: dict[Place, None] = {}
+        self._line: dict[str, dict[Place, None]] = {}  # by connection
+        self._in_line = 0
+        self._shares = Shares()  # of the places that are held
+        self._asked = Shares()  # of these and of those that are waited for
         self._next_review: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
@@ -130,8 +142,7 @@ class Desk:
         try:
             yield place
         finally:
-            del self._held[place]
-            self._share_out()
+            self._release(place)
 
     @asynccontextmanager
     async def waiting(self, place: Place) -> AsyncIterator[None]:
@@ -144,7 +155,7 @@ class Desk:
             place.time = time
             place.since = asyncio.get_running_loop().time()
             if self._line:
-                self._review()
+                self._review_soon()
             try:
                 yield
             finally:
@@ -152,13 +163,13 @@ class Desk:
 
     async def _turn(self, place: Place, wait: float | None) -> None:
         if len(self._held) < self.places and not self._line:
-            self._held[place] = None
+            self._hold(place)
             return
-        if len(self._line) >= self.longest_line:
+        if self._in_line >= self.longest_line:
             self._shorten_line(place)
+        self._join(place)
         place.turn = asyncio.get_running_loop().create_future()
-        self._line[place] = None
-        self._review()
+        self._review_soon()
         is_given = False
         try:
             async with asyncio.timeout(wait):
@@ -173,10 +184,34 @@ class Desk:
 
     def _leave(self, place: Place) -> None:
         """Forget a call that waits no more; a place that it was just given goes to another."""
-        self._line.pop(place, None)
+        if place in self._line.get(place.connection, ()):
+            self._quit(place)
         if place in self._held:
-            del self._held[place]
-            self._share_out()
+            self._release(place)
+
+    def _join(self, place: Place) -> None:
+        self._line.setdefault(place.connection, {})[place] = None
+        self._in_line += 1
+        self._asked.add(place)
+
+    def _quit(self, place: Place) -> None:
+        of_connection = self._line[place.connection]
+        del of_connection[place]
+        if not of_connection:
+            del self._line[place.connection]
+        self._in_line -= 1
+        self._asked.add(place, -1)
+
+    def _hold(self, place: Place) -> None:
+        self._held[place] = None
+        self._shares.add(place)
+        self._asked.add(place)
+
+    def _release(self, place: Place) -> None:
+        del self._held[place]
+        self._shares.add(place, -1)
+        self._asked.add(place, -1)
+        self._share_out()
 
     def _shorten_line(self, newcomer: Place) -> None:
         """Refuse a call in the line for one of a caller that asks for less.
@@ -184,43 +219,52 @@ class Desk:
         Raises:
             Overloaded: No caller asks for more than the ``newcomer`` does.
         """
-        shares = Shares([*self._held, *self._line, newcomer])
-        last = max(reversed(self._line), key=shares.of, default=newcomer)
+        shares = self._asked.copy()
+        shares.add(newcomer)
+        lasts = [next(reversed(of_connection)) for of_connection in self._line.values()]
+        last = max(lasts, key=shares.of, default=newcomer)
         if last.turn is None or shares.of(last) <= shares.of(newcomer):
             raise self._full()
-        del self._line[last]
+        self._quit(last)
         if not last.turn.done():  # It may have been cancelled, which its task sees later.
             last.turn.set_result(False)
 
     def _share_out(self) -> None:
         """Give free places to those in the line, the first of those that have the fewest."""
         while self._line and len(self._held) < self.places:
-            place = min(self._line, key=Shares(self._held).of)
-            del self._line[place]
-            self._held[place] = None
+            place = self._following()
+            self._quit(place)
+            self._hold(place)
             if place.turn is not None and not place.turn.done():
                 place.turn.set_result(True)
-        if self._line:
+
+    def _following(self) -> Place:
+        """Return the call in the line that is the next to get a place."""
+        firsts = [next(iter(of_connection)) for of_connection in self._line.values()]
+        return min(firsts, key=self._shares.of)
+
+    def _review_soon(self) -> None:
+        """Look for places to take back: now, or a little later where that was just done.
+
+        A look costs as much as a call, so that each of many calls that come together has none.
+        """
+        if self._next_review is None:
             self._review()
 
     def _review(self) -> None:
-        """Take back as many places as calls wait for, and look again when more may be taken."""
-        if self._next_review is not None:
-            self._next_review.cancel()
-            self._next_review = None
-        now = asyncio.get_running_loop().time()
-        shares = Shares(self._held)
+        """Take back as many places as calls wait for, and look again while calls wait."""
+        loop = asyncio.get_running_loop()
+        self._next_review = loop.call_later(REVIEW_SECONDS, self._review) if self._line else None
+        now = loop.time()
+        shares = self._shares.copy()
         for place in self._held:
             if place.is_wanted:
                 shares.add(place, -1)
         taken = sum(place.is_wanted for place in self._held)
-        while taken < len(self._line):
+        while taken < self._in_line:
             due = self._due(shares)
             ripe = [place for place, when in due.items() if when <= now]
             if not ripe:
-                if due:
-                    loop = asyncio.get_running_loop()
-                    self._next_review = loop.call_at(min(due.values()), self._review)
                 return
             self._take(max(ripe, key=lambda place: (*shares.of(place), -place.since)), now, shares)
             taken += 1
@@ -233,8 +277,8 @@ class Desk:
 
     def _due(self, shares: Shares) -> dict[Place, float]:
         """Return the places that the next in the line may get, and from when on."""
-        following = min(self._line, key=shares.of)
-        callers = [*self._held, *self._line]
+        following = self._following()
+        callers = [*self._held, *(next(iter(each)) for each in self._line.values())]
         fair = (
             max(1, self.places // len({place.address for place in callers})),
             max(1, self.places // len({place.connection for place in callers})),
