@@ -19,6 +19,7 @@ from service.exchange import Endpoint, Shortcut
 from service.head import HeadAsGet
 from service.http1.protocol import AtOnce
 from service.query import BoundedQuery
+from service.root_path import RootPath, under
 from service.routes import activate, activations, health, metrics, v2
 from service.routes.activate import ActivateEndpoint, BatchEndpoint
 from service.routes.v2 import InferEndpoint, is_infer
@@ -77,12 +78,13 @@ def _front(app: FastAPI, routes: ASGIApp, runtime: Runtime) -> ASGIApp:
     settings = runtime.settings
     shortcut = Shortcut(routes, endpoints=partial(_fast, app.state.endpoints, app.state.infer))
     access = Access(shortcut, keys=runtime.keys, refuse=problems.answer, rate=runtime.rate)
-    return telemetry.RequestContext(
+    front = telemetry.RequestContext(
         problems.Refusals(access),
         failure=problems.internal,
         access_log=settings.access_log,
         tracer=runtime.tracer,
     )
+    return RootPath(front, settings.root_path) if settings.root_path else front
 
 
 def at_once(app: FastAPI) -> AtOnce | None:
@@ -91,13 +93,14 @@ def at_once(app: FastAPI) -> AtOnce | None:
     settings = runtime.settings
     if runtime.tracer is not None:
         return None
-    return answering(
+    answer = answering(
         partial(_fast, app.state.endpoints, app.state.infer),
         keys=runtime.keys,
         notes=telemetry.notes_on(access_log=settings.access_log),
         most=min(settings.inline_bytes, settings.max_json_bytes, settings.max_body_bytes),
         rate=runtime.rate,
     )
+    return under(settings.root_path, answer) if settings.root_path else answer
 
 
 def _fast(endpoints: Mapping[str, Endpoint], infer: Endpoint, path: str) -> Endpoint | None:
@@ -108,11 +111,13 @@ def _fast(endpoints: Mapping[str, Endpoint], infer: Endpoint, path: str) -> Endp
 def _openapi(app: FastAPI) -> dict[str, Any]:
     """The document that FastAPI makes, with the bodies that the routes read by themselves."""
     if app.openapi_schema is None:
+        root_path = app.state.runtime.settings.root_path
         document = get_openapi(
             title=app.title,
             version=app.version,
             description=app.description,
             routes=app.routes,
+            servers=[{"url": root_path}] if root_path else None,
         )
         _, schemas = models_json_schema(
             [

@@ -15,6 +15,14 @@ from service.security import Keys
 Device = Literal["auto", "cpu", "cuda"]
 KernelMode = Literal["auto", "native", "function"]
 
+OWN_PATHS = frozenset(
+    (
+        *("activate", "activations", "docs", "livez", "metrics", "openapi.json", "readyz"),
+        *("redoc", "static-offline-docs", "v2"),
+    )
+)
+"""The first parts of the service's paths: a prefix that is one of them could not be told apart."""
+
 
 class Settings(BaseSettings):
     """Read once, from ``GATEWAVE_*`` environment variables, when the app is created."""
@@ -142,6 +150,12 @@ class Settings(BaseSettings):
     allow_anonymous: bool = Field(
         default=False, description="Listen beyond this machine though there are no keys."
     )
+    root_path: str = Field(
+        default="",
+        pattern=r"^((/[A-Za-z0-9._~-]+)+)?$",
+        description="The prefix under which a proxy shows the service, such as `/gatewave`. "
+        "Requests are answered with the prefix and without it, and links carry it.",
+    )
     published_host: str | None = Field(
         default=None,
         description="Where callers reach the port, if not at `host`: a container's is published.",
@@ -244,6 +258,15 @@ class Settings(BaseSettings):
         default="info", description="The least severe log line written."
     )
     access_log: bool = Field(default=True, description="Whether each request is logged.")
+
+    @field_validator("root_path")
+    @classmethod
+    def _prefix_of_no_path_of_ours(cls, root_path: str) -> str:
+        first = root_path.split("/")[1] if root_path else ""
+        if first in OWN_PATHS:
+            msg = f"expected a prefix that begins with no path of the service, got {root_path}"
+            raise PydanticCustomError("root_path", "{reason}", {"reason": msg})
+        return root_path
 
     @field_validator("keys")
     @classmethod

@@ -29,7 +29,8 @@ PICTURES = {"svg": "image/svg+xml", "png": "image/png"}
 @router.get("")
 async def list_activations(request: Request) -> ActivationList:
     """All activations that can be evaluated."""
-    return ActivationList(activations=[_summary(entry) for entry in _catalogue(request)])
+    root_path = request.app.state.runtime.settings.root_path
+    return ActivationList(activations=[_summary(e, root_path) for e in _catalogue(request)])
 
 
 @router.get("/{name}")
@@ -143,7 +144,7 @@ def _file(content: bytes, media_type: str, filename: str | None = None) -> Respo
     return Response(content, media_type=media_type, headers=headers)
 
 
-def _summary(entry: Entry) -> ActivationSummary:
+def _summary(entry: Entry, root_path: str) -> ActivationSummary:
     return ActivationSummary(
         name=entry.name,
         title=entry.record["title"],
@@ -151,7 +152,7 @@ def _summary(entry: Entry) -> ActivationSummary:
         inputs=entry.record["inputs"],
         formulas=[function.formula for function in entry.functions],
         implementations=entry.implementations,
-        href=f"/activations/{entry.name}",
+        href=f"{root_path}/activations/{entry.name}",
     )
 
 

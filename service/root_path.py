@@ -1,0 +1,58 @@
+"""A prefix of all paths, which a proxy in front of the service adds for callers.
+
+A proxy may strip the prefix from requests, or pass them on as they came: both are answered alike.
+Links that the service gives carry it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from service.http1.bounds import Headers
+from service.http1.protocol import Address, AtOnce
+
+PAGES = frozenset({"/docs", "/redoc"})
+"""Pages whose links FastAPI makes from ``root_path``.
+
+Other routes see none: Starlette finds files below a mount only where the path has the prefix too.
+"""
+
+
+def stripped(prefix: str, path: str) -> str:
+    """Return ``path`` without ``prefix``, if it has it."""
+    if path == prefix:
+        return "/"
+    return path[len(prefix) :] if path.startswith(f"{prefix}/") else path
+
+
+class RootPath:
+    """Pure ASGI middleware: has all that follows see paths without the prefix."""
+
+    def __init__(self, app: ASGIApp, prefix: str) -> None:
+        self.app = app
+        self.prefix = prefix
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        if scope["type"] == "http":
+            scope["path"] = stripped(self.prefix, scope["path"])
+            if scope["path"] in PAGES:
+                scope["root_path"] = self.prefix
+        return self.app(scope, receive, send)
+
+
+def under(prefix: str, answer: AtOnce) -> AtOnce:
+    """Return ``answer`` for paths with and without ``prefix``."""
+
+    def answered(  # noqa: PLR0917 - as `AtOnce`
+        path: str,
+        headers: Headers,
+        body: bytes,
+        began: float,
+        came: float,
+        address: Address,
+    ) -> tuple[bytes, bytes] | None:
+        return answer(stripped(prefix, path), headers, body, began, came, address)
+
+    return answered
