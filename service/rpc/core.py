@@ -10,6 +10,7 @@ compares the bytes; calls of all other paths come under one name.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping, Sequence
 
 import grpc
@@ -20,6 +21,19 @@ from service.rpc.handlers import Handler
 from service.rpc.paths import PUBLIC, UNKNOWN
 
 Options = Sequence[tuple[str, int]]
+
+
+class NotOfCallersBytes(logging.Filter):
+    """Drops what grpcio logs, as an error with a traceback, of metadata that are no UTF-8.
+
+    A caller without a key may send as many as it likes; the call goes on with the bytes.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not str(record.msg).startswith("Invalid encoding on")
+
+
+DROP = NotOfCallersBytes()
 
 
 class Core(cygrpc.AioServer):  # type: ignore[misc]  # it has no types
@@ -83,6 +97,7 @@ class AioServer(_server.Server):
     """`grpc.aio.Server` around `Core`."""
 
     def __init__(self, core: Core) -> None:
+        logging.getLogger("grpc._cython.cygrpc").addFilter(DROP)
         # The base class would make a server of the core by itself.
         self._loop = core.loop
         self._server = core

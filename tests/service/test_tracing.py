@@ -206,6 +206,16 @@ def test_a_request_without_context_is_a_trace_of_its_own(receiver, server):
     assert root.name == "GET /activations/{name}"
 
 
+def test_a_made_up_method_and_path_name_no_span(receiver, server):
+    request = urllib.request.Request(server.url + "/made/up", method="BREW")  # noqa: S310
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(request, timeout=30)  # noqa: S310
+    caught.value.close()
+    root, _ = _trace(receiver, set())
+    assert root.name == "HTTP unmatched"
+    assert root.attributes["http.request.method"] == "_OTHER"
+
+
 @pytest.mark.parametrize("header", ["nonsense", "00-0-0-01", f"00-{'0' * 32}-{PARENT_ID}-01"])
 def test_a_context_that_is_none_begins_a_new_trace(receiver, server, header):
     request = urllib.request.Request(server.url + "/livez", headers={"traceparent": header})  # noqa: S310

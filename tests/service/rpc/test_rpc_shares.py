@@ -115,6 +115,14 @@ def test_a_path_of_any_bytes_ends_no_more_than_its_call(patient, path):
         assert Client(other).ServerLive(pb.ServerLiveRequest(), timeout=20).live
 
 
+def test_metadata_of_any_bytes_log_no_error(patient, caplog):
+    path = f"/{SERVICE.full_name}/ServerLive".encode()
+    with http2.connected(patient.server.port) as connection:
+        connection.send(http2.headers(1, path, (b"x-note", b"\xff\xfe")), http2.message(1))
+        assert any(each.kind == http2.DATA for each in connection.frames())
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
 def test_a_burst_of_resets_cancels_no_other_call(patient):
     """Calls begun and reset at once, as in CVE-2023-44487, from two connections."""
     codes = set()

@@ -65,6 +65,17 @@ def test_a_refusal_is_traced_and_blamed_on_the_caller(traced):
     assert root.status.is_unset
 
 
+def test_a_made_up_path_names_no_span(traced):
+    client, spans = traced
+    spans.clear()
+    call = client.channel.unary_unary("/made.up/Name").future(b"", timeout=30)
+    assert call.code() is grpc.StatusCode.UNIMPLEMENTED
+    eventually(spans.get_finished_spans)
+    (root,) = spans.get_finished_spans()
+    assert root.name == root.attributes["rpc.service"] == "unknown"
+    assert root.attributes["rpc.method"] == "_OTHER"
+
+
 def test_what_the_caller_does_not_sample_is_not_recorded(traced):
     client, spans = traced
     spans.clear()
