@@ -130,11 +130,15 @@ class Computer:
         except (ModelFailed, Overloaded) as error:
             # There is one run at a time: whatever it lacked, no other held.
             said = {"failed": str(error)}
+        except Exception as error:  # noqa: BLE001 - a thread that ends would leave its caller waiting
+            said = {"failed": f"its process cannot compute that: {type(error).__name__}"}
         del self._under_way[number]
         try:
             self.frames.send({"run": number, **said}, results)
         except FrameError:
             os._exit(0)
+        except Exception:  # noqa: BLE001 - part of the answer may have been sent
+            os._exit(1)
 
 
 def fields_of(error: LimitExceeded) -> list[str]:

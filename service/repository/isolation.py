@@ -25,7 +25,6 @@ from service.engine import Halt
 from service.errors import (
     LimitExceeded,
     ModelFailed,
-    ModelNotReady,
     ModelRefused,
     ServiceError,
     Words,
@@ -231,7 +230,6 @@ class Processes:
         self._idle: list[Child] = []
         self._count = 0
         self._ends = 0
-        self._why_not = ""
         self._is_closed = False
 
     def start(self, count: int) -> Signature:
@@ -257,7 +255,6 @@ class Processes:
         Raises:
             ModelFailed: The graph cannot compute that, or ended its process.
             LimitExceeded: The results are too large.
-            ModelNotReady: There is no process now.
         """
         child = self._taken(halt)
         try:
@@ -290,12 +287,11 @@ class Processes:
             threading.Thread(target=child.end, args=("it was unloaded",), daemon=True).start()
 
     def _taken(self, halt: Halt | None) -> Child:
+        """Return a process that is free; a request that was admitted waits for one to its end."""
         with self._changed:
             while not self._idle:
                 if self._is_closed:
                     raise ModelFailed("it was unloaded")
-                if self._why_not:
-                    raise ModelNotReady(f"model {self._model[0]} is not ready: {self._why_not}")
                 if halt is not None and halt.is_now:
                     raise ModelFailed(UNWANTED)
                 self._changed.wait(LOOK_SECONDS)
@@ -316,7 +312,6 @@ class Processes:
             threading.Thread(target=child.end, args=("it was unloaded",), daemon=True).start()
             return
         self._idle.append(child)
-        self._why_not = ""
         self._changed.notify_all()
 
     def _lose(self, how: str) -> None:
@@ -338,10 +333,8 @@ class Processes:
             wait = self._wait
             with self._changed:
                 if wait and not self._count:
-                    self._why_not = f"{why_not}; it is started again in {wait:g} seconds"
-                    self._changed.notify_all()
                     was_told = True
-                    self._tell(self._why_not)
+                    self._tell(f"{why_not}; it is started again in {wait:g} seconds")
                 self._changed.wait_for(lambda: self._is_closed, wait)
                 if self._is_closed:
                     return
@@ -390,7 +383,6 @@ class IsolatedModel(Declared):
         Raises:
             ModelFailed: The graph could not be run on these inputs, or ended its process.
             LimitExceeded: The results are too large.
-            ModelNotReady: There is no process now.
         """
         return self.processes.run(inputs, outputs, halt)
 

@@ -15,7 +15,7 @@ import numpy as np
 import orjson
 import pytest
 from calls import eventually
-from graphs import endless, filling, helper, model, port, put, scaled, unary
+from graphs import endless, filling, helper, model, numpy_helper, port, put, scaled, unary
 from onnx import TensorProto
 
 from service.engine import Halt
@@ -170,6 +170,29 @@ def test_isolated_requests_are_computed_together(root, served):
         together = await asyncio.gather(*asked)
         assert [each["y"].tolist() for each in together] == [(2 * row).tolist() for row in rows]
         assert numbers()["m", "1"]["rows"] == (1, 4)
+
+    served(scenario)
+
+
+def test_a_crash_in_company_fails_its_requests_only(root, served):
+    """Though three ends of the process follow each other, for which it rests a while."""
+    nodes = [
+        helper.make_node("Add", ["b", "two"], ["more"]),
+        helper.make_node("Div", ["a", "more"], ["y"]),
+    ]
+    ports = [port(name, ("n",), INT32) for name in "aby"]
+    two = numpy_helper.from_array(np.int32([2]), "two")
+    made = model(nodes, ports[:2], ports[2:], [two])
+    put(root, "m", "1", made, "batching: {max_size: 8}")
+    worst = WORST | {"b": np.int32([-3])}
+
+    async def scenario(s):
+        assert s.runtime.registry.get("m").batching is not None
+        async with s.busy():
+            asked = await s.waiting(*(s.infer("m", **each) for each in (worst, worst, PLAIN)))
+        *bad, good = await asyncio.gather(*asked, return_exceptions=True)
+        assert {str(each) for each in bad} == {"the model's process was ended by SIGFPE"}
+        assert good["y"].tolist() == [1]
 
     served(scenario)
 
