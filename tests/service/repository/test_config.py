@@ -127,3 +127,13 @@ def test_few_of_many_faults_are_told():
     with pytest.raises(ModelRefused) as refused:
         parsed(f"warmup: {{x: [{'-1,' * 3000}]}}")
     assert str(refused.value).count("expected") == MOST_ERRORS
+
+
+def test_isolation_and_instances():
+    assert (parsed("").isolation, parsed("").instances) == ("auto", None)
+    assert parsed("isolation: null").isolation == "none"
+    said = parsed("isolation: process\ninstances: 3")
+    assert (said.isolation, said.instances) == ("process", 3)
+    for text in ("isolation: thread", "instances: 0", "instances: many"):
+        with pytest.raises(ModelRefused, match=rf"config\.yaml: {text.split(':')[0]}: expected"):
+            parsed(text)
