@@ -63,8 +63,8 @@ class Settings(BaseSettings):
         default=30.0,
         ge=0,
         allow_inf_nan=False,
-        description="A worker whose event loop has not turned for so long is killed and replaced; "
-        "0 means never.",
+        description="Silence of a worker's event loop after which the worker is killed and "
+        "replaced; 0 means never.",
     )
     grpc_port: int | None = Field(
         default=None, ge=0, le=65535, description="The port for gRPC; none means no gRPC."
@@ -72,51 +72,53 @@ class Settings(BaseSettings):
     grpc_max_streams: int = Field(
         default=256,
         ge=1,
-        description="The most gRPC calls open at a time on one connection; clients hold back more.",
+        description="The most open gRPC calls on one connection; clients delay further calls.",
     )
     grpc_idle_seconds: float = Field(
         default=900.0,
         gt=0,
-        description="How long a gRPC stream may go without a message, and a connection without a "
-        "call.",
+        description="The longest time of a gRPC stream without a message, and of a gRPC "
+        "connection without a call.",
     )
     grpc_max_age_seconds: float | None = Field(
         default=None,
         gt=0,
-        description="How old a gRPC connection may get, so that clients spread over new workers or "
-        "hosts; its calls are finished. None means any age.",
+        description="The greatest age of a gRPC connection, so that clients spread over new "
+        "workers or hosts; its calls are finished. None means any age.",
     )
     grpc_keepalive_seconds: float = Field(
         default=60.0,
         ge=1,
-        description="After how long a silence a gRPC connection is pinged.",
+        description="Silence after which a gRPC connection is pinged.",
     )
     grpc_keepalive_timeout_seconds: float = Field(
         default=20.0,
         gt=0,
-        description="How long the answer to such a ping may take before the connection is closed.",
+        description="The longest wait for the answer to such a ping, before the connection is "
+        "closed.",
     )
     grpc_min_ping_seconds: float = Field(
         default=10.0,
         ge=0,
-        description="The shortest time between two pings of a gRPC client without data between "
+        description="The shortest time between two pings of a gRPC client with no data between "
         "them.",
     )
     grpc_max_ping_strikes: int = Field(
         default=2,
         ge=0,
-        description="How many pings may come too early before the connection is closed; 0 means "
-        "any number.",
+        description="The most early pings that are tolerated before the connection is closed; "
+        "0 means any number.",
     )
     metrics_port: int | None = Field(
         default=None,
         ge=0,
         le=65535,
-        description="A port of its own for /metrics, with /livez and /readyz; `port` then has no "
-        "/metrics. None means that `port` has it.",
+        description="A separate port for /metrics, /livez and /readyz; `port` then has no "
+        "/metrics. None means that `port` serves /metrics.",
     )
     metrics_host: str | None = Field(
-        default=None, description="The address of that port; None means `host`."
+        default=None,
+        description="The address of the port for metrics; None means `host`.",
     )
     repository: Path | None = Field(
         default=None, description="A folder of ONNX models: <name>/<version>/model.onnx."
@@ -132,9 +134,9 @@ class Settings(BaseSettings):
     max_model_bytes: int = Field(
         default=0,
         ge=0,
-        description="The most bytes that the files of one version of a model in the repository may "
-        "have together: they are read into memory, and are there up to four times while it is "
-        "loaded. 0 means a quarter of the memory, divided by `workers`.",
+        description="The most bytes of all files of one version of a model in the repository. "
+        "The files are read into memory; while a version is loaded, there are up to "
+        "four copies. 0 means a quarter of the memory, divided by `workers`.",
     )
     keys: str = Field(
         default="",
@@ -144,7 +146,7 @@ class Settings(BaseSettings):
     )
     keys_file: Path | None = Field(
         default=None,
-        description="A file of such keys, one on a line, beside those of `keys`; it is read at the "
+        description="A file of keys, one on each line, in addition to `keys`; it is read at the "
         "start and at SIGHUP. `#` begins a comment.",
     )
     allow_anonymous: bool = Field(
@@ -200,26 +202,29 @@ class Settings(BaseSettings):
         default=0,
         ge=0,
         description="The most HTTP connections of a process; 0 means as many as there are file "
-        "descriptors for. With more, those that are idle longest are closed.",
+        "descriptors. At the limit, the connections that have been idle longest are "
+        "closed.",
     )
     client_connections: int = Field(
         default=0,
         ge=0,
-        description="The most of those that one address may have (of IPv6, a /64); 0 means any "
-        "number. A proxy that all callers come through is one address.",
+        description="The most HTTP connections of one address (of IPv6, a /64) in each process; "
+        "0 means any number. A proxy in front of all callers is one address.",
     )
     client_requests_per_second: float = Field(
         default=0,
         ge=0,
-        description="How many requests a second each process answers to one client, a key or "
-        "else an address; others get 429. 0 means any number.",
+        description="The most requests per second of one client in each process; further "
+        "requests get 429. A client is a key or, without keys, an address. 0 means "
+        "any number.",
     )
     client_memory_share: float = Field(
         default=0.5,
         gt=0,
         le=1,
-        description="The part of that which several requests of one client may take together: of a "
-        "key, or else of an address. Behind a proxy that all callers come through, set 1.",
+        description="The part of `max_memory_bytes` that several requests of one client may "
+        "hold together. A client is a key or, without keys, an address. If all "
+        "callers come through one proxy, set 1.",
     )
     max_output_bytes: int = Field(
         default=1 << 28, ge=1, description="The most that one request's results may take."
