@@ -2,8 +2,8 @@
 
 import json
 import logging
+import os
 import shutil
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,7 +30,6 @@ from service.settings import Settings
 GRAPHS = ("value", "grad", "vjp")
 POINTS = [-30.0, -6.5, -1.0, -0.25, -1e-4, 0.0, 0.3, 1.0, 2.0, 7.5]
 ULP = {"float16": 2**-10, "bfloat16": 2**-7, "float32": 2**-23, "float64": 2**-52}
-INSIDE = "from gatewave.cli import main; main()"
 
 
 @pytest.fixture(scope="session")
@@ -197,11 +196,21 @@ def test_a_service_whose_kernels_are_demanded_and_unfit_ends_with_1(
     sinc, tmp_path, kind, monkeypatch
 ):
     folder, why = _placed(kind, tmp_path / "place", monkeypatch)
-    place = f"import pathlib, service.engine as e; e.FOLDER = pathlib.Path({str(folder)!r}); "
-    program = [sys.executable, "-c", place + INSIDE]
-    ended = run("serve", "--artifacts", sinc, program=program, GATEWAVE_KERNELS="native")
+    environment = {"GATEWAVE_KERNELS": "native", "PYTHONPATH": _path_with(folder, tmp_path)}
+    ended = run("serve", "--port", 0, "--artifacts", sinc, **environment)
     assert ended.returncode == 1
     assert why in " ".join(ended.stderr.split())
+
+
+def _path_with(kernels, folder):
+    """Return a PYTHONPATH with which each process, workers too, looks for kernels in ``kernels``.
+
+    Python runs the file that is written to ``folder`` at the start of every process.
+    """
+    (folder / "sitecustomize.py").write_text(
+        f"import pathlib, service.engine as e; e.FOLDER = pathlib.Path({str(kernels)!r})"
+    )
+    return os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
 
 
 @pytest.mark.usefixtures("unfit")
@@ -374,10 +383,9 @@ def test_doctor_says_what_the_kernels_are(artifacts, library):
 )
 def test_doctor_says_why_there_are_none(sinc, tmp_path, monkeypatch, kind, demanded, verdict):
     folder, why = _placed(kind, tmp_path / "place", monkeypatch)
-    place = f"import pathlib, service.engine as e; e.FOLDER = pathlib.Path({str(folder)!r}); "
-    program = [sys.executable, "-c", place + INSIDE]
     environment = {"GATEWAVE_KERNELS": demanded, "GATEWAVE_DEVICE": "cpu"}
-    ended = run("doctor", "--json", "--artifacts", sinc, program=program, **environment)
+    environment["PYTHONPATH"] = _path_with(folder, tmp_path)
+    ended = run("doctor", "--json", "--artifacts", sinc, **environment)
     finding = _doctors(ended)
     assert finding["verdict"] == verdict
     assert (why if demanded != "function" else "GATEWAVE_KERNELS") in finding["detail"]
