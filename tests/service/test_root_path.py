@@ -9,6 +9,7 @@ import pytest
 from processes import serving
 from pydantic import ValidationError
 
+from service.root_path import under
 from service.security import new_key
 from service.settings import Settings
 
@@ -66,6 +67,12 @@ def test_links_carry_the_prefix(ask, prefix):
         assert link.startswith(f"{ROOT}/")
         assert ask(link)[0] == 200
         assert ask(link.removeprefix(ROOT))[0] == 200
+
+
+def test_the_fast_path_sees_no_prefix():
+    answer = under(ROOT, lambda path, *_: (path.encode(), b""))
+    for path in ("/activate", f"{ROOT}/activate"):
+        assert answer(path, [], b"", 0.0, 0.0, None) == (b"/activate", b"")
 
 
 @pytest.mark.parametrize("wrong", ["gatewave", "/gatewave/", "/v2", "/activate/x", "/a b", "//"])
