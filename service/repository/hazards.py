@@ -13,8 +13,15 @@ Mod, INT32 and INT64                   the same instruction; 1.32 tells -1 apart
 STFT, a frame of length 0              SIGFPE
 Conv, ConvInteger and the like,        never ends, and looks at no flag: one node computes
 a kernel of size 0                     for ever
+LSTM and GRU, a batch without rows,    SIGABRT
+and GRU, a sequence without steps
+Unique along an axis, no elements;     SIGABRT
+FeatureVectorizer, no rows
+RoiAlign, adaptive sampling of a huge  SIGABRT, or many gigabytes of samples
+region
 Loop, no bound on its trips            never ends; ends at the border of a node when it is told to
-com.microsoft: SkipLayerNormalization  skip without rows: SIGFPE. Operators of this domain check
+com.microsoft: SkipLayerNormalization  skip without rows: SIGFPE; Inverse without columns:
+                                       SIGSEGV. Operators of this domain check
                                        less, so that only those that were tried count as safe.
 =====================================  ============================================================
 
@@ -43,8 +50,9 @@ MAX_VALUES = 64
 MODEL_VERSION, MODEL_GRAPH, MODEL_FUNCTIONS = 1, 7, 25
 GRAPH_NODES, GRAPH_TENSORS, GRAPH_INPUTS, GRAPH_SPARSE = 1, 5, 11, 15
 NODE_INPUTS, NODE_OUTPUTS, NODE_NAME, NODE_OPERATOR, NODE_ATTRIBUTES = 1, 2, 3, 4, 5
-NODE_DOMAIN = 7
+NODE_DOMAIN, NODE_OVERLOAD = 7, 8
 FUNCTION_NAME, FUNCTION_INPUTS, FUNCTION_OUTPUTS, FUNCTION_NODES, FUNCTION_DOMAIN = 1, 4, 5, 7, 10
+FUNCTION_OVERLOAD = 13
 ATTRIBUTE_NAME, ATTRIBUTE_INT, ATTRIBUTE_TENSOR, ATTRIBUTE_GRAPH = 1, 3, 5, 6
 ATTRIBUTE_INTS, ATTRIBUTE_GRAPHS = 8, 11
 TENSOR_DIMS, TENSOR_TYPE, TENSOR_INT32S, TENSOR_INT64S, TENSOR_NAME, TENSOR_RAW = 1, 2, 5, 7, 8, 9
@@ -59,9 +67,7 @@ FORMATS = {INT32: "<i", INT64: "<q"}
 STANDARD = frozenset({"", "ai.onnx", "ai.onnx.ml", "ai.gatewave"})
 """Domains whose operators were tried; those of Gatewave compute element by element."""
 CONTRIBUTED = "com.microsoft"
-TRIED = frozenset(
-    {"BiasGelu", "CDist", "DynamicQuantizeMatMul", "Inverse", "QuickGelu", "Trilu", "Unique"}
-)
+TRIED = frozenset({"BiasGelu", "CDist", "DynamicQuantizeMatMul", "QuickGelu", "Trilu", "Unique"})
 """Operators of ONNX Runtime's own domain that were tried and did not fail."""
 
 KERNELS = {"Conv": 1, "ConvInteger": 1, "ConvTranspose": 1, "QLinearConv": 3, "DeformConv": 1}
@@ -75,15 +81,17 @@ LIKE_FIRST = frozenset(
 """Operators that give elements of their first input, some or all, and nothing else."""
 FLOATING = frozenset(
     {
-        *("Sqrt", "Exp", "Log", "Erf", "Sigmoid", "Tanh", "Softmax", "LogSoftmax", "Sin", "Cos"),
+        *("Sqrt", "Exp", "Log", "Sigmoid", "Tanh", "Softmax", "LogSoftmax", "Sin", "Cos"),
         *("Reciprocal", "Floor", "Ceil", "Softplus", "Conv", "ConvTranspose", "LSTM", "GRU", "RNN"),
         *("AveragePool", "GlobalAveragePool", "BatchNormalization", "InstanceNormalization"),
-        *("LayerNormalization", "GroupNormalization", "ReduceLogSumExp", "DequantizeLinear"),
+        *("LayerNormalization", "GroupNormalization", "DequantizeLinear"),
         *("Elu", "Selu", "Gelu", "HardSigmoid", "HardSwish", "Mish", "RandomNormal", "Round"),
         *("RandomUniform", "LpNormalization", "GlobalMaxPool", "Tan", "Atan", "Asin", "Acos"),
     }
 )
 """Operators whose first result is of a floating-point type, whatever their inputs are."""
+GRAPH_OWNERS = frozenset({"If", "Loop", "Scan", "SequenceMap"})
+"""Operators with graphs of their own."""
 BOOLEAN = frozenset({"Equal", "Less", "LessOrEqual", "Greater", "GreaterOrEqual", "And", "Or"})
 SAME = frozenset(
     {
@@ -91,11 +99,21 @@ SAME = frozenset(
         *("Add", "Sub", "Mul", "Div", "Mod", "Pow", "Neg", "Abs", "Sign", "Relu", "LeakyRelu"),
         *("PRelu", "Clip", "Min", "Max", "Sum", "Mean", "MatMul", "Gemm", "Einsum", "CumSum"),
         *("ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL1"),
-        *("ReduceL2", "ReduceSumSquare", "ReduceLogSum", "MaxPool", "Concat", "Split", "Pad"),
+        *(
+            "ReduceL2",
+            "ReduceSumSquare",
+            "ReduceLogSum",
+            "ReduceLogSumExp",
+            "Erf",
+            "MaxPool",
+            "Concat",
+            "Split",
+            "Pad",
+        ),
         *("Tile", "Expand", "GatherElements", "GatherND", "ScatterElements", "ScatterND", "Resize"),
         *("TopK", "Upsample", "Dropout", "DepthToSpace", "SpaceToDepth", "Trilu", "GridSample"),
         *("ReverseSequence", "Compress", "LRN", "Hardmax", "MeanVarianceNormalization"),
-        *("RoiAlign", "Col2Im", "GlobalLpPool", "LpPool", "EyeLike", "Unique", "Range"),
+        *("RoiAlign", "Col2Im", "GlobalLpPool", "LpPool", "Unique", "Range"),
     }
 )
 """Operators whose first result has the element type of their first input."""
@@ -120,6 +138,8 @@ class Known:
 
 UNKNOWN = Known()
 Names = dict[str, Known]
+Key = tuple[str, str, str]
+"""Domain, name and overload of a function."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +156,7 @@ class Node:
 
     operator: str
     domain: str
+    overload: str
     name: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
@@ -178,15 +199,16 @@ class _Analysis:
     def __init__(self, reader: Reader) -> None:
         self.reader = reader
         self.overridable = True
-        self.functions: dict[tuple[str, str], Function] = {}
-        self.called: dict[tuple[tuple[str, str], tuple[Known, ...]], tuple[Known, ...]] = {}
+        self.functions: dict[Key, Function] = {}
+        self.called: dict[tuple[Key, tuple[Known, ...]], tuple[Known, ...]] = {}
 
     def model(self, span: Span) -> None:
         fields = self._fields(span)
         for function in fields.get(MODEL_FUNCTIONS, []):
             of = self._fields(function)
-            key = (self._text(of, FUNCTION_DOMAIN), self._text(of, FUNCTION_NAME))
-            self.functions[key] = Function(
+            texts = (self._text(of, n) for n in (FUNCTION_DOMAIN, FUNCTION_NAME, FUNCTION_OVERLOAD))
+            domain, name, overload = texts
+            self.functions[domain, name, overload] = Function(
                 self._texts(of, FUNCTION_INPUTS),
                 self._texts(of, FUNCTION_OUTPUTS),
                 tuple(map(self._node, of.get(FUNCTION_NODES, []))),
@@ -228,7 +250,7 @@ class _Analysis:
         Raises:
             HazardError: It may not be.
         """
-        key = (node.domain, node.operator)
+        key = (node.domain, node.operator, node.overload)
         if key in self.functions:
             return self._call(key, tuple(given), depth)
         if node.domain == CONTRIBUTED and node.operator not in TRIED:
@@ -239,6 +261,8 @@ class _Analysis:
         if check is not None:
             check(node, given)
         graphs = [graph for a in node.attributes.values() for graph in a.graphs]
+        if node.operator in GRAPH_OWNERS and not graphs:
+            raise HazardError(f"{node} takes its graph from the call of a function")
         for graph in graphs:
             self._graph(graph, dict(names), depth - 1)
         # Random numbers differ from run to run, and a graph may read what requests decide.
@@ -247,9 +271,7 @@ class _Analysis:
         others = Known(first.kind if node.operator == "Split" else 0, fixed)
         return [first, *[others] * (len(node.outputs) - 1)]
 
-    def _call(
-        self, key: tuple[str, str], given: tuple[Known, ...], depth: int
-    ) -> tuple[Known, ...]:
+    def _call(self, key: Key, given: tuple[Known, ...], depth: int) -> tuple[Known, ...]:
         """See that the body of a function is safe with such arguments."""
         if not depth:
             raise HazardError(f"it nests deeper than {MAX_DEPTH} functions")
@@ -267,6 +289,7 @@ class _Analysis:
         return Node(
             self._text(fields, NODE_OPERATOR),
             "" if domain == "ai.onnx" else domain,
+            self._text(fields, NODE_OVERLOAD),
             self._text(fields, NODE_NAME),
             self._texts(fields, NODE_INPUTS),
             self._texts(fields, NODE_OUTPUTS),
@@ -354,16 +377,13 @@ def _kind(node: Node, given: list[Known]) -> int:
     operator, first = node.operator, given[0] if given else UNKNOWN
     if operator == "ConstantOfShape":
         value = node.attributes.get("value")
-        return value.tensor.kind if value and value.tensor else FLOAT
-    if operator in FLOATING:
-        return FLOAT
-    if operator in BOOLEAN:
-        return BOOL
+        # In a function the value may come from its call.
+        return ((value.tensor or UNKNOWN) if value else Known(FLOAT)).kind
     if operator == "Where":
         return max(known.kind for known in given[1:]) if len(given) > 1 else 0
     if operator in SAME:
         return first.kind
-    return 0
+    return FLOAT if operator in FLOATING else BOOL if operator in BOOLEAN else 0
 
 
 def _constant(node: Node) -> Known:
@@ -413,6 +433,28 @@ def _convolves(node: Node, given: list[Known]) -> None:
         raise HazardError(f"{node} may never end: a request decides its kernel")
 
 
+def _recurs(node: Node, given: list[Known]) -> None:
+    if not given or not given[0].is_fixed:
+        raise HazardError(f"{node} can trap: a request may give it no rows or no steps")
+
+
+def _distinguishes(node: Node, given: list[Known]) -> None:
+    if "axis" in node.attributes and not (given and given[0].is_fixed):
+        raise HazardError(f"{node} can trap: a request may give it no elements")
+
+
+def _joins(node: Node, given: list[Known]) -> None:
+    if not all(known.is_fixed for known in given):
+        raise HazardError(f"{node} can trap: a request may give it no rows")
+
+
+def _samples(node: Node, given: list[Known]) -> None:
+    """See that the number of samples in a region does not grow with the region."""
+    regions = given[1] if len(given) > 1 else UNKNOWN
+    if not regions.is_fixed and _number(node, "sampling_ratio") <= 0:
+        raise HazardError(f"{node} can trap: the size of a region decides how often it samples")
+
+
 def _loops(node: Node, given: list[Known]) -> None:
     trips = given[0] if given and node.inputs[0] else UNKNOWN
     few = trips.values is not None and all(value <= MAX_TRIPS for value in trips.values)
@@ -424,6 +466,11 @@ CHECKS = {
     "Div": _divides,
     "Mod": _divides,
     "STFT": _frames,
+    "LSTM": _recurs,
+    "GRU": _recurs,
+    "Unique": _distinguishes,
+    "FeatureVectorizer": _joins,
+    "RoiAlign": _samples,
     "Loop": _loops,
     **dict.fromkeys(KERNELS, _convolves),
 }

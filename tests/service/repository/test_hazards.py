@@ -1,10 +1,12 @@
 """Operators that can end or hold the process that runs them."""
 
 import numpy as np
+import onnx
 import pytest
 from graphs import endless, helper, model, numpy_helper, port, scaled, unary
 from onnx import TensorProto
 
+from service.repository import hazards
 from service.repository.hazards import hazard_of
 
 INT32, INT64, FLOAT, DOUBLE = (
@@ -138,6 +140,90 @@ def calling(kind):
 def test_functions_are_looked_at_with_their_arguments():
     assert hazard(calling(INT64)) == "node inner (Div) on INT64 can trap"
     assert hazard(calling(FLOAT)) == ""
+
+
+def test_overloads_of_a_function_are_told_apart():
+    made = calling(INT64)
+    other = helper.make_node("Add", ["a", "b"], ["q"])
+    opset = [helper.make_opsetid("", 17)]
+    made.functions.append(
+        helper.make_function("own", "Half", ["a", "b"], ["q"], [other], opset, overload="sum")
+    )
+    assert "can trap" in hazard(made)
+    made.graph.node[0].overload = "sum"
+    assert hazard(made) == ""
+
+
+def test_graphs_and_constants_that_a_call_gives_are_not_trusted():
+    inner = helper.make_graph(
+        [helper.make_node("Div", ["x", "x"], ["r"])], "inner", [], [port("r", None, INT64)]
+    )
+    choice = helper.make_node("If", ["go"], ["q"], name="n")
+    for name in ("then_branch", "else_branch"):
+        choice.attribute.add(name=name, ref_attr_name="given", type=onnx.AttributeProto.GRAPH)
+    filled = helper.make_node("ConstantOfShape", ["go"], ["c"])
+    filled.attribute.add(name="value", ref_attr_name="given", type=onnx.AttributeProto.TENSOR)
+    divided = helper.make_node("Div", ["c", "c"], ["q"], name="n")
+    bodies = (([choice], inner, "its graph"), ([filled, divided], constant([1]), "can trap"))
+    for body, given, said in bodies:
+        opset = [helper.make_opsetid("", 17)]
+        function = helper.make_function("own", "F", ["go"], ["q"], body, opset, ["given"])
+        nodes = [helper.make_node("F", ["go"], ["y"], domain="own", given=given)]
+        inputs = [*X, port("go", [], TensorProto.BOOL)]
+        opsets = (("", 17), ("own", 1))
+        assert said in hazard(model(nodes, inputs, Y, functions=[function], opsets=opsets))
+
+
+def test_types_are_those_of_the_operators_schemas():
+    """Results that are taken for floating point, or for the first input's type, are that."""
+    for schema in onnx.defs.get_all_schemas_with_history():
+        if schema.domain not in {"", "ai.onnx.ml"} or not schema.outputs:
+            continue
+        result = schema.outputs[0].type_str
+        types = next(
+            (t.allowed_type_strs for t in schema.type_constraints if t.type_param_str == result),
+            [result],
+        )
+        if schema.name in hazards.SAME:
+            assert result == schema.inputs[0].type_str, schema.name
+        elif schema.name in hazards.FLOATING:
+            assert not {"tensor(int32)", "tensor(int64)"} & set(types), schema.name
+
+
+def test_a_diagonal_may_be_of_whole_numbers():
+    nodes = [
+        helper.make_node("EyeLike", ["f"], ["e"], dtype=INT64),
+        helper.make_node("ReduceMax", ["e"], ["one"], keepdims=0),
+        helper.make_node("Mul", ["one", "x"], ["a"]),
+        helper.make_node("Div", ["a", "a"], ["y"]),
+    ]
+    assert "can trap" in hazard(model(nodes, [*X, port("f")], Y))
+
+
+@pytest.mark.parametrize("operator", ["LSTM", "GRU"])
+def test_recurrent_operators_may_get_no_rows(operator):
+    node = helper.make_node(operator, ["x", "w", "r"], ["y"], name="n", hidden_size=2)
+    inputs = [port("x", ("t", "n", 3)), port("w", None), port("r", None)]
+    said = f"node n ({operator}) can trap: a request may give it no rows or no steps"
+    assert hazard(model([node], inputs, [port("y", None)])) == said
+
+
+@pytest.mark.parametrize(("attributes", "safe"), [({"axis": 0}, False), ({}, True)])
+def test_unique_along_an_axis_may_get_no_elements(attributes, safe):
+    node = helper.make_node("Unique", ["x"], ["y"], **attributes)
+    assert (hazard(model([node], [port("x")], [port("y", None)])) == "") == safe
+
+
+def test_joined_features_may_have_no_rows():
+    node = helper.make_node("FeatureVectorizer", ["x", "x"], ["y"], domain="ai.onnx.ml")
+    assert "no rows" in hazard(model([node], [port("x")], [port("y", None)]))
+
+
+@pytest.mark.parametrize(("ratio", "safe"), [(0, False), (2, True)])
+def test_regions_are_sampled_a_fixed_number_of_times(ratio, safe):
+    node = helper.make_node("RoiAlign", ["x", "r", "i"], ["y"], sampling_ratio=ratio)
+    inputs = [port("x", (1, 2, "h", "w")), port("r", ("n", 4)), port("i", ("n",), INT64)]
+    assert (hazard(model([node], inputs, [port("y", None)])) == "") == safe
 
 
 def test_custom_operators_are_not_trusted():
