@@ -1,9 +1,9 @@
-"""Folders for files that are being written, beside those that they will replace.
+"""Folders for files that are being written, beside the files that they will replace.
 
-A command that is killed leaves its folder behind. Each is locked by the process that writes it, and
-the kernel drops the lock when that process ends, however it ends: what is not locked is removed by
-the next command that writes into the same folder. A process id in the name would not do, because
-ids are used again, and mean nothing to another container that shares the folder.
+A command that is killed leaves its folder behind. The process that writes a folder locks it, and
+the kernel drops the lock when that process ends, however it ends. The next command that writes into
+the same place removes folders without a lock. A process id in the name would not suffice: ids are
+used again, and have no meaning in another container that shares the folder.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ def folder_in(folder: Path) -> Iterator[Path]:
 
 
 def _locked(path: Path) -> tuple[Path, int] | None:
-    """Make a folder and lock it; None, if another command took it for stale meanwhile."""
+    """Make a folder and lock it; return None if another command removed it as stale meanwhile."""
     path.mkdir(mode=0o700)
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
-    # Where a file system has no locks, nothing can be told to be stale, and nothing is removed.
+    # Without locks in the file system, stale folders cannot be recognized, and all are kept.
     with contextlib.suppress(OSError):
         fcntl.flock(descriptor, fcntl.LOCK_EX)
     if path.exists():
@@ -56,7 +56,7 @@ def _locked(path: Path) -> tuple[Path, int] | None:
 
 
 def remove_stale(folder: Path) -> None:
-    """Remove what commands that have ended left in ``folder``."""
+    """Remove folders in ``folder`` that were left by commands that have ended."""
     with contextlib.suppress(OSError):
         for path in folder.iterdir():
             if NAME.fullmatch(path.name):
@@ -68,7 +68,7 @@ def _remove_unlocked(path: Path) -> None:
     """Remove ``path`` unless a process holds its lock.
 
     Raises:
-        OSError: One does, or it cannot be removed.
+        OSError: A process holds the lock, or the folder cannot be removed.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:

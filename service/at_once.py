@@ -31,14 +31,14 @@ def answering(
     most: int,
     rate: RateLimiter | None = None,
 ) -> AtOnce:
-    """What answers requests that need no more than an endpoint.
+    """Return a function that answers requests which need an endpoint only.
 
     Args:
         endpoint_of: The endpoint for POST to a path, if there is one.
-        keys: Who may ask.
-        notes: Where a line about each request goes.
+        keys: Keys of the callers that are allowed.
+        notes: Receiver of a line about each request.
         most: The longest body, in bytes.
-        rate: How many requests of one client are answered, if that is limited.
+        rate: Limit on the requests of one client, if there is one.
     """
 
     def answer(  # noqa: PLR0917 - as `AtOnce`
@@ -80,7 +80,7 @@ def answering(
 
 
 def _limited(answer: AtOnce, keys: Keys, rate: RateLimiter) -> AtOnce:
-    """Decline what exceeds ``rate``: the application refuses it then."""
+    """Decline requests beyond ``rate``; the application then answers them with an error."""
 
     def limited(  # noqa: PLR0917 - as `AtOnce`
         path: str, headers: Headers, body: bytes, began: float, came: float, address: Address

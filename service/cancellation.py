@@ -1,4 +1,4 @@
-"""Cancellation of work in a thread whose result is not wanted any more."""
+"""Cancellation of work in a thread when its result is no longer needed."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ LATE = "the deadline passed while the request was read"
 
 
 class CancelToken:
-    """Says whether a piece of work is still wanted: by its caller, and before its deadline.
+    """State of a piece of work: whether its caller still waits, and when its deadline is.
 
     Attributes:
-        deadline: In seconds of `time.monotonic`; none means no deadline.
+        deadline: In seconds of `time.monotonic`; None means no deadline.
         is_cancelled: Set from the event loop, read in the thread that works.
     """
 
@@ -29,10 +29,10 @@ class CancelToken:
         self.is_cancelled = True
 
     def check(self) -> None:
-        """End the work if its result is not wanted.
+        """End the work if its result is no longer needed.
 
         Raises:
-            DeadlineExceeded: It is not.
+            DeadlineExceeded: The caller has gone, or the deadline has passed.
         """
         if self.is_cancelled:
             raise DeadlineExceeded(GONE)
@@ -44,15 +44,15 @@ _token: ContextVar[CancelToken | None] = ContextVar("cancel_token", default=None
 
 
 def install(token: CancelToken) -> None:
-    """Make ``token`` the one that `check` looks at, in the current context."""
+    """Make `check` use ``token`` in the current context."""
     _token.set(token)
 
 
 def check() -> None:
-    """End the work in progress if its result is not wanted; called between bounded pieces.
+    """End the work in progress if its result is no longer needed; called between bounded pieces.
 
     Raises:
-        DeadlineExceeded: It is not.
+        DeadlineExceeded: The caller has gone, or the deadline has passed.
     """
     token = _token.get()
     if token is not None:

@@ -172,7 +172,7 @@ class Catalogue:
 
     def __init__(self, folder: Path, entries: Mapping[str, Entry], engine: Engine) -> None:
         self.folder = folder
-        # Of the models that can be had, whether or not this service computes with them.
+        # Of all models that are offered, also of those that this service does not run.
         self.digests = {
             path.name: sha256(read_artifact(path)).hexdigest() for path in _models_in(folder)
         }
@@ -233,10 +233,10 @@ def _models_in(folder: Path) -> list[Path]:
 
 
 def read_artifact(path: Path) -> bytes:
-    """Return the content of a file, which must be a regular one: a pipe would be waited for.
+    """Return the content of a regular file; opening a pipe would block.
 
     Raises:
-        ArtifactInvalid: It is missing, as where a link leads nowhere, or is something else.
+        ArtifactInvalid: The file is missing, is a broken link, or is not a regular file.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -16,7 +16,7 @@ CODINGS = ("gzip", "deflate")
 MOST_RATIO = 1032
 """To so many bytes does deflate expand one, at the most."""
 PIECE = 1 << 20
-"""In bytes: so much is decompressed at a time, and held before it goes on."""
+"""Bytes that are decompressed at a time; memory is held for each piece."""
 FASTEST = 1
 WORTHWHILE = 1024
 """Answers with fewer bytes are sent as they are."""
@@ -37,7 +37,7 @@ def coding(header: str | None) -> str | None:
 
 
 def accepted(header: str | None) -> str | None:
-    """How an answer may be compressed, if it may: as the client likes best, the first of equals.
+    """Return the coding for an answer that the client prefers, if any; the first of equals.
 
     Raises:
         LimitExceeded: Too many codings are named.
@@ -53,14 +53,14 @@ def longest(body: Body) -> int:
 
 
 class Decompression:
-    """A body that is decompressed piece by piece, so that its memory can be held as it grows.
+    """Decompression of a body piece by piece, so that memory can be held as it grows.
 
     Attributes:
-        whole: All of it until now.
+        whole: The decompressed bytes until now.
 
     Args:
-        body: What was compressed.
-        most: How many bytes it may come to.
+        body: The compressed bytes.
+        most: Limit on the decompressed bytes.
     """
 
     def __init__(self, body: Body, most: int) -> None:
@@ -74,12 +74,13 @@ class Decompression:
         """Decompress the next piece; return its length, which is 0 at the end.
 
         Raises:
-            BodyTooLong: It is longer than allowed; little more of it was made to find that out.
-            BodyMalformed: It is neither gzip nor zlib, or not all of it.
+            BodyTooLong: The body is longer than allowed; at most one piece beyond the limit was
+                made.
+            BodyMalformed: The body is neither gzip nor zlib, or is incomplete.
         """
         before = len(self.whole)
         while not self._reader.eof and len(self.whole) - before < PIECE:
-            # The tail is copied each time, so that the input is given in pieces too.
+            # The tail is copied at each step, so the input is passed in pieces too.
             given = self._reader.unconsumed_tail or self._next_input()
             if not given:
                 break

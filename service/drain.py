@@ -1,13 +1,13 @@
-"""How long a service that was told to end goes on."""
+"""Times of a service between the request to end and its end."""
 
 from __future__ import annotations
 
 import signal
 
 OVERTIME_SECONDS = 1.0
-"""How long threads and the like have to end, after the time for requests is up."""
+"""Seconds in which threads must end, after the time for requests."""
 
 
 def grace_of(sig: int, grace_seconds: float) -> float:
-    """How long new requests are taken after a signal; Ctrl-C is pressed where nothing balances."""
+    """Return the seconds of service after ``sig``; Ctrl-C needs none, without a load balancer."""
     return grace_seconds if sig == signal.SIGTERM else 0.0

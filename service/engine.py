@@ -271,16 +271,16 @@ class Engine:
     ) -> tuple[ort.InferenceSession, dict[str, str]]:
         """Load the graph in ``model``, with its metadata.
 
-        ONNX Runtime opens no file: what it maps into memory may be truncated later.
+        ONNX Runtime opens no file, because files that it maps into memory may be truncated later.
 
         Args:
-            path: The file that it was read from, for errors.
-            model: What is in it.
-            operators: The operators of our domain in it, if that is known.
-            data: The contents of the files that initializers lie in, by location.
+            path: The file from which ``model`` was read, for errors.
+            model: The bytes of the file.
+            operators: The operators of Gatewave's domain in the graph, if known.
+            data: The contents of the files with external data, by location.
 
         Raises:
-            ArtifactInvalid: ONNX Runtime cannot load it, or not on this device.
+            ArtifactInvalid: ONNX Runtime cannot load the graph on this device.
         """
         try:
             session = self._open(model, operators, data)
@@ -299,12 +299,12 @@ class Engine:
         data: Mapping[str, Array] | None = None,
     ) -> ort.InferenceSession:
         options = self.options()
-        # Bytes may be of ONNX Runtime's own format too, which is not checked by us.
+        # By default, bytes may also be of ONNX Runtime's own format, which is not checked here.
         options.add_session_config_entry("session.load_model_format", "ONNX")
-        # External data that is not given is looked for in the working directory otherwise.
+        # Otherwise, missing external data is searched in the working directory.
         options.add_session_config_entry(EXTERNAL_FOLDER, os.devnull)
         if data:
-            # ONNX Runtime copies them while it makes the session.
+            # ONNX Runtime copies the buffers while it creates the session.
             contents = list(data.values())
             sizes = [content.nbytes for content in contents]
             options.add_external_initializers_from_files_in_memory(list(data), contents, sizes)

@@ -1,4 +1,4 @@
-"""What can go wrong, as the domain sees it; `service.problems` says what HTTP makes of it.
+"""Errors of the service; `service.problems` maps them to HTTP.
 
 * ServiceError                the service cannot start, or cannot answer
   - SettingsInvalid           settings contradict each other, or the machine
@@ -6,8 +6,8 @@
   - KernelsUnavailable        the native kernels are demanded, and cannot be had
   - ArtifactInvalid           a file in the artifacts folder is not what it should be
   - Overloaded                there is no room for the request now; later there may be
-    - ClientLimited           one client has more connections or requests than it may
-  - DeadlineExceeded          the request could not start, or end, in the time it gave
+    - ClientLimited           one client exceeds its limit of connections or requests
+  - DeadlineExceeded          the request did not start, or end, before its deadline
   - ModelNotReady             a model is known, and does not answer now
   - ModelFailed               a model could not compute what it was given
   - ModelRefused              a model in the repository cannot be served
@@ -25,8 +25,8 @@
     - UrlTooLong              its URL has more bytes than are allowed
     - HeadTooLong             its headers have, or are more than are allowed
     - HttpMalformed           what came is not HTTP
-    - HttpUnsupported         it is HTTP, and of a kind that is not spoken here
-    - HttpVersionUnsupported  it is another version of HTTP
+    - HttpUnsupported         the request uses a part of HTTP that is not supported
+    - HttpVersionUnsupported  the version of HTTP is not supported
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Overloaded(ServiceError):  # noqa: N818
 
 
 class ClientLimited(Overloaded):
-    """One client has more connections, or sends more requests, than one client may."""
+    """One client exceeds the limit of connections or of requests for each client."""
 
     def __init__(self, reason: str, detail: str, retry_after: int = 1) -> None:
         super().__init__(reason, detail, retry_after)
@@ -89,7 +89,7 @@ class ModelNotReady(ServiceError):  # noqa: N818
     """A model is known, and does not answer now.
 
     Attributes:
-        is_loading: Whether it is being loaded, so that it is worthwhile to try again soon.
+        is_loading: True while the model is being loaded, so that a retry soon is useful.
     """
 
     def __init__(self, detail: str, *, is_loading: bool = False) -> None:
@@ -137,7 +137,7 @@ def strip(error: BaseException) -> None:
 
 
 def _chain(error: BaseException) -> list[BaseException]:
-    """``error``, its causes, and the errors during whose handling they were raised."""
+    """Return ``error``, its causes and contexts."""
     found: dict[int, BaseException] = {}
     left: list[BaseException | None] = [error]
     while left:
@@ -170,7 +170,7 @@ class RequestInvalid(ServiceError):  # noqa: N818
     """What the caller sent is wrong."""
 
     def __init__(self, *errors: FieldError, count: int | None = None) -> None:
-        """Errors to tell, of ``count`` that there are."""
+        """Errors to report, of ``count`` in all."""
         self.errors = errors[:MOST_ERRORS]
         more = (len(errors) if count is None else count) - len(self.errors)
         said = [*map(str, self.errors), *([f"and {more} more"] if more else [])]

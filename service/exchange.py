@@ -27,10 +27,10 @@ BUFFERED = 1 << 16
 asyncio takes there before it asks for a pause."""
 
 GATHERED = 1 << 19
-"""In bytes: as soon as so much of a long body has come, memory for all of it is allocated."""
+"""Received bytes of a long body after which memory for the whole body is allocated."""
 
 STEP = 2 << 20
-"""In bytes: memory of long bodies becomes resident in pages of this size, and is held so."""
+"""Granularity in bytes in which memory of long bodies is held: the size of its resident pages."""
 
 ALIGNMENT = 64
 """In bytes, of the tensors in a body: what the widest vector instructions like."""
@@ -72,7 +72,7 @@ class Patience:
             raise self._error from error
 
     def end(self, error: ServiceError) -> None:
-        """End the block with ``error``, from outside of it."""
+        """End the block with ``error``; called from outside the block."""
         if self._error is None:
             self._error = error
             if self._task:
@@ -200,7 +200,7 @@ class Exchange:
 
     @property
     def client(self) -> Client:
-        """The sender of the request, as shares are counted."""
+        """Return the client to which the request counts."""
         return client_of(self.scope)
 
     def _announced(self) -> int:
@@ -218,7 +218,7 @@ class Exchange:
             pass
 
     async def _piece(self, incoming: Incoming) -> tuple[bytes, bool]:
-        """The next piece of the body, and whether more follow."""
+        """Return the next piece of the body, and whether more pieces follow."""
         message = await self._message()
         piece: bytes = message.get("body", b"")
         incoming.came(len(piece))
@@ -227,10 +227,10 @@ class Exchange:
     async def _rest_of(
         self, first: Body, length: int, incoming: Incoming, data_at: Callable[[bytes], int]
     ) -> Body:
-        """The body whose length is known.
+        """Receive a body of known length.
 
-        Memory for a long one is allocated when a good part has come. Only what has come is held:
-        a length is announced in no time, and by anybody.
+        Memory for a long body is allocated when a good part has come. Only received bytes are
+        held, because any client can announce any length.
         """
         start, more = bytearray(first), True
         incoming.hold(len(start))
@@ -254,7 +254,7 @@ class Exchange:
         return body[:position]
 
     async def _unannounced(self, first: Body, most: int, incoming: Incoming) -> bytes:
-        """The body whose length is not known: bounded as it comes."""
+        """Receive a body of unknown length, within ``most`` bytes."""
         body, more = bytearray(first), True
         incoming.hold(len(body))
         while more:

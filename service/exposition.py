@@ -33,10 +33,10 @@ PROCESS: tuple[tuple[str, str, Callable[[Process], float]], ...] = (
 
 
 class Counted(Collector):
-    """The instruments of all workers.
+    """Instruments of all workers.
 
-    Series of models that are not known any more are left out: other workers may not have unloaded
-    them yet, and one that has ended cannot drop its series.
+    Series of models that are no longer known are left out: other workers may not have unloaded them
+    yet, and an ended worker cannot drop its series.
     """
 
     def __init__(self, runtime: Runtime) -> None:

@@ -1,7 +1,7 @@
-"""Limits on documents and headers, checked before the parts are looked at one by one.
+"""Limits on documents and headers, checked before their parts are read one by one.
 
-They are no settings: no honest request comes near them. With them, reading takes time in proportion
-to the length of what is read, since nothing is searched that is longer than they allow.
+They are not settings, because real requests stay far below them. With them, reading takes time
+proportional to the length of the text, because no search is longer than they allow.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from collections.abc import Sized
 from service.errors import LimitExceeded
 
 MAX_FIELDS = 256
-"""Fields of one object: of a request, its parameters, the inputs of an activation; and the tensors
-of a safetensors file."""
+"""Fields of one object (a request, its parameters, the inputs of an activation), and tensors of a
+safetensors file."""
 
 MAX_TENSORS = 1024
-"""Inputs, or wanted outputs, of one inference request."""
+"""Inputs, or requested outputs, of one inference request."""
 
 MAX_PREFERENCES = 64
 """Parts of one header of preferences (Accept, Accept-Encoding): browsers send up to ten."""
@@ -28,7 +28,7 @@ def check_count(value: Sized, most: int, field: str, parts: str) -> None:
     """Refuse ``value`` if it has more than ``most`` parts.
 
     Raises:
-        LimitExceeded: It has more.
+        LimitExceeded: It has more parts.
     """
     if len(value) > most:
         raise LimitExceeded.at(field, f"at most {most} {parts}", len(value))
@@ -38,7 +38,7 @@ def check_fields(value: object, field: str) -> None:
     """Refuse an object of JSON with more than `MAX_FIELDS` fields.
 
     Raises:
-        LimitExceeded: It has more.
+        LimitExceeded: It has more fields.
     """
     if isinstance(value, dict):
         check_count(value, MAX_FIELDS, field, "fields")

@@ -54,10 +54,11 @@ def bind(host: str, port: int, count: int = 1) -> list[socket.socket]:
 
 
 def join(host: str, port: int) -> socket.socket:
-    """Return a socket on a port that other workers have too.
+    """Return a socket on a port that other workers share.
 
     Raises:
-        PortUnavailable: The port is another program's, or the address is none of this machine's.
+        PortUnavailable: Another program has the port, or the address does not belong to this
+            machine.
     """
     try:
         return _bound(host, port, shared=True)
@@ -67,10 +68,10 @@ def join(host: str, port: int) -> socket.socket:
 
 
 def free_port(host: str, port: int) -> int:
-    """Return ``port``, or one that the system chooses for 0, which workers will share.
+    """Return ``port``, or for 0 one that the system chooses; workers will share it.
 
     Raises:
-        PortUnavailable: It is taken, or the address is none of this machine's.
+        PortUnavailable: The port is taken, or the address does not belong to this machine.
     """
     (listener,) = bind(host, port)
     with listener:

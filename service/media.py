@@ -36,7 +36,7 @@ def is_json(headers: Mapping[bytes, bytes]) -> bool:
 
 
 def accepted(header: str | None, default: str, offered: tuple[str, ...] = MEDIA_TYPES) -> str:
-    """The media type to answer in: the first that is accepted, ``default`` before others.
+    """Return the media type of the answer: the first that is accepted, ``default`` before others.
 
     Raises:
         MediaTypeUnacceptable: None of ours is accepted.
@@ -53,10 +53,10 @@ def accepted(header: str | None, default: str, offered: tuple[str, ...] = MEDIA_
 
 
 def preferences(header: str, name: str) -> dict[str, float]:
-    """What the header ``name`` prefers, and the weight of each.
+    """Return the preferences in the header ``name``, with the weight of each.
 
     Raises:
-        LimitExceeded: It has too many parts.
+        LimitExceeded: The header has too many parts.
     """
     parts = header.count(",") + header.count(";") + 1
     if parts > MAX_PREFERENCES:

@@ -1,4 +1,4 @@
-"""How much memory this process may really use, in a container too."""
+"""Memory that this process may use, also in a container."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 from service.cpus import CGROUP
 
 LIMITS = ("memory.max", "memory/memory.limit_in_bytes")
-"""Where control groups of version 2 and of version 1 have their limit."""
+"""Files with the memory limit of control groups, version 2 and version 1."""
 
 
 def available(cgroup: Path = CGROUP) -> int:
-    """Return the bytes of the machine, or fewer where the container's limit is less."""
+    """Return the memory of the machine in bytes, or the container's limit if that is less."""
     whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return min([whole, *(limit for name in LIMITS if (limit := _limit(cgroup / name)))])
 
@@ -20,5 +20,5 @@ def available(cgroup: Path = CGROUP) -> int:
 def _limit(path: Path) -> int | None:
     try:
         return int(path.read_text())
-    except (OSError, ValueError):  # version 2 says `max` where there is none
+    except (OSError, ValueError):  # version 2 has `max` for no limit
         return None

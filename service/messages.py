@@ -68,7 +68,7 @@ class Reader:
         arrival = arrival or Arrival()
         with suppress(simd.NotPlain, RequestInvalid):
             return self.plain(body, arrival.deadline)
-        # Not while that error is handled: it would keep what simdjson has read.
+        # Not in the handler of that error: it would keep the document of simdjson.
         return self.document(parsed(body), arrival)
 
     def safetensors(self, body: Body, arrival: Arrival | None = None) -> tuple[Plan, Call]:
@@ -246,7 +246,7 @@ def _problem(error: ServiceError) -> bytes:
 
 
 def check_sizes(document: Any) -> None:
-    """Refuse a request with too many fields, before pydantic says something about each.
+    """Refuse a request with too many fields, before pydantic reports an error for each.
 
     Raises:
         LimitExceeded: The request, its inputs or its parameters have too many.

@@ -1,11 +1,11 @@
-"""What is counted and timed, for Prometheus and for the statistics of the inference protocol.
+"""Counters and timers for Prometheus and for the statistics of the inference protocol.
 
-With several workers, each keeps its numbers in a table that the others can read (`service.table`),
-and whichever is asked adds them up. `service.exposition` writes them, and adds what is not counted
-but looked up: the processes, the provider, the models.
+Each of several workers keeps its numbers in a table that the others can read (`service.table`). The
+worker that is scraped adds them up. `service.exposition` writes them, and adds values that are
+looked up and not counted: the processes, the provider, the models.
 
 Names follow Prometheus: base units, the unit in the name, ``_total`` for counters. Labels come from
-bounded sets only: models that are served, templates of routes, reasons and outcomes listed here.
+bounded sets only: served models, templates of routes, reasons and outcomes listed here.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ INSTRUMENTS = CollectorRegistry()
 """The instruments of this process. The library's own registry holds collectors of its own besides,
 which are silent with several workers."""
 
-# By itself the library reads PROMETHEUS_MULTIPROC_DIR, which may be meant for another program.
+# By default, the library reads PROMETHEUS_MULTIPROC_DIR, which may belong to another program.
 values.ValueClass = values.MutexValue
 
 SECONDS = (
@@ -165,7 +165,7 @@ class Meter:
     Attributes:
         labels: The values of the labels ``model`` and ``version``.
         ok: Requests answered with tensors.
-        failed: Requests that were not, whoever is to blame.
+        failed: Requests answered with an error, by the caller's fault or the service's.
     """
 
     def __init__(self, model: str, version: str) -> None:
@@ -207,7 +207,7 @@ class Meter:
             raise
 
     def remove(self) -> None:
-        """Drop the model's series; what requests under way still count is not exposed."""
+        """Drop the model's series; later counts of requests under way are not exposed."""
         for family in (QUEUE, DECODE, COMPUTE, ENCODE, BATCH_ROWS, LAST, RESTARTS):
             family.remove(*self.labels)
         for outcome in ("ok", "failed"):
@@ -253,25 +253,25 @@ def numbers() -> dict[tuple[str, str], Numbers]:
 
 
 _tables: list[Table] = []
-"""The tables of all workers, where there are several."""
+"""Tables of all workers, if there are several."""
 
 
 def share(tables: Sequence[Table], number: int) -> None:
-    """Keep this process's numbers in table ``number``, and add up all tables when asked.
+    """Keep this process's numbers in table ``number``, and add up all tables in a scrape.
 
-    It is called before anything is counted.
+    Call it before the first count.
     """
     tables[number].own()
     values.ValueClass = shared.value_class(tables[number])
     for instrument in INSTRUMENTS._collector_to_names:  # noqa: SLF001 - it tells by no other means
-        # Instruments with labels make their numbers later; the others made them for one process.
+        # Instruments with labels create their numbers later; others were created for one process.
         if isinstance(instrument, (Counter, Gauge)) and not instrument._labelnames:  # noqa: SLF001
             instrument._metric_init()  # noqa: SLF001
     _tables[:] = tables
 
 
 def owners() -> list[int]:
-    """Return the process ids of all workers, where there are several."""
+    """Return the process ids of all workers, if there are several."""
     return [table.owner for table in _tables if table.owner]
 
 
@@ -328,7 +328,7 @@ UNMATCHED = "unmatched"
 
 
 def method_label(method: str, other: str = "other") -> str:
-    """Return ``method`` if it is one of HTTP's, or ``other``: callers may send any token."""
+    """Return ``method`` if HTTP defines it, otherwise ``other``: callers may send any token."""
     return method if method in METHODS else other
 
 
@@ -355,7 +355,7 @@ def observe_grpc(method: str, status: str, seconds: float) -> None:
     """Time one call.
 
     Args:
-        method: A path that is served, or one word for all others: never what the caller sent.
+        method: A served path, or one word for all others; never text from the caller.
         status: The name of the call's status code.
         seconds: From the call's metadata to its status.
     """

@@ -1,4 +1,4 @@
-"""The port for /metrics and the health checks alone, where there is one."""
+"""Application of the separate port for /metrics and health checks."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from service.errors import NameUnknown
 from service.http1.bounds import REFUSED
 
 MARK = "gatewave.metrics_port"
-"""What the scope of a request to that port has."""
+"""Key of the scope of a request to that port."""
 
 SERVED = ("/metrics", "/livez", "/readyz")
 
 
 class MetricsOnly:
-    """Pure ASGI middleware: passes on what is served on the port, and answers all else with 404."""
+    """Pure ASGI middleware that passes on the port's paths, and answers all others with 404."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app

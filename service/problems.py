@@ -180,7 +180,7 @@ def answer(path: str, error: errors.ServiceError) -> Response:
     if type(error) not in PROBLEMS:
         raise error
     metrics.count_rejection(error)
-    # The answer may take its time; what was refused is not kept for as long.
+    # Sending the answer may take long; the rejected request is not kept for that time.
     errors.strip(error)
     return respond(path, describe(error), headers_of(error))
 

@@ -69,14 +69,14 @@ def _most_files(folder: Path) -> float:
 
 
 def workers(others: Iterable[int], proc: Path = PROC) -> Iterator[Process]:
-    """This process, and those that serve beside it.
+    """Return this process and the other workers.
 
     Args:
-        others: The process ids of the others, as they were noted; this one may be among them.
+        others: The noted process ids of the others; this process may be among them.
         proc: Where the system shows its processes.
     """
     for pid in sorted({os.getpid(), *others}):
         process = Process.look(pid, proc)
-        # A note may outlive its worker, and another program get the number.
+        # A note may outlive its worker, and another program may get the process id.
         if process is not None and (pid == os.getpid() or process.parent == os.getppid()):
             yield process

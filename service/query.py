@@ -1,4 +1,4 @@
-"""What the routes are told of a request besides its path and its body: little, and bounded."""
+"""Bounds on query strings, and removal of cookies, before the routes parse them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ COOKIE = b"cookie"
 
 
 class BoundedQuery:
-    """Pure ASGI middleware: refuses long queries, and takes cookies away.
+    """Pure ASGI middleware that refuses long queries and removes cookies.
 
-    FastAPI parses the query and the cookies of each request, whether or not its route has such
-    parameters. Ours has no cookies, and Python 3.11 and 3.12 parse a quoted one in quadratic time
-    (CVE-2024-7592): 64 KiB take six seconds.
+    FastAPI parses the query and the cookies of each request, even if its route has no such
+    parameters. The service uses no cookies. Python 3.11 and 3.12 parse a quoted cookie in quadratic
+    time (CVE-2024-7592): 64 KiB take six seconds.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -29,6 +29,6 @@ class BoundedQuery:
                 error = LimitExceeded.at("query", f"at most {MAX_QUERY_FIELDS} fields", count)
                 await problems.answer(scope["path"], error)(scope, receive, send)
                 return
-            # In place: what names the route in logs and metrics looks at the same scope.
+            # In place: logs and metrics read the route from the same scope.
             scope["headers"] = [header for header in scope["headers"] if header[0] != COOKIE]
         await self.app(scope, receive, send)

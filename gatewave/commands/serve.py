@@ -41,7 +41,7 @@ def serve(
 
 
 def _serve(settings: Settings) -> NoReturn:
-    """Serve until a signal ends it, from now on as another program."""
+    """Replace this process by the supervisor, which serves until a signal ends it."""
     metrics_host = settings.metrics_host or settings.host
     keys = security.configured(settings.keys, settings.keys_file)
     for host in {settings.host, metrics_host}:
@@ -49,7 +49,7 @@ def _serve(settings: Settings) -> NoReturn:
             settings.published_host or host, keys=keys, allow_anonymous=settings.allow_anonymous
         )
     workers.refuse_contradictions(settings)
-    tls.context(settings)  # Workers read the files themselves; here it is seen that they can.
+    tls.context(settings)  # Workers read the files again; errors in them are to be reported here.
     listeners = listening.bind(settings.host, settings.port, settings.workers)
     if settings.metrics_port is not None:
         free = listening.free_port(metrics_host, settings.metrics_port)

@@ -54,17 +54,17 @@ def scratch_file(folder: Path, owner: Path | None = None) -> Iterator[io.Buffere
 
 
 def _is_locked(storage: _Storage) -> bool:
-    """Lock a new file while its process runs; False, if another has removed it before."""
-    # Where a file system has no locks, no file can be told to be stale, and none is removed.
+    """Lock a new file while its process runs; return False if another process removed it before."""
+    # Without locks in the file system, stale files cannot be recognized, and all are kept.
     with suppress(OSError):
         fcntl.flock(storage, fcntl.LOCK_EX)
     return os.fstat(storage.fileno()).st_nlink > 0
 
 
 def _remove_stale(folder: Path) -> None:
-    """Remove the files that killed commands left: no process holds their locks any more.
+    """Remove the files of killed commands, on which no process holds a lock any more.
 
-    As `export.scratch` does it, which is not imported here: tables need nothing of the export.
+    `export.scratch` does the same. It is not imported, because tables do not depend on the export.
     """
     with suppress(OSError):
         for path in folder.iterdir():

@@ -58,7 +58,7 @@ def encode(array: Array) -> bytes:
 
 
 def word(number: float) -> bytes:
-    """A number that is not finite, as JSON has it: one of `WORDS`."""
+    """Return the word for a number that is not finite: one of `WORDS`."""
     if number != number:  # noqa: PLR0124 - what is not itself is NaN
         return b'"NaN"'
     return b'"Infinity"' if number > 0 else b'"-Infinity"'
@@ -67,13 +67,13 @@ def word(number: float) -> bytes:
 def flatten(
     value: Nested, field: str, max_rank: int, max_elements: int = sys.maxsize
 ) -> tuple[tuple[int, ...], list[Any]]:
-    """The shape that nested lists have, and what is in the innermost, in row-major order.
+    """Return the shape of nested lists, and their innermost elements in row-major order.
 
-    Each step takes time in proportion to the lists that it looks at, and happens in C; only the
-    place of an error is looked for in Python.
+    Each step runs in C, in time proportional to the lists that it reads. Only the place of an error
+    is searched in Python.
 
     Raises:
-        RequestInvalid: The lists are ragged; the error names the first that is.
+        RequestInvalid: The lists are ragged; the error names the first ragged list.
         LimitExceeded: They nest deeper than ``max_rank``, or hold more than ``max_elements``.
     """
     shape: list[int] = []
@@ -81,7 +81,7 @@ def flatten(
     while level and type(level[0]) is list:
         if len(shape) == max_rank:
             raise LimitExceeded.at(field, f"at most {max_rank} nested lists", Words("more"))
-        # Empty lists count too: a million of them is no small tensor.
+        # Empty lists count too: a million of them take much memory.
         _check_count(len(level), field, max_elements)
         width = len(level[0])
         if set(map(type, level)) != {list} or set(map(len, level)) != {width}:
@@ -94,20 +94,21 @@ def flatten(
 
 
 def memory_of_lists(text: bytes) -> int:
-    """Bytes that the lists and objects in ``text`` take at most, once it is read completely.
+    """Return an upper bound of the bytes of all lists and objects in ``text``, once it is parsed.
 
-    Two bytes of text make a list of 56 and its place in another. Brackets within strings count too.
+    Two bytes of text become a list of 56 bytes and an element of another list. Brackets in strings
+    count too.
     """
     if len(text) < PIECE:
         return 0
     letters = np.frombuffer(text, np.uint8)
     pieces = (letters[at : at + PIECE] for at in range(0, len(text), PIECE))
-    # With this bit, an opening bracket is an opening brace.
+    # An opening bracket with this bit set is an opening brace.
     return LIST_BYTES * sum(int(np.count_nonzero((p | 0x20) == ord("{"))) for p in pieces)
 
 
 PIECE = 1 << 16
-"""In bytes: what a processor's cache holds. In a shorter text, lists are not counted."""
+"""Bytes of text from which on lists are counted; about the size of a processor's cache."""
 LIST_BYTES = 72
 
 

@@ -22,7 +22,7 @@ from service.limits import MAX_FIELDS, check_count
 LENGTH_BYTES = 8
 METADATA = "__metadata__"
 LONGEST_HEADER = 1 << 16
-"""In bytes. It is read on the event loop, in less than a millisecond, and a request needs some
+"""In bytes. The header is read on the event loop, in less than a millisecond. A request needs some
 hundred bytes; the format allows 100 MB, for models of thousands of tensors."""
 
 CODE_OF = {NUMPY[dtype]: code for dtype, code in SAFETENSORS.items()}
@@ -33,11 +33,11 @@ Part = bytes | bytearray | memoryview
 
 
 def decode(body: bytes | memoryview, max_rank: int) -> tuple[dict[str, Array], dict[str, str]]:
-    """The tensors in ``body``, as views of it, and the file's metadata.
+    """Return the tensors in ``body``, as views of it, and the file's metadata.
 
     Raises:
-        BodyMalformed: The bytes are not a safetensors file, or hold tensors that are no floats; the
-            error names the tensor.
+        BodyMalformed: The bytes are not a safetensors file, or contain tensors that are not floats;
+            the error names the tensor.
         LimitExceeded: A tensor has more axes than ``max_rank``, or there are too many tensors.
     """
     header, data = _split(body)

@@ -22,8 +22,8 @@ KEPT_BYTES = 1 << 18
 """A parser keeps memory for ten times its longest document; longer ones get one of their own."""
 
 MAX_ARRAYS = 4096
-"""Arrays in one document of which proxies are made, at 0.3 µs each. The complete reading is as fast
-for what has more, and takes a lane sooner."""
+"""Arrays of one document that are read with proxies, at 0.3 µs each. For more arrays, the complete
+reader is as fast, and moves to a lane sooner."""
 
 BRACKET = ord("[")
 INTEGER = frozenset({int})
@@ -74,12 +74,12 @@ def fields(value: Any, known: frozenset[str]) -> dict[str, Any]:
 
 
 def members(value: Any) -> dict[str, Any]:
-    """The fields of an object, whatever they are called.
+    """Return the fields of an object, with any names.
 
     Raises:
-        NotPlain: It is no object, or has a field twice, or more than `MAX_FIELDS`.
+        NotPlain: The value is not an object, has a field twice, or more than `MAX_FIELDS` fields.
     """
-    # The library looks for each name from the first on: n names take n² steps.
+    # The library searches each name from the start: n names take n² steps.
     if type(value) is not simdjson.Object or len(value) > MAX_FIELDS:
         raise NotPlain
     try:
@@ -92,10 +92,10 @@ def members(value: Any) -> dict[str, Any]:
 
 
 def words(value: Any) -> tuple[str, ...]:
-    """The strings of an array.
+    """Return the strings of an array.
 
     Raises:
-        NotPlain: It is something else, or longer than `MAX_FIELDS`.
+        NotPlain: The value is not an array of strings, or is longer than `MAX_FIELDS`.
     """
     if type(value) is not simdjson.Array or len(value) > MAX_FIELDS:
         raise NotPlain
@@ -133,11 +133,11 @@ class Numbers:
         self._overflow.__exit__(kind, error, trace)
 
     def take(self, value: Any, dtype: DType, max_rank: int) -> Array:
-        """The tensor of ``value``.
+        """Return the tensor of ``value``.
 
         Raises:
-            NotPlain: It is no array, or not of numbers, or uneven, or empty, or too deep, or of
-                more than `MAX_ARRAYS`, or holds a number beyond the range of ``dtype``.
+            NotPlain: The value is not an array of numbers, is uneven, empty, too deep or of more
+                than `MAX_ARRAYS` arrays, or holds a number beyond the range of ``dtype``.
         """
         if type(value) is not simdjson.Array:
             raise NotPlain
@@ -203,10 +203,10 @@ def _rounded(exact: NDArray[np.float64], dtype: DType) -> Array:
 
 
 def elements(value: Any) -> list[Any]:
-    """The elements of an array.
+    """Return the elements of an array.
 
     Raises:
-        NotPlain: It is something else, or longer than `MAX_TENSORS`.
+        NotPlain: The value is not an array, or is longer than `MAX_TENSORS`.
     """
     if type(value) is not simdjson.Array or len(value) > MAX_TENSORS:
         raise NotPlain
@@ -214,14 +214,14 @@ def elements(value: Any) -> list[Any]:
 
 
 def sizes(value: Any) -> tuple[int, ...]:
-    """The whole numbers of an array: a shape.
+    """Return the integers of an array: a shape.
 
     Raises:
-        NotPlain: It is something else, or longer than `MAX_FIELDS`.
+        NotPlain: The value is not an array of integers, or is longer than `MAX_FIELDS`.
     """
     if type(value) is not simdjson.Array or len(value) > MAX_FIELDS:
         raise NotPlain
-    # Not `as_list`, which makes all that is in it too.
+    # Not `as_list`, which also converts all nested values.
     found: list[Any] = list(value)
     if not INTEGER.issuperset(map(type, found)):
         raise NotPlain

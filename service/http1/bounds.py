@@ -54,10 +54,11 @@ HOST = re.compile(rb"(?:\[[0-9A-Za-z:.%_~-]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(?::
 VERSIONS = frozenset({"1.0", "1.1"})
 
 WRONG_VERSIONS = frozenset({"Invalid HTTP version", "Pause on PRI/Upgrade"})
-"""llhttp's words for a version that it does not know, and for the preface of HTTP/2 (9.4)."""
+"""Messages of llhttp for an unknown version, and for the preface of HTTP/2 (9.4)."""
 
 WRONG_ENCODINGS = frozenset({"Invalid `Transfer-Encoding` header value"})
-"""llhttp's words for a second coding after `chunked` (9.4); `on_header` does not see that field."""
+"""Message of llhttp for a second coding after `chunked` (9.4); `on_header` does not get that
+field."""
 
 UNKNOWN = "-"
 """The method and the path of what does not begin with them."""
@@ -86,10 +87,10 @@ class Intake(FlowControl):
 
 
 class Bounded(HttpToolsProtocol):
-    """A connection that takes so much and no more.
+    """HTTP connection with bounds on heads, bodies and pipelined requests.
 
     Args:
-        limits: How many connections there may be.
+        limits: Limits on the number of connections.
     """
 
     def __init__(self, *args: Any, limits: ConnectionLimits, **options: Any) -> None:
@@ -179,19 +180,20 @@ class Bounded(HttpToolsProtocol):
         self.on_pause()
 
     def _read_again_without_upgrade(self) -> None:
-        """Have a new parser read the head that was read last, without its Upgrade field.
+        """Parse the last head again in a new parser, without its Upgrade field.
 
-        llhttp ends at a head that asks for an upgrade: the body would be lost, or be read as the
-        next request. A server may ignore Upgrade (RFC 9110, section 7.8), and then the body is a
-        body. httptools cannot tell llhttp so (it returns 1 from `on_headers_complete`), so that
-        the rest of the connection needs a parser that did not see the field.
+        llhttp stops at a head that asks for an upgrade: the body would be lost, or be read as the
+        next request. A server may ignore Upgrade (RFC 9110, section 7.8); then the body belongs to
+        the request. httptools cannot tell llhttp to ignore it (it returns 1 from
+        `on_headers_complete`), so the rest of the connection needs a parser that did not get the
+        field.
         """
         start = self.parser.get_method(), self.url, self.version.encode()
         lines = [b"%s %s HTTP/%s\r\n" % start]
-        # All of it was parsed already: there is no CR, LF or NUL in any of the parts.
+        # All parts were parsed already: they contain no CR, LF or NUL.
         lines += [b"%s: %s\r\n" % field for field in self.headers if field[0] != b"upgrade"]
         self.parser = httptools.HttpRequestParser(self)
-        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # As uvicorn's.
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # As in uvicorn.
         self.parser.feed_data(b"".join([*lines, b"\r\n"]))
 
     def on_message_begin(self) -> None:
@@ -251,12 +253,12 @@ class Bounded(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        # llhttp says so at the end of a head that asks for an upgrade, too.
+        # llhttp also calls this at the end of a head that asks for an upgrade.
         if not self._is_upgrade:
             self.finish()
 
     def finish(self) -> None:
-        """Tell the application that the request it was told of is whole."""
+        """Tell the application that its request is complete."""
         super().on_message_complete()
 
     def begin(self) -> None:
@@ -287,7 +289,7 @@ class Bounded(HttpToolsProtocol):
             raise HttpVersionUnsupported.at("version", "HTTP/1.1", f"HTTP/{version}")
 
     def _begin_surplus(self, error: Overloaded) -> None:
-        """Answer questions about health alone, one of them: the connection is one too many."""
+        """Begin a request on a connection beyond the limit: one health check, or an error."""
         if self.url.partition(b"?")[0].decode("latin-1") not in PUBLIC:
             raise error
         Bounded.begin(self)

@@ -1,8 +1,8 @@
 """Limits on open connections: of all clients, of each client, and of file descriptors.
 
-Where a limit is reached, the connections that have been idle longest are closed. Where none is
-idle, one whose body has stopped coming is. Where there is none of these either, a new connection is
-answered with an error, but for questions about the health of the process.
+At a limit, the connections that have been idle longest are closed. If no connection is idle, one
+whose body has stopped is closed. If there is none of these either, a new connection is answered
+with an error, except for health checks.
 """
 
 from __future__ import annotations
@@ -20,26 +20,27 @@ from service.errors import ClientLimited, Overloaded
 from service.serving.clients import network_of
 
 MAX_RESERVED_DESCRIPTORS = 64
-"""Descriptors that connections leave free, for files, processes, and connections that are refused;
-a quarter where that is less."""
+"""Descriptors that are kept free for files, processes and rejected connections; at most a quarter
+of all descriptors."""
 
 BATCH = 16
-"""One in so many idle connections is closed at a time: to look for them takes as long for one."""
+"""Divisor of the number of idle connections that are closed at a time: a search for one connection
+takes as long as a search for many."""
 
 OLDEST = 4096
-"""So many connections, the oldest, are searched first for idle ones: looking at all may be long."""
+"""Number of the oldest connections that are searched first; a search of all may take long."""
 
 SEARCH_SECONDS = 1.0
-"""Pause after a search of all connections that found none to close."""
+"""Seconds without another search, after a search of all connections found none to close."""
 
 STALLED_SECONDS = 5.0
-"""Pause in a body after which its connection makes room where none is idle."""
+"""Seconds without a byte of a body after which its connection is closed if none is idle."""
 
 MAX_SURPLUS = 8
-"""Connections beyond the limit of their client that are answered with an error; more are reset."""
+"""Connections beyond a client's limit that are answered with an error; further ones are reset."""
 
 LOG_SECONDS = 10.0
-"""Pause between two log lines about the same limit."""
+"""Seconds between two log lines about the same limit."""
 
 DESCRIPTORS, CONNECTIONS, OF_CLIENT = "file descriptors", "connections", "connections of one client"
 
@@ -47,28 +48,28 @@ log = logging.getLogger(__name__)
 
 
 class Limited(Protocol):
-    """A connection, as the limits see it."""
+    """Connection to which the limits apply."""
 
     def descriptor(self) -> int:
         """Return the number of its file descriptor."""
 
     def idle_since(self) -> float | None:
-        """Return when it became idle, by the clock of the event loop; None if it is not."""
+        """Return the event loop's time at which it became idle; None if it is busy."""
 
     def stalled_since(self) -> float | None:
-        """Return when the last byte came of a body that is not whole; None if none is awaited."""
+        """Return the time of the last byte of an incomplete body; None if no body is awaited."""
 
     def shed(self) -> None:
         """Close it now."""
 
 
 class ConnectionLimits:
-    """The open connections of one process, and how many there may be; for one event loop.
+    """Open connections of one process, and their limits; for one event loop.
 
     Args:
-        most: How many of all clients; 0 means as many as there are file descriptors.
-        most_of_client: How many of one client; 0 means any number.
-        descriptors: The limit of the process on file descriptors; None means its soft limit now.
+        most: Limit for all clients; 0 means as many as there are file descriptors.
+        most_of_client: Limit for one client; 0 means any number.
+        descriptors: Number of file descriptors of the process; None means its present soft limit.
     """
 
     def __init__(
@@ -86,9 +87,9 @@ class ConnectionLimits:
         self._next_search: dict[str, float] = {}
 
     def join(self, connection: Limited, host: str) -> Overloaded | None:
-        """Count ``connection``, from ``host``; return the error that it is to be answered with.
+        """Count ``connection`` from ``host``; return the error to answer it with.
 
-        None means that it is served, if need be in the place of idle ones, which are closed.
+        None means that the connection is served; idle connections are closed for it if needed.
         """
         client = network_of(host)
         self._open[connection] = client
@@ -100,7 +101,7 @@ class ConnectionLimits:
                 connection.shed()
             detail = f"one client may have {self.most_of_client} connections"
             return ClientLimited("client_connections", detail)
-        # POSIX gives out the lowest free number, so that all below it are in use.
+        # POSIX assigns the lowest free number, so all numbers below it are in use.
         if 0 <= self._last_descriptor < connection.descriptor():
             lack = DESCRIPTORS
         elif 0 < self.most < len(self._open):
@@ -112,7 +113,7 @@ class ConnectionLimits:
         return Overloaded("connections", f"there are no {lack} left")
 
     def leave(self, connection: Limited) -> None:
-        """Count ``connection`` no more."""
+        """Stop counting ``connection``."""
         client = self._open.pop(connection, None)
         if client is not None:
             own = self._of_client[client]
@@ -121,7 +122,7 @@ class ConnectionLimits:
                 del self._of_client[client]
 
     def _make_room(self, new: Limited, among: Iterable[Limited], lack: str) -> bool:
-        """Close those that have been idle longest, if any others are idle than ``new``."""
+        """Close the connections that have been idle longest, except ``new``."""
         now = asyncio.get_running_loop().time()
         if now < self._next_search.get(lack, now):
             return False
@@ -143,22 +144,22 @@ class ConnectionLimits:
 
 
 def _idle(among: Iterable[Limited], new: Limited) -> list[Limited]:
-    """Return those that have been idle longest, but never ``new``."""
+    """Return the connections that have been idle longest, except ``new``."""
     ages = [(c.idle_since(), c) for c in among if c is not new]
-    # Of those of one turn of the event loop, which have the same time, the first that came.
+    # Connections of one turn of the event loop have the same time: then the first that came.
     idle = sorted(((s, c) for s, c in ages if s is not None), key=itemgetter(0))
     return [connection for _, connection in idle[: 1 + len(idle) // BATCH]]
 
 
 def _stalled(among: Iterable[Limited], now: float) -> list[Limited]:
-    """Return the connection that has waited longest for a body, if any has for too long."""
+    """Return the connection that has waited longest for a body, if that is too long."""
     waits = [(c.stalled_since(), c) for c in among]
     stalled = [(s, c) for s, c in waits if s is not None and s < now - STALLED_SECONDS]
     return [min(stalled, key=itemgetter(0))[1]] if stalled else []
 
 
 def raise_descriptor_limit() -> None:
-    """Let the process have as many file descriptors as it may: the hard limit."""
+    """Raise the soft limit on file descriptors to the hard limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -38,7 +38,7 @@ class Patient(Bounded):
         self._watch: asyncio.TimerHandle | None = None
 
     def begin(self) -> None:
-        # Not itself: the scope would keep the connection, which keeps the scope.
+        # Not the connection itself: the scope would keep it, and it keeps the scope.
         self.scope[READER] = weakref.proxy(self)  # type: ignore[literal-required]  # ours
         super().begin()
 

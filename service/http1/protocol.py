@@ -22,9 +22,10 @@ from service.http1.patience import PATIENCE_SECONDS, Patient
 
 Address = tuple[str, int] | None
 AtOnce = Callable[[str, Headers, bytes, float, float, Address], tuple[bytes, bytes] | None]
-"""Answers POST to a path, with headers and a body: with its own headers, written out to the empty
-line, and a body. None is no answer: the request takes the usual way. It is told when the headers
-had come, and when all had, in seconds of `time.perf_counter`, and the address of the client."""
+"""Function that answers POST to a path, with headers and a body. It returns its own headers,
+written out up to the empty line, and a body; None passes the request on to the application. Its
+arguments include the times at which the headers and the whole request had come, in seconds of
+`time.perf_counter`, and the client's address."""
 
 
 LONGEST_HELD = 1 << 18
@@ -170,7 +171,7 @@ class Connection(Patient):
         if not self._held:
             self._held = body
             return
-        # A body may come in thousands of chunks of a byte: each is copied once.
+        # A body may come in thousands of chunks of one byte: each is copied once.
         if isinstance(self._held, bytes):
             self._held = bytearray(self._held)
         self._held += body

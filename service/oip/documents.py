@@ -36,7 +36,7 @@ def model_metadata(registry: Registry, model: Model) -> Document:
 
 
 def model_parameters(model: Model) -> dict[str, str]:
-    """Return why requests of a model are batched or not, and why it has processes of its own."""
+    """Return the reasons for batching or its absence, and for isolated processes."""
     notes = {"batching": model.batching_note, "isolation": model.isolation}
     return {name: note for name, note in notes.items() if note}
 
@@ -101,7 +101,7 @@ def repository_index(registry: Registry, *, ready_only: bool = False) -> list[Do
 
 
 def _reason(registry: Registry, name: str, version: str) -> str:
-    """Return why a version does not answer, or what there is to say of one that does."""
+    """Return the reason why a version does not answer, or the note on one that answers."""
     versions = registry.models[name]
     model = versions.ready.get(version)
     batching = model.batching_note if model is not None else ""

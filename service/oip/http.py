@@ -1,8 +1,8 @@
 """Inference requests and answers of the protocol over HTTP: JSON, and the binary tensor extension.
 
-With the header Inference-Header-Content-Length a body is that many bytes of JSON, and then the raw
-tensors of the inputs that say ``binary_data_size``, in their order. An answer with raw outputs is
-built alike. Where the header says 0, the body is the tensor of the model's only input.
+With the header Inference-Header-Content-Length, a body is that many bytes of JSON, and then the raw
+tensors of the inputs that have ``binary_data_size``, in their order. An answer with raw outputs has
+the same form. If the header is 0, the body is the tensor of the model's only input.
 """
 
 from __future__ import annotations
@@ -132,42 +132,42 @@ def opened(body: Body, json_length: int) -> Envelope:
 
 
 def unpacked(envelope: Envelope, model: Model, bounds: Bounds) -> InferRequest:
-    """The request to ``model`` in ``envelope``.
+    """Return the request to ``model`` in ``envelope``.
 
     Raises:
-        RequestInvalid: It is wrong in some field.
+        RequestInvalid: A field is wrong.
     """
     return _Reading(envelope.data, model, bounds).request(envelope.document)
 
 
 def decode(text: bytes, model: Model, bounds: Bounds) -> InferRequest:
-    """The request to ``model`` in ``text``, which is JSON, and all there is.
+    """Return the request to ``model`` in ``text``, a complete body in JSON.
 
     Raises:
-        RequestInvalid: It is wrong in some field.
+        RequestInvalid: A field is wrong.
     """
     with suppress(simd.NotPlain):
         return plain(text, bounds.max_rank)
-    # Not while that error is handled: it would keep what simdjson has read.
+    # Not in the handler of that error: it would keep the document of simdjson.
     return complete(text, model, bounds)
 
 
 def complete(text: bytes, model: Model, bounds: Bounds) -> InferRequest:
-    """As `decode`, for what is not plain; it takes up to ten times as long."""
+    """Decode as `decode` does, also text that is not plain; up to ten times slower."""
     return _Reading(memoryview(b""), model, bounds).request(_parsed(text))
 
 
 def whole(body: Body, model: Model, bounds: Bounds) -> InferRequest:
-    """The request of a body that is the tensor of the model's only input, and nothing else.
+    """Return the request of a body that consists of the tensor of the model's only input.
 
     Triton's protocol calls it a raw binary request. The shape follows from the model's: one open
-    size is deduced from the length of the body, and BYTES are one string without its length.
+    size is deduced from the length of the body. A body of BYTES is one string without its length.
     Answers are raw as well.
 
     Raises:
-        RequestInvalid: The model has several inputs, or the shape cannot be deduced, or the bytes
-            do not fit it.
-        LimitExceeded: It has too many elements.
+        RequestInvalid: The model has several inputs, the shape cannot be deduced, or the bytes do
+            not fit the shape.
+        LimitExceeded: The tensor has too many elements.
     """
     if len(model.inputs) != 1:
         expected = f"JSON that names the inputs: {model.name} has {len(model.inputs)} of them"
@@ -184,13 +184,13 @@ def whole(body: Body, model: Model, bounds: Bounds) -> InferRequest:
 
 
 def memory_of_whole(body: Body, model: Model) -> int:
-    """How many bytes the tensor of a raw binary request takes besides its body."""
+    """Return the bytes that the tensor of a raw binary request takes in addition to its body."""
     strings = sum(port.datatype == BYTES for port in model.inputs)
     return memory_of_strings(strings, len(body))
 
 
 def _deduced(model: Model, port: Port, count: int, at: str) -> list[int]:
-    """The shape of ``count`` elements for ``port``, as far as they fit."""
+    """Return the shape of ``count`` elements for ``port``."""
     shape = list(port.shape)
     if model.batching is not None and shape.count(ANY) > 1 and shape[0] == ANY:
         shape[0] = 1
@@ -226,11 +226,11 @@ def encode(request: InferRequest, call: Call, outputs: Mapping[str, Array]) -> l
 
 
 def _values(array: Array) -> orjson.Fragment:
-    """The values in JSON; what is not finite as words, "NaN", "Infinity" and "-Infinity".
+    """Return the values in JSON; NaN and infinities as "NaN", "Infinity" and "-Infinity".
 
-    JSON has no such numbers: JavaScript's parser refuses bare ones. NumPy, by which Python's
-    clients make arrays, reads the words; but ml_dtypes, which has bfloat16, takes numbers only
-    (0.5.4), so that BF16 has bare words, which Python reads.
+    JSON has no such numbers, and JavaScript's parser rejects bare words. NumPy, with which Python's
+    clients build arrays, reads the quoted words. ml_dtypes, which defines bfloat16, takes numbers
+    only (0.5.4); BF16 therefore has bare words, which Python reads.
     """
     if array.dtype.kind in "Ob":
         return orjson.Fragment(orjson.dumps(to_values(array)))

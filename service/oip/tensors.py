@@ -24,7 +24,7 @@ from service.serving.datatypes import BYTES, DATATYPES, Datatype
 LENGTH_BYTES = 4
 LENGTH = struct.Struct("<I")
 PIECE = 1 << 14
-"""Strings that are read between two looks whether they are still wanted: some milliseconds."""
+"""Strings that are read between two checks for cancellation: some milliseconds of work."""
 MOST_AXES = 64
 """What the settings allow at most: the product of a million sizes would take minutes."""
 STRING_BYTES = 80
@@ -100,10 +100,10 @@ def from_raw(datatype: Datatype, shape: Sequence[int], raw: Raw, field: str) -> 
 
 
 def from_string(text: bytes, shape: Sequence[int], field: str) -> Array:
-    """The tensor of one string, which is all of ``text``.
+    """Return the tensor of one string, the whole ``text``.
 
     Raises:
-        RequestInvalid: A tensor of ``shape`` has not one element, or the text is not UTF-8.
+        RequestInvalid: ``shape`` has other than one element, or the text is not UTF-8.
     """
     if math.prod(shape) != 1:
         raise RequestInvalid.at(field, f"JSON: {math.prod(shape)} BYTES", Words("one string"))
@@ -121,12 +121,12 @@ def to_raw(array: Array) -> Raw:
 def from_values(
     datatype: Datatype, shape: Sequence[int], values: Any, field: str, max_rank: int = MOST_AXES
 ) -> Array:
-    """The tensor of ``values``: a list, flat or nested, in row-major order.
+    """Return the tensor of ``values``: a list, flat or nested, in row-major order.
 
-    Nested lists need not have the tensor's shape, as in Triton; they must be even.
+    As in Triton, nested lists may have another shape than the tensor; they must be even.
 
     Raises:
-        RequestInvalid: They are too few or too many, or one is not of the datatype; or lists are
+        RequestInvalid: The number of values is wrong, a value is not of the datatype, or lists are
             ragged.
         LimitExceeded: Lists nest deeper than ``max_rank``.
     """
@@ -216,11 +216,11 @@ def _strings(raw: memoryview, count: int, field: str) -> list[str]:
 
 
 def _texts(items: list[Any], field: str) -> list[str]:
-    """``items`` as strings; if one is none, the error names it."""
+    """Return ``items`` as strings; the error names the first that is not a string."""
     kinds = set(map(type, items))
     with suppress(UnicodeError):
         if kinds <= {str}:
-            "".join(items).encode()  # Fails for half of a surrogate pair, as `_text` does.
+            "".join(items).encode()  # Fails for a lone surrogate, as `_text` does.
             return items
         if kinds <= {bytes}:
             return [item.decode() for item in items]

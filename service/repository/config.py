@@ -14,7 +14,7 @@ from service.serving.model import Batching
 NAME = "config.yaml"
 LONGEST = 1 << 16
 MOST_ERRORS = 5
-"""How many faults of one file are told: a list may have thousands."""
+"""Errors of one file that are reported; a list may have thousands."""
 AUTO_ROWS = 32
 """The most rows in one run, unless the operator says."""
 
@@ -63,7 +63,7 @@ def _warmup(given: Any) -> Any:
 
 
 def _isolation(given: Any) -> Any:
-    # YAML reads the word `null`, and an empty value, as nothing.
+    # YAML reads the word `null` and an empty value as None.
     return "none" if given is None else given
 
 
@@ -109,15 +109,15 @@ Shape = Annotated[tuple[Annotated[int, Field(ge=0, le=1 << 31)], ...], Field(str
 
 
 class Config(Closed):
-    """What is said of one model.
+    """Configuration of one model.
 
     Attributes:
-        warmup: The shapes of the inputs that the model is tried with; sizes that neither it nor the
-            graph tells are 1. None means that the model is not run before it is served.
-        load_at_start: Whether mode ``explicit`` loads it at the start, or only when asked.
-        isolation: Whether it is computed in a process of its own; ``auto``, the default, means
-            where its graph has operators that may end or hold the process that runs them.
-        instances: The most runs of it at a time; in processes of its own, their number.
+        warmup: Shapes of the inputs for the trial; sizes that neither it nor the graph gives are 1.
+            None means that the model is not run before it is served.
+        load_at_start: Whether mode ``explicit`` loads the model at the start, or only on request.
+        isolation: Whether the model is computed in processes of its own; ``auto``, the default,
+            means only if its graph has operators that may end or block their process.
+        instances: The most concurrent runs; for an isolated model, the number of its processes.
     """
 
     versions: Annotated[Versions, BeforeValidator(_versions)] = Versions(latest=1)
@@ -144,6 +144,6 @@ def parsed(text: str) -> Config:
         return Config.model_validate({} if document is None else document)
     except ValidationError as error:
         errors = error.errors(include_url=False)[:MOST_ERRORS]
-        # A field's name comes from the file, and may have line breaks.
+        # A field's name comes from the file, and may contain line breaks.
         why = " ".join(str(from_pydantic(errors)).split())
         raise ModelRefused(f"{NAME}: {why}") from error

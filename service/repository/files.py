@@ -1,9 +1,9 @@
-"""Files of a model version, read once into memory: what was tried is what is served.
+"""Files of a model version, read into memory, so that the tried bytes are the served bytes.
 
 ONNX Runtime maps external data into memory. A file that is truncated later ends the process with
-SIGBUS, and one that is overwritten in place changes the weights of a model that answers. So the
-trial reads the files and reports their digests, and the process that serves opens the model from
-its own copy, after it has seen the same digests.
+SIGBUS, and a file that is overwritten in place changes the weights of a served model. Therefore the
+trial reads the files and reports their digests. The serving process opens the model from its own
+copy, after it has found the same digests.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from service.repository.graph import Contents, External, contents, inlined
 
 MODEL = "model.onnx"
 LARGEST_GRAPH = (1 << 31) - 1
-"""What Protocol Buffers can be at most."""
+"""Largest size of a Protocol Buffers message, in bytes."""
 LARGEST_DATA = 1 << 40
 LONGEST_LOCATION = 1024
 MOST_LOCATIONS = 10_000
-"""Files with external data of one version: each takes an allocation and a file to open."""
+"""Files with external data of one version; each takes an allocation and an open file."""
 
 
 class FilesChanged(ModelRefused):
@@ -42,7 +42,7 @@ class VersionFiles:
 
     Attributes:
         folder: ``<name>/<version>``.
-        model: The ONNX file; tensors in subgraphs and functions are inside, wherever they lay.
+        model: The ONNX file; it contains the tensors of subgraphs and functions.
         data: Contents of the files with external data, by location.
         digests: The SHA-256 of each file as it was read, by location.
     """
@@ -58,15 +58,15 @@ class VersionFiles:
 
 
 def read_version(root: Path, folder: Path, most: int) -> tuple[Contents, VersionFiles]:
-    """Read the version in ``folder``; return what its ONNX file says of itself, and its files.
+    """Read the version in ``folder``; return the contents of its ONNX file, and its files.
 
     Args:
         root: The repository.
         folder: ``<name>/<version>`` in it.
-        most: How many bytes its files may have together.
+        most: Limit on the bytes of all its files.
 
     Raises:
-        ModelRefused: It is no ONNX file, too large, or its tensors lie where they may not.
+        ModelRefused: It is not an ONNX file, is too large, or has tensors at a forbidden location.
     """
     if not folder.resolve().is_relative_to(root.resolve()):
         raise ModelRefused(f"{folder.name}: a link leads out of the repository")
@@ -88,15 +88,15 @@ def read_version(root: Path, folder: Path, most: int) -> tuple[Contents, Version
 
 
 def read_tried(folder: Path, digests: Mapping[str, str], most: int) -> VersionFiles:
-    """Read the files of a version again, that were tried.
+    """Read the files of a tried version again.
 
     Args:
-        folder: The version's.
-        digests: What the trial read.
-        most: How many bytes they may have together.
+        folder: The folder of the version.
+        digests: The digests of the files as the trial read them.
+        most: Limit on the bytes of all files.
 
     Raises:
-        FilesChanged: They are not what was tried.
+        FilesChanged: The files differ from the tried ones.
     """
     locations = digests.keys() - {MODEL}
     try:
@@ -129,10 +129,10 @@ def _files(
 
 
 def read(path: Path, inside: Path, largest: int) -> bytes:
-    """Return the contents of a file that lies in the folder ``inside``.
+    """Return the contents of a file in the folder ``inside``.
 
     Raises:
-        ModelRefused: It is not there, not to be opened (see `admit`), or cannot be read.
+        ModelRefused: The file is missing, not allowed (see `admit`), or not readable.
     """
     with _opened(path, inside, largest) as file, _reading(path):
         size = os.fstat(file.fileno()).st_size
@@ -143,7 +143,7 @@ def read(path: Path, inside: Path, largest: int) -> bytes:
 
 
 def _array(folder: Path, location: str, end: int) -> Array:
-    """Return the contents of a file with external data, that has ``end`` bytes at least."""
+    """Return the contents of a file with external data, which has at least ``end`` bytes."""
     path = folder / location
     with _opened(path, folder, LARGEST_DATA) as file, _reading(path):
         size = os.fstat(file.fileno()).st_size
@@ -166,7 +166,7 @@ def _reading(path: Path) -> Iterator[None]:
 def _opened(path: Path, inside: Path, largest: int) -> BufferedReader:
     real, status = admit(path, inside, largest)
     with _reading(path):
-        # Without waiting: a pipe may have taken the place of the file since it was looked at.
+        # Non-blocking: a pipe may have replaced the file since the check.
         descriptor = os.open(real, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     file = os.fdopen(descriptor, "rb")
     now = os.fstat(descriptor)
@@ -177,11 +177,11 @@ def _opened(path: Path, inside: Path, largest: int) -> BufferedReader:
 
 
 def admit(path: Path, inside: Path, largest: int) -> tuple[Path, os.stat_result]:
-    """See that a file may be opened; return where it really is, and its status.
+    """Check that a file may be opened; return its resolved path and its status.
 
     Raises:
-        ModelRefused: It is not there, no regular file, not really inside the folder, linked to from
-            elsewhere, or too large.
+        ModelRefused: The file is missing, not a regular file, outside the folder, hard-linked, or
+            too large.
     """
     try:
         real = path.resolve(strict=True)
@@ -198,7 +198,7 @@ def admit(path: Path, inside: Path, largest: int) -> tuple[Path, os.stat_result]
 
 def _unfit(status: os.stat_result, largest: int) -> Iterator[tuple[bool, str]]:
     yield not stat.S_ISREG(status.st_mode), "expected a regular file"
-    # ONNX Runtime reads hard links to files outside, and only their number gives them away.
+    # A hard link may lead to a file outside, and only the number of links reveals it.
     yield status.st_nlink != 1, f"expected a file with one name, got {status.st_nlink} hard links"
     yield not status.st_size, "it is empty"
     yield status.st_size > largest, f"expected at most {largest} bytes, got {status.st_size}"
@@ -207,7 +207,7 @@ def _unfit(status: os.stat_result, largest: int) -> Iterator[tuple[bool, str]]:
 def _check_location(external: External) -> None:
     location = external.location
     parts = location.split("/")
-    # ONNX Runtime takes some names with asterisks for addresses in memory.
+    # ONNX Runtime interprets some names with asterisks as addresses in memory.
     if set(location) & set("*\\\0:") or not location or len(location) > LONGEST_LOCATION:
         raise ModelRefused("a tensor's location is no relative path")
     if ".." in parts or location.startswith("/"):

@@ -25,7 +25,8 @@ Stamp = tuple[str, int, int, int, int]
 Fingerprint = tuple[Stamp, ...]
 """Path, size, times of change and inode of each file: a change of one means another trial.
 
-The time of the inode's change is among them, because programs can set that of the data back.
+They include the change time of the inode (ctime), because programs can set the modification time
+back.
 """
 
 
@@ -41,7 +42,7 @@ def folders(root: Path) -> list[str]:
 
 
 def is_folder(path: Path) -> bool:
-    """Return whether a folder is at ``path``; a link that leads to itself or nowhere is none."""
+    """Return whether ``path`` is a folder; a broken or circular link is not."""
     try:
         return path.is_dir()
     except OSError:
@@ -50,16 +51,16 @@ def is_folder(path: Path) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to be served of one model.
+    """Versions of one model to serve, and its configuration.
 
     Attributes:
         wanted: The versions to serve, with the fingerprint of each.
-        present: All versions that are there.
-        odd: Folders whose names are numbers, but not those of versions.
-        text: What the operator says of the model.
-        config: The same, understood.
-        note: What is to be said of the folder, though it is served.
-        wrong: Why nothing of it can be served, if so.
+        present: All existing versions.
+        odd: Folders with numeric names that are not valid versions.
+        text: Text of the model's configuration.
+        config: The parsed configuration.
+        note: A note on the folder of a served model.
+        wrong: The reason why no version can be served, if there is one.
     """
 
     wanted: dict[str, Fingerprint]

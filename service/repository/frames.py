@@ -1,8 +1,8 @@
-"""Messages between the process that serves and one that computes: a header, and raw tensors.
+"""Messages between the serving process and a computing process: a header and raw tensors.
 
 A frame is two lengths, a header in JSON, and the bytes of its tensors in the header's order.
-Numbers travel as they lie in memory, strings as their lengths and then their bytes. What comes from
-a process that a graph may have damaged is checked before memory is taken for it.
+Numbers are sent as they are in memory, strings as their lengths and then their bytes. A graph may
+have damaged the sending process; each frame is checked before memory is allocated for it.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ LENGTHS = struct.Struct("<IQ")
 MAX_HEADER = 1 << 20
 MAX_RANK = 64
 SMALL = 1 << 16
-"""Bytes up to which a frame is sent in one piece: copying it costs less than a second call."""
+"""Bytes up to which a frame is sent in one piece: a copy costs less than a second system call."""
 LOOK_SECONDS = 0.05
-"""How often whoever waits for the other process looks whether it should wait on."""
+"""Seconds between two checks of a waiting side whether it should continue to wait."""
 
 Tensors = Mapping[str, Array]
 Look = Callable[[], None]
 
 
 class FrameError(Exception):
-    """The other side has gone, or sends what is no frame."""
+    """The other side has gone, or sent an invalid frame."""
 
 
 class Frames:
-    """One end of a connection; used by one reader and one writer at a time.
+    """One end of a connection; used by at most one reader and one writer at a time.
 
     Args:
-        connection: A stream socket; it is closed with this.
-        most: Bytes of the largest frame that is taken.
-        look: Called while there is nothing to read or no room to write; what it raises ends the
-            wait. Without it, a wait may take for ever.
+        connection: A stream socket; it is closed with this object.
+        most: Bytes of the largest frame that is accepted.
+        look: Called while reading or writing is blocked; its exceptions end the wait. Without it, a
+            wait may last for ever.
     """
 
     def __init__(self, connection: socket.socket, most: int, look: Look | None = None) -> None:
@@ -83,7 +83,7 @@ class Frames:
         """Return the next frame: its header and its tensors; strings are ``bytes``.
 
         Raises:
-            FrameError: The other side has gone, or it sent no frame.
+            FrameError: The other side has gone, or sent an invalid frame.
         """
         length, size = LENGTHS.unpack(self._exactly(LENGTHS.size))
         if length > MAX_HEADER or size > self.most:
@@ -142,7 +142,7 @@ def _header(text: bytes | bytearray) -> dict[str, Any]:
 
 
 def _described(tensor: Any) -> tuple[str, str, list[int], int]:
-    """Return what a header says of one tensor, after it was seen to hold together."""
+    """Return the checked description of one tensor from a header."""
     try:
         name, datatype = tensor["name"], tensor["datatype"]
         shape, size = tensor["shape"], tensor["size"]

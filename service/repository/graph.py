@@ -48,12 +48,12 @@ COUNTS = ("offset", "length")
 
 @dataclass(frozen=True, slots=True)
 class External:
-    """Where a tensor says that its numbers lie.
+    """Location of a tensor's data outside the ONNX file.
 
     Attributes:
         location: A path, relative to the folder of the ONNX file.
-        end: The first byte after them, as far as it is said.
-        offset: The first of them.
+        end: Offset of the first byte after the data, as far as it is given.
+        offset: Offset of the first byte of the data.
     """
 
     location: str
@@ -74,10 +74,10 @@ class Contents:
 
 
 def contents(model: bytes) -> Contents:
-    """What the ONNX file with the bytes ``model`` says of itself.
+    """Return the contents of the ONNX file with the bytes ``model``.
 
     Raises:
-        ModelRefused: It is no ONNX file.
+        ModelRefused: It is not an ONNX file.
     """
     try:
         return contents_of(model)
@@ -152,7 +152,7 @@ def inlined(model: bytes, data: Mapping[str, Array]) -> bytes:
 
     ONNX Runtime 1.32 takes external data from memory for the initializers of the main graph only.
     Tensors of subgraphs, of functions, of attributes and of sparse initializers get theirs as
-    ``raw_data``; where there are none, ``model`` itself is returned.
+    ``raw_data``; without such tensors, ``model`` itself is returned.
 
     Args:
         model: An ONNX file that `contents` has read.
@@ -189,14 +189,14 @@ def _inlined(
     if entries and is_external:
         external = _external(entries)
         raw: Pieces = [_raw(external, data)]
-        # Of a field that is given twice, readers take the last.
+        # If a field occurs twice, readers take the last.
         location = bytes((TENSOR_DATA_LOCATION << 3 | VARINT, 0))
         return [whole[copied:end], _header(TENSOR_RAW_DATA, raw), *raw, location]
     return [*pieces, whole[copied:end]] if pieces else None
 
 
 def _raw(external: External, data: Mapping[str, Array]) -> memoryview:
-    """Return the bytes of a tensor; the rest of the file, where its length is not given."""
+    """Return the bytes of a tensor; without a given length, to the end of the file."""
     content = data[external.location].data
     end = external.end if external.end > external.offset else len(content)
     return content[external.offset : end]

@@ -1,7 +1,7 @@
-"""Operators of a graph that can end or hold the process that runs them.
+"""Operators of a graph that can end or block their process.
 
-ONNX Runtime checks most of what a request decides: indices, shapes, divisors of 0. The cases below
-it does not check. They were found by running every operator of the standard domains over hostile
+ONNX Runtime checks most values that a request sets: indices, shapes, divisors of 0. It does not
+check the cases below. They were found by running every operator of the standard domains on hostile
 values, in a process each, with ONNX Runtime 1.32:
 
 =====================================  ============================================================
@@ -25,8 +25,8 @@ com.microsoft: SkipLayerNormalization  skip without rows: SIGFPE; Inverse withou
                                        less, so that only those that were tried count as safe.
 =====================================  ============================================================
 
-The analysis shows that a graph is safe; whatever it cannot show is a hazard. Values that no request
-decides are met by the trial before a model is served.
+The analysis shows that a graph is safe; everything that it cannot show is a hazard. Values that do
+not depend on requests are covered by the trial, before a model is served.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ from typing import Any
 from service.repository.wire import MalformedError, Reader, Span
 
 MAX_DEPTH = 100
-"""Graphs and functions within each other; more cannot be analysed."""
+"""Nesting depth of graphs and functions beyond which a file is not analysed."""
 MAX_TRIPS = 1 << 20
-"""Trips of a loop up to which it counts as bounded."""
+"""Trip count up to which a loop counts as bounded."""
 OVERRIDABLE_SINCE = 4
-"""Version of the format from which an initializer that is an input too is a default only."""
+"""Format version from which an initializer that is also an input is only a default."""
 MAX_VALUES = 64
-"""Elements of a constant that are looked at: divisors and numbers of trips are few."""
+"""Elements of a constant that are read: divisors and trip counts have few."""
 
 MODEL_VERSION, MODEL_GRAPH, MODEL_FUNCTIONS = 1, 7, 25
 GRAPH_NODES, GRAPH_TENSORS, GRAPH_INPUTS, GRAPH_SPARSE = 1, 5, 11, 15
@@ -65,20 +65,20 @@ FLOATS = frozenset({1, 10, 11, 16})
 FORMATS = {INT32: "<i", INT64: "<q"}
 
 STANDARD = frozenset({"", "ai.onnx", "ai.onnx.ml", "ai.gatewave"})
-"""Domains whose operators were tried; those of Gatewave compute element by element."""
+"""Domains whose operators were tested; Gatewave's operators compute element by element."""
 CONTRIBUTED = "com.microsoft"
 TRIED = frozenset({"BiasGelu", "CDist", "DynamicQuantizeMatMul", "QuickGelu", "Trilu", "Unique"})
-"""Operators of ONNX Runtime's own domain that were tried and did not fail."""
+"""Operators of ONNX Runtime's own domain that were tested without a failure."""
 
 KERNELS = {"Conv": 1, "ConvInteger": 1, "ConvTranspose": 1, "QLinearConv": 3, "DeformConv": 1}
-"""Operators with a kernel, and which of their inputs it is."""
+"""Operators with a kernel, and the index of that input."""
 
 SIZES = frozenset({"Shape", "Size", "NonZero", "ArgMax", "ArgMin"})
-"""Operators whose results are whole numbers from 0 on, as INT64."""
+"""Operators whose results are non-negative integers, as INT64."""
 LIKE_FIRST = frozenset(
     {"Gather", "Identity", "Reshape", "Slice", "Squeeze", "Unsqueeze", "Flatten", "Transpose"}
 )
-"""Operators that give elements of their first input, some or all, and nothing else."""
+"""Operators whose results consist of elements of their first input."""
 FLOATING = frozenset(
     {
         *("Sqrt", "Exp", "Log", "Sigmoid", "Tanh", "Softmax", "LogSoftmax", "Sin", "Cos"),
@@ -124,10 +124,10 @@ class Known:
     """Facts about a tensor that hold for every request.
 
     Attributes:
-        kind: Its element type, as ONNX numbers them; 0 where that was not found.
+        kind: The number of its element type in ONNX; 0 if unknown.
         is_fixed: Whether no request changes it.
-        is_size: Whether it holds sizes of tensors: whole numbers from 0 on, bounded by memory.
-        values: Its elements, where they are few whole numbers and known.
+        is_size: Whether it holds sizes of tensors: non-negative integers, bounded by memory.
+        values: Its elements, if they are known, few, and integers.
     """
 
     kind: int = 0
@@ -179,11 +179,11 @@ class Function:
 
 
 class HazardError(Exception):
-    """A node that can end or hold the process; the message names it."""
+    """A node can end or block its process; the message names it."""
 
 
 def hazard_of(data: bytes) -> str:
-    """Return why the ONNX file with the bytes ``data`` may end or hold its process."""
+    """Return the reason why the ONNX file with the bytes ``data`` may end or block its process."""
     try:
         _Analysis(Reader(data)).model((0, len(data)))
     except HazardError as hazard:
@@ -194,7 +194,7 @@ def hazard_of(data: bytes) -> str:
 
 
 class _Analysis:
-    """One pass over the nodes of a file, in their order: a tensor is made before it is used."""
+    """One pass over the nodes of a file, in topological order."""
 
     def __init__(self, reader: Reader) -> None:
         self.reader = reader
@@ -215,12 +215,12 @@ class _Analysis:
             )
         self.overridable = _one(fields, MODEL_VERSION, 0) >= OVERRIDABLE_SINCE
         names: Names = {}
-        # Protocol Buffers merge a message that comes in pieces: all graphs are one.
+        # Protocol Buffers merge repeated pieces of a message: all graph fields are one graph.
         for graph in fields.get(MODEL_GRAPH, []):
             self._graph(graph, names, MAX_DEPTH)
 
     def _graph(self, span: Span, names: Names, depth: int) -> None:
-        """Learn what ``names`` are in a graph, and see that its nodes are safe."""
+        """Return what is known of ``names`` in a graph, and check that its nodes are safe."""
         if not depth:
             raise HazardError(f"it nests deeper than {MAX_DEPTH} graphs")
         fields = self._fields(span)
@@ -233,7 +233,7 @@ class _Analysis:
         initialized = {self._text(t, TENSOR_NAME) for t in map(self._fields, tensors)}
         for port in map(self._fields, fields.get(GRAPH_INPUTS, [])):
             name = self._text(port, PORT_NAME)
-            # A request may give an input another value than the initializer of its name.
+            # A request may replace the value of an initializer that is also an input.
             if self.overridable or name not in initialized:
                 names[name] = Known(self._element(port))
         self._nodes(tuple(map(self._node, fields.get(GRAPH_NODES, []))), names, depth)
@@ -245,10 +245,10 @@ class _Analysis:
             names.update(zip(node.outputs, results, strict=False))
 
     def _results(self, node: Node, given: list[Known], names: Names, depth: int) -> Sequence[Known]:
-        """See that ``node`` is safe; return what is known of its results.
+        """Check that ``node`` is safe; return what is known of its results.
 
         Raises:
-            HazardError: It may not be.
+            HazardError: The node may not be safe.
         """
         key = (node.domain, node.operator, node.overload)
         if key in self.functions:
@@ -265,14 +265,14 @@ class _Analysis:
             raise HazardError(f"{node} takes its graph from the call of a function")
         for graph in graphs:
             self._graph(graph, dict(names), depth - 1)
-        # Random numbers differ from run to run, and a graph may read what requests decide.
+        # Random numbers differ between runs, and a graph may read values that requests set.
         fixed = not graphs and all(known.is_fixed for known in given)
         first = _first(node, given, fixed=fixed)
         others = Known(first.kind if node.operator == "Split" else 0, fixed)
         return [first, *[others] * (len(node.outputs) - 1)]
 
     def _call(self, key: Key, given: tuple[Known, ...], depth: int) -> tuple[Known, ...]:
-        """See that the body of a function is safe with such arguments."""
+        """Check that the body of a function is safe with these arguments."""
         if not depth:
             raise HazardError(f"it nests deeper than {MAX_DEPTH} functions")
         if (key, given) not in self.called:
@@ -324,7 +324,7 @@ class _Analysis:
         return self._whole(fields.get(TENSOR_INT32S if kind == INT32 else TENSOR_INT64S, []))
 
     def _whole(self, parts: list[Any]) -> tuple[int, ...] | None:
-        """Return the whole numbers of a repeated field, packed or not, if they are few."""
+        """Return the integers of a repeated field, packed or not, if they are few."""
         if len(parts) > MAX_VALUES or any(
             not isinstance(part, int) and part[1] - part[0] > MAX_VALUES * 10 for part in parts
         ):
@@ -400,7 +400,7 @@ def _constant(node: Node) -> Known:
 
 
 def _counts(known: Known) -> bool:
-    """Return whether a tensor holds sizes, or constants that could be some."""
+    """Return whether a tensor holds sizes, or constants that are possible sizes."""
     return known.is_size or (known.values is not None and all(v >= 0 for v in known.values))
 
 
@@ -410,7 +410,7 @@ def _number(node: Node, name: str) -> int:
 
 
 def _divides(node: Node, given: list[Known]) -> None:
-    """See that no element is divided by -1, or that they are of a type that cannot trap."""
+    """Check that no element is divided by -1, or that the type cannot trap."""
     kinds = {known.kind for known in given} - {0}
     if kinds and not kinds & TRAPPING.keys():
         return

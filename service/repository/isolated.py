@@ -1,8 +1,8 @@
-"""The program that computes one model, for a service that a run of it could end.
+"""Program that computes one isolated model.
 
-It serves the connection whose descriptor is its argument. First it is told what to load, and
-answers what the model takes and gives; then it computes, one run after the other. It ends with the
-connection, whatever it computes then, and so never outlives the service.
+The argument is the descriptor of its connection to the service. The first message says what to
+load, and the answer describes the model's inputs and outputs. Then the program computes one run
+after the other. It ends with the connection, also during a run, so it never outlives the service.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ from service.serving.sizes import check_results
 from service.settings import Device, KernelMode
 
 MAX_FRAME = 1 << 40
-"""Bytes of a request; the service has bounded it, and the memory of this process is bounded."""
+"""Largest request in bytes; the service bounds requests, and the process's memory is bounded."""
 
 
 class Work(BaseModel):
-    """A version to load, and what it may take.
+    """A version to load, and its limits.
 
     Attributes:
         config: Text of config.yaml.
         digests: Digests of its files as they were tried.
-        most_bytes: Most bytes of these.
-        shaped: Inputs and outputs whose shape the file declares.
-        request_bytes: Most bytes of all requests under way.
-        output_bytes: Most bytes of the results of one run; 0 where the runs of several requests
-            are one, and the service looks at the results of each.
+        most_bytes: Limit on the bytes of these files.
+        shaped: Inputs and outputs with a declared shape.
+        request_bytes: Limit on the bytes of all requests under way.
+        output_bytes: Limit on the bytes of the results of one run; 0 for batched models, for which
+            the service checks the results of each request.
     """
 
     folder: str
@@ -65,7 +65,7 @@ class Work(BaseModel):
 
 
 class Signature(BaseModel):
-    """Inputs and outputs of a loaded model; or why it cannot be served."""
+    """Inputs and outputs of a loaded model, or the reason why it cannot be served."""
 
     refused: str = ""
     provider: str = ""
@@ -92,7 +92,7 @@ def _written(port: Port) -> tuple[str, str, list[int]]:
 
 
 class Computer:
-    """Computes runs in a thread of its own, so that the connection is heard meanwhile."""
+    """Computation of runs in a separate thread, so that messages are read meanwhile."""
 
     def __init__(self, frames: Frames, model: Declared, output_bytes: int) -> None:
         self.frames = frames
@@ -104,7 +104,7 @@ class Computer:
         threading.Thread(target=self._compute_all, daemon=True).start()
 
     def obey(self, header: dict[str, Any], tensors: dict[str, Array]) -> None:
-        """Begin the run that ``header`` asks for, or end one."""
+        """Begin the run that ``header`` requests, or end one."""
         if "halt" in header:
             halt = self._under_way.get(header["halt"])
             if halt is not None:
@@ -128,7 +128,7 @@ class Computer:
         except LimitExceeded as error:
             said, results = {"limit": fields_of(error)}, {}
         except (ModelFailed, Overloaded) as error:
-            # There is one run at a time: whatever it lacked, no other held.
+            # Only one run uses memory at a time: another run did not cause the shortage.
             said = {"failed": str(error)}
         except Exception as error:  # noqa: BLE001 - a thread that ends would leave its caller waiting
             said = {"failed": f"its process cannot compute that: {type(error).__name__}"}
@@ -142,16 +142,16 @@ class Computer:
 
 
 def fields_of(error: LimitExceeded) -> list[str]:
-    """Return the field, the expectation and the value of the first of the errors."""
+    """Return the field, the expected and the received value of the first error."""
     first = error.errors[0]
     return [first.field, first.expected, first.got]
 
 
 def loaded(work: Work) -> Declared:
-    """Load the model, and run it as its configuration says.
+    """Load the model, and run it according to its configuration.
 
     Raises:
-        ServiceError: It cannot be served.
+        ServiceError: The model cannot be served.
     """
     files = read_tried(Path(work.folder), work.digests, work.most_bytes)
     engine = Engine.start(
@@ -161,7 +161,7 @@ def loaded(work: Work) -> Declared:
         kernels=work.kernels,
         instructions=work.instructions,
     )
-    if engine.provider == CPU:  # a GPU's driver reserves more addresses than any bound
+    if engine.provider == CPU:  # a GPU driver reserves more address space than any bound
         bound_memory(work.arena_bytes + COPIES * files.size + 2 * work.request_bytes + BESIDES)
     model = opened(files, engine, frozenset(work.shaped))
     trial.warm(model, configs.parsed(work.config))
@@ -169,7 +169,7 @@ def loaded(work: Work) -> Declared:
 
 
 def main() -> None:
-    # A terminal and a service manager signal all processes; this one ends when the service does.
+    # A terminal and a service manager signal all processes; this one ends with the service.
     for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -187,7 +187,7 @@ def main() -> None:
         while True:
             computer.obey(*frames.receive())
     except FrameError:
-        # Not by the interpreter's own way, which would wait for a run that may never end.
+        # Without the interpreter's shutdown, which would wait for a run that may never end.
         os._exit(0)
 
 

@@ -1,8 +1,8 @@
-"""Models that are computed in processes of their own, which a run may end.
+"""Models that are computed in isolated processes, which a run may end.
 
-A process computes one run at a time. When one ends, the run in it fails, and another process takes
-its place; others of the model go on. A process that ends again and again is started again after a
-while only, which grows with the number of its ends; meanwhile the model is not ready.
+A process computes one run at a time. When a process ends, its run fails, and another process
+replaces it; the model's other processes continue. After repeated ends, the next process is started
+after a delay, which grows with the number of ends; meanwhile the model is not ready.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ from service.serving.model import Batching, Port
 PROGRAM = "service.repository.isolated"
 
 HALT_SECONDS = 1.0
-"""How long a run may take to end after it was told to, before its process is ended."""
+"""Seconds in which a halted run must end, before its process is ended."""
 ENDS_AT_ONCE = 2
-"""Ends of a model's processes in a row, without a run between, that bring no wait."""
+"""Successive ends of a model's processes, without a run in between, that cause no delay."""
 FIRST_WAIT = 0.5
 LONGEST_WAIT = 30.0
-"""Seconds until a process is started again; they double with each end up to the longest."""
+"""Seconds until a process is started again; the delay doubles with each end, up to a limit."""
 
 OVERDUE = "was ended: its run did not end when it was told to"
 UNWANTED = "the run was ended: nobody waits for it"
@@ -52,18 +52,18 @@ log = logging.getLogger(__name__)
 
 
 class _Ended(Exception):  # noqa: N818 - a state of a process
-    """The process has ended, or had to be; the message says how."""
+    """The process has ended, or was ended; the message says how."""
 
 
 class Child:
     """One process that has loaded the model."""
 
     def __init__(self, work: Work, seconds: float) -> None:
-        """Start it, and wait until it has loaded the model.
+        """Start the process, and wait until it has loaded the model.
 
         Raises:
             ModelRefused: The model cannot be served.
-            TrialUnfinished: It was not loaded in so many seconds, or the process ended.
+            TrialUnfinished: The model was not loaded in time, or the process ended.
         """
         ours, theirs = socket.socketpair()
         with theirs:
@@ -93,10 +93,10 @@ class Child:
     def run(
         self, inputs: Mapping[str, Array], outputs: Sequence[str], halt: Halt | None
     ) -> tuple[dict[str, Any], dict[str, Array]]:
-        """Compute one run; return what the process says of it, and the results.
+        """Compute one run; return the header of the answer, and the results.
 
         Raises:
-            _Ended: The process ended meanwhile, or had to be ended.
+            _Ended: The process ended meanwhile, or was ended.
         """
         self._number += 1
         overseer = _Overseer(self, halt)
@@ -119,14 +119,14 @@ class Child:
         return header, {name: _text(array) for name, array in results.items()}
 
     def halt(self) -> None:
-        """Tell the process to end the run at the border of a node."""
+        """Tell the process to end the run between two nodes."""
         self._frames.send({"halt": self._number})
 
     def end(self, why: str) -> str:
-        """End the process, if it has not ended; return how it did."""
+        """End the process, if it has not ended; return how it ended."""
         self._frames.close()
         try:
-            # A process that crashes closes the connection before it can be waited for.
+            # A process that crashes closes the connection before `wait` can collect it.
             status = self._process.wait(HALT_SECONDS)
         except subprocess.TimeoutExpired:
             self._process.kill()
@@ -135,7 +135,7 @@ class Child:
         return _end(status) if status else f"was ended: {why}"
 
     def kill(self) -> None:
-        """End the process at once; whoever waits for it hears that it has gone."""
+        """End the process at once; waiting threads find the connection closed."""
         self._process.kill()
 
     def _loaded(self, work: Work, seconds: float) -> Signature:
@@ -164,7 +164,7 @@ class Child:
 
 
 class _Overseer:
-    """Looks whether a run should go on, while its process computes."""
+    """Check, while a process computes, whether its run should continue."""
 
     def __init__(self, child: Child, halt: Halt | None) -> None:
         self.has_killed = False
@@ -178,7 +178,7 @@ class _Overseer:
         now = time.monotonic()
         if not self._kill_at:
             self._kill_at = now + HALT_SECONDS
-            # Here the process may be reading a request of which not all has been sent.
+            # The process may still be reading a request that is not completely sent.
             if not self._child.is_sending:
                 self._child.halt()
         elif now > self._kill_at:
@@ -197,7 +197,7 @@ def _end(status: int) -> str:
 
 
 def _text(array: Array) -> Array:
-    """Return strings as ONNX Runtime gives them."""
+    """Return strings in the form of ONNX Runtime."""
     if array.dtype.kind == "O":
         array.reshape(-1)[:] = [text.decode() for text in array.reshape(-1)]
     return array
@@ -213,14 +213,14 @@ class Processes:
         seconds: float,
         tell: Callable[[str], None],
     ) -> None:
-        """Prepare them; `start` starts them.
+        """Prepare the processes; `start` starts them.
 
         Args:
             model: Its name and version.
-            work: What each loads.
-            seconds: How long that may take.
-            tell: Called, in another thread, with why the model is not ready, or with nothing when
-                it is again.
+            work: The version that each process loads.
+            seconds: Time limit for loading.
+            tell: Called in another thread with the reason why the model is not ready, or with an
+                empty text when it is ready again.
         """
         self._model = model
         self._work = work
@@ -233,7 +233,7 @@ class Processes:
         self._is_closed = False
 
     def start(self, count: int) -> Signature:
-        """Start ``count`` processes; return what the model takes and gives.
+        """Start ``count`` processes; return the model's inputs and outputs.
 
         Raises:
             ModelRefused: It cannot be served.
@@ -253,7 +253,7 @@ class Processes:
         """Compute ``outputs``.
 
         Raises:
-            ModelFailed: The graph cannot compute that, or ended its process.
+            ModelFailed: The graph cannot compute these inputs, or ended its process.
             LimitExceeded: The results are too large.
         """
         child = self._taken(halt)
@@ -278,7 +278,7 @@ class Processes:
         return results
 
     def close(self) -> None:
-        """End all processes, each when its run has ended; it may be called in any thread."""
+        """End all processes, each when its run has ended; callable from any thread."""
         with self._changed:
             self._is_closed = True
             idle, self._idle = self._idle, []
@@ -315,7 +315,7 @@ class Processes:
         self._changed.notify_all()
 
     def _lose(self, how: str) -> None:
-        """Go on without a process that has ended, and start another."""
+        """Remove a process that has ended, and start another."""
         metrics.RESTARTS.labels(*self._model).inc()
         name, version = self._model
         fields = {"model": name, "version": version, "reason": how}
@@ -326,7 +326,7 @@ class Processes:
         threading.Thread(target=self._replace, args=(how,), daemon=True).start()
 
     def _replace(self, how: str) -> None:
-        """Start a process, again and again until one can be started."""
+        """Start a process, and retry until one has started."""
         was_told = False
         why_not = f"its process {how}"
         while True:
@@ -352,7 +352,7 @@ class Processes:
 
     @property
     def _wait(self) -> float:
-        """Seconds until a process is started in the place of one that has ended."""
+        """Return the seconds until an ended process is replaced."""
         if self._ends <= ENDS_AT_ONCE:
             return 0.0
         return float(min(FIRST_WAIT * 2 ** min(self._ends - ENDS_AT_ONCE - 1, 16), LONGEST_WAIT))
@@ -396,15 +396,15 @@ def isolated(
     instances: int,
     why: str,
 ) -> IsolatedModel:
-    """Start ``processes`` for a version; they end when nothing refers to it any more.
+    """Start ``processes`` for a version; they end when the model is no longer referenced.
 
     Args:
         model: Its name and version.
-        processes: Where it is computed.
-        batching: How its requests are put together.
-        batching_note: Why they are, or are not.
-        instances: How many processes there are.
-        why: Why it is computed there.
+        processes: The processes that compute it.
+        batching: The batching of its requests.
+        batching_note: The reason for batching or its absence.
+        instances: The number of processes.
+        why: The reason for the isolation.
 
     Raises:
         ModelRefused: The model cannot be served.
@@ -427,7 +427,7 @@ def isolated(
         processes=processes,
         computed_by=signature.provider,
     )
-    # Requests under way hold the model, so that those that wait for it are answered yet.
+    # Requests under way refer to the model, so that waiting requests are still answered.
     weakref.finalize(made, processes.close).atexit = False
     return made
 

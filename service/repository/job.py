@@ -7,19 +7,19 @@ from pydantic import BaseModel
 from service.settings import Device, KernelMode
 
 COPIES = 4
-"""How often a graph may be in memory while it is loaded: read, parsed, optimized, packed."""
+"""Copies of a graph in memory while it is loaded: read, parsed, optimized, packed."""
 
 
 class Job(BaseModel):
-    """A version to try, and what it may take.
+    """A version to try, and its limits.
 
     Attributes:
         config: The text of config.yaml.
         kernels: Whether the native kernels compute it.
-        instructions: The instruction set that they are told to use, if any.
-        most_bytes: How many bytes its files may have together.
-        seconds: How long it may take to be loaded and run.
-        proof_seconds: How long the proof that batching is exact may take after that.
+        instructions: The instruction set that the kernels must use, if any.
+        most_bytes: Limit on the bytes of all its files.
+        seconds: Time limit for loading and running.
+        proof_seconds: Time limit for the following check that batching is exact.
     """
 
     root: str
@@ -36,15 +36,15 @@ class Job(BaseModel):
 
 
 class Report(BaseModel):
-    """What became of it; of one that can be served, there is one before the proof, and one after.
+    """Result of a trial; a served model has one before the check of batching, and one after.
 
     Attributes:
-        refused: Why it cannot be served, if so.
-        shaped: The inputs and outputs whose shape the file declares.
+        refused: The reason why it cannot be served, if there is one.
+        shaped: The inputs and outputs with a declared shape.
         digests: The SHA-256 of each file that was tried, by its path in the version's folder.
-        batched: Whether its requests may be put together.
-        note: Why they are, or are not.
-        hazard: Why the graph may end or hold its process, if it may.
+        batched: Whether its requests may be batched.
+        note: The reason for batching or its absence.
+        hazard: The reason why the graph may end or block its process, if there is one.
     """
 
     refused: str = ""

@@ -38,11 +38,11 @@ class Declared(Model):
     """One version of a model of the repository, as its file declares it.
 
     Attributes:
-        optional: Inputs that may be left out: the graph has values for them.
+        optional: Inputs that may be omitted: the graph has values for them.
         unranked: Inputs and outputs of any shape.
-        symbols: What the graph calls the open sizes of each port, where it does.
+        symbols: Names of the open sizes of each port, as far as the graph gives them.
         instances: The most runs of it at a time; 0 leaves it to the lanes.
-        isolation: Why it is computed in processes of its own; nothing if it is not.
+        isolation: The reason why it is computed in processes of its own; empty if it is not.
     """
 
     name: str
@@ -105,7 +105,7 @@ class Declared(Model):
             raise RequestInvalid.at(f"inputs.{port.name}.shape", expected, list(tensor.shape))
 
     def _check_rows(self, inputs: Mapping[str, Array]) -> None:
-        """Requests that are computed together have as many rows in each of their tensors."""
+        """Check that all tensors of a batched request have the same number of rows."""
         rows = {name: tensor.shape[0] for name, tensor in inputs.items()}
         first = next(iter(rows))
         for name, count in rows.items():
@@ -235,14 +235,14 @@ def opened(
 
     Args:
         files: Its files.
-        engine: What will run it.
-        shaped: The inputs and outputs whose shape the file declares.
-        batching: How its requests are put together.
-        batching_note: Why they are, or are not.
+        engine: The engine that will run it.
+        shaped: The inputs and outputs with a declared shape.
+        batching: The batching of its requests.
+        batching_note: The reason for batching or its absence.
         instances: The most runs of it at a time; 0 leaves it to the lanes.
 
     Raises:
-        ModelRefused: ONNX Runtime cannot load it, or requests cannot carry what it takes.
+        ModelRefused: ONNX Runtime cannot load it, or requests cannot carry its inputs.
     """
     try:
         session, _ = engine.open(files.folder / MODEL, files.model, data=files.data)

@@ -112,7 +112,7 @@ class Repository:
     async def start(
         cls, runtime: Runtime, trial_seconds: float = TRIAL_SECONDS
     ) -> Repository | None:
-        """As `begin`, and wait until all that is there was tried."""
+        """Begin as `begin` does, and wait until all existing models were tried."""
         if runtime.settings.repository is None:
             return None
         repository = await cls.begin(runtime, trial_seconds)
@@ -121,13 +121,13 @@ class Repository:
 
     @classmethod
     async def begin(cls, runtime: Runtime, trial_seconds: float = TRIAL_SECONDS) -> Repository:
-        """Begin to load what is there, and know it already; in mode ``poll``, look after it.
+        """Begin to load the existing models, which are now known; in mode ``poll``, watch them.
 
-        A model that cannot be served is marked so, and hinders nothing else. Until all were tried
-        the runtime is loading.
+        A model that cannot be served is marked, and does not affect others. The runtime is loading
+        until all models were tried.
 
         Raises:
-            SettingsInvalid: The settings about the repository cannot be followed.
+            SettingsInvalid: The settings of the repository cannot be applied.
         """
         settings = runtime.settings
         check(settings)
@@ -145,17 +145,17 @@ class Repository:
         return repository
 
     async def _load_all(self, found: Iterable[str]) -> None:
-        """Try everything for the first time."""
+        """Try all models for the first time."""
         await asyncio.gather(*[self._update(name) for name in found])
         self.runtime.loading = False
 
     @property
     def is_busy(self) -> bool:
-        """Whether threads still read or open models; they cannot be ended."""
+        """Return whether threads still read or open models; they cannot be ended."""
         return bool(self._threads)
 
     async def _in_thread(self, work: Callable[..., Result], *given: Any) -> Result:
-        """What ``work`` gives, called in a thread that `is_busy` knows of."""
+        """Return the result of ``work``, called in a thread that `is_busy` counts."""
         mark = object()
 
         def noted() -> Result:
@@ -251,7 +251,7 @@ class Repository:
         return self._changing.setdefault(name, asyncio.Lock())
 
     async def _found(self) -> set[str]:
-        """Return the models that are in the folder, or were; new ones are known from now on."""
+        """Return the present and former models of the folder; new ones are known from now on."""
         present = await self._in_thread(folders.folders, self.root)
         for name in present:
             if folders.is_name(name) and name not in self.registry.models:
@@ -285,7 +285,7 @@ class Repository:
                     self._drop(name)
             except Exception:
                 known = self.registry.models.get(_label(name))
-                # Once, and not at every poll.
+                # Logged once, and not at every poll.
                 if known is None or known.states.get(WHOLE) != State(UNAVAILABLE, NOT_SEEN):
                     log.exception("a model cannot be looked at", extra={"model": _label(name)})
                 self.registry.mark(_label(name), WHOLE, UNAVAILABLE, NOT_SEEN)
@@ -303,7 +303,7 @@ class Repository:
             return []
         tried = self._tried.setdefault(name, {})
         changed = [v for v, f in plan.wanted.items() if v not in tried or not tried[v].is_of(f)]
-        # Before the mark of the whole is removed: a name without any mark is unknown, which is 404.
+        # Before the mark of the whole model is removed: a name without a mark is unknown (404).
         for version in changed:
             self.registry.mark(name, version, LOADING)
         self._note(name, plan)
@@ -443,8 +443,8 @@ class Repository:
         return model
 
     def _hear(self, made: list[weakref.ref[Declared]], plan: Plan, reason: str) -> None:
-        """Note, from any thread, why a model is not ready any more; or that it is again."""
-        # The loop is closed where the service has ended meanwhile.
+        """Note, from any thread, why a model is no longer ready, or that it is ready again."""
+        # The loop is closed if the service has ended meanwhile.
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._heard, made, plan, reason)
 
@@ -505,17 +505,17 @@ def _label(name: str) -> str:
 
 
 def _asks(plan: Plan) -> bool:
-    """Return whether config.yaml asks for batching, so that a load tries it again."""
+    """Return whether config.yaml requests batching, so that a load tries it again."""
     return "batching" in plan.config.model_fields_set and plan.config.batching.mode != "off"
 
 
 def _reason(model: Declared, plan: Plan) -> str:
-    """Return what the state of a served model says: what was asked for and is not done."""
+    """Return the note on a served model: a requested setting that is not applied."""
     return "" if model.batching is not None or not _asks(plan) else model.batching_note
 
 
 def _isolation(config: Config, report: Report) -> str:
-    """Return why a model is computed in processes of its own; nothing if it is not."""
+    """Return the reason why a model is computed in processes of its own; empty if it is not."""
     if config.isolation == "process":
         return "config.yaml says so"
     return report.hazard if config.isolation == "auto" else ""

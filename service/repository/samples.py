@@ -1,4 +1,4 @@
-"""Rows that the proof of batching is made with."""
+"""Sample rows for the check of batching."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ Tensors = dict[str, Array]
 
 SCALES = (0.0, 1e-3, 1.0, 255.0, 1e4)
 SIGNS = (0, 1, -1)
-"""Numbers of both signs, positive ones, negative ones."""
+"""Signs of sample rows: both, positive, negative."""
 SPECIAL = (np.inf, -np.inf, np.nan)
 TEXTS = ("", "0", "-1", "3.5e10", "a text", "é")
 
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Range that mixed rows are drawn from.
+    """Range from which mixed rows are drawn.
 
     Attributes:
-        largest: The largest whole number; None for the largest of the type.
-        lowest: The lowest whole number, as a share of the largest: -1 or 0.
-        special: Whether rows of infinities and NaN are among the others.
-        texts: Whether texts are other than the digits 0 and 1.
+        largest: The largest integer; None for the largest of the type.
+        lowest: The lowest integer, as a multiple of the largest: -1 or 0.
+        special: Whether rows with infinities and NaN are included.
+        texts: Whether texts include others than the digits 0 and 1.
     """
 
     largest: int | None
@@ -45,11 +45,11 @@ SPREADS = (
     Spread(9),
     Spread(1),
 )
-"""From the widest: a model that takes indices or codes cannot compute the wide ones."""
+"""Ranges, the widest first: a model that takes indices or codes cannot compute the wide ones."""
 
 
 def plain(port: Port, shape: tuple[int, ...], source: np.random.Generator) -> Array:
-    """Draw numbers that any model should take: small ones, of both signs in floating point."""
+    """Draw numbers that every model should accept: small, and of both signs in floating point."""
     datatype = DATATYPES[port.datatype]
     if datatype.is_float:
         return source.uniform(-1, 1, shape).astype(datatype.numpy)
@@ -60,12 +60,12 @@ def plain(port: Port, shape: tuple[int, ...], source: np.random.Generator) -> Ar
 def mixed(
     ports: tuple[Port, ...], shapes: Shapes, source: np.random.Generator, spread: Spread
 ) -> Tensors:
-    """Draw rows that differ in scale and sign, so that a row that enters another is seen."""
+    """Draw rows of different scale and sign, so that effects of a row on another are visible."""
     return {port.name: _mixed(port, shapes[port.name], source, spread) for port in ports}
 
 
 def special_rows(count: int, spread: Spread) -> frozenset[int]:
-    """Rows in which infinities and NaN stand: they keep the others company.
+    """Return which rows contain infinities or NaN; they are computed beside the others.
 
     They are not compared: the order of a sum decides between infinity and NaN.
     """
@@ -110,7 +110,7 @@ def _integers(
     most = most if spread.largest is None else min(most, spread.largest)
     least = most * spread.lowest if kind.kind == "i" else 0
     values = source.integers(least, most, shape, dtype=kind, endpoint=True)
-    # Every second row is of small numbers, beside others of all sizes.
+    # Every second row has small numbers; the others have numbers of all sizes.
     values[::2] = np.clip(values[::2], max(least, -1), 1)
     return values
 

@@ -1,4 +1,4 @@
-"""Trials that run at a time, so that models without end hold up no other."""
+"""Scheduling of trials, so that models that never end do not hold up others."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from typing import Any, TypeVar
 Result = TypeVar("Result")
 
 PATIENCE_SECONDS = 2.0
-"""How long a trial has a slot of its own while others wait; it goes on beside the slots then."""
+"""Seconds in a slot while other trials wait; then the trial continues beside the slots."""
 QUANTUM_SECONDS = 10.0
-"""How long a trial goes on at least, before it is ended for one that was started less often. It
-doubles with each start, so that a model that takes long is tried to its end."""
+"""Seconds of a trial before it may be ended for one that was started less often. They double with
+each start, so that the trial of a slow model is completed."""
 
 
 class Trial:
-    """A trial that waits or runs.
+    """A waiting or running trial.
 
     Attributes:
-        name: Of the model.
-        starts: How often it was started; it comes after those that were started less often.
-        is_settled: Whether it has passed, and is not ended any more for others.
+        name: The model's name.
+        starts: The number of its starts; trials with fewer starts come first.
+        is_settled: Whether it has passed, and is no longer ended for others.
     """
 
     __slots__ = ("began", "is_ended", "is_settled", "name", "order", "starts", "task", "turn")
@@ -43,9 +43,9 @@ class Trial:
 class TrialSlots:
     """Slots for trials; used from one event loop only.
 
-    While others wait, a trial keeps its slot for a moment only, and goes on beside as many others
-    as there are slots. When those are too many, the one that has run longest is ended and comes
-    again later: what was never tried comes first.
+    While others wait, a trial leaves its slot soon and continues beside the slots, together with at
+    most as many others as there are slots. Beyond that number, the longest running trial is ended
+    and repeated later: models that were never tried come first.
     """
 
     def __init__(
@@ -62,12 +62,12 @@ class TrialSlots:
     async def run(
         self, name: str, work: Callable[[Trial], Coroutine[Any, Any, Result]], starts: int = 0
     ) -> Result:
-        """Do ``work`` when its turn comes; again from its beginning, if it was ended for others.
+        """Run ``work`` when its turn comes; restart it if it was ended for others.
 
         Args:
-            name: Of the model that is tried.
+            name: The name of the tried model.
             work: The trial.
-            starts: How often it was started before, without an end that says anything.
+            starts: The number of earlier starts without a result.
         """
         trial = Trial(name, starts, next(self._order))
         while True:
@@ -98,7 +98,7 @@ class TrialSlots:
             raise
 
     def _look(self) -> None:
-        """Start what may be started; come again when more may be."""
+        """Start the trials that may start; call this again when more may."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -132,7 +132,7 @@ class TrialSlots:
         trial.turn.set_result(None)
 
     def _least(self, trial: Trial) -> float:
-        """Return how long a trial goes on, whoever waits."""
+        """Return the seconds that a trial may run even if others wait."""
         return self.quantum * 2.0 ** (trial.starts - 1)
 
     def _end_one(self, waiting: Trial, now: float) -> None:

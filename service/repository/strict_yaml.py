@@ -1,4 +1,4 @@
-"""Strict YAML reader for short configuration files of untrusted origin.
+"""Strict YAML reader for short configuration files from untrusted sources.
 
 The serving process reads a model's configuration before its trial, so reading must cost little
 whatever the file says. The reader takes the part of YAML that JSON has: mappings, lists, strings,
@@ -25,11 +25,11 @@ TYPES = frozenset(f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int"
 
 
 class StrictYAMLError(Exception):
-    """The text is not YAML, or uses a part of it that the reader does not take."""
+    """The text is not YAML, or uses a part of YAML that the reader does not support."""
 
 
 class _Loader(yaml.SafeLoader):
-    """Loader with bounds, that refuses aliases, anchors, tags and repeated keys.
+    """Bounded loader that refuses aliases, anchors, tags and repeated keys.
 
     The bounds are checked as the parser's events come. The pure Python parser is used: its scanner
     looks at most 1,024 characters ahead, so that a document that nests too deep is refused before
@@ -102,13 +102,13 @@ def load(text: str) -> Any:
     try:
         loader = _Loader(text)
         return loader.get_single_data()
-    # PyYAML raises what its parts raise: OverflowError for a number with colons, for one.
+    # PyYAML passes on errors of its parts, such as OverflowError for a number with colons.
     except Exception as error:
         raise StrictYAMLError(_line(error)) from error
 
 
 def _line(error: Exception) -> str:
-    """Return what is wrong, and where, in one line."""
+    """Return the error and its place, in one line."""
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         text = f"{error.problem}, line {error.problem_mark.line + 1}"
     else:

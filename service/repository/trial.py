@@ -22,7 +22,7 @@ PAYS_BELOW = 0.5
 COMPARED_ROWS = 32
 """So many rows of a batch are computed alone too: a batch may have 65,536."""
 MIXED_COUNTS = (2, 2, 2, 8)
-"""Numbers of mixed rows that are compared: few, as a slow model is to be done in time."""
+"""Numbers of mixed rows that are compared; few, so that slow models finish in time."""
 SECONDS_OF_PROOF = 5.0
 """What the proof may take where nobody asked for it."""
 FEWEST_RUNS, MOST_RUNS, SECONDS_OF_RUNS = 3, 50, 0.1
@@ -101,12 +101,12 @@ def _full(port: Port, shape: tuple[int, ...], value: int) -> Array:
 
 
 def batching(model: RepositoryModel, config: Config, unshown: str) -> tuple[Batching | None, str]:
-    """Decide how requests to ``model`` are put together, and say why they are or are not.
+    """Return the batching of requests to ``model``, and the reason for it or its absence.
 
     Args:
-        model: It has been run once.
-        config: What the operator says of it.
-        unshown: Why its graph does not show that rows stay apart; empty if it does.
+        model: A model that has been run once.
+        config: Its configuration.
+        unshown: The reason why its graph does not show that rows are independent; empty if it does.
     """
     rows = config.batching
     if rows.batching is None:
@@ -152,12 +152,12 @@ def _prove(model: RepositoryModel, config: Config, rows: Rows, unshown: str) -> 
 
 
 def _prove_mixed(model: RepositoryModel, shapes: Shapes, most: int, *, shown: bool) -> None:
-    """See that rows of other scales and signs change no result, as far as the model takes them.
+    """Check that rows of other scales and signs, as far as accepted, do not change results.
 
     Raises:
-        ModelRefused: They change one.
+        ModelRefused: They change a result.
     """
-    # Where the graph shows nothing, a whole number may say how much is to be computed.
+    # If the graph is not shown, an integer may be an amount of computation.
     spreads = samples.SPREADS if shown else samples.SPREADS[1:]
     for spread in spreads:
         source = np.random.default_rng(SEED)
@@ -188,7 +188,7 @@ def _measure(model: RepositoryModel, drawn: Callable[[int], Tensors], most: int)
 
 
 def _refuse_doubtful(model: RepositoryModel, config: Config, unshown: str) -> None:
-    """Leave alone what config.yaml does not ask for, and what might be meant otherwise."""
+    """Refuse automatic batching of models that may not be row-wise."""
     if unshown:
         raise ModelRefused(unshown)
     if config.warmup is None:
@@ -209,7 +209,7 @@ def _refuse_closed(model: RepositoryModel) -> None:
 
 
 def _prove_rows(model: RepositoryModel, tensors: Tensors, compared: list[int]) -> None:
-    """See that the rows ``compared`` come out of all rows together as they do alone.
+    """Check that the rows ``compared`` have the same results in all rows together as alone.
 
     Raises:
         ModelRefused: They do not.

@@ -22,7 +22,7 @@ from service.repository.trial import unbatched
 
 PROGRAM = "service.repository.verify"
 PREFIXES = ("GATEWAVE_", "PROMETHEUS_MULTIPROC_")
-"""How variables of the service's own begin: keys are among them, and the folder of its metrics."""
+"""Prefixes of the service's own variables, which include its keys."""
 
 LONGEST_REPORT = 1 << 26
 CRASHES = frozenset({signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL})
@@ -51,7 +51,7 @@ async def verified(job: Job) -> Report:
 
 
 def clean_environment() -> dict[str, str]:
-    """Return the variables that a process gets that runs a model."""
+    """Return the environment variables of a process that runs a model."""
     return {name: value for name, value in os.environ.items() if not name.startswith(PREFIXES)}
 
 

@@ -46,10 +46,10 @@ def main() -> None:
 
 
 def tried(job: Job) -> tuple[RepositoryModel, Config, Report, bytes]:
-    """Return the model, run in this process, what there is to say of it so far, and its graph.
+    """Return the model, run in this process, its report so far, and its graph.
 
     Raises:
-        ModelRefused: It cannot be served.
+        ModelRefused: The model cannot be served.
     """
     folder = Path(job.folder)
     found, files = read_version(Path(job.root), folder, job.most_bytes)

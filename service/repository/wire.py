@@ -25,9 +25,9 @@ class Reader:
         self._fields_left = most_fields
 
     def fields(self, span: Span) -> Iterator[tuple[int, Span]]:
-        """The number of each length-delimited field of the message at ``span``, and where it lies.
+        """Yield the number and span of each length-delimited field of the message at ``span``.
 
-        Fields of other kinds are passed over: no message lies in one.
+        Fields of other kinds are skipped: they contain no messages.
 
         Raises:
             MalformedError: The bytes are no message.
@@ -37,9 +37,9 @@ class Reader:
                 yield number, inner
 
     def values(self, span: Span) -> Iterator[tuple[int, int | Span]]:
-        """Yield each field of the message at ``span``: its number, and its value or where it lies.
+        """Yield each field of the message at ``span``: its number, and its value or span.
 
-        The value is given of fields of kind `VARINT`.
+        Fields of kind `VARINT` have their value.
 
         Raises:
             MalformedError: The bytes are no message.
@@ -59,7 +59,7 @@ class Reader:
             yield value
 
     def parts(self, span: Span) -> Iterator[tuple[int, int, int, Span]]:
-        """Yield the number, kind and begin of each field at ``span``, and where its value lies.
+        """Yield the number, kind, start and value's span of each field at ``span``.
 
         Raises:
             MalformedError: The bytes are no message.
@@ -81,7 +81,7 @@ class Reader:
             position += size
 
     def varint(self, span: Span) -> int:
-        """Return the number that lies at ``span``."""
+        """Return the number at ``span``."""
         return self._varint(*span)[0]
 
     def bytes(self, span: Span) -> bytes:

@@ -32,10 +32,10 @@ BINARY = {"schema": {"type": "string", "format": "binary"}}
 JSON_WEIGHT = 8
 """How many bytes a byte of JSON comes to: the numbers, and what they are read by."""
 BATCH_WEIGHT = 64
-"""Bytes of plain text that are read in the time of one byte of a batch: 4 KiB have thirty requests,
-and each of them up to 16 errors."""
+"""Bytes of plain text that take as long as one byte of a batch: 4 KiB contain thirty requests, each
+with up to 16 errors."""
 ITEM_WEIGHT = 1 << 12
-"""Bytes of plain text that are read in the time in which one request of a batch is computed."""
+"""Bytes of plain text that take as long to read as the computation of one request of a batch."""
 
 
 class ActivateEndpoint:

@@ -124,10 +124,10 @@ def _chosen(entry: Entry, request: Request, other: tuple[str, ...]) -> Function:
 
 
 async def _read(path: Path, otherwise: bytes | None = None) -> bytes:
-    """Return what is in a file, read once: it may change while an answer is sent.
+    """Return the content of a file, read at once: it may change while an answer is sent.
 
     Raises:
-        NameUnknown: There is no such file, and nothing to take ``otherwise``.
+        NameUnknown: There is no such file, and no ``otherwise``.
     """
     try:
         return await asyncio.to_thread(read_artifact, path)

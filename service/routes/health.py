@@ -20,14 +20,16 @@ async def livez() -> Liveness:
 
 @router.get(
     "/readyz",
-    responses={503: {"model": Readiness, "description": "It is loading models, or ending."}},
+    responses={
+        503: {"model": Readiness, "description": "The service is loading models, or ending."}
+    },
 )
 async def readyz(request: Request, response: Response) -> Readiness:
     """Return 200 once every artifact is loaded and every model of the repository was tried.
 
-    Until then the status is `loading`: activations and models that are ready answer already, and
-    `models.loading` names the others. A service that was told to end is `draining`: it still
-    answers requests, and should be sent no more.
+    Until then the status is `loading`: activations and ready models answer already, and
+    `models.loading` names the others. An ending service is `draining`: it still answers requests,
+    but clients should send no new ones.
     """
     runtime: Runtime = request.app.state.runtime
     if not runtime.ready:

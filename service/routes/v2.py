@@ -44,7 +44,7 @@ INFER = "/infer"
 UNUSUAL = frozenset({http.LENGTH_HEADER, b"content-encoding", b"accept-encoding"})
 """The headers of requests that are not only JSON, or may be answered in less of it."""
 STRING_WEIGHT = 64
-"""Bytes of plain text that are read in the time of one raw string."""
+"""Bytes of plain text that take as long to read as one raw string."""
 LONGEST_DOCUMENT = 1 << 16
 """In bytes, of what is asked of the repository."""
 VERSIONS = "/versions/"
@@ -144,7 +144,7 @@ class InferEndpoint:
         return whole, began, arrived
 
     async def _decompressed(self, body: Body, most: int, due: float, permit: Permit) -> Body:
-        """What was compressed. Its memory is held as it grows, in a lane unless it is short."""
+        """Return a decompressed body; memory is held as it grows. Long bodies use a lane."""
         inference = self.runtime.inference
         longest = min(most, compression.longest(body))
         source = compression.Decompression(body, most)
@@ -184,7 +184,7 @@ class InferEndpoint:
     async def _read_json(
         self, exchange: Exchange, model: Model, text: bytes, due: float, permit: Permit
     ) -> tuple[InferRequest, Span]:
-        """The request in ``text``: on the event loop if that is quick, otherwise in a lane."""
+        """Return the request in ``text``, read on the event loop if that is quick, or in a lane."""
         permit.take(memory_of_lists(text))
         if not self.runtime.inference.is_inline(len(text)):
             reading = timed(partial(http.decode, text, model, self._bounds))
@@ -197,7 +197,7 @@ class InferEndpoint:
     async def _work(
         self, exchange: Exchange, size: int, work: Callable[[], Result], due: float
     ) -> Result:
-        """Do ``work`` here, or in a lane for as long as the caller is there."""
+        """Run ``work`` here, or in a lane until its caller has gone."""
         inference = self.runtime.inference
         doing = inference.work(size, work, due)
         return await (doing if inference.is_inline(size) else exchange.unless_gone(doing))
@@ -257,7 +257,7 @@ BODY: dict[str, Any] = {
 
 
 @router.get("")
-@router.get("/", include_in_schema=False)  # So the protocol's own OpenAPI document has it.
+@router.get("/", include_in_schema=False)  # As in the protocol's OpenAPI document.
 async def server_metadata() -> dict[str, Any]:
     """The server: its name, version, and what of the protocol it speaks."""
     return documents.server()

@@ -38,7 +38,7 @@ class Access(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic i
         return handler
 
     def _refused(self, path: str, details: grpc.HandlerCallDetails) -> ServiceError | None:
-        """Return why the caller may not call ``path``, if it may not."""
+        """Return the error that denies the caller ``path``, if there is one."""
         right: Right = "admin" if path in ADMIN else "infer"
         try:
             self.keys.check(headers_of(details.invocation_metadata or ()), right)

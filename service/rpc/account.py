@@ -35,8 +35,8 @@ class Account:
     """One call, from its metadata to its status.
 
     Attributes:
-        path: ``/service/Method``, or one word for all that is not served.
-        id: The request's, the caller's own if it sent one that is fit for logs.
+        path: ``/service/Method``, or one word for all unknown paths.
+        id: The request's id, the caller's own if it is fit for logs.
     """
 
     def __init__(self, runtime: Runtime, path: str, metadata: Iterable[tuple[str, Any]]) -> None:

@@ -1,10 +1,10 @@
-"""gRPC's asyncio server, with a loop of our own that takes up calls.
+"""gRPC's asyncio server, with a loop of our own that accepts calls.
 
-The loop of grpcio 1.85 decodes the path of every call as UTF-8. A path with another byte, which no
-key is needed to send, raises there, and the server ends for good. It also takes up one call at a
-time, so that a burst of calls to one method holds up all others, and refuses health checks where
-too many calls are open. Here each path that is served is registered with gRPC's core, which then
-compares the bytes; calls of all other paths come under one name.
+The loop of grpcio 1.85 decodes the path of every call as UTF-8. A path with another byte raises
+there, without a key, and ends the server for good. The loop also accepts one call at a time: a
+burst of calls to one method holds up all others. Health checks are refused if too many calls are
+open. Here each served path is registered with gRPC's core, which compares the bytes; calls of all
+other paths share one name.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ DROP = NotOfCallersBytes()
 
 
 class Core(cygrpc.AioServer):  # type: ignore[misc]  # it has no types
-    """The core's server, of which only the taking up of calls is replaced.
+    """The core's server, in which only the acceptance of calls is replaced.
 
     Attributes:
         loop: The event loop.
-        interceptors: What each call passes before its handler.
+        interceptors: The interceptors of each call.
         handlers: Handlers by path.
-        most_calls: How many calls may be open at once; as many again of the public methods.
-        calls: The calls that are open.
+        most_calls: The most open calls; as many again of the public methods.
+        calls: The open calls.
     """
 
     def __init__(
@@ -63,13 +63,13 @@ class Core(cygrpc.AioServer):  # type: ignore[misc]  # it has no types
         self.add_registered_method_handlers(dict(handlers))
 
     def resolve_handler(self, details: grpc.HandlerCallDetails) -> Handler | None:
-        """Return the handler of a call, as grpcio asks for it."""
+        """Return the handler of a call, in the form that grpcio needs."""
         return self.handlers.get(details.method)
 
     def _make_request_call_future(self, method: bytes | None) -> asyncio.Task[None]:
-        """Take up the calls of one method, or of all that are not registered, without an end.
+        """Accept the calls of one method, or of all unregistered paths, until the server ends.
 
-        The loop of grpcio asks for one call by this, and for the next when it has come.
+        The loop of grpcio calls this once for each call.
         """
         task: asyncio.Task[None] = self.loop.create_task(self._take_up(method))
         return task
@@ -98,6 +98,6 @@ class AioServer(_server.Server):
 
     def __init__(self, core: Core) -> None:
         logging.getLogger("grpc._cython.cygrpc").addFilter(DROP)
-        # The base class would make a server of the core by itself.
+        # The base class would create its own server of the core.
         self._loop = core.loop
         self._server = core

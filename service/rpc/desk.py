@@ -1,4 +1,4 @@
-"""Places that calls hold for a time, shared out among the callers."""
+"""Places that calls hold for a time, shared among the callers."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ REVIEW_SECONDS = 0.05
 
 @dataclass(eq=False, slots=True)
 class Place:
-    """One call's place, or its wait for one.
+    """Place of one call, or its wait for a place.
 
     Attributes:
         connection: The caller's connection, as gRPC names it: ``ipv4:10.0.0.7:50412``.
         address: The same without the port.
         since: When the call began to wait for its caller, in the event loop's seconds.
-        time: Bounds that wait; none while the call is worked on, and its place cannot be taken.
+        time: Limit of that wait; None while the call is computed, when its place cannot be taken.
         is_wanted: Whether the place was taken from the call.
-        turn: Tells whether the call has a place, or is refused.
+        turn: Set when the call has a place, or is refused.
     """
 
     connection: str
@@ -41,7 +41,7 @@ class Place:
 
 
 class Shares:
-    """How many of some places each address and each connection has."""
+    """Number of places of each address and each connection."""
 
     def __init__(self) -> None:
         self._of: dict[str, int] = {}
@@ -60,12 +60,12 @@ class Shares:
         return shares
 
     def of(self, place: Place) -> tuple[int, int]:
-        """Return the share of the caller of ``place``: its address's, and its connection's."""
+        """Return the numbers of places of the address and the connection of ``place``."""
         return self._of.get(place.address, 0), self._of.get(place.connection, 0)
 
 
 class Desk:
-    """A bounded number of places, which no caller can keep from the others.
+    """Bounded number of places, shared so that one caller cannot exclude others.
 
     A place goes to the caller that has the fewest. While calls wait, the places of callers that
     have the most are taken back, those first that have waited longest for their callers. Callers
@@ -74,12 +74,12 @@ class Desk:
 
     Attributes:
         places: The number of places.
-        longest_line: The number of calls that may wait for one.
-        seconds: How long a call may wait for its caller though its place is not wanted.
-        name: What is short where there is no place, as a reason of `Overloaded`.
-        moment: How long a call may wait where its caller has more than its share of the places.
-        patience: How long it may where the place is wanted by a caller that has no more places.
-        own_patience: How long it may where the place is wanted by its own connection.
+        longest_line: The number of calls that may wait for a place.
+        seconds: Time limit of a wait for the caller, also if no other call needs the place.
+        name: The reason of `Overloaded` when there is no place.
+        moment: Seconds that a call may wait if its caller has more than its share of the places.
+        patience: The same, if a caller with at most as many places needs the place.
+        own_patience: The same, if its own connection needs the place.
     """
 
     def __init__(
@@ -112,30 +112,30 @@ class Desk:
 
     @property
     def most(self) -> int:
-        """The number of calls that can be here at once."""
+        """Return the number of calls that can hold or await places."""
         return self.places + self.longest_line
 
     @asynccontextmanager
     async def place(self, connection: str) -> AsyncIterator[None]:
-        """A place for a block that waits for the caller, and is cancelled when its time is over.
+        """Hold a place in a block that waits for the caller, with a time limit.
 
         Raises:
-            Overloaded: The line is full.
-            TimeoutError: The time is over, or the place is taken back.
+            Overloaded: The queue is full.
+            TimeoutError: The time limit has passed, or the place was taken.
         """
         async with self.seat(connection) as place, self.waiting(place):
             yield
 
     @asynccontextmanager
     async def seat(self, connection: str, wait: float | None = None) -> AsyncIterator[Place]:
-        """A place for a block that waits for its caller at times, each time within `waiting`.
+        """Hold a place in a block that waits for its caller at times, each time within `waiting`.
 
         Args:
             connection: The caller's.
-            wait: How many seconds to wait for a place at most.
+            wait: Seconds to wait for a place at most.
 
         Raises:
-            Overloaded: The line is full, or no place became free.
+            Overloaded: The queue is full, or no place became free.
         """
         place = Place(connection)
         await self._turn(place, wait)
@@ -146,7 +146,7 @@ class Desk:
 
     @asynccontextmanager
     async def waiting(self, place: Place) -> AsyncIterator[None]:
-        """A context in which the call of ``place`` waits for its caller.
+        """Mark a block in which the call of ``place`` waits for its caller.
 
         Raises:
             TimeoutError: The time is over, or the place is taken back: then it ``is_wanted``.
@@ -183,7 +183,7 @@ class Desk:
             raise self._full()
 
     def _leave(self, place: Place) -> None:
-        """Forget a call that waits no more; a place that it was just given goes to another."""
+        """Remove a call that no longer waits; a place that it was just given goes to another."""
         if place in self._line.get(place.connection, ()):
             self._quit(place)
         if place in self._held:
@@ -214,10 +214,10 @@ class Desk:
         self._share_out()
 
     def _shorten_line(self, newcomer: Place) -> None:
-        """Refuse a call in the line for one of a caller that asks for less.
+        """Refuse a waiting call in favour of a caller with fewer calls.
 
         Raises:
-            Overloaded: No caller asks for more than the ``newcomer`` does.
+            Overloaded: No caller has more calls than that of ``newcomer``.
         """
         shares = self._asked.copy()
         shares.add(newcomer)
@@ -226,11 +226,11 @@ class Desk:
         if last.turn is None or shares.of(last) <= shares.of(newcomer):
             raise self._full()
         self._quit(last)
-        if not last.turn.done():  # It may have been cancelled, which its task sees later.
+        if not last.turn.done():  # It may have been cancelled; its task notices that later.
             last.turn.set_result(False)
 
     def _share_out(self) -> None:
-        """Give free places to those in the line, the first of those that have the fewest."""
+        """Give free places to waiting calls, first those of callers with the fewest places."""
         while self._line and len(self._held) < self.places:
             place = self._following()
             self._quit(place)

@@ -98,7 +98,7 @@ class Handlers:
         """Return the caller.
 
         Raises:
-            ClientLimited: It sends more requests than one client may.
+            ClientLimited: The client exceeds its limit of requests.
         """
         client = self._client(context)
         if self.runtime.rate is not None:
@@ -161,8 +161,8 @@ class Handlers:
                 else:
                     status = grpc.StatusCode.OK
                     return answer
-                # Not while that error is handled: gRPC keeps what `abort` raises, and this would
-                # keep the error, as what was handled then.
+                # Not in the handler of that error: gRPC keeps the exception of `abort`, whose
+                # context would keep that error.
                 return await _aborted(context, status, detail, said)
             finally:
                 account.close(status)

@@ -25,24 +25,24 @@ WEIGHT = 32
 LONGEST_QUESTION = 1 << 16
 """In bytes, of what is no inference: a name, mostly."""
 QUESTIONS = 16
-"""How many of those come at a time from callers with a key, and as many from the others."""
+"""Number of those that are received at a time from callers with a key, and again from others."""
 LONGEST_LINE = 256
-"""Calls without a key that wait for one of these places."""
+"""Number of calls without a key that may wait for one of these places."""
 WATCHERS = 64
 """How many may watch the health; clients that lose their place ask again."""
 WATCH_SECONDS = 3600.0
 """How long one may."""
 REFLECTIONS = 16
-"""Streams of gRPC's reflection that may be open."""
+"""Number of open streams of gRPC's reflection."""
 
 BRIEF = 0.25
-"""Seconds for which a call of the health checks or of reflection keeps a place that others want.
-Clients send these messages, of a few bytes, in one packet with the call."""
+"""Seconds after which a health check or a call of reflection can lose its place to others. Clients
+send these messages, of a few bytes, in one packet with the call."""
 PATIENCE = 3.0
-"""Seconds for which a call that brings an inference request keeps its place where each caller has
-no more than its share: a message of 64 MiB comes within that at 180 Mbit/s."""
+"""Seconds after which the call of an inference request can lose its place if each caller has at
+most its share: a message of 64 MiB takes that long at 180 Mbit/s."""
 STREAM_PATIENCE = 5.0
-"""Seconds for which an idle stream keeps its place where each caller has no more than its share."""
+"""Seconds after which an idle stream can lose its place if each caller has at most its share."""
 
 
 class Intake:
@@ -54,18 +54,18 @@ class Intake:
     inference has a few places elsewhere, and what needs no key has others: whoever sends nothing
     there keeps nobody from computing, or from asking.
 
-    Each kind of call has places of its own: the health is told however many others wait.
+    Each kind of call has places of its own: health checks are answered however many others wait.
 
     Attributes:
         places: How many inference requests come at a time, and how many streams are open.
-        messages: Where inference requests are waited for.
+        messages: Places in which inference requests are received.
         most_words: How many bytes of a message may be other than raw contents: reading them holds
             up others, as reading JSON does, and takes many times their memory.
-        questions: Where the messages of the other methods are waited for.
-        public: Where those of the methods that need no key are.
-        watchers: Who watches the health.
-        opened: The streams of inference requests that are open.
-        reflections: Those of reflection.
+        questions: Places in which the messages of other methods are received.
+        public: Places for messages of methods that need no key.
+        watchers: Places of health watchers.
+        opened: The open streams of inference requests.
+        reflections: The open streams of reflection.
     """
 
     def __init__(self, settings: Settings, ending: asyncio.Future[None]) -> None:
@@ -102,8 +102,8 @@ class Intake:
 
         Raises:
             Overloaded: No place became free.
-            BodyLate: It did not come in time, or others waited for the place.
-            BodyMalformed: There is none.
+            BodyLate: The message did not come in time, or another call needed the place.
+            BodyMalformed: The call has no message.
         """
         async with self.messages.seat(context.peer(), self.patience) as place:
             try:
@@ -118,9 +118,9 @@ class Intake:
 
         Raises:
             Overloaded: There is no place at the ``desk``.
-            BodyLate: It did not come in time, or others waited for the place.
-            BodyMalformed: There is none.
-            BodyTooLong: It is longer than any that makes sense.
+            BodyLate: The message did not come in time, or another call needed the place.
+            BodyMalformed: The call has no message.
+            BodyTooLong: The message is longer than any valid one.
         """
         try:
             async with desk.place(context.peer()):
@@ -170,7 +170,7 @@ def short(data: bytes) -> bytes:
     """Return a message that is no inference request.
 
     Raises:
-        BodyTooLong: It is longer than any that makes sense.
+        BodyTooLong: The message is longer than any valid one.
     """
     if len(data) > LONGEST_QUESTION:
         raise BodyTooLong.at("message", f"at most {LONGEST_QUESTION} bytes", len(data))

@@ -53,8 +53,7 @@ TENSORS = {
     pb.ModelInferRequest.OUTPUTS_FIELD_NUMBER,
 }
 MOST_FIELDS = 1 << 12
-"""Of one request: its inputs, their raw contents, outputs and parameters all counted, and what is
-said of each of them."""
+"""Parts of one request: its inputs, their raw contents, outputs and all parameters."""
 
 
 def parsed(kind: type[Kind], data: bytes) -> Kind:
@@ -83,7 +82,7 @@ def words_in(data: bytes) -> int:
             if number == RAW:
                 raw += span[1] - span[0]
             elif number in TENSORS:
-                # Their parameters are a map, of which the parser takes more than linear time.
+                # Their parameters are a map, whose parsing takes more than linear time.
                 for _ in reader.fields(span):
                     pass
     except MalformedError as error:
@@ -104,7 +103,7 @@ def identity_in(data: bytes) -> str:
 
 
 def check_sizes(request: pb.ModelInferRequest) -> None:
-    """Refuse a request of too many parts, before they are looked at.
+    """Refuse a request with too many parts, before they are read.
 
     Raises:
         LimitExceeded: It has too many inputs, outputs or parameters.
@@ -209,7 +208,7 @@ def _raws(request: pb.ModelInferRequest) -> Sequence[bytes | None]:
 
 def _tensor(given: Input, raw: bytes | None, field: str, max_rank: int) -> Array:
     datatype = checked_datatype(given.datatype, f"{field}.datatype")
-    # One axis more than there may be is enough to refuse them.
+    # One axis more than allowed is enough to refuse the shape.
     shape = checked_shape(given.shape[: max_rank + 1], f"{field}.shape", max_rank)
     if raw is not None:
         return from_raw(datatype, shape, raw, f"raw contents of {field}")

@@ -30,15 +30,15 @@ COPIES = 3
 
 @dataclass(slots=True)
 class Arrival:
-    """How a request came.
+    """Size and times of the arrival of a request.
 
     Attributes:
         size: In bytes.
-        text: How many of them are not raw contents.
-        began: When it had come, in seconds of `time.perf_counter`.
+        text: The bytes that are not raw contents.
+        began: The time of its arrival, in seconds of `time.perf_counter`.
         arrived: The same, in seconds of `time.monotonic`.
-        deadline: When its caller gives up, in seconds of `time.monotonic`.
-        permit: What its memory is held by, until it is answered.
+        deadline: The caller's deadline, in seconds of `time.monotonic`.
+        permit: The permit that holds its memory, until it is answered.
     """
 
     size: int

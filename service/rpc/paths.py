@@ -12,8 +12,8 @@ HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"]
 REFLECTION = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"]
 
 UNKNOWN = "unknown"
-"""The name of every path that is not served, in metrics, traces and logs: callers make up as many
-as they like."""
+"""Name of all unknown paths in metrics, traces and logs, because callers may send any number of
+them."""
 
 PUBLIC = frozenset(
     {

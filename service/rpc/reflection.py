@@ -1,4 +1,4 @@
-"""gRPC's reflection: which services there are, and their messages."""
+"""gRPC reflection of the services and their messages."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Request: Any = reflection_pb2.ServerReflectionRequest
 
 
 class Reflection:
-    """Answers of grpcio's own servicer, in streams that are bounded as all others are."""
+    """Reflection by grpcio's own servicer, in bounded streams."""
 
     def __init__(self, handlers: Handlers, services: tuple[str, ...]) -> None:
         self.handlers = handlers
@@ -36,7 +36,8 @@ class Reflection:
         async with reflections.one(context) as stream:
             requests = _requests(stream, context)
             async for answer in self.servicer.ServerReflectionInfo(requests, context):
-                # A caller that takes no answers keeps its place no longer than one that asks none.
+                # A caller that reads no answers keeps its place no longer than one that asks no
+                # questions.
                 async with stream.waiting():
                     await context.write(answer.SerializeToString())
 

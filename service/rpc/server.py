@@ -21,18 +21,18 @@ from service.tls import Certificates, Files
 SERVICES = (SERVICE.full_name, HEALTH.full_name)
 
 ROOM = 1024
-"""How many calls may be open besides those that compute or have a place: their answers or refusals
-are on their way, which a caller can hold up by not reading."""
+"""Open calls beyond those that compute or have a place: their answers are being sent, which a
+caller can hold up by not reading."""
 
 PENDING = 1 << 14
-"""How many calls may wait to be taken up. Beyond 1000, gRPC's core would cancel calls at random, of
-whichever connection, so that a burst of one caller would end the calls of others."""
+"""Calls that may wait to be accepted. Beyond 1000, gRPC's core would cancel calls at random, of any
+connection, so that a burst of one caller would end calls of others."""
 
 HANDSHAKE_SECONDS = 20
-"""How long a connection may take to become one of HTTP/2, TLS included; by default two minutes."""
+"""Time limit for the handshakes of a connection, TLS included; gRPC's default is two minutes."""
 
 FOR_EVER = 2**31 - 1
-"""What gRPC takes for no limit, in milliseconds."""
+"""gRPC's value for no limit, in milliseconds."""
 
 log = logging.getLogger(__name__)
 
@@ -83,8 +83,8 @@ def _options(settings: Settings) -> list[tuple[str, int]]:
         ("grpc.max_receive_message_length", settings.max_body_bytes),
         # What may be sent is bounded before it is computed.
         ("grpc.max_send_message_length", -1),
-        # Calls that were reset count until they have ended here: resetting them in a burst, as
-        # CVE-2023-44487 does, opens no more of them.
+        # Calls that were reset count until they have ended here, so bursts of resets
+        # (CVE-2023-44487) open no more of them.
         ("grpc.max_concurrent_streams", settings.grpc_max_streams),
         ("grpc.server.max_pending_requests", PENDING),
         ("grpc.server.max_pending_requests_hard_limit", 2 * PENDING),
@@ -92,10 +92,10 @@ def _options(settings: Settings) -> list[tuple[str, int]]:
         ("grpc.max_connection_idle_ms", _milliseconds(settings.grpc_idle_seconds)),
         ("grpc.max_connection_age_ms", _milliseconds(settings.grpc_max_age_seconds)),
         ("grpc.max_connection_age_grace_ms", _milliseconds(settings.drain_seconds)),
-        # A caller that is gone without a word does not keep what it was sent.
+        # A connection that broke silently does not keep unread answers in memory.
         ("grpc.keepalive_time_ms", _milliseconds(settings.grpc_keepalive_seconds)),
         ("grpc.keepalive_timeout_ms", _milliseconds(settings.grpc_keepalive_timeout_seconds)),
-        # Of pings that callers send.
+        # Limits on pings of callers.
         ("grpc.keepalive_permit_without_calls", 1),
         (
             "grpc.http2.min_ping_interval_without_data_ms",
@@ -108,7 +108,7 @@ def _options(settings: Settings) -> list[tuple[str, int]]:
 
 
 def _milliseconds(seconds: float | None) -> int:
-    """Return the time as gRPC takes it; none is for ever."""
+    """Return a time in milliseconds for gRPC; None means no limit."""
     return FOR_EVER if seconds is None else min(FOR_EVER, round(seconds * 1000))
 
 
@@ -137,7 +137,7 @@ def _refuse_taken(settings: Settings, port: int) -> None:
 
 
 def _credentials(certificates: Certificates) -> grpc.ServerCredentials:
-    """Credentials that ask at each handshake whether the files were read again."""
+    """Return credentials that use the most recently read files at each handshake."""
     shown = certificates.files
 
     def fetch() -> grpc.ServerCertificateConfiguration | None:

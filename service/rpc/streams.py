@@ -1,4 +1,4 @@
-"""Streams of messages that are open, each of which holds a place."""
+"""Open streams of messages, each of which holds a place."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Context = Any
 """`grpc.aio.ServicerContext`, of bytes: its stubs say less than it can do."""
 
 WAIT_SECONDS = 2 * MOMENT
-"""How long a new stream waits for a place: an idle one leaves its place within that time."""
+"""Seconds that a new stream waits for a place: an idle stream loses its place within that time."""
 
 
 class Stream:
@@ -25,20 +25,20 @@ class Stream:
         self._streams = streams
 
     async def next(self, context: Context) -> Any:
-        """Return the next message, or the end, which comes too when the server stops.
+        """Return the next message, or the end, also when the server stops.
 
         Raises:
-            Overloaded: The stream was idle for too long, or its place is another's.
+            Overloaded: The stream was idle for too long, or lost its place.
         """
         async with self.waiting():
             return await self._read(context)
 
     @asynccontextmanager
     async def waiting(self) -> AsyncIterator[None]:
-        """A context in which the stream waits for its caller.
+        """Mark a block in which the stream waits for its caller.
 
         Raises:
-            Overloaded: It did so for too long, or its place is another's.
+            Overloaded: The wait was too long, or the stream lost its place.
         """
         try:
             async with self._streams.desk.waiting(self._place):
@@ -64,11 +64,11 @@ class Stream:
 
 
 class Streams:
-    """A bounded number of streams; idle ones make room for new ones.
+    """Bounded number of streams; idle ones make room for new ones.
 
     Attributes:
-        desk: The places that they hold.
-        ending: Done when all are to end, since the server stops.
+        desk: The places of the streams.
+        ending: Done when all streams must end, because the server stops.
     """
 
     def __init__(self, desk: Desk, ending: asyncio.Future[None]) -> None:
@@ -80,10 +80,10 @@ class Streams:
 
     @asynccontextmanager
     async def one(self, context: Context) -> AsyncIterator[Stream]:
-        """A stream, open for the block.
+        """Open a stream for the block.
 
         Raises:
-            Overloaded: All places are taken, and none is given up in time.
+            Overloaded: All places are taken, and no place became free in time.
         """
         async with self.desk.seat(context.peer(), WAIT_SECONDS) as place:
             yield Stream(place, self)

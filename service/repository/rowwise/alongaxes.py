@@ -25,7 +25,7 @@ JOINS = "joins the rows"
 
 
 def softmax(node: Operands) -> Sequence[Outcome]:
-    """Along one axis; before opset 13, along that axis and all that follow."""
+    """Softmax along one axis; before opset 13, along that axis and all following axes."""
     dims = node.dims()
     if node.opset < 13:  # noqa: PLR2004
         axis = from_start(node.integer("axis", 1), len(dims))
@@ -128,7 +128,7 @@ def split(node: Operands) -> Sequence[Outcome]:
 
 
 def slices(node: Operands) -> Sequence[Outcome]:
-    """Parts of axes; of the batch's only the whole."""
+    """Slices of axes; the batch axis only as a whole."""
     starts, ends, axes, steps = _ranges(node)
     value = node.raw(0)
     if value.elements is not None and axes in {(0,), (-1,)}:
@@ -262,7 +262,7 @@ def gather_nd(node: Operands) -> Sequence[Outcome]:
 
 
 def resize(node: Operands) -> Sequence[Outcome]:
-    """Another size of each sample: the axis of the batch has the scale 1, or its own size."""
+    """Resizing of each sample: the batch axis has the scale 1, or its own size."""
     dims = node.dims()
     axis = node.value().axis
     if axis not in {None, 0}:
@@ -306,7 +306,7 @@ def table(rank: int) -> Rule:
     """Return the rule of an operator of ``ai.onnx.ml`` with a row of features for each row.
 
     Args:
-        rank: Of the outputs: the first output of a classifier has one label for each row.
+        rank: Rank of the outputs: the first output of a classifier has one label for each row.
     """
 
     def rule(node: Operands) -> Sequence[Outcome]:

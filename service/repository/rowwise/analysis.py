@@ -1,4 +1,4 @@
-"""Search for the rows in a graph, from its inputs to its outputs."""
+"""Analysis that follows the rows of a batch through a graph, from its inputs to its outputs."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
     ML: alongaxes.TABLES,
     MICROSOFT: {**elementwise.MICROSOFT, **linear.MICROSOFT},
 }
-"""By domain and operator, the rule that follows the rows through a node."""
+"""Rules that follow the rows through a node, by domain and operator."""
 
 RANDOM = frozenset(
     {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike"}
     | {"Multinomial", "Bernoulli", "Dropout"}
 )
-"""Operators that may give other numbers at each run."""
+"""Operators with different results at each run."""
 CREATED_FROM_SIZES = frozenset({"Shape", "Size"})
 MAX_NESTED_FUNCTIONS = 16
 LONGEST_NAME = 60
@@ -41,7 +41,7 @@ Found = Value | NotShown
 
 
 def unshown(model: bytes) -> str:
-    """Return why the rows of the ONNX file ``model`` may meet; nothing, if they do not."""
+    """Return the reason why rows of ``model`` may affect each other; empty if there is none."""
     try:
         return unshown_in(model)
     except (MalformedError, UnicodeDecodeError, RecursionError, MemoryError) as error:
@@ -49,7 +49,7 @@ def unshown(model: bytes) -> str:
 
 
 def unshown_in(data: bytes) -> str:
-    """Return why the rows of the ONNX file with the bytes ``data`` may meet, if they may."""
+    """Return the reason why rows of the ONNX file ``data`` may affect each other, if any."""
     model = read(data)
     if not model.outputs:
         return "the graph has no outputs"
@@ -69,7 +69,7 @@ def _input(shape: Sequence[int | None] | None, fresh: Fresh) -> Found:
 
 
 def _wrong(name: str, found: Mapping[str, Found]) -> str:
-    """Return why an output is not shown to have a row for each row of the inputs, if so."""
+    """Return the reason why an output may not have one row for each input row, if there is one."""
     value = found.get(name, NotShown(f"output {_short(name)} is computed by no node"))
     if isinstance(value, NotShown):
         return str(value)
@@ -84,7 +84,7 @@ class _Scope:
 
     Attributes:
         arguments: The attributes of the call, in a function's body.
-        depth: How many functions are around it.
+        depth: The number of enclosing functions.
     """
 
     model: Model
@@ -102,7 +102,7 @@ class _Scope:
                 self.found[name] = unknown if result is None else result
 
     def _results(self, node: Node) -> Sequence[Found]:
-        """What is known of the outputs of a node; what is not is said with its name."""
+        """Return what is known of the outputs of a node; errors name the node."""
         inputs = [self._of(name) for name in node.inputs]
         for value in inputs:
             if isinstance(value, NotShown):
@@ -123,7 +123,7 @@ class _Scope:
         """Apply the rule of a node's operator, or follow the function that it calls.
 
         Raises:
-            NotShown: The rows may meet in it.
+            NotShown: Rows may affect each other in the node.
         """
         attributes = self._resolved(node.attributes)
         node = replace(node, attributes=attributes)
@@ -151,7 +151,7 @@ class _Scope:
             raise NotShown("is written otherwise than its rule expects") from error
 
     def _resolved(self, attributes: Mapping[str, Attribute]) -> Mapping[str, Attribute]:
-        """Attributes with those of the call in the place of references to them."""
+        """Return attributes in which references are replaced by the attributes of the call."""
         return {
             name: self.arguments[each.reference] if each.reference else each
             for name, each in attributes.items()
@@ -179,7 +179,7 @@ class _Scope:
 
 
 def _without(node: Node, missing: set[str]) -> Node:
-    """A node of a function to which the inputs ``missing`` were not given."""
+    """Return a function's node without the inputs ``missing``, which the call omits."""
     inputs = tuple("" if name in missing else name for name in node.inputs)
     return replace(node, inputs=inputs)
 
@@ -200,7 +200,7 @@ def _constant(attributes: Mapping[str, Attribute]) -> Value:
 
 
 def _is_constant(node: Node, values: Sequence[Value | None]) -> bool:
-    """Return whether a node gives the same for every batch, though no rule describes it."""
+    """Return whether a node without a rule gives the same result for every batch."""
     given = [value for value in values if value is not None]
     graphs = any(attribute.is_graph for attribute in node.attributes.values())
     return (
@@ -214,7 +214,7 @@ def _is_constant(node: Node, values: Sequence[Value | None]) -> bool:
 def _checked(
     node: Node, values: Sequence[Value | None], results: Sequence[Outcome]
 ) -> Sequence[Outcome]:
-    """See that rows that go in come out again: a second look at what the rules say."""
+    """Check that a batched input gives a batched output: a second check of the rules."""
     batched = any(value is not None and value.is_batched for value in values)
     if batched and node.operator not in CREATED_FROM_SIZES:
         for result in results:

@@ -25,7 +25,7 @@ INT32, INT64 = 6, 7
 
 
 def elementwise(node: Operands) -> Sequence[Outcome]:
-    """Elements at the same place, after broadcasting."""
+    """Function of the elements at the same place, after broadcasting."""
     small = _small(node)
     if small is not None:
         return [small]
@@ -36,7 +36,7 @@ def elementwise(node: Operands) -> Sequence[Outcome]:
 
 
 def unary(node: Operands) -> Sequence[Outcome]:
-    """Each element by itself; parameters, if any, are the same for all rows."""
+    """Function of each element alone; parameters, if any, are the same for all rows."""
     node.fixed(*range(1, len(node.values)))
     return [Value(node.value().dims)] * node.outputs
 
@@ -54,7 +54,7 @@ def cast(node: Operands) -> Sequence[Outcome]:
 
 
 def dropout(node: Operands) -> Sequence[Outcome]:
-    """The input itself, unless the graph trains."""
+    """Identity, except in training mode."""
     if node.opset < 7 or (node.has(2) and node.integers(2) != (0,)):  # noqa: PLR2004
         raise NotShown("may drop numbers at random")
     return [node.value(), Value(node.value().dims)]
@@ -84,7 +84,7 @@ def quantized_pair(node: Operands) -> Sequence[Outcome]:
 
 
 def _small(node: Operands) -> Value | None:
-    """Return the result of arithmetic with sizes and constants, where it is some."""
+    """Return the result of arithmetic on sizes and constants, if it is that."""
     operands = [node.raw(i) for i in range(len(node.values)) if node.has(i)]
     parts = [value.small for value in operands]
     if not any(value.elements is not None for value in operands) or None in parts:
@@ -102,7 +102,7 @@ def _small(node: Operands) -> Value | None:
 
 
 def _checked(result: Element, operands: Sequence[Element]) -> Element:
-    """See that what is unknown depends on no number of rows."""
+    """Check that unknown elements do not depend on the number of rows."""
     if result is None and any(map(has_rows, operands)):
         raise NotShown("computes with the number of rows")
     return result

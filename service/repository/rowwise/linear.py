@@ -136,10 +136,10 @@ def _convolved(node: Operands, weights: Dims) -> Sequence[Outcome]:
 
 
 def first(node: Operands) -> None:
-    """See that the batch lies along the first axis, if anywhere.
+    """Check that the batch axis is the first axis, if there is one.
 
     Raises:
-        NotShown: It lies along another.
+        NotShown: The batch axis is another axis.
     """
     if node.value().axis not in {None, 0}:
         raise NotShown("has the rows along another axis than the first")
@@ -150,7 +150,7 @@ def pool(node: Operands) -> Sequence[Outcome]:
     apart(value, *range(2, len(dims)))
     kernel = node.list("kernel_shape") or ()
     pooled = Value((*dims[:2], *_windows(node, dims[2:], kernel)))
-    # Indices count through the whole tensor, the rows before included.
+    # Indices count through the whole tensor, including preceding rows.
     return [pooled, NotShown("counts places through all rows")]
 
 

@@ -1,4 +1,4 @@
-"""A node as its rule sees it: operands, attributes, and the version of its operator."""
+"""Operands, attributes and operator version of a node, as its rule uses them."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ class Operands:
     """Operands and attributes of one node.
 
     Attributes:
-        values: The inputs in their order; None for one that is left out.
+        values: The inputs in their order; None for an omitted input.
         outputs: The number of outputs.
         opset: The version of the operator set of the node's domain.
-        fresh: Makes sizes for what is unknown.
+        fresh: Source of symbols for unknown sizes.
     """
 
     operator: str
@@ -40,7 +40,7 @@ class Operands:
         return value
 
     def value(self, index: int = 0) -> Value:
-        """Return an operand that is computed with.
+        """Return an operand of a computation.
 
         Raises:
             NotShown: It is computed from the number of rows.
@@ -60,17 +60,17 @@ class Operands:
         return dims
 
     def fixed(self, *indices: int) -> None:
-        """See that operands are the same for all rows, where they are there.
+        """Check that the given operands are the same for all rows.
 
         Raises:
-            NotShown: One is not.
+            NotShown: One of them differs between rows.
         """
         for index in indices:
             if self.has(index) and self.value(index).is_batched:
                 raise NotShown("takes a parameter from the rows")
 
     def plain(self, *indices: int) -> None:
-        """See that operands are numbers that hold for the whole tensor, where they are there.
+        """Check that the given operands are single numbers for the whole tensor.
 
         Raises:
             NotShown: One is not a single number, or differs between rows.
@@ -133,10 +133,10 @@ def from_start(axis: int, rank: int) -> int:
 
 
 def apart(value: Value, *axes: int, why: str = "joins the rows") -> None:
-    """See that the batch lies along none of ``axes``.
+    """Check that the batch axis is not one of ``axes``.
 
     Raises:
-        NotShown: It does.
+        NotShown: It is one of them.
     """
     if value.axis in axes:
         raise NotShown(why)

@@ -13,7 +13,7 @@ from service.repository.wire import MalformedError, Reader, Span
 T = TypeVar("T", int, Span)
 
 Fields = dict[int, list[Any]]
-"""By its number, each field of a message: a whole number, or where its bytes lie."""
+"""Fields of a message by number: an integer, or the span of the bytes."""
 
 # Field numbers of onnx.proto.
 MODEL_GRAPH, MODEL_OPSETS, MODEL_FUNCTIONS = 7, 8, 25
@@ -35,7 +35,7 @@ FORMATS: Mapping[int, tuple[str, int, str]] = {
     9: ("?", 5, ""),
     11: ("d", 10, "d"),
 }
-"""By element type of a tensor: the format of its raw data; the field of its other data, theirs."""
+"""Formats by element type of a tensor: of raw data, and of typed data with its field."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +43,8 @@ class Attribute:
     """Attribute of a node.
 
     Attributes:
-        reference: The attribute of the function around it that it stands for, if any.
-        is_graph: Whether it is a graph, or several.
+        reference: The attribute of the enclosing function to which it refers, if any.
+        is_graph: Whether its value is a graph or a list of graphs.
     """
 
     integer: int = 0
@@ -99,7 +99,7 @@ def read(data: bytes) -> Model:
     """Read the ONNX file with the bytes ``data``.
 
     Raises:
-        MalformedError: It is none, or a part of a node comes in pieces.
+        MalformedError: It is not an ONNX file, or a part of a node comes in pieces.
         UnicodeDecodeError: A name in it is not UTF-8.
     """
     return _Decoder(Reader(data)).model((0, len(data)))
@@ -112,7 +112,7 @@ class _Decoder:
     def model(self, span: Span) -> Model:
         fields = self._fields(span)
         model = Model(opsets=self._opsets(self._spans(fields, MODEL_OPSETS)))
-        # Protocol Buffers merge a message that comes in pieces: all graphs are one.
+        # Protocol Buffers merge repeated pieces of a message: all graph fields are one graph.
         for graph in self._spans(fields, MODEL_GRAPH):
             self._graph(graph, model)
         for function in self._spans(fields, MODEL_FUNCTIONS):
@@ -208,7 +208,7 @@ class _Decoder:
         return tuple(n if isinstance(n, float) else Size(int(n)) for n in numbers)
 
     def _integers(self, values: list[Any]) -> Iterator[int]:
-        """The whole numbers of a repeated field, packed or not."""
+        """Return the integers of a repeated field, packed or not."""
         for value in values:
             if isinstance(value, int):
                 yield _signed(value)
@@ -216,7 +216,7 @@ class _Decoder:
                 yield from map(_signed, self.reader.varints(value))
 
     def _floats(self, spans: list[Span], form: str) -> list[Any]:
-        """Numbers of a fixed width, packed or not."""
+        """Return numbers of a fixed width, packed or not."""
         data = b"".join(map(self.reader.bytes, spans))
         if len(data) % struct.calcsize(f"<{form}"):
             raise MalformedError("a number is cut off")

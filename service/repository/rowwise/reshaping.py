@@ -1,4 +1,4 @@
-"""Rules of operators that compute shapes, or give a tensor another one."""
+"""Rules of operators that compute shapes, or change the shape of a tensor."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from service.repository.rowwise.values import (
 
 MERGES = "gives the rows a shape in which they are not shown to stay apart"
 COPY, REST = Size(0), Size(-1)
-"""In the shape that Reshape is given: a size as it was, and what the others leave."""
+"""Special sizes in the target shape of Reshape: unchanged, and inferred."""
 LIST_SINCE = 13
-"""The opset from which Squeeze and Unsqueeze take their axes as an input."""
+"""First opset in which Squeeze and Unsqueeze take their axes as an input."""
 
 
 def shape(node: Operands) -> Sequence[Outcome]:
@@ -57,7 +57,7 @@ def _size(element: Element, node: Operands) -> Size:
 
 
 def ranged(node: Operands) -> Sequence[Outcome]:
-    """A vector of unknown length, which is the same for all rows."""
+    """Vector of unknown length that is the same for all rows."""
     if any(value.is_batched for value in node.all()):
         raise NotShown("has a length that depends on a row")
     return [Value((node.fresh(),))]
@@ -110,7 +110,7 @@ def _placed(dims: Dims, batch: int, result: Sequence[Size], at: int) -> Size:
     """Return the axis ``at`` of a result, as the one into which the axis ``batch`` has turned."""
     merged = Size(*dims[batch].before)
     row = dims[batch].over(merged)
-    # The number of elements stays. Where as many follow the start of a row, as many precede it.
+    # The number of elements is unchanged. If as many follow the start of a row, as many precede it.
     if row is not None and product((row, *dims[batch + 1 :])) == product(result[at:]):
         return result[at]
     before = product(dims[:batch]).times(merged).over(product(result[:at]))

@@ -9,22 +9,22 @@ from typing import NamedTuple
 ROWS = "rows"
 """Symbol of the number of rows in a batch."""
 MAX_ROWS = 1 << 20
-"""More rows than a batch has: config.yaml allows up to 65,536."""
+"""Upper bound of the rows of a batch: config.yaml allows up to 65,536."""
 LARGEST_SIZE = 1 << 63
 MAX_SYMBOLS = 64
 MAX_ELEMENTS = 64
-"""Longest vector of which the elements are followed; shapes and axes are shorter."""
+"""Longest vector whose elements are followed; shapes and axes are shorter."""
 
 
 class NotShown(Exception):  # noqa: N818 - it is a finding, and no error
-    """The rows are not shown to stay apart; the text says what the operator does instead."""
+    """The rows are not shown to be independent; the text describes the operator's effect."""
 
 
 class Size(NamedTuple):
     """Size of an axis: ``factor`` times the product of ``symbols``, which are sorted.
 
-    An axis may be several that were merged, the batch's among them. ``before`` is the product of
-    those that stood before the batch's: a row is not a contiguous part of the axis then.
+    An axis may consist of several merged axes, including the batch axis. ``before`` is the product
+    of those that stood before the batch's: a row is not a contiguous part of the axis then.
     """
 
     factor: int
@@ -56,7 +56,7 @@ class Size(NamedTuple):
         return Size(factor, tuple(sorted(symbols)))
 
     def over(self, other: Size) -> Size | None:
-        """Return the exact quotient as a number, or None where there is none."""
+        """Return the exact quotient as a number, or None if there is none."""
         left = list(self.symbols)
         for symbol in other.symbols:
             if symbol not in left:
@@ -71,7 +71,7 @@ ONE = Size(1)
 BATCH = Size(1, (ROWS,))
 
 Element = Size | float | None
-"""A number of a small tensor; None where it is unknown, and the same for all rows."""
+"""Number in a small tensor; None if it is unknown, and then the same for all rows."""
 Dims = tuple[Size, ...]
 
 
@@ -148,10 +148,10 @@ def whole(element: Element) -> int | None:
 
 
 def checked(dims: Dims) -> Dims:
-    """Return ``dims`` if one axis at most is the batch's.
+    """Return ``dims`` if at most one axis is a batch axis.
 
     Raises:
-        NotShown: Several are: the operator combines each row with each.
+        NotShown: There are several: the operator combines each row with each.
     """
     if sum(size.symbols.count(ROWS) for size in dims) > 1:
         raise NotShown("combines rows with each other")
@@ -175,13 +175,13 @@ def _joined(column: Sequence[Size], fresh: Fresh) -> Size:
         return next(iter(sizes), ONE)
     if any(size.has_rows for size in sizes):
         raise NotShown("broadcasts a size along the rows that may differ from their number")
-    # An axis of another size than 1 decides; a size with a symbol may turn out to be 1.
+    # The axis with another size than 1 decides; a symbolic size may be 1.
     numbers = [size for size in sizes if size.number is not None]
     return numbers[0] if numbers else fresh()
 
 
 class Fresh:
-    """Maker of sizes that are unknown, and the same for all rows."""
+    """Source of symbols for unknown sizes that are the same for all rows."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -192,6 +192,6 @@ class Fresh:
 
 
 def is_beyond(element: Element) -> bool:
-    """Return whether an end of a slice lies behind all rows that a batch may have."""
+    """Return whether the end of a slice is beyond all rows that a batch may have."""
     number = whole(element)
     return number is not None and number >= MAX_ROWS
