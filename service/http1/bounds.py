@@ -206,6 +206,8 @@ class Bounded(HttpToolsProtocol):
             raise self._too_long()
         name = name.lower()
         if name in CHECKED:
+            # llhttp leaves spaces behind a value, which are no part of it (RFC 9110, section 5.5).
+            value = value.rstrip(b" \t")
             self._check_field(name, value)
         headers.append((name, value))
 
@@ -283,6 +285,9 @@ class Bounded(HttpToolsProtocol):
             # RFC 9112, section 3.2: a request of HTTP/1.1 without Host is answered with 400.
             if version == "1.1" and not self._has_host:
                 raise HttpMalformed.at("Host", "one field", NOTHING)
+            if version == "1.0":
+                # RFC 9110, section 10.1.1: the expectation of such a client is ignored.
+                self.expect_100_continue = False
         elif version < "1":  # A line without a version is HTTP/0.9, to llhttp.
             raise HttpMalformed.at("request line", "a method, a URL and HTTP/1.1", Words("less"))
         else:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
+from service.collector import held_back
 from service.dtypes import Array
 from service.engine import Halt
-from service.errors import DeadlineExceeded, LimitExceeded
+from service.errors import DeadlineExceeded, LimitExceeded, clear_locals
 from service.serving.batcher import Batcher
 from service.serving.budget import Budget, Permit
 from service.serving.call import Call
@@ -109,7 +111,7 @@ class Inference:
         """
         if size <= self.inline_bytes:
             return work()
-        return await self.lanes.run(work, deadline, halt)
+        return await self.lanes.run(partial(_uncollected, work), deadline, halt)
 
     async def finish(self, size: int, work: Callable[[], Result]) -> Result:
         """As `work`, for a request that was computed: it has started, and is not refused now."""
@@ -155,6 +157,16 @@ class Inference:
             return outputs
 
         return await self.lanes.run(compute, call.deadline, halt, call.model)
+
+
+def _uncollected(work: Callable[[], Result]) -> Result:
+    """Do ``work`` while the collector is held back, until all that it has read is freed."""
+    with held_back:
+        try:
+            return work()
+        except BaseException as error:
+            clear_locals(error)
+            raise
 
 
 def describe(trace: Trace, model: Model) -> None:

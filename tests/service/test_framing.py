@@ -294,6 +294,24 @@ def test_a_right_host_is_taken(server, host):
     assert statuses(server, asked)[0] == [200]
 
 
+@pytest.mark.parametrize("field", ["Host: x \r\n", "Host: x\t \r\n"])
+def test_spaces_behind_a_host_are_no_part_of_it(server, field):
+    head = f"GET /livez HTTP/1.1\r\n{field}Connection: close\r\n\r\n"
+    assert statuses(server, head.encode())[0] == [200]
+
+
+def test_spaces_behind_a_transfer_encoding_are_no_part_of_it(server):
+    head = b"GET /livez HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked \r\n\r\n"
+    last = b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    assert statuses(server, head + b"1\r\na\r\n0\r\n\r\n" + last)[0] == [200, 200]
+
+
+def test_an_expectation_of_http_1_0_is_ignored(server):
+    body = b'{"activation":"swiglu","inputs":{"a":[1],"b":[1]}}'
+    head = b"POST /activate HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n"
+    assert statuses(server, head % len(body) + body)[0] == [200]
+
+
 def test_http_1_0_needs_no_host(server):
     assert statuses(server, b"GET /livez HTTP/1.0\r\n\r\n")[0] == [200]
 

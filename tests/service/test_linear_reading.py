@@ -24,7 +24,9 @@ from service.oip.http import Bounds
 from service.oip.tensors import from_raw
 from service.rpc import inference_pb2 as pb
 from service.rpc import messages
+from service.serving.budget import Budget
 from service.serving.datatypes import DATATYPES
+from service.serving.inference import Inference
 from service.serving.lanes import Lanes
 from service.settings import Settings
 
@@ -93,6 +95,7 @@ BATCH = {
     "requests": lambda n: filled(n, b'{"requests":[', b"{}", b"]}"),
     "fields": lambda n: keyed(n, b"{", b"}"),
     "fields of a request": lambda n: keyed(n, b'{"requests":[{', b"}]}"),
+    "lists": lambda n: filled(n, b'{"requests":[' + X + b"[", b"[1]", b",[]]}}]}"),
 }
 FILE = {
     "tensors": lambda n: keyed(n // 8, b"{", b"}", ENTRY),
@@ -268,6 +271,46 @@ def test_what_is_not_plain_is_read_on_the_event_loop_only_if_it_is_short(full, p
     inline = Settings().inline_bytes
     assert full.post(path, content=build(inline // 100)).status_code in {400, 422}
     assert full.post(path, content=build(inline // 4)).status_code == 503
+
+
+class Collections:
+    """Runs of the garbage collector within the block."""
+
+    def __enter__(self):
+        self.count = 0
+        gc.callbacks.append(self._noted)
+        return self
+
+    def _noted(self, phase, _):
+        self.count += phase == "stop"
+
+    def __exit__(self, *_):
+        gc.callbacks.remove(self._noted)
+
+
+LONG = 1 << 20
+"""In bytes: what takes a lane."""
+
+
+@pytest.mark.parametrize(
+    ("way", "build"),
+    [
+        ("activate", ACTIVATE["empty lists"]),
+        ("activate", ACTIVATE["ragged lists"]),
+        ("batch", BATCH["lists"]),
+        ("infer", INFER["lists"]),
+    ],
+    ids=["empty", "ragged", "batch", "infer"],
+)
+def test_the_collector_does_not_look_at_long_documents_again_and_again(readers, way, build):
+    lanes, thresholds = Lanes(1, 1), gc.get_threshold()
+    inference = Inference(lanes, Budget(1), inline_bytes=0, output_bytes=1)
+    body = build(LONG)
+    with contextlib.suppress(ServiceError), Collections() as collections:
+        asyncio.run(inference.work(len(body), lambda: readers[way](body)))
+    lanes.close()
+    assert collections.count < body.count(b"[") / thresholds[0] / 4
+    assert gc.get_threshold() == thresholds
 
 
 def get(app, *, query=b"", headers=()):
