@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+from service.repository.onnx_fields import GRAPH_NODES, MODEL_GRAPH, NODE_DOMAIN, NODE_OPERATOR
 from service.repository.wire import Reader
 
 DOMAIN = b"ai.gatewave"
-GRAPH, NODE, OP_TYPE, OP_DOMAIN = 7, 1, 4, 7
-"""Where onnx.proto has them: in ModelProto, in GraphProto, and two in NodeProto."""
 
 
 def operators(model: bytes) -> tuple[frozenset[str], int]:
@@ -22,14 +21,14 @@ def operators(model: bytes) -> tuple[frozenset[str], int]:
     nodes = [
         dict(reader.fields(node))
         for number, graph in reader.fields((0, len(model)))
-        if number == GRAPH
+        if number == MODEL_GRAPH
         for inner, node in reader.fields(graph)
-        if inner == NODE
+        if inner == GRAPH_NODES
     ]
     none = (0, 0)
     ours = frozenset(
-        reader.bytes(node.get(OP_TYPE, none)).decode(errors="replace")
+        reader.bytes(node.get(NODE_OPERATOR, none)).decode(errors="replace")
         for node in nodes
-        if reader.bytes(node.get(OP_DOMAIN, none)) == DOMAIN
+        if reader.bytes(node.get(NODE_DOMAIN, none)) == DOMAIN
     )
     return ours, len(nodes)

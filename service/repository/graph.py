@@ -11,38 +11,43 @@ from dataclasses import dataclass
 
 from service.dtypes import Array
 from service.errors import ModelRefused
+from service.repository import onnx_fields as onnx
 from service.repository.wire import LENGTH_DELIMITED, VARINT, MalformedError, Reader, Span, varint
 
 DEEPEST = 100
 """Messages within messages; Protocol Buffers' own readers stop there too."""
 
 NESTED: Mapping[str, Mapping[int, str]] = {
-    "ModelProto": {7: "GraphProto", 20: "TrainingInfoProto", 25: "FunctionProto"},
-    "TrainingInfoProto": {1: "GraphProto", 2: "GraphProto"},
-    "FunctionProto": {7: "NodeProto", 11: "AttributeProto"},
-    "GraphProto": {1: "NodeProto", 5: "TensorProto", 15: "SparseTensorProto"},
-    "NodeProto": {5: "AttributeProto"},
-    "AttributeProto": {
-        5: "TensorProto",
-        6: "GraphProto",
-        10: "TensorProto",
-        11: "GraphProto",
-        22: "SparseTensorProto",
-        23: "SparseTensorProto",
+    "ModelProto": {
+        onnx.MODEL_GRAPH: "GraphProto",
+        onnx.MODEL_TRAINING: "TrainingInfoProto",
+        onnx.MODEL_FUNCTIONS: "FunctionProto",
     },
-    "SparseTensorProto": {1: "TensorProto", 2: "TensorProto"},
-    "TensorProto": {13: "StringStringEntryProto"},
+    "TrainingInfoProto": {
+        onnx.TRAINING_INITIALIZATION: "GraphProto",
+        onnx.TRAINING_ALGORITHM: "GraphProto",
+    },
+    "FunctionProto": {onnx.FUNCTION_NODES: "NodeProto", onnx.FUNCTION_DEFAULTS: "AttributeProto"},
+    "GraphProto": {
+        onnx.GRAPH_NODES: "NodeProto",
+        onnx.GRAPH_TENSORS: "TensorProto",
+        onnx.GRAPH_SPARSE: "SparseTensorProto",
+    },
+    "NodeProto": {onnx.NODE_ATTRIBUTES: "AttributeProto"},
+    "AttributeProto": {
+        onnx.ATTRIBUTE_TENSOR: "TensorProto",
+        onnx.ATTRIBUTE_GRAPH: "GraphProto",
+        onnx.ATTRIBUTE_TENSORS: "TensorProto",
+        onnx.ATTRIBUTE_GRAPHS: "GraphProto",
+        onnx.ATTRIBUTE_SPARSE: "SparseTensorProto",
+        onnx.ATTRIBUTE_SPARSES: "SparseTensorProto",
+    },
+    "SparseTensorProto": {onnx.SPARSE_VALUES: "TensorProto", onnx.SPARSE_INDICES: "TensorProto"},
+    "TensorProto": {onnx.TENSOR_EXTERNAL: "StringStringEntryProto"},
 }
 """By the messages of onnx.proto, the fields that lead to where a tensor lies."""
 
 EXTERNAL = "StringStringEntryProto"
-GRAPH_INITIALIZER = 5
-TENSOR_RAW_DATA, TENSOR_DATA_LOCATION = 9, 14
-LOCATION_EXTERNAL = 1
-MODEL_GRAPH = 7
-GRAPH_PORTS = (11, 12)
-PORT_NAME, PORT_TYPE, TYPE_TENSOR, TENSOR_SHAPE = 1, 2, 1, 2
-ENTRY_KEY, ENTRY_VALUE = 1, 2
 COUNTS = ("offset", "length")
 
 
@@ -94,7 +99,7 @@ def contents_of(data: bytes) -> Contents:
     reader = Reader(data)
     whole = (0, len(data))
     externals = frozenset(_externals(reader, "ModelProto", whole, DEEPEST))
-    graphs = [span for number, span in reader.fields(whole) if number == MODEL_GRAPH]
+    graphs = [span for number, span in reader.fields(whole) if number == onnx.MODEL_GRAPH]
     if not graphs:
         raise MalformedError("it holds no graph")
     return Contents(externals, frozenset(_shaped(reader, graphs)))
@@ -117,7 +122,9 @@ def _externals(reader: Reader, message: str, span: Span, depth: int) -> Iterator
 
 def _entry(reader: Reader, span: Span) -> tuple[str, str]:
     parts = dict(reader.fields(span))
-    key, value = (reader.bytes(parts.get(number, (0, 0))) for number in (ENTRY_KEY, ENTRY_VALUE))
+    key, value = (
+        reader.bytes(parts.get(number, (0, 0))) for number in (onnx.ENTRY_KEY, onnx.ENTRY_VALUE)
+    )
     return key.decode(), value.decode()
 
 
@@ -134,15 +141,15 @@ def _external(entries: list[tuple[str, str]]) -> External:
 def _shaped(reader: Reader, graphs: list[Span]) -> Iterator[str]:
     for graph in graphs:
         for number, port in reader.fields(graph):
-            if number in GRAPH_PORTS:
+            if number in {onnx.GRAPH_INPUTS, onnx.GRAPH_OUTPUTS}:
                 parts = dict(reader.fields(port))
-                if _has_shape(reader, parts.get(PORT_TYPE, (0, 0))):
-                    yield reader.bytes(parts.get(PORT_NAME, (0, 0))).decode()
+                if _has_shape(reader, parts.get(onnx.PORT_TYPE, (0, 0))):
+                    yield reader.bytes(parts.get(onnx.PORT_NAME, (0, 0))).decode()
 
 
 def _has_shape(reader: Reader, kind: Span) -> bool:
     return any(
-        number == TYPE_TENSOR and TENSOR_SHAPE in dict(reader.fields(tensor))
+        number == onnx.TYPE_TENSOR and onnx.TENSOR_TYPE_SHAPE in dict(reader.fields(tensor))
         for number, tensor in reader.fields(kind)
     )
 
@@ -175,13 +182,13 @@ def _inlined(
     copied, end = span
     is_external = False
     for number, kind, start, inner in reader.parts(span):
-        if number == TENSOR_DATA_LOCATION and kind == VARINT and message == "TensorProto":
-            is_external = reader.varint(inner) == LOCATION_EXTERNAL
+        if number == onnx.TENSOR_LOCATION and kind == VARINT and message == "TensorProto":
+            is_external = reader.varint(inner) == onnx.LOCATION_EXTERNAL
         below = nested.get(number) if kind == LENGTH_DELIMITED else None
         if below == EXTERNAL:
             entries.append(_entry(reader, inner))
-        elif below and not (in_main and number == GRAPH_INITIALIZER):
-            main = message == "ModelProto" and number == MODEL_GRAPH
+        elif below and not (in_main and number == onnx.GRAPH_TENSORS):
+            main = message == "ModelProto" and number == onnx.MODEL_GRAPH
             replaced = _inlined(reader, below, inner, data, in_main=main)
             if replaced is not None:
                 pieces += [whole[copied:start], _header(number, replaced), *replaced]
@@ -190,8 +197,8 @@ def _inlined(
         external = _external(entries)
         raw: Pieces = [_raw(external, data)]
         # If a field occurs twice, readers take the last.
-        location = bytes((TENSOR_DATA_LOCATION << 3 | VARINT, 0))
-        return [whole[copied:end], _header(TENSOR_RAW_DATA, raw), *raw, location]
+        location = bytes((onnx.TENSOR_LOCATION << 3 | VARINT, 0))
+        return [whole[copied:end], _header(onnx.TENSOR_RAW, raw), *raw, location]
     return [*pieces, whole[copied:end]] if pieces else None
 
 

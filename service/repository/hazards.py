@@ -31,12 +31,12 @@ not depend on requests are covered by the trial, before a model is served.
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from service.repository.wire import MalformedError, Reader, Span
+from service.repository.onnx_fields import BOOL, FLOAT, INT32, INT64
+from service.repository.proto import MAX_ELEMENTS, File, Graph, Node, Tensor
+from service.repository.wire import MalformedError
 
 MAX_DEPTH = 100
 """Nesting depth of graphs and functions beyond which a file is not analysed."""
@@ -44,25 +44,7 @@ MAX_TRIPS = 1 << 20
 """Trip count up to which a loop counts as bounded."""
 OVERRIDABLE_SINCE = 4
 """Format version from which an initializer that is also an input is only a default."""
-MAX_VALUES = 64
-"""Elements of a constant that are read: divisors and trip counts have few."""
-
-MODEL_VERSION, MODEL_GRAPH, MODEL_FUNCTIONS = 1, 7, 25
-GRAPH_NODES, GRAPH_TENSORS, GRAPH_INPUTS, GRAPH_SPARSE = 1, 5, 11, 15
-NODE_INPUTS, NODE_OUTPUTS, NODE_NAME, NODE_OPERATOR, NODE_ATTRIBUTES = 1, 2, 3, 4, 5
-NODE_DOMAIN, NODE_OVERLOAD = 7, 8
-FUNCTION_NAME, FUNCTION_INPUTS, FUNCTION_OUTPUTS, FUNCTION_NODES, FUNCTION_DOMAIN = 1, 4, 5, 7, 10
-FUNCTION_OVERLOAD = 13
-ATTRIBUTE_NAME, ATTRIBUTE_INT, ATTRIBUTE_TENSOR, ATTRIBUTE_GRAPH = 1, 3, 5, 6
-ATTRIBUTE_INTS, ATTRIBUTE_GRAPHS = 8, 11
-TENSOR_DIMS, TENSOR_TYPE, TENSOR_INT32S, TENSOR_INT64S, TENSOR_NAME, TENSOR_RAW = 1, 2, 5, 7, 8, 9
-TENSOR_EXTERNAL = 13
-PORT_NAME, PORT_TYPE, TYPE_TENSOR, TENSOR_ELEMENT = 1, 2, 1, 1
-
-FLOAT, INT32, INT64, BOOL = 1, 6, 7, 9
 TRAPPING = {INT32: "INT32", INT64: "INT64"}
-FLOATS = frozenset({1, 10, 11, 16})
-FORMATS = {INT32: "<i", INT64: "<q"}
 
 STANDARD = frozenset({"", "ai.onnx", "ai.onnx.ml", "ai.gatewave"})
 """Domains whose operators were tested; Gatewave's operators compute element by element."""
@@ -99,17 +81,8 @@ SAME = frozenset(
         *("Add", "Sub", "Mul", "Div", "Mod", "Pow", "Neg", "Abs", "Sign", "Relu", "LeakyRelu"),
         *("PRelu", "Clip", "Min", "Max", "Sum", "Mean", "MatMul", "Gemm", "Einsum", "CumSum"),
         *("ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL1"),
-        *(
-            "ReduceL2",
-            "ReduceSumSquare",
-            "ReduceLogSum",
-            "ReduceLogSumExp",
-            "Erf",
-            "MaxPool",
-            "Concat",
-            "Split",
-            "Pad",
-        ),
+        *("ReduceL2", "ReduceSumSquare", "ReduceLogSum", "ReduceLogSumExp", "MaxPool", "Concat"),
+        *("Erf", "Split", "Pad"),
         *("Tile", "Expand", "GatherElements", "GatherND", "ScatterElements", "ScatterND", "Resize"),
         *("TopK", "Upsample", "Dropout", "DepthToSpace", "SpaceToDepth", "Trilu", "GridSample"),
         *("ReverseSequence", "Compress", "LRN", "Hardmax", "MeanVarianceNormalization"),
@@ -142,42 +115,6 @@ Key = tuple[str, str, str]
 """Domain, name and overload of a function."""
 
 
-@dataclass(frozen=True, slots=True)
-class Attribute:
-    number: int | None = None
-    numbers: tuple[int, ...] | None = None
-    tensor: Known | None = None
-    graphs: tuple[Span, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """Node of a graph, or of a function's body."""
-
-    operator: str
-    domain: str
-    overload: str
-    name: str
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    attributes: Mapping[str, Attribute]
-
-    def __str__(self) -> str:
-        called = f"node {self.name[:40]}" if self.name else f"the node that gives {self._result}"
-        return f"{called} ({self.operator})"
-
-    @property
-    def _result(self) -> str:
-        return next((name[:40] for name in self.outputs if name), "no result")
-
-
-@dataclass(frozen=True, slots=True)
-class Function:
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    nodes: tuple[Node, ...]
-
-
 class HazardError(Exception):
     """A node can end or block its process; the message names it."""
 
@@ -185,10 +122,10 @@ class HazardError(Exception):
 def hazard_of(data: bytes) -> str:
     """Return the reason why the ONNX file with the bytes ``data`` may end or block its process."""
     try:
-        _Analysis(Reader(data)).model((0, len(data)))
+        _Analysis(File(data)).run()
     except HazardError as hazard:
         return str(hazard)
-    except (MalformedError, ValueError, struct.error) as error:
+    except (MalformedError, ValueError) as error:
         return f"its graph cannot be analysed: {error}"
     return ""
 
@@ -196,47 +133,25 @@ def hazard_of(data: bytes) -> str:
 class _Analysis:
     """One pass over the nodes of a file, in topological order."""
 
-    def __init__(self, reader: Reader) -> None:
-        self.reader = reader
-        self.overridable = True
-        self.functions: dict[Key, Function] = {}
+    def __init__(self, file: File) -> None:
+        self.file = file
+        self.model = file.model()
         self.called: dict[tuple[Key, tuple[Known, ...]], tuple[Known, ...]] = {}
 
-    def model(self, span: Span) -> None:
-        fields = self._fields(span)
-        for function in fields.get(MODEL_FUNCTIONS, []):
-            of = self._fields(function)
-            texts = (self._text(of, n) for n in (FUNCTION_DOMAIN, FUNCTION_NAME, FUNCTION_OVERLOAD))
-            domain, name, overload = texts
-            self.functions[domain, name, overload] = Function(
-                self._texts(of, FUNCTION_INPUTS),
-                self._texts(of, FUNCTION_OUTPUTS),
-                tuple(map(self._node, of.get(FUNCTION_NODES, []))),
-            )
-        self.overridable = _one(fields, MODEL_VERSION, 0) >= OVERRIDABLE_SINCE
-        names: Names = {}
-        # Protocol Buffers merge repeated pieces of a message: all graph fields are one graph.
-        for graph in fields.get(MODEL_GRAPH, []):
-            self._graph(graph, names, MAX_DEPTH)
+    def run(self) -> None:
+        self._graph(self.model.graph, {}, MAX_DEPTH)
 
-    def _graph(self, span: Span, names: Names, depth: int) -> None:
-        """Return what is known of ``names`` in a graph, and check that its nodes are safe."""
+    def _graph(self, graph: Graph, names: Names, depth: int) -> None:
+        """Add the tensors of a graph to ``names``, and check that its nodes are safe."""
         if not depth:
             raise HazardError(f"it nests deeper than {MAX_DEPTH} graphs")
-        fields = self._fields(span)
-        tensors = fields.get(GRAPH_TENSORS, [])
-        for tensor in map(self._fields, tensors):
-            names[self._text(tensor, TENSOR_NAME)] = self._tensor(tensor)
-        for sparse in map(self._fields, fields.get(GRAPH_SPARSE, [])):
-            values = self._fields(_one(sparse, 1, (0, 0)))
-            names[self._text(values, TENSOR_NAME)] = Known(_one(values, TENSOR_TYPE, 0), True)
-        initialized = {self._text(t, TENSOR_NAME) for t in map(self._fields, tensors)}
-        for port in map(self._fields, fields.get(GRAPH_INPUTS, [])):
-            name = self._text(port, PORT_NAME)
+        names |= {tensor.name: _known(tensor) for tensor in graph.tensors}
+        initialized = {tensor.name for tensor in graph.tensors}
+        for port in graph.inputs:
             # A request may replace the value of an initializer that is also an input.
-            if self.overridable or name not in initialized:
-                names[name] = Known(self._element(port))
-        self._nodes(tuple(map(self._node, fields.get(GRAPH_NODES, []))), names, depth)
+            if self.model.version >= OVERRIDABLE_SINCE or port.name not in initialized:
+                names[port.name] = Known(port.kind)
+        self._nodes(graph.nodes, names, depth)
 
     def _nodes(self, nodes: Sequence[Node], names: Names, depth: int) -> None:
         for node in nodes:
@@ -251,20 +166,20 @@ class _Analysis:
             HazardError: The node may not be safe.
         """
         key = (node.domain, node.operator, node.overload)
-        if key in self.functions:
+        if key in self.model.functions:
             return self._call(key, tuple(given), depth)
         if node.domain == CONTRIBUTED and node.operator not in TRIED:
-            raise HazardError(f"{node} of {CONTRIBUTED} does not check all that it is given")
+            raise _hazard(node, f"of {CONTRIBUTED} does not check all that it is given")
         if node.domain not in {*STANDARD, CONTRIBUTED}:
-            raise HazardError(f"{node} of {node.domain} is a custom operator")
+            raise _hazard(node, f"of {node.domain} is a custom operator")
         check = CHECKS.get(node.operator)
         if check is not None:
             check(node, given)
         graphs = [graph for a in node.attributes.values() for graph in a.graphs]
         if node.operator in GRAPH_OWNERS and not graphs:
-            raise HazardError(f"{node} takes its graph from the call of a function")
+            raise _hazard(node, "takes its graph from the call of a function")
         for graph in graphs:
-            self._graph(graph, dict(names), depth - 1)
+            self._graph(self.file.graph(graph), dict(names), depth - 1)
         # Random numbers differ between runs, and a graph may read values that requests set.
         fixed = not graphs and all(known.is_fixed for known in given)
         first = _first(node, given, fixed=fixed)
@@ -276,80 +191,24 @@ class _Analysis:
         if not depth:
             raise HazardError(f"it nests deeper than {MAX_DEPTH} functions")
         if (key, given) not in self.called:
-            function = self.functions[key]
+            function = self.model.functions[key]
             names = dict(zip(function.inputs, given, strict=False))
             self._nodes(function.nodes, names, depth - 1)
             results = tuple(names.get(name, UNKNOWN) for name in function.outputs)
             self.called[key, given] = results
         return self.called[key, given]
 
-    def _node(self, span: Span) -> Node:
-        fields = self._fields(span)
-        domain = self._text(fields, NODE_DOMAIN)
-        return Node(
-            self._text(fields, NODE_OPERATOR),
-            "" if domain == "ai.onnx" else domain,
-            self._text(fields, NODE_OVERLOAD),
-            self._text(fields, NODE_NAME),
-            self._texts(fields, NODE_INPUTS),
-            self._texts(fields, NODE_OUTPUTS),
-            dict(map(self._attribute, fields.get(NODE_ATTRIBUTES, []))),
-        )
 
-    def _attribute(self, span: Span) -> tuple[str, Attribute]:
-        fields = self._fields(span)
-        tensor = _one(fields, ATTRIBUTE_TENSOR, None)
-        number = _one(fields, ATTRIBUTE_INT, None)
-        return self._text(fields, ATTRIBUTE_NAME), Attribute(
-            None if number is None else _signed(number),
-            self._whole(fields[ATTRIBUTE_INTS]) if ATTRIBUTE_INTS in fields else None,
-            None if tensor is None else self._tensor(self._fields(tensor)),
-            (*fields.get(ATTRIBUTE_GRAPH, []), *fields.get(ATTRIBUTE_GRAPHS, [])),
-        )
+def _hazard(node: Node, what: str) -> HazardError:
+    result = next((name[:40] for name in node.outputs if name), "no result")
+    called = f"node {node.name[:40]}" if node.name else f"the node that gives {result}"
+    return HazardError(f"{called} ({node.operator}) {what}")
 
-    def _tensor(self, fields: Mapping[int, list[Any]]) -> Known:
-        kind = _one(fields, TENSOR_TYPE, 0)
-        return Known(kind, True, False, self._values(fields, kind))
 
-    def _values(self, fields: Mapping[int, list[Any]], kind: int) -> tuple[int, ...] | None:
-        form = FORMATS.get(kind)
-        if form is None or TENSOR_EXTERNAL in fields:
-            return None
-        if TENSOR_RAW in fields:
-            begin, end = _one(fields, TENSOR_RAW, (0, 0))
-            if end - begin > MAX_VALUES * struct.calcsize(form):
-                return None
-            raw = self.reader.bytes((begin, end))
-            return tuple(value for (value,) in struct.iter_unpack(form, raw))
-        return self._whole(fields.get(TENSOR_INT32S if kind == INT32 else TENSOR_INT64S, []))
-
-    def _whole(self, parts: list[Any]) -> tuple[int, ...] | None:
-        """Return the integers of a repeated field, packed or not, if they are few."""
-        if len(parts) > MAX_VALUES or any(
-            not isinstance(part, int) and part[1] - part[0] > MAX_VALUES * 10 for part in parts
-        ):
-            return None
-        return tuple(_signed(value) for part in parts for value in self._numbers(part))
-
-    def _numbers(self, part: Any) -> Iterator[int]:
-        return iter((part,)) if isinstance(part, int) else self.reader.varints(part)
-
-    def _element(self, port: Mapping[int, list[Any]]) -> int:
-        kind = self._fields(_one(port, PORT_TYPE, (0, 0)))
-        element: int = _one(self._fields(_one(kind, TYPE_TENSOR, (0, 0))), TENSOR_ELEMENT, 0)
-        return element
-
-    def _fields(self, span: Span) -> Mapping[int, list[Any]]:
-        fields: dict[int, list[Any]] = {}
-        for number, value in self.reader.values(span):
-            fields.setdefault(number, []).append(value)
-        return fields
-
-    def _text(self, fields: Mapping[int, list[Any]], number: int) -> str:
-        return self.reader.bytes(_one(fields, number, (0, 0))).decode()
-
-    def _texts(self, fields: Mapping[int, list[Any]], number: int) -> tuple[str, ...]:
-        return tuple(self.reader.bytes(span).decode() for span in fields.get(number, []))
+def _known(tensor: Tensor) -> Known:
+    if tensor.elements is None or tensor.kind not in TRAPPING:
+        return Known(tensor.kind, is_fixed=True)
+    return Known(tensor.kind, is_fixed=True, values=tuple(map(int, tensor.elements)))
 
 
 def _first(node: Node, given: list[Known], *, fixed: bool) -> Known:
@@ -388,15 +247,18 @@ def _kind(node: Node, given: list[Known]) -> int:
 
 def _constant(node: Node) -> Known:
     for name, attribute in node.attributes.items():
+        if attribute.reference:  # The call of the function sets the value.
+            return Known(0, is_fixed=True)
         if name == "value" and attribute.tensor is not None:
-            return attribute.tensor
-        if name == "value_int" and attribute.number is not None:
-            return Known(INT64, True, False, (attribute.number,))
+            return _known(attribute.tensor)
+        if name == "value_int":
+            return Known(INT64, is_fixed=True, values=(attribute.integer,))
         if name == "value_ints":
-            return Known(INT64, True, False, attribute.numbers)
+            few = len(attribute.integers) <= MAX_ELEMENTS
+            return Known(INT64, is_fixed=True, values=attribute.integers if few else None)
         if name in {"value_float", "value_floats"}:
-            return Known(FLOAT, True)
-    return Known(0, True)
+            return Known(FLOAT, is_fixed=True)
+    return Known(0, is_fixed=True)
 
 
 def _counts(known: Known) -> bool:
@@ -406,7 +268,7 @@ def _counts(known: Known) -> bool:
 
 def _number(node: Node, name: str) -> int:
     attribute = node.attributes.get(name)
-    return (attribute.number or 0) if attribute is not None else 0
+    return attribute.integer if attribute is not None else 0
 
 
 def _divides(node: Node, given: list[Known]) -> None:
@@ -418,48 +280,48 @@ def _divides(node: Node, given: list[Known]) -> None:
     if divisor.is_size or (divisor.values is not None and -1 not in divisor.values):
         return
     kind = next((TRAPPING[kind] for kind in kinds if kind in TRAPPING), "a type not shown")
-    raise HazardError(f"{node} on {kind} can trap")
+    raise _hazard(node, f"on {kind} can trap")
 
 
 def _frames(node: Node, given: list[Known]) -> None:
     length = given[3] if len(given) > 3 else Known(is_fixed=True)  # noqa: PLR2004
     if not length.is_fixed or (len(given) > 2 and not given[2].is_fixed and node.inputs[2]):  # noqa: PLR2004
-        raise HazardError(f"{node} can trap: a request decides the length of its frames")
+        raise _hazard(node, "can trap: a request decides the length of its frames")
 
 
 def _convolves(node: Node, given: list[Known]) -> None:
     position = KERNELS[node.operator]
     if len(given) <= position or not given[position].is_fixed:
-        raise HazardError(f"{node} may never end: a request decides its kernel")
+        raise _hazard(node, "may never end: a request decides its kernel")
 
 
 def _recurs(node: Node, given: list[Known]) -> None:
     if not given or not given[0].is_fixed:
-        raise HazardError(f"{node} can trap: a request may give it no rows or no steps")
+        raise _hazard(node, "can trap: a request may give it no rows or no steps")
 
 
 def _distinguishes(node: Node, given: list[Known]) -> None:
     if "axis" in node.attributes and not (given and given[0].is_fixed):
-        raise HazardError(f"{node} can trap: a request may give it no elements")
+        raise _hazard(node, "can trap: a request may give it no elements")
 
 
 def _joins(node: Node, given: list[Known]) -> None:
     if not all(known.is_fixed for known in given):
-        raise HazardError(f"{node} can trap: a request may give it no rows")
+        raise _hazard(node, "can trap: a request may give it no rows")
 
 
 def _samples(node: Node, given: list[Known]) -> None:
     """See that the number of samples in a region does not grow with the region."""
     regions = given[1] if len(given) > 1 else UNKNOWN
     if not regions.is_fixed and _number(node, "sampling_ratio") <= 0:
-        raise HazardError(f"{node} can trap: the size of a region decides how often it samples")
+        raise _hazard(node, "can trap: the size of a region decides how often it samples")
 
 
 def _loops(node: Node, given: list[Known]) -> None:
     trips = given[0] if given and node.inputs[0] else UNKNOWN
     few = trips.values is not None and all(value <= MAX_TRIPS for value in trips.values)
     if not (trips.is_size or few):
-        raise HazardError(f"{node} has no bound on its trips")
+        raise _hazard(node, "has no bound on its trips")
 
 
 CHECKS = {
@@ -474,14 +336,3 @@ CHECKS = {
     "Loop": _loops,
     **dict.fromkeys(KERNELS, _convolves),
 }
-
-
-def _one(fields: Mapping[int, list[Any]], number: int, default: Any) -> Any:
-    values = fields.get(number, [default])
-    if len(values) > 1:
-        raise MalformedError("a field comes twice")
-    return values[0]
-
-
-def _signed(value: int) -> int:
-    return value - (1 << 64) if value >= 1 << 63 else value

@@ -6,15 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 
+from service.repository.proto import Attribute, File, Function, Model, Node, Shape
 from service.repository.rowwise import alongaxes, elementwise, linear, reshaping
 from service.repository.rowwise.operands import Operands, Outcome, Rule
-from service.repository.rowwise.proto import Attribute, Function, Model, Node, read
 from service.repository.rowwise.values import (
     BATCH,
     Fresh,
     NotShown,
     Size,
     Value,
+    constant,
     scalar,
     vector,
 )
@@ -50,18 +51,19 @@ def unshown(model: bytes) -> str:
 
 def unshown_in(data: bytes) -> str:
     """Return the reason why rows of the ONNX file ``data`` may affect each other, if any."""
-    model = read(data)
-    if not model.outputs:
+    model = File(data).model()
+    graph = model.graph
+    if not graph.outputs:
         return "the graph has no outputs"
     fresh = Fresh()
-    found: dict[str, Found] = {name: _input(shape, fresh) for name, shape in model.inputs.items()}
-    found |= model.constants
+    found: dict[str, Found] = {port.name: _input(port.shape, fresh) for port in graph.inputs}
+    found |= {tensor.name: constant(tensor) for tensor in graph.tensors}
     scope = _Scope(model, model.opsets, fresh, found)
-    scope.run(model.nodes)
-    return next(filter(None, (_wrong(name, scope.found) for name in model.outputs)), "")
+    scope.run(graph.nodes)
+    return next(filter(None, (_wrong(name, scope.found) for name in graph.outputs)), "")
 
 
-def _input(shape: Sequence[int | None] | None, fresh: Fresh) -> Found:
+def _input(shape: Shape | None, fresh: Fresh) -> Found:
     if not shape:
         return NotShown("an input has no first axis")
     rest = (fresh() if size is None or size < 0 else Size(size) for size in shape[1:])
@@ -141,7 +143,7 @@ class _Scope:
         if node.domain == ONNX and node.operator == "Constant":
             return [_constant(node.attributes)]
         rule = RULES.get(node.domain, {}).get(node.operator)
-        if rule is None or any(a.is_graph for a in node.attributes.values()):
+        if rule is None or any(a.graphs for a in node.attributes.values()):
             raise NotShown("may join the rows: no rule describes it")
         opset = self.opsets.get(node.domain, 1)
         count = len(node.outputs)
@@ -187,7 +189,7 @@ def _without(node: Node, missing: set[str]) -> Node:
 def _constant(attributes: Mapping[str, Attribute]) -> Value:
     for name, attribute in attributes.items():
         if name == "value" and attribute.tensor is not None:
-            return attribute.tensor
+            return constant(attribute.tensor)
         if name == "value_int":
             return scalar(Size(attribute.integer))
         if name == "value_ints":
@@ -202,7 +204,7 @@ def _constant(attributes: Mapping[str, Attribute]) -> Value:
 def _is_constant(node: Node, values: Sequence[Value | None]) -> bool:
     """Return whether a node without a rule gives the same result for every batch."""
     given = [value for value in values if value is not None]
-    graphs = any(attribute.is_graph for attribute in node.attributes.values())
+    graphs = any(attribute.graphs for attribute in node.attributes.values())
     return (
         node.domain in {ONNX, ML}
         and node.operator not in RANDOM

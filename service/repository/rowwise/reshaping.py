@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from service.repository.proto import MAX_ELEMENTS
 from service.repository.rowwise.operands import Operands, Outcome, Rule, from_start
 from service.repository.rowwise.values import (
-    MAX_ELEMENTS,
     ONE,
     Dims,
     Element,
@@ -15,6 +15,7 @@ from service.repository.rowwise.values import (
     Value,
     broadcast,
     checked,
+    constant,
     product,
     scalar,
     vector,
@@ -45,7 +46,8 @@ def constant_of_shape(node: Operands) -> Sequence[Outcome]:
         raise NotShown("has a shape that is computed")
     dims = checked(tuple(_size(element, node) for element in elements))
     given = node.attributes["value"].tensor if "value" in node.attributes else None
-    value = given.small[0] if given is not None and given.small else None
+    numbers = constant(given).small if given is not None else None
+    value = numbers[0] if numbers else None
     count = dims[0].number if len(dims) == 1 else None
     if value is None or count is None or count > MAX_ELEMENTS:
         return [Value(dims)]

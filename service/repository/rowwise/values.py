@@ -6,14 +6,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from service.repository.proto import MAX_ELEMENTS, Tensor
+
 ROWS = "rows"
 """Symbol of the number of rows in a batch."""
 MAX_ROWS = 1 << 20
 """Upper bound of the rows of a batch: config.yaml allows up to 65,536."""
 LARGEST_SIZE = 1 << 63
 MAX_SYMBOLS = 64
-MAX_ELEMENTS = 64
-"""Longest vector whose elements are followed; shapes and axes are shorter."""
 
 
 class NotShown(Exception):  # noqa: N818 - it is a finding, and no error
@@ -128,6 +128,16 @@ def product(sizes: Iterable[Size]) -> Size:
 
 def sizes_of(shape: Iterable[int]) -> Dims:
     return tuple(Size(number) for number in shape)
+
+
+def constant(tensor: Tensor) -> Value:
+    """Return the value of a tensor of the file, with the elements of a scalar or a short vector."""
+    if tensor.shape is None:
+        return Value()
+    dims = sizes_of(tensor.shape)
+    if tensor.elements is None or len(dims) > 1:
+        return Value(dims)
+    return Value(dims, tuple(n if isinstance(n, float) else Size(n) for n in tensor.elements))
 
 
 def vector(elements: Sequence[Element]) -> Value:

@@ -226,6 +226,22 @@ def test_regions_are_sampled_a_fixed_number_of_times(ratio, safe):
     assert (hazard(model([node], inputs, [port("y", None)])) == "") == safe
 
 
+@pytest.mark.parametrize("name", ["value_int", "value_ints"])
+def test_a_constant_that_a_call_gives_is_unknown(name):
+    made = calling(INT64)
+    body = made.functions[0]
+    body.attribute.append("given")
+    kind = onnx.AttributeProto.INT if name == "value_int" else onnx.AttributeProto.INTS
+    given = helper.make_node("Constant", [], ["c"])
+    given.attribute.add(name=name, ref_attr_name="given", type=kind)
+    body.node[0].input[1] = "c"
+    body.node.insert(0, given)
+    made.graph.node[0].attribute.append(
+        helper.make_attribute("given", -1 if name == "value_int" else [-1])
+    )
+    assert hazard(made) == "node inner (Div) on INT64 can trap"
+
+
 def test_custom_operators_are_not_trusted():
     nodes = [helper.make_node("Anything", ["x"], ["y"], domain="acme", name="n")]
     made = model(nodes, X, Y, opsets=(("", 17), ("acme", 1)))
