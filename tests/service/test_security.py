@@ -221,7 +221,7 @@ def _answers(address, headers):
 
 
 def test_keys_that_cannot_be_read_are_refused_and_not_repeated():
-    ended = run("serve", GATEWAVE_KEYS=f"{INFER_ENTRY},{ADMIN}")
+    ended = run("serve", "--port", "0", GATEWAVE_KEYS=f"{INFER_ENTRY},{ADMIN}")
     assert ended.returncode == 2
     said = " ".join(ended.stderr.split())
     assert "keys: expected scope:sha256" in said

@@ -94,21 +94,21 @@ def test_it_serves_on_when_nobody_reads_its_log_any_more(artifacts):
 
 
 def test_no_artifacts_is_said_and_ends_with_1(tmp_path):
-    ended = run("serve", "--artifacts", tmp_path)
+    ended = run("serve", "--port", "0", "--artifacts", tmp_path)
     assert ended.returncode == 1
     assert "gatewave export" in ended.stderr
     assert "Traceback" not in ended.stderr
 
 
 def test_cuda_that_is_not_there_is_said_and_ends_with_1(artifacts):
-    ended = run("serve", "--artifacts", artifacts, "--device", "cuda")
+    ended = run("serve", "--port", "0", "--artifacts", artifacts, "--device", "cuda")
     assert ended.returncode == 1
     assert "CUDAExecutionProvider" in ended.stderr
     assert "Traceback" not in ended.stderr
 
 
 def test_a_setting_that_is_wrong_is_named_and_ends_with_2(artifacts):
-    ended = run("serve", "--artifacts", artifacts, GATEWAVE_MAX_RANK="many")
+    ended = run("serve", "--port", "0", "--artifacts", artifacts, GATEWAVE_MAX_RANK="many")
     assert ended.returncode == 2
     assert "max_rank" in ended.stderr
     assert "Traceback" not in ended.stderr

@@ -164,7 +164,7 @@ def test_a_key_may_stand_in_the_certificate_file(own, folder):
 
 
 def test_what_does_not_fit_ends_the_command_with_2(artifacts, own, client):
-    ended = run("serve", "--artifacts", artifacts, **tls(own, TLS_KEY=client.key))
+    ended = run("serve", "--port", "0", "--artifacts", artifacts, **tls(own, TLS_KEY=client.key))
     assert ended.returncode == 2
     assert "key values mismatch" in " ".join(ended.stderr.split())
     assert "Traceback" not in ended.stderr

@@ -189,6 +189,8 @@ def test_what_several_cannot_do_is_refused(contradiction):
 
 
 def test_what_is_refused_ends_with_2(artifacts):
-    ended = run("serve", "--artifacts", artifacts, "--workers", "2", GATEWAVE_GRPC_PORT="0")
+    ended = run(
+        "serve", "--port", "0", "--artifacts", artifacts, "--workers", "2", GATEWAVE_GRPC_PORT="0"
+    )
     assert ended.returncode == 2
     assert "grpc_port" in ended.stderr
