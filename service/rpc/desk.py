@@ -234,6 +234,10 @@ class Desk:
         while self._line and len(self._held) < self.places:
             place = self._following()
             self._quit(place)
+            # Callers with equally few places take turns: the calls of the first would all come
+            # before the others otherwise, one after the other.
+            if of_connection := self._line.pop(place.connection, None):
+                self._line[place.connection] = of_connection
             self._hold(place)
             if place.turn is not None and not place.turn.done():
                 place.turn.set_result(True)

@@ -299,6 +299,18 @@ def test_a_caller_takes_no_place_of_those_with_fewer():
     scenario(Desk(4, 9, LONG, moment=0.0, patience=0.0, own_patience=0.0), steps)
 
 
+def test_callers_with_equally_few_places_take_turns():
+    async def steps(crowd):
+        for number in range(3):
+            await crowd.come(f"greedy {number}", ONE)
+        await crowd.come("other", TWO)
+        for first, then in (("greedy 0", "greedy 1"), ("greedy 1", "other"), ("other", "greedy 2")):
+            await crowd.leave(first)
+            assert crowd.order[-1] == then
+
+    scenario(Desk(1, 9, LONG, moment=LONG, patience=LONG, own_patience=LONG), steps)
+
+
 def test_a_full_line_makes_room_for_the_caller_that_asks_for_less():
     async def steps(crowd):
         for number in range(3):
