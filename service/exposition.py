@@ -111,7 +111,7 @@ def _kernels(runtime: Runtime) -> Metric:
 
 
 def _ready(runtime: Runtime) -> Metric:
-    meaning = "Whether the worker that answers is ready: 0 while it loads at its start, or drains."
+    meaning = "1 if the scraped worker is ready; 0 while it loads models at its start, or drains."
     return GaugeMetricFamily("gatewave_ready", meaning, value=runtime.ready)
 
 

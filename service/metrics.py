@@ -118,7 +118,7 @@ REJECTED = Counter(
 )
 RESTARTS = Counter(
     "gatewave_model_process_ends",
-    "Processes of isolated models that ended, or had to be ended, and were replaced.",
+    "Processes of isolated models that ended, or were ended, and were replaced.",
     MODEL,
     registry=INSTRUMENTS,
 )
@@ -130,7 +130,7 @@ QUEUE_DEPTH = Gauge(
 )
 ABANDONED_LANES = Gauge(
     "gatewave_abandoned_lanes",
-    "Runs that were told to end and go on: other lanes have taken the place of theirs.",
+    "Halted runs that have not ended; other lanes replace their lanes.",
     multiprocess_mode="livesum",
     registry=INSTRUMENTS,
 )

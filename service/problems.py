@@ -34,7 +34,7 @@ PROBLEMS: dict[type[errors.ServiceError], tuple[HTTPStatus, str, str]] = {
     errors.DeadlineExceeded: (
         HTTPStatus.SERVICE_UNAVAILABLE,
         "deadline-exceeded",
-        "The request was not done in time",
+        "The request was not completed in time",
     ),
     errors.ModelNotReady: (
         HTTPStatus.SERVICE_UNAVAILABLE,

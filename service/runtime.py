@@ -25,16 +25,16 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Runtime:
-    """The engine, what runs on it, and the admission to it.
+    """The engine, its models, and the admission of requests.
 
     Attributes:
         registry: Every model that is served, the activations' graphs included.
-        repository: Who loads and unloads models, if anybody does.
-        rate: How many requests each client may send, if that is limited.
-        tracer: What traces requests, if they are traced.
-        keys: Who may call; every protocol looks there, so that they can be replaced.
-        certificates: What encrypts connections, if they are encrypted.
-        draining: Whether the worker was told to end: it answers, and is not ready.
+        repository: The loader of models, if there is one.
+        rate: Limit on the requests of each client, if there is one.
+        tracer: The tracer of requests, if they are traced.
+        keys: The accepted keys; all protocols read them here, so that they can be replaced.
+        certificates: The certificates of connections, if they are encrypted.
+        draining: Whether the worker is ending: it answers, but is not ready.
         loading: Whether models of the repository have yet to be tried for the first time.
     """
 
@@ -56,7 +56,7 @@ class Runtime:
         self.certificates = Certificates(self.settings)
 
     def reload(self) -> None:
-        """Read keys and certificates again; what cannot be used is logged, and changes nothing."""
+        """Read keys and certificates again; unusable files are logged and have no effect."""
         try:
             self.keys.replace(configured(self.settings.keys, self.settings.keys_file))
             self.certificates.reload()
@@ -100,13 +100,13 @@ class Runtime:
         return not self.draining and not self.loading
 
     def close(self, seconds: float = float("inf")) -> bool:
-        """End the threads; what they are doing is finished first.
+        """End the threads after their present work.
 
         Args:
-            seconds: How long that, and what there is to send of traces, may take.
+            seconds: Time limit for that, and for sending the remaining traces.
 
         Returns:
-            Whether all threads have ended: Python waits for those that have not.
+            Whether all threads have ended: Python waits for the others at its exit.
         """
         have_ended = self.inference.lanes.close(seconds)
         if self.tracer is not None:

@@ -251,7 +251,7 @@ class Liveness(BaseModel):
 class ReadinessOfModels(BaseModel):
     """Models of the repository that do not answer yet."""
 
-    loading: list[str] = Field(description="Those that are being tried, or will be.")
+    loading: list[str] = Field(description="Models that are being tried, or will be tried.")
 
 
 class Readiness(BaseModel):

@@ -45,7 +45,7 @@ PUBLIC = frozenset({"/livez", "/readyz", "/v2/health/live", "/v2/health/ready"})
 """What needs no key: whoever starts and watches the process asks it, and it tells nothing else."""
 
 LARGEST_KEYS_FILE = 1 << 22
-"""Bytes: some 50,000 keys."""
+"""Size limit in bytes, for some 50,000 keys."""
 
 ADMIN = "/v2/repository/models/"
 """What the paths begin with that load and unload models."""
@@ -83,7 +83,7 @@ class Keys:
         return cls(*(_entry(number, pair) for number, pair in enumerate(pairs, 1)))
 
     def replace(self, others: Keys) -> None:
-        """Hold the keys of ``others`` from now on; every request is checked against one set."""
+        """Replace all keys by those of ``others``; each request is checked against one set."""
         self.entries = others.entries
         self.required = others.required
 
@@ -122,10 +122,10 @@ class Keys:
 
 
 def configured(keys: str, file: Path | None) -> Keys:
-    """The keys of the settings, and those of ``file``: one on a line; ``#`` begins a comment.
+    """Return the keys of the settings and of ``file``: one on each line; ``#`` begins a comment.
 
     Raises:
-        SettingsInvalid: The file cannot be read, or holds no key, or a line is something else.
+        SettingsInvalid: The file cannot be read, contains no key, or has an invalid line.
     """
     entries = list(Keys.parse(keys).entries)
     if file is None:
@@ -147,7 +147,7 @@ def configured(keys: str, file: Path | None) -> Keys:
 
 def _lines(file: Path) -> list[str]:
     try:
-        if file.exists() and not file.is_file():  # A pipe would be waited for.
+        if file.exists() and not file.is_file():  # Opening a pipe would block.
             raise SettingsInvalid(f"keys_file {file}: expected a file")
         with file.open("rb") as opened:
             content = opened.read(LARGEST_KEYS_FILE + 1)
@@ -192,12 +192,12 @@ def new_key(scope: Right) -> tuple[str, str]:
 
 
 class Access:
-    """Pure ASGI middleware: who has no key for what is asked goes no further.
+    """Pure ASGI middleware that rejects requests without a sufficient key.
 
     Args:
-        keys: Who may do what.
-        refuse: How the protocol of a path says no; it is told why.
-        rate: How many requests each client may send, if that is limited.
+        keys: The accepted keys and their scopes.
+        refuse: Returns the error answer of a path's protocol for a reason.
+        rate: Limit on the requests of each client, if there is one.
     """
 
     def __init__(
@@ -236,7 +236,7 @@ class Access:
             if self.keys.required:
                 scope[CLIENT] = presented(scope["headers"])
         finally:
-            # Without a key that is known, by the address: keys may be made up.
+            # Without a known key, by the address: callers can invent keys.
             if self.rate is not None:
                 self.rate.admit(client_of(scope))
 

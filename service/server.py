@@ -54,7 +54,7 @@ HANDSHAKE_SECONDS = 0.2
 """How long those may take who have begun to connect when nobody may begin any more."""
 
 CLOSE_SECONDS = 0.5
-"""About how long a client may take, at the end, to close a connection that was closed here."""
+"""Seconds, approximately, for a client to close a connection that was closed here, at the end."""
 
 CLOSE = (b"connection", b"close")
 
@@ -62,10 +62,10 @@ log = logging.getLogger(__name__)
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server, told to end by its supervisor.
+    """uvicorn's server, ended by its supervisor.
 
     Attributes:
-        status: What the process is to exit with: 1 if requests had to be given up.
+        status: The exit status of the process: 1 if requests were aborted.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class Server(uvicorn.Server):
         if self.runtime.settings.repository is not None:
             from service.repository.repository import Repository  # noqa: PLC0415 - as rpc
 
-            # Models are tried while the service is up: that may take minutes.
+            # Models are tried after the port has opened: trials may take minutes.
             repository = await Repository.begin(self.runtime)
             repository.first_scan.add_done_callback(lambda _: self._on_loaded())
             self.runtime.repository = repository
@@ -136,13 +136,13 @@ class Server(uvicorn.Server):
         """Wait until connections may be accepted."""
 
     def _on_loaded(self) -> None:
-        """Do what is to be done once all models were tried that are there at the start."""
+        """Hook that is called once all models that exist at the start were tried."""
 
     async def _open_metrics_port(self) -> None:
-        """Listen on the port for metrics too, where it is another.
+        """Listen on the separate port for metrics, if there is one.
 
         Raises:
-            PortUnavailable: It is taken.
+            PortUnavailable: The port is taken.
         """
         settings = self.runtime.settings
         if settings.metrics_port is None or self.should_exit:
@@ -183,7 +183,7 @@ class Server(uvicorn.Server):
         have_ended = await asyncio.to_thread(self.runtime.close, max(0, left))
         repository = self.runtime.repository
         if not have_ended or (repository is not None and repository.is_busy):
-            # A thread that opens a model, or runs one that heeds no flag, cannot be ended, and
+            # A thread that opens a model, or runs one that ignores its flag, cannot be ended, and
             # Python would wait for it.
             logging.shutdown()
             os._exit(self.status)
@@ -202,9 +202,9 @@ class Server(uvicorn.Server):
         aborting.cancel()
 
     async def _abort_unanswered(self) -> None:
-        """End the connections that are closed here, and whose clients do not close them, too.
+        """Abort connections that are closed here, but not by their clients.
 
-        TLS asks for that, and clients that keep idle connections do not read meanwhile: uvloop and
+        TLS requires the client to close too, but clients do not read idle connections: uvloop and
         asyncio wait 30 seconds for each.
         """
         closing: set[Connection] = set()
@@ -276,14 +276,14 @@ def configuration(
     patience: float = PATIENCE_SECONDS,
     limits: ConnectionLimits | None = None,
 ) -> uvicorn.Config:
-    """How uvicorn is to serve ``app``; what it logs and answers by itself is left to us.
+    """Return uvicorn's configuration for ``app``, without its own logs and error answers.
 
     Args:
         app: The application.
-        tls: How connections are encrypted, if they are.
-        at_once: What may answer requests without ``app``.
-        patience: How many seconds a client may take nothing of its answer.
-        limits: How many connections there may be; None means as many as there are descriptors.
+        tls: The context for encrypted connections, if they are encrypted.
+        at_once: Function that may answer requests without ``app``.
+        patience: Seconds in which a client must read a part of its answer.
+        limits: Limits on connections; None means as many as there are descriptors.
     """
     return uvicorn.Config(
         app,
@@ -306,6 +306,6 @@ def configuration(
 
 
 def connection_limits(settings: Settings) -> ConnectionLimits:
-    """Return the limits of this process, which takes all the descriptors that it may have."""
+    """Raise the limit of descriptors, and return the limits on connections of this process."""
     raise_descriptor_limit()
     return ConnectionLimits(settings.max_connections, settings.client_connections)

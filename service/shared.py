@@ -1,4 +1,4 @@
-"""The numbers of `prometheus_client`'s instruments in tables, and what the tables add up to."""
+"""Numbers of `prometheus_client`'s instruments in tables, and the sums of several tables."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from service.table import Table
 
 Labels = tuple[tuple[str, str], ...]
 ValueClass = Any
-"""What `prometheus_client.values.ValueClass` may be: the class of an instrument's numbers."""
+"""Type of `prometheus_client.values.ValueClass`: the class of an instrument's numbers."""
 
 log = logging.getLogger(__name__)
 
 
 class Name(NamedTuple):
-    """What a number in a table is.
+    """Identity of a number in a table.
 
     Attributes:
-        mode: How numbers of several workers are put together: ``livesum``, ``max`` or ``sum``.
+        mode: The combination of the numbers of several workers: ``livesum``, ``max`` or ``sum``.
         family: The instrument's name.
         sample: The series' name, such as ``family_bucket``.
         labels: The series' labels, in order.
@@ -43,7 +43,7 @@ class Name(NamedTuple):
 
 @lru_cache(maxsize=1 << 15)
 def decoded(coded: bytes) -> Name | None:
-    """Return the name, or None where it was being written while it was read."""
+    """Return the name, or None if it was being written while it was read."""
     mode, _, rest = coded.decode(errors="replace").partition(" ")
     try:
         family, sample, labels = json.loads(rest)
@@ -53,9 +53,9 @@ def decoded(coded: bytes) -> Name | None:
 
 
 class Value:
-    """One number of an instrument, kept in a table for as long as the instrument has it."""
+    """One number of an instrument, in a table for as long as the instrument uses it."""
 
-    _multiprocess = False  # To the library: it has nothing to do with its own files.
+    _multiprocess = False  # For the library: this number is not in one of its files.
 
     def __init__(  # noqa: PLR0917 - as the library calls it
         self,
@@ -99,7 +99,7 @@ class Value:
         return self._value
 
     def set_exemplar(self, exemplar: object) -> None:
-        """Do nothing: instruments of several processes have no exemplars."""
+        """Ignore exemplars: instruments of several processes have none."""
 
     def get_exemplar(self) -> None:
         return None
@@ -111,12 +111,12 @@ def _full() -> None:
 
 
 def value_class(table: Table) -> ValueClass:
-    """Return what makes numbers in ``table``."""
+    """Return a factory of numbers in ``table``."""
     return partial(Value, table)
 
 
 def added_up(families: Iterable[Metric], tables: Iterable[Table]) -> list[Metric]:
-    """Return ``families`` with the samples of all ``tables`` in the place of their own."""
+    """Return ``families`` with the samples of all ``tables`` instead of their own."""
     sums: dict[str, dict[tuple[str, Labels], float]] = defaultdict(dict)
     for name, value in _numbers(tables):
         of, key = sums[name.family], (name.sample, name.labels)

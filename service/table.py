@@ -1,9 +1,9 @@
 """Numbers of one process in memory that other processes can read.
 
-The multiprocess mode of `prometheus_client` keeps them in memory-mapped files below TMPDIR. Where
-that is full, writing a new number there is SIGBUS, which ends the process. A table lies in a memory
+The multiprocess mode of `prometheus_client` keeps them in memory-mapped files below TMPDIR. If the
+disk is full, writing a new number raises SIGBUS, which ends the process. A table lies in a memory
 file (`memfd_create`) that the supervisor makes for each worker: it needs no file system, is freed
-with the last process, and outlives a worker, so that totals go on rising in the one after it.
+with the last process, and outlives a worker, so that totals continue in its replacement.
 
 A table begins with the number of bytes in use and its owner's process id. Then come records, each
 with the record's size, the length of its name, its value, and its name; a name of length 0 marks a
@@ -20,17 +20,17 @@ from collections.abc import Iterator
 from threading import Lock
 
 SIZE = 1 << 24
-"""Bytes of a table: some hundred thousand numbers. Only what is used takes memory."""
+"""Bytes of a table, for some hundred thousand numbers. Only used pages take memory."""
 
 LIVE = b"live"
-"""How the names of numbers begin that are those of living processes only."""
+"""Prefix of the names of numbers that count for living processes only."""
 
 HEAD = struct.Struct("=QQ")
 RECORD = struct.Struct("=IId")
 LENGTH = struct.Struct("=I")
 VALUE = struct.Struct("=d")
 GRAIN = 32
-"""Sizes of records are multiples of it: a free one fits the next name of about its length."""
+"""Divisor of the sizes of records, so that a free record fits another name of similar length."""
 
 
 def create() -> int:
@@ -45,7 +45,7 @@ def create() -> int:
 
 
 class Table:
-    """A table, as its owner writes it, or as another process reads it."""
+    """Table of numbers, written by its owner or read by another process."""
 
     def __init__(self, descriptor: int) -> None:
         self._memory = mmap.mmap(descriptor, SIZE)
@@ -56,12 +56,12 @@ class Table:
 
     @property
     def owner(self) -> int:
-        """The process id of the owner; 0 before there is one."""
+        """Return the process id of the owner; 0 before there is one."""
         _, owner = HEAD.unpack_from(self._memory)
         return int(owner)
 
     def own(self) -> None:
-        """Become the owner; what the owner before counted is taken up by `place`."""
+        """Become the owner; `place` continues the counts of the previous owner."""
         used, _ = HEAD.unpack_from(self._memory)
         HEAD.pack_into(self._memory, 0, max(used, HEAD.size), os.getpid())
         for offset, size, name, _ in self._records():
@@ -76,7 +76,7 @@ class Table:
         HEAD.pack_into(self._memory, 0, used, 0)
 
     def place(self, name: bytes) -> int:
-        """Return the place of the number called ``name``, or 0 where the table is full."""
+        """Return the place of the number called ``name``, or 0 if the table is full."""
         with self._lock:
             offset = self._orphans.pop(name, None)
             return self._new(name) if offset is None else offset
@@ -91,7 +91,7 @@ class Table:
             start = offset + RECORD.size
             self._memory[start : start + len(name)] = name
             self.write(offset, 0.0)
-            # Last: a reader takes no notice of the record before.
+            # Last: readers ignore the record before this.
             LENGTH.pack_into(self._memory, offset + LENGTH.size, len(name))
         return offset
 
@@ -110,7 +110,7 @@ class Table:
         VALUE.pack_into(self._memory, offset + 2 * LENGTH.size, value)
 
     def free(self, offset: int) -> None:
-        """Forget a number; the collector of garbage may call it at any time, in any thread."""
+        """Free a number; the garbage collector may call this at any time, in any thread."""
         LENGTH.pack_into(self._memory, offset + LENGTH.size, 0)
         self._freed.append(offset)
 

@@ -142,7 +142,7 @@ def _end(trace: Trace, scope: Scope, route: str, status: int) -> None:
 
 
 def _span_method(method: str) -> str:
-    """Return the method as span names have it: OpenTelemetry's HTTP conventions, section Name."""
+    """Return the method for a span name: OpenTelemetry's HTTP conventions, section Name."""
     return metrics.method_label(method, other="HTTP")
 
 

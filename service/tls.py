@@ -31,7 +31,7 @@ def context(settings: Settings) -> ssl.SSLContext | None:
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """Content of the files, as gRPC takes it."""
+    """Contents of the files, in the form that gRPC needs."""
 
     certificate: bytes
     key: bytes
@@ -39,11 +39,11 @@ class Files:
 
 
 class Certificates:
-    """The certificates of the settings, which can be read again while connections are open.
+    """Certificates of the settings, which can be read again while connections are open.
 
     Attributes:
-        context: What HTTPS needs, or None where connections are not encrypted. A handshake is done
-            with what was read last; open connections keep what they have.
+        context: The TLS context of HTTPS, or None if connections are not encrypted. New handshakes
+            use the files that were read last; open connections keep theirs.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -56,12 +56,12 @@ class Certificates:
         self.context = self._current = context(settings)
         self._files = self._read()
         if self.context is not None:
-            # A context forgets no authority once it is trusted, so each reading has one of its own.
+            # A context cannot remove a trusted authority, so each reading creates a new context.
             self.context.sni_callback = self._choose
 
     @property
     def files(self) -> Files:
-        """What was read last.
+        """Contents of the files that were read last.
 
         Raises:
             SettingsInvalid: Connections are not encrypted.
@@ -74,7 +74,7 @@ class Certificates:
         """Read the files again.
 
         Raises:
-            SettingsInvalid: They cannot be used; what was read before stays.
+            SettingsInvalid: The files cannot be used; the previous contents stay in use.
         """
         current = context(self._settings)
         self._files = self._read()
@@ -94,7 +94,7 @@ class Certificates:
             raise SettingsInvalid(f"{error.filename} cannot be read: {error.strerror}") from error
 
     def _choose(self, connection: ssl.SSLObject, _: str | None, __: ssl.SSLContext) -> None:
-        """Continue a handshake with what was read last; OpenSSL calls this for each."""
+        """Continue a handshake with the context that was read last; OpenSSL calls this for each."""
         if self._current is not None:
             connection.context = self._current
 
@@ -128,7 +128,7 @@ def _trust(tls: ssl.SSLContext, authority: Path) -> None:
 
 def _readable(name: str, path: Path) -> None:
     try:
-        if path.is_fifo():  # To open it would wait for a writer.
+        if path.is_fifo():  # Opening it would wait for a writer.
             raise SettingsInvalid(f"{name} {path} cannot be read: it is a pipe")
         path.open("rb").close()
     except OSError as error:

@@ -1,15 +1,14 @@
-"""A process that serves, alone or with others on one port: ``python -m service.worker``.
+"""Worker process, alone or with others on one port: ``python -m service.worker``.
 
-It is started by `service.workers`, which gives it the descriptors of the tables of metrics, its own
-and the other workers', if there are any; the descriptor of a socket to talk over; its number; and
-the descriptors of the sockets that wait for connections, its own and the other workers'. They talk
-in lines:
+It is started by `service.workers`, which passes the descriptors of the tables of metrics, its own
+and those of other workers, if there are any; the descriptor of the control socket; its number; and
+the descriptors of the listening sockets, its own and those of other workers. Messages are lines:
 
 * to the worker: first its settings, in JSON, and whether it joins late: it then accepts connections
-  only when it has tried its models, because other workers have theirs; ``join``, when it shall not
-  wait for that any more; ``reload``, when certificates and keys are to be read again; ``drain`` and
-  ``stop``, when all end; ``leave``, when it ends alone; and, about the queue of worker N,
-  ``adopt N`` when it has nobody to serve it, and ``release N`` when it has again;
+  only after the trial of its models, because other workers have theirs; ``join``, to end that wait;
+  ``reload``, to read certificates and keys again; ``drain`` and ``stop``, when all end; ``leave``,
+  when it ends alone; and, for the queue of worker N, ``adopt N`` while that worker is missing, and
+  ``release N`` when it is back;
 * from the worker: ``alive``, again and again, as long as its event loop turns; ``ready``, when it
   accepts connections; ``loaded``, when it has tried its models; ``grpc PORT``, when the system
   chose that; or ``failed KIND WHY``, when it cannot start; ``told``, when it was told to end by
@@ -40,10 +39,10 @@ from service.table import Table
 from service.telemetry import configure_logging
 
 BEAT_SECONDS = 1.0
-"""How often the supervisor is told that the event loop turns, at the least."""
+"""Longest time in seconds between two reports that the event loop turns."""
 
 BEATS = 4
-"""How many times it is told in the time after which it takes silence for death."""
+"""Reports within the time after which the supervisor treats silence as a hang."""
 
 
 class Worker(Server):
@@ -89,8 +88,8 @@ class Worker(Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self._supervisor.setblocking(False)
-        # Not add_reader: a supervisor that is killed resets the socket, and uvloop then calls no
-        # reader any more, neither for the reset nor for the end.
+        # Not add_reader: the socket of a killed supervisor is reset, and uvloop then calls readers
+        # neither for the reset nor for the end.
         await asyncio.get_running_loop().create_unix_connection(
             lambda: Orders(self), sock=self._supervisor.dup()
         )
@@ -115,7 +114,7 @@ class Worker(Server):
         say(self._supervisor, "loaded")
 
     def obey(self, command: str, *rest: str) -> None:
-        """Do what the supervisor says."""
+        """Execute an order of the supervisor."""
         match command:
             case "join":
                 self._may_join.set()
@@ -188,7 +187,7 @@ def say(supervisor: socket.socket, line: str) -> None:
 
 
 def _orders(supervisor: socket.socket) -> tuple[Settings, bool]:
-    """The settings, and whether the worker joins late."""
+    """Return the settings, and whether the worker joins late."""
     with supervisor.makefile("rb", buffering=0) as lines:
         orders = json.loads(lines.readline())
     return Settings(**orders["settings"]), orders["joins_late"]
@@ -198,18 +197,18 @@ def main() -> int:
     """Serve until told to end; the exit status."""
     tables, *given = sys.argv[1:]
     descriptor, number, *waiting = map(int, given)
-    for sig in (signal.SIGINT, signal.SIGHUP):  # A terminal sends them to the whole group.
+    for sig in (signal.SIGINT, signal.SIGHUP):  # A terminal sends these signals to the whole group.
         signal.signal(sig, signal.SIG_IGN)
     faulthandler.enable()
     supervisor = socket.socket(fileno=descriptor)
     listeners = [socket.socket(fileno=waits) for waits in waiting]
     for inherited in (supervisor, *listeners):
-        inherited.set_inheritable(False)  # uvloop closes nothing in the processes that it starts.
+        inherited.set_inheritable(False)  # uvloop keeps descriptors open in started processes.
     settings, joins_late = _orders(supervisor)
     configure_logging(settings.log_level)
     if shared := [int(each) for each in tables.removeprefix("--tables=").split(",") if each]:
         metrics.share([Table(each) for each in shared], number)
-        for each in shared:  # Tables are mapped now, and no process that is started needs them.
+        for each in shared:  # The tables are mapped now, and started processes do not need them.
             os.close(each)
     try:
         server = Worker(settings, number, listeners, supervisor, joins_late=joins_late)

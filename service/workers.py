@@ -1,4 +1,4 @@
-"""The supervisor: it starts the workers of a service, and replaces those that end or hang.
+"""Supervisor that starts the workers of a service, and replaces workers that end or hang.
 
 It runs for one worker too. A worker that dies is replaced at once; its listening socket stays open
 meanwhile, so connections wait in its queue, or are served by the other workers. See
@@ -43,35 +43,35 @@ STABLE_SECONDS = 5.0
 """A worker that dies sooner after its start counts as one of a crash loop."""
 
 MOST_QUICK_DEATHS = 3
-"""So many workers in a row that die so soon are replaced without a delay."""
+"""Successive early deaths of workers that are replaced without a delay."""
 
 LONGEST_DELAY_SECONDS = 30.0
-"""The longest delay before a replacement; it starts at one second, and doubles."""
+"""Longest delay before a replacement, in seconds; delays start at one second and double."""
 
 START_SECONDS = 600.0
-"""How long a worker may take until its event loop runs: importing, and loading the artifacts."""
+"""Seconds in which a worker's event loop must run, after imports and the loading of artifacts."""
 
 TICK_SECONDS = 1.0
-"""How often silent workers are looked for."""
+"""Seconds between two searches for silent workers."""
 
 MOST_COUNTED_SECONDS = 2 * TICK_SECONDS
-"""The most that one look counts as silence: longer, and the supervisor itself was not running."""
+"""Limit in seconds on the silence between two searches: beyond it, the supervisor did not run."""
 
 ABORT_SECONDS = 2.0
-"""How long after SIGABRT, at which Python writes its stacks, a silent worker gets SIGKILL."""
+"""Seconds between SIGABRT, at which Python writes its stacks, and SIGKILL for a silent worker."""
 
 EXIT_SECONDS = 10.0
-"""How long a worker may take to exit after it has closed its control socket."""
+"""Seconds in which a worker must exit after it has closed its control socket."""
 
 TWICE_SECONDS = 0.02
-"""So soon after another, the same signal is the same request to end."""
+"""Seconds within which a repeated signal counts as the same request to end."""
 
 LONGEST_LINE = 1 << 16
 
 HEARD = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-"""The signals that the supervisor acts upon."""
+"""Signals that the supervisor handles."""
 
-log = logging.getLogger("service.workers")  # and not __main__, which it is when it runs
+log = logging.getLogger("service.workers")  # and not __main__, its name when it runs
 
 
 class WorkersFailed(ServiceError):  # noqa: N818 - a state, as HTTP names them
@@ -98,16 +98,16 @@ def refuse_contradictions(settings: Settings) -> None:
 
 
 def metric_tables(count: int) -> dict[int, Table]:
-    """Return a table for the metrics of each worker, by its descriptor.
+    """Return the descriptors of a table of metrics for each worker.
 
-    Where there can be none, each worker tells its own metrics only: metrics are worth no service.
+    If tables cannot be created, each worker reports its own metrics only, and the service starts.
     """
     try:
         descriptors = [create() for _ in range(count)]
         return {descriptor: Table(descriptor) for descriptor in descriptors}
     except OSError as error:
         log.warning(
-            "workers cannot share metrics: each tells its own", extra={"reason": str(error)}
+            "workers cannot share metrics: each reports its own", extra={"reason": str(error)}
         )
         return {}
 
@@ -122,7 +122,7 @@ def share(settings: Settings, processors: int) -> Settings:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The settings that the supervisor itself follows."""
+    """Settings of the supervisor itself."""
 
     workers: int
     drain_seconds: float
@@ -136,17 +136,17 @@ class Limits:
 
 @dataclass(eq=False)
 class Worker:
-    """A worker as its supervisor sees it.
+    """State of a worker in its supervisor.
 
     Attributes:
-        started_at: When it was last ready for the first time, by the monotonic clock.
+        started_at: Start time, by the monotonic clock.
         is_ready: Whether it accepts connections.
         has_loaded: Whether it has tried all models that were there at its start.
-        is_beating: Whether its event loop has been heard of.
-        silent: For how many seconds it has not been heard of.
-        is_aborted: Whether it was sent SIGABRT for its silence.
-        closed_at: When it closed its control socket, which it does when it exits.
-        failure: Why it could not start: the kind of the error, and its text.
+        is_beating: Whether its event loop has reported.
+        silent: Seconds since its last report.
+        is_aborted: Whether it got SIGABRT for its silence.
+        closed_at: Time at which it closed its control socket, which it does at its exit.
+        failure: The error at its start: kind and text.
     """
 
     number: int
@@ -164,7 +164,7 @@ class Worker:
 
     @property
     def has_started(self) -> bool:
-        """Whether it has ever accepted connections."""
+        """Return whether it has ever accepted connections."""
         return self.started_at is not None
 
     def tell(self, line: str) -> None:
@@ -172,7 +172,7 @@ class Worker:
             self.control.sendall(line.encode() + b"\n")
 
     def kill(self) -> None:
-        """End it and the processes that it started, which try models."""
+        """Kill it and its process group, which includes the trials of models."""
         self.process.kill()
         self.end_group()
 
@@ -205,7 +205,7 @@ class Supervisor:
         self._tables = metric_tables(self.limits.workers) if self.limits.workers > 1 else {}
 
     def run(self) -> int:
-        """Serve until a signal ends it; the exit status.
+        """Serve until a signal ends it; return the exit status.
 
         Raises:
             ServiceError: Workers do not start.
@@ -249,7 +249,7 @@ class Supervisor:
             self._kill()
 
     def _timeout(self) -> float | None:
-        """How long to wait for an event, at most."""
+        """Return the longest wait for an event, in seconds."""
         now = time.monotonic()
         until = min(self._stop_at, self._kill_at, *self._delayed.values(), float("inf"))
         closed = [each.closed_at for each in self.workers.values() if each.closed_at is not None]
@@ -265,15 +265,15 @@ class Supervisor:
         with theirs:
             try:
                 process = subprocess.Popen(  # noqa: S603 - Python itself
-                    # -P: a folder named `service` where the user happens to be is not this one.
+                    # -P: a folder `service` in the working directory is not this package.
                     [sys.executable, "-P", "-m", "service.worker"]
                     + [f"--tables={','.join(map(str, tables))}"]
                     + [str(given) for given in (theirs.fileno(), number, *descriptors)],
                     pass_fds=(theirs.fileno(), *descriptors, *tables),
-                    # Its own group: the processes that it starts end with it, however it ends.
+                    # A process group of its own: its processes end with it, however it ends.
                     process_group=0,
                 )
-            except OSError as error:  # There are too many processes, or too little memory.
+            except OSError as error:  # Too many processes, or too little memory.
                 ours.close()
                 self._on_no_process(number, error)
                 return
@@ -294,7 +294,7 @@ class Supervisor:
     def _hear(self, worker: Worker) -> None:
         try:
             said = worker.control.recv(LONGEST_LINE)
-        except OSError:  # It was killed with something unread.
+        except OSError:  # It was killed with unread data.
             said = b""
         worker.silent = 0.0
         *lines, worker.heard = (worker.heard + said).split(b"\n")
@@ -318,7 +318,7 @@ class Supervisor:
                 worker.has_loaded = True
                 self._tell_readiness()
             case "grpc":
-                # The system chose it: the next worker is to be found there too.
+                # The system chose the port: a replacement must use the same.
                 self.settings["grpc_port"] = int(rest)
             case "failed":
                 kind, _, why = rest.partition(" ")
@@ -365,7 +365,7 @@ class Supervisor:
                 other.tell("join")
 
     def _collect(self, worker: Worker) -> None:
-        """See whether a worker has exited, and hear its last words."""
+        """Check whether a worker has exited, and read its last lines."""
         status = worker.process.poll()
         if status is None:
             if time.monotonic() > (worker.closed_at or float("inf")) + EXIT_SECONDS:
@@ -374,7 +374,7 @@ class Supervisor:
         while worker.closed_at is None and readable([worker.control.fileno()]):
             self._hear(worker)
         if worker.closed_at is None:
-            self._close(worker)  # A process that it started may hold the other end.
+            self._close(worker)  # A process that it started may keep the other end open.
         self._on_end(worker, status)
 
     def _on_end(self, worker: Worker, status: int) -> None:
@@ -404,7 +404,7 @@ class Supervisor:
         self._replace(worker.number, delay)
 
     def _forget_numbers(self, worker: Worker) -> None:
-        """Have a worker that has ended count for no more than the totals that it left."""
+        """Keep only the totals of an ended worker's metrics."""
         for number, table in enumerate(self._tables.values()):
             if number == worker.number:
                 table.disown()
@@ -417,7 +417,7 @@ class Supervisor:
             self._start(number)
 
     def _delay(self, worker: Worker, status: int) -> float | None:
-        """How many seconds to wait before ``worker`` is replaced; None, if all are to end."""
+        """Return the seconds until ``worker`` is replaced; None if all workers are ending."""
         if worker.started_at is None:
             return self._delay_after_failure(worker, status)
         lived = time.monotonic() - worker.started_at
@@ -428,7 +428,7 @@ class Supervisor:
         return _doubled(deaths - MOST_QUICK_DEATHS)
 
     def _delay_after_failure(self, worker: Worker, status: int) -> float | None:
-        """As `_delay`, of a worker that has ended before it was ready."""
+        """Return the delay, as `_delay` does, for a worker that ended before it was ready."""
         self._failures += 1
         serving = any(other.is_ready for other in self.workers.values())
         final = not self._has_served and worker.failure is not None
@@ -438,16 +438,16 @@ class Supervisor:
         return _doubled(self._failures) if self._has_served else 0.0
 
     def _failed(self, worker: Worker, status: int) -> ServiceError:
-        """What to end with, in the words of the worker that could not start, if it had any."""
+        """Return the error of a worker that could not start, in its own words if it gave any."""
         if worker.failure is None:
             return WorkersFailed(
-                f"workers do not start: it ended with {status} before it was ready"
+                f"workers do not start: one ended with {status} before it was ready"
             )
         kind, why = worker.failure
         return SettingsInvalid(why) if kind == SettingsInvalid.__name__ else WorkersFailed(why)
 
     def _watch(self) -> None:
-        """Kill the workers that have been silent for too long: they are stopped, or stuck."""
+        """Kill workers that have been silent for too long, because they are stopped or stuck."""
         now = time.monotonic()
         # Where the supervisor did not run either, the machine was suspended, or busy: such time
         # counts against no worker. What they have said meanwhile was read before this.
@@ -526,14 +526,14 @@ class Supervisor:
 
     @contextlib.contextmanager
     def _hearing_signals(self) -> Iterator[None]:
-        """Have the signals end the waiting for events, and be found in ``_signals``."""
+        """Collect signals in ``_signals``, and wake the wait for events."""
         woken, waking = socket.socketpair()
         waking.setblocking(False)
         with woken, waking:
             self._events.register(woken, selectors.EVENT_READ)
             before = signal.set_wakeup_fd(waking.fileno())
             handlers = {sig: signal.signal(sig, self._note) for sig in HEARD}
-            # The end of a child ends the waiting, too.
+            # The end of a child also wakes the wait.
             handlers[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, lambda *_: None)
             # `become` has blocked them, so that none was lost before there were handlers.
             signal.pthread_sigmask(signal.SIG_UNBLOCK, HEARD)
@@ -550,7 +550,7 @@ class Supervisor:
 
 
 def _doubled(steps: int) -> float:
-    """A delay that starts at one second with the first step, and doubles up to its bound."""
+    """Return a delay that starts at one second with the first step, and doubles up to its bound."""
     if steps < 1:
         return 0.0
     return min(LONGEST_DELAY_SECONDS, 2.0 ** (min(steps, 30) - 1))
@@ -587,14 +587,14 @@ def become(settings: Settings, listeners: list[socket.socket]) -> NoReturn:
         os.set_inheritable(descriptor, True)
     sys.stdout.flush()
     sys.stderr.flush()
-    # A signal that comes between exec and the new handlers waits for them.
+    # Signals between exec and the new handlers stay pending until then.
     signal.pthread_sigmask(signal.SIG_BLOCK, HEARD)
     arguments = ["-P", "-m", "service.workers", *map(str, descriptors)]
     os.execv(sys.executable, [sys.executable, *arguments])  # noqa: S606 - Python itself
 
 
 def _readable(content: bytes) -> int:
-    """The descriptor of an unnamed file with ``content``, in memory where the system has such."""
+    """Return the descriptor of an unnamed file with ``content``, in memory if possible."""
     if hasattr(os, "memfd_create"):
         descriptor = os.memfd_create("gatewave-settings")
     else:
@@ -607,7 +607,7 @@ def _readable(content: bytes) -> int:
 
 
 def main() -> int:
-    """Serve until a signal ends it; the exit status."""
+    """Serve until a signal ends it; return the exit status."""
     descriptor, *waiting = map(int, sys.argv[1:])
     with os.fdopen(descriptor, "rb") as given:
         settings = json.load(given)

@@ -104,7 +104,7 @@ def _tensor(name: str, entry: Any, data: memoryview, max_rank: int) -> Array:
     if len(shape) > max_rank:
         raise LimitExceeded.at(f"{name}.shape", f"at most {max_rank} axes", len(shape))
     if not all(type(size) is int and size >= 0 for size in shape):
-        raise BodyMalformed.at(f"{name}.shape", "whole numbers, none negative", shape)
+        raise BodyMalformed.at(f"{name}.shape", "non-negative integers", shape)
     kind = NUMPY[DTYPE_OF[code]]
     count = math.prod(shape)
     if bool in map(type, (begin, end)):

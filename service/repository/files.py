@@ -209,7 +209,7 @@ def _check_location(external: External) -> None:
     parts = location.split("/")
     # ONNX Runtime interprets some names with asterisks as addresses in memory.
     if set(location) & set("*\\\0:") or not location or len(location) > LONGEST_LOCATION:
-        raise ModelRefused("a tensor's location is no relative path")
+        raise ModelRefused("a tensor's location is not a relative path")
     if ".." in parts or location.startswith("/"):
         raise ModelRefused("a tensor's location leads out of the version's folder")
 

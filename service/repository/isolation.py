@@ -46,7 +46,7 @@ LONGEST_WAIT = 30.0
 """Seconds until a process is started again; the delay doubles with each end, up to a limit."""
 
 OVERDUE = "was ended: its run did not end when it was told to"
-UNWANTED = "the run was ended: nobody waits for it"
+UNWANTED = "the run was ended: no caller waits for it"
 
 log = logging.getLogger(__name__)
 

@@ -157,7 +157,7 @@ class RepositoryModel(Declared):
                 results = self._run_with_room(feed, list(outputs), options)
             except Exception as error:  # ONNX Runtime's exceptions have no class in common but this
                 if options is not None and options.terminate:
-                    raise ModelFailed("the run was ended: nobody waits for it") from error
+                    raise ModelFailed("the run was ended: no caller waits for it") from error
                 if use.shared and is_scarce(error, self.engine.arena_bytes):
                     raise Overloaded(
                         "memory", "other requests hold the memory of models"

@@ -48,7 +48,7 @@ PROOF_SECONDS = 30.0
 """How long the proof that batching is exact may take after that, before it is not batched."""
 
 LONGEST_LABEL = 80
-NOT_SEEN = "it cannot be looked at"
+NOT_SEEN = "it cannot be read"
 NOT_LOADED = "it is not loaded"
 NO_VERSION = "a version is a whole number from 1 on, without leading zeros"
 
@@ -269,7 +269,7 @@ class Repository:
                 found = await self._found()
             except OSError:
                 if not is_told:
-                    log.exception("the repository cannot be looked at")
+                    log.exception("the repository cannot be read")
                 is_told = True
                 continue
             is_told = False
@@ -287,7 +287,7 @@ class Repository:
                 known = self.registry.models.get(_label(name))
                 # Logged once, and not at every poll.
                 if known is None or known.states.get(WHOLE) != State(UNAVAILABLE, NOT_SEEN):
-                    log.exception("a model cannot be looked at", extra={"model": _label(name)})
+                    log.exception("a model cannot be read", extra={"model": _label(name)})
                 self.registry.mark(_label(name), WHOLE, UNAVAILABLE, NOT_SEEN)
 
     async def _refresh(self, name: str, *, starting: bool = False) -> list[str] | None:

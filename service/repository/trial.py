@@ -117,7 +117,7 @@ def batching(model: RepositoryModel, config: Config, unshown: str) -> tuple[Batc
         return None, unbatched(str(error) or "its proof asks for more memory than there may be")
     if unshown:
         return rows.batching, f"it is batched because config.yaml says so; not shown: {unshown}"
-    return rows.batching, "it is batched: its graph shows that rows do not meet"
+    return rows.batching, "it is batched: its graph shows that rows are independent"
 
 
 def unbatched(why: str) -> str:

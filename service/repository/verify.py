@@ -24,7 +24,7 @@ from service.repository.job import COPIES, Job, Report
 from service.repository.model import RepositoryModel, opened
 from service.repository.rowwise.analysis import unshown
 
-UNTRIED = "its configuration lets nothing be run before it is served"
+UNTRIED = "its configuration has warmup: off"
 
 BESIDES = 512 << 20
 """The bytes that ONNX Runtime may take for what is not in its arena."""

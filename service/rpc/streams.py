@@ -46,7 +46,7 @@ class Stream:
         except TimeoutError as error:
             seconds = self._streams.desk.seconds
             detail = (
-                "this stream was idle, and another has its place"
+                "this stream was idle, and another call took its place"
                 if self._place.is_wanted
                 else f"this stream was idle for {seconds:g} seconds"
             )

@@ -122,7 +122,7 @@ class Batcher:
 
     def _alone(self, waiting: Waiting) -> Outcome:
         """What comes of a call that failed in company: others have been tried before it."""
-        # Before the look at its future: whoever settles that looks at the flag afterwards.
+        # Before its future is checked: code that settles the future checks the flag afterwards.
         halt = waiting.halt = Halt()
         if waiting.future.done():
             return GONE

@@ -1,4 +1,4 @@
-"""Bytes that the requests under way may hold together."""
+"""Budget of bytes that all requests under way may hold together."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ GRACE_SECONDS = 1.0
 """Age of a body, in seconds, before its pace is judged: TCP starts slowly."""
 
 PACE_SECONDS = 1.0
-"""Time constant of the pace, an exponentially weighted mean: after so many seconds without a byte
-it is down to a third."""
+"""Time constant in seconds of the pace, an exponentially weighted mean: after this time without a
+byte it has fallen to a third."""
 
 SCAN_SECONDS = 0.02
-"""Pause between two searches for slow bodies that found too few: each looks at all of them."""
+"""Seconds between two searches for slow bodies that found too few: each search reads all of
+them."""
 
 READER = "gatewave.reader"
 """Key of the scope that holds the connection, as a `Reader`."""
@@ -31,12 +32,12 @@ Client = str | bytes
 
 
 class Budget:
-    """Bytes that may be in use at once; used from the event loop only.
+    """Limit on the bytes in use at a time; used from the event loop only.
 
     Args:
-        most: How many bytes.
-        share: Part of them that several requests of one client may hold together. A single request
-            may hold more, so that the share refuses no request for its size alone.
+        most: The limit in bytes.
+        share: Part of the limit that several requests of one client may hold together. A single
+            request may hold more, so the share rejects no request for its size alone.
     """
 
     def __init__(self, most: int, share: float = 1.0) -> None:
@@ -62,7 +63,7 @@ class Budget:
             metrics.RESERVED_BYTES.set(self.used)
 
     def permit(self, client: Client | None = None) -> Permit:
-        """Nothing yet, to be held by a request of ``client``; None has no share."""
+        """Return an empty permit for a request of ``client``; None has no share."""
         return Permit(self, client)
 
     def has_room(self, permit: Permit, count: int) -> bool:
@@ -70,10 +71,10 @@ class Budget:
         return self.used + count <= self.most and self._over_share(permit, count) <= 0
 
     def make_room(self, permit: Permit, count: int) -> None:
-        """Give up bodies and answers that move slowly, until ``permit`` may hold ``count`` more.
+        """End slow bodies and answers, until ``permit`` may hold ``count`` bytes more.
 
         Raises:
-            Overloaded: That does not suffice; then all of them stay.
+            Overloaded: Ending all of them would not suffice; then all of them stay.
         """
         over = self._over_share(permit, count)
         if over > 0 and not self._give_up_slow(permit, over, permit.client):
@@ -84,14 +85,14 @@ class Budget:
             raise Overloaded("memory", f"{self.used} of {self.most} bytes are in use")
 
     def _over_share(self, permit: Permit, count: int) -> int:
-        """Return by how many bytes ``permit`` would exceed its client's share."""
+        """Return the bytes by which ``permit`` would exceed its client's share."""
         if permit.client is None:
             return 0
         held = self._held_by.get(permit.client, 0)
         return 0 if held == permit.held else held + count - self.client_most
 
     def _give_up_slow(self, permit: Permit, missing: int, client: Client | None) -> bool:
-        """Give up slow ones, of ``client`` alone if given, largest first, for so many bytes."""
+        """End slow transfers of ``client``, or of all clients, largest first, for so many bytes."""
         now = time.monotonic()
         if now < self._next_scan:
             return False
@@ -127,7 +128,7 @@ class Permit:
         """Hold ``count`` bytes more.
 
         Raises:
-            Overloaded: So much is not free now.
+            Overloaded: There is not enough free memory now.
         """
         if not self.budget.has_room(self, count):
             self.budget.make_room(self, count)
@@ -144,10 +145,10 @@ class Permit:
         self.held = 0
 
     def check_possible(self, count: int) -> None:
-        """Refuse a request that needs more bytes than there are, before any of them comes.
+        """Refuse a request that needs more bytes than the limit, before its body comes.
 
         Raises:
-            Overloaded: It needs more.
+            Overloaded: It needs more than the limit.
         """
         if count > self.budget.most:
             detail = f"the request needs {count} bytes, and {self.budget.most} may be in use"
@@ -166,12 +167,12 @@ class Permit:
 
 
 class Incoming:
-    """A body of which a part has come. It yields its memory to others while it comes slowly.
+    """Body of which a part has come. It gives up its memory to others if it comes slowly.
 
     Args:
-        permit: What holds the memory of what has come.
-        seconds: How long the whole body may take.
-        end: Ends the receiving with an error.
+        permit: The permit of the received bytes.
+        seconds: Time limit for the whole body.
+        end: Called with an error to end the reception.
     """
 
     __slots__ = ("_came", "_end", "_held", "_last", "_pace", "_seconds", "_start", "permit")
@@ -192,29 +193,29 @@ class Incoming:
         self._came += count
 
     def _pace_at(self, now: float) -> float:
-        """Return the bytes of late, per second."""
+        """Return the recent pace in bytes per second."""
         return self._pace * math.exp((self._last - now) / PACE_SECONDS)
 
     def hold(self, count: int) -> None:
-        """Hold so many bytes in all for the body.
+        """Hold a total of ``count`` bytes for the body.
 
         Raises:
-            Overloaded: So much is not free now.
+            Overloaded: There is not enough free memory now.
         """
         if count > self._held:
             self.permit.take(count - self._held)
             self._held = count
 
     def is_slow(self, now: float) -> bool:
-        """Return whether what has come would take longer than allowed, at the pace of late."""
+        """Return whether the received bytes would take longer than allowed, at the recent pace."""
         is_old = now - self._start >= GRACE_SECONDS
         return is_old and self._came > self._pace_at(now) * self._seconds
 
     def give_up(self) -> None:
-        """Give back what it holds, now, and have the request answered with 503."""
+        """Release its memory now, and have the request answered with 503."""
         self.permit.give_back()
         self.permit.budget.yielding.discard(self)
-        detail = "memory was short, and the body came too slowly to keep what it held"
+        detail = "memory was short, and the body came too slowly"
         self._end(Overloaded("memory", detail))
 
     def __enter__(self) -> Self:
@@ -231,22 +232,22 @@ class Incoming:
 
 
 class Reader(Protocol):
-    """A connection whose client takes an answer."""
+    """Connection whose client reads an answer."""
 
     def untaken(self) -> int:
         """Return how many bytes of its answers the client has not taken."""
 
     def cut_off(self) -> None:
-        """End the connection, and forget what the client has not taken."""
+        """End the connection, and discard the bytes that the client has not taken."""
 
 
 class Outgoing:
-    """An answer that a client takes. It yields its memory to others while it is taken slowly.
+    """Answer that a client reads. It gives up its memory to others if it is read slowly.
 
     Args:
-        permit: What holds the memory of the answer.
-        length: How many bytes the answer has.
-        seconds: How long the client may take for all of it where memory is short.
+        permit: The permit of the answer's bytes.
+        length: The length of the answer in bytes.
+        seconds: Time limit of the whole answer if memory is short.
         reader: The connection.
     """
 
@@ -261,7 +262,7 @@ class Outgoing:
         self._start = time.monotonic()
 
     def is_slow(self, now: float) -> bool:
-        """Return whether all of it would take longer than allowed, at its pace until now."""
+        """Return whether the whole answer would take longer than allowed, at its average pace."""
         age = now - self._start
         if age < GRACE_SECONDS:
             return False
@@ -269,7 +270,7 @@ class Outgoing:
         return taken * self._seconds < self._length * age
 
     def give_up(self) -> None:
-        """Give back what it holds, now, and cut the client off: its answer has begun."""
+        """Release its memory now, and disconnect the client, because its answer has begun."""
         self.permit.give_back()
         self.permit.budget.yielding.discard(self)
         self._reader.cut_off()

@@ -13,14 +13,14 @@ from service.tracing.trace import Trace, current
 
 @dataclass(slots=True)
 class Call:
-    """A model, and what it is to compute: all names, types and shapes are checked.
+    """A model and its checked inputs: names, types and shapes are valid.
 
     Attributes:
-        outputs: What is wanted, in that order.
+        outputs: Names of the requested outputs, in their order.
         reals: The model's real parameters that differ from their defaults.
-        deadline: When it must have started, in seconds of `time.monotonic`; and ended, where its
-            model is not trusted.
-        trace: Of the request that asks, if it is traced.
+        deadline: Latest start, in seconds of `time.monotonic`; also the latest end, if the model is
+            not trusted.
+        trace: The trace of the request, if it is traced.
     """
 
     model: Model

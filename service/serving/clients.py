@@ -1,4 +1,4 @@
-"""Identity of callers, for the shares and limits of each."""
+"""Identity of clients, for their shares and limits."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from urllib.parse import unquote
 from service.errors import ClientLimited
 
 MAX_CLIENTS = 1 << 16
-"""Clients whose rate is known; of more, those are forgotten that have sent nothing for longest."""
+"""Clients whose rate is known; beyond that, those without a request for longest are forgotten."""
 
 CLIENT = "gatewave.client"
 """Key of the scope that holds the caller's API key, where one was checked."""
@@ -44,9 +44,9 @@ def client_of_call(peer: str, key: bytes | None) -> str | bytes:
 
 @lru_cache(4096)
 def network_of(host: str) -> str:
-    """Return what stands for the client at ``host``: an IPv4 address, or the /64 of an IPv6 one.
+    """Return the client at ``host``: an IPv4 address, or the /64 of an IPv6 address.
 
-    A single IPv6 client commonly has all of a /64 to choose its addresses from.
+    A single IPv6 client commonly has a whole /64 of addresses.
     """
     if ":" not in host:
         return host
@@ -60,13 +60,13 @@ def network_of(host: str) -> str:
 
 
 class RateLimiter:
-    """Requests a second of each client: a token bucket that holds those of one second.
+    """Limit on the requests per second of each client: a token bucket for one second.
 
-    Of each client one number is kept, as in the generic cell rate algorithm (ITU-T I.371): when its
-    bucket will be full again.
+    One number is kept for each client, as in the generic cell rate algorithm (ITU-T I.371): the
+    time at which its bucket will be full again.
 
     Args:
-        rate: How many requests a second.
+        rate: Requests per second.
     """
 
     def __init__(self, rate: float) -> None:
@@ -83,7 +83,7 @@ class RateLimiter:
         """Count a request of ``client``.
 
         Raises:
-            ClientLimited: It sends more than it may.
+            ClientLimited: The client exceeds its rate.
         """
         now = time.monotonic()
         wait = self._wait(client, now)
@@ -96,5 +96,5 @@ class RateLimiter:
             self._full_at.popitem(last=False)
 
     def _wait(self, client: str | bytes, now: float) -> float:
-        """Return after how many seconds a request would be admitted."""
+        """Return the seconds until a request would be admitted."""
         return (self._full_at.get(client, now) - now) + (self._interval - self._burst)

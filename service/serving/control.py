@@ -10,7 +10,7 @@ class Control(Protocol):
 
     @property
     def is_busy(self) -> bool:
-        """Whether threads of it still read or open models."""
+        """Return whether its threads still read or open models."""
 
     async def look(self) -> None:
         """Note the models that are there and were never loaded."""

@@ -22,8 +22,8 @@ from service.tracing.trace import Trace
 Result = TypeVar("Result")
 
 READ_WEIGHT = 8
-"""Bytes of plain text that are read in the time in which the complete reading reads one: with it,
-no reading on the event loop takes more than 5 ms."""
+"""Bytes of plain text that take as long as one byte with the complete reader. With this factor, no
+reading on the event loop takes more than 5 ms."""
 
 TEXT_WEIGHT = 5
 """How many bytes a byte of results comes to that are written as text: itself, and the up to 16
@@ -43,16 +43,17 @@ class Inference:
         self._batcher = Batcher(lanes, output_bytes)
 
     async def infer(self, call: Call, permit: Permit, *, weight: int = 1) -> dict[str, Array]:
-        """Compute ``call``, and count it. Results may take the place of its inputs in memory.
+        """Compute ``call``, and count it. Results may reuse the memory of its inputs.
 
         Args:
-            call: What to compute.
-            permit: What the memory of the results is held by, until the answer was taken.
-            weight: How many bytes each of their bytes comes to, when they are written.
+            call: The checked call.
+            permit: The permit of the results, until the answer was taken.
+            weight: Bytes of the written answer for each byte of the results.
 
         Raises:
             Overloaded: There is no room for it now.
-            DeadlineExceeded: It could not start in time; or, of a model that is not trusted, end.
+            DeadlineExceeded: It did not start in time or, for a model that is not trusted, end in
+                time.
             LimitExceeded: Its outputs would be too large.
             ModelFailed: The graph could not be run on these inputs.
         """
@@ -93,7 +94,7 @@ class Inference:
         return call.model.output_bytes(call.inputs, call.outputs) <= self.inline_bytes
 
     def is_inline(self, size: int) -> bool:
-        """Whether work on ``size`` bytes of text is done on the event loop."""
+        """Return whether work on ``size`` bytes of text is done on the event loop."""
         return size <= self.inline_bytes
 
     async def work(

@@ -24,20 +24,20 @@ LATE = "the deadline passed before the request could start"
 UNFINISHED = "the deadline passed while the request was computed, and its run was ended"
 
 OVERTIME_SECONDS = 2.0
-"""How long a run may go on after it was told to end, before another lane takes its place: longer
-than it takes to end a process in which a model is computed."""
+"""Seconds after which a halted run is replaced by another lane: longer than it takes to end an
+isolated process."""
 MAX_ABANDONED = 16
-"""The most runs that go on beside the lanes. They take processors from others, and memory."""
+"""Limit on abandoned runs. They use processors and memory."""
 NO_OWNER: Any = object()
-"""What stands for no owner at all, where none is an owner like others."""
+"""Sentinel for no owner at all; None is an owner like others."""
 
 
 class Owner(Protocol):
-    """A model, as far as its share of the lanes goes.
+    """Model with a share of the lanes.
 
     Attributes:
-        instances: The most runs of it at a time; 0 means all lanes but one.
-        trusted: Whether its runs end in time, so that it may have all lanes.
+        instances: The most concurrent runs; 0 means all lanes but one.
+        trusted: Whether its runs always end in time, so that it may use all lanes.
     """
 
     instances: int
@@ -45,18 +45,18 @@ class Owner(Protocol):
 
 
 class Lanes:
-    """So many pieces of work at a time, each in a thread; others wait in a line, or are refused.
+    """Pool of threads for a bounded amount of work; other work waits in a queue or is refused.
 
-    Used from one event loop only. A piece whose caller is gone never starts; one that has started
-    keeps its lane until it ends, caller or no caller. A run that was told to end and goes on is
-    abandoned after a while: another lane takes the place of its own.
+    Used from one event loop only. Work whose caller has gone never starts; work that has started
+    keeps its lane until it ends. A halted run that continues is abandoned after a while: another
+    lane replaces its lane.
 
-    Models take turns, in the order in which they came, whatever the number of requests to each. A
-    model has no more lanes than its share, so that one that is slow leaves some to others. The
-    line is shared too: where it is full, whoever has most of it loses the last of that.
+    Models take turns in the order of their arrival, whatever the number of requests to each. A
+    model has no more lanes than its share, so that a slow model leaves lanes to others. The queue
+    is shared too: when it is full, the model with the most requests in it loses the latest one.
 
     Attributes:
-        waiting: The requests that wait, those for company included.
+        waiting: The number of waiting requests, including those that wait for a batch.
     """
 
     def __init__(self, count: int, longest_line: int, overtime: float = OVERTIME_SECONDS) -> None:
@@ -79,14 +79,14 @@ class Lanes:
         halt: Halt | None = None,
         owner: Owner | None = None,
     ) -> Result:
-        """Do ``work`` in a thread when its turn comes.
+        """Run ``work`` in a thread when its turn comes.
 
         Args:
-            work: What to do; it is not begun after ``deadline``.
+            work: The work; it is not started after ``deadline``.
             deadline: In seconds of `time.monotonic`.
-            halt: What stops ``work`` early once nobody waits for it any more.
-            owner: The model that is run, if one is; where it is not trusted, its run is stopped at
-                the deadline.
+            halt: Stops ``work`` early when no caller waits for it any more.
+            owner: The model that is run, if any; if it is not trusted, its run is stopped at the
+                deadline.
 
         Raises:
             Overloaded: The line is full.
@@ -113,10 +113,10 @@ class Lanes:
         return Place(self, owner)
 
     async def turn(self, owner: Owner | None = None, place: Place | None = None) -> None:
-        """Wait for a free lane, and take it; whoever is to have it has a place in the line.
+        """Wait for a free lane, and take it; the caller holds a place in the queue.
 
         Raises:
-            Overloaded: The place was lost to another's request meanwhile.
+            Overloaded: The place was lost to another request meanwhile.
         """
         if self._may_run(owner):
             self._take(owner)
@@ -143,12 +143,12 @@ class Lanes:
         token: CancelToken | None = None,
         owner: Owner | None = None,
     ) -> asyncio.Future[Result]:
-        """Do ``work`` in the lane that was taken; when it ends, the lane is free again.
+        """Run ``work`` in the lane that was taken; the lane is free again when it ends.
 
         Args:
             work: What to do.
-            token: What `cancellation.check` looks at within it.
-            owner: The model that is run, if one is.
+            token: The token for `cancellation.check` in the work.
+            owner: The model that is run, if any.
         """
         context = copy_context()
         if token is not None:
@@ -169,17 +169,17 @@ class Lanes:
         self._let_go(owner)
 
     def give_up(self, run: asyncio.Future[Any]) -> None:
-        """Abandon a run that was told to end, if it has not ended after a while."""
+        """Abandon a halted run, if it has not ended after a while."""
         if not run.done():
             loop = asyncio.get_running_loop()
             timer = loop.call_later(self.overtime, self._abandon, run)
             run.add_done_callback(lambda _: timer.cancel())
 
     def close(self, seconds: float = inf) -> bool:
-        """End the threads, when what they do has ended; abandoned runs are not waited for.
+        """End the threads after their present work, without waiting for abandoned runs.
 
         Returns:
-            Whether all have ended in so many seconds.
+            Whether all threads have ended within ``seconds``.
         """
         self._threads.shutdown(wait=False)
         running = dict(self._runs)
@@ -237,7 +237,7 @@ class Lanes:
         return self._taken < self.count and self._running[owner] < self._share(owner)
 
     def _share(self, owner: Owner | None) -> int:
-        """Return how many lanes ``owner`` may have at a time."""
+        """Return the number of lanes that ``owner`` may have at a time."""
         if owner is None:
             return self.count
         return owner.instances or (self.count if owner.trusted else max(1, self.count - 1))
@@ -253,7 +253,7 @@ class Lanes:
         self._grant()
 
     def _grant(self) -> None:
-        """Give free lanes to those that wait, to one model after the other."""
+        """Give free lanes to waiting work, one model after the other."""
         while (owner := next(filter(self._may_run, self._turns), NO_OWNER)) is not NO_OWNER:
             turns = self._turns[owner]
             turn = turns.popleft()
@@ -281,9 +281,9 @@ class Lanes:
         self._let_go(owner)
 
     def _abandon(self, run: asyncio.Future[Any]) -> None:
-        """Let another lane take the place of the one in which ``run`` does not end.
+        """Replace the lane in which ``run`` does not end by another lane.
 
-        The run still counts for its model, which so cannot abandon more than its share.
+        The run still counts for its model, which therefore cannot abandon more than its share.
         """
         if not run.done() and len(self._abandoned) < MAX_ABANDONED:
             self._abandoned.add(run)
@@ -292,7 +292,7 @@ class Lanes:
             self._grant()
 
     def _make_room(self, owner: Owner | None) -> bool:
-        """Have whoever has most of the line lose the last of that, if it is more than others."""
+        """Remove the latest request of the longest queue, if that exceeds the queue of ``owner``."""
         largest = max(self._places.values(), key=len, default={})
         if len(largest) <= len(self._places.get(owner, ())) + 1:
             return False
@@ -313,10 +313,10 @@ def _refuse(turn: asyncio.Future[None], error: Overloaded) -> None:
 
 
 async def _until(future: asyncio.Future[Result], deadline: float | None) -> Result:
-    """Return what comes of ``future``.
+    """Return the result of ``future``.
 
     Raises:
-        DeadlineExceeded: That was not before ``deadline``.
+        DeadlineExceeded: There was no result before ``deadline``.
     """
     scope = asyncio.timeout(None if deadline is None else deadline - time.monotonic())
     try:
@@ -331,7 +331,7 @@ async def _until(future: asyncio.Future[Result], deadline: float | None) -> Resu
 
 
 def _contained(work: Callable[[], Result]) -> Result:
-    """The result of ``work``; of its error, only what a log needs leaves the thread."""
+    """Return the result of ``work``; its error keeps only the data for logs."""
     try:
         return work()
     except BaseException as error:
@@ -342,10 +342,10 @@ def _contained(work: Callable[[], Result]) -> Result:
 
 
 class Place:
-    """A request's place in the line; it is given back when its block ends, or before.
+    """Place of a request in the queue; it is released when its block ends, or earlier.
 
     Attributes:
-        refuse: What tells the request that it has lost the place; none means that it cannot.
+        refuse: Tells the request that it has lost the place; None means that it cannot lose it.
     """
 
     __slots__ = ("_lanes", "_owner", "refuse")

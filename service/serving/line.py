@@ -22,13 +22,13 @@ must do for a lane and a thread, and half of little is enough on a machine that 
 
 
 class Waiting:
-    """A call in the line, and the future that its caller awaits.
+    """Queued call, and the future that its caller awaits.
 
     Attributes:
-        rows: How many it has.
-        admitted: When it came, by `time.perf_counter`.
-        due: When it waits for company no longer, by `time.monotonic`.
-        halt: What ends its run, where it is computed alone.
+        rows: The number of its rows.
+        admitted: Its arrival, by `time.perf_counter`.
+        due: End of its wait for a batch, by `time.monotonic`.
+        halt: Ends its run, if it is computed alone.
     """
 
     __slots__ = ("admitted", "call", "due", "future", "halt", "place", "rows", "timers")
@@ -52,7 +52,7 @@ class Waiting:
         if self.future.done():
             return
         if isinstance(outcome, BaseException):
-            # Among the frames that it came through are those that know this future.
+            # Some frames of its traceback refer to this future.
             clear_locals(outcome)
             self.future.set_exception(outcome)
         else:
@@ -64,7 +64,7 @@ class Waiting:
         self._stop_timers()
 
     def end_by_deadline(self) -> None:
-        """Have its caller told when the time is up, though it is being computed."""
+        """Fail the future at the deadline, also while the call is computed."""
         if self.call.deadline is not None:
             left = self.call.deadline - time.monotonic()
             loop = asyncio.get_running_loop()

@@ -49,16 +49,17 @@ class Batching:
 
 
 class Model(ABC):
-    """One version of a model, loaded, proved and ready to run.
+    """One version of a model, loaded, tried and ready to run.
 
     Attributes:
-        reals: The numbers that a request may set besides the tensors, and their defaults.
-        batching: How its requests are put together, if they are.
-        batching_note: Why they are, or are not; empty for a model that never is.
+        reals: The real parameters of a request, and their defaults.
+        batching: The batching of its requests, if they are batched.
+        batching_note: The reason for batching or its absence; empty for a model that is never
+            batched.
         trusted: Whether it computes in time and memory proportional to its input, so that a small
             request may run on the event loop.
         instances: The most runs of it at a time; 0 leaves it to the lanes.
-        isolation: Why it is computed in processes of its own; nothing if it is not.
+        isolation: The reason why it is computed in processes of its own; empty if it is not.
     """
 
     name: str
@@ -161,7 +162,7 @@ class Model(ABC):
 
 
 def is_finite(number: float) -> bool:
-    """Whether ``number``, which may be an integer of any length, is within the range of float64."""
+    """Return whether ``number``, also an integer of any length, is within the range of float64."""
     try:
         return isfinite(number)
     except OverflowError:

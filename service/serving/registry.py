@@ -29,11 +29,11 @@ class State:
 
 @dataclass(slots=True)
 class Versions:
-    """One model's versions: those that answer, and what became of the others.
+    """Versions of one model: those that answer, and the states of the others.
 
     Attributes:
-        states: By version; what is wrong with the model as a whole stands under ``WHOLE``.
-        note: What the index says of each version besides.
+        states: States by version; errors of the model as a whole are under ``WHOLE``.
+        note: A note of the index on each version.
     """
 
     ready: dict[str, Model] = field(default_factory=dict)
@@ -47,10 +47,10 @@ class Versions:
         return next(iter(self.ready.values()), None)
 
     def absence(self, name: str, version: str) -> ServiceError:
-        """Return why ``version``, or any if none is given, does not answer.
+        """Return the reason why ``version``, or by default any version, does not answer.
 
-        A version is unknown only where the model has others: of a model that is unloaded, or about
-        to be loaded, it may be there soon.
+        A version is unknown only if the model has others: a model that is unloaded, or about to be
+        loaded, may have it soon.
         """
         state = self.states.get(version) or self.states.get(WHOLE)
         others = self.states.keys() - {WHOLE}
@@ -92,11 +92,11 @@ class Registry:
         versions.states[version] = State(READY if version in versions.ready else state, reason)
 
     def annotate(self, name: str, note: str) -> None:
-        """Have the index say ``note`` of each version of a known model; an empty one says less."""
+        """Set the note of the index on each version of a known model; an empty note removes it."""
         self.models[name].note = note
 
     def suspend(self, model: Model, reason: str) -> bool:
-        """Serve ``model`` no more for a while, if it is served; return whether it was."""
+        """Suspend ``model``, if it is served; return whether it was served."""
         versions = self.models.get(model.name)
         if versions is None or versions.ready.get(model.version) is not model:
             return False

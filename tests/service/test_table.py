@@ -152,7 +152,7 @@ def test_workers_start_where_metrics_cannot_be_shared(monkeypatch, caplog):
 
     monkeypatch.setattr(os, "memfd_create", fails)
     assert workers.metric_tables(2) == {}
-    assert "each tells its own" in caplog.text
+    assert "each reports its own" in caplog.text
 
 
 def metrics_of(server):

@@ -154,7 +154,7 @@ def test_the_configuration_decides(root, served):
         assert index["div"].isolation == ""
         assert index["plain"].isolation == "process: config.yaml says so"
         assert model_config(index["plain"])["instance_group"] == [{"kind": "KIND_CPU", "count": 2}]
-        assert "lets nothing be run" in index["untried"].isolation
+        assert "warmup: off" in index["untried"].isolation
         assert len(children()) == 4
 
     served(scenario)
@@ -239,7 +239,7 @@ def test_a_run_that_heeds_the_flag_keeps_its_process(isolate):
     assert is_computing(*before)
     halt.now()
     thread.join(30)
-    assert failures == ["the run was ended: nobody waits for it"]
+    assert failures == ["the run was ended: no caller waits for it"]
     assert children() == before
 
 

@@ -376,7 +376,7 @@ def test_what_cannot_be_read_hinders_no_other(root, served, monkeypatch, caplog)
     async def scenario(s):
         assert s.state("said", "").reason == "config.yaml: it cannot be read: Permission denied"
         assert s.state("shut", "").reason == "its folder cannot be read: Permission denied"
-        assert s.state("odd", "") == State("UNAVAILABLE", "it cannot be looked at")
+        assert s.state("odd", "") == State("UNAVAILABLE", "it cannot be read")
         assert [model.name for model in s.runtime.registry] == ["m"]
         await s.repository.scan()
         told = [record for record in caplog.records if record.exc_info]

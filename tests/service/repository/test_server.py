@@ -145,7 +145,7 @@ def test_the_reason_for_batching_is_told_everywhere(root, call):
     put(root, "meets", "1", conditional())
     put(root, "off", "1", scaled(2), "batching: off")
     reasons = {
-        "shown": "it is batched: its graph shows that rows do not meet",
+        "shown": "it is batched: its graph shows that rows are independent",
         "meets": "it is not batched: node most (ReduceMax) joins the rows",
         "off": "it is not batched: config.yaml says batching: off",
     }

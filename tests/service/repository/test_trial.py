@@ -79,7 +79,7 @@ def test_shapes_that_the_model_cannot_have_are_refused(open_model, said, why):
         trial.warm(open_model(unary("Neg")), parsed(f"warmup: {said}"))
 
 
-SHOWN = "it is batched: its graph shows that rows do not meet"
+SHOWN = "it is batched: its graph shows that rows are independent"
 
 
 @pytest.fixture
