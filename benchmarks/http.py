@@ -216,7 +216,7 @@ def _print(case: Case, load: str, server: Server, measured: Mapping[str, Server]
 
 
 def _ratios(server: Server, peer: Server) -> list[float]:
-    """Requests per second of ``server`` as shares of ``peer``'s, turn by turn."""
+    """Return the requests per second of ``server`` as shares of ``peer``'s, for each turn."""
     return [ours / theirs for ours, theirs in zip(server.rates, peer.rates, strict=True)]
 
 

@@ -269,7 +269,7 @@ class Settings(BaseSettings):
     def _prefix_of_no_path_of_ours(cls, root_path: str) -> str:
         first = root_path.split("/")[1] if root_path else ""
         if first in OWN_PATHS:
-            msg = f"expected a prefix that does not begin with a path of the service, got {root_path}"
+            msg = f"expected a prefix that begins with another name, got {root_path}"
             raise PydanticCustomError("root_path", "{reason}", {"reason": msg})
         return root_path
 

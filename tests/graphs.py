@@ -176,6 +176,6 @@ def put(root, name, version, made, config=None):
 
 
 def load(path, engine, batching=None):
-    """Open the version whose ONNX file is at ``path``, as the trial does."""
+    """Open the version with the ONNX file ``path``, as the trial does."""
     found, files = read_version(path.parent.parent, path.parent, 1 << 30)
     return opened(files, engine, found.shaped, batching)

@@ -35,7 +35,7 @@ def run(*arguments, program=GATEWAVE, **variables):
 
 
 def parsed(line):
-    """A line of the log; what a crash writes is none, and stands for its own message."""
+    """Return a line of the log; a line of a crash becomes the message."""
     return json.loads(line) if line.startswith("{") else {"message": line}
 
 

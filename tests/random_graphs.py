@@ -1,4 +1,4 @@
-"""Random graphs in which rows may or may not meet, of nodes that ONNX Runtime takes."""
+"""Random graphs that may or may not be row-wise, of nodes that ONNX Runtime accepts."""
 
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
@@ -10,7 +10,7 @@ OPSETS = (11, 13, 17)
 
 
 class Grown:
-    """A graph that grows.
+    """Growing graph.
 
     Attributes:
         shapes: By name, the shape of each tensor for `ROWS` rows.
@@ -40,7 +40,7 @@ class Grown:
         return helper.make_model(graph, opset_imports=opsets, ir_version=8)
 
     def grow(self):
-        """Add an operator, or nothing where ONNX Runtime refuses it."""
+        """Add an operator, unless ONNX Runtime rejects it."""
         nodes, constants = len(self.nodes), len(self.constants)
         name = self.pick()
         operator = OPERATORS[self.source.integers(len(OPERATORS))]
@@ -136,7 +136,7 @@ def reshape(g, x, shape):
 
 
 def reshape_by_shape(g, x, shape):
-    """To sizes that are computed from the shape of a tensor, perhaps another one."""
+    """Reshape to sizes that are computed from the shape of a tensor, possibly another one."""
     of = g.node("Shape", g.pick())
     place = g.ints(int(g.source.integers(len(shape))))
     rows = g.node("Gather", of, place)

@@ -7,7 +7,7 @@ from graphs import load, put
 
 @contextlib.contextmanager
 def added(runtime, folder, name, made, batching=None):
-    """A context in which ``runtime`` serves the ONNX model ``made``, of files in ``folder``."""
+    """Serve the ONNX model ``made`` in ``runtime`` for a block, with files in ``folder``."""
     loaded = load(put(folder, name, "1", made), runtime.engine, batching)
     runtime.registry.put(loaded)
     try:

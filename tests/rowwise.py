@@ -1,4 +1,4 @@
-"""Graphs written as text, and rows that are hard to keep apart."""
+"""Graphs written as text, and rows that reveal dependencies."""
 
 import numpy as np
 import onnx
@@ -33,7 +33,7 @@ def session(made):
 
 
 def rows_of(made, count, seed=0, sizes=None):
-    """Draw ``count`` rows for each input: of other scales and signs, some with infinities and NaN.
+    """Draw ``count`` rows for each input, of different scales and signs, with infinities and NaN.
 
     ``sizes`` has the sizes of open axes but the first, by symbol; they are 3 where it has none.
     """
@@ -62,7 +62,7 @@ def _drawn(port, count, source, sizes):
 
 
 def differing_rows(made, count=4, seed=0, sizes=None):
-    """Return the rows of which a result together differs from the result alone."""
+    """Return the rows whose result together differs from the result alone."""
     run = session(made).run
     inputs = rows_of(made, count, seed, sizes)
     together = run(None, inputs)
@@ -77,7 +77,7 @@ def differing_rows(made, count=4, seed=0, sizes=None):
 
 
 def _equal(alone, together):
-    """Whether results are equal but for the order of sums, which may differ with their number."""
+    """Return whether results are equal, except for the order of sums, which may vary."""
     if alone.shape != together.shape:
         return False
     scale = np.abs(alone[np.isfinite(alone)]).max(initial=0)

@@ -292,7 +292,7 @@ class Lanes:
             self._grant()
 
     def _make_room(self, owner: Owner | None) -> bool:
-        """Remove the latest request of the longest queue, if that exceeds the queue of ``owner``."""
+        """Remove the latest request of the longest queue, if that exceeds ``owner``'s queue."""
         largest = max(self._places.values(), key=len, default={})
         if len(largest) <= len(self._places.get(owner, ())) + 1:
             return False

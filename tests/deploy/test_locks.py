@@ -1,4 +1,4 @@
-"""Images are made of what is pinned: base images by digest, packages by their hashes."""
+"""Images contain pinned parts only: base images by digest, packages by their hashes."""
 
 import re
 import subprocess
@@ -73,14 +73,14 @@ def test_a_lock_has_the_versions_of_the_constraints_with_hashes(name):
 
 
 @pytest.mark.parametrize("name", PYTHON)
-def test_a_lock_has_what_the_project_asks_for(name):
+def test_a_lock_meets_the_project_requirements(name):
     locked = lock(name)
     for requirement in map(Requirement, WANTED[name]):
         version, _ = locked[canonicalize_name(requirement.name)]
         assert requirement.specifier.contains(version)
 
 
-def test_the_images_that_serve_have_equal_packages_but_the_runtime():
+def test_serving_images_differ_in_the_runtime_only():
     cpu, gpu = lock("cpu"), lock("gpu")
     assert cpu.pop("onnxruntime")
     assert gpu.pop("onnxruntime-gpu")
@@ -101,7 +101,7 @@ def test_base_images_are_pinned_by_their_digest():
 @pytest.mark.matrix
 @pytest.mark.parametrize("name", ["build", "cpu", "gpu"])
 def test_a_lock_can_be_installed(name, tmp_path):
-    """It downloads the packages from PyPI; Torch's are elsewhere."""
+    """Downloads the packages from PyPI; Torch's packages are on another index."""
     files = ("--requirement", str(LOCKS / f"{name}.txt"), "--target", str(tmp_path))
     only = ("--only-binary", ":all:", "--python-version", PYTHON[name])
     pip = (sys.executable, "-m", "pip", "install", "--dry-run", "--require-hashes", "--no-deps")

@@ -1,4 +1,4 @@
-"""What a killed command leaves behind is removed by the next that writes there, and only that."""
+"""Folders of killed commands are removed by the next command that writes there."""
 
 import subprocess
 import sys
@@ -25,7 +25,7 @@ with scratch.folder_in(folder) as beside, scratch_file(folder):
 
 
 def holding(folder):
-    """A process that is writing into ``folder``, and what it has made there."""
+    """Start a process that writes into ``folder``; return it and its files."""
     before = set(folder.iterdir())
     command = [sys.executable, "-c", HOLDING, str(folder)]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -33,7 +33,7 @@ def holding(folder):
     return process, set(folder.iterdir()) - before
 
 
-def test_what_a_killed_process_left_is_removed_and_a_running_ones_is_not(tmp_path):
+def test_only_folders_of_ended_processes_are_removed(tmp_path):
     (killed, stale), (running, held) = holding(tmp_path), holding(tmp_path)
     with killed, running:
         killed.kill()

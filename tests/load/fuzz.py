@@ -97,7 +97,7 @@ UPGRADES = (
     {"Connection": "upgrade"},
 )
 SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
-"""Its answer would be taken for that of the next case."""
+"""Its answer would be read as the answer of the next case."""
 TYPES = (JSON, OCTETS, SAFETENSORS, "text/plain")
 
 
@@ -192,7 +192,7 @@ class Case:
             self.body = SMUGGLED
 
     def add_fields(self):
-        """Many fields, of other names or of one, in some object."""
+        """Add many fields, of different names or of one name, to some object."""
         found = list(re.finditer(rb"\{", self.body))
         if found:
             count = self.random.choice((1, 2, 63, 256, 257, 5000))
@@ -201,7 +201,7 @@ class Case:
             self._replace(self.random.choice(found), "{" + "".join(f'"{n}":1,' for n in names))
 
     def add_lists(self):
-        """Many lists, or objects, in the place of a number."""
+        """Replace a number by many lists or objects."""
         found = list(re.finditer(rb"(?<=[\[:, ])-?\d[\d.e+-]*", self.body))
         if found:
             part = self.random.choice(("[]", "[1]", "[1],[]", "[[1,2]]", "{}", '"NaN"', '""', "1"))
@@ -209,7 +209,7 @@ class Case:
             self._replace(self.random.choice(found), f"[{','.join([part] * count)}]")
 
     def nest(self):
-        """Lists within lists, or objects within objects."""
+        """Nest lists in lists, or objects in objects."""
         found = list(re.finditer(rb"(?<=[\[:, ])-?\d[\d.e+-]*", self.body))
         if found:
             depth = self.random.choice((1, 15, 16, 17, 63, 64, 65, 500, 1024, 1025, 20_000))
@@ -218,14 +218,14 @@ class Case:
             self._replace(self.random.choice(found), opening * depth + leaf + closing * depth)
 
     def send_whole(self):
-        """A raw binary request."""
+        """Send a raw binary request."""
         self.headers[LENGTH] = "0"
         self.body = self.random.randbytes(self.random.choice((0, 1, 4, 8, 40, 4096, 400_004)))
         models = ("sinc", "swiglu", "words", "sinc.grad.float16")
         self.path = f"/v2/models/{self.random.choice(models)}/infer"
 
     def send_strings(self):
-        """Many raw BYTES, or other than the shape says."""
+        """Send many raw BYTES, or another number than the shape's."""
         count = self.random.choice((0, 1, 2, 1000, 50_000))
         item = self.random.choice((b"", b"a", b"\xff", "é".encode(), b"\0" * 100))
         items = [item] * min(count, 400_000 // (4 + len(item)))
@@ -303,7 +303,7 @@ class Broken(Exception):  # noqa: N818 - what is broken is a promise
 
 
 class Announcements:
-    """Connections that announce long bodies, and send a little of them."""
+    """Connections that announce long bodies, and send a small part of them."""
 
     COUNT = 24
     LENGTH = "Content-Length: 1000000"
@@ -320,7 +320,7 @@ class Announcements:
         self.open = {}
 
     def renew(self):
-        """Open those again that the service has closed or answered."""
+        """Open connections again that the service has closed or answered."""
         for number in range(self.COUNT):
             if number not in self.open or select.select([self.open[number]], [], [], 0)[0]:
                 if number in self.open:

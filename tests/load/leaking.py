@@ -1,4 +1,4 @@
-"""`gatewave`, with a service that leaks memory, files and threads: what a soak has to find.
+"""`gatewave` with a service that leaks memory, files and threads, for the soak to find.
 
 The worker is a process of its own, which imports this module by its `sitecustomize`.
 """
@@ -29,7 +29,7 @@ class Leak:
 
 
 def leak():
-    """Have applications that are made in this process leak."""
+    """Make the applications of this process leak."""
     import service.app  # noqa: PLC0415 - in workers only
 
     create_app = service.app.create_app

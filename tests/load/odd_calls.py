@@ -1,4 +1,4 @@
-"""gRPC calls that no client makes: any path, no message, half a message, and resets in bursts."""
+"""gRPC calls that clients never make: any path, no message, half a message, bursts of resets."""
 
 import contextlib
 import random
@@ -13,7 +13,7 @@ from service.rpc.paths import HEALTH, REFLECTION, SERVICE, UNKNOWN
 
 PATIENCE_SECONDS = 60
 CALLS = 40
-"""So many calls are made on one connection."""
+"""Number of calls on one connection."""
 
 PATHS = [
     f"/{service.full_name}/{method.name}".encode()
@@ -24,7 +24,7 @@ LABELS = {path.decode() for path in PATHS} | {UNKNOWN}
 
 
 class OddCalls:
-    """A client that makes calls made wrong, all of which follow from a seed.
+    """Client that makes malformed calls, determined by a seed.
 
     Attributes:
         count: How many were made.
@@ -36,7 +36,7 @@ class OddCalls:
         self.count = 0
 
     def burst(self):
-        """Make calls on a connection of their own, and leave it when they were received."""
+        """Make calls on a new connection, and close it when they were received."""
         with http2.connected(int(self.address.rpartition(":")[2])) as connection:
             calls = [self._call(1 + 2 * number) for number in range(CALLS)]
             with contextlib.suppress(OSError):  # It may be closed for what was sent.
@@ -66,7 +66,7 @@ class OddCalls:
         )
 
     def wrong(self, url):
-        """What is wrong with the service after such calls; nothing, if it is well."""
+        """Return the error of the service after such calls; empty if it is healthy."""
         with grpc.insecure_channel(self.address) as channel:
             try:
                 live = Client(channel).ServerLive(pb.ServerLiveRequest(), timeout=PATIENCE_SECONDS)
@@ -83,7 +83,7 @@ class OddCalls:
 
 
 def rpc_address(server):
-    """Where the service listens for gRPC, as its log says."""
+    """Return the gRPC address of the service, from its log."""
     for line in server.log():
         if line["message"].startswith("serving gRPC on "):
             return line["message"].split()[-1]

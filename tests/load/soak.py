@@ -72,7 +72,7 @@ MIX = (
 """What is asked, and how often."""
 
 LISTS = b",".join([b"[]"] * 200_000)
-"""Read in a lane, and refused there."""
+"""A request that is read in a lane, and refused there."""
 
 
 def refused(path, body, status=400):
@@ -103,7 +103,7 @@ REFUSALS = (
     in_oip((64,)).but(path="/v2/models/swiglu.float64/infer", status=400),
     in_strings(*[b"abc"] * 1000, model="sinc").but(status=400),
 )
-"""Requests that are refused, each at another place."""
+"""Requests that are refused, each at a different place."""
 
 SHARE_REFUSED = 0.15
 
@@ -213,7 +213,7 @@ class Load:
                 self.over.wait(0.005)
 
     def _call_wrongly(self, client, request):
-        """A call that is refused, and the same in a stream."""
+        """Make a call that is refused, alone and in a stream."""
         wrong = pb.ModelInferRequest()
         wrong.CopyFrom(request)
         wrong.raw_input_contents[0] = wrong.raw_input_contents[0][1:]
@@ -228,7 +228,7 @@ class Load:
             self.wrong.append(f"gRPC: {code} and {streamed.error_message!r} for a wrong call")
 
     def _misuse(self, chance):
-        """Calls over gRPC that no client makes."""
+        """Make gRPC calls that clients never make."""
         odd = OddCalls(self.rpc, chance.random())
         while True:
             odd.burst()

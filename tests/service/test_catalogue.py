@@ -89,7 +89,7 @@ IRREGULAR = {
 
 
 @pytest.mark.parametrize("kind", IRREGULAR)
-def test_what_is_no_regular_file_is_refused_by_name(folder, engine, kind):
+def test_irregular_files_are_refused_by_name(folder, engine, kind):
     make, said = IRREGULAR[kind]
     path = folder / "x.onnx"
     make(path)

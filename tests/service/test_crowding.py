@@ -25,11 +25,11 @@ LIMITED = (
     "r.setrlimit(r.RLIMIT_NOFILE, (%s, %s)); from gatewave.cli import main; main()"
 )
 FEW = [sys.executable, "-c", LIMITED % (128, 128)]
-"""The command, with few file descriptors."""
+"""Command that serves with few file descriptors."""
 
 
 def status(connection, asked):
-    """The status of the answer to ``asked``, and its document; 0 where the connection ends."""
+    """Return the status and the document of the answer to ``asked``; 0 if the connection ends."""
     try:
         connection.sendall(asked)
         with connection.makefile("rb") as file:
@@ -63,7 +63,7 @@ def is_closed(connection):
 
 
 @pytest.mark.parametrize("idle", ["silent", "answered", "half a head"])
-def test_a_service_with_few_descriptors_sheds_what_is_idle(artifacts, idle):
+def test_a_service_with_few_descriptors_sheds_idle_connections(artifacts, idle):
     with serving(artifacts, program=FEW) as server, contextlib.ExitStack() as stack:
         opened = []
         for _ in range(200):
@@ -84,7 +84,7 @@ def test_a_service_with_few_descriptors_sheds_what_is_idle(artifacts, idle):
         assert server.stop() == 0
 
 
-def test_a_service_without_idle_connections_answers_health_and_sheds_stalled_bodies(artifacts):
+def test_health_checks_are_answered_without_idle_connections(artifacts):
     busy = f"POST /activate HTTP/1.1\r\nhost: x\r\ncontent-length: {1 << 19}\r\n\r\n[".encode()
     with serving(artifacts, program=FEW) as server, contextlib.ExitStack() as stack:
 
@@ -99,7 +99,7 @@ def test_a_service_without_idle_connections_answers_health_and_sheds_stalled_bod
         with connect(server) as connection:
             code, document, _ = status(connection, request(OIP, "/v2/models/swiglu/infer"))
             assert (code, list(document)) == (503, ["error"])
-        # Until a body has stopped coming for so long that its connection makes room.
+        # Until a body has stopped for so long that its connection is closed.
         eventually(lambda: asked_anew(server, request(GOOD)) == 200)
 
 
@@ -154,7 +154,7 @@ def test_requests_of_each_client_are_limited(artifacts, with_keys):
         source = "127.0.0.1" if with_keys else "127.0.0.2"
         assert asked_anew(server, request(GOOD, **second), source) == 200
         if with_keys:
-            # A made-up key is its address's, however many there are.
+            # Unknown keys count for their address, however many there are.
             codes = [status(connection, request(GOOD, x_api_key=f"k{n}"))[0] for n in range(3)]
             assert codes == [401, 429, 429]
 

@@ -72,7 +72,7 @@ def test_no_file_is_opened_for_a_session(tmp_path, monkeypatch):
 
 
 def test_bytes_that_look_like_another_format_are_read_as_onnx(tmp_path):
-    """ONNX Runtime takes its own format where the bytes 4 to 8 are its sign."""
+    """ONNX Runtime recognizes its own format by bytes 4 to 8."""
     made = unary("Neg")
     made.producer_name = "ORTM"
     raw = made.SerializeToString()

@@ -1,4 +1,4 @@
-"""Where one request ends and the next begins, and which heads are refused."""
+"""Boundaries between requests, and refused heads."""
 
 import asyncio
 import contextlib
@@ -27,7 +27,7 @@ def told(method, path, body):
 
 
 async def echo(scope, receive, send):
-    """Answer with what the application sees of a request."""
+    """Answer with the application's view of a request."""
     body, more = b"", True
     while more:
         message = await receive()
@@ -77,7 +77,7 @@ def listening():
 
 
 def answered(listening, pieces):
-    """What a service says that reads exactly these ``pieces``, one after the other."""
+    """Return the answers of a service that reads exactly these ``pieces``, one after the other."""
     do, address, made = listening
     with socket.create_connection(address, 20) as client:
         while not made or made[-1].transport is None:
@@ -103,7 +103,7 @@ async def _read(connection, piece):
 
 
 def by_h11(stream):
-    """The requests in ``stream``, as h11 reads them."""
+    """Return the requests in ``stream``, as h11 reads them."""
     reader = h11.Connection(h11.SERVER)
     reader.receive_data(stream)
     requests = []
@@ -200,7 +200,7 @@ def server(artifacts):
 
 
 def statuses(server, sent):
-    """The statuses of all answers until the connection ends, and the last document."""
+    """Return the statuses of all answers until the connection ends, and the last document."""
     with connect(server) as connection:
         with contextlib.suppress(ConnectionError):
             connection.sendall(sent)

@@ -1,4 +1,4 @@
-"""Series, span names and log fields that callers cannot make up, however odd their requests."""
+"""Series, span names and log fields that requests of callers cannot extend."""
 
 import grpc
 import pytest
@@ -16,12 +16,12 @@ SERVICE = "/inference.GRPCInferenceService"
 
 
 def words(seed):
-    """Words that no earlier caller used: other ones for each ``seed``."""
+    """Return words that earlier callers did not use, different for each ``seed``."""
     return [f"{seed}", f"x{seed}", f"{seed}.{'y' * 300}", f"é{seed}", f"..%2f{seed}", f'"{seed}\\n']
 
 
 def ask_http(client, word):
-    """One request for each place over HTTP in which a caller can put a word of its own."""
+    """Send one HTTP request for each place in which a caller can put a word of its own."""
     token = "".join(c for c in word if c.isascii() and c.isalnum()) or "x"
     tensor = {"name": "x", "datatype": "FP32", "shape": [1], "data": [1.0]}
     client.request(f"M{token}"[:400], "/activate")
@@ -56,7 +56,7 @@ def ask_http(client, word):
 
 
 def ask_rpc(channel, word):
-    """One call for each place in gRPC in which a caller can put a word of its own."""
+    """Make one gRPC call for each place in which a caller can put a word of its own."""
     ascii_word = word.encode("ascii", "replace").decode()
     infer = pb.ModelInferRequest(model_name=word, model_version=word, id=word)
     asked = [
@@ -80,7 +80,7 @@ def ask_rpc(channel, word):
 
 
 def series(client):
-    """The name and labels of every series that counts requests."""
+    """Return the name and labels of every series that counts requests."""
     families = text_string_to_metric_families(client.get("/metrics").text)
     return {
         (sample.name, *sorted(sample.labels.items()))
@@ -92,7 +92,7 @@ def series(client):
 
 @pytest.fixture(scope="module")
 def servers(settings):
-    """A gRPC server with keys and one without; both count in this process, as the client's does."""
+    """A gRPC server with keys and one without; both count in this process."""
     small = settings.model_copy(update={"max_memory_bytes": 1 << 27})
     with (
         serving_rpc(small) as open_to_all,
@@ -140,7 +140,7 @@ def test_labels_are_of_closed_sets(client, servers, app):
     assert versions == {"1", app.version}
 
 
-def test_what_is_logged_of_a_caller_is_short(caplog):
+def test_logged_texts_of_callers_are_short(caplog):
     caplog.set_level("INFO")
     notes_on(access_log=True)("id", "M" * 4000, "/" + "p" * 4000, 404, 0.0)
     (record,) = caplog.records

@@ -1,4 +1,4 @@
-"""Reading takes time in proportion to what is read, and little of it on the event loop.
+"""Reading takes time proportional to the length of the text, and little of it on the event loop.
 
 Times are those of this thread on the processor, and only their growth is judged: four times the
 bytes take four times as long where reading is linear, and sixteen times where it is quadratic.
@@ -31,20 +31,20 @@ from service.serving.lanes import Lanes
 from service.settings import Settings
 
 SMALL, LARGE = 1 << 16, 1 << 18
-"""In bytes: the longest body that is read on the event loop, and a quarter of it."""
+"""Bytes of the longest body that is read on the event loop, and a quarter of that."""
 
 MAX_GROWTH = 8.0
 TRIES = 5
 
 
 def filled(length, head, part, tail, separator=b","):
-    """As many of ``part`` between ``head`` and ``tail`` as there is room for."""
+    """Return as many of ``part`` between ``head`` and ``tail`` as fit."""
     count = (length - len(head) - len(tail)) // (len(part) + len(separator))
     return head + separator.join([part] * count) + tail
 
 
 def keyed(length, head, tail, form=b'"%06x":1'):
-    """As `filled`, of fields that all have other names."""
+    """Return a text as `filled` does, of fields with different names."""
     count = (length - len(head) - len(tail)) // (len(form % 0) + 1)
     return head + b",".join(form % number for number in range(count)) + tail
 
@@ -105,7 +105,7 @@ FILE = {
 
 
 def raw_strings(datatype, part):
-    """A body of raw BYTES: its JSON, and what is behind it."""
+    """Return a body of raw BYTES: its JSON and its tensors."""
 
     def body(length):
         count = length // len(part)
@@ -149,10 +149,10 @@ MESSAGES = {
 
 
 class Taking:
-    """Takes any tensor, so that its elements are read."""
+    """Model that accepts any tensor, so that its elements are read."""
 
     def check_announced(self, name, datatype):
-        """Refuse nothing."""
+        """Accept all tensors."""
 
 
 def of_message(data):
@@ -226,7 +226,7 @@ CASES = {
 
 
 def seconds(read, body):
-    """The time that reading ``body`` takes on the processor."""
+    """Return the processor time of reading ``body``, in seconds."""
     began = time.thread_time()
     with contextlib.suppress(ServiceError):
         read(body)
@@ -234,7 +234,7 @@ def seconds(read, body):
 
 
 GRAIN = 2e-4
-"""In seconds: what takes less is lost in the noise, and of no account."""
+"""Seconds below which a time is noise, and is ignored."""
 
 
 @pytest.mark.parametrize(("way", "build"), CASES.values(), ids=CASES)
@@ -251,7 +251,7 @@ def test_reading_takes_time_in_proportion_to_the_body(readers, way, build):
 
 @pytest.fixture(scope="module")
 def full(settings):
-    """The service with one lane, that is taken: whatever would go there is refused."""
+    """Service with one lane, which is taken: work for a lane is refused."""
     app = create_app(settings.model_copy(update={"lanes": 1, "max_queue": 0}))
     with TestClient(app) as client:
         client.portal.call(app.state.runtime.inference.lanes.turn)
@@ -267,7 +267,7 @@ def full(settings):
     ],
     ids=["activate", "batch", "infer"],
 )
-def test_what_is_not_plain_is_read_on_the_event_loop_only_if_it_is_short(full, path, build):
+def test_only_short_complex_text_is_read_inline(full, path, build):
     inline = Settings().inline_bytes
     assert full.post(path, content=build(inline // 100)).status_code in {400, 422}
     assert full.post(path, content=build(inline // 4)).status_code == 503
@@ -314,7 +314,7 @@ def test_the_collector_does_not_look_at_long_documents_again_and_again(readers, 
 
 
 def get(app, *, query=b"", headers=()):
-    """The status of GET /livez without a network."""
+    """Return the status of GET /livez without a network."""
     sent = []
 
     async def receive():
@@ -356,7 +356,7 @@ def test_a_long_head_costs_no_more_than_its_length(app, build, status):
 
 
 def test_work_ends_when_its_caller_has_gone():
-    """Reading looks between its pieces whether it is still wanted."""
+    """Reading checks between its pieces whether its result is still needed."""
 
     async def scenario():
         lanes = Lanes(1, 4)

@@ -255,7 +255,7 @@ def test_every_worker_is_told_of_as_a_process(pair):
         assert seen.value("process_cpu_seconds_total", pid=pid) > 0
 
 
-def test_a_process_that_is_gone_is_not_told_of():
+def test_an_ended_process_is_not_reported():
     gone = 2**22 + 1  # more than there may be
     noted = [gone, os.getppid()]  # the second is there, and no worker
     assert [process.pid for process in processes.workers(noted)] == [os.getpid()]

@@ -1,4 +1,4 @@
-"""Metrics on a port of their own."""
+"""Metrics on a separate port."""
 
 import http.client
 import os
@@ -14,7 +14,7 @@ SWIGLU = {"activation": "swiglu", "inputs": {"a": [1.0, 2.0], "b": [0.5, 0.5]}}
 
 
 def ask(netloc, path, key=None, method="GET"):
-    """The status and text of an answer, on a connection of its own."""
+    """Return the status and text of an answer, on a new connection."""
     connection = http.client.HTTPConnection(netloc, timeout=30)
     try:
         connection.request(method, path, headers={"authorization": f"Bearer {key}"} if key else {})
@@ -25,7 +25,7 @@ def ask(netloc, path, key=None, method="GET"):
 
 
 def netlocs(server, count):
-    """Where requests go and where scrapes go."""
+    """Return the addresses for requests and for scrapes."""
     said = []
     while len(said) < count:
         message = parsed(server.lines.get(timeout=30))["message"]

@@ -26,13 +26,13 @@ from service.serving.lanes import Lanes
 from service.serving.model import Batching
 
 LISTS = 2_000
-"""Lists in each document: if the document is kept, so are they."""
+"""Number of lists in each document; they are kept if the document is."""
 
 TIMES = 3
 LENGTH = "inference-header-content-length"
 
 LONG = [[number] for number in range(LISTS)]
-"""A tensor that the complete reading makes lists of."""
+"""A tensor that the complete reader converts to lists."""
 
 
 def activation(**changes):
@@ -125,10 +125,10 @@ REFUSED = {
 
 
 def left_by(work):
-    """What stays of ``work``, by kind, while the cyclic garbage collector is off."""
-    work()  # Makes what is made once.
+    """Return the objects that remain after ``work``, by kind, with the cyclic collector off."""
+    work()  # Create objects that are created once.
     gc.disable()
-    gc.freeze()  # What there is already is not listed below.
+    gc.freeze()  # Existing objects are not listed below.
     try:
         for _ in range(TIMES):
             work()
@@ -139,7 +139,7 @@ def left_by(work):
 
 
 HELD = (BaseException, asyncio.Future)
-"""Kinds that a cycle goes through."""
+"""Kinds of objects in reference cycles."""
 
 
 def check_freed(work, *held):
@@ -151,7 +151,7 @@ def check_freed(work, *held):
 
 
 class Asked:
-    """A request without a network, and the status of its answer."""
+    """Request without a network, and the status of its answer."""
 
     def __init__(self, path, body, headers):
         self.body = body if isinstance(body, bytes) else orjson.dumps(body)
@@ -189,7 +189,7 @@ def runner():
 
 @pytest.fixture(scope="module")
 def start(settings):
-    """Starts applications; what is in the way of a request is small."""
+    """Return a function that starts applications with small limits."""
     with contextlib.ExitStack() as stack:
 
         def start(**changes):
@@ -203,7 +203,7 @@ def start(settings):
 
 @pytest.fixture(scope="module", params=["inline", "lanes"])
 def served(request, start):
-    """An application that reads on the event loop, or in lanes."""
+    """Application that reads on the event loop, or in lanes."""
     return start(inline_bytes={"inline": 1 << 20, "lanes": 64}[request.param])
 
 
@@ -258,7 +258,7 @@ def test_a_request_that_is_not_served_is_freed(
 
 @pytest.fixture(params=[None, Batching(8)], ids=["alone", "batched"])
 def failing(request, start, tmp_path):
-    """An application with a model that cannot compute what it is given."""
+    """Application with a model that cannot compute its inputs."""
     app = start(inline_bytes=64)
     table = numpy_helper.from_array(np.zeros(4, np.float32), "table")
     node = helper.make_node("Gather", ["table", "x"], ["y"])
@@ -277,12 +277,12 @@ def test_a_request_that_its_model_cannot_compute_is_freed(runner, failing):
 
 
 class Held:
-    """Something that can be looked for."""
+    """Object that can be searched for."""
 
 
 @pytest.mark.parametrize("deadline", [None, 60], ids=["endless", "timely"])
-def test_what_a_failure_of_ours_held_is_freed_with_it(runner, deadline):
-    """Its traceback stays, for the log, as long as it does."""
+def test_an_internal_failure_frees_its_objects(runner, deadline):
+    """Its traceback stays for the log."""
 
     async def scenario():
         lanes = Lanes(1, 1)
@@ -306,14 +306,14 @@ def test_what_a_failure_of_ours_held_is_freed_with_it(runner, deadline):
 
 
 class Untrusted:
-    """Owns runs that are ended at their deadline."""
+    """Owner of runs that are ended at their deadline."""
 
     trusted = False
     instances = 0
 
 
 def called(data=None, **changes):
-    """A call of ModelInfer: what it sends."""
+    """Request of a ModelInfer call."""
     given = {"name": "x", "datatype": "FP32", "shape": [LISTS]}
     if data is None:
         given["contents"] = {"fp32_contents": [0.5] * LISTS}

@@ -1,4 +1,4 @@
-"""Memory is held for what has come, not for what is announced; slow and greedy clients yield."""
+"""Memory is held for received bytes, not for announced ones; slow clients lose theirs."""
 
 import contextlib
 import json
@@ -45,7 +45,7 @@ def reserved(server):
 
 
 def answer(connection):
-    """The status of the next answer, and its document where it is a problem."""
+    """Return the status of the next answer, and its document if it is a problem."""
     with connection.makefile("rb") as file:
         status = int(file.readline().split()[1])
         fields = dict(line.strip().lower().split(b": ") for line in iter(file.readline, b"\r\n"))
@@ -54,7 +54,7 @@ def answer(connection):
 
 
 def asked(server, source="127.0.0.1", body=TENSORS):
-    """The answer to a request in safetensors."""
+    """Return the answer to a request in safetensors."""
     with connect(server, source) as connection:
         with contextlib.suppress(ConnectionError):
             connection.sendall(head(f"{SAFETENSORS}content-length: {len(body)}\r\n") + body)
@@ -99,7 +99,7 @@ def test_a_body_that_cannot_fit_is_refused_before_it_comes(server):
 
 
 def stall(stack, server, fields, sent, source):
-    """A connection that sends a part of its body, and no more."""
+    """Open a connection that sends only a part of its body."""
     connection = stack.enter_context(connect(server, source))
     connection.sendall(head(fields) + sent)
     return connection
@@ -140,7 +140,7 @@ def is_answered(connection):
 
 @contextlib.contextmanager
 def untaken(server, source):
-    """A request whose answer is computed, and not read: 14 MiB are held."""
+    """Send a request whose answer is not read: 14 MiB are held."""
     with socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 12)
         connection.settimeout(30)

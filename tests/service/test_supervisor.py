@@ -33,7 +33,7 @@ def worker_of(server):
 
 
 def document(server, path, body=None):
-    """The status and the document of an answer, whatever the status."""
+    """Return the status and the document of an answer with any status."""
     data = None if body is None else json.dumps(body).encode()
     try:
         with urllib.request.urlopen(server.url + path, data, 60) as response:  # noqa: S310 - loopback
@@ -51,7 +51,7 @@ def is_alive(pid):
 
 
 def trials(pid):
-    """The processes that try models, of the worker ``pid``."""
+    """Return the trial processes of the worker ``pid``."""
     with contextlib.suppress(FileNotFoundError):
         return children(pid)
     return []
@@ -59,7 +59,7 @@ def trials(pid):
 
 @pytest.fixture
 def loading(tmp_path):
-    """A repository whose model ``slow`` is tried at length, beside one that is soon ready."""
+    """Repository with a model ``slow``, whose trial is long, and one that is soon ready."""
     put(tmp_path, "good", "1", scaled(2))
     put(tmp_path, "slow", "1", endless())
     return {"GATEWAVE_REPOSITORY": str(tmp_path)}

@@ -1,4 +1,4 @@
-"""Metrics of several workers lie in memory that they share, and in no file system."""
+"""Metrics of several workers are in shared memory, not in files."""
 
 import json
 import os
@@ -62,7 +62,7 @@ def test_the_next_owner_goes_on_where_the_last_one_ended(descriptor, owned):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_places_are_used_again(descriptor, owned, seed):
+def test_freed_places_are_reused(descriptor, owned, seed):
     choose = random.Random(seed)  # noqa: S311 - to be repeated
     kept = {}
     for number in range(3000):
@@ -95,7 +95,7 @@ def test_a_name_that_is_being_written_is_passed_over():
 
 
 def instruments(kind):
-    """One instrument of each sort, whose numbers are of ``kind``."""
+    """Return one instrument of each type, whose numbers are of ``kind``."""
     before, values.ValueClass = values.ValueClass, kind
     try:
         registry = CollectorRegistry()
@@ -110,7 +110,7 @@ def instruments(kind):
     return registry, (depth, last, total, times)
 
 
-def test_two_tables_add_up_to_what_one_process_would_tell(descriptor):
+def test_two_tables_add_up_to_one_process(descriptor):
     choose = random.Random(1)  # noqa: S311
     single, in_one = instruments(values.MutexValue)
     tables = [Table(descriptor), Table(create())]
@@ -156,7 +156,7 @@ def test_workers_start_where_metrics_cannot_be_shared(monkeypatch, caplog):
 
 
 def metrics_of(server):
-    """The samples that /metrics tells, as text, by name and labels."""
+    """Return the samples of /metrics, as text, by name and labels."""
     with urllib.request.urlopen(server.url + "/metrics", timeout=30) as response:  # noqa: S310
         lines = response.read().decode().splitlines()
     return dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))

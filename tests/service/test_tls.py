@@ -172,7 +172,7 @@ def test_what_does_not_fit_ends_the_command_with_2(artifacts, own, client):
 
 @dataclass
 class Party:
-    """An authority, and the server and client that it signed."""
+    """Certificate authority, with the server and client certificates that it signed."""
 
     authority: Signed
     server: Signed
@@ -203,7 +203,7 @@ def install(party, live, key):
 
 
 def list_activations(connection, key):
-    """The status of a request that needs ``key``."""
+    """Return the status of a request with ``key``."""
     connection.request("GET", "/activations", headers={"authorization": f"Bearer {key}"})
     with connection.getresponse() as response:
         response.read()
@@ -217,7 +217,7 @@ def connected(server, party):
 
 
 def is_healthy(port, party):
-    """Whether a gRPC client with the certificates of ``party`` gets an answer."""
+    """Return whether a gRPC client with the certificates of ``party`` gets an answer."""
     files = (party.authority.certificate, party.client.key, party.client.certificate)
     credentials = grpc.ssl_channel_credentials(*(path.read_bytes() for path in files))
     with grpc.secure_channel(f"127.0.0.1:{port}", credentials) as channel:
@@ -231,7 +231,7 @@ def is_healthy(port, party):
 
 
 def status_of(server, party, key):
-    """As `list_activations`, over a new connection; 0 where the handshake fails."""
+    """Return the status over a new connection; 0 if the handshake fails."""
     with contextlib.closing(connected(server, party)) as connection:
         try:
             return list_activations(connection, key)
@@ -241,7 +241,7 @@ def status_of(server, party, key):
 
 @pytest.fixture
 def reloaded(artifacts, parties, tmp_path):
-    """Serves the first party, then the second after SIGHUP; gives the connection before it, too."""
+    """Serve the first party, then the second after SIGHUP; yield the earlier connection too."""
     old, new = parties
     own = Signed(tmp_path / "server.pem", tmp_path / "server.key")
 
@@ -300,7 +300,7 @@ def test_sighup_reads_certificates_of_grpc_again(reloaded, parties):
         (None, "cannot be read: No such file"),
     ],
 )
-def test_a_keys_file_that_is_wrong_is_said(tmp_path, content, said):
+def test_an_invalid_keys_file_is_reported(tmp_path, content, said):
     file = tmp_path / "keys"
     if content is not None:
         file.write_text(content)

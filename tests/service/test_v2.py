@@ -210,7 +210,7 @@ def special(shape="[7]", datatype="FP32", data=SPECIAL):
 
 
 def strict(text):
-    """The document in ``text``, which must be JSON without bare NaN and Infinity."""
+    """Return the document in ``text``, which must be JSON without bare NaN and Infinity."""
 
     def refuse(word):
         raise AssertionError(word)
@@ -219,8 +219,8 @@ def strict(text):
 
 
 @pytest.mark.parametrize("datatype", ["FP16", "FP32", "FP64"])
-def test_what_is_not_finite_is_written_as_words(client, datatype):
-    """NumPy, by which Python's clients make arrays, reads the words, and so do people."""
+def test_non_finite_numbers_are_written_as_words(client, datatype):
+    """NumPy, with which Python's clients build arrays, reads the words."""
     suffix = {"FP16": ".float16", "FP64": ".float64"}.get(datatype, "")
     response = client.post(f"/v2/models/swish{suffix}/infer", content=special(datatype=datatype))
     (output,) = strict(response.text)["outputs"]
@@ -243,7 +243,7 @@ def test_words_may_be_nested(client):
     np.testing.assert_array_equal(outputs["y"], [[np.nan, 1], [0, np.nan]])
 
 
-def test_node_reads_what_is_not_finite(client):
+def test_node_reads_non_finite_numbers(client):
     node = shutil.which("node")
     if node is None:
         pytest.skip("there is no Node.js")
@@ -286,7 +286,7 @@ def test_lists_that_are_ragged_or_too_deep_are_refused(client, data, said):
 
 @pytest.mark.parametrize("data", ["[1,2,3,4]", "[[1,2],[3,4]]", "[[[1],[2],[3],[4]]]"])
 def test_even_lists_need_not_have_the_tensors_shape(client, data):
-    """Triton takes them as well."""
+    """Triton accepts them as well."""
     _, outputs = answer(client.post("/v2/models/sinc/infer", content=special("[4]", data=data)))
     assert outputs["y"].shape == (4,)
 
@@ -301,7 +301,7 @@ WHOLE = {"headers": {LENGTH: "0", "content-type": "application/octet-stream"}}
 
 @pytest.fixture
 def serve(app, tmp_path):
-    """Serves an ONNX model, until the test ends; gives its path for inference."""
+    """Return a function that serves an ONNX model until the test ends, and returns its path."""
     with contextlib.ExitStack() as stack:
 
         def serve(made, batching=None):
@@ -613,7 +613,7 @@ def strings(*items):
 
 
 def raw_strings(count, *items, datatype=b"BYTES"):
-    """A request of raw strings."""
+    """Return a request of raw strings."""
     data = strings(*items)
     head = (
         b'{"inputs":[{"name":"x","datatype":"%b","shape":[%d],'
@@ -624,7 +624,7 @@ def raw_strings(count, *items, datatype=b"BYTES"):
 
 @pytest.fixture(scope="module")
 def words(app, tmp_path_factory):
-    """The name of a model that takes strings, and gives them back."""
+    """Name of a model that returns its strings."""
     made = unary("Identity", ["n"], TensorProto.STRING)
     with added(app.state.runtime, tmp_path_factory.mktemp("words"), "words", made):
         yield "words"
@@ -697,7 +697,7 @@ def zipped(length):
 
 
 @pytest.mark.parametrize("length", [2000, 5 << 20])
-def test_what_may_become_much_is_decompressed_in_a_lane(narrow, length):
+def test_large_bodies_are_decompressed_in_a_lane(narrow, length):
     response = narrow.post("/v2/models/sinc/infer", **zipped(length))
     assert (response.status_code, "requests are waiting" in response.text) == (503, True)
 
@@ -709,7 +709,7 @@ def poor(settings):
         yield client
 
 
-def test_what_is_compressed_takes_the_memory_that_it_comes_to(poor):
+def test_compressed_bodies_hold_their_decompressed_size(poor):
     # It might come to 2 MiB, which with the weight of JSON are more than there are.
     values = [round(random.random(), 6) for _ in range(10_000)]  # noqa: S311 - nothing is secret
     tensor = {"name": "x", "datatype": "FP32", "shape": [len(values)], "data": values}
@@ -752,7 +752,7 @@ def test_json_weighs_the_same_whether_it_came_compressed_or_not(poor):
 
 @pytest.mark.parametrize("part", ["[],", "{},", "[1],"])
 @pytest.mark.parametrize("path", ["/activate", "/activate/batch", "/v2/models/sinc/infer"])
-def test_json_of_many_lists_weighs_what_it_becomes(poor, path, part):
+def test_json_of_many_lists_holds_its_parsed_size(poor, path, part):
     content = f'{{"inputs":{{"x":[{part * (300_000 // len(part))}1]}}}}'
     response = poor.post(path, content=content)
     assert (response.status_code, "in use" in response.text) == (503, True)

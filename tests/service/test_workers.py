@@ -128,7 +128,7 @@ def test_they_answer_small_requests_as_soon_as_they_are_read(artifacts):
         worker.runtime.close(0)
 
 
-def test_their_numbers_are_kept_in_memory_that_goes_with_them(artifacts, tmp_path):
+def test_metrics_are_kept_in_memory(artifacts, tmp_path):
     with serving(artifacts, **TWO, TMPDIR=str(tmp_path)) as server:
         server.log()
         first, second = children(server.process.pid)

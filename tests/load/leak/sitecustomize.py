@@ -1,4 +1,4 @@
-"""Has each worker leak; Python imports this module when it starts."""
+"""Make each worker leak; Python imports this module at its start."""
 
 import sys
 

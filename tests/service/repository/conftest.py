@@ -27,7 +27,7 @@ def engine():
 
 @pytest.fixture
 def start_processes():
-    """Starts processes that compute a version, in its folder; they end with the test."""
+    """Return a function that starts processes for a version; they end with the test."""
     started = []
 
     def start(folder, *, batching=None, instances=1, output_bytes=0, tell=lambda _: None):

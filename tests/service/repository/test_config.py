@@ -123,7 +123,7 @@ def test_dates_and_merge_keys_are_plain_strings(text):
         parsed(text)
 
 
-def test_few_of_many_faults_are_told():
+def test_a_few_of_many_errors_are_reported():
     with pytest.raises(ModelRefused) as refused:
         parsed(f"warmup: {{x: [{'-1,' * 3000}]}}")
     assert str(refused.value).count("expected") == MOST_ERRORS

@@ -1,4 +1,4 @@
-"""The files of a version are read once, and what is opened is what was tried."""
+"""The files of a version are read once, and the tried bytes are opened."""
 
 import os
 
@@ -92,7 +92,7 @@ def test_locations_are_spelled_as_the_model_has_them(root, engine, place, locati
     assert load(path, engine).run({"x": X}, ("y",), {})["y"].tolist() == [[2.0, 6.0]]
 
 
-def test_stale_locations_of_tensors_with_their_data_inside_are_no_matter(root, engine):
+def test_stale_locations_of_embedded_tensors_are_ignored(root, engine):
     made = _in_an_attribute(weight())
     tensor = made.graph.node[0].attribute[0].t
     tensor.data_location = 0
@@ -109,7 +109,7 @@ def version(root):
     return path.parent
 
 
-def test_what_was_tried_is_read_again(root, version):
+def test_tried_files_are_read_again(root, version):
     _, tried = read_version(root, version, MOST)
     again = read_tried(version, tried.digests, MOST)
     assert again.model == tried.model
@@ -130,14 +130,14 @@ CHANGES = {
 
 @pytest.mark.parametrize("name", ["model.onnx", "weights"])
 @pytest.mark.parametrize("change", CHANGES)
-def test_what_is_not_what_was_tried_is_not_opened(root, version, name, change):
+def test_changed_files_are_not_opened(root, version, name, change):
     _, tried = read_version(root, version, MOST)
     CHANGES[change](version / name)
     with pytest.raises(FilesChanged, match=f"changed while it was loaded: {name}"):
         read_tried(version, tried.digests, MOST)
 
 
-def test_files_that_are_too_large_together_are_refused_unread(root, version):
+def test_files_too_large_together_are_refused_unread(root, version):
     size = (version / "model.onnx").stat().st_size
     read_version(root, version, size + 8)
     with pytest.raises(ModelRefused, match=r"at most 7 bytes of external data .*, got 8"):

@@ -180,7 +180,7 @@ def test_a_configuration_that_is_a_link_out_is_refused(root):
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
-def test_a_configuration_that_is_no_file_is_refused_and_not_waited_for(root, make):
+def test_a_configuration_that_is_no_file_is_refused(root, make):
     put(root, "m", "1", unary("Neg"))
     make(root / "m" / "config.yaml")
     assert plan(root, "m").wrong == "config.yaml: expected a regular file"

@@ -296,5 +296,5 @@ def test_plain_models_are_safe():
         assert hazard(made) == ""
 
 
-def test_what_cannot_be_read_is_a_hazard():
+def test_an_unreadable_graph_is_a_hazard():
     assert hazard_of(b"\x3a\x02\x0a\xff").startswith("its graph cannot be analysed: ")

@@ -1,4 +1,4 @@
-"""Models that are computed in processes of their own."""
+"""Models that are computed in isolated processes."""
 
 import asyncio
 import gc
@@ -37,7 +37,7 @@ def dividing():
 
 
 def convolving():
-    """A convolution whose kernel comes with the request: with none of size, it never ends."""
+    """Convolution with a kernel from the request: with size 0, it never ends."""
     node = helper.make_node("Conv", ["x", "w"], ["y"])
     inputs = [port("x", (1, 1, "h", "w")), port("w", (1, 1, "k", "l"))]
     return model([node], inputs, [port("y", (1, 1, "o", "p"))])
@@ -49,14 +49,14 @@ AT_ONCE = {"x": IMAGE, "w": np.ones((1, 1, 4, 4), np.float32)}
 
 
 def children():
-    """The processes of models that this one has started."""
+    """Return the model processes that this process has started."""
     found = " ".join(path.read_text() for path in Path("/proc/self/task").glob("*/children"))
     return {pid for pid in map(int, found.split()) if is_a_model(pid)}
 
 
 @pytest.fixture(autouse=True)
 def no_children():
-    """Others of this process are gone, so that those found belong to the test."""
+    """Wait for the end of earlier processes, so that the remaining ones belong to the test."""
     eventually(lambda: not children())
     yield
     gc.collect()
@@ -70,7 +70,7 @@ def is_a_model(pid):
 
 
 def is_computing(pid):
-    """Whether it has used some time of a processor since it was asked."""
+    """Return whether the process has used processor time since the last call."""
 
     def ticks():
         return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11])
@@ -85,7 +85,7 @@ def run(made, halt=None, /, **inputs):
 
 
 def running(made, halt, inputs, failures):
-    """A thread with a run that will fail."""
+    """Start a thread with a run that will fail."""
 
     def compute():
         with pytest.raises(ModelFailed) as caught:
@@ -221,7 +221,7 @@ def isolate(root, start_processes):
     return start
 
 
-def test_a_run_ends_with_its_process_where_it_heeds_no_flag(isolate):
+def test_a_run_that_ignores_its_flag_is_killed(isolate):
     made, halt, failures = isolate(convolving()), Halt(), []
     (pid,) = children()
     thread = running(made, halt, FOREVER, failures)
@@ -244,7 +244,7 @@ def test_a_run_that_heeds_the_flag_keeps_its_process(isolate):
 
 
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGBUS])
-def test_whatever_ends_a_process_is_told(isolate, sent):
+def test_the_end_of_a_process_is_reported(isolate, sent):
     made, failures = isolate(convolving()), []
     (pid,) = children()
     thread = running(made, None, FOREVER, failures)
@@ -256,7 +256,7 @@ def test_whatever_ends_a_process_is_told(isolate, sent):
 
 
 def test_a_stopped_process_is_replaced(isolate):
-    """With a request that is too large to be sent to who does not read."""
+    """The request is too large to be sent to a process that does not read."""
     made, halt, failures = isolate(unary("Relu", ("n",))), Halt(), []
     (pid,) = children()
     os.kill(pid, signal.SIGSTOP)
@@ -366,7 +366,7 @@ def tensor(**changed):
         ({}, 1 << 20),
     ],
 )
-def test_what_is_no_frame_is_refused(connected, header, size):
+def test_invalid_frames_are_refused(connected, header, size):
     frames, other = connected
     text = header if isinstance(header, bytes) else orjson.dumps(header)
     other.sendall(LENGTHS.pack(len(text), size) + text + b"\xff" * min(size, 64))

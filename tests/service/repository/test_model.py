@@ -35,7 +35,7 @@ def open_model(root, engine):
 
 @pytest.fixture(params=["none", "process"])
 def open_anywhere(request, root, open_model, start_processes):
-    """Opens a model in this process, and in one of its own: its contract is the same."""
+    """Return a function that opens a model in this process, or in an isolated one."""
 
     def open_(made, batching=None):
         if request.param == "none":
@@ -266,7 +266,7 @@ def test_a_long_reason_is_cut():
     assert len(reason(RuntimeError("word " * 1000))) < 400
 
 
-def test_a_run_that_nobody_waits_for_ends(open_anywhere):
+def test_a_run_without_callers_ends(open_anywhere):
     made, halt = open_anywhere(endless()), Halt()
     ended = []
 

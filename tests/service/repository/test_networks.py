@@ -1,4 +1,4 @@
-"""Networks as they are exported and published: which of them are shown to keep rows apart."""
+"""Exported and published networks, and whether they are shown to be row-wise."""
 
 import warnings
 from pathlib import Path
@@ -22,7 +22,7 @@ SHOWN = (
 
 
 class Classifier(nn.Module):
-    """Convolutions, and a perceptron on all that they leave."""
+    """Convolutions, and a perceptron on their flattened result."""
 
     def __init__(self):
         super().__init__()
@@ -47,7 +47,7 @@ class Pooled(nn.Module):
 
 
 class Block(nn.Module):
-    """An encoder of tokens, with a mask of those that are none."""
+    """Encoder of tokens with a padding mask."""
 
     def __init__(self):
         super().__init__()
@@ -90,7 +90,7 @@ def exported(network, inputs):
     ids=["perceptron", "classifier", "pooled", "encoder"],
 )
 def test_networks_of_torch_are_shown(network, inputs):
-    """Costs some seconds an export: users' models come from here."""
+    """Takes some seconds per export: users' models come from these exporters."""
     made = exported(network, inputs)
     assert unshown_in(made.SerializeToString()) == ""
     assert not differing_rows(made, 5)

@@ -354,7 +354,7 @@ def test_how_long_until_another_attempt_doubles_and_is_bounded():
     assert often.wait == attempts.LONGEST_WAIT
 
 
-def test_what_cannot_be_read_hinders_no_other(root, served, monkeypatch, caplog):
+def test_unreadable_models_do_not_affect_others(root, served, monkeypatch, caplog):
     """The superuser reads everything: the system's refusals are put in the place of its answers."""
     put(root, "said", "1", unary("Neg"), "batching: off")
     put(root, "shut", "1", unary("Neg"))
@@ -501,7 +501,7 @@ def test_batching_that_is_refused_is_said_beside_the_model(root, served):
 
 
 @pytest.mark.parametrize("make", [averaged, branching, centred, conditional])
-def test_rows_that_meet_are_not_put_together_by_default(root, served, make):
+def test_dependent_rows_are_not_batched_by_default(root, served, make):
     put(root, "m", "1", make())
     rows = [np.float32([[i, -i]]) * scale for i in range(1, 5) for scale in (0.1, -100.0)]
 
@@ -574,7 +574,7 @@ def test_an_admin_loads_and_unloads(root, served, admin):
     served(scenario, repository_mode="explicit", keys=admin)
 
 
-def test_a_known_model_is_never_unknown_while_it_is_loaded_and_unloaded(root, served, admin):
+def test_a_known_model_stays_known_while_it_loads(root, served, admin):
     """Each turn of the event loop is one at which a request may come."""
     put(root, "m", "1", scaled(2))
     put(root, "m", "2", scaled(3), "versions: all")
@@ -710,8 +710,8 @@ def test_closing_ends_what_is_being_tried(root, served, admin):
     served(scenario, repository_mode="explicit", keys=admin)
 
 
-def test_a_model_is_tried_though_many_without_end_are(root, served, admin):
-    """More of them than there are slots, and room beside these."""
+def test_endless_trials_do_not_block_other_models(root, served, admin):
+    """There are more endless trials than slots and places beside them."""
 
     async def scenario(s):
         s.repository.trials = TrialSlots(1, patience=0.1, quantum=0.5)

@@ -1,4 +1,4 @@
-"""The analysis of graphs: rows that are shown to stay apart do so, and others are not shown."""
+"""Analysis of graphs: a graph that is shown to be row-wise is row-wise."""
 
 # ruff: noqa: E501 - graphs are read best in one line
 
@@ -829,7 +829,7 @@ MEETS = [
 
 
 @pytest.mark.parametrize(("body", "more"), SHOWN)
-def test_rows_that_are_shown_to_stay_apart_do(body, more):
+def test_graphs_shown_row_wise_are_row_wise(body, more):
     made = graph(body, **more)
     assert unshown_in(made.SerializeToString()) == ""
     for seed in range(4):
@@ -837,13 +837,13 @@ def test_rows_that_are_shown_to_stay_apart_do(body, more):
 
 
 @pytest.mark.parametrize(("body", "more"), MEETS)
-def test_rows_that_may_meet_are_not_shown(body, more):
+def test_dependent_rows_are_not_shown_row_wise(body, more):
     why = more.pop("why")
     assert why in unshown_in(graph(body, **more).SerializeToString())
 
 
-def test_random_graphs_that_are_shown_keep_rows_apart():
-    """Costs some seconds: rules are checked in combinations that no list of cases has."""
+def test_random_graphs_shown_row_wise_are_row_wise():
+    """Takes some seconds: checks rules in combinations that the list of cases does not have."""
     shown = 0
     for seed in range(150):
         grown = Grown(seed)
@@ -857,7 +857,7 @@ def test_random_graphs_that_are_shown_keep_rows_apart():
     assert shown > 150
 
 
-def test_every_beginning_of_a_graph_is_refused():
+def test_truncated_graphs_are_refused():
     made = graph("c = Constant<value_ints = [0, -1]>() y = Reshape(x, c)", "float[n,2,2] x")
     whole = made.SerializeToString()
     assert unshown(whole) == ""

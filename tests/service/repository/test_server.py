@@ -159,7 +159,7 @@ def test_the_reason_for_batching_is_told_everywhere(root, call):
     assert "parameters" not in call("/v2/models/sinc", method="GET")[1]
 
 
-def test_answers_under_load_are_those_given_alone(root, call):
+def test_answers_under_load_equal_single_answers(root, call):
     models = {"branching": branching, "centred": centred, "conditional": conditional}
     for name, make in models.items():
         put(root, name, "1", make())
@@ -180,7 +180,7 @@ def test_answers_under_load_are_those_given_alone(root, call):
         assert list(pool.map(asked, questions * 20)) == alone * 20
 
 
-def test_a_request_that_crashes_its_model_ends_nothing_else(root, artifacts):
+def test_a_crashing_request_fails_alone(root, artifacts):
     kind = TensorProto.INT32
     node = helper.make_node("Div", ["a", "b"], ["y"])
     ports = [port(name, ("n",), kind) for name in "aby"]
@@ -203,7 +203,7 @@ def test_a_request_that_crashes_its_model_ends_nothing_else(root, artifacts):
 
 
 def test_endless_runs_end_at_their_deadline(root, artifacts):
-    """At the border of a node; with their process; or never, which costs a lane for a while."""
+    """Runs end between two nodes; with their process; or never, which costs a lane for a while."""
     node = helper.make_node("Conv", ["x", "w"], ["y"])
     ports = [port("x", (1, 1, "h", "w")), port("w", (1, 1, "k", "l"))]
     convolving = model([node], ports, [port("y", (1, 1, "o", "p"))])

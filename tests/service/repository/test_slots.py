@@ -1,4 +1,4 @@
-"""Trials that run at a time."""
+"""Scheduling of trials."""
 
 import asyncio
 
@@ -8,7 +8,7 @@ from service.repository.slots import TrialSlots
 
 
 class Trials:
-    """Trials that say when they begin, and end when they may."""
+    """Trials that record their starts, and end on request."""
 
     def __init__(self, count, **times):
         self.slots = TrialSlots(count, **times)
@@ -50,7 +50,7 @@ def play(scenario):
     asyncio.run(whole())
 
 
-def test_so_many_trials_begin_at_once():
+def test_the_number_of_concurrent_trials_is_bounded():
     async def scenario():
         trials = Trials(2, patience=30)
         trials.ask("a", "b", "c")
@@ -74,7 +74,7 @@ def test_trials_without_end_make_room_for_others():
     play(scenario)
 
 
-def test_the_longest_running_is_ended_for_what_was_never_tried():
+def test_the_longest_trial_yields_to_untried_models():
     async def scenario():
         trials = Trials(1, patience=0.01, quantum=0.05)
         trials.ask("endless 1", "endless 2", "good")
@@ -88,7 +88,7 @@ def test_the_longest_running_is_ended_for_what_was_never_tried():
     play(scenario)
 
 
-def test_what_has_passed_is_not_ended():
+def test_a_passed_trial_is_not_ended():
     async def scenario():
         trials = Trials(1, patience=0.0, quantum=0.01)
         trials.ask("a", "b")
@@ -103,8 +103,8 @@ def test_what_has_passed_is_not_ended():
     play(scenario)
 
 
-def test_a_trial_goes_on_longer_each_time_it_is_started():
-    """Among trials without end that were started as often, none is ended for another."""
+def test_a_trial_runs_longer_with_each_start():
+    """A trial is not ended for another that was started as often."""
 
     async def scenario():
         trials = Trials(1, patience=0.0, quantum=0.01)
@@ -116,7 +116,7 @@ def test_a_trial_goes_on_longer_each_time_it_is_started():
     play(scenario)
 
 
-def test_what_was_never_tried_comes_first_and_models_take_turns():
+def test_untried_models_come_first_and_models_take_turns():
     async def scenario():
         trials = Trials(1, patience=30)
         trials.ask("m/1")
@@ -145,7 +145,7 @@ def test_versions_of_one_model_leave_a_turn_to_others():
     play(scenario)
 
 
-def test_a_trial_that_is_not_wanted_gives_its_turn_on():
+def test_a_cancelled_trial_passes_on_its_turn():
     async def scenario():
         trials = Trials(1, patience=30)
         trials.ask("a", "b", "c")

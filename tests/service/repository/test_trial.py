@@ -84,7 +84,7 @@ SHOWN = "it is batched: its graph shows that rows are independent"
 
 @pytest.fixture
 def decided(root, engine):
-    """Decides on a graph as the trial's process does: first the graph, then the runs."""
+    """Return the decision of a trial on a graph: first by the graph, then by runs."""
 
     def decide(made, config=ON):
         path = put(root, "m", "1", made)
@@ -131,7 +131,7 @@ def test_what_might_be_meant_otherwise_is_batched_only_when_asked(decided, refus
     assert "not to be run" in refusal(made("n"), off)
 
 
-def test_rows_that_meet_for_some_data_are_not_batched_by_default(refusal):
+def test_rows_dependent_for_some_data_are_not_batched(refusal):
     assert refusal(conditional(), AUTO) == (
         "it is not batched: node most (ReduceMax) joins the rows"
     )
@@ -139,12 +139,12 @@ def test_rows_that_meet_for_some_data_are_not_batched_by_default(refusal):
 
 
 @pytest.mark.parametrize("make", [conditional, averaged])
-def test_mixed_rows_show_that_rows_meet(refusal, make):
-    """config.yaml asks for it, so that the runs alone decide."""
+def test_mixed_rows_reveal_dependent_rows(refusal, make):
+    """config.yaml requests batching, so that the runs alone decide."""
     assert "together differs from that of each alone" in refusal(make())
 
 
-def test_what_the_operator_asks_for_is_batched_and_the_doubt_is_named(decided):
+def test_configured_batching_names_the_doubt(decided):
     nodes = [helper.make_node("Unique", ["x"], ["all"]), helper.make_node("Neg", ["x"], ["y"])]
     nodes.append(helper.make_node("Shape", ["all"], ["count"]))
     nodes.append(helper.make_node("Cast", ["count"], ["real"], to=TensorProto.FLOAT))
@@ -161,7 +161,7 @@ def test_what_the_operator_asks_for_is_batched_and_the_doubt_is_named(decided):
 
 
 def embedding(vocabulary):
-    """A vector for each of three tokens."""
+    """Embedding with a vector for each of three tokens."""
     table = np.random.default_rng(1).normal(size=(vocabulary, 8)).astype(np.float32)
     node = helper.make_node("Gather", ["table", "x"], ["y"])
     tokens = port("x", ("n", 3), TensorProto.INT64)

@@ -1,4 +1,4 @@
-"""One caller's calls, however many and however odd, leave room for those of the others."""
+"""Calls of one caller, of any number and kind, leave room for other callers."""
 
 import asyncio
 import contextlib
@@ -25,7 +25,7 @@ INFER = f"/{SERVICE.full_name}/ModelInfer"
 STREAM = f"/{SERVICE.full_name}/ModelStreamInfer"
 REFLECT = f"/{REFLECTION.full_name}/ServerReflectionInfo"
 LONG = 300.0
-"""Seconds that no test waits: what is given up sooner is given up for others."""
+"""Seconds longer than any test: a place that is lost sooner is lost to another caller."""
 
 
 def sinc():
@@ -37,7 +37,7 @@ def sinc():
 
 @pytest.fixture(scope="module")
 def patient(rpc_settings):
-    """A service with two places for messages and streams, which waits long for its callers."""
+    """Service with two places for messages and streams, and long time limits."""
     few = {"max_memory_bytes": 2 * rpc_settings.max_body_bytes, "body_seconds": LONG}
     with serving_rpc(rpc_settings.model_copy(update=few)) as served:
         yield served
@@ -45,7 +45,7 @@ def patient(rpc_settings):
 
 @contextlib.contextmanager
 def callers(port, count):
-    """So many channels, each with a connection of its own."""
+    """Return ``count`` channels, each with a connection of its own."""
     with contextlib.ExitStack() as stack:
         target = f"127.0.0.1:{port}"
         yield [
@@ -55,7 +55,7 @@ def callers(port, count):
 
 @contextlib.contextmanager
 def silent(channels, path, count):
-    """So many calls of ``path``, spread over ``channels``, that send no message."""
+    """Make ``count`` calls of ``path`` without a message, spread over ``channels``."""
     over = threading.Event()
 
     def nothing():
@@ -77,8 +77,8 @@ def silent(channels, path, count):
     [INFER, STREAM, REFLECT, f"/{SERVICE.full_name}/ModelReady", f"/{HEALTH.full_name}/Check"],
     ids=lambda path: path.rpartition("/")[2],
 )
-def test_calls_without_a_message_keep_no_one_from_any_method(patient, path, connections):
-    """They open more calls than there are places of their kind, and others still get places."""
+def test_calls_without_a_message_block_no_method(patient, path, connections):
+    """There are more such calls than places of their kind, and others still get places."""
     server = patient.server
     with (
         callers(server.port, connections) as greedy,
@@ -105,7 +105,7 @@ def test_calls_without_a_message_keep_no_one_from_any_method(patient, path, conn
 
 
 @pytest.mark.parametrize("path", [b"/\xff/x", b"/a\0b/c", b"", b"\xff" * 3000])
-def test_a_path_of_any_bytes_ends_no_more_than_its_call(patient, path):
+def test_a_path_of_any_bytes_ends_only_its_call(patient, path):
     with http2.connected(patient.server.port) as connection:
         connection.send(http2.headers(1, path), http2.message(1))
         answer = next(each for each in connection.frames() if each.kind == http2.HEADERS)
@@ -124,7 +124,7 @@ def test_metadata_of_any_bytes_log_no_error(patient, caplog):
 
 
 def test_a_burst_of_resets_cancels_no_other_call(patient):
-    """Calls begun and reset at once, as in CVE-2023-44487, from two connections."""
+    """Two connections open calls and reset them at once, as in CVE-2023-44487."""
     codes = set()
     over = threading.Event()
 
@@ -163,7 +163,7 @@ def test_a_burst_of_resets_cancels_no_other_call(patient):
 
 
 def settings_of(port):
-    """What the server says of itself: its settings, by their numbers."""
+    """Return the HTTP/2 settings of the server, by their numbers."""
     with http2.connected(port) as connection:
         (said,) = (
             each.payload
@@ -211,7 +211,7 @@ def test_connections_end_at_their_age_and_when_they_are_idle(rpc_settings):
 
 
 class Crowd:
-    """Calls at a desk, in one event loop."""
+    """Calls at a `Desk`, in one event loop."""
 
     def __init__(self, desk):
         self.desk = desk
@@ -326,7 +326,7 @@ def test_a_full_line_makes_room_for_the_caller_that_asks_for_less():
 
 
 class Strangers:
-    """Calls that come, wait for their callers and leave at random."""
+    """Calls that arrive, wait for their callers and leave at random."""
 
     def __init__(self, seed):
         self.choose = random.Random(seed)  # noqa: S311 - to be repeated

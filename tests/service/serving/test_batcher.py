@@ -241,7 +241,7 @@ def test_the_line_is_one_for_all_models():
 
 
 def test_a_flood_for_one_model_leaves_places_to_others():
-    """Whoever has most of the line loses the last of it; of equals, who comes."""
+    """The model with most of the queue loses its latest request; between equals, the newcomer."""
     flooded, other = Doubling("flooded"), Doubling("dry")
     other.gate.set()
 
@@ -258,7 +258,7 @@ def test_a_flood_for_one_model_leaves_places_to_others():
 
 
 class Endless(Doubling):
-    """It ends when it is told to."""
+    """Run that ends when it is halted."""
 
     def run(self, inputs, outputs, reals, halt=None):  # noqa: ARG002
         self.begun.set()
@@ -288,7 +288,7 @@ def test_a_deadline_ends_a_run_when_all_in_it_are_late():
     assert model.batches == [([1, 2], True)]
 
 
-def test_a_run_goes_on_for_those_who_have_time():
+def test_a_run_continues_for_callers_with_time_left():
     model = Doubling("some late")
 
     async def scenario(scene):

@@ -128,7 +128,7 @@ def test_what_is_running_keeps_its_lane_until_it_ends_and_is_told_to_halt():
 
 
 class Model:
-    """Whose work it is."""
+    """Owner of work."""
 
     def __init__(self, instances=0, *, trusted=False):
         self.instances = instances
@@ -221,7 +221,7 @@ def test_a_run_of_a_trusted_model_is_finished():
 
 
 def test_a_run_that_does_not_end_is_abandoned():
-    """Another lane takes its place; its model waits for it all the same."""
+    """Another lane replaces its lane, but the run still counts for its model."""
 
     async def work(lanes):
         gate, model = Gate(), Model()
@@ -258,7 +258,7 @@ def test_a_lane_is_whole_again_when_an_abandoned_run_ends():
     play(work, count=1, overtime=0.0)
 
 
-def test_a_turn_that_comes_as_its_caller_goes_is_given_on():
+def test_a_leaving_caller_passes_on_its_turn():
     async def work(lanes):
         await lanes.turn()
         second = asyncio.create_task(lanes.turn())
