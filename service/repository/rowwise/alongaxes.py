@@ -136,7 +136,7 @@ def slices(node: Operands) -> Sequence[Outcome]:
     dims = list(node.dims())
     for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
         at = from_start(axis, len(dims))
-        if start == Size(0) and step == ONE and (is_beyond(end) or end == dims[at]):
+        if start == Size(0) and step == ONE and (is_beyond(end, dims[at]) or end == dims[at]):
             continue
         if dims[at].has_rows:
             raise NotShown("takes some of the rows")

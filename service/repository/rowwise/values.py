@@ -12,6 +12,8 @@ ROWS = "rows"
 """Symbol of the number of rows in a batch."""
 MAX_ROWS = 1 << 20
 """Upper bound of the rows of a batch: config.yaml allows up to 65,536."""
+MAX_END = (1 << 31) - 1
+"""Least number by which exporters mean the end of any axis."""
 LARGEST_SIZE = 1 << 63
 MAX_SYMBOLS = 64
 
@@ -201,7 +203,11 @@ class Fresh:
         return Size(1, (f"?{self._count}",))
 
 
-def is_beyond(element: Element) -> bool:
-    """Return whether the end of a slice is beyond all rows that a batch may have."""
-    number = whole(element)
-    return number is not None and number >= MAX_ROWS
+def is_beyond(end: Element, size: Size) -> bool:
+    """Return whether the end of a slice is beyond any axis of size ``size``."""
+    number = whole(end)
+    if number is None:
+        return False
+    # Apart from the number of rows, a symbol may stand for any size.
+    most = size.factor * MAX_ROWS if size.symbols == (ROWS,) else MAX_END
+    return number >= (size.factor if size.number is not None else most)

@@ -599,6 +599,18 @@ MEETS = [
         why="takes some of the rows",
     ),
     case(
+        "wide slice",
+        "w = Tile(x, r) f = Reshape(w, s) p = Slice(f, z, e) y = Reshape(p, q)",
+        constants={
+            "r": ints(1, 1 << 18),
+            "s": ints(-1),
+            "z": ints(0),
+            "e": ints(1 << 20),
+            "q": ints(-1, 1 << 20),
+        },
+        why="takes some of the rows",
+    ),
+    case(
         "first row by slice",
         "f = Slice(x, z, o) y = Sub(x, f)",
         constants={"z": ints(0), "o": ints(1)},
