@@ -6,6 +6,9 @@ itself was wrong.
 
 from __future__ import annotations
 
+from gatewave import beginning  # noqa: F401 - first of all: it hears SIGTERM
+
+# isort: split
 import sys
 
 import typer

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from chaos import awaited, children, peers
 from graphs import endless, put, scaled
-from processes import serving
+from processes import GATEWAVE, serving
 
 from service.settings import Settings
 from service.workers import LONGEST_DELAY_SECONDS, STABLE_SECONDS, Supervisor, Worker, _readable
@@ -159,6 +159,14 @@ def test_sigterm_before_the_port_opens_ends_with_0(artifacts):
         subprocess.Popen([*command, *map(str, descriptors)], pass_fds=descriptors) as process,
     ):
         assert awaited(lambda: children(process.pid))
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+
+
+def test_sigterm_while_the_command_is_imported_ends_with_0():
+    command = [sys.executable, "-X", "importtime", *GATEWAVE[1:], "serve", "--port", "0"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert any(line.split()[-1:] == ["gatewave.beginning"] for line in process.stderr)
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
 
