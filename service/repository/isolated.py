@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import queue
-import resource
 import signal
 import socket
 import sys
@@ -20,46 +19,34 @@ from typing import Any
 from pydantic import BaseModel
 
 from service.dtypes import Array
-from service.engine import CPU, Engine, Halt
+from service.engine import Halt
 from service.errors import LimitExceeded, ModelFailed, Overloaded, ServiceError
+from service.repository import bounds, trial
 from service.repository import config as configs
-from service.repository import trial
 from service.repository.files import read_tried
 from service.repository.frames import FrameError, Frames
-from service.repository.job import COPIES
+from service.repository.job import Setup
 from service.repository.model import Declared, opened
-from service.repository.verify import BESIDES, bound_memory
 from service.serving.model import Port
 from service.serving.sizes import check_results
-from service.settings import Device, KernelMode
 
 MAX_FRAME = 1 << 40
 """Largest request in bytes; the service bounds requests, and the process's memory is bounded."""
 
 
-class Work(BaseModel):
+class Work(Setup):
     """A version to load, and its limits.
 
     Attributes:
-        config: Text of config.yaml.
         digests: Digests of its files as they were tried.
-        most_bytes: Limit on the bytes of these files.
         shaped: Inputs and outputs with a declared shape.
         request_bytes: Limit on the bytes of all requests under way.
         output_bytes: Limit on the bytes of the results of one run; 0 for batched models, for which
             the service checks the results of each request.
     """
 
-    folder: str
-    config: str
     digests: dict[str, str]
-    most_bytes: int
     shaped: list[str]
-    device: Device
-    kernels: KernelMode
-    instructions: str
-    threads: int
-    arena_bytes: int
     request_bytes: int
     output_bytes: int
 
@@ -154,15 +141,7 @@ def loaded(work: Work) -> Declared:
         ServiceError: The model cannot be served.
     """
     files = read_tried(Path(work.folder), work.digests, work.most_bytes)
-    engine = Engine.start(
-        work.device,
-        work.threads,
-        work.arena_bytes,
-        kernels=work.kernels,
-        instructions=work.instructions,
-    )
-    if engine.provider == CPU:  # a GPU driver reserves more address space than any bound
-        bound_memory(work.arena_bytes + COPIES * files.size + 2 * work.request_bytes + BESIDES)
+    engine = bounds.start(work, files.size, 2 * work.request_bytes)
     model = opened(files, engine, frozenset(work.shaped))
     trial.warm(model, configs.parsed(work.config))
     return model
@@ -172,14 +151,14 @@ def main() -> None:
     # A terminal and a service manager signal all processes; this one ends with the service.
     for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    bounds.forbid_core_dumps()
     frames = Frames(socket.socket(fileno=int(sys.argv[1])), MAX_FRAME)
     try:
         work = Work.model_validate(frames.receive()[0])
         try:
             model = loaded(work)
         except (ServiceError, MemoryError) as error:
-            refused = str(error) or "it asks for more memory than there may be"
+            refused = str(error) or bounds.SCARCE
             frames.send(Signature(refused=refused).model_dump())
             return
         frames.send(Signature.of(model).model_dump())

@@ -8,7 +8,6 @@ after a delay, which grows with the number of ends; meanwhile the model is not r
 from __future__ import annotations
 
 import logging
-import signal
 import socket
 import subprocess
 import sys
@@ -32,7 +31,7 @@ from service.errors import (
 from service.repository.frames import LOOK_SECONDS, FrameError, Frames
 from service.repository.isolated import Signature, Work
 from service.repository.model import Declared
-from service.repository.verification import TrialUnfinished, clean_environment
+from service.repository.verification import TrialUnfinished, clean_environment, end_of
 from service.serving.model import Batching, Port
 
 PROGRAM = "service.repository.isolated"
@@ -132,7 +131,7 @@ class Child:
             self._process.kill()
             self._process.wait()
             status = 0
-        return _end(status) if status else f"was ended: {why}"
+        return end_of(status) if status else f"was ended: {why}"
 
     def kill(self) -> None:
         """End the process at once; waiting threads find the connection closed."""
@@ -188,12 +187,6 @@ class _Overseer:
 
 def _nothing() -> None:
     """Let a wait go on."""
-
-
-def _end(status: int) -> str:
-    if status < 0:
-        return f"was ended by {signal.Signals(-status).name}"
-    return f"ended with status {status}"
 
 
 def _text(array: Array) -> Array:

@@ -10,19 +10,16 @@ COPIES = 4
 """Copies of a graph in memory while it is loaded: read, parsed, optimized, packed."""
 
 
-class Job(BaseModel):
-    """A version to try, and its limits.
+class Setup(BaseModel):
+    """A version to load, and the engine for it.
 
     Attributes:
         config: The text of config.yaml.
         kernels: Whether the native kernels compute it.
         instructions: The instruction set that the kernels must use, if any.
         most_bytes: Limit on the bytes of all its files.
-        seconds: Time limit for loading and running.
-        proof_seconds: Time limit for the following check that batching is exact.
     """
 
-    root: str
     folder: str
     config: str
     device: Device
@@ -31,6 +28,17 @@ class Job(BaseModel):
     threads: int
     arena_bytes: int
     most_bytes: int
+
+
+class Job(Setup):
+    """A version to try, and its limits.
+
+    Attributes:
+        seconds: Time limit for loading and running.
+        proof_seconds: Time limit for the following check that batching is exact.
+    """
+
+    root: str
     seconds: float
     proof_seconds: float
 

@@ -30,7 +30,7 @@ from service.repository.files import FilesChanged, read_tried
 from service.repository.folder import Plan
 from service.repository.isolated import Work
 from service.repository.isolation import Processes, isolated
-from service.repository.job import COPIES, Job, Report
+from service.repository.job import COPIES, Job, Report, Setup
 from service.repository.model import Declared, opened
 from service.repository.slots import Trial, TrialSlots
 from service.repository.verification import TrialUnfinished, verified
@@ -417,7 +417,7 @@ class Repository:
         batching = plan.config.batching.batching if report.batched else None
         version = (folder.parent.name, folder.name)
         work = Work(
-            **job.model_dump(include=Work.model_fields.keys() & Job.model_fields.keys()),
+            **job.model_dump(include=set(Setup.model_fields)),
             digests=report.digests,
             shaped=report.shaped,
             request_bytes=settings.max_memory_bytes,

@@ -78,7 +78,7 @@ async def _tried(process: Process, job: Job) -> Report:
         raise TrialUnfinished(f"its trial took more than {job.seconds:g} seconds") from error
     if isinstance(report, int):
         crashed = report < 0 and -report in CRASHES
-        raise (ModelRefused if crashed else TrialUnfinished)(f"its trial {_end(report)}")
+        raise (ModelRefused if crashed else TrialUnfinished)(f"its trial {end_of(report)}")
     if report.refused:
         raise ModelRefused(report.refused)
     return report
@@ -90,7 +90,7 @@ async def _proved(process: Process, job: Job, tried: Report) -> Report:
             report = await _report(process)
     except TimeoutError:
         return _without(tried, f"its proof took more than {job.proof_seconds:g} seconds")
-    return _without(tried, f"its proof {_end(report)}") if isinstance(report, int) else report
+    return _without(tried, f"its proof {end_of(report)}") if isinstance(report, int) else report
 
 
 def _without(tried: Report, why: str) -> Report:
@@ -116,7 +116,8 @@ async def _report(process: Process) -> Report | int:
         return await process.wait()
 
 
-def _end(status: int) -> str:
+def end_of(status: int) -> str:
+    """Return how a process ended, by its exit status."""
     if status < 0:
         return f"was ended by {signal.Signals(-status).name}"
     return f"ended with status {status}"

@@ -13,31 +13,28 @@ import signal
 import sys
 from pathlib import Path
 
-from service.engine import CPU, Engine
 from service.errors import ServiceError
+from service.repository import bounds, trial
 from service.repository import config as configs
-from service.repository import trial
 from service.repository.config import Config
 from service.repository.files import read_version
 from service.repository.hazards import hazard_of
-from service.repository.job import COPIES, Job, Report
+from service.repository.job import Job, Report
 from service.repository.model import RepositoryModel, opened
 from service.repository.rowwise.analysis import unshown
 
 UNTRIED = "its configuration has warmup: off"
 
-BESIDES = 512 << 20
-"""The bytes that ONNX Runtime may take for what is not in its arena."""
-
 
 def main() -> None:
     job = Job.model_validate_json(sys.stdin.buffer.read())
+    bounds.forbid_core_dumps()
     _bound_processor(job)
     _bound_time(job.seconds)
     try:
         model, config, report, graph = tried(job)
     except (ServiceError, MemoryError) as error:
-        _tell(Report(refused=str(error) or "it asks for more memory than there may be"))
+        _tell(Report(refused=str(error) or bounds.SCARCE))
         return
     _tell(report)
     _bound_time(job.proof_seconds)
@@ -53,16 +50,7 @@ def tried(job: Job) -> tuple[RepositoryModel, Config, Report, bytes]:
     """
     folder = Path(job.folder)
     found, files = read_version(Path(job.root), folder, job.most_bytes)
-    engine = Engine.start(
-        job.device,
-        job.threads,
-        job.arena_bytes,
-        kernels=job.kernels,
-        instructions=job.instructions,
-    )
-    if engine.provider == CPU:  # a GPU's driver reserves more addresses than any bound
-        bound_memory(job.arena_bytes + COPIES * files.size + BESIDES)
-    model = opened(files, engine, found.shaped)
+    model = opened(files, bounds.start(job, files.size), found.shaped)
     config = configs.parsed(job.config)
     trial.warm(model, config)
     hazard = hazard_of(files.model)
@@ -86,14 +74,6 @@ def _bound_processor(job: Job) -> None:
     # A library may take the signal of the clock for its own; nobody takes this from the kernel.
     seconds = (int(job.seconds) + int(job.proof_seconds) + 2) * job.threads + 1
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-
-def bound_memory(more: int) -> None:
-    """Let this process have so many bytes more than it has; then nothing."""
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
-    most = pages * resource.getpagesize() + more
-    resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
 
 if __name__ == "__main__":

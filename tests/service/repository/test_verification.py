@@ -108,7 +108,7 @@ def test_a_trial_whose_service_is_gone_ends_by_the_clock(root):
 
 def test_a_trial_gets_no_more_memory_than_it_may_have():
     program = (
-        "from service.repository import verify; verify.bound_memory(1 << 26); b' ' * (1 << 28)"
+        "from service.repository import bounds; bounds.bound_memory(1 << 26); b' ' * (1 << 28)"
     )
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
     assert b"MemoryError" in ended.stderr
