@@ -34,6 +34,15 @@ def run(*arguments, program=GATEWAVE, **variables):
     )
 
 
+def beginning_with(code, folder):
+    """Return the environment of processes that run ``code`` first: the command, workers, trials.
+
+    Python imports the module that is written to ``folder`` at the start of each.
+    """
+    (folder / "sitecustomize.py").write_text(code)
+    return {"PYTHONPATH": os.pathsep.join(filter(None, [str(folder), os.getenv("PYTHONPATH")]))}
+
+
 def parsed(line):
     """Return a line of the log; a line of a crash becomes the message."""
     return json.loads(line) if line.startswith("{") else {"message": line}

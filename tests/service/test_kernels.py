@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,7 @@ import onnxruntime as ort
 import pytest
 from fastapi.testclient import TestClient
 from onnx import helper
-from processes import run, serving
+from processes import beginning_with, run, serving
 
 import service.engine
 from models import ACTIVATIONS
@@ -196,21 +195,16 @@ def test_a_service_whose_kernels_are_demanded_and_unfit_ends_with_1(
     sinc, tmp_path, kind, monkeypatch
 ):
     folder, why = _placed(kind, tmp_path / "place", monkeypatch)
-    environment = {"GATEWAVE_KERNELS": "native", "PYTHONPATH": _path_with(folder, tmp_path)}
+    environment = {"GATEWAVE_KERNELS": "native", **_without_kernels(folder, tmp_path)}
     ended = run("serve", "--port", 0, "--artifacts", sinc, **environment)
     assert ended.returncode == 1
     assert why in " ".join(ended.stderr.split())
 
 
-def _path_with(kernels, folder):
-    """Return a PYTHONPATH with which each process, workers too, looks for kernels in ``kernels``.
-
-    Python runs the file that is written to ``folder`` at the start of every process.
-    """
-    (folder / "sitecustomize.py").write_text(
-        f"import pathlib, service.engine as e; e.FOLDER = pathlib.Path({str(kernels)!r})"
-    )
-    return os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
+def _without_kernels(kernels, folder):
+    """Return the environment of processes that look for kernels in the folder ``kernels``."""
+    code = f"import pathlib, service.engine as e; e.FOLDER = pathlib.Path({str(kernels)!r})"
+    return beginning_with(code, folder)
 
 
 @pytest.mark.usefixtures("unfit")
@@ -384,7 +378,7 @@ def test_doctor_says_what_the_kernels_are(artifacts, library):
 def test_doctor_says_why_there_are_none(sinc, tmp_path, monkeypatch, kind, demanded, verdict):
     folder, why = _placed(kind, tmp_path / "place", monkeypatch)
     environment = {"GATEWAVE_KERNELS": demanded, "GATEWAVE_DEVICE": "cpu"}
-    environment["PYTHONPATH"] = _path_with(folder, tmp_path)
+    environment |= _without_kernels(folder, tmp_path)
     ended = run("doctor", "--json", "--artifacts", sinc, **environment)
     finding = _doctors(ended)
     assert finding["verdict"] == verdict

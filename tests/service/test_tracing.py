@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from processes import environment, run, serving
+from processes import beginning_with, environment, run, serving
 
 from service import tracing
 from service.tracing.trace import MOST_MARKS
@@ -275,20 +275,10 @@ def test_an_address_that_is_none_is_said_at_the_start(artifacts):
     assert "Traceback" not in ended.stderr
 
 
-def test_a_missing_extra_is_said_at_the_start_with_what_to_install(artifacts):
-    program = (
-        "import sys; sys.modules['opentelemetry.sdk.trace'] = None; "
-        f"sys.argv = ['gatewave', 'serve', '--port', '0', '--artifacts', {str(artifacts)!r}]; "
-        "from gatewave.cli import main; main()"
-    )
-    ended = subprocess.run(
-        [sys.executable, "-c", program],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        env=environment(GATEWAVE_TRACES="http://127.0.0.1:4318"),
-    )
+def test_a_missing_extra_is_said_at_the_start_with_what_to_install(artifacts, tmp_path):
+    without = beginning_with("import sys; sys.modules['opentelemetry.sdk.trace'] = None", tmp_path)
+    without["GATEWAVE_TRACES"] = "http://127.0.0.1:4318"
+    ended = run("serve", "--port", "0", "--artifacts", artifacts, **without)
     assert ended.returncode == 2
     assert "pip install 'gatewave[tracing]'" in " ".join(ended.stderr.split())
     assert "Traceback" not in ended.stderr
