@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from types import TracebackType
 from typing import Protocol, Self
@@ -44,7 +45,7 @@ class Budget:
         self.most = most
         self.client_most = int(most * share)
         self.used = 0
-        self.yielding: set[Incoming | Outgoing] = set()
+        self.yielding: set[Yielding] = set()
         self._told = 0
         self._held_by: dict[Client, int] = {}
         self._next_scan = 0.0
@@ -166,7 +167,44 @@ class Permit:
         self.give_back()
 
 
-class Incoming:
+class Yielding(ABC):
+    """Body or answer that gives up its memory to others, in its block, if it is slow."""
+
+    __slots__ = ("_seconds", "_start", "permit")
+
+    def __init__(self, permit: Permit, seconds: float) -> None:
+        self.permit = permit
+        self._seconds = seconds
+        self._start = time.monotonic()
+
+    @abstractmethod
+    def is_slow(self, now: float) -> bool:
+        """Return whether it would take longer than allowed, at its pace."""
+
+    @abstractmethod
+    def _end(self) -> None:
+        """End what is slow."""
+
+    def give_up(self) -> None:
+        """Release its memory now, and end it."""
+        self.permit.give_back()
+        self.permit.budget.yielding.discard(self)
+        self._end()
+
+    def __enter__(self) -> Self:
+        self.permit.budget.yielding.add(self)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.permit.budget.yielding.discard(self)
+
+
+class Incoming(Yielding):
     """Body of which a part has come. It gives up its memory to others if it comes slowly.
 
     Args:
@@ -175,14 +213,13 @@ class Incoming:
         end: Called with an error to end the reception.
     """
 
-    __slots__ = ("_came", "_end", "_held", "_last", "_pace", "_seconds", "_start", "permit")
+    __slots__ = ("_came", "_held", "_last", "_pace", "_refuse")
 
     def __init__(self, permit: Permit, seconds: float, end: Callable[[ServiceError], None]) -> None:
-        self.permit = permit
-        self._seconds = seconds
-        self._end = end
+        super().__init__(permit, seconds)
+        self._refuse = end
         self._came = self._held = 0
-        self._start = self._last = time.monotonic()
+        self._last = self._start
         self._pace = 0.0
 
     def came(self, count: int) -> None:
@@ -211,24 +248,10 @@ class Incoming:
         is_old = now - self._start >= GRACE_SECONDS
         return is_old and self._came > self._pace_at(now) * self._seconds
 
-    def give_up(self) -> None:
-        """Release its memory now, and have the request answered with 503."""
-        self.permit.give_back()
-        self.permit.budget.yielding.discard(self)
+    def _end(self) -> None:
+        """Have the request answered with 503."""
         detail = "memory was short, and the body came too slowly"
-        self._end(Overloaded("memory", detail))
-
-    def __enter__(self) -> Self:
-        self.permit.budget.yielding.add(self)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.permit.budget.yielding.discard(self)
+        self._refuse(Overloaded("memory", detail))
 
 
 class Reader(Protocol):
@@ -241,7 +264,7 @@ class Reader(Protocol):
         """End the connection, and discard the bytes that the client has not taken."""
 
 
-class Outgoing:
+class Outgoing(Yielding):
     """Answer that a client reads. It gives up its memory to others if it is read slowly.
 
     Args:
@@ -251,15 +274,13 @@ class Outgoing:
         reader: The connection.
     """
 
-    __slots__ = ("_length", "_reader", "_seconds", "_start", "permit", "sent")
+    __slots__ = ("_length", "_reader", "sent")
 
     def __init__(self, permit: Permit, length: int, seconds: float, reader: Reader) -> None:
-        self.permit = permit
+        super().__init__(permit, seconds)
         self.sent = 0
         self._length = length
-        self._seconds = seconds
         self._reader = reader
-        self._start = time.monotonic()
 
     def is_slow(self, now: float) -> bool:
         """Return whether the whole answer would take longer than allowed, at its average pace."""
@@ -269,20 +290,6 @@ class Outgoing:
         taken = self.sent - self._reader.untaken()
         return taken * self._seconds < self._length * age
 
-    def give_up(self) -> None:
-        """Release its memory now, and disconnect the client, because its answer has begun."""
-        self.permit.give_back()
-        self.permit.budget.yielding.discard(self)
+    def _end(self) -> None:
+        """Disconnect the client, because its answer has begun."""
         self._reader.cut_off()
-
-    def __enter__(self) -> Self:
-        self.permit.budget.yielding.add(self)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.permit.budget.yielding.discard(self)
