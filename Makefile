@@ -19,11 +19,11 @@ VENV := .venv
 CLIENTS := .venv-clients
 # Production graphs, out of PyPI's packages, which tests and a benchmark rewrite.
 GRAPHS := .graphs
-# What writes the locks of the images.
+# Environment of the tool that writes the locks of the images.
 LOCKER := .venv-lock
 LOCK = $(LOCKER)/bin/uv pip compile --quiet --generate-hashes --no-annotate --no-header \
 	--python-platform x86_64-unknown-linux-gnu --constraint constraints.txt
-# Where Torch's wheels without CUDA are listed.
+# Index of Torch's wheels without CUDA.
 TORCH_WHEELS ?= https://download.pytorch.org/whl/cpu/torch/
 # Runtimes of ONNX models, each in an environment of its own: `gatewave runtimes`.
 RUNTIMES := .runtimes

@@ -1,8 +1,8 @@
-"""Cyclic garbage collection, held back while a long document is read.
+"""Cyclic garbage collection, delayed while a long document is read.
 
-The lists of a document make the collector run for each 700 of them, though none is garbage, and in
-the end it looks at all of them several times: reading 7 MB of empty lists takes 0.13 s, and with
-the collector 1.1 s. All threads wait for it, the event loop among them.
+The collector runs for each 700 new lists of a document, although they are not garbage, and
+traverses all of them several times. Reading 7 MB of empty lists takes 0.13 s without the collector,
+and 1.1 s with it. All threads wait for it, including the event loop.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import gc
 import threading
 from types import TracebackType
 
-MOST_CONTAINERS = 1 << 22
-"""Containers that come to be before the collector runs all the same: more than one document has."""
+MAX_CONTAINERS = 1 << 22
+"""New containers after which the collector runs in any case: more than one document has."""
 
 
 class HeldBack:
-    """A block, in any thread, during which the collector runs rarely; blocks may overlap."""
+    """Context in which the collector runs rarely; contexts of several threads may overlap."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -27,7 +27,7 @@ class HeldBack:
         with self._lock:
             if not self._blocks:
                 self._thresholds = gc.get_threshold()
-                gc.set_threshold(MOST_CONTAINERS, *self._thresholds[1:])
+                gc.set_threshold(MAX_CONTAINERS, *self._thresholds[1:])
             self._blocks += 1
 
     def __exit__(

@@ -1,7 +1,7 @@
-"""A prefix of all paths, which a proxy in front of the service adds for callers.
+"""Prefix of all paths, which a proxy in front of the service adds for callers.
 
-A proxy may strip the prefix from requests, or pass them on as they came: both are answered alike.
-Links that the service gives carry it.
+A proxy may strip the prefix from requests, or pass them on unchanged: both are answered. Links in
+answers have the prefix.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from service.http1.protocol import Address, AtOnce
 PAGES = frozenset({"/docs", "/redoc"})
 """Pages whose links FastAPI makes from ``root_path``.
 
-Other routes see none: Starlette finds files below a mount only where the path has the prefix too.
+Other routes have no ``root_path``: Starlette finds files below a mount only if the path has the
+prefix too.
 """
 
 
@@ -28,7 +29,7 @@ def stripped(prefix: str, path: str) -> str:
 
 
 class RootPath:
-    """Pure ASGI middleware: has all that follows see paths without the prefix."""
+    """Pure ASGI middleware that removes the prefix from paths."""
 
     def __init__(self, app: ASGIApp, prefix: str) -> None:
         self.app = app

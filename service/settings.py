@@ -21,7 +21,7 @@ OWN_PATHS = frozenset(
         *("redoc", "static-offline-docs", "v2"),
     )
 )
-"""The first parts of the service's paths: a prefix that is one of them could not be told apart."""
+"""First segments of the service's paths; a prefix with one of them would be ambiguous."""
 
 
 class Settings(BaseSettings):

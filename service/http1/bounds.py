@@ -206,7 +206,7 @@ class Bounded(HttpToolsProtocol):
             raise self._too_long()
         name = name.lower()
         if name in CHECKED:
-            # llhttp leaves spaces behind a value, which are no part of it (RFC 9110, section 5.5).
+            # llhttp keeps spaces after a value, which are not part of it (RFC 9110, section 5.5).
             value = value.rstrip(b" \t")
             self._check_field(name, value)
         headers.append((name, value))

@@ -23,11 +23,11 @@ MAX_RESERVED_DESCRIPTORS = 64
 """Descriptors that are kept free for files, processes and rejected connections; at most a quarter
 of all descriptors."""
 
-BATCH = 16
+CLOSE_DIVISOR = 16
 """Divisor of the number of idle connections that are closed at a time: a search for one connection
 takes as long as a search for many."""
 
-OLDEST = 4096
+MAX_OLDEST = 4096
 """Number of the oldest connections that are searched first; a search of all may take long."""
 
 SEARCH_SECONDS = 1.0
@@ -126,7 +126,7 @@ class ConnectionLimits:
         now = asyncio.get_running_loop().time()
         if now < self._next_search.get(lack, now):
             return False
-        victims = _idle(islice(among, OLDEST), new) or _idle(among, new) or _stalled(among, now)
+        victims = _idle(islice(among, MAX_OLDEST), new) or _idle(among, new) or _stalled(among, now)
         if not victims and lack != OF_CLIENT:
             self._next_search[lack] = now + SEARCH_SECONDS
         for connection in victims:
@@ -148,7 +148,7 @@ def _idle(among: Iterable[Limited], new: Limited) -> list[Limited]:
     ages = [(c.idle_since(), c) for c in among if c is not new]
     # Connections of one turn of the event loop have the same time: then the first that came.
     idle = sorted(((s, c) for s, c in ages if s is not None), key=itemgetter(0))
-    return [connection for _, connection in idle[: 1 + len(idle) // BATCH]]
+    return [connection for _, connection in idle[: 1 + len(idle) // CLOSE_DIVISOR]]
 
 
 def _stalled(among: Iterable[Limited], now: float) -> list[Limited]:

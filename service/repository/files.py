@@ -27,8 +27,8 @@ MODEL = "model.onnx"
 LARGEST_GRAPH = (1 << 31) - 1
 """Largest size of a Protocol Buffers message, in bytes."""
 LARGEST_DATA = 1 << 40
-LONGEST_LOCATION = 1024
-MOST_LOCATIONS = 10_000
+MAX_LOCATION_LENGTH = 1024
+MAX_LOCATIONS = 10_000
 """Files with external data of one version; each takes an allocation and an open file."""
 
 
@@ -73,9 +73,9 @@ def read_version(root: Path, folder: Path, most: int) -> tuple[Contents, Version
     model = read(folder / MODEL, folder, min(LARGEST_GRAPH, most))
     found = contents(model)
     locations = {external.location for external in found.externals}
-    if len(locations) > MOST_LOCATIONS:
+    if len(locations) > MAX_LOCATIONS:
         raise ModelRefused(
-            f"expected at most {MOST_LOCATIONS} files with tensors, got {len(locations)}"
+            f"expected at most {MAX_LOCATIONS} files with tensors, got {len(locations)}"
         )
     for external in found.externals:
         _check_location(external)
@@ -208,7 +208,7 @@ def _check_location(external: External) -> None:
     location = external.location
     parts = location.split("/")
     # ONNX Runtime interprets some names with asterisks as addresses in memory.
-    if set(location) & set("*\\\0:") or not location or len(location) > LONGEST_LOCATION:
+    if set(location) & set("*\\\0:") or not location or len(location) > MAX_LOCATION_LENGTH:
         raise ModelRefused("a tensor's location is not a relative path")
     if ".." in parts or location.startswith("/"):
         raise ModelRefused("a tensor's location leads out of the version's folder")

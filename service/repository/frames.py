@@ -24,7 +24,7 @@ MAX_HEADER = 1 << 20
 MAX_RANK = 64
 SMALL = 1 << 16
 """Bytes up to which a frame is sent in one piece: a copy costs less than a second system call."""
-LOOK_SECONDS = 0.05
+CHECK_SECONDS = 0.05
 """Seconds between two checks of a waiting side whether it should continue to wait."""
 
 Tensors = Mapping[str, Array]
@@ -49,7 +49,7 @@ class Frames:
         self.most = most
         self.look = look
         self._connection = connection
-        connection.settimeout(LOOK_SECONDS if look is not None else None)
+        connection.settimeout(CHECK_SECONDS if look is not None else None)
 
     def close(self) -> None:
         self._connection.close()
@@ -109,14 +109,14 @@ class Frames:
 
     def _fill(self, room: memoryview) -> None:
         while room:
-            room = room[self._patiently(lambda rest=room: self._connection.recv_into(rest)) :]  # type: ignore[misc]
+            room = room[self._retried(lambda rest=room: self._connection.recv_into(rest)) :]  # type: ignore[misc]
 
     def _send(self, data: bytes | memoryview) -> None:
         rest = memoryview(data)
         while rest:
-            rest = rest[self._patiently(lambda part=rest: self._connection.send(part)) :]  # type: ignore[misc]
+            rest = rest[self._retried(lambda part=rest: self._connection.send(part)) :]  # type: ignore[misc]
 
-    def _patiently(self, act: Callable[[], int]) -> int:
+    def _retried(self, act: Callable[[], int]) -> int:
         while True:
             try:
                 count = act()

@@ -311,7 +311,7 @@ def _joins(node: Node, given: list[Known]) -> None:
 
 
 def _samples(node: Node, given: list[Known]) -> None:
-    """See that the number of samples in a region does not grow with the region."""
+    """Check that the number of samples in a region does not grow with the region."""
     regions = given[1] if len(given) > 1 else UNKNOWN
     if not regions.is_fixed and _number(node, "sampling_ratio") <= 0:
         raise _hazard(node, "can trap: the size of a region decides how often it samples")

@@ -28,7 +28,7 @@ from service.errors import (
     ServiceError,
     Words,
 )
-from service.repository.frames import LOOK_SECONDS, FrameError, Frames
+from service.repository.frames import CHECK_SECONDS, FrameError, Frames
 from service.repository.isolated import Signature, Work
 from service.repository.model import Declared
 from service.repository.verification import TrialUnfinished, clean_environment, end_of
@@ -38,7 +38,7 @@ PROGRAM = "service.repository.isolated"
 
 HALT_SECONDS = 1.0
 """Seconds in which a halted run must end, before its process is ended."""
-ENDS_AT_ONCE = 2
+ENDS_WITHOUT_DELAY = 2
 """Successive ends of a model's processes, without a run in between, that cause no delay."""
 FIRST_WAIT = 0.5
 LONGEST_WAIT = 30.0
@@ -98,7 +98,7 @@ class Child:
             _Ended: The process ended meanwhile, or was ended.
         """
         self._number += 1
-        overseer = _Overseer(self, halt)
+        overseer = _RunMonitor(self, halt)
         self._frames.look = overseer.look
         try:
             self.is_sending = True
@@ -162,7 +162,7 @@ class Child:
         return signature
 
 
-class _Overseer:
+class _RunMonitor:
     """Check, while a process computes, whether its run should continue."""
 
     def __init__(self, child: Child, halt: Halt | None) -> None:
@@ -287,7 +287,7 @@ class Processes:
                     raise ModelFailed("it was unloaded")
                 if halt is not None and halt.is_now:
                     raise ModelFailed(UNWANTED)
-                self._changed.wait(LOOK_SECONDS)
+                self._changed.wait(CHECK_SECONDS)
             return self._idle.pop()
 
     def _give_back(self, child: Child) -> None:
@@ -346,9 +346,11 @@ class Processes:
     @property
     def _wait(self) -> float:
         """Return the seconds until an ended process is replaced."""
-        if self._ends <= ENDS_AT_ONCE:
+        if self._ends <= ENDS_WITHOUT_DELAY:
             return 0.0
-        return float(min(FIRST_WAIT * 2 ** min(self._ends - ENDS_AT_ONCE - 1, 16), LONGEST_WAIT))
+        return float(
+            min(FIRST_WAIT * 2 ** min(self._ends - ENDS_WITHOUT_DELAY - 1, 16), LONGEST_WAIT)
+        )
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -23,17 +23,17 @@ from service.rpc.paths import PUBLIC, UNKNOWN
 Options = Sequence[tuple[str, int]]
 
 
-class NotOfCallersBytes(logging.Filter):
-    """Drops what grpcio logs, as an error with a traceback, of metadata that are no UTF-8.
+class MetadataFilter(logging.Filter):
+    """Filter of grpcio's error logs about metadata that are not UTF-8.
 
-    A caller without a key may send as many as it likes; the call goes on with the bytes.
+    A caller without a key can cause any number of them, and the call continues with the bytes.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
         return not str(record.msg).startswith("Invalid encoding on")
 
 
-DROP = NotOfCallersBytes()
+DROP = MetadataFilter()
 
 
 class Core(cygrpc.AioServer):  # type: ignore[misc]  # it has no types

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from service.errors import Overloaded
 
 MOMENT = 1.0
-"""Seconds for which a place is held at least: a small message comes with its call."""
+"""Seconds for which a place is held at least; a small message comes with its call."""
 
 REVIEW_SECONDS = 0.05
-"""How often places are looked for that may be taken back, while calls wait."""
+"""Seconds between two searches for places that may be taken back, while calls wait."""
 
 
 @dataclass(eq=False, slots=True)
@@ -23,7 +23,7 @@ class Place:
     Attributes:
         connection: The caller's connection, as gRPC names it: ``ipv4:10.0.0.7:50412``.
         address: The same without the port.
-        since: When the call began to wait for its caller, in the event loop's seconds.
+        since: The start of its wait for the caller, in the event loop's seconds.
         time: Limit of that wait; None while the call is computed, when its place cannot be taken.
         is_wanted: Whether the place was taken from the call.
         turn: Set when the call has a place, or is refused.

@@ -46,21 +46,21 @@ STREAM_PATIENCE = 5.0
 
 
 class Intake:
-    """Places to receive messages into.
+    """Bounded places in which messages are received.
 
-    A message is as long as a body may be, and gRPC tells its length to nobody before it is here, so
-    that only so many come at a time as have room together; the others wait, held up by the flow
-    control of HTTP/2. A stream has a place of its own for as long as it is open. What is no
-    inference has a few places elsewhere, and what needs no key has others: whoever sends nothing
-    there keeps nobody from computing, or from asking.
+    A message may be as long as a body, and gRPC does not tell its length before it has come. Only
+    as many messages are received at a time as fit into memory together; the flow control of HTTP/2
+    holds up the others. An open stream has a place of its own. Methods other than inference have
+    separate places, and so do methods without a key: calls without a message do not hold up
+    inference or other queries.
 
     Each kind of call has places of its own: health checks are answered however many others wait.
 
     Attributes:
-        places: How many inference requests come at a time, and how many streams are open.
+        places: The number of inference requests that are received at a time, and of open streams.
         messages: Places in which inference requests are received.
-        most_words: How many bytes of a message may be other than raw contents: reading them holds
-            up others, as reading JSON does, and takes many times their memory.
+        most_words: Limit on the bytes of a message that are not raw contents: reading them holds up
+            others, as reading JSON does, and takes many times their memory.
         questions: Places in which the messages of other methods are received.
         public: Places for messages of methods that need no key.
         watchers: Places of health watchers.

@@ -150,7 +150,7 @@ def test_files_too_large_together_are_refused_unread(root, version):
 
 
 def test_more_files_than_a_model_has_are_refused(root, monkeypatch):
-    monkeypatch.setattr("service.repository.files.MOST_LOCATIONS", 2)
+    monkeypatch.setattr("service.repository.files.MAX_LOCATIONS", 2)
     made = scaled(2)
     made.graph.initializer.extend(weight(f"w{number}") for number in range(3))
     folder = put(root, "m", "1", made).parent
