@@ -19,6 +19,8 @@ Unique along an axis, no elements;     SIGABRT
 FeatureVectorizer, no rows
 RoiAlign, adaptive sampling of a huge  SIGABRT, or many gigabytes of samples
 region
+NonMaxSuppression, hundreds of         one node computes for minutes or hours, and looks at no
+thousands of boxes, which it may keep  flag: each box is compared with each that is kept
 Loop, no bound on its trips            never ends; ends at the border of a node when it is told to
 com.microsoft: SkipLayerNormalization  skip without rows: SIGFPE; Inverse without columns:
                                        SIGSEGV. Operators of this domain check
@@ -42,6 +44,8 @@ MAX_DEPTH = 100
 """Nesting depth of graphs and functions beyond which a file is not analysed."""
 MAX_TRIPS = 1 << 20
 """Trip count up to which a loop counts as bounded."""
+MAX_KEPT = 1 << 12
+"""Boxes of a class up to which NonMaxSuppression ends soon, whatever it is given."""
 OVERRIDABLE_SINCE = 4
 """Format version from which an initializer that is also an input is only a default."""
 TRAPPING = {INT32: "INT32", INT64: "INT64"}
@@ -317,6 +321,15 @@ def _samples(node: Node, given: list[Known]) -> None:
         raise _hazard(node, "can trap: the size of a region decides how often it samples")
 
 
+def _suppresses(node: Node, given: list[Known]) -> None:
+    """See that the number of boxes that are kept has a bound; without the input it is 0."""
+    if len(given) <= 2 or not node.inputs[2]:  # noqa: PLR2004
+        return
+    kept = given[2].values
+    if kept is None or any(value > MAX_KEPT for value in kept):
+        raise _hazard(node, f"may take hours: it may keep more than {MAX_KEPT} boxes of a class")
+
+
 def _loops(node: Node, given: list[Known]) -> None:
     trips = given[0] if given and node.inputs[0] else UNKNOWN
     few = trips.values is not None and all(value <= MAX_TRIPS for value in trips.values)
@@ -333,6 +346,7 @@ CHECKS = {
     "Unique": _distinguishes,
     "FeatureVectorizer": _joins,
     "RoiAlign": _samples,
+    "NonMaxSuppression": _suppresses,
     "Loop": _loops,
     **dict.fromkeys(KERNELS, _convolves),
 }

@@ -274,6 +274,15 @@ def test_a_loop_needs_a_bound():
     assert hazard(looping("rows")) == ""
 
 
+@pytest.mark.parametrize(("kept", "safe"), [(100, True), (2**62, False), (None, False)])
+def test_the_boxes_that_are_kept_need_a_bound(kept, safe):
+    node = helper.make_node("NonMaxSuppression", ["x", "s", "c"], ["y"])
+    inputs = [port("x", (1, "n", 4)), port("s", (1, "k", "n"))]
+    known = [] if kept is None else [constant([kept])]
+    inputs += [port("c", (1,), INT64)] * (kept is None)
+    assert (hazard(model([node], inputs, Y, known)) == "") == safe
+
+
 def test_a_kernel_is_fixed_or_a_hazard():
     inputs = [port("x", (1, 4, "h", "w"))]
     node = helper.make_node("Conv", ["x", "w"], ["y"], name="n")
