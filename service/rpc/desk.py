@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from service.errors import Overloaded
+from service.serving.clients import client_of_call
 
 MOMENT = 1.0
 """Seconds for which a place is held at least; a small message comes with its call."""
@@ -22,7 +23,7 @@ class Place:
 
     Attributes:
         connection: The caller's connection, as gRPC names it: ``ipv4:10.0.0.7:50412``.
-        address: The same without the port.
+        address: The caller's address; the network of an IPv6 address, as for the other limits.
         since: The start of its wait for the caller, in the event loop's seconds.
         time: Limit of that wait; None while the call is computed, when its place cannot be taken.
         is_wanted: Whether the place was taken from the call.
@@ -30,21 +31,21 @@ class Place:
     """
 
     connection: str
-    address: str = field(init=False)
+    address: str | bytes = field(init=False)
     since: float = 0.0
     time: asyncio.Timeout | None = None
     is_wanted: bool = False
     turn: asyncio.Future[bool] | None = None
 
     def __post_init__(self) -> None:
-        self.address = self.connection.rpartition(":")[0]
+        self.address = client_of_call(self.connection, None)
 
 
 class Shares:
     """Number of places of each address and each connection."""
 
     def __init__(self) -> None:
-        self._of: dict[str, int] = {}
+        self._of: dict[str | bytes, int] = {}
 
     def add(self, place: Place, count: int = 1) -> None:
         for caller in (place.address, place.connection):

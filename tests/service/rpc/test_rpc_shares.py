@@ -299,6 +299,17 @@ def test_a_caller_takes_no_place_of_those_with_fewer():
     scenario(Desk(4, 9, LONG, moment=0.0, patience=0.0, own_patience=0.0), steps)
 
 
+def test_addresses_of_one_ipv6_network_are_one_caller():
+    async def steps(crowd):
+        for number in range(3):
+            await crowd.come(f"greedy {number}", f"ipv6:%5B2001:db8::{number}%5D:1")
+        await crowd.come("other", "ipv6:%5B2001:db8:0:1::1%5D:1")
+        await crowd.leave("greedy 0")
+        assert crowd.order == ["greedy 0", "greedy 1", "other"]
+
+    scenario(Desk(2, 9, LONG, moment=LONG, patience=LONG, own_patience=LONG), steps)
+
+
 def test_callers_with_equally_few_places_take_turns():
     async def steps(crowd):
         for number in range(3):
