@@ -17,7 +17,7 @@ from service.http1.bounds import Headers
 from service.http1.protocol import Address, AtOnce
 from service.security import HEADERS, Keys, presented
 from service.serving.budget import Client
-from service.serving.clients import RateLimiter, network_of
+from service.serving.clients import RateLimiter, client_at
 from service.telemetry import HEADER_BYTES, Notes, identity_of
 
 _SAFE = b"".join(b"%s: %s\r\n" % header for header in HEADERS)
@@ -99,4 +99,4 @@ def _limited(answer: AtOnce, keys: Keys, rate: RateLimiter) -> AtOnce:
 def _client(keys: Keys, headers: Headers, address: Address) -> Client:
     if keys.required:
         return presented(headers) or b""
-    return network_of(address[0]) if address else ""
+    return client_at(address)

@@ -25,7 +25,11 @@ def client_of(scope: Mapping[str, Any]) -> str | bytes:
     key: bytes | None = scope.get(CLIENT)
     if key is not None:
         return key
-    address: tuple[str, int] | None = scope.get("client")
+    return client_at(scope.get("client"))
+
+
+def client_at(address: tuple[str, int] | None) -> str:
+    """Return the client at the other end of a connection, which has no address on UNIX sockets."""
     return network_of(address[0]) if address else ""
 
 
