@@ -12,7 +12,13 @@ import numpy as np
 
 from service.dtypes import Array
 from service.engine import Halt
-from service.errors import DeadlineExceeded, LimitExceeded, ModelFailed, Overloaded
+from service.errors import (
+    DeadlineExceeded,
+    LimitExceeded,
+    ModelFailed,
+    ModelNotReady,
+    Overloaded,
+)
 from service.serving.call import Call
 from service.serving.lanes import LATE, Lanes, is_late
 from service.serving.line import Line, Outcome, Waiting
@@ -21,6 +27,8 @@ from service.serving.sizes import check_results
 
 Key = tuple[Any, ...]
 
+FAILURES = (LimitExceeded, ModelFailed, ModelNotReady, Overloaded)
+"""Errors of a run. A process of a model counts the results of all calls of a batch together."""
 GONE = ModelFailed("nobody waits for it")
 
 
@@ -113,7 +121,7 @@ class Batcher:
                 call.trace.mark("queue", waiting.admitted, began)
         try:
             results = _together([waiting.call for waiting in batch], halt)
-        except (ModelFailed, Overloaded) as error:
+        except FAILURES as error:
             if len(batch) == 1:
                 return [error]
             # One of them may be to blame for all: each alone, so that it fails alone.
@@ -130,7 +138,7 @@ class Batcher:
             return DeadlineExceeded(LATE)
         try:
             return self._within(_together([waiting.call], halt)[0])
-        except (ModelFailed, Overloaded) as error:
+        except FAILURES as error:
             return error
 
     def _within(self, result: dict[str, Array]) -> Outcome:

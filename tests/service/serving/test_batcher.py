@@ -9,7 +9,13 @@ import weakref
 import numpy as np
 import pytest
 
-from service.errors import DeadlineExceeded, ModelFailed, Overloaded
+from service.errors import (
+    DeadlineExceeded,
+    LimitExceeded,
+    ModelFailed,
+    ModelNotReady,
+    Overloaded,
+)
 from service.serving.batcher import Batcher
 from service.serving.call import Call
 from service.serving.lanes import UNFINISHED, Lanes
@@ -362,12 +368,21 @@ def test_who_has_no_time_to_wait_for_company_is_computed_in_time():
     assert model.batches == [[1, 2]]
 
 
-def test_what_has_no_memory_together_may_have_it_alone():
+@pytest.mark.parametrize(
+    "error",
+    [
+        Overloaded("memory", "others hold it"),
+        LimitExceeded.at("outputs", "outputs of at most 24 bytes", 28),
+        ModelNotReady("its process was ended"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_call_that_fails_in_a_batch_may_succeed_alone(error):
     model = Doubling("large")
 
     def hold(x):
         if len(x) > 1 or 7 in x:
-            raise Overloaded("memory", "others hold it")
+            raise error
 
     async def scenario(scene):
         model.hold = hold
@@ -377,7 +392,7 @@ def test_what_has_no_memory_together_may_have_it_alone():
 
     small, large = play(scenario, model)
     assert values([small]) == [[2]]
-    assert isinstance(large, Overloaded)
+    assert large is error
     assert model.batches == [[0], [1, 7], [1], [7]]
 
 
