@@ -50,6 +50,9 @@ HEAD_SECONDS = 30
 LINGER_SECONDS = 2.0
 """How long, at the end, a new connection may take to send its first request, or the rest of it."""
 
+TLS_HANDSHAKE_SECONDS = 10.0
+"""How long a TLS handshake may take. Until it ends, a connection is counted by no limit."""
+
 HANDSHAKE_SECONDS = 0.2
 """How long those may take who have begun to connect when nobody may begin any more."""
 
@@ -118,7 +121,11 @@ class Server(uvicorn.Server):
         else:
             self._on_loaded()
         await self._admission()
-        await super().startup(sockets)
+        # uvicorn would leave the time for a TLS handshake at a minute.
+        await super().startup(None if sockets is None else [])
+        if not self.should_exit:
+            for listener in sockets or []:
+                self.servers.append(await self.listen(listener))
         await self._open_metrics_port()
         port = self.runtime.settings.grpc_port
         if port is not None and not self.should_exit:
@@ -131,6 +138,30 @@ class Server(uvicorn.Server):
         gc.collect()
         gc.freeze()
         self._started()
+
+    async def listen(
+        self, listener: socket.socket, config: uvicorn.Config | None = None
+    ) -> asyncio.Server:
+        """Accept the connections of ``listener``.
+
+        Args:
+            listener: Where clients connect.
+            config: How to serve them; None means as at the start.
+        """
+        config = config or self.config
+        make: Any = partial(
+            cast(Any, config.http_protocol_class),
+            config=config,
+            server_state=self.server_state,
+            app_state=self.lifespan.state,
+        )
+        return await asyncio.get_running_loop().create_server(
+            make,
+            sock=listener,
+            ssl=config.ssl,
+            ssl_handshake_timeout=TLS_HANDSHAKE_SECONDS if config.ssl else None,
+            backlog=config.backlog,
+        )
 
     async def _admission(self) -> None:
         """Wait until connections may be accepted."""
@@ -156,14 +187,7 @@ class Server(uvicorn.Server):
         limits = connection_limits(settings)
         config = configuration(app, encryption, None, settings.body_seconds, limits)
         config.load()
-        make = partial(
-            cast(Any, config.http_protocol_class),
-            config=config,
-            server_state=self.server_state,
-            app_state=self.lifespan.state,
-        )
-        loop = asyncio.get_running_loop()
-        self.servers.append(await loop.create_server(make, sock=listener, ssl=encryption))
+        self.servers.append(await self.listen(listener, config))
         log.info("serving metrics on %s", address(listener, "https" if encryption else "http"))
 
     async def on_tick(self, counter: int) -> bool:

@@ -28,7 +28,6 @@ import signal
 import socket
 import sys
 from types import FrameType
-from typing import Any
 
 from service import metrics
 from service.app import at_once, create_app
@@ -58,11 +57,10 @@ class Worker(Server):
         joins_late: bool = False,
     ) -> None:
         app = create_app(settings)
-        encryption = app.state.runtime.certificates.context
         super().__init__(
             configuration(
                 app,
-                encryption,
+                app.state.runtime.certificates.context,
                 at_once(app),
                 settings.body_seconds,
                 connection_limits(settings),
@@ -72,7 +70,6 @@ class Worker(Server):
         )
         self.number = number
         self.listeners = listeners
-        self._encryption = encryption
         self._supervisor = supervisor
         self._adopted: dict[int, asyncio.Server] = {}
         self._adopting: asyncio.Task[None] | None = None
@@ -140,20 +137,8 @@ class Worker(Server):
 
     async def _adopt(self, number: int) -> None:
         if number not in self._adopted:
-            self._adopted[number] = await asyncio.get_running_loop().create_server(
-                self._connection,
-                sock=self.listeners[number].dup(),
-                ssl=self._encryption,
-                backlog=self.config.backlog,
-            )
+            self._adopted[number] = await self.listen(self.listeners[number].dup())
             self.servers.append(self._adopted[number])
-
-    def _connection(self) -> asyncio.Protocol:
-        make: Any = self.config.http_protocol_class
-        protocol: asyncio.Protocol = make(
-            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
-        )
-        return protocol
 
     async def _serve_queue(self, listeners: list[socket.socket]) -> None:
         """Accept all who have connected, if everybody ends; otherwise others will."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import grpc
 from grpc._cython import cygrpc
@@ -101,3 +101,9 @@ class AioServer(_server.Server):
         # The base class would create its own server of the core.
         self._loop = core.loop
         self._server = core
+
+    @property
+    def calls(self) -> Collection[object]:
+        """Return the calls that are open."""
+        calls: set[asyncio.Task[None]] = self._server.calls
+        return calls

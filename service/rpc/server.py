@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import resource
 from dataclasses import dataclass
 
 import grpc
@@ -31,6 +33,13 @@ connection, so that a burst of one caller would end calls of others."""
 HANDSHAKE_SECONDS = 20
 """Time limit for the handshakes of a connection, TLS included; gRPC's default is two minutes."""
 
+OTHER_DESCRIPTORS = 64
+"""File descriptors that files, processes, and a few connections over HTTP take besides."""
+
+GOODBYE_SECONDS = 1.0
+"""How long a client may take, when the server stops, to close a connection without calls. The core
+would wait twenty seconds for its answer."""
+
 FOR_EVER = 2**31 - 1
 """gRPC's value for no limit, in milliseconds."""
 
@@ -53,7 +62,13 @@ class Server:
         """Accept no more, and let what is under way end within ``seconds``."""
         if not self.handlers.stopping.done():
             self.handlers.stopping.set_result(None)
-        await self.server.stop(seconds)
+        stopping = asyncio.ensure_future(self.server.stop(seconds))
+        while not stopping.done():
+            await asyncio.wait({stopping}, timeout=GOODBYE_SECONDS)
+            if not self.server.calls:
+                # Only connections are left whose clients do not answer that they are to close.
+                await self.server.stop(None)
+        await stopping
 
 
 async def start(runtime: Runtime, port: int) -> Server:
@@ -88,6 +103,7 @@ def _options(settings: Settings) -> list[tuple[str, int]]:
         ("grpc.max_concurrent_streams", settings.grpc_max_streams),
         ("grpc.server.max_pending_requests", PENDING),
         ("grpc.server.max_pending_requests_hard_limit", 2 * PENDING),
+        ("grpc.max_allowed_incoming_connections", _most_connections()),
         ("grpc.server_handshake_timeout_ms", HANDSHAKE_SECONDS * 1000),
         ("grpc.max_connection_idle_ms", _milliseconds(settings.grpc_idle_seconds)),
         ("grpc.max_connection_age_ms", _milliseconds(settings.grpc_max_age_seconds)),
@@ -105,6 +121,17 @@ def _options(settings: Settings) -> list[tuple[str, int]]:
         # One worker alone must not share a port that somebody else has.
         ("grpc.so_reuseport", int(settings.workers > 1)),
     ]
+
+
+def _most_connections() -> int:
+    """Return how many connections there may be: HTTP, with its health checks, has as many.
+
+    gRPC's core would take all file descriptors, and close no idle connection for a new one.
+    """
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if descriptors < 0:  # There is no limit.
+        return FOR_EVER
+    return min(FOR_EVER, max(descriptors // 2 - OTHER_DESCRIPTORS, descriptors // 4))
 
 
 def _milliseconds(seconds: float | None) -> int:

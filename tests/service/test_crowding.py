@@ -103,6 +103,26 @@ def test_health_checks_are_answered_without_idle_connections(artifacts):
         eventually(lambda: asked_anew(server, request(GOOD)) == 200)
 
 
+def test_idle_grpc_connections_leave_descriptors_for_http(artifacts):
+    preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
+    with (
+        serving(
+            artifacts, program=FEW, GATEWAVE_GRPC_PORT="0", GATEWAVE_DRAIN_SECONDS="12"
+        ) as server,
+        contextlib.ExitStack() as stack,
+    ):
+        said = next(each["message"] for each in server.log() if "gRPC" in each["message"])
+        address = ("127.0.0.1", int(said.rpartition(":")[2]))
+        for _ in range(200):
+            connection = stack.enter_context(socket.create_connection(address, 30))
+            with contextlib.suppress(ConnectionError):
+                connection.sendall(preface)
+        assert asked_anew(server, LIVEZ) == 200
+        assert asked_anew(server, request(GOOD)) == 200
+        # The clients say nothing more, for which gRPC would wait longer than it may.
+        assert server.stop() == 0
+
+
 def test_a_worker_takes_all_descriptors_that_it_may_have(artifacts):
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     program = [sys.executable, "-c", LIMITED % (64, "hard")]

@@ -1,5 +1,6 @@
 """Connections are encrypted where there is a certificate; what does not fit is said at once."""
 
+import asyncio
 import contextlib
 import http.client
 import signal
@@ -17,6 +18,7 @@ from processes import run, serving
 
 from service.errors import SettingsInvalid
 from service.security import configured, new_key
+from service.server import Server, configuration
 from service.settings import Settings
 from service.tls import context
 
@@ -106,6 +108,26 @@ def test_what_is_not_encrypted_is_not_answered(server):
     with socket.create_connection((address.hostname, address.port), timeout=30) as plain:
         plain.sendall(b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n")
         assert not plain.recv(1000).startswith(b"HTTP")
+
+
+def test_a_connection_that_begins_no_handshake_is_closed(own, monkeypatch):
+    monkeypatch.setattr("service.server.TLS_HANDSHAKE_SECONDS", 0.1)
+
+    async def ended():
+        encryption = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        encryption.load_cert_chain(own.certificate, own.key)
+        config = configuration(None, encryption)
+        config.load()
+        server = Server(config, None, lambda: None)
+        server.lifespan = config.lifespan_class(config)
+        listener = socket.create_server(("127.0.0.1", 0))
+        async with await server.listen(listener):
+            reader, writer = await asyncio.open_connection(*listener.getsockname())
+            with contextlib.suppress(ConnectionError):
+                assert not await asyncio.wait_for(reader.read(), 30)
+            writer.close()
+
+    asyncio.run(ended())
 
 
 # Deprecated it is: that it is refused is what is tested.
