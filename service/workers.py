@@ -4,9 +4,8 @@ It runs for one worker too. A worker that dies is replaced at once; its listenin
 meanwhile, so connections wait in its queue, or are served by the other workers. See
 `service.worker` for the lines that the two exchange.
 
-`gatewave serve` becomes this program (``python -m service.workers``) by exec, under its own process
-id: a supervisor lives as long as the service, and needs neither ONNX Runtime nor the web framework
-that the command line has imported. Nothing imported here may need them.
+It is a program of its own (``python -m service.workers``), which `service.launch` starts. It needs
+neither ONNX Runtime nor the web framework, and what is imported here must not need them.
 """
 
 from __future__ import annotations
@@ -20,21 +19,21 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from types import FrameType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from service.drain import OVERTIME_SECONDS, grace_of
 from service.errors import ServiceError, SettingsInvalid
 from service.listening import address, readable, seal
+from service.supervised import HEARD, Worker, reap_orphans, signal_name
 from service.table import LIVE, Table, create
 from service.telemetry import configure_logging
 
 if TYPE_CHECKING:
-    from service.settings import Settings
+    pass
 
 MOST_FAILURES = 3
 """How many workers may fail to start, one after the other, before that is taken to be for good."""
@@ -68,33 +67,11 @@ TWICE_SECONDS = 0.02
 
 LONGEST_LINE = 1 << 16
 
-HEARD = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-"""Signals that the supervisor handles."""
-
 log = logging.getLogger("service.workers")  # and not __main__, its name when it runs
 
 
 class WorkersFailed(ServiceError):  # noqa: N818 - a state, as HTTP names them
     pass
-
-
-def refuse_contradictions(settings: Settings) -> None:
-    """See that several workers can do what is asked of them.
-
-    Raises:
-        SettingsInvalid: They cannot.
-    """
-    if settings.workers == 1:
-        return
-    if settings.repository_mode == "explicit":
-        raise SettingsInvalid(
-            "repository_mode explicit needs workers 1, got "
-            f"{settings.workers}: a worker that is told to load a model cannot tell the others"
-        )
-    if settings.grpc_port == 0:
-        raise SettingsInvalid(
-            f"grpc_port 0 needs workers 1, got {settings.workers}: each would choose its own"
-        )
 
 
 def metric_tables(count: int) -> dict[int, Table]:
@@ -112,14 +89,6 @@ def metric_tables(count: int) -> dict[int, Table]:
         return {}
 
 
-def share(settings: Settings, processors: int) -> Settings:
-    """The settings of one worker: where they leave it open, its part of the processors."""
-    part = max(1, processors // settings.workers)
-    return settings.model_copy(
-        update={"threads": settings.threads or part, "lanes": settings.lanes or part}
-    )
-
-
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Settings of the supervisor itself."""
@@ -132,53 +101,6 @@ class Limits:
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> Limits:
         return cls(**{field.name: settings[field.name] for field in fields(cls)})
-
-
-@dataclass(eq=False)
-class Worker:
-    """State of a worker in its supervisor.
-
-    Attributes:
-        started_at: Start time, by the monotonic clock.
-        is_ready: Whether it accepts connections.
-        has_loaded: Whether it has tried all models that were there at its start.
-        is_beating: Whether its event loop has reported.
-        silent: Seconds since its last report.
-        is_aborted: Whether it got SIGABRT for its silence.
-        closed_at: Time at which it closed its control socket, which it does at its exit.
-        failure: The error at its start: kind and text.
-    """
-
-    number: int
-    process: subprocess.Popen[bytes]
-    control: socket.socket
-    started_at: float | None = None
-    is_ready: bool = False
-    has_loaded: bool = False
-    is_beating: bool = False
-    silent: float = 0.0
-    is_aborted: bool = False
-    closed_at: float | None = None
-    heard: bytes = b""
-    failure: tuple[str, str] | None = None
-
-    @property
-    def has_started(self) -> bool:
-        """Return whether it has ever accepted connections."""
-        return self.started_at is not None
-
-    def tell(self, line: str) -> None:
-        with contextlib.suppress(OSError):  # It may have ended, which will be seen.
-            self.control.sendall(line.encode() + b"\n")
-
-    def kill(self) -> None:
-        """Kill it and its process group, which includes the trials of models."""
-        self.process.kill()
-        self.end_group()
-
-    def end_group(self) -> None:
-        with contextlib.suppress(OSError):
-            os.killpg(self.process.pid, signal.SIGKILL)
 
 
 class Supervisor:
@@ -234,7 +156,7 @@ class Supervisor:
                 event.fileobj.recv(LONGEST_LINE)  # type: ignore[union-attr]  # the signals' socket
         for worker in list(self.workers.values()):
             self._collect(worker)
-        _reap_orphans({worker.process.pid for worker in self.workers.values()})
+        reap_orphans({worker.process.pid for worker in self.workers.values()})
         self._watch()
         self._do_what_is_due()
 
@@ -389,7 +311,7 @@ class Supervisor:
             "status": status,
         }
         if status < 0:
-            extra["signal"] = _signal_name(-status)
+            extra["signal"] = signal_name(-status)
         if self._draining:
             log.info("worker ended", extra=extra)
             self.status = self.status or int(worker.has_started and status != 0)
@@ -535,7 +457,7 @@ class Supervisor:
             handlers = {sig: signal.signal(sig, self._note) for sig in HEARD}
             # The end of a child also wakes the wait.
             handlers[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, lambda *_: None)
-            # `become` has blocked them, so that none was lost before there were handlers.
+            # `launch.become` has blocked them, so that none was lost before there were handlers.
             signal.pthread_sigmask(signal.SIG_UNBLOCK, HEARD)
             try:
                 yield
@@ -554,56 +476,6 @@ def _doubled(steps: int) -> float:
     if steps < 1:
         return 0.0
     return min(LONGEST_DELAY_SECONDS, 2.0 ** (min(steps, 30) - 1))
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return str(number)
-
-
-def _reap_orphans(ours: set[int]) -> None:
-    """Collect processes whose parent has died: the first process of a container inherits them."""
-    if not hasattr(os, "waitid"):
-        return
-    with contextlib.suppress(ChildProcessError):
-        while True:
-            ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-            if ended is None or ended.si_pid in ours:
-                return
-            os.waitpid(ended.si_pid, 0)
-
-
-def become(settings: Settings, listeners: list[socket.socket]) -> NoReturn:
-    """Replace this process by the supervisor of a worker for each of ``listeners``.
-
-    Its exit status is that of the service: 0, or 1 where requests were given up or workers do not
-    start, or 2 where settings are wrong.
-    """
-    given = _readable(settings.model_dump_json().encode())
-    descriptors = [given, *(listener.fileno() for listener in listeners)]
-    for descriptor in descriptors:
-        os.set_inheritable(descriptor, True)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # Signals between exec and the new handlers stay pending until then.
-    signal.pthread_sigmask(signal.SIG_BLOCK, HEARD)
-    arguments = ["-P", "-m", "service.workers", *map(str, descriptors)]
-    os.execv(sys.executable, [sys.executable, *arguments])  # noqa: S606 - Python itself
-
-
-def _readable(content: bytes) -> int:
-    """Return the descriptor of an unnamed file with ``content``, in memory if possible."""
-    if hasattr(os, "memfd_create"):
-        descriptor = os.memfd_create("gatewave-settings")
-    else:
-        with tempfile.TemporaryFile() as file:
-            descriptor = os.dup(file.fileno())
-    with os.fdopen(descriptor, "wb", closefd=False) as file:
-        file.write(content)
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    return descriptor
 
 
 def main() -> int:

@@ -11,7 +11,7 @@ import typer
 from pydantic import ValidationError
 
 from gatewave.errors import UsageError
-from service import cpus, listening, security, tls, workers
+from service import cpus, launch, listening, security, tls
 from service.errors import from_pydantic
 from service.settings import Device, Settings
 from service.telemetry import configure_logging
@@ -48,13 +48,13 @@ def _serve(settings: Settings) -> NoReturn:
         security.refuse_exposure(
             settings.published_host or host, keys=keys, allow_anonymous=settings.allow_anonymous
         )
-    workers.refuse_contradictions(settings)
+    launch.refuse_contradictions(settings)
     tls.context(settings)  # Workers read the files again; errors in them are to be reported here.
     listeners = listening.bind(settings.host, settings.port, settings.workers)
     if settings.metrics_port is not None:
         free = listening.free_port(metrics_host, settings.metrics_port)
         settings = settings.model_copy(update={"metrics_port": free})
-    workers.become(workers.share(settings, cpus.available()), listeners)
+    launch.become(launch.share(settings, cpus.available()), listeners)
 
 
 def _settings(**options: Any) -> Settings:

@@ -18,8 +18,10 @@ from chaos import awaited, children, peers
 from graphs import endless, put, scaled
 from processes import GATEWAVE, serving
 
+from service.launch import _readable
 from service.settings import Settings
-from service.workers import LONGEST_DELAY_SECONDS, STABLE_SECONDS, Supervisor, Worker, _readable
+from service.supervised import Worker
+from service.workers import LONGEST_DELAY_SECONDS, STABLE_SECONDS, Supervisor
 
 ONE = {"GATEWAVE_THREADS": "1", "GATEWAVE_GRACE_SECONDS": "0.2"}
 SINC = {"activation": "sinc", "inputs": {"x": [0]}}
@@ -229,12 +231,12 @@ def test_a_crash_loop_is_slowed_down():
 ADOPTING = """
 import ctypes, pathlib, subprocess, sys, time
 ctypes.CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER: orphans become ours, as those of pid 1 do
-from service.workers import _reap_orphans
+from service.supervised import reap_orphans
 shell = subprocess.run(["sh", "-c", "sleep 0 & echo $!"], stdout=subprocess.PIPE, check=True)
 orphan = pathlib.Path("/proc", shell.stdout.decode().strip())
 ours = subprocess.Popen(["true"])
 while orphan.exists():
-    _reap_orphans({ours.pid})
+    reap_orphans({ours.pid})
     ours.poll()
 sys.exit(ours.wait())
 """

@@ -14,9 +14,9 @@ import pytest
 from processes import run, serving
 
 from service.errors import SettingsInvalid
+from service.launch import refuse_contradictions, share
 from service.settings import Settings
 from service.worker import Worker
-from service.workers import refuse_contradictions, share
 
 sys.path.append(str(Path(__file__).parents[1] / "load"))
 
