@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,9 @@ from export.graph import FORMS, Form, decomposed, graphs_of, to_bytes, with_rank
 from export.metadata import describe
 from export.signature import GRAPHS, Graph
 from models import DTYPES, Activation, DType, Operator
+
+MANIFEST = "manifest.json"
+"""File that lists the others of the folder: the service refuses to start without one of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +140,7 @@ def write(
                 progress(artifact)
     _replace(folder, made)
     _remove_stale(folder, activations)
+    _list(folder, made)
     return [folder / artifact.name for artifact in made]
 
 
@@ -167,6 +172,22 @@ def _remove_stale(folder: Path, activations: Iterable[Activation]) -> None:
         for path in folder.iterdir():
             if ours.fullmatch(path.name) and path.name not in current:
                 path.unlink()
+
+
+def _list(folder: Path, made: Sequence[Artifact]) -> None:
+    """Write the manifest: the files ``made``, and those that it listed before and are there.
+
+    A manifest that cannot be read is replaced.
+    """
+    manifest = folder / MANIFEST
+    there: set[str] = set()
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        before = json.loads(manifest.read_text())["files"]
+        there = {name for name in before if (folder / name).is_file()}
+    files = sorted(there.union(artifact.name for artifact in made))
+    with scratch.folder_in(folder) as beside:
+        (beside / MANIFEST).write_text(json.dumps({"files": files}, indent=1) + "\n")
+        (beside / MANIFEST).replace(manifest)
 
 
 def expected_files(activation: Activation, selection: Selection) -> int:

@@ -25,6 +25,8 @@ from service.serving.model import ANY, Port
 
 METADATA_KEY = "ai.gatewave.activation"
 CERTIFICATE_KEY = "ai.gatewave.certificate"
+MANIFEST = "manifest.json"
+"""List of the files that `gatewave export` wrote; a folder that was put together has none."""
 SCHEMA = 1
 DEFAULT_DTYPE: DType = "float32"
 GRAPHS = ("value", "grad", "vjp")
@@ -184,9 +186,11 @@ class Catalogue:
         """Load every artifact, and check each against the example that it carries.
 
         Raises:
-            ArtifactInvalid: The folder holds none, or one does not load or answers wrongly.
+            ArtifactInvalid: The folder holds none, lacks one that its manifest lists, or one does
+                not load or answers wrongly.
             KernelsUnavailable: The kernels are demanded, and lack one.
         """
+        check_manifest(folder)
         paths = artifact_paths(folder)
         if not paths:
             msg = f"{folder} holds no artifacts: run `make export`, or `gatewave export`"
@@ -215,6 +219,29 @@ class Catalogue:
         if name not in self.entries:
             raise NameUnknown.at(at, f"one of {', '.join(self.entries)}", name)
         return self.entries[name]
+
+
+def check_manifest(folder: Path) -> None:
+    """Check that all files are there that the manifest lists, if there is a manifest.
+
+    Raises:
+        ArtifactInvalid: A file is missing, or the manifest cannot be read.
+    """
+    manifest = folder / MANIFEST
+    if not os.path.lexists(manifest):
+        return
+    try:
+        files = json.loads(read_artifact(manifest))["files"]
+        missing = [name for name in files if not (folder / name).exists()]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ArtifactInvalid(f"{manifest}: expected an object with a list of files") from error
+    if missing:
+        more = f", and {len(missing) - 1} more" if len(missing) > 1 else ""
+        msg = (
+            f"{folder / missing[0]} is missing{more}, and {MANIFEST} lists it: "
+            "run `gatewave export` again, or delete the manifest"
+        )
+        raise ArtifactInvalid(msg)
 
 
 def artifact_paths(folder: Path) -> list[Path]:

@@ -116,8 +116,13 @@ def exported(copy):
 
 def test_its_graphs_and_its_plots_are_exported(exported):
     files = {path.name for path in exported.iterdir()}
-    assert len(files) == 3 * 4 * 2 + 2
-    assert {"softsign.svg", "softsign.png", "softsign.vjp.bfloat16.decomposed.onnx"} <= files
+    assert len(files) == 3 * 4 * 2 + 2 + 1
+    assert {
+        "manifest.json",
+        "softsign.svg",
+        "softsign.png",
+        "softsign.vjp.bfloat16.decomposed.onnx",
+    } <= files
 
 
 def test_the_service_has_its_endpoints(copy, exported):

@@ -1,12 +1,13 @@
 """The folder of artifacts: all of it, or none; nothing stale, and nothing that is not its own."""
 
 import dataclasses
+import json
 
 import onnxruntime as ort
 import pytest
 import torch
 
-from export.artifacts import Selection, expected_files, file_names, write
+from export.artifacts import MANIFEST, Selection, expected_files, file_names, write
 from export.certify import run
 from export.errors import ToleranceError
 from models import ACTIVATIONS
@@ -44,8 +45,9 @@ def test_it_holds_what_was_selected_and_nothing_else(folder):
         "sigmoid.vjp.float32.decomposed.onnx",
         "sigmoid.svg",
         "sigmoid.png",
+        MANIFEST,
     }
-    assert names(folder) == set(file_names(SIGMOID, SMALL))
+    assert names(folder) == {*file_names(SIGMOID, SMALL), MANIFEST}
     assert names(folder.parent) == {"artifacts"}
 
 
@@ -63,6 +65,22 @@ def test_another_selection_adds_to_it_and_another_order_changes_no_byte(folder, 
         assert (tmp_path / path.name).read_bytes() == path.read_bytes(), path.name
     write([SIGMOID], tmp_path, dataclasses.replace(SMALL, dtypes=("float64",)))
     assert names(folder) < names(tmp_path)
+
+
+def listed(folder):
+    return set(json.loads((folder / MANIFEST).read_text())["files"])
+
+
+def test_the_manifest_lists_all_files_and_keeps_those_of_other_selections(folder, tmp_path):
+    assert listed(folder) == names(folder) - {MANIFEST}
+    write([SIGMOID], tmp_path, SMALL)
+    (tmp_path / "sigmoid.png").unlink()
+    (tmp_path / "a file of others").touch()
+    write([SWISH], tmp_path, SMALL)
+    assert listed(tmp_path) == names(tmp_path) - {MANIFEST, "a file of others"}
+    (tmp_path / MANIFEST).write_text("[")
+    write([SWISH], tmp_path, SMALL)
+    assert listed(tmp_path) == set(file_names(SWISH, SMALL))
 
 
 def test_nothing_is_written_if_any_tolerance_is_missed(tmp_path):
@@ -88,7 +106,7 @@ def test_what_another_version_left_is_removed_and_what_is_not_ours_stays(tmp_pat
     for name in stale | foreign | other_selection:
         (tmp_path / name).touch()
     write([SIGMOID], tmp_path, SMALL)
-    assert names(tmp_path) == set(file_names(SIGMOID, SMALL)) | foreign | other_selection
+    assert names(tmp_path) == {*file_names(SIGMOID, SMALL), MANIFEST} | foreign | other_selection
 
 
 def test_two_activations_of_one_name_are_refused(tmp_path):

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 
-from service.catalogue import METADATA_KEY, Catalogue, artifact_paths
+from service.catalogue import MANIFEST, METADATA_KEY, Catalogue, artifact_paths
 from service.dtypes import NUMPY
 from service.engine import SLICE, Engine
 from service.errors import ArtifactInvalid
@@ -86,6 +86,25 @@ IRREGULAR = {
     "socket": (bound, "cannot be read"),
     "nowhere": (lambda path: path.symlink_to("gone.onnx"), "cannot be read: No such file"),
 }
+
+
+def test_a_file_that_the_manifest_lists_is_missed_by_name(folder, engine):
+    lost = ["sinc.grad.float32.onnx", "sinc.svg"]
+    text = json.dumps({"files": [*lost, *(path.name for path in folder.iterdir())]})
+    (folder / MANIFEST).write_text(text)
+    with pytest.raises(ArtifactInvalid, match=r"sinc\.grad\.float32\.onnx is missing, and 1 more"):
+        Catalogue.open(folder, engine)
+    for name in lost:
+        (folder / name).write_bytes((folder / "sinc.value.float32.onnx").read_bytes())
+    with pytest.raises(ArtifactInvalid, match="hold the same graph"):
+        Catalogue.open(folder, engine)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"files": 1}', '{"files": [1]}'])
+def test_a_manifest_that_cannot_be_read_is_refused(folder, engine, text):
+    (folder / MANIFEST).write_text(text)
+    with pytest.raises(ArtifactInvalid, match="expected an object with a list of files"):
+        Catalogue.open(folder, engine)
 
 
 @pytest.mark.parametrize("kind", IRREGULAR)
