@@ -271,7 +271,9 @@ class Supervisor:
         )
 
     def _tell_readiness(self) -> None:
-        if self._has_served and not self._has_been_ready and self._all_are("has_loaded"):
+        is_first = self._has_served and not self._has_been_ready and not self._draining
+        # A worker that drains ends its trials, and has then loaded all that it will.
+        if is_first and self._all_are("has_loaded"):
             self._has_been_ready = True
             log.info("ready")
 

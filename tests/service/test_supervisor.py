@@ -149,6 +149,9 @@ def test_sigterm_while_models_are_tried_ends_them(artifacts, loading, workers):
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(20) == 0
         assert awaited(lambda: not any(map(is_alive, [*pids, *tried])))
+        messages = [line["message"] for line in server.log()]
+        assert "draining" in messages
+        assert "ready" not in messages
 
 
 def test_sigterm_before_the_port_opens_ends_with_0(artifacts):
