@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from export import certify, custom
-from export.artifacts import Selection, write
+from export.artifacts import MANIFEST, Selection, write
 from export.errors import NotAnActivationError, NotRunnableError, ToleranceError
 from export.graph import decomposed, graphs_of, to_bytes, with_rank
 from export.metadata import KEY
@@ -122,6 +122,7 @@ def test_its_artifacts_are_written_with_its_record_and_the_same_bytes_again(tmp_
     assert contents[0] == contents[1]
     names = {path.name for path in (tmp_path / "one").iterdir()}
     assert names == {
+        MANIFEST,
         "learnt_gate.value.float32.onnx",
         "learnt_gate.value.float32.decomposed.onnx",
         "learnt_gate.svg",
