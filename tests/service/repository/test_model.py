@@ -271,7 +271,7 @@ def test_a_run_without_callers_ends(open_anywhere):
     ended = []
 
     def compute():
-        with pytest.raises(ModelFailed, match="nobody waits"):
+        with pytest.raises(ModelFailed, match="no caller waits"):
             run(made, halt, x=np.ones((1, 2), np.float32))
         ended.append(True)
 
