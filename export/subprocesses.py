@@ -108,10 +108,14 @@ class Process:
 
 
 def own_python(*arguments: str) -> Process:
-    """This very Python, with the modules that this process finds.
-
-    But not those in the folder that it happens to be in: a model's folder may hold a ``numpy.py``.
-    """
-    paths = [str(Path(path).absolute()) for path in sys.path if path]
-    variables = {"PYTHONPATH": os.pathsep.join(paths), "ORT_DISABLE_TELEMETRY": "1"}
+    """This very Python, with the modules that this process finds."""
+    variables = {"PYTHONPATH": own_paths(), "ORT_DISABLE_TELEMETRY": "1"}
     return Process([sys.executable, "-P", *arguments], {**os.environ, **variables})
+
+
+def own_paths() -> str:
+    """Return the folders that this process imports from, as PYTHONPATH has them.
+
+    Not the folder that it happens to be in: a model's folder may hold a ``numpy.py``.
+    """
+    return os.pathsep.join(str(Path(path).absolute()) for path in sys.path if path)

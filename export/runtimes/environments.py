@@ -13,6 +13,7 @@ from pathlib import Path
 
 from export.errors import NotRunnableError
 from export.runtimes.catalogue import Runtime
+from export.subprocesses import own_paths
 
 VARIABLE = "GATEWAVE_RUNTIMES"
 """Where environments are kept; in the user's cache by default."""
@@ -102,13 +103,17 @@ def command(runtime: Runtime) -> list[str]:
 
 
 def variables(runtime: Runtime) -> dict[str, str]:
-    """The environment variables of that process: ours, without what is about our own Python."""
+    """The environment variables of that process: ours, without what is about our own Python.
+
+    An adapter without a list of its own runs in our Python, and finds the modules that we find.
+    """
     own = {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "COVERAGE_PROCESS_START"}
     kept = {name: value for name, value in os.environ.items() if name not in own}
     scripts = [str(folder() / runtime.name / "bin")] if runtime.requirements else []
     path = os.pathsep.join([*scripts, kept.get("PATH", os.defpath)])
     hidden = NO_GPU if runtime.device == "cpu" else {}
-    return {**kept, **SILENT, **hidden, "PATH": path}
+    paths = {} if runtime.requirements else {"PYTHONPATH": own_paths()}
+    return {**kept, **SILENT, **hidden, **paths, "PATH": path}
 
 
 def _listed(runtime: Runtime) -> str:

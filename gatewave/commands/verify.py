@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from gatewave.commands.comparing import (
+    AtolOption,
+    InputsOption,
+    RtolOption,
+    UlpOption,
+    arrays,
+)
 from gatewave.commands.graphs import KERNELS
 from gatewave.commands.rewriting import JsonOption, ModelArgument
-from gatewave.errors import UsageError, needing
+from gatewave.errors import needing
 
 if TYPE_CHECKING:
     from export.proof.report import Compared, Dropped, Report
@@ -27,22 +31,14 @@ MOST_SHOWN = 3
 def verify(
     original: ModelArgument,
     rewritten: ModelArgument,
-    inputs: Annotated[
-        Path | None, typer.Option(help="Real inputs, an .npz of arrays by name; tried first.")
-    ] = None,
+    inputs: InputsOption = None,
     site: Annotated[
         list[str] | None, typer.Option(help="A value within both graphs, to compare as well.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="What inputs are drawn with.")] = 0,
-    rtol: Annotated[
-        float | None,
-        typer.Option(min=0, help="Allowed, of the number: 1e-4 in float32, by default."),
-    ] = None,
-    atol: Annotated[
-        float | None,
-        typer.Option(min=0, help="Allowed, of the scale of the tensor; as --rtol, by default."),
-    ] = None,
-    ulp: Annotated[float, typer.Option(min=0, help="Allowed, in units in the last place.")] = 0.0,
+    rtol: RtolOption = None,
+    atol: AtolOption = None,
+    ulp: UlpOption = 0.0,
     timeout: Annotated[
         float, typer.Option(min=0.1, help="Seconds for a run; and after which none is begun.")
     ] = 120.0,
@@ -79,19 +75,6 @@ def verify(
         show(report)
     if not report.holds:
         raise typer.Exit(1)
-
-
-def arrays(path: Path) -> dict[str, Any]:
-    """The arrays in an .npz file.
-
-    Raises:
-        UsageError: It is none, or holds Python objects.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, AttributeError, EOFError, zipfile.BadZipFile) as error:
-        raise UsageError(f"--inputs {path}: expected an .npz file of arrays: {error}") from error
 
 
 def show(report: Report) -> None:
