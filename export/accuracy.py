@@ -6,6 +6,7 @@ its versions of ONNX Runtime and Torch, which the page names.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -23,6 +24,7 @@ from export import certify, machine, reference, signature
 from export.certify import Measured
 from export.graph import graphs_of, to_bytes
 from export.markdown import page, table
+from export.reasons import reason_of
 from export.signature import Graph
 from export.trace import trace
 from models import ACTIVATIONS, DTYPES, Activation, DType, Operator
@@ -196,9 +198,12 @@ def _exported(peer: Peer, names: tuple[str, ...], dtype: DType) -> bytes:
     return model
 
 
+NOISE = re.compile(r"\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : | node with name '[^']*'")
+
+
 def _reason(error: Exception) -> str:
     """ONNX Runtime's own words, without its error codes and the name of the node."""
-    return str(error).rpartition(" : ")[2].partition(" node with name")[0].strip()
+    return reason_of(NOISE.sub("", str(error)))
 
 
 def main(

@@ -13,6 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, cast
 
+from export.reasons import last_words
+
 GRACE = 2.0
 """Seconds that a process may take to end by itself."""
 
@@ -103,8 +105,8 @@ class Process:
         status = self._process.wait()
         end = signal.Signals(-status).name if status < 0 else f"exit status {status}"
         self._errors.seek(0)
-        last = self._errors.read().decode(errors="replace").strip().rpartition("\n")[2]
-        return f"{end}: {last}" if last else end
+        words = last_words(self._errors.read().decode(errors="replace"))
+        return f"{end}: {words}" if words else end
 
 
 def own_python(*arguments: str) -> Process:

@@ -12,7 +12,6 @@ from gatewave import beginning  # noqa: F401 - first of all: it hears SIGTERM
 import sys
 
 import typer
-from rich.console import Console
 
 from gatewave.commands import (
     certify,
@@ -23,6 +22,7 @@ from gatewave.commands import (
     inspect,
     key,
     lower,
+    output,
     plot,
     runtimes,
     serve,
@@ -82,5 +82,5 @@ def _status_in_export(error: Exception) -> int | None:
 
 
 def _said(error: Exception, status: int) -> int:
-    Console(stderr=True).print("error:", str(error), style="red", markup=False, highlight=False)
+    output.say(f"error: {error}", style="red", is_error=True)
     return status

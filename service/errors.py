@@ -241,6 +241,17 @@ DEEPEST_QUOTE = 8
 MOST_ERRORS = 16
 
 
+OMITTED = " … "
+
+
+def abridged(text: str, longest: int) -> str:
+    """Return ``text``, without its middle if it is longer: a reason is at the end more often."""
+    if len(text) <= longest:
+        return text
+    half = (longest - len(OMITTED)) // 2
+    return f"{text[:half]}{OMITTED}{text[-half:]}"
+
+
 def quoted(value: object) -> str:
     """What came, as messages quote it: in JSON, and never longer than a line."""
     if isinstance(value, Words):

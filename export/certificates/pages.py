@@ -39,7 +39,9 @@ def markdown(certificate: Certificate) -> str:
             made,
             f"What is due: {plain(certificate.truth)}.",
             LEGEND,
-            bullets(f"left out: {plain(n)}: {why}" for n, why in certificate.left_out.items()),
+            bullets(
+                f"left out: {plain(n)}: {plain(why)}" for n, why in certificate.left_out.items()
+            ),
             *(_section(subject, certificate.rows) for subject in _subjects(certificate)),
             "## Runtimes",
             bullets(map(_runtime, certificate.rows)),
@@ -161,4 +163,4 @@ def _point(point: Point) -> str:
 
 def _runtime(row: Row) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in row.versions.items())
-    return f"{row.title} (`{row.runtime}`): {versions or row.why}"
+    return f"{row.title} (`{row.runtime}`): {versions or plain(row.why)}"

@@ -141,7 +141,7 @@ def network(path: Path, seed: int, seconds: float) -> Network:
                 found = _Truth(model, running, seed)
                 found.ask()
             except Refused as error:
-                why.append(f"{RUNTIMES[name].title}: {_first_line(error)}")
+                why.append(f"{RUNTIMES[name].title}: {error}")
                 continue
         tolerance = Tolerance(coarse=bool(coarse.notes([model])))
         made = Network(path, RUNTIMES[name], found.due, tolerance, found.left_out, found.whole)
@@ -160,10 +160,6 @@ def _check_ports(path: Path, model: ir.Model) -> None:
             raise ModelError(f"{path}: {kind} {port.name!r} is {what}: expected tensors alone")
     if not model.graph.outputs:
         raise ModelError(f"{path}: it has no outputs: there is nothing to certify")
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0][:300]
 
 
 class _Truth:

@@ -16,6 +16,7 @@ import onnx_ir as ir
 
 from export.channel import Value, receive, send
 from export.errors import NotRunnableError
+from export.reasons import reason_of
 from export.subprocesses import Ended, own_python
 
 Runtime = Literal["onnxruntime", "onnxruntime with kernels", "reference"]
@@ -113,7 +114,7 @@ class Runner:
             hint = " (--timeout)" if error.late else ""
             raise Lost(f"{WORDS[self.runtime]}: {doing} {error}{hint}") from error
         if "error" in answer:
-            raise Refused(answer["error"])
+            raise Refused(reason_of(answer["error"]))
         return results
 
 

@@ -11,6 +11,7 @@ from onnx import version_converter
 
 from export.model_files import element_types
 from export.model_files.element_types import Types
+from export.reasons import reason_of
 
 SMALL = 1024
 """Constants of so many elements are shown to the converter: it may want to know axes or scales."""
@@ -227,8 +228,7 @@ def _ask(model: ir.Model, opset: int) -> ir.Graph:
     try:
         return ir.from_proto(version_converter.convert_version(proto, opset)).graph
     except Exception as error:
-        reason = str(error).rpartition("failed: ")[2].strip().splitlines()[-1]
-        raise Stays(f"ONNX's converter: {reason}") from error
+        raise Stays(f"ONNX's converter: {reason_of(str(error))}") from error
 
 
 def _same(node: ir.Node, graph: ir.Graph) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from export.channel import Array, receive, send
+from export.reasons import reason_of
 from export.runtimes import environments
 from export.runtimes.catalogue import Runtime
 from export.subprocesses import Ended, Process
@@ -97,5 +98,5 @@ class Running:
             self.close()
             raise
         if "error" in answer:
-            raise Refused(answer["error"])
+            raise Refused(reason_of(answer["error"]))
         return answer, results

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 
+from gatewave.commands import output
 from gatewave.commands.parameters import words
 from gatewave.commands.rewriting import JsonOption
 from gatewave.commands.runtimes import chosen
@@ -148,7 +149,7 @@ def _progress() -> Iterator[Callable[[Runtime, Cell], None]]:
 
 
 def _show(certificate: Certificate) -> None:
-    table = Table(certificate.name, "verdicts", "", box=None, pad_edge=False)
+    table = output.table(certificate.name, "verdicts", "")
     for row in certificate.rows:
         counts: dict[str, int] = {}
         for cell in row.cells:
@@ -156,8 +157,8 @@ def _show(certificate: Certificate) -> None:
         said = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
         first = next((cell for cell in row.cells if cell.verdict != "exact"), None)
         why = row.why or ("" if first is None else f"{_place(first)}: {first.why}")
-        table.add_row(row.title, said, why.partition("\n")[0])
-    Console().print(table, markup=False, highlight=False)
+        table.add_row(row.title, said, Text(" ".join(why.split())))
+    output.show(table)
 
 
 def _place(cell: Cell) -> str:

@@ -14,11 +14,9 @@ from typing import Annotated, Literal
 
 import onnxruntime as ort
 import typer
-from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-from gatewave.commands import probing
+from gatewave.commands import output, probing
 from service import cpus
 from service.catalogue import artifact_paths, load
 from service.engine import CUDA, Engine
@@ -184,8 +182,8 @@ def _version(name: str) -> str | None:
 
 
 def _print(findings: list[Finding]) -> None:
-    table = Table(box=None, show_header=False)
+    table = output.table("", "", "", show_header=False)
     for finding in findings:
         mark = f"[{STYLES[finding.verdict]}]{finding.verdict}[/]"
         table.add_row(mark, Text(finding.subject), Text(finding.detail))
-    Console().print(table)
+    output.show(table)

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 import service
+from gatewave.commands import output
 from gatewave.errors import CommandError, needing
 
 if TYPE_CHECKING:
@@ -154,18 +154,17 @@ def say(
         }
         typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
         return
-    console = Console()
     if changes:
-        table = Table("node", "change", box=None, pad_edge=False)
+        table = output.table("node", "change")
         for change in changes:
             table.add_row(Text(_place(change.scope, change.node)), Text(change.what))
-        console.print(table)
+        output.show(table)
     for left in skipped:
         line = f"left alone: {left.kind} at {_place(left.scope, left.node)}: {left.reason}"
-        console.print(line, markup=False, highlight=False)
+        output.say(line)
     told = report or tried
     for note in () if told is None else told.notes:
-        console.print(note, markup=False, highlight=False)
+        output.say(note)
     counts = "1 change" if len(changes) == 1 else f"{len(changes)} changes"
     counts += f" for {target}" if target else ""
     counts += f", {len(skipped)} left alone" if skipped else ""

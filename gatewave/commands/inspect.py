@@ -8,11 +8,10 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from gatewave.commands import graphs
+from gatewave.commands import graphs, output
 from gatewave.commands.rewriting import JsonOption, ModelArgument
 from gatewave.errors import needing
 
@@ -53,40 +52,36 @@ def inspect(
 
 
 def _show_problems(target: str, problems: Sequence[Problem]) -> None:
-    console = Console()
     if not problems:
-        console.print(f"{target} runs it", style="green")
+        output.say(f"{target} runs it", style="green")
     for problem in problems:
         place = ": ".join(word for word in (problem.scope, problem.node) if word) or "the model"
-        console.print(f"{target}: {place}: {problem.why}", markup=False, highlight=False)
+        output.say(f"{target}: {place}: {problem.why}")
 
 
 def show(inspection: Inspection) -> None:
     """Print tables for people."""
     from export.rewrite.inspection import RULE
 
-    console = Console()
     opsets = ", ".join(f"{domain or 'ai.onnx'} {v}" for domain, v in inspection.opsets.items())
     written_by = f", written by {inspection.producer}" if inspection.producer else ""
-    console.print(f"IR version {inspection.ir_version}; opsets: {opsets}{written_by}", markup=False)
+    output.say(f"IR version {inspection.ir_version}; opsets: {opsets}{written_by}")
     dtypes = ", ".join(f"{name} {count}" for name, count in inspection.dtypes.items())
-    console.print(f"values by type: {dtypes or 'unknown'}")
+    output.say(f"values by type: {dtypes or 'unknown'}")
     if not inspection.sites:
-        console.print("no activations found")
+        output.say("no activations found")
         return
-    console.print(_counts(inspection))
-    console.print(_sites(inspection))
+    output.show(_counts(inspection))
+    output.show(_sites(inspection))
     for miss in inspection.near_misses:
-        console.print(
-            f"{miss.site.kind} at {miss.site.name} is held open: {miss.reason}", markup=False
-        )
-    console.print(RULE, style="dim")
+        output.say(f"{miss.site.kind} at {miss.site.name} is held open: {miss.reason}")
+    output.say(RULE, style="dim")
     if inspection.open_sizes:
-        console.print(f"{inspection.open_sizes} values have sizes that are not known", style="dim")
+        output.say(f"{inspection.open_sizes} values have sizes that are not known", style="dim")
 
 
 def _counts(inspection: Inspection) -> Table:
-    table = Table("activation", "written", "count", "share", box=None, pad_edge=False)
+    table = output.table("activation", "written", "count", "share")
     for (kind, written), count in sorted(inspection.counts().items()):
         share = sum(
             inspection.shares.get(site, 0.0)
@@ -98,9 +93,8 @@ def _counts(inspection: Inspection) -> Table:
 
 
 def _sites(inspection: Inspection) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for name in ("node", "activation", "parameters", "operators", "layout", "type", "share"):
-        table.add_column(name, overflow="fold")
+    headings = ("node", "activation", "parameters", "operators", "layout", "type", "share")
+    table = output.table(*headings)
     for site in inspection.sites:
         cells = (
             f"{site.scope.name}: {site.name}" if site.scope.name else site.name,

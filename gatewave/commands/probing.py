@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from gatewave.commands import output
 from gatewave.errors import needing
 
 if TYPE_CHECKING:
@@ -30,14 +31,14 @@ def show(*, as_json: bool) -> None:
         typer.echo(json.dumps(asdict(answer), indent=2))
         return
     for provider in answer.providers:
-        Console().print(_table(answer, provider))
+        output.show(_table(answer, provider))
 
 
 def _table(answer: Answer, provider: str) -> Table:
     from models import DTYPES
 
     title = f"ONNX Runtime {answer.version}, {provider}: the opsets at which operators run"
-    table = Table("operator", *DTYPES, title=title, title_justify="left", box=None, pad_edge=False)
+    table = output.table("operator", *DTYPES, title=title)
     rows: dict[str, dict[str, list[Row]]] = defaultdict(lambda: defaultdict(list))
     for row in answer.rows:
         if row.provider == provider:

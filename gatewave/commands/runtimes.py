@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
+from gatewave.commands import output
 from gatewave.errors import CommandError, UsageError, needing
 
 if TYPE_CHECKING:
@@ -46,12 +46,12 @@ def listed(
         }
         typer.echo(json.dumps(document, indent=2))
         return
-    table = Table("name", "runtime", "element types", "", box=None, pad_edge=False)
+    table = output.table("name", "runtime", "element types", "")
     for runtime in RUNTIMES.values():
         state = "installed" if found[runtime.name] else ""
         state = state if environments.is_possible(runtime) else "needs an NVIDIA GPU"
         table.add_row(runtime.name, runtime.title, ", ".join(runtime.dtypes), state)
-    Console().print(table)
+    output.show(table)
     typer.echo(f"environments are in {environments.folder()} (GATEWAVE_RUNTIMES)")
 
 

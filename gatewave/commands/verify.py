@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from gatewave.commands import output
 from gatewave.commands.comparing import (
     AtolOption,
     InputsOption,
@@ -79,32 +80,28 @@ def verify(
 
 def show(report: Report) -> None:
     """The report, for people."""
-    console = Console()
     for ran in report.ran:
         why = f" (not {ran.why})" if ran.why else ""
-        console.print(f"{ran.model}: run by {ran.runtime}{why}", markup=False, highlight=False)
+        output.say(f"{ran.model}: run by {ran.runtime}{why}")
     if report.outputs or report.sites:
-        console.print(_differences(report))
+        output.show(_differences(report))
     for words, dropped in (
         ("not compared", [*report.dropped, *report.unseen]),
         ("failed", report.failures),
     ):
         for line in _lines(words, dropped):
-            console.print(line, markup=False, highlight=False)
+            output.say(line)
     for note in report.notes:
-        console.print(note, markup=False, highlight=False)
+        output.say(note)
     style = "green" if report.holds else "bold red"
-    console.print(
-        f"{report.verdict}: {report.summary()}", style=style, markup=False, highlight=False
-    )
+    output.say(f"{report.verdict}: {report.summary()}", style=style)
 
 
 def _differences(report: Report) -> Table:
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for heading in ("output", "", "absolute", "relative", "ULP", "of tolerance", "worst at"):
-        table.add_column(
-            heading, justify="right" if heading not in ("output", "", "worst at") else "left"
-        )
+    headings = ("output", "", "absolute", "relative", "ULP", "of tolerance", "worst at")
+    table = output.table(*headings)
+    for column in table.columns[2:6]:
+        column.justify = "right"
     for one in (*report.outputs, *report.sites):
         table.add_row(*map(Text, _cells(one)), style="" if one.holds else "red")
     return table
@@ -133,11 +130,7 @@ def _short(value: Any) -> str:
 
 def _lines(words: str, dropped: Iterable[Dropped]) -> list[str]:
     found = list(dropped)
-    lines = [f"{words}: {one.name}: {_first_line(one.why)}" for one in found[:MOST_SHOWN]]
+    lines = [f"{words}: {one.name}: {' '.join(one.why.split())}" for one in found[:MOST_SHOWN]]
     if len(found) > MOST_SHOWN:
         lines.append(f"{words}: {len(found) - MOST_SHOWN} more; --json lists them")
     return lines
-
-
-def _first_line(text: str) -> str:
-    return text.strip().partition("\n")[0]

@@ -46,8 +46,8 @@ def explained(path: Path, *damage: type[Exception]) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno not in {None, errno.EINVAL}:
             msg = f"{path}: {error.strerror}"
             raise FileAccessError(msg) from error
-        first_line = (str(error) or type(error).__name__).splitlines()[0]
-        msg = f"{path}: is damaged, or no {path.suffix} file: {first_line}"
+        why = " ".join(str(error).split()) or type(error).__name__
+        msg = f"{path}: is damaged, or no {path.suffix} file: {why}"
         raise DamagedFileError(msg) from error
 
 

@@ -22,13 +22,15 @@ from service.errors import (
     ModelRefused,
     Overloaded,
     RequestInvalid,
+    abridged,
 )
 from service.repository.files import MODEL, VersionFiles
 from service.serving.datatypes import BY_ORT, BYTES, DATATYPES, datatype_of
 from service.serving.model import ANY, PLATFORM, Batching, Model, Port
 
 BF16 = "BF16"
-LONGEST_REASON = 300
+LONGEST_REASON = 1 << 13
+"""In characters; ONNX Runtime writes hundreds, and the names in a hostile graph have no limit."""
 
 Symbols = tuple[str | None, ...]
 
@@ -301,7 +303,10 @@ def _refuse_mixed(model: RepositoryModel) -> None:
 
 
 PREFIX = re.compile(r"\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ")
-SOURCE = re.compile(r"/\S+\.(?:cc|h|cu|cuh):\d+ .*?\)(?: const)?(?= |$)")
+SOURCE = re.compile(
+    r"/\S+\.(?:cc|h|cu|cuh):\d+(?: [\w:<>,&*~ ]*::[\w~]+\(.*?\)(?: const)?(?= |$))?"
+)
+"""A place in ONNX Runtime's source, and the C++ function there."""
 NODE = re.compile(r"Non-zero status code returned while running (\S+) node\..*?Status Message: ?")
 PATH = re.compile(r"(?:/[^\s/:\"']+){2,}")
 NO_MEMORY = (
@@ -314,11 +319,14 @@ NO_MEMORY = (
 
 
 def reason(error: BaseException) -> str:
-    """Why ONNX Runtime refused, in one short line, without places in its source or on our disk."""
+    """Return the reason of an error of ONNX Runtime, in one line.
+
+    Places in its source and on our disk are left out; the reason is not.
+    """
     text = str(error)
     if isinstance(error, MemoryError) or any(sign in text for sign in NO_MEMORY):
         return "it asks for more memory than all models may take (GATEWAVE_ARENA_BYTES)"
     text = NODE.sub(r"\1: ", PREFIX.sub("", text))
     text = PATH.sub("…", SOURCE.sub("", text))
     text = " ".join(text.split()) or type(error).__name__
-    return text if len(text) <= LONGEST_REASON else f"{text[:LONGEST_REASON]}…"
+    return abridged(text, LONGEST_REASON)

@@ -55,7 +55,7 @@ def explained(error: Exception) -> tuple[StatusCode, str]:
         return StatusCode.INTERNAL, detail
     metrics.count_rejection(error)
     errors.strip(error)
-    return status, str(error)[:LONGEST_DETAIL]
+    return status, errors.abridged(str(error), LONGEST_DETAIL)
 
 
 def metadata(error: Exception) -> tuple[Pair, ...]:

@@ -22,6 +22,7 @@ import numpy as np
 PNNX = Path(util.find_spec("pnnx").origin).with_name("pnnx")
 BATCH_AXIS = re.compile(r"((?:in|out)\d+)\.numpy\((?:\), )?batch_index=(\d+)\)")
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+PASS = re.compile(r"^#{4,}.*$", re.MULTILINE)
 NARROW = ("fp16_packed", "fp16_storage", "fp16_arithmetic", "bf16_packed", "bf16_storage")
 
 
@@ -63,10 +64,14 @@ def _converted(path, folder):
         check=False,
     )
     if done.returncode or not (folder / "model.ncnn.param").exists():
-        last = COLOUR.sub("", done.stdout).strip().rpartition("\n")[2]
-        raise RuntimeError(f"pnnx ends with {done.returncode}: {last}")
+        raise RuntimeError(f"pnnx ends with {done.returncode}: {_said(done.stdout)}")
     ways = (folder / "model_ncnn.py").read_text(encoding="utf-8")
     return {blob: int(axis) for blob, axis in BATCH_AXIS.findall(ways)}
+
+
+def _said(output):
+    """What pnnx printed in its last pass, which a line of number signs begins."""
+    return PASS.split(COLOUR.sub("", output).strip())[-1].strip() or "it prints no reason"
 
 
 def _loaded(folder):

@@ -17,7 +17,7 @@ from onnx import TensorProto
 from service.arena import Use
 from service.engine import Halt
 from service.errors import ModelFailed, ModelRefused, RequestInvalid
-from service.repository.model import reason
+from service.repository.model import LONGEST_REASON, reason
 from service.serving.datatypes import DATATYPES
 from service.serving.model import Batching, Port
 
@@ -262,8 +262,21 @@ def test_a_failed_run_says_why_and_not_where(open_anywhere, root):
     assert len(said) < 400
 
 
-def test_a_long_reason_is_cut():
-    assert len(reason(RuntimeError("word " * 1000))) < 400
+def test_a_long_reason_is_whole():
+    text = f"Fatal error: {'word ' * 400}the reason"
+    assert reason(RuntimeError(text)) == text
+
+
+def test_a_reason_of_hostile_length_keeps_both_ends():
+    said = reason(RuntimeError(f"the node {'n' * (1 << 20)} has the reason"))
+    assert said.startswith("the node n")
+    assert said.endswith("n has the reason")
+    assert len(said) <= LONGEST_REASON
+
+
+def test_a_place_in_the_source_takes_no_words_with_it():
+    said = reason(RuntimeError("failed:/src/a/x.cc:12 some reason (with parentheses) and more"))
+    assert said == "failed: some reason (with parentheses) and more"
 
 
 def test_a_run_without_callers_ends(open_anywhere):
