@@ -1,42 +1,146 @@
-"""Which inputs a model is tried on, given which of them it takes."""
+"""Inputs that a model is tried on, given which of them it takes: cheap ones first."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 
 from export.proof import sizes
-from export.proof.ranges import NORMAL
-from export.proof.samples import OPPOSED, REPLACED, Case, Samples
+from export.proof.ranges import NORMAL, Kind
+from export.proof.samples import OPPOSED, REPLACED, Case, Replaced, Samples, name_of
 from export.proof.sizes import Shapes
 
-MOST_SHAPES = 4
-"""So many sets of shapes that the model takes are tried, of those that `sizes` lists."""
+MAX_SHAPES = 4
+"""Sets of shapes that the model takes and that are tried, of those that `sizes` lists."""
+
+ENOUGH = 256
+"""Elements of all inputs together that suffice for every range: special numbers meet each other."""
+
+MAX_RATIO = 8
+"""Shapes of more elements, as a multiple of the smallest that suffice, cost much and tell little.
+
+A batch of 32 images took the time of all other cases together, eight times over.
+"""
+
+Sized = tuple[str, Shapes]
 
 
-def drawn(samples: Samples, taken: Callable[[], int]) -> Iterator[Case]:
-    """Ordinary numbers in several shapes; then all ranges in one of those; then no elements.
+@dataclass(frozen=True)
+class Draft:
+    """A case that is not drawn yet.
+
+    Attributes:
+        words: The sizes of its open axes, in words.
+        shapes: Of its inputs.
+        kind: The range of its numbers.
+        given: See `Samples.case`.
+        searched: Whether it looks for shapes that the model takes.
+    """
+
+    words: str
+    shapes: Shapes
+    kind: Kind = NORMAL
+    given: Replaced | None = None
+    searched: bool = False
+
+    @property
+    def elements(self) -> int:
+        """Elements of all inputs together; the cost of the case is about proportional to it."""
+        return _elements(self.shapes)
+
+    @property
+    def name(self) -> str:
+        return name_of(self.words, self.kind, self.given)
+
+    def drawn(self, samples: Samples) -> Case:
+        return samples.case(self.words, self.shapes, self.kind, given=self.given)
+
+
+@dataclass(frozen=True)
+class Given:
+    """The case of the caller's own inputs, in the place of a draft."""
+
+    case: Case
+    searched: bool = field(default=False, init=False)
+
+    @property
+    def elements(self) -> int:
+        return sum(getattr(value, "size", 1) for value in self.case.inputs.values())
+
+    @property
+    def name(self) -> str:
+        return self.case.name
+
+    def drawn(self, _: Samples) -> Case:
+        return self.case
+
+
+@dataclass
+class Planned:
+    """The cases for a model: normal numbers in several shapes, then all ranges in one of those.
+
+    The ranges are tried in the smallest shapes that have elements enough, not in the largest.
 
     Args:
         samples: Draws them.
-        taken: How many cases the model has taken so far: asked after each.
+        taken: Returns how many cases the model has taken so far; called after each draft.
     """
-    accepted: list[tuple[str, Shapes]] = []
-    for words, shapes in sizes.candidates(samples.inputs):
-        if len(accepted) == MOST_SHAPES:
-            break
-        before = taken()
-        yield samples.case(words, shapes, NORMAL)
-        accepted += [(words, shapes)] * (taken() - before)
-    if not accepted:
-        return
-    # Many elements: every special number meets every other.
-    words, shapes = max(accepted, key=lambda one: sum(map(math.prod, one[1].values())))
-    for kind in samples.kinds():
-        yield samples.case(words, shapes, kind)
-    if samples.can_replace():
-        yield samples.case(words, shapes, NORMAL, given=REPLACED)
-    if samples.has_signs():
-        yield samples.case(words, shapes, NORMAL, given=OPPOSED)
-    for words, shapes in sizes.empties(samples.inputs):
-        yield samples.case(words, shapes, NORMAL)
+
+    samples: Samples
+    taken: Callable[[], int]
+    accepted: list[Sized] = field(default_factory=list, init=False)
+
+    def __iter__(self) -> Iterator[Draft]:
+        for words, shapes in _smallest_first(self.samples):
+            if len(self.accepted) == MAX_SHAPES:
+                break
+            if self._is_excessive(shapes):
+                continue
+            before = self.taken()
+            yield Draft(words, shapes, searched=True)
+            self.accepted += [(words, shapes)] * (self.taken() - before)
+        if self.accepted:
+            yield from self._ranges()
+
+    def _ranges(self) -> Iterator[Draft]:
+        words, shapes = _telling(self.accepted)
+        for kind in self.samples.kinds():
+            yield Draft(words, shapes, kind)
+        if self.samples.can_replace():
+            yield Draft(words, shapes, given=REPLACED)
+        if self.samples.has_signs():
+            yield Draft(words, shapes, given=OPPOSED)
+        for words, shapes in sizes.empties(self.samples.inputs):
+            yield Draft(words, shapes)
+
+    def _is_excessive(self, shapes: Shapes) -> bool:
+        """Whether smaller shapes that the model takes tell as much."""
+        enough = [count for _, one in self.accepted if (count := _elements(one)) >= ENOUGH]
+        return bool(enough) and _elements(shapes) > MAX_RATIO * min(enough)
+
+
+def drawn(samples: Samples, taken: Callable[[], int]) -> Iterator[Case]:
+    """All cases of `Planned`, drawn."""
+    return (draft.drawn(samples) for draft in Planned(samples, taken))
+
+
+def _smallest_first(samples: Samples) -> Iterator[Sized]:
+    """The candidates of `sizes`, block by block: those that are near to its smallest come first."""
+    for index, block in enumerate(sizes.blocks(samples.inputs)):
+        # The ordinary sizes are few; of the others, those that are not all alike tell more.
+        ordered = block if index else sorted(block, key=lambda one: _elements(one[1]))
+        least = min((_elements(shapes) for _, shapes in block), default=0)
+        yield from sorted(ordered, key=lambda one: _elements(one[1]) > MAX_RATIO * least)
+
+
+def _telling(accepted: Sequence[Sized]) -> Sized:
+    """The smallest shapes that have elements enough, or the largest if none has."""
+    enough = [one for one in accepted if _elements(one[1]) >= ENOUGH]
+    if enough:
+        return min(enough, key=lambda one: _elements(one[1]))
+    return max(accepted, key=lambda one: _elements(one[1]))
+
+
+def _elements(shapes: Shapes) -> int:
+    return sum(map(math.prod, shapes.values()))

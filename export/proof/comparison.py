@@ -25,8 +25,9 @@ class Plan:
         tolerance: How far floats may be from the original's.
         inputs: The caller's own, compared before what is generated.
         kernels: A library of kernels: what holds operators of ours is run with it too.
-        timeout: Seconds that one run of a model may take before it is ended. No further case is
-            begun when the cases took as long.
+        timeout: Seconds that one run of a model may take before it is ended.
+        budget: Seconds that the cases may take together: a case that would not end within it, as
+            far as those before it tell, is not begun. At least one is compared.
         native: Whether ONNX Runtime must run the rewritten model, by itself: that the reference
             evaluator does is no proof of what is rewritten for it.
         strict: Whether NaN or infinity of the original must stay what it is even where the
@@ -39,6 +40,7 @@ class Plan:
     inputs: Mapping[str, Array] | None = None
     kernels: Path | None = None
     timeout: float = 120.0
+    budget: float = 60.0
     native: bool = False
     strict: bool = False
 

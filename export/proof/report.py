@@ -9,6 +9,9 @@ from typing import Any
 from export.documents import plain
 from export.proof.differences import Difference
 
+GIVEN = "the inputs given"
+"""The name of the case of the caller's own inputs."""
+
 
 @dataclass(frozen=True)
 class Ran:
@@ -87,6 +90,9 @@ class Report:
         unseen: Values within the graphs that were asked for and could not be compared.
         failures: Cases that the rewritten model refuses, or dies of.
         notes: What is to be known of how it was compared.
+        planned: How many cases there would have been with more time; 0, if there was enough.
+        budget: Seconds that all cases together might take.
+        unchanged: The rewritten model is the original: there was nothing to run.
     """
 
     original: str
@@ -101,11 +107,14 @@ class Report:
     unseen: Sequence[Dropped] = ()
     failures: Sequence[Dropped] = ()
     notes: Sequence[str] = ()
+    planned: int = 0
+    budget: float = 0.0
+    unchanged: bool = False
 
     @property
     def holds(self) -> bool:
         """Whether something was compared, and nothing differs by more than it may."""
-        return (
+        return self.unchanged or (
             bool(self.outputs)
             and not self.disagreements
             and not self.failures
@@ -122,11 +131,27 @@ class Report:
 
     @property
     def verdict(self) -> str:
-        """In a word or two; `summary` says why."""
+        """In a few words; `summary` says why."""
         if self.holds:
-            return "equal"
+            return "no change" if self.unchanged else "no difference found"
         wrong = (*self.disagreements, *self.failures, *self.outputs)
-        return "different" if wrong else "not proven"
+        return "different" if wrong else "not compared"
+
+    @property
+    def level(self) -> str:
+        """The level of evidence: ``sampled``, or ``unchanged`` where both are one model."""
+        return "unchanged" if self.unchanged else "sampled"
+
+    @property
+    def drawn(self) -> str:
+        """How the inputs were chosen, in words."""
+        if self.unchanged or not self.cases:
+            return "no inputs were drawn"
+        real = self.cases.count(GIVEN)
+        words = [f"{_counted(real, 'input')} given"] if real else []
+        if len(self.cases) > real:
+            words += [f"{len(self.cases) - real} drawn with seed {self.seed} of what it takes"]
+        return " and ".join(words)
 
     @property
     def largest(self) -> Compared | None:
@@ -135,6 +160,8 @@ class Report:
 
     def summary(self) -> str:
         """The verdict, in a line."""
+        if self.unchanged:
+            return "both compute the same by construction, so they were not run"
         if self.disagreements:
             return "; ".join(self.disagreements)
         if self.failures:
@@ -143,16 +170,29 @@ class Report:
         if wrong:
             return "; ".join(_sentence(one) for one in wrong[:3])
         if not self.outputs:
-            return "nothing was proven, as every output changes from run to run"
+            return "no output was compared, as every output changes from run to run"
         outputs = len({one.name for one in self.outputs})
-        done = f"{_counted(outputs, 'output')} compared in {_counted(len(self.cases), 'case')}"
+        done = f"{_counted(outputs, 'output')} compared in {self._cases()}"
         passed = _counted(self.mended, "number")
         return f"{done}, but for {passed} where one of the two overflows" if self.mended else done
+
+    def words(self) -> str:
+        """The verdict with its level of evidence and its reason, in a line."""
+        level = "" if self.unchanged else f", {self.level}"
+        return f"{self.verdict}{level if self.holds else ''}: {self.summary()}"
+
+    def _cases(self) -> str:
+        """How many cases were compared, and of how many, in words."""
+        count = len(self.cases)
+        if not self.planned:
+            return _counted(count, "case")
+        return f"{count} of {self.planned} cases within the budget of {self.budget:g} s"
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON has it."""
         found: dict[str, Any] = plain(asdict(self))
-        return {"holds": self.holds, "summary": self.summary(), **found}
+        said = {"verdict": self.verdict, "level": self.level, "drawn": self.drawn}
+        return {"holds": self.holds, **said, "summary": self.summary(), **found}
 
 
 def _counted(count: int, noun: str) -> str:

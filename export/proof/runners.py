@@ -63,6 +63,9 @@ class Task:
 class Runner:
     """A process that has loaded a model.
 
+    Attributes:
+        grown: Bytes of memory that runs took, at most, beyond what loading took.
+
     Raises:
         Refused: The runtime does not load it.
         Lost: Loading it crashed the process, or took longer than allowed.
@@ -71,6 +74,8 @@ class Runner:
     def __init__(self, task: Task, runtime: Runtime) -> None:
         self.task = task
         self.runtime = runtime
+        self.grown = 0
+        self._loaded: int | None = None
         self._process = own_python("-m", "export.proof.worker")
         library = task.kernels if runtime == "onnxruntime with kernels" else None
         message = {
@@ -115,6 +120,8 @@ class Runner:
             raise Lost(f"{WORDS[self.runtime]}: {doing} {error}{hint}") from error
         if "error" in answer:
             raise Refused(reason_of(answer["error"]))
+        self._loaded = answer["peak"] if self._loaded is None else self._loaded
+        self.grown = answer["peak"] - self._loaded
         return results
 
 

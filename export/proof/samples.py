@@ -18,6 +18,7 @@ from export.proof.differences import is_float
 from export.proof.meanings import Meaning, meaning_of
 from export.proof.ports import Port, inputs_of
 from export.proof.ranges import KINDS, THRESHOLDS, Kind, Source
+from export.proof.report import GIVEN
 from export.proof.sizes import Shapes
 
 SMALL_DEFAULT = 64
@@ -41,6 +42,11 @@ class Case:
     name: str
     inputs: Mapping[str, Value]
     extreme: bool = False
+
+
+def name_of(words: str, kind: Kind, given: Replaced | None = None) -> str:
+    """The name of a case of ``kind`` with sizes that are ``words``."""
+    return ", ".join(filter(None, (kind.name, words, given)))
 
 
 class Samples:
@@ -69,7 +75,7 @@ class Samples:
         The defaults are varied, by a half of them at most, or of one; or single numbers are
         besides given the other sign: an alpha is not its magnitude.
         """
-        name = ", ".join(filter(None, (kind.name, words, given)))
+        name = name_of(words, kind, given)
         source = np.random.default_rng([self.seed, zlib.crc32(name.encode())])
         inputs = {
             port.name: self._value(port, shapes, kind, source, given=given)
@@ -216,7 +222,7 @@ def from_file(arrays: Mapping[str, Array], inputs: Sequence[Port]) -> tuple[Case
     needed = {port.name for port in inputs if port.default is None and port.wrapped != "optional"}
     wrong = [f"the model has no input {name}" for name in sorted(arrays.keys() - known)]
     wrong += [f"input {name} is missing" for name in sorted(needed - arrays.keys())]
-    return Case("the inputs given", dict(arrays)), wrong
+    return Case(GIVEN, dict(arrays)), wrong
 
 
 def nudged(case: Case, source: Source | None = None) -> Case:

@@ -60,27 +60,37 @@ def candidates(inputs: Sequence[Port]) -> Iterator[tuple[str, Shapes]]:
 
     None that is larger than what can be generated: there may be none at all.
     """
+    for block in blocks(inputs):
+        yield from block
+
+
+def blocks(inputs: Sequence[Port]) -> Iterator[list[tuple[str, Shapes]]]:
+    """The same in groups: ordinary sizes, and then one group for each size in `LONG`."""
     yield from _shapes(inputs, _assignments)
 
 
 def empties(inputs: Sequence[Port]) -> Iterator[tuple[str, Shapes]]:
     """Shapes without elements, which a model may take or refuse."""
-    yield from _shapes(inputs, _emptied)
+    for block in _shapes(inputs, _emptied):
+        yield from block
 
 
 def _shapes(
-    inputs: Sequence[Port], assignments: Callable[[Sequence[Open]], Iterator[Sizes]]
-) -> Iterator[tuple[str, Shapes]]:
+    inputs: Sequence[Port], assignments: Callable[[Sequence[Open]], Iterator[list[Sizes]]]
+) -> Iterator[list[tuple[str, Shapes]]]:
     seen: list[Shapes] = []
     ranked = any(port.shape is None for port in inputs)
     for rank in RANKS if ranked else (0,):
         fixed = [with_rank(port, rank) for port in inputs]
-        for sizes in assignments(_opens(fixed)):
-            shapes = {port.name: shape_of(port, sizes) for port in fixed}
-            if shapes not in seen and _fits(shapes):
-                seen.append(shapes)
-                words = _words(sizes)
-                yield f"rank {rank}, {words}".strip(", ") if ranked else words, shapes
+        for block in assignments(_opens(fixed)):
+            found: list[tuple[str, Shapes]] = []
+            for sizes in block:
+                shapes = {port.name: shape_of(port, sizes) for port in fixed}
+                if shapes not in seen and _fits(shapes):
+                    seen.append(shapes)
+                    words = _words(sizes)
+                    found.append((f"rank {rank}, {words}".strip(", ") if ranked else words, shapes))
+            yield found
 
 
 def with_rank(port: Port, rank: int) -> Port:
@@ -117,21 +127,24 @@ def _opens(inputs: Sequence[Port]) -> list[Open]:
     return [Open(symbol, tuple(axes)) for symbol, axes in found.items()]
 
 
-def _assignments(opens: Sequence[Open]) -> Iterator[Sizes]:
+def _assignments(opens: Sequence[Open]) -> Iterator[list[Sizes]]:
     """Sizes for all symbols: all different, all the same, and then some much larger than others."""
     odd = itertools.cycle(ODD)
-    yield {one.symbol: next(odd) for one in opens}
-    yield dict.fromkeys((one.symbol for one in opens), 2)
-    yield dict.fromkeys((one.symbol for one in opens), 1)
-    for long, few in itertools.product(LONG, (2, 1)):
-        for is_long in (Open.is_spatial, Open.is_inner, Open.is_trailing, Open.is_any):
-            yield {one.symbol: long if is_long(one) else few for one in opens}
+    names = [one.symbol for one in opens]
+    different = {name: next(odd) for name in names}
+    yield [different, dict.fromkeys(names, 2), dict.fromkeys(names, 1)]
+    for long in LONG:
+        yield [
+            {one.symbol: long if is_long(one) else few for one in opens}
+            for few in (2, 1)
+            for is_long in (Open.is_spatial, Open.is_inner, Open.is_trailing, Open.is_any)
+        ]
 
 
-def _emptied(opens: Sequence[Open]) -> Iterator[Sizes]:
+def _emptied(opens: Sequence[Open]) -> Iterator[list[Sizes]]:
     if opens:
-        yield {one.symbol: 2 if one.is_inner() else 0 for one in opens}
-        yield dict.fromkeys((one.symbol for one in opens), 0)
+        different = {one.symbol: 2 if one.is_inner() else 0 for one in opens}
+        yield [different, dict.fromkeys((one.symbol for one in opens), 0)]
 
 
 def _words(sizes: Sizes) -> str:

@@ -15,7 +15,8 @@ from export.channel import Value
 from export.errors import ModelError, NotRunnableError
 from export.model_files import files
 from export.proof import coarse, interior, randomness
-from export.proof.cases import drawn
+from export.proof.budget import Budget, Cost
+from export.proof.cases import MAX_SHAPES, Draft, Given, Planned
 from export.proof.comparison import Plan, compared, is_noise, joined, unlike
 from export.proof.ports import disagreements
 from export.proof.report import Compared, Dropped, Ran, Report
@@ -66,10 +67,14 @@ class _Verification:
     failures: list[Dropped] = field(default_factory=list)
     unstable: set[str] = field(default_factory=set)
     found: list[Compared] = field(default_factory=list)
+    skipped: list[tuple[Draft | Given, str]] = field(default_factory=list)
+    sized: int = 0
+
+    def __post_init__(self) -> None:
+        self.samples = Samples(self.models[0], self.plan.seed, self.models[1])
 
     def report(self) -> Report:
         self.random = randomness.outputs(self.models[0])
-        self.ends = time.monotonic() + self.plan.timeout
         with ThreadPoolExecutor(2) as pool:  # both processes start at once
             first = pool.submit(self._loaded, "original", 0, self._runtimes(0))
             second = pool.submit(self._rewritten)
@@ -79,13 +84,7 @@ class _Verification:
         except NotRunnableError as error:
             self.failures.append(Dropped("any inputs", str(error)))
             return self._report([], [])
-        for case in self._candidates():
-            if len(self.failures) >= MOST_FAILURES:
-                break
-            if (self.cases or self.dropped) and time.monotonic() > self.ends:
-                self.dropped.append(Dropped("all else", f"{self.plan.timeout:g} seconds are over"))
-                break
-            self._compare(case, original, rewritten)
+        self._compare_all(original, rewritten)
         if not self.cases and not self.failures:
             raise NotRunnableError(
                 f"{self.paths[0]}: it refuses all inputs that were generated; --inputs can bring "
@@ -93,19 +92,39 @@ class _Verification:
             )
         return self._report(*self._interior(original.runtime, rewritten[-1].runtime))
 
+    def _compare_all(self, original: Restarted, rewritten: Sequence[Restarted]) -> None:
+        """Compare case after case, as far as the budget allows."""
+        budget = Budget(self.plan.budget)
+        for draft in self._drafts():
+            if len(self.failures) >= MOST_FAILURES:
+                break
+            refusal = budget.refuses(draft.elements) if self.cases or self.dropped else ""
+            if refusal:
+                self.skipped.append((draft, refusal))
+                continue
+            count, began = len(self.cases), time.monotonic()
+            self._compare(draft.drawn(self.samples), original, rewritten)
+            if len(self.cases) > count:
+                self.sized += draft.searched
+                grown = max(model.runner.grown for model in (original, *rewritten))
+                budget.add(draft.elements, Cost(time.monotonic() - began, grown))
+
     def _interior(self, *runtimes: Runtime) -> tuple[list[Compared], list[Dropped]]:
         tasks = self._task(0), self._task(1)
         return interior.compare(self.models, tasks, runtimes, self.cases, self.plan)
 
     def _report(self, sites: list[Compared], unseen: list[Dropped]) -> Report:
         original, rewritten = map(str, self.paths)
+        over = self._over_budget()
         return Report(
             original,
             rewritten,
             self.plan.seed,
+            planned=len(self.cases) + len(over) if over else 0,
+            budget=self.plan.budget,
             ran=sorted(self.ran, key=lambda ran: ran.model),
             cases=[case.name for case in self.cases],
-            dropped=self.dropped,
+            dropped=[*self.dropped, *over],
             outputs=joined(self._stable(self.found)),
             sites=sites,
             unseen=unseen,
@@ -139,20 +158,26 @@ class _Verification:
             self.dropped.append(Dropped("the rewritten model with the kernels", str(error)))
             return [first]
 
-    def _candidates(self) -> Iterator[Case]:
-        samples = Samples(self.models[0], self.plan.seed, self.models[1])
+    def _drafts(self) -> Iterator[Draft | Given]:
         if self.plan.inputs is not None:
-            yield self._given(samples)
-        if self.plan.inputs is None or samples.can_draw():
-            yield from drawn(samples, lambda: len(self.cases))
+            yield Given(self._given())
+        if self.plan.inputs is None or self.samples.can_draw():
+            yield from Planned(self.samples, lambda: len(self.cases))
+
+    def _over_budget(self) -> list[Dropped]:
+        """The cases that there was no time or memory for."""
+        searched = [one for one in self.skipped if one[0].searched]
+        wanted = max(0, MAX_SHAPES - self.sized)
+        kept = [*searched[:wanted], *(one for one in self.skipped if not one[0].searched)]
+        return [Dropped(draft.name, why) for draft, why in kept]
 
     def _refusal(self) -> str:
         if not self.dropped:
             return "An input alone is too large to be generated"
         return f"The first refusal: {self.dropped[0].why}"
 
-    def _given(self, samples: Samples) -> Case:
-        case, wrong = from_file(self.plan.inputs or {}, samples.inputs)
+    def _given(self) -> Case:
+        case, wrong = from_file(self.plan.inputs or {}, self.samples.inputs)
         if wrong:
             raise ModelError(f"{self.paths[0]}: the inputs given: {'; '.join(wrong)}")
         return case

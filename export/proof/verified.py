@@ -12,7 +12,7 @@ from export.errors import NotRunnableError, VerificationError
 from export.model_files import files
 from export.proof.comparison import Plan
 from export.proof.report import Report
-from export.proof.runners import WORDS, Task, onnxruntime_loads
+from export.proof.runners import WORDS, Task, choose, onnxruntime_loads
 from export.proof.verification import DEFAULT, verify
 
 
@@ -20,7 +20,7 @@ class DiffersError(VerificationError):
     """A rewritten model not proven to compute what its original does; its ``report`` says why."""
 
     def __init__(self, report: Report) -> None:
-        verdict = "differs" if report.verdict == "different" else f"is {report.verdict}"
+        verdict = "differs" if report.verdict == "different" else f"was {report.verdict}"
         super().__init__(f"{report.original}, rewritten, {verdict}: {report.summary()}")
         self.report = report
 
@@ -54,6 +54,25 @@ def write_verified(
 
     files.write(model, path, source=source, check=check)
     return reports[0]
+
+
+def write_unchanged(path: Path, *, source: Path, plan: Plan = DEFAULT) -> Report:
+    """Write the model in ``source`` again, to ``path``: no node of it was changed.
+
+    Nothing is compared. With ``plan.native`` it is loaded by the installed ONNX Runtime.
+
+    Raises:
+        NotRunnableError: ONNX Runtime does not load it, and ``plan.native`` asks for that.
+        ModelError: As `files.write`.
+        NotWrittenError: As `files.write`.
+    """
+
+    def check(new: Path) -> None:
+        if plan.native:
+            choose(Task(new, plan.kernels, plan.timeout), ["onnxruntime"]).runner.close()
+
+    files.write(files.read(source), path, source=source, check=check)
+    return Report(str(source), str(path), plan.seed, unchanged=True)
 
 
 def write_running(model: ir.Model, path: Path, *, source: Path, plan: Plan = DEFAULT) -> Report:

@@ -2,7 +2,7 @@
 
 ``python -m export.proof.worker`` reads messages of `channel` from its standard input. The first
 says what to load and how, each further one brings inputs; the answers are ``{"ok": true}`` with the
-outputs, or ``{"error": …}`` with the runtime's words.
+outputs and the process's peak of memory, or ``{"error": …}`` with the runtime's words.
 """
 
 from __future__ import annotations
@@ -26,6 +26,9 @@ from export.channel import Array, Value, receive, send
 FOLDER = "session.model_external_initializers_file_folder_path"
 SPINNING = "session.intra_op.allow_spinning"
 """Idle threads would spin while the other model runs."""
+
+KIBIBYTE = 1024
+"""Linux counts `ru_maxrss` in these."""
 
 
 class Loaded(Protocol):
@@ -52,7 +55,12 @@ def main() -> None:
         except Exception as error:  # noqa: BLE001 - a model fails as it likes
             send(answers, {"error": f"{type(error).__name__}: {error}"}, {})
         else:
-            send(answers, {"ok": True}, results)
+            send(answers, {"ok": True, "peak": _peak()}, results)
+
+
+def _peak() -> int:
+    """The most memory that this process has held so far, in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KIBIBYTE
 
 
 def _limit_memory() -> None:

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
 
+import service
 from gatewave.errors import UsageError
+
+if TYPE_CHECKING:
+    from export.proof.comparison import Plan
+
+KERNELS = Path(service.__file__).with_name("libgatewave.so")
+"""The library of our kernels, where it is built."""
 
 INPUTS_HELP = "Real inputs, an .npz of arrays by name"
 
@@ -26,6 +34,57 @@ AtolOption = Annotated[
 ]
 
 UlpOption = Annotated[float, typer.Option(min=0, help="Allowed, in units in the last place.")]
+
+BudgetOption = Annotated[
+    str,
+    typer.Option(
+        metavar="TIME",
+        help="Time for all cases together, as 90s or 5m: small ones come first, and those that "
+        "would take longer are left out, and said to be.",
+    ),
+]
+
+BUDGET = "60s"
+
+UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+TIME = re.compile(r"([0-9]+(?:\.[0-9]*)?)([smh]?)")
+
+
+def seconds(option: str, text: str) -> float:
+    """Return the seconds of a time such as ``90``, ``90s``, ``1.5m`` or ``2h``.
+
+    Raises:
+        UsageError: It is no time, or none that is above 0.
+    """
+    found = TIME.fullmatch(text.strip())
+    time = float(found[1]) * UNITS[found[2]] if found else 0.0
+    if not time:
+        raise UsageError(f"{option}: expected a time above 0, as 60s, 5m or 1h, got {text!r}")
+    return time
+
+
+def plan(
+    inputs: Path | None,
+    rtol: float | None,
+    atol: float | None,
+    ulp: float,
+    budget: str,
+) -> Plan:
+    """Return how a command compares models, given its options.
+
+    Raises:
+        UsageError: ``inputs`` is no file of arrays, or ``budget`` no time.
+    """
+    from export.proof.comparison import Plan
+    from export.proof.differences import Tolerance
+
+    return Plan(
+        tolerance=Tolerance(rtol, atol, ulp),
+        inputs=None if inputs is None else arrays(inputs),
+        kernels=KERNELS if KERNELS.exists() else None,
+        budget=seconds("--budget", budget),
+    )
 
 
 def arrays(path: Path) -> dict[str, Any]:

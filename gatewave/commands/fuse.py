@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-from gatewave.commands import graphs
+from gatewave.commands import comparing, graphs
+from gatewave.commands.comparing import (
+    BUDGET,
+    AtolOption,
+    BudgetOption,
+    InputsOption,
+    RtolOption,
+    UlpOption,
+)
 from gatewave.commands.parameters import words
 from gatewave.commands.rewriting import JsonOption, ModelArgument, VerifyOption
 from gatewave.errors import UsageError, needing
@@ -26,6 +34,11 @@ def fuse(
         str | None, typer.Option(help="Kinds, as swish,swiglu-linear; all that pay by default.")
     ] = None,
     verify: VerifyOption = True,
+    inputs: InputsOption = None,
+    rtol: RtolOption = None,
+    atol: AtolOption = None,
+    ulp: UlpOption = 0.0,
+    budget: BudgetOption = BUDGET,
     as_json: JsonOption = False,
 ) -> None:
     """Find activations that are written in many nodes, and replace each by one operator.
@@ -47,7 +60,10 @@ def fuse(
     written = output or model.with_suffix(".fused.onnx")
     report = None
     if verify:
-        report = graphs.write_proven(loaded, written, source=model, changes=outcome.changes)
+        plan = comparing.plan(inputs, rtol, atol, ulp, budget)
+        report = graphs.write_verified(
+            loaded, written, source=model, changes=outcome.changes, plan=plan
+        )
     else:
         files.write(loaded, written, source=model)
     graphs.say(written, outcome.changes, report, skipped=outcome.skipped, as_json=as_json)

@@ -1,4 +1,4 @@
-"""Models that commands rewrite: read, proven, written, and what became of them said."""
+"""Models that commands rewrite: read, verified, written, and what became of them said."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-import service
 from gatewave.commands import output
 from gatewave.errors import CommandError, needing
 
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
     from export.rewrite.change import Change
     from export.rewrite.replacement import Skipped
     from export.targets import Target
-
-KERNELS = Path(service.__file__).with_name("libgatewave.so")
 
 
 @dataclass(frozen=True)
@@ -72,43 +69,30 @@ def target_named(name: str) -> Target:
         return probed_target.this()
 
 
-def proof(*, native: bool = False) -> Plan:
-    """How commands verify: with the kernels besides, where they are installed."""
-    from export.proof.comparison import Plan
-
-    return Plan(kernels=KERNELS if KERNELS.exists() else None, native=native)
-
-
-def write_proven(
-    model: ir.Model,
-    path: Path,
-    *,
-    source: Path,
-    changes: Sequence[Change],
-    native: bool = False,
+def write_verified(
+    model: ir.Model, path: Path, *, source: Path, changes: Sequence[Change], plan: Plan
 ) -> Report:
-    """Write ``model`` if it computes what ``source`` does, here and at each change.
-
-    With ``native``, ONNX Runtime itself must run it: see `Plan`.
+    """Write ``model`` if it computes what ``source`` does; without a change nothing is run.
 
     Raises:
         VerificationError: It does not, and is not written.
         CommandError: Nothing runs ``source``.
     """
     from export.errors import NotRunnableError
-    from export.proof.verified import write_verified
+    from export.proof import verified
 
     # Values inside bodies are no outputs that a runtime could give.
     sites = dict.fromkeys(c.output for c in changes if c.output and not c.scope)
-    with Console(stderr=True).status("running both models", spinner="dots"):
-        try:
-            plan = proof(native=native)
-            return write_verified(model, path, source=source, sites=[*sites], plan=plan)
-        except NotRunnableError as error:
-            raise CommandError(f"{error}; --no-verify writes it without proof") from error
+    try:
+        if not changes:
+            return verified.write_unchanged(path, source=source, plan=plan)
+        with Console(stderr=True).status("running both models", spinner="dots"):
+            return verified.write_verified(model, path, source=source, sites=[*sites], plan=plan)
+    except NotRunnableError as error:
+        raise CommandError(f"{error}; --no-verify writes it untried") from error
 
 
-def write_running(model: ir.Model, path: Path, *, source: Path) -> Tried:
+def write_running(model: ir.Model, path: Path, *, source: Path, plan: Plan) -> Tried:
     """Write ``model`` if it runs on generated inputs, on ONNX Runtime if that runs ``source``.
 
     Raises:
@@ -118,7 +102,7 @@ def write_running(model: ir.Model, path: Path, *, source: Path) -> Tried:
     from export.proof import verified
 
     with Console(stderr=True).status("running the model", spinner="dots"):
-        report = verified.write_running(model, path, source=source, plan=proof())
+        report = verified.write_running(model, path, source=source, plan=plan)
     return Tried([*dict.fromkeys(ran.runtime for ran in report.ran)])
 
 
@@ -137,7 +121,7 @@ def say(
     Args:
         written: The file.
         changes: What was changed.
-        report: The proof that it computes the same; ``None`` where there is none.
+        report: The comparison with the original; ``None`` where there is none.
         skipped: What was left.
         target: What it was changed for.
         tried: Of a model that computes something else, what became of it.
@@ -169,7 +153,7 @@ def say(
     counts += f" for {target}" if target else ""
     counts += f", {len(skipped)} left alone" if skipped else ""
     how = tried.words() if tried else "not verified"
-    how = how if report is None else f"proven equal: {report.summary()}"
+    how = how if report is None else report.words()
     typer.echo(f"{counts}: wrote {written} ({how})")
 
 

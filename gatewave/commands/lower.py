@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from gatewave.commands import graphs
+from gatewave.commands import comparing, graphs
+from gatewave.commands.comparing import (
+    BUDGET,
+    AtolOption,
+    BudgetOption,
+    InputsOption,
+    RtolOption,
+    UlpOption,
+)
 from gatewave.commands.rewriting import JsonOption, ModelArgument, VerifyOption
 from gatewave.errors import needing
 
@@ -28,6 +37,11 @@ def lower(
         typer.Option("--output", "-o", help="The file to write; MODEL.TARGET.onnx by default."),
     ] = None,
     verify: VerifyOption = True,
+    inputs: InputsOption = None,
+    rtol: RtolOption = None,
+    atol: AtolOption = None,
+    ulp: UlpOption = 0.0,
+    budget: BudgetOption = BUDGET,
     as_json: JsonOption = False,
 ) -> None:
     """Rewrite what the target cannot run, or gets wrong, into what it can; nothing else changes.
@@ -49,8 +63,9 @@ def lower(
     written = output or model.with_suffix(f".{target}.onnx")
     report = None
     if verify:
-        native = is_installed(wanted)
-        report = graphs.write_proven(loaded, written, source=model, changes=changes, native=native)
+        plan = comparing.plan(inputs, rtol, atol, ulp, budget)
+        plan = replace(plan, native=is_installed(wanted))
+        report = graphs.write_verified(loaded, written, source=model, changes=changes, plan=plan)
     else:
         files.write(loaded, written, source=model)
     left = [

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from gatewave.commands import graphs
+from gatewave.commands import comparing, graphs
+from gatewave.commands.comparing import (
+    BUDGET,
+    AtolOption,
+    BudgetOption,
+    InputsOption,
+    RtolOption,
+    UlpOption,
+)
 from gatewave.commands.parameters import ParamOption, parsed
 from gatewave.commands.rewriting import JsonOption, ModelArgument
 from gatewave.errors import CommandError, UsageError, needing
@@ -37,6 +45,11 @@ def swap(
     verify: Annotated[
         bool, typer.Option(help="Try the swapped model: one that does not run is not written.")
     ] = True,
+    inputs: InputsOption = None,
+    rtol: RtolOption = None,
+    atol: AtolOption = None,
+    ulp: UlpOption = 0.0,
+    budget: BudgetOption = BUDGET,
     as_json: JsonOption = False,
 ) -> None:
     """Exchange activations of a trained model; its accuracy must then be measured again.
@@ -58,7 +71,9 @@ def swap(
     written = output or model.with_suffix(".swapped.onnx")
     tried = graphs.Tried()
     if verify:
-        outcome, tried = _written_running(new, outcome, written, model, swapped)
+        plan = comparing.plan(inputs, rtol, atol, ulp, budget)
+        write = functools.partial(graphs.write_running, path=written, source=model, plan=plan)
+        outcome, tried = _written_running(new, outcome, write, swapped)
     else:
         files.write(new, written, source=model)
     graphs.say(
@@ -90,20 +105,19 @@ def _swapped(
 def _written_running(
     new: ir.Model,
     outcome: Outcome,
-    written: Path,
-    source: Path,
+    write: Callable[[ir.Model], graphs.Tried],
     swapped: Callable[..., tuple[ir.Model, Outcome]],
 ) -> tuple[Outcome, graphs.Tried]:
     """Write ``new``, or, where ONNX's own operators are not run, what ``swapped`` makes without."""
     from export.errors import NotRunnableError
 
     try:
-        return outcome, graphs.write_running(new, written, source=source)
+        return outcome, write(new)
     except NotRunnableError as error:
         note = f"not by ONNX's own operators, which the opset has: {error}"
     try:
         new, outcome = swapped(standard=False)
-        return outcome, replace(graphs.write_running(new, written, source=source), notes=[note])
+        return outcome, replace(write(new), notes=[note])
     except NotRunnableError as error:
         raise CommandError(f"{error}; --no-verify writes it untried") from error
 

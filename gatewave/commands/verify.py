@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,15 +12,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from gatewave.commands import output
+from gatewave.commands import comparing, output
 from gatewave.commands.comparing import (
+    BUDGET,
     AtolOption,
+    BudgetOption,
     InputsOption,
     RtolOption,
     UlpOption,
-    arrays,
 )
-from gatewave.commands.graphs import KERNELS
 from gatewave.commands.rewriting import JsonOption, ModelArgument
 from gatewave.errors import needing
 
@@ -40,8 +41,9 @@ def verify(
     rtol: RtolOption = None,
     atol: AtolOption = None,
     ulp: UlpOption = 0.0,
+    budget: BudgetOption = BUDGET,
     timeout: Annotated[
-        float, typer.Option(min=0.1, help="Seconds for a run; and after which none is begun.")
+        float, typer.Option(min=0.1, help="Seconds after which a run of a model is ended.")
     ] = 120.0,
     strict: Annotated[
         bool, typer.Option(help="What overflows in the original must overflow alike.")
@@ -57,14 +59,10 @@ def verify(
     """
     with needing("export"):
         from export.proof import verification
-        from export.proof.comparison import Plan
-        from export.proof.differences import Tolerance
-    plan = Plan(
+    plan = replace(
+        comparing.plan(inputs, rtol, atol, ulp, budget),
         sites=site or (),
         seed=seed,
-        tolerance=Tolerance(rtol, atol, ulp),
-        inputs=None if inputs is None else arrays(inputs),
-        kernels=KERNELS if KERNELS.exists() else None,
         timeout=timeout,
         strict=strict,
     )
@@ -94,7 +92,7 @@ def show(report: Report) -> None:
     for note in report.notes:
         output.say(note)
     style = "green" if report.holds else "bold red"
-    output.say(f"{report.verdict}: {report.summary()}", style=style)
+    output.say(report.words(), style=style)
 
 
 def _differences(report: Report) -> Table:

@@ -104,7 +104,7 @@ def test_fuse_writes_beside_the_model_and_leaves_it(run, model):
     assert ended.returncode == 0
     assert "SwiGLULinear" in ended.stdout
     assert "1 change: wrote" in ended.stdout
-    assert "(proven equal: 1 output compared in 12 cases)" in ended.stdout
+    assert "(no difference found, sampled: 1 output compared in 12 cases)" in ended.stdout
     assert operators(model.with_name("model.fused.onnx")) == ["SwiGLULinear"]
     assert model.read_bytes() == before
     assert {path.name for path in model.parent.iterdir()} == {"model.onnx", "model.fused.onnx"}
@@ -131,7 +131,7 @@ def test_lower_says_that_a_proof_is_coarse(run, tmp_path):
     assert ended.returncode == 0
     words = " ".join(ended.stdout.split())
     assert "float64 is compared to 1e-06: ONNX defines Gelu with constants of float32" in words
-    assert "(proven equal: 1 output" in words
+    assert "(no difference found, sampled: 1 output" in words
 
 
 def test_swap_writes_and_warns(run, model, tmp_path):
@@ -238,3 +238,49 @@ def test_wrong_requests_end_with_2(run, model, tmp_path, arguments, message):
     ended = run(*(argument.format(**names) for argument in arguments))
     assert ended.returncode == 2
     assert message in " ".join(ended.stderr.split())
+
+
+def test_a_model_without_a_change_is_not_run(run, tmp_path):
+    path, new = tmp_path / "model.onnx", tmp_path / "new.onnx"
+    text = """<ir_version: 8, opset_import: ["": 17, "com.acme": 1]>
+        g (float[n] x) => (float[n] y) { y = com.acme.Own(x) }"""
+    onnx.save(onnx.parser.parse_model(text), path)
+    for command in (["fuse"], ["lower", "--target", "tract"]):
+        ended = run(*command, path, "-o", new)
+        assert ended.returncode == 0, ended.stderr
+        assert f"wrote {new} (no change: " in ended.stdout
+        new.unlink()
+
+
+@pytest.mark.parametrize("command", [
+    ["fuse"], ["lower", "--target", "tract"], ["swap", "--from", "swiglu-linear", "--to", "geglu"],
+], ids=lambda command: command[0])  # fmt: skip
+def test_what_rewrites_takes_inputs_and_a_budget(run, tmp_path, command):
+    path = tmp_path / "model.onnx"
+    write = {"lower": lambda op, a, b: op.node("SwiGLU", [a, b])}.get(
+        command[0], lambda op, a, b: op.Mul(op.Mul(a, op.Sigmoid(a)), b)
+    )
+    onnx.save(onnx_proto(drawn(write, inputs=2, opset=28 if command[0] == "lower" else 20)), path)
+    model = onnx.load(path)
+    names = [value.name for value in model.graph.input]
+    np.savez(tmp_path / "real.npz", **{name: np.ones((2, 4), np.float32) for name in names})
+    np.savez(tmp_path / "other.npz", z=np.ones(3, np.float32))
+    new = tmp_path / "new.onnx"
+    ended = run(*command, path, "-o", new, "--inputs", tmp_path / "other.npz")
+    assert ended.returncode == 2
+    assert "the model has no input z" in ended.stderr
+    assert run(*command, path, "-o", new, "--budget", "soon").returncode == 2
+    assert not new.exists()
+    ended = run(*command, path, "-o", new, "--inputs", tmp_path / "real.npz", "--budget", "1m")
+    assert ended.returncode == 0, ended.stderr
+
+
+def test_fuse_takes_bounds(run, model, tmp_path):
+    new = tmp_path / "new.onnx"
+    ended = run("fuse", model, "-o", new, "--rtol", "0", "--atol", "0")
+    assert ended.returncode == 1
+    assert not new.exists()
+    assert run("fuse", model, "-o", new, "--rtol", "1e-4", "--ulp", 64).returncode == 0
+    report = json.loads(run("fuse", model, "-o", new, "--json").stdout)["verified"]
+    assert report["level"] == "sampled"
+    assert "drawn with seed 0" in report["drawn"]

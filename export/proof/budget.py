@@ -1,0 +1,71 @@
+"""Time and memory that a comparison may take: what the next case costs is known from those before.
+
+The first case is small. Of larger ones, time and memory are taken to grow with the number of
+elements of the inputs, which holds for convolutions and pointwise operators; attention grows
+faster, and is then known from the next case that was measured.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+MAX_BYTES = 1 << 30
+"""Memory that a case may take beyond the loaded model, in each process; the first may take more."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a case took: seconds, and bytes beyond the loaded model."""
+
+    seconds: float
+    bytes: float
+
+
+@dataclass
+class Budget:
+    """Seconds for all cases together, and what those that were run have taken.
+
+    Attributes:
+        seconds: The limit.
+        clock: Returns the time, in seconds.
+    """
+
+    seconds: float
+    clock: Callable[[], float] = time.monotonic
+    _costs: dict[int, Cost] = field(default_factory=dict, init=False)
+
+    def __post_init__(self) -> None:
+        self._began = self.clock()
+
+    @property
+    def is_spent(self) -> bool:
+        return self.clock() - self._began > self.seconds
+
+    def add(self, elements: int, cost: Cost) -> None:
+        """Note what a case of so many elements took; of several, the most."""
+        before = self._costs.get(elements, cost)
+        self._costs[elements] = Cost(
+            max(before.seconds, cost.seconds), max(before.bytes, cost.bytes)
+        )
+
+    def refuses(self, elements: int) -> str:
+        """Why a case of so many elements is not begun, in words; empty if it may be."""
+        if not self._costs:
+            return f"the budget of {self.seconds:g} s is spent" if self.is_spent else ""
+        predicted = self._predicted(elements)
+        left = self.seconds - (self.clock() - self._began)
+        if predicted.seconds > left:
+            return f"it would take about {predicted.seconds:.1f} s of the {max(left, 0):.1f} s left"
+        if predicted.bytes > MAX_BYTES and elements > min(self._costs):
+            return f"it would take about {predicted.bytes / (1 << 30):.1f} GiB of memory"
+        return ""
+
+    def _predicted(self, elements: int) -> Cost:
+        """From the largest case that is no larger, in proportion; or else the smallest."""
+        known = max((count for count in self._costs if count <= elements), default=0)
+        count = known if known in self._costs else min(self._costs)
+        ratio = max(1.0, elements / max(count, 1))
+        cost = self._costs[count]
+        return Cost(cost.seconds * ratio, cost.bytes * ratio)
