@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from export.elementary import expm1
 from models import glu, sinc, swish
 from models.normal import normal_cdf
 
@@ -79,6 +80,43 @@ def hardsigmoid(op: Any, x: Any, alpha: float = 0.2, beta: float = 0.5) -> Any:
 def hardswish(op: Any, x: Any) -> Any:
     """``x · max(0, min(1, x/6 + ½))``."""
     return op.Mul(x, hardsigmoid(op, x, 1 / 6, 0.5))
+
+
+def elu(op: Any, x: Any, alpha: float = 1.0) -> Any:
+    """``α(eˣ - 1)`` below 0, ``x`` from 0 on."""
+    grown = expm1(op, x)
+    return op.Where(op.Less(x, 0.0), grown if alpha == 1.0 else op.Mul(grown, alpha), x)
+
+
+def selu(op: Any, x: Any, alpha: float, gamma: float) -> Any:
+    return op.Mul(elu(op, x, alpha), gamma)
+
+
+def celu(op: Any, x: Any, alpha: float = 1.0) -> Any:
+    """``max(0, x) + min(0, α(e^(x/α) - 1))``."""
+    grown = op.Mul(expm1(op, op.Div(x, alpha)), alpha)
+    return op.Add(op.Max(x, 0.0), op.Min(grown, 0.0))
+
+
+def leaky_relu(op: Any, x: Any, slope: Any = 0.01) -> Any:
+    """``slope · x`` below 0, ``x`` from 0 on; ``slope`` may be a tensor."""
+    return op.Where(op.Less(x, 0.0), op.Mul(x, slope), x)
+
+
+def thresholded_relu(op: Any, x: Any, alpha: float = 1.0) -> Any:
+    """``x`` where it is greater than α; 0 elsewhere, and for NaN."""
+    return op.Where(op.Less(alpha, x), x, 0.0)
+
+
+def softsign(op: Any, x: Any) -> Any:
+    return op.Div(x, op.Add(op.Abs(x), 1.0))
+
+
+def shrink(op: Any, x: Any, bias: float, lambd: float) -> Any:
+    """``x + bias`` below -λ, ``x - bias`` above λ, 0 between, and for NaN."""
+    raised, lowered = (op.Add(x, bias), op.Sub(x, bias)) if bias else (x, x)
+    above = op.Where(op.Less(lambd, x), lowered, 0.0)
+    return op.Where(op.Less(x, -lambd), raised, above)
 
 
 def swiglu_clamped(

@@ -81,6 +81,9 @@ FUNCTION = Probed((CUSTOM, "Function"))
 SILU = Probed((CUSTOM, "SiLU"))
 """``x · Sigmoid(x)``, which is fused, be there a kernel for the fused operator or not."""
 
+RELU_CLIP = Probed((CUSTOM, "ReluClip"))
+"""`Relu`, then `Clip` with a constant minimum, whose fusion fails in some element types."""
+
 
 def since(probed: Probed) -> int:
     """The opset from which on there is the operator."""
@@ -97,7 +100,7 @@ def cells() -> Iterator[tuple[Probed, DType, int]]:
 
     An operator of another domain is tried at two opsets, as these do not matter to it.
     """
-    for probed, dtype in itertools.product((*PROBED, FUNCTION, SILU), DTYPES):
+    for probed, dtype in itertools.product((*PROBED, FUNCTION, SILU, RELU_CLIP), DTYPES):
         first = since(probed)
         for opset in OPSETS:
             if opset >= first and (not probed.identifier[0] or opset in {17, 22}):
@@ -121,7 +124,7 @@ def content(probed: Probed, dtype: DType, opset: int, ir_version: int | None = N
     if probed.condition:
         zero = ir.tensor(np.zeros((), outer.numpy()))
         operands.insert(0, draw("Less", [x, draw("Constant", [], value=zero)]))
-    functions = _functions(probed, opset)
+    functions = _functions(probed, dtype, opset)
     domain, name = probed.identifier
     y = draw(name, operands, domain, **dict(probed.attributes))
     if dtype == "bfloat16":
@@ -137,14 +140,20 @@ def ir_of(opset: int) -> int:
     return max((ir for since, ir in IR_OF_OPSET.items() if opset >= since), default=8)
 
 
-def _functions(probed: Probed, opset: int) -> list[ir.Function]:
+def _functions(probed: Probed, dtype: DType, opset: int) -> list[ir.Function]:
     if probed.identifier[0] != CUSTOM:
         return []
     x = ir.Value(name="x")
-    inner = ir.node("Sigmoid" if probed is SILU else "Abs", [x])
-    nodes = [inner]
+    first = {SILU: "Sigmoid", RELU_CLIP: "Relu"}.get(probed, "Abs")
+    nodes = [ir.node(first, [x])]
     if probed is SILU:
-        nodes.append(ir.node("Mul", [x, inner.outputs[0]]))
+        nodes.append(ir.node("Mul", [x, nodes[0].outputs[0]]))
+    if probed is RELU_CLIP:
+        low = ir.tensor(np.zeros((), np.float32))
+        nodes.append(ir.node("Constant", [], attributes={"value": low}))
+        to = {"to": ONNX_TYPES[dtype].value}
+        nodes.append(ir.node("Cast", [nodes[1].outputs[0]], attributes=to))
+        nodes.append(ir.node("Clip", [nodes[0].outputs[0], nodes[2].outputs[0]]))
     for index, node in enumerate(nodes):
         node.outputs[0].name = f"v{index}"
     body = ir.Graph([x], nodes[-1].outputs, nodes=nodes, opset_imports={"": opset})

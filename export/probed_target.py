@@ -10,7 +10,7 @@ import onnxruntime
 
 from export.errors import TargetError
 from export.probe import PLAIN, Answer, Row, probe
-from export.probe_models import FUNCTION, OLDEST, OPSETS, PROBED, SILU, Probed
+from export.probe_models import FUNCTION, OLDEST, OPSETS, PROBED, RELU_CLIP, SILU, Probed
 from export.targets import Target
 from export.targets.entries import Defect, Operator
 from export.targets.ranges import Range
@@ -107,5 +107,12 @@ def _defects(rows: list[Row]) -> Iterator[Defect]:
         yield Defect(
             defect="float64-silu",
             says="x·Sigmoid(αx) in float64 is not run, though Sigmoid and Mul are",
+            evidence=EVIDENCE,
+        )
+    plain, cut = ({r.dtype for r in _ran(rows, probed)} for probed in (PLAIN, RELU_CLIP))
+    if "float64" in plain - cut:
+        yield Defect(
+            defect="relu-clip",
+            says="Relu before a Clip with a constant min does not load in float64, int8 and int32",
             evidence=EVIDENCE,
         )

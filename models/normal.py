@@ -22,11 +22,11 @@ def normal_cdf(op: Any, a: Any) -> Any:
     if op.digits == 24:  # noqa: PLR2004 - the digits of float32
         return op.Mul(op.Add(op.Erf(scaled), 1.0), 0.5)
     distance = op.Abs(scaled)
-    tail = op.Mul(op.Mul(op.Exp(op.Neg(op.Mul(scaled, scaled))), _erfcx(op, distance)), 0.5)
+    tail = op.Mul(op.Mul(op.Exp(op.Neg(op.Mul(scaled, scaled))), erfcx(op, distance)), 0.5)
     return op.Where(op.Less(a, 0.0), tail, op.Sub(1.0, tail))
 
 
-def _erfcx(op: Any, distance: Any) -> Any:
+def erfcx(op: Any, distance: Any) -> Any:
     """``exp(x²) · erfc(x)`` for ``x >= 0``, by Clenshaw's rule in ``t = (2 - x) / (2 + x)``."""
     t = op.Div(op.Sub(2.0, distance), op.Add(2.0, distance))
     # At infinity the quotient is ∞/∞; what it multiplies is 0 there.

@@ -9,8 +9,8 @@ import numpy as np
 import onnx_ir as ir
 
 from export.graph_ops import GraphOps
+from export.model_files.element_types import NAMES
 from export.rewrite.naming import Names
-from models import DType
 
 FIRST_WITH_INITIALIZERS = 4
 """Before this version of the file format each initializer was an input, which one could change."""
@@ -39,15 +39,24 @@ class Constants:
 
 
 class Drawing(GraphOps):
-    """Draws the nodes that take the place of ``node``, and are named after it."""
+    """Draws the nodes that take the place of ``node``, and are named after it.
+
+    Of integers the constants are, too; formulas with constants that are none hold for floats only.
+    """
 
     def __init__(
-        self, node: ir.Node, dtype: DType, opset: int, names: Names, constants: Constants
+        self, node: ir.Node, kind: ir.DataType, opset: int, names: Names, constants: Constants
     ) -> None:
-        super().__init__(dtype, opset)
+        super().__init__(NAMES.get(kind, "float32"), opset)
+        if kind not in NAMES:
+            self._numpy = kind.numpy()
+        self.is_unsigned = kind.name.startswith("UINT")
         self._prefix = node.name or node.outputs[0].name or node.op_type
         self._names = names
         self._constants = constants
+
+    def constant(self, number: float) -> ir.Value:
+        return self._value(number)
 
     def again(self, node: ir.Node, inputs: Sequence[ir.Value | None]) -> Sequence[ir.Value]:
         """Draw ``node`` once more, on other inputs; give its outputs, those that it omits, too."""

@@ -10,7 +10,7 @@ import onnx_ir as ir
 from export.model_files import element_types
 from export.model_files.element_types import NAMES, Types
 from export.model_files.scopes import Scope, scopes
-from export.rewrite import naive_sinc, schemas
+from export.rewrite import naive_sinc, relu_clip, schemas
 from export.rewrite.conversion import since
 from export.rewrite.replaceable import REPLACEABLE, attributes_of, identifier_of
 from export.signature import DOMAIN
@@ -150,11 +150,17 @@ class Judge:
             self._target.defect("naive-sinc") is not None and naive_sinc.operands(node) is not None
         )
 
+    def relu_before(self, node: ir.Node, kind: ir.DataType | None) -> ir.Node | None:
+        """The `Relu` whose result ``node`` cuts, if the target fails to fuse the two."""
+        has = self._target.defect("relu-clip") is not None
+        return relu_clip.relu_before(node, kind) if has else None
+
     def defect(self, node: ir.Node, kind: ir.DataType | None) -> str:
         """What goes wrong at ``node`` though the target has all operators; empty, if nothing."""
         for name, holds in (
             ("float64-silu", self.is_misfused(node, kind)),
             ("naive-sinc", self.is_naive_sinc(node)),
+            ("relu-clip", self.relu_before(node, kind) is not None),
         ):
             found = self._target.defect(name) if holds else None  # type: ignore[arg-type]
             if found is not None:

@@ -11,11 +11,12 @@ from export import formulas
 from export.errors import TargetError
 from export.graph import OPSET
 from export.graph_ops import ONNX_TYPES, compute_dtype
-from export.model_files.element_types import NAMES, bodies
+from export.model_files.element_types import NAMES
 from export.model_files.scopes import Scope, scopes
-from export.rewrite import naive_sinc, opsets, schemas
+from export.rewrite import by_site, naive_sinc, opsets, relu_clip, schemas
+from export.rewrite.carriers import carriers
 from export.rewrite.change import Change
-from export.rewrite.conversion import since, takes_tensors
+from export.rewrite.conversion import since
 from export.rewrite.drawing import Constants, Drawing
 from export.rewrite.expansion import expand
 from export.rewrite.inlining import inline
@@ -50,6 +51,7 @@ def lower(model: ir.Model, target: Target) -> list[Change]:
     changes = expand(model, target, opset)
     changes += opsets.convert(model, opset, exempt=lambda node: _goes(node, target, opset))
     changes += inline(model, target)
+    changes += by_site.rewrite(model, target)
     changes += _Rewriting(model, target).run()
     changes += [*_format(model, target), *_imports(model, domains)]
     if left := [problem for problem in problems(model, target) if problem.known]:
@@ -124,24 +126,30 @@ class _Rewriting:
             )
         elif self._judge.refusal(node, kind):
             draw = draws(node)
-            if self._is_bridged(node, kind):
-                yield self._draw(scope, node, kind, _itself, f"{node.op_type} in float32")
+            if (carrier := self._carrier(node, kind)) is not None:
+                yield self._bridged(scope, node, kind, carrier)
             elif draw is not None:
                 yield self._draw(scope, node, kind, draw, "")
 
     def _reformed(self, scope: Scope, node: ir.Node) -> Iterator[Change]:
         kind = self._judge.types.get(node.outputs[0]) or self._judge.dtype_of(node)
-        if self._judge.is_misfused(node, kind):
+        if (relu := self._judge.relu_before(node, kind)) is not None:
+            operands = [relu.inputs[0], *node.inputs[1:]]
+            what = "Clip of what Relu is given, with a min of at least 0"
+            yield self._draw(scope, node, kind, relu_clip.merged, what, operands=operands)
+        elif self._judge.is_misfused(node, kind):
             yield self._draw(scope, node, kind, _unfused, "-(-x · σ(αx)), which is not misfused")
 
-    def _is_bridged(self, node: ir.Node, kind: ir.DataType | None) -> bool:
-        """Whether ``node`` runs in float32, though not in its own 16-bit element type."""
-        return (
-            kind in (ONNX_TYPES["float16"], ONNX_TYPES["bfloat16"])
-            and not any(True for _ in bodies(node))
-            and takes_tensors(node, self._judge.opset)
-            and not self._judge.refusal(node, ONNX_TYPES["float32"])
-        )
+    def _carrier(self, node: ir.Node, kind: ir.DataType | None) -> ir.DataType | None:
+        """The nearest element type that ``node`` runs in, and gives the same as in its own."""
+        found = carriers(node, kind, self._judge.opset)
+        return next((other for other in found if not self._judge.refusal(node, other)), None)
+
+    def _bridged(
+        self, scope: Scope, node: ir.Node, kind: ir.DataType | None, carrier: ir.DataType
+    ) -> Change:
+        what = f"{node.op_type} in {_name(carrier)}"
+        return self._draw(scope, node, kind, _itself, what, carrier=carrier)
 
     def _draw(
         self,
@@ -151,16 +159,22 @@ class _Rewriting:
         draw: Draw,
         what: str,
         *,
+        carrier: ir.DataType | None = None,
         operands: Sequence[ir.Value | None] | None = None,
     ) -> Change:
-        """Put what ``draw`` draws of ``operands``, or of the node's inputs, in its place."""
-        if kind is None or (kind not in NAMES and identifier_of(node) not in OF_ANY_TYPE):
+        """Put what ``draw`` draws of ``operands``, or of the node's inputs, in its place.
+
+        It is drawn in ``carrier``, between casts; of floats of 16 bits in float32.
+        """
+        if kind is None or (
+            carrier is None and kind not in NAMES and identifier_of(node) not in OF_ANY_TYPE
+        ):
             raise TargetError(_why_not(node, kind))
-        dtype = NAMES.get(kind, "float32")  # a constant's, if there is one
-        op = Drawing(node, dtype, self._opset(scope), self._names, self._constants)
-        narrow = compute_dtype(dtype) != dtype
+        wide = carrier or (ONNX_TYPES[compute_dtype(NAMES[kind])] if kind in NAMES else kind)
+        op = Drawing(node, wide, self._opset(scope), self._names, self._constants)
+        narrow = wide != kind
         given = node.inputs if operands is None else operands
-        drawn = draw(op, node, self._widened(op, node, kind, given) if narrow else given)
+        drawn = draw(op, node, self._widened(op, node, kind, wide, given) if narrow else given)
         pairs = [
             (old, self._finished(op, old, new, kind, narrow=narrow))
             for old, new in zip(node.outputs, drawn, strict=False)  # the last may not be asked for
@@ -175,7 +189,7 @@ class _Rewriting:
         splice(scope.graph, [node], needed(op.nodes, results), pairs)
         sweep(scope.graph, inputs)
         label = what or f"{node.op_type} → {', '.join(_drawn(op))}"
-        label += f", cast from {dtype} to float32 and back" if narrow else ""
+        label += f", cast from {_name(kind)} to {_name(wide)} and back" if narrow else ""
         return Change(scope.name, node.name or output, label, node.op_type.lower(), output)
 
     def _opset(self, scope: Scope) -> int:
@@ -185,19 +199,21 @@ class _Rewriting:
         self,
         op: Drawing,
         node: ir.Node,
-        kind: ir.DataType | None,
+        kind: ir.DataType,
+        wide: ir.DataType,
         operands: Sequence[ir.Value | None],
     ) -> Sequence[ir.Value | None]:
-        """The operands, those of the node's element type cast to float32."""
+        """The operands, those of the node's element type cast to ``wide``."""
+        conditions = 1 if identifier_of(node) == ("", "Where") else 0
 
-        def wide(index: int, value: ir.Value | None) -> ir.Value | None:
-            if value is None or index >= tensors_of(node):
+        def cast(index: int, value: ir.Value | None) -> ir.Value | None:
+            if value is None or not conditions <= index < tensors_of(node):
                 return value
             if (value.dtype or self._judge.types.get(value, kind)) != kind:
                 return value
-            return op.node("Cast", [value], to=ONNX_TYPES["float32"].value)
+            return op.node("Cast", [value], to=wide.value)
 
-        return [wide(index, value) for index, value in enumerate(operands)]
+        return [cast(index, value) for index, value in enumerate(operands)]
 
     def _finished(
         self, op: Drawing, output: ir.Value, value: ir.Value, kind: ir.DataType, *, narrow: bool
@@ -220,10 +236,14 @@ class _Rewriting:
         return known in (None, kind)
 
 
+def _name(kind: ir.DataType) -> str:
+    return NAMES.get(kind) or kind.name.lower()
+
+
 def _why_not(node: ir.Node, kind: ir.DataType | None) -> str:
     label = f"{node.op_type} {node.name or node.outputs[0].name!r}"
     if kind is not None:
-        return f"{label}: in {kind.name.lower()}, it is not written in other operators"
+        return f"{label}: in {_name(kind)}, it is not written in other operators"
     name = next((value.name for value in node.inputs if value is not None), "")
     return (
         f"{label}: the element type of {name!r} is not known; declare it, or run "

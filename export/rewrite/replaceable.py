@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from export import formulas, signature
+from export import elementary, formulas, signature
 from export.signature import DOMAIN, GRAPHS, Graph
 from models import ACTIVATIONS, Activation, Operator
 
@@ -21,6 +21,11 @@ Draw = Callable[[Any, ir.Node, Sequence[Any]], tuple[Any, ...]]
 
 QUICK_GELU_ALPHA = float(np.float32(1.702))
 """The default of the attribute, which is a float32."""
+
+SELU_ALPHA, SELU_GAMMA = 1.67326319217681884765625, 1.05070102214813232421875
+"""The defaults of the attributes: ONNX's text says that they are the nearest float32."""
+
+LEAKY_RELU_ALPHA = float(np.float32(0.01))
 
 CLIP_TAKES_INPUTS = 11
 """The opset from which on `Clip` has its limits as inputs, and none where they are omitted."""
@@ -48,10 +53,6 @@ def tensors_of(node: ir.Node) -> int:
 
 def _number(node: ir.Node, name: str, default: float) -> float:
     return float(attributes_of(node).get(name, default))
-
-
-def _sigmoid(op: Any, _: ir.Node, inputs: Sequence[Any]) -> tuple[Any, ...]:
-    return (formulas.sigmoid(op, inputs[0]),)
 
 
 def _swish(op: Any, node: ir.Node, inputs: Sequence[Any]) -> tuple[Any, ...]:
@@ -87,25 +88,57 @@ def _fast_gelu(op: Any, _: ir.Node, inputs: Sequence[Any]) -> tuple[Any, ...]:
     return (formulas.gelu_tanh(op, x if bias is None else op.Add(x, bias)),)
 
 
-def _mish(op: Any, _: ir.Node, inputs: Sequence[Any]) -> tuple[Any, ...]:
-    return (formulas.mish(op, inputs[0]),)
-
-
-def _hardswish(op: Any, _: ir.Node, inputs: Sequence[Any]) -> tuple[Any, ...]:
-    return (formulas.hardswish(op, inputs[0]),)
-
-
 def _hardsigmoid(op: Any, node: ir.Node, inputs: Sequence[Any]) -> tuple[Any, ...]:
     alpha, beta = _number(node, "alpha", float(np.float32(0.2))), _number(node, "beta", 0.5)
     return (formulas.hardsigmoid(op, inputs[0], alpha, beta),)
 
 
-def _cosine(op: Any, _: ir.Node, inputs: Sequence[Any]) -> tuple[Any, ...]:
-    return (formulas.cosine(op, inputs[0]),)
+def _elu(op: Any, node: ir.Node, inputs: Sequence[Any]) -> tuple[Any, ...]:
+    return (formulas.elu(op, inputs[0], _number(node, "alpha", 1.0)),)
 
 
-def _erfc(op: Any, _: ir.Node, inputs: Sequence[Any]) -> tuple[Any, ...]:
-    return (formulas.erfc(op, inputs[0]),)
+def _selu(op: Any, node: ir.Node, inputs: Sequence[Any]) -> tuple[Any, ...]:
+    alpha, gamma = _number(node, "alpha", SELU_ALPHA), _number(node, "gamma", SELU_GAMMA)
+    return (formulas.selu(op, inputs[0], alpha, gamma),)
+
+
+def _celu(op: Any, node: ir.Node, inputs: Sequence[Any]) -> tuple[Any, ...]:
+    return (formulas.celu(op, inputs[0], _number(node, "alpha", 1.0)),)
+
+
+def _leaky_relu(op: Any, node: ir.Node, inputs: Sequence[Any]) -> tuple[Any, ...]:
+    return (formulas.leaky_relu(op, inputs[0], _number(node, "alpha", LEAKY_RELU_ALPHA)),)
+
+
+def _prelu(op: Any, _: ir.Node, inputs: Sequence[Any]) -> tuple[Any, ...]:
+    x, slope = inputs
+    return (x if op.is_unsigned else formulas.leaky_relu(op, x, slope),)
+
+
+def _relu(op: Any, _: ir.Node, inputs: Sequence[Any]) -> tuple[Any, ...]:
+    return (op.Max(inputs[0], 0.0),)
+
+
+def _thresholded_relu(op: Any, node: ir.Node, inputs: Sequence[Any]) -> tuple[Any, ...]:
+    return (formulas.thresholded_relu(op, inputs[0], _number(node, "alpha", 1.0)),)
+
+
+def _shrink(op: Any, node: ir.Node, inputs: Sequence[Any]) -> tuple[Any, ...]:
+    bias, lambd = _number(node, "bias", 0.0), _number(node, "lambd", 0.5)
+    return (formulas.shrink(op, inputs[0], bias, lambd),)
+
+
+def _mean(op: Any, _: ir.Node, inputs: Sequence[Any]) -> tuple[Any, ...]:
+    return (op.Div(op.Sum(*inputs), float(len(inputs))),)
+
+
+def _of_one(formula: Callable[[Any, Any], Any]) -> Draw:
+    """Draw an operator of one input that has no attributes."""
+
+    def draw(op: Any, _: ir.Node, inputs: Sequence[Any]) -> tuple[Any, ...]:
+        return (formula(op, inputs[0]),)
+
+    return draw
 
 
 def _clip(op: Any, node: ir.Node, inputs: Sequence[Any]) -> tuple[Any, ...]:
@@ -119,18 +152,6 @@ def _clip(op: Any, node: ir.Node, inputs: Sequence[Any]) -> tuple[Any, ...]:
         low, high = (*given, None, None)[:2]
     raised = x if low is None else op.Max(x, low)
     return (raised if high is None else op.Min(raised, high),)
-
-
-def _floor(op: Any, _: ir.Node, inputs: Sequence[Any]) -> tuple[Any, ...]:
-    return (formulas.floor(op, inputs[0]),)
-
-
-def _round(op: Any, _: ir.Node, inputs: Sequence[Any]) -> tuple[Any, ...]:
-    return (formulas.nearest(op, inputs[0]),)
-
-
-def _sign(op: Any, _: ir.Node, inputs: Sequence[Any]) -> tuple[Any, ...]:
-    return (formulas.sign(op, inputs[0]),)
 
 
 def _greater(op: Any, _: ir.Node, inputs: Sequence[Any]) -> tuple[Any, ...]:
@@ -163,19 +184,40 @@ OURS: Mapping[str, tuple[Activation, Operator, Graph]] = MappingProxyType(
 
 REPLACEABLE: Mapping[Identifier, Draw] = MappingProxyType(
     {
-        ("", "Sigmoid"): _sigmoid,
+        ("", "Sigmoid"): _of_one(formulas.sigmoid),
         ("", "Swish"): _swish,
         ("", "SwiGLU"): _swiglu,
         ("", "Gelu"): _gelu,
-        ("", "Mish"): _mish,
-        ("", "HardSwish"): _hardswish,
+        ("", "Mish"): _of_one(formulas.mish),
+        ("", "HardSwish"): _of_one(formulas.hardswish),
         ("", "HardSigmoid"): _hardsigmoid,
+        ("", "Softplus"): _of_one(elementary.softplus),
+        ("", "Softsign"): _of_one(formulas.softsign),
+        ("", "Elu"): _elu,
+        ("", "Selu"): _selu,
+        ("", "Celu"): _celu,
+        ("", "Relu"): _relu,
+        ("", "LeakyRelu"): _leaky_relu,
+        ("", "PRelu"): _prelu,
+        ("", "ThresholdedRelu"): _thresholded_relu,
+        ("", "Shrink"): _shrink,
         ("", "Clip"): _clip,
-        ("", "Cos"): _cosine,
-        ("", "Erfc"): _erfc,
-        ("", "Floor"): _floor,
-        ("", "Round"): _round,
-        ("", "Sign"): _sign,
+        ("", "Mean"): _mean,
+        ("", "Erf"): _of_one(elementary.erf),
+        ("", "Erfc"): _of_one(formulas.erfc),
+        ("", "Cos"): _of_one(formulas.cosine),
+        ("", "Tan"): _of_one(elementary.tan),
+        ("", "Asin"): _of_one(elementary.asin),
+        ("", "Acos"): _of_one(elementary.acos),
+        ("", "Atan"): _of_one(elementary.atan),
+        ("", "Sinh"): _of_one(elementary.sinh),
+        ("", "Cosh"): _of_one(elementary.cosh),
+        ("", "Asinh"): _of_one(elementary.asinh),
+        ("", "Acosh"): _of_one(elementary.acosh),
+        ("", "Atanh"): _of_one(elementary.atanh),
+        ("", "Floor"): _of_one(formulas.floor),
+        ("", "Round"): _of_one(formulas.nearest),
+        ("", "Sign"): _of_one(formulas.sign),
         ("", "Greater"): _greater,
         ("", "GreaterOrEqual"): _greater_or_equal,
         (CONTRIB, "QuickGelu"): _quick_gelu,
@@ -187,8 +229,10 @@ REPLACEABLE: Mapping[Identifier, Draw] = MappingProxyType(
     }
 )
 
-OF_ANY_TYPE = frozenset({("", "Clip"), ("", "Greater"), ("", "GreaterOrEqual")})
-"""Those that are written in others without a constant: for integers, too."""
+OF_ANY_TYPE = frozenset(
+    ("", name) for name in ("Clip", "Greater", "GreaterOrEqual", "PRelu", "Relu")
+)
+"""Those whose form holds for integers, too."""
 
 
 def draws(node: ir.Node) -> Draw | None:

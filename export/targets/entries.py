@@ -12,7 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from export.targets.ranges import EVERY, Key, RangeField, version_key
 from models import DTYPES, DType
 
-DefectName = Literal["alpha-ignored", "float64-as-float32", "float64-silu", "naive-sinc"]
+DefectName = Literal[
+    "alpha-ignored", "float64-as-float32", "float64-silu", "naive-sinc", "relu-clip"
+]
 """What a runtime gets wrong without saying so, or refuses though it has the operators."""
 
 

@@ -1,0 +1,195 @@
+"""Elementary functions, written in the operators that every runtime has in every element type.
+
+Runtimes have kernels for the arithmetic, `Exp`, `Log`, `Sqrt`, `Tanh` and `Sin` in float64, and
+lack them for what is here. Each function takes an abstract ``op``, as the records' decompositions
+do. Results are right to a few units in the last place where those operators are, and at 0, the
+infinities and NaN. Both branches of a `Where` are computed: the other may overflow or be NaN.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import mpmath
+
+from models.normal import erfcx
+
+ATAN_SPLIT = math.sqrt(2.0) - 1
+"""``tan(π/8)``: up to it the polynomial holds, beyond it the argument is brought nearer to 0."""
+
+ERF_SPLIT = 1.0
+"""From here on ``1 - erfc`` loses no digits; up to it the polynomial holds."""
+
+SMALL = 1.0
+"""Up to it `sinh` is made of tanh, as the difference of two exponentials would cancel."""
+
+
+def expm1(op: Any, x: Any) -> Any:
+    """``eˣ - 1`` for ``x <= 0``, as ``2t / (1 - t)`` with ``t = tanh(x/2)``: nothing cancels."""
+    t = op.Tanh(op.Mul(x, 0.5))
+    return op.Div(op.Mul(t, 2.0), op.Sub(1.0, t))
+
+
+def log1p(op: Any, x: Any) -> Any:
+    """``log(1 + x)``, by ``x · log(w) / (w - 1)`` with ``w = 1 + x`` as it is rounded.
+
+    Where ``w`` is 1, this is ``x``; where 1 is lost in ``x``, it is the logarithm.
+
+    Source: Kahan's, in Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., 1.14.1.
+    """
+    w = op.Add(x, 1.0)
+    lost = op.Sub(w, 1.0)
+    is_plain = op.Less(2.0**op.digits, x)
+    is_tiny = op.Equal(lost, 0.0)
+    ratio = op.Div(x, op.Where(is_tiny, 1.0, lost))
+    rounded = op.Mul(op.Log(w), op.Where(is_plain, 1.0, ratio))
+    return op.Where(is_tiny, x, rounded)
+
+
+def softplus(op: Any, x: Any) -> Any:
+    """``log(1 + eˣ)``, as ``max(x, 0) + log(1 + e⁻|ˣ|)``, of which no part overflows."""
+    return op.Add(op.Max(x, 0.0), log1p(op, op.Exp(op.Neg(op.Abs(x)))))
+
+
+def tan(op: Any, x: Any) -> Any:
+    return op.Div(op.Sin(x), op.Cos(x))
+
+
+def sinh(op: Any, x: Any) -> Any:
+    """``2t / (1 - t²)`` with ``t = tanh(x/2)`` near 0, else half the difference of exponentials.
+
+    These are of ``x/2``, squared: ``eˣ`` overflows before sinh does.
+    """
+    a = op.Abs(x)
+    t = op.Tanh(op.Mul(a, 0.5))
+    near = op.Div(op.Mul(t, 2.0), op.Mul(op.Sub(1.0, t), op.Add(t, 1.0)))
+    half = op.Exp(op.Mul(a, 0.5))
+    far = op.Sub(op.Mul(op.Mul(half, 0.5), half), op.Div(op.Div(0.5, half), half))
+    return _signed(op, x, op.Where(op.Less(a, SMALL), near, far))
+
+
+def cosh(op: Any, x: Any) -> Any:
+    half = op.Exp(op.Abs(op.Mul(x, 0.5)))
+    return op.Add(op.Mul(op.Mul(half, 0.5), half), op.Div(op.Div(0.5, half), half))
+
+
+def asinh(op: Any, x: Any) -> Any:
+    """``±log(1 + a + a² / (1 + √(1 + a²)))`` with ``a = |x|``, or ``log 2a`` if a² may overflow."""
+    a = op.Abs(x)
+    is_far = op.Less(2.0**op.digits, a)
+    within = op.Where(is_far, 1.0, a)
+    square = op.Mul(within, within)
+    root = op.Sqrt(op.Add(square, 1.0))
+    near = log1p(op, op.Add(within, op.Div(square, op.Add(root, 1.0))))
+    return _signed(op, x, op.Where(is_far, op.Add(op.Log(a), math.log(2.0)), near))
+
+
+def acosh(op: Any, x: Any) -> Any:
+    """``log(1 + t + √t · √(t + 2))`` with ``t = x - 1``; NaN below 1, as a root is."""
+    is_far = op.Less(2.0**op.digits, x)
+    t = op.Sub(op.Where(is_far, 1.0, x), 1.0)
+    near = log1p(op, op.Add(op.Mul(op.Sqrt(t), op.Sqrt(op.Add(t, 2.0))), t))
+    return op.Where(is_far, op.Add(op.Log(x), math.log(2.0)), near)
+
+
+def atanh(op: Any, x: Any) -> Any:
+    """``±½ log(1 + 2a / (1 - a))`` with ``a = |x|``; NaN beyond ±1."""
+    a = op.Abs(x)
+    ratio = op.Div(op.Mul(a, 2.0), op.Sub(1.0, a))
+    return _signed(op, x, op.Mul(log1p(op, ratio), 0.5))
+
+
+def atan(op: Any, x: Any) -> Any:
+    """By a polynomial, of ``a``, ``(a - 1) / (a + 1)`` or ``-1/a``, with ``a = |x|``.
+
+    To the last two the angle of 1, or of infinity, is added.
+    """
+    a = op.Abs(x)
+    is_far, is_near = op.Less(1 / ATAN_SPLIT, a), op.Less(a, ATAN_SPLIT)
+    denominator = op.Where(is_far, a, op.Add(a, 1.0))
+    turned = op.Div(op.Where(is_far, -1.0, op.Sub(a, 1.0)), denominator)
+    reduced = op.Where(is_near, a, turned)
+    z = op.Mul(reduced, reduced)
+    bend = op.Mul(op.Mul(reduced, z), _horner(op, z, _atan_coefficients(op.digits)))
+    # What π/2 and π/4 lack as they are rounded is added to the small part.
+    high, low = _pi_parts(op.digits)
+    rest = op.Add(bend, op.Where(is_near, 0.0, op.Where(is_far, low / 2, low / 4)))
+    base = op.Where(is_near, 0.0, op.Where(is_far, high / 2, high / 4))
+    return _signed(op, x, op.Add(base, op.Add(reduced, rest)))
+
+
+def asin(op: Any, x: Any) -> Any:
+    """``atan(x / √((1 - x)(1 + x)))``; NaN beyond ±1, as the root is."""
+    return atan(op, op.Div(x, op.Sqrt(op.Mul(op.Sub(1.0, x), op.Add(x, 1.0)))))
+
+
+def acos(op: Any, x: Any) -> Any:
+    """``2 · atan(√((1 - x) / (1 + x)))``; NaN beyond ±1, as the root is."""
+    return op.Mul(atan(op, op.Sqrt(op.Div(op.Sub(1.0, x), op.Add(x, 1.0)))), 2.0)
+
+
+def erf(op: Any, x: Any) -> Any:
+    """By a polynomial near 0, else ``±(1 - e^(-x²) · erfcx|x|)``."""
+    a = op.Abs(x)
+    is_near = op.Less(a, ERF_SPLIT)
+    z = op.Mul(x, x)
+    near = op.Mul(a, _horner(op, op.Where(is_near, z, 0.0), _erf_coefficients(op.digits)))
+    far = op.Sub(1.0, op.Mul(op.Exp(op.Neg(z)), erfcx(op, a)))
+    return _signed(op, x, op.Where(is_near, near, far))
+
+
+def _signed(op: Any, x: Any, size: Any) -> Any:
+    """``size`` with the sign of ``x``, -0 as well.
+
+    The reciprocal of -0 is negative. ONNX Runtime's `Where` gives 0 for -0, `Mul` keeps the sign.
+    """
+    is_negative = op.Less(op.Div(1.0, op.Max(x, -1.0)), 0.0)
+    return op.Mul(size, op.Where(is_negative, -1.0, 1.0))
+
+
+def _horner(op: Any, x: Any, coefficients: Sequence[float]) -> Any:
+    """The polynomial in ``x`` with these coefficients, that of the highest power first."""
+    first, second, *rest = coefficients
+    value = op.Add(op.Mul(x, first), second)
+    for coefficient in rest:
+        value = op.Add(op.Mul(value, x), coefficient)
+    return value
+
+
+@functools.cache
+def _atan_coefficients(digits: int) -> tuple[float, ...]:
+    """Of ``(atan(√z)/√z - 1) / z`` up to the square of where it is split."""
+
+    def bend(z: mpmath.mpf) -> mpmath.mpf:
+        root = mpmath.sqrt(z)
+        return (mpmath.atan(root) / root - 1) / z
+
+    return _fitted(bend, ATAN_SPLIT**2, {24: 6, 53: 12}[digits])
+
+
+@functools.cache
+def _erf_coefficients(digits: int) -> tuple[float, ...]:
+    """Of ``erf(√z)/√z`` up to the square of where it is split."""
+
+    def slope(z: mpmath.mpf) -> mpmath.mpf:
+        root = mpmath.sqrt(z)
+        return mpmath.erf(root) / root
+
+    return _fitted(slope, ERF_SPLIT**2, {24: 7, 53: 13}[digits])
+
+
+def _fitted(f: Callable[[Any], Any], end: float, count: int) -> tuple[float, ...]:
+    """Chebyshev's interpolation between 0 and ``end``, in 40 digits, as a polynomial."""
+    with mpmath.workdps(40):
+        return tuple(float(c) for c in mpmath.chebyfit(f, [mpmath.mpf(10) ** -30, end], count))
+
+
+def _pi_parts(digits: int) -> tuple[float, float]:
+    """π as it is rounded to so many bits, and what is missing."""
+    with mpmath.workprec(digits):
+        high = +mpmath.pi
+    with mpmath.workprec(3 * digits):
+        return float(high), float(mpmath.pi - high)

@@ -1,0 +1,56 @@
+"""Activations that are written out in operators that a target has not, by their own formula.
+
+A GELU of `Erf` in float64 loses its tail when `Erf` alone is written in other operators: 1 is added
+to what is nearly -1. The activation as a whole has a formula without that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import onnx_ir as ir
+
+from export.graph_ops import GraphOps
+from export.model_files.element_types import NAMES
+from export.model_files.scopes import scopes
+from export.recognition.kinds import KINDS
+from export.recognition.sites import Site, survey
+from export.rewrite.change import Change
+from export.rewrite.judgement import Judge
+from export.rewrite.replacement import Replacement
+from export.targets import Target
+
+WIDE = (ir.DataType.FLOAT, ir.DataType.DOUBLE)
+"""16-bit floats are computed in float32 node by node, with the roundings that the model has."""
+
+
+def rewrite(model: ir.Model, target: Target) -> list[Change]:
+    """Replace activations of several nodes, some of which ``target`` does not run."""
+    judge = Judge(model, target)
+    refused = set(_refused(model, judge))
+    if not refused:
+        return []
+    replacement = Replacement(model)
+    for site in survey(model).sites:
+        if len(site.nodes) > 1 and refused.intersection(site.nodes) and _runs(site, judge):
+            replacement.by_formula(site, KINDS[site.kind], site.reals)
+    return replacement.finish()
+
+
+def _refused(model: ir.Model, judge: Judge) -> Iterator[ir.Node]:
+    for scope in scopes(model):
+        if not scope.name.startswith("function "):
+            for node in scope.graph:
+                kind = judge.dtype_of(node)
+                if kind in WIDE and judge.refusal(node, kind):
+                    yield node
+
+
+def _runs(site: Site, judge: Judge) -> bool:
+    """Whether the formula, drawn where the site is, holds only what the target runs."""
+    if site.scope.name.startswith("function ") or site.dtype not in WIDE:
+        return False
+    kind = KINDS[site.kind]
+    op = GraphOps(NAMES[site.dtype], site.scope.opsets.get("", 1))
+    kind.formula(op, *(ir.Value(name=name) for name in kind.inputs), **site.reals)
+    return not any(judge.refusal(node, site.dtype) for node in op.nodes)

@@ -1,0 +1,67 @@
+"""`Relu` before a `Clip` with a constant minimum, which ends ONNX Runtime's optimiser.
+
+Its fusion of the two reads the minimum as a float of 16 or 32 bits, and fails for other types. It
+looks only at a Relu that the Clip alone uses, after constants were folded and what changes nothing
+was taken away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import onnx_ir as ir
+
+FAILING = frozenset({ir.DataType.DOUBLE, ir.DataType.INT8, ir.DataType.INT32})
+
+UNDONE = frozenset({"Identity", "Dropout"})
+"""Operators that ONNX Runtime takes away before."""
+
+
+def relu_before(node: ir.Node, kind: ir.DataType | None) -> ir.Node | None:
+    """The `Relu` whose result ``node`` cuts, if ONNX Runtime fails to fuse the two."""
+    if (node.domain, node.op_type) != ("", "Clip") or kind not in FAILING:
+        return None
+    low = node.inputs[1] if len(node.inputs) > 1 else None
+    if low is None or not is_fixed(low):
+        return None
+    value = node.inputs[0]
+    while value is not None:
+        maker = value.producer()
+        if maker is None or maker.domain or len(value.uses()) > 1 or value.is_graph_output():
+            return None
+        if maker.op_type == "Relu":
+            return maker
+        if maker.op_type not in UNDONE:
+            return None
+        value = maker.inputs[0]
+    return None
+
+
+def is_fixed(value: ir.Value) -> bool:
+    """Whether ``value`` is the same in every run, so that it is folded to a constant."""
+    return all(found.is_initializer() and not found.is_graph_input() for found in _sources(value))
+
+
+def _sources(value: ir.Value) -> Iterator[ir.Value]:
+    """The values without a producer that ``value`` is made of; each once."""
+    waiting, seen = [value], {value}
+    while waiting:
+        current = waiting.pop()
+        maker = current.producer()
+        if maker is None:
+            yield current
+            continue
+        new = {given for given in maker.inputs if given is not None} - seen
+        seen |= new
+        waiting += new
+
+
+def merged(op: Any, _: ir.Node, operands: Sequence[Any]) -> tuple[Any, ...]:
+    """``Clip(x, max(low, 0), high)``, which is ``Clip(Relu(x), low, high)`` for any limits."""
+    x, low, *high = operands
+    given = ir.convenience.get_const_tensor(low)
+    if given is None:
+        return (op.node("Clip", [x, op.Max(low, 0.0), *high]),)
+    is_raised = bool((given.numpy() < 0).any())
+    return (op.node("Clip", [x, op.constant(0.0) if is_raised else low, *high]),)
