@@ -28,6 +28,18 @@ class Erfc(OpRun):
 
 _erfc = np.vectorize(math.erfc, otypes=[float])
 
+
+class Erf(OpRun):
+    """The operator in the precision of its input: onnx 1.23.2 computes it in float32 only."""
+
+    op_domain = ""
+
+    def _run(self, x: Any) -> tuple[Any]:
+        return (_erf(x).astype(x.dtype),)
+
+
+_erf = np.vectorize(math.erf, otypes=[float])
+
 TRAINING_MODE = 14
 """First version of BatchNormalization with the attribute `training_mode`."""
 
@@ -81,7 +93,7 @@ def _normalized(x: Any, scale: Any, bias: Any, statistics: Sequence[Any], epsilo
     return (scale * (x - mean) / np.sqrt(var + epsilon) + bias).astype(x.dtype)
 
 
-OPERATORS: tuple[type[OpRun], ...] = (Erfc, BatchNormalization)
+OPERATORS: tuple[type[OpRun], ...] = (Erfc, Erf, BatchNormalization)
 """Those that are put in the place of the package's."""
 
 

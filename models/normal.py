@@ -30,7 +30,7 @@ def erfcx(op: Any, distance: Any) -> Any:
     """``exp(x²) · erfc(x)`` for ``x >= 0``, by Clenshaw's rule in ``t = (2 - x) / (2 + x)``."""
     t = op.Div(op.Sub(2.0, distance), op.Add(2.0, distance))
     # At infinity the quotient is ∞/∞; what it multiplies is 0 there.
-    t = op.Where(op.Greater(distance, _FAR), -1.0, t)
+    t = op.Where(op.Greater(distance, _FAR[op.digits]), -1.0, t)
     double_t = op.Mul(t, 2.0)
     first, *rest = _chebyshev_coefficients()
     later: Any = 0.0
@@ -40,7 +40,7 @@ def erfcx(op: Any, distance: Any) -> Any:
     return op.Add(op.Sub(op.Mul(t, last), later), first)
 
 
-_FAR = 1e100
+_FAR = {24: 1e30, 53: 1e100}
 
 
 @functools.cache

@@ -94,6 +94,7 @@ class Judge:
         self.opset = target.opsets.nearest(opset_of(model) or 1)
         self.types = element_types.of_model(model)
         self._bodies: dict[Call, list[Problem]] = {}
+        self._arguments = {value for f in model.functions.values() for value in f.inputs}
 
     def dtype_of(self, node: ir.Node, types: Types | None = None) -> ir.DataType | None:
         """The element type that ``node`` computes in: of its first input that is no integer.
@@ -153,7 +154,7 @@ class Judge:
     def relu_before(self, node: ir.Node, kind: ir.DataType | None) -> ir.Node | None:
         """The `Relu` whose result ``node`` cuts, if the target fails to fuse the two."""
         has = self._target.defect("relu-clip") is not None
-        return relu_clip.relu_before(node, kind) if has else None
+        return relu_clip.relu_before(node, kind, self._arguments) if has else None
 
     def defect(self, node: ir.Node, kind: ir.DataType | None) -> str:
         """What goes wrong at ``node`` though the target has all operators; empty, if nothing."""

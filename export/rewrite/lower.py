@@ -29,6 +29,9 @@ from export.targets import Target
 ROUNDS = 4
 """SwiGLU is drawn with Sigmoid, which is drawn with Exp, which is bridged by casts."""
 
+MAX_NAMED = 12
+"""Operators of a form that a change lists by name: that of `Erf` in float64 has a hundred."""
+
 
 def lower(model: ir.Model, target: Target) -> list[Change]:
     """Bring ``model``, in place, to what ``target`` runs.
@@ -188,7 +191,7 @@ class _Rewriting:
         inputs = list(node.inputs)
         splice(scope.graph, [node], needed(op.nodes, results), pairs)
         sweep(scope.graph, inputs)
-        label = what or f"{node.op_type} → {', '.join(_drawn(op))}"
+        label = what or f"{node.op_type} → {_drawn(op)}"
         label += f", cast from {_name(kind)} to {_name(wide)} and back" if narrow else ""
         return Change(scope.name, node.name or output, label, node.op_type.lower(), output)
 
@@ -204,7 +207,7 @@ class _Rewriting:
         operands: Sequence[ir.Value | None],
     ) -> Sequence[ir.Value | None]:
         """The operands, those of the node's element type cast to ``wide``."""
-        conditions = 1 if identifier_of(node) == ("", "Where") else 0
+        conditions = 1 if kind == ir.DataType.BOOL else 0  # the first input of Where
 
         def cast(index: int, value: ir.Value | None) -> ir.Value | None:
             if value is None or not conditions <= index < tensors_of(node):
@@ -251,8 +254,10 @@ def _why_not(node: ir.Node, kind: ir.DataType | None) -> str:
     )
 
 
-def _drawn(op: Drawing) -> list[str]:
-    return [node.op_type for node in op.nodes if node.op_type not in ("Cast", "Constant")]
+def _drawn(op: Drawing) -> str:
+    names = [node.op_type for node in op.nodes if node.op_type not in ("Cast", "Constant")]
+    more = len(names) - MAX_NAMED
+    return ", ".join(names) if more <= 0 else f"{', '.join(names[:MAX_NAMED])} and {more} more"
 
 
 def _itself(op: Any, node: ir.Node, inputs: Sequence[Any]) -> tuple[Any, ...]:

@@ -7,7 +7,7 @@ was taken away.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import onnx_ir as ir
@@ -18,12 +18,17 @@ UNDONE = frozenset({"Identity", "Dropout"})
 """Operators that ONNX Runtime takes away before."""
 
 
-def relu_before(node: ir.Node, kind: ir.DataType | None) -> ir.Node | None:
-    """The `Relu` whose result ``node`` cuts, if ONNX Runtime fails to fuse the two."""
+def relu_before(
+    node: ir.Node, kind: ir.DataType | None, arguments: Collection[ir.Value]
+) -> ir.Node | None:
+    """The `Relu` whose result ``node`` cuts, if ONNX Runtime fails to fuse the two.
+
+    Of ``arguments`` of functions it is not known here whether a caller gives a constant.
+    """
     if (node.domain, node.op_type) != ("", "Clip") or kind not in FAILING:
         return None
     low = node.inputs[1] if len(node.inputs) > 1 else None
-    if low is None or not is_fixed(low):
+    if low is None or not _is_fixed(low, arguments):
         return None
     value = node.inputs[0]
     while value is not None:
@@ -38,9 +43,12 @@ def relu_before(node: ir.Node, kind: ir.DataType | None) -> ir.Node | None:
     return None
 
 
-def is_fixed(value: ir.Value) -> bool:
+def _is_fixed(value: ir.Value, arguments: Collection[ir.Value]) -> bool:
     """Whether ``value`` is the same in every run, so that it is folded to a constant."""
-    return all(found.is_initializer() and not found.is_graph_input() for found in _sources(value))
+    return all(
+        source in arguments or (source.is_initializer() and not source.is_graph_input())
+        for source in _sources(value)
+    )
 
 
 def _sources(value: ir.Value) -> Iterator[ir.Value]:
