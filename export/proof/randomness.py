@@ -1,12 +1,23 @@
-"""Outputs that may be others from run to run, as a random operator feeds them."""
+"""Outputs that may be others from run to run, as a random operator feeds them.
+
+Two models that are compared draw the same numbers, where their operators can be replaced: see
+`random_numbers`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 
+import onnx
 import onnx_ir as ir
 
+from export.model_files import element_types
 from export.model_files.element_types import bodies
+from export.model_files.scopes import Scope, scopes
+from export.proof import random_numbers
+from export.proof.random_numbers import Fixed
 
 RANDOM = frozenset(
     {
@@ -19,24 +30,93 @@ TRAINING = 2
 """Which input of `Dropout` says that it drops anything."""
 
 
-def outputs(model: ir.Model) -> set[str]:
-    """The names of the outputs of ``model`` that a random operator reaches."""
+@dataclass(frozen=True)
+class Draws:
+    """The random operators of two models that are compared.
+
+    Attributes:
+        fixed: How they are replaced; ``None`` if neither model has one.
+        replaced: The names of the first outputs of those that are.
+        notes: What is to be said of it.
+    """
+
+    fixed: Fixed | None = None
+    replaced: Collection[str] = frozenset()
+    notes: Sequence[str] = ()
+
+
+def draws(models: Sequence[ir.Model], seed: int) -> Draws:
+    """The random operators of ``models``, which are to draw the same numbers."""
+    found = [[(s, n) for s in scopes(model) for n in s.graph if _may_draw(n)] for model in models]
+    kinds = [_kinds(model, nodes) for model, nodes in zip(models, found, strict=True)]
+    protos = [
+        [(scope, proto) for scope, node in nodes if random_numbers.is_random(proto := _proto(node))]
+        for nodes in found
+    ]
+    if not any(protos):
+        return Draws()
+    types = {name: kind for each in kinds for name, kind in each.items()}
+    names, others = ({node.output[0] for _, node in nodes} for nodes in protos)
+    fixed = Fixed(seed, alike=names != others, types=types)
+    replaced = {
+        node.output[0]
+        for nodes in protos
+        for scope, node in nodes
+        if random_numbers.can_fix(node, scope.opsets.get("", 1), types)
+    }
+    return Draws(fixed, replaced, [_said(protos[0] or protos[1], seed)] if replaced else [])
+
+
+def _may_draw(node: ir.Node) -> bool:
+    return node.op_type in RANDOM or node.op_type == "Dropout"
+
+
+def _proto(node: ir.Node) -> onnx.NodeProto:
+    return ir.to_proto(node)
+
+
+def _kinds(model: ir.Model, nodes: Sequence[tuple[Scope, ir.Node]]) -> dict[str, int]:
+    """The element types of the outputs of ``nodes``, by name, where an old opset needs them."""
+    if all(scope.opsets.get("", 1) >= random_numbers.WITH_CAST_LIKE for scope, _ in nodes):
+        return {}
+    types = element_types.of_model(model)
+    outputs = (node.outputs[0] for _, node in nodes)
+    return {v.name: types[v].value for v in outputs if v.name and v in types}
+
+
+def _said(nodes: Sequence[tuple[Scope, onnx.NodeProto]], seed: int) -> str:
+    counts = Counter(node.op_type for _, node in nodes)
+    words = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
+    return f"random operators ({words}) draw the same numbers in both models, with seed {seed}"
+
+
+def outputs(model: ir.Model, replaced: Collection[str] = ()) -> set[str]:
+    """The names of the outputs of ``model`` that a random operator reaches.
+
+    Those operators do not count whose first output is named in ``replaced``.
+    """
     reached: set[ir.Value] = set()
     for node in model.graph:
-        if _is_random(node, model) or reached & set(_taken(node)):
+        if _is_random(node, model, replaced) or reached & set(_taken(node)):
             reached |= set(node.outputs)
     return {output.name or "" for output in model.graph.outputs if output in reached}
 
 
-def _is_random(node: ir.Node, model: ir.Model, depth: int = 16) -> bool:
+def _is_random(
+    node: ir.Node, model: ir.Model, replaced: Collection[str] = (), depth: int = 16
+) -> bool:
     """Whether ``node`` draws numbers, or something in its bodies or its function does."""
+    if _may_draw(node) and node.outputs[0].name in replaced:
+        return False
     if node.op_type in RANDOM:
         return True
     if node.op_type == "Dropout":
         return len(node.inputs) > TRAINING and node.inputs[TRAINING] is not None
     function = model.functions.get(node.op_identifier())
     inside = [*bodies(node), *([function] if function is not None else [])]
-    return depth > 0 and any(_is_random(n, model, depth - 1) for body in inside for n in body)
+    return depth > 0 and any(
+        _is_random(n, model, replaced, depth - 1) for body in inside for n in body
+    )
 
 
 def _taken(node: ir.Node) -> Iterator[ir.Value]:

@@ -8,7 +8,7 @@ slowly: ``Swish`` above opset 24 and ``SwiGLU``-28, for two.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -16,6 +16,7 @@ import onnx_ir as ir
 
 from export.channel import Value, receive, send
 from export.errors import NotRunnableError
+from export.proof.random_numbers import Fixed
 from export.reasons import reason_of
 from export.subprocesses import Ended, own_python
 
@@ -27,6 +28,9 @@ WORDS: Mapping[Runtime, str] = {
     "reference": "the onnx reference evaluator",
 }
 
+
+START = 120.0
+"""Seconds that a process may take to import its libraries, on a machine that is busy."""
 
 STANDARD = frozenset({"", "ai.onnx", "ai.onnx.ml", "ai.onnx.training", "ai.onnx.preview.training"})
 
@@ -48,12 +52,14 @@ class Task:
         kernels: A library to register where the runtime is to have one.
         timeout: Seconds that loading it may take, and each run.
         extra: Values of its graph that are wanted beside its outputs.
+        fixed: How its random operators are replaced.
     """
 
     path: Path
     kernels: Path | None
     timeout: float
     extra: Sequence[str] = ()
+    fixed: Fixed | None = None
 
     def runtimes(self) -> list[Runtime]:
         with_kernels: list[Runtime] = ["onnxruntime with kernels"] if self.kernels else []
@@ -83,8 +89,10 @@ class Runner:
             "runtime": runtime.partition(" ")[0],
             "library": library and str(library.absolute()),
             "extra": list(task.extra),
+            "fixed": task.fixed and asdict(task.fixed),
         }
         try:
+            self._started()
             self._ask("loading the model", message, {})
         except BaseException:
             self.close()
@@ -101,6 +109,14 @@ class Runner:
 
     def close(self) -> None:
         self._process.close()
+
+    def _started(self) -> None:
+        """Wait until the process has imported its libraries: that is not the model's time."""
+        try:
+            with self._process.answering(max(START, self.task.timeout)):
+                receive(self._process.answers)
+        except Ended as error:
+            raise Lost(f"{WORDS[self.runtime]}: starting {error}") from error
 
     def __enter__(self) -> Self:
         return self

@@ -52,7 +52,7 @@ def verify(original: Path, rewritten: Path, plan: Plan = DEFAULT) -> Report:
         plan = replace(plan, tolerance=replace(plan.tolerance, coarse=True))
     with contextlib.ExitStack() as stack:
         found = _Verification(models, (original, rewritten), plan, stack).report()
-    return replace(found, notes=notes)
+    return replace(found, notes=[*notes, *found.notes])
 
 
 @dataclass
@@ -72,9 +72,10 @@ class _Verification:
 
     def __post_init__(self) -> None:
         self.samples = Samples(self.models[0], self.plan.seed, self.models[1])
+        self.draws = randomness.draws(self.models, self.plan.seed)
+        self.random = randomness.outputs(self.models[0], self.draws.replaced)
 
     def report(self) -> Report:
-        self.random = randomness.outputs(self.models[0])
         with ThreadPoolExecutor(2) as pool:  # both processes start at once
             first = pool.submit(self._loaded, "original", 0, self._runtimes(0))
             second = pool.submit(self._rewritten)
@@ -129,10 +130,11 @@ class _Verification:
             sites=sites,
             unseen=unseen,
             failures=self.failures,
+            notes=self.draws.notes,
         )
 
     def _task(self, which: int) -> Task:
-        return Task(self.paths[which], self.plan.kernels, self.plan.timeout)
+        return Task(self.paths[which], self.plan.kernels, self.plan.timeout, fixed=self.draws.fixed)
 
     def _runtimes(self, which: int) -> list[Runtime]:
         return self._task(which).runtimes()

@@ -1,8 +1,9 @@
 """The process that runs one model: it may crash, hang or be killed, and nobody else with it.
 
-``python -m export.proof.worker`` reads messages of `channel` from its standard input. The first
-says what to load and how, each further one brings inputs; the answers are ``{"ok": true}`` with the
-outputs and the process's peak of memory, or ``{"error": …}`` with the runtime's words.
+``python -m export.proof.worker`` says ``{"ok": true}`` once it has imported what it needs. Then it
+reads messages of `channel` from its standard input. The first says what to load and how, each
+further one brings inputs; the answers are ``{"ok": true}`` with the outputs and the process's peak
+of memory, or ``{"error": …}`` with the runtime's words.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import onnxruntime as ort
 from onnx.helper import tensor_dtype_to_np_dtype as numpy_dtype
 
 from export.channel import Array, Value, receive, send
+from export.proof.random_numbers import Fixed, fix
 
 FOLDER = "session.model_external_initializers_file_folder_path"
 SPINNING = "session.intra_op.allow_spinning"
@@ -41,6 +43,7 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print is no answer
     _limit_memory()
+    send(answers, {"ok": True, "peak": _peak()}, {})
     loaded: Loaded | None = None
     while True:
         try:
@@ -70,29 +73,32 @@ def _limit_memory() -> None:
 
 
 def load(message: Mapping[str, Any]) -> Loaded:
-    """The model, as ``message`` wants it: path, runtime, library and extra outputs."""
+    """The model, as ``message`` wants it: path, runtime, library, and how it is edited."""
     path = Path(message["path"])
-    extra = message["extra"]
     if message["runtime"] == "reference":
-        model = onnx.load(path)
-        _extend(model, extra)
         from export.evaluator import evaluator  # noqa: PLC0415 - seldom, and a thousand classes
 
-        return InReference(evaluator(model))
+        return InReference(evaluator(_edited(onnx.load(path), message)))
     options = ort.SessionOptions()
     options.log_severity_level = 4  # errors are raised
     options.add_session_config_entry(SPINNING, "0")
     if message["library"]:
         options.register_custom_ops_library(message["library"])
     content: str | bytes = str(path)
-    if extra:
+    if message["extra"] or message["fixed"]:
         # Only the graph is copied: the weights beside it stay where they are.
-        model = onnx.load(path, load_external_data=False)
-        _extend(model, extra)
+        model = _edited(onnx.load(path, load_external_data=False), message)
         options.add_session_config_entry(FOLDER, str(path.parent.resolve()))
         content = model.SerializeToString()
     session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     return InRuntime(session)
+
+
+def _edited(model: onnx.ModelProto, message: Mapping[str, Any]) -> onnx.ModelProto:
+    if message["fixed"]:
+        fix(model, Fixed(**message["fixed"]))
+    _extend(model, message["extra"])
+    return model
 
 
 def _extend(model: onnx.ModelProto, names: Sequence[str]) -> None:
