@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import onnx_ir as ir
 
 from export.recognition.constants import Constant, cast_target
 from export.recognition.expressions import Factor, Reader
+from export.recognition.fitting import WIDTHS, doubt, misfit
 from export.recognition.kinds import KINDS
 from export.recognition.matching import Match, matches
 from export.recognition.named import named
@@ -17,15 +17,6 @@ from export.recognition.products import ONE, Product, products
 from export.recognition.shapes import Shapes
 
 _PLACES = {name: place for place, name in enumerate(KINDS)}
-
-_WIDTHS = {
-    ir.DataType.FLOAT16: {ir.DataType.FLOAT16, ir.DataType.FLOAT, ir.DataType.DOUBLE},
-    ir.DataType.BFLOAT16: {ir.DataType.BFLOAT16, ir.DataType.FLOAT, ir.DataType.DOUBLE},
-    ir.DataType.FLOAT: {ir.DataType.FLOAT, ir.DataType.DOUBLE},
-    ir.DataType.DOUBLE: {ir.DataType.DOUBLE},
-}
-"""What a value of each type may be cast to with nothing lost."""
-
 
 MOST_WEIGHTS = 4
 """So many nodes may lie between a value and what it is, times weights."""
@@ -35,8 +26,11 @@ _WEIGHING = ("Mul", "Div", "Add", "Sub", "Clip", "Cast", "Identity")
 _BODIES = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
 """Attributes that may take values in that are no inputs of the node."""
 
-NEVER_LAST = ("Identity", "Dropout", "Constant", "Neg")
+NEVER_LAST = ("Identity", "Dropout", "Constant")
 """Operators that may follow an activation, but are no part of it."""
+
+NEGATED = frozenset({"log-sigmoid"})
+"""Kinds that end in a `Neg`, as in ``-softplus(-x)``: behind any other it is no part of it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +40,9 @@ class Candidate:
     Attributes:
         constants: The numbers inside.
         inside: The nodes that compute with numbers: others make shapes of constants.
+        misfit: Why types or shapes make it another function.
+        doubt: Why its output may have more axes than its input.
+        biases: Tensors that are added to inputs first.
     """
 
     kind: str
@@ -57,18 +54,33 @@ class Candidate:
     constants: tuple[Constant, ...] = ()
     hole: bool = False
     inside: Collection[ir.Node] = ()
+    misfit: str = ""
+    doubt: str = ""
+    biases: Mapping[ir.Value, ir.Value] = field(default_factory=dict)
 
 
 def candidates(root: ir.Node, reader: Reader, known: Shapes) -> Iterator[Candidate]:
-    """Those of one input first, as nothing else goes into them; then in the catalogue's order."""
+    """Those of one input first, as nothing else goes into them; then in the catalogue's order.
+
+    With those that compute the numbers of an activation, but whose types or shapes are another
+    function's: see `Candidate.misfit`.
+    """
     if len(root.outputs) != 1 or root.op_type in NEVER_LAST:
         return
     if root.op_type == "Cast" and not _narrows(root, known):
         return
     output = root.outputs[0]
-    found = [*_unary(output, reader), *_binary(output, reader), *_whole(root, reader)]
-    fitting = [candidate for candidate in found if _fits(candidate, known, reader)]
-    yield from sorted(fitting, key=lambda c: (len(c.inputs), _PLACES[c.kind], -len(c.nodes)))
+    if root.op_type == "Neg":
+        found = [candidate for candidate in _unary(output, reader) if candidate.kind in NEGATED]
+    else:
+        found = [*_unary(output, reader), *_binary(output, reader), *_whole(root, reader)]
+    for candidate in sorted(found, key=_order):
+        reason = misfit(candidate, known, reader)
+        yield replace(candidate, misfit=reason, doubt="" if reason else doubt(candidate, known))
+
+
+def _order(candidate: Candidate) -> tuple[int, int, int]:
+    return (len(candidate.inputs), _PLACES[candidate.kind], -len(candidate.nodes))
 
 
 def _narrows(cast: ir.Node, known: Shapes) -> bool:
@@ -77,7 +89,7 @@ def _narrows(cast: ir.Node, known: Shapes) -> bool:
     if target is None or len(cast.inputs) != 1 or cast.inputs[0] is None:
         return False
     source = known.dtype(cast.inputs[0])
-    return source != target and source in _WIDTHS.get(target, ())
+    return source != target and source in WIDTHS.get(target, ())
 
 
 def _unary(output: ir.Value, reader: Reader) -> Iterator[Candidate]:
@@ -99,7 +111,13 @@ def _candidate(match: Match, output: ir.Value, reader: Reader) -> Candidate:
         expression.constants,
         match.hole,
         expression.nodes,
+        biases=_biases(match),
     )
+
+
+def _biases(*matches: Match) -> dict[ir.Value, ir.Value]:
+    expressions = [match.expression for match in matches]
+    return {e.source: e.bias for e in expressions if e.bias is not None}
 
 
 def _completed(nodes: Collection[ir.Node], reader: Reader) -> tuple[ir.Node, ...]:
@@ -197,6 +215,7 @@ def _product(
                 constants,
                 any(match.hole for match in made),
                 nodes,
+                biases=_biases(*made),
             )
 
 
@@ -205,20 +224,22 @@ def _weighted(one: ir.Value, other: ir.Value) -> bool:
 
     Swish with an alpha for each channel is no gated unit, though it is a product of two.
     """
-    return _weighed(one) is other or _weighed(other) is one
+    return any(value is other for value in _weighed(one)) or any(
+        value is one for value in _weighed(other)
+    )
 
 
-def _weighed(value: ir.Value) -> ir.Value | None:
-    """What ``value`` is made of by weights alone."""
+def _weighed(value: ir.Value) -> Iterator[ir.Value]:
+    """The values that ``value`` is made of by weights alone, the nearest first."""
     for _ in range(MOST_WEIGHTS):
         node = value.producer()
         if node is None or node.domain != "" or node.op_type not in _WEIGHING:
-            return value
+            return
         given = [v for v in node.inputs if v is not None and not _is_of_weights(v)]
         if len(given) != 1:
-            return value
+            return
         (value,) = given
-    return value
+        yield value
 
 
 def _is_of_weights(value: ir.Value, depth: int = MOST_WEIGHTS) -> bool:
@@ -264,68 +285,17 @@ def _called(call: ir.Node, function: ir.Function, reader: Reader) -> Iterator[Ca
     if root not in inside.found:
         inside.found[root] = list(candidates(root, inside, Shapes({})))
     for found in inside.found[root]:
+        if found.misfit or found.biases:
+            continue
         tensors = tuple(given.get(value) for value in found.inputs)
         whole = tuple(tensor for tensor in tensors if tensor is not None)
         if len(whole) == len(function.inputs) and not found.parameters:
             yield Candidate(
-                found.kind, found.reals, whole, call.outputs[0], (call,), hole=found.hole
+                found.kind,
+                found.reals,
+                whole,
+                call.outputs[0],
+                (call,),
+                constants=found.constants,
+                hole=found.hole,
             )
-
-
-def _fits(candidate: Candidate, known: Shapes, reader: Reader) -> bool:
-    """Whether types and shapes are those of one elementwise function, as far as they are known."""
-    return _one_dtype(candidate, known, reader) and all(
-        _one_shape(candidate, tensor, known) for tensor in candidate.inputs
-    )
-
-
-def _one_dtype(candidate: Candidate, known: Shapes, reader: Reader) -> bool:
-    """The inputs' dtype is the output's, and nothing inside is narrower."""
-    dtypes = {known.dtype(value) for value in (candidate.output, *candidate.inputs)} - {None}
-    if len(dtypes) > 1 or not dtypes <= {*_WIDTHS}:
-        return False
-    casts = [n for n in candidate.inside if n.op_type in {"Cast", "CastLike"} and n.domain == ""]
-    targets = {*(_cast_to(cast, known) for cast in casts), *reader.casts_within(candidate.inside)}
-    if not targets:
-        return True
-    if not dtypes:
-        return False
-    (dtype,) = dtypes
-    return targets <= {*_WIDTHS[dtype]}  # type: ignore[index]
-
-
-def _cast_to(cast: ir.Node, known: Shapes) -> ir.DataType | None:
-    if cast.op_type == "Cast":
-        return cast_target(cast)
-    return known.dtype(cast.outputs[0])
-
-
-def _one_shape(candidate: Candidate, tensor: ir.Value, known: Shapes) -> bool:
-    """Neither another input nor a constant changes the shape of ``tensor``."""
-    if known.differ(candidate.output, tensor):
-        return False
-    equal = known.equal(candidate.output, tensor)
-    alike = {tensor, *(value for node in candidate.inside for value in node.outputs)}
-    return all(
-        constant.like in alike or _keeps(constant.shape, tensor, known, equal)
-        for constant in candidate.constants
-    )
-
-
-def _keeps(
-    shape: tuple[int, ...] | None,
-    tensor: ir.Value,
-    known: Shapes,
-    equal: bool,  # noqa: FBT001
-) -> bool:
-    """Whether a constant of that shape leaves the shape of ``tensor`` as it is.
-
-    One of many equal numbers has to have the very shape: if it has fewer axes, it is a row of
-    weights, which happen to be equal.
-    """
-    if shape is None:
-        return equal
-    of_tensor = known.shape(tensor)
-    if math.prod(shape) != 1:
-        return of_tensor is not None and tuple(of_tensor) == shape
-    return equal or len(shape) <= (0 if of_tensor is None else len(of_tensor))

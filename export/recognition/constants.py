@@ -93,9 +93,19 @@ def _found(value: ir.Value, memo: Memo, depth: int) -> Constant | None:
         return _filled(node, value)
     if node.op_type in RESHAPES and node.inputs:
         return _reshaped(node, value, constant(node.inputs[0], memo, depth - 1))
-    operands = [constant(operand, memo, depth - 1) for operand in node.inputs]
-    whole = [operand for operand in operands if operand is not None]
-    return _computed(node, whole) if whole and len(whole) == len(operands) else None
+    return _of_operands(node, memo, depth)
+
+
+def _of_operands(node: ir.Node, memo: Memo, depth: int) -> Constant | None:
+    if node.attributes or not hasattr(NumpyOps, node.op_type):
+        return None
+    operands = []
+    for given in node.inputs:
+        operand = constant(given, memo, depth - 1)
+        if operand is None:  # no others are looked at: nearly all nodes compute with no constants
+            return None
+        operands.append(operand)
+    return _computed(node, operands) if operands else None
 
 
 def _of_tensor(tensor: ir.TensorProtocol) -> Constant | None:
@@ -157,7 +167,27 @@ def _reshaped(node: ir.Node, value: ir.Value, inner: Constant | None) -> Constan
     if node.op_type == "Expand" and shape is None:
         shape = _broadcast([inner.shape, _sizes(node, 1)])
         like = _shaped_like(node, 1) if inner.shape == () else None
+    if shape is None and inner.shape is not None and math.prod(inner.shape) == 1:
+        shape = _of_one_element(node, len(inner.shape))
     return replace(inner, shape=shape, like=like)
+
+
+def _of_one_element(node: ir.Node, rank: int) -> Shape | None:
+    """The shape that a `Reshape`, `Unsqueeze`, `Squeeze` or `Flatten` gives a single number."""
+    if node.op_type == "Flatten":
+        return (1, 1)
+    if node.op_type == "Reshape":
+        given = node.attributes.get("shape")
+        sizes = _sizes(node, 1) if given is None else tuple(given.as_ints())
+        return None if sizes is None else (1,) * len(sizes)
+    if node.op_type not in {"Squeeze", "Unsqueeze"}:
+        return None
+    attribute = node.attributes.get("axes")
+    axes = _sizes(node, 1) if attribute is None else tuple(attribute.as_ints())
+    if axes is None:  # Squeeze takes all axes, where it is given none
+        all_axes = node.op_type == "Squeeze" and len(node.inputs) < 2  # noqa: PLR2004
+        return () if all_axes else None
+    return (1,) * (rank + len(axes) if node.op_type == "Unsqueeze" else rank - len(axes))
 
 
 def _like(node: ir.Node) -> ir.DataType | None:
@@ -225,9 +255,7 @@ def _broadcast(shapes: Iterable[Shape | None]) -> Shape | None:
 
 def _computed(node: ir.Node, operands: Sequence[Constant]) -> Constant | None:
     """Arithmetic of constants only, such as √2 or 1/6."""
-    compute = getattr(NumpyOps(), node.op_type, None)
-    if compute is None or node.attributes:
-        return None
+    compute = getattr(NumpyOps(), node.op_type)
     dtype = operands[1 if node.op_type == "Where" and len(operands) > 1 else 0].dtype
     if dtype in _INTEGERS and node.op_type not in _AS_REALS | _TO_BOOL:
         return None

@@ -7,7 +7,7 @@ dtype allows them; casts among floats pass everything on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,13 +20,19 @@ from export.recognition.constants import (
     cast_target,
     constant,
     is_parameter,
-    roundoff,
+)
+from export.recognition.meanings import (
+    CONTRIB,
+    Meaning,
+    attributes_of,
+    is_biased,
+    numbers_of,
+    operands_of,
+    ours,
 )
 from export.recognition.numpy_ops import FLOATS, ContribOps, NotElementwiseError, NumpyOps
 from export.signature import DOMAIN
 from models import ACTIVATIONS, Operator
-
-CONTRIB = "com.microsoft"
 
 OPERATORS: Mapping[str, Operator] = {
     operator.op_type: operator
@@ -74,6 +80,8 @@ class Expression:
         nodes: What lies between, in the graph's order.
         parameter: A scalar input of the model, with a default: the alpha of our own graphs.
         constants: The numbers inside.
+        bias: A tensor that a contributed operator adds to ``source`` first: then it is a function
+            of the sum.
     """
 
     factors: tuple[Factor, ...]
@@ -82,28 +90,11 @@ class Expression:
     nodes: tuple[ir.Node, ...]
     parameter: ir.Value | None
     constants: tuple[Constant, ...]
+    bias: ir.Value | None = None
 
     def roundoff(self) -> float:
         """How far, relatively, the constants may be from what they stand for, all together."""
         return sum({c.number: c.roundoff for c in self.constants}.values())
-
-
-@dataclass(frozen=True, slots=True)
-class Meaning:
-    """What a node does, element by element.
-
-    Attributes:
-        compute: Of an ``op``, what is known besides, such as numbers in the place of constants
-            inside a function, and the operands.
-        size: Of how many operators it is made.
-        constants: The numbers inside.
-        casts: To what a function casts inside.
-    """
-
-    compute: Callable[..., Any]
-    size: int = 1
-    constants: tuple[Constant, ...] = ()
-    casts: frozenset[ir.DataType | None] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -158,6 +149,7 @@ class Reader:
         constants = [] if coefficient is None else [coefficient]
         number = 1.0 if coefficient is None else coefficient.number
         parameter: ir.Value | None = None
+        bias: ir.Value | None = None
         sources = 0
         size = 0
         most_sources = MOST_SOURCES if len(factors) == 1 else MOST_SOURCES_OF_PRODUCTS
@@ -168,22 +160,32 @@ class Reader:
                 (source,) = pending
                 sources += 1
                 inside = tuple(reversed(nodes))
-                yield Expression(factors, number, source, inside, parameter, tuple(constants))
+                yield Expression(factors, number, source, inside, parameter, tuple(constants), bias)
             latest = max(pending, key=lambda value: self.position(value.producer()))
             node = self.elementwise(latest)
-            if node is None or self._is_of_constants_alone(node):
+            if node is None or bias is not None or self._is_of_constants_alone(node):
                 return
             pending.remove(latest)
             nodes.append(node)
             size += self._size(node)
-            constants += self._numbers(node)
-            for value in node.inputs:
-                if value is None or (found := self.constant(value)) is not None:
-                    constants += [] if value is None else [found]  # type: ignore[list-item]
-                elif is_parameter(value) and parameter in {None, value}:
+            given, bias = self._given(node)
+            if bias is not None and pending:
+                return
+            constants += [*self._numbers(node), *self._constants_among(given)]
+            for value in given:
+                if is_parameter(value) and parameter in {None, value}:
                     parameter = value
-                else:
+                elif self.constant(value) is None:
                     pending.add(value)
+
+    def _given(self, node: ir.Node) -> tuple[tuple[ir.Value, ...], ir.Value | None]:
+        """The operands of ``node``, and the one that it adds to the first, if it does that."""
+        given = operands_of(node)
+        return (given[:1], given[1]) if is_biased(node) else (given, None)
+
+    def _constants_among(self, values: Iterable[ir.Value]) -> Iterator[Constant]:
+        found = (self.constant(value) for value in values)
+        return (constant for constant in found if constant is not None)
 
     def elementwise(self, value: ir.Value) -> ir.Node | None:
         """The node of this graph that makes ``value``, if it works element by element."""
@@ -237,15 +239,15 @@ class Reader:
 
     def _found_meaning(self, node: ir.Node) -> Meaning | None:
         """The Python function that the node stands for, of an ``op`` and the operands."""
-        attributes = _attributes(node)
+        attributes = attributes_of(node)
         if self.is_named(node):
-            return _ours(OPERATORS[node.op_type], attributes)
+            return ours(OPERATORS[node.op_type], attributes)
         function = self.functions.get(node.op_identifier())
         if function is not None:
             return None if node.attributes else self._function(function)
         if node.op_type not in ELEMENTWISE.get(node.domain, ()) or attributes is None:
             return None
-        if node.op_type == "Cast" and cast_target(node) not in FLOATS:
+        if node.op_type == "Cast" and cast_target(node) not in {*FLOATS, ir.DataType.BOOL}:
             return None
         return Meaning(lambda op, _, *operands: getattr(op, node.op_type)(*operands, **attributes))
 
@@ -302,7 +304,8 @@ class Reader:
         Raises:
             NotElementwiseError: It has no meaning element by element.
         """
-        known: dict[ir.Value, Any] = {expression.source: points, **given}
+        bias = {} if expression.bias is None else {expression.bias: 0.0}
+        known: dict[ir.Value, Any] = {**bias, expression.source: points, **given}
         with np.errstate(all="ignore"):
             self.values(op, expression.nodes, known)
             result = np.full_like(points, expression.coefficient)
@@ -320,13 +323,13 @@ class Reader:
     def _numbers(self, node: ir.Node) -> tuple[Constant, ...]:
         """Those inside ``node``: the attributes, or what the function takes that it calls."""
         meaning = self._meaning(node)
-        return (*_attributed(node), *(() if meaning is None else meaning.constants))
+        return (*numbers_of(node), *(() if meaning is None else meaning.constants))
 
     def _casts_of(self, nodes: Sequence[ir.Node]) -> frozenset[ir.DataType | None]:
         """To what ``nodes`` cast, but for constants, and what is inside them."""
         casts = (node for node in nodes if node.op_type == "Cast" and node.domain == "")
-        targets = (cast_target(c) for c in casts if self.constant(c.outputs[0]) is None)
-        return frozenset({*targets, *self.casts_within(nodes)})
+        targets = {cast_target(c) for c in casts if self.constant(c.outputs[0]) is None}
+        return frozenset({*targets, *self.casts_within(nodes)} - {ir.DataType.BOOL})
 
     def casts_within(self, nodes: Iterable[ir.Node]) -> frozenset[ir.DataType | None]:
         """To what the functions cast that ``nodes`` call."""
@@ -351,26 +354,3 @@ class Reader:
         if found is None:
             raise NotElementwiseError(f"{value.name} is no constant")
         return found.number
-
-
-def _ours(operator: Operator, attributes: Mapping[str, Any] | None) -> Meaning | None:
-    """By its name: the real parameters are scalar inputs, or attributes."""
-    if attributes is None or not {*attributes} <= {*operator.reals}:
-        return None
-    return Meaning(lambda op, _, *operands: operator.value(op, *operands, **attributes))
-
-
-def _attributes(node: ir.Node) -> dict[str, Any] | None:
-    """As keyword arguments; None where one is a function's attribute, which a call gives."""
-    found: dict[str, Any] = {}
-    for name, attribute in node.attributes.items():
-        if attribute.is_ref():
-            return None
-        found[name] = attribute.value
-    return found
-
-
-def _attributed(node: ir.Node) -> list[Constant]:
-    """The attributes that are numbers, rounded as they are to float32."""
-    values = [a.value for a in node.attributes.values() if a.type == ir.AttributeType.FLOAT]
-    return [Constant(v, roundoff(v, ir.DataType.FLOAT)) for v in values if v is not None]

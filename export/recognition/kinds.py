@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from export import formulas
+from export.recognition import curves
 from export.recognition.expressions import OPERATORS
 from models import ACTIVATIONS, Operator
 
@@ -47,6 +48,11 @@ class Kind:
         operator: Ours, where there is one.
         parts: Of a kind of two inputs: what kind each goes through; None as it is.
         cost: Roughly how many floating-point operations an element takes.
+        numbers: Constants that the formula adds, by its keywords: where terms cancel, their
+            rounding moves the result by more than a share of it.
+        telling: Operators of which any spelling has one at least; empty if that is not said.
+        per_channel: Whether it has a parameter for each channel, as PReLU does: with one for all
+            it has another name.
     """
 
     name: str
@@ -57,28 +63,16 @@ class Kind:
     operator: Operator | None = None
     parts: tuple[str | None, str | None] = (None, None)
     cost: int = 10
+    numbers: Mapping[str, float] = field(default_factory=dict)
+    telling: frozenset[str] = frozenset()
+    per_channel: bool = False
+    nan_is_open: bool = False
 
 
-def _clipped(op: Any, x: Any, low: float, high: float) -> Any:
-    return op.Min(op.Max(x, low), high)
-
-
-def _softplus(op: Any, x: Any) -> Any:
-    """``log(1 + exp(x))``, of which neither part overflows."""
-    return op.Add(op.Relu(x), op.Log(op.Add(op.Exp(op.Neg(op.Abs(x))), 1.0)))
-
-
-def _leaky_relu(op: Any, x: Any, alpha: Any = 0.01) -> Any:
-    return op.Where(op.Less(x, 0.0), op.Mul(x, alpha), x)
-
-
-def _elu(op: Any, x: Any, alpha: Any = 1.0) -> Any:
-    grown = op.Mul(op.Sub(op.Exp(op.Min(x, 0.0)), 1.0), alpha)
-    return op.Where(op.Less(x, 0.0), grown, x)
-
-
-def _selu(op: Any, x: Any) -> Any:
-    return op.Mul(_elu(op, x, 1.67326319217681884765625), 1.05070102214813232421875)
+SELECTING = frozenset(
+    {"Where", "Less", "LessOrEqual", "Greater", "GreaterOrEqual", "ThresholdedRelu", "Shrink"}
+)
+WAVES = frozenset({"Sin", "Cos"})
 
 
 def _one(name: str, op_type: str | None, **rest: Any) -> Kind:
@@ -117,17 +111,42 @@ _ALL = (
     _one("hardswish", None, formula=formulas.hardswish, standard=Standard("HardSwish", 14), cost=5),
     _two("reglu", "ReGLU", "relu", None, cost=2),
     _two("glu", "GLU", None, "sigmoid", cost=8),
-    _one("selu", None, formula=_selu, standard=Standard("Selu", 6), cost=9),
-    _one("elu", None, formula=_elu, reals={"alpha": 1.0}, standard=Standard("Elu", 6), cost=8),
+    _one("selu", None, formula=curves.selu, standard=Standard("Selu", 6), cost=9),
+    _one("elu", None, formula=curves.elu, reals={"alpha": 1.0}, standard=Standard("Elu", 6),
+         cost=8),
     _one("sigmoid", "Sigmoid", standard=Standard("Sigmoid", 6), cost=7),
     _one("tanh", None, formula=lambda op, x: op.Tanh(x), standard=Standard("Tanh", 6), cost=8),
-    _one("softplus", None, formula=_softplus, standard=Standard("Softplus", 1), cost=10),
+    _one("softplus", None, formula=curves.softplus, standard=Standard("Softplus", 1), cost=10),
     _one("hardsigmoid", None, formula=formulas.hardsigmoid, reals={"alpha": 0.2, "beta": 0.5},
          standard=Standard("HardSigmoid", 6), cost=4),
-    _one("relu6", None, formula=lambda op, x: _clipped(op, x, 0.0, 6.0), cost=2),
+    _one("relu6", None, formula=lambda op, x: curves.clipped(op, x, 0.0, 6.0), cost=2),
     _one("relu", None, formula=lambda op, x: op.Relu(x), standard=Standard("Relu", 6), cost=1),
-    _one("leaky-relu", None, formula=_leaky_relu, reals={"alpha": 0.01},
+    _one("leaky-relu", None, formula=curves.leaky_relu, reals={"alpha": 0.01},
          standard=Standard("LeakyRelu", 6), cost=2),
+    _one("prelu", None, formula=curves.leaky_relu, reals={"alpha": 0.25}, per_channel=True, cost=2),
+    _one("celu", None, formula=curves.celu, reals={"alpha": 1.0}, standard=Standard("Celu", 12),
+         telling=frozenset({"Celu", "Elu", "Exp"}), cost=9),
+    _one("thresholded-relu", None, formula=curves.thresholded_relu, reals={"alpha": 1.0},
+         standard=Standard("ThresholdedRelu", 10), nan_is_open=True, telling=SELECTING, cost=2),
+    _one("squared-relu", None, formula=curves.squared_relu, cost=2),
+    _one("hardtanh", None, formula=lambda op, x: curves.clipped(op, x, -1.0, 1.0), cost=2),
+    _one("softsign", None, formula=curves.softsign, standard=Standard("Softsign", 1), cost=3),
+    _one("log-sigmoid", None, formula=curves.log_sigmoid, cost=10),
+    _one("tanhshrink", None, formula=lambda op, x: op.Sub(x, op.Tanh(x)), cost=9),
+    _one("hardshrink", None, formula=curves.hardshrink, reals={"lambd": 0.5},
+         nan_is_open=True, telling=SELECTING, cost=3),
+    _one("softshrink", None, formula=curves.softshrink, reals={"lambd": 0.5},
+         nan_is_open=True, telling=SELECTING | {"Relu", "Max", "Min", "Clip", "Sign"}, cost=4),
+    _one("swoosh-l", None, formula=curves.swoosh_l, numbers={"offset": 0.035}, cost=13),
+    _one("swoosh-r", None, formula=curves.swoosh_r, numbers={"offset": 0.313261687}, cost=13),
+    _one("snake", None, formula=curves.snake, reals={"alpha": 1.0}, telling=WAVES, cost=14),
+    _one("snake-beta", None, formula=curves.snake, reals={"alpha": 1.0, "beta": 0.5},
+         telling=WAVES, cost=14),
+    _one("lisht", None, formula=lambda op, x: op.Mul(x, op.Tanh(x)), cost=9),
+    _one("tanh-exp", None, formula=curves.tanh_exp, cost=15),
+    _one("logish", None, formula=curves.logish, cost=17),
+    _one("smish", None, formula=curves.smish, cost=24),
+    _one("serf", None, formula=curves.serf, cost=18),
 )  # fmt: skip
 
 

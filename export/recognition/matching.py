@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -20,23 +20,10 @@ import onnx_ir as ir
 
 from export.recognition.constants import snapped
 from export.recognition.expressions import Expression, Reader
+from export.recognition.fits import FITS, FLAT, POINTS, at
 from export.recognition.kinds import KINDS, Kind
 from export.recognition.numpy_ops import NotElementwiseError, NumpyOps, Parting, noise
 from export.recognition.partings import crossings
-
-POINTS = np.array(
-    sorted(
-        {
-            sign * x
-            for sign in (-1.0, 1.0)
-            for x in (
-                0.0, 1e-12, 1e-6, 1e-3, 0.05, 0.11, 0.25, 0.3, 0.47, 0.5, 0.7, 0.86, 1.0, 1.23, 1.5,
-                1.78, 2.0, 2.37, 2.9, 3.0, 3.3, 3.9, 4.0, 4.6, 5.3, 5.9, 6.4, 7.7, 8.3, 9.2, 11.7,
-                16.1, 20.3, 33.3, 60.7,
-            )
-        }
-    )
-)  # fmt: skip
 
 FAR = (-600.3, -350.7, -100.9, 100.9, 350.7, 600.3)
 """Where most spellings overflow, and what falls off to 0 is as small as can be."""
@@ -50,7 +37,8 @@ GROSS = 1e-6
 TELLING = {
     "Sigmoid", "Exp", "Tanh", "Erf", "Erfc", "Sin", "Softplus", "HardSigmoid", "HardSwish", "Relu",
     "Clip", "Max", "Min", "Where", "LeakyRelu", "PRelu", "Elu", "Celu", "Selu", "Mish", "Gelu",
-    "Swish", "QuickGelu", "FastGelu", "Abs", "Sinc", "ThresholdedRelu",
+    "Swish", "QuickGelu", "FastGelu", "BiasGelu", "Abs", "Sinc", "ThresholdedRelu", "Cos", "Shrink",
+    "Softsign", "Log", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Sign",
 }  # fmt: skip
 """Operators that bend a line: with none of them, no expression is an activation."""
 
@@ -70,15 +58,15 @@ SEEN = 1e-11
 ALPHAS = (0.625, -0.7, 0.0, 3.0, -5.0)
 """An input that is to be alpha must be it, whatever it is; at 1 it has been tried."""
 
+SNAKE_GUARD = 1.001e-9
+"""Implementations of Snake divide by ``α + 1e-9``."""
+
 SHARES = (0.0, -1.0, -0.75, -0.5, -0.25, 0.25, 0.5, 0.75, 1.0)
 """Of the rounding that is allowed: a curve that bends is answered for in between, too."""
 
 SCREEN = np.flatnonzero(np.isin(POINTS, (-2.37, -0.86, 0.7, 1.78)))
 COARSE = 0.05
 """Where, and by how much, an expression may differ from a formula to be looked at closely."""
-
-FLAT = 1e-6
-"""A slope that is less is no slope: an α of 0 makes no Swish."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,15 +127,30 @@ def _match(reader: Reader, expression: Expression) -> Match | None:
     op = NumpyOps()
     try:
         values = reader.evaluate(expression, POINTS, op, curve.given)
-        curve = replace(curve, hole=math.isnan(_at(values, 0.0)))
+        curve = replace(curve, hole=math.isnan(at(values, 0.0)))
         for kind in _kinds_near(values):
+            if kind.telling and not _tells(expression, kind.telling):
+                continue
             for reals in _reals(kind, values, expression):
                 if _agree(curve, kind, reals, POINTS, values):
                     whole = _everywhere(curve, kind, reals, op.partings)
-                    return Match(kind.name, reals, expression, curve.hole) if whole else None
+                    named = _named(kind, reals)
+                    return Match(*named, expression, curve.hole) if whole else None
     except NotElementwiseError:
         pass
     return None
+
+
+def _named(kind: Kind, reals: Mapping[str, float]) -> tuple[str, Mapping[str, float]]:
+    """A SnakeBeta whose β is α, with the guard against a division by 0, is a Snake."""
+    if kind.name == "snake-beta" and 0 <= reals["beta"] - reals["alpha"] <= SNAKE_GUARD:
+        return "snake", {"alpha": reals["alpha"]}
+    return kind.name, reals
+
+
+def _tells(expression: Expression, telling: Collection[str]) -> bool:
+    """Whether it has one of the operators, or a call that may have one inside."""
+    return any(node.op_type in telling or node.domain for node in expression.nodes)
 
 
 def _everywhere(
@@ -164,7 +167,8 @@ def _everywhere(
     if critical is None or found is None:
         return False
     beyond = _beside(found)
-    points = np.array([math.nan, *_scaled(reals), *critical, *_computed(curve, beyond)])
+    nan = [] if kind.nan_is_open else [math.nan]
+    points = np.array([*nan, *_scaled(reals), *critical, *_computed(curve, beyond)])
     return (
         _agree(curve, kind, reals, points)
         and not _strays(curve, kind, reals)
@@ -258,13 +262,20 @@ def _expected(
     x = np.frombuffer(points)
     kind = KINDS[name]
 
-    def evaluate(op: Any, share: float = 0.0) -> Any:
-        return np.asarray(kind.formula(op, x * (1 + share * roundoff), **dict(reals)), float)
+    def evaluate(op: Any, share: float = 0.0, **numbers: float) -> Any:
+        moved = x * (1 + share * roundoff)
+        return np.asarray(kind.formula(op, moved, **dict(reals), **numbers), float)
 
     with np.errstate(all="ignore"):
         value, *others = (
             evaluate(NumpyOps(), share) for share in (SHARES if roundoff else SHARES[:1])
         )
+        others += [
+            evaluate(NumpyOps(), **{name: number * (1 + sign * roundoff)})
+            for name, number in kind.numbers.items()
+            for sign in (-1, 1)
+            if roundoff
+        ]
         moved = np.max([np.abs(other - value) for other in others] or [0 * value], axis=0)
     return value, roundoff * np.abs(value) + moved, noise(evaluate)
 
@@ -312,35 +323,30 @@ def _zeros(points: Any, difference: Any, *, equality: bool) -> list[float] | Non
     return [] if not equality or (one_way and away) else None
 
 
-def _at(values: Any, point: float) -> float:
-    return float(values[np.searchsorted(POINTS, point)])
-
-
 def _reals(kind: Kind, values: Any, expression: Expression) -> Iterator[dict[str, float]]:
     """The real parameters that the values ask for, if any can be: the graph's own numbers first."""
-    fit = _FITS.get(kind.name)
+    fit = FITS.get(kind.name)
     if fit is None:
         yield {}
         return
     with np.errstate(all="ignore"):
-        found = fit(values)
-        if not all(map(math.isfinite, found)) or not _near(
-            values, kind.formula(NumpyOps(), POINTS[SCREEN], *found)
-        ):
-            return
-    exact = [snapped(number, expression.constants) for number in found]
-    for numbers in (exact, found):
-        yield dict(zip(kind.reals, numbers, strict=True))
+        numbers = [constant.number for constant in expression.constants]
+        for found in fit(values, numbers):
+            if all(map(math.isfinite, found)) and _near(
+                values, kind.formula(NumpyOps(), POINTS[SCREEN], *found)
+            ):
+                exact = [snapped(number, expression.constants) for number in found]
+                for given in (exact, found):
+                    yield dict(zip(kind.reals, given, strict=True))
 
 
 @functools.cache
 def _screened() -> tuple[list[Kind], Any]:
     """The kinds of one input, and what each gives at a few points; NaN if its parameters say."""
-    kinds = [kind for kind in KINDS.values() if len(kind.inputs) == 1]
+    kinds = [kind for kind in KINDS.values() if len(kind.inputs) == 1 and not kind.per_channel]
     nothing = np.full(SCREEN.shape, math.nan)
     found = [
-        nothing if kind.name in _FITS else kind.formula(NumpyOps(), POINTS[SCREEN])
-        for kind in kinds
+        nothing if kind.name in FITS else kind.formula(NumpyOps(), POINTS[SCREEN]) for kind in kinds
     ]
     return kinds, np.array(found)
 
@@ -357,39 +363,3 @@ def _kinds_near(values: Any) -> list[Kind]:
 def _near(values: Any, expected: Any) -> bool:
     """Whether it is worth a closer look."""
     return bool((np.abs(values[SCREEN] - expected) <= COARSE).all())
-
-
-def _swish_alpha(values: Any) -> tuple[float]:
-    """``logit(y/x) / x``, at the point where the sigmoid is steepest but y/x is not yet 1/2."""
-    best = math.inf
-    for point in (1.0, 1e-3, 1e-6, 11.7):
-        gate = _at(values, point) / point
-        if 0.01 < gate < 0.99 and gate != 0.5:  # noqa: PLR2004
-            best = math.log(gate / (1 - gate)) / point
-            break
-    return (best if abs(best) > FLAT else math.inf,)
-
-
-def _leaky_alpha(values: Any) -> tuple[float]:
-    alpha = -_at(values, -1.0)
-    plain_line = abs(alpha) <= FLAT or abs(abs(alpha) - 1) <= FLAT  # or ReLU, or the magnitude
-    return (math.inf if plain_line else alpha,)
-
-
-def _elu_alpha(values: Any) -> tuple[float]:
-    alpha = _at(values, -1.0) / math.expm1(-1.0)
-    return (alpha if abs(alpha) > FLAT else math.inf,)
-
-
-def _hardsigmoid_reals(values: Any) -> tuple[float, float]:
-    beta = _at(values, 0.0)
-    alpha = (_at(values, 0.05) - beta) / 0.05
-    return (alpha, beta) if 0 < beta < 1 and abs(alpha) > FLAT else (math.inf, math.inf)
-
-
-_FITS: Mapping[str, Any] = {
-    "swish": _swish_alpha,
-    "leaky-relu": _leaky_alpha,
-    "elu": _elu_alpha,
-    "hardsigmoid": _hardsigmoid_reals,
-}

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import onnx_ir as ir
 
 from export.recognition.constants import constant, is_parameter
-from export.recognition.expressions import CONTRIB
 from export.recognition.kinds import KINDS, Kind
+from export.recognition.meanings import CONTRIB
 from export.signature import DOMAIN
 
 Named = tuple[Kind, dict[str, float], dict[str, ir.Value]]

@@ -104,6 +104,8 @@ class NumpyOps:
 
     def Cast(self, x: Any, *, to: int, saturate: int = 1, round_mode: str = "up") -> Any:
         del saturate, round_mode
+        if to == ir.DataType.BOOL:
+            return x if np.asarray(x).dtype == bool else ~self.Equal(x, 0.0)
         if to not in FLOATS:
             raise NotElementwiseError(f"Cast to {ir.DataType(to).name}")
         return np.asarray(x, float)
@@ -187,6 +189,10 @@ class NumpyOps:
     ) -> Any:
         return gamma * self.Elu(x, alpha=alpha)
 
+    def Shrink(self, x: Any, *, bias: float = 0.0, lambd: float = 0.5) -> Any:
+        shrunk = np.where(self.Greater(x, lambd), x - bias, 0.0)
+        return np.where(self.Less(x, -lambd), x + bias, shrunk)
+
     def Softplus(self, x: Any) -> Any:
         return np.logaddexp(0.0, x)
 
@@ -225,6 +231,9 @@ class ContribOps(NumpyOps):
 
     def FastGelu(self, x: Any, bias: Any = 0.0) -> Any:
         return NumpyOps.Gelu(self, x + bias, approximate="tanh")
+
+    def BiasGelu(self, x: Any, bias: Any) -> Any:
+        return NumpyOps.Gelu(self, x + bias)
 
     def Gelu(self, x: Any) -> Any:  # type: ignore[override]  # theirs has no attribute
         return NumpyOps.Gelu(self, x)

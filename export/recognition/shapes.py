@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import onnx_ir as ir
 
 from export.model_files import infer
 from export.model_files.scopes import scopes
 from export.recognition.integers import Memo, integers
+from export.recognition.ranks import Ranks
 
 Known = tuple[ir.DataType | None, ir.Shape | None]
 
@@ -21,6 +22,7 @@ class Shapes:
 
     inferred: dict[ir.Value, Known]
     _integers: Memo = field(default_factory=dict)
+    _ranks: Ranks | None = None
 
     def dtype(self, value: ir.Value) -> ir.DataType | None:
         if value.dtype is not None:
@@ -34,6 +36,13 @@ class Shapes:
         better = stated is None or (inferred is not None and _open(inferred) < _open(stated))
         told = inferred if better else stated
         return told if told is None else self._sliced(value, told)
+
+    def least_rank(self, value: ir.Value) -> int:
+        """The number of axes that ``value`` has at least: all of them, if its shape is known."""
+        if self._ranks is not None:
+            return self._ranks.least(value)
+        shape = self.shape(value)
+        return 0 if shape is None else len(shape)
 
     def integers(self, value: ir.Value | None) -> list[int] | None:
         """The integers that ``value`` holds in every run, in a row; None if they are not known."""
@@ -213,7 +222,10 @@ def shapes(model: ir.Model) -> Shapes:
     twin = model.clone()
     infer.inferred(twin)
     pairs = zip(_values(model), _values(twin), strict=True)
-    return Shapes({value: (told.dtype, told.shape) for value, told in pairs})
+    known = Shapes({value: (told.dtype, told.shape) for value, told in pairs})
+    ranks = Ranks(known.shape, known.integers)
+    ranks.bound(scopes(model))
+    return replace(known, _ranks=ranks)
 
 
 def _values(model: ir.Model) -> Iterator[ir.Value]:

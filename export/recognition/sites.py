@@ -11,8 +11,10 @@ import onnx_ir as ir
 from export.model_files.scopes import Scope, scopes
 from export.recognition.candidates import Candidate, candidates
 from export.recognition.constants import plain
-from export.recognition.expressions import CONTRIB, Reader
+from export.recognition.expressions import Reader
 from export.recognition.layouts import layout
+from export.recognition.meanings import CONTRIB
+from export.recognition.numpy_ops import FLOATS
 from export.recognition.shapes import Shapes, shapes
 from export.signature import DOMAIN
 
@@ -36,6 +38,9 @@ class Site:
         dtype: The element type of the inputs and the output, where it is known.
         parameters: Real parameters that are scalar inputs of the model, with ``reals`` as defaults.
         hole: Whether it gives NaN at 0, where the activation is a number.
+        misfit: Why types or shapes make it another function: it is a near miss only.
+        doubt: Why its output may have more axes than its input, so that it cannot be replaced.
+        biases: By input, a tensor that is added to it first.
     """
 
     kind: str
@@ -49,6 +54,9 @@ class Site:
     dtype: ir.DataType | None = None
     parameters: Mapping[str, ir.Value] = field(default_factory=dict)
     hole: bool = False
+    misfit: str = ""
+    doubt: str = ""
+    biases: Mapping[ir.Value, ir.Value] = field(default_factory=dict)
 
     @property
     def root(self) -> ir.Node:
@@ -134,7 +142,7 @@ def _chosen(
     fallen = {
         site: reason
         for site in itertools.chain.from_iterable(at_root.values())
-        if (reason := HOLE if site.hole else refusal(site, known)) is not None
+        if (reason := _unfit(site, refusal, known)) is not None
     }
     while True:
         best = _best(at_root, fallen)
@@ -149,7 +157,23 @@ def _chosen(
     for site in everywhere:
         if fallen.get(site) and site.root not in (parts | replaced if site.hole else replaced):
             misses.setdefault(site.root, NearMiss(site, fallen[site]))
+    misses |= {site.root: NearMiss(site, site.doubt) for site in best if site.doubt}
     return best[::-1], list(misses.values())
+
+
+def _unfit(site: Site, refusal: Refusal, known: Shapes) -> str | None:
+    """Why the site is none, or is not wanted; empty if nobody needs to know; None if it is one."""
+    refused = refusal(site, known)
+    if site.hole and not site.misfit:
+        return HOLE
+    if site.misfit:
+        return "" if refused == "" or _is_no_near_miss(site) else site.misfit
+    return refused
+
+
+def _is_no_near_miss(site: Site) -> bool:
+    """A gate that is broadcast is that of a channel attention; integers have no activations."""
+    return len(site.inputs) > 1 or (site.dtype is not None and site.dtype not in FLOATS)
 
 
 def _best(at_root: Mapping[ir.Node, Sequence[Site]], fallen: Mapping[Site, str]) -> list[Site]:
@@ -189,6 +213,9 @@ def _site(candidate: Candidate, scope: Scope, model: ir.Model, known: Shapes) ->
         dtype=known.dtype(candidate.output),
         parameters=candidate.parameters,
         hole=candidate.hole,
+        misfit=candidate.misfit,
+        doubt=candidate.doubt,
+        biases=candidate.biases,
     )
 
 

@@ -74,7 +74,10 @@ def _refusal(
             return ""
         unwanted = [unlike(site, reals) for reals in asked]
         reason = (
-            (None if None in unwanted else unwanted[0]) or unequal(site, shapes) or why_not(site)
+            (None if None in unwanted else unwanted[0])
+            or site.doubt
+            or unequal(site, shapes)
+            or why_not(site)
         )
         if reason is None and by_default and to == "gatewave":
             return _left_to_the_runtime(site)

@@ -83,26 +83,26 @@ class Replacement:
         ]
         imports = self._imports(site)
         imports[DOMAIN] = self.model.opset_imports[DOMAIN] = DOMAIN_VERSION
-        inputs = [*self._inputs(site), *scalars]
-        node = ir.Node(DOMAIN, kind.operator.op_type, inputs, overload=overload)
-        self._put(site, [node], kind.operator.op_type, reals)
+        sums, inputs = self._inputs(site)
+        node = ir.Node(DOMAIN, kind.operator.op_type, [*inputs, *scalars], overload=overload)
+        self._put(site, [*sums, node], kind.operator.op_type, reals)
 
     def by_standard(self, site: Site, kind: Kind, reals: Mapping[str, float]) -> None:
         """By ONNX's own operator of that kind."""
         assert kind.standard is not None  # noqa: S101
+        sums, inputs = self._inputs(site)
         node = ir.node(
-            kind.standard.op_type,
-            self._inputs(site),
-            attributes={**kind.standard.attributes, **reals},
+            kind.standard.op_type, inputs, attributes={**kind.standard.attributes, **reals}
         )
-        self._put(site, [node], kind.standard.op_type, reals)
+        self._put(site, [*sums, node], kind.standard.op_type, reals)
 
     def by_formula(self, site: Site, kind: Kind, reals: Mapping[str, float]) -> None:
         """By the formula, in basic operators; 16-bit floats are computed in float32."""
         assert site.dtype is not None  # noqa: S101
         dtype = DTYPES[site.dtype]
         op = GraphOps(dtype, site.scope.opsets.get("", 1))
-        tensors: Sequence[ir.Value] = self._inputs(site)
+        sums, inputs = self._inputs(site)
+        tensors: Sequence[ir.Value] = inputs
         narrow = compute_dtype(dtype) != dtype
         if narrow:
             wide = ONNX_TYPES[compute_dtype(dtype)].value
@@ -110,7 +110,7 @@ class Replacement:
         result = kind.formula(op, *tensors, **reals)
         if narrow:
             op.node("Cast", [result], to=site.dtype.value)
-        self._put(site, op.nodes, kind.name, reals)
+        self._put(site, [*sums, *op.nodes], kind.name, reals)
 
     def finish(self) -> list[Change]:
         """Remove what nothing needs any more: nodes, constants, functions and their domains."""
@@ -129,15 +129,24 @@ class Replacement:
         self._forget_functions({node.op_identifier() for node in self._old if node.graph is None})
         return self.changes
 
-    def _inputs(self, site: Site) -> list[ir.Value]:
-        """What the site is applied to, by now."""
-        found = []
+    def _inputs(self, site: Site) -> tuple[list[ir.Node], list[ir.Value]]:
+        """What the site is applied to, by now, and the nodes that add biases to it."""
+        sums: list[ir.Node] = []
+        found: list[ir.Value] = []
         for value in site.inputs:
-            current = value
-            while current in self._replaced:
-                current = self._replaced[current]
+            current = self._current(value)
+            if value in site.biases:
+                sums.append(ir.node("Add", [current, self._current(site.biases[value])]))
+                current = sums[-1].outputs[0]
+                current.type, current.shape = value.type, value.shape
             found.append(current)
-        return found
+        return sums, found
+
+    def _current(self, value: ir.Value) -> ir.Value:
+        """What has taken the place of ``value`` by now."""
+        while value in self._replaced:
+            value = self._replaced[value]
+        return value
 
     def _put(
         self, site: Site, nodes: Sequence[ir.Node], what: str, reals: Mapping[str, float]

@@ -57,13 +57,16 @@ def swap(
 
     Raises:
         ValueError: A kind or a parameter is unknown, a parameter is not finite, the two kinds take
-            different numbers of inputs, or ``names`` is no regular expression.
+            different numbers of inputs, the new one has a parameter for each channel, or ``names``
+            is no regular expression.
     """
     old, asked = called(source)
     new, usual = called(to)
     if len(old.inputs) != len(new.inputs):
         counts = f"{source} takes {len(old.inputs)} tensors, {to} takes {len(new.inputs)}"
         raise ValueError(f"{counts}: they cannot take each other's place")
+    if new.per_channel:
+        raise ValueError(f"{to} has a parameter for each channel: it can be replaced, but not put")
     if unknown := {*reals} - {*new.reals}:
         raise ValueError(f"{to} has no {', '.join(sorted(unknown))}: {_parameters(new)}")
     for name, real in reals.items():
@@ -146,6 +149,6 @@ def _refusal(
     def refusal(site: Site, shapes: Shapes) -> str | None:
         if site.kind != old.name or not names.search(site.name):
             return ""
-        return unlike(site, asked) or unequal(site, shapes) or new.unable(site)
+        return unlike(site, asked) or site.doubt or unequal(site, shapes) or new.unable(site)
 
     return refusal

@@ -56,10 +56,31 @@ KNOWN = {
         None,
         FLOAT,
     ),
-    "reshaped to what is not said": (
-        lambda op: op.Reshape(op.number(2.0), _ints(op, 1)),
+    "reshaped": (lambda op: op.Reshape(op.number(2.0), _ints(op, 1)), 2.0, (1,), FLOAT),
+    "reshaped to an unknown shape": (
+        lambda op: op.Reshape(op.number(2.0), op.Shape(op.input("x"))),
         2.0,
         None,
+        FLOAT,
+    ),
+    "with axes": (lambda op: op.Unsqueeze(op.number(2.0), _ints(op, 0, 1)), 2.0, (1, 1), FLOAT),
+    "with fewer axes": (
+        lambda op: op.Squeeze(op.tensor(np.ones((1, 1), np.float32)), _ints(op, 0)),
+        1.0,
+        (1,),
+        FLOAT,
+    ),
+    "with no axes": (
+        lambda op: op.Squeeze(op.tensor(np.ones((1, 1), np.float32))),
+        1.0,
+        (),
+        FLOAT,
+    ),
+    "flattened": (lambda op: op.Flatten(op.number(2.0)), 2.0, (1, 1), FLOAT),
+    "with axes by an attribute": (
+        lambda op: op.Unsqueeze(op.number(2.0), axes=[0]),
+        2.0,
+        (1,),
         FLOAT,
     ),
     "broadcast": (
@@ -120,7 +141,7 @@ def test_what_is_no_one_number_is_not_known(written):
 
 def test_a_stated_shape_is_taken():
     op = Drawing()
-    value = op.Reshape(op.number(2.0), _ints(op, 1, 1))
+    value = op.Reshape(op.number(2.0), op.Shape(op.input("x")))
     value.shape = ir.Shape([1, 1])
     assert constant(value).shape == (1, 1)
     value.shape = ir.Shape(["n", 1])

@@ -29,7 +29,28 @@ TORCH = {
     "elu": functional.elu,
     "selu": functional.selu,
     "sinc": torch.sinc,
+    "celu": functional.celu,
+    "thresholded-relu": lambda x: functional.threshold(x, 1.0, 0.0),
+    "squared-relu": lambda x: torch.relu(x) ** 2,
+    "hardtanh": functional.hardtanh,
+    "softsign": functional.softsign,
+    "log-sigmoid": functional.logsigmoid,
+    "tanhshrink": functional.tanhshrink,
+    "hardshrink": functional.hardshrink,
+    "softshrink": functional.softshrink,
+    "swoosh-l": lambda x: functional.softplus(x - 4) - 0.08 * x - 0.035,
+    "swoosh-r": lambda x: functional.softplus(x - 1) - 0.08 * x - 0.313261687,
+    "snake": lambda x: x + torch.sin(x) ** 2,
+    "snake-beta": lambda x: x + torch.sin(x) ** 2 / 0.5,
+    "lisht": lambda x: x * torch.tanh(x),
+    "tanh-exp": lambda x: x * torch.tanh(torch.exp(x)),
+    "logish": lambda x: x * torch.log(1 + torch.sigmoid(x)),
+    "smish": lambda x: x * torch.tanh(torch.log(1 + torch.sigmoid(x))),
+    "serf": lambda x: x * torch.erf(functional.softplus(x)),
 }
+
+SAME = {"celu": "elu"}
+"""Kinds that are another with the parameters that they have by default."""
 
 
 def swapped(model, **options):
@@ -46,7 +67,7 @@ def test_relu_becomes_any_other(to, opset):
     assert [change.kind for change in outcome.changes] == ["relu"]
     (got,) = run(model, {"x": POINTS})
     np.testing.assert_allclose(got, TORCH[to](torch.tensor(POINTS)).numpy(), atol=2e-6)
-    assert [site.kind for site in sites(model)] == [to]
+    assert [site.kind for site in sites(model)] == [SAME.get(to, to)]
 
 
 @pytest.mark.parametrize("to", TORCH)
@@ -55,7 +76,7 @@ def test_any_becomes_tanh_however_it_is_written(to):
         return
     relu = drawn(lambda op, x: op.Relu(x), opset=20)
     model, _ = swapped(relu, source="relu", to=to)
-    back, outcome = swapped(model, source=to, to="tanh")
+    back, outcome = swapped(model, source=SAME.get(to, to), to="tanh")
     assert len(outcome.changes) == 1
     assert [node.op_type for node in back.graph] == ["Tanh"]
     assert not back.functions
@@ -233,4 +254,10 @@ def test_what_the_opset_lacks_is_said():
 
 
 def test_every_kind_of_one_input_is_tried():
-    assert {*TORCH} == {k.name for k in KINDS.values() if len(k.inputs) == 1} - {"hardsigmoid"}
+    tried = {k.name for k in KINDS.values() if len(k.inputs) == 1 and not k.per_channel}
+    assert {*TORCH} == tried - {"hardsigmoid"}
+
+
+def test_an_activation_with_a_parameter_for_each_channel_takes_no_place():
+    with pytest.raises(ValueError, match="prelu has a parameter for each channel"):
+        swap(drawn(lambda op, x: op.Relu(x)), source="relu", to="prelu")

@@ -1,0 +1,120 @@
+"""Formulas of activations that no record has, stable and with no branch that overflows.
+
+Each is a function of an abstract ``op``, as those of `export.formulas` are. `swap` writes them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from export import formulas
+
+SELU_ALPHA = 1.67326319217681884765625
+SELU_GAMMA = 1.05070102214813232421875
+"""The attributes of ONNX's `Selu`, which are float32."""
+
+EXP_SATURATED = 20.0
+"""From here on ``tanh(eˣ)`` is 1 to the last bit of float64."""
+
+
+def clipped(op: Any, x: Any, low: float, high: float) -> Any:
+    return op.Min(op.Max(x, low), high)
+
+
+def softplus(op: Any, x: Any) -> Any:
+    """``log(1 + exp(x))``, of which neither part overflows."""
+    return op.Add(op.Relu(x), op.Log(op.Add(op.Exp(op.Neg(op.Abs(x))), 1.0)))
+
+
+def leaky_relu(op: Any, x: Any, alpha: Any = 0.01) -> Any:
+    return op.Where(op.Less(x, 0.0), op.Mul(x, alpha), x)
+
+
+def elu(op: Any, x: Any, alpha: Any = 1.0) -> Any:
+    grown = op.Mul(op.Sub(op.Exp(op.Min(x, 0.0)), 1.0), alpha)
+    return op.Where(op.Less(x, 0.0), grown, x)
+
+
+def selu(op: Any, x: Any) -> Any:
+    return op.Mul(elu(op, x, SELU_ALPHA), SELU_GAMMA)
+
+
+def celu(op: Any, x: Any, alpha: Any = 1.0) -> Any:
+    """``max(0, x) + min(0, α(exp(x/α) - 1))``. Barron 2017, arXiv 1704.07483."""
+    grown = op.Sub(op.Exp(op.Min(op.Div(x, alpha), 0.0)), 1.0)
+    return op.Where(op.Less(x, 0.0), op.Mul(grown, alpha), x)
+
+
+def thresholded_relu(op: Any, x: Any, alpha: Any = 1.0) -> Any:
+    """``x`` where it is greater than α, else 0. Konda et al. 2014, arXiv 1402.3337."""
+    return op.Where(op.Less(alpha, x), x, 0.0)
+
+
+def squared_relu(op: Any, x: Any) -> Any:
+    """``max(0, x)²``. So et al. 2021 (Primer), arXiv 2109.08668."""
+    positive = op.Relu(x)
+    return op.Mul(positive, positive)
+
+
+def softsign(op: Any, x: Any) -> Any:
+    return op.Div(x, op.Add(op.Abs(x), 1.0))
+
+
+def log_sigmoid(op: Any, x: Any) -> Any:
+    """``log(σ(x))``, which is ``min(x, 0) - log(1 + exp(-|x|))``."""
+    return op.Sub(op.Min(x, 0.0), op.Log(op.Add(op.Exp(op.Neg(op.Abs(x))), 1.0)))
+
+
+def hardshrink(op: Any, x: Any, lambd: Any = 0.5) -> Any:
+    """``x`` where its magnitude is greater than λ, else 0: as `torch.nn.Hardshrink`."""
+    return op.Where(op.Less(lambd, op.Abs(x)), x, 0.0)
+
+
+def softshrink(op: Any, x: Any, lambd: Any = 0.5) -> Any:
+    """``x`` less λ towards 0, and 0 within λ of it: as `torch.nn.Softshrink`."""
+    return op.Sub(x, op.Min(op.Max(x, -lambd), lambd))
+
+
+def swoosh_l(op: Any, x: Any, offset: Any = 0.035) -> Any:
+    """``log(1 + exp(x - 4)) - 0.08x - 0.035``. Yao et al. 2023 (Zipformer), arXiv 2310.11230."""
+    return _swoosh(op, x, 4.0, offset)
+
+
+def swoosh_r(op: Any, x: Any, offset: Any = 0.313261687) -> Any:
+    """``log(1 + exp(x - 1)) - 0.08x - 0.313261687``. Yao et al. 2023, arXiv 2310.11230."""
+    return _swoosh(op, x, 1.0, offset)
+
+
+def _swoosh(op: Any, x: Any, shift: float, offset: Any) -> Any:
+    return op.Sub(op.Sub(softplus(op, op.Sub(x, shift)), op.Mul(x, 0.08)), offset)
+
+
+def snake(op: Any, x: Any, alpha: Any = 1.0, beta: Any = None) -> Any:
+    """``x + sin²(αx)/α``; SnakeBeta divides by a β of its own.
+
+    Ziyin et al. 2020, arXiv 2006.08195; Lee et al. 2023 (BigVGAN), arXiv 2206.04658.
+    """
+    wave = op.Sin(op.Mul(x, alpha))
+    return op.Add(x, op.Div(op.Mul(wave, wave), alpha if beta is None else beta))
+
+
+def tanh_exp(op: Any, x: Any) -> Any:
+    """``x · tanh(eˣ)``. Liu and Di 2020, arXiv 2003.09855."""
+    return op.Mul(x, op.Tanh(op.Exp(op.Min(x, EXP_SATURATED))))
+
+
+def logish(op: Any, x: Any) -> Any:
+    """``x · log(1 + σ(x))``. Zhu et al. 2021, doi 10.1016/j.neucom.2021.06.067."""
+    return op.Mul(x, op.Log(op.Add(op.Sigmoid(x), 1.0)))
+
+
+def smish(op: Any, x: Any) -> Any:
+    """``x · tanh(log(1 + σ(x)))``. Wang et al. 2022, doi 10.3390/electronics11040540."""
+    return op.Mul(x, op.Tanh(op.Log(op.Add(op.Sigmoid(x), 1.0))))
+
+
+def serf(op: Any, x: Any) -> Any:
+    """``x · erf(log(1 + eˣ))``. Nag et al. 2021, arXiv 2108.09598."""
+    if op.digits == 24:  # noqa: PLR2004 - the digits of float32
+        return op.Mul(x, op.Erf(softplus(op, x)))
+    return op.Mul(x, op.Sub(1.0, formulas.erfc(op, softplus(op, x))))

@@ -1,0 +1,136 @@
+"""Real parameters of the kinds that have some, read off the numbers that an expression gives."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+POINTS = np.array(
+    sorted(
+        {
+            sign * x
+            for sign in (-1.0, 1.0)
+            for x in (
+                0.0, 1e-12, 1e-6, 1e-3, 0.05, 0.11, 0.25, 0.3, 0.47, 0.5, 0.7, 0.86, 1.0, 1.23, 1.5,
+                1.78, 2.0, 2.37, 2.9, 3.0, 3.3, 3.9, 4.0, 4.6, 5.3, 5.9, 6.4, 7.7, 8.3, 9.2, 11.7,
+                16.1, 20.3, 33.3, 60.7,
+            )
+        }
+    )
+)  # fmt: skip
+"""Where an expression is evaluated: all over the line, denser where activations bend."""
+
+FLAT = 1e-6
+"""A slope that is less is no slope: an α of 0 makes no Swish."""
+
+Fit = Callable[[Any, Iterable[float]], Iterator[tuple[float, ...]]]
+"""Of the values at `POINTS`, and the expression's own numbers; gives parameters to be tried."""
+
+
+def at(values: Any, point: float) -> float:
+    return float(values[np.searchsorted(POINTS, point)])
+
+
+def _swish(values: Any, _: Iterable[float]) -> Iterator[tuple[float, ...]]:
+    """``logit(y/x) / x``, at the point where the sigmoid is steepest but y/x is not yet 1/2."""
+    for point in (1.0, 1e-3, 1e-6, 11.7):
+        gate = at(values, point) / point
+        if 0.01 < gate < 0.99 and gate != 0.5:  # noqa: PLR2004
+            alpha = math.log(gate / (1 - gate)) / point
+            if abs(alpha) > FLAT:
+                yield (alpha,)
+            return
+
+
+def _leaky_relu(values: Any, _: Iterable[float]) -> Iterator[tuple[float, ...]]:
+    alpha = -at(values, -1.0)
+    plain_line = abs(alpha) <= FLAT or abs(abs(alpha) - 1) <= FLAT  # or ReLU, or the magnitude
+    if not plain_line:
+        yield (alpha,)
+
+
+def _elu(values: Any, _: Iterable[float]) -> Iterator[tuple[float, ...]]:
+    alpha = at(values, -1.0) / math.expm1(-1.0)
+    if abs(alpha) > FLAT:
+        yield (alpha,)
+
+
+def _hardsigmoid(values: Any, _: Iterable[float]) -> Iterator[tuple[float, ...]]:
+    beta = at(values, 0.0)
+    alpha = (at(values, 0.05) - beta) / 0.05
+    if 0 < beta < 1 and abs(alpha) > FLAT:
+        yield (alpha, beta)
+
+
+def _own(numbers: Iterable[float]) -> list[float]:
+    """The magnitudes of an expression's own numbers; then their reciprocals, and halves of both."""
+    sizes = [size for number in numbers if FLAT < (size := abs(number)) < 1 / FLAT]
+    both = [*sizes, *(1 / size for size in sizes)]
+    return list(dict.fromkeys((*both, *(size / 2 for size in both))))
+
+
+def _celu(values: Any, numbers: Iterable[float]) -> Iterator[tuple[float, ...]]:
+    low = at(values, -1.0)
+    for alpha in _own(numbers):
+        if math.isclose(alpha * math.expm1(-1.0 / alpha), low, rel_tol=1e-6):
+            yield (alpha,)
+
+
+def _thresholded_relu(values: Any, numbers: Iterable[float]) -> Iterator[tuple[float, ...]]:
+    for alpha in (*numbers, 1.0):
+        if np.array_equal(np.where(alpha < POINTS, POINTS, 0.0), values):
+            yield (float(alpha),)
+            return
+
+
+def _hardshrink(values: Any, numbers: Iterable[float]) -> Iterator[tuple[float, ...]]:
+    for lambd in (*_own(numbers), 0.5):
+        if np.array_equal(np.where(np.abs(POINTS) > lambd, POINTS, 0.0), values):
+            yield (lambd,)
+            return
+
+
+def _softshrink(values: Any, _: Iterable[float]) -> Iterator[tuple[float, ...]]:
+    last = float(POINTS[-1])
+    lambd = last - at(values, last)
+    if FLAT < lambd < last and at(values, 0.0) == 0:
+        yield (lambd,)
+
+
+def _waves(values: Any, numbers: Iterable[float]) -> Iterator[tuple[float, float]]:
+    """α is one of the expression's own numbers, or 1; β follows from it."""
+    wave = at(values, 0.7) - 0.7
+    other = at(values, -1.78) + 1.78
+    for alpha in dict.fromkeys((*_own(numbers), 1.0)):
+        if wave > 0 and math.sin(0.7 * alpha) != 0:
+            beta = math.sin(0.7 * alpha) ** 2 / wave
+            if math.isclose(math.sin(1.78 * alpha) ** 2 / beta, other, rel_tol=1e-5, abs_tol=1e-9):
+                yield alpha, beta
+
+
+def _snake(values: Any, numbers: Iterable[float]) -> Iterator[tuple[float, ...]]:
+    for alpha, beta in _waves(values, numbers):
+        if math.isclose(alpha, beta, rel_tol=1e-5):
+            yield (alpha,)
+
+
+def _snake_beta(values: Any, numbers: Iterable[float]) -> Iterator[tuple[float, ...]]:
+    yield from _waves(values, numbers)
+
+
+FITS: Mapping[str, Fit] = {
+    "swish": _swish,
+    "leaky-relu": _leaky_relu,
+    "elu": _elu,
+    "hardsigmoid": _hardsigmoid,
+    "celu": _celu,
+    "thresholded-relu": _thresholded_relu,
+    "hardshrink": _hardshrink,
+    "softshrink": _softshrink,
+    "snake": _snake,
+    "snake-beta": _snake_beta,
+}
+"""By the kind's name."""

@@ -1,0 +1,69 @@
+"""Meaning of a node as a function of numbers, element by element."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import onnx_ir as ir
+
+from export.recognition.constants import Constant, roundoff
+from models import Operator
+
+CONTRIB = "com.microsoft"
+
+BIASED = ("FastGelu", "BiasGelu")
+"""Contributed operators of ``x + bias``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """What a node does, element by element.
+
+    Attributes:
+        compute: Of an ``op``, what is known besides, such as numbers in the place of constants
+            inside a function, and the operands.
+        size: Of how many operators it is made.
+        constants: The numbers inside.
+        casts: To what a function casts inside.
+    """
+
+    compute: Callable[..., Any]
+    size: int = 1
+    constants: tuple[Constant, ...] = ()
+    casts: frozenset[ir.DataType | None] = frozenset()
+
+
+def ours(operator: Operator, attributes: Mapping[str, Any] | None) -> Meaning | None:
+    """By its name: the real parameters are scalar inputs, or attributes."""
+    if attributes is None or not {*attributes} <= {*operator.reals}:
+        return None
+    return Meaning(lambda op, _, *operands: operator.value(op, *operands, **attributes))
+
+
+def is_biased(node: ir.Node) -> bool:
+    """Whether it is a contributed operator that adds a tensor to its input first."""
+    return (
+        node.domain == CONTRIB and node.op_type in BIASED and len(operands_of(node)) == 2  # noqa: PLR2004
+    )
+
+
+def operands_of(node: ir.Node) -> tuple[ir.Value, ...]:
+    return tuple(value for value in node.inputs if value is not None)
+
+
+def attributes_of(node: ir.Node) -> dict[str, Any] | None:
+    """As keyword arguments; None where one is a function's attribute, which a call gives."""
+    found: dict[str, Any] = {}
+    for name, attribute in node.attributes.items():
+        if attribute.is_ref():
+            return None
+        found[name] = attribute.value
+    return found
+
+
+def numbers_of(node: ir.Node) -> list[Constant]:
+    """The attributes that are numbers, rounded as they are to float32."""
+    values = [a.value for a in node.attributes.values() if a.type == ir.AttributeType.FLOAT]
+    return [Constant(v, roundoff(v, ir.DataType.FLOAT)) for v in values if v is not None]
