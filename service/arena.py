@@ -11,7 +11,14 @@ from typing import Any, Self
 
 from service.dtypes import Array
 
-SCARCE = re.compile(r"Available memory of \d+ is smaller than requested bytes of (\d+)")
+SCARCE = re.compile(r"Available memory of (\d+) is smaller than requested bytes of (\d+)")
+NO_MEMORY = (
+    "Available memory of",
+    "bad allocation",
+    "bad_alloc",
+    "Failed to allocate memory",
+    "storage size overflowed",
+)
 
 _USES: set[Use] = set()
 """Whoever holds some of it now, in whatever thread. Each step on it is one that Python does not
@@ -21,7 +28,29 @@ divide: a lock could be wanted by a callback of the collector, in the thread tha
 def is_scarce(error: BaseException, most: float = inf) -> bool:
     """Whether ``error`` says that there is too little left, of ``most`` bytes that would do."""
     asked = SCARCE.search(str(error))
-    return asked is not None and int(asked[1]) <= most
+    return asked is not None and int(asked[2]) <= most
+
+
+def is_of_memory(error: BaseException) -> bool:
+    """Return whether ``error`` says that there is too little memory."""
+    return isinstance(error, MemoryError) or any(sign in str(error) for sign in NO_MEMORY)
+
+
+def arena_needed(error: BaseException | None, arena_bytes: int) -> int | None:
+    """Return how large the arena must be, at least, where ``error`` or a cause of it is its size.
+
+    Args:
+        error: An error of a run, or of loading a model.
+        arena_bytes: The size of the arena in which it occurred.
+    """
+    while error is not None:
+        asked = SCARCE.search(str(error))
+        if asked is not None:
+            return arena_bytes - int(asked[1]) + int(asked[2])
+        if is_of_memory(error):
+            return arena_bytes + 1
+        error = error.__cause__
+    return None
 
 
 class Use:

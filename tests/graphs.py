@@ -4,6 +4,7 @@ import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
 from service.repository.files import read_version
+from service.repository.job import Job
 from service.repository.model import opened
 
 FLOAT = TensorProto.FLOAT
@@ -179,3 +180,21 @@ def load(path, engine, batching=None):
     """Open the version with the ONNX file ``path``, as the trial does."""
     found, files = read_version(path.parent.parent, path.parent, 1 << 30)
     return opened(files, engine, found.shaped, batching)
+
+
+def trial_job(root, **more):
+    """The trial of version 1 of the model ``m`` in the repository ``root``."""
+    settings = {
+        "root": str(root),
+        "folder": str(root / "m" / "1"),
+        "config": "",
+        "device": "cpu",
+        "kernels": "auto",
+        "instructions": "",
+        "threads": 1,
+        "arena_bytes": 1 << 28,
+        "seconds": 30,
+        "proof_seconds": 30,
+        "most_bytes": 1 << 32,
+    }
+    return Job(**settings | more)

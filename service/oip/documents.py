@@ -36,8 +36,12 @@ def model_metadata(registry: Registry, model: Model) -> Document:
 
 
 def model_parameters(model: Model) -> dict[str, str]:
-    """Return the reasons for batching or its absence, and for isolated processes."""
-    notes = {"batching": model.batching_note, "isolation": model.isolation}
+    """Return the reasons for batching and isolated processes, and shapes that were found."""
+    notes = {
+        "batching": model.batching_note,
+        "isolation": model.isolation,
+        "warmup": model.warmup,
+    }
     return {name: note for name, note in notes.items() if note}
 
 

@@ -112,8 +112,8 @@ class Config(Closed):
     """Configuration of one model.
 
     Attributes:
-        warmup: Shapes of the inputs for the trial; sizes that neither it nor the graph gives are 1.
-            None means that the model is not run before it is served.
+        warmup: Shapes of the inputs for the trial; sizes that neither it nor the graph gives are
+            raised from 1 until the model runs. None means that it is not run before it is served.
         load_at_start: Whether mode ``explicit`` loads the model at the start, or only on request.
         isolation: Whether the model is computed in processes of its own; ``auto``, the default,
             means only if its graph has operators that may end or block their process.

@@ -16,7 +16,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from service.dtypes import Array
 from service.engine import Halt
@@ -40,6 +40,7 @@ class Work(Setup):
     Attributes:
         digests: Digests of its files as they were tried.
         shaped: Inputs and outputs with a declared shape.
+        warmup: The shapes of the inputs that it ran on, if sizes were raised for it.
         request_bytes: Limit on the bytes of all requests under way.
         output_bytes: Limit on the bytes of the results of one run; 0 for batched models, for which
             the service checks the results of each request.
@@ -47,6 +48,7 @@ class Work(Setup):
 
     digests: dict[str, str]
     shaped: list[str]
+    warmup: dict[str, tuple[int, ...]] = Field(default_factory=dict)
     request_bytes: int
     output_bytes: int
 
@@ -143,7 +145,7 @@ def loaded(work: Work) -> Declared:
     files = read_tried(Path(work.folder), work.digests, work.most_bytes)
     engine = bounds.start(work, files.size, 2 * work.request_bytes)
     model = opened(files, engine, frozenset(work.shaped))
-    trial.warm(model, configs.parsed(work.config))
+    trial.warm(model, configs.parsed(work.config), work.warmup)
     return model
 
 

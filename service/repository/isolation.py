@@ -390,6 +390,7 @@ def isolated(
     batching_note: str = "",
     instances: int,
     why: str,
+    warmup: str = "",
 ) -> IsolatedModel:
     """Start ``processes`` for a version; they end when the model is no longer referenced.
 
@@ -400,6 +401,7 @@ def isolated(
         batching_note: The reason for batching or its absence.
         instances: The number of processes.
         why: The reason for the isolation.
+        warmup: The shapes of inputs that it first ran on, if sizes were raised for it.
 
     Raises:
         ModelRefused: The model cannot be served.
@@ -419,6 +421,7 @@ def isolated(
         batching_note=batching_note,
         instances=instances,
         isolation=f"process: {why}",
+        warmup=warmup,
         processes=processes,
         computed_by=signature.provider,
     )

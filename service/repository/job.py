@@ -48,6 +48,8 @@ class Report(BaseModel):
 
     Attributes:
         refused: The reason why it cannot be served, if there is one.
+        needs: Bytes that the arena must have at least, if its size is the reason; otherwise 0.
+        warmup: The shapes of the inputs that it ran on, if sizes were raised for it.
         shaped: The inputs and outputs with a declared shape.
         digests: The SHA-256 of each file that was tried, by its path in the version's folder.
         batched: Whether its requests may be batched.
@@ -56,6 +58,8 @@ class Report(BaseModel):
     """
 
     refused: str = ""
+    needs: int = 0
+    warmup: dict[str, tuple[int, ...]] = {}
     shaped: list[str] = []
     digests: dict[str, str] = {}
     batched: bool = False

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
-from service.arena import Use, is_scarce
+from service.arena import Use, is_of_memory, is_scarce
 from service.dtypes import Array
 from service.engine import Engine, Halt
 from service.errors import (
@@ -45,6 +45,7 @@ class Declared(Model):
         symbols: Names of the open sizes of each port, as far as the graph gives them.
         instances: The most runs of it at a time; 0 leaves it to the lanes.
         isolation: The reason why it is computed in processes of its own; empty if it is not.
+        warmup: The shapes of inputs that it first ran on, if sizes were raised for it.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Declared(Model):
     trusted: bool = False
     instances: int = 0
     isolation: str = ""
+    warmup: str = ""
 
     def check(self, inputs: Mapping[str, Array]) -> None:
         """Refuse inputs that the graph does not take.
@@ -232,6 +234,7 @@ def opened(
     batching_note: str = "",
     *,
     instances: int = 0,
+    warmup: str = "",
 ) -> RepositoryModel:
     """Load a version.
 
@@ -242,6 +245,7 @@ def opened(
         batching: The batching of its requests.
         batching_note: The reason for batching or its absence.
         instances: The most runs of it at a time; 0 leaves it to the lanes.
+        warmup: The shapes of inputs that it first ran on, if sizes were raised for it.
 
     Raises:
         ModelRefused: ONNX Runtime cannot load it, or requests cannot carry its inputs.
@@ -269,6 +273,7 @@ def opened(
         batching=batching,
         batching_note=batching_note,
         instances=instances,
+        warmup=warmup,
     )
     _refuse_mixed(model)
     return model
@@ -309,13 +314,6 @@ SOURCE = re.compile(
 """A place in ONNX Runtime's source, and the C++ function there."""
 NODE = re.compile(r"Non-zero status code returned while running (\S+) node\..*?Status Message: ?")
 PATH = re.compile(r"(?:/[^\s/:\"']+){2,}")
-NO_MEMORY = (
-    "Available memory of",
-    "bad allocation",
-    "bad_alloc",
-    "Failed to allocate memory",
-    "storage size overflowed",
-)
 
 
 def reason(error: BaseException) -> str:
@@ -324,7 +322,7 @@ def reason(error: BaseException) -> str:
     Places in its source and on our disk are left out; the reason is not.
     """
     text = str(error)
-    if isinstance(error, MemoryError) or any(sign in text for sign in NO_MEMORY):
+    if is_of_memory(error):
         return "it asks for more memory than all models may take (GATEWAVE_ARENA_BYTES)"
     text = NODE.sub(r"\1: ", PREFIX.sub("", text))
     text = PATH.sub("…", SOURCE.sub("", text))

@@ -32,6 +32,7 @@ from service.repository.isolated import Work
 from service.repository.isolation import Processes, isolated
 from service.repository.job import COPIES, Job, Report, Setup
 from service.repository.model import Declared, opened
+from service.repository.sizes import in_words
 from service.repository.slots import Trial, TrialSlots
 from service.repository.verification import TrialUnfinished, verified
 from service.runtime import Runtime
@@ -367,6 +368,7 @@ class Repository:
             "batched": model.batching is not None,
             "isolation": model.isolation,
             "reason": model.batching_note,
+            **({"warmup": model.warmup} if model.warmup else {}),
         }
         log.info("model loaded", extra=fields)
         return ""
@@ -407,8 +409,16 @@ class Repository:
             raise TrialUnfinished("there is no memory for its files now") from error
         shaped, engine = frozenset(report.shaped), self.runtime.engine
         instances = plan.config.instances or 0
-        model = opened(files, engine, shaped, batching, report.note, instances=instances)
-        trial.warm(model, plan.config)
+        model = opened(
+            files,
+            engine,
+            shaped,
+            batching,
+            report.note,
+            instances=instances,
+            warmup=in_words(report.warmup),
+        )
+        trial.warm(model, plan.config, report.warmup)
         return model
 
     def _isolated(self, job: Job, plan: Plan, report: Report) -> Declared:
@@ -420,6 +430,7 @@ class Repository:
             **job.model_dump(include=set(Setup.model_fields)),
             digests=report.digests,
             shaped=report.shaped,
+            warmup=report.warmup,
             request_bytes=settings.max_memory_bytes,
             output_bytes=0 if batching else settings.max_output_bytes,
         )
@@ -437,6 +448,7 @@ class Repository:
             batching=batching,
             batching_note=report.note,
             instances=plan.config.instances or 1,
+            warmup=in_words(report.warmup),
             why=_isolation(plan.config, report),
         )
         made.append(weakref.ref(model))

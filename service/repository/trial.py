@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from service.arena import arena_needed
 from service.dtypes import Array
 from service.errors import ModelFailed, ModelRefused
 from service.repository import samples
 from service.repository.config import Config, Rows
 from service.repository.model import RepositoryModel
+from service.repository.sizes import Shapes, candidates, in_words
 from service.serving.datatypes import BYTES, DATATYPES
 from service.serving.model import ANY, Batching, Port
 
@@ -23,75 +26,104 @@ COMPARED_ROWS = 32
 """So many rows of a batch are computed alone too: a batch may have 65,536."""
 MIXED_COUNTS = (2, 2, 2, 8)
 """Numbers of mixed rows that are compared; few, so that slow models finish in time."""
+SECONDS_OF_SEARCH = 20.0
+"""Time for finding sizes on which a model runs; a trial has a minute for everything."""
 SECONDS_OF_PROOF = 5.0
 """What the proof may take where nobody asked for it."""
 FEWEST_RUNS, MOST_RUNS, SECONDS_OF_RUNS = 3, 50, 0.1
 
 Tensors = dict[str, Array]
-Sizes = Mapping[str | None, int]
-Shapes = dict[str, tuple[int, ...]]
 
 
-def warm(model: RepositoryModel, config: Config) -> None:
-    """Run ``model`` on zeros and on ones, in the sizes that are configured.
+def warm(
+    model: RepositoryModel,
+    config: Config,
+    found: Shapes | None = None,
+    seconds: float = SECONDS_OF_SEARCH,
+) -> Shapes:
+    """Run ``model`` on zeros and on ones; return the shapes of the inputs that it ran on.
+
+    Sizes that neither the configuration nor the graph gives are 1, and raised until it runs.
+
+    Args:
+        model: A model that is loaded.
+        config: Its configuration.
+        found: Shapes that it ran on before; without them, sizes are tried.
+        seconds: Time after which no further sizes are tried.
 
     Raises:
         ModelRefused: It computes neither, or the configuration does not fit it.
     """
     if config.warmup is None:
-        return
-    shapes = shapes_of(model, config.warmup)
+        return {}
+    check_shapes(model, config.warmup)
+    end = time.monotonic() + seconds
+    tried: list[Shapes] = []
+    errors: list[ModelFailed] = []
+    for shapes in candidates(model, found or config.warmup):
+        error = _refusal(model, shapes)
+        if error is None:
+            return shapes
+        tried.append(shapes)
+        errors.append(error)
+        # Where a run with sizes of 1 takes too much memory, larger ones do as well.
+        if time.monotonic() > end or (len(tried) == 1 and _is_too_large(error)):
+            break
+    cause = next(filter(_is_too_large, errors), errors[0])
+    raise ModelRefused(f"{cause}; {_words(tried)}") from cause
+
+
+def _refusal(model: RepositoryModel, shapes: Shapes) -> ModelFailed | None:
+    """Run ``model`` on zeros and on ones; return the error if neither can be computed."""
     refusals = []
     for value in (0, 1):
         try:
             model.run(
-                {port.name: _full(port, shapes[port.name], value) for port in _needed(model)},
+                {
+                    port.name: _full(port, shapes[port.name], value)
+                    for port in model.inputs
+                    if port.name in shapes
+                },
                 model.output_names,
                 {},
             )
         except ModelFailed as error:
             refusals.append(error)
-    if len(refusals) > 1:
-        tried = ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items()) or "no inputs"
-        msg = f"{refusals[-1]}; tried with {tried}: config.yaml can say other shapes under warmup"
-        raise ModelRefused(msg)
+    return refusals[-1] if len(refusals) > 1 else None
 
 
-def shapes_of(model: RepositoryModel, warmup: Mapping[str, tuple[int, ...]]) -> Shapes:
-    """A shape for each input: what the configuration says, and 1 for what nothing tells.
+def _is_too_large(error: BaseException) -> bool:
+    return arena_needed(error, 0) is not None
+
+
+def _words(tried: list[Shapes]) -> str:
+    """Return the shapes that were tried, in words, and what can be done."""
+    words = f"tried with {in_words(tried[0]) or 'no inputs'}"
+    if len(tried) > 1:
+        largest = max(tried, key=lambda shapes: sum(map(math.prod, shapes.values())))
+        words += f" and {len(tried) - 1} others, up to {in_words(largest)}"
+    return f"{words}: config.yaml can say other shapes under warmup"
+
+
+def check_shapes(model: RepositoryModel, warmup: Mapping[str, tuple[int, ...]]) -> None:
+    """Check that the configuration gives shapes to inputs that can have them.
 
     Raises:
-        ModelRefused: The configuration names no input, or gives it a shape that it cannot have.
+        ModelRefused: It names another input, or a shape that does not fit.
     """
-    sizes: dict[str | None, int] = {}
     for name, shape in warmup.items():
         port = next((port for port in model.inputs if port.name == name), None)
         if port is None:
             known = ", ".join(model.input_names) or "no inputs"
             raise ModelRefused(f"config.yaml: warmup.{name}: expected only {known}")
-        if name not in model.unranked:
-            if len(shape) != len(port.shape) or any(
-                size not in {ANY, said} for size, said in zip(port.shape, shape, strict=True)
-            ):
-                expected = f"{list(port.shape)}, where {ANY} is any size"
-                got = list(shape)
-                raise ModelRefused(f"config.yaml: warmup.{name}: expected {expected}, got {got}")
-            sizes |= zip(model.symbols[name], shape, strict=True)
-    sizes.pop(None, None)
-    return {
-        port.name: warmup.get(port.name) or _shape(model, port, sizes) for port in _needed(model)
-    }
-
-
-def _needed(model: RepositoryModel) -> list[Port]:
-    return [port for port in model.inputs if port.name not in model.optional]
-
-
-def _shape(model: RepositoryModel, port: Port, sizes: Sizes) -> tuple[int, ...]:
-    return tuple(
-        sizes.get(symbol, 1) if size == ANY else size
-        for size, symbol in zip(port.shape, model.symbols[port.name], strict=True)
-    )
+        if name not in model.unranked and (
+            len(shape) != len(port.shape)
+            or any(size not in {ANY, said} for size, said in zip(port.shape, shape, strict=True))
+        ):
+            expected = f"{list(port.shape)}, where {ANY} is any size"
+            raise ModelRefused(
+                f"config.yaml: warmup.{name}: expected {expected}, got {list(shape)}"
+            )
 
 
 def _full(port: Port, shape: tuple[int, ...], value: int) -> Array:
@@ -100,19 +132,23 @@ def _full(port: Port, shape: tuple[int, ...], value: int) -> Array:
     return np.full(shape, value, DATATYPES[port.datatype].numpy)
 
 
-def batching(model: RepositoryModel, config: Config, unshown: str) -> tuple[Batching | None, str]:
+def batching(
+    model: RepositoryModel, config: Config, unshown: str, shapes: Shapes | None = None
+) -> tuple[Batching | None, str]:
     """Return the batching of requests to ``model``, and the reason for it or its absence.
 
     Args:
         model: A model that has been run once.
         config: Its configuration.
         unshown: The reason why its graph does not show that rows are independent; empty if it does.
+        shapes: Shapes that it ran on; by default, open sizes are 1.
     """
     rows = config.batching
+    shapes = shapes or next(candidates(model, config.warmup or {}))
     if rows.batching is None:
         return None, unbatched("config.yaml says batching: off")
     try:
-        _prove(model, config, rows, unshown)
+        _prove(model, config, rows, unshown, shapes)
     except (ModelFailed, ModelRefused, MemoryError) as error:
         return None, unbatched(str(error) or "its proof asks for more memory than there may be")
     if unshown:
@@ -125,7 +161,9 @@ def unbatched(why: str) -> str:
     return f"it is not batched: {why}"
 
 
-def _prove(model: RepositoryModel, config: Config, rows: Rows, unshown: str) -> None:
+def _prove(
+    model: RepositoryModel, config: Config, rows: Rows, unshown: str, shapes: Shapes
+) -> None:
     """See that batching changes no result; and, where it is left to us, that it pays.
 
     Raises:
@@ -135,7 +173,6 @@ def _prove(model: RepositoryModel, config: Config, rows: Rows, unshown: str) -> 
     _refuse_closed(model)
     if rows.mode == "auto":
         _refuse_doubtful(model, config, unshown)
-    shapes = shapes_of(model, config.warmup or {})
     source = np.random.default_rng(SEED)
 
     def drawn(count: int) -> Tensors:

@@ -17,12 +17,19 @@ from typing import cast
 from pydantic import ValidationError
 
 from service.errors import ModelRefused
+from service.memory import available
 from service.repository.job import Job, Report
 from service.repository.trial import unbatched
 
 PROGRAM = "service.repository.verify"
 PREFIXES = ("GATEWAVE_", "PROMETHEUS_MULTIPROC_")
 """Prefixes of the service's own variables, which include its keys."""
+
+ARENA_STEP = 1 << 24
+"""Larger arenas are tried in multiples of 16 MiB."""
+LARGEST_SHARE = 0.5
+"""Share of the memory up to which larger arenas are tried: the service needs some meanwhile."""
+MOST_ARENAS = 12
 
 LONGEST_REPORT = 1 << 26
 CRASHES = frozenset({signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL})
@@ -45,9 +52,38 @@ async def verified(job: Job) -> Report:
     process = await _started()
     try:
         report = await _tried(process, job)
-        return await _proved(process, job, report)
+        if not report.refused:
+            return await _proved(process, job, report)
     finally:
         await _ended(process)
+    note = await _sufficient(job, report.needs) if report.needs else ""
+    raise ModelRefused(report.refused + note)
+
+
+async def _sufficient(job: Job, needs: int) -> str:
+    """Return how large an arena the model runs with, as a note; larger ones are tried for it.
+
+    Args:
+        job: A trial that failed because the arena was too small.
+        needs: Bytes that the arena must have, at least.
+    """
+    most = available() * LARGEST_SHARE
+    for _ in range(MOST_ARENAS):
+        size = -(-needs // ARENA_STEP) * ARENA_STEP
+        if size > most:
+            break
+        process = await _started()
+        try:
+            report = await _tried(process, job.model_copy(update={"arena_bytes": size}))
+        except ModelRefused:
+            break
+        finally:
+            await _ended(process)
+        if not report.needs:
+            why = f" it is still refused: {report.refused}" if report.refused else " it runs"
+            return f"; with GATEWAVE_ARENA_BYTES={size}{why}"
+        needs = max(report.needs, size + size // 4)
+    return f"; it needs GATEWAVE_ARENA_BYTES={needs} or more, and has {job.arena_bytes}"
 
 
 def clean_environment() -> dict[str, str]:
@@ -70,6 +106,12 @@ async def _started() -> Process:
 
 
 async def _tried(process: Process, job: Job) -> Report:
+    """Return the first report on the model, which may refuse it.
+
+    Raises:
+        ModelRefused: It crashed.
+        TrialUnfinished: It took too long, or was ended.
+    """
     try:
         async with asyncio.timeout(job.seconds):
             await _ask(process, job)
@@ -79,8 +121,6 @@ async def _tried(process: Process, job: Job) -> Report:
     if isinstance(report, int):
         crashed = report < 0 and -report in CRASHES
         raise (ModelRefused if crashed else TrialUnfinished)(f"its trial {end_of(report)}")
-    if report.refused:
-        raise ModelRefused(report.refused)
     return report
 
 

@@ -13,6 +13,7 @@ import signal
 import sys
 from pathlib import Path
 
+from service.arena import arena_needed
 from service.errors import ServiceError
 from service.repository import bounds, trial
 from service.repository import config as configs
@@ -22,6 +23,7 @@ from service.repository.hazards import hazard_of
 from service.repository.job import Job, Report
 from service.repository.model import RepositoryModel, opened
 from service.repository.rowwise.analysis import unshown
+from service.repository.sizes import candidates
 
 UNTRIED = "its configuration has warmup: off"
 
@@ -34,11 +36,12 @@ def main() -> None:
     try:
         model, config, report, graph = tried(job)
     except (ServiceError, MemoryError) as error:
-        _tell(Report(refused=str(error) or bounds.SCARCE))
+        needs = arena_needed(error, job.arena_bytes) or 0
+        _tell(Report(refused=str(error) or bounds.SCARCE, needs=needs))
         return
     _tell(report)
     _bound_time(job.proof_seconds)
-    batching, note = trial.batching(model, config, unshown(graph))
+    batching, note = trial.batching(model, config, unshown(graph), report.warmup)
     _tell(report.model_copy(update={"batched": batching is not None, "note": note}))
 
 
@@ -52,11 +55,17 @@ def tried(job: Job) -> tuple[RepositoryModel, Config, Report, bytes]:
     found, files = read_version(Path(job.root), folder, job.most_bytes)
     model = opened(files, bounds.start(job, files.size), found.shaped)
     config = configs.parsed(job.config)
-    trial.warm(model, config)
+    shapes = trial.warm(model, config, seconds=min(trial.SECONDS_OF_SEARCH, job.seconds / 2))
     hazard = hazard_of(files.model)
     if not hazard and config.warmup is None:
         hazard = UNTRIED
-    report = Report(shaped=sorted(found.shaped), digests=dict(files.digests), hazard=hazard)
+    is_usual = config.warmup is None or shapes == next(candidates(model, config.warmup))
+    report = Report(
+        warmup={} if is_usual else shapes,
+        shaped=sorted(found.shaped),
+        digests=dict(files.digests),
+        hazard=hazard,
+    )
     return model, config, report, files.model
 
 

@@ -60,6 +60,7 @@ class Model(ABC):
             request may run on the event loop.
         instances: The most runs of it at a time; 0 leaves it to the lanes.
         isolation: The reason why it is computed in processes of its own; empty if it is not.
+        warmup: The shapes of inputs that it first ran on, if sizes were raised for it.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Model(ABC):
     trusted: bool
     instances: int = 0
     isolation: str = ""
+    warmup: str = ""
 
     @property
     @abstractmethod

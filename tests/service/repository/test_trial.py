@@ -9,6 +9,7 @@ from service.errors import ModelRefused
 from service.repository import trial
 from service.repository.config import parsed
 from service.repository.rowwise.analysis import unshown
+from service.repository.sizes import candidates
 from service.serving.model import Batching
 
 ON = parsed("batching: {max_size: 4}")
@@ -42,17 +43,18 @@ def test_open_sizes_are_one_unless_something_tells(open_model):
     node = helper.make_node("Concat", ["a", "b"], ["y"], axis=0)
     inputs = [port("a", ("n", "k", 3)), port("b", ("m", "k", 3))]
     made = open_model(model([node], inputs, [port("y", None)]))
-    assert trial.shapes_of(made, {}) == {"a": (1, 1, 3), "b": (1, 1, 3)}
-    told = trial.shapes_of(made, {"a": (2, 5, 3)})
+    assert next(candidates(made, {})) == {"a": (1, 1, 3), "b": (1, 1, 3)}
+    told = next(candidates(made, {"a": (2, 5, 3)}))
     assert told == {"a": (2, 5, 3), "b": (1, 5, 3)}
 
 
-def test_a_model_that_needs_other_sizes_is_refused_until_it_is_told(open_model):
+def test_a_model_that_needs_other_sizes_is_run_on_those_that_fit(open_model):
     made = open_model(reshaped())
-    with pytest.raises(ModelRefused, match=r"tried with x \[1, 1\]: config.yaml can say"):
-        trial.warm(made, parsed(""))
-    trial.warm(made, parsed("warmup: {x: [2, 3]}"))
-    trial.warm(made, parsed("warmup: off"))
+    assert trial.warm(made, parsed("")) == {"x": (1, 6)}
+    assert trial.warm(made, parsed("warmup: {x: [2, 3]}")) == {"x": (2, 3)}
+    assert trial.warm(made, parsed("warmup: off")) == {}
+    with pytest.raises(ModelRefused, match=r"tried with x \[2, 2\]: config.yaml can say"):
+        trial.warm(made, parsed("warmup: {x: [2, 2]}"))
 
 
 def test_a_model_that_takes_no_zeros_is_tried_with_ones(open_model):

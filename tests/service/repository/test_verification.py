@@ -6,19 +6,11 @@ import subprocess
 import sys
 
 import pytest
-from graphs import endless, put, unary
+from graphs import endless, put, trial_job, unary
 
 from service.errors import ModelRefused
-from service.repository.job import Job, Report
+from service.repository.job import Report
 from service.repository.verification import verified
-
-LIMITS = {"seconds": 30, "proof_seconds": 30, "most_bytes": 1 << 32}
-
-
-def job(root, **more):
-    settings = {"root": str(root), "folder": str(root / "m" / "1"), "config": "", "device": "cpu"}
-    engine = {"kernels": "auto", "instructions": "", "threads": 1, "arena_bytes": 1 << 28}
-    return Job(**settings | engine | LIMITS | more)
 
 
 def test_a_crash_of_the_trial_is_a_reason(root, tmp_path, monkeypatch):
@@ -28,13 +20,13 @@ def test_a_crash_of_the_trial_is_a_reason(root, tmp_path, monkeypatch):
     program.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(program))
     with pytest.raises(ModelRefused, match=f"ended by {signal.SIGSEGV.name}"):
-        asyncio.run(verified(job(root)))
+        asyncio.run(verified(trial_job(root)))
     program.write_text("#!/bin/sh\ncat > /dev/null\necho nonsense\nexit 3\n")
     with pytest.raises(ModelRefused, match="ended with status 3"):
-        asyncio.run(verified(job(root)))
+        asyncio.run(verified(trial_job(root)))
     program.unlink()
     with pytest.raises(ModelRefused, match="cannot be started: No such file"):
-        asyncio.run(verified(job(root)))
+        asyncio.run(verified(trial_job(root)))
 
 
 SERVED = 'echo "{\\"shaped\\": [\\"x\\"]}"'
@@ -55,7 +47,7 @@ def test_a_proof_that_comes_to_no_end_leaves_the_model_unbatched(
     program.write_text(f"#!/bin/sh\ncat > /dev/null\n{SERVED}\n{then}\n")
     program.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(program))
-    report = asyncio.run(verified(job(root, proof_seconds=0.2)))
+    report = asyncio.run(verified(trial_job(root, proof_seconds=0.2)))
     assert report == Report(shaped=["x"], batched=False, note=f"it is not batched: {why}")
 
 
@@ -70,7 +62,7 @@ def test_a_proof_that_comes_to_no_end_leaves_the_model_unbatched(
 def test_a_model_that_cannot_compute_so_many_rows_is_served_without(root, made, why):
     config = "batching: {max_size: 65536}"
     put(root, "m", "1", made, config)
-    report = asyncio.run(verified(job(root, config=config, proof_seconds=1)))
+    report = asyncio.run(verified(trial_job(root, config=config, proof_seconds=1)))
     assert not report.refused
     assert not report.batched
     assert f"it is not batched: {why}" in report.note
@@ -84,7 +76,7 @@ def test_the_trial_does_not_see_the_services_keys(root, tmp_path, monkeypatch):
     monkeypatch.setenv("GATEWAVE_KEYS", "infer:secret")
     monkeypatch.setenv("OTHER", "thing")
     with pytest.raises(ModelRefused):
-        asyncio.run(verified(job(root)))
+        asyncio.run(verified(trial_job(root)))
     seen = (tmp_path / "seen").read_text()
     assert "OTHER=thing" in seen
     assert "GATEWAVE" not in seen
@@ -100,7 +92,7 @@ def test_a_trial_whose_service_is_gone_ends_by_the_clock(root):
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
         )
-        await process.communicate(job(root, seconds=2).model_dump_json().encode())
+        await process.communicate(trial_job(root, seconds=2).model_dump_json().encode())
         return process.returncode
 
     assert asyncio.run(scenario()) == -signal.SIGALRM

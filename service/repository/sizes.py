@@ -1,0 +1,142 @@
+"""Sizes for the open axes of a model's inputs: which to try, one after the other.
+
+The graph does not say which sizes it takes: a convolution needs as many samples as its kernel has,
+the sides of an image may have to be multiples of 32, an LSTM's window is 576 samples long. So sizes
+are raised until the model runs. `gatewave verify` tries its sizes in the same groups.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from service.repository.model import Declared
+from service.serving.model import ANY, Port
+
+Shapes = dict[str, tuple[int, ...]]
+"""The shape of each input that is needed."""
+
+LADDER = (
+    *(2, 4, 3, 8, 16, 6, 12, 32, 64, 24, 48, 128, 256, 320, 512, 576, 640, 1024, 224, 96, 160),
+    *(2048, 4096, 800, 1600, 8192, 16_000, 16_384, 32_768, 48_000, 65_536, 160_000),
+)
+"""Sizes from the smallest, and before rarer ones those of images, windows of sound and tokens."""
+
+COMMON = 14
+DIFFERENT = (3, 5, 7, 11, 13, 17, 19, 23)
+MAX_ALONE = 8
+"""Open sizes up to which each is also raised alone."""
+MAX_ELEMENTS = 1 << 24
+"""Elements of one input, above which sizes are not tried."""
+RANKS = (1, 2, 3, 4, 0)
+"""Ranks to try for an input of any rank."""
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """The place of an open axis in an input."""
+
+    position: int
+    rank: int
+
+
+Group = Callable[[list[Axis]], bool]
+"""Whether a size that these axes have is raised."""
+
+WITHIN_ROWS: tuple[Group, ...] = (
+    lambda axes: all(axis.position > 0 for axis in axes),
+    lambda axes: all(axis.position == axis.rank - 1 > 0 for axis in axes),
+    lambda axes: all(axis.position > 1 for axis in axes),
+)
+"""Sizes of no first axis, of last axes alone, and of the sides of images."""
+WITH_ROWS: tuple[Group, ...] = (lambda axes: all(axis.position == 0 for axis in axes), bool)
+"""Sizes of first axes alone, and all of them."""
+
+
+def in_words(shapes: Mapping[str, tuple[int, ...]]) -> str:
+    return ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
+
+
+def candidates(model: Declared, given: Mapping[str, tuple[int, ...]]) -> Iterator[Shapes]:
+    """Yield shapes for the inputs that ``model`` needs, each once; the first has 1 for open sizes.
+
+    Args:
+        model: A model that is loaded.
+        given: Shapes of some inputs; their sizes hold for axes of the same name, too.
+    """
+    needed = [port for port in model.inputs if port.name not in model.optional]
+    any_rank = [port.name for port in needed if port.name in model.unranked]
+    seen: list[Shapes] = []
+    for rank in RANKS if set(any_rank) - set(given) else RANKS[:1]:
+        symbols = {port.name: _symbols(model, port, rank) for port in model.inputs}
+        known = _known(symbols, given)
+        for sizes in _assignments(_axes(needed, symbols, given), known):
+            shapes = {
+                port.name: given[port.name]
+                if port.name in given
+                else tuple(s if isinstance(s, int) else sizes[s] for s in symbols[port.name])
+                for port in needed
+            }
+            # The first has no size but what the graph or the configuration gives.
+            if shapes not in seen and (not seen or all(map(_is_small, shapes.values()))):
+                seen.append(shapes)
+                yield shapes
+
+
+def _is_small(shape: tuple[int, ...]) -> bool:
+    return math.prod(shape) <= MAX_ELEMENTS
+
+
+def _symbols(model: Declared, port: Port, rank: int) -> list[str | int]:
+    """Return for each axis its size, or the name of it; a size without a name gets its own."""
+    if port.name in model.unranked:
+        return [f"{port.name}[{axis}]" for axis in range(rank)]
+    return [
+        (name or f"{port.name}[{axis}]") if size == ANY else size
+        for axis, (size, name) in enumerate(zip(port.shape, model.symbols[port.name], strict=True))
+    ]
+
+
+def _known(
+    symbols: Mapping[str, list[str | int]], given: Mapping[str, tuple[int, ...]]
+) -> dict[str, int]:
+    return {
+        symbol: size
+        for name, shape in given.items()
+        for symbol, size in zip(symbols[name], shape, strict=False)
+        if isinstance(symbol, str)
+    }
+
+
+def _axes(
+    needed: list[Port], symbols: Mapping[str, list[str | int]], given: Mapping[str, object]
+) -> dict[str, list[Axis]]:
+    """Return the axes that have each open size."""
+    found: dict[str, list[Axis]] = {}
+    for port in needed:
+        if port.name not in given:
+            rank = len(symbols[port.name])
+            for position, symbol in enumerate(symbols[port.name]):
+                if isinstance(symbol, str):
+                    found.setdefault(symbol, []).append(Axis(position, rank))
+    return found
+
+
+def _assignments(
+    axes: Mapping[str, list[Axis]], known: Mapping[str, int]
+) -> Iterator[dict[str, int]]:
+    """Yield a size for each name: 1, one size for a group, one size alone, and different ones."""
+    free = [symbol for symbol in axes if symbol not in known]
+    yield {**dict.fromkeys(free, 1), **known}
+    # The commoner sizes first, and one row while it can be: rows are batched afterwards.
+    for sizes in (LADDER[:COMMON], LADDER[COMMON:]):
+        for size, is_raised in itertools.product(sizes, WITHIN_ROWS):
+            yield {symbol: size if is_raised(axes[symbol]) else 1 for symbol in free} | dict(known)
+        for size, is_raised in itertools.product(sizes, WITH_ROWS):
+            yield {symbol: size if is_raised(axes[symbol]) else 1 for symbol in free} | dict(known)
+        for size, raised in itertools.product(sizes, free if len(free) <= MAX_ALONE else ()):
+            yield {symbol: size if symbol == raised else 1 for symbol in free} | dict(known)
+    different = itertools.cycle(DIFFERENT)
+    yield {symbol: next(different) for symbol in free} | dict(known)

@@ -1,0 +1,142 @@
+"""Sizes that a model is tried with, where its graph leaves them open."""
+
+import asyncio
+
+import onnx.parser
+import pytest
+from graphs import filled, load, put, trial_job
+
+from service.errors import ModelRefused
+from service.oip.documents import model_config
+from service.repository import trial
+from service.repository.config import parsed
+from service.repository.sizes import MAX_ELEMENTS, candidates
+from service.repository.verification import verified
+
+HEAD = '<ir_version: 8, opset_import: ["" : 17]> g '
+KERNEL = (
+    HEAD
+    + """(float[b, 1, samples] x) => (float[b, 1, m] y)
+<float[1, 1, 9] w = {1, 1, 1, 1, 1, 1, 1, 1, 1}> { y = Conv(x, w) }"""
+)
+FOURS = HEAD + """(float[b, n] x) => (float[k, 4] y) <int64[2] s = {-1, 4}> { y = Reshape(x, s) }"""
+ROWS = HEAD + """(float[n, 3] x) => (float[k, 9] y) <int64[2] s = {-1, 9}> { y = Reshape(x, s) }"""
+SIDES = (
+    HEAD
+    + """(float[b, 1, ?, ?] x) => (float[b, 64, ?, ?] y) {
+    y = SpaceToDepth <blocksize = 8> (x)
+}"""
+)
+PAIR = (
+    HEAD
+    + """(float[b, t] x, float[b, t] mask) => (float[k, 8] y) <int64[2] s = {-1, 8}> {
+    m = Mul(x, mask)
+    y = Reshape(m, s)
+}"""
+)
+STATE = (
+    HEAD
+    + """(float[b, t] x, float[2, b, 3] h) => (float[k, 8] y, float[2, b, 3] z)
+<int64[2] s = {-1, 8}> {
+    y = Reshape(x, s)
+    z = Neg(h)
+}"""
+)
+ALONE = (
+    HEAD
+    + """(float[a] x, float[b] w) => (float y) <int64[1] twice = {2}> {
+    v = Tile(x, twice)
+    y = MatMul(v, w)
+}"""
+)
+NEVER = (
+    HEAD
+    + """(float[b, n] x) => (float[k, 7919] y) <int64[2] s = {-1, 7919}> {
+    y = Reshape(x, s)
+}"""
+)
+
+
+@pytest.fixture
+def open_model(root, engine):
+    def open_(text):
+        return load(put(root, "m", "1", onnx.parser.parse_model(text)), engine)
+
+    return open_
+
+
+@pytest.mark.parametrize(
+    ("text", "shapes"),
+    [
+        (KERNEL, {"x": (1, 1, 16)}),
+        (FOURS, {"x": (1, 4)}),
+        (ROWS, {"x": (3, 3)}),
+        (SIDES, {"x": (1, 1, 8, 8)}),
+        (PAIR, {"x": (1, 8), "mask": (1, 8)}),
+        (STATE, {"x": (1, 8), "h": (2, 1, 3)}),
+        (ALONE, {"x": (1,), "w": (2,)}),
+    ],
+)
+def test_sizes_are_raised_until_the_model_runs(open_model, text, shapes):
+    assert trial.warm(open_model(text), parsed("")) == shapes
+
+
+def test_sizes_that_are_known_are_kept(open_model):
+    model = open_model(PAIR)
+    given = parsed("warmup: {x: [2, 12]}")
+    assert trial.warm(model, given) == {"x": (2, 12), "mask": (2, 12)}
+    assert trial.warm(model, parsed(""), {"x": (1, 16), "mask": (1, 16)})["x"] == (1, 16)
+    with pytest.raises(ModelRefused, match=r"tried with x \[1, 5\], mask \[1, 5\]: config"):
+        trial.warm(model, parsed("warmup: {x: [1, 5]}"))
+
+
+def test_a_model_that_takes_no_size_is_refused_with_the_first_and_the_largest(open_model):
+    with pytest.raises(
+        ModelRefused, match=r"tried with x \[1, 1\] and \d+ others, up to x \["
+    ) as e:
+        trial.warm(open_model(NEVER), parsed(""))
+    assert "requested shape" in str(e.value)
+    with pytest.raises(ModelRefused, match=r"tried with x \[1, 1\]: config"):
+        trial.warm(open_model(NEVER), parsed(""), seconds=0)
+
+
+def test_candidates_are_few_small_and_different(open_model):
+    for text in (KERNEL, SIDES, PAIR, ALONE):
+        found = [tuple(shapes.values()) for shapes in candidates(open_model(text), {})]
+        assert len(set(found)) == len(found) < 300
+        for shapes in found:
+            assert all(shape and max(shape) <= MAX_ELEMENTS for shape in shapes)
+
+
+def test_sizes_that_were_found_are_served_and_shown(root, served):
+    put(root, "kernel", "1", onnx.parser.parse_model(KERNEL))
+    put(root, "slow", "1", onnx.parser.parse_model(KERNEL), "isolation: process")
+    put(root, "fours", "1", onnx.parser.parse_model(FOURS), "warmup: {x: [2, 4]}")
+
+    async def scenario(s):
+        for name in ("kernel", "slow"):
+            model = s.runtime.registry.get(name, "")
+            assert model.warmup == "x [1, 1, 16]"
+            shown = model_config(model)["parameters"]["warmup"]
+            assert shown == {"string_value": "x [1, 1, 16]"}
+        assert s.runtime.registry.get("fours", "").warmup == ""
+
+    served(scenario)
+
+
+def test_a_model_that_needs_a_larger_arena_says_how_large(root):
+    put(root, "m", "1", filled(1 << 23))  # 32 MiB
+    with pytest.raises(ModelRefused, match="GATEWAVE_ARENA_BYTES=") as caught:
+        asyncio.run(verified(trial_job(root, arena_bytes=1 << 24)))
+    said = str(caught.value)
+    assert said.endswith(" it runs")
+    enough = int(said.rpartition("=")[2].removesuffix(" it runs"))
+    assert not asyncio.run(verified(trial_job(root, arena_bytes=enough))).refused
+    assert enough <= 48 << 20
+
+
+def test_a_model_that_needs_more_than_there_is_says_how_much_at_least(root):
+    put(root, "m", "1", filled(1 << 44))
+    needed = r"it needs GATEWAVE_ARENA_BYTES=7036874\d+ or more, and has 16777216$"
+    with pytest.raises(ModelRefused, match=needed):
+        asyncio.run(verified(trial_job(root, arena_bytes=1 << 24)))
