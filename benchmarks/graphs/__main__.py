@@ -8,26 +8,21 @@ It prints a table, and with ``--write`` puts it into docs/graphs.md, between its
 from __future__ import annotations
 
 import argparse
-import datetime as dt
-import os
-import platform
 import statistics
 import sys
 import tempfile
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
 
 from benchmarks.graphs.measured import KERNELS, OWN, PLAIN, REGARDLESS, UNFUSED, Measured, measured
+from benchmarks.graphs.page import PAGE, about, counts, put
 from benchmarks.graphs.production import FOLDER, graphs
-from benchmarks.kernels.runtime import THREADS, instructions, spread
-from benchmarks.timing import Ratio, machine, ratio
+from benchmarks.kernels.runtime import THREADS, spread
+from benchmarks.timing import Ratio, ratio
 from export.markdown import page, table
 
-PAGE = Path("docs/graphs.md")
 LIBRARY = Path("service/libgatewave.so")
 BEGIN, END = "<!-- Measured by `make bench-graphs`: -->", "<!-- Here ends what was measured. -->"
 TURNS, QUICK_TURNS = 15, 5
@@ -73,22 +68,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(f"{options.library} is missing: make native")
     spread("benchmarks.graphs")
     torch.set_num_threads(THREADS)
-    about = _about(options.library)
-    print(about, end="\n\n")
+    intro = about(options.library)
+    print(intro, end="\n\n")
     text = table(HEADER, [_row(one) for one in _all(options)])
     print(text)
     if options.write:
-        put(options.write, page([about, LEGEND, text]))
+        put(options.write, page([intro, LEGEND, text]), BEGIN, END)
         print(f"\nwrote {options.write}")
-
-
-def put(path: Path, text: str) -> None:
-    """Replace what is between the marks of the page; a page without them gets them at its end."""
-    whole = path.read_text(encoding="utf-8") if path.exists() else "# Graphs\n"
-    before, mark, rest = whole.partition(BEGIN)
-    after = rest.partition(END)[2].lstrip("\n") if mark else ""
-    blocks = [before.rstrip(), BEGIN, text.strip(), END, after.rstrip()]
-    path.write_text(page(blocks), encoding="utf-8")
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -113,9 +99,9 @@ def _row(one: Measured) -> tuple[str, ...]:
     own = statistics.median(one.samples[OWN]) * 1e3
     return (
         one.name,
-        _counts(one.found),
-        _counts(one.fused),
-        _counts(one.left),
+        counts(one.found),
+        counts(one.fused),
+        counts(one.left),
         one.difference,
         f"{own:.3g}",
         *(
@@ -143,20 +129,6 @@ def _judged(found: Ratio) -> str:
     if found.high < 1 / NOISE:
         return "faster"
     return "equal" if 1 / NOISE <= found.median <= NOISE else "within noise"
-
-
-def _counts(kinds: Counter[str]) -> str:
-    return ", ".join(f"{count} {kind}" for kind, count in kinds.most_common()) or "none"
-
-
-def _about(library: Path) -> str:
-    today = dt.datetime.now(tz=dt.UTC).date().isoformat()
-    packages = ", ".join(f"{name} {version(name)}" for name in ("onnxruntime", "onnx", "torch"))
-    return (
-        f"Measured on {today}, on {platform.system()} {platform.machine()} ({machine()}), kernels "
-        f"for {instructions(library)}, with {packages}. Load average at the start: "
-        f"{os.getloadavg()[0]:.1f}."
-    )
 
 
 if __name__ == "__main__":
