@@ -12,6 +12,7 @@ from onnx import version_converter
 from export.model_files import element_types
 from export.model_files.element_types import Types
 from export.reasons import reason_of
+from export.rewrite.meanings import SPLIT_WITH_INPUTS, Step, obstacle_to_keeping, redrawn
 
 SMALL = 1024
 """Constants of so many elements are shown to the converter: it may want to know axes or scales."""
@@ -31,18 +32,8 @@ VALUES: Mapping[tuple[str, str], Mapping[str, int]] = {
 }
 """Values that an attribute may have from an opset on: the attribute itself is older."""
 
-UNCHANGED: Mapping[str, Callable[[ir.Node], bool]] = {
-    "Identity": lambda _: True,
-    "Pad": lambda node: len(node.inputs) < 4,  # noqa: PLR2004 - without axes
-    "Shape": lambda node: not node.attributes,
-}
-"""Nodes that mean the same in all versions that have their inputs, where the converter gives up."""
-
-FIRST_WITH_SIZES = 13
-"""The opset from which on `Split` is given the sizes of its parts as an input."""
-
-FIRST_WITH_NUM_OUTPUTS = 18
-"""The opset from which on `Split` is told into how many parts, if not into which."""
+PAD_WITH_INPUTS = 11
+"""The opset from which on `Pad` is given the sizes as inputs."""
 
 PLACEHOLDERS = {
     ir.AttributeType.FLOAT: 1.0,
@@ -90,24 +81,115 @@ def converted(
     old, new = since(node.op_type, before), since(node.op_type, after)
     if old == new and old is not None:
         return None
-    if new is None:
-        raise Stays(f"there is none in opset {after}")
-    if why := _obstacle(node, before, after):
+    step = Step(node, before, after, lambda v: v.dtype or types.get(v), shape_of)
+    if why := _obstacle(step):
         raise Stays(why)
-    if node.op_type in CONTROL and min(old or 0, new) >= CONTROL[node.op_type]:
-        return None
     if any(True for _ in element_types.bodies(node)):
-        raise Stays(f"versions {old} and {new} differ")
-    if _is_given_sizes(node) and min(before, after) >= FIRST_WITH_SIZES:
         return None
-    if _divides_evenly(node, shape_of) and before >= FIRST_WITH_NUM_OUTPUTS > after:
-        alone = _alone(node, after, types).graph
-        alone[0].attributes.pop("num_outputs")
-        return alone
-    return _asked(node, before, after, types)
+    found = _found(step, types)
+    if found is not None or after < before:
+        _check(step, found, types)
+    return found
 
 
-def _obstacle(node: ir.Node, before: int, after: int) -> str:
+def _found(step: Step, types: Types) -> ir.Graph | None:
+    """By a rule of ours, else by the converter; the node is kept where both versions agree."""
+    node = step.node
+    if _is_given_sizes(node) and min(step.before, step.after) >= SPLIT_WITH_INPUTS:
+        return None
+    by_rule = redrawn(step, lambda node, opset: _alone(node, opset, types))
+    if by_rule is not None:
+        return by_rule
+    return _asked(step, types)
+
+
+def _check(step: Step, found: ir.Graph | None, types: Types) -> None:
+    """Have ONNX's checker look at the result: the converter knows no element types.
+
+    Raises:
+        Stays: It refuses the result, but not what the node was.
+    """
+    result = _alone(step.node, step.after, types).graph if found is None else found.clone()
+    if (why := _complaint(result, step)) and not _complaint(
+        _alone(step.node, step.before, types).graph, step
+    ):
+        raise Stays(f"in opset {step.after}, ONNX's checker says: {why}")
+
+
+def _complaint(graph: ir.Graph, step: Step) -> str:
+    """The first line of what ONNX's checker says; empty, if nothing."""
+    kept = [output for output in step.node.outputs if output.name]
+    for twin, output in zip(graph.outputs, kept, strict=True):
+        shape = output.shape or step.shape_of(output)
+        twin.shape = None if shape is None else ir.Shape(shape.dims)
+    try:
+        onnx.checker.check_model(ir.to_proto(ir.Model(graph, ir_version=10)), full_check=True)
+    except Exception as error:  # noqa: BLE001 - its errors have no common class
+        return str(error).strip().splitlines()[0]
+    return ""
+
+
+def _unheld(node: ir.Node, opset: int) -> str:
+    """Why the operator of ``opset`` may not take or give sequences or optionals, as ``node`` does.
+
+    The bodies of If, Loop and Scan are no matter to the converter, so that it is not asked.
+    """
+    schema = onnx.defs.get_schema(node.op_type, opset, "")
+    allowed = {kind for port in (*schema.inputs, *schema.outputs) for kind in port.types}
+    for value in (*node.inputs, *node.outputs):
+        if value is not None and isinstance(value.type, ir.SequenceType | ir.OptionalType):
+            kind = "seq" if isinstance(value.type, ir.SequenceType) else "optional"
+            if not any(name.startswith(kind) for name in allowed):
+                return f"it takes no {kind} in opset {opset}"
+    return ""
+
+
+def disallowed(
+    node: ir.Node, opset: int, dtype_of: Callable[[ir.Value], ir.DataType | None]
+) -> ir.DataType | None:
+    """An element type that an input has and ``opset`` does not allow there; None, if all are."""
+    try:
+        schema = onnx.defs.get_schema(node.op_type, opset, "")
+    except onnx.defs.SchemaError:
+        return None
+    for index, value in enumerate(node.inputs):
+        kind = None if value is None else dtype_of(value)
+        if kind is None or kind not in TYPE_NAMES or not schema.inputs:
+            continue
+        port = schema.inputs[min(index, len(schema.inputs) - 1)]
+        name = f"tensor({TYPE_NAMES[kind]})"
+        if port.types and name not in port.types and any("tensor(" in t for t in port.types):
+            return kind
+    return None
+
+
+TYPE_NAMES: Mapping[ir.DataType, str] = {
+    kind: name
+    for kind in ir.DataType
+    if (name := onnx.TensorProto.DataType.Name(kind.value).lower()) != "undefined"
+}
+"""The element types, as schemas write them."""
+
+
+def _obstacle(step: Step) -> str:
+    """Why the node has no equivalent there; empty, if it may have one."""
+    node, before, after = step.node, step.before, step.after
+    old, new = since(node.op_type, before), since(node.op_type, after)
+    if new is None:
+        return f"there is none in opset {after}"
+    if why := _untold(node, before, after):
+        return why
+    kind = disallowed(node, after, step.dtype_of)
+    if kind is not None and disallowed(node, before, step.dtype_of) is None:
+        return f"it takes no {TYPE_NAMES[kind]} in opset {after}"
+    if any(True for _ in element_types.bodies(node)):
+        if node.op_type not in CONTROL or min(old or 0, new) < CONTROL[node.op_type]:
+            return f"versions {old} and {new} differ"
+        return _unheld(node, after)
+    return ""
+
+
+def _untold(node: ir.Node, before: int, after: int) -> str:
     """What the node says that means something else there, or nothing; empty, if nothing does."""
     for (op_type, changed), meaning in MEANINGS.items():
         if node.op_type == op_type and min(before, after) < changed <= max(before, after):
@@ -120,13 +202,16 @@ def _obstacle(node: ir.Node, before: int, after: int) -> str:
     return ""
 
 
-def _asked(node: ir.Node, before: int, after: int, types: Types) -> ir.Graph | None:
+def _asked(step: Step, types: Types) -> ir.Graph | None:
+    node, before, after = step.node, step.before, step.after
     try:
         found = _ask(_alone(node, before, types), after)
     except Stays:
-        if node.op_type in UNCHANGED and UNCHANGED[node.op_type](node):
+        if _is_unchanged(node, min(before, after)):
             return None
-        raise
+        if obstacle_to_keeping(step):
+            raise
+        found = _alone(node, after, types).graph
     for other in found:
         _forget(other, before, after)
     if _same(node, found):
@@ -134,6 +219,13 @@ def _asked(node: ir.Node, before: int, after: int, types: Types) -> ir.Graph | N
     if any(attribute.is_ref() for attribute in node.attributes.values()):
         raise Stays("it takes an attribute from the caller of its function, and would change")
     return found
+
+
+def _is_unchanged(node: ir.Node, oldest: int) -> bool:
+    """Whether ``node`` means the same in both versions, though the converter has no rule."""
+    if node.op_type == "Pad":
+        return oldest >= PAD_WITH_INPUTS and len(node.inputs) < 4  # noqa: PLR2004 - without axes
+    return node.op_type == "Identity" or (node.op_type == "Shape" and not node.attributes)
 
 
 def _forget(node: ir.Node, before: int, after: int) -> None:
@@ -165,21 +257,6 @@ def _is_given_sizes(node: ir.Node) -> bool:
     return node.op_type == "Split" and len(node.inputs) > 1 and node.inputs[1] is not None
 
 
-def _divides_evenly(node: ir.Node, shape_of: ShapeOf) -> bool:
-    """Whether ``node`` splits into parts of one size, by number."""
-    if node.op_type != "Split" or "num_outputs" not in node.attributes:
-        return False
-    (x, *sizes), axis = node.inputs, node.attributes.get("axis")
-    shape = None if x is None else x.shape or shape_of(x)
-    if shape is None or any(size is not None for size in sizes):
-        return False
-    along, parts = 0 if axis is None else axis.as_int(), node.attributes["num_outputs"].as_int()
-    if not -len(shape) <= along < len(shape) or parts < 1:
-        return False
-    length = shape[along]
-    return isinstance(length, int) and length % parts == 0
-
-
 def _alone(node: ir.Node, opset: int, types: Types) -> ir.Model:
     """A model of ``node`` alone; its values have names of their own."""
     twins: dict[ir.Value, ir.Value] = {}
@@ -198,7 +275,7 @@ def _alone(node: ir.Node, opset: int, types: Types) -> ir.Model:
     )
     for index, (twin, output) in enumerate(zip(alone.outputs, node.outputs, strict=True)):
         twin.name = f"o{index}" if output.name else ""
-        twin.type = ir.TensorType(output.dtype or types.get(output, ir.DataType.FLOAT))
+        twin.type = _type(output, types)
     outputs = [output for output in alone.outputs if output.name]
     constants = [twin for twin in twins.values() if twin.const_value is not None]
     graph = ir.Graph(
@@ -213,14 +290,20 @@ def _alone(node: ir.Node, opset: int, types: Types) -> ir.Model:
 
 
 def _twin(value: ir.Value, name: str, types: Types) -> ir.Value:
-    kind = value.dtype or types.get(value, ir.DataType.FLOAT)
     constant = ir.convenience.get_const_tensor(value)
     if constant is not None and constant.size <= SMALL:
         copy = ir.tensor(constant.numpy(), dtype=constant.dtype, name=name)
         held = ir.Shape(constant.numpy().shape)
         return ir.Value(name=name, type=ir.TensorType(constant.dtype), shape=held, const_value=copy)
     shape = None if value.shape is None else ir.Shape(value.shape.dims)
-    return ir.Value(name=name, type=ir.TensorType(kind), shape=shape)
+    return ir.Value(name=name, type=_type(value, types), shape=shape)
+
+
+def _type(value: ir.Value, types: Types) -> ir.TypeProtocol:
+    """As stated, for sequences, or inferred; float32, if it is not known."""
+    if value.type is not None and not isinstance(value.type, ir.TensorType):
+        return value.type
+    return ir.TensorType(value.dtype or types.get(value, ir.DataType.FLOAT))
 
 
 def _ask(model: ir.Model, opset: int) -> ir.Graph:

@@ -8,12 +8,14 @@ names, functions, bodies, metadata and external data are never in the converter'
 from __future__ import annotations
 
 import functools
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 
 import onnx_ir as ir
 
 from export.errors import TargetError
 from export.model_files import element_types
+from export.model_files.element_types import Types
 from export.model_files.scopes import Scope, scopes
 from export.recognition.shapes import shapes
 from export.rewrite.change import Change
@@ -36,7 +38,7 @@ def convert(model: ir.Model, opset: int, *, exempt: Callable[[ir.Node], bool]) -
     Raises:
         TargetError: A node has no equivalent there; the message names all of them.
     """
-    types = element_types.of_model(model)
+    types = _types(model)
     inferred = functools.cache(lambda: shapes(model))
     planned: list[tuple[Scope, ir.Node, ir.Graph]] = []
     obstacles: list[str] = []
@@ -57,6 +59,39 @@ def convert(model: ir.Model, opset: int, *, exempt: Callable[[ir.Node], bool]) -
     names = Names(model)
     changes = [_replace(scope, node, graph, names) for scope, node, graph in planned]
     return [*changes, *_stamp(model, opset)]
+
+
+def _types(model: ir.Model) -> Types:
+    """Of all values; of those in functions, where all callers agree."""
+    types = element_types.of_model(model)
+    for _ in model.functions:  # the deepest is called through all others
+        before = len(types)
+        for identifier, kinds in _calls(model, types).items():
+            if len(kinds) == 1:
+                types |= _of_function(model, model.functions[identifier], *kinds)
+        if len(types) == before:
+            break
+    return types
+
+
+Kinds = tuple[ir.DataType | None, ...]
+
+
+def _calls(model: ir.Model, types: Types) -> Mapping[ir.OperatorIdentifier, set[Kinds]]:
+    """The element types that each function is called with."""
+    found: dict[ir.OperatorIdentifier, set[Kinds]] = defaultdict(set)
+    for scope in scopes(model):
+        for node in scope.graph:
+            if node.op_identifier() in model.functions:
+                kinds = (None if v is None else v.dtype or types.get(v) for v in node.inputs)
+                found[node.op_identifier()].add(tuple(kinds))
+    return found
+
+
+def _of_function(model: ir.Model, function: ir.Function, kinds: Kinds) -> Types:
+    given = zip(function.inputs, kinds, strict=False)
+    known = {value: kind for value, kind in given if kind is not None}
+    return {**element_types.of_function(model, function, kinds), **known}
 
 
 def _stamp(model: ir.Model, opset: int) -> Iterator[Change]:

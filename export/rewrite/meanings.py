@@ -1,0 +1,242 @@
+"""Conversions that ONNX's converter lacks or gets wrong, by the text of the operators.
+
+Each takes a node and gives a graph, or None where another rule is to be asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+CLIP_WITH_INPUTS = 11
+"""The opset from which on `Clip` has its limits as inputs, of the element type of the tensor."""
+
+SPLIT_WITH_INPUTS = 13
+"""The opset from which on `Split` is given the sizes of its parts as an input."""
+
+SPLIT_WITH_NUM_OUTPUTS = 18
+"""The opset from which on `Split` is told into how many parts, if not into which."""
+
+GRIDS_OF_ANY_RANK = 20
+"""The opset from which on `GridSample` takes volumes, and has other names for its modes."""
+
+GRID_MODES = {"linear": "bilinear", "cubic": "bicubic", "nearest": "nearest"}
+
+NEGATIVE_AXES = 11
+"""The opset from which on axes may be counted from the end."""
+
+FLOAT32_MAX = float(np.finfo(np.float32).max)
+
+Alone = Callable[[ir.Node, int], ir.Model]
+"""A model of a node alone, at an opset."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A node that is to be brought to another opset.
+
+    Attributes:
+        node: The node.
+        before: The opset that it is written in.
+        after: The opset wanted.
+        dtype_of: The element type of a value; None, if it is not known.
+        shape_of: The shape of a value as far as it is inferred.
+    """
+
+    node: ir.Node
+    before: int
+    after: int
+    dtype_of: Callable[[ir.Value], ir.DataType | None]
+    shape_of: Callable[[ir.Value], ir.Shape | None]
+
+    def crosses(self, opset: int) -> bool:
+        """Whether ``opset`` brought what one of the two has, and the other has not."""
+        return min(self.before, self.after) < opset <= max(self.before, self.after)
+
+    @property
+    def rises(self) -> bool:
+        return self.after > self.before
+
+
+def redrawn(step: Step, alone: Alone) -> ir.Graph | None:
+    """What takes the place of the node, by a rule of its own; None, if it has none."""
+    rule = _RULES.get(step.node.op_type)
+    if rule is None or any(attribute.is_ref() for attribute in step.node.attributes.values()):
+        return None
+    graph = alone(step.node, step.after).graph
+    return graph if rule(step, graph) else None
+
+
+def _clip(step: Step, graph: ir.Graph) -> bool:
+    """Give the limits as constants of the tensor's type: the converter makes them float32."""
+    if not (step.rises and step.crosses(CLIP_WITH_INPUTS)):
+        return False
+    x = step.node.inputs[0]
+    kind = None if x is None else step.dtype_of(x)
+    if kind is None:
+        return False
+    node = graph[0]
+    limits = []
+    for name, default in (("min", -FLOAT32_MAX), ("max", FLOAT32_MAX)):
+        attribute = node.attributes.pop(name, None)
+        number = default if attribute is None else attribute.as_float()
+        with np.errstate(over="ignore"):
+            limits.append(_constant(graph, node, np.array(number, kind.numpy())))
+    _set_inputs(node, 1, limits)
+    return True
+
+
+def _split(step: Step, graph: ir.Graph) -> bool:
+    """Write the sizes of the parts: all alike but for the last, which may be smaller."""
+    node = graph[0]
+    if step.rises or not step.crosses(SPLIT_WITH_NUM_OUTPUTS) or len(node.inputs) != 1:
+        return False
+    x, length = step.node.inputs[0], None
+    axis = node.attributes["axis"].as_int() if "axis" in node.attributes else 0
+    shape = None if x is None else step.shape_of(x)
+    if shape is not None:
+        length = shape[axis] if -len(shape) <= axis < len(shape) else None
+    if "num_outputs" not in node.attributes or (shape is not None and length is None):
+        return False
+    if (parts := node.attributes.pop("num_outputs").as_int()) < 1:
+        return False
+    if isinstance(length, int):
+        size = -(-length // parts)
+        _give_sizes(step, graph, [size] * (parts - 1) + [length - size * (parts - 1)])
+        return True
+    if step.after >= SPLIT_WITH_INPUTS:
+        _set_inputs(node, 1, [_sizes(graph, node, axis, parts)])
+    return step.after >= SPLIT_WITH_INPUTS
+
+
+def _give_sizes(step: Step, graph: ir.Graph, sizes: list[int]) -> None:
+    node = graph[0]
+    if len(set(sizes)) == 1:
+        return  # equal parts are the default
+    if step.after < SPLIT_WITH_INPUTS:
+        node.attributes.add(ir.AttrInt64s("split", sizes))
+    else:
+        _set_inputs(node, 1, [_constant(graph, node, np.array(sizes, np.int64))])
+
+
+def _set_inputs(node: ir.Node, first: int, values: list[ir.Value]) -> None:
+    node.resize_inputs(first + len(values))
+    for index, value in enumerate(values, first):
+        node.replace_input_with(index, value)
+
+
+def _sizes(graph: ir.Graph, node: ir.Node, axis: int, parts: int) -> ir.Value:
+    """The sizes of so many parts of an axis whose length shows when the model runs."""
+
+    def constant(number: int) -> ir.Value:
+        return _constant(graph, node, np.array([number], np.int64))
+
+    shape = _node(graph, node, "Shape", [node.inputs[0]])
+    length = _node(graph, node, "Gather", [shape, constant(axis)], axis=0)
+    raised = _node(graph, node, "Add", [length, constant(parts - 1)])
+    size = _node(graph, node, "Div", [raised, constant(parts)])
+    before = _node(graph, node, "Mul", [size, constant(parts - 1)])
+    last = _node(graph, node, "Sub", [length, before])
+    return _node(graph, node, "Concat", [*[size] * (parts - 1), last], axis=0)
+
+
+def _grid_sample(step: Step, graph: ir.Graph) -> bool:
+    """Give the mode by its older name, if what is sampled is an image."""
+    x = step.node.inputs[0]
+    shape = None if x is None else step.shape_of(x)
+    images = shape is not None and len(shape) == 4  # noqa: PLR2004 - a batch of images
+    if step.rises or not step.crosses(GRIDS_OF_ANY_RANK) or not images:
+        return False
+    node = graph[0]
+    mode = node.attributes["mode"].as_string() if "mode" in node.attributes else "linear"
+    node.attributes.add(ir.AttrString("mode", GRID_MODES.get(mode, mode)))
+    return True
+
+
+_RULES: Mapping[str, Callable[[Step, ir.Graph], bool]] = {
+    "Clip": _clip,
+    "Split": _split,
+    "GridSample": _grid_sample,
+}
+
+
+def _constant(graph: ir.Graph, node: ir.Node, array: np.ndarray) -> ir.Value:
+    return _node(graph, node, "Constant", [], value=ir.tensor(array))
+
+
+def _node(
+    graph: ir.Graph, node: ir.Node, op_type: str, inputs: list[ir.Value | None], **attributes: Any
+) -> ir.Value:
+    """Draw an operator before ``node``; the value's name is free in a model of one node."""
+    made = ir.node(op_type, inputs, attributes=attributes)
+    made.outputs[0].name = f"m{len(graph)}"
+    graph.insert_before(node, made)
+    return made.outputs[0]
+
+
+def obstacle_to_keeping(step: Step) -> str:
+    """Why the node cannot stay as it is, though the converter has no rule; empty, if it can.
+
+    It can if the newer of the two versions adds element types, inputs that may be left out, and
+    attributes with a default: where it has none of these, both say the same.
+    """
+    if step.node.op_type in REDEFINED:
+        return f"versions {_version(step, step.before)} and {_version(step, step.after)} differ"
+    old, new = (
+        onnx.defs.get_schema(step.node.op_type, opset, "")
+        for opset in sorted((step.before, step.after))
+    )
+    if step.crosses(NEGATIVE_AXES) and not step.rises and _counts_from_the_end(step.node):
+        return f"axes count from the front before opset {NEGATIVE_AXES}"
+    fits = (
+        _fits(old.inputs, new.inputs)
+        and _fits(old.outputs, new.outputs)
+        and all(
+            name in new.attributes and _alike(attribute, new.attributes[name])
+            for name, attribute in old.attributes.items()
+        )
+    )
+    if not fits:
+        return f"versions {_version(step, step.before)} and {_version(step, step.after)} differ"
+    known = onnx.defs.get_schema(step.node.op_type, step.after, "")
+    if len(step.node.inputs) > known.max_input or len(step.node.outputs) > known.max_output:
+        return f"opset {step.after} knows fewer inputs or outputs of it"
+    return ""
+
+
+REDEFINED = frozenset({"GroupNormalization", "Pad", "Resize", "Scan", "Upsample"})
+"""Operators with a version that says another thing with the same inputs and attributes."""
+
+
+def _version(step: Step, opset: int) -> int:
+    return int(onnx.defs.get_schema(step.node.op_type, opset, "").since_version)
+
+
+def _fits(old: Any, new: Any) -> bool:
+    """Whether the ports of a newer version are those of the older, and perhaps some more."""
+    return len(old) <= len(new) and all(
+        b.option in (a.option, onnx.defs.OpSchema.FormalParameterOption.Optional)
+        for a, b in zip(old, new, strict=False)
+    )
+
+
+def _alike(one: Any, other: Any) -> bool:
+    return bool(
+        one.type == other.type
+        and one.default_value.SerializeToString() == other.default_value.SerializeToString()
+    )
+
+
+def _counts_from_the_end(node: ir.Node) -> bool:
+    for name in ("axis", "axes"):
+        attribute = node.attributes.get(name)
+        if attribute is not None and not attribute.is_ref():
+            values = attribute.value if isinstance(attribute.value, (list, tuple)) else None
+            if any(number < 0 for number in values or [attribute.value]):
+                return True
+    return False
