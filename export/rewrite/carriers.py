@@ -38,6 +38,9 @@ HOLDING = frozenset(
 REINTERPRETING = frozenset({"Add", "Sub", "Mul", "CumSum", "Where", "Equal"})
 """Those that give the same bits, whether they take 64 of them with a sign or without."""
 
+OF_TRUTH = frozenset({"Where", "ReduceMax", "ReduceMin"})
+"""Those that give the same of 0 and 1 as of false and true."""
+
 SHIFTS: Mapping[ir.DataType, tuple[ir.DataType, ...]] = dict.fromkeys((U8, U16), (U32, U64))
 """`BitShift` has no signed integers."""
 
@@ -57,5 +60,5 @@ def carriers(node: ir.Node, kind: ir.DataType | None, opset: int) -> Iterator[ir
         yield from WIDER.get(kind, ())
     if name in REINTERPRETING and kind == U64:
         yield I64
-    if name == "Where" and kind == ir.DataType.BOOL:
+    if name in OF_TRUTH and kind == ir.DataType.BOOL:
         yield from (U8, I32)

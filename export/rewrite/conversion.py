@@ -12,7 +12,14 @@ from onnx import version_converter
 from export.model_files import element_types
 from export.model_files.element_types import Types
 from export.reasons import reason_of
-from export.rewrite.meanings import SPLIT_WITH_INPUTS, Step, obstacle_to_keeping, redrawn
+from export.rewrite.meanings import (
+    PAD_WITH_INPUTS,
+    SPLIT_WITH_INPUTS,
+    Stays,
+    Step,
+    obstacle_to_keeping,
+    redrawn,
+)
 
 SMALL = 1024
 """Constants of so many elements are shown to the converter: it may want to know axes or scales."""
@@ -32,9 +39,6 @@ VALUES: Mapping[tuple[str, str], Mapping[str, int]] = {
 }
 """Values that an attribute may have from an opset on: the attribute itself is older."""
 
-PAD_WITH_INPUTS = 11
-"""The opset from which on `Pad` is given the sizes as inputs."""
-
 PLACEHOLDERS = {
     ir.AttributeType.FLOAT: 1.0,
     ir.AttributeType.INT: 1,
@@ -42,10 +46,6 @@ PLACEHOLDERS = {
     ir.AttributeType.FLOATS: [1.0],
     ir.AttributeType.INTS: [1],
 }
-
-
-class Stays(Exception):  # noqa: N818 - a state
-    """A node cannot be brought to another opset; the message says why."""
 
 
 def since(op_type: str, opset: int) -> int | None:
@@ -158,7 +158,7 @@ def disallowed(
             continue
         port = schema.inputs[min(index, len(schema.inputs) - 1)]
         name = f"tensor({TYPE_NAMES[kind]})"
-        if port.types and name not in port.types and any("tensor(" in t for t in port.types):
+        if name not in port.types and any(t.startswith("tensor(") for t in port.types):
             return kind
     return None
 

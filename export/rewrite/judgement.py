@@ -11,7 +11,7 @@ from export.model_files import element_types
 from export.model_files.element_types import NAMES, Types
 from export.model_files.scopes import Scope, scopes
 from export.rewrite import naive_sinc, relu_clip, schemas
-from export.rewrite.conversion import since
+from export.rewrite.conversion import TYPE_NAMES, disallowed, since
 from export.rewrite.replaceable import REPLACEABLE, attributes_of, identifier_of
 from export.signature import DOMAIN
 from export.targets import Target
@@ -111,6 +111,9 @@ class Judge:
 
     def refusal(self, node: ir.Node, kind: ir.DataType | None) -> str:
         """Why the target does not run ``node``; empty if it does, or is not known not to."""
+        return self._refusal(node, kind) or self.disallowed(node, kind)
+
+    def _refusal(self, node: ir.Node, kind: ir.DataType | None) -> str:
         identifier = identifier_of(node)
         if not self._is_judged(identifier):
             return ""
@@ -122,6 +125,20 @@ class Judge:
             where = "" if identifier[0] else f" at opset {self.opset}"
             return f"{target.name} does not run {name}{where} in {dtype or 'any element type'}"
         return ""
+
+    def disallowed(self, node: ir.Node, kind: ir.DataType | None) -> str:
+        """Why ONNX does not allow ``node`` in ``kind`` at the target's opset; empty if it does."""
+        identifier = identifier_of(node)
+        if identifier[0] or (*identifier, "") in self._model.functions:
+            return ""
+        own = self.dtype_of(node)
+
+        def asked(value: ir.Value) -> ir.DataType | None:
+            known = value.dtype or self.types.get(value)
+            return kind if known == own else known
+
+        wrong = disallowed(node, self.opset, asked)
+        return "" if wrong is None else f"it takes no {TYPE_NAMES[wrong]} in opset {self.opset}"
 
     def _is_judged(self, identifier: tuple[str, str]) -> bool:
         domain, name = identifier

@@ -52,7 +52,9 @@ def lower(model: ir.Model, target: Target) -> list[Change]:
         model.opset_imports[""] = OPSET
     opset = target.opsets.nearest(opset_of(model) or 1)
     changes = expand(model, target, opset)
-    changes += opsets.convert(model, opset, exempt=lambda node: _goes(node, target, opset))
+    changes += _Rewriting(model, target).widen()
+    judge = Judge(model, target)
+    changes += opsets.convert(model, opset, exempt=lambda node: _goes(node, judge, target))
     changes += inline(model, target)
     changes += by_site.rewrite(model, target)
     changes += _Rewriting(model, target).run()
@@ -65,10 +67,14 @@ def lower(model: ir.Model, target: Target) -> list[Change]:
     return changes
 
 
-def _goes(node: ir.Node, target: Target, opset: int) -> bool:
-    """Whether ``node`` is written in other operators whatever its element type."""
-    return draws(node) is not None and (
-        since(node.op_type, opset) is None or not target.runs(identifier_of(node), opset, None)
+def _goes(node: ir.Node, judge: Judge, target: Target) -> bool:
+    """Whether ``node`` is written in other operators, since its opset lacks it or its type."""
+    if draws(node) is None:
+        return False
+    return (
+        since(node.op_type, judge.opset) is None
+        or not target.runs(identifier_of(node), judge.opset, None)
+        or bool(judge.disallowed(node, judge.dtype_of(node)))
     )
 
 
@@ -112,6 +118,17 @@ class _Rewriting:
             changes += found
             self._judge = Judge(self._model, self._target)
         return changes
+
+    def widen(self) -> list[Change]:
+        """Compute in wider element types what the target's opset does not allow in the narrow."""
+        return [
+            self._bridged(scope, node, kind, carrier)
+            for scope in list(scopes(self._model))
+            if not scope.name.startswith("function ")
+            for node in list(scope.graph)
+            if self._judge.disallowed(node, kind := self._judge.dtype_of(node))
+            and (carrier := self._carrier(node, kind)) is not None
+        ]
 
     def _steps(self) -> Iterator[Iterator[Change]]:
         for step in (self._rewritten, self._reformed):
@@ -207,7 +224,7 @@ class _Rewriting:
         operands: Sequence[ir.Value | None],
     ) -> Sequence[ir.Value | None]:
         """The operands, those of the node's element type cast to ``wide``."""
-        conditions = 1 if kind == ir.DataType.BOOL else 0  # the first input of Where
+        conditions = int(identifier_of(node) == ("", "Where") and kind == ir.DataType.BOOL)
 
         def cast(index: int, value: ir.Value | None) -> ir.Value | None:
             if value is None or not conditions <= index < tensors_of(node):

@@ -16,6 +16,9 @@ import onnx_ir as ir
 CLIP_WITH_INPUTS = 11
 """The opset from which on `Clip` has its limits as inputs, of the element type of the tensor."""
 
+PAD_WITH_INPUTS = 11
+"""The opset from which on `Pad` is given the sizes as inputs, and the value in its type."""
+
 SPLIT_WITH_INPUTS = 13
 """The opset from which on `Split` is given the sizes of its parts as an input."""
 
@@ -34,6 +37,10 @@ FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 Alone = Callable[[ir.Node, int], ir.Model]
 """A model of a node alone, at an opset."""
+
+
+class Stays(Exception):  # noqa: N818 - a state
+    """A node cannot be brought to another opset; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +71,11 @@ class Step:
 
 
 def redrawn(step: Step, alone: Alone) -> ir.Graph | None:
-    """What takes the place of the node, by a rule of its own; None, if it has none."""
+    """What takes the place of the node, by a rule of its own; None, if it has none.
+
+    Raises:
+        Stays: The rule needs to know an element type that is not known.
+    """
     rule = _RULES.get(step.node.op_type)
     if rule is None or any(attribute.is_ref() for attribute in step.node.attributes.values()):
         return None
@@ -76,11 +87,7 @@ def _clip(step: Step, graph: ir.Graph) -> bool:
     """Give the limits as constants of the tensor's type: the converter makes them float32."""
     if not (step.rises and step.crosses(CLIP_WITH_INPUTS)):
         return False
-    x = step.node.inputs[0]
-    kind = None if x is None else step.dtype_of(x)
-    if kind is None:
-        return False
-    node = graph[0]
+    kind, node = _dtype(step), graph[0]
     limits = []
     for name, default in (("min", -FLOAT32_MAX), ("max", FLOAT32_MAX)):
         attribute = node.attributes.pop(name, None)
@@ -89,6 +96,32 @@ def _clip(step: Step, graph: ir.Graph) -> bool:
             limits.append(_constant(graph, node, np.array(number, kind.numpy())))
     _set_inputs(node, 1, limits)
     return True
+
+
+def _pad(step: Step, graph: ir.Graph) -> bool:
+    """Give the sizes as integers, and the value as a constant of the tensor's type."""
+    node = graph[0]
+    if not (step.rises and step.crosses(PAD_WITH_INPUTS)) or "pads" not in node.attributes:
+        return False
+    pads = np.array(node.attributes.pop("pads").as_ints(), np.int64)
+    value = node.attributes.pop("value", None)
+    number = 0.0 if value is None else value.as_float()
+    given = [pads, np.array(number, _dtype(step).numpy())]
+    _set_inputs(node, 1, [_constant(graph, node, array) for array in given])
+    return True
+
+
+def _dtype(step: Step) -> ir.DataType:
+    """The element type of the first input.
+
+    Raises:
+        Stays: It is not known.
+    """
+    x = step.node.inputs[0]
+    kind = None if x is None else step.dtype_of(x)
+    if kind is None:
+        raise Stays(f"the element type of {x.name if x is not None else ''!r} is not known")
+    return kind
 
 
 def _split(step: Step, graph: ir.Graph) -> bool:
@@ -160,6 +193,7 @@ def _grid_sample(step: Step, graph: ir.Graph) -> bool:
 
 _RULES: Mapping[str, Callable[[Step, ir.Graph], bool]] = {
     "Clip": _clip,
+    "Pad": _pad,
     "Split": _split,
     "GridSample": _grid_sample,
 }

@@ -19,7 +19,8 @@ from export.model_files.element_types import Types
 from export.model_files.scopes import Scope, scopes
 from export.recognition.shapes import shapes
 from export.rewrite.change import Change
-from export.rewrite.conversion import Stays, converted, given
+from export.rewrite.conversion import converted, given
+from export.rewrite.meanings import Stays
 from export.rewrite.naming import Names
 from export.rewrite.splicing import splice
 
