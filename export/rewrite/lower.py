@@ -13,7 +13,7 @@ from export.graph import OPSET
 from export.graph_ops import ONNX_TYPES, compute_dtype
 from export.model_files.element_types import NAMES
 from export.model_files.scopes import Scope, scopes
-from export.rewrite import by_site, naive_sinc, opsets, relu_clip, schemas
+from export.rewrite import by_site, naive_sinc, opsets, ranks, relu_clip, schemas
 from export.rewrite.carriers import carriers
 from export.rewrite.change import Change
 from export.rewrite.conversion import since
@@ -56,6 +56,7 @@ def lower(model: ir.Model, target: Target) -> list[Change]:
     judge = Judge(model, target)
     changes += opsets.convert(model, opset, exempt=lambda node: _goes(node, judge, target))
     changes += inline(model, target)
+    changes += ranks.state(model, target)
     changes += by_site.rewrite(model, target)
     changes += _Rewriting(model, target).run()
     changes += [*_format(model, target), *_imports(model, domains)]

@@ -13,7 +13,15 @@ from export.targets.ranges import EVERY, Key, RangeField, version_key
 from models import DTYPES, DType
 
 DefectName = Literal[
-    "alpha-ignored", "float64-as-float32", "float64-silu", "naive-sinc", "relu-clip"
+    "alpha-ignored",
+    "branch-ranks",
+    "condition-rank",
+    "condition-size",
+    "float64-as-float32",
+    "float64-silu",
+    "naive-sinc",
+    "relu-clip",
+    "squeeze-rank",
 ]
 """What a runtime gets wrong without saying so, or refuses though it has the operators."""
 
