@@ -53,6 +53,11 @@ class Draft:
     def name(self) -> str:
         return name_of(self.words, self.kind, self.given)
 
+    @property
+    def range(self) -> str:
+        """Its name, without sizes if it stands for a range: that is tried in several sizes."""
+        return self.name if self.kind is NORMAL else self.kind.name
+
     def drawn(self, samples: Samples) -> Case:
         return samples.case(self.words, self.shapes, self.kind, given=self.given)
 
@@ -70,6 +75,10 @@ class Given:
 
     @property
     def name(self) -> str:
+        return self.case.name
+
+    @property
+    def range(self) -> str:
         return self.case.name
 
     def drawn(self, _: Samples) -> Case:
@@ -106,13 +115,22 @@ class Planned:
     def _ranges(self) -> Iterator[Draft]:
         words, shapes = _telling(self.accepted)
         for kind in self.samples.kinds():
-            yield Draft(words, shapes, kind)
+            yield from self._until_taken(kind)
         if self.samples.can_replace():
             yield Draft(words, shapes, given=REPLACED)
         if self.samples.has_signs():
             yield Draft(words, shapes, given=OPPOSED)
         for words, shapes in sizes.empties(self.samples.inputs):
             yield Draft(words, shapes)
+
+    def _until_taken(self, kind: Kind) -> Iterator[Draft]:
+        """``kind`` in one of the shapes: a sampling rate, drawn anew, may go with some only."""
+        telling = _telling(self.accepted)
+        others = [one for one in self.accepted if one is not telling and _has_enough(one)]
+        before = self.taken()
+        for words, shapes in (telling, *others):
+            if self.taken() == before:
+                yield Draft(words, shapes, kind)
 
     def _is_excessive(self, shapes: Shapes) -> bool:
         """Whether smaller shapes that the model takes tell as much."""
@@ -136,10 +154,14 @@ def _smallest_first(samples: Samples) -> Iterator[Sized]:
 
 def _telling(accepted: Sequence[Sized]) -> Sized:
     """The smallest shapes that have elements enough, or the largest if none has."""
-    enough = [one for one in accepted if _elements(one[1]) >= ENOUGH]
+    enough = [one for one in accepted if _has_enough(one)]
     if enough:
         return min(enough, key=lambda one: _elements(one[1]))
     return max(accepted, key=lambda one: _elements(one[1]))
+
+
+def _has_enough(one: Sized) -> bool:
+    return _elements(one[1]) >= ENOUGH
 
 
 def _elements(shapes: Shapes) -> int:

@@ -30,6 +30,8 @@ class Plan:
             far as those before it tell, is not begun. At least one is compared.
         native: Whether ONNX Runtime must run the rewritten model, by itself: that the reference
             evaluator does is no proof of what is rewritten for it.
+        local: Whether the parts that differ between the graphs are compared by themselves, given
+            equal inputs: see `local`.
         strict: Whether NaN or infinity of the original must stay what it is even where the
             original overflows, or is given infinities.
     """
@@ -42,6 +44,7 @@ class Plan:
     timeout: float = 120.0
     budget: float = 60.0
     native: bool = False
+    local: bool = False
     strict: bool = False
 
 

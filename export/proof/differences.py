@@ -21,6 +21,9 @@ RELATIVE: Mapping[str, float] = MappingProxyType(
 COARSE = 1e-6
 """Of float64, where an operator is computed with constants of float32; see `coarse`."""
 
+TIGHT = 2e-5
+"""Of one activation in float32, fed alike: kernels and bodies differ by up to 1e-6 of the scale."""
+
 ROUNDINGS = 4
 
 TELLING = 8
@@ -51,6 +54,7 @@ class Tolerance:
         coarse: Whether the default for float64 is `COARSE`.
         sliced: Whether the scale is that of slices where they differ in it, as columns of an output
             do; channels within a network differ too, and mean nothing by themselves.
+        tight: Whether the default for float32 is `TIGHT`: of one changed part, given equal inputs.
     """
 
     rtol: float | None = None
@@ -58,6 +62,12 @@ class Tolerance:
     ulp: float = 0.0
     coarse: bool = False
     sliced: bool = True
+    tight: bool = False
+
+    @property
+    def is_given(self) -> bool:
+        """Whether the caller has set bounds."""
+        return self.rtol is not None or self.atol is not None
 
     def allowed(self, want: Array, units: Array, dtype: str) -> Array:
         """The largest error at each element of ``want``, of which all are float64 and finite."""
@@ -87,6 +97,8 @@ class Tolerance:
     def _default(self, dtype: str) -> float:
         if self.coarse and dtype in ("float64", "complex128"):
             return COARSE
+        if self.tight and dtype in ("float32", "complex64"):
+            return TIGHT
         return RELATIVE.get(dtype) or ROUNDINGS * float(_limits(dtype).eps)
 
 

@@ -86,7 +86,10 @@ class Report:
         dropped: Cases that the original refuses, or that there was no time for; and outputs that
             are not the same from run to run.
         outputs: The outputs, compared.
-        sites: Values within the graphs, compared.
+        sites: Values within the graphs, compared: those asked for, and what the changed parts give
+            on equal inputs.
+        reported: Differences of outputs that are not judged: one step of the last place, in what
+            goes in or in what the changed parts give, moves the original by about as much.
         unseen: Values within the graphs that were asked for and could not be compared.
         failures: Cases that the rewritten model refuses, or dies of.
         notes: What is to be known of how it was compared.
@@ -104,6 +107,7 @@ class Report:
     dropped: Sequence[Dropped] = ()
     outputs: Sequence[Compared] = ()
     sites: Sequence[Compared] = ()
+    reported: Sequence[Compared] = ()
     unseen: Sequence[Dropped] = ()
     failures: Sequence[Dropped] = ()
     notes: Sequence[str] = ()
@@ -115,7 +119,7 @@ class Report:
     def holds(self) -> bool:
         """Whether something was compared, and nothing differs by more than it may."""
         return self.unchanged or (
-            bool(self.outputs)
+            bool(self.outputs or (self.sites and self.reported))
             and not self.disagreements
             and not self.failures
             and all(one.holds for one in (*self.outputs, *self.sites))
@@ -169,10 +173,15 @@ class Report:
         wrong = [one for one in (*self.outputs, *self.sites) if not one.holds]
         if wrong:
             return "; ".join(_sentence(one) for one in wrong[:3])
-        if not self.outputs:
+        if not (self.outputs or self.reported):
             return "no output was compared, as every output changes from run to run"
-        outputs = len({one.name for one in self.outputs})
+        outputs = len({one.name for one in (*self.outputs, *self.reported)})
         done = f"{_counted(outputs, 'output')} compared in {self._cases()}"
+        if self.sites:
+            done += f", and {_counted(len({one.name for one in self.sites}), 'value')} within"
+        if self.reported:
+            names = len({one.name for one in self.reported})
+            done += f"; differences of {_counted(names, 'output')} are reported, not judged"
         passed = _counted(self.mended, "number")
         return f"{done}, but for {passed} where one of the two overflows" if self.mended else done
 

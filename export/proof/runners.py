@@ -7,8 +7,9 @@ slowly: ``Swish`` above opset 24 and ``SwiGLU``-28, for two.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -16,6 +17,7 @@ import onnx_ir as ir
 
 from export.channel import Value, receive, send
 from export.errors import NotRunnableError
+from export.proof.edits import Cut
 from export.proof.random_numbers import Fixed
 from export.reasons import reason_of
 from export.subprocesses import Ended, own_python
@@ -53,6 +55,8 @@ class Task:
         timeout: Seconds that loading it may take, and each run.
         extra: Values of its graph that are wanted beside its outputs.
         fixed: How its random operators are replaced.
+        cut: The nodes that are run, if not all.
+        moved: The element types of values that are multiplied by factors: see `edits.multiply`.
     """
 
     path: Path
@@ -60,6 +64,8 @@ class Task:
     timeout: float
     extra: Sequence[str] = ()
     fixed: Fixed | None = None
+    cut: Cut | None = None
+    moved: Mapping[str, int] = field(default_factory=dict)
 
     def runtimes(self) -> list[Runtime]:
         with_kernels: list[Runtime] = ["onnxruntime with kernels"] if self.kernels else []
@@ -69,7 +75,14 @@ class Task:
 class Runner:
     """A process that has loaded a model.
 
+    Args:
+        task: The model, and how it is edited.
+        runtime: What runs it.
+        host: A runner whose process loads this model as well: to start one takes long.
+
     Attributes:
+        process: Runs it.
+        keys: Tell apart what the process has loaded.
         grown: Bytes of memory that runs took, at most, beyond what loading took.
 
     Raises:
@@ -77,12 +90,17 @@ class Runner:
         Lost: Loading it crashed the process, or took longer than allowed.
     """
 
-    def __init__(self, task: Task, runtime: Runtime) -> None:
+    def __init__(self, task: Task, runtime: Runtime, host: Runner | None = None) -> None:
         self.task = task
         self.runtime = runtime
         self.grown = 0
         self._loaded: int | None = None
-        self._process = own_python("-m", "export.proof.worker")
+        self._host = host
+        if host is None:
+            self.process, self.keys = own_python("-m", "export.proof.worker"), itertools.count()
+        else:
+            self.process, self.keys = host.process, host.keys
+        self._key = next(self.keys)
         library = task.kernels if runtime == "onnxruntime with kernels" else None
         message = {
             "path": str(task.path.absolute()),
@@ -90,9 +108,12 @@ class Runner:
             "library": library and str(library.absolute()),
             "extra": list(task.extra),
             "fixed": task.fixed and asdict(task.fixed),
+            "cut": task.cut and asdict(task.cut),
+            "moved": dict(task.moved),
         }
         try:
-            self._started()
+            if host is None:
+                self._started()
             self._ask("loading the model", message, {})
         except BaseException:
             self.close()
@@ -108,13 +129,15 @@ class Runner:
         return self._ask("running the model", {}, inputs)
 
     def close(self) -> None:
-        self._process.close()
+        """End the process, unless it is another runner's."""
+        if self._host is None:
+            self.process.close()
 
     def _started(self) -> None:
         """Wait until the process has imported its libraries: that is not the model's time."""
         try:
-            with self._process.answering(max(START, self.task.timeout)):
-                receive(self._process.answers)
+            with self.process.answering(max(START, self.task.timeout)):
+                receive(self.process.answers)
         except Ended as error:
             raise Lost(f"{WORDS[self.runtime]}: starting {error}") from error
 
@@ -128,9 +151,9 @@ class Runner:
         self, doing: str, message: Mapping[str, Any], values: Mapping[str, Value]
     ) -> dict[str, Value]:
         try:
-            with self._process.answering(self.task.timeout):
-                send(self._process.requests, message, values)
-                answer, results = receive(self._process.answers)
+            with self.process.answering(self.task.timeout):
+                send(self.process.requests, {**message, "key": self._key}, values)
+                answer, results = receive(self.process.answers)
         except Ended as error:
             hint = " (--timeout)" if error.late else ""
             raise Lost(f"{WORDS[self.runtime]}: {doing} {error}{hint}") from error
@@ -156,9 +179,13 @@ class Restarted:
         try:
             return self.runner.run(inputs)
         except Lost:
-            self.close()
-            self.runner = Runner(self.task, self.runtime)
+            self.restart()
             raise
+
+    def restart(self) -> None:
+        """Load the model in a new process."""
+        self.close()
+        self.runner = Runner(self.task, self.runtime)
 
 
 @dataclass(frozen=True)
@@ -169,7 +196,9 @@ class Chosen:
     why: str
 
 
-def choose(task: Task, runtimes: Sequence[Runtime], hint: str = "") -> Chosen:
+def choose(
+    task: Task, runtimes: Sequence[Runtime], hint: str = "", host: Runner | None = None
+) -> Chosen:
     """Load the model in the first of ``runtimes`` that takes it.
 
     Raises:
@@ -178,7 +207,7 @@ def choose(task: Task, runtimes: Sequence[Runtime], hint: str = "") -> Chosen:
     refusals: list[str] = []
     for runtime in runtimes:
         try:
-            runner = Runner(task, runtime)
+            runner = Runner(task, runtime, host)
         except Lost as error:
             refusals.append(str(error))
         except Refused as error:

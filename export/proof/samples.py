@@ -37,11 +37,13 @@ class Case:
 
     Attributes:
         extreme: See `Kind`.
+        thresholds: See `Kind`: a step of such an input turns the model to something else.
     """
 
     name: str
     inputs: Mapping[str, Value]
     extreme: bool = False
+    thresholds: bool = False
 
 
 def name_of(words: str, kind: Kind, given: Replaced | None = None) -> str:
@@ -82,7 +84,7 @@ class Samples:
             for port in self.inputs
             if given or port.default is None
         }
-        return Case(name, inputs, kind.extreme)
+        return Case(name, inputs, kind.extreme, kind.thresholds)
 
     def can_draw(self) -> bool:
         """Whether all inputs are of types that can be generated."""

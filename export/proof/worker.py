@@ -1,9 +1,9 @@
 """The process that runs one model: it may crash, hang or be killed, and nobody else with it.
 
 ``python -m export.proof.worker`` says ``{"ok": true}`` once it has imported what it needs. Then it
-reads messages of `channel` from its standard input. The first says what to load and how, each
-further one brings inputs; the answers are ``{"ok": true}`` with the outputs and the process's peak
-of memory, or ``{"error": …}`` with the runtime's words.
+reads messages of `channel` from its standard input. The first of a key says what to load and how,
+each further one brings inputs; the answers are ``{"ok": true}`` with the outputs and the process's
+peak of memory, or ``{"error": …}`` with the runtime's words.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import ctypes
 import os
 import resource
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,11 +23,16 @@ import onnxruntime as ort
 from onnx.helper import tensor_dtype_to_np_dtype as numpy_dtype
 
 from export.channel import Array, Value, receive, send
+from export.proof import edits
 from export.proof.random_numbers import Fixed, fix
 
 FOLDER = "session.model_external_initializers_file_folder_path"
 SPINNING = "session.intra_op.allow_spinning"
 """Idle threads would spin while the other model runs."""
+
+EDITS = ("extra", "fixed", "cut", "moved")
+
+MAX_BYTES = 1 << 31
 
 KIBIBYTE = 1024
 """Linux counts `ru_maxrss` in these."""
@@ -44,17 +49,18 @@ def main() -> None:
     os.dup2(2, 1)  # what libraries print is no answer
     _limit_memory()
     send(answers, {"ok": True, "peak": _peak()}, {})
-    loaded: Loaded | None = None
+    loaded: dict[int, Loaded] = {}
     while True:
         try:
             message, values = receive(requests)
         except EOFError:
             return
         try:
-            if loaded is None:
-                loaded, results = load(message), {}
+            key = message["key"]
+            if key in loaded:
+                results = _bounded(flat(loaded[key].run(values)))
             else:
-                results = flat(loaded.run(values))
+                loaded[key], results = load(message), {}
         except Exception as error:  # noqa: BLE001 - a model fails as it likes
             send(answers, {"error": f"{type(error).__name__}: {error}"}, {})
         else:
@@ -85,7 +91,7 @@ def load(message: Mapping[str, Any]) -> Loaded:
     if message["library"]:
         options.register_custom_ops_library(message["library"])
     content: str | bytes = str(path)
-    if message["extra"] or message["fixed"]:
+    if any(message[edit] for edit in EDITS):
         # Only the graph is copied: the weights beside it stay where they are.
         model = _edited(onnx.load(path, load_external_data=False), message)
         options.add_session_config_entry(FOLDER, str(path.parent.resolve()))
@@ -95,14 +101,22 @@ def load(message: Mapping[str, Any]) -> Loaded:
 
 
 def _edited(model: onnx.ModelProto, message: Mapping[str, Any]) -> onnx.ModelProto:
+    if message["cut"]:
+        edits.cut(model, edits.Cut(**message["cut"]))
+    if message["moved"]:
+        edits.multiply(model, message["moved"])
     if message["fixed"]:
         fix(model, Fixed(**message["fixed"]))
-    _extend(model, message["extra"])
+    edits.extend(model, message["extra"])
     return model
 
 
-def _extend(model: onnx.ModelProto, names: Sequence[str]) -> None:
-    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+def _bounded(results: dict[str, Array | None]) -> dict[str, Array | None]:
+    """``results``, unless they are too many to be sent: every value inside a large model may be."""
+    size = sum(value.nbytes for value in results.values() if value is not None)
+    if size > MAX_BYTES:
+        raise MemoryError(f"{size:,} bytes of values were asked for, and {MAX_BYTES:,} are sent")
+    return results
 
 
 @dataclass(frozen=True)

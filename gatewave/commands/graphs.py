@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -81,13 +81,12 @@ def write_verified(
     from export.errors import NotRunnableError
     from export.proof import verified
 
-    # Values inside bodies are no outputs that a runtime could give.
-    sites = dict.fromkeys(c.output for c in changes if c.output and not c.scope)
     try:
         if not changes:
             return verified.write_unchanged(path, source=source, plan=plan)
         with Console(stderr=True).status("running both models", spinner="dots"):
-            return verified.write_verified(model, path, source=source, sites=[*sites], plan=plan)
+            plan = replace(plan, local=True)
+            return verified.write_verified(model, path, source=source, plan=plan)
     except NotRunnableError as error:
         raise CommandError(f"{error}; --no-verify writes it untried") from error
 

@@ -1,0 +1,204 @@
+"""Two models compared where they differ: each changed part is fed with equal inputs.
+
+What a rewrite changed is judged there, tightly: the values that go in are those of the original's
+run, so that a difference is the rewrite's own, and not one that the network has made of roundings.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import ml_dtypes
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+from export.channel import Value
+from export.errors import NotRunnableError
+from export.proof.changed import Changed, changed
+from export.proof.comparison import Plan
+from export.proof.conditioning import NUDGES, excused, movement, nudges
+from export.proof.differences import between, dtype_of, is_float
+from export.proof.edits import FACTOR, OUT, Cut
+from export.proof.ranges import Source
+from export.proof.report import Compared
+from export.proof.runners import WORDS, Lost, Refused, Restarted, Runner, Task, choose
+from export.proof.samples import Case
+
+MAX_STEPS = 64
+"""Of the last place, that values are moved by at most."""
+
+Values = dict[str, Value]
+
+
+@dataclass
+class Parts:
+    """The changed parts of two models, ready to run.
+
+    Attributes:
+        changed: What they do not share.
+        tasks: Each of the models as a whole.
+        original: What runs the original.
+        rewritten: What runs the rewritten model: several, if it has kernels.
+        plan: How to compare.
+        found: What was compared so far.
+    """
+
+    changed: Changed
+    tasks: tuple[Task, Task]
+    original: Restarted
+    rewritten: Sequence[Restarted]
+    plan: Plan
+    found: list[Compared] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        tolerance = replace(self.plan.tolerance, sliced=False, tight=True)
+        self._plan = replace(self.plan, tolerance=tolerance)
+        self._hosts: list[Runner] = []
+        self._whole: Runner | None = None
+        self._ones: list[Runner] = []
+
+    def compare(self, case: Case) -> list[Compared]:
+        """Each value that a changed part gives, in the parts of both models.
+
+        Raises:
+            Refused: A part cannot be run by itself.
+        """
+        try:
+            return self._found(case)
+        except Lost:  # and the models as a whole with it
+            for model in (self.original, *self.rewritten):
+                model.restart()
+            raise
+
+    def _found(self, case: Case) -> list[Compared]:
+        self._check_hosts()
+        values = self._values(case)
+        ports = [[n for n in names if n in values] for names in self.changed.inputs]
+        if not self._ones:
+            self._load(values)
+        feeds = [{name: values[name] for name in names} for names in ports]
+        want = _outputs(self._ones[0].run(feeds[0]))
+        found: list[Compared] = []
+        for runner in self._ones[1:]:
+            got = _outputs(runner.run(feeds[1]))
+            found += self._compared(case, want, got, WORDS[runner.runtime])
+        found = self._steady(case, feeds[0], want, found)
+        self.found += found
+        return found
+
+    def moves(self, case: Case, source: Source) -> Iterator[Values]:
+        """The original's outputs where what the changed parts give is moved by some steps.
+
+        By as many as the parts differ by, but one at least.
+        """
+        values = {n: v for n, v in self._values(case).items() if n in self.changed.outputs}
+        floats = {name: value for name, value in values.items() if is_float(value)}
+        kinds = {name: _element(value) for name, value in floats.items()}
+        if not kinds:
+            return
+        task = replace(self.tasks[0], moved=kinds)
+        runner = Runner(task, self.original.runtime, self.original.runner)
+        for _ in range(NUDGES):
+            factors = {
+                name + FACTOR: _factor(value, self._steps(name), source)
+                for name, value in floats.items()
+            }
+            yield runner.run({**case.inputs, **factors})
+
+    def _check_hosts(self) -> None:
+        """Forget what was loaded in a process that has been replaced since."""
+        hosts = [model.runner for model in (self.original, *self.rewritten)]
+        if any(one is not other for one, other in zip(hosts, self._hosts, strict=False)):
+            self._whole, self._ones = None, []
+        self._hosts = hosts
+
+    def _values(self, case: Case) -> Values:
+        """The values between changed and shared nodes, as the original has them."""
+        asked = {*self.changed.inputs[0], *self.changed.inputs[1], *self.changed.outputs}
+        if self._whole is None:
+            task = replace(self.tasks[0], extra=sorted(asked - {*case.inputs}))
+            self._whole = Runner(task, self.original.runtime, self.original.runner)
+        values = {**case.inputs, **self._whole.run(case.inputs)}
+        plain = {n for n, v in values.items() if isinstance(v, np.ndarray | np.generic)}
+        if needed := {*self.changed.inputs[0], *self.changed.inputs[1]} - plain:
+            raise Refused(f"{', '.join(sorted(needed))}: no plain tensor, or an input left empty")
+        return {name: value for name, value in values.items() if name in asked}
+
+    def _load(self, values: Values) -> None:
+        for which, models in enumerate(([self.original], self.rewritten)):
+            kinds = {n: _element(values[n]) for n in self.changed.inputs[which]}
+            cut = Cut(self.changed.nodes[which], kinds, self.changed.outputs)
+            for model in models:
+                task = replace(self.tasks[which], cut=cut)
+                runtimes = [model.runtime, *(r for r in task.runtimes() if r != model.runtime)]
+                if which:
+                    runtimes = runtimes[:1] if self.plan.native else runtimes
+                try:
+                    self._ones.append(choose(task, runtimes, host=model.runner).runner)
+                except NotRunnableError as error:
+                    raise Refused(str(error)) from error
+
+    def _compared(self, case: Case, want: Values, got: Values, runtime: str) -> Iterator[Compared]:
+        for name in dict.fromkeys([*want, *got]):
+            due = want.get(name)
+            slack = None
+            given = self.plan.tolerance.is_given
+            if not given and due is not None and due.dtype.name in ("float32", "float64"):
+                # A sum of 1 and what cancels it leaves this much: ONNX Runtime's own Sigmoid does.
+                slack = np.asarray(float(np.finfo(due.dtype).eps))
+            lenient = not self.plan.strict
+            tolerance = self._plan.tolerance
+            found = between(due, got.get(name), tolerance, lenient=lenient, slack=slack)
+            dtype = "nothing" if due is None else dtype_of(due)
+            yield Compared(name, dtype, runtime, case.name, found)
+
+    def _steady(
+        self, case: Case, feeds: Values, want: Values, found: list[Compared]
+    ) -> list[Compared]:
+        """``found``, but for differences that one step of a part's own inputs makes too."""
+        exact = self.plan.strict or self.plan.tolerance.is_given
+        if exact or all(one.holds for one in found):
+            return found
+        part = replace(case, inputs=feeds)
+        source = np.random.default_rng(self.plan.seed)
+        moved = [_outputs(self._ones[0].run(c.inputs)) for c in nudges(part, source)]
+        passed = excused(found, movement(part, want, moved, self._plan))
+        return [one for one in found if one not in passed]
+
+    def _steps(self, name: str) -> int:
+        most = max((one.difference.ulp for one in self.found if one.name == name), default=1.0)
+        return max(1, min(MAX_STEPS, math.ceil(most)))
+
+
+def parts(
+    models: Sequence[ir.Model],
+    tasks: tuple[Task, Task],
+    original: Restarted,
+    rewritten: Sequence[Restarted],
+    plan: Plan,
+) -> Parts | None:
+    """The changed parts of ``models``; ``None`` where all nodes are shared."""
+    found = changed(*models)
+    if not found.outputs:
+        return None
+    return Parts(found, tasks, original, rewritten, plan)
+
+
+def _outputs(results: Values) -> Values:
+    return {name.replace(OUT, ""): value for name, value in results.items()}
+
+
+def _element(value: Value) -> int:
+    if value.dtype == object:
+        return onnx.TensorProto.STRING
+    return int(onnx.helper.np_dtype_to_tensor_dtype(value.dtype))
+
+
+def _factor(value: Value, steps: int, source: Source) -> Value:
+    """What moves floats of the element type of ``value`` by so many steps, up or down."""
+    eps = float(ml_dtypes.finfo(value.dtype).eps)  # type: ignore[no-untyped-call]
+    sign = 1 if source.random() < 0.5 else -1  # noqa: PLR2004
+    return np.asarray(1 + sign * steps * eps, value.dtype)
