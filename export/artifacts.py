@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import itertools
 import json
@@ -11,11 +12,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import onnx
 import onnx_ir as ir
 import torch
 
 from export import plots, scratch
 from export.certify import Measured, certify
+from export.errors import ExportError
 from export.graph import FORMS, Form, decomposed, graphs_of, to_bytes, with_rank
 from export.metadata import describe
 from export.signature import GRAPHS, Graph
@@ -32,6 +35,30 @@ class Artifact:
     name: str
     content: bytes
     measured: dict[str, Measured]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A graph that is not written.
+
+    Attributes:
+        stem: Which operator it is of, as files name it.
+        graph: Which graph of it.
+        dtype: The type of its tensors.
+        reason: Why it cannot be made, run or certified.
+    """
+
+    stem: str
+    graph: Graph
+    dtype: DType
+    reason: str
+
+
+Failed = Callable[[Failure], None]
+"""Told of each graph that fails, so that the others are written; without one, a failure ends it."""
+
+REFUSALS = (ExportError, onnx.checker.ValidationError, onnx.shape_inference.InferenceError)
+"""Errors of one graph, which the others need not have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,28 +92,66 @@ def file_names(activation: Activation, selection: Selection) -> list[str]:
     return models + [f"{stem}.{kind}" for stem, kind in itertools.product(stems, plots.KINDS)]
 
 
-def artifacts_of(activation: Activation, selection: Selection) -> Iterator[Artifact]:
+def artifacts_of(
+    activation: Activation, selection: Selection, failed: Failed | None = None
+) -> Iterator[Artifact]:
     """Export ``activation``, certify each graph, and yield its files as they become ready.
 
+    An operator of which every graph failed has no pictures either.
+
     Raises:
-        ExportError: A graph misses the tolerance of its record, or cannot be made or run.
-        onnx.checker.ValidationError: A graph is not valid ONNX.
+        ExportError: A graph misses the tolerance of its record, or cannot be made or run, and no
+            ``failed`` is to be told.
+        onnx.checker.ValidationError: A graph is not valid ONNX, likewise.
     """
     for operator in activation.operators:
-        yield from models_of(activation, operator, selection)
-        figure = plots.draw(activation, operator)
-        for kind in plots.KINDS:
-            yield Artifact(f"{activation.stem(operator)}.{kind}", plots.render(figure, kind), {})
+        models = list(models_of(activation, operator, selection, failed))
+        yield from models
+        if models:
+            figure = plots.draw(activation, operator)
+            for kind in plots.KINDS:
+                yield Artifact(
+                    f"{activation.stem(operator)}.{kind}", plots.render(figure, kind), {}
+                )
 
 
 def models_of(
-    activation: Activation, operator: Operator, selection: Selection
+    activation: Activation,
+    operator: Operator,
+    selection: Selection,
+    failed: Failed | None = None,
 ) -> Iterator[Artifact]:
     """The models of one operator, certified; see `artifacts_of`."""
-    for (graph, dtype, form), model in drawn(activation, operator, selection).items():
-        measured = certify(to_bytes(model), activation, operator, graph, dtype)
-        name = file_name(activation.stem(operator), graph, dtype, form)
-        yield Artifact(name, content_of(model, selection), measured)
+    stem = activation.stem(operator)
+    for dtype, graph in itertools.product(selection.dtypes, selection.graphs):
+        try:
+            made = [
+                Artifact(
+                    file_name(stem, graph, dtype, form),
+                    content_of(model, selection),
+                    certify(to_bytes(model), activation, operator, graph, dtype),
+                )
+                for form, model in _forms_of(activation, operator, selection, (graph, dtype))
+            ]
+        except REFUSALS as error:
+            if failed is None:
+                raise
+            failed(Failure(stem, graph, dtype, str(error)))
+        else:
+            yield from made
+
+
+def _forms_of(
+    activation: Activation, operator: Operator, selection: Selection, kind: tuple[Graph, DType]
+) -> Iterator[tuple[Form, ir.Model]]:
+    """The models of one graph, drawn with the others, or alone where one of these fails."""
+    graph, dtype = kind
+    try:
+        models = drawn(activation, operator, selection)
+    except REFUSALS:
+        one = dataclasses.replace(selection, graphs=(graph,), dtypes=(dtype,))
+        models = drawn(activation, operator, one)
+    return ((form, models[graph, dtype, form]) for form in selection.forms)
 
 
 @functools.cache
@@ -95,8 +160,9 @@ def drawn(
 ) -> Mapping[tuple[Graph, DType, Form], ir.Model]:
     """The models of one operator with their metadata, not yet tried; nobody changes them."""
     found: dict[tuple[Graph, DType, Form], ir.Model] = {}
-    for (graph, dtype), model in graphs_of(activation, operator, selection.dtypes).items():
-        for form in selection.forms if graph in selection.graphs else ():
+    models = graphs_of(activation, operator, selection.dtypes, selection.graphs)
+    for (graph, dtype), model in models.items():
+        for form in selection.forms:
             formed = model if form == "function" else decomposed(model)
             describe(formed, activation, operator, graph=graph, dtype=dtype, form=form)
             found[graph, dtype, form] = formed
@@ -117,8 +183,12 @@ def write(
     folder: Path,
     selection: Selection,
     progress: Callable[[Artifact], None] = lambda _: None,
+    failed: Failed | None = None,
 ) -> list[Path]:
     """Write the artifacts of all ``activations`` into ``folder``: all of them, or, failing, none.
+
+    With ``failed``, which is told of the graphs that fail, the others are written; files of those
+    that fail, left from another version, are removed. The folder is made if there is a file for it.
 
     All are made before the first is written; then each replaces its namesake in one step. Files
     of these activations that no selection makes any more are left from another version, and are
@@ -133,13 +203,23 @@ def write(
     if len({activation.name for activation in activations}) < len(activations):
         raise ValueError("two activations have one name: their files would replace each other")
     made: list[Artifact] = []
+    failures: list[Failure] = []
+
+    def tell(failure: Failure) -> None:
+        failures.append(failure)
+        if failed is not None:
+            failed(failure)
+
     with _one_thread():
         for activation in activations:
-            for artifact in artifacts_of(activation, selection):
+            for artifact in artifacts_of(activation, selection, tell if failed else None):
                 made.append(artifact)
                 progress(artifact)
+    if failures and not made:
+        return []
     _replace(folder, made)
     _remove_stale(folder, activations)
+    _remove_failed(folder, failures)
     _list(folder, made)
     return [folder / artifact.name for artifact in made]
 
@@ -172,6 +252,13 @@ def _remove_stale(folder: Path, activations: Iterable[Activation]) -> None:
         for path in folder.iterdir():
             if ours.fullmatch(path.name) and path.name not in current:
                 path.unlink()
+
+
+def _remove_failed(folder: Path, failures: Iterable[Failure]) -> None:
+    for failure in failures:
+        for form in FORMS:
+            name = file_name(failure.stem, failure.graph, failure.dtype, form)
+            (folder / name).unlink(missing_ok=True)
 
 
 def _list(folder: Path, made: Sequence[Artifact]) -> None:

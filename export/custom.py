@@ -1,9 +1,10 @@
-"""A user's own Torch module as an activation, exported and certified like those of `models`.
+"""A user's own Torch function as an activation, exported and certified like those of `models`.
 
-`package.module:Name` may be a record (`models.Activation`), used as it is, or an ``nn.Module``
-class. Of a class, everything is found out: its inputs are the arguments of ``forward``, its
-decomposition is what ``torch.onnx.export`` makes of it, its derivatives are autograd's. It may say
-more of itself, by these attributes:
+`package.module:Name` may be a record (`models.Activation`), used as it is, or any of the forms that
+`callables` names; a path that ends in ``.pt2`` is a program that `torch.export.save` wrote. All is
+found out: the inputs are the arguments of ``forward``, the decomposition is what
+``torch.onnx.export`` makes of it, the derivatives are autograd's, at kinks too. It may say more of
+itself, by these attributes:
 
 - ``formula``, in SymPy's language, with ``sigmoid`` and ``relu`` besides: then exact results are
   the formula's in mpmath. Without one they are the module's own in float64.
@@ -13,60 +14,52 @@ more of itself, by these attributes:
 
 from __future__ import annotations
 
-import functools
+import dataclasses
 import importlib
 import inspect
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-import onnx_ir as ir
 import sympy
 import torch
 from sympy.core.function import AppliedUndef
-from torch import Tensor, fx, nn
-from torch._decomp import get_decompositions
-from torch._ops import OpOverload
-from torch.fx.experimental.proxy_tensor import make_fx
+from torch import Tensor, nn
 
-from export import reference
+from export import callables, module_graphs, reference
 from export.errors import NotAnActivationError
 from export.graph_ops import GraphOps
-from export.trace import trace
-from export.translations import torch_translations
-from models import Activation, DType, Operator
+from export.kinks import in_words
+from models import ACTIVATIONS, Activation, Operator
 from models.bounds import BENT
 from models.symbols import Relu, Sigma
 
-SCALED = (
-    torch.ops.aten.celu,
-    torch.ops.aten.elu,
-    torch.ops.aten.elu_backward,
-    torch.ops.aten.hardshrink,
-    torch.ops.aten.leaky_relu,
-    torch.ops.aten.leaky_relu_backward,
-    torch.ops.aten.softplus,
-    torch.ops.aten.softplus_backward,
-)
-"""What ONNX has with float32 attributes: taken apart, so that float64 keeps its constants."""
-
 DOMAIN_OF_CUSTOM = (-100.0, 100.0)
 """Where custom modules are certified: further out many lose all digits, the sine of 1e30 say."""
+
+PROGRAM = ".pt2"
+"""The ending of files that `torch.export.save` writes."""
 
 WORTH_SEEING = (-6.0, 6.0)
 EXAMPLES = 5
 
 
 def load(target: str) -> Activation:
-    """The activation that ``package.module:Name`` names, looked for in the working folder too.
+    """The activation that ``target`` names: ``package.module:Name``, or a file of a program.
+
+    Modules are looked for in the working folder too.
 
     Raises:
         NotAnActivationError: There is no such name, or it is neither a record nor an elementwise
-            module.
+            function.
     """
+    if target.endswith(PROGRAM):
+        path = Path(target)
+        program = callables.load_program(path)
+        return activation_of(callables.module_class(program, path.stem.replace("-", "_"), target))
     module_name, _, name = target.partition(":")
     if not (module_name and name):
         raise NotAnActivationError(f"{target!r} is not of the form package.module:Name")
@@ -78,11 +71,7 @@ def load(target: str) -> Activation:
         raise NotAnActivationError(f"{target}: {type(error).__name__}: {error}") from error
     if isinstance(found, Activation):
         return found
-    if isinstance(found, type) and issubclass(found, nn.Module):
-        return activation_of(found)
-    raise NotAnActivationError(
-        f"{target} is neither an nn.Module class nor an Activation, but {type(found).__name__}"
-    )
+    return activation_of(callables.module_class(found, name.rpartition(".")[2], module_name))
 
 
 def activation_of(module: type[nn.Module]) -> Activation:
@@ -98,13 +87,14 @@ def activation_of(module: type[nn.Module]) -> Activation:
     example = _example(names, range_)
     _check_definite(module)
     _check_elementwise(module, example)
+    prefix = _prefix(module)
     try:
         activation = Activation(
-            name=re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", module.__name__).lower(),
+            name=prefix.lower() + _snake_case(module.__name__),
             title=module.__name__,
-            summary=(inspect.getdoc(module) or module.__name__).strip().splitlines()[0],
+            summary=(module.__doc__ or module.__name__).strip().splitlines()[0],
             inputs=names,
-            operators=(_operator(module, names),),
+            operators=(_operator(module, names, prefix),),
             source=f"{module.__module__}:{module.__qualname__}",
             example=example,
             plot_range=range_,
@@ -116,22 +106,40 @@ def activation_of(module: type[nn.Module]) -> Activation:
     except ValueError as error:  # a name that the graphs cannot have
         raise NotAnActivationError(str(error)) from error
     _check_formula(activation)
-    return activation
+    kinks = reference.kinks(activation, activation.operators[0])
+    limits = (*activation.limits, *in_words(names[0], kinks))
+    return dataclasses.replace(activation, limits=limits)
 
 
-def _operator(module: type[nn.Module], names: Sequence[str]) -> Operator:
+def _snake_case(name: str) -> str:
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+
+
+def _prefix(module: type[nn.Module]) -> str:
+    """``Torch_`` for a module of Torch's that is called like a record: users cannot rename it."""
+    from_torch = module.__module__.partition(".")[0] == "torch"
+    return "Torch_" if from_torch and _snake_case(module.__name__) in ACTIVATIONS else ""
+
+
+def _operator(module: type[nn.Module], names: Sequence[str], prefix: str) -> Operator:
+    build: module_graphs.Build = module
+
     def value(op: Any, *tensors: Any) -> Any:
-        (result,) = _computed(op, module, tensors)
-        return result
+        if isinstance(op, GraphOps):
+            (result,) = op.splice(
+                module_graphs.value_model(build, op.dtype, len(tensors)), tensors, slice(1)
+            )
+            return result
+        return module_graphs.ready(build(), tensors[0].dtype)(*tensors)
 
     def partials(op: Any, *tensors: Any) -> tuple[Any, ...]:
-        return _computed(op, partials_module, tensors)
-
-    def partials_module() -> nn.Module:
-        return _Partials(module())
+        if isinstance(op, GraphOps):
+            model = module_graphs.model_of(build, op.dtype, len(tensors))
+            return tuple(op.splice(model, tensors, slice(1, None)))
+        return module_graphs.partials(build, tensors)
 
     return Operator(
-        op_type=module.__name__,
+        op_type=prefix.replace("_", "") + module.__name__,
         formula=_formula(module, names),
         module=module,
         value=value,
@@ -140,66 +148,6 @@ def _operator(module: type[nn.Module], names: Sequence[str]) -> Operator:
         derivative_tolerances=getattr(module, "derivative_tolerances", BENT),
         scale=tuple(names),
     )
-
-
-class _Partials(nn.Module):
-    """The partial derivatives of an elementwise module, by autograd."""
-
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self.module = module
-
-    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-        result, pull_back, *_ = torch.func.vjp(self.module, *tensors)
-        partials: tuple[Tensor, ...] = pull_back(torch.ones_like(result))
-        return partials
-
-
-def _computed(op: Any, build: Callable[[], nn.Module], tensors: Sequence[Any]) -> tuple[Any, ...]:
-    """What the module that ``build`` makes gives at ``tensors``: drawn, or computed by Torch."""
-    if isinstance(op, GraphOps):
-        return tuple(op.splice(_exported(build, op.dtype, len(tensors)), tensors))
-    results = build().to(tensors[0].dtype).eval()(*tensors)
-    return results if isinstance(results, tuple) else (results,)
-
-
-@functools.cache
-def _exported(build: Callable[[], nn.Module], dtype: DType, arity: int) -> ir.Model:
-    """What Torch makes of a module, for tensors of one axis of any length."""
-    kind = getattr(torch, dtype)
-    arguments = {f"x{i}": torch.full((2,), 0.5, dtype=kind) for i in range(arity)}
-    # Down to ATen first: torch.export by itself leaves fake tensors where autograd's are wanted.
-    # Symbolically, or the length of these examples would stay in the graph; parameters are real.
-    flatten = make_fx(
-        build().to(kind).eval(),
-        decomposition_table=get_decompositions(SCALED),  # type: ignore[arg-type]
-        tracing_mode="symbolic",
-        _allow_non_fake_inputs=True,
-    )
-    size = torch.export.Dim("n")
-    try:
-        flat = _with_tensor_constants(flatten(*arguments.values()), kind)
-        shapes = tuple({0: size} for _ in arguments)
-        return trace(flat, arguments, (), dynamic_shapes=shapes, translations=torch_translations())
-    except Exception as error:  # tracing runs the user's code, which may fail in any way
-        raise NotAnActivationError(f"Torch cannot export it in {dtype}: {error}") from error
-
-
-def _with_tensor_constants(flat: fx.GraphModule, kind: torch.dtype) -> fx.GraphModule:
-    """The same graph, its numbers tensors: Torch's exporter rounds Python's to float32."""
-    for node in list(flat.graph.nodes):
-        if not isinstance(node.target, OpOverload):
-            continue
-        for index, (value, declared) in enumerate(
-            zip(node.args, node.target._schema.arguments, strict=False)  # noqa: SLF001 - no other
-        ):
-            if isinstance(value, float) and isinstance(declared.type, torch.TensorType):
-                name = f"_constant_{node.name}_{index}"
-                flat.register_buffer(name, torch.tensor(value, dtype=kind))
-                with flat.graph.inserting_before(node):
-                    node.update_arg(index, flat.graph.get_attr(name))
-    flat.recompile()
-    return flat
 
 
 def _tensor_names(module: type[nn.Module]) -> tuple[str, ...]:
@@ -224,7 +172,8 @@ def _check_definite(module: type[nn.Module]) -> None:
         states = [module().state_dict() for _ in range(2)]
     except Exception as error:
         raise NotAnActivationError(
-            f"{module.__name__}() must work without arguments: {error}"
+            f"{module.__name__}() must work without arguments: {error}. Name a module that has "
+            "them, package.module:name, in place of its class"
         ) from error
     first, second = states
     if not all(torch.equal(value, second[name]) for name, value in first.items()):
@@ -243,7 +192,8 @@ def _check_elementwise(module: type[nn.Module], example: dict[str, tuple[float, 
         alone = [compute(*(t[:, i : i + 1] for t in tensors)) for i in range(EXAMPLES)]
     except Exception as error:
         raise NotAnActivationError(
-            f"{module.__name__} fails on tensors of shape {shape}: {error}"
+            f"{module.__name__} fails on tensors of shape {shape}: {error}. Arguments that are no "
+            "tensors are given by functools.partial, or by a module of your own"
         ) from error
     if not isinstance(result, Tensor) or result.shape != shape:
         got = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__

@@ -35,9 +35,12 @@ IR_VERSION = 8
 
 
 def graphs_of(
-    activation: Activation, operator: Operator, dtypes: Sequence[DType] = DTYPES
+    activation: Activation,
+    operator: Operator,
+    dtypes: Sequence[DType] = DTYPES,
+    kinds: Sequence[Graph] = GRAPHS,
 ) -> dict[tuple[Graph, DType], ir.Model]:
-    """Export the Torch module of ``operator``: a model for each graph and dtype.
+    """Export the Torch module of ``operator``: a model for each graph of ``kinds`` and each dtype.
 
     Real parameters become scalar inputs with a default, in the compute dtype. The tensors have one
     axis of any length, since ONNX wants the rank of a model's inputs declared: see `with_rank`.
@@ -54,6 +57,7 @@ def graphs_of(
             node, activation, operator, graphs[node.op_type]
         )
         for node in traced.graph
+        if graphs[node.op_type] in kinds
     }
 
 

@@ -77,10 +77,17 @@ class GraphOps:
             self._drawn[key] = self._draw("Constant", [], {"value": tensor})
         return self._drawn[key]
 
-    def splice(self, model: ir.Model, operands: Sequence[ir.Value]) -> list[ir.Value]:
-        """Draw the nodes of a whole exported model, on ``operands``; give its outputs."""
+    def splice(
+        self,
+        model: ir.Model,
+        operands: Sequence[ir.Value],
+        outputs: slice = slice(None),
+    ) -> list[ir.Value]:
+        """Draw the nodes of an exported model that its ``outputs`` need, on ``operands``."""
         flat = model.clone()
         passes.InlinePass()(flat)
+        flat.graph.outputs[:] = flat.graph.outputs[outputs]
+        passes.RemoveUnusedNodesPass()(flat)
         self.opset = max(self.opset, flat.opset_imports[""])
         known = dict(zip(flat.graph.inputs, operands, strict=True))
         for value in flat.graph.initializers.values():

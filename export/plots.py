@@ -13,6 +13,7 @@ from matplotlib import style
 from matplotlib.figure import Figure
 
 from export import signature
+from export.errors import NotAnActivationError
 from models import Activation, Operator
 from models.torch_ops import FLOAT64
 
@@ -74,9 +75,13 @@ def _contours(activation: Activation, operator: Operator) -> Figure:
 def _values(
     activation: Activation, operator: Operator, inputs: list[torch.Tensor]
 ) -> dict[str, torch.Tensor]:
-    compute = signature.function(operator, "grad")
-    results = compute(FLOAT64, *inputs, **activation.defaults(operator))
-    names = signature.outputs(activation, "grad")
+    reals = activation.defaults(operator)
+    try:
+        results = signature.function(operator, "grad")(FLOAT64, *inputs, **reals)
+        names = signature.outputs(activation, "grad")
+    except NotAnActivationError:  # a user's function without a derivative
+        results = signature.function(operator, "value")(FLOAT64, *inputs, **reals)
+        names = signature.outputs(activation, "value")
     return {n: r.detach().expand_as(inputs[0]) for n, r in zip(names, results, strict=True)}
 
 

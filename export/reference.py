@@ -21,6 +21,8 @@ from sympy.core.function import AppliedUndef
 from torch import Tensor
 
 from export import signature
+from export.errors import NotAnActivationError
+from export.kinks import Kink, find
 from export.signature import Graph
 from models import Activation, DType, Operator
 from models.symbols import EXACT
@@ -57,6 +59,7 @@ def samples(activation: Activation, graph: Graph, dtype: DType) -> list[Tensor]:
     """
     kind = getattr(torch, dtype)
     line = _all_16_bit(kind) if kind.itemsize == 2 else _line(activation, kind)  # noqa: PLR2004
+    line = _with_kinks(line, kinks(activation, activation.operators[0]))
     shuffle = torch.Generator().manual_seed(0)
     columns = [line] + [
         line[torch.randperm(len(line), generator=shuffle)] for _ in activation.inputs[1:]
@@ -74,6 +77,39 @@ def samples(activation: Activation, graph: Graph, dtype: DType) -> list[Tensor]:
         columns = [torch.where(c.isinf(), c, c.clamp(-half, half)) for c in columns]
         columns.append(torch.randn(len(columns[0]), generator=shuffle).to(kind))
     return columns
+
+
+def _with_kinks(line: Tensor, found: Sequence[Kink]) -> Tensor:
+    """Add the kinks and their neighbours.
+
+    Of a kink that the dtype does not hold, the nearest value is left out: there a graph, whose
+    constants have that dtype, is on the other side of the kink than the reference.
+    """
+    exact = torch.tensor([kink.x for kink in found], dtype=torch.float64)
+    rounded = exact.to(line.dtype)
+    held = rounded.double() == exact
+    line = line[~(line[:, None] == rounded[~held]).any(dim=1)]
+    if line.dtype.itemsize == 2:  # noqa: PLR2004 - all values are there
+        return line
+    infinity = torch.full_like(rounded[held], torch.inf)
+    before, after = (torch.nextafter(rounded[held], end) for end in (-infinity, infinity))
+    return torch.cat([line, rounded[held], before, after])
+
+
+@functools.cache
+def kinks(activation: Activation, operator: Operator) -> tuple[Kink, ...]:
+    """Points where the slope of a function of one input jumps; empty for several inputs.
+
+    It is empty too for what has a formula, which says what holds there, and for what has no
+    derivative.
+    """
+    if len(activation.inputs) > 1 or not operator.formula.has(AppliedUndef):
+        return ()
+    low, high = activation.domain
+    try:
+        return find(lambda x: decomposition(activation, operator, "grad", [x])[1], low, high)
+    except NotAnActivationError:
+        return ()
 
 
 def _all_16_bit(kind: torch.dtype) -> Tensor:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from export import signature
-from export.translations import Translations
+from export.recorded_ops import Translations
 from models import Activation, DType, Operator
 from models.torch_ops import common_dtype
 

@@ -1,9 +1,17 @@
-"""Torch's own functions as our activations: tables for `torch.onnx.export`, and for `to_onnx`.
+"""Torch's own functions in forms that are right: tables for `torch.onnx.export`, and for `to_onnx`.
 
 Torch's exporter takes a function's translation from a table, and records the operators that the
-translation calls. Ours call what the records' decompositions do. It also writes every function of a
-model out before it returns: in Torch 2.13 it does so in all opsets, optimizing or not. So a table
-alone can make the numbers right, but no nodes of ours; `to_onnx` adds their functions afterwards.
+translation calls. It also writes every function of a model out before it returns: in Torch 2.13 it
+does so in all opsets, optimizing or not. So a table alone can make the numbers right, but no nodes
+of ours; `to_onnx` adds their functions afterwards.
+
+Torch's own translations are wrong in these ways (Torch 2.13, onnxscript 0.7):
+
+- Numbers become float32 tensors, which float64 graphs cast: the 0.1 of ``0.1 * x`` errs by 1.5e-9.
+- Parameters become attributes, which are float32 in ONNX: those of a float64 ELU, for example.
+- Formulas overflow or cancel: logaddexp is inf from 88.7 on, log_sigmoid -inf below -18.
+- 16-bit floats are rounded after each operator of a formula, and at most opsets bfloat16 is no
+  type that Elu, Celu, Selu, Mish, Softplus, HardSigmoid and HardSwish take.
 """
 
 from __future__ import annotations
@@ -11,45 +19,46 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import onnx_ir as ir
 import torch
-from onnx import numpy_helper
 from onnx.defs import OpSchema
 from onnxscript import opset18
 from onnxscript.values import Op, Opset
 
-from export.graph_ops import ONNX_TYPES, compute_dtype, dtype_of
+from export import torch_constants, torch_elementwise
+from export.graph_ops import dtype_of
+from export.recorded_ops import Translations, computed
 from export.signature import DOMAIN, DOMAIN_VERSION
 from models import Activation, DType, Operator
 from models.glu import PLAIN_GLU
 from models.sinc import SINC
 from models.swish import SWISH
 
-Translations = dict[Callable[..., Any], Callable[..., Any]]
-"""What `torch.onnx.export` takes for ``custom_translation_table``."""
-
 Draw = Callable[..., ir.Value]
 """Draws an activation: called with it, the dtype and the tensors."""
 
 
 def torch_translations() -> Translations:
-    """Torch's sinc, SiLU and GLU in the records' formulas, of standard operators.
+    """Torch's elementwise functions in formulas of standard operators that are within bounds.
 
     For ``torch.onnx.export(..., dynamo=True, custom_translation_table=torch_translations())``.
-    `torch.sinc` is then within its bounds in every dtype: 0 at whole numbers, and at ±∞, where
-    Torch gives NaN. All three compute 16-bit floats in float32 and round once, so that runtimes
-    without 16-bit kernels run them.
+    float64 graphs have float64 constants only, and no Erf, which ONNX Runtime lacks there; 16-bit
+    floats are computed in float32 and rounded once, so that runtimes without 16-bit kernels run
+    them. In float32, what Torch writes is kept where it is right: runtimes fuse it. `torch.sinc` is
+    0 at ±∞, where Torch gives NaN.
     """
-    return _table(_formula)
+    return {**torch_constants.table(), **torch_elementwise.table(), **_activations(_formula)}
 
 
 def as_nodes() -> Translations:
-    """The same functions as nodes of our domain, without the functions that these stand for."""
-    return _table(_node)
+    """The same table, but Torch's sinc, SiLU and GLU become nodes of our domain.
+
+    The functions that these nodes stand for are left to the caller.
+    """
+    return {**torch_translations(), **_activations(_node)}
 
 
-def _table(draw: Draw) -> Translations:
+def _activations(draw: Draw) -> Translations:
     def sinc(x: Any) -> Any:
         return draw(SINC, dtype_of(x), x)
 
@@ -70,35 +79,7 @@ def _table(draw: Draw) -> Translations:
 
 def _formula(activation: Activation, dtype: DType, *tensors: Any) -> Any:
     (operator,) = activation.operators
-    computed = compute_dtype(dtype)
-    wide = tensors if computed == dtype else [_cast(tensor, computed) for tensor in tensors]
-    result = operator.value(RecordedOps(computed), *wide, **activation.defaults(operator))
-    return result if computed == dtype else _cast(result, dtype)
-
-
-def _cast(tensor: Any, dtype: DType) -> Any:
-    return opset18.Cast(tensor, to=ONNX_TYPES[dtype].value)
-
-
-class RecordedOps:
-    """The ``op`` that records: Torch's exporter notes down each operator that it calls.
-
-    Numbers become constants of ``dtype``; Torch itself would make them float32.
-    """
-
-    def __init__(self, dtype: DType) -> None:
-        self.digits = {"float32": 24, "float64": 53}[dtype]
-        self._numpy = np.dtype(dtype)
-
-    def __getattr__(self, op_type: str) -> Callable[..., Any]:
-        # At opset 18 the exporter draws, whatever it is asked for; it converts afterwards.
-        operator = getattr(opset18, op_type)
-        return lambda *operands: operator(*map(self._value, operands))
-
-    def _value(self, operand: Any) -> Any:
-        if isinstance(operand, ir.Value):
-            return operand
-        return opset18.Constant(value=numpy_helper.from_array(np.array(operand, self._numpy)))
+    return computed(operator.value, dtype, tensors, **activation.defaults(operator))
 
 
 def _node(activation: Activation, _: DType, *tensors: Any) -> Any:

@@ -12,6 +12,9 @@ import mpmath
 TERMS = 40
 """Chebyshev terms that carry erfcx to the last bit of float64."""
 
+_TERMS_OF = {24: 16, 53: TERMS}
+"""How many of them matter, by the digits of the precision computed in."""
+
 
 def normal_cdf(op: Any, a: Any) -> Any:
     """``Φ(a) = (1 + erf(a/√2)) / 2``, to an absolute error of a few units in the last place of 1.
@@ -32,12 +35,13 @@ def erfcx(op: Any, distance: Any) -> Any:
     # At infinity the quotient is ∞/∞; what it multiplies is 0 there.
     t = op.Where(op.Greater(distance, _FAR[op.digits]), -1.0, t)
     double_t = op.Mul(t, 2.0)
-    first, *rest = _chebyshev_coefficients()
-    later: Any = 0.0
-    last: Any = op.Mul(t, 0.0)
+    first, *rest = _chebyshev_coefficients()[: _TERMS_OF[op.digits]]
+    later: Any = op.Mul(t, 0.0)
+    last: Any = later
     for coefficient in reversed(rest):
-        last, later = op.Add(op.Sub(op.Mul(double_t, last), later), coefficient), last
-    return op.Add(op.Sub(op.Mul(t, last), later), first)
+        # The coefficient comes first: Torch's exporter drops additions of less than 1e-8.
+        last, later = op.Add(op.Mul(double_t, last), op.Sub(coefficient, later)), last
+    return op.Add(op.Mul(t, last), op.Sub(first, later))
 
 
 _FAR = {24: 1e30, 53: 1e100}

@@ -15,9 +15,9 @@ from gatewave.commands.targets import activations_named
 from gatewave.errors import CommandError, UsageError, needing
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
-    from export.artifacts import Artifact, Selection
+    from export.artifacts import Artifact, Failure, Selection
     from models import Activation
 
 CERTIFYING = ("reference", "onnxruntime")
@@ -27,7 +27,10 @@ CERTIFYING = ("reference", "onnxruntime")
 def export(
     targets: Annotated[
         list[str] | None,
-        typer.Argument(help="Names, or package.module:Class of an nn.Module; all by default."),
+        typer.Argument(
+            help="Names of ours (all by default); package.module:name of an nn.Module, a function, "
+            "an autograd.Function or an ExportedProgram; or a file that torch.export.save wrote."
+        ),
     ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")] = Path(
         "artifacts"
@@ -59,8 +62,10 @@ def export(
 ) -> None:
     """Export activations from Torch to ONNX; what misses its tolerance is not written.
 
+    Graphs that pass are written even if others fail: these are named, and the exit status is 1.
+
     Examples: `gatewave export`, `gatewave export sinc --dtype float32,float64`,
-    `gatewave export mypackage.activations:Mish`
+    `gatewave export torch.nn:GELU`, `gatewave export mypackage.activations:Mish`
     """
     with needing("export"):
         from export import artifacts
@@ -78,6 +83,7 @@ def export(
         raise UsageError("--certify: certificates are of both forms, for tensors of one axis")
     activations = activations_named(targets or [])
     written: list[Artifact] = []
+    failures: list[Failure] = []
     with _progress(quiet=as_json) as progress:
         total = sum(artifacts.expected_files(a, selection) for a in activations)
         task = progress.add_task("exporting", total=total)
@@ -87,15 +93,69 @@ def export(
             progress.update(task, advance=1, description=artifact.name)
 
         try:
-            artifacts.write(activations, output, selection, advance)
+            artifacts.write(activations, output, selection, advance, failures.append)
             if certify:
-                _certify(activations, output, selection)
+                _certify(_whole(activations, failures), output, selection)
         except (ExportError, OSError) as error:
             raise CommandError(str(error)) from error
+    _tell(activations, selection, written, output, as_json=as_json)
+    if failures:
+        raise CommandError(_refusal(failures, selection, len(written)))
+
+
+def _tell(
+    activations: Sequence[Activation],
+    selection: Selection,
+    written: Sequence[Artifact],
+    output: Path,
+    *,
+    as_json: bool,
+) -> None:
     if as_json:
         typer.echo(json.dumps([_report(artifact, output) for artifact in written], indent=2))
-    else:
+    elif written:
         typer.echo(f"wrote {len(written)} files to {output}, every graph within its tolerance")
+        for line in _kinks(activations, selection):
+            typer.echo(line)
+
+
+def _whole(activations: Sequence[Activation], failures: Sequence[Failure]) -> list[Activation]:
+    """The activations all of whose graphs were written: others get no certificate."""
+    failed = {failure.stem for failure in failures}
+    return [a for a in activations if failed.isdisjoint(a.stem(o) for o in a.operators)]
+
+
+def _kinks(activations: Sequence[Activation], selection: Selection) -> Iterator[str]:
+    """Where the derivatives that were written are a choice."""
+    from export import kinks, reference
+
+    for activation in activations if {"grad", "vjp"}.intersection(selection.graphs) else ():
+        for operator in activation.operators:
+            found = reference.kinks(activation, operator)
+            for line in kinks.in_words(activation.inputs[0], found):
+                yield f"{activation.stem(operator)}: {line}"
+
+
+def _refusal(failures: Sequence[Failure], selection: Selection, written: int) -> str:
+    """What failed, why, and which options select the rest."""
+    count = "1 graph fails" if len(failures) == 1 else f"{len(failures)} graphs fail"
+    lines = [
+        f"{count}, and {written} files are written" if written else f"{count}: no file is written"
+    ]
+    for failure in failures:
+        label = f"{failure.stem} {failure.graph} {failure.dtype}"
+        lines.append(f"{label}: {failure.reason.removeprefix(f'{label}: ')}")
+    ways = [
+        f"{option} {','.join(rest)}"
+        for option, chosen, bad in (
+            ("--dtype", selection.dtypes, {failure.dtype for failure in failures}),
+            ("--graph", selection.graphs, {failure.graph for failure in failures}),
+        )
+        if (rest := [word for word in chosen if word not in bad])
+    ]
+    if ways:
+        lines.append(f"what passes is selected by {' or by '.join(ways)}")
+    return "\n".join(lines)
 
 
 def _certify(activations: Sequence[Activation], output: Path, selection: Selection) -> None:

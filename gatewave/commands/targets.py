@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def activations_named(targets: list[str]) -> list[Activation]:
-    """The records that ``targets`` name: ``sinc``, ``package.module:Class``; all, if none.
+    """The records that ``targets`` name: ``sinc``, ``package.module:name``, ``file.pt2``; or all.
 
     Raises:
         UsageError: A name is unknown, or taken already by one of ours.
@@ -23,14 +23,14 @@ def activations_named(targets: list[str]) -> list[Activation]:
 
 
 def _activation(target: str) -> Activation:
-    from export.custom import load
+    from export.custom import PROGRAM, load
     from export.errors import NotAnActivationError
     from models import ACTIVATIONS
 
     known = ", ".join(ACTIVATIONS)
-    if ":" not in target:
+    if ":" not in target and not target.endswith(PROGRAM):
         if target not in ACTIVATIONS:
-            raise UsageError(f"{target!r} is neither one of {known}, nor package.module:Class")
+            raise UsageError(f"{target!r} is neither one of {known}, nor package.module:name")
         return ACTIVATIONS[target]
     try:
         found = load(target)

@@ -131,7 +131,7 @@ def test_an_export_that_misses_its_tolerance_writes_nothing_and_ends_with_1(run,
         ("gelu", "neither one of sinc, swiglu"),
         ("acts:Gelu", "has no attribute"),
         ("nowhere:Gelu", "No module named"),
-        ("acts:nn", "neither an nn.Module class nor an Activation"),
+        ("acts:nn", "neither an nn.Module, an Activation, an ExportedProgram, nor a function"),
         ("acts:Sigmoid", "taken"),
     ],
 )
