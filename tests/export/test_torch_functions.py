@@ -207,9 +207,10 @@ def results(dtype):
 
 def check(got, want, x, tolerances):
     """Hold the results to bounds like those of the records, on float64 results."""
+    want = want.detach()
     tolerance = tolerances[str(got.dtype).removeprefix("torch.")]
     scale = x.double().abs().nan_to_num(1.0, 1.0).clamp(1.0)
-    exact = Exact(want.detach(), torch.zeros_like(want))
+    exact = Exact(want, torch.zeros_like(want))
     share, _ = measure(got, exact, tolerance, scale, x.isinf())
     worst = int(share.argmax())
     found = f"at {float(x[worst])!r}: {float(got[worst])!r}, not {float(want[worst])!r}"
@@ -243,10 +244,12 @@ def build(name):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", [*MODULES, *WITH_ARGUMENTS])
 def test_a_module_s_value_and_slope_are_those_of_autograd(name, dtype):
-    x = line(dtype)
+    # At NaN slopes of functions with kinks are arbitrary, in Torch too.
+    there = ~line(dtype).isnan()
+    x = line(dtype)[there]
     value, slope = slopes(dtype)[name]
-    check(value, build(name)().double().eval()(x.double()), x, BENT)
-    check(slope, partials(build(name), [x.double()])[0], x, BENT)
+    check(value[there], build(name)().double().eval()(x.double()), x, BENT)
+    check(slope[there], partials(build(name), [x.double()])[0], x, BENT)
 
 
 @pytest.mark.parametrize("name", [*MODULES, *WITH_ARGUMENTS])
@@ -277,6 +280,6 @@ def test_in_float64_tails_keep_their_digits(name):
     x = line("float64")
     (got,) = [results("float64")[key] for key in ALL if key == f"{name}_0"]
     near = [i for i, value in enumerate(x.tolist()) if 1e-20 < abs(value) <= 12]
-    with mpmath.workdps(40):
+    with mpmath.workdps(60):
         want = [float(exactly(mpmath.mpf(float(x[i])))) for i in near]
     torch.testing.assert_close(got[near].tolist(), want, rtol=1e-12, atol=0)
