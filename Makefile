@@ -46,7 +46,7 @@ CPP := $(wildcard $(foreach kind,h cpp cu,native/*/*.$(kind) native/*/*/*.$(kind
 SOURCES := $(wildcard models/*.py export/*.py) pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help serve kernels native lock test test-matrix check certify bench bench-kernels bench-graphs bench-http bench-cuda chaos soak \
+.PHONY: help serve kernels native lock test test-matrix check certify evaluator bench bench-kernels bench-graphs bench-http bench-cuda chaos soak \
 	fuzz fuzz-api export docs accuracy format clean
 
 help: ## what there is to make
@@ -121,6 +121,9 @@ fuzz-api: kernels ## send CASES (10000) requests that OpenAPI describes: no 5xx
 	PYTHONPATH=tests $(BIN)/python tests/load/fuzz_api.py --cases $(or $(CASES),10000)
 
 export: artifacts/.stamp ## export every activation from Torch to artifacts/
+
+evaluator: $(VENV)/.dev ## run every operator by onnx's evaluator and by ONNX Runtime: docs/evaluator.md
+	$(BIN)/python -m export.evaluator_defects
 
 docs: $(VENV)/.dev ## write docs/activations.md and its plots from the records, and the schema of certificates
 	$(BIN)/python -m export.docs

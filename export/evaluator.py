@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
+from onnx.reference.ops.op_dequantize_linear import DequantizeLinear_25
 
 
 class Erfc(OpRun):
@@ -93,7 +94,35 @@ def _normalized(x: Any, scale: Any, bias: Any, statistics: Sequence[Any], epsilo
     return (scale * (x - mean) / np.sqrt(var + epsilon) + bias).astype(x.dtype)
 
 
-OPERATORS: tuple[type[OpRun], ...] = (Erfc, Erf, BatchNormalization)
+class GlobalMaxPool(OpRun):
+    """The maximum over all axes but the first two, which stay as axes of length 1.
+
+    onnx 1.23.2 takes two axes whatever the rank, and counts them from the rank less two: it is
+    right for images alone (`onnx/reference/ops/op_global_max_pool.py`).
+    """
+
+    op_domain = ""
+
+    def _run(self, x: Any) -> tuple[Any, ...]:
+        return (x.max(axis=tuple(range(2, x.ndim)), keepdims=True),)
+
+
+class DequantizeLinear(DequantizeLinear_25):
+    """The operator at every opset: onnx 1.23.2 has it from opset 19 on, and quantisers at all.
+
+    Earlier versions are the newest with its attributes left out.
+    """
+
+    op_domain = ""
+
+
+OPERATORS: tuple[type[OpRun], ...] = (
+    Erfc,
+    Erf,
+    BatchNormalization,
+    GlobalMaxPool,
+    DequantizeLinear,
+)
 """Those that are put in the place of the package's."""
 
 

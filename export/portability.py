@@ -29,7 +29,7 @@ from models import DTYPES, DType
 PAGE = Path("docs/portability.md")
 COMMAND = "make certify"
 
-WORST: Sequence[Verdict] = ("crashed", "differs", "refused", "exact")
+WORST: Sequence[Verdict] = ("crashed", "differs", "refused", "no baseline", "exact")
 
 INTRODUCTION = f"""\
 # Portability
@@ -54,8 +54,9 @@ OF_SOURCES = """\
 Models that hold each activation as one writes it in JAX and in Keras, after layers of its own, as
 jax2onnx and tf2onnx export them (`tests/sources`). `gatewave fuse` has put our operators in the
 place of what it recognised, and proven it; then every runtime ran what `gatewave lower` makes of
-that for it. The reference evaluator of the onnx package says what is due. Columns are outputs; what
-is not right is said below, and is what the defects further down do to a network."""
+that for it. The baseline is what the reference evaluator of the onnx package and ONNX Runtime agree
+on. Columns are outputs; what is not right is said below, and is what the defects further down do to
+a network."""
 
 LEGEND = (
     "✓ all three graphs within tolerance; ✗ one is beyond it; – one is refused; † the process "

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
+from export import npz
 from export.certificates import making
-from export.certificates.document import Cell, Certificate, Row
+from export.certificates.document import Baseline, Cell, Certificate, Row
 from export.certificates.making import Plan
 from export.errors import ModelError
 from export.runtimes.catalogue import find
@@ -70,7 +71,7 @@ def read(path: Path) -> Certificate:
 def check(path: Path, seconds: float) -> list[Changed]:
     """Make the certificate in ``path`` again, and say what came out otherwise.
 
-    A model that it is of has to be beside it, or in the current folder.
+    A model that it is of has to be beside it, or in the current folder; and inputs that it names.
 
     Raises:
         ModelError: It is no certificate, or its model is not there.
@@ -90,14 +91,34 @@ def _again(certificate: Certificate, folder: Path, seconds: float) -> Certificat
         dtypes=[dtype for dtype in DTYPES if dtype in {cell.dtype for cell in cells}],
         seed=certificate.seed,
         seconds=seconds,
+        tolerance=certificate.tolerance,
     )
     if certificate.kind == "activation":
         if certificate.name not in ACTIVATIONS:
             raise ModelError(f"there is no activation {certificate.name!r}")
         return making.of_activation(ACTIVATIONS[certificate.name], plan)
-    places = [folder / certificate.name, Path(certificate.name)]
-    path = next((place for place in places if place.exists()), places[0])
-    return making.of_model(path, plan)
+    return making.of_model(
+        _beside(folder, certificate.name), _with_inputs(plan, certificate, folder)
+    )
+
+
+def _beside(folder: Path, name: str) -> Path:
+    """The file of that name in ``folder``, or else in the current one."""
+    places = [folder / name, Path(name)]
+    return next((place for place in places if place.exists()), places[0])
+
+
+def _with_inputs(plan: Plan, certificate: Certificate, folder: Path) -> Plan:
+    """``plan`` with the inputs that the certificate names, where it names any."""
+    if certificate.inputs is None:
+        return plan
+    path = _beside(folder, certificate.inputs.file)
+    try:
+        return replace(plan, inputs=path, arrays=npz.read(path))
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"{path}: the inputs of the certificate cannot be read: {error}"
+        ) from error
 
 
 def _changes(before: Certificate, after: Certificate) -> Iterator[Changed]:
@@ -106,13 +127,26 @@ def _changes(before: Certificate, after: Certificate) -> Iterator[Changed]:
         if was != now:
             yield Changed(f"the model {name}", was, now, matters=True)
     if before.truth != after.truth:
-        yield Changed("what is due", before.truth, after.truth, matters=True)
+        yield Changed("the baseline", before.truth, after.truth, matters=True)
+    yield from _changes_of_baseline(before.baseline, after.baseline)
+    if before.inputs != after.inputs:
+        was, now = (_shown(found.inputs and found.inputs.sha256) for found in (before, after))
+        yield Changed("the inputs", was, now, matters=True)
     for name in sorted({*before.left_out, *after.left_out}):
         was, now = (found.left_out.get(name, "compared") for found in (before, after))
         if was != now:
             yield Changed(f"output {name}", was, now, matters=True)
     for old, new in zip(before.rows, after.rows, strict=True):
         yield from _changes_of_row(old, new)
+
+
+def _changes_of_baseline(before: Baseline, after: Baseline) -> Iterator[Changed]:
+    if before.versions != after.versions:
+        was, now = (_shown(found.versions) for found in (before, after))
+        yield Changed("the baseline: versions", was, now, matters=False)
+    was, now = (", ".join(one.words() for one in found.differing) for found in (before, after))
+    if was != now:
+        yield Changed("nodes without a baseline", was or "none", now or "none", matters=True)
 
 
 def _changes_of_row(old: Row, new: Row) -> Iterator[Changed]:

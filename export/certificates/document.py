@@ -18,8 +18,13 @@ Number = Annotated[
 ]
 """A float; JSON has no NaN and no infinities."""
 
-Verdict = Literal["exact", "differs", "refused", "crashed"]
-"""Within tolerance; beyond it; an error in the runtime's own words; or no answer at all."""
+Verdict = Literal["exact", "differs", "no baseline", "refused", "crashed"]
+"""Within tolerance; beyond it; nothing to compare with; an error in the runtime's own words; or no
+answer at all."""
+
+Level = Literal["formula", "agreed", "checked", "single", "none"]
+"""What stands behind a baseline: the record's formula; two implementations that agree on the whole
+model; one, each of whose nodes the other computes alike; one alone; or nothing."""
 
 
 class Strict(BaseModel):
@@ -156,6 +161,96 @@ class Row(Strict):
     cells: tuple[Cell, ...] = ()
 
 
+class Node(Strict):
+    """A node that two implementations compute differently when they are given the same inputs.
+
+    Attributes:
+        node: Its name; of one without a name, that of its first output.
+        operator: With its domain, unless that is ONNX's own.
+        opset: The version of its domain.
+        dtype: Of its inputs.
+        says: The values of both where they differ most, and with which inputs.
+        cases: The inputs with which it was seen.
+    """
+
+    node: str
+    operator: str
+    opset: int
+    dtype: str
+    says: str
+    cases: tuple[str, ...]
+
+    def words(self) -> str:
+        return f"node {self.node} ({self.operator}, opset {self.opset}, {self.dtype})"
+
+
+class Baseline(Strict):
+    """What results were compared with.
+
+    Attributes:
+        level: What stands behind it.
+        by: The implementations; the values are the first one's.
+        versions: Of their packages.
+        nodes: How many nodes of the main graph were compared one by one, given the same inputs;
+            none, where the implementations agree on the whole model.
+        checked: How many of these gave the same.
+        unchecked: Why others were not compared, by node.
+        differing: Those that gave something else; no output that depends on one has a baseline.
+        refused: How many of the inputs the second implementation gave nothing for.
+        refusal: Its reason.
+    """
+
+    level: Level
+    by: tuple[str, ...] = ()
+    versions: dict[str, str] = Field(default_factory=dict)
+    nodes: int = 0
+    checked: int = 0
+    unchecked: dict[str, str] = Field(default_factory=dict)
+    differing: tuple[Node, ...] = ()
+    refused: int = 0
+    refusal: str = ""
+
+    def words(self) -> str:
+        """How firm it is, in a sentence."""
+        first, *others = self.by or ("the record's formula",)
+        second = others[0] if others else ""
+        counted = f"{self.checked} of {self.nodes} nodes"
+        return {
+            "formula": first,
+            "agreed": f"{first} and {second}, which agree",
+            "checked": f"{first}; {counted} were compared with {second}, each given the same "
+            "inputs, and agree",
+            "single": f"{first} alone; {counted} were compared with {second}",
+            "none": f"none: {first} and {second} differ",
+        }[self.level]
+
+
+class Inputs(Strict):
+    """The caller's own inputs.
+
+    Attributes:
+        file: The name of their file.
+        sha256: Of each array, by name: of its type, its shape and its bytes.
+    """
+
+    file: Annotated[str, Field(pattern=r"^[^/\x00]+$")]
+    sha256: dict[str, str]
+
+
+class Allowed(Strict):
+    """What was asked for instead of the default tolerances; see `gatewave verify`.
+
+    Attributes:
+        rtol: Of the number.
+        atol: Of the scale of the tensor.
+        ulp: In units in the last place.
+    """
+
+    rtol: Annotated[float, Field(ge=0)] | None = None
+    atol: Annotated[float, Field(ge=0)] | None = None
+    ulp: Annotated[float, Field(ge=0)] = 0.0
+
+
 class Certificate(Strict):
     """What was run, where, by what, and what came of it.
 
@@ -165,7 +260,10 @@ class Certificate(Strict):
         kind: Which of both.
         models: The SHA-256 of each model, without what it says of certificates, and of files with
             external data; by name.
-        truth: What results were compared with.
+        truth: What results were compared with, in words.
+        baseline: The same, for programs.
+        tolerance: How far floats of a user's model may be from it, if not by default.
+        inputs: The caller's own inputs, if they were used instead of generated ones.
         left_out: Outputs of a user's model of which nothing can be said, and why.
         made: When, in ISO 8601.
         machine: On what.
@@ -173,11 +271,14 @@ class Certificate(Strict):
         rows: The runtimes.
     """
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     name: Annotated[str, Field(pattern=r"^[^/\x00]+$")]
     kind: Literal["activation", "model"]
     models: dict[str, str]
     truth: str
+    baseline: Baseline
+    tolerance: Allowed = Allowed()
+    inputs: Inputs | None = None
     left_out: dict[str, str] = Field(default_factory=dict)
     made: str
     machine: str

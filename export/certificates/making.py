@@ -11,9 +11,20 @@ from typing import Literal
 from export import machine
 from export.certificates import activations, networks, truth
 from export.certificates.activations import Subject, subjects
-from export.certificates.document import Cell, Certificate, Row, model_digest
+from export.certificates.asking import Settings
+from export.certificates.document import (
+    Allowed,
+    Baseline,
+    Cell,
+    Certificate,
+    Inputs,
+    Row,
+    model_digest,
+)
+from export.channel import Array
 from export.errors import NotRunnableError
 from export.model_files import files, storage
+from export.proof.differences import Tolerance
 from export.runtimes.catalogue import Runtime
 from export.runtimes.running import Refused, Running
 from export.signature import GRAPHS, Graph
@@ -30,6 +41,9 @@ class Plan:
         dtypes: Of the tensors; of each runtime, those that it has; of activations.
         seed: What the inputs of a user's model are drawn with.
         seconds: That a runtime may take to start, to load a model, and to run it, each.
+        tolerance: How far floats may be from the baseline; of models.
+        inputs: A file of arrays that a model is run on, instead of what is generated.
+        arrays: What is in it, by name.
     """
 
     runtimes: Sequence[Runtime]
@@ -37,6 +51,15 @@ class Plan:
     dtypes: Sequence[DType] = DTYPES
     seed: int = 0
     seconds: float = 120.0
+    tolerance: Allowed = Allowed()  # noqa: RUF009 - frozen
+    inputs: Path | None = None
+    arrays: Mapping[str, Array] = field(default_factory=dict)
+
+    def settings(self) -> Settings:
+        """How a user's model is tried."""
+        bounds = self.tolerance
+        arrays = None if self.inputs is None else self.arrays
+        return Settings(self.seed, Tolerance(bounds.rtol, bounds.atol, bounds.ulp), arrays)
 
     def subjects(self, activation: Activation, runtime: Runtime) -> list[Subject]:
         """What ``runtime`` is to run of ``activation``."""
@@ -76,30 +99,33 @@ def of_activation(
         for subject in chosen:
             yield activations.cell(subject, runtime, running)
 
-    return _made(_Work("activation", activation.name, models, OF_FORMULA, cells), plan, progress)
+    baseline = Baseline(level="formula")
+    work = _Work("activation", activation.name, models, OF_FORMULA, baseline, cells)
+    return _made(work, plan, progress)
 
 
 def of_model(path: Path, plan: Plan, progress: Progress = lambda _, __: None) -> Certificate:
     """Run the model in ``path`` on the plan's runtimes, each on what `lower` makes of it.
 
-    The runtime that says what is due is not compared with itself; graphs and dtypes of the plan are
-    not for models.
+    The runtime whose values are the baseline is not compared with itself; graphs and dtypes of the
+    plan are not for models.
 
     Raises:
         ModelError: It is no sound model, or not of tensors; or nothing can be drawn for its inputs.
         NotRunnableError: Nothing says what is due.
     """
-    network = truth.network(path, plan.seed, plan.seconds)
+    network = truth.network(path, plan.seed, plan.seconds, plan.settings())
 
     def cells(runtime: Runtime, running: Running) -> Iterator[Cell]:
         if runtime is network.truth:
-            raise NotRunnableError("what it gives is what is due")
+            raise NotRunnableError("its values are the baseline")
         if not runtime.models:
             raise NotRunnableError("it is for activations, and runs no models")
         return networks.cells(network, runtime, running)
 
     digests = _digests(path)
-    work = _Work("model", path.name, digests, network.said(), cells, network.left_out)
+    said, baseline = network.said(), network.baseline
+    work = _Work("model", path.name, digests, said, baseline, cells, network.left_out)
     return _made(work, plan, progress)
 
 
@@ -114,12 +140,25 @@ def _digests(path: Path) -> dict[str, str]:
     return found
 
 
+def _given(plan: Plan) -> Inputs | None:
+    if plan.inputs is None:
+        return None
+    digests = {name: _array_digest(array) for name, array in plan.arrays.items()}
+    return Inputs(file=plan.inputs.name, sha256=digests)
+
+
+def _array_digest(array: Array) -> str:
+    kind = f"{array.dtype.name} {list(array.shape)}\n".encode()
+    return hashlib.sha256(kind + array.tobytes()).hexdigest()
+
+
 @dataclass(frozen=True, slots=True)
 class _Work:
     kind: Literal["activation", "model"]
     name: str
     models: Mapping[str, str]
     truth: str
+    baseline: Baseline
     cells: Cells
     left_out: Mapping[str, str] = field(default_factory=dict)
 
@@ -130,6 +169,9 @@ def _made(work: _Work, plan: Plan, progress: Progress) -> Certificate:
         kind=work.kind,
         models=dict(work.models),
         truth=work.truth,
+        baseline=work.baseline,
+        tolerance=plan.tolerance,
+        inputs=_given(plan),
         left_out=dict(work.left_out),
         made=machine.today(),
         machine=machine.words(),

@@ -12,8 +12,9 @@ from pathlib import Path
 import onnx_ir as ir
 
 from export.certificates.document import Cell, Point, Tried, Verdict
+from export.certificates.due import Due
 from export.certificates.lowering import lowered, target_of
-from export.certificates.truth import Due, Network
+from export.certificates.truth import Network
 from export.channel import Array
 from export.errors import TargetError
 from export.model_files import files
@@ -33,6 +34,7 @@ class _Answer:
         worst: The largest difference, and in which case.
         compared: How many elements were.
         wrong: How many of these were beyond what is allowed.
+        without: Cases without a baseline, by the reason.
     """
 
     tried: list[Tried] = field(default_factory=list)
@@ -40,8 +42,13 @@ class _Answer:
     case: str = ""
     compared: int = 0
     wrong: int = 0
+    without: dict[str, list[str]] = field(default_factory=dict)
 
     def add(self, name: str, due: Due, got: Array | None, tolerance: Tolerance) -> None:
+        if name in due.without:
+            self.tried.append(Tried(name=due.case.name, verdict="no baseline"))
+            self.without.setdefault(due.without[name], []).append(due.case.name)
+            return
         found, over = due.between(name, got, tolerance), due.passed_over(name, got)
         self.compared += due.outputs[name].size - (0 if over is None else int(over.sum()))
         self.wrong += found.wrong
@@ -146,6 +153,10 @@ def _cell(network: Network, name: str, answers: _Answers, verdict: Verdict, why:
         differs = f"{name}{_where(place)} ({answer.case})"
         why = "; ".join(filter(None, (why, differs) if verdict == "crashed" else (differs, why)))
         verdict = verdict if verdict == "crashed" else "differs"
+    for reason, cases in answer.without.items():
+        verdict = "no baseline" if verdict == "exact" else verdict
+        counted = f"no baseline for {len(cases)} of {len(network.due)} inputs: {reason}"
+        why = "; ".join(filter(None, (why, counted)))
     return Cell(
         subject=name,
         graph="",

@@ -11,11 +11,18 @@ from export.certificates.document import Cell, Certificate, Point, Row, Verdict
 from export.markdown import bullets, page, plain, table
 from models import DTYPES
 
-MARKS: dict[Verdict, str] = {"exact": "✓", "differs": "✗", "refused": "–", "crashed": "†"}
+MARKS: dict[Verdict, str] = {
+    "exact": "✓",
+    "differs": "✗",
+    "no baseline": "?",
+    "refused": "–",
+    "crashed": "†",
+}
 """In tables; the first and the others differ without colour."""
 
 LEGEND = (
     "✓ within tolerance, with the largest share of it that was used; ✗ beyond it; "
+    "? there is nothing to compare with, as two implementations differ; "
     "– the runtime refuses the model; † its process ended without an answer. "
     "An empty cell is a type that the runtime has not. Zeros of both signs are equal."
 )
@@ -37,7 +44,9 @@ def markdown(certificate: Certificate) -> str:
         [
             f"# Certificate of {plain(certificate.name)}",
             made,
-            f"What is due: {plain(certificate.truth)}.",
+            f"Baseline: {plain(certificate.truth)}.",
+            bullets(_differing(certificate)),
+            _given(certificate),
             LEGEND,
             bullets(
                 f"left out: {plain(n)}: {plain(why)}" for n, why in certificate.left_out.items()
@@ -52,6 +61,22 @@ def markdown(certificate: Certificate) -> str:
             ),
         ]
     )
+
+
+def _differing(certificate: Certificate) -> Iterator[str]:
+    """Each node that the implementations behind the baseline compute differently."""
+    for node in certificate.baseline.differing:
+        yield plain(f"no baseline after {node.words()}: {node.says}; {len(node.cases)} inputs")
+
+
+def _given(certificate: Certificate) -> str:
+    """Whose inputs and tolerances were used, unless these are the default."""
+    given = certificate.inputs
+    words = "" if given is None else f"The inputs are those of {plain(given.file)}, by SHA-256: "
+    words += ", ".join(f"{plain(n)} `{d}`" for n, d in (given.sha256 if given else {}).items())
+    bounds = certificate.tolerance.model_dump(exclude_defaults=True)
+    asked = ", ".join(f"{name} {bound:g}" for name, bound in bounds.items())
+    return " ".join(filter(None, (words and f"{words}.", asked and f"Tolerance: {asked}.")))
 
 
 def html(certificate: Certificate) -> str:

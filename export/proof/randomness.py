@@ -97,12 +97,12 @@ def outputs(model: ir.Model, replaced: Collection[str] = ()) -> set[str]:
     """
     reached: set[ir.Value] = set()
     for node in model.graph:
-        if _is_random(node, model, replaced) or reached & set(_taken(node)):
+        if is_random(node, model, replaced) or reached & set(_taken(node)):
             reached |= set(node.outputs)
     return {output.name or "" for output in model.graph.outputs if output in reached}
 
 
-def _is_random(
+def is_random(
     node: ir.Node, model: ir.Model, replaced: Collection[str] = (), depth: int = 16
 ) -> bool:
     """Whether ``node`` draws numbers, or something in its bodies or its function does."""
@@ -115,7 +115,7 @@ def _is_random(
     function = model.functions.get(node.op_identifier())
     inside = [*bodies(node), *([function] if function is not None else [])]
     return depth > 0 and any(
-        _is_random(n, model, replaced, depth - 1) for body in inside for n in body
+        is_random(n, model, replaced, depth - 1) for body in inside for n in body
     )
 
 

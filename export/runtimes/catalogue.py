@@ -215,6 +215,17 @@ RUNTIMES: Mapping[str, Runtime] = MappingProxyType(
 """By their names, in the order that tables have."""
 
 
+PLAIN = Runtime(
+    name="onnxruntime-plain",
+    title="ONNX Runtime without its optimisations",
+    worker="onnxruntime-plain.py",
+    requirements="",
+    target="this",
+    dtypes=NO_BFLOAT16,
+)
+"""The installed ONNX Runtime, each node as the model has it: for baselines, and not in the list."""
+
+
 def find(name: str) -> Runtime:
     """The runtime called ``name``.
 

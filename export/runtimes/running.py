@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from export.channel import Array, receive, send
+from export.channel import Value, receive, send
 from export.reasons import reason_of
 from export.runtimes import environments
 from export.runtimes.catalogue import Runtime
@@ -48,17 +48,26 @@ class Running:
         self._started()
         return self._versions
 
-    def load(self, path: Path, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+    def load(
+        self, path: Path, inputs: Sequence[str], outputs: Sequence[str], *, wrapped: bool = False
+    ) -> None:
         """Have it load the model in ``path``, whose ports are these.
+
+        Args:
+            path: Its file.
+            inputs: Names of its inputs.
+            outputs: Names of its outputs that are wanted.
+            wrapped: Whether sequences of tensors are taken for answers, too.
 
         Raises:
             Refused: It does not.
         """
         self._started()
-        message = {"path": str(path), "inputs": list(inputs), "outputs": list(outputs)}
+        ports = {"inputs": list(inputs), "outputs": list(outputs)}
+        message = {"path": str(path), **ports, "wrapped": wrapped}
         self._ask("loading the model", message, {})
 
-    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    def run(self, inputs: Mapping[str, Value]) -> dict[str, Value]:
         """The outputs of the model that it loaded last.
 
         Raises:
@@ -83,8 +92,8 @@ class Running:
             self._versions = self._ask("starting", {}, {})[0]["versions"]
 
     def _ask(
-        self, doing: str, message: Mapping[str, Any], values: Mapping[str, Array]
-    ) -> tuple[dict[str, Any], dict[str, Array]]:
+        self, doing: str, message: Mapping[str, Any], values: Mapping[str, Value]
+    ) -> tuple[dict[str, Any], dict[str, Value]]:
         if self._process is None:
             raise Lost("the process has ended")
         try:

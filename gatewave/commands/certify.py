@@ -13,6 +13,13 @@ from rich.console import Console
 from rich.text import Text
 
 from gatewave.commands import output
+from gatewave.commands.comparing import (
+    INPUTS_HELP,
+    AtolOption,
+    RtolOption,
+    UlpOption,
+    arrays,
+)
 from gatewave.commands.parameters import words
 from gatewave.commands.rewriting import JsonOption
 from gatewave.commands.runtimes import chosen
@@ -53,6 +60,12 @@ def certify(
     check: Annotated[
         Path | None, typer.Option(help="A certificate: make it again, and compare.")
     ] = None,
+    inputs: Annotated[
+        Path | None, typer.Option(help=f"{INPUTS_HELP}: a model is run on these alone.")
+    ] = None,
+    rtol: RtolOption = None,
+    atol: AtolOption = None,
+    ulp: UlpOption = 0.0,
     seed: Annotated[int, typer.Option(min=0, help="What a model's inputs are drawn with.")] = 0,
     exact: Annotated[
         bool, typer.Option("--exact", help="Exit with 1 unless every result is exact.")
@@ -62,17 +75,21 @@ def certify(
     ] = 120.0,
     as_json: JsonOption = False,
 ) -> None:
-    """Run activations or models on many runtimes, compare with what is due, and write it down.
+    """Run activations or models on many runtimes, compare with a baseline, and write it down.
 
     Each runtime runs in an environment and a process of its own (`gatewave runtimes`), on what
     `gatewave lower` makes of the model for it. What one refuses, gets wrong or dies of is an entry.
+    The baseline of a model is what two implementations agree on: onnx's reference evaluator and the
+    installed ONNX Runtime. Where they differ, the certificate names the node and has no baseline.
     With --check, exit with 1 if anything came out otherwise.
 
     Examples: `gatewave certify sinc --runtimes reference,openvino`, `gatewave certify model.onnx`,
+    `gatewave certify model.onnx --inputs real.npz --rtol 1e-3`,
     `gatewave certify --check certificates/sinc.certificate.json`
     """
     with needing("export"):
         from export.certificates import making, stamping
+        from export.certificates.document import Allowed
         from export.signature import GRAPHS
         from models import DTYPES
     if check is not None:
@@ -81,12 +98,17 @@ def certify(
         _checked(check, timeout, as_json=as_json)
         return
     _check_subjects(subjects or [], dtype=dtype, graph=graph, artifacts=artifacts)
+    bounds = Allowed(rtol=rtol, atol=atol, ulp=ulp)
+    _check_of_models(subjects or [], inputs, bounded=bounds != Allowed())
     plan = making.Plan(
         runtimes=chosen([name.strip() for name in runtimes.split(",")]),
         graphs=words("--graph", graph, GRAPHS),
         dtypes=words("--dtype", dtype, DTYPES),
         seed=seed,
         seconds=timeout,
+        tolerance=bounds,
+        inputs=inputs,
+        arrays={} if inputs is None else arrays(inputs),
     )
     found = []
     for certificate in _certificates(subjects or [], plan):
@@ -114,6 +136,17 @@ def _check_subjects(
     names = [Path(model).name for model in models]
     if twice := [name for name in names if names.count(name) > 1]:
         raise UsageError(f"two models are called {twice[0]}: one certificate would replace another")
+
+
+def _check_of_models(subjects: list[str], inputs: Path | None, *, bounded: bool) -> None:
+    """Check that what is for models is given with models alone, and one file with one model."""
+    others = [subject for subject in subjects if not subject.endswith(".onnx")]
+    for option, given in (("--inputs", inputs is not None), ("--rtol, --atol, --ulp", bounded)):
+        if given and (others or not subjects):
+            what = others[0] if others else "all activations"
+            raise UsageError(f"{option}: expected models (*.onnx), got {what}")
+    if inputs is not None and len(subjects) > 1:
+        raise UsageError(f"--inputs: expected one model, got {len(subjects)}")
 
 
 def _conclude(found: list[Certificate], *, exact: bool) -> None:
@@ -155,10 +188,34 @@ def _show(certificate: Certificate) -> None:
         for cell in row.cells:
             counts[cell.verdict] = counts.get(cell.verdict, 0) + 1
         said = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
-        first = next((cell for cell in row.cells if cell.verdict != "exact"), None)
-        why = row.why or ("" if first is None else f"{_place(first)}: {first.why}")
-        table.add_row(row.title, said, Text(" ".join(why.split())))
+        table.add_row(row.title, said, Text(_line(row.why)))
     output.show(table)
+    for line in _problems(certificate):
+        output.say(line)
+    if certificate.kind == "model":
+        for line in _of_baseline(certificate):
+            output.say(line)
+
+
+def _problems(certificate: Certificate) -> Iterator[str]:
+    """Yield the first of what each runtime refuses or gets wrong; the pages have all."""
+    for row in certificate.rows:
+        wrong = [cell for cell in row.cells if cell.verdict not in ("exact", "no baseline")]
+        if wrong:
+            yield f"{row.title}: {_place(wrong[0])}: {_line(wrong[0].why)}"
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _of_baseline(certificate: Certificate) -> Iterator[str]:
+    """Yield what a model was compared with, and where there is nothing to compare with."""
+    yield f"baseline: {certificate.truth}"
+    for node in certificate.baseline.differing:
+        yield f"no baseline after {node.words()}: {node.says}"
+    for name, why in certificate.left_out.items():
+        yield f"left out: {name}: {why}"
 
 
 def _place(cell: Cell) -> str:

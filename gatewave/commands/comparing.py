@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import re
-import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import typer
 
 import service
-from gatewave.errors import UsageError
+from gatewave.errors import UsageError, needing
 
 if TYPE_CHECKING:
     from export.proof.comparison import Plan
@@ -93,8 +91,9 @@ def arrays(path: Path) -> dict[str, Any]:
     Raises:
         UsageError: It is none, or holds Python objects.
     """
+    with needing("export"):
+        from export import npz
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+        return npz.read(path)
+    except (OSError, ValueError) as error:
         raise UsageError(f"--inputs {path}: expected an .npz file of arrays: {error}") from error

@@ -60,6 +60,36 @@ def test_batch_normalization_in_training_takes_the_statistics_of_the_batch():
             np.testing.assert_allclose(one, other, rtol=1e-5)
 
 
+@pytest.mark.parametrize("axes", [1, 2, 3])
+def test_global_max_pool_keeps_its_axes_at_every_rank(axes):
+    sizes, ones = ",".join("HWD"[:axes]), ",".join("1" * axes)
+    text = f"(float[N,C,{sizes}] x) => (float[N,C,{ones}] y) {{ y = GlobalMaxPool(x) }}"
+    model = onnx.parser.parse_model(HEAD.format(opset=15) + text)
+    given = {"x": np.random.default_rng(0).random((2, 3, 4, 5, 6)[: 2 + axes], np.float32)}
+    (want,) = ort.InferenceSession(model.SerializeToString()).run(None, given)
+    (got,) = evaluator(model).run(None, given)
+    assert got.shape == want.shape
+    np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize("opset", [10, 13, 18, 19, 21])
+def test_dequantize_linear_runs_at_every_opset(opset):
+    axis = "<axis = 1>" if opset >= 13 else ""
+    size = "[3]" if axis else ""
+    text = f"(int8[2,3] x, float{size} s, int8{size} z) => (float[2,3] y)"
+    text += f"{{ y = DequantizeLinear {axis} (x, s, z) }}"
+    model = onnx.parser.parse_model(HEAD.format(opset=opset) + text)
+    shape = (3,) if axis else ()
+    given = {
+        "x": np.arange(6, dtype=np.int8).reshape(2, 3),
+        "s": np.full(shape, 0.25, np.float32),
+        "z": np.full(shape, 3, np.int8),
+    }
+    (want,) = ort.InferenceSession(model.SerializeToString()).run(None, given)
+    (got,) = evaluator(model).run(None, given)
+    np.testing.assert_array_equal(got, want)
+
+
 def test_batch_normalization_of_positions_has_statistics_of_each():
     node = "y = BatchNormalization <spatial = 0> (x, scale, bias, mean, var)"
     ports = ", ".join(f"float[{'N,' if name == 'x' else ''}3,4] {name}" for name in NAMES)

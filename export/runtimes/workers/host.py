@@ -32,6 +32,7 @@ def main() -> None:
     os.dup2(2, 1)  # what libraries print is no answer
     _limit_memory()
     adapter = run = None
+    wrapped = False
     while True:
         try:
             message, values = channel.receive(requests)
@@ -44,8 +45,9 @@ def main() -> None:
                 about = {"versions": adapter.versions()}
             elif "path" in message:
                 run = adapter.load(message["path"], message["inputs"], message["outputs"])
+                wrapped = message["wrapped"]
             else:
-                results = _tensors(run(values))
+                results = run(values) if wrapped else _tensors(run(values))
         except Exception as error:  # noqa: BLE001 - a runtime fails as it likes
             channel.send(answers, {"error": f"{type(error).__name__}: {error}"}, {})
         else:

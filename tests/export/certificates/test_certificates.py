@@ -267,8 +267,8 @@ def test_names_are_text_and_nothing_else(tmp_path, name):
     [
         ("", "the document: Invalid JSON"),
         ("[]", "the document"),
-        ('{"format": 2}', "format: Input should be 1"),
-        ('{"format": 1}', "name: Field required"),
+        ('{"format": 1}', "format: Input should be 2"),
+        ('{"format": 2}', "name: Field required"),
     ],
 )
 def test_what_is_no_certificate_is_told(tmp_path, text, says):

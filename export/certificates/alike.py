@@ -1,0 +1,308 @@
+"""Two runtimes fed alike: each node of a graph by itself, on the values that reach it.
+
+Where two runtimes give different outputs of a whole model, a node that they compute differently is
+a defect of one of them. Where they compute every node alike, the outputs differ by the roundings of
+the nodes, which the graph makes larger.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+
+from export.certificates import one_node
+from export.certificates.due import Due
+from export.channel import Array, Value
+from export.proof import randomness
+from export.proof.differences import Difference, Tolerance, described, dtype_of
+from export.proof.samples import Case, nudged
+from export.proof.worker import flat
+from export.runtimes.running import Refused, Running
+
+NUDGES = 3
+"""Moved inputs of a node whose results differ: it may be ill-conditioned there."""
+
+LATE = "there was no time for it (--timeout)"
+
+
+@dataclass(frozen=True)
+class Parted:
+    """A node that two runtimes compute differently, fed alike.
+
+    Attributes:
+        node: Its name; of one without a name, that of its first output.
+        operator: With its domain, unless that is ONNX's own.
+        opset: The version of its domain.
+        dtype: Of its inputs.
+        says: The values of both where they differ most, and in which case.
+        cases: The inputs with which it was seen.
+    """
+
+    node: str
+    operator: str
+    opset: int
+    dtype: str
+    says: str
+    cases: tuple[str, ...]
+
+    def words(self) -> str:
+        return f"node {self.node} ({self.operator}, opset {self.opset}, {self.dtype})"
+
+
+@dataclass(frozen=True)
+class Walked:
+    """What came of a walk.
+
+    Attributes:
+        nodes: How many there are, without constants.
+        parted: Those that gave something else in some case, by name.
+        unchecked: Why others were not compared in some case, by name.
+        tainted: By case, the outputs that a parted node reaches, each with that node.
+        reached: By case, the outputs that were computed, and every node before them compared.
+    """
+
+    nodes: int = 0
+    parted: Mapping[str, Parted] = field(default_factory=dict)
+    unchecked: Mapping[str, str] = field(default_factory=dict)
+    tainted: Mapping[str, Mapping[str, Parted]] = field(default_factory=dict)
+    reached: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+    @property
+    def checked(self) -> int:
+        return self.nodes - len({*self.parted, *self.unchecked})
+
+
+@dataclass
+class _State:
+    """The values of one case, as far as the walk has come.
+
+    Attributes:
+        case: Whose they are.
+        values: Those that a later node takes.
+        tainted: What a parted node reaches.
+        unsure: What a node reaches that was not compared.
+    """
+
+    case: Case
+    values: dict[ir.Value, Value]
+    tainted: dict[ir.Value, str] = field(default_factory=dict)
+    unsure: set[ir.Value] = field(default_factory=set)
+
+    def has(self, node: ir.Node) -> bool:
+        return all(
+            v in self.values or one_node.constant(v) is not None for v in one_node.taken(node)
+        )
+
+    def inputs(self, node: ir.Node) -> dict[str, Value]:
+        taken = (value for value in one_node.taken(node) if value in self.values)
+        return {value.name or "": self.values[value] for value in taken}
+
+    def add(self, node: ir.Node, results: Mapping[str, Value], *, sure: bool, parted: bool) -> None:
+        taken = one_node.taken(node)
+        reached = next((self.tainted[value] for value in taken if value in self.tainted), None)
+        taint = reached or (one_node.named(node) if parted else None)
+        unsure = not sure or any(value in self.unsure for value in taken)
+        for value in node.outputs:
+            if value.name and value.name in results:
+                self.values[value] = results[value.name]
+            if taint:
+                self.tainted[value] = taint
+            if unsure:
+                self.unsure.add(value)
+
+
+@dataclass
+class _Run:
+    """A runtime that has loaded a node, or why it has not."""
+
+    running: Running
+    path: Path
+    inputs: Sequence[str]
+    outputs: Sequence[str]
+    why: str = ""
+
+    def load(self) -> None:
+        try:
+            self.running.load(self.path, self.inputs, self.outputs, wrapped=True)
+        except Refused as error:
+            self.why = f"{self.running.runtime.title}: {error}"
+
+    def __call__(self, inputs: Mapping[str, Value]) -> dict[str, Value] | None:
+        """What the node gives for ``inputs``; None, where it gives nothing."""
+        if self.why:
+            return None
+        try:
+            return self.running.run(inputs)
+        except Refused as error:
+            self.why = f"{self.running.runtime.title}: {error}"
+            return None
+
+
+class Walk:
+    """A graph whose nodes are run one by one, by two runtimes.
+
+    Args:
+        model: It is sorted.
+        first: The runtime whose values are handed on, where it gives any.
+        second: The one that is compared with it.
+        tolerance: How far floats may be apart.
+        seed: What moved inputs are drawn with.
+    """
+
+    def __init__(
+        self, model: ir.Model, first: Running, second: Running, tolerance: Tolerance, seed: int
+    ) -> None:
+        model.graph.sort()
+        self._model = model
+        self._runtimes = first, second
+        self._tolerance = tolerance
+        self._source = np.random.default_rng(seed)
+        self._parted: dict[str, Parted] = {}
+        self._unchecked: dict[str, str] = {}
+        self._tainted: dict[str, Mapping[str, Parted]] = {}
+        self._reached: dict[str, frozenset[str]] = {}
+
+    def walk(self, cases: Sequence[Case], end: float) -> Walked:
+        """Run every node on what reaches it in each of ``cases``; none is begun after ``end``.
+
+        Returns what came of these cases, and of those before.
+        """
+        inputs = {value.name: value for value in self._model.graph.inputs}
+        states = [
+            _State(case, {inputs[name]: value for name, value in case.inputs.items()})
+            for case in cases
+        ]
+        nodes = [node for node in self._model.graph if not _is_constant(node)]
+        kept = Counter(value for node in nodes for value in one_node.taken(node))
+        kept.update(self._model.graph.outputs)
+        with tempfile.TemporaryDirectory() as folder:
+            for node in nodes:
+                if time.monotonic() > end:
+                    self._unchecked[one_node.named(node)] = LATE
+                    continue
+                self._node(node, Path(folder) / "node.onnx", states)
+                kept.subtract(one_node.taken(node))
+                for state in states:
+                    for value in one_node.taken(node):
+                        if not kept[value]:
+                            state.values.pop(value, None)
+        for state in states:
+            self._tainted[state.case.name] = dict(self._taints(state))
+            self._reached[state.case.name] = frozenset(self._sure(state))
+        return Walked(len(nodes), self._parted, self._unchecked, self._tainted, self._reached)
+
+    def _taints(self, state: _State) -> Iterator[tuple[str, Parted]]:
+        for value in self._model.graph.outputs:
+            if value in state.tainted:
+                yield value.name or "", self._parted[state.tainted[value]]
+
+    def _sure(self, state: _State) -> Iterator[str]:
+        for value in self._model.graph.outputs:
+            known = value in state.values or one_node.constant(value) is not None
+            if known and value not in state.unsure:
+                yield value.name or ""
+
+    def _node(self, node: ir.Node, path: Path, states: Iterable[_State]) -> None:
+        ready = [state for state in states if state.has(node)]
+        if not ready:
+            self._unchecked[one_node.named(node)] = "what it takes was not computed"
+            return
+        each = [state.inputs(node) for state in ready]
+        inputs = {name: [one[name] for one in each] for name in each[0]}
+        try:
+            content = one_node.model_of(node, self._model, inputs).SerializeToString()
+        except (ValueError, TypeError, KeyError) as error:  # beyond 2 GiB, or of no ONNX type
+            self._unchecked[one_node.named(node)] = str(error)
+            return
+        path.write_bytes(content)
+        first, second = (
+            _Run(running, path, [*inputs], one_node.given(node)) for running in self._runtimes
+        )
+        first.load()
+        second.load()
+        for state in ready:
+            self._compare(node, state, first, second)
+
+    def _compare(self, node: ir.Node, state: _State, first: _Run, second: _Run) -> None:
+        name, inputs = one_node.named(node), state.inputs(node)
+        one, other = first(inputs), second(inputs)
+        results = other if one is None else one
+        if results is None:
+            self._unchecked[name] = f"{first.why}; {second.why}"
+            return
+        sure, found = one is not None and other is not None, None
+        case = Case(state.case.name, inputs, state.case.extreme)
+        if not sure:
+            self._unchecked[name] = first.why or second.why
+        elif randomness.is_random(node, self._model):
+            self._unchecked[name], sure = "it draws random numbers", False
+        else:
+            found = self._difference(case, one or {}, other or {}, first)
+        if found is not None:
+            self._note(node, case, *found)
+        state.add(node, results, sure=sure, parted=found is not None)
+
+    def _difference(
+        self, case: Case, want: Mapping[str, Value], got: Mapping[str, Value], first: _Run
+    ) -> tuple[str, Difference] | None:
+        """The output that differs most by more than both may be off, and by how much."""
+        wanted, gotten = arrays(want), arrays(got)
+        worst = self._worst(Due(case, wanted, []), gotten)
+        if worst is None:
+            return None
+        # Up and down for each: a step of a quantised value is at a tie in one direction only.
+        moves = [nudged(case), *(nudged(case, self._source) for _ in range(NUDGES))]
+        moved = [arrays(found) for move in moves if (found := first(move.inputs)) is not None]
+        if any(kinds(one) != kinds(wanted) for one in moved):
+            return None  # the last bits decide how much it gives
+        return self._worst(Due(case, wanted, moved), gotten)
+
+    def _worst(self, due: Due, got: Mapping[str, Array]) -> tuple[str, Difference] | None:
+        """The output that differs most, if one does."""
+        if due.outputs.keys() != got.keys():
+            return ", ".join(due.outputs.keys() ^ got.keys()), Difference(used=math.inf)
+        found = {name: due.between(name, got[name], self._tolerance) for name in due.outputs}
+        name = max(found, key=lambda one: found[one].used, default="")
+        return (name, found[name]) if name and found[name].used > 1 else None
+
+    def _note(self, node: ir.Node, case: Case, output: str, found: Difference) -> None:
+        name = one_node.named(node)
+        if name in self._parted:
+            known = self._parted[name]
+            self._parted[name] = replace(known, cases=(*known.cases, case.name))
+            return
+        first, second = (running.runtime.title for running in self._runtimes)
+        place = found.place
+        values = "" if place is None else f" is {place.original!r} by {first}"
+        values += "" if place is None else f", {place.rewritten!r} by {second}"
+        at = "" if place is None or place.index is None else str(list(place.index))
+        dtypes = dict.fromkeys(dtype_of(v) for v in case.inputs.values() if hasattr(v, "dtype"))
+        self._parted[name] = Parted(
+            node=name,
+            operator=one_node.operator(node),
+            opset=self._model.opset_imports.get(node.domain) or 1,
+            dtype=", ".join(dtypes) or "no inputs",
+            says=f"{output}{at}{values} ({case.name})",
+            cases=(case.name,),
+        )
+
+
+def _is_constant(node: ir.Node) -> bool:
+    return node.op_type == "Constant" and one_node.constant(node.outputs[0]) is not None
+
+
+def arrays(results: Mapping[str, Value]) -> dict[str, Array]:
+    """The arrays of all results, those in sequences by the name and a number."""
+    return {name: array for name, array in flat(results).items() if array is not None}
+
+
+def kinds(arrays: Mapping[str, Array]) -> dict[str, str]:
+    return {name: described(array) for name, array in arrays.items()}

@@ -1,0 +1,275 @@
+"""Two implementations asked for the outputs of a model, and where they differ, node by node."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+
+from export.certificates.alike import Parted, Walk, Walked
+from export.certificates.document import Baseline, Level, Node
+from export.certificates.due import Due, moved_far
+from export.channel import Array
+from export.errors import ModelError
+from export.model_files import files
+from export.model_files.scopes import scopes
+from export.proof import randomness
+from export.proof.cases import drawn
+from export.proof.comparison import unlike
+from export.proof.differences import Tolerance, described
+from export.proof.samples import Case, Samples, from_file, nudged
+from export.runtimes.running import Lost, Refused, Running
+
+NUDGES = 2
+"""So often the inputs are moved, each float to one neighbour or the other."""
+
+HOPELESS = 2
+"""Inputs that the second runtime takes: where the first refuses as many, it refuses the model."""
+
+TOGETHER = 4
+"""Cases whose values are held at once while nodes are compared."""
+
+QUANTISERS = ("QuantizeLinear", "DynamicQuantize", "QLinear", "QGemm", "QAttention")
+"""How the names of operators begin that round to the steps of a scale."""
+
+SIZES = "its size changes with the last bits of the inputs"
+TOLD = "the two implementations give different values for it"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a model is tried.
+
+    Attributes:
+        seed: What inputs are drawn with.
+        tolerance: How far floats may be from the baseline.
+        inputs: The caller's own, instead of what is drawn.
+    """
+
+    seed: int = 0
+    tolerance: Tolerance = Tolerance()  # noqa: RUF009 - frozen
+    inputs: Mapping[str, Array] | None = None
+
+
+@dataclass
+class Asked:
+    """A model that the first of two runtimes runs, and the second as well, if it does.
+
+    Attributes:
+        path: Its file.
+        model: The same, read.
+        runtimes: Both processes; those that run the model have loaded it.
+        settings: How it is tried.
+        due: The inputs that the first takes, and its values.
+        left_out: Outputs of which nothing can be said, and why.
+        whole: Whether there was time for all inputs.
+        answered: How many cases the second runs, too.
+        refusal: Why it does not run others.
+        apart: By case, what the second gives where that is another value.
+        walked: What came of the nodes, if they were compared.
+    """
+
+    path: Path
+    model: ir.Model
+    runtimes: tuple[Running, Running]
+    settings: Settings
+    due: list[Due] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
+    whole: bool = True
+    answered: int = 0
+    refusal: str = ""
+    apart: dict[str, dict[str, Array]] = field(default_factory=dict)
+    walked: Walked | None = None
+
+    def __post_init__(self) -> None:
+        self._source = np.random.default_rng(self.settings.seed)
+        self._stepped = _quantises(self.model)
+        self._loaded = True
+        self.left_out |= dict.fromkeys(randomness.outputs(self.model), "a random operator feeds it")
+
+    def ask(self, refusal: str) -> None:
+        """Run all cases; no further one is begun when they took as long as one run may.
+
+        The second runtime may be asked for cases that the first refuses, to see whose fault it is.
+
+        Args:
+            refusal: Why the second runtime does not load the model; empty, if it does.
+
+        Raises:
+            Refused: The first runtime gives nothing for any.
+            ModelError: The inputs given are not the model's own.
+        """
+        self.refusal, self._loaded = refusal, not refusal
+        why = Refused("an input alone is too large to be generated")
+        seconds = self.runtimes[0].seconds
+        end = time.monotonic() + seconds
+        hopeless = 0
+        for case in self._cases():
+            if time.monotonic() > end:
+                self.whole = False
+                break
+            try:
+                self.due.append(self._of(case))
+            except Lost:
+                raise
+            except Refused as error:
+                why = error
+                hopeless += not self.due and self._second_runs(case)
+            if hopeless == HOPELESS:
+                break
+        if not self.due:
+            raise why
+        self._compare_nodes(time.monotonic() + seconds)
+
+    def baseline(self) -> Baseline:
+        """How firm the values are, and which nodes they are not firm for."""
+        walked = self.walked or Walked()
+        return Baseline(
+            level=self._level(walked),
+            by=tuple(running.runtime.title for running in self.runtimes),
+            versions=self._versions(),
+            nodes=walked.nodes,
+            checked=walked.checked,
+            unchecked=dict(walked.unchecked),
+            differing=tuple(map(_node, walked.parted.values())),
+            refused=len(self.due) - self.answered,
+            refusal=self.refusal,
+        )
+
+    def _level(self, walked: Walked) -> Level:
+        known = [
+            due
+            for due in self.due
+            if due.outputs.keys() - due.without.keys() - self.left_out.keys()
+        ]
+        if not known:
+            return "none"
+        if not self.answered:
+            return "single" if walked.unchecked else "checked"
+        return "checked" if any(due.other for due in known) else "agreed"
+
+    def _versions(self) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for running in self.runtimes:
+            found |= running.versions()
+        return found
+
+    def _cases(self) -> Iterator[Case]:
+        samples = Samples(self.model, self.settings.seed)
+        if self.settings.inputs is None:
+            yield from drawn(samples, lambda: len(self.due))
+            return
+        case, wrong = from_file(self.settings.inputs, samples.inputs)
+        if wrong:
+            raise ModelError(f"{self.path}: the inputs given: {'; '.join(wrong)}")
+        yield case
+
+    def _of(self, case: Case) -> Due:
+        first, _ = self.runtimes
+        outputs = first.run(case.inputs)
+        if not self.due:
+            changing = unlike(outputs, first.run(case.inputs))
+            self.left_out |= dict.fromkeys(changing, "it changes from run to run")
+        move = moved_far if self._stepped else nudged
+        moved = [first.run(move(case, self._source).inputs) for _ in range(NUDGES)]
+        sizes = [
+            name
+            for name, want in outputs.items()
+            if any(described(other[name]) != described(want) for other in moved)
+        ]
+        due = Due(case, outputs, moved, self._stepped, without=dict.fromkeys(sizes, SIZES))
+        self._ask_second(due)
+        return due
+
+    def _second_runs(self, case: Case) -> bool:
+        if not self._loaded:
+            return False
+        try:
+            self.runtimes[1].run(case.inputs)
+        except Refused:
+            return False
+        return True
+
+    def _ask_second(self, due: Due) -> None:
+        """Keep what the second runtime gives, where it is something else."""
+        if not self._loaded:
+            return
+        try:
+            got = self.runtimes[1].run(due.case.inputs)
+        except Refused as error:
+            self.refusal = self.refusal or str(error)
+            return
+        self.answered += 1
+        tolerance = self.settings.tolerance
+        names = {*due.outputs} - {*due.without} - {*self.left_out}
+        apart = {n: got[n] for n in names if due.between(n, got[n], tolerance).used > 1}
+        if apart:
+            self.apart[due.case.name] = apart
+
+    def _compare_nodes(self, end: float) -> None:
+        """Where the second gives something else or nothing, compare the nodes, and say what for."""
+        if self.answered and not self.apart:
+            return
+        cases = [due.case for due in self.due if not self.answered or due.case.name in self.apart]
+        cases = cases if self.answered else cases[:NUDGES]
+        model, settings = files.read(self.path), self.settings
+        walk = Walk(model, *self.runtimes, settings.tolerance, settings.seed)
+        walked = Walked()
+        for start in range(0, len(cases), TOGETHER):
+            some = cases[start : start + TOGETHER]
+            if walked.nodes and time.monotonic() > end:
+                break
+            walked = walk.walk(some, end)
+        self.walked = walked
+        self.due = [self._settled(due, walked) for due in self.due]
+
+    def _settled(self, due: Due, walked: Walked) -> Due:
+        """``due``, with what is known of the outputs that the two runtimes do not agree on."""
+        name = due.case.name
+        if not self.answered:  # an operator that is in doubt is in doubt for all inputs
+            tainted = {o: one for found in walked.tainted.values() for o, one in found.items()}
+            return replace(due, without={**{o: _why(p) for o, p in tainted.items()}, **due.without})
+        without, other = dict(due.without), {}
+        for output, got in self.apart.get(name, {}).items():
+            parted = walked.tainted.get(name, {}).get(output)
+            if parted is not None:
+                without[output] = _why(parted)
+            elif output not in walked.reached.get(name, ()):
+                without[output] = f"{TOLD}; {_unknown(walked)}"
+            elif described(got) != described(due.outputs[output]):
+                without[output] = SIZES
+            else:
+                other[output] = got
+        return replace(due, without=without, other=other)
+
+
+def _why(parted: Parted) -> str:
+    return f"{parted.words()} is computed differently: {parted.says}"
+
+
+def _unknown(walked: Walked) -> str:
+    """Why it is not known which node is the reason."""
+    if not walked.unchecked:
+        return "there was no time to compare the nodes (--timeout)"
+    node, why = next(iter(walked.unchecked.items()))
+    return f"node {node} could not be compared: {why}"
+
+
+def _node(parted: Parted) -> Node:
+    return Node(
+        node=parted.node,
+        operator=parted.operator,
+        opset=parted.opset,
+        dtype=parted.dtype,
+        says=parted.says,
+        cases=parted.cases,
+    )
+
+
+def _quantises(model: ir.Model) -> bool:
+    nodes = (node for scope in scopes(model) for node in scope.graph)
+    return any(node.op_type.startswith(QUANTISERS) for node in nodes)

@@ -1,0 +1,98 @@
+"""A node of a graph as a model by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import onnx
+import onnx_ir as ir
+from onnx import TensorProto, TypeProto, helper
+
+from export.channel import Value
+from export.model_files.element_types import bodies
+
+
+def taken(node: ir.Node) -> list[ir.Value]:
+    """Return the values of the graph that ``node`` takes, those of its bodies included."""
+    return list(dict.fromkeys(value for value in _taken(node) if value.graph is node.graph))
+
+
+def _taken(node: ir.Node) -> Iterator[ir.Value]:
+    yield from (value for value in node.inputs if value is not None)
+    for body in bodies(node):
+        yield from body.outputs
+        for inner in body:
+            yield from _taken(inner)
+
+
+def given(node: ir.Node) -> list[str]:
+    """Return the names of the outputs that ``node`` has; optional ones may have none."""
+    return [value.name for value in node.outputs if value.name]
+
+
+def constant(value: ir.Value) -> ir.TensorProtocol | None:
+    """Return what ``value`` is in every run: an initializer, or what a Constant gives."""
+    if value.is_graph_input():
+        return None
+    return ir.convenience.get_const_tensor(value)
+
+
+def named(node: ir.Node) -> str:
+    """Return the name of ``node``; without one, that of its first output."""
+    return node.name or next(iter(given(node)), "") or node.op_type
+
+
+def operator(node: ir.Node) -> str:
+    """Return the operator of ``node``, with its domain, unless that is ONNX's own."""
+    return f"{node.domain}.{node.op_type}" if node.domain else node.op_type
+
+
+def model_of(
+    node: ir.Node, model: ir.Model, inputs: Mapping[str, Sequence[Value]]
+) -> onnx.ModelProto:
+    """Return a model of ``node`` alone.
+
+    Args:
+        node: One of the main graph of ``model``.
+        model: Its opsets and functions are those of the result.
+        inputs: By name, values that it is to take; types and ranks are declared as they have them.
+            What is constant in ``model`` is in the result too: runtimes may ask for that.
+    """
+    constants = {value.name: constant(value) for value in taken(node) if value.name not in inputs}
+    graph = helper.make_graph(
+        [ir.to_proto(node)],
+        "node",
+        [onnx.ValueInfoProto(name=name, type=_type(values)) for name, values in inputs.items()],
+        [onnx.ValueInfoProto(name=name) for name in given(node)],
+        [_held(name, tensor) for name, tensor in constants.items() if name and tensor is not None],
+    )
+    return helper.make_model(
+        graph,
+        ir_version=model.ir_version,
+        functions=[ir.to_proto(function) for function in model.functions.values()],
+        opset_imports=[
+            helper.make_opsetid(domain, version or 1)
+            for domain, version in model.opset_imports.items()
+        ],
+    )
+
+
+def _held(name: str, tensor: ir.TensorProtocol) -> TensorProto:
+    if tensor.dtype == ir.DataType.STRING:
+        held = ir.to_proto(tensor)
+        held.name = name
+        return held
+    # An external tensor becomes one with its bytes.
+    return ir.to_proto(ir.Tensor(tensor.numpy(), dtype=tensor.dtype, name=name))
+
+
+def _type(values: Sequence[Value]) -> TypeProto:
+    """Return the type that all of ``values`` are of; of a rank where they are of one."""
+    known = [value for value in values if value is not None]
+    if any(isinstance(value, list) for value in known):
+        return helper.make_sequence_type_proto(_type([item for value in known for item in value]))
+    if not known:
+        return TypeProto()
+    ranks = {value.ndim for value in known}
+    shape = [None] * ranks.pop() if len(ranks) == 1 else None
+    return helper.make_tensor_type_proto(helper.np_dtype_to_tensor_dtype(known[0].dtype), shape)
