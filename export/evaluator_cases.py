@@ -12,6 +12,7 @@ import functools
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 import onnx
@@ -39,6 +40,17 @@ RENAMED = {"constant_value": "value"}
 """Inputs that were attributes of another name at earlier versions."""
 
 LARGEST_INTEGER = 100
+
+EXTRAS: Mapping[str, str] = MappingProxyType(
+    {
+        "global_max_pool_1d": "(float[2,3,4] x) => (float[2,3,1] y) { y = GlobalMaxPool(x) }",
+        "global_max_pool_3d": "(float[2,3,4,5,6] x) => (float[2,3,1,1,1] y) "
+        "{ y = GlobalMaxPool(x) }",
+        "global_average_pool_1d": "(float[2,3,4] x) => (float[2,3,1] y) "
+        "{ y = GlobalAveragePool(x) }",
+    }
+)
+"""Cases that onnx's tests leave out, and models have; their inputs are drawn."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +88,17 @@ def variants(operators: Sequence[str] = ()) -> Iterator[Variant]:
         wanted = not operators or nodes[0].op_type in operators
         if len(nodes) == 1 and wanted and plain and nodes[0].op_type not in RANDOM:
             yield from _of_test(test.name, test.model, arrays)
+    for name, text in EXTRAS.items():
+        model = onnx.parser.parse_model(f'<ir_version: 11, opset_import: ["" : 22]> g {text}')
+        if not operators or model.graph.node[0].op_type in operators:
+            yield from _of_test(name, model, _drawn(model))
+
+
+def _drawn(model: onnx.ModelProto) -> list[Array]:
+    """Return normal numbers for each input, always the same."""
+    source = np.random.default_rng(0)
+    shapes = [[d.dim_value for d in p.type.tensor_type.shape.dim] for p in model.graph.input]
+    return [source.standard_normal(shape).astype(np.float32) for shape in shapes]
 
 
 def _of_test(name: str, model: onnx.ModelProto, arrays: Sequence[Array]) -> Iterator[Variant]:
