@@ -32,7 +32,7 @@ END = "<!-- Here ends what was measured on models of packages. -->"
 BEGIN_GAIN, END_GAIN = "<!-- Gain, by `make bench-graphs`: -->", "<!-- Here ends the gain. -->"
 
 TARGET = "onnxruntime-1.20"
-TURNS, QUICK_TURNS = 15, 5
+TURNS, QUICK_TURNS = 11, 5
 LIMIT, QUICK_LIMIT = 90.0, 60.0
 """Seconds after which a command is ended."""
 
@@ -97,13 +97,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for model in models(options.folder, Path(folder), options.models):
             print(f"{model.about.name} ...", file=sys.stderr, flush=True)
             rows.append(_measured(model, Path(folder), options))
-    blocks = [
-        intro,
-        LEGEND,
-        table(MODELS_HEADER, map(_model_cells, rows)),
-        COMMANDS_LEGEND,
-        table(("model", "MB", "load", *COMMANDS), map(_command_cells, rows)),
-    ]
+        # Variants are files in that folder.
+        about_models = table(MODELS_HEADER, map(_model_cells, rows))
+        about_commands = table(("model", "MB", "load", *COMMANDS), map(_command_cells, rows))
+    blocks = [intro, LEGEND, about_models, COMMANDS_LEGEND, about_commands]
     gain = _gain(rows)
     print(page([*blocks, gain]))
     if options.write:
