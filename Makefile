@@ -46,7 +46,7 @@ CPP := $(wildcard $(foreach kind,h cpp cu,native/*/*.$(kind) native/*/*/*.$(kind
 SOURCES := $(wildcard models/*.py export/*.py) pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help serve kernels native lock test test-matrix check certify evaluator bench bench-kernels bench-graphs bench-http bench-cuda chaos soak \
+.PHONY: help serve kernels native lock test test-matrix check certify probe-targets evaluator bench bench-kernels bench-graphs bench-http bench-cuda chaos soak \
 	fuzz fuzz-api export docs accuracy format clean
 
 help: ## what there is to make
@@ -76,6 +76,9 @@ certify: $(VENV)/.dev ## install all runtimes into .runtimes, certify every acti
 	for model in $(SOURCED); do $(BIN)/gatewave fuse tests/$${model#*/} -o $$model || exit 1; done
 	$(BIN)/gatewave certify $(SOURCED) --runtimes all -o certificates/sources
 	$(BIN)/python -m export.portability
+
+probe-targets: $(VENV)/.dev ## load every operator × element type × opset in many ONNX Runtimes: export/targets/probed
+	$(BIN)/python -m export.targets.probing --environments .venv-matrix
 
 test-matrix: native ## run kernels, models and certificates in many runtimes, and export from JAX and Keras anew, in .venv-matrix
 	$(BIN)/python -m pytest -m matrix tests/native tests/export tests/sources tests/deploy

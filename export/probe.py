@@ -12,10 +12,9 @@ import hashlib
 import json
 import math
 import os
-import subprocess
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -26,6 +25,7 @@ import numpy as np
 from export import probe_models, probe_worker, scratch
 from export.errors import TargetError
 from export.probe_models import Probed
+from export.subprocesses import Ended, Process
 from models import DType
 
 Outcome = Literal["runs", "wrong", "refused", "crashed"]
@@ -33,6 +33,9 @@ Outcome = Literal["runs", "wrong", "refused", "crashed"]
 PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
 IR_VERSIONS = tuple(range(8, 15))
 RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml")
+SECONDS = 60.0
+"""Time that the worker may take for one answer: a large model takes some to be loaded."""
+
 CLOSE: dict[DType, float] = {"float16": 2e-2, "bfloat16": 6e-2, "float32": 1e-3, "float64": 1e-3}
 """How near an answer must come: contributed operators round their constants."""
 
@@ -195,30 +198,43 @@ def _outcome(probed: Probed, dtype: DType, answer: dict[str, Any] | None) -> tup
 
 
 class Worker:
-    """A process that runs models, one after the other."""
+    """A process that loads and runs models, one after the other.
 
-    def __init__(self, python: Path) -> None:
-        self._process = subprocess.Popen(  # noqa: S603 - this very Python, or a test's
-            [str(python), str(probe_worker.__file__)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env={**os.environ, "ORT_DISABLE_TELEMETRY": "1"},
-            text=True,
-            encoding="utf-8",
-        )
+    Args:
+        python: What imports the runtime; a test's program may stand for it.
+        seconds: How long it may take to start, and to answer.
 
-    def __enter__(self) -> Self:
-        about = self._line()
+    Attributes:
+        about: What the runtime says of itself.
+        ended: How the process ended, once it has.
+    """
+
+    def __init__(self, python: Path, seconds: float = SECONDS) -> None:
+        self._seconds = seconds
+        self._process = Process([str(python), "-P", str(probe_worker.__file__)], _variables(python))
+        self.ended = ""
+
+    def start(self) -> Self:
+        """Wait until it has imported the runtime.
+
+        Raises:
+            TargetError: It does not.
+        """
+        about = self._answer(None)
         if about is None:
-            self.__exit__()
+            self.close()
             raise TargetError("target this: ONNX Runtime does not start; try `gatewave doctor`")
         self.about = about
         return self
 
+    def close(self) -> None:
+        self._process.close()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
     def __exit__(self, *_: object) -> None:
-        with contextlib.suppress(BrokenPipeError):
-            self._process.communicate()
+        self.close()
 
     def run(self, content: bytes, provider: str, *inputs: Any) -> dict[str, Any] | None:
         """The worker's answer; None, if it ended without one.
@@ -236,15 +252,47 @@ class Worker:
             "inputs": [(list(a.shape), a.astype(np.float64).ravel().tolist()) for a in given],
             "values": probe_models.VALUES,
         }
-        stdin = self._process.stdin
-        assert stdin is not None  # noqa: S101 - it was asked for
-        with contextlib.suppress(BrokenPipeError):
-            stdin.write(json.dumps(request) + "\n")
-            stdin.flush()
-        return self._line()
+        return self._answer(request)
 
-    def _line(self) -> dict[str, Any] | None:
-        stdout = self._process.stdout
-        assert stdout is not None  # noqa: S101 - it was asked for
-        line = stdout.readline()
-        return json.loads(line) if line else None
+    def load(
+        self, model: bytes | Path, provider: str, *, optimised: bool = True
+    ) -> dict[str, Any] | None:
+        """Have the model loaded, and not run; return the answer, None if the process ended."""
+        where = (
+            {"path": str(model.absolute())}
+            if isinstance(model, Path)
+            else {"model": base64.b64encode(model).decode()}
+        )
+        return self._answer({**where, "provider": provider, "load": True, "optimised": optimised})
+
+    def schemas(self) -> list[dict[str, Any]]:
+        """Return the schemas of the operators that the runtime itself defines."""
+        answer = self._answer({"schemas": True})
+        if answer is None:
+            raise TargetError(f"the schemas of the operators cannot be read: {self.ended}")
+        return list(answer["schemas"])
+
+    def _answer(self, request: Mapping[str, Any] | None) -> dict[str, Any] | None:
+        """Ask, unless the process has ended, and return the answer."""
+        if self.ended:
+            return None
+        try:
+            with self._process.answering(self._seconds):
+                if request is not None:
+                    self._process.requests.write(json.dumps(request).encode() + b"\n")
+                    self._process.requests.flush()
+                line = self._process.answers.readline()
+                if not line:
+                    raise EOFError
+        except Ended as error:
+            self.ended = str(error)
+            return None
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+
+def _variables(python: Path) -> dict[str, str]:
+    """The environment variables of the worker: another Python is not given our modules."""
+    own = set() if python == Path(sys.executable) else {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"}
+    kept = {name: value for name, value in os.environ.items() if name not in own}
+    return {**kept, "ORT_DISABLE_TELEMETRY": "1"}

@@ -29,21 +29,55 @@ def main() -> None:
 
 
 def _answer(request: dict) -> dict:  # type: ignore[type-arg]  # of JSON
-    """The values that the model gives, or why it gives none."""
+    """The values that the model gives, or why it gives none; or that it is loaded."""
     try:
+        if request.get("schemas"):
+            return {"schemas": _schemas()}
+        if request.get("load"):
+            _session(request)
+            return {"loaded": True}
         values = _run(request)
     except Exception as error:  # noqa: BLE001 - ONNX Runtime's exceptions have no common class
         return {"refused": str(error)}
     return {"values": values}
 
 
-def _run(request: dict) -> list[float]:  # type: ignore[type-arg]  # of JSON
+def _session(request: dict) -> ort.InferenceSession:  # type: ignore[type-arg]  # of JSON
+    """The model, from a file or from the request, loaded as programs load it by default."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4
-    session = ort.InferenceSession(
-        base64.b64decode(request["model"]), options, providers=[request["provider"]]
-    )
+    if request.get("optimised") is False:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    content = request["path"] if "path" in request else base64.b64decode(request["model"])
+    return ort.InferenceSession(content, options, providers=[request["provider"]])
+
+
+def _schemas() -> list:  # type: ignore[type-arg]  # of JSON
+    """The operators that ONNX Runtime itself defines."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state  # noqa: PLC0415 - seldom
+
+    def ports(formal: list) -> list:  # type: ignore[type-arg]  # of ports
+        kinds = [(port.typeStr, port.option.name) for port in formal]
+        return [(kind, name == "Optional", name == "Variadic") for kind, name in kinds]
+
+    return [
+        {
+            "name": schema.name,
+            "domain": schema.domain,
+            "inputs": ports(schema.inputs),
+            "outputs": ports(schema.outputs),
+            "variables": {c.type_param_str: c.allowed_type_strs for c in schema.type_constraints},
+            "required": [name for name, a in schema.attributes.items() if a.required],
+            "attributes": [*schema.attributes],
+        }
+        for schema in state.get_all_operator_schema()
+        if schema.domain == "com.microsoft" and not schema.deprecated
+    ]
+
+
+def _run(request: dict) -> list[float]:  # type: ignore[type-arg]  # of JSON
+    session = _session(request)
     ports = session.get_inputs()
     arrays = [np.reshape(values, shape) for shape, values in request["inputs"]]
     arrays = arrays or [np.asarray(request["values"])] * len(ports)

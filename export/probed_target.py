@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import onnxruntime
 
 from export.errors import TargetError
-from export.probe import PLAIN, Answer, Row, probe
+from export.probe import PLAIN, PROVIDERS, Answer, Row, probe
 from export.probe_models import FUNCTION, OLDEST, OPSETS, PROBED, RELU_CLIP, SILU, Probed
-from export.targets import Target
+from export.targets import Target, find, tables
 from export.targets.entries import Defect, Operator
 from export.targets.ranges import Range
 from models import DTYPES, DType
@@ -23,6 +24,8 @@ LEAST_IR = 3
 EVIDENCE = "probed"
 
 THIS = "this"
+
+CPU = "CPUExecutionProvider"
 
 DOMAINS = ("com.microsoft", "ai.onnx.ml")
 """ONNX Runtime's own operators, and those for trees and the like: its wheels have both."""
@@ -37,10 +40,29 @@ def this(folder: Path | None = None) -> Target:
     return target_of(probe(folder))
 
 
+def known() -> Target | None:
+    """The installed runtime as the files describe it; None if they were not made with this wheel.
+
+    It is what probing it would find, without the time that takes; the tests hold the two together.
+    """
+    version = _short(onnxruntime.__version__)
+    table = tables.of("onnxruntime", version)
+    others = {*onnxruntime.get_available_providers()} & {*PROVIDERS} - {CPU}
+    if table is None or table.exact != onnxruntime.__version__ or others:
+        return None
+    name = f"{THIS} (onnxruntime {onnxruntime.__version__}, cpu)"
+    return replace(find(f"onnxruntime-{version}-cpu"), name=name)
+
+
 def is_installed(target: Target) -> bool:
     """Whether ``target`` is the ONNX Runtime that is installed: ``this``, or its version's file."""
-    version = ".".join(onnxruntime.__version__.split(".")[:2])
+    version = _short(onnxruntime.__version__)
     return target.name.startswith(f"{THIS} ") or target.name == f"onnxruntime-{version}-cpu"
+
+
+def _short(version: str) -> str:
+    """Return the version as target files have it."""
+    return ".".join(version.split(".")[:2])
 
 
 def target_of(answer: Answer) -> Target:
@@ -59,6 +81,7 @@ def target_of(answer: Answer) -> Target:
         domains=DOMAINS,
         operators=tuple(entry for probed in PROBED for entry in _operators(rows, probed)),
         defects=tuple(_defects(rows)),
+        table=tables.of("onnxruntime", _short(answer.version)),
     )
 
 

@@ -10,11 +10,12 @@ import onnx_ir as ir
 from export.model_files import element_types
 from export.model_files.element_types import NAMES, Types
 from export.model_files.scopes import Scope, scopes
-from export.rewrite import naive_sinc, relu_clip, schemas
+from export.rewrite import excerpts, naive_sinc, relu_clip, schemas
 from export.rewrite.conversion import TYPE_NAMES, disallowed, since
 from export.rewrite.replaceable import REPLACEABLE, attributes_of, identifier_of
 from export.signature import DOMAIN
-from export.targets import Target
+from export.targets import Target, signatures
+from export.targets.verdicts import REFUSED, RUNS, UNKNOWN, Asked, Loading, Verdict
 
 MOVING = frozenset(
     {
@@ -27,6 +28,15 @@ MOVING = frozenset(
 
 Not so `Expand`, `Size` and `Tile`, which ONNX Runtime refuses in bfloat16.
 """
+
+PROBED_DOMAINS = ("", "com.microsoft", "ai.onnx.ml")
+"""Domains of which a runtime says by itself which operators it has; others come from libraries."""
+
+DEPTHS = (1, 2, 3)
+"""How many steps of the model are loaded together: an optimiser joins two or three nodes."""
+
+INITIALIZATION = "Exception during initialization"
+"""ONNX Runtime's words for an optimiser or a kernel that gives up on a model."""
 
 Call = tuple[ir.OperatorIdentifier, tuple[ir.DataType | None, ...]]
 """A function, and the element types that it is called with."""
@@ -53,14 +63,37 @@ class Problem:
     known: bool = True
 
 
-def problems(model: ir.Model, target: Target) -> list[Problem]:
+def problems(model: ir.Model, target: Target, loading: Loading | None = None) -> list[Problem]:
     """Everything that keeps ``model`` from running, and running rightly, on ``target``.
+
+    Args:
+        model: Stays as it is.
+        target: For what it is to be.
+        loading: An attempt to load the model in the target itself, if one was made. What the target
+            loads holds nothing that it is not known to run; what it refuses has a problem, if only
+            that of the whole model.
 
     Raises:
         ModelError: A node is not what its operator wants.
     """
     schemas.check(model)
-    return [*_of_file(model, target), *Judge(model, target).problems()]
+    if loading is not None and loading.loads:
+        return _wrong_though_loaded(model, target)
+    found = [*_of_file(model, target), *Judge(model, target).problems()]
+    if loading is not None and loading.refused:
+        if not any(problem.known for problem in found):
+            found += Judge(model, target).of_neighbours()
+        why = f"{loading.by} does not load the model: {loading.refused}"
+        found.append(Problem("", "", "", "", why))
+    return found
+
+
+def _wrong_though_loaded(model: ir.Model, target: Target) -> list[Problem]:
+    """What is loaded, and computed wrongly; by ONNX Runtime nothing is that is known."""
+    if target.table is not None:
+        return []
+    found = [*_of_file(model, target), *Judge(model, target).problems()]
+    return [problem for problem in found if problem.known]
 
 
 def opset_of(model: ir.Model) -> int | None:
@@ -109,50 +142,92 @@ class Judge:
             kinds = kinds[1:]
         return next((kind for kind in kinds if kind is None or kind in NAMES), (*kinds, None)[0])
 
-    def refusal(self, node: ir.Node, kind: ir.DataType | None) -> str:
-        """Why the target does not run ``node``; empty if it does, or is not known not to."""
-        return self._refusal(node, kind) or self.disallowed(node, kind)
+    def refusal(self, node: ir.Node, kind: ir.DataType | None, types: Types | None = None) -> str:
+        """Why the target does not run ``node`` in ``kind``; empty if it is not known not to.
 
-    def _refusal(self, node: ir.Node, kind: ir.DataType | None) -> str:
-        identifier = identifier_of(node)
-        if not self._is_judged(identifier):
+        Args:
+            node: A node of the model.
+            kind: The element type to compute in; inputs of the node's own get it, too.
+            types: The element types around it; those of the main graph by default.
+        """
+        verdict = self.verdict(node, kind, types)
+        if verdict.state == "unknown" and self._is_better_written(identifier_of(node)):
+            return self._not_known(node, kind)
+        return self._refusal(node, kind, verdict) or self.disallowed(node, kind, types)
+
+    def _refusal(self, node: ir.Node, kind: ir.DataType | None, verdict: Verdict) -> str:
+        if verdict.state != "refused":
             return ""
-        dtype = NAMES.get(kind) if kind is not None else None
-        target, name = self._target, "::".join(part for part in identifier if part)
-        if not identifier[0] and since(node.op_type, self.opset) is None:
+        name = named(node)
+        if not node.domain and since(node.op_type, self.opset) is None:
             return f"there is no {name} in opset {self.opset}"
-        if not target.runs(identifier, self.opset, dtype, _told(node)):
-            where = "" if identifier[0] else f" at opset {self.opset}"
-            return f"{target.name} does not run {name}{where} in {dtype or 'any element type'}"
-        return ""
+        where = "" if identifier_of(node)[0] else f" at opset {self.opset}"
+        why = f": {verdict.why}" if verdict.why else ""
+        return f"{self._target.name} does not run {name}{where} in {_words(kind)}{why}"
 
-    def disallowed(self, node: ir.Node, kind: ir.DataType | None) -> str:
+    def disallowed(
+        self, node: ir.Node, kind: ir.DataType | None, types: Types | None = None
+    ) -> str:
         """Why ONNX does not allow ``node`` in ``kind`` at the target's opset; empty if it does."""
         identifier = identifier_of(node)
         if identifier[0] or (*identifier, "") in self._model.functions:
             return ""
-        own = self.dtype_of(node)
+        around = self.types if types is None else types
+        own = self.dtype_of(node, around)
 
         def asked(value: ir.Value) -> ir.DataType | None:
-            known = value.dtype or self.types.get(value)
-            return kind if known == own else known
+            known = value.dtype or around.get(value)
+            return kind if known is not None and known == own else known
 
         wrong = disallowed(node, self.opset, asked)
         return "" if wrong is None else f"it takes no {TYPE_NAMES[wrong]} in opset {self.opset}"
 
-    def _is_judged(self, identifier: tuple[str, str]) -> bool:
-        domain, name = identifier
-        if (domain, name, "") in self._model.functions or (not domain and name in MOVING):
-            return False
-        known = {entry.identifier for entry in self._target.operators}
-        return domain in ("", DOMAIN) or identifier in REPLACEABLE or identifier in known
+    def verdict(
+        self, node: ir.Node, kind: ir.DataType | None, types: Types | None = None
+    ) -> Verdict:
+        """Whether the target is known to run ``node`` in ``kind``: by itself, or by its files."""
+        identifier = identifier_of(node)
+        if (*identifier, "") in self._model.functions:
+            return RUNS  # its body is judged
+        if not identifier[0] and since(node.op_type, self.opset) is None:
+            return REFUSED
+        if identifier[0] == DOMAIN:
+            return REFUSED
+        known = self.types if types is None else types
+        asked = self._asked(node, kind, known)
+        if self._target.live is not None and identifier[0] in PROBED_DOMAINS:
+            own = self.dtype_of(node, known)
 
-    def _is_unknown(self, identifier: tuple[str, str]) -> bool:
-        """Whether it is of a domain that nothing is said of, and no function of the model's."""
-        return (
-            (*identifier, "") not in self._model.functions
-            and not self._is_judged(identifier)
-            and not self._target.knows(identifier)
+            def kind_of(value: ir.Value) -> str:
+                return _kind_of(value, known, own, kind)
+
+            alone = excerpts.model([node], kind_of, self._imports([node]))
+            found = self._target.live.judge(alone, node.op_type) if alone else UNKNOWN
+            if found.state != "unknown":
+                return found
+        return self._target.verdict(asked)
+
+    def _imports(self, nodes: Sequence[ir.Node]) -> dict[str, int]:
+        domains = {"": None} | dict.fromkeys(identifier_of(node)[0] for node in nodes)
+        return {domain: self._opset_of(domain) for domain in domains}
+
+    def _opset_of(self, domain: str) -> int:
+        return self._model.opset_imports.get(domain, 1) if domain else self.opset
+
+    def _asked(self, node: ir.Node, kind: ir.DataType | None, types: Types) -> Asked:
+        own = self.dtype_of(node, types)
+        stated = signatures.stated(node)
+        computed = kind if kind is not None or not stated else ir.DataType[stated.upper()]
+        inputs = ["" if v is None else _kind_of(v, types, own, kind) for v in node.inputs]
+        identifier = identifier_of(node)
+        return Asked(
+            identifier,
+            self._opset_of(identifier[0]),
+            None if computed is None else NAMES.get(computed) or computed.name.lower(),
+            inputs,
+            stated,
+            _told(node),
+            moves=not identifier[0] and node.op_type in MOVING,
         )
 
     def is_misfused(self, node: ir.Node, kind: ir.DataType | None) -> bool:
@@ -198,16 +273,52 @@ class Judge:
                     seen.add(call)
                     yield from self.of_body(call)
 
+    def of_neighbours(self) -> Iterator[Problem]:
+        """Nodes that the target refuses, alone or with those that they are computed from."""
+        live = self._target.live
+        if live is None:
+            return
+        for scope in scopes(self._model):
+            for node in () if scope.name.startswith("function ") else scope.graph:
+                for depth in DEPTHS:
+                    nodes = excerpts.ancestry(node, depth)
+                    alone = excerpts.model(nodes, self._name_of, self._imports(nodes))
+                    found = live.judge(alone, node.op_type) if alone else UNKNOWN
+                    if found.state == "refused" or INITIALIZATION in found.why:
+                        yield self._together(scope, nodes, found.why)
+                        break
+
+    def _together(self, scope: Scope, nodes: Sequence[ir.Node], why: str) -> Problem:
+        node, kind = nodes[-1], self.dtype_of(nodes[-1])
+        names = ", then ".join(map(named, nodes))
+        text = f"{self._target.name} does not run {names} in {_words(kind)}: {why}"
+        return Problem(scope.name, _label(node), named(node), _words(kind), text)
+
+    def _name_of(self, value: ir.Value) -> str:
+        return _kind_of(value, self.types, None, None)
+
     def _judged(self, scope: Scope, node: ir.Node, types: Types) -> Iterator[Problem]:
         kind = self.dtype_of(node, types)
-        why = self.refusal(node, kind) or self.defect(node, kind)
-        name = "::".join(part for part in identifier_of(node) if part)
-        dtype = NAMES.get(kind, "") if kind is not None else ""
+        verdict = self.verdict(node, kind, types)
+        why = self._refusal(node, kind, verdict) or self.disallowed(node, kind, types)
+        why = why or self.defect(node, kind)
+        name, dtype = named(node), "" if kind is None else _words(kind)
         if why:
             yield Problem(scope.name, _label(node), name, dtype, why)
-        elif self._is_unknown(identifier_of(node)):
-            why = f"it is not known whether {self._target.name} runs {name}"
+        elif verdict.state == "unknown":
+            why = self._not_known(node, kind)
             yield Problem(scope.name, _label(node), name, dtype, why, known=False)
+
+    def _not_known(self, node: ir.Node, kind: ir.DataType | None) -> str:
+        where = f" at opset {self.opset}" if not identifier_of(node)[0] else ""
+        where += f" in {_words(kind)}" if kind is not None else ""
+        return f"it is not known whether {self._target.name} runs {named(node)}{where}"
+
+    def _is_better_written(self, identifier: tuple[str, str]) -> bool:
+        """Whether it is of a domain that nothing is known of, and has a form in standard ones."""
+        return (
+            bool(identifier[0]) and identifier in REPLACEABLE and not self._target.knows(identifier)
+        )
 
     def call(self, node: ir.Node, types: Types) -> Call | None:
         if node.op_identifier() not in self._model.functions:
@@ -236,6 +347,25 @@ class Judge:
                     inner = self.call(node, types)
                     if inner is not None:
                         yield from self.of_body(inner)
+
+
+def named(node: ir.Node) -> str:
+    """The operator, with its domain, unless that is the standard one."""
+    return "::".join(part for part in identifier_of(node) if part)
+
+
+def _words(kind: ir.DataType | None) -> str:
+    return "any element type" if kind is None else NAMES.get(kind) or kind.name.lower()
+
+
+def _kind_of(
+    value: ir.Value, types: Types, own: ir.DataType | None, kind: ir.DataType | None
+) -> str:
+    """ONNX's name of the element type of an input, or of ``kind`` if it is the node's own."""
+    known = value.dtype or types.get(value)
+    if known is None:
+        return "?"
+    return (kind if kind is not None and known == own else known).name.lower()
 
 
 def _label(node: ir.Node) -> str:

@@ -98,8 +98,13 @@ def command(runtime: Runtime) -> list[str]:
     if runtime.language == "node":
         host = [str(WORKERS / "host.mjs"), runtime.worker, str(folder() / runtime.name)]
         return ["sh", "-c", ANSWERS_APART, "node", *host]
-    python = folder() / runtime.name / "bin" / "python" if runtime.requirements else sys.executable
-    return [str(python), "-P", str(WORKERS / "host.py"), runtime.worker]
+    return [str(python(runtime)), "-P", str(WORKERS / "host.py"), runtime.worker]
+
+
+def python(runtime: Runtime) -> Path:
+    """The Python of its environment; our own, if it has none."""
+    own = Path(sys.executable)
+    return folder() / runtime.name / "bin" / "python" if runtime.requirements else own
 
 
 def variables(runtime: Runtime) -> dict[str, str]:

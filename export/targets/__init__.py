@@ -18,11 +18,23 @@ import yaml
 from pydantic import ValidationError
 
 from export.errors import TargetError
-from export.targets.entries import DEFAULTS, Defect, DefectName, Entry, Fusion, Operator, Runtime
+from export.targets import tables
+from export.targets.entries import (
+    DEFAULTS,
+    Defect,
+    DefectName,
+    Entry,
+    Fusion,
+    Operator,
+    Runtime,
+    Tried,
+)
 from export.targets.ranges import Range, version_key
+from export.targets.tables import Table
+from export.targets.verdicts import REFUSED, RUNS, UNKNOWN, Asked, Live, Verdict
 from models import DTYPES
 
-__all__ = ["Target", "TargetError", "find", "names", "runtimes"]
+__all__ = ["Asked", "Target", "TargetError", "find", "names", "runtimes"]
 
 E = TypeVar("E", bound=Entry)
 
@@ -38,9 +50,10 @@ class Target:
         functions: Whether model-local functions run.
         dtypes: The floating-point element types that it computes in at all.
         domains: Those that it has operators of, besides the standard one.
-        operators: Where operators run: those that are not named here run wherever ``opsets`` and
-            ``dtypes`` allow, if they are standard ones or of ``domains``; of others nothing is
-            known.
+        operators: Where operators run: one that is named runs where an entry says so, only.
+        tried: Operators that ran wherever they were tried, at these opsets and element types.
+        table: What this version was seen to load, if a table was made of it.
+        live: The runtime itself, where it is installed and may be asked.
         defects: What goes wrong although all operators are there.
         fusions: The forms that it makes one operator of.
     """
@@ -54,6 +67,9 @@ class Target:
     operators: tuple[Operator, ...] = ()
     defects: tuple[Defect, ...] = ()
     fusions: tuple[Fusion, ...] = ()
+    tried: tuple[Tried, ...] = ()
+    table: Table | None = None
+    live: Live | None = None
 
     def runs(
         self,
@@ -62,7 +78,7 @@ class Target:
         dtype: str | None,
         attributes: Mapping[str, Any] | None = None,
     ) -> bool:
-        """Whether the operator runs, in a model that imports ``opset`` of its domain.
+        """Whether the operator is not known to fail, in a model that imports ``opset``.
 
         Args:
             identifier: Its domain and its name.
@@ -77,8 +93,35 @@ class Target:
             return self.knows(identifier)
         return any(_admits(entry, opset, dtype, attributes or {}) for entry in known)
 
+    def verdict(self, asked: Asked) -> Verdict:
+        """Whether the target is known to run a node, or known not to.
+
+        The table of its version comes before the entries of its file, which are older.
+        """
+        fate = self._fate(asked)
+        if fate is not None:
+            return RUNS if fate == "loads" else REFUSED
+        entries = [entry for entry in self.operators if entry.identifier == asked.identifier]
+        if asked.dtype in DTYPES and asked.dtype not in self.dtypes and not asked.moves:
+            return REFUSED
+        if entries and (asked.dtype in DTYPES or not any(entry.dtypes for entry in entries)):
+            runs = self.runs(asked.identifier, asked.opset, asked.dtype, asked.attributes)
+            return RUNS if runs else REFUSED
+        return RUNS if any(entry.holds_for(asked) for entry in self.tried) else UNKNOWN
+
+    def _fate(self, asked: Asked) -> tables.Fate | None:
+        if self.table is None:
+            return None
+        return self.table.fate(
+            asked.identifier,
+            asked.opset,
+            asked.inputs,
+            stated=asked.stated,
+            attributes=asked.attributes,
+        )
+
     def knows(self, identifier: tuple[str, str]) -> bool:
-        """Whether it is known if the operator runs."""
+        """Whether the operator is named, or of a domain that the target has operators of."""
         named = any(entry.identifier == identifier for entry in self.operators)
         return named or identifier[0] in ("", *self.domains)
 
@@ -179,6 +222,8 @@ def _target(runtime: Runtime, version: str, provider: str | None) -> Target:
     }
     return Target(
         name="-".join(word for word in (runtime.name, version, provider) if word),
+        tried=hold(runtime.tried),
+        table=tables.of(runtime.name, version),
         opsets=opsets.opsets,
         ir=opsets.ir,
         functions=functions.run,

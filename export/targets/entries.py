@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from export.targets.ranges import EVERY, Key, RangeField, version_key
+from export.targets.verdicts import Asked
 from models import DTYPES, DType
 
 DefectName = Literal[
@@ -106,6 +107,24 @@ class Operator(Entry):
         return domain, name
 
 
+class Tried(Entry):
+    """Operators that were tried, and ran.
+
+    Attributes:
+        operators: Their names, as in `Operator`.
+        opsets: In models that import these versions of their domain.
+        dtypes: With these element types.
+    """
+
+    operators: tuple[str, ...]
+    opsets: RangeField
+    dtypes: tuple[DType, ...]
+
+    def holds_for(self, asked: Asked) -> bool:
+        name = "::".join(part for part in asked.identifier if part)
+        return name in self.operators and asked.opset in self.opsets and asked.dtype in self.dtypes
+
+
 class Defect(Entry):
     """Something that goes wrong although all operators are there.
 
@@ -146,12 +165,13 @@ class Runtime(Strict):
     operators: tuple[Operator, ...] = ()
     defects: tuple[Defect, ...] = ()
     fusions: tuple[Fusion, ...] = ()
+    tried: tuple[Tried, ...] = ()
     evidence: Mapping[str, str]
 
     def entries(self) -> Iterator[Entry]:
         for part in (self.opsets, self.functions, self.types):
             yield from part
-        for more in (self.domains, self.operators, self.defects, self.fusions):
+        for more in (self.domains, self.operators, self.defects, self.fusions, self.tried):
             yield from more
 
     @model_validator(mode="after")

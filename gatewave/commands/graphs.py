@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from export.proof.report import Report
     from export.rewrite.change import Change
     from export.rewrite.replacement import Skipped
-    from export.targets import Target
+    from gatewave.commands.targeting import Judged
 
 
 @dataclass(frozen=True)
@@ -52,21 +52,6 @@ def read(path: Path) -> ir.Model:
     with needing("export"):
         from export.model_files import files
     return files.read(path)
-
-
-def target_named(name: str) -> Target:
-    """The target called ``name``; ``this`` is the installed ONNX Runtime, probed.
-
-    Raises:
-        TargetError: There is none.
-        ExtraMissing: onnx is not installed.
-    """
-    with needing("export"):
-        from export import probed_target, targets
-    if name != "this":
-        return targets.find(name)
-    with Console(stderr=True).status("running tiny models", spinner="dots"):
-        return probed_target.this()
 
 
 def write_verified(
@@ -111,7 +96,7 @@ def say(
     report: Report | None,
     *,
     skipped: Sequence[Skipped] = (),
-    target: str = "",
+    judged: Judged | None = None,
     tried: Tried | None = None,
     as_json: bool,
 ) -> None:
@@ -122,16 +107,17 @@ def say(
         changes: What was changed.
         report: The comparison with the original; ``None`` where there is none.
         skipped: What was left.
-        target: What it was changed for.
+        judged: What is known of it for the target that it was changed for.
         tried: Of a model that computes something else, what became of it.
         as_json: Whether it is for scripts.
     """
     if as_json:
         document = {
             "written": str(written),
-            **({"target": target} if target else {}),
+            **({} if judged is None else {"target": judged.target}),
             "changes": [asdict(change) for change in changes],
             "skipped": [asdict(left) for left in skipped],
+            **({} if judged is None else {"judged": judged.document()}),
             "verified": None if report is None else report.as_dict(),
             **({} if tried is None else {"run_by": tried.run_by, "notes": tried.notes}),
         }
@@ -146,14 +132,25 @@ def say(
         line = f"left alone: {left.kind} at {_place(left.scope, left.node)}: {left.reason}"
         output.say(line)
     told = report or tried
-    for note in () if told is None else told.notes:
-        output.say(note)
+    for line in (*(judged.lines() if judged else ()), *(told.notes if told else ())):
+        output.say(line)
     counts = "1 change" if len(changes) == 1 else f"{len(changes)} changes"
-    counts += f" for {target}" if target else ""
+    counts += f" for {judged.target}" if judged else ""
     counts += f", {len(skipped)} left alone" if skipped else ""
+    typer.echo(f"{counts}: wrote {written} ({_how(report, tried, judged)})")
+
+
+def _how(report: Report | None, tried: Tried | None, judged: Judged | None) -> str:
+    """The evidence, in words."""
     how = tried.words() if tried else "not verified"
     how = how if report is None else report.words()
-    typer.echo(f"{counts}: wrote {written} ({how})")
+    return f"{how}; {judged.of_result(_runtimes(report))}" if judged else how
+
+
+def _runtimes(report: Report | None) -> list[str]:
+    """What ran the rewritten model."""
+    ran = () if report is None else report.ran
+    return [*dict.fromkeys(one.runtime for one in ran if one.model == "rewritten")]
 
 
 def _place(scope: str, node: str) -> str:

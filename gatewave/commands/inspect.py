@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
-from gatewave.commands import graphs, output
+from gatewave.commands import graphs, output, targeting
 from gatewave.commands.rewriting import JsonOption, ModelArgument
 from gatewave.errors import needing
 
 if TYPE_CHECKING:
+    import onnx_ir as ir
+
     from export.rewrite.inspection import Inspection
-    from export.rewrite.judgement import Problem
+    from gatewave.commands.targeting import Judged
 
 
 def inspect(
@@ -35,28 +36,25 @@ def inspect(
     with needing("export"):
         from export.rewrite.inspection import inspect as inspect_model
         from export.rewrite.inspection import report
-        from export.rewrite.judgement import problems
-    wanted = None if target is None else graphs.target_named(target)
     loaded = graphs.read(model)
-    found = [] if wanted is None else problems(loaded, wanted)
+    found = None if target is None else _judged(target, model, loaded)
     inspection = inspect_model(loaded)
     if as_json:
         document = report(inspection)
-        if wanted is not None:
-            document["target"] = {"name": wanted.name, "problems": [asdict(p) for p in found]}
+        if found is not None:
+            document["target"] = found.document()
         typer.echo(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
-    else:
-        show(inspection)
-        if wanted is not None:
-            _show_problems(wanted.name, found)
+        return
+    show(inspection)
+    if found is not None:
+        for line in found.lines():
+            output.say(line)
+        output.say(found.summary(), style="green" if found.verdict == "runs" else "")
 
 
-def _show_problems(target: str, problems: Sequence[Problem]) -> None:
-    if not problems:
-        output.say(f"{target} runs it", style="green")
-    for problem in problems:
-        place = ": ".join(word for word in (problem.scope, problem.node) if word) or "the model"
-        output.say(f"{target}: {place}: {problem.why}")
+def _judged(name: str, path: Path, model: ir.Model) -> Judged:
+    with targeting.target_named(name) as target:
+        return targeting.judged(target, model, targeting.loading(target, path, model))
 
 
 def show(inspection: Inspection) -> None:

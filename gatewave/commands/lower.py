@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from gatewave.commands import comparing, graphs
+from gatewave.commands import comparing, graphs, targeting
 from gatewave.commands.comparing import (
     BUDGET,
     AtolOption,
@@ -49,27 +49,30 @@ def lower(
     Opset and file format are brought within its range; ONNX's Swish, SwiGLU, Mish, Gelu and
     HardSwish, and our own operators, become ones that it has, in forms that it fuses.
 
+    The result is loaded in the target itself where that is installed: as the ONNX Runtime beside
+    Gatewave, or by `gatewave runtimes install`. With --no-verify it is written even if the target
+    refuses it; the status is 1 then, too.
+
     Example: `gatewave lower model.onnx --target onnxruntime-1.31 -o lowered.onnx`
     """
     with needing("export"):
         from export.model_files import files
         from export.probed_target import is_installed
-        from export.rewrite.judgement import problems
         from export.rewrite.lower import lower as lower_model
-        from export.rewrite.replacement import Skipped
-    wanted = graphs.target_named(target)
     loaded = graphs.read(model)
-    changes = lower_model(loaded, wanted)
     written = output or model.with_suffix(f".{target}.onnx")
     report = None
+    with targeting.target_named(target) as wanted:
+        changes = lower_model(loaded, wanted)
+        loading = targeting.loading_of(wanted, loaded, source=model)
+        found = targeting.judged(wanted, loaded, loading)
     if verify:
+        targeting.require_loading(found)
         plan = comparing.plan(inputs, rtol, atol, ulp, budget)
         plan = replace(plan, native=is_installed(wanted))
         report = graphs.write_verified(loaded, written, source=model, changes=changes, plan=plan)
     else:
         files.write(loaded, written, source=model)
-    left = [
-        Skipped(problem.scope, problem.node, problem.operator, problem.why, "")
-        for problem in problems(loaded, wanted)
-    ]
-    graphs.say(written, changes, report, skipped=left, target=wanted.name, as_json=as_json)
+    graphs.say(written, changes, report, judged=found, as_json=as_json)
+    if loading.refused:
+        raise typer.Exit(1)

@@ -30,7 +30,7 @@ def lowered(proto, target):
     known = targets.find(target)
     made = ir.from_proto(proto)
     changes = lower(made, known)
-    assert problems(made, known) == []
+    assert [problem for problem in problems(made, known) if problem.known] == []
     after = ir.to_proto(made)
     onnx.checker.check_model(after, full_check=True)
     return after, changes
@@ -464,12 +464,12 @@ def test_operators_of_unknown_domains_are_left_and_said_to_be_unknown():
     assert problems(own, targets.find("onnxruntime")) == []
 
 
-def test_operators_of_onnx_runtime_s_own_are_known_to_run_there_and_nowhere_else():
-    text = "g (float[2, 4] x) => (float[2, 4] y) { y = com.microsoft.NGramRepeatBlock (x) }"
+def test_operators_of_onnx_runtime_s_own_are_known_to_run_where_they_were_tried():
+    text = "g (float[2, 4] x) => (float[2, 4] y) { y = com.microsoft.Inverse (x) }"
     proto = ir.from_proto(model(text, 20, imports=', "com.microsoft" : 1'))
     assert problems(proto, targets.find("onnxruntime")) == []
-    assert problems(proto, targets.find("onnxruntime-web")) == []
-    assert [p.known for p in problems(proto, targets.find("openvino"))] == [False]
+    for name in ("onnxruntime-web", "openvino"):
+        assert [p.known for p in problems(proto, targets.find(name))] == [False]
 
 
 NEAR_0 = np.array([0, -0.0, 1e-44, 1e-40, 1e-20, 0.5, -1.3, 2.0], np.float32)

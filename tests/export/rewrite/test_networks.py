@@ -88,7 +88,7 @@ def lowered(proto, target):
     known = targets.find(target)
     made = ir.from_proto(proto)
     lower(made, known)
-    assert problems(made, known) == []
+    assert [problem for problem in problems(made, known) if problem.known] == []
     after = ir.to_proto(made)
     onnx.checker.check_model(after, full_check=True)
     return after

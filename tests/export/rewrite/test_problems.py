@@ -69,7 +69,8 @@ def test_a_function_is_judged_in_the_element_types_that_it_is_called_with():
 
 
 def test_functions_are_a_problem_where_none_run():
-    whys = [p.why for p in problems(model(CALLS, imports=', "Own" : 1'), targets.find("openvino"))]
+    found = problems(model(CALLS, imports=', "Own" : 1'), targets.find("openvino"))
+    whys = [problem.why for problem in found if problem.known]
     assert whys == ["openvino-2026.4 runs no model-local functions, as Own::Outer, Own::Inner"]
 
 

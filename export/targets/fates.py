@@ -1,0 +1,37 @@
+"""The meaning of ONNX Runtime's words about a model of one node."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from export.targets.tables import Fate
+
+REFUSALS = (
+    re.compile("NOT_IMPLEMENTED"),  # no kernel for these element types, or this opset
+    re.compile(r"Type Error: Type '"),  # its schema does not allow the element type
+    re.compile("InsertedPrecisionFreeCast"),  # float16 is computed in float32, and not everywhere
+    re.compile("is not currently registered or supported"),  # it has not got the element type
+    re.compile(r"is not a registered function/op|No Op registered for"),
+)
+"""Reasons that hold for an operator in these element types, whatever else the node has.
+
+Others, as a failed inference of shapes, may be due to the model of one node.
+"""
+
+OTHER_OPERATOR = re.compile(r"Type parameter \(\w+\) of Optype \((\w+)\) bound to different types")
+"""A type error inside the body by which ONNX defines an operator."""
+
+
+def fate_of(answer: Mapping[str, Any] | None, op_type: str) -> Fate | None:
+    """Return what ``answer`` says of the operator; None if it says nothing of it."""
+    if answer is None:
+        return None
+    if answer.get("loaded"):
+        return "loads"
+    said = str(answer.get("refused", ""))
+    inner = OTHER_OPERATOR.search(said)
+    if any(pattern.search(said) for pattern in REFUSALS) or (inner and inner[1] != op_type):
+        return "refused"
+    return None
