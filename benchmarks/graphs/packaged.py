@@ -46,6 +46,8 @@ MODELS_HEADER = (
     "CPU time, no kernels",
 )  # fmt: skip
 
+HEADING = "### Models of other packages, and the cost of commands"
+
 LEGEND = """\
 Models that PyPI packages carry; the versions are in `benchmarks/graphs/packages.txt`. No package
 has a model of opset 20, or with external data: *variant* is a packaged model that ONNX's own
@@ -100,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # Variants are files in that folder.
         about_models = table(MODELS_HEADER, map(_model_cells, rows))
         about_commands = table(("model", "MB", "load", *COMMANDS), map(_command_cells, rows))
-    blocks = [intro, LEGEND, about_models, COMMANDS_LEGEND, about_commands]
+    blocks = [HEADING, intro, LEGEND, about_models, COMMANDS_LEGEND, about_commands]
     gain = _gain(rows)
     print(page([*blocks, gain]))
     if options.write:
