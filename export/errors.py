@@ -2,11 +2,12 @@
 
 ExportError
 ├── NotAnActivationError   what was named is no elementwise function that can be exported
+├── ArgumentsError         what `to_onnx` is given does not fit the module, or cannot be exported
 ├── NotRunnableError       ONNX Runtime refuses the graph
 ├── ToleranceError         the graph misses the tolerance of its record
 ├── ModelError             a model that cannot be read: damaged, unsound or unsafe
 ├── TargetError            a target that is not known, or that a model cannot be brought to
-├── VerificationError      a rewritten model differs from its original
+├── VerificationError      a rewritten or exported model differs from its original
 └── NotWrittenError        a file cannot be written: no room, not allowed
 """
 
@@ -17,6 +18,10 @@ class ExportError(Exception):
 
 class NotAnActivationError(ExportError):
     """What was named cannot be exported as an activation."""
+
+
+class ArgumentsError(ExportError):
+    """The module, examples, shapes or opset that `to_onnx` is given cannot be exported."""
 
 
 class NotRunnableError(ExportError):
@@ -36,7 +41,7 @@ class TargetError(ExportError):
 
 
 class VerificationError(ExportError):
-    """A rewritten model does not compute what its original does; it is not written."""
+    """A rewritten or exported model does not compute what its original does; it is not kept."""
 
 
 class NotWrittenError(ExportError):

@@ -17,10 +17,12 @@ import onnx_ir as ir
 import torch
 from onnx_ir.passes import common as passes
 from torch import nn
+from torch.export import ExportedProgram
 
 from export import signature
 from export.graph_ops import ONNX_TYPES, GraphOps, compute_dtype, dtype_of
 from export.signature import DOMAIN, DOMAIN_VERSION, GRAPHS, Graph
+from export.torch.calls import opened
 from export.trace import OPSET as TORCH_OPSET
 from export.trace import ActivationGraphs, trace
 from export.translations import as_nodes
@@ -62,44 +64,61 @@ def graphs_of(
 
 
 def to_onnx(
-    module: nn.Module,
-    arguments: Mapping[str, torch.Tensor],
+    module: nn.Module | ExportedProgram,
+    arguments: Mapping[str, Any],
     *,
     dynamic_shapes: Any = None,
     opset: int = TORCH_OPSET,
+    verify: bool = True,
 ) -> ir.Model:
     """Export any Torch ``module``: the activations of ours inside it are nodes with their bodies.
 
     So are Torch's own `sinc`, `silu` and `glu`, as modules or as functions, wherever they are. A
     SiLU after a convolution is one too, which ONNX Runtime would fuse were it left as it is.
 
+    The graph computes what calling the module computes, hooks and patched forwards included, in
+    evaluation mode. The module is left as it was.
+
     Args:
-        module: A network with activations of `models`, or of Torch, anywhere inside.
-        arguments: Example inputs, in order, by the names that the graph is to have for them.
-        dynamic_shapes: As ``torch.onnx.export`` takes them; without it all shapes are fixed.
+        module: A network with activations of `models`, or of Torch, anywhere inside; or a program
+            that ``torch.export.export`` made of one, or its ``module()``.
+        arguments: Example inputs, by the names that the graph is to have for them: tensors, or
+            lists, tuples and dictionaries of tensors, which are named as Torch does: ``xs_0``. If
+            the names are those of ``forward``'s parameters, they bind by name, in any order. If
+            none of them is, they bind by position. The graph's inputs are in the order given.
+        dynamic_shapes: As ``torch.onnx.export`` takes them: a sequence with an entry for each of
+            ``arguments``, in their order, or a dictionary, by the names given or by those of
+            ``forward``. Without it all shapes are fixed. A program has decided on them already.
         opset: Of the standard operators, as ``torch.onnx.export`` takes it.
+        verify: Whether to run the model, and compare it with the module, before it is returned: on
+            the example, on generated inputs, and at other sizes where they are dynamic. Outputs
+            that are random are not compared; the log says so.
+
+    Raises:
+        ArgumentsError: The module, names, examples, shapes or opset do not fit together.
+        torch.onnx.OnnxExporterError: Torch cannot export the module.
+        VerificationError: The model does not compute what the module does.
+        NotRunnableError: Nothing here runs the model, so that it cannot be verified.
     """
     declared = {
         operator.op_type: (activation, operator)
         for activation in ACTIVATIONS.values()
         for operator in activation.operators
     }
-    model = trace(
-        module,
-        arguments,
-        [operator for _, operator in declared.values()],
-        dynamic_shapes=dynamic_shapes,
-        opset=opset,
-        translations=as_nodes(),
-    )
-    first: dict[str, DType] = {}
-    for node in [n for n in model.graph.all_nodes() if n.domain == DOMAIN]:
-        dtype = dtype_of(node.outputs[0])
-        body = body_of(*declared[node.op_type], "value", dtype, model.opset_imports[""])
-        if first.setdefault(node.op_type, dtype) != dtype:
-            node.overload = body.overload = dtype
-        model.functions[body.identifier()] = body
-        _attributes_to_inputs(node, model.graph, dtype)
+    operators = [operator for _, operator in declared.values()]
+    with opened(module, arguments, dynamic_shapes) as call:
+        capture = call.exported(operators, opset=opset, translations=as_nodes())
+        model = capture.model
+        first: dict[str, DType] = {}
+        for node in [n for n in model.graph.all_nodes() if n.domain == DOMAIN]:
+            dtype = dtype_of(node.outputs[0])
+            body = body_of(*declared[node.op_type], "value", dtype, model.opset_imports[""])
+            if first.setdefault(node.op_type, dtype) != dtype:
+                node.overload = body.overload = dtype
+            model.functions[body.identifier()] = body
+            _attributes_to_inputs(node, model.graph, dtype)
+        if verify:
+            call.verify(capture, operators)
     return model
 
 

@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import itertools
 import logging
+import numbers
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import onnx_ir as ir
 import torch
 from torch import Tensor, nn
+from torch.export import ExportedProgram
+from torch.fx.experimental.proxy_tensor import _AttrProxy
+from torch.onnx import ONNXProgram
 
 from export import signature
 from export.recorded_ops import Translations
-from models import Activation, DType, Operator
-from models.torch_ops import common_dtype
+from export.torch.binding import Bound, bind
+from export.torch.state import evaluating, preserved
+from models import DTYPES, Activation, DType, Operator
+from models.torch_ops import KEEP, common_dtype
+
+DTYPES_OF_TORCH = frozenset(getattr(torch, dtype) for dtype in DTYPES)
 
 OPSET = 18
 """What Torch's exporter writes; the artifacts' own opset is lower and set when they are drawn."""
@@ -53,8 +61,7 @@ class ActivationGraphs(nn.Module):
 
     def _graphs(self, tensors: Sequence[Tensor]) -> Iterator[Tensor]:
         reals = {name: getattr(self.function, name) for name in self.operator.reals}
-        yield self.function(*tensors[:-1])
-        for graph in ("grad", "vjp"):
+        for graph in signature.GRAPHS:
             given = tensors[: len(signature.inputs(self.activation, graph))]
             count = len(signature.outputs(self.activation, graph))
             yield from _node(signature.op_type(self.operator, graph), given, reals, count)
@@ -76,73 +83,133 @@ def trace(
             as it evaluates, not as it trains, and left as it was.
         arguments: Example tensors, by the names that the graph's inputs are to have.
         operators: What to keep whole. All else becomes the standard operators that Torch chooses.
-        dynamic_shapes: As ``torch.onnx.export`` takes them.
+        dynamic_shapes: As `export.graph.to_onnx` takes them.
         opset: Of the standard operators.
         translations: What Torch's own functions become, where Torch is not to choose.
 
     Raises:
         torch.onnx.OnnxExporterError: Torch cannot export the module.
+        ArgumentsError: The arguments do not fit the module.
     """
-    with _evaluating(module), _as_nodes(module, operators), _quiet():
-        program = torch.onnx.export(
+    bound = bind(module, arguments, dynamic_shapes)
+    with evaluating(module), preserved(module):
+        return captured(module, bound, operators, opset=opset, translations=translations).model
+
+
+@dataclass(frozen=True)
+class Captured:
+    """A model, and the program of Torch's that it was translated from, after decomposition."""
+
+    model: ir.Model
+    program: ExportedProgram
+
+
+def captured(
+    module: nn.Module | ExportedProgram,
+    bound: Bound,
+    operators: Iterable[Operator],
+    *,
+    opset: int = OPSET,
+    translations: Translations | None = None,
+) -> Captured:
+    """Export as `trace` does, given the arguments as the module takes them; keep the program.
+
+    Raises:
+        torch.onnx.OnnxExporterError: Torch cannot export the module.
+    """
+    keeper = _Keeper(operators)
+
+    def export() -> ONNXProgram | None:
+        return torch.onnx.export(
             module,
-            tuple(arguments.values()),
+            bound.args,
+            kwargs=bound.kwargs,
             dynamo=True,
             opset_version=opset,
             custom_translation_table=translations,
-            input_names=list(arguments),
-            dynamic_shapes=dynamic_shapes,
+            input_names=list(bound.names),
+            dynamic_shapes=bound.dynamic_shapes,
             verbose=False,
             optimize=True,
         )
-    if program is None:  # pragma: no cover - the exporter's type allows it; dynamo=True does not
+
+    with _quiet():
+        try:
+            with keeper.keeping():
+                program = export()
+        except torch.onnx.OnnxExporterError:
+            # A node of ours has no derivative: a forward that asks for one is traced without.
+            if not keeper.kept:
+                raise
+            program = export()
+    # The exporter's types allow that there is none; with dynamo=True it always is.
+    if program is None or program.exported_program is None:  # pragma: no cover
         raise RuntimeError("torch.onnx.export gave no program")
-    return program.model
+    _sort_inputs(program.model.graph, bound)
+    return Captured(program.model, program.exported_program)
 
 
-@contextlib.contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    """While open, all parts of ``module`` are in evaluation mode."""
-    training = [part for part in module.modules() if part.training]
-    module.eval()
-    try:
-        yield
-    finally:
-        for part in training:
-            part.training = True
+def _sort_inputs(graph: ir.Graph, bound: Bound) -> None:
+    """Put the inputs into the order in which the caller gave them."""
+    inputs = {value.name: value for value in graph.inputs}
+    if inputs.keys() == {*bound.given}:
+        graph.inputs.clear()
+        graph.inputs.extend(inputs[name] for name in bound.given)
 
 
-@contextlib.contextmanager
-def _as_nodes(module: nn.Module, operators: Iterable[Operator]) -> Iterator[None]:
-    """While open, the parts of ``module`` that an operator matches export as its nodes."""
-    replaced = [
-        (part, operator)
-        for part, operator in itertools.product(module.modules(), operators)
-        if operator.matches(part)
-    ]
-    for part, operator in replaced:
-        part.forward = _node_of(part, operator)
-    try:
-        yield
-    finally:
-        for part, _ in replaced:
-            del part.forward
+class _Keeper:
+    """Has the forwards of ``operators`` draw nodes while a module is traced.
 
+    A call becomes a node only if it is certain to be the plain activation: the forward that the
+    record was made with is running, on an instance of the very class, with plain numbers for its
+    parameters and tensors for its inputs. Else the forward computes, and Torch traces that.
+    """
 
-def _node_of(module: nn.Module, operator: Operator) -> Callable[..., Tensor]:
-    reals = {name: float(getattr(module, name)) for name in operator.reals}
-    arguments = inspect.signature(module.forward)
+    def __init__(self, operators: Iterable[Operator]) -> None:
+        self._operators: dict[Callable[..., Any], list[Operator]] = {}
+        self.kept = 0
+        for operator in operators:
+            self._operators.setdefault(operator.forward, []).append(operator)
 
-    def forward(*args: Tensor, **kwargs: Tensor) -> Tensor:
-        tensors = arguments.bind(*args, **kwargs).args
-        # The node takes equal shapes and dtypes; where they are equal, this draws nothing.
+    @contextlib.contextmanager
+    def keeping(self) -> Iterator[None]:
+        """While open, calls in this thread are kept whole."""
+        token = KEEP.set(self._keep)
+        try:
+            yield
+        finally:
+            KEEP.reset(token)
+
+    def _keep(
+        self, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Tensor | None:
+        try:
+            module, *tensors = inspect.signature(forward).bind(*args, **kwargs).args
+        except TypeError:  # the forward itself says what is wrong
+            return None
+        if isinstance(module, _AttrProxy):  # in place of modules that are shared, while traced
+            module = module.get_base()  # type: ignore[attr-defined]  # of the class it mimics
+        candidates = self._operators.get(forward, ())
+        operator = next((one for one in candidates if one.matches(module)), None)
+        if operator is None or not all(isinstance(tensor, Tensor) for tensor in tensors):
+            return None
+        reals = {name: getattr(module, name) for name in operator.reals}
+        if not all(isinstance(real, numbers.Real) for real in reals.values()):
+            return None
+        # Under vmap, grad and their kin a node has no rule; Torch can trace what it stands for.
+        if torch._C._functorch.peek_interpreter_stack() is not None:  # noqa: SLF001 - no other way
+            return None
         dtype = common_dtype(*tensors)
+        if dtype not in DTYPES_OF_TORCH:
+            return None
+        # The node takes equal shapes and dtypes; where they are equal, this draws nothing.
         same = torch.broadcast_tensors(*tensors)  # type: ignore[no-untyped-call]  # by Torch
         alike = [tensor.to(dtype) for tensor in same]
-        (result,) = _node(operator.op_type, alike, reals, 1)
+        self.kept += 1
+        (result,) = _node(
+            operator.op_type, alike, {name: float(real) for name, real in reals.items()}, 1
+        )
         return result
-
-    return forward
 
 
 def _node(
@@ -160,17 +227,24 @@ def _node(
     )
 
 
+LOGGERS = {"torch.onnx": logging.ERROR, "onnxscript": logging.CRITICAL, "onnx_ir": logging.ERROR}
+"""Loggers of the exporter, and the levels that are worth reading: failures are raised anyway."""
+
+
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Without what Torch says about itself: what is not installed, deprecated, or called alike."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    levels = {name: logging.getLogger(name).level for name in LOGGERS}
+    for name, level in LOGGERS.items():
+        logging.getLogger(name).setLevel(level)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
             warnings.simplefilter("ignore", DeprecationWarning)
+            # They are restored: see `export.torch.state`.
+            warnings.filterwarnings("ignore", "The tensor attribute.* during export", UserWarning)
             warnings.filterwarnings("ignore", "# The axis name: .* will not be used", UserWarning)
             yield
     finally:
-        logger.setLevel(level)
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)

@@ -85,6 +85,7 @@ class Operator:
         scale: The inputs that the absolute error grows with.
         reals: The real parameters that this function takes.
         choice: The words that select this function among its activation's, e.g. ``gate: linear``.
+        forward: What the module's class computes with, as it was when the record was made.
     """
 
     op_type: str
@@ -97,9 +98,11 @@ class Operator:
     scale: tuple[str, ...] = ()
     reals: tuple[str, ...] = ()
     choice: Mapping[str, str] = field(default_factory=dict)
+    forward: Callable[..., Any] = field(init=False)
 
     def __post_init__(self) -> None:
         """Make the record as immutable as it looks."""
+        object.__setattr__(self, "forward", self.module.forward)
         _freeze(self, "tolerances", "derivative_tolerances", "choice")
 
     def build(self, **reals: float) -> nn.Module:

@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 Outputs = TypeVar("Outputs", Tensor, tuple[Tensor, ...])
+
+
+Function = Callable[..., Any]
+"""A forward as it is written in its class, for `Keep` to tell it from what replaced it."""
+
+Keep = Callable[[Function, tuple[Any, ...], Mapping[str, Any]], Any]
+"""Return the results of a call by other means, or ``None`` to have the function compute them."""
+
+KEEP: ContextVar[Keep | None] = ContextVar("KEEP", default=None)
+"""Asked before a function that is `rounded_once` computes: an exporter keeps it whole by this.
+
+It is a switch of the current thread, read by the function itself. So an export writes nothing to
+modules or classes, and a forward that was patched, hooked or overridden runs as it always does.
+"""
 
 
 class TorchOps:
@@ -96,8 +111,12 @@ def rounded_once(function: Callable[..., Outputs]) -> Callable[..., Outputs]:
     Rounding after each step would cost 16-bit results several units in the last place.
     """
 
-    @functools.wraps(function)
     def rounded(*args: Any, **kwargs: Any) -> Outputs:
+        # Dynamo, which traces the branches of torch.cond, cannot follow a context variable.
+        keep = None if torch.compiler.is_dynamo_compiling() else KEEP.get()
+        if keep is not None and (kept := keep(wrapper, args, kwargs)) is not None:
+            found: Outputs = kept
+            return found
         dtype = common_dtype(*(v for v in (*args, *kwargs.values()) if isinstance(v, Tensor)))
         wide = torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
 
@@ -109,4 +128,5 @@ def rounded_once(function: Callable[..., Outputs]) -> Callable[..., Outputs]:
             return tuple(result.to(dtype) for result in results)
         return results.to(dtype)
 
-    return rounded
+    wrapper: Callable[..., Outputs] = functools.wraps(function)(rounded)
+    return wrapper

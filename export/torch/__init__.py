@@ -1,0 +1,1 @@
+"""Torch modules: calling them with named examples, preserving their state, verifying exports."""

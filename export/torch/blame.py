@@ -1,0 +1,122 @@
+"""The first node of an exported model whose value is not what Torch computes there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import onnx_ir as ir
+import torch
+from torch import Tensor, fx
+from torch.export import ExportedProgram
+from torch.export.graph_signature import InputKind
+
+from export.channel import Array
+from export.proof.differences import Tolerance, between
+from export.proof.runners import Refused, Runner
+from export.torch.cases import Case
+from export.torch.eager import array_of
+from export.trace import Captured
+from models import Operator
+
+MOST_BYTES = 2**28
+"""Of values between nodes that are compared; networks with more are not searched."""
+
+OURS = torch.ops.onnx_symbolic._symbolic_multi_out.default  # noqa: SLF001 - what symbolic() draws
+
+
+def first_difference(
+    capture: Captured,
+    load: Callable[[Sequence[str]], Runner],
+    case: Case,
+    inputs: Mapping[str, Array],
+    operators: Iterable[Operator],
+) -> str:
+    """Say which node differs first, to be put after what else is said; or why that is not known.
+
+    Torch's program is run on the same inputs, operator by operator. The values of both are known by
+    the names that Torch gives to them.
+
+    Args:
+        capture: The model, and Torch's program.
+        load: Loads the model, to answer these values besides its outputs.
+        case: Where the outputs differ.
+        inputs: The same, as the model takes them.
+        operators: What nodes of ours compute.
+    """
+    exported = capture.program
+    values = {value.name or "": value for node in capture.model.graph for value in node.outputs}
+    named = {node.name for node in exported.graph.nodes if node.op == "call_function"}
+    names = [name for name in values if name in named]
+    try:
+        wanted = _Recorder(exported, names, operators).values(case.tensors)
+        if sum(array.nbytes for array in wanted.values()) > MOST_BYTES:
+            return ""
+        outputs = {value.name for value in capture.model.graph.outputs}
+        extra = [name for name in wanted if name not in outputs]
+        with load(extra) as runner:
+            got = runner.run(inputs)
+    except (Refused, RuntimeError) as error:
+        return f"; the first node that differs is not known: {error}"
+    tolerance = Tolerance(sliced=False)
+    for name in (name for name in names if name in wanted and name in got):
+        if between(wanted[name], got[name], tolerance, lenient=case.extreme).used > 1:
+            return f"; the first node that differs is {_described(values[name], exported)}"
+    return "; every node computes what torch.export has captured, which differs from the module"
+
+
+def _described(value: ir.Value, exported: ExportedProgram) -> str:
+    """The node that makes ``value``, its operator in Torch, and the line that calls that."""
+    node = value.producer()
+    found = next(one for one in exported.graph.nodes if one.name == value.name)
+    lines = re.findall(r'File "(.*)", line (\d+), in (\w+)', found.meta.get("stack_trace") or "")
+    where = f", {lines[-1][0]}:{lines[-1][1]} in {lines[-1][2]}" if lines else ""
+    kind = node.op_type if node is not None else "value"
+    label = node.name if node is not None else value.name
+    return f"{label} ({kind}, of {found.target}{where})"
+
+
+class _Recorder(fx.Interpreter):
+    """Runs a program that Torch has exported, and records values by name."""
+
+    def __init__(
+        self, exported: ExportedProgram, names: Iterable[str], operators: Iterable[Operator]
+    ) -> None:
+        super().__init__(exported.graph_module)
+        self._exported = exported
+        self._names = {*names}
+        self._operators = {operator.op_type: operator for operator in operators}
+        self._values: dict[str, Array] = {}
+
+    def values(self, tensors: Iterable[Tensor]) -> dict[str, Array]:
+        """The recorded values, given the user's inputs in order."""
+        given = iter(tensors)
+        program = self._exported
+        stored = {**program.constants, **program.state_dict}
+        arguments: list[Any] = []
+        for spec in program.graph_signature.input_specs:
+            if spec.kind != InputKind.USER_INPUT:
+                arguments.append(stored[spec.target])
+            elif hasattr(spec.arg, "value"):  # a constant
+                arguments.append(spec.arg.value)
+            else:
+                arguments.append(next(given).detach().clone())
+        with torch.no_grad():
+            self.run(*arguments)
+        return self._values
+
+    def run_node(self, n: fx.Node) -> Any:
+        """Run a node, and keep its value if it is asked for."""
+        result = super().run_node(n)
+        if n.name in self._names and isinstance(result, Tensor):
+            self._values[n.name] = array_of(result)
+        return result
+
+    def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Call a function; of a node of ours, which computes nothing, the activation."""
+        if target is not OURS:
+            return super().call_function(target, args, kwargs)
+        operator = self._operators[args[1]]
+        reals = dict(zip(kwargs["attr_keys"], kwargs["attr_floats"], strict=True))
+        return [operator.build(**reals)(*args[0])]

@@ -1,0 +1,217 @@
+"""Inputs on which an exported model is compared with its module: the example, and drawn ones."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import sympy
+import torch
+from torch import Tensor
+from torch.export import ExportedProgram
+
+from export.proof.ranges import KINDS, NORMAL, Kind
+from export.signature import DOMAIN
+
+MOST_ELEMENTS = 2**22
+"""Inputs at other sizes are no larger."""
+
+ENOUGH = 64
+"""So many elements try a range of numbers; smaller inputs are drawn several times."""
+
+MOST_DRAWS = 8
+
+ORDINARY = ("0 to 1", "large", "0 to 255", "zeros and subnormals")
+"""Ranges that every module is tried on."""
+
+NAN = "NaN"
+"""Numbers that mean nothing: what differs there is said, and stops no export."""
+
+WIDE = (-9, 100)
+"""Integers that an elementwise module is tried on, beside those in the range of the example."""
+
+ELEMENTWISE = frozenset(
+    """
+    Abs Acos Acosh Add And Asin Asinh Atan Atanh BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor
+    Cast CastLike Ceil Celu Clip Concat Constant ConstantOfShape Cos Cosh Div Elu Equal Erf Exp
+    Expand Flatten Floor Gelu Greater GreaterOrEqual HardSigmoid HardSwish Identity IsInf IsNaN
+    LeakyRelu Less LessOrEqual Log Max Mean Min Mish Mod Mul Neg Not Or PRelu Pow Reciprocal Relu
+    Reshape Round Selu Shape Shrink Sigmoid Sign Sin Sinh Size Slice Softplus Softsign Split Sqrt
+    Squeeze Sub Sum Swish Tan Tanh ThresholdedRelu Transpose Unsqueeze Where Xor
+    """.split()  # noqa: SIM905 - a list of ninety strings is no easier to read
+)
+"""Operators that add up no elements of one tensor, and index none.
+
+Where sums overflow depends on their order, and an index out of range may crash a process. So
+numbers at the limits of their type are tried on graphs of these operators alone.
+"""
+
+
+@dataclass(frozen=True)
+class Case:
+    """Inputs of a module.
+
+    Attributes:
+        name: For people.
+        tensors: In the order of the module's own arguments.
+        extreme: Whether the module may overflow on them; see `export.proof.ranges.Kind`.
+    """
+
+    name: str
+    tensors: list[Tensor]
+    extreme: bool = False
+
+
+def drawn(examples: Sequence[Tensor], program: ExportedProgram, model: ir.Model) -> Iterator[Case]:
+    """Ordinary numbers at other sizes first, and then other numbers, the stranger the later.
+
+    Integers stay within the range of the example, and booleans are as they are there.
+    """
+    fixed = [tuple(tensor.shape) for tensor in examples]
+    elementwise = _is_elementwise(model)
+    yield _case("other numbers", examples, fixed, NORMAL)
+    for words, shapes in _sizes(program, fixed):
+        yield _case(f"other numbers, {words}", examples, shapes, NORMAL)
+    kinds = [kind for kind in KINDS if elementwise or kind.name in ORDINARY]
+    elements = max(map(math.prod, fixed), default=1)
+    for kind in kinds if any(tensor.is_floating_point() for tensor in examples) else ():
+        for turn in range(min(MOST_DRAWS, -(-ENOUGH // max(elements, 1)))):
+            yield _case(kind.name, examples, fixed, kind, turn=turn)
+    on_cpu = all(tensor.device.type == "cpu" for tensor in examples)
+    if elementwise and on_cpu and any(_is_integer(tensor) for tensor in examples):
+        yield _case("other integers", examples, fixed, NORMAL, integers=WIDE)
+
+
+def _case(
+    name: str,
+    examples: Sequence[Tensor],
+    shapes: Sequence[tuple[int, ...]],
+    kind: Kind,
+    *,
+    turn: int = 0,
+    integers: tuple[int, int] | None = None,
+) -> Case:
+    source = np.random.default_rng(zlib.crc32(f"{name} {turn}".encode()))
+    tensors = [
+        _drawn(example, shape, kind, source, integers)
+        for example, shape in zip(examples, shapes, strict=True)
+    ]
+    return Case(name, tensors, kind.extreme)
+
+
+def _drawn(
+    example: Tensor,
+    shape: tuple[int, ...],
+    kind: Kind,
+    source: np.random.Generator,
+    integers: tuple[int, int] | None,
+) -> Tensor:
+    if example.is_floating_point() or example.is_complex():
+        real = example.dtype.to_real()
+        parts = [kind.draw(source, shape, _limits(real)) for _ in range(1 + example.is_complex())]
+        with np.errstate(all="ignore"):
+            values = torch.from_numpy(parts[0] if len(parts) == 1 else parts[0] + 1j * parts[1])
+    elif _is_integer(example) and example.numel():
+        low, high = (int(example.min()), int(example.max()) + 1) if integers is None else integers
+        limits = torch.iinfo(example.dtype)
+        low, high = max(low, limits.min), min(high, limits.max)
+        values = torch.from_numpy(source.integers(low, max(high, low + 1), shape))
+    else:
+        count = math.prod(shape)
+        flat = example.reshape(-1)
+        repeated = flat.repeat(-(-count // max(flat.numel(), 1)))[:count]
+        values = repeated.reshape(shape) if repeated.numel() == count else torch.zeros(shape)
+    values = values.to(example.device, example.dtype)
+    return values.requires_grad_(example.requires_grad)
+
+
+def _limits(dtype: torch.dtype) -> Any:
+    """As NumPy describes a type, of which Torch does not tell the least subnormal number."""
+    limits = torch.finfo(dtype)
+
+    class Limits:
+        max = limits.max
+        smallest_normal = limits.smallest_normal
+        smallest_subnormal = limits.smallest_normal * limits.eps
+
+    return Limits
+
+
+def _is_integer(tensor: Tensor) -> bool:
+    return not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool)
+
+
+def _is_elementwise(model: ir.Model) -> bool:
+    inside = [node for function in model.functions.values() for node in function]
+    return all(
+        node.domain == DOMAIN or (node.domain == "" and node.op_type in ELEMENTWISE)
+        for node in (*model.graph.all_nodes(), *inside)
+    )
+
+
+def _sizes(
+    program: ExportedProgram, fixed: Sequence[tuple[int, ...]]
+) -> Iterator[tuple[str, list[tuple[int, ...]]]]:
+    """Other sizes of the dynamic axes, in words, and the shapes that they give."""
+    nodes = {node.name: node for node in program.graph.nodes if node.op == "placeholder"}
+    values = [
+        nodes[name].meta["val"] for name in program.graph_signature.user_inputs if name in nodes
+    ]
+    shapes = [
+        [_expression(size) for size in value.shape] for value in values if isinstance(value, Tensor)
+    ]
+    ranges = _ranges(program, shapes)
+    if not ranges or len(shapes) != len(fixed):
+        return
+    example = _solved(shapes, fixed)
+    for words, choose in _CHOICES.items():
+        chosen = {
+            symbol: min(max(choose(example.get(symbol, 2), index), low), high)
+            for index, (symbol, (low, high)) in enumerate(ranges.items())
+        }
+        found = [tuple(int(sympy.sympify(size).subs(chosen)) for size in shape) for shape in shapes]
+        if found != list(fixed) and max(map(math.prod, found)) <= MOST_ELEMENTS:
+            yield f"{words}: {', '.join(map(str, found))}", found
+
+
+_CHOICES: Mapping[str, Callable[[int, int], int]] = {
+    "other sizes": lambda size, index: size + 1 + index,
+    "size 1": lambda _, __: 1,
+    "larger sizes": lambda size, index: 2 * size + 3 + index,
+}
+"""Sizes of an axis, given the example's, and which of the axes it is."""
+
+
+def _expression(size: Any) -> Any:
+    return size.node.expr if isinstance(size, torch.SymInt) else int(size)
+
+
+def _ranges(
+    program: ExportedProgram, shapes: Sequence[Sequence[Any]]
+) -> dict[sympy.Symbol, tuple[int, int]]:
+    """The symbols in ``shapes``, and the sizes that they may have."""
+    found: dict[sympy.Symbol, tuple[int, int]] = {}
+    for size in (size for shape in shapes for size in shape if isinstance(size, sympy.Expr)):
+        for symbol in sorted(size.free_symbols, key=str):
+            limits = program.range_constraints.get(symbol)
+            low = max(1, int(limits.lower)) if limits is not None else 1
+            bounded = limits is not None and bool(limits.upper < MOST_ELEMENTS)
+            found[symbol] = low, int(limits.upper) if bounded else MOST_ELEMENTS
+    return found
+
+
+def _solved(
+    shapes: Sequence[Sequence[Any]], fixed: Sequence[tuple[int, ...]]
+) -> dict[sympy.Symbol, int]:
+    """The sizes that the example has, of axes that are a symbol by themselves."""
+    return {
+        size: length
+        for shape, lengths in zip(shapes, fixed, strict=True)
+        for size, length in zip(shape, lengths, strict=False)
+        if isinstance(size, sympy.Symbol)
+    }

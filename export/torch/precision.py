@@ -1,0 +1,86 @@
+"""The precision that each output of a graph is computed in, and what rounding may change."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import ml_dtypes
+import numpy as np
+import onnx_ir as ir
+
+from export.model_files.element_types import bodies
+from export.proof import coarse
+from export.proof.differences import RELATIVE, Tolerance
+
+ROUNDINGS = 2
+"""Units in the last place by which inputs are moved to see what rounding changes."""
+
+ROUNDINGS_OF_LONG = 16
+"""Likewise where floats have 32 bits or more: their tolerances are hundreds of such units."""
+
+LONG = 1e-6
+"""What an epsilon of such floats is below."""
+
+NOISE = 4.0
+"""A difference may be so many times what moving the inputs changes."""
+
+
+@dataclass(frozen=True)
+class Precision:
+    """The coarsest float that the values before an output have.
+
+    Attributes:
+        epsilon: Of that type.
+        tolerance: The difference that is allowed in the output.
+    """
+
+    epsilon: float
+    tolerance: Tolerance
+
+    @property
+    def step(self) -> float:
+        """How far inputs are moved, of themselves."""
+        return self.epsilon * (ROUNDINGS_OF_LONG if self.epsilon < LONG else ROUNDINGS)
+
+
+def of_outputs(model: ir.Model) -> dict[str, Precision]:
+    """The precision of each output, by name.
+
+    A network that computes in float16 and returns float32 has the precision of float16. Constants
+    do not count: one of float32 in a graph of float64 is an error, not a precision.
+    """
+    rough = bool(coarse.notes([model]))
+    widest: dict[ir.Value | None, float] = {value: _epsilon(value) for value in model.graph.inputs}
+    for node in model.graph:
+        live = [widest[value] for value in node.inputs if value in widest]
+        if next(iter(bodies(node)), None) is not None:  # it may take any value
+            live = [*widest.values()]
+        if live:
+            for output in node.outputs:
+                widest[output] = max(*live, _epsilon(output), 0.0)
+    return {
+        value.name or "": _precision(value, widest.get(value, 0.0), rough=rough)
+        for value in model.graph.outputs
+    }
+
+
+def _precision(value: ir.Value, widest: float, *, rough: bool) -> Precision:
+    own = _epsilon(value)
+    epsilon = max(widest, own)
+    if epsilon == own or not own:
+        return Precision(epsilon or _limits("float32"), Tolerance(coarse=rough))
+    allowed = next(
+        (rtol for name, rtol in RELATIVE.items() if _limits(name) == epsilon), 4 * epsilon
+    )
+    return Precision(epsilon, Tolerance(rtol=allowed))
+
+
+def _epsilon(value: ir.Value) -> float:
+    """Of the value's type; 0 if that is not known, or no float."""
+    if value.dtype is None or not value.dtype.is_floating_point():
+        return 0.0
+    return _limits(value.dtype.numpy().name)
+
+
+def _limits(dtype: str) -> float:
+    return float(ml_dtypes.finfo(np.dtype(dtype)).eps)  # type: ignore[no-untyped-call]

@@ -1,0 +1,312 @@
+"""Comparison of an exported model with the module that it was exported from.
+
+The model is written to a file, as its user would, and runs in a process of its own: in ONNX
+Runtime, or, where that has not implemented an operator for some element type, in the reference
+evaluator. The module runs eagerly on the same inputs. A difference counts if two implementations of
+ONNX have it, or the only one that runs the model, and if the module itself changes by less when the
+last bits of its inputs do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import torch
+from torch import Tensor
+
+from export.channel import Array, Value
+from export.errors import ArgumentsError, NotRunnableError, VerificationError
+from export.proof import randomness
+from export.proof.differences import Difference, between, is_float
+from export.proof.runners import WORDS, Refused, Runner, Runtime, Task, choose
+from export.torch import blame, precision
+from export.torch.binding import Bound
+from export.torch.cases import NAN, Case, drawn
+from export.torch.eager import Eager, array_of
+from export.torch.precision import NOISE, ROUNDINGS
+from export.trace import Captured
+from models import Operator
+
+logger = logging.getLogger(__name__)
+
+SECONDS = 5.0
+"""No further case is begun when the generated ones took as long."""
+
+TIMEOUT = 900.0
+"""Seconds that one run may take: a network of gigabytes takes minutes to load."""
+
+LARGE = 2**24
+"""Models with more bytes of weights keep them in a file of their own, which is not parsed."""
+
+NUDGES = 2
+"""Times that the module is run on inputs whose last bits are others."""
+
+FLOOR = 4
+"""Units in the last place of an output's largest number that every number may be off by.
+
+Forms that cancel, as log(1 + e^-x) does for large x, and ONNX Runtime's Sigmoid, which is 0 from
+-18 on, are off by as much in numbers that are next to nothing.
+"""
+
+HINT = "to_onnx(…, verify=False) returns the model as it is"
+
+
+class DiffersFromTorchError(VerificationError):
+    """An exported model does not compute what its module does.
+
+    Attributes:
+        output: The name of the output that differs most.
+        inputs: On which it does, by the names of the model's inputs.
+    """
+
+    def __init__(self, message: str, output: str, inputs: Mapping[str, Array]) -> None:
+        super().__init__(f"{message}. {HINT}")
+        self.output = output
+        self.inputs = inputs
+
+
+def verify(capture: Captured, eager: Eager, bound: Bound, operators: Iterable[Operator]) -> None:
+    """Run the model and the module on the example and on generated inputs, and compare.
+
+    Raises:
+        DiffersFromTorchError: An output differs by more than rounding explains.
+        ArgumentsError: The module does not run on its examples.
+        NotRunnableError: Nothing here runs the model.
+    """
+    if any(t.is_meta or isinstance(t, torch._subclasses.FakeTensor) for t in _all(eager, bound)):  # noqa: SLF001
+        raise ArgumentsError(f"the module has no weights to compute with: {HINT}")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        _write(capture.model, path)
+        with contextlib.closing(_Verification(capture, eager, bound, path)) as verification:
+            verification.run(operators)
+
+
+def _all(eager: Eager, bound: Bound) -> Iterator[Tensor]:
+    yield from eager.module.parameters()
+    yield from eager.module.buffers()
+    yield from bound.tensors
+
+
+def _write(model: ir.Model, path: Path) -> None:
+    initializers = [v for graph in model.graphs() for v in graph.initializers.values()]
+    size = sum(value.const_value.nbytes for value in initializers if value.const_value is not None)
+    ir.save(model, path, external_data="model.data" if size > LARGE else None)
+
+
+@dataclass
+class _Verification:
+    capture: Captured
+    eager: Eager
+    bound: Bound
+    path: Path
+    left_out: set[str] = field(default_factory=set)
+    _runners: dict[Runtime, Runner] = field(default_factory=dict)
+    _scales: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Load the model in the first runtime that takes it."""
+        model = self.capture.model
+        self.names = [output.name or "" for output in model.graph.outputs]
+        self.precisions = precision.of_outputs(model)
+        self.task = Task(self.path, None, TIMEOUT)
+        try:
+            chosen = choose(self.task, self.task.runtimes())
+        except NotRunnableError as error:
+            reason = str(error).removeprefix(f"{self.path}: ")
+            raise NotRunnableError(
+                f"the exported model cannot be verified, {reason}; {HINT}"
+            ) from error
+        self.main: Runtime = chosen.runner.runtime
+        self._runners[self.main] = chosen.runner
+        if chosen.why:
+            logger.warning("to_onnx: compared in %s, since %s", WORDS[self.main], chosen.why)
+
+    def close(self) -> None:
+        for runner in self._runners.values():
+            runner.close()
+
+    def run(self, operators: Iterable[Operator]) -> None:
+        example = Case("the example", self.bound.tensors)
+        self._leave_out_random(example)
+        self._compare(example, self._wanted(example), operators)
+        ends = time.monotonic() + SECONDS
+        exported = self.capture.program
+        for case in drawn(self.bound.tensors, exported, self.capture.model):
+            if time.monotonic() > ends:
+                break
+            try:
+                wanted = self.eager.outputs(case.tensors)
+            except Exception:  # noqa: BLE001, S112 - what the module refuses is no input of it
+                continue
+            self._compare(case, wanted, operators)
+
+    def _wanted(self, example: Case) -> list[Array]:
+        try:
+            return self.eager.outputs(example.tensors)
+        except Exception as error:
+            raise ArgumentsError(
+                f"the module cannot be called with these examples: {type(error).__name__}: "
+                f"{error}; {HINT}"
+            ) from error
+
+    def _leave_out_random(self, example: Case) -> None:
+        """Find outputs that depend on chance: by the graph, and by running the module twice."""
+        self.left_out |= randomness.outputs(self.capture.model)
+        once, again = self._wanted(example), self._wanted(example)
+        for name, one, other in zip(self.names, once, again, strict=False):
+            if between(one, other, self.precisions[name].tolerance, lenient=False).used > 1:
+                self.left_out.add(name)
+        for name in sorted(self.left_out):
+            logger.warning("to_onnx: output %s is random, and not compared", name)
+
+    def _compare(self, case: Case, wanted: Sequence[Array], operators: Iterable[Operator]) -> None:
+        if len(wanted) != len(self.names):
+            raise DiffersFromTorchError(
+                f"the exported model has {len(self.names)} outputs, and the module returns "
+                f"{len(wanted)} tensors",
+                "",
+                self._inputs(case),
+            )
+        if not case.extreme:
+            self._note_scales(wanted)
+        try:
+            found = self._found(case, wanted, self.main)
+        except Refused as error:
+            raise DiffersFromTorchError(
+                f"the exported model fails on {case.name}, which the module computes: {error}",
+                "",
+                self._inputs(case),
+            ) from error
+        wrong = {name: one for name, one in found.items() if one.used > 1}
+        wrong = self._without_noise(case, wanted, wrong)
+        confirmed, by = self._confirmed(case, wanted, wrong)
+        if not confirmed:
+            return
+        if case.name == NAN:
+            logger.warning("to_onnx: outputs %s differ where inputs are NaN", ", ".join(confirmed))
+            return
+        name = max(confirmed, key=lambda name: (confirmed[name].used, confirmed[name].wrong))
+        inputs = self._inputs(case)
+        message = _sentence(name, confirmed[name], case, inputs)
+        first = blame.first_difference(self.capture, self._load, case, inputs, operators)
+        raise DiffersFromTorchError(f"{message}, by {by}{first}", name, inputs)
+
+    def _note_scales(self, wanted: Sequence[Array]) -> None:
+        """Keep the largest finite number of each output, on ordinary inputs."""
+        for name, array in zip(self.names, wanted, strict=True):
+            if is_float(array):
+                sizes = np.abs(array.astype(np.float64))
+                largest = float(np.max(sizes, where=np.isfinite(sizes), initial=0.0))
+                self._scales[name] = max(self._scales.get(name, 0.0), largest)
+
+    def _load(self, extra: Sequence[str]) -> Runner:
+        return Runner(replace(self.task, extra=extra), self.main)
+
+    def _inputs(self, case: Case) -> dict[str, Array]:
+        return dict(zip(self.bound.names, map(array_of, case.tensors), strict=True))
+
+    def _found(
+        self, case: Case, wanted: Sequence[Array], runtime: Runtime
+    ) -> dict[str, Difference]:
+        """The difference of each output that is compared."""
+        if runtime not in self._runners:
+            self._runners[runtime] = Runner(self.task, runtime)
+        got = self._runners[runtime].run(self._inputs(case))
+        return {
+            name: self._difference(name, want, got.get(name), case)
+            for name, want in zip(self.names, wanted, strict=True)
+            if name not in self.left_out
+        }
+
+    def _difference(self, name: str, want: Array, got: Value, case: Case) -> Difference:
+        """How far ``got`` is from what the module gives, ``want``."""
+        precision = self.precisions[name]
+        slack = np.full(np.shape(want), FLOOR * precision.epsilon * self._scales.get(name, 0.0))
+        return between(want, got, precision.tolerance, lenient=case.extreme, slack=slack)
+
+    def _without_noise(
+        self, case: Case, wanted: Sequence[Array], wrong: Mapping[str, Difference]
+    ) -> dict[str, Difference]:
+        """Leave out what differs no more than the module does by the last bits of its inputs."""
+        return {
+            name: one
+            for name, one in wrong.items()
+            if not self._is_noise(name, one, case, wanted[self.names.index(name)])
+        }
+
+    def _is_noise(self, name: str, found: Difference, case: Case, want: Array) -> bool:
+        source, index = np.random.default_rng(0), self.names.index(name)
+        step = self.precisions[name].step
+        for _ in range(NUDGES):
+            tensors = [_nudged(tensor, step, source) for tensor in case.tensors]
+            try:
+                moved = self._difference(name, want, self.eager.outputs(tensors)[index], case)
+            except Exception:  # noqa: BLE001 - at the edge of what the module takes
+                return False
+            if np.isinf(found.used) and np.isinf(moved.used):  # integers, say
+                if 0 < found.wrong <= NOISE * moved.wrong:
+                    return True
+            elif moved.used > 1 / NOISE and found.used <= NOISE * moved.used:
+                return True
+        return False
+
+    def _confirmed(
+        self, case: Case, wanted: Sequence[Array], wrong: Mapping[str, Difference]
+    ) -> tuple[dict[str, Difference], str]:
+        """Ask the reference evaluator, where ONNX Runtime differs: either may be at fault."""
+        if not wrong or self.main == "reference":
+            return dict(wrong), WORDS[self.main]
+        try:
+            others = self._found(case, wanted, "reference")
+        except Refused:
+            return dict(wrong), WORDS[self.main]
+        for name, one in wrong.items():
+            if others[name].used <= 1:
+                logger.warning(
+                    "to_onnx: %s gives another output %s than the module does (%s: up to %.3g); "
+                    "the model is right in %s",
+                    *(WORDS[self.main], name, case.name, one.absolute, WORDS["reference"]),
+                )
+        confirmed = {name: one for name, one in wrong.items() if others[name].used > 1}
+        return confirmed, f"{WORDS[self.main]} and {WORDS['reference']} alike"
+
+
+def _nudged(tensor: Tensor, step: float, source: np.random.Generator) -> Tensor:
+    """``tensor``, each float moved by ``step`` of itself, or by some units in its last place."""
+    if not tensor.is_floating_point():
+        return tensor
+    signs = torch.from_numpy(source.choice([-1.0, 1.0], tuple(tensor.shape)))
+    by = max(step, ROUNDINGS * torch.finfo(tensor.dtype).eps)
+    moved = tensor.detach().double().cpu() * (1 + signs * by)
+    return moved.to(tensor.device, tensor.dtype).requires_grad_(tensor.requires_grad)
+
+
+def _sentence(name: str, found: Difference, case: Case, inputs: Mapping[str, Array]) -> str:
+    place = found.place
+    if place is None or place.index is None:
+        is_, not_ = ("", "") if place is None else (place.rewritten, place.original)
+        return f"the exported model differs from the module: output {name} is {is_}, not {not_}"
+    at = ", ".join(
+        f"{label}={array[place.index].item()!r}"
+        for label, array in inputs.items()
+        if array.shape and len(array.shape) == len(place.index) and _has(array, place.index)
+    )
+    return (
+        f"the exported model differs from the module: output {name} at {list(place.index)} is "
+        f"{place.rewritten!r}, not {place.original!r}"
+        f"{', for ' + at if at else ''} (inputs: {case.name}; largest difference "
+        f"{found.absolute:.3g}; {found.wrong} elements differ)"
+    )
+
+
+def _has(array: Array, index: Sequence[int]) -> bool:
+    return all(place < size for place, size in zip(index, array.shape, strict=True))
