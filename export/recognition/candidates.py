@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import onnx_ir as ir
 
+from export.recognition.channels import BENDS, FAMILIES, ROOTS, Channelled, Range, channelled
 from export.recognition.constants import Constant, cast_target
 from export.recognition.expressions import Factor, Reader
 from export.recognition.fitting import WIDTHS, doubt, misfit
@@ -43,6 +44,7 @@ class Candidate:
         misfit: Why types or shapes make it another function.
         doubt: Why its output may have more axes than its input.
         biases: Tensors that are added to inputs first.
+        ranges: Of real parameters that differ between channels.
     """
 
     kind: str
@@ -57,6 +59,7 @@ class Candidate:
     misfit: str = ""
     doubt: str = ""
     biases: Mapping[ir.Value, ir.Value] = field(default_factory=dict)
+    ranges: Mapping[str, Range] = field(default_factory=dict)
 
 
 def candidates(root: ir.Node, reader: Reader, known: Shapes) -> Iterator[Candidate]:
@@ -74,9 +77,11 @@ def candidates(root: ir.Node, reader: Reader, known: Shapes) -> Iterator[Candida
         found = [candidate for candidate in _unary(output, reader) if candidate.kind in NEGATED]
     else:
         found = [*_unary(output, reader), *_binary(output, reader), *_whole(root, reader)]
+        found += _of_channels(root, reader, known)
     for candidate in sorted(found, key=_order):
-        reason = misfit(candidate, known, reader)
-        yield replace(candidate, misfit=reason, doubt="" if reason else doubt(candidate, known))
+        reason = candidate.misfit or misfit(candidate, known, reader)
+        unsure = "" if reason else candidate.doubt or doubt(candidate, known)
+        yield replace(candidate, misfit=reason, doubt=unsure)
 
 
 def _order(candidate: Candidate) -> tuple[int, int, int]:
@@ -112,6 +117,44 @@ def _candidate(match: Match, output: ir.Value, reader: Reader) -> Candidate:
         match.hole,
         expression.nodes,
         biases=_biases(match),
+    )
+
+
+def _of_channels(root: ir.Node, reader: Reader, known: Shapes) -> Iterator[Candidate]:
+    """PReLU and Snake, with a parameter for each channel."""
+    if root.domain == "" and root.op_type in ROOTS:
+        found = [*channelled(root, reader, BENDS)]
+        for one in found:
+            if one.kinds in FAMILIES:
+                yield of_channels(one, FAMILIES[one.kinds], root, reader, known)
+        if not found and root.op_type == "PRelu" and len(root.inputs) == 2:  # noqa: PLR2004
+            x, slope = root.inputs
+            if x is not None and slope is not None and reader.constant(slope) is None:
+                yield Candidate("prelu", {}, (x,), root.outputs[0], (root,))
+
+
+def of_channels(
+    found: Channelled, kind: str, root: ir.Node, reader: Reader, known: Shapes
+) -> Candidate:
+    """A candidate with ranges in the place of real parameters."""
+    expression = found.first.expression
+    output = root.outputs[0]
+    unsure = ""
+    if root.op_type != "PRelu" and not known.equal(output, expression.source):
+        shapes = ", ".join(str([*row.shape]) for row in found.rows)
+        name = expression.source.name
+        unsure = f"its parameters, of shape {shapes}, are not known to leave that of {name}"
+    return Candidate(
+        kind,
+        {},
+        (expression.source,),
+        output,
+        _completed(expression.nodes, reader),
+        constants=tuple(c for c in expression.constants if c.shape == ()),
+        hole=found.first.hole,
+        inside=expression.nodes,
+        doubt=unsure,
+        ranges={name: found.ranges[name] for name in KINDS[kind].reals if name in found.ranges},
     )
 
 

@@ -75,27 +75,31 @@ def softshrink(op: Any, x: Any, lambd: Any = 0.5) -> Any:
     return op.Sub(x, op.Min(op.Max(x, -lambd), lambd))
 
 
-def swoosh_l(op: Any, x: Any, offset: Any = 0.035) -> Any:
+def swoosh_l(op: Any, x: Any, offset: Any = 0.035, slope: Any = 0.08) -> Any:
     """``log(1 + exp(x - 4)) - 0.08x - 0.035``. Yao et al. 2023 (Zipformer), arXiv 2310.11230."""
-    return _swoosh(op, x, 4.0, offset)
+    return _swoosh(op, x, 4.0, offset, slope)
 
 
-def swoosh_r(op: Any, x: Any, offset: Any = 0.313261687) -> Any:
+def swoosh_r(op: Any, x: Any, offset: Any = 0.313261687, slope: Any = 0.08) -> Any:
     """``log(1 + exp(x - 1)) - 0.08x - 0.313261687``. Yao et al. 2023, arXiv 2310.11230."""
-    return _swoosh(op, x, 1.0, offset)
+    return _swoosh(op, x, 1.0, offset, slope)
 
 
-def _swoosh(op: Any, x: Any, shift: float, offset: Any) -> Any:
-    return op.Sub(op.Sub(softplus(op, op.Sub(x, shift)), op.Mul(x, 0.08)), offset)
+def _swoosh(op: Any, x: Any, shift: float, offset: Any, slope: Any) -> Any:
+    return op.Sub(op.Sub(softplus(op, op.Sub(x, shift)), op.Mul(x, slope)), offset)
 
 
-def snake(op: Any, x: Any, alpha: Any = 1.0, beta: Any = None) -> Any:
+def snake(
+    op: Any, x: Any, alpha: Any = 1.0, beta: Any = None, *, phase: float = 1.0, gain: float = 1.0
+) -> Any:
     """``x + sin²(αx)/α``; SnakeBeta divides by a β of its own.
 
-    Ziyin et al. 2020, arXiv 2006.08195; Lee et al. 2023 (BigVGAN), arXiv 2206.04658.
+    Ziyin et al. 2020, arXiv 2006.08195; Lee et al. 2023 (BigVGAN), arXiv 2206.04658. ``phase`` and
+    ``gain`` are 1, but for what rounding makes of the constants.
     """
-    wave = op.Sin(op.Mul(x, alpha))
-    return op.Add(x, op.Div(op.Mul(wave, wave), alpha if beta is None else beta))
+    wave = op.Sin(op.Mul(x, alpha if phase == 1.0 else alpha * phase))
+    bump = op.Div(op.Mul(wave, wave), alpha if beta is None else beta)
+    return op.Add(x, bump if gain == 1.0 else op.Mul(bump, gain))
 
 
 def tanh_exp(op: Any, x: Any) -> Any:

@@ -107,6 +107,7 @@ class Reader:
         order: The graph's nodes, and where each is.
         depth: Functions are looked into that call others so deep.
         found: For `candidates`: what it has found at the nodes of a function.
+        channels: For `channels`: the readers of single channels.
     """
 
     graph: ir.Graph
@@ -114,6 +115,7 @@ class Reader:
     order: dict[ir.Node, int]
     depth: int = MOST_NESTED
     found: dict[ir.Node, list[Any]] = field(default_factory=dict)
+    channels: list[Any] = field(default_factory=list)
     _constants: Memo = field(default_factory=dict)
     _meanings: dict[ir.Node, Meaning | None] = field(default_factory=dict)
     _inside: dict[tuple[ir.OperatorIdentifier, int], Reader] = field(default_factory=dict)

@@ -73,6 +73,7 @@ SELECTING = frozenset(
     {"Where", "Less", "LessOrEqual", "Greater", "GreaterOrEqual", "ThresholdedRelu", "Shrink"}
 )
 WAVES = frozenset({"Sin", "Cos"})
+ROUNDED_WAVE = {"phase": 1.0, "gain": 1.0}
 
 
 def _one(name: str, op_type: str | None, **rest: Any) -> Kind:
@@ -137,11 +138,15 @@ _ALL = (
          nan_is_open=True, telling=SELECTING, cost=3),
     _one("softshrink", None, formula=curves.softshrink, reals={"lambd": 0.5},
          nan_is_open=True, telling=SELECTING | {"Relu", "Max", "Min", "Clip", "Sign"}, cost=4),
-    _one("swoosh-l", None, formula=curves.swoosh_l, numbers={"offset": 0.035}, cost=13),
-    _one("swoosh-r", None, formula=curves.swoosh_r, numbers={"offset": 0.313261687}, cost=13),
-    _one("snake", None, formula=curves.snake, reals={"alpha": 1.0}, telling=WAVES, cost=14),
+    _one("swoosh-l", None, formula=curves.swoosh_l, numbers={"offset": 0.035, "slope": 0.08},
+         cost=13),
+    _one("swoosh-r", None, formula=curves.swoosh_r, numbers={"offset": 0.313261687, "slope": 0.08},
+         cost=13),
+    _one("snake", None, formula=curves.snake, reals={"alpha": 1.0}, telling=WAVES,
+         numbers=ROUNDED_WAVE, cost=14),
     _one("snake-beta", None, formula=curves.snake, reals={"alpha": 1.0, "beta": 0.5},
-         telling=WAVES, cost=14),
+         telling=WAVES, numbers=ROUNDED_WAVE,
+         cost=14),
     _one("lisht", None, formula=lambda op, x: op.Mul(x, op.Tanh(x)), cost=9),
     _one("tanh-exp", None, formula=curves.tanh_exp, cost=15),
     _one("logish", None, formula=curves.logish, cost=17),

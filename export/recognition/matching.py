@@ -13,6 +13,7 @@ import itertools
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -69,6 +70,9 @@ COARSE = 0.05
 """Where, and by how much, an expression may differ from a formula to be looked at closely."""
 
 
+NOTHING: Mapping[ir.Value, float] = MappingProxyType({})
+
+
 @dataclass(frozen=True, slots=True)
 class Match:
     """What an expression is.
@@ -90,7 +94,7 @@ def matches(reader: Reader, expressions: Iterable[Expression]) -> Iterator[Match
     """Those of ``expressions`` that are activations, and which."""
     for expression in expressions:
         if any(n.op_type in TELLING or n.domain for n in expression.nodes):
-            found = _match(reader, expression)
+            found = match(reader, expression)
             if found is not None:
                 yield found
 
@@ -121,9 +125,12 @@ class Curve:
         return noise(evaluate)
 
 
-def _match(reader: Reader, expression: Expression) -> Match | None:
+def match(
+    reader: Reader, expression: Expression, given: Mapping[ir.Value, float] = NOTHING
+) -> Match | None:
+    """What ``expression`` is, with the numbers ``given`` in the place of some constants."""
     parameter = expression.parameter
-    curve = Curve(reader, expression, {} if parameter is None else {parameter: 1.0})
+    curve = Curve(reader, expression, {**given, **({} if parameter is None else {parameter: 1.0})})
     op = NumpyOps()
     try:
         values = reader.evaluate(expression, POINTS, op, curve.given)

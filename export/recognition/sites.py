@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from export.model_files.scopes import Scope, scopes
 from export.recognition.candidates import Candidate, candidates
+from export.recognition.channels import Range
 from export.recognition.constants import plain
 from export.recognition.expressions import Reader
 from export.recognition.layouts import layout
@@ -41,6 +42,7 @@ class Site:
         misfit: Why types or shapes make it another function: it is a near miss only.
         doubt: Why its output may have more axes than its input, so that it cannot be replaced.
         biases: By input, a tensor that is added to it first.
+        ranges: Of real parameters that differ between channels; they are not among ``reals``.
     """
 
     kind: str
@@ -57,6 +59,7 @@ class Site:
     misfit: str = ""
     doubt: str = ""
     biases: Mapping[ir.Value, ir.Value] = field(default_factory=dict)
+    ranges: Mapping[str, Range] = field(default_factory=dict)
 
     @property
     def root(self) -> ir.Node:
@@ -78,11 +81,16 @@ class NearMiss:
 
 @dataclass(frozen=True, eq=False)
 class Survey:
-    """All that was found, and what is known of the values between."""
+    """All that was found, and what is known of the values between.
+
+    Attributes:
+        readers: Those of the graphs that were searched.
+    """
 
     sites: list[Site]
     near_misses: list[NearMiss]
     shapes: Shapes
+    readers: list[tuple[Scope, Reader]] = field(default_factory=list)
 
 
 def sites(model: ir.Model) -> list[Site]:
@@ -107,33 +115,35 @@ def survey(model: ir.Model, refusal: Refusal = lambda _site, _shapes: None) -> S
     known = shapes(model)
     found: list[Site] = []
     missed: list[NearMiss] = []
+    readers: list[tuple[Scope, Reader]] = []
     for scope in scopes(model):
         if not scope.name.startswith(f"function {DOMAIN}::"):
-            chosen, leaking = _chosen(scope, model, known, refusal)
+            readers.append((scope, Reader.of(scope.graph, model.functions)))
+            chosen, leaking = _chosen(*readers[-1], model, known, refusal)
             found += chosen
             missed += leaking
     calls = {site.root.op_identifier() for site in found if site.written == "function"}
     names = {f"function {domain}::{name}{':' * bool(o)}{o}" for domain, name, o in calls}
 
-    def inside_a_found_one(site: Site) -> bool:
-        return any(site.scope.name == n or site.scope.name.startswith(f"{n}/") for n in names)
+    def inside_a_found_one(scope: Scope) -> bool:
+        return any(scope.name == n or scope.name.startswith(f"{n}/") for n in names)
 
     return Survey(
-        [site for site in found if not inside_a_found_one(site)],
-        [miss for miss in missed if not inside_a_found_one(miss.site)],
+        [site for site in found if not inside_a_found_one(site.scope)],
+        [miss for miss in missed if not inside_a_found_one(miss.site.scope)],
         known,
+        [(scope, reader) for scope, reader in readers if not inside_a_found_one(scope)],
     )
 
 
 def _chosen(
-    scope: Scope, model: ir.Model, known: Shapes, refusal: Refusal
+    scope: Scope, reader: Reader, model: ir.Model, known: Shapes, refusal: Refusal
 ) -> tuple[list[Site], list[NearMiss]]:
     """The best sites that can all be replaced together, and what was left on the way.
 
     One may be replaced if what is inside it serves only what is replaced. So those that are not
     fall out, and others take their place, until nothing changes.
     """
-    reader = Reader.of(scope.graph, model.functions)
     at_root = {
         root: [_site(candidate, scope, model, known) for candidate in found]
         for root in reversed(reader.order)
@@ -216,6 +226,7 @@ def _site(candidate: Candidate, scope: Scope, model: ir.Model, known: Shapes) ->
         misfit=candidate.misfit,
         doubt=candidate.doubt,
         biases=candidate.biases,
+        ranges=candidate.ranges,
     )
 
 

@@ -6,7 +6,7 @@ import functools
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, TypeGuard
 
 import onnx_ir as ir
@@ -14,6 +14,7 @@ import onnx_ir as ir
 from export.documents import plain
 from export.model_files.scopes import scopes
 from export.recognition.kinds import KINDS
+from export.recognition.near_misses import near_misses
 from export.recognition.shapes import Shapes
 from export.recognition.sites import NearMiss, Site, survey
 
@@ -37,7 +38,7 @@ class Inspection:
     Attributes:
         sites: The activations.
         shares: For each, its share of the model's computing, by `RULE`.
-        near_misses: What would be one, but for another use of something inside.
+        near_misses: What is nearly one, or cannot be replaced, and why.
         opsets: The version imported of each domain.
         ir_version: Of the file format.
         producer: What wrote the model, as far as it says.
@@ -76,7 +77,7 @@ def inspect(model: ir.Model) -> Inspection:
     return Inspection(
         sites=found.sites,
         shares={site: cost / total for site, cost in at_sites.items()} if total else {},
-        near_misses=found.near_misses,
+        near_misses=near_misses(found),
         opsets=dict(model.opset_imports),
         ir_version=model.ir_version,
         producer=" ".join(filter(None, (model.producer_name, model.producer_version))),
@@ -101,8 +102,15 @@ def _document(inspection: Inspection) -> dict[str, Any]:
         "values_of_unknown_size": inspection.open_sizes,
         "activations": [_site(site, inspection) for site in inspection.sites],
         "near_misses": [
-            {"kind": m.site.kind, "node": m.site.name, "reason": m.reason}
-            for m in inspection.near_misses
+            {
+                "kind": miss.site.kind,
+                "node": miss.site.name,
+                "reason": miss.reason,
+                "scope": miss.site.scope.name,
+                "operators": [node.op_type for node in miss.site.nodes],
+                "output": miss.site.output.name,
+            }
+            for miss in inspection.near_misses
         ],
     }
 
@@ -111,6 +119,7 @@ def _site(site: Site, inspection: Inspection) -> dict[str, Any]:
     return {
         "kind": site.kind,
         "parameters": dict(site.reals),
+        "per_channel": {name: asdict(one) for name, one in site.ranges.items()},
         "written": site.written,
         "layout": site.layout,
         "scope": site.scope.name,

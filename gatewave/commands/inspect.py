@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +18,7 @@ from gatewave.errors import needing
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+    from export.recognition.sites import Site
     from export.rewrite.inspection import Inspection
     from gatewave.commands.targeting import Judged
 
@@ -66,13 +68,16 @@ def show(inspection: Inspection) -> None:
     output.say(f"IR version {inspection.ir_version}; opsets: {opsets}{written_by}")
     dtypes = ", ".join(f"{name} {count}" for name, count in inspection.dtypes.items())
     output.say(f"values by type: {dtypes or 'unknown'}")
-    if not inspection.sites:
+    if inspection.sites:
+        output.show(_counts(inspection))
+        output.show(_sites(inspection))
+    else:
         output.say("no activations found")
-        return
-    output.show(_counts(inspection))
-    output.show(_sites(inspection))
     for miss in inspection.near_misses:
-        output.say(f"{miss.site.kind} at {miss.site.name} is held open: {miss.reason}")
+        place = ": ".join(word for word in (miss.site.scope.name, miss.site.name) if word)
+        output.say(f"near miss: {miss.site.kind} at {place}: {miss.reason}")
+    if not inspection.sites:
+        return
     output.say(RULE, style="dim")
     if inspection.open_sizes:
         output.say(f"{inspection.open_sizes} values have sizes that are not known", style="dim")
@@ -90,6 +95,13 @@ def _counts(inspection: Inspection) -> Table:
     return table
 
 
+def _parameters(site: Site) -> Iterator[str]:
+    for name, real in site.reals.items():
+        yield f"{name}={real:g}"
+    for name, one in site.ranges.items():
+        yield f"{name}={one.least:g}…{one.greatest:g} in {one.count} channels"
+
+
 def _sites(inspection: Inspection) -> Table:
     headings = ("node", "activation", "parameters", "operators", "layout", "type", "share")
     table = output.table(*headings)
@@ -97,7 +109,7 @@ def _sites(inspection: Inspection) -> Table:
         cells = (
             f"{site.scope.name}: {site.name}" if site.scope.name else site.name,
             site.kind,
-            ", ".join(f"{name}={real:g}" for name, real in site.reals.items()),
+            ", ".join(_parameters(site)),
             " ".join(node.op_type for node in site.nodes),
             site.layout,
             "" if site.dtype is None else site.dtype.name,

@@ -63,6 +63,20 @@ def test_inspect_shows_what_is_held_open(run, tmp_path):
     assert "gate, inside it, is an output of the graph" in run("inspect", path).stdout
 
 
+def test_inspect_shows_near_misses_where_nothing_is_found(run, tmp_path):
+    def write(op, x):
+        return op.Mul(op.Mul(x, 0.5), op.Add(op.Erf(op.Div(x, 1.41421)), 1.0))
+
+    path = tmp_path / "near.onnx"
+    onnx.save(onnx_proto(drawn(write)), path)
+    shown = run("inspect", path).stdout
+    assert "no activations found" in shown
+    assert "near miss: gelu at Mul_4: the constant differs: 1.414209" in shown
+    (miss,) = json.loads(run("inspect", path, "--json").stdout)["near_misses"]
+    assert (miss["kind"], miss["node"], miss["output"]) == ("gelu", "Mul_4", "out")
+    assert sorted(miss["operators"]) == ["Add", "Div", "Erf", "Mul", "Mul"]
+
+
 def test_inspect_says_that_there_is_nothing(run, tmp_path):
     path = tmp_path / "none.onnx"
     onnx.save(onnx_proto(drawn(lambda op, x: op.Neg(x))), path)

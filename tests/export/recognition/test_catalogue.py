@@ -167,6 +167,7 @@ WITH_PARAMETERS = {
     "snake of 1": (
         "snake", {"alpha": 1.0}, lambda op, x: op.Add(x, op.Pow(op.Sin(x), 2.0)),
     ),
+    "snake of 30": ("snake", {"alpha": 30.0}, lambda op, x: _snake(op, x, 30.0, 1 / 30.0)),
     "snake, guarded": (
         "snake", {"alpha": 0.25}, lambda op, x: _snake(op, x, 0.25, 1 / (0.25 + 1e-9)),
     ),

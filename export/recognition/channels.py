@@ -1,0 +1,242 @@
+"""Activations with a parameter for each channel: PReLU, Snake, and others written so.
+
+The expression is evaluated for a few channels, each with that channel's numbers in the place of the
+weights: what is an activation in all of them is one with a parameter for each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from export.recognition.constants import RESHAPES, Constant, roundoff
+from export.recognition.expressions import Factor, Reader
+from export.recognition.matching import Match, matches
+from export.recognition.numpy_ops import FLOATS, NotElementwiseError, NumpyOps
+
+SHARES = (0.0, 0.37, 0.71, 1.0)
+"""Which channels are looked at: where they lie among all."""
+
+MOST_ELEMENTS = 1 << 16
+"""A tensor of more is no row of parameters."""
+
+DEEPEST = 8
+"""So many nodes lie between a weight and what is multiplied by it."""
+
+MOST_NODES = 24
+"""So many nodes are looked at to see whether weights and a bend are among them."""
+
+BENDS = {
+    "Sin", "Cos", "Relu", "Max", "Min", "Where", "Abs", "Less", "LessOrEqual", "Greater",
+    "GreaterOrEqual", "Clip", "Sign", "LeakyRelu", "PRelu",
+}  # fmt: skip
+"""Operators of which one at least is part of a PReLU or a Snake."""
+
+ROOTS = {"Add", "Sub", "Sum", "Where", "Max", "Min", "PRelu"}
+"""Operators that PReLU and Snake may end in."""
+
+FAMILIES: Mapping[frozenset[str], str] = {
+    frozenset({"leaky-relu"}): "prelu",
+    frozenset({"leaky-relu", "relu"}): "prelu",
+    frozenset({"snake"}): "snake",
+    frozenset({"snake-beta"}): "snake-beta",
+    frozenset({"snake", "snake-beta"}): "snake-beta",
+}
+"""By the kinds of single channels: the activation that has a parameter for each."""
+
+Array = np.ndarray[Any, np.dtype[np.float64]]
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """The numbers of a real parameter that differs between channels."""
+
+    least: float
+    greatest: float
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Weights that hold a number for each channel.
+
+    Attributes:
+        numbers: All of them, in order.
+        shape: Of the tensor.
+    """
+
+    numbers: Array
+    shape: tuple[int, ...]
+
+    @property
+    def axes(self) -> tuple[int, ...]:
+        """The sizes that are not 1: rows of one layout have the same."""
+        return tuple(size for size in self.shape if size != 1)
+
+
+class Rows:
+    """The rows of weights in one graph, found as they are asked for."""
+
+    def __init__(self) -> None:
+        self._found: dict[ir.Value, Row | None] = {}
+
+    def of(self, value: ir.Value | None, depth: int = DEEPEST) -> Row | None:
+        if value is None or depth == 0 or value.is_graph_input():
+            return None
+        if value not in self._found:
+            self._found[value] = self._row(value, depth)
+        return self._found[value]
+
+    def _row(self, value: ir.Value, depth: int) -> Row | None:
+        tensor = ir.convenience.get_const_tensor(value)
+        if tensor is not None:
+            if tensor.dtype not in FLOATS or not 0 < tensor.size <= MOST_ELEMENTS:
+                return None
+            return Row(tensor.numpy().astype(float).reshape(-1), tuple(tensor.shape.numpy()))
+        node = value.producer()
+        if node is None or node.domain != "" or value.index() != 0:
+            return None
+        if node.op_type in RESHAPES and node.op_type != "Expand" and node.inputs:
+            return self._reshaped(node, value, depth)
+        return self._computed(node, depth)
+
+    def _reshaped(self, node: ir.Node, value: ir.Value, depth: int) -> Row | None:
+        inner = self.of(node.inputs[0], depth - 1)
+        if inner is None or value.shape is None or node.op_type in {"Cast", "Identity"}:
+            return inner
+        shape = tuple(size for size in value.shape if isinstance(size, int))
+        return Row(inner.numbers, shape) if len(shape) == len(value.shape) else inner
+
+    def _computed(self, node: ir.Node, depth: int) -> Row | None:
+        """Arithmetic of weights alone, such as ``1 / (exp(α) + 1e-9)``."""
+        if not hasattr(NumpyOps, node.op_type) or node.attributes:
+            return None
+        operands = []
+        for given in node.inputs:
+            operand = self.of(given, depth - 1)
+            if operand is None:
+                return None
+            operands.append(operand)
+        if not operands or len({one.axes for one in operands if one.axes}) > 1:
+            return None
+        try:
+            with np.errstate(all="ignore"):
+                numbers = getattr(NumpyOps(), node.op_type)(*(one.numbers for one in operands))
+        except (NotElementwiseError, TypeError, ValueError):
+            return None
+        widest = max(operands, key=lambda one: (one.numbers.size, len(one.shape)))
+        return Row(np.asarray(numbers, float).reshape(-1), widest.shape)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ChannelReader(Reader):
+    """A reader to which a row of weights is the number of one channel."""
+
+    share: float = 0.0
+    rows: Rows = field(default_factory=Rows)
+
+    def constant(self, value: ir.Value) -> Constant | None:
+        found = Reader.constant(self, value)
+        row = self.rows.of(value) if found is None or found.shape not in {(), None} else None
+        if row is None or row.numbers.size == 1:
+            return found
+        number = float(row.numbers[round(self.share * (row.numbers.size - 1))])
+        return Constant(number, roundoff(number, value.dtype or ir.DataType.FLOAT))
+
+
+def readers(reader: Reader) -> list[ChannelReader]:
+    """Of the same graph: one for each channel that is looked at."""
+    if not reader.channels:
+        rows = Rows()
+        reader.channels.extend(
+            ChannelReader(reader.graph, reader.functions, reader.order, share=share, rows=rows)
+            for share in SHARES
+        )
+    return reader.channels
+
+
+@dataclass(frozen=True, eq=False)
+class Channelled:
+    """An activation with a parameter for each channel.
+
+    Attributes:
+        kinds: Those of the channels that were looked at.
+        first: The expression, and what it is in the first of them.
+        ranges: The numbers of each parameter.
+        rows: The weights inside.
+    """
+
+    kinds: frozenset[str]
+    first: Match
+    ranges: Mapping[str, Range]
+    rows: tuple[Row, ...]
+
+
+def channelled(root: ir.Node, reader: Reader, bends: Collection[str]) -> Iterator[Channelled]:
+    """What ``root`` may end, if rows of weights and one of the operators ``bends`` are inside."""
+    given = readers(reader)
+    if not _is_promising(root, given[0], bends):
+        return
+    whole = (Factor(root.outputs[0]),)
+    for first in matches(given[0], given[0].expressions(whole, None)):
+        nodes = first.expression.nodes
+        rows = {v: row for node in nodes for v in node.inputs if (row := _row(v, given[0]))}
+        if not rows or len({row.axes for row in rows.values()}) > 1:
+            continue
+        found = [first, *filter(None, (_same(first, reader) for reader in given[1:]))]
+        if len(found) == len(given):
+            kinds = frozenset(match.kind for match in found)
+            ranges = _ranges(found, [*rows.values()])
+            yield Channelled(kinds, first, ranges, tuple(rows.values()))
+
+
+def _row(value: ir.Value | None, reader: ChannelReader) -> Row | None:
+    row = reader.rows.of(value)
+    return row if row is not None and row.numbers.size > 1 else None
+
+
+def _is_promising(root: ir.Node, reader: ChannelReader, bends: Collection[str]) -> bool:
+    """Whether a row multiplies something inside, and something bends: nearly nowhere both do."""
+    bent = scaled = False
+    pending, seen = [root], set[ir.Node]()
+    while pending and len(seen) < MOST_NODES and not (bent and scaled):
+        node = pending.pop(0)
+        if node in seen:
+            continue
+        seen.add(node)
+        bent |= node.op_type in bends or bool(node.domain)
+        if node.op_type in {"Mul", "Div", "PRelu"}:
+            scaled |= any(_row(value, reader) is not None for value in node.inputs)
+        makers = (None if v is None else reader.elementwise(v) for v in node.inputs)
+        pending += [maker for maker in makers if maker is not None]
+    return bent and scaled
+
+
+def _same(first: Match, reader: ChannelReader) -> Match | None:
+    """What the expression of the same source is in another channel."""
+    source, factors = first.expression.source, first.expression.factors
+    ours = (one for one in reader.expressions(factors, None) if one.source is source)
+    return next(matches(reader, ours), None)
+
+
+def _ranges(found: Sequence[Match], rows: Sequence[Row]) -> dict[str, Range]:
+    """By parameter: all numbers of the row that it was read off, or those of a few channels."""
+    names = {name for match in found for name in match.reals}
+    return {name: _range([match.reals.get(name) for match in found], rows) for name in names}
+
+
+def _range(seen: Sequence[float | None], rows: Sequence[Row]) -> Range:
+    whole = [number for number in seen if number is not None]
+    count = max(row.numbers.size for row in rows)
+    with np.errstate(all="ignore"):
+        for row in rows:
+            for numbers in (row.numbers, -row.numbers, 1 / row.numbers, -1 / row.numbers):
+                places = [round(share * (numbers.size - 1)) for share in SHARES]
+                pairs = zip(places, seen, strict=True)
+                if all(n is None or np.isclose(numbers[p], n, rtol=1e-6) for p, n in pairs):
+                    return Range(float(numbers.min()), float(numbers.max()), count)
+    return Range(min(whole), max(whole), count)
