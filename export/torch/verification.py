@@ -111,6 +111,7 @@ class _Verification:
     left_out: set[str] = field(default_factory=set)
     _runners: dict[Runtime, Runner] = field(default_factory=dict)
     _scales: dict[str, float] = field(default_factory=dict)
+    _said: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         """Load the model in the first runtime that takes it."""
@@ -270,7 +271,8 @@ class _Verification:
         except Refused:
             return dict(wrong), WORDS[self.main]
         for name, one in wrong.items():
-            if others[name].used <= 1:
+            if others[name].used <= 1 and name not in self._said:
+                self._said.add(name)
                 logger.warning(
                     "to_onnx: %s gives another output %s than the module does (%s: up to %.3g); "
                     "the model is right in %s",
