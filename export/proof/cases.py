@@ -14,7 +14,7 @@ from export.proof.sizes import Shapes
 MAX_SHAPES = 4
 """Sets of shapes that the model takes and that are tried, of those that `sizes` lists."""
 
-ENOUGH = 256
+ENOUGH = 1024
 """Elements of all inputs together that suffice for every range: special numbers meet each other."""
 
 MAX_RATIO = 8
@@ -126,7 +126,7 @@ class Planned:
     def _until_taken(self, kind: Kind) -> Iterator[Draft]:
         """``kind`` in one of the shapes: a sampling rate, drawn anew, may go with some only."""
         telling = _telling(self.accepted)
-        others = [one for one in self.accepted if one is not telling and _has_enough(one)]
+        others = [one for one in self.accepted if one is not telling and _has_some(one)]
         before = self.taken()
         for words, shapes in (telling, *others):
             if self.taken() == before:
@@ -135,7 +135,7 @@ class Planned:
     def _is_excessive(self, shapes: Shapes) -> bool:
         """Whether smaller shapes that the model takes tell as much."""
         enough = [count for _, one in self.accepted if (count := _elements(one)) >= ENOUGH]
-        return bool(enough) and _elements(shapes) > MAX_RATIO * min(enough)
+        return bool(self.accepted) and _elements(shapes) > MAX_RATIO * min(enough, default=ENOUGH)
 
 
 def drawn(samples: Samples, taken: Callable[[], int]) -> Iterator[Case]:
@@ -162,6 +162,10 @@ def _telling(accepted: Sequence[Sized]) -> Sized:
 
 def _has_enough(one: Sized) -> bool:
     return _elements(one[1]) >= ENOUGH
+
+
+def _has_some(one: Sized) -> bool:
+    return _elements(one[1]) >= ENOUGH / 4
 
 
 def _elements(shapes: Shapes) -> int:
