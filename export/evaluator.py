@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
+from onnx.reference.ops import op_hardmax, op_softmax
 from onnx.reference.ops.op_dequantize_linear import DequantizeLinear_25
 
 
@@ -116,12 +117,64 @@ class DequantizeLinear(DequantizeLinear_25):
     op_domain = ""
 
 
+ONE_AXIS = 13
+"""First version of Softmax and its kin that computes along a single axis."""
+
+
+class Softmax(op_softmax.Softmax):
+    """The operator at every opset; see `_along`."""
+
+    op_domain = ""
+
+    def _run(self, X: Any, axis: int | None = None) -> tuple[Any]:
+        return _along(self, X, axis, super()._run)
+
+
+class LogSoftmax(op_softmax.Softmax):
+    """The operator at every opset; see `_along`.
+
+    onnx 1.23.2 takes the logarithm of what has underflowed to 0; this one does not divide.
+    """
+
+    op_domain = ""
+
+    def _run(self, X: Any, axis: int | None = None) -> tuple[Any]:
+        return _along(self, X, axis, self._logarithm)
+
+    def _logarithm(self, x: Any, axis: int | None) -> tuple[Any]:
+        axis = getattr(self, "axis", -1) if axis is None else axis  # set from the node
+        shifted = x - x.max(axis=axis, keepdims=True)
+        total = np.log(np.exp(shifted).sum(axis=axis, keepdims=True))
+        return ((shifted - total).astype(x.dtype),)
+
+
+class Hardmax(op_hardmax.Hardmax):
+    """The operator at every opset; see `_along`."""
+
+    op_domain = ""
+
+    def _run(self, x: Any, axis: int | None = None) -> tuple[Any]:
+        return _along(self, x, axis, super()._run)
+
+
+def _along(op: OpRun, x: Any, axis: int | None, compute: Callable[..., tuple[Any]]) -> tuple[Any]:
+    """Compute along an axis, or, up to opset 12, along that and all after it as one.
+
+    By the text of versions 1 and 11 the input is coerced into two axes, and `axis` is 1 by default;
+    onnx 1.23.2 has the rule and the default of version 13 at every opset.
+    """
+    if op.run_params["opsets"][""] >= ONE_AXIS or not x.size:
+        return compute(x, axis=axis)
+    given = [attribute.i for attribute in op.onnx_node.attribute if attribute.name == "axis"]
+    first = given[0] if given else 1
+    first += x.ndim if first < 0 else 0
+    (y,) = compute(x.reshape(math.prod(x.shape[:first]), -1), axis=1)
+    return (y.reshape(x.shape),)
+
+
 OPERATORS: tuple[type[OpRun], ...] = (
-    Erfc,
-    Erf,
-    BatchNormalization,
-    GlobalMaxPool,
-    DequantizeLinear,
+    *(Erfc, Erf, BatchNormalization, GlobalMaxPool, DequantizeLinear),
+    *(Softmax, LogSoftmax, Hardmax),
 )
 """Those that are put in the place of the package's."""
 

@@ -90,6 +90,18 @@ def test_dequantize_linear_runs_at_every_opset(opset):
     np.testing.assert_array_equal(got, want)
 
 
+@pytest.mark.parametrize("axis", ["", "<axis = 0>", "<axis = 2>", "<axis = -2>"])
+@pytest.mark.parametrize("operator", ["Softmax", "LogSoftmax", "Hardmax"])
+@pytest.mark.parametrize("opset", [11, 13])
+def test_softmax_takes_the_axes_of_its_version(operator, opset, axis):
+    text = f"(float[A,B,C] x) => (float[A,B,C] y) {{ y = {operator} {axis} (x) }}"
+    model = onnx.parser.parse_model(HEAD.format(opset=opset) + text)
+    given = {"x": np.random.default_rng(0).standard_normal((2, 3, 4)).astype(np.float32)}
+    (want,) = ort.InferenceSession(model.SerializeToString()).run(None, given)
+    (got,) = evaluator(model).run(None, given)
+    np.testing.assert_allclose(got, want, rtol=1e-5)
+
+
 def test_batch_normalization_of_positions_has_statistics_of_each():
     node = "y = BatchNormalization <spatial = 0> (x, scale, bias, mean, var)"
     ports = ", ".join(f"float[{'N,' if name == 'x' else ''}3,4] {name}" for name in NAMES)
