@@ -47,7 +47,15 @@ def excused(found: Sequence[Compared], moves: Mapping[str, Compared]) -> list[Co
     return [
         one
         for one in found
-        if not one.holds
-        and one.name in moves
-        and one.difference.used <= NOISE * moves[one.name].difference.used
+        if not one.holds and one.name in moves and _is_noise(one, moves[one.name])
     ]
+
+
+def _is_noise(one: Compared, moved: Compared) -> bool:
+    """Whether steps make as large a difference, and, beyond the tolerance, in as many elements.
+
+    A step flips few elements of a rounding; another rounding changes half of them, by as much.
+    """
+    found, most = one.difference, moved.difference
+    as_many = moved.holds or found.wrong <= NOISE * most.wrong
+    return found.used <= NOISE * most.used and as_many

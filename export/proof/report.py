@@ -68,6 +68,7 @@ class Compared:
             relative=max(one.relative for one in both),
             ulp=max(one.ulp for one in both),
             mended=sum(one.mended for one in both),
+            wrong=max(one.wrong for one in both),
         )
         return replace(worse, difference=merged)
 
