@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from export.certificates import pages
-from export.certificates.document import Cell, Certificate, Row
+from export.certificates.document import Baseline, Cell, Certificate, Row
 from export.reasons import last_words, reason_of
 from export.subprocesses import Ended, Process
 
@@ -108,7 +108,7 @@ def test_every_form_of_a_certificate_holds_whole_reasons():
     )
     certificate = Certificate(
         name="m", kind="model", models={}, truth="", made="", machine="", seed=0,
-        rows=rows, left_out={"z": why[2]},
+        baseline=Baseline(level="agreed"), rows=rows, left_out={"z": why[2]},
     )  # fmt: skip
     for text in (pages.markdown(certificate), pages.html(certificate)):
         for reason in why:
