@@ -21,6 +21,7 @@ from torch.onnx import ONNXProgram
 from export import signature
 from export.recorded_ops import Translations
 from export.torch.binding import Bound, bind
+from export.torch.simplification import simplify
 from export.torch.state import evaluating, preserved
 from models import DTYPES, Activation, DType, Operator
 from models.torch_ops import KEEP, common_dtype
@@ -130,7 +131,7 @@ def captured(
             input_names=list(bound.names),
             dynamic_shapes=bound.dynamic_shapes,
             verbose=False,
-            optimize=True,
+            optimize=False,
         )
 
     with _quiet():
@@ -145,6 +146,8 @@ def captured(
     # The exporter's types allow that there is none; with dynamo=True it always is.
     if program is None or program.exported_program is None:  # pragma: no cover
         raise RuntimeError("torch.onnx.export gave no program")
+    with _quiet():
+        simplify(program)
     _sort_inputs(program.model.graph, bound)
     return Captured(program.model, program.exported_program)
 
