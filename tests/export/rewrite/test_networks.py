@@ -131,7 +131,7 @@ def test_a_body_that_a_runtime_does_not_run_is_not_written():
 
 @pytest.mark.filterwarnings("ignore")
 def test_what_keeps_even_those_bodies_from_an_older_opset_is_named():
-    with pytest.raises(TargetError, match=r"opset 17 .*ReduceMean.*ConstantOfShape"):
+    with pytest.raises(TargetError, match=r"opset 17 .*ReduceMean"):
         lowered(exported("block", 23), "litert")
 
 

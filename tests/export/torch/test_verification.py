@@ -167,3 +167,18 @@ MYSTERY = OpSchema(
 def test_a_model_that_nothing_runs_is_refused_with_a_way_out():
     with pytest.raises(NotRunnableError, match=r"nothing runs it: .*Mystery.*verify=False"):
         verify(nn.Tanh(), {"x": X}, {torch.ops.aten.tanh.default: unknown})
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_constants_near_0_and_1_are_kept(dtype):
+    """Onnxscript takes them for 0 and 1: `log(x + 1e-9)` would be -inf at 0."""
+
+    class Guarded(nn.Module):
+        def forward(self, x):
+            return torch.log(x.abs() + 1e-9), x * 1.000004, (x - 1e-9) / 1.000004, x * 1 + 0
+
+    with opened(Guarded(), {"x": torch.zeros(3, dtype=dtype)}, None) as call:
+        model = call.exported((), opset=18, translations=None).model
+    kinds = [node.op_type for node in model.graph]
+    assert kinds[:6] == ["Abs", "Add", "Log", "Mul", "Sub", "Div"]
+    assert {*kinds[6:]} <= {"Identity"}
