@@ -28,6 +28,9 @@ SPLIT_WITH_NUM_OUTPUTS = 18
 GRIDS_OF_ANY_RANK = 20
 """The opset from which on `GridSample` takes volumes, and has other names for its modes."""
 
+ALONG_ONE_AXIS = 13
+"""The opset from which on `Softmax` and its kin take one axis; before, that and all after it."""
+
 GRID_MODES = {"linear": "bilinear", "cubic": "bicubic", "nearest": "nearest"}
 
 NEGATIVE_AXES = 11
@@ -68,6 +71,10 @@ class Step:
     @property
     def rises(self) -> bool:
         return self.after > self.before
+
+    @property
+    def falls(self) -> bool:
+        return self.after < self.before
 
 
 def redrawn(step: Step, alone: Alone) -> ir.Graph | None:
@@ -191,11 +198,62 @@ def _grid_sample(step: Step, graph: ir.Graph) -> bool:
     return True
 
 
+def _softmax(step: Step, graph: ir.Graph) -> bool:
+    """Keep what is summed over: an older version takes the axis and all after it as one."""
+    if not step.crosses(ALONG_ONE_AXIS):
+        return False
+    node, x = graph[0], step.node.inputs[0]
+    axis = (
+        node.attributes["axis"].as_int() if "axis" in node.attributes else -1 if step.falls else 1
+    )
+    shape = None if x is None else step.shape_of(x)
+    if shape is None and axis == -1 and min(step.before, step.after) >= NEGATIVE_AXES:
+        last = -1
+    elif shape is None and step.falls:
+        raise Stays(f"the rank of {x.name if x is not None else ''!r} is not known")
+    else:
+        last = -1 if shape is None else len(shape) - 1
+    if axis in (-1, last):
+        node.attributes.add(ir.AttrInt64("axis", last))
+    elif step.falls:
+        _along_the_last(graph, node, axis, last)
+    else:
+        _along_the_rest(graph, node, axis)
+    return True
+
+
+def _along_the_last(graph: ir.Graph, node: ir.Node, axis: int, last: int) -> None:
+    """Exchange the axis and the last one, and exchange them again afterwards."""
+    order = [*range(last + 1)]
+    order[axis], order[last] = last, order[axis]
+    moved = _node(graph, node, "Transpose", [node.inputs[0]], perm=order)
+    found = _node(graph, node, node.op_type, [moved], axis=last)
+    _become(node, "Transpose", [found], ir.AttrInt64s("perm", order))
+
+
+def _along_the_rest(graph: ir.Graph, node: ir.Node, axis: int) -> None:
+    """Make one axis of the axis and all after it, and give the result the input's shape."""
+    flat = _node(graph, node, "Flatten", [node.inputs[0]], axis=axis)
+    found = _node(graph, node, node.op_type, [flat], axis=-1)
+    shape = _node(graph, node, "Shape", [node.inputs[0]])
+    _become(node, "Reshape", [found, shape])
+
+
+def _become(node: ir.Node, op_type: str, inputs: list[ir.Value], *attributes: ir.Attr) -> None:
+    """Make another operator of ``node``, whose outputs stay."""
+    node.op_type = op_type
+    node.attributes.clear()
+    for attribute in attributes:
+        node.attributes.add(attribute)
+    _set_inputs(node, 0, inputs)
+
+
 _RULES: Mapping[str, Callable[[Step, ir.Graph], bool]] = {
     "Clip": _clip,
     "Pad": _pad,
     "Split": _split,
     "GridSample": _grid_sample,
+    **dict.fromkeys(("Softmax", "LogSoftmax", "Hardmax"), _softmax),
 }
 
 

@@ -106,6 +106,30 @@ def test_uneven_parts_of_a_known_length_are_an_attribute_below_13():
         at(model(text.replace("float[5]", "float[n]"), 18), 12)
 
 
+@pytest.mark.parametrize("axis", ["", "<axis = 0>", "<axis = 1>", "<axis = -2>", "<axis = 2>"])
+@pytest.mark.parametrize("op_type", ["Softmax", "LogSoftmax", "Hardmax"])
+def test_the_axis_of_softmax_is_kept_across_13(op_type, axis):
+    text = f"g (float[2, n, 4] x) => (float[2, n, 4] y) {{ y = {op_type} {axis} (x) }}"
+    x = np.random.default_rng(0).standard_normal((2, 3, 4)).astype(np.float32)
+    for before, afters in ((17, (12, 10)), (12, (13, 17)), (11, (13, 17))):
+        proto = model(text, before)
+        for after in afters:
+            for got, want in zip(run(at(proto, after), x), run(proto, x), strict=True):
+                np.testing.assert_allclose(got, want, rtol=1e-5, err_msg=f"{before} to {after}")
+
+
+def test_a_softmax_of_unknown_rank_takes_its_last_axis_from_11_on():
+    text = """g (float[2, 2] x, int64[k] s) => (float[2] y)
+        { r = Reshape (x, s) t = Softmax (r) y = ReduceSum <axes = [1], keepdims = 0> (t) }"""
+    proto = model(text.replace("<axes = [1], keepdims = 0> (t)", "<keepdims = 0> (t, a)"), 17)
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(np.array([1]), "a"))
+    x, sizes = np.float32([[1, 2], [3, 4]]), np.array([2, 2])
+    (y,) = run(at(proto, 12), x, sizes)
+    np.testing.assert_allclose(y, 1, rtol=1e-6)
+    with pytest.raises(TargetError, match="the rank of 'r' is not known"):
+        at(proto, 10)
+
+
 GRID = """g (float[1, 2, 4, HEIGHT] x, float[1, 3, 3, 2] p) => (float[1, 2, 3, 3] y)
     { y = GridSample <mode = "cubic"> (x, p) }"""
 
