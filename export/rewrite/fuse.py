@@ -29,6 +29,7 @@ FUSED: dict[Form, tuple[str, ...]] = {
 
 
 CONVOLUTIONS = ("Conv", "ConvTranspose")
+NO_OPERATOR = "there is no operator of ours for it"
 LEFT = "after a convolution ONNX Runtime's own fusion is faster; --kind swish fuses it"
 
 
@@ -71,7 +72,7 @@ def _refusal(
     def refusal(site: Site, shapes: Shapes) -> str | None:
         asked = [reals for kind, reals in wanted if kind.name == site.kind]
         if not asked:
-            return ""
+            return _unasked(site, to) if by_default else ""
         unwanted = [unlike(site, reals) for reals in asked]
         reason = (
             (None if None in unwanted else unwanted[0])
@@ -84,6 +85,12 @@ def _refusal(
         return reason
 
     return refusal
+
+
+def _unasked(site: Site, to: Form) -> str:
+    """Why an activation of several nodes is not fused by default; empty if one node is all."""
+    lacking = to == "gatewave" and KINDS[site.kind].operator is None
+    return NO_OPERATOR if lacking and len(site.nodes) > 1 else ""
 
 
 def _left_to_the_runtime(site: Site) -> str | None:
@@ -120,7 +127,7 @@ def _not_ours(site: Site) -> str | None:
     if site.root.domain == DOMAIN and site.written == "function":
         return ""  # it is ours already
     if kind.operator is None:
-        return "there is no operator of ours for it"
+        return NO_OPERATOR
     if site.dtype is None or site.dtype not in DTYPES:
         return "its element type is not known"
     dtype = DTYPES[site.dtype]
