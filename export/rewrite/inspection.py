@@ -19,10 +19,9 @@ from export.recognition.shapes import Shapes
 from export.recognition.sites import NearMiss, Site, survey
 
 RULE = (
-    "Floating-point operations, estimated: of MatMul, Gemm and Conv twice the products that they "
-    "add up; of an activation a few per element, by its kind; of LSTM and GRU those of their "
-    "matrices; of any other operator one per element of its results. Sizes that are not known "
-    "count as 1, the bodies of loops as run once, both branches of an If as run."
+    "Floating-point operations are estimates. MatMul, Gemm, Conv: 2 per multiply-add. Activations: "
+    "a few per element, by kind. LSTM, GRU: those of their matrices. Other operators: 1 per "
+    "element of the result. Unknown sizes count as 1, a loop as one pass, an If as both branches."
 )
 
 MOST = 2**63 - 1

@@ -46,8 +46,9 @@ def lower(
 ) -> None:
     """Rewrite what the target cannot run, or gets wrong, into what it can; nothing else changes.
 
-    Opset and file format are brought within its range; ONNX's Swish, SwiGLU, Mish, Gelu and
-    HardSwish, and our own operators, become ones that it has, in forms that it fuses.
+    Opset and file format are brought within its range. Operators that it lacks, or lacks in an
+    element type, become ones that it has: ONNX's activations, whether one node or written out,
+    contributed operators, and our own.
 
     The result is loaded in the target itself where that is installed: as the ONNX Runtime beside
     Gatewave, or by `gatewave runtimes install`. With --no-verify it is written even if the target
