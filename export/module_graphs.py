@@ -69,7 +69,10 @@ def partials(build: Build, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
         _, *found = ready(_WithPartials(build()), kind)(*flat)
     except Exception as error:  # this runs the user's code, which may fail in any way
         raise NotAnActivationError(f"autograd finds no derivative: {error}") from error
-    _, *formulas = flattened(build, _dtype_of(kind), len(tensors))(*flat)
+    try:
+        _, *formulas = flattened(build, _dtype_of(kind), len(tensors))(*flat)
+    except NotAnActivationError:  # it is refused, with the reason, when its graphs are drawn
+        formulas = found
     close = [
         (mine - given).abs() <= ROUGH * given.abs().clamp(1.0)
         for mine, given in zip(formulas, found, strict=True)
@@ -96,11 +99,15 @@ def model_of(build: Build, dtype: DType, arity: int, *, value_only: bool = False
     arguments = _arguments(dtype, arity)
     size = torch.export.Dim("n")
     shapes = tuple({0: size} for _ in arguments)
+    flat = flattened(build, dtype, arity, value_only=value_only)
     try:
-        flat = flattened(build, dtype, arity, value_only=value_only)
         return trace(flat, arguments, (), dynamic_shapes=shapes, translations=torch_translations())
     except Exception as error:  # tracing runs the user's code, which may fail in any way
-        raise NotAnActivationError(f"Torch cannot export it in {dtype}: {error}") from error
+        raise _refusal(dtype, error) from error
+
+
+def _refusal(dtype: DType, error: Exception) -> NotAnActivationError:
+    return NotAnActivationError(f"Torch cannot export it in {dtype}: {error}")
 
 
 @functools.cache
@@ -111,6 +118,9 @@ def flattened(
 
     torch.export by itself leaves fake tensors where autograd's are wanted. Symbolically, or the
     length of the examples would stay in the graph; parameters are real.
+
+    Raises:
+        NotAnActivationError: Torch cannot trace it.
     """
     kind = getattr(torch, dtype)
     flatten = make_fx(
@@ -119,7 +129,10 @@ def flattened(
         tracing_mode="symbolic",
         _allow_non_fake_inputs=True,
     )
-    return _with_tensor_constants(flatten(*_arguments(dtype, arity).values()), kind)
+    try:
+        return _with_tensor_constants(flatten(*_arguments(dtype, arity).values()), kind)
+    except Exception as error:  # tracing runs the user's code, which may fail in any way
+        raise _refusal(dtype, error) from error
 
 
 def _arguments(dtype: DType, arity: int) -> dict[str, Tensor]:
