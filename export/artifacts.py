@@ -42,10 +42,10 @@ class Failure:
     """A graph that is not written.
 
     Attributes:
-        stem: Which operator it is of, as files name it.
-        graph: Which graph of it.
+        stem: The operator's name in file names.
+        graph: The graph of the operator.
         dtype: The type of its tensors.
-        reason: Why it cannot be made, run or certified.
+        reason: The reason why it cannot be made, run or certified.
     """
 
     stem: str
@@ -55,10 +55,10 @@ class Failure:
 
 
 Failed = Callable[[Failure], None]
-"""Told of each graph that fails, so that the others are written; without one, a failure ends it."""
+"""Callback for each failed graph; the others are written. Without it, a failure ends the run."""
 
 REFUSALS = (ExportError, onnx.checker.ValidationError, onnx.shape_inference.InferenceError)
-"""Errors of one graph, which the others need not have."""
+"""Errors that concern one graph, and not necessarily the others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,8 +100,8 @@ def artifacts_of(
     An operator of which every graph failed has no pictures either.
 
     Raises:
-        ExportError: A graph misses the tolerance of its record, or cannot be made or run, and no
-            ``failed`` is to be told.
+        ExportError: A graph misses the tolerance of its record, or cannot be made or run, and
+            ``failed`` is not given.
         onnx.checker.ValidationError: A graph is not valid ONNX, likewise.
     """
     for operator in activation.operators:
@@ -187,12 +187,11 @@ def write(
 ) -> list[Path]:
     """Write the artifacts of all ``activations`` into ``folder``: all of them, or, failing, none.
 
-    With ``failed``, which is told of the graphs that fail, the others are written; files of those
-    that fail, left from another version, are removed. The folder is made if there is a file for it.
+    With ``failed``, which is called for each graph that fails, the others are written, and old
+    files of the failed graphs are removed. The folder is made if there is a file for it.
 
-    All are made before the first is written; then each replaces its namesake in one step. Files
-    of these activations that no selection makes any more are left from another version, and are
-    removed; what else the folder holds stays.
+    All are made before the first is written; then each atomically replaces the file of its name.
+    Files of these activations that this version no longer makes are removed; other files stay.
 
     Raises:
         ExportError: See `artifacts_of`.

@@ -1,4 +1,4 @@
-"""Runtimes that are installed here, asked whether they load a model, or a node of it."""
+"""Installed runtimes, which can be asked to load a model or single nodes of it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from export.targets.verdicts import RUNS, UNKNOWN, Live, Loading, Verdict
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 ONNX_RUNTIME_WORKER = "onnxruntime.py"
-"""Adapter of those runtimes that `Worker` can ask."""
+"""Adapter of the runtimes with which `Worker` can talk."""
 
 OWN_DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")
 """Domains whose operators are in ONNX Runtime itself; others come from libraries of operators."""
@@ -34,9 +34,9 @@ class LiveOnnxRuntime:
     """An ONNX Runtime of some Python environment, in a process that may crash.
 
     Args:
-        python: What imports it.
-        provider: By which models are run.
-        seconds: How long it may take to load one.
+        python: The Python that imports it.
+        provider: The execution provider.
+        seconds: Limit on loading a model.
     """
 
     def __init__(self, python: Path, provider: str, seconds: float = SECONDS) -> None:
@@ -94,7 +94,7 @@ class LiveRuntime:
         self._running = Running(runtime)
 
     def judge(self, model: bytes, op_type: str) -> Verdict:  # noqa: ARG002 - as `Live` has it
-        """Single nodes are not tried: it takes some of these runtimes seconds to load a model."""
+        """Return unknown: some of these runtimes take seconds to load a model, even of one node."""
         return UNKNOWN
 
     def load(self, path: Path, model: ir.Model) -> Loading:

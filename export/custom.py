@@ -1,10 +1,10 @@
-"""A user's own Torch function as an activation, exported and certified like those of `models`.
+"""User-defined Torch functions as activations, exported and certified like those of `models`.
 
 `package.module:Name` may be a record (`models.Activation`), used as it is, or any of the forms that
-`callables` names; a path that ends in ``.pt2`` is a program that `torch.export.save` wrote. All is
-found out: the inputs are the arguments of ``forward``, the decomposition is what
-``torch.onnx.export`` makes of it, the derivatives are autograd's, at kinks too. It may say more of
-itself, by these attributes:
+`callables` names; a path that ends in ``.pt2`` is a program that `torch.export.save` wrote. The
+properties are derived: the inputs are the arguments of ``forward``, the decomposition is the output
+of ``torch.onnx.export``, the derivatives are autograd's, at kinks too. These optional attributes
+override or add to them:
 
 - ``formula``, in SymPy's language, with ``sigmoid`` and ``relu`` besides: then exact results are
   the formula's in mpmath. Without one they are the module's own in float64.
@@ -41,14 +41,14 @@ DOMAIN_OF_CUSTOM = (-100.0, 100.0)
 """Where custom modules are certified: further out many lose all digits, the sine of 1e30 say."""
 
 PROGRAM = ".pt2"
-"""The ending of files that `torch.export.save` writes."""
+"""The suffix of files that `torch.export.save` writes."""
 
 WORTH_SEEING = (-6.0, 6.0)
 EXAMPLES = 5
 
 
 def load(target: str) -> Activation:
-    """The activation that ``target`` names: ``package.module:Name``, or a file of a program.
+    """Return the activation that ``target`` names: ``package.module:Name``, or a program's file.
 
     Modules are looked for in the working folder too.
 
@@ -116,7 +116,7 @@ def _snake_case(name: str) -> str:
 
 
 def _prefix(module: type[nn.Module]) -> str:
-    """``Torch_`` for a module of Torch's that is called like a record: users cannot rename it."""
+    """Return ``Torch_`` for a Torch module with the name of a record: users cannot rename it."""
     from_torch = module.__module__.partition(".")[0] == "torch"
     return "Torch_" if from_torch and _snake_case(module.__name__) in ACTIVATIONS else ""
 

@@ -1,9 +1,9 @@
 """Elementary functions, written in the operators that every runtime has in every element type.
 
-Runtimes have kernels for the arithmetic, `Exp`, `Log`, `Sqrt`, `Tanh` and `Sin` in float64, and
-lack them for what is here. Each function takes an abstract ``op``, as the records' decompositions
-do. Results are right to a few units in the last place where those operators are, and at 0, the
-infinities and NaN. Both branches of a `Where` are computed: the other may overflow or be NaN.
+Runtimes have float64 kernels for arithmetic, `Exp`, `Log`, `Sqrt`, `Tanh` and `Sin`, not for the
+functions here. Each function takes an abstract ``op``, as the records' decompositions do. Results
+are within a few ULP where those operators are, and exact at 0, the infinities and NaN. Both
+branches of a `Where` are computed: the branch that is not selected may overflow or be NaN.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ import mpmath
 from models.normal import erfcx
 
 ATAN_SPLIT = math.sqrt(2.0) - 1
-"""``tan(π/8)``: up to it the polynomial holds, beyond it the argument is brought nearer to 0."""
+"""``tan(π/8)``: the polynomial holds up to here; larger arguments are first reduced."""
 
 ERF_SPLIT = 1.0
-"""From here on ``1 - erfc`` loses no digits; up to it the polynomial holds."""
+"""The polynomial holds up to here; above, ``1 - erfc`` loses no digits."""
 
 SMALL = 1.0
-"""Up to it `sinh` is made of tanh, as the difference of two exponentials would cancel."""
+"""Up to here `sinh` is computed from tanh, as the difference of two exponentials would cancel."""
 
 
 def expm1(op: Any, x: Any) -> Any:
-    """``eˣ - 1`` for ``x <= 0``, as ``2t / (1 - t)`` with ``t = tanh(x/2)``: nothing cancels."""
+    """``eˣ - 1`` for ``x <= 0``, as ``2t / (1 - t)`` with ``t = tanh(x/2)``: no cancellation."""
     t = op.Tanh(op.Mul(x, 0.5))
     return op.Div(op.Mul(t, 2.0), op.Sub(1.0, t))
 
@@ -50,7 +50,7 @@ def log1p(op: Any, x: Any) -> Any:
 
 
 def softplus(op: Any, x: Any) -> Any:
-    """``log(1 + eˣ)``, as ``max(x, 0) + log(1 + e⁻|ˣ|)``, of which no part overflows."""
+    """``log(1 + eˣ)``, as ``max(x, 0) + log(1 + e⁻|ˣ|)``, in which no term overflows."""
     return op.Add(op.Max(x, 0.0), log1p(op, op.Exp(op.Neg(op.Abs(x)))))
 
 
@@ -61,7 +61,7 @@ def tan(op: Any, x: Any) -> Any:
 def sinh(op: Any, x: Any) -> Any:
     """``2t / (1 - t²)`` with ``t = tanh(x/2)`` near 0, else half the difference of exponentials.
 
-    These are of ``x/2``, squared: ``eˣ`` overflows before sinh does.
+    The exponentials are those of ``x/2``, squared, since ``eˣ`` overflows before sinh does.
     """
     a = op.Abs(x)
     t = op.Tanh(op.Mul(a, 0.5))
@@ -103,9 +103,9 @@ def atanh(op: Any, x: Any) -> Any:
 
 
 def atan(op: Any, x: Any) -> Any:
-    """By a polynomial, of ``a``, ``(a - 1) / (a + 1)`` or ``-1/a``, with ``a = |x|``.
+    """Arc tangent: a polynomial in ``a``, ``(a - 1) / (a + 1)`` or ``-1/a``, with ``a = |x|``.
 
-    To the last two the angle of 1, or of infinity, is added.
+    For the last two, π/4 or π/2 is added.
     """
     a = op.Abs(x)
     is_far, is_near = op.Less(1 / ATAN_SPLIT, a), op.Less(a, ATAN_SPLIT)
@@ -114,7 +114,7 @@ def atan(op: Any, x: Any) -> Any:
     reduced = op.Where(is_near, a, turned)
     z = op.Mul(reduced, reduced)
     bend = op.Mul(op.Mul(reduced, z), _horner(op, z, _atan_coefficients(op.digits)))
-    # What π/2 and π/4 lack as they are rounded is added to the small part.
+    # The rounding errors of π/2 and π/4 are added to the small part.
     high, low = _pi_parts(op.digits)
     rest = op.Add(bend, op.Where(is_near, 0.0, op.Where(is_far, low / 2, low / 4)))
     base = op.Where(is_near, 0.0, op.Where(is_far, high / 2, high / 4))
@@ -132,7 +132,7 @@ def acos(op: Any, x: Any) -> Any:
 
 
 def erf(op: Any, x: Any) -> Any:
-    """By a polynomial near 0, else ``±(1 - e^(-x²) · erfcx|x|)``."""
+    """Error function: a polynomial near 0, else ``±(1 - e^(-x²) · erfcx|x|)``."""
     a = op.Abs(x)
     is_near = op.Less(a, ERF_SPLIT)
     z = op.Mul(x, x)
@@ -161,7 +161,7 @@ def _horner(op: Any, x: Any, coefficients: Sequence[float]) -> Any:
 
 @functools.cache
 def _atan_coefficients(digits: int) -> tuple[float, ...]:
-    """Of ``(atan(√z)/√z - 1) / z`` up to the square of where it is split."""
+    """Return the coefficients of ``(atan(√z)/√z - 1) / z`` up to `ATAN_SPLIT` squared."""
 
     def bend(z: mpmath.mpf) -> mpmath.mpf:
         root = mpmath.sqrt(z)
@@ -172,7 +172,7 @@ def _atan_coefficients(digits: int) -> tuple[float, ...]:
 
 @functools.cache
 def _erf_coefficients(digits: int) -> tuple[float, ...]:
-    """Of ``erf(√z)/√z`` up to the square of where it is split."""
+    """Return the coefficients of ``erf(√z)/√z`` up to `ERF_SPLIT` squared."""
 
     def slope(z: mpmath.mpf) -> mpmath.mpf:
         root = mpmath.sqrt(z)
@@ -182,13 +182,13 @@ def _erf_coefficients(digits: int) -> tuple[float, ...]:
 
 
 def _fitted(f: Callable[[Any], Any], end: float, count: int) -> tuple[float, ...]:
-    """Chebyshev's interpolation between 0 and ``end``, in 40 digits, as a polynomial."""
+    """Return the Chebyshev interpolation polynomial between 0 and ``end``, in 40 digits."""
     with mpmath.workdps(40):
         return tuple(float(c) for c in mpmath.chebyfit(f, [mpmath.mpf(10) ** -30, end], count))
 
 
 def _pi_parts(digits: int) -> tuple[float, float]:
-    """π as it is rounded to so many bits, and what is missing."""
+    """Return π rounded to that many bits, and the remainder."""
     with mpmath.workprec(digits):
         high = +mpmath.pi
     with mpmath.workprec(3 * digits):

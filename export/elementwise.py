@@ -2,7 +2,7 @@
 
 Each is a function of an abstract ``op``, as the records' decompositions are, and computes in the
 precision of ``op``. Torch's exporter writes some of them in forms that overflow or cancel, and some
-as operators whose attributes are float32, which float64 graphs then inherit. These forms do not.
+as operators with float32 attributes, which make float64 graphs inexact. The forms here avoid both.
 The names, the parameters and their defaults are those of ATen.
 """
 
@@ -81,7 +81,7 @@ def _distance(op: Any, a: Any, b: Any) -> Any:
 
 
 def erf(op: Any, x: Any) -> Any:
-    """The error function; in float64 without the operator Erf, which ONNX Runtime lacks there."""
+    """The error function; float64 avoids the operator Erf, for which ONNX Runtime has no kernel."""
     if op.digits == 24:  # noqa: PLR2004 - the digits of float32
         return op.Erf(x)
     square = op.Mul(x, x)
@@ -111,14 +111,14 @@ def _erfc_of_positive(op: Any, distance: Any) -> Any:
 
 
 def erfcx(op: Any, x: Any) -> Any:
-    """``e^(x²) · erfc(x)``: on the right neither factor is computed."""
+    """``e^(x²) · erfc(x)``; for positive x neither factor is computed."""
     scaled = _erfcx_of_positive(op, op.Abs(x))
     reflected = op.Sub(op.Mul(op.Exp(op.Mul(x, x)), 2.0), scaled)
     return op.Where(op.Less(x, 0.0), reflected, scaled)
 
 
 def _erfcx_of_positive(op: Any, distance: Any) -> Any:
-    """``e^(x²) · erfc(x)``, far out ``1 / (x√π)``, which the other form gives with few digits."""
+    """``e^(x²) · erfc(x)``; for large x ``1 / (x√π)``, where the other form loses digits."""
     far = op.Div(1 / math.sqrt(math.pi), distance)
     return op.Where(op.Greater(distance, ERFCX_FAR), far, erfcx_of_positive(op, distance))
 
@@ -142,7 +142,7 @@ def gelu(op: Any, x: Any, approximate: str = "none") -> Any:
     """``x · Φ(x)``: Φ by `ndtr`, or by a sigmoid in the tanh form; neither cancels on the left."""
     if approximate == "tanh":
         return op.Mul(x, op.Sigmoid(_doubled_tanh_argument(op, x)))
-    # In float64 as the records compute Φ.
+    # In float64, Φ is computed as in the records.
     return op.Mul(x, ndtr(op, x) if op.digits == 24 else normal_cdf(op, x))  # noqa: PLR2004
 
 
@@ -176,14 +176,14 @@ def leaky_relu(op: Any, x: Any, negative_slope: float = 0.01) -> Any:
 
 
 def rrelu(op: Any, x: Any, lower: float = 1 / 8, upper: float = 1 / 3) -> Any:
-    """Leaky ReLU with the mean slope: what the randomised one is in evaluation."""
+    """Leaky ReLU with the mean slope: the randomised one in evaluation mode."""
     return leaky_relu(op, x, (lower + upper) / 2)
 
 
 def hardtanh(op: Any, x: Any, min_val: float = -1.0, max_val: float = 1.0) -> Any:
     """``max(min_val, min(max_val, x))``.
 
-    Of Max and Min, Torch's exporter makes a Clip itself, and gives the bounds of two on one tensor
+    Torch's exporter merges Max and Min into a Clip, and gives the bounds of two Clips on one tensor
     the same name (onnxscript 0.7): the model is then invalid.
     """
     return op.Clip(x, float(min_val), float(max_val))

@@ -1,4 +1,4 @@
-"""What can go wrong in an export or a rewrite.
+"""Errors of exports and rewrites.
 
 ExportError
 ├── NotAnActivationError   what was named is no elementwise function that can be exported

@@ -1,7 +1,7 @@
-"""The reference evaluator of the onnx package, with operators that it lacks or gets wrong.
+"""The reference evaluator of the onnx package, with missing and wrong operators replaced.
 
 It computes with NumPy, node by node: slowly, and in every element type. An operator is replaced
-here only where the text of the standard says the result in full, and the evaluator gives another.
+here only if the text of the standard defines the result in full, and the evaluator's differs.
 All differences from ONNX Runtime are in docs/evaluator.md.
 """
 
@@ -89,7 +89,7 @@ class BatchNormalization(OpRun):
 
 
 def _normalized(x: Any, scale: Any, bias: Any, statistics: Sequence[Any], epsilon: float) -> Any:
-    """Y of the text; up to opset 8, scale and statistics may be those of each position."""
+    """Return Y of the standard; up to opset 8, scale and statistics may be given per position."""
     ones = (1,) * (x.ndim - 1 - scale.ndim)
     scale, bias, mean, var = (v.reshape(*v.shape, *ones) for v in (scale, bias, *statistics))
     return (scale * (x - mean) / np.sqrt(var + epsilon) + bias).astype(x.dtype)
@@ -98,7 +98,7 @@ def _normalized(x: Any, scale: Any, bias: Any, statistics: Sequence[Any], epsilo
 class GlobalMaxPool(OpRun):
     """The maximum over all axes but the first two, which stay as axes of length 1.
 
-    onnx 1.23.2 takes two axes whatever the rank, and counts them from the rank less two: it is
+    onnx 1.23.2 reduces two axes whatever the rank, starting at the rank less two: it is
     right for images alone (`onnx/reference/ops/op_global_max_pool.py`).
     """
 
@@ -109,7 +109,7 @@ class GlobalMaxPool(OpRun):
 
 
 class DequantizeLinear(DequantizeLinear_25):
-    """The operator at every opset: onnx 1.23.2 has it from opset 19 on, and quantisers at all.
+    """The operator at every opset: onnx 1.23.2 has it only from opset 19 on.
 
     Earlier versions are the newest with its attributes left out.
     """
@@ -133,7 +133,7 @@ class Softmax(op_softmax.Softmax):
 class LogSoftmax(op_softmax.Softmax):
     """The operator at every opset; see `_along`.
 
-    onnx 1.23.2 takes the logarithm of what has underflowed to 0; this one does not divide.
+    onnx 1.23.2 takes the logarithm of probabilities that underflowed to 0; this class does not.
     """
 
     op_domain = ""
@@ -158,7 +158,7 @@ class Hardmax(op_hardmax.Hardmax):
 
 
 def _along(op: OpRun, x: Any, axis: int | None, compute: Callable[..., tuple[Any]]) -> tuple[Any]:
-    """Compute along an axis, or, up to opset 12, along that and all after it as one.
+    """Compute along an axis; up to opset 12, along that axis and all later ones as one.
 
     By the text of versions 1 and 11 the input is coerced into two axes, and `axis` is 1 by default;
     onnx 1.23.2 has the rule and the default of version 13 at every opset.
@@ -176,7 +176,7 @@ OPERATORS: tuple[type[OpRun], ...] = (
     *(Erfc, Erf, BatchNormalization, GlobalMaxPool, DequantizeLinear),
     *(Softmax, LogSoftmax, Hardmax),
 )
-"""Those that are put in the place of the package's."""
+"""The replacements for the package's operators."""
 
 
 def evaluator(

@@ -1,9 +1,9 @@
 """ONNX's own tests of operators, at every version of the operator and in every element type.
 
-The onnx package tests each operator at its last version, and mostly in float32. The same node is
-stamped with earlier opsets, and its inputs are cast to the other types that the operator takes:
-whatever onnx's checker accepts is a case. No results are known for these; two implementations are
-compared.
+The onnx package tests each operator at its last version, and mostly in float32. Here the same node
+is declared at earlier opsets too, and its inputs are cast to the other types that the operator
+takes. Every model that onnx's checker accepts is a case. The expected results are not known: two
+implementations are compared.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ EXTRAS: Mapping[str, str] = MappingProxyType(
         "{ y = GlobalAveragePool(x) }",
     }
 )
-"""Cases that onnx's tests leave out, and models have; their inputs are drawn."""
+"""Cases that occur in models but not in onnx's tests; their inputs are random."""
 
 
 @dataclass(frozen=True)

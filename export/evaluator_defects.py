@@ -1,8 +1,8 @@
 """docs/evaluator.md: where the reference evaluator of onnx and ONNX Runtime give different results.
 
 ``python -m export.evaluator_defects`` runs each operator of ONNX by both, at every version and in
-every element type (see `evaluator_cases`), and writes the page. The reasons, each looked into by a
-person, are in ``evaluator_reasons.yaml``.
+every element type (see `evaluator_cases`), and writes the page. The reasons were found by hand, and
+are in ``evaluator_reasons.yaml``.
 """
 
 from __future__ import annotations
@@ -40,17 +40,17 @@ PACKAGED = replace(
 """The evaluator without our own operators."""
 
 NUDGES = 3
-"""Moved inputs, where results differ: an operator may be ill-conditioned there."""
+"""Runs with perturbed inputs where results differ: an operator may be ill-conditioned there."""
 
 INVALID = ("INVALID_GRAPH", "Type Error", "ShapeInferenceError")
-"""Words by which ONNX Runtime says that a model is none: it is a case that ONNX does not have."""
+"""Messages of ONNX Runtime for an invalid model: the case is not valid ONNX."""
 
 
 class Comparison:
     """The three processes that run each case.
 
     Args:
-        seconds: That one may take for a case.
+        seconds: Limit for one process and case.
     """
 
     def __init__(self, stack: ExitStack, seconds: float = 30.0) -> None:
@@ -64,7 +64,7 @@ class Comparison:
         return self._runnings[0].versions() | self._runnings[1].versions()
 
     def row(self, variant: Variant) -> Row | None:
-        """Return what came of one case; None, if neither runs it, or it is not valid."""
+        """Return the result of one case; None if neither runs it, or if it is not valid."""
         self._path.write_bytes(variant.model.SerializeToString())
         packaged, runtime, ours = self._runnings
         want, got = self._ran(packaged, variant), self._ran(runtime, variant)

@@ -1,4 +1,4 @@
-"""The page docs/evaluator.md, and the reasons that stand on it."""
+"""The page docs/evaluator.md, and the reasons that it gives."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ class Reason(Strict):
         operators: Patterns of their names.
         opsets: First opsets of the versions that have it; all, by default.
         dtypes: Patterns of element types.
-        right: Which of both computes what the text of the standard says.
-        why: In words.
+        right: The one that computes the result of the standard's text.
+        why: The reason, in words.
     """
 
     operators: tuple[str, ...]
@@ -80,9 +80,9 @@ class Row:
         operator: With its domain, unless that is ONNX's own.
         opsets: The first and the last that have this version of it; no last one for the newest.
         dtype: Of its first input.
-        outcome: What came of the cases of this kind.
-        cases: How many there were.
-        example: A test, and what both gave, or the words of a refusal.
+        outcome: The result of the cases of this kind.
+        cases: The number of cases.
+        example: A test, and the results of both, or the message of a refusal.
         ours: Whether the evaluator with our own operators agrees in all of them.
     """
 
@@ -97,7 +97,7 @@ class Row:
 
 @functools.cache
 def reasons() -> tuple[Reason, ...]:
-    """Return the reasons that are known; the first that holds counts."""
+    """Return the known reasons; the first that matches a row counts."""
     text = (resources.files("export") / "evaluator_reasons.yaml").read_text(encoding="utf-8")
     return tuple(Reason.model_validate(entry) for entry in yaml.safe_load(text))
 
@@ -146,7 +146,7 @@ def _counted(of: Mapping[Outcome, Sequence[Row]]) -> str:
 
 
 def reason_of(row: Row) -> Reason | None:
-    """Return the reason that is known of ``row``."""
+    """Return the known reason for ``row``."""
     return next((reason for reason in reasons() if reason.holds(row)), None)
 
 

@@ -1,4 +1,4 @@
-"""The reason in the error of a runtime or a library, in one line, whole, without noise.
+"""Extraction of the full reason from an error of a runtime or library, in one line.
 
 OpenVINO puts places in its source before the reason, a line each; ONNX Runtime puts the signature
 of a C++ function before it; Rust puts a hint for developers after it. A first line, a last line or
@@ -35,10 +35,10 @@ HINTS = re.compile(
 )
 
 CRASHES = ("terminate called after", "' panicked at ", "libc++abi: ", "Fatal Python error: ")
-"""First words of what a process says when it ends itself, after anything that it printed before."""
+"""First words of the message with which a process aborts itself."""
 
 LAST_LINES = 20
-"""Lines of the last paragraph of a process that ended without words that are known."""
+"""Lines kept of the last paragraph of a process that ended without a known message."""
 
 
 def reason_of(text: str) -> str:

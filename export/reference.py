@@ -82,8 +82,8 @@ def samples(activation: Activation, graph: Graph, dtype: DType) -> list[Tensor]:
 def _with_kinks(line: Tensor, found: Sequence[Kink]) -> Tensor:
     """Add the kinks and their neighbours.
 
-    Of a kink that the dtype does not hold, the nearest value is left out: there a graph, whose
-    constants have that dtype, is on the other side of the kink than the reference.
+    If the dtype cannot represent a kink, the nearest value is left out: a graph, whose constants
+    have that dtype, may be on the other side of the kink than the reference there.
     """
     exact = torch.tensor([kink.x for kink in found], dtype=torch.float64)
     rounded = exact.to(line.dtype)
@@ -100,8 +100,8 @@ def _with_kinks(line: Tensor, found: Sequence[Kink]) -> Tensor:
 def kinks(activation: Activation, operator: Operator) -> tuple[Kink, ...]:
     """Points where the slope of a function of one input jumps; empty for several inputs.
 
-    It is empty too for what has a formula, which says what holds there, and for what has no
-    derivative.
+    It is also empty for functions with a formula, which defines the slope there, and for functions
+    without a derivative.
     """
     if len(activation.inputs) > 1 or not operator.formula.has(AppliedUndef):
         return ()

@@ -1,7 +1,7 @@
-"""Translations of Torch's functions that take numbers, which keep float64 numbers as they are.
+"""Translations of Torch functions with number arguments that keep float64 numbers exact.
 
-Torch's exporter makes a float32 tensor of a Python number, and casts that. This table makes float64
-tensors of the numbers that float64 graphs take; all else is left to Torch's own translations.
+Torch's exporter turns a Python number into a float32 tensor, and casts that. This table makes
+float64 tensors of the numbers in float64 graphs, and otherwise uses Torch's own translations.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from onnxscript.function_libs.torch_lib.ops import core
 from export.recorded_ops import Translations
 
 DEFAULT = -1
-"""What Torch's translations take for a dtype that was not given."""
+"""Torch's value for a dtype that was not given."""
 
 
 def table() -> Translations:
@@ -41,7 +41,7 @@ def table() -> Translations:
 
 
 def _exact(number: Any, dtype: Any) -> Any:
-    """``number`` as a float64 tensor, if that is the dtype and it is no tensor already."""
+    """Return ``number`` as a float64 tensor, if the dtype is float64 and it is not a tensor yet."""
     if isinstance(number, float) and dtype == ir.DataType.DOUBLE:
         return number_as(number, dtype)
     return number
@@ -60,14 +60,14 @@ def _clamp(x: Any, least: Any = None, greatest: Any = None) -> Any:
 
 
 def _clamp_by_tensors(x: Any, least: Any = None, greatest: Any = None) -> Any:
-    """By Clip if it can be: Torch's exporter makes one of Max and Min, with names that clash."""
+    """Use Clip where possible: Torch's exporter merges Max and Min, with clashing names."""
     if least is None or greatest is None or len(least.shape) or len(greatest.shape):
         return core.aten_clamp_tensor(x, least, greatest)
     return opset18.Clip(x, opset18.CastLike(least, x), opset18.CastLike(greatest, x))
 
 
 def _clamp_min(x: Any, least: Any) -> Any:
-    """By Max: Clip, whose other bound defaults to the greatest number, loses infinities."""
+    """Use Max: Clip's other bound defaults to the greatest finite number."""
     return opset18.Max(x, number_as(least, x.dtype))
 
 

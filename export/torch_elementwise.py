@@ -1,7 +1,7 @@
 """Translations of Torch's elementwise functions, by the formulas of `elementwise`.
 
-Each entry says in which dtypes Torch's own translation is right; there it stays, since runtimes
-fuse what they know. In 16-bit floats the formulas are computed in float32.
+Each entry names the dtypes in which Torch's own translation is correct. It is kept for them, since
+runtimes fuse the forms that they know. For 16-bit floats the formulas are computed in float32.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def _form(
 
 
 def table() -> Translations:
-    """By ATen's functions; those that have two names there are there twice."""
+    """Return the translations by ATen function; functions with two names appear twice."""
     aten = torch.ops.aten
     forms: dict[Callable[..., Any], Translation] = {
         aten.celu.default: _form(elementwise.celu, nn.aten_celu),

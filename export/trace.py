@@ -86,7 +86,7 @@ def trace(
         operators: What to keep whole. All else becomes the standard operators that Torch chooses.
         dynamic_shapes: As `export.graph.to_onnx` takes them.
         opset: Of the standard operators.
-        translations: What Torch's own functions become, where Torch is not to choose.
+        translations: Translations of Torch functions that replace Torch's own.
 
     Raises:
         torch.onnx.OnnxExporterError: Torch cannot export the module.
@@ -190,7 +190,7 @@ class _Keeper:
             module, *tensors = inspect.signature(forward).bind(*args, **kwargs).args
         except TypeError:  # the forward itself says what is wrong
             return None
-        if isinstance(module, _AttrProxy):  # in place of modules that are shared, while traced
+        if isinstance(module, _AttrProxy):  # stands in for a shared module while Torch traces
             module = module.get_base()  # type: ignore[attr-defined]  # of the class it mimics
         candidates = self._operators.get(forward, ())
         operator = next((one for one in candidates if one.matches(module)), None)

@@ -1,4 +1,4 @@
-"""Torch's own functions in forms that are right: tables for `torch.onnx.export`, and for `to_onnx`.
+"""Correct translations of Torch's functions: tables for `torch.onnx.export` and `to_onnx`.
 
 Torch's exporter takes a function's translation from a table, and records the operators that the
 translation calls. It also writes every function of a model out before it returns: in Torch 2.13 it

@@ -13,7 +13,7 @@ TERMS = 40
 """Chebyshev terms that carry erfcx to the last bit of float64."""
 
 _TERMS_OF = {24: 16, 53: TERMS}
-"""How many of them matter, by the digits of the precision computed in."""
+"""Number of terms that matter, by the digits of the working precision."""
 
 
 def normal_cdf(op: Any, a: Any) -> Any:

@@ -14,16 +14,16 @@ Outputs = TypeVar("Outputs", Tensor, tuple[Tensor, ...])
 
 
 Function = Callable[..., Any]
-"""A forward as it is written in its class, for `Keep` to tell it from what replaced it."""
+"""The original forward of a class, so that `Keep` can tell it from a patch."""
 
 Keep = Callable[[Function, tuple[Any, ...], Mapping[str, Any]], Any]
 """Return the results of a call by other means, or ``None`` to have the function compute them."""
 
 KEEP: ContextVar[Keep | None] = ContextVar("KEEP", default=None)
-"""Asked before a function that is `rounded_once` computes: an exporter keeps it whole by this.
+"""Called before a `rounded_once` function computes: exporters use it to keep the call as a node.
 
-It is a switch of the current thread, read by the function itself. So an export writes nothing to
-modules or classes, and a forward that was patched, hooked or overridden runs as it always does.
+It is a switch of the current thread that the function itself reads. An export therefore changes no
+module or class, and a patched, hooked or overridden forward runs as usual.
 """
 
 

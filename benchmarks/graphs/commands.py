@@ -1,4 +1,4 @@
-"""A command of `gatewave` in a process of its own: its seconds, its memory, and what it says."""
+"""Run a `gatewave` command in its own process, and measure its time, memory and output."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 INTERVAL = 0.01
-"""Seconds between two looks at the memory."""
+"""Seconds between two samples of the memory."""
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -38,9 +38,9 @@ class Ran:
 
     Attributes:
         seconds: From its start to its end.
-        peak: Bytes that it and all processes that it started held at most, together.
-        document: What it printed as JSON; None if it printed none.
-        error: What it said instead, or that it took too long.
+        peak: Peak memory of the command and all its child processes together, in bytes.
+        document: The JSON that it printed; None if it printed none.
+        error: Its error message, or a note that it took too long.
     """
 
     seconds: float
@@ -50,7 +50,7 @@ class Ran:
 
 
 def load(model: Path, limit: float) -> Ran:
-    """Start what a command starts, and read ``model``."""
+    """Start the same process as a command does, and only read ``model``."""
     return _ran([sys.executable, "-c", READ, str(model)], limit)
 
 

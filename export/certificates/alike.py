@@ -1,8 +1,8 @@
-"""Two runtimes fed alike: each node of a graph by itself, on the values that reach it.
+"""Comparison of two runtimes node by node, each node run on its own with equal inputs.
 
-Where two runtimes give different outputs of a whole model, a node that they compute differently is
-a defect of one of them. Where they compute every node alike, the outputs differ by the roundings of
-the nodes, which the graph makes larger.
+If two runtimes give different outputs for a whole model, either one of them has a defect in some
+node, or both agree on every node, and the graph amplifies their roundings. Each node is therefore
+run by both, on the values that reach it in the first.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ from export.proof.worker import flat
 from export.runtimes.running import Refused, Running
 
 NUDGES = 3
-"""Moved inputs of a node whose results differ: it may be ill-conditioned there."""
+"""Runs with perturbed inputs for a node whose results differ: it may be ill-conditioned there."""
 
 LATE = "there was no time for it (--timeout)"
 
 
 @dataclass(frozen=True)
 class Parted:
-    """A node that two runtimes compute differently, fed alike.
+    """A node that two runtimes compute differently from equal inputs.
 
     Attributes:
         node: Its name; of one without a name, that of its first output.
         operator: With its domain, unless that is ONNX's own.
         opset: The version of its domain.
         dtype: Of its inputs.
-        says: The values of both where they differ most, and in which case.
-        cases: The inputs with which it was seen.
+        says: Both values at the largest difference, and the case.
+        cases: The cases in which it was seen.
     """
 
     node: str
@@ -59,14 +59,14 @@ class Parted:
 
 @dataclass(frozen=True)
 class Walked:
-    """What came of a walk.
+    """Result of a walk.
 
     Attributes:
-        nodes: How many there are, without constants.
-        parted: Those that gave something else in some case, by name.
-        unchecked: Why others were not compared in some case, by name.
+        nodes: The number of nodes, without constants.
+        parted: Nodes with different results in some case, by name.
+        unchecked: The reason why a node was not compared in some case, by name.
         tainted: By case, the outputs that a parted node reaches, each with that node.
-        reached: By case, the outputs that were computed, and every node before them compared.
+        reached: By case, the outputs whose preceding nodes were all compared.
     """
 
     nodes: int = 0
@@ -82,13 +82,13 @@ class Walked:
 
 @dataclass
 class _State:
-    """The values of one case, as far as the walk has come.
+    """The values of one case at the current node of the walk.
 
     Attributes:
-        case: Whose they are.
-        values: Those that a later node takes.
-        tainted: What a parted node reaches.
-        unsure: What a node reaches that was not compared.
+        case: The case.
+        values: The values that later nodes take.
+        tainted: The values that depend on a parted node.
+        unsure: The values that depend on a node that was not compared.
     """
 
     case: Case
@@ -121,7 +121,7 @@ class _State:
 
 @dataclass
 class _Run:
-    """A runtime that has loaded a node, or why it has not."""
+    """A runtime that has loaded a node, or its reason for not loading it."""
 
     running: Running
     path: Path
@@ -136,7 +136,7 @@ class _Run:
             self.why = f"{self.running.runtime.title}: {error}"
 
     def __call__(self, inputs: Mapping[str, Value]) -> dict[str, Value] | None:
-        """What the node gives for ``inputs``; None, where it gives nothing."""
+        """Return the node's results for ``inputs``; None if it fails."""
         if self.why:
             return None
         try:
@@ -147,14 +147,14 @@ class _Run:
 
 
 class Walk:
-    """A graph whose nodes are run one by one, by two runtimes.
+    """Walk over a graph whose nodes two runtimes run one by one.
 
     Args:
-        model: It is sorted.
-        first: The runtime whose values are handed on, where it gives any.
-        second: The one that is compared with it.
-        tolerance: How far floats may be apart.
-        seed: What moved inputs are drawn with.
+        model: The model; its nodes must be sorted.
+        first: The runtime whose values go into later nodes, if it gives any.
+        second: The runtime that is compared with it.
+        tolerance: The difference that is allowed between floats.
+        seed: Seed of the perturbed inputs.
     """
 
     def __init__(
@@ -171,9 +171,9 @@ class Walk:
         self._reached: dict[str, frozenset[str]] = {}
 
     def walk(self, cases: Sequence[Case], end: float) -> Walked:
-        """Run every node on what reaches it in each of ``cases``; none is begun after ``end``.
+        """Run every node on the values that reach it, in each of ``cases``; stop at ``end``.
 
-        Returns what came of these cases, and of those before.
+        Returns the result of these cases and all earlier ones.
         """
         inputs = {value.name: value for value in self._model.graph.inputs}
         states = [
@@ -253,12 +253,12 @@ class Walk:
     def _difference(
         self, case: Case, want: Mapping[str, Value], got: Mapping[str, Value], first: _Run
     ) -> tuple[str, Difference] | None:
-        """The output that differs most by more than both may be off, and by how much."""
+        """Return the output that differs most beyond both errors, with its difference."""
         wanted, gotten = arrays(want), arrays(got)
         worst = self._worst(Due(case, wanted, []), gotten)
         if worst is None:
             return None
-        # Up and down for each: a step of a quantised value is at a tie in one direction only.
+        # Each moves up and down: at a tie, a quantised value changes in one direction only.
         moves = [nudged(case), *(nudged(case, self._source) for _ in range(NUDGES))]
         moved = [arrays(found) for move in moves if (found := first(move.inputs)) is not None]
         if any(kinds(one) != kinds(wanted) for one in moved):
@@ -266,7 +266,7 @@ class Walk:
         return self._worst(Due(case, wanted, moved), gotten)
 
     def _worst(self, due: Due, got: Mapping[str, Array]) -> tuple[str, Difference] | None:
-        """The output that differs most, if one does."""
+        """Return the output that differs most, if any differs."""
         if due.outputs.keys() != got.keys():
             return ", ".join(due.outputs.keys() ^ got.keys()), Difference(used=math.inf)
         found = {name: due.between(name, got[name], self._tolerance) for name in due.outputs}

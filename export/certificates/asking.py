@@ -1,4 +1,4 @@
-"""Two implementations asked for the outputs of a model, and where they differ, node by node."""
+"""Outputs of a model from two implementations, and the nodes in which they differ."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from export.proof.samples import Case, Samples, from_file, nudged
 from export.runtimes.running import Lost, Refused, Running
 
 NUDGES = 2
-"""So often the inputs are moved, each float to one neighbour or the other."""
+"""Runs with perturbed inputs, each float moved to one of its two neighbours."""
 
 HOPELESS = 2
-"""Inputs that the second runtime takes: where the first refuses as many, it refuses the model."""
+"""Cases that only the second runtime runs, after which the first counts as refusing the model."""
 
 TOGETHER = 4
-"""Cases whose values are held at once while nodes are compared."""
+"""Cases whose values are held in memory at once while nodes are compared."""
 
 QUANTISERS = ("QuantizeLinear", "DynamicQuantize", "QLinear", "QGemm", "QAttention")
-"""How the names of operators begin that round to the steps of a scale."""
+"""Prefixes of the names of operators that quantise."""
 
 SIZES = "its size changes with the last bits of the inputs"
 TOLD = "the two implementations give different values for it"
@@ -42,12 +42,12 @@ TOLD = "the two implementations give different values for it"
 
 @dataclass(frozen=True)
 class Settings:
-    """How a model is tried.
+    """Settings for trying a model.
 
     Attributes:
-        seed: What inputs are drawn with.
-        tolerance: How far floats may be from the baseline.
-        inputs: The caller's own, instead of what is drawn.
+        seed: Seed of the generated inputs.
+        tolerance: The allowed difference from the baseline.
+        inputs: The caller's own inputs, instead of generated ones.
     """
 
     seed: int = 0
@@ -57,20 +57,20 @@ class Settings:
 
 @dataclass
 class Asked:
-    """A model that the first of two runtimes runs, and the second as well, if it does.
+    """A model that the first of two runtimes runs; the second may refuse it.
 
     Attributes:
         path: Its file.
         model: The same, read.
         runtimes: Both processes; those that run the model have loaded it.
-        settings: How it is tried.
-        due: The inputs that the first takes, and its values.
-        left_out: Outputs of which nothing can be said, and why.
+        settings: Its settings.
+        due: The inputs that the first runtime takes, and its results.
+        left_out: Outputs that cannot be compared, with the reason.
         whole: Whether there was time for all inputs.
-        answered: How many cases the second runs, too.
-        refusal: Why it does not run others.
-        apart: By case, what the second gives where that is another value.
-        walked: What came of the nodes, if they were compared.
+        answered: The number of cases that the second runs, too.
+        refusal: Its reason for not running the others.
+        apart: By case, the second's results that differ from the first's.
+        walked: The result for the nodes, if they were compared.
     """
 
     path: Path
@@ -92,12 +92,12 @@ class Asked:
         self.left_out |= dict.fromkeys(randomness.outputs(self.model), "a random operator feeds it")
 
     def ask(self, refusal: str) -> None:
-        """Run all cases; no further one is begun when they took as long as one run may.
+        """Run all cases; start no further case once they have taken the time limit of one run.
 
         The second runtime may be asked for cases that the first refuses, to see whose fault it is.
 
         Args:
-            refusal: Why the second runtime does not load the model; empty, if it does.
+            refusal: The second runtime's reason for not loading the model; empty if it does.
 
         Raises:
             Refused: The first runtime gives nothing for any.
@@ -126,7 +126,7 @@ class Asked:
         self._compare_nodes(time.monotonic() + seconds)
 
     def baseline(self) -> Baseline:
-        """How firm the values are, and which nodes they are not firm for."""
+        """Return the level of evidence, and the nodes that differ or were not compared."""
         walked = self.walked or Walked()
         return Baseline(
             level=self._level(walked),
@@ -195,7 +195,7 @@ class Asked:
         return True
 
     def _ask_second(self, due: Due) -> None:
-        """Keep what the second runtime gives, where it is something else."""
+        """Keep the second runtime's results that differ."""
         if not self._loaded:
             return
         try:
@@ -211,7 +211,7 @@ class Asked:
             self.apart[due.case.name] = apart
 
     def _compare_nodes(self, end: float) -> None:
-        """Where the second gives something else or nothing, compare the nodes, and say what for."""
+        """Compare the nodes in the cases where the second runtime differs or fails."""
         if self.answered and not self.apart:
             return
         cases = [due.case for due in self.due if not self.answered or due.case.name in self.apart]
@@ -228,7 +228,7 @@ class Asked:
         self.due = [self._settled(due, walked) for due in self.due]
 
     def _settled(self, due: Due, walked: Walked) -> Due:
-        """``due``, with what is known of the outputs that the two runtimes do not agree on."""
+        """Return ``due`` with the findings on the outputs on which the two runtimes disagree."""
         name = due.case.name
         if not self.answered:  # an operator that is in doubt is in doubt for all inputs
             tainted = {o: one for found in walked.tainted.values() for o, one in found.items()}
@@ -252,7 +252,7 @@ def _why(parted: Parted) -> str:
 
 
 def _unknown(walked: Walked) -> str:
-    """Why it is not known which node is the reason."""
+    """Return the reason why the responsible node is not known."""
     if not walked.unchecked:
         return "there was no time to compare the nodes (--timeout)"
     node, why = next(iter(walked.unchecked.items()))

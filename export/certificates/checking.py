@@ -69,13 +69,13 @@ def read(path: Path) -> Certificate:
 
 
 def check(path: Path, seconds: float) -> list[Changed]:
-    """Make the certificate in ``path`` again, and say what came out otherwise.
+    """Make the certificate in ``path`` again, and return the differences.
 
-    A model that it is of has to be beside it, or in the current folder; and inputs that it names.
+    The model that it certifies and its inputs must be beside it or in the current folder.
 
     Raises:
-        ModelError: It is no certificate, or its model is not there.
-        TargetError: It names a runtime that is not known.
+        ModelError: The file is not a certificate, or its model is missing.
+        TargetError: It names an unknown runtime.
     """
     before = read(path)
     return list(_changes(before, _again(before, path.parent, seconds)))
@@ -103,13 +103,13 @@ def _again(certificate: Certificate, folder: Path, seconds: float) -> Certificat
 
 
 def _beside(folder: Path, name: str) -> Path:
-    """The file of that name in ``folder``, or else in the current one."""
+    """Return the file of that name in ``folder``, or else in the current folder."""
     places = [folder / name, Path(name)]
     return next((place for place in places if place.exists()), places[0])
 
 
 def _with_inputs(plan: Plan, certificate: Certificate, folder: Path) -> Plan:
-    """``plan`` with the inputs that the certificate names, where it names any."""
+    """Return ``plan`` with the inputs that the certificate names, if any."""
     if certificate.inputs is None:
         return plan
     path = _beside(folder, certificate.inputs.file)

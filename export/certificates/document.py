@@ -19,12 +19,12 @@ Number = Annotated[
 """A float; JSON has no NaN and no infinities."""
 
 Verdict = Literal["exact", "differs", "no baseline", "refused", "crashed"]
-"""Within tolerance; beyond it; nothing to compare with; an error in the runtime's own words; or no
-answer at all."""
+"""In order: within tolerance; beyond it; no baseline; refused with an error message; no answer, as
+the process ended."""
 
 Level = Literal["formula", "agreed", "checked", "single", "none"]
-"""What stands behind a baseline: the record's formula; two implementations that agree on the whole
-model; one, each of whose nodes the other computes alike; one alone; or nothing."""
+"""Level of evidence: the record's formula; two implementations that agree on the whole model; one,
+with whose nodes the other agrees one by one; one alone; or no baseline."""
 
 
 class Strict(BaseModel):

@@ -1,4 +1,4 @@
-"""Inputs of a model, and the results that others are compared with."""
+"""Inputs of a model, and the expected results."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ from export.proof.ranges import Source
 from export.proof.samples import Case
 
 STEPS = 256.0
-"""So many times what that changes an element are roundings within a network: each operator makes
-some. Of an element that is stable it is nothing: in float32, the 1e-5 that it rounds to."""
+"""Multiple of an element's change under perturbed inputs that counts as rounding, since each
+operator of a network rounds. For a stable element the change is about 0, and the slack with it."""
 
 STEPS_OF_SHORT = 16.0
-"""The same for floats of 16 bits and less, of which 256 units in the last place are a quarter."""
+"""The same for floats of 16 bits and less: 256 units in the last place would be a quarter there."""
 
 JUMPS = 4.0
-"""Times the largest jump that was seen, where roundings of a graph jump: see `Due.stepped`."""
+"""Multiple of the largest jump seen in a graph that quantises: see `Due.stepped`."""
 
 
 @dataclass(frozen=True)
 class Due:
-    """Inputs, and what is due for them.
+    """Inputs, and the expected results for them.
 
     Attributes:
         case: The inputs.
-        outputs: What is due.
-        moved: The same for inputs whose floats are each the next one: another runtime's roundings
-            change an element by some times as much.
-        stepped: Whether the graph quantises: there a rounding changes an element by nothing, or by
-            a whole step at any place. Inputs are moved by more then, see `moved_far`, and the
-            largest change in a tensor may be found at each of its elements.
-        other: Of some outputs, what a second runtime gave that computes every node alike: it is off
-            by roundings alone.
-        without: Why some outputs have no baseline here.
+        outputs: The expected results.
+        moved: The results for perturbed inputs, each float moved to a neighbour: another runtime's
+            roundings change an element by a small multiple of that change.
+        stepped: Whether the graph quantises. A rounding then changes an element by zero or by a
+            whole step. Inputs are then moved further, see `moved_far`, and the largest change in a
+            tensor is allowed at each of its elements.
+        other: For some outputs, the results of a second runtime that computes every node alike:
+            they differ by roundings alone.
+        without: For some outputs, the reason why they have no baseline here.
     """
 
     case: Case
@@ -55,7 +55,7 @@ class Due:
     without: Mapping[str, str] = field(default_factory=dict)
 
     def between(self, name: str, got: Array | None, tolerance: Tolerance) -> Difference:
-        """How far the output of that name is from what is due."""
+        """Return the difference of the output ``name`` from the expected result."""
         want = self.outputs[name]
         over = self.passed_over(name, got)
         if got is None or over is None:
@@ -64,10 +64,11 @@ class Due:
         return between(want, known, tolerance, lenient=self.case.extreme, slack=self._slack(name))
 
     def passed_over(self, name: str, got: Array | None) -> Array | None:
-        """The elements that say nothing; None, if ``got`` is of another type or shape.
+        """Return the elements that are not compared; None if ``got`` has another type or shape.
 
-        Where huge inputs overflow, in a sum say, another order of its terms does not: so what is
-        not finite in either. And what a step of the inputs takes away: an index, or a number.
+        These are elements that are not finite in either result on huge inputs, since a sum may
+        overflow in one order of its terms only; and elements that perturbed inputs make another
+        index, or turn finite or not finite.
         """
         want = self.outputs[name]
         if got is None or described(got) != described(want):
@@ -84,7 +85,7 @@ class Due:
         return np.asarray(over)
 
     def _slack(self, name: str) -> Array | None:
-        """How far each element may be off for the model's own sake, in float64."""
+        """Return the error per element that the model's conditioning explains, in float64."""
         want = self.outputs[name]
         if not is_float(want):
             return None
@@ -97,14 +98,14 @@ class Due:
 
 
 def _change(want: Array, other: Array) -> Array:
-    """By how much each element changes where both are finite, in float64."""
+    """Return the change of each element in float64; 0 if either is not finite."""
     with np.errstate(all="ignore"):
         change = np.abs(other.astype(np.float64) - want.astype(np.float64))
     return np.nan_to_num(change, nan=0.0, posinf=0.0)
 
 
 def moved_far(case: Case, source: Source) -> Case:
-    """The same case, each float `STEPS` units in the last place off, up or down."""
+    """Return the same case with each float moved up or down by `STEPS` units in the last place."""
     inputs = {name: _moved(value, source) for name, value in case.inputs.items()}
     return replace(case, inputs=inputs)
 

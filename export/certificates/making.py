@@ -36,14 +36,14 @@ class Plan:
     """What to certify.
 
     Attributes:
-        runtimes: Which are to run it.
+        runtimes: The runtimes.
         graphs: Value, derivatives, vector-Jacobian product; of activations.
         dtypes: Of the tensors; of each runtime, those that it has; of activations.
-        seed: What the inputs of a user's model are drawn with.
-        seconds: That a runtime may take to start, to load a model, and to run it, each.
-        tolerance: How far floats may be from the baseline; of models.
-        inputs: A file of arrays that a model is run on, instead of what is generated.
-        arrays: What is in it, by name.
+        seed: Seed of the generated inputs of a user's model.
+        seconds: Limit on each of: the start of a runtime, loading a model, running it.
+        tolerance: The allowed difference of floats from the baseline; for models.
+        inputs: A file of arrays that replace the generated inputs of a model.
+        arrays: The arrays in that file, by name.
     """
 
     runtimes: Sequence[Runtime]
@@ -56,7 +56,7 @@ class Plan:
     arrays: Mapping[str, Array] = field(default_factory=dict)
 
     def settings(self) -> Settings:
-        """How a user's model is tried."""
+        """Return the settings for trying a user's model."""
         bounds = self.tolerance
         arrays = None if self.inputs is None else self.arrays
         return Settings(self.seed, Tolerance(bounds.rtol, bounds.atol, bounds.ulp), arrays)
@@ -111,8 +111,8 @@ def of_model(path: Path, plan: Plan, progress: Progress = lambda _, __: None) ->
     plan are not for models.
 
     Raises:
-        ModelError: It is no sound model, or not of tensors; or nothing can be drawn for its inputs.
-        NotRunnableError: Nothing says what is due.
+        ModelError: It is not a sound model of tensors, or no inputs can be generated for it.
+        NotRunnableError: No implementation gives a baseline.
     """
     network = truth.network(path, plan.seed, plan.seconds, plan.settings())
 

@@ -27,14 +27,14 @@ from export.runtimes.running import Lost, Refused, Running
 
 @dataclass
 class _Answer:
-    """What a runtime gave of one output, so far.
+    """Results of a runtime for one output, so far.
 
     Attributes:
         tried: Case by case.
-        worst: The largest difference, and in which case.
-        compared: How many elements were.
-        wrong: How many of these were beyond what is allowed.
-        without: Cases without a baseline, by the reason.
+        worst: The largest difference, and its case.
+        compared: The number of elements compared.
+        wrong: The number of these that are out of tolerance.
+        without: Cases without a baseline, by their reason.
     """
 
     tried: list[Tried] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""A node of a graph as a model by itself."""
+"""Models that consist of a single node of another model."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def given(node: ir.Node) -> list[str]:
 
 
 def constant(value: ir.Value) -> ir.TensorProtocol | None:
-    """Return what ``value`` is in every run: an initializer, or what a Constant gives."""
+    """Return the constant value of ``value``: an initializer, or the output of a Constant."""
     if value.is_graph_input():
         return None
     return ir.convenience.get_const_tensor(value)
@@ -55,8 +55,8 @@ def model_of(
     Args:
         node: One of the main graph of ``model``.
         model: Its opsets and functions are those of the result.
-        inputs: By name, values that it is to take; types and ranks are declared as they have them.
-            What is constant in ``model`` is in the result too: runtimes may ask for that.
+        inputs: Values of its inputs, by name; their types and ranks become the declared ones.
+            Constants of ``model`` are constants in the result too: runtimes may require that.
     """
     constants = {value.name: constant(value) for value in taken(node) if value.name not in inputs}
     graph = helper.make_graph(
@@ -82,7 +82,7 @@ def _held(name: str, tensor: ir.TensorProtocol) -> TensorProto:
         held = ir.to_proto(tensor)
         held.name = name
         return held
-    # An external tensor becomes one with its bytes.
+    # An external tensor is read into memory.
     return ir.to_proto(ir.Tensor(tensor.numpy(), dtype=tensor.dtype, name=name))
 
 

@@ -64,13 +64,13 @@ def markdown(certificate: Certificate) -> str:
 
 
 def _differing(certificate: Certificate) -> Iterator[str]:
-    """Each node that the implementations behind the baseline compute differently."""
+    """Yield each node that the implementations behind the baseline compute differently."""
     for node in certificate.baseline.differing:
         yield plain(f"no baseline after {node.words()}: {node.says}; {len(node.cases)} inputs")
 
 
 def _given(certificate: Certificate) -> str:
-    """Whose inputs and tolerances were used, unless these are the default."""
+    """Return the inputs and tolerances that the caller gave."""
     given = certificate.inputs
     words = "" if given is None else f"The inputs are those of {plain(given.file)}, by SHA-256: "
     words += ", ".join(f"{plain(n)} `{d}`" for n, d in (given.sha256 if given else {}).items())

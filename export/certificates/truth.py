@@ -1,4 +1,4 @@
-"""The baseline of a user's model: results that two independent implementations stand behind."""
+"""Baseline of a user's model: results on which two independent implementations agree."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from export.runtimes.catalogue import PLAIN, RUNTIMES, Runtime
 from export.runtimes.running import Refused, Running
 
 TRUTH = (RUNTIMES["reference"], PLAIN)
-"""The implementations, of different codebases; the first that runs the model gives the values."""
+"""The two implementations; the first that runs the model gives the values."""
 
 
 @dataclass(frozen=True)
 class Network:
-    """A model with inputs and what is due for them.
+    """A model with inputs and the expected results for them.
 
     Attributes:
         path: Its file.
-        truth: The runtime whose values are compared with; with itself it is not compared.
+        truth: The runtime whose values are the baseline; it is not compared with itself.
         due: For each of the inputs.
-        tolerance: How far others may be from it.
-        left_out: Outputs of which nothing can be said, and why.
+        tolerance: The allowed difference of other runtimes.
+        left_out: Outputs that cannot be compared, with the reason.
         whole: Whether there was time for all inputs.
-        baseline: How firm the values are.
+        baseline: The level of evidence of the values.
     """
 
     path: Path
@@ -57,13 +57,13 @@ class Network:
 
 
 def network(path: Path, seed: int, seconds: float, settings: Settings | None = None) -> Network:
-    """The model in ``path`` with inputs that are drawn from what it takes, or those given.
+    """Return the model in ``path`` with generated inputs, or with those given.
 
     Raises:
-        ModelError: It is no sound model; it takes or gives something else than tensors, or nothing
-            at all; nothing can be drawn for its inputs; or the inputs given are not its own.
-        NotRunnableError: Neither the reference evaluator nor ONNX Runtime runs it, or all that it
-            gives changes from run to run.
+        ModelError: It is not a sound model; its inputs or outputs are not tensors, or it has
+            none; no inputs can be generated for it; or the inputs given do not fit.
+        NotRunnableError: Neither the reference evaluator nor ONNX Runtime runs it, or all its
+            outputs change from run to run.
     """
     settings = settings or Settings()
     model = files.read(path)
@@ -101,7 +101,7 @@ def _made(path: Path, runtime: Runtime, asked: Asked) -> Network:
 
 
 def _refusal(running: Running, path: Path, model: ir.Model) -> str:
-    """Have it load the model; why it does not, if so."""
+    """Load the model in the runtime; return its reason if it refuses."""
     weights = model.graph.initializers
     inputs = [value.name or "" for value in model.graph.inputs if value.name not in weights]
     try:

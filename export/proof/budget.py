@@ -1,8 +1,8 @@
-"""Time and memory that a comparison may take: what the next case costs is known from those before.
+"""Limits on the time and memory of a comparison, with a prediction of each case's cost.
 
-The first case is small. Of larger ones, time and memory are taken to grow with the number of
-elements of the inputs, which holds for convolutions and pointwise operators; attention grows
-faster, and is then known from the next case that was measured.
+The first case is small. Time and memory of larger cases are assumed to grow with the number of
+elements of the inputs. This holds for convolutions and pointwise operators; attention grows faster,
+and the next measured case corrects the prediction.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Cost:
 
 @dataclass
 class Budget:
-    """Seconds for all cases together, and what those that were run have taken.
+    """Seconds for all cases together, and the costs of the cases that were run.
 
     Attributes:
         seconds: The limit.
@@ -44,14 +44,14 @@ class Budget:
         return self.clock() - self._began > self.seconds
 
     def add(self, elements: int, cost: Cost) -> None:
-        """Note what a case of so many elements took; of several, the most."""
+        """Record the cost of a case of so many elements; the highest of several counts."""
         before = self._costs.get(elements, cost)
         self._costs[elements] = Cost(
             max(before.seconds, cost.seconds), max(before.bytes, cost.bytes)
         )
 
     def refuses(self, elements: int) -> str:
-        """Why a case of so many elements is not begun, in words; empty if it may be."""
+        """Return the reason why a case of so many elements may not start; empty if it may."""
         if not self._costs:
             return f"the budget of {self.seconds:g} s is spent" if self.is_spent else ""
         predicted = self._predicted(elements)
@@ -63,7 +63,7 @@ class Budget:
         return ""
 
     def _predicted(self, elements: int) -> Cost:
-        """From the largest case that is no larger, in proportion; or else the smallest."""
+        """Scale the cost of the largest case that is no larger, or else of the smallest."""
         known = max((count for count in self._costs if count <= elements), default=0)
         count = known if known in self._costs else min(self._costs)
         ratio = max(1.0, elements / max(count, 1))

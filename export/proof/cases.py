@@ -1,4 +1,4 @@
-"""Inputs that a model is tried on, given which of them it takes: cheap ones first."""
+"""Inputs that a model is tried on, cheap ones first; the choice depends on the ones it takes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ENOUGH = 1024
 """Elements of all inputs together that suffice for every range: special numbers meet each other."""
 
 MAX_RATIO = 8
-"""Shapes of more elements, as a multiple of the smallest that suffice, cost much and tell little.
+"""Shapes with more elements, as a multiple of the smallest sufficient number, are skipped.
 
 A batch of 32 images took the time of all other cases together, eight times over.
 """
@@ -46,7 +46,7 @@ class Draft:
 
     @property
     def elements(self) -> int:
-        """Elements of all inputs together; the cost of the case is about proportional to it."""
+        """Elements of all inputs together; the cost of the case is roughly proportional to them."""
         return _elements(self.shapes)
 
     @property
@@ -55,7 +55,7 @@ class Draft:
 
     @property
     def range(self) -> str:
-        """Its name, without sizes if it stands for a range: that is tried in several sizes."""
+        """Its name; without sizes if it stands for a range, which is tried in several sizes."""
         return self.name if self.kind is NORMAL else self.kind.name
 
     def drawn(self, samples: Samples) -> Case:
@@ -64,7 +64,7 @@ class Draft:
 
 @dataclass(frozen=True)
 class Given:
-    """The case of the caller's own inputs, in the place of a draft."""
+    """The case of the caller's own inputs, in place of a draft."""
 
     case: Case
     searched: bool = field(default=False, init=False)
@@ -124,7 +124,7 @@ class Planned:
             yield Draft(words, shapes)
 
     def _until_taken(self, kind: Kind) -> Iterator[Draft]:
-        """``kind`` in one of the shapes: a sampling rate, drawn anew, may go with some only."""
+        """Yield ``kind`` in one of the shapes after the other, until the model takes it."""
         telling = _telling(self.accepted)
         others = [one for one in self.accepted if one is not telling and _has_some(one)]
         before = self.taken()
@@ -133,7 +133,7 @@ class Planned:
                 yield Draft(words, shapes, kind)
 
     def _is_excessive(self, shapes: Shapes) -> bool:
-        """Whether smaller shapes that the model takes tell as much."""
+        """Return true if smaller shapes that the model takes show as much."""
         enough = [count for _, one in self.accepted if (count := _elements(one)) >= ENOUGH]
         return bool(self.accepted) and _elements(shapes) > MAX_RATIO * min(enough, default=ENOUGH)
 
@@ -144,16 +144,16 @@ def drawn(samples: Samples, taken: Callable[[], int]) -> Iterator[Case]:
 
 
 def _smallest_first(samples: Samples) -> Iterator[Sized]:
-    """The candidates of `sizes`, block by block: those that are near to its smallest come first."""
+    """Yield the candidates of `sizes`, block by block, the smallest first."""
     for index, block in enumerate(sizes.blocks(samples.inputs)):
-        # The ordinary sizes are few; of the others, those that are not all alike tell more.
+        # There are few ordinary sizes; among the others, mixed sizes show more than equal ones.
         ordered = block if index else sorted(block, key=lambda one: _elements(one[1]))
         least = min((_elements(shapes) for _, shapes in block), default=0)
         yield from sorted(ordered, key=lambda one: _elements(one[1]) > MAX_RATIO * least)
 
 
 def _telling(accepted: Sequence[Sized]) -> Sized:
-    """The smallest shapes that have elements enough, or the largest if none has."""
+    """Return the smallest shapes with enough elements, or the largest if no shapes have enough."""
     enough = [one for one in accepted if _has_enough(one)]
     if enough:
         return min(enough, key=lambda one: _elements(one[1]))

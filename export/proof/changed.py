@@ -1,9 +1,9 @@
-"""The nodes that two graphs do not share, and the values between them and the rest.
+"""Difference of two graphs: the nodes that they do not share, and the values at the boundary.
 
 A node is shared if both main graphs have it with the same operator, attributes, constants and names
 of inputs and outputs. All others are changed. A value that both graphs name is a boundary: changed
-nodes are compared from boundary to boundary, given equal inputs. If they agree, so do the models,
-but for roundings, because the rest is the same.
+nodes are compared from boundary to boundary, given equal inputs. If they agree, the models agree
+apart from roundings, because the rest is identical.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from export.model_files.element_types import bodies
 
 @dataclass(frozen=True)
 class Changed:
-    """What two models do not share.
+    """Parts that two models do not share.
 
     Attributes:
         nodes: The changed nodes of each, by their first outputs, with the constants they need.
@@ -36,7 +36,7 @@ class Changed:
 
 
 def changed(original: ir.Model, rewritten: ir.Model) -> Changed:
-    """The nodes that the main graphs of the two models do not share."""
+    """Return the nodes that the main graphs of the two models do not share."""
     equal = _equal_constants(original, rewritten)
     graphs = [_Nodes(model, equal) for model in (original, rewritten)]
     names = [set(nodes.by_name) for nodes in graphs]
@@ -73,7 +73,7 @@ def changed(original: ir.Model, rewritten: ir.Model) -> Changed:
 
 
 def _equal_constants(original: ir.Model, rewritten: ir.Model) -> Callable[[str], bool]:
-    """Whether the initializer of that name, if it is one in either model, is the same in both."""
+    """Return true if no initializer of that name differs between the models."""
     known: dict[str, bool] = {}
 
     def equal(name: str) -> bool:
@@ -121,21 +121,21 @@ class _Nodes:
                 self.by_name[name] = node
 
     def signature(self, name: str) -> Hashable:
-        """What two nodes that are the same have in common; of constants, that they are."""
+        """Return a key that is equal for equal nodes; all constants have the same key."""
         node = self.by_name[name]
         own = all(self._equal(v) for v in self.taken(name))
         return (own, self._signed(node, self._model.opset_imports)) if own else (own, id(node))
 
     def taken(self, name: str) -> set[str]:
-        """The names of the values that the node takes, its bodies included."""
+        """Return the names of the values that the node takes, including those in its bodies."""
         return set(_taken(self.by_name[name]))
 
     def constants(self) -> list[str]:
-        """Nodes that compute constants of constants."""
+        """Return the nodes that compute constants from constants."""
         return [name for name, node in self.by_name.items() if self._is_constant(node)]
 
     def closed(self, names: Iterable[str]) -> list[str]:
-        """``names``, and the nodes that make the constants which these take, in order."""
+        """Return ``names`` and the nodes that make their constant inputs, in order."""
         wanted = {*names}
         open_ = [*wanted]
         while open_:
@@ -151,7 +151,7 @@ class _Nodes:
         return node in self._constants
 
     def _computed_of_constants(self) -> set[ir.Node]:
-        """The nodes of which all inputs are constants; graphs that were read are sorted."""
+        """Return the nodes whose inputs are all constants; the graphs are sorted."""
         found: set[ir.Node] = set()
         for node in self._model.graph:
             if node.op_type.startswith("Random") or any(True for _ in bodies(node)):
@@ -192,7 +192,7 @@ class _Nodes:
         return self._functions[identifier]
 
     def _attribute(self, attribute: ir.Attr, opsets: Any) -> str:
-        """In words, as types of attributes are not ordered."""
+        """Return the attribute as text: attribute values of different types cannot be ordered."""
         if attribute.is_ref():
             return f"ref {attribute.ref_attr_name}"
         value = attribute.value
@@ -213,7 +213,7 @@ class _Nodes:
 
 
 def _since(op_type: str, domain: str, opset: int) -> int:
-    """The opset that gave the operator the meaning that it has in ``opset``."""
+    """Return the opset since which the operator has the meaning of ``opset``."""
     try:
         return onnx.defs.get_schema(op_type, opset, domain).since_version
     except onnx.defs.SchemaError:

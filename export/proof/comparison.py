@@ -17,19 +17,19 @@ NOISE = 16.0
 
 @dataclass(frozen=True)
 class Plan:
-    """How to verify.
+    """Settings of a verification.
 
     Attributes:
         sites: Names of values within both graphs that are to be compared too.
-        seed: What the inputs are drawn with.
-        tolerance: How far floats may be from the original's.
-        inputs: The caller's own, compared before what is generated.
-        kernels: A library of kernels: what holds operators of ours is run with it too.
+        seed: Seed of the generated inputs.
+        tolerance: The allowed difference from the original's floats.
+        inputs: The caller's own inputs, compared before the generated ones.
+        kernels: A library of kernels: models with our operators are run with it too.
         timeout: Seconds that one run of a model may take before it is ended.
-        budget: Seconds that the cases may take together: a case that would not end within it, as
-            far as those before it tell, is not begun. At least one is compared.
-        native: Whether ONNX Runtime must run the rewritten model, by itself: that the reference
-            evaluator does is no proof of what is rewritten for it.
+        budget: Seconds that the cases may take together. A case is not started if it is predicted
+            to exceed them. At least one case is compared.
+        native: Whether ONNX Runtime itself must run the rewritten model: the reference evaluator is
+            no evidence for a model that was rewritten for ONNX Runtime.
         local: Whether the parts that differ between the graphs are compared by themselves, given
             equal inputs: see `local`.
         strict: Whether NaN or infinity of the original must stay what it is even where the

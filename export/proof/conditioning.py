@@ -1,9 +1,10 @@
-"""How far a model moves by itself, when floats that go in, or arise within, move by one step.
+"""Conditioning of a model: how its outputs change when input or inner floats move by one step.
 
-A network may be noise at some point: a rounding that flips a step of quantisation, or the order of
-two scores, changes outputs by more than any tolerance. Such a difference says nothing of a rewrite
-that differs by roundings. So the original is run again, with each float replaced by a neighbour: a
-difference that is not much larger than what this makes is reported, and not judged.
+A network may be ill-conditioned: a rounding that crosses a quantisation step, or swaps two scores,
+changes outputs by more than any tolerance. Such a difference is no evidence against a rewrite that
+only rounds differently. The original is therefore run again with each float replaced by a
+neighbour. A difference that is not much larger than the resulting change is reported, but does not
+fail.
 """
 
 from __future__ import annotations
@@ -17,15 +18,15 @@ from export.proof.report import Compared
 from export.proof.samples import Case, nudged
 
 NOISE = 16.0
-"""A rewrite rounds some times, and a step is one rounding: differences up to this multiple of what
-a step makes are roundings too. An α of 1.7 for 1.702 is 10,000 steps off."""
+"""Multiple of the change caused by one step up to which a difference counts as rounding: a rewrite
+rounds several times. An α of 1.7 for 1.702 is 10,000 steps off."""
 
 NUDGES = 4
-"""Times that floats are moved, each to one neighbour or the other."""
+"""Runs with moved floats, each moved to one of its two neighbours."""
 
 
 def nudges(case: Case, source: Source) -> Iterator[Case]:
-    """``case`` with each float replaced by its upper neighbour; then by either, as drawn."""
+    """Yield ``case`` with each float replaced by its upper neighbour, then by a random one."""
     yield nudged(case)
     for _ in range(NUDGES - 1):
         yield nudged(case, source)
@@ -34,7 +35,7 @@ def nudges(case: Case, source: Source) -> Iterator[Case]:
 def movement(
     case: Case, wanted: Mapping[str, Value], moved: Iterable[Mapping[str, Value]], plan: Plan
 ) -> dict[str, Compared]:
-    """Of each output, how far it moved at most, as a difference from what is wanted."""
+    """Return the largest change of each output, as a difference from the wanted value."""
     most: dict[str, Compared] = {}
     for outputs in moved:
         for one in compared(case, wanted, outputs, "", plan):
@@ -43,7 +44,7 @@ def movement(
 
 
 def excused(found: Sequence[Compared], moves: Mapping[str, Compared]) -> list[Compared]:
-    """Those of the differences in ``found`` that steps explain."""
+    """Return the differences in ``found`` that steps explain."""
     return [
         one
         for one in found
@@ -52,9 +53,9 @@ def excused(found: Sequence[Compared], moves: Mapping[str, Compared]) -> list[Co
 
 
 def _is_noise(one: Compared, moved: Compared) -> bool:
-    """Whether steps make as large a difference, and, beyond the tolerance, in as many elements.
+    """Return true if steps make as large a difference, in as many elements beyond tolerance.
 
-    A step flips few elements of a rounding; another rounding changes half of them, by as much.
+    One step changes few rounded elements; a different rounding mode changes half of them.
     """
     found, most = one.difference, moved.difference
     as_many = moved.holds or found.wrong <= NOISE * most.wrong

@@ -22,7 +22,7 @@ COARSE = 1e-6
 """Of float64, where an operator is computed with constants of float32; see `coarse`."""
 
 TIGHT = 2e-5
-"""Of one activation in float32, fed alike: kernels and bodies differ by up to 1e-6 of the scale."""
+"""For one activation in float32: kernels and bodies differ by up to 1e-6 of the scale."""
 
 ROUNDINGS = 4
 
@@ -35,7 +35,7 @@ EDGE = 1e-3
 
 @dataclass(frozen=True)
 class Tolerance:
-    """How far a float may be from the original's: as far as the most generous of three bounds.
+    """Allowed difference of a float from the original's: the largest of three bounds.
 
     A rewrite may round otherwise at each activation, and what comes after carries that on: it does
     not compute the same bits. In float32, networks of a hundred layers whose SiLUs were fused and

@@ -1,4 +1,4 @@
-"""Edits of a model's copy that is run: some of its nodes alone, values given out or moved.
+"""Edits of the copy of a model that is run: cut out nodes, add outputs, scale values.
 
 Only `onnx` is imported: this is done in the process that runs the model.
 """
@@ -13,22 +13,22 @@ import onnx
 from onnx import helper
 
 OUT = "//out"
-"""After the name of a value that a cut gives: by its own name it is an input."""
+"""Suffix of an output of a cut: the plain name belongs to the input."""
 
 FACTOR = "//factor"
-"""After the name of a value: the input that it is multiplied by."""
+"""Suffix of the input by which a value is multiplied."""
 
 RAW = "//raw"
 
 
 @dataclass(frozen=True)
 class Cut:
-    """Some nodes of the main graph, as a model of their own.
+    """Some nodes of the main graph, as a separate model.
 
     Attributes:
         nodes: By their first outputs.
-        inputs: What is given, with its element type, though the nodes may make it as well.
-        outputs: What is asked for, under its name and `OUT`.
+        inputs: Values that are fed, with their element types, even if the nodes compute them.
+        outputs: The values that are returned, named with the suffix `OUT`.
     """
 
     nodes: Sequence[str]
@@ -54,7 +54,7 @@ def cut(model: onnx.ModelProto, wanted: Cut) -> None:
 
 
 def extend(model: onnx.ModelProto, names: Sequence[str]) -> None:
-    """Have ``model`` give out these values as well."""
+    """Make these values outputs of ``model`` as well."""
     there = {output.name for output in model.graph.output}
     model.graph.output.extend(onnx.ValueInfoProto(name=n) for n in names if n not in there)
 
@@ -86,7 +86,7 @@ def _keep(field: Any, kept: Sequence[Any]) -> None:
 
 
 def _taken(node: onnx.NodeProto) -> Iterator[str]:
-    """All names that the node and its bodies take; some may be the bodies' own."""
+    """Yield all names that the node and its bodies take; some may be local to the bodies."""
     yield from node.input
     for attribute in node.attribute:
         for graph in (attribute.g, *attribute.graphs):

@@ -1,7 +1,7 @@
-"""Two models compared where they differ: each changed part is fed with equal inputs.
+"""Comparison of the changed parts of two models, on equal inputs.
 
-What a rewrite changed is judged there, tightly: the values that go in are those of the original's
-run, so that a difference is the rewrite's own, and not one that the network has made of roundings.
+The inputs of a part are the values of the original's run. A difference is therefore the rewrite's
+own, and not a rounding that the network amplified, so the tolerance is tight.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from export.proof.runners import WORDS, Lost, Refused, Restarted, Runner, Task, 
 from export.proof.samples import Case
 
 MAX_STEPS = 64
-"""Of the last place, that values are moved by at most."""
+"""Largest number of steps in the last place by which values are moved."""
 
 Values = dict[str, Value]
 
@@ -38,12 +38,12 @@ class Parts:
     """The changed parts of two models, ready to run.
 
     Attributes:
-        changed: What they do not share.
+        changed: The nodes that they do not share.
         tasks: Each of the models as a whole.
-        original: What runs the original.
-        rewritten: What runs the rewritten model: several, if it has kernels.
+        original: The process that runs the original.
+        rewritten: The processes that run the rewritten model: several, if it has kernels.
         plan: How to compare.
-        found: What was compared so far.
+        found: The comparisons so far.
     """
 
     changed: Changed
@@ -61,7 +61,7 @@ class Parts:
         self._ones: list[Runner] = []
 
     def compare(self, case: Case) -> list[Compared]:
-        """Each value that a changed part gives, in the parts of both models.
+        """Compare each value that a changed part gives, between the parts of both models.
 
         Raises:
             Refused: A part cannot be run by itself.
@@ -90,9 +90,9 @@ class Parts:
         return found
 
     def moves(self, case: Case, source: Source) -> Iterator[Values]:
-        """The original's outputs where what the changed parts give is moved by some steps.
+        """Yield the original's outputs when results of the changed parts are moved by steps.
 
-        By as many as the parts differ by, but one at least.
+        The number of steps is the difference of the parts, but at least one.
         """
         values = {n: v for n, v in self._values(case).items() if n in self.changed.outputs}
         floats = {name: value for name, value in values.items() if is_float(value)}
@@ -109,14 +109,14 @@ class Parts:
             yield runner.run({**case.inputs, **factors})
 
     def _check_hosts(self) -> None:
-        """Forget what was loaded in a process that has been replaced since."""
+        """Forget models that were loaded in a process that has since been replaced."""
         hosts = [model.runner for model in (self.original, *self.rewritten)]
         if any(one is not other for one, other in zip(hosts, self._hosts, strict=False)):
             self._whole, self._ones = None, []
         self._hosts = hosts
 
     def _values(self, case: Case) -> Values:
-        """The values between changed and shared nodes, as the original has them."""
+        """Return the original's values at the boundary between changed and shared nodes."""
         asked = {*self.changed.inputs[0], *self.changed.inputs[1], *self.changed.outputs}
         if self._whole is None:
             task = replace(self.tasks[0], extra=sorted(asked - {*case.inputs}))
@@ -147,7 +147,7 @@ class Parts:
             slack = None
             given = self.plan.tolerance.is_given
             if not given and due is not None and due.dtype.name in ("float32", "float64"):
-                # A sum of 1 and what cancels it leaves this much: ONNX Runtime's own Sigmoid does.
+                # Cancellation against 1 leaves this error, as in ONNX Runtime's own Sigmoid.
                 slack = np.asarray(float(np.finfo(due.dtype).eps))
             lenient = not self.plan.strict
             tolerance = self._plan.tolerance
@@ -158,7 +158,7 @@ class Parts:
     def _steady(
         self, case: Case, feeds: Values, want: Values, found: list[Compared]
     ) -> list[Compared]:
-        """``found``, but for differences that one step of a part's own inputs makes too."""
+        """Return ``found`` without differences that one step of the part's own inputs makes too."""
         exact = self.plan.strict or self.plan.tolerance.is_given
         if exact or all(one.holds for one in found):
             return found
@@ -180,7 +180,7 @@ def parts(
     rewritten: Sequence[Restarted],
     plan: Plan,
 ) -> Parts | None:
-    """The changed parts of ``models``; ``None`` where all nodes are shared."""
+    """Return the changed parts of ``models``; ``None`` if all nodes are shared."""
     found = changed(*models)
     if not found.outputs:
         return None
@@ -198,7 +198,7 @@ def _element(value: Value) -> int:
 
 
 def _factor(value: Value, steps: int, source: Source) -> Value:
-    """What moves floats of the element type of ``value`` by so many steps, up or down."""
+    """Return a factor that moves floats of ``value``'s type by so many steps, up or down."""
     eps = float(ml_dtypes.finfo(value.dtype).eps)  # type: ignore[no-untyped-call]
     sign = 1 if source.random() < 0.5 else -1  # noqa: PLR2004
     return np.asarray(1 + sign * steps * eps, value.dtype)

@@ -1,9 +1,9 @@
 """Random operators replaced by fixed numbers, in a copy that is only run to be compared.
 
-A seed is not enough. ONNX Runtime goes on in its sequence from run to run, the reference evaluator
-begins anew, and both draw other numbers from one seed. So each operator becomes a lookup in a table
-of numbers drawn once from the seed, of the shape that the operator would have: that is the same in
-every runtime and every run, and shapes that depend on the numbers follow them.
+A seed is not enough: ONNX Runtime continues its sequence from run to run, the reference evaluator
+starts again, and both draw different numbers from one seed. Each operator therefore becomes a
+lookup in a table that is drawn once from the seed, with a result of the operator's shape. Every
+runtime and every run gets the same numbers, and shapes that depend on them are equal, too.
 
 Only `onnx` is imported: this is done in the process that runs the model.
 """
@@ -33,7 +33,7 @@ LENGTH = 4093
 """Numbers in a table: a prime, so that rows of a tensor differ."""
 
 HIGHEST = 1 - 2**-12
-"""Uniform numbers are below this: sums of probabilities may fall short of 1 by their roundings."""
+"""Upper bound of uniform numbers: sums of probabilities may be less than 1 by their roundings."""
 
 PREFIX = "gatewave_fixed_"
 
@@ -42,13 +42,13 @@ Nodes = list[onnx.NodeProto]
 
 @dataclass(frozen=True)
 class Fixed:
-    """How random operators are replaced.
+    """Settings for replacing random operators.
 
     Attributes:
-        seed: What the tables are drawn with.
-        alike: Whether all operators draw the same numbers: where the two models do not name them
-            alike, they cannot be told apart.
-        types: The element type of outputs, by name, that the operator itself does not tell.
+        seed: Seed of the tables.
+        alike: Whether all operators draw the same numbers, because the two models name them
+            differently and they cannot be matched.
+        types: The element types of outputs, by name, that the operator itself does not determine.
     """
 
     seed: int
@@ -57,7 +57,7 @@ class Fixed:
 
 
 def is_random(node: onnx.NodeProto) -> bool:
-    """Whether ``node`` draws numbers."""
+    """Return true if ``node`` draws random numbers."""
     return node.domain in ("", "ai.onnx") and (
         node.op_type in DRAWN or (node.op_type == "Dropout" and _input(node, TRAINING) != "")
     )
@@ -72,7 +72,7 @@ def fix(model: onnx.ModelProto, fixed: Fixed) -> None:
 
 
 def can_fix(node: onnx.NodeProto, opset: int, types: Mapping[str, int]) -> bool:
-    """Whether `fix` replaces ``node``, which is random."""
+    """Return true if `fix` replaces the random ``node``."""
     oldest = {"Multinomial": WITH_CUMSUM, "Dropout": WITH_TRAINING}.get(node.op_type, OLDEST)
     told = {attribute.name for attribute in node.attribute if not attribute.ref_attr_name}
     referred = {attribute.name for attribute in node.attribute} - told - {"seed"}
@@ -106,7 +106,7 @@ def _fix(nodes: Any, opset: int, fixed: Fixed, numbers: Iterator[int]) -> None:
 
 
 class _Drawn:
-    """The nodes that take the place of a random one."""
+    """The nodes that replace a random node."""
 
     def __init__(
         self, node: onnx.NodeProto, opset: int, fixed: Fixed, numbers: Iterator[int]
@@ -147,7 +147,7 @@ class _Drawn:
         return self._numbers_of(self._source.standard_normal(LENGTH), shape)
 
     def shape(self) -> str:
-        """The shape of the first input, or that which the attribute has."""
+        """Return the shape of the first input, or the one in the attribute."""
         if "shape" in self._attributes:
             return self.constant(self._attributes["shape"], "int64")
         return self.node("Shape", self.input(0))
@@ -166,7 +166,7 @@ class _Drawn:
         return self.node(op_type, value, self.constant([axis], "int64"), **attributes)
 
     def finish(self, value: str, default: int = 0) -> None:
-        """Give ``value`` out, in the element type asked for, or else that of the first input."""
+        """Make ``value`` the output, in the wanted element type, or that of the first input."""
         dtype = self.attribute("dtype", default) or self._types.get(self.output(0))
         if dtype:
             self.node("Cast", value, output=self.output(0), to=dtype)
@@ -174,7 +174,7 @@ class _Drawn:
             self.node("CastLike", value, self.input(0), output=self.output(0))
 
     def _numbers_of(self, table: Any, shape: str) -> str:
-        """The numbers of ``table``, over and over, in that shape."""
+        """Return the numbers of ``table``, repeated, in that shape."""
         one = numpy_helper.from_array(np.ones(1, np.int64))
         flat = self.constant([-1], "int64")
         ones = self.node("Reshape", self.node("ConstantOfShape", shape, value=one), flat)
@@ -198,7 +198,7 @@ def _uniform(drawn: _Drawn) -> None:
 
 
 def _default(drawn: _Drawn) -> int:
-    """Without a tensor to be like, float32 is drawn."""
+    """Return float32, the type for operators without an input tensor."""
     return 0 if drawn.input(0) else TensorProto.FLOAT
 
 
@@ -239,7 +239,7 @@ def _dropout(drawn: _Drawn) -> None:
 
 
 TRAINING = 2
-"""Which input of `Dropout` says that it drops anything."""
+"""Index of the input of `Dropout` that turns training on."""
 
 DRAWN: Mapping[str, Callable[[_Drawn], None]] = {
     "RandomNormal": _normal,
@@ -251,7 +251,7 @@ DRAWN: Mapping[str, Callable[[_Drawn], None]] = {
 }
 
 TYPED = frozenset({"RandomNormal", "RandomUniform", "Multinomial"})
-"""What has an element type of its own where no attribute says another."""
+"""Operators with a default element type if no attribute gives one."""
 
 
 def _input(node: onnx.NodeProto, index: int) -> str:

@@ -1,4 +1,4 @@
-"""Outputs that may be others from run to run, as a random operator feeds them.
+"""Outputs that may change from run to run because they depend on a random operator.
 
 Two models that are compared draw the same numbers, where their operators can be replaced: see
 `random_numbers`.
@@ -36,8 +36,8 @@ class Draws:
 
     Attributes:
         fixed: How they are replaced; ``None`` if neither model has one.
-        replaced: The names of the first outputs of those that are.
-        notes: What is to be said of it.
+        replaced: The names of the first outputs of the replaced operators.
+        notes: Notes for the report.
     """
 
     fixed: Fixed | None = None
@@ -46,7 +46,7 @@ class Draws:
 
 
 def draws(models: Sequence[ir.Model], seed: int) -> Draws:
-    """The random operators of ``models``, which are to draw the same numbers."""
+    """Return the random operators of ``models``, which are to draw the same numbers."""
     found = [[(s, n) for s in scopes(model) for n in s.graph if _may_draw(n)] for model in models]
     kinds = [_kinds(model, nodes) for model, nodes in zip(models, found, strict=True)]
     protos = [
@@ -76,7 +76,7 @@ def _proto(node: ir.Node) -> onnx.NodeProto:
 
 
 def _kinds(model: ir.Model, nodes: Sequence[tuple[Scope, ir.Node]]) -> dict[str, int]:
-    """The element types of the outputs of ``nodes``, by name, where an old opset needs them."""
+    """Return the element types of the outputs of ``nodes``, by name, if an old opset needs them."""
     if all(scope.opsets.get("", 1) >= random_numbers.WITH_CAST_LIKE for scope, _ in nodes):
         return {}
     types = element_types.of_model(model)
@@ -91,9 +91,9 @@ def _said(nodes: Sequence[tuple[Scope, onnx.NodeProto]], seed: int) -> str:
 
 
 def outputs(model: ir.Model, replaced: Collection[str] = ()) -> set[str]:
-    """The names of the outputs of ``model`` that a random operator reaches.
+    """Return the names of the outputs of ``model`` that depend on a random operator.
 
-    Those operators do not count whose first output is named in ``replaced``.
+    Operators whose first output is named in ``replaced`` do not count.
     """
     reached: set[ir.Value] = set()
     for node in model.graph:

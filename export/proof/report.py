@@ -75,17 +75,17 @@ class Compared:
 
 @dataclass(frozen=True)
 class Report:
-    """Whether a model computes what another one does.
+    """Result of comparing a rewritten model with its original.
 
     Attributes:
         original: Its path.
         rewritten: Its path.
-        seed: What the inputs were drawn with.
-        disagreements: Inputs or outputs that are not alike, in words: then nothing was run.
-        ran: What ran which model.
-        cases: What was compared, by name.
-        dropped: Cases that the original refuses, or that there was no time for; and outputs that
-            are not the same from run to run.
+        seed: Seed of the generated inputs.
+        disagreements: Differences in inputs or outputs, in words; if any, no model was run.
+        ran: The runtimes that ran each model.
+        cases: The names of the compared cases.
+        dropped: Cases that the original refuses or that did not fit the budget; and outputs that
+            change from run to run.
         outputs: The outputs, compared.
         sites: Values within the graphs, compared: those asked for, and what the changed parts give
             on equal inputs.
@@ -93,10 +93,10 @@ class Report:
             goes in or in what the changed parts give, moves the original by about as much.
         unseen: Values within the graphs that were asked for and could not be compared.
         failures: Cases that the rewritten model refuses, or dies of.
-        notes: What is to be known of how it was compared.
+        notes: Notes on the comparison.
         planned: How many cases there would have been with more time; 0, if there was enough.
         budget: Seconds that all cases together might take.
-        unchanged: The rewritten model is the original: there was nothing to run.
+        unchanged: The rewritten model is the original, so no model was run.
     """
 
     original: str
@@ -136,7 +136,7 @@ class Report:
 
     @property
     def verdict(self) -> str:
-        """In a few words; `summary` says why."""
+        """The verdict in a few words; `summary` gives the reason."""
         if self.holds:
             return "no change" if self.unchanged else "no difference found"
         wrong = (*self.disagreements, *self.failures, *self.outputs)
@@ -149,7 +149,7 @@ class Report:
 
     @property
     def drawn(self) -> str:
-        """How the inputs were chosen, in words."""
+        """The origin of the inputs, in words."""
         if self.unchanged or not self.cases:
             return "no inputs were drawn"
         real = self.cases.count(GIVEN)
@@ -192,7 +192,7 @@ class Report:
         return f"{self.verdict}{level if self.holds else ''}: {self.summary()}"
 
     def _cases(self) -> str:
-        """How many cases were compared, and of how many, in words."""
+        """Return the number of compared and planned cases, in words."""
         count = len(self.cases)
         if not self.planned:
             return _counted(count, "case")

@@ -77,8 +77,8 @@ class Runner:
 
     Args:
         task: The model, and how it is edited.
-        runtime: What runs it.
-        host: A runner whose process loads this model as well: to start one takes long.
+        runtime: The runtime.
+        host: A runner whose process loads this model as well, to save the start of another.
 
     Attributes:
         process: Runs it.

@@ -33,11 +33,11 @@ WORDS = ("", "a", "gate", "Wave", "été", "0", "-1.5", "two words")
 
 @dataclass(frozen=True)
 class Case:
-    """Inputs, under a name that says what they are.
+    """Inputs, with a descriptive name.
 
     Attributes:
         extreme: See `Kind`.
-        thresholds: See `Kind`: a step of such an input turns the model to something else.
+        thresholds: See `Kind`: a step of such an input makes the model compute something else.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Case:
 
 
 def name_of(words: str, kind: Kind, given: Replaced | None = None) -> str:
-    """The name of a case of ``kind`` with sizes that are ``words``."""
+    """Return the name of a case of ``kind`` whose sizes are ``words``."""
     return ", ".join(filter(None, (kind.name, words, given)))
 
 

@@ -106,7 +106,7 @@ class _Verification:
         return self._report(joined([*sites, *(self.parts.found if self.parts else [])]), unseen)
 
     def _compare_all(self, original: Restarted, rewritten: Sequence[Restarted]) -> None:
-        """Compare case after case, as far as the budget allows."""
+        """Compare one case after the other, within the budget."""
         budget = Budget(self.plan.budget)
         for draft in self._drafts():
             if len(self.failures) >= MOST_FAILURES:
@@ -192,7 +192,7 @@ class _Verification:
             yield from Planned(self.samples, lambda: len(self.cases))
 
     def _over_budget(self) -> list[Dropped]:
-        """The cases that there was no time or memory for."""
+        """Return the cases that were left out for time or memory."""
         searched = [one for one in self.skipped if one[0].searched]
         wanted = max(0, MAX_SHAPES - self.sized)
         ranges = {one[0].range: one for one in reversed(self.skipped) if not one[0].searched}
@@ -286,7 +286,7 @@ class _Verification:
     def _excused(
         self, case: Case, original: Restarted, wanted: Mapping[str, Value], found: list[Compared]
     ) -> list[Compared]:
-        """Without differences that steps of the last place make, if the changed parts agree."""
+        """Drop differences that steps of the last place make, if the changed parts agree."""
         if self.judged or not self._parts_agree(case):
             self.judged = True
             return found
@@ -303,7 +303,7 @@ class _Verification:
         return [one for one in found if one not in passed]
 
     def _parts_agree(self, case: Case) -> bool:
-        """Whether no changed part is known to differ; with bounds of the caller's, all must run."""
+        """Return true if no changed part is known to differ; with given bounds, all must run."""
         if self.parts is None:
             return True
         try:
@@ -312,7 +312,7 @@ class _Verification:
             return not self.plan.tolerance.is_given
 
     def _said(self) -> list[str]:
-        """The differences that are reported, in words."""
+        """Return the reported differences, in words."""
         return [
             f"reported, not judged: output {one.name} differs by {one.difference.absolute:.2g}, "
             f"{one.difference.used:.2g} times the tolerance ({one.case}, {one.runtime}): steps of "

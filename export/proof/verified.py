@@ -57,7 +57,7 @@ def write_verified(
 
 
 def write_unchanged(path: Path, *, source: Path, plan: Plan = DEFAULT) -> Report:
-    """Write the model in ``source`` again, to ``path``: no node of it was changed.
+    """Write the model in ``source`` to ``path`` again, as no node of it was changed.
 
     Nothing is compared. With ``plan.native`` it is loaded by the installed ONNX Runtime.
 

@@ -1,6 +1,6 @@
-"""The process that runs one model: it may crash, hang or be killed, and nobody else with it.
+"""Process that runs one model, so that a crash or hang does not affect others.
 
-``python -m export.proof.worker`` says ``{"ok": true}`` once it has imported what it needs. Then it
+``python -m export.proof.worker`` writes ``{"ok": true}`` once its imports are done. Then it
 reads messages of `channel` from its standard input. The first of a key says what to load and how,
 each further one brings inputs; the answers are ``{"ok": true}`` with the outputs and the process's
 peak of memory, or ``{"error": …}`` with the runtime's words.
@@ -35,7 +35,7 @@ EDITS = ("extra", "fixed", "cut", "moved")
 MAX_BYTES = 1 << 31
 
 KIBIBYTE = 1024
-"""Linux counts `ru_maxrss` in these."""
+"""Unit of `ru_maxrss` on Linux."""
 
 
 class Loaded(Protocol):
@@ -68,7 +68,7 @@ def main() -> None:
 
 
 def _peak() -> int:
-    """The most memory that this process has held so far, in bytes."""
+    """Return the peak memory of this process so far, in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KIBIBYTE
 
 
@@ -79,7 +79,7 @@ def _limit_memory() -> None:
 
 
 def load(message: Mapping[str, Any]) -> Loaded:
-    """The model, as ``message`` wants it: path, runtime, library, and how it is edited."""
+    """Load the model as ``message`` describes it: path, runtime, library, edits."""
     path = Path(message["path"])
     if message["runtime"] == "reference":
         from export.evaluator import evaluator  # noqa: PLC0415 - seldom, and a thousand classes
@@ -112,7 +112,7 @@ def _edited(model: onnx.ModelProto, message: Mapping[str, Any]) -> onnx.ModelPro
 
 
 def _bounded(results: dict[str, Array | None]) -> dict[str, Array | None]:
-    """``results``, unless they are too many to be sent: every value inside a large model may be."""
+    """Return ``results``, or an error if they are too large to be sent."""
     size = sum(value.nbytes for value in results.values() if value is not None)
     if size > MAX_BYTES:
         raise MemoryError(f"{size:,} bytes of values were asked for, and {MAX_BYTES:,} are sent")

@@ -31,7 +31,7 @@ NEVER_LAST = ("Identity", "Dropout", "Constant")
 """Operators that may follow an activation, but are no part of it."""
 
 NEGATED = frozenset({"log-sigmoid"})
-"""Kinds that end in a `Neg`, as in ``-softplus(-x)``: behind any other it is no part of it."""
+"""Kinds that end in a `Neg`, as in ``-softplus(-x)``; other sites do not include it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,10 +40,10 @@ class Candidate:
 
     Attributes:
         constants: The numbers inside.
-        inside: The nodes that compute with numbers: others make shapes of constants.
-        misfit: Why types or shapes make it another function.
-        doubt: Why its output may have more axes than its input.
-        biases: Tensors that are added to inputs first.
+        inside: The nodes that compute with numbers; other nodes make shapes of constants.
+        misfit: The reason why types or shapes make it another function.
+        doubt: The reason why its output may have more axes than its input.
+        biases: Tensors that are first added to inputs.
         ranges: Of real parameters that differ between channels.
     """
 
@@ -63,10 +63,10 @@ class Candidate:
 
 
 def candidates(root: ir.Node, reader: Reader, known: Shapes) -> Iterator[Candidate]:
-    """Those of one input first, as nothing else goes into them; then in the catalogue's order.
+    """Yield candidates of one input first; then in the catalogue's order.
 
-    With those that compute the numbers of an activation, but whose types or shapes are another
-    function's: see `Candidate.misfit`.
+    Candidates that compute an activation's numbers, but differ in types or shapes, are included:
+    see `Candidate.misfit`.
     """
     if len(root.outputs) != 1 or root.op_type in NEVER_LAST:
         return
@@ -121,7 +121,7 @@ def _candidate(match: Match, output: ir.Value, reader: Reader) -> Candidate:
 
 
 def _of_channels(root: ir.Node, reader: Reader, known: Shapes) -> Iterator[Candidate]:
-    """PReLU and Snake, with a parameter for each channel."""
+    """Yield PReLU and Snake with one parameter per channel."""
     if root.domain == "" and root.op_type in ROOTS:
         found = [*channelled(root, reader, BENDS)]
         for one in found:
@@ -136,7 +136,7 @@ def _of_channels(root: ir.Node, reader: Reader, known: Shapes) -> Iterator[Candi
 def of_channels(
     found: Channelled, kind: str, root: ir.Node, reader: Reader, known: Shapes
 ) -> Candidate:
-    """A candidate with ranges in the place of real parameters."""
+    """Return a candidate with ranges in place of real parameters."""
     expression = found.first.expression
     output = root.outputs[0]
     unsure = ""
@@ -273,7 +273,7 @@ def _weighted(one: ir.Value, other: ir.Value) -> bool:
 
 
 def _weighed(value: ir.Value) -> Iterator[ir.Value]:
-    """The values that ``value`` is made of by weights alone, the nearest first."""
+    """Yield the values from which ``value`` is computed with weights alone, the nearest first."""
     for _ in range(MOST_WEIGHTS):
         node = value.producer()
         if node is None or node.domain != "" or node.op_type not in _WEIGHING:

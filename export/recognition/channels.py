@@ -1,7 +1,7 @@
-"""Activations with a parameter for each channel: PReLU, Snake, and others written so.
+"""Activations with one parameter per channel: PReLU, Snake, and others in that form.
 
-The expression is evaluated for a few channels, each with that channel's numbers in the place of the
-weights: what is an activation in all of them is one with a parameter for each.
+The expression is evaluated for a few channels, each time with that channel's numbers in place of
+the weights. If it is an activation in all of them, it has one parameter per channel.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ from export.recognition.matching import Match, matches
 from export.recognition.numpy_ops import FLOATS, NotElementwiseError, NumpyOps
 
 SHARES = (0.0, 0.37, 0.71, 1.0)
-"""Which channels are looked at: where they lie among all."""
+"""Relative positions of the channels that are evaluated."""
 
 MOST_ELEMENTS = 1 << 16
-"""A tensor of more is no row of parameters."""
+"""Largest tensor that may be a row of parameters."""
 
 DEEPEST = 8
-"""So many nodes lie between a weight and what is multiplied by it."""
+"""Largest number of nodes between a weight and the value that is multiplied by it."""
 
 MOST_NODES = 24
-"""So many nodes are looked at to see whether weights and a bend are among them."""
+"""Largest number of nodes that are searched for weights and a nonlinear operator."""
 
 BENDS = {
     "Sin", "Cos", "Relu", "Max", "Min", "Where", "Abs", "Less", "LessOrEqual", "Greater",
     "GreaterOrEqual", "Clip", "Sign", "LeakyRelu", "PRelu",
 }  # fmt: skip
-"""Operators of which one at least is part of a PReLU or a Snake."""
+"""Nonlinear operators; a PReLU or a Snake contains at least one."""
 
 ROOTS = {"Add", "Sub", "Sum", "Where", "Max", "Min", "PRelu"}
-"""Operators that PReLU and Snake may end in."""
+"""Operators in which PReLU and Snake may end."""
 
 FAMILIES: Mapping[frozenset[str], str] = {
     frozenset({"leaky-relu"}): "prelu",
@@ -46,7 +46,7 @@ FAMILIES: Mapping[frozenset[str], str] = {
     frozenset({"snake-beta"}): "snake-beta",
     frozenset({"snake", "snake-beta"}): "snake-beta",
 }
-"""By the kinds of single channels: the activation that has a parameter for each."""
+"""Per-channel activations, by the kinds of the single channels."""
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -65,7 +65,7 @@ class Row:
     """Weights that hold a number for each channel.
 
     Attributes:
-        numbers: All of them, in order.
+        numbers: All numbers, in order.
         shape: Of the tensor.
     """
 
@@ -74,12 +74,12 @@ class Row:
 
     @property
     def axes(self) -> tuple[int, ...]:
-        """The sizes that are not 1: rows of one layout have the same."""
+        """The sizes that are not 1; rows of equal layout have equal axes."""
         return tuple(size for size in self.shape if size != 1)
 
 
 class Rows:
-    """The rows of weights in one graph, found as they are asked for."""
+    """Rows of weights in one graph, found on demand."""
 
     def __init__(self) -> None:
         self._found: dict[ir.Value, Row | None] = {}
@@ -112,7 +112,7 @@ class Rows:
         return Row(inner.numbers, shape) if len(shape) == len(value.shape) else inner
 
     def _computed(self, node: ir.Node, depth: int) -> Row | None:
-        """Arithmetic of weights alone, such as ``1 / (exp(α) + 1e-9)``."""
+        """Evaluate arithmetic of weights alone, such as ``1 / (exp(α) + 1e-9)``."""
         if not hasattr(NumpyOps, node.op_type) or node.attributes:
             return None
         operands = []
@@ -134,7 +134,7 @@ class Rows:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ChannelReader(Reader):
-    """A reader to which a row of weights is the number of one channel."""
+    """Reader that sees a row of weights as the number of one channel."""
 
     share: float = 0.0
     rows: Rows = field(default_factory=Rows)
@@ -149,7 +149,7 @@ class ChannelReader(Reader):
 
 
 def readers(reader: Reader) -> list[ChannelReader]:
-    """Of the same graph: one for each channel that is looked at."""
+    """Return one reader of the same graph for each channel that is evaluated."""
     if not reader.channels:
         rows = Rows()
         reader.channels.extend(
@@ -164,8 +164,8 @@ class Channelled:
     """An activation with a parameter for each channel.
 
     Attributes:
-        kinds: Those of the channels that were looked at.
-        first: The expression, and what it is in the first of them.
+        kinds: The kinds of the channels that were evaluated.
+        first: The expression, and its match in the first of them.
         ranges: The numbers of each parameter.
         rows: The weights inside.
     """
@@ -177,7 +177,7 @@ class Channelled:
 
 
 def channelled(root: ir.Node, reader: Reader, bends: Collection[str]) -> Iterator[Channelled]:
-    """What ``root`` may end, if rows of weights and one of the operators ``bends`` are inside."""
+    """Yield the per-channel activation that ends in ``root``, if ``bends`` and weights occur."""
     given = readers(reader)
     if not _is_promising(root, given[0], bends):
         return
@@ -200,7 +200,7 @@ def _row(value: ir.Value | None, reader: ChannelReader) -> Row | None:
 
 
 def _is_promising(root: ir.Node, reader: ChannelReader, bends: Collection[str]) -> bool:
-    """Whether a row multiplies something inside, and something bends: nearly nowhere both do."""
+    """Return true if a row multiplies an inner value and a nonlinear operator occurs."""
     bent = scaled = False
     pending, seen = [root], set[ir.Node]()
     while pending and len(seen) < MOST_NODES and not (bent and scaled):
@@ -217,14 +217,14 @@ def _is_promising(root: ir.Node, reader: ChannelReader, bends: Collection[str]) 
 
 
 def _same(first: Match, reader: ChannelReader) -> Match | None:
-    """What the expression of the same source is in another channel."""
+    """Return the match of the expression of the same source in another channel."""
     source, factors = first.expression.source, first.expression.factors
     ours = (one for one in reader.expressions(factors, None) if one.source is source)
     return next(matches(reader, ours), None)
 
 
 def _ranges(found: Sequence[Match], rows: Sequence[Row]) -> dict[str, Range]:
-    """By parameter: all numbers of the row that it was read off, or those of a few channels."""
+    """Return per parameter all numbers of its row, or those of the evaluated channels."""
     names = {name for match in found for name in match.reals}
     return {name: _range([match.reals.get(name) for match in found], rows) for name in names}
 

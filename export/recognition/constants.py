@@ -102,7 +102,7 @@ def _of_operands(node: ir.Node, memo: Memo, depth: int) -> Constant | None:
     operands = []
     for given in node.inputs:
         operand = constant(given, memo, depth - 1)
-        if operand is None:  # no others are looked at: nearly all nodes compute with no constants
+        if operand is None:  # only these are evaluated: nearly all nodes have no constants
             return None
         operands.append(operand)
     return _computed(node, operands) if operands else None
@@ -173,7 +173,7 @@ def _reshaped(node: ir.Node, value: ir.Value, inner: Constant | None) -> Constan
 
 
 def _of_one_element(node: ir.Node, rank: int) -> Shape | None:
-    """The shape that a `Reshape`, `Unsqueeze`, `Squeeze` or `Flatten` gives a single number."""
+    """Return the shape that `Reshape`, `Unsqueeze`, `Squeeze` or `Flatten` gives a number."""
     if node.op_type == "Flatten":
         return (1, 1)
     if node.op_type == "Reshape":

@@ -1,4 +1,4 @@
-"""Formulas of activations that no record has, stable and with no branch that overflows.
+"""Stable formulas of activations without a record; none of their branches overflows.
 
 Each is a function of an abstract ``op``, as those of `export.formulas` are. `swap` writes them.
 """
@@ -22,7 +22,7 @@ def clipped(op: Any, x: Any, low: float, high: float) -> Any:
 
 
 def softplus(op: Any, x: Any) -> Any:
-    """``log(1 + exp(x))``, of which neither part overflows."""
+    """``log(1 + exp(x))``, computed without overflow."""
     return op.Add(op.Relu(x), op.Log(op.Add(op.Exp(op.Neg(op.Abs(x))), 1.0)))
 
 
@@ -95,7 +95,7 @@ def snake(
     """``x + sin²(αx)/α``; SnakeBeta divides by a β of its own.
 
     Ziyin et al. 2020, arXiv 2006.08195; Lee et al. 2023 (BigVGAN), arXiv 2206.04658. ``phase`` and
-    ``gain`` are 1, but for what rounding makes of the constants.
+    ``gain`` are 1, apart from the rounding of the constants.
     """
     wave = op.Sin(op.Mul(x, alpha if phase == 1.0 else alpha * phase))
     bump = op.Div(op.Mul(wave, wave), alpha if beta is None else beta)

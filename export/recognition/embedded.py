@@ -1,4 +1,4 @@
-"""Activations that an operator computes by itself: by an attribute, or in quantised numbers."""
+"""Activations inside another operator: given by an attribute, or computed in quantised numbers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RECURRENT: Mapping[str, tuple[str, ...]] = {
     "DynamicQuantizeLSTM": ("Sigmoid", "Tanh", "Tanh"),
     "AttnLSTM": ("Sigmoid", "Tanh", "Tanh"),
 }
-"""Activations of recurrent operators, where the attribute is left out."""
+"""Default activations of recurrent operators."""
 
 QUANTISED: Mapping[str, str] = {
     "QLinearSigmoid": "sigmoid",
@@ -49,7 +49,7 @@ GROUP_NORMS = ("GroupNorm", "SkipGroupNorm")
 
 
 def embedded(node: ir.Node) -> Iterator[tuple[str, str]]:
-    """The activations inside ``node``, each with the reason why it cannot be replaced."""
+    """Yield the activations inside ``node``, each with the reason why it cannot be replaced."""
     contributed = node.domain.startswith("com.m")
     if node.op_type in RECURRENT and (node.domain == "" or contributed):
         yield from _recurrent(node)

@@ -76,8 +76,8 @@ class Expression:
     Attributes:
         factors: What is multiplied.
         coefficient: A number that is multiplied besides.
-        source: All that it depends on, but for constants and ``parameter``.
-        nodes: What lies between, in the graph's order.
+        source: The value that it depends on, apart from constants and ``parameter``.
+        nodes: The nodes in between, in the graph's order.
         parameter: A scalar input of the model, with a default: the alpha of our own graphs.
         constants: The numbers inside.
         bias: A tensor that a contributed operator adds to ``source`` first: then it is a function
@@ -102,10 +102,10 @@ class Reader:
     """Reads the expressions of one graph.
 
     Attributes:
-        graph: The graph; what is made outside it is not looked into.
-        functions: The model's, which are looked into.
+        graph: The graph; values made outside it are not analysed.
+        functions: The model's functions, which are analysed.
         order: The graph's nodes, and where each is.
-        depth: Functions are looked into that call others so deep.
+        depth: The depth of nested function calls that are analysed.
         found: For `candidates`: what it has found at the nodes of a function.
         channels: For `channels`: the readers of single channels.
     """
@@ -181,7 +181,7 @@ class Reader:
                     pending.add(value)
 
     def _given(self, node: ir.Node) -> tuple[tuple[ir.Value, ...], ir.Value | None]:
-        """The operands of ``node``, and the one that it adds to the first, if it does that."""
+        """Return the operands of ``node``, and its bias if it adds one to the first."""
         given = operands_of(node)
         return (given[:1], given[1]) if is_biased(node) else (given, None)
 

@@ -1,4 +1,4 @@
-"""Real parameters of the kinds that have some, read off the numbers that an expression gives."""
+"""Estimation of real parameters from the values of an expression."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ POINTS = np.array(
         }
     )
 )  # fmt: skip
-"""Where an expression is evaluated: all over the line, denser where activations bend."""
+"""Points at which an expression is evaluated: denser where activations are curved."""
 
 FLAT = 1e-6
-"""A slope that is less is no slope: an α of 0 makes no Swish."""
+"""Slopes below this count as 0: an α of 0 is not a Swish."""
 
 Fit = Callable[[Any, Iterable[float]], Iterator[tuple[float, ...]]]
-"""Of the values at `POINTS`, and the expression's own numbers; gives parameters to be tried."""
+"""Function of the values at `POINTS` and the expression's own numbers; yields parameters to try."""
 
 
 def at(values: Any, point: float) -> float:
@@ -66,7 +66,7 @@ def _hardsigmoid(values: Any, _: Iterable[float]) -> Iterator[tuple[float, ...]]
 
 
 def _own(numbers: Iterable[float]) -> list[float]:
-    """The magnitudes of an expression's own numbers; then their reciprocals, and halves of both."""
+    """Return the magnitudes of an expression's own numbers, their reciprocals, and halves."""
     sizes = [size for number in numbers if FLAT < (size := abs(number)) < 1 / FLAT]
     both = [*sizes, *(1 / size for size in sizes)]
     return list(dict.fromkeys((*both, *(size / 2 for size in both))))
@@ -133,4 +133,4 @@ FITS: Mapping[str, Fit] = {
     "snake": _snake,
     "snake-beta": _snake_beta,
 }
-"""By the kind's name."""
+"""Estimators by the kind's name."""

@@ -1,4 +1,4 @@
-"""Types and shapes of a candidate: those of one elementwise function, or why they are not."""
+"""Check that types and shapes of a candidate are those of an elementwise function."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ WIDTHS = {
     ir.DataType.FLOAT: {ir.DataType.FLOAT, ir.DataType.DOUBLE},
     ir.DataType.DOUBLE: {ir.DataType.DOUBLE},
 }
-"""What a value of each type may be cast to with nothing lost."""
+"""Types to which each type may be cast without loss."""
 
 
 def misfit(candidate: Candidate, known: Shapes, reader: Reader) -> str:
-    """Why types or shapes make it another function; empty if, as far as is known, they do not."""
+    """Return the reason why types or shapes make it another function; empty if there is none."""
     reason = _of_types(candidate, known, reader)
     for tensor in candidate.inputs:
         reason = reason or _of_shapes(candidate, tensor, known)
@@ -33,7 +33,7 @@ def misfit(candidate: Candidate, known: Shapes, reader: Reader) -> str:
 
 
 def _of_types(candidate: Candidate, known: Shapes, reader: Reader) -> str:
-    """The inputs' dtype is the output's, and nothing inside is narrower."""
+    """Check that the dtypes of inputs and output are equal, and that no inner dtype is narrower."""
     dtypes = {known.dtype(value) for value in (candidate.output, *candidate.inputs)} - {None}
     names = " and ".join(sorted(dtype.name for dtype in dtypes if dtype is not None))
     if len(dtypes) > 1:
@@ -62,7 +62,7 @@ def _cast_to(cast: ir.Node, known: Shapes) -> ir.DataType | None:
 
 
 def _of_shapes(candidate: Candidate, tensor: ir.Value, known: Shapes) -> str:
-    """Neither another input nor a constant changes the shape of ``tensor``."""
+    """Check that neither another input nor a constant changes the shape of ``tensor``."""
     if known.differ(candidate.output, tensor):
         given = f"{_shown(tensor, known)} becomes {_shown(candidate.output, known)}"
         return f"its input's shape is not that of its output: {given}"
@@ -82,7 +82,7 @@ def _shape_of(constant: Constant) -> str:
 
 
 def _with_axes(candidate: Candidate, tensor: ir.Value) -> Iterator[Constant]:
-    """The constants that are no scalars, and do not get their shape from ``tensor``."""
+    """Yield the constants that are not scalars and do not get their shape from ``tensor``."""
     alike = {tensor, *(value for node in candidate.inside for value in node.outputs)}
     for constant in candidate.constants:
         if constant.shape != () and constant.like not in alike:
@@ -90,10 +90,10 @@ def _with_axes(candidate: Candidate, tensor: ir.Value) -> Iterator[Constant]:
 
 
 def _keeps(constant: Constant, tensor: ir.Value, known: Shapes, *, equal: bool) -> bool:
-    """Whether a constant leaves the shape of ``tensor`` as it is, as far as is known.
+    """Return true if a constant is not known to change the shape of ``tensor``.
 
-    One of many equal numbers has to have the very shape: if it has fewer axes, it is a row of
-    weights, which happen to be equal.
+    A constant of many equal numbers must have exactly that shape. With fewer axes, it is a row of
+    weights that happen to be equal.
     """
     if constant.shape is None:
         return equal
@@ -104,10 +104,10 @@ def _keeps(constant: Constant, tensor: ir.Value, known: Shapes, *, equal: bool) 
 
 
 def doubt(candidate: Candidate, known: Shapes) -> str:
-    """Why its output may have more axes than its input; empty if it cannot.
+    """Return the reason why its output may have more axes than its input; empty if it cannot.
 
-    A number of shape ``[1]`` scales and shifts as a scalar does, but makes a vector of a scalar: a
-    value of unknown rank may be one.
+    A number of shape ``[1]`` acts like a scalar, but turns a scalar into a vector, and a value of
+    unknown rank may be a scalar.
     """
     for tensor in candidate.inputs:
         rank = known.least_rank(tensor)

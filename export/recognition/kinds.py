@@ -37,20 +37,20 @@ class Standard:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Kind:
-    """An activation as graphs hold it.
+    """Description of an activation in graphs.
 
     Attributes:
         name: As it is reported and asked for.
         inputs: The tensors: one or two.
         formula: Of ``(op, *inputs, **reals)``.
-        reals: Its real parameters, and what they are where nothing is said.
+        reals: Its real parameters, with their defaults.
         standard: ONNX's operator for it, where there is one.
         operator: Ours, where there is one.
         parts: Of a kind of two inputs: what kind each goes through; None as it is.
         cost: Roughly how many floating-point operations an element takes.
         numbers: Constants that the formula adds, by its keywords: where terms cancel, their
             rounding moves the result by more than a share of it.
-        telling: Operators of which any spelling has one at least; empty if that is not said.
+        telling: Operators of which every spelling contains at least one; empty if not known.
         per_channel: Whether it has a parameter for each channel, as PReLU does: with one for all
             it has another name.
     """

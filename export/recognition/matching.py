@@ -128,7 +128,7 @@ class Curve:
 def match(
     reader: Reader, expression: Expression, given: Mapping[ir.Value, float] = NOTHING
 ) -> Match | None:
-    """What ``expression`` is, with the numbers ``given`` in the place of some constants."""
+    """Return the kind of ``expression``, with the numbers ``given`` in place of some constants."""
     parameter = expression.parameter
     curve = Curve(reader, expression, {**given, **({} if parameter is None else {parameter: 1.0})})
     op = NumpyOps()
@@ -149,14 +149,14 @@ def match(
 
 
 def _named(kind: Kind, reals: Mapping[str, float]) -> tuple[str, Mapping[str, float]]:
-    """A SnakeBeta whose β is α, with the guard against a division by 0, is a Snake."""
+    """Rename a SnakeBeta whose β is α, apart from the guard against division by 0, to Snake."""
     if kind.name == "snake-beta" and 0 <= reals["beta"] - reals["alpha"] <= SNAKE_GUARD:
         return "snake", {"alpha": reals["alpha"]}
     return kind.name, reals
 
 
 def _tells(expression: Expression, telling: Collection[str]) -> bool:
-    """Whether it has one of the operators, or a call that may have one inside."""
+    """Return true if it has one of the operators, or a call that may contain one."""
     return any(node.op_type in telling or node.domain for node in expression.nodes)
 
 

@@ -19,14 +19,14 @@ BIASED = ("FastGelu", "BiasGelu")
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
-    """What a node does, element by element.
+    """Elementwise function that a node computes.
 
     Attributes:
-        compute: Of an ``op``, what is known besides, such as numbers in the place of constants
-            inside a function, and the operands.
-        size: Of how many operators it is made.
+        compute: Takes an ``op``, further known values (such as numbers in place of constants
+            inside a function) and the operands.
+        size: The number of operators.
         constants: The numbers inside.
-        casts: To what a function casts inside.
+        casts: The types to which a function casts inside.
     """
 
     compute: Callable[..., Any]
@@ -43,7 +43,7 @@ def ours(operator: Operator, attributes: Mapping[str, Any] | None) -> Meaning | 
 
 
 def is_biased(node: ir.Node) -> bool:
-    """Whether it is a contributed operator that adds a tensor to its input first."""
+    """Return true for a contributed operator that first adds a tensor to its input."""
     return (
         node.domain == CONTRIB and node.op_type in BIASED and len(operands_of(node)) == 2  # noqa: PLR2004
     )
@@ -64,6 +64,6 @@ def attributes_of(node: ir.Node) -> dict[str, Any] | None:
 
 
 def numbers_of(node: ir.Node) -> list[Constant]:
-    """The attributes that are numbers, rounded as they are to float32."""
+    """Return the attributes that are numbers, as float32 has rounded them."""
     values = [a.value for a in node.attributes.values() if a.type == ir.AttributeType.FLOAT]
     return [Constant(v, roundoff(v, ir.DataType.FLOAT)) for v in values if v is not None]

@@ -1,8 +1,8 @@
-"""Nodes that look like an activation and are none, or that compute one out of reach.
+"""Near misses: nodes that resemble an activation, or compute one that cannot be replaced.
 
-They are listed for people. Nothing is left out in silence: a constant that is a little off, a
-parameter for each channel, quantisation in between, an activation that is an attribute of a fused
-or recurrent operator, and an operator such as `Erf` that is part of nothing bigger.
+They are listed with the reason: a constant that is slightly off, one parameter per channel,
+quantisation in between, an activation inside a fused or recurrent operator, and an operator such as
+`Erf` that is not part of any known activation.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ MEANT = (
     1 / math.pi, 1.67326319217681884765625, 1.05070102214813232421875,
     1.67326319217681884765625 * 1.05070102214813232421875, 0.08, 0.035, 0.313261687,
 )  # fmt: skip
-"""The numbers that the formulas of the catalogue are made of."""
+"""The constants in the formulas of the catalogue."""
 
 NEAR = 0.03
-"""By so much, relatively, a constant may be off that was meant as one of them."""
+"""Relative error up to which a constant was probably meant as one of them."""
 
 MOST_EXPRESSIONS = 8
 MOST_NODES = 40
 MOST_TRIALS = 16
-"""How much is tried at one node."""
+"""Limit on the trials at one node."""
 
 QUANTISING = ("QuantizeLinear", "DequantizeLinear")
 
@@ -53,7 +53,7 @@ ALONE = {
 
 
 def near_misses(survey: Survey) -> list[NearMiss]:
-    """Those of ``survey``, and what it has not looked for, in the order of the graphs."""
+    """Return the near misses of ``survey`` and further ones, in the order of the graphs."""
     found = [*survey.near_misses]
     seen = {node for site in survey.sites for node in site.nodes}
     seen |= {node for miss in found for node in miss.site.nodes}
@@ -63,7 +63,7 @@ def near_misses(survey: Survey) -> list[NearMiss]:
 
 
 class QuantisedReader(Reader):
-    """A reader to which quantising changes nothing."""
+    """Reader that ignores quantisation."""
 
     __slots__ = ()
 
@@ -73,18 +73,18 @@ class QuantisedReader(Reader):
         return Reader._found_meaning(self, node)  # noqa: SLF001
 
     def _given(self, node: ir.Node) -> tuple[tuple[ir.Value, ...], ir.Value | None]:
-        """Without scales and zero points."""
+        """Return the operands without scales and zero points."""
         given, bias = Reader._given(self, node)  # noqa: SLF001
         return (given[:1] if node.op_type in QUANTISING else given), bias
 
     def _operand(self, value: ir.Value | None, known: Mapping[ir.Value, Any]) -> Any:
-        """A zero point is no number that is computed with."""
+        """Return None for a zero point, which is not an operand."""
         number = value is None or value in known or self.constant(value) is not None
         return Reader._operand(self, value, known) if number else None  # noqa: SLF001
 
 
 class _Zeros(Rows):
-    """Rows of weights, in whose place 0 is taken."""
+    """Rows of weights, replaced by 0."""
 
     def of(self, value: ir.Value | None, depth: int = 8) -> Row | None:
         found = super().of(value, depth)
@@ -93,7 +93,7 @@ class _Zeros(Rows):
 
 @dataclass
 class _Search:
-    """What one graph has that ``survey`` has not found.
+    """Search of one graph for near misses that ``survey`` has not found.
 
     Attributes:
         seen: The nodes that are listed already.
@@ -148,7 +148,7 @@ class _Search:
         return NearMiss(site, reason)
 
     def _alike(self, node: ir.Node) -> Iterator[NearMiss]:
-        """What ``node`` would end, if one thing were otherwise; the first that is found."""
+        """Yield activations that would end in ``node`` after one change."""
         if node.op_type in NEVER_LAST or self.reader.elementwise(node.outputs[0]) is None:
             return
         ways = (self._by_constants, self._by_channels, self._by_biases, self._by_quantising)
@@ -208,7 +208,7 @@ class _Search:
 
 
 def _corrected(expression: Expression, reader: Reader) -> Iterator[Mapping[ir.Value, float]]:
-    """Numbers that may have been meant, in the place of those that are a little off."""
+    """Yield the numbers that were probably meant, in place of slightly wrong ones."""
     near: dict[ir.Value, list[float]] = {}
     for node in expression.nodes:
         for value in node.inputs:

@@ -1,11 +1,10 @@
-"""Least number of axes of values whose shape is not known.
+"""Lower bounds on the rank of values whose shape is not known.
 
-ONNX's inference leaves a shape open where it cannot compute it: behind a `Reshape` to a computed
-shape, say. The rank still follows from the operators: those that make the value bound it from
-below, and so do those that it is given to, as no valid model has a convolution of a scalar.
+ONNX's inference leaves a shape open if it cannot compute it, for example after a `Reshape` to a
+computed shape. Operators still bound the rank from below: those that make the value, and those that
+take it, as no valid model has a convolution of a scalar.
 
-Only lower bounds are kept. They are what decides whether a constant of shape ``[1]`` may add an
-axis.
+Only lower bounds are kept: they decide whether a constant of shape ``[1]`` may add an axis.
 """
 
 from __future__ import annotations
@@ -56,7 +55,7 @@ FIXED = {
     "Compress": 1, "DepthToSpace": 4, "SpaceToDepth": 4, "GridSample": 4, "LSTM": 4, "GRU": 4,
     "RNN": 4, "Unique": 1,
 }  # fmt: skip
-"""Operators whose first result has at least so many axes, whatever they are given."""
+"""Operators whose first result has at least this many axes for any inputs."""
 
 CONVOLVING = {"Conv", "ConvTranspose", "ConvInteger", "FusedConv", "DeformConv"}
 PICTURES = 3
@@ -69,7 +68,7 @@ WANTED = {
     "MatMul": 1, "MatMulInteger": 1, "LayerNormalization": 1, "RMSNormalization": 1,
     "BatchNormalization": 1,
 }  # fmt: skip
-"""What the first operand must have, for the operator to be valid."""
+"""Least rank of the first operand of a valid node."""
 
 WITH_AXIS = {
     "Concat", "Split", "Gather", "GatherElements", "ScatterElements", "TopK", "ArgMax", "ArgMin",
@@ -79,7 +78,7 @@ WITH_AXIS = {
 
 
 class Ranks:
-    """Least ranks of the values of a model, as its operators tell them."""
+    """Least ranks of the values of a model, derived from its operators."""
 
     def __init__(self, shape_of: ShapeOf, integers_of: IntegersOf) -> None:
         self._shape_of, self.integers_of = shape_of, integers_of
@@ -108,7 +107,7 @@ class Ranks:
                 self._forwards(node)
 
     def _open(self, scope: Scope) -> list[ir.Node]:
-        """The nodes that make, or take, a value of unknown shape."""
+        """Return the nodes that make or take a value of unknown shape."""
         values = {v for node in scope.graph for v in node.outputs if self._shape_of(v) is None}
         values |= {value for value in scope.graph.inputs if self._shape_of(value) is None}
         return [
@@ -131,7 +130,7 @@ class Ranks:
                 self._raise(part, rank)
 
     def _made(self, node: ir.Node) -> int:
-        """The least rank of the node's first output, by its operator."""
+        """Return the least rank of the node's first output, by its operator."""
         first = self.least(node.inputs[0]) if node.inputs else 0
         if node.op_type in CONVOLVING and node.domain in {"", CONTRIB}:
             return max(PICTURES, first, self._of_weight(node))
@@ -144,11 +143,11 @@ class Ranks:
         return max(0, rule(self, node, first))
 
     def _of_weight(self, node: ir.Node) -> int:
-        """A convolution's operand has the axes of its weights."""
+        """Return the rank of the weights, which is that of a convolution's operand."""
         return self.least(node.inputs[1]) if len(node.inputs) > 1 else 0
 
     def length(self, node: ir.Node, index: int) -> int:
-        """How many sizes the tensor of a shape has that a node is given."""
+        """Return the length of the shape tensor that a node is given."""
         value = node.inputs[index] if len(node.inputs) > index else None
         shape = None if value is None else self._shape_of(value)
         if shape is not None and len(shape) == 1 and isinstance(shape[0], int):
@@ -157,7 +156,7 @@ class Ranks:
         return 0 if sizes is None else len(sizes)
 
     def _backwards(self, node: ir.Node) -> None:
-        """What the node asks of its operands, if it is valid."""
+        """Apply the ranks that a valid node requires of its operands."""
         if not node.inputs:
             return
         if node.op_type in CONVOLVING and node.domain in {"", CONTRIB}:
@@ -175,13 +174,13 @@ class Ranks:
             self._ask_the_widest(node, result)
 
     def _ask(self, node: ir.Node, index: int, rank: int) -> None:
-        """Only of values of the same graph: a body of an If may never run."""
+        """Raise the bound for values of the same graph only: a body of an If may never run."""
         value = node.inputs[index]
         if value is not None and value.graph is node.graph:
             self._raise(value, rank)
 
     def _ask_the_widest(self, node: ir.Node, rank: int) -> None:
-        """The result's axes are those of one operand, if all others are known to have fewer."""
+        """Give the result's rank to one operand, if all others are known to have fewer axes."""
         given = {value for value in node.inputs if value is not None}
         open_ones = [value for value in given if self._shape_of(value) is None]
         known = [self.least(value) for value in given if value not in open_ones]
@@ -197,7 +196,7 @@ def _integer(node: ir.Node, name: str, default: int) -> int:
 
 
 def _axes(node: ir.Node, integers_of: IntegersOf) -> Sequence[int]:
-    """Of the attribute, or of the second input; empty if they are not known."""
+    """Return the axes from the attribute or the second input; empty if they are not known."""
     attribute = node.attributes.get("axes")
     if attribute is not None and not attribute.is_ref():
         return attribute.as_ints()
@@ -206,7 +205,7 @@ def _axes(node: ir.Node, integers_of: IntegersOf) -> Sequence[int]:
 
 
 def _wanted(node: ir.Node) -> int:
-    """The least rank of the first operand that the operator is valid for."""
+    """Return the least rank of the first operand for which the operator is valid."""
     wanted = WANTED.get(node.op_type, 0)
     for name, more in (("kernel_shape", 2), ("perm", 0)):
         attribute = node.attributes.get(name)

@@ -32,16 +32,16 @@ class Site:
             operator of ONNX Runtime's own; ``decomposed``: several nodes.
         inputs: The tensors that it is applied to.
         output: The tensor that it gives.
-        nodes: What computes it, in order; all vanish when it is replaced.
+        nodes: The nodes that compute it, in order; a replacement removes them all.
         layout: How the inputs of a gated unit lie: ``separate``; ``packed halves, gate first``;
             ``interleaved, gate last``. Empty for one input.
         scope: The graph that it is in.
         dtype: The element type of the inputs and the output, where it is known.
         parameters: Real parameters that are scalar inputs of the model, with ``reals`` as defaults.
-        hole: Whether it gives NaN at 0, where the activation is a number.
-        misfit: Why types or shapes make it another function: it is a near miss only.
-        doubt: Why its output may have more axes than its input, so that it cannot be replaced.
-        biases: By input, a tensor that is added to it first.
+        hole: Whether it gives NaN at 0, where the activation is finite.
+        misfit: The reason why types or shapes make it another function: then it is a near miss.
+        doubt: The reason why its output may gain axes, so that it cannot be replaced.
+        biases: By input, a tensor that is first added to it.
         ranges: Of real parameters that differ between channels; they are not among ``reals``.
     """
 
@@ -81,7 +81,7 @@ class NearMiss:
 
 @dataclass(frozen=True, eq=False)
 class Survey:
-    """All that was found, and what is known of the values between.
+    """All activations found, and the known shapes and types of values.
 
     Attributes:
         readers: Those of the graphs that were searched.
@@ -172,7 +172,7 @@ def _chosen(
 
 
 def _unfit(site: Site, refusal: Refusal, known: Shapes) -> str | None:
-    """Why the site is none, or is not wanted; empty if nobody needs to know; None if it is one."""
+    """Return why the site is rejected; empty if that need not be reported; None if it is valid."""
     refused = refusal(site, known)
     if site.hole and not site.misfit:
         return HOLE
@@ -182,7 +182,7 @@ def _unfit(site: Site, refusal: Refusal, known: Shapes) -> str | None:
 
 
 def _is_no_near_miss(site: Site) -> bool:
-    """A gate that is broadcast is that of a channel attention; integers have no activations."""
+    """Return true for broadcast gates, which are channel attention, and for integers."""
     return len(site.inputs) > 1 or (site.dtype is not None and site.dtype not in FLOATS)
 
 

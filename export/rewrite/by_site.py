@@ -1,7 +1,7 @@
-"""Activations that are written out in operators that a target has not, by their own formula.
+"""Replacement of whole activations whose operators a target lacks by their own formula.
 
-A GELU of `Erf` in float64 loses its tail when `Erf` alone is written in other operators: 1 is added
-to what is nearly -1. The activation as a whole has a formula without that.
+A GELU of `Erf` in float64 loses its tail if only `Erf` is written in other operators: 1 is added to
+a number near -1. The formula of the whole activation has no such cancellation.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from export.rewrite.replacement import Replacement
 from export.targets import Target
 
 WIDE = (ir.DataType.FLOAT, ir.DataType.DOUBLE)
-"""16-bit floats are computed in float32 node by node, with the roundings that the model has."""
+"""Types of replaced activations; 16-bit floats are computed node by node, rounding alike."""
 
 
 def rewrite(model: ir.Model, target: Target) -> list[Change]:
-    """Replace activations of several nodes, some of which ``target`` does not run."""
+    """Replace activations of several nodes of which ``target`` does not run some."""
     judge = Judge(model, target)
     refused = set(_refused(model, judge))
     if not refused:
@@ -47,7 +47,7 @@ def _refused(model: ir.Model, judge: Judge) -> Iterator[ir.Node]:
 
 
 def _runs(site: Site, judge: Judge) -> bool:
-    """Whether the formula, drawn where the site is, holds only what the target runs."""
+    """Return true if the target runs every operator of the formula at the site."""
     if site.scope.name.startswith("function ") or site.dtype not in WIDE:
         return False
     kind = KINDS[site.kind]

@@ -1,7 +1,7 @@
-"""Wider element types in which an operator gives the same: for those that a target lacks.
+"""Wider element types in which an operator gives the same result, for types that a target lacks.
 
-A node of int8 whose target has int32 only is computed in int32, between casts. The cast back takes
-the low bits, so that sums and products that overflow come out as they do in the narrow type.
+A node of int8 on a target with int32 only is computed in int32, between casts. The cast back takes
+the low bits, so sums and products overflow in the same way as in the narrow type.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ HOLDING = frozenset(
 """Operators that give the same in integers that hold every number of the narrow type."""
 
 REINTERPRETING = frozenset({"Add", "Sub", "Mul", "CumSum", "Where", "Equal"})
-"""Those that give the same bits, whether they take 64 of them with a sign or without."""
+"""Operators that give the same bits for signed and unsigned 64-bit integers."""
 
 OF_TRUTH = frozenset({"Where", "ReduceMax", "ReduceMin"})
-"""Those that give the same of 0 and 1 as of false and true."""
+"""Operators that give the same for 0 and 1 as for false and true."""
 
 SHIFTS: Mapping[ir.DataType, tuple[ir.DataType, ...]] = dict.fromkeys((U8, U16), (U32, U64))
-"""`BitShift` has no signed integers."""
+"""Carriers for `BitShift`, which has no signed integers."""
 
 
 def carriers(node: ir.Node, kind: ir.DataType | None, opset: int) -> Iterator[ir.DataType]:
-    """The element types that may stand in for ``kind`` at ``node``, the nearest first."""
+    """Yield the element types that may replace ``kind`` at ``node``, the nearest first."""
     if kind in NARROW_FLOATS:
         if not any(True for _ in bodies(node)) and takes_tensors(node, opset):
             yield ONNX_TYPES["float32"]

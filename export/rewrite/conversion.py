@@ -93,7 +93,7 @@ def converted(
 
 
 def _found(step: Step, types: Types) -> ir.Graph | None:
-    """By a rule of ours, else by the converter; the node is kept where both versions agree."""
+    """Convert by our rule, else by the converter; keep the node if both versions agree."""
     node = step.node
     if _is_given_sizes(node) and min(step.before, step.after) >= SPLIT_WITH_INPUTS:
         return None
@@ -104,10 +104,10 @@ def _found(step: Step, types: Types) -> ir.Graph | None:
 
 
 def _check(step: Step, found: ir.Graph | None, types: Types) -> None:
-    """Have ONNX's checker look at the result: the converter knows no element types.
+    """Run ONNX's checker on the result: the converter ignores element types.
 
     Raises:
-        Stays: It refuses the result, but not what the node was.
+        Stays: It refuses the result, but not the original node.
     """
     result = _alone(step.node, step.after, types).graph if found is None else found.clone()
     if (why := _complaint(result, step)) and not _complaint(
@@ -117,7 +117,7 @@ def _check(step: Step, found: ir.Graph | None, types: Types) -> None:
 
 
 def _complaint(graph: ir.Graph, step: Step) -> str:
-    """The first line of what ONNX's checker says; empty, if nothing."""
+    """Return the first line of the checker's error; empty if there is none."""
     kept = [output for output in step.node.outputs if output.name]
     for twin, output in zip(graph.outputs, kept, strict=True):
         shape = output.shape or step.shape_of(output)
@@ -130,9 +130,9 @@ def _complaint(graph: ir.Graph, step: Step) -> str:
 
 
 def _unheld(node: ir.Node, opset: int) -> str:
-    """Why the operator of ``opset`` may not take or give sequences or optionals, as ``node`` does.
+    """Return why the operator at ``opset`` does not allow the node's sequences or optionals.
 
-    The bodies of If, Loop and Scan are no matter to the converter, so that it is not asked.
+    The converter does not handle the bodies of If, Loop and Scan, so it is not used for them.
     """
     schema = onnx.defs.get_schema(node.op_type, opset, "")
     allowed = {kind for port in (*schema.inputs, *schema.outputs) for kind in port.types}
@@ -147,7 +147,7 @@ def _unheld(node: ir.Node, opset: int) -> str:
 def disallowed(
     node: ir.Node, opset: int, dtype_of: Callable[[ir.Value], ir.DataType | None]
 ) -> ir.DataType | None:
-    """An element type that an input has and ``opset`` does not allow there; None, if all are."""
+    """Return an input's element type that ``opset`` does not allow; None if all are allowed."""
     try:
         schema = onnx.defs.get_schema(node.op_type, opset, "")
     except onnx.defs.SchemaError:
@@ -168,11 +168,11 @@ TYPE_NAMES: Mapping[ir.DataType, str] = {
     for kind in ir.DataType
     if (name := onnx.TensorProto.DataType.Name(kind.value).lower()) != "undefined"
 }
-"""The element types, as schemas write them."""
+"""Names of the element types in schemas."""
 
 
 def _obstacle(step: Step) -> str:
-    """Why the node has no equivalent there; empty, if it may have one."""
+    """Return the reason why the node has no equivalent there; empty if it may have one."""
     node, before, after = step.node, step.before, step.after
     old, new = since(node.op_type, before), since(node.op_type, after)
     if new is None:
@@ -222,7 +222,7 @@ def _asked(step: Step, types: Types) -> ir.Graph | None:
 
 
 def _is_unchanged(node: ir.Node, oldest: int) -> bool:
-    """Whether ``node`` means the same in both versions, though the converter has no rule."""
+    """Return true if ``node`` means the same in both versions, though the converter has no rule."""
     if node.op_type == "Pad":
         return oldest >= PAD_WITH_INPUTS and len(node.inputs) < 4  # noqa: PLR2004 - without axes
     return node.op_type == "Identity" or (node.op_type == "Shape" and not node.attributes)
@@ -300,7 +300,7 @@ def _twin(value: ir.Value, name: str, types: Types) -> ir.Value:
 
 
 def _type(value: ir.Value, types: Types) -> ir.TypeProtocol:
-    """As stated, for sequences, or inferred; float32, if it is not known."""
+    """Return the type as stated (for sequences) or inferred; float32 if it is not known."""
     if value.type is not None and not isinstance(value.type, ir.TensorType):
         return value.type
     return ir.TensorType(value.dtype or types.get(value, ir.DataType.FLOAT))

@@ -39,9 +39,10 @@ class Constants:
 
 
 class Drawing(GraphOps):
-    """Draws the nodes that take the place of ``node``, and are named after it.
+    """Draws the nodes that replace ``node``, and names them after it.
 
-    Of integers the constants are, too; formulas with constants that are none hold for floats only.
+    For integers, constants are integers too; formulas with fractional constants are for floats
+    only.
     """
 
     def __init__(

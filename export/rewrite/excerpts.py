@@ -1,4 +1,4 @@
-"""Models of one node of another model, or of a few, as far as they can be taken out."""
+"""Models of one or a few nodes of another model, if they can be taken out."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from onnx import helper, numpy_helper
 from export.model_files.element_types import bodies
 
 SMALL = 1024
-"""Constants of so many elements are part of the model: it may depend on axes or scales."""
+"""Largest constant that is kept in the excerpt: its behaviour may depend on axes or scales."""
 
 IR_VERSION = 10
-"""The newest file format that every version of ONNX Runtime reads that has a target's file."""
+"""The newest IR version that every ONNX Runtime version with a target file reads."""
 
 KindOf = Callable[[ir.Value], str]
 """ONNX's name of a value's element type; ``?`` if it is not known."""
 
 
 def model(nodes: Sequence[ir.Node], kind_of: KindOf, imports: Mapping[str, int]) -> bytes | None:
-    """Return a model of ``nodes``, in their order; None if they depend on what is around them.
+    """Return a model of ``nodes``, in their order; None if they depend on their surroundings.
 
-    The results of the last node are the model's; what no other of the nodes makes is an input, or
-    an initializer if it is a small constant.
+    The outputs are those of the last node. Values that none of the nodes makes become inputs, or
+    initializers if they are small constants.
     """
     if any(_is_tied(node) for node in nodes):
         return None
@@ -60,7 +60,7 @@ def ancestry(node: ir.Node, depth: int) -> list[ir.Node]:
 
 
 def _is_tied(node: ir.Node) -> bool:
-    """Whether it has bodies, or attributes that the caller of its function gives."""
+    """Return true if it has bodies, or attributes that the caller of its function gives."""
     refers = any(attribute.is_ref() for attribute in node.attributes.values())
     return refers or any(True for _ in bodies(node))
 
@@ -70,7 +70,7 @@ def _results(nodes: Sequence[ir.Node]) -> Iterator[ir.Value]:
 
 
 def _copied(node: ir.Node, names: Mapping[ir.Value, str]) -> onnx.NodeProto:
-    """The node as a message, without its name and what else does not matter."""
+    """Return the node as a message, without its name and other irrelevant fields."""
     proto = ir.to_proto(node)
     copy = onnx.NodeProto(op_type=proto.op_type, domain=proto.domain)
     copy.attribute.extend(proto.attribute)

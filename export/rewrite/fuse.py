@@ -88,7 +88,7 @@ def _refusal(
 
 
 def _unasked(site: Site, to: Form) -> str:
-    """Why an activation of several nodes is not fused by default; empty if one node is all."""
+    """Return why a decomposed activation is not fused by default; empty for a single node."""
     lacking = to == "gatewave" and KINDS[site.kind].operator is None
     return NO_OPERATOR if lacking and len(site.nodes) > 1 else ""
 

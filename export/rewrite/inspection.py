@@ -32,18 +32,18 @@ GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 
 @dataclass(frozen=True, eq=False)
 class Inspection:
-    """What was found in a model.
+    """Findings in a model.
 
     Attributes:
         sites: The activations.
         shares: For each, its share of the model's computing, by `RULE`.
-        near_misses: What is nearly one, or cannot be replaced, and why.
+        near_misses: Near misses and activations that cannot be replaced, with the reason.
         opsets: The version imported of each domain.
         ir_version: Of the file format.
-        producer: What wrote the model, as far as it says.
-        dtypes: How many values there are of each element type that is known.
+        producer: The tool that wrote the model, if known.
+        dtypes: The number of values of each known element type.
         operations: All of the model's, estimated.
-        open_sizes: How many values have sizes that are not known.
+        open_sizes: The number of values with unknown sizes.
     """
 
     sites: list[Site]

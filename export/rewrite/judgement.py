@@ -30,13 +30,13 @@ Not so `Expand`, `Size` and `Tile`, which ONNX Runtime refuses in bfloat16.
 """
 
 PROBED_DOMAINS = ("", "com.microsoft", "ai.onnx.ml")
-"""Domains of which a runtime says by itself which operators it has; others come from libraries."""
+"""Domains that are part of a runtime; operators of other domains come from libraries."""
 
 DEPTHS = (1, 2, 3)
-"""How many steps of the model are loaded together: an optimiser joins two or three nodes."""
+"""Depths of the excerpts that are loaded: an optimiser joins two or three nodes."""
 
 INITIALIZATION = "Exception during initialization"
-"""ONNX Runtime's words for an optimiser or a kernel that gives up on a model."""
+"""Start of ONNX Runtime's errors from an optimiser or a kernel."""
 
 Call = tuple[ir.OperatorIdentifier, tuple[ir.DataType | None, ...]]
 """A function, and the element types that it is called with."""
@@ -64,17 +64,17 @@ class Problem:
 
 
 def problems(model: ir.Model, target: Target, loading: Loading | None = None) -> list[Problem]:
-    """Everything that keeps ``model`` from running, and running rightly, on ``target``.
+    """Return everything that keeps ``model`` from running correctly on ``target``.
 
     Args:
-        model: Stays as it is.
+        model: The model; it is not changed.
         target: For what it is to be.
-        loading: An attempt to load the model in the target itself, if one was made. What the target
-            loads holds nothing that it is not known to run; what it refuses has a problem, if only
-            that of the whole model.
+        loading: An attempt to load the model in the target itself, if one was made. If the target
+            loads it, no node is reported as not known; if it refuses, there is a problem, at least
+            one of the whole model.
 
     Raises:
-        ModelError: A node is not what its operator wants.
+        ModelError: A node does not fit its operator's schema.
     """
     schemas.check(model)
     if loading is not None and loading.loads:
@@ -89,7 +89,7 @@ def problems(model: ir.Model, target: Target, loading: Loading | None = None) ->
 
 
 def _wrong_though_loaded(model: ir.Model, target: Target) -> list[Problem]:
-    """What is loaded, and computed wrongly; by ONNX Runtime nothing is that is known."""
+    """Return the nodes that load but compute wrongly; none is known for ONNX Runtime."""
     if target.table is not None:
         return []
     found = [*_of_file(model, target), *Judge(model, target).problems()]
@@ -143,7 +143,7 @@ class Judge:
         return next((kind for kind in kinds if kind is None or kind in NAMES), (*kinds, None)[0])
 
     def refusal(self, node: ir.Node, kind: ir.DataType | None, types: Types | None = None) -> str:
-        """Why the target does not run ``node`` in ``kind``; empty if it is not known not to.
+        """Return why the target does not run ``node`` in ``kind``; empty if no reason is known.
 
         Args:
             node: A node of the model.
@@ -168,7 +168,7 @@ class Judge:
     def disallowed(
         self, node: ir.Node, kind: ir.DataType | None, types: Types | None = None
     ) -> str:
-        """Why ONNX does not allow ``node`` in ``kind`` at the target's opset; empty if it does."""
+        """Return why ONNX refuses ``node`` in ``kind`` at the target's opset; empty if allowed."""
         identifier = identifier_of(node)
         if identifier[0] or (*identifier, "") in self._model.functions:
             return ""
@@ -185,10 +185,10 @@ class Judge:
     def verdict(
         self, node: ir.Node, kind: ir.DataType | None, types: Types | None = None
     ) -> Verdict:
-        """Whether the target is known to run ``node`` in ``kind``: by itself, or by its files."""
+        """Return the verdict of the target or its files on ``node`` in ``kind``."""
         identifier = identifier_of(node)
         if (*identifier, "") in self._model.functions:
-            return RUNS  # its body is judged
+            return RUNS  # its body is judged instead
         if not identifier[0] and since(node.op_type, self.opset) is None:
             return REFUSED
         if identifier[0] == DOMAIN:
@@ -244,7 +244,7 @@ class Judge:
         )
 
     def relu_before(self, node: ir.Node, kind: ir.DataType | None) -> ir.Node | None:
-        """The `Relu` whose result ``node`` cuts, if the target fails to fuse the two."""
+        """Return the `Relu` whose result ``node`` clips, if the target fails to fuse the two."""
         has = self._target.defect("relu-clip") is not None
         return relu_clip.relu_before(node, kind, self._arguments) if has else None
 
@@ -274,7 +274,7 @@ class Judge:
                     yield from self.of_body(call)
 
     def of_neighbours(self) -> Iterator[Problem]:
-        """Nodes that the target refuses, alone or with those that they are computed from."""
+        """Yield nodes that the target refuses, alone or together with their producers."""
         live = self._target.live
         if live is None:
             return
@@ -315,7 +315,7 @@ class Judge:
         return f"it is not known whether {self._target.name} runs {named(node)}{where}"
 
     def _is_better_written(self, identifier: tuple[str, str]) -> bool:
-        """Whether it is of a domain that nothing is known of, and has a form in standard ones."""
+        """Return true for operators of unknown domains with a form in standard operators."""
         return (
             bool(identifier[0]) and identifier in REPLACEABLE and not self._target.knows(identifier)
         )
@@ -350,7 +350,7 @@ class Judge:
 
 
 def named(node: ir.Node) -> str:
-    """The operator, with its domain, unless that is the standard one."""
+    """Return the operator, with its domain unless it is the standard one."""
     return "::".join(part for part in identifier_of(node) if part)
 
 
@@ -361,7 +361,7 @@ def _words(kind: ir.DataType | None) -> str:
 def _kind_of(
     value: ir.Value, types: Types, own: ir.DataType | None, kind: ir.DataType | None
 ) -> str:
-    """ONNX's name of the element type of an input, or of ``kind`` if it is the node's own."""
+    """Return ONNX's name of an input's element type, or of ``kind`` if it is the node's own."""
     known = value.dtype or types.get(value)
     if known is None:
         return "?"

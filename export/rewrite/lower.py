@@ -30,7 +30,7 @@ ROUNDS = 4
 """SwiGLU is drawn with Sigmoid, which is drawn with Exp, which is bridged by casts."""
 
 MAX_NAMED = 12
-"""Operators of a form that a change lists by name: that of `Erf` in float64 has a hundred."""
+"""Limit on the operators that a change lists by name: `Erf` in float64 becomes a hundred."""
 
 
 def lower(model: ir.Model, target: Target) -> list[Change]:
@@ -69,7 +69,7 @@ def lower(model: ir.Model, target: Target) -> list[Change]:
 
 
 def _goes(node: ir.Node, judge: Judge, target: Target) -> bool:
-    """Whether ``node`` is written in other operators, since its opset lacks it or its type."""
+    """Return true if ``node`` is rewritten because the opset lacks it or its type."""
     if draws(node) is None:
         return False
     return (
@@ -121,7 +121,7 @@ class _Rewriting:
         return changes
 
     def widen(self) -> list[Change]:
-        """Compute in wider element types what the target's opset does not allow in the narrow."""
+        """Compute in wider element types if the target's opset does not allow the narrow ones."""
         return [
             self._bridged(scope, node, kind, carrier)
             for scope in list(scopes(self._model))
@@ -162,7 +162,7 @@ class _Rewriting:
             yield self._draw(scope, node, kind, _unfused, "-(-x · σ(αx)), which is not misfused")
 
     def _carrier(self, node: ir.Node, kind: ir.DataType | None) -> ir.DataType | None:
-        """The nearest element type that ``node`` runs in, and gives the same as in its own."""
+        """Return the nearest element type in which ``node`` runs and gives the same result."""
         found = carriers(node, kind, self._judge.opset)
         return next((other for other in found if not self._judge.refusal(node, other)), None)
 
@@ -183,9 +183,9 @@ class _Rewriting:
         carrier: ir.DataType | None = None,
         operands: Sequence[ir.Value | None] | None = None,
     ) -> Change:
-        """Put what ``draw`` draws of ``operands``, or of the node's inputs, in its place.
+        """Replace the node by the nodes that ``draw`` makes from ``operands``, or from its inputs.
 
-        It is drawn in ``carrier``, between casts; of floats of 16 bits in float32.
+        They compute in ``carrier``, between casts; 16-bit floats in float32.
         """
         if kind is None or (
             carrier is None and kind not in NAMES and identifier_of(node) not in OF_ANY_TYPE
@@ -224,7 +224,7 @@ class _Rewriting:
         wide: ir.DataType,
         operands: Sequence[ir.Value | None],
     ) -> Sequence[ir.Value | None]:
-        """The operands, those of the node's element type cast to ``wide``."""
+        """Return the operands; those of the node's element type are cast to ``wide``."""
         conditions = int(identifier_of(node) == ("", "Where") and kind == ir.DataType.BOOL)
 
         def cast(index: int, value: ir.Value | None) -> ir.Value | None:

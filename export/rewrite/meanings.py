@@ -1,6 +1,6 @@
-"""Conversions that ONNX's converter lacks or gets wrong, by the text of the operators.
+"""Opset conversions that ONNX's converter lacks or gets wrong, by the standard's text.
 
-Each takes a node and gives a graph, or None where another rule is to be asked.
+Each takes a node and returns a graph, or None if the rule does not apply.
 """
 
 from __future__ import annotations
@@ -14,41 +14,41 @@ import onnx
 import onnx_ir as ir
 
 CLIP_WITH_INPUTS = 11
-"""The opset from which on `Clip` has its limits as inputs, of the element type of the tensor."""
+"""First opset at which `Clip` has its limits as inputs, of the element type of the tensor."""
 
 PAD_WITH_INPUTS = 11
-"""The opset from which on `Pad` is given the sizes as inputs, and the value in its type."""
+"""First opset at which `Pad` takes the sizes as inputs, and the value in its type."""
 
 SPLIT_WITH_INPUTS = 13
-"""The opset from which on `Split` is given the sizes of its parts as an input."""
+"""First opset at which `Split` takes the sizes of its parts as an input."""
 
 SPLIT_WITH_NUM_OUTPUTS = 18
-"""The opset from which on `Split` is told into how many parts, if not into which."""
+"""First opset at which `Split` has the attribute `num_outputs`."""
 
 GRIDS_OF_ANY_RANK = 20
-"""The opset from which on `GridSample` takes volumes, and has other names for its modes."""
+"""First opset at which `GridSample` takes volumes, and has other names for its modes."""
 
 ALONG_ONE_AXIS = 13
-"""The opset from which on `Softmax` and its kin take one axis; before, that and all after it."""
+"""First opset at which `Softmax` and its relatives use one axis; before, also all later axes."""
 
 GRID_MODES = {"linear": "bilinear", "cubic": "bicubic", "nearest": "nearest"}
 
 NEGATIVE_AXES = 11
-"""The opset from which on axes may be counted from the end."""
+"""First opset at which axes may be counted from the end."""
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 Alone = Callable[[ir.Node, int], ir.Model]
-"""A model of a node alone, at an opset."""
+"""Makes a model of a single node at an opset."""
 
 
 class Stays(Exception):  # noqa: N818 - a state
-    """A node cannot be brought to another opset; the message says why."""
+    """A node cannot be converted to another opset; the message gives the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A node that is to be brought to another opset.
+    """A node to convert to another opset.
 
     Attributes:
         node: The node.
@@ -65,7 +65,7 @@ class Step:
     shape_of: Callable[[ir.Value], ir.Shape | None]
 
     def crosses(self, opset: int) -> bool:
-        """Whether ``opset`` brought what one of the two has, and the other has not."""
+        """Return true if ``opset`` lies between the two, so that one has its change."""
         return min(self.before, self.after) < opset <= max(self.before, self.after)
 
     @property
@@ -78,7 +78,7 @@ class Step:
 
 
 def redrawn(step: Step, alone: Alone) -> ir.Graph | None:
-    """What takes the place of the node, by a rule of its own; None, if it has none.
+    """Return the replacement of the node by a rule of ours; None if there is no rule.
 
     Raises:
         Stays: The rule needs to know an element type that is not known.
@@ -91,7 +91,7 @@ def redrawn(step: Step, alone: Alone) -> ir.Graph | None:
 
 
 def _clip(step: Step, graph: ir.Graph) -> bool:
-    """Give the limits as constants of the tensor's type: the converter makes them float32."""
+    """Make the limits constants of the tensor's type: the converter makes them float32."""
     if not (step.rises and step.crosses(CLIP_WITH_INPUTS)):
         return False
     kind, node = _dtype(step), graph[0]
@@ -106,7 +106,7 @@ def _clip(step: Step, graph: ir.Graph) -> bool:
 
 
 def _pad(step: Step, graph: ir.Graph) -> bool:
-    """Give the sizes as integers, and the value as a constant of the tensor's type."""
+    """Make the sizes integers, and the value a constant of the tensor's type."""
     node = graph[0]
     if not (step.rises and step.crosses(PAD_WITH_INPUTS)) or "pads" not in node.attributes:
         return False
@@ -119,7 +119,7 @@ def _pad(step: Step, graph: ir.Graph) -> bool:
 
 
 def _dtype(step: Step) -> ir.DataType:
-    """The element type of the first input.
+    """Return the element type of the first input.
 
     Raises:
         Stays: It is not known.
@@ -132,7 +132,7 @@ def _dtype(step: Step) -> ir.DataType:
 
 
 def _split(step: Step, graph: ir.Graph) -> bool:
-    """Write the sizes of the parts: all alike but for the last, which may be smaller."""
+    """Write the sizes of the parts: all equal except the last, which may be smaller."""
     node = graph[0]
     if step.rises or not step.crosses(SPLIT_WITH_NUM_OUTPUTS) or len(node.inputs) != 1:
         return False
@@ -171,7 +171,7 @@ def _set_inputs(node: ir.Node, first: int, values: list[ir.Value]) -> None:
 
 
 def _sizes(graph: ir.Graph, node: ir.Node, axis: int, parts: int) -> ir.Value:
-    """The sizes of so many parts of an axis whose length shows when the model runs."""
+    """Compute the sizes of the parts of an axis whose length is only known at run time."""
 
     def constant(number: int) -> ir.Value:
         return _constant(graph, node, np.array([number], np.int64))
@@ -186,7 +186,7 @@ def _sizes(graph: ir.Graph, node: ir.Node, axis: int, parts: int) -> ir.Value:
 
 
 def _grid_sample(step: Step, graph: ir.Graph) -> bool:
-    """Give the mode by its older name, if what is sampled is an image."""
+    """Use the mode's older name, if the input is an image."""
     x = step.node.inputs[0]
     shape = None if x is None else step.shape_of(x)
     images = shape is not None and len(shape) == 4  # noqa: PLR2004 - a batch of images
@@ -199,7 +199,7 @@ def _grid_sample(step: Step, graph: ir.Graph) -> bool:
 
 
 def _softmax(step: Step, graph: ir.Graph) -> bool:
-    """Keep what is summed over: an older version takes the axis and all after it as one."""
+    """Keep the axes that are summed over: an older version sums over all later axes too."""
     if not step.crosses(ALONG_ONE_AXIS):
         return False
     node, x = graph[0], step.node.inputs[0]
@@ -223,7 +223,7 @@ def _softmax(step: Step, graph: ir.Graph) -> bool:
 
 
 def _along_the_last(graph: ir.Graph, node: ir.Node, axis: int, last: int) -> None:
-    """Exchange the axis and the last one, and exchange them again afterwards."""
+    """Swap the axis with the last one, and swap them back afterwards."""
     order = [*range(last + 1)]
     order[axis], order[last] = last, order[axis]
     moved = _node(graph, node, "Transpose", [node.inputs[0]], perm=order)
@@ -232,7 +232,7 @@ def _along_the_last(graph: ir.Graph, node: ir.Node, axis: int, last: int) -> Non
 
 
 def _along_the_rest(graph: ir.Graph, node: ir.Node, axis: int) -> None:
-    """Make one axis of the axis and all after it, and give the result the input's shape."""
+    """Flatten the axis and all later ones into one, and reshape the result back."""
     flat = _node(graph, node, "Flatten", [node.inputs[0]], axis=axis)
     found = _node(graph, node, node.op_type, [flat], axis=-1)
     shape = _node(graph, node, "Shape", [node.inputs[0]])
@@ -240,7 +240,7 @@ def _along_the_rest(graph: ir.Graph, node: ir.Node, axis: int) -> None:
 
 
 def _become(node: ir.Node, op_type: str, inputs: list[ir.Value], *attributes: ir.Attr) -> None:
-    """Make another operator of ``node``, whose outputs stay."""
+    """Turn ``node`` into another operator; its outputs stay."""
     node.op_type = op_type
     node.attributes.clear()
     for attribute in attributes:
@@ -272,10 +272,10 @@ def _node(
 
 
 def obstacle_to_keeping(step: Step) -> str:
-    """Why the node cannot stay as it is, though the converter has no rule; empty, if it can.
+    """Return why a node without a converter rule cannot stay unchanged; empty if it can.
 
-    It can if the newer of the two versions adds element types, inputs that may be left out, and
-    attributes with a default: where it has none of these, both say the same.
+    It can if the newer version only adds element types, optional inputs, and attributes with a
+    default, and the node uses none of them.
     """
     if step.node.op_type in REDEFINED:
         return f"versions {_version(step, step.before)} and {_version(step, step.after)} differ"
@@ -302,7 +302,7 @@ def obstacle_to_keeping(step: Step) -> str:
 
 
 REDEFINED = frozenset({"GroupNormalization", "Pad", "Resize", "Scan", "Upsample"})
-"""Operators with a version that says another thing with the same inputs and attributes."""
+"""Operators whose versions differ in meaning for the same inputs and attributes."""
 
 
 def _version(step: Step, opset: int) -> int:
@@ -310,7 +310,7 @@ def _version(step: Step, opset: int) -> int:
 
 
 def _fits(old: Any, new: Any) -> bool:
-    """Whether the ports of a newer version are those of the older, and perhaps some more."""
+    """Return true if a newer version has the ports of the older one, and perhaps more."""
     return len(old) <= len(new) and all(
         b.option in (a.option, onnx.defs.OpSchema.FormalParameterOption.Optional)
         for a, b in zip(old, new, strict=False)

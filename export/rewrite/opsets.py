@@ -63,7 +63,7 @@ def convert(model: ir.Model, opset: int, *, exempt: Callable[[ir.Node], bool]) -
 
 
 def _types(model: ir.Model) -> Types:
-    """Of all values; of those in functions, where all callers agree."""
+    """Return the types of all values; in functions, only where all callers agree."""
     types = element_types.of_model(model)
     for _ in model.functions:  # the deepest is called through all others
         before = len(types)
@@ -79,7 +79,7 @@ Kinds = tuple[ir.DataType | None, ...]
 
 
 def _calls(model: ir.Model, types: Types) -> Mapping[ir.OperatorIdentifier, set[Kinds]]:
-    """The element types that each function is called with."""
+    """Return the element types with which each function is called."""
     found: dict[ir.OperatorIdentifier, set[Kinds]] = defaultdict(set)
     for scope in scopes(model):
         for node in scope.graph:

@@ -1,4 +1,4 @@
-"""Forms whose rank a target must know before it runs: conditions, Squeeze, and branches of If."""
+"""Forms with static ranks, which some targets need: conditions, Squeeze, and branches of If."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from export.targets import Target
 from export.targets.entries import DefectName
 
 AXES_ARE_INPUTS = 13
-"""The opset from which on `Squeeze` is given its axes as an input."""
+"""First opset at which `Squeeze` takes its axes as an input."""
 
 RESHAPE_TAKES_INPUTS = 5
-"""The opset from which on `Reshape` is given its shape as an input."""
+"""First opset at which `Reshape` takes its shape as an input."""
 
 
 DEFECTS: tuple[DefectName, ...] = (
@@ -36,8 +36,8 @@ DEFECTS: tuple[DefectName, ...] = (
 def state(model: ir.Model, target: Target) -> list[Change]:
     """Write conditions as scalars, squeezed axes as numbers, and the branch that is always taken.
 
-    Only what the target is known to need is changed, and only where shapes are known well enough
-    for the result to be the same.
+    Changes are made only if the target is known to need them, and if the known shapes guarantee the
+    same result.
     """
     wanted = {name for name in DEFECTS if target.defect(name) is not None}
     if not wanted:
@@ -70,7 +70,7 @@ class _Ranks:
                 yield self._condition(scope, node)
 
     def inline(self) -> Change | None:
-        """Put the branch that is always taken in the place of the first such If."""
+        """Replace the first If whose branch is always the same by that branch."""
         for scope, node in self._nodes():
             taken = self._always(node) if node.op_type == "If" else None
             if taken is not None:
@@ -83,7 +83,7 @@ class _Ranks:
                 yield from ((scope, node) for node in list(scope.graph) if not node.domain)
 
     def _fits(self, condition: ir.Value | None) -> bool:
-        """Whether the target takes a condition of that shape."""
+        """Return true if the target takes a condition of that shape."""
         shape = None if condition is None else self._known.shape(condition)
         if "condition-rank" in self._wanted and (shape is None or len(shape) > 1):
             return False
@@ -92,7 +92,7 @@ class _Ranks:
         )
 
     def _condition(self, scope: Scope, node: ir.Node) -> Change:
-        """Bring the condition, which has one element in any shape, to that of a scalar."""
+        """Reshape the condition, which has one element in any shape, to a scalar."""
         condition = node.inputs[0]
         shape = None if condition is None else self._known.shape(condition)
         if shape is not None and all(isinstance(size, int) for size in shape):
@@ -130,7 +130,7 @@ class _Ranks:
         return self._replaced(scope, node, "Squeeze", [node.inputs[0], given], [given])
 
     def _sizes(self, value: ir.Value) -> list[int] | None:
-        """The shape, as `Reshape` takes it, if it leaves one size open at most."""
+        """Return the shape for `Reshape`, if at most one size is open."""
         shape = self._known.shape(value)
         if shape is None:
             return None
@@ -138,7 +138,7 @@ class _Ranks:
         return sizes if sizes.count(-1) <= 1 and 0 not in sizes else None
 
     def _always(self, node: ir.Node) -> ir.Graph | None:
-        """The branch that is taken in every run, if the two differ in rank, or may."""
+        """Return the branch that every run takes, if the two may differ in rank."""
         ranks = [
             [self._known.shape(value) for value in node.attributes[name].as_graph().outputs]
             for name in ("then_branch", "else_branch")
@@ -222,7 +222,7 @@ def _change(scope: Scope, node: ir.Node, what: str) -> Change:
 
 
 def _give_initializer(branch: ir.Graph, graph: ir.Graph, value: ir.Value, names: Names) -> None:
-    """Hand an initializer of a body on to the model's graph, where its name may be taken."""
+    """Move an initializer of a body to the model's graph, renamed if its name is taken there."""
     branch.initializers.pop(value.name or "")
     if value.name in graph.initializers:
         value.name = names.free(f"{value.name}_1")
@@ -230,7 +230,7 @@ def _give_initializer(branch: ir.Graph, graph: ir.Graph, value: ir.Value, names:
 
 
 def _truth(value: ir.Value | None, known: Shapes, depth: int = 8) -> bool | None:
-    """Whether a condition holds in every run; None, if it hangs on what the model is given."""
+    """Return the constant value of a condition; None if it depends on the model's inputs."""
     if value is None or depth == 0 or value.is_graph_input():
         return None
     tensor = ir.convenience.get_const_tensor(value)
@@ -254,7 +254,7 @@ def _compared(node: ir.Node, known: Shapes) -> bool | None:
 
 
 KEEPING = frozenset({"Cast", "Identity", "Not", "Reshape", "Squeeze", "Unsqueeze"})
-"""Operators that leave one truth value as it is, or turn it around."""
+"""Operators that keep or negate a single truth value."""
 
 COMPARISONS: Mapping[str, Callable[[int, int], bool]] = {
     "Equal": lambda a, b: a == b,

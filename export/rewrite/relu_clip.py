@@ -1,8 +1,7 @@
-"""`Relu` before a `Clip` with a constant minimum, which ends ONNX Runtime's optimiser.
+"""`Relu` before a `Clip` with a constant minimum, on which ONNX Runtime's optimiser fails.
 
 Its fusion of the two reads the minimum as a float of 16 or 32 bits, and fails for other types. It
-looks only at a Relu that the Clip alone uses, after constants were folded and what changes nothing
-was taken away.
+applies if only the Clip uses the Relu, after constant folding and the removal of identities.
 """
 
 from __future__ import annotations
@@ -15,15 +14,15 @@ import onnx_ir as ir
 FAILING = frozenset({ir.DataType.DOUBLE, ir.DataType.INT8, ir.DataType.INT32})
 
 UNDONE = frozenset({"Identity", "Dropout"})
-"""Operators that ONNX Runtime takes away before."""
+"""Operators that ONNX Runtime removes before."""
 
 
 def relu_before(
     node: ir.Node, kind: ir.DataType | None, arguments: Collection[ir.Value]
 ) -> ir.Node | None:
-    """The `Relu` whose result ``node`` cuts, if ONNX Runtime fails to fuse the two.
+    """Return the `Relu` whose result ``node`` clips, if ONNX Runtime fails to fuse the two.
 
-    Of ``arguments`` of functions it is not known here whether a caller gives a constant.
+    Whether callers give constants for the ``arguments`` of functions is not known here.
     """
     if (node.domain, node.op_type) != ("", "Clip") or kind not in FAILING:
         return None
@@ -44,7 +43,7 @@ def relu_before(
 
 
 def _is_fixed(value: ir.Value, arguments: Collection[ir.Value]) -> bool:
-    """Whether ``value`` is the same in every run, so that it is folded to a constant."""
+    """Return true if ``value`` is the same in every run, so that it is folded to a constant."""
     return all(
         source in arguments or (source.is_initializer() and not source.is_graph_input())
         for source in _sources(value)
@@ -52,7 +51,7 @@ def _is_fixed(value: ir.Value, arguments: Collection[ir.Value]) -> bool:
 
 
 def _sources(value: ir.Value) -> Iterator[ir.Value]:
-    """The values without a producer that ``value`` is made of; each once."""
+    """Yield the values without a producer from which ``value`` is computed; each once."""
     waiting, seen = [value], {value}
     while waiting:
         current = waiting.pop()

@@ -23,7 +23,7 @@ QUICK_GELU_ALPHA = float(np.float32(1.702))
 """The default of the attribute, which is a float32."""
 
 SELU_ALPHA, SELU_GAMMA = 1.67326319217681884765625, 1.05070102214813232421875
-"""The defaults of the attributes: ONNX's text says that they are the nearest float32."""
+"""Defaults of the attributes: the nearest float32, by ONNX's text."""
 
 LEAKY_RELU_ALPHA = float(np.float32(0.01))
 
@@ -232,7 +232,7 @@ REPLACEABLE: Mapping[Identifier, Draw] = MappingProxyType(
 OF_ANY_TYPE = frozenset(
     ("", name) for name in ("Clip", "Greater", "GreaterOrEqual", "PRelu", "Relu")
 )
-"""Those whose form holds for integers, too."""
+"""Operators whose form holds for integers, too."""
 
 
 def draws(node: ir.Node) -> Draw | None:

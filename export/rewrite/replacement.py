@@ -130,7 +130,7 @@ class Replacement:
         return self.changes
 
     def _inputs(self, site: Site) -> tuple[list[ir.Node], list[ir.Value]]:
-        """What the site is applied to, by now, and the nodes that add biases to it."""
+        """Return the current inputs of the site, and the nodes that add biases to them."""
         sums: list[ir.Node] = []
         found: list[ir.Value] = []
         for value in site.inputs:
@@ -143,7 +143,7 @@ class Replacement:
         return sums, found
 
     def _current(self, value: ir.Value) -> ir.Value:
-        """What has taken the place of ``value`` by now."""
+        """Return the value that currently replaces ``value``."""
         while value in self._replaced:
             value = self._replaced[value]
         return value

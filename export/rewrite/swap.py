@@ -46,7 +46,7 @@ def swap(
     there is one; else the formula in basic operators.
 
     Args:
-        model: Is changed.
+        model: The model; it is changed.
         source: The kind to replace; ``silu``, say, is Swish with an alpha of 1 only.
         to: The kind to put there, of as many inputs.
         names: A regular expression: only nodes whose names it matches somewhere; one without a

@@ -49,13 +49,13 @@ class Target:
         ir: The versions of the file format.
         functions: Whether model-local functions run.
         dtypes: The floating-point element types that it computes in at all.
-        domains: Those that it has operators of, besides the standard one.
-        operators: Where operators run: one that is named runs where an entry says so, only.
-        tried: Operators that ran wherever they were tried, at these opsets and element types.
-        table: What this version was seen to load, if a table was made of it.
-        live: The runtime itself, where it is installed and may be asked.
-        defects: What goes wrong although all operators are there.
-        fusions: The forms that it makes one operator of.
+        domains: The operator domains that it supports, besides the standard one.
+        operators: Entries for operators; a named operator runs only where an entry says so.
+        tried: Operators that ran at all opsets and element types with which they were tried.
+        table: The probed table of this version, if there is one.
+        live: The runtime itself, if it is installed.
+        defects: Known failures although all operators are supported.
+        fusions: The forms that it fuses into one operator.
     """
 
     name: str
@@ -78,7 +78,7 @@ class Target:
         dtype: str | None,
         attributes: Mapping[str, Any] | None = None,
     ) -> bool:
-        """Whether the operator is not known to fail, in a model that imports ``opset``.
+        """Return true if the operator is not known to fail in a model that imports ``opset``.
 
         Args:
             identifier: Its domain and its name.
@@ -94,9 +94,9 @@ class Target:
         return any(_admits(entry, opset, dtype, attributes or {}) for entry in known)
 
     def verdict(self, asked: Asked) -> Verdict:
-        """Whether the target is known to run a node, or known not to.
+        """Return whether the target runs a node, refuses it, or whether that is not known.
 
-        The table of its version comes before the entries of its file, which are older.
+        The table of its version takes precedence over the entries of its file.
         """
         fate = self._fate(asked)
         if fate is not None:
@@ -121,7 +121,7 @@ class Target:
         )
 
     def knows(self, identifier: tuple[str, str]) -> bool:
-        """Whether the operator is named, or of a domain that the target has operators of."""
+        """Return true if the operator is named, or belongs to a domain that the target supports."""
         named = any(entry.identifier == identifier for entry in self.operators)
         return named or identifier[0] in ("", *self.domains)
 

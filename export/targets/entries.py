@@ -108,7 +108,7 @@ class Operator(Entry):
 
 
 class Tried(Entry):
-    """Operators that were tried, and ran.
+    """Operators that were tried and ran.
 
     Attributes:
         operators: Their names, as in `Operator`.

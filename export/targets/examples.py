@@ -1,7 +1,7 @@
-"""Attributes and inputs without which a node of an operator is not valid.
+"""Attributes and inputs that a valid node of an operator needs.
 
 `nodes` makes a node from an operator's schema alone: its required inputs, of unknown shape, and its
-required attributes. An entry here adds what the schema does not say.
+required attributes. An entry here adds requirements that the schema does not state.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ATTRIBUTES: Mapping[str, Any] = MappingProxyType(
         ]
     )
 )
-"""Values of required attributes, by name; an attribute that has none is tried without."""
+"""Values of required attributes, by name."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The meaning of ONNX Runtime's words about a model of one node."""
+"""Classification of ONNX Runtime's error messages for models of one node."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ REFUSALS = (
     re.compile("NOT_IMPLEMENTED"),  # no kernel for these element types, or this opset
     re.compile(r"Type Error: Type '"),  # its schema does not allow the element type
     re.compile("InsertedPrecisionFreeCast"),  # float16 is computed in float32, and not everywhere
-    re.compile("is not currently registered or supported"),  # it has not got the element type
+    re.compile("is not currently registered or supported"),  # it does not know the element type
     re.compile(r"is not a registered function/op|No Op registered for"),
 )
-"""Reasons that hold for an operator in these element types, whatever else the node has.
+"""Messages that refuse an operator in these element types, whatever its attributes and shapes.
 
-Others, as a failed inference of shapes, may be due to the model of one node.
+Other errors, such as failed shape inference, may be due to the one-node model.
 """
 
 OTHER_OPERATOR = re.compile(r"Type parameter \(\w+\) of Optype \((\w+)\) bound to different types")
@@ -25,7 +25,7 @@ OTHER_OPERATOR = re.compile(r"Type parameter \(\w+\) of Optype \((\w+)\) bound t
 
 
 def fate_of(answer: Mapping[str, Any] | None, op_type: str) -> Fate | None:
-    """Return what ``answer`` says of the operator; None if it says nothing of it."""
+    """Return the verdict of ``answer`` on the operator; None if it gives none."""
     if answer is None:
         return None
     if answer.get("loaded"):

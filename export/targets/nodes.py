@@ -1,4 +1,4 @@
-"""Models of one node each: an operator with every combination of element types that it may have."""
+"""Models of one node: an operator with every combination of element types that it allows."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from export.targets.signatures import (
 from export.targets.tables import ALL_INPUTS, TOLD_APART, Identifier, named
 
 IR_VERSION = 10
-"""The newest file format that every version reads; ONNX Runtime reads newer types in it, too."""
+"""The newest IR version that every ONNX Runtime version reads; newer types work in it, too."""
 
 MAX_COMBINATIONS = 700
 """Operators with more combinations of types are tried with those of three types each, at most."""
@@ -115,13 +115,13 @@ def _combinations(
 
 
 def _types(allowed: Sequence[str]) -> list[str]:
-    """The types to try: optional ones only where there are no others."""
+    """Return the types to try: optional types only if there are no others."""
     plain = [kind for kind in allowed if kind.startswith(("tensor(", "map("))]
     return plain or [kind for kind in allowed if kind.startswith("seq(")] or list(allowed)
 
 
 def _given(schema: Schema, entry: Example) -> Iterator[tuple[int, ...]]:
-    """The required inputs; with one that binds a further type variable; and with all of these."""
+    """Yield the required inputs, then also those of further type variables, singly and all."""
     needed = [i for i, p in enumerate(schema.inputs) if not p.optional or i in entry.given]
     if schema.inputs and schema.inputs[-1].variadic and entry.inputs is not None:
         needed = [*needed[:-1], *range(len(schema.inputs) - 1, entry.inputs)]
@@ -138,9 +138,9 @@ def _given(schema: Schema, entry: Example) -> Iterator[tuple[int, ...]]:
 
 
 def _all_given(schema: Schema, entry: Example) -> Iterator[tuple[int, ...]]:
-    """All inputs but those of further type variables, if that is more than the required ones.
+    """Yield all inputs except those of further type variables, if there are optional ones.
 
-    Some operators, as ``Clip`` without limits, become others where optional inputs are left out.
+    Some operators behave differently without optional inputs, such as ``Clip`` without limits.
     """
     (needed, *_) = _given(schema, entry)
     bound = {schema.inputs[min(i, len(schema.inputs) - 1)].kind for i in needed}
@@ -151,13 +151,13 @@ def _all_given(schema: Schema, entry: Example) -> Iterator[tuple[int, ...]]:
 
 
 def _stating(schema: Schema) -> list[str]:
-    """The attributes that state the element type of the output."""
+    """Return the attributes that state the element type of the output."""
     names = [name for name in TYPE_ATTRIBUTES if name in schema.attributes]
     return names + ["value"] * _is_valued(schema)
 
 
 def _is_valued(schema: Schema) -> bool:
-    """Whether an attribute that is a tensor states the element type of the output."""
+    """Return true if a tensor attribute states the element type of the output."""
     bound = {port.kind for port in schema.inputs}
     return "value" in schema.attributes and schema.outputs[0].kind not in bound
 

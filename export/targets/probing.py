@@ -1,9 +1,9 @@
-"""Make the tables of what ONNX Runtime loads: ``python -m export.targets.probing``.
+"""Command that makes the probed tables of ONNX Runtime: ``python -m export.targets.probing``.
 
 For each version a Python environment is made, with that wheel and NumPy. Every operator of ONNX and
 of ONNX Runtime itself is put into models of one node, with each combination of element types that
-its schema allows, at each opset that the version reads; each model is loaded, not run. What came of
-it becomes the file that `tables` reads. It takes about a minute for each version.
+its schema allows, at each opset that the version reads; each model is loaded, not run. The results
+are written to the file that `tables` reads. Each version takes about a minute.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def main() -> None:
 
 
 def _environment(folder: Path, version: str) -> Path:
-    """Return the Python of the environment, which is made if it is not there."""
+    """Return the Python of the environment; make the environment if it is missing."""
     python = folder / "bin" / "python"
     if not python.exists():
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)  # noqa: S603
@@ -76,7 +76,7 @@ def _environment(folder: Path, version: str) -> Path:
 
 
 def probed(python: Path, most: tuple[int, ...] | None) -> tuple[Seen, dict[str, Schema]]:
-    """Return what became of every model, and the schemas that only the runtime has."""
+    """Return the result for every model, and the schemas that only the runtime has."""
     with Worker(python) as worker:
         own = {(CONTRIB, s["name"]): _schema(s) for s in worker.schemas()}
     newest = (most or (0,))[0]
@@ -108,7 +108,7 @@ def trials(own: Mapping[Identifier, Schema], opsets: Sequence[int]) -> Iterator[
 def _tried(
     python: Path, models: Iterable[nodes.Trial]
 ) -> Iterator[tuple[nodes.Trial, Fate | None]]:
-    """Yield what became of each; the worker is replaced when a model brings it down."""
+    """Yield the result for each model; a worker that crashes is replaced."""
     waiting = iter(models)
     trial = next(waiting, None)
     while trial is not None:
@@ -148,7 +148,7 @@ def written(
 
 
 def _matters(name: str, seen: Mapping[str, Seen]) -> bool:
-    """Whether rows for all inputs say something else than those for the required ones."""
+    """Return true if the rows for all inputs differ from those for the required ones."""
     plain, mark, _ = name.partition(tables.ALL_INPUTS)
     return not mark or any(
         fates.items() - one.get(plain, {}).get(opset, {}).items()
@@ -162,7 +162,7 @@ def _listed(entries: Mapping[str, Any]) -> str:
 
 
 def _rows(name: str, seen: Mapping[str, Seen]) -> Iterator[dict[str, Any]]:
-    """Yield the rows of an operator: versions and opsets at which all is alike share one."""
+    """Yield the rows of an operator; versions and opsets with equal results share a row."""
     versions = [*seen]
     found: dict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
     for version in versions:
@@ -189,7 +189,7 @@ def _content(fates: Fates) -> dict[str, list[str]]:
 
 
 def _stretches(by_opset: Mapping[int, Fates]) -> Iterator[tuple[int, int]]:
-    """Yield the first and last of opsets in a row at which all is alike."""
+    """Yield the first and last of consecutive opsets with equal results."""
     first: int | None = None
     for opset in sorted(by_opset):
         first = opset if first is None else first

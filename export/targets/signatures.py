@@ -79,7 +79,7 @@ class Schema:
 
 @functools.cache
 def standard(op_type: str, opset: int, domain: str = "") -> Schema | None:
-    """Return the schema that ``opset`` of ``domain`` means, None if ONNX has none there."""
+    """Return the schema for ``opset`` of ``domain``; None if ONNX has none."""
     try:
         found = onnx.defs.get_schema(op_type, opset, domain)
     except onnx.defs.SchemaError:

@@ -1,4 +1,4 @@
-"""Tables of what a runtime's versions load: operators × element types × opsets, as probed.
+"""Probed tables of the nodes that runtime versions load: operators × element types × opsets.
 
 A table is made by `export.targets.probing` and never edited. Each row holds for some versions and
 opsets, and lists the signatures (`export.targets.signatures`) that were loaded and those that were
@@ -34,7 +34,7 @@ TOLD_APART: Mapping[Identifier, tuple[str, str]] = {
     ("", "ScatterElements"): ("reduction", "none"),
     ("", "ScatterND"): ("reduction", "none"),
 }
-"""Attributes on whose value it depends which kernels there are, and their defaults.
+"""Attributes whose value selects the kernel, and their defaults.
 
 A node with another value than the default has rows of its own, ``Resize[mode=cubic]``.
 """
@@ -49,7 +49,7 @@ ALL_INPUTS = "[all inputs]"
 
 @dataclass(frozen=True)
 class Row:
-    """What became of an operator at some opsets."""
+    """Probed results of an operator at some opsets."""
 
     opsets: Range
     loads: frozenset[Signature]
@@ -58,10 +58,10 @@ class Row:
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """What one version of a runtime was seen to load.
+    """Probed results of one version of a runtime.
 
     Attributes:
-        runtime: The runtime and its exact version, for people.
+        runtime: The runtime and its exact version, for display.
         exact: That version.
         version: The version by which rows are chosen.
         listed: The rows of all versions as the file has them, by operator, with the value of its
@@ -88,7 +88,7 @@ class Table:
         stated: str = "",
         attributes: Mapping[str, Any] | None = None,
     ) -> Fate | None:
-        """Return what became of this operator and these element types; None if it was not tried.
+        """Return the result for this operator and these element types; None if it was not tried.
 
         An input of a type that is not known, ``?``, matches any: then all that match must agree.
         """
@@ -185,7 +185,7 @@ def _schema(kept: Mapping[str, Any]) -> Schema:
 
 
 def kept(schema: Schema) -> dict[str, Any]:
-    """Return as much of ``schema`` as it takes to find the signature of a node."""
+    """Return the part of ``schema`` that is needed to find the signature of a node."""
     return {
         "inputs": [port.kind for port in schema.inputs],
         "outputs": [port.kind for port in schema.outputs],
@@ -216,7 +216,7 @@ def _products(signatures: set[Signature]) -> Iterator[tuple[tuple[str, ...], ...
 
 
 def unpacked(products: Iterable[str]) -> Iterator[Signature]:
-    """Yield what `packed` packed."""
+    """Yield the signatures that `packed` packed."""
     for product in products:
         parts = product.split("|") if product else []  # of an operator without type variables
         yield from itertools.product(*(part.split() for part in parts))

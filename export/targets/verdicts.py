@@ -1,4 +1,4 @@
-"""Verdicts on a node for a target, and the runtimes that may be asked for one."""
+"""Verdicts on whether a target runs a node, and the runtimes that give them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ State = Literal["runs", "refused", "unknown"]
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """An answer to: does the target run this node?
+    """Answer to whether the target runs a node.
 
     Attributes:
         state: ``unknown`` if it was not tried.
@@ -27,7 +27,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """An operator as a node has it, of which a verdict is asked.
+    """Operator and types of a node for which a verdict is wanted.
 
     Attributes:
         identifier: Its domain and its name.
@@ -73,13 +73,13 @@ class Loading:
 
 
 class Live(Protocol):
-    """A runtime that is installed, and answers while a command runs."""
+    """An installed runtime that a command can ask."""
 
     def judge(self, model: bytes, op_type: str) -> Verdict:
         """Judge a model of one node."""
 
     def load(self, path: Path, model: ir.Model) -> Loading:
-        """Load the model in ``path``, of which ``model`` tells inputs and outputs."""
+        """Load the model in ``path``; ``model`` gives its inputs and outputs."""
 
     def close(self) -> None:
         """End its process."""

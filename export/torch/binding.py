@@ -1,8 +1,8 @@
 """Named example inputs, bound to the parameters of a module's ``forward``.
 
 The names of a graph's inputs are either names of ``forward``'s parameters, in any order, or free
-names, which are bound by position. A mixture is refused: a misspelt name would otherwise give a
-tensor to another parameter without a word.
+names, which are bound by position. A mixture is refused: a misspelt name would otherwise silently
+pass a tensor to another parameter.
 """
 
 from __future__ import annotations
@@ -91,11 +91,11 @@ def bind(
 
 
 Place = str | tuple[str, ...] | Mapping[str, str]
-"""The input that a parameter takes: one; those of ``*args``, in order; those of ``**kwargs``."""
+"""Inputs of a parameter: one name; a sequence for ``*args``; a mapping for ``**kwargs``."""
 
 
 def _signature(module: nn.Module | ExportedProgram) -> inspect.Signature:
-    """The parameters that a call of ``module`` takes."""
+    """Return the parameters that a call of ``module`` takes."""
     if isinstance(module, ExportedProgram):
         return inspect.signature(module.module().forward)
     called = type(module).__call__
@@ -108,7 +108,7 @@ def _signature(module: nn.Module | ExportedProgram) -> inspect.Signature:
 
 
 def _placed(names: Sequence[str], signature: inspect.Signature) -> dict[str, Place]:
-    """The inputs that each parameter takes, in the order of the signature."""
+    """Return the inputs that each parameter takes, in the order of the signature."""
     parameters = signature.parameters
     by_name = [n for n, p in parameters.items() if p.kind in BY_NAME]
     known = [name for name in names if name in by_name]
@@ -154,12 +154,12 @@ def _by_position(names: Sequence[str], signature: inspect.Signature) -> dict[str
 
 
 def _variadic(signature: inspect.Signature, kind: inspect._ParameterKind) -> str:
-    """The name of ``*args`` or ``**kwargs``, or nothing."""
+    """Return the name of ``*args`` or ``**kwargs``; empty if there is none."""
     return next((n for n, p in signature.parameters.items() if p.kind == kind), "")
 
 
 def _filled(placed: Mapping[str, Place], values: Mapping[str, Any]) -> dict[str, Any]:
-    """``placed`` with values in the places of the inputs' names."""
+    """Return ``placed`` with values in place of the inputs' names."""
 
     def fill(place: Place) -> Any:
         if isinstance(place, tuple):
@@ -174,13 +174,13 @@ def _filled(placed: Mapping[str, Place], values: Mapping[str, Any]) -> dict[str,
 def _called(
     signature: inspect.Signature, values: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Positional and keyword arguments; those after an omitted default go by keyword."""
+    """Return positional and keyword arguments; those after an omitted default go by keyword."""
     bound = inspect.BoundArguments(signature, values)
     return bound.args, bound.kwargs
 
 
 def _named(name: Any, value: Any) -> Any:
-    """``value`` with names in the places of its tensors, as Torch names them: ``xs_0``."""
+    """Return ``value`` with names in place of its tensors, as Torch names them: ``xs_0``."""
     if not isinstance(name, str) or not name:
         raise ArgumentsError(f"arguments: expected names that are words, got {name!r}")
     pairs, structure = pytree.tree_flatten_with_path(value)
@@ -198,9 +198,9 @@ def _named(name: Any, value: Any) -> Any:
 
 
 def _distinct(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """``arguments`` with a copy of each tensor that is given twice.
+    """Return ``arguments`` with a copy of each tensor that is given twice.
 
-    Torch 2.13 takes a tensor that is given for two inputs for one value, and drops one of them.
+    Torch 2.13 merges two inputs that are given the same tensor.
     """
     seen: set[int] = set()
 
@@ -225,7 +225,7 @@ def _key(entry: Any) -> str:
 
 
 def _specs(given: Any, placed: Mapping[str, Place], names: Sequence[str]) -> dict[str, Any]:
-    """The dynamic shapes of each input, by its name."""
+    """Return the dynamic shapes of each input, by its name."""
     if not isinstance(given, Mapping):
         return _in_order(list(given), placed, names)
     if given.keys() <= {*names}:
@@ -252,7 +252,7 @@ def _in_order(
 ) -> dict[str, Any]:
     several = next((place for place in placed.values() if isinstance(place, tuple)), ())
     if several and given and len(given) == len(names) - len(several) + 1 and _is_nested(given[-1]):
-        # As torch.export has it: the shapes of *args are a tuple of their own.
+        # torch.export wants the shapes of *args in their own tuple.
         given = [*given[:-1], *_alike(given[-1], several, "*")]
     if len(given) != len(names):
         raise ArgumentsError(
@@ -262,7 +262,7 @@ def _in_order(
 
 
 def _is_nested(spec: Any) -> bool:
-    """Whether ``spec`` is of several tensors, rather than of the axes of one."""
+    """Return true if ``spec`` describes several tensors, not the axes of one."""
     return isinstance(spec, list | tuple) and any(
         isinstance(one, Mapping | list | tuple) for one in spec
     )

@@ -1,4 +1,4 @@
-"""The first node of an exported model whose value is not what Torch computes there."""
+"""Search for the first node of an exported model whose value differs from Torch's."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from export.trace import Captured
 from models import Operator
 
 MOST_BYTES = 2**28
-"""Of values between nodes that are compared; networks with more are not searched."""
+"""Limit on the bytes of all inner values; larger networks are not searched."""
 
 OURS = torch.ops.onnx_symbolic._symbolic_multi_out.default  # noqa: SLF001 - what symbolic() draws
 
@@ -33,17 +33,17 @@ def first_difference(
     inputs: Mapping[str, Array],
     operators: Iterable[Operator],
 ) -> str:
-    """Say which node differs first, to be put after what else is said; or why that is not known.
+    """Return a sentence on the first node that differs, or on why it is not known.
 
     Torch's program is run on the same inputs, operator by operator. The values of both are known by
     the names that Torch gives to them.
 
     Args:
         capture: The model, and Torch's program.
-        load: Loads the model, to answer these values besides its outputs.
-        case: Where the outputs differ.
+        load: Loads the model so that it also returns the values of these names.
+        case: The case in which the outputs differ.
         inputs: The same, as the model takes them.
-        operators: What nodes of ours compute.
+        operators: The operators behind nodes of our domain.
     """
     exported = capture.program
     values = {value.name or "": value for node in capture.model.graph for value in node.outputs}
@@ -67,7 +67,7 @@ def first_difference(
 
 
 def _described(value: ir.Value, exported: ExportedProgram) -> str:
-    """The node that makes ``value``, its operator in Torch, and the line that calls that."""
+    """Describe the node that makes ``value``: its operator in Torch, and the calling line."""
     node = value.producer()
     found = next(one for one in exported.graph.nodes if one.name == value.name)
     lines = re.findall(r'File "(.*)", line (\d+), in (\w+)', found.meta.get("stack_trace") or "")
@@ -114,7 +114,7 @@ class _Recorder(fx.Interpreter):
         return result
 
     def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Call a function; of a node of ours, which computes nothing, the activation."""
+        """Call a function; for a node of our domain, a placeholder, call the activation."""
         if target is not OURS:
             return super().call_function(target, args, kwargs)
         operator = self._operators[args[1]]

@@ -1,4 +1,4 @@
-"""Calls of a module: checked, exported, and compared with what was exported."""
+"""Calls of a module: check, export, and comparison with the exported model."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Call:
     """A module and the arguments that it is called with.
 
     Attributes:
-        source: What Torch is to export.
+        source: The module or program for Torch to export.
         eager: The same, as Torch computes it.
         bound: The example arguments.
     """
@@ -70,17 +70,17 @@ class Call:
         return program
 
     def verify(self, capture: Captured, operators: Iterable[Operator]) -> None:
-        """Compare what was exported with what the module computes.
+        """Compare the exported model with the module.
 
         Raises:
             VerificationError: They differ.
-            NotRunnableError: Nothing runs the model.
+            NotRunnableError: No runtime runs the model.
             ArgumentsError: The module cannot be run on the examples.
         """
         verification.verify(capture, self.eager, self.bound, operators)
 
     def _check_outputs(self, error: Exception) -> None:
-        """Name an output that no graph can have, where that is why Torch fails."""
+        """Name an output that ONNX cannot represent, if Torch fails because of it."""
         try:
             outputs = self.eager(self.bound.tensors)
         except Exception:  # noqa: BLE001 - the module's own failure; Torch's error stands

@@ -1,4 +1,4 @@
-"""Inputs on which an exported model is compared with its module: the example, and drawn ones."""
+"""Inputs on which an exported model is compared with its module: the example and random ones."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from export.proof.ranges import KINDS, NORMAL, Kind
 from export.signature import DOMAIN
 
 MOST_ELEMENTS = 2**22
-"""Inputs at other sizes are no larger."""
+"""Limit on the elements of inputs at other sizes."""
 
 ENOUGH = 64
-"""So many elements try a range of numbers; smaller inputs are drawn several times."""
+"""Elements that suffice to try a range of numbers; smaller inputs are drawn several times."""
 
 MOST_DRAWS = 8
 
@@ -30,7 +30,7 @@ ORDINARY = ("0 to 1", "large", "0 to 255", "zeros and subnormals")
 """Ranges that every module is tried on."""
 
 NAN = "NaN"
-"""Numbers that mean nothing: what differs there is said, and stops no export."""
+"""Case of NaN inputs: a difference is logged, but does not stop the export."""
 
 WIDE = (-9, 100)
 """Integers that an elementwise module is tried on, beside those in the range of the example."""
@@ -45,10 +45,10 @@ ELEMENTWISE = frozenset(
     Squeeze Sub Sum Swish Tan Tanh ThresholdedRelu Transpose Unsqueeze Where Xor
     """.split()  # noqa: SIM905 - a list of ninety strings is no easier to read
 )
-"""Operators that add up no elements of one tensor, and index none.
+"""Operators that neither sum over the elements of a tensor nor index it.
 
-Where sums overflow depends on their order, and an index out of range may crash a process. So
-numbers at the limits of their type are tried on graphs of these operators alone.
+Overflow of a sum depends on its order, and an index out of range may crash a process. Numbers at
+the limits of their type are therefore tried only on graphs of these operators.
 """
 
 
@@ -68,7 +68,7 @@ class Case:
 
 
 def drawn(examples: Sequence[Tensor], program: ExportedProgram, model: ir.Model) -> Iterator[Case]:
-    """Ordinary numbers at other sizes first, and then other numbers, the stranger the later.
+    """Yield ordinary numbers at other sizes first, then more and more unusual numbers.
 
     Integers stay within the range of the example, and booleans are as they are there.
     """
@@ -131,7 +131,7 @@ def _drawn(
 
 
 def _limits(dtype: torch.dtype) -> Any:
-    """As NumPy describes a type, of which Torch does not tell the least subnormal number."""
+    """Return NumPy's description of a type: Torch's lacks the least subnormal number."""
     limits = torch.finfo(dtype)
 
     class Limits:
@@ -157,7 +157,7 @@ def _is_elementwise(model: ir.Model) -> bool:
 def _sizes(
     program: ExportedProgram, fixed: Sequence[tuple[int, ...]]
 ) -> Iterator[tuple[str, list[tuple[int, ...]]]]:
-    """Other sizes of the dynamic axes, in words, and the shapes that they give."""
+    """Yield other sizes of the dynamic axes, in words, with the resulting shapes."""
     nodes = {node.name: node for node in program.graph.nodes if node.op == "placeholder"}
     values = [
         nodes[name].meta["val"] for name in program.graph_signature.user_inputs if name in nodes
@@ -184,7 +184,7 @@ _CHOICES: Mapping[str, Callable[[int, int], int]] = {
     "size 1": lambda _, __: 1,
     "larger sizes": lambda size, index: 2 * size + 3 + index,
 }
-"""Sizes of an axis, given the example's, and which of the axes it is."""
+"""Functions from an axis's size in the example and its index to another size."""
 
 
 def _expression(size: Any) -> Any:
@@ -194,7 +194,7 @@ def _expression(size: Any) -> Any:
 def _ranges(
     program: ExportedProgram, shapes: Sequence[Sequence[Any]]
 ) -> dict[sympy.Symbol, tuple[int, int]]:
-    """The symbols in ``shapes``, and the sizes that they may have."""
+    """Return the symbols in ``shapes`` with their allowed sizes."""
     found: dict[sympy.Symbol, tuple[int, int]] = {}
     for size in (size for shape in shapes for size in shape if isinstance(size, sympy.Expr)):
         for symbol in sorted(size.free_symbols, key=str):
@@ -208,7 +208,7 @@ def _ranges(
 def _solved(
     shapes: Sequence[Sequence[Any]], fixed: Sequence[tuple[int, ...]]
 ) -> dict[sympy.Symbol, int]:
-    """The sizes that the example has, of axes that are a symbol by themselves."""
+    """Return the example's sizes of the axes that consist of a single symbol."""
     return {
         size: length
         for shape, lengths in zip(shapes, fixed, strict=True)

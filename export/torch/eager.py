@@ -1,4 +1,4 @@
-"""A module as Torch computes it, on arrays as runtimes take them."""
+"""Eager execution of a module on the arrays that runtimes take."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BITS = {
     torch.float8_e5m2: (torch.int8, ml_dtypes.float8_e5m2),
     torch.float8_e5m2fnuz: (torch.int8, ml_dtypes.float8_e5m2fnuz),
 }
-"""Of the dtypes that NumPy has not: an integer of the same size, and ml_dtypes' dtype."""
+"""For dtypes that NumPy lacks: an integer of the same size, and ml_dtypes' dtype."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,13 @@ class Eager:
             return self.module(*args, **kwargs)
 
     def outputs(self, tensors: Sequence[Tensor]) -> list[Array]:
-        """Return the values that a graph has for outputs: all but None, flattened."""
+        """Return the values that become outputs of a graph: flattened, without None."""
         leaves = pytree.tree_leaves(self(tensors))
         return [array_of(leaf) for leaf in leaves if leaf is not None]
 
 
 def array_of(value: Any) -> Array:
-    """The array of a tensor, or of a number; complex numbers are pairs, as in exported graphs."""
+    """Return the array of a tensor or number; complex numbers become pairs, as in graphs."""
     if not isinstance(value, Tensor):
         return np.asarray(value)
     tensor = value.detach().cpu().resolve_conj().resolve_neg()

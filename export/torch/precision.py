@@ -1,4 +1,4 @@
-"""The precision that each output of a graph is computed in, and what rounding may change."""
+"""Precision in which each output of a graph is computed, and the effect of rounding on it."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from export.proof import coarse
 from export.proof.differences import RELATIVE, Tolerance
 
 ROUNDINGS = 2
-"""Units in the last place by which inputs are moved to see what rounding changes."""
+"""Units in the last place by which inputs are moved to measure the effect of rounding."""
 
 ROUNDINGS_OF_LONG = 16
 """Likewise where floats have 32 bits or more: their tolerances are hundreds of such units."""
 
 LONG = 1e-6
-"""What an epsilon of such floats is below."""
+"""Upper bound on the epsilon of such floats."""
 
 NOISE = 4.0
-"""A difference may be so many times what moving the inputs changes."""
+"""Allowed difference as a multiple of the change that moved inputs cause."""
 
 
 @dataclass(frozen=True)
 class Precision:
-    """The coarsest float that the values before an output have.
+    """The lowest precision among the float values before an output.
 
     Attributes:
         epsilon: Of that type.
@@ -39,12 +39,12 @@ class Precision:
 
     @property
     def step(self) -> float:
-        """How far inputs are moved, of themselves."""
+        """Relative distance by which inputs are moved."""
         return self.epsilon * (ROUNDINGS_OF_LONG if self.epsilon < LONG else ROUNDINGS)
 
 
 def of_outputs(model: ir.Model) -> dict[str, Precision]:
-    """The precision of each output, by name.
+    """Return the precision of each output, by name.
 
     A network that computes in float16 and returns float32 has the precision of float16. Constants
     do not count: one of float32 in a graph of float64 is an error, not a precision.
@@ -76,7 +76,7 @@ def _precision(value: ir.Value, widest: float, *, rough: bool) -> Precision:
 
 
 def _epsilon(value: ir.Value) -> float:
-    """Of the value's type; 0 if that is not known, or no float."""
+    """Return the epsilon of the value's type; 0 if it is not known or no float."""
     if value.dtype is None or not value.dtype.is_floating_point():
         return 0.0
     return _limits(value.dtype.numpy().name)

@@ -1,6 +1,6 @@
-"""Simplification of the graphs that Torch's exporter writes, with exact rules alone.
+"""Simplification of the graphs that Torch's exporter writes, with exact rules only.
 
-onnxscript 0.7.2 takes a constant within 1e-5 of 1 for 1, and one within 1e-8 of 0 for 0, in
+onnxscript 0.7.2 treats a constant within 1e-5 of 1 as 1, and one within 1e-8 of 0 as 0, in
 rewriter/rules/common/_no_op.py: it writes `log(x + 1e-9)` as `log(x)`, which is -inf at 0.
 """
 
@@ -16,10 +16,10 @@ from onnxscript.rewriter.rules.common import _no_op
 from torch.onnx import ONNXProgram
 
 RULES = rewriter._DEFAULT_REWRITE_RULES  # noqa: SLF001 - it has no other name
-"""The package's own."""
+"""The package's own rules."""
 
 LOCK = threading.Lock()
-"""Held while they are exchanged: they are a global of the package."""
+"""Lock held while the rules are exchanged: they are a global of the package."""
 
 
 def simplify(program: ONNXProgram) -> None:
@@ -34,7 +34,7 @@ def simplify(program: ONNXProgram) -> None:
 
 
 def _exact() -> list[rewriter.RewriteRule]:
-    """The rules about 0 and 1, for constants that are 0 and 1."""
+    """Return the rules about 0 and 1, restricted to constants that are exactly 0 and 1."""
     zero, one = (Constant(number, rel_tol=0.0, abs_tol=0.0) for number in (0, 1))
     return [
         *_identity(lambda _, x: x * one).commute(),

@@ -1,7 +1,7 @@
-"""A module's state, preserved while the module is traced and run.
+"""Preservation of a module's state while the module is traced and run.
 
-Tracing calls ``forward``, which may set attributes, fill caches and count in buffers; what it
-leaves behind are then Torch's fake tensors. Running the module draws random numbers besides.
+Tracing calls ``forward``, which may set attributes, fill caches and count in buffers, and would
+leave Torch's fake tensors there. Running the module also draws random numbers.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 DEPTH = 6
-"""How deep containers and objects are searched for what a forward may change."""
+"""Depth to which containers and objects are searched for values that a forward may change."""
 
 OPAQUE = (nn.Module, type, ModuleType, FunctionType, MethodType, str, bytes, int, float, complex)
 """Values that are not looked into; the parts of a module are searched by themselves."""
@@ -31,8 +31,8 @@ OPAQUE = (nn.Module, type, ModuleType, FunctionType, MethodType, str, bytes, int
 def evaluating(module: nn.Module) -> Iterator[None]:
     """While open, all parts of ``module`` are in evaluation mode.
 
-    The flags are set themselves: ``eval()`` and ``train()`` may be overridden, to merge weights
-    say, and cannot be called on the module of an exported program.
+    The flags are set directly: ``eval()`` and ``train()`` may be overridden, for example to merge
+    weights, and cannot be called on the module of an exported program.
     """
     training = [part for part in module.modules() if part.training]
     for part in training:
@@ -64,7 +64,7 @@ def preserved(module: nn.Module, examples: Iterable[Tensor] = ()) -> Iterator[St
 
 
 class State:
-    """What a module holds at the time: attributes, containers, objects, hooks and tensors.
+    """Snapshot of a module: attributes, containers, objects, hooks and tensors.
 
     The contents of tensors are copied when they are first written to, and only while the module is
     `running`, so that large weights need no second copy.
@@ -75,7 +75,7 @@ class State:
         self._tensors: dict[int, _SavedTensor] = {}
         for part in module.modules():
             self._add(vars(part))
-        # Those of a ScriptModule are in no attribute.
+        # A ScriptModule keeps these outside its attributes.
         for tensor in (*module.parameters(), *module.buffers(), *examples):
             self._add(tensor)
         self._on_write = _CopyOnWrite(saved.data for saved in self._tensors.values())
@@ -95,7 +95,7 @@ class State:
             self.restore()
 
     def restore(self) -> None:
-        """Give the module back what it held."""
+        """Restore the module to the snapshot."""
         for container, items in self._contents.values():
             if not _same(_items(container), items):
                 _refill(container, items)
@@ -126,7 +126,7 @@ def _items(container: Any) -> list[Any]:
 
 
 def _same(found: list[Any], saved: list[Any]) -> bool:
-    """Whether they hold the very same objects; pairs are of a dictionary."""
+    """Return true if both hold the identical objects; pairs are items of a dictionary."""
     return len(found) == len(saved) and all(
         one is other
         or (
@@ -148,7 +148,7 @@ def _refill(container: Any, items: list[Any]) -> None:
 
 
 class _SavedTensor:
-    """A tensor, what it is made of, and its gradient."""
+    """A tensor with its storage and its gradient."""
 
     def __init__(self, tensor: Tensor) -> None:
         self.tensor = tensor
@@ -196,7 +196,7 @@ class _CopyOnWrite(TorchDispatchMode):  # type: ignore[no-untyped-call]  # by To
         return func(*args, **kwargs)
 
     def restore(self) -> None:
-        """Write back what was overwritten; ``data`` has no version that autograd would check."""
+        """Write back the overwritten data, by ``data``, which autograd does not check."""
         for pairs in self._copies.values():
             for tensor, copy in pairs:
                 tensor.copy_(copy)
@@ -211,8 +211,8 @@ def _storage(tensor: Tensor) -> int:
 
 
 def _written(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterator[Tensor]:
-    """The tensors that ``func`` writes to."""
-    # What torch.cond and its kin call comes here by itself.
+    """Yield the tensors that ``func`` writes to."""
+    # Calls inside torch.cond and similar operators come here on their own.
     if not isinstance(func, OpOverload):
         return
     if "batch_norm" in str(func):

@@ -1,10 +1,10 @@
 """Comparison of an exported model with the module that it was exported from.
 
-The model is written to a file, as its user would, and runs in a process of its own: in ONNX
-Runtime, or, where that has not implemented an operator for some element type, in the reference
-evaluator. The module runs eagerly on the same inputs. A difference counts if two implementations of
-ONNX have it, or the only one that runs the model, and if the module itself changes by less when the
-last bits of its inputs do.
+The model is written to a file, as its user would, and runs in its own process: in ONNX Runtime, or
+in the reference evaluator if ONNX Runtime lacks a kernel for an element type. The module runs
+eagerly on the same inputs. A difference counts if both implementations of ONNX show it (or the only
+one that runs the model), and if the module itself changes by less when the last bits of its inputs
+change.
 """
 
 from __future__ import annotations
@@ -38,22 +38,22 @@ from models import Operator
 logger = logging.getLogger(__name__)
 
 SECONDS = 5.0
-"""No further case is begun when the generated ones took as long."""
+"""Seconds after which no further generated case is started."""
 
 TIMEOUT = 900.0
 """Seconds that one run may take: a network of gigabytes takes minutes to load."""
 
 LARGE = 2**24
-"""Models with more bytes of weights keep them in a file of their own, which is not parsed."""
+"""Bytes of weights above which they are written to a separate file, which is not parsed."""
 
 NUDGES = 2
-"""Times that the module is run on inputs whose last bits are others."""
+"""Runs of the module on inputs whose last bits are changed."""
 
 FLOOR = 4
-"""Units in the last place of an output's largest number that every number may be off by.
+"""Error allowed in every number, in units in the last place of the output's largest number.
 
-Forms that cancel, as log(1 + e^-x) does for large x, and ONNX Runtime's Sigmoid, which is 0 from
--18 on, are off by as much in numbers that are next to nothing.
+Forms that cancel, such as log(1 + e^-x) for large x, and ONNX Runtime's Sigmoid, which is 0 below
+-18, have such errors in tiny numbers.
 """
 
 HINT = "to_onnx(…, verify=False) returns the model as it is"
@@ -64,7 +64,7 @@ class DiffersFromTorchError(VerificationError):
 
     Attributes:
         output: The name of the output that differs most.
-        inputs: On which it does, by the names of the model's inputs.
+        inputs: The inputs on which it differs, by the names of the model's inputs.
     """
 
     def __init__(self, message: str, output: str, inputs: Mapping[str, Array]) -> None:
@@ -79,7 +79,7 @@ def verify(capture: Captured, eager: Eager, bound: Bound, operators: Iterable[Op
     Raises:
         DiffersFromTorchError: An output differs by more than rounding explains.
         ArgumentsError: The module does not run on its examples.
-        NotRunnableError: Nothing here runs the model.
+        NotRunnableError: No installed runtime runs the model.
     """
     if any(t.is_meta or isinstance(t, torch._subclasses.FakeTensor) for t in _all(eager, bound)):  # noqa: SLF001
         raise ArgumentsError(f"the module has no weights to compute with: {HINT}")
@@ -160,7 +160,7 @@ class _Verification:
             ) from error
 
     def _leave_out_random(self, example: Case) -> None:
-        """Find outputs that depend on chance: by the graph, and by running the module twice."""
+        """Find random outputs: by the graph, and by running the module twice."""
         self.left_out |= randomness.outputs(self.capture.model)
         once, again = self._wanted(example), self._wanted(example)
         for name, one, other in zip(self.names, once, again, strict=False):
@@ -218,7 +218,7 @@ class _Verification:
     def _found(
         self, case: Case, wanted: Sequence[Array], runtime: Runtime
     ) -> dict[str, Difference]:
-        """The difference of each output that is compared."""
+        """Return the difference of each output that is compared."""
         if runtime not in self._runners:
             self._runners[runtime] = Runner(self.task, runtime)
         got = self._runners[runtime].run(self._inputs(case))
@@ -229,7 +229,7 @@ class _Verification:
         }
 
     def _difference(self, name: str, want: Array, got: Value, case: Case) -> Difference:
-        """How far ``got`` is from what the module gives, ``want``."""
+        """Return the difference of ``got`` from the module's result ``want``."""
         precision = self.precisions[name]
         slack = np.full(np.shape(want), FLOOR * precision.epsilon * self._scales.get(name, 0.0))
         return between(want, got, precision.tolerance, lenient=case.extreme, slack=slack)
@@ -237,7 +237,7 @@ class _Verification:
     def _without_noise(
         self, case: Case, wanted: Sequence[Array], wrong: Mapping[str, Difference]
     ) -> dict[str, Difference]:
-        """Leave out what differs no more than the module does by the last bits of its inputs."""
+        """Drop differences that the module shows as well if the last bits of its inputs change."""
         return {
             name: one
             for name, one in wrong.items()
@@ -263,7 +263,7 @@ class _Verification:
     def _confirmed(
         self, case: Case, wanted: Sequence[Array], wrong: Mapping[str, Difference]
     ) -> tuple[dict[str, Difference], str]:
-        """Ask the reference evaluator, where ONNX Runtime differs: either may be at fault."""
+        """Return the differences that the evaluator confirms: ONNX Runtime may be at fault."""
         if not wrong or self.main == "reference":
             return dict(wrong), WORDS[self.main]
         try:
@@ -283,7 +283,7 @@ class _Verification:
 
 
 def _nudged(tensor: Tensor, step: float, source: np.random.Generator) -> Tensor:
-    """``tensor``, each float moved by ``step`` of itself, or by some units in its last place."""
+    """Return ``tensor``, each float moved by ``step`` of itself, or by some ULP."""
     if not tensor.is_floating_point():
         return tensor
     signs = torch.from_numpy(source.choice([-1.0, 1.0], tuple(tensor.shape)))

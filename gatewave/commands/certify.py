@@ -139,7 +139,7 @@ def _check_subjects(
 
 
 def _check_of_models(subjects: list[str], inputs: Path | None, *, bounded: bool) -> None:
-    """Check that what is for models is given with models alone, and one file with one model."""
+    """Check that options for models come with models only, and --inputs with one model."""
     others = [subject for subject in subjects if not subject.endswith(".onnx")]
     for option, given in (("--inputs", inputs is not None), ("--rtol, --atol, --ulp", bounded)):
         if given and (others or not subjects):
@@ -198,7 +198,7 @@ def _show(certificate: Certificate) -> None:
 
 
 def _problems(certificate: Certificate) -> Iterator[str]:
-    """Yield the first of what each runtime refuses or gets wrong; the pages have all."""
+    """Yield the first problem of each runtime; the pages list all of them."""
     for row in certificate.rows:
         wrong = [cell for cell in row.cells if cell.verdict not in ("exact", "no baseline")]
         if wrong:
@@ -210,7 +210,7 @@ def _line(text: str) -> str:
 
 
 def _of_baseline(certificate: Certificate) -> Iterator[str]:
-    """Yield what a model was compared with, and where there is nothing to compare with."""
+    """Yield a model's baseline, and the outputs without one."""
     yield f"baseline: {certificate.truth}"
     for node in certificate.baseline.differing:
         yield f"no baseline after {node.words()}: {node.says}"

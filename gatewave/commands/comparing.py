@@ -1,4 +1,4 @@
-"""Options of the commands that compare numbers, and the arrays that --inputs names."""
+"""Options of the commands that compare numbers, and reading the arrays of --inputs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from export.proof.comparison import Plan
 
 KERNELS = Path(service.__file__).with_name("libgatewave.so")
-"""The library of our kernels, where it is built."""
+"""Path of the library of our kernels, if it is built."""
 
 INPUTS_HELP = "Real inputs, an .npz of arrays by name"
 
@@ -53,7 +53,7 @@ def seconds(option: str, text: str) -> float:
     """Return the seconds of a time such as ``90``, ``90s``, ``1.5m`` or ``2h``.
 
     Raises:
-        UsageError: It is no time, or none that is above 0.
+        UsageError: It is not a time above 0.
     """
     found = TIME.fullmatch(text.strip())
     time = float(found[1]) * UNITS[found[2]] if found else 0.0
@@ -69,10 +69,10 @@ def plan(
     ulp: float,
     budget: str,
 ) -> Plan:
-    """Return how a command compares models, given its options.
+    """Return the settings of a comparison from a command's options.
 
     Raises:
-        UsageError: ``inputs`` is no file of arrays, or ``budget`` no time.
+        UsageError: ``inputs`` is not a file of arrays, or ``budget`` is not a time.
     """
     from export.proof.comparison import Plan
     from export.proof.differences import Tolerance
@@ -89,7 +89,7 @@ def arrays(path: Path) -> dict[str, Any]:
     """Return the arrays in an .npz file, by name.
 
     Raises:
-        UsageError: It is none, or holds Python objects.
+        UsageError: It is not an .npz file, or holds Python objects.
     """
     with needing("export"):
         from export import npz

@@ -120,13 +120,13 @@ def _tell(
 
 
 def _whole(activations: Sequence[Activation], failures: Sequence[Failure]) -> list[Activation]:
-    """The activations all of whose graphs were written: others get no certificate."""
+    """Return the activations all of whose graphs were written: others get no certificate."""
     failed = {failure.stem for failure in failures}
     return [a for a in activations if failed.isdisjoint(a.stem(o) for o in a.operators)]
 
 
 def _kinks(activations: Sequence[Activation], selection: Selection) -> Iterator[str]:
-    """Where the derivatives that were written are a choice."""
+    """Yield sentences on kinks, where the written derivatives are autograd's choice."""
     from export import kinks, reference
 
     for activation in activations if {"grad", "vjp"}.intersection(selection.graphs) else ():
@@ -137,7 +137,7 @@ def _kinks(activations: Sequence[Activation], selection: Selection) -> Iterator[
 
 
 def _refusal(failures: Sequence[Failure], selection: Selection, written: int) -> str:
-    """What failed, why, and which options select the rest."""
+    """Return the error: the failures, their reasons, and the options that select the rest."""
     count = "1 graph fails" if len(failures) == 1 else f"{len(failures)} graphs fail"
     lines = [
         f"{count}, and {written} files are written" if written else f"{count}: no file is written"

@@ -1,4 +1,4 @@
-"""Models that commands rewrite: read, verified, written, and what became of them said."""
+"""Reading, verification, writing and reports of the models that commands rewrite."""
 
 from __future__ import annotations
 
@@ -57,11 +57,11 @@ def read(path: Path) -> ir.Model:
 def write_verified(
     model: ir.Model, path: Path, *, source: Path, changes: Sequence[Change], plan: Plan
 ) -> Report:
-    """Write ``model`` if it computes what ``source`` does; without a change nothing is run.
+    """Write ``model`` if it computes the same as ``source``; without a change, no model is run.
 
     Raises:
-        VerificationError: It does not, and is not written.
-        CommandError: Nothing runs ``source``.
+        VerificationError: It does not compute the same, and is not written.
+        CommandError: No runtime runs ``source``.
     """
     from export.errors import NotRunnableError
     from export.proof import verified
@@ -100,16 +100,16 @@ def say(
     tried: Tried | None = None,
     as_json: bool,
 ) -> None:
-    """What was changed and what was left, for people or for scripts.
+    """Print the changed and the unchanged activations, as text or as JSON.
 
     Args:
         written: The file.
-        changes: What was changed.
+        changes: The changes.
         report: The comparison with the original; ``None`` where there is none.
-        skipped: What was left.
-        judged: What is known of it for the target that it was changed for.
-        tried: Of a model that computes something else, what became of it.
-        as_json: Whether it is for scripts.
+        skipped: The activations that were left unchanged.
+        judged: The verdict for the target.
+        tried: For a model that computes something else, the result of running it.
+        as_json: Whether to print JSON.
     """
     if as_json:
         document = {
@@ -141,14 +141,14 @@ def say(
 
 
 def _how(report: Report | None, tried: Tried | None, judged: Judged | None) -> str:
-    """The evidence, in words."""
+    """Return the evidence, in words."""
     how = tried.words() if tried else "not verified"
     how = how if report is None else report.words()
     return f"{how}; {judged.of_result(_runtimes(report))}" if judged else how
 
 
 def _runtimes(report: Report | None) -> list[str]:
-    """What ran the rewritten model."""
+    """Return the runtimes that ran the rewritten model."""
     ran = () if report is None else report.ran
     return [*dict.fromkeys(one.runtime for one in ran if one.model == "rewritten")]
 

@@ -1,4 +1,4 @@
-"""Text for people, never cut: not where the terminal is narrow, and not in a pipe."""
+"""Text output that is never truncated, neither in a narrow terminal nor in a pipe."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def table(*headings: str, title: str = "", show_header: bool = True) -> Table:
 
 
 def show(made: Table) -> None:
-    """Print a table, in a pipe as wide as its cells: rich takes a pipe for 80 columns."""
+    """Print a table; in a pipe, as wide as its cells, since rich assumes 80 columns there."""
     console = Console()
     if not console.is_terminal:
         whole = console.measure(made, options=console.options.update(max_width=WIDEST)).maximum

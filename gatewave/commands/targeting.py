@@ -1,4 +1,4 @@
-"""The target of a command, and what is known of a model there, in words."""
+"""Target of a command, and the verdict on a model for it, in words."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def target_named(name: str) -> Iterator[Target]:
-    """Give the target called ``name``, which may be asked itself where it is installed.
+    """Yield the target called ``name``; an installed target can load models itself.
 
     Raises:
-        TargetError: There is none.
+        TargetError: There is no such target.
         ExtraMissing: onnx is not installed.
     """
     with needing("export"):
@@ -39,7 +39,7 @@ def target_named(name: str) -> Iterator[Target]:
 
 
 def loading(target: Target, path: Path, model: ir.Model) -> Loading:
-    """Have the target itself load the model in ``path``, if it is installed here."""
+    """Load the model in ``path`` in the target itself, if it is installed here."""
     from export.targets.verdicts import Loading
 
     if target.live is None:
@@ -49,7 +49,7 @@ def loading(target: Target, path: Path, model: ir.Model) -> Loading:
 
 
 def loading_of(target: Target, model: ir.Model, *, source: Path) -> Loading:
-    """Have the target load ``model``, what became of the one in ``source``, from a copy."""
+    """Load ``model``, rewritten from the one in ``source``, in the target, from a copy."""
     from export.model_files import files
 
     with tempfile.TemporaryDirectory(prefix="gatewave-") as folder:
@@ -65,10 +65,10 @@ class Judged:
 
     Attributes:
         target: Its name.
-        problems: What keeps the model from running, and what is not known.
-        loading: What came of loading it in the target itself.
+        problems: Reasons why the model does not run, and nodes that are not known to run.
+        loading: The result of loading it in the target itself.
         table: The runtime whose probed table was used, if one was.
-        notes: What it computes otherwise than the model says.
+        notes: Deviations of the target from the model.
     """
 
     target: str
@@ -79,13 +79,13 @@ class Judged:
 
     @property
     def verdict(self) -> str:
-        """``runs`` only where everything in the model is known to run."""
+        """The verdict; ``runs`` only if everything in the model is known to run."""
         if any(problem.known for problem in self.problems):
             return "does not run"
         return "not known" if self.problems else "runs"
 
     def document(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """The verdict as a JSON document."""
         return {
             "name": self.target,
             "verdict": self.verdict,
@@ -97,7 +97,7 @@ class Judged:
         }
 
     def lines(self) -> Iterator[str]:
-        """A line for each problem, and one for each operator of which nothing is known."""
+        """Yield a line for each problem, and one for each operator that was not tried."""
         for problem in self.problems:
             if problem.known:
                 place = ": ".join(w for w in (problem.scope, problem.node) if w) or "the model"
@@ -106,7 +106,7 @@ class Judged:
         yield from (f"{self.target}: {note}" for note in self.notes)
 
     def summary(self) -> str:
-        """The verdict and what it rests on, in a line."""
+        """The verdict and its evidence, in a line."""
         evidence = self._evidence()
         if self.verdict == "runs":
             but = "".join(f", but {note}" for note in self.notes)
@@ -118,10 +118,10 @@ class Judged:
         return f"{self.target} does not run it: {count}; {evidence}"
 
     def of_result(self, runtimes: Sequence[str]) -> str:
-        """What ran the model that was written, and what the target did, in a few words.
+        """Return the runtimes that ran the written model, and the target's result, in a few words.
 
         Args:
-            runtimes: What ran it to compare it, in words; empty if nothing did.
+            runtimes: The runtimes that ran it for comparison, in words; empty if it was not run.
         """
         alone = " alone" if len(runtimes) == 1 else ""
         words = [f"run by {' and '.join(runtimes)}{alone}"] if runtimes else []
@@ -147,7 +147,7 @@ class Judged:
 
 
 def judged(target: Target, model: ir.Model, found: Loading) -> Judged:
-    """Judge ``model`` for ``target``, given what came of loading it."""
+    """Judge ``model`` for ``target``, given the result of loading it."""
     from export.rewrite.judgement import problems
 
     listed = problems(model, target, found)
@@ -170,7 +170,7 @@ def require_loading(found: Judged) -> None:
     """Stop the command if the target refused the model.
 
     Raises:
-        CommandError: It did; the message has its whole reason, and the nodes that it is due to.
+        CommandError: It did; the message has the full reason, and the nodes at fault.
     """
     if found.loading.refused:
         whys = [problem.why for problem in found.problems if problem.known]
@@ -178,7 +178,7 @@ def require_loading(found: Judged) -> None:
 
 
 def not_known(problems: Sequence[Problem]) -> Iterator[str]:
-    """A line for each operator and element type of which nothing is known."""
+    """Yield a line for each operator and element type that was not tried."""
     firsts = {problem.why: problem for problem in reversed(problems) if not problem.known}
     for why, count in _unknown(problems).items():
         place = ": ".join(word for word in (firsts[why].scope, firsts[why].node) if word)

@@ -30,7 +30,7 @@ from service.serving.model import ANY, PLATFORM, Batching, Model, Port
 
 BF16 = "BF16"
 LONGEST_REASON = 1 << 13
-"""In characters; ONNX Runtime writes hundreds, and the names in a hostile graph have no limit."""
+"""Limit in characters: ONNX Runtime's have hundreds, but names in a hostile graph have no limit."""
 
 Symbols = tuple[str | None, ...]
 

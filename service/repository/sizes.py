@@ -1,8 +1,9 @@
-"""Sizes for the open axes of a model's inputs: which to try, one after the other.
+"""Candidate sizes for the open axes of a model's inputs, in the order of trial.
 
-The graph does not say which sizes it takes: a convolution needs as many samples as its kernel has,
-the sides of an image may have to be multiples of 32, an LSTM's window is 576 samples long. So sizes
-are raised until the model runs. `gatewave verify` tries its sizes in the same groups.
+The graph does not declare the sizes that it accepts: a convolution needs as many samples as its
+kernel has, the sides of an image may have to be multiples of 32, an LSTM's window is 576 samples
+long. Sizes are therefore raised until the model runs. `gatewave verify` tries its sizes in the same
+groups.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ LADDER = (
     *(2, 4, 3, 8, 16, 6, 12, 32, 64, 24, 48, 128, 256, 320, 512, 576, 640, 1024, 224, 96, 160),
     *(2048, 4096, 800, 1600, 8192, 16_000, 16_384, 32_768, 48_000, 65_536, 160_000),
 )
-"""Sizes from the smallest, and before rarer ones those of images, windows of sound and tokens."""
+"""Sizes from small to large; the usual ones of images, audio windows and tokens come first."""
 
 COMMON = 14
 DIFFERENT = (3, 5, 7, 11, 13, 17, 19, 23)
@@ -50,9 +51,9 @@ WITHIN_ROWS: tuple[Group, ...] = (
     lambda axes: all(axis.position == axis.rank - 1 > 0 for axis in axes),
     lambda axes: all(axis.position > 1 for axis in axes),
 )
-"""Sizes of no first axis, of last axes alone, and of the sides of images."""
+"""Groups of axes: all but the first, the last ones, and the sides of images."""
 WITH_ROWS: tuple[Group, ...] = (lambda axes: all(axis.position == 0 for axis in axes), bool)
-"""Sizes of first axes alone, and all of them."""
+"""Groups of axes: the first ones, and all."""
 
 
 def in_words(shapes: Mapping[str, tuple[int, ...]]) -> str:
