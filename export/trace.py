@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import itertools
 import logging
 import numbers
 import warnings
@@ -119,11 +120,14 @@ def captured(
         torch.onnx.OnnxExporterError: Torch cannot export the module.
     """
     keeper = _Keeper(operators)
+    # A dictionary in the last place would be taken for the keyword arguments.
+    is_dictionary = not bound.kwargs and bool(bound.args) and isinstance(bound.args[-1], dict)
+    args = (*bound.args, {}) if is_dictionary else bound.args
 
     def export() -> ONNXProgram | None:
         return torch.onnx.export(
             module,
-            bound.args,
+            args,
             kwargs=bound.kwargs,
             dynamo=True,
             opset_version=opset,
@@ -148,8 +152,23 @@ def captured(
         raise RuntimeError("torch.onnx.export gave no program")
     with _quiet():
         simplify(program)
+    _name_inputs(program.model.graph, bound)
     _sort_inputs(program.model.graph, bound)
     return Captured(program.model, program.exported_program)
+
+
+def _name_inputs(graph: ir.Graph, bound: Bound) -> None:
+    """Give inputs that are outputs as well their names back, which Torch gives to the outputs."""
+    values = {value.name: value for node in graph.all_nodes() for value in node.outputs}
+    taken = {*values, *graph.initializers, *(value.name for value in graph.inputs)}
+    for value in graph.inputs:
+        name = (value.name or "").removesuffix("_orig")
+        if name == value.name or name not in bound.names or name not in values:
+            continue
+        free = itertools.chain([f"{name}_out"], (f"{name}_out_{n}" for n in itertools.count(1)))
+        values[name].name = next(one for one in free if one not in taken)
+        taken.add(values[name].name)
+        value.name = name
 
 
 def _sort_inputs(graph: ir.Graph, bound: Bound) -> None:

@@ -31,6 +31,12 @@ GRIDS_OF_ANY_RANK = 20
 ALONG_ONE_AXIS = 13
 """First opset at which `Softmax` and its relatives use one axis; before, also all later axes."""
 
+COORDINATES_TOLD = 11
+"""The opset from which on `Resize` is told how places in the result are places in the input."""
+
+RATIOS_BY_AXIS = 7
+"""The opset from which on `Upsample` has a ratio for each axis: an input from 9 on."""
+
 GRID_MODES = {"linear": "bilinear", "cubic": "bicubic", "nearest": "nearest"}
 
 NEGATIVE_AXES = 11
@@ -198,6 +204,42 @@ def _grid_sample(step: Step, graph: ir.Graph) -> bool:
     return True
 
 
+def _resize(step: Step, graph: ir.Graph) -> bool:
+    """Say what was meant before it could be said: a place is the result's, divided by the ratio.
+
+    The converter leaves the newer default, the middles of pixels. The nearest place is the one
+    before where a tensor grows, as is taken for granted of ratios that are not known, and the one
+    after where it shrinks: the operator did not say, and ONNX Runtime does so.
+
+    Raises:
+        Stays: The nearest places are wanted of a tensor that grows and shrinks.
+    """
+    if not (step.rises and step.crosses(COORDINATES_TOLD)) or step.before < RATIOS_BY_AXIS:
+        return False
+    node, given = graph[0], step.node.inputs
+    if "scales" in node.attributes:
+        known = np.array(node.attributes.pop("scales").as_floats(), np.float32)
+        ratios: ir.Value | None = _constant(graph, node, known)
+    else:
+        ratios = node.inputs[1] if len(node.inputs) > 1 else None
+        told = (
+            ir.convenience.get_const_tensor(given[1]) if ratios is not None and given[1] else None
+        )
+        known = np.ones(0) if told is None else told.numpy()
+    if ratios is None:
+        return False
+    mode = node.attributes["mode"].as_string() if "mode" in node.attributes else "nearest"
+    if mode == "nearest" and known.size and known.min() < 1 < known.max():
+        raise Stays("it grows and shrinks, and no one mode says what is nearest to it")
+    shrinks = bool(known.size and known.min() < 1)
+    none = _constant(graph, node, np.zeros(0, np.float32))
+    node.op_type = "Resize"
+    node.attributes.add(ir.AttrString("coordinate_transformation_mode", "asymmetric"))
+    node.attributes.add(ir.AttrString("nearest_mode", "ceil" if shrinks else "floor"))
+    _set_inputs(node, 1, [none, ratios])
+    return True
+
+
 def _softmax(step: Step, graph: ir.Graph) -> bool:
     """Keep the axes that are summed over: an older version sums over all later axes too."""
     if not step.crosses(ALONG_ONE_AXIS):
@@ -253,6 +295,7 @@ _RULES: Mapping[str, Callable[[Step, ir.Graph], bool]] = {
     "Pad": _pad,
     "Split": _split,
     "GridSample": _grid_sample,
+    **dict.fromkeys(("Resize", "Upsample"), _resize),
     **dict.fromkeys(("Softmax", "LogSoftmax", "Hardmax"), _softmax),
 }
 

@@ -115,7 +115,8 @@ def _drawn(
         real = example.dtype.to_real()
         parts = [kind.draw(source, shape, _limits(real)) for _ in range(1 + example.is_complex())]
         with np.errstate(all="ignore"):
-            values = torch.from_numpy(parts[0] if len(parts) == 1 else parts[0] + 1j * parts[1])
+            drawn = parts[0] if len(parts) == 1 else parts[0] + 1j * parts[1]
+        values = torch.from_numpy(np.asarray(drawn))  # without axes NumPy draws a number
     elif _is_integer(example) and example.numel():
         low, high = (int(example.min()), int(example.max()) + 1) if integers is None else integers
         limits = torch.iinfo(example.dtype)

@@ -46,8 +46,8 @@ TIMEOUT = 900.0
 LARGE = 2**24
 """Bytes of weights above which they are written to a separate file, which is not parsed."""
 
-NUDGES = 2
-"""Runs of the module on inputs whose last bits are changed."""
+NUDGES = 8
+"""Runs of the module on inputs whose last bits are changed; ties may fall either way in each."""
 
 FLOOR = 4
 """Error allowed in every number, in units in the last place of the output's largest number.

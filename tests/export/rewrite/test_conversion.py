@@ -280,3 +280,38 @@ def test_onnx_s_own_tests_give_the_same_at_every_opset_or_are_named(name):
                 continue
             for one, other in zip(got, want, strict=True):
                 np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6, err_msg=case.name)
+
+
+ENLARGED = {
+    ("linear", (1, 2)): [[0, 0.5, 1, 1.5, 2, 2.5, 3, 3]],
+    ("nearest", (1, 1.5)): [[0, 0, 1, 2, 2, 3]],
+    ("nearest", (1, 0.6)): [[0, 2]],
+}
+
+
+@pytest.mark.parametrize("opset", [9, 10])
+@pytest.mark.parametrize(("mode", "ratios"), ENLARGED)
+def test_an_old_resize_keeps_its_places(mode, ratios, opset):
+    if opset == 9 and min(ratios) < 1:
+        pytest.skip("Upsample does not shrink")
+    op_type = {9: "Upsample", 10: "Resize"}[opset]
+    scales = ", ".join(map(str, map(float, ratios)))
+    text = f"""g (float[1, 4] x) => (float[a, b] y) <float[2] s = {{{scales}}}>
+    {{ y = {op_type} <mode = "{mode}"> (x, s) }}"""
+    for after in (11, 13, 18):
+        (y,) = run(at(model(text, opset), after), np.arange(4, dtype=np.float32)[None])
+        np.testing.assert_array_equal(y, ENLARGED[mode, ratios])
+
+
+def test_an_older_upsample_gives_its_ratios_as_an_input():
+    text = """g (float[1, 2] x) => (float[a, b] y)
+    { y = Upsample <mode = "linear", scales = [1.0, 2.0]> (x) }"""
+    (y,) = run(at(model(text, 7), 11), np.float32([[0, 1]]))
+    np.testing.assert_array_equal(y, np.float32([[0, 0.5, 1, 1]]))
+
+
+def test_what_grows_and_shrinks_to_the_nearest_place_stays():
+    text = """g (float[4, 4] x) => (float[a, b] y) <float[2] s = {0.5, 2.0}>
+    { y = Resize <mode = "nearest"> (x, s) }"""
+    with pytest.raises(TargetError, match="grows and shrinks"):
+        at(model(text, 10), 11)

@@ -311,3 +311,34 @@ def test_torchscript_is_refused():
         module = torch.jit.trace(nn.Tanh(), A)
     with pytest.raises(ArgumentsError, match="is TorchScript"):
         to_onnx(module, {"x": A})
+
+
+class Handed(nn.Module):
+    """Hands inputs on, beside a sum."""
+
+    def forward(self, x, y):
+        return x, x + y, y
+
+
+def test_inputs_that_are_outputs_keep_their_names():
+    given = {"x": A, "y": B}
+    model = to_onnx(Handed(), given)
+    assert [value.name for value in model.graph.inputs] == ["x", "y"]
+    check(model, Handed(), given)
+
+
+class OfDictionary(nn.Module):
+    def forward(self, pair):
+        return (pair["a"] - pair["b"],)
+
+
+def test_a_dictionary_may_be_the_last_argument():
+    model = to_onnx(OfDictionary(), {"pair": {"a": A, "b": B}})
+    (y,) = run(to_bytes(model), {"pair_a": A, "pair_b": B}).values()
+    torch.testing.assert_close(y, A - B)
+
+
+@pytest.mark.parametrize("x", [torch.tensor(1.5), torch.zeros(0, 3)])
+def test_scalars_and_empty_tensors_are_exported(x):
+    (node,) = to_onnx(nn.ReLU(), {"input": x}).graph
+    assert node.op_type == "Relu"

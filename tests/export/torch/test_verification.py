@@ -182,3 +182,12 @@ def test_constants_near_0_and_1_are_kept(dtype):
     kinds = [node.op_type for node in model.graph]
     assert kinds[:6] == ["Abs", "Add", "Log", "Mul", "Sub", "Div"]
     assert {*kinds[6:]} <= {"Identity"}
+
+
+class Best(nn.Module):
+    def forward(self, x):
+        return x.topk(2).indices
+
+
+def test_the_order_of_equal_numbers_is_no_difference():
+    to_onnx(Best(), {"x": torch.randn(5, 8, generator=torch.Generator().manual_seed(0))})
