@@ -217,6 +217,7 @@ def _resize(step: Step, graph: ir.Graph) -> bool:
     if not (step.rises and step.crosses(COORDINATES_TOLD)) or step.before < RATIOS_BY_AXIS:
         return False
     node, given = graph[0], step.node.inputs
+    known: np.ndarray = np.ones(0)
     if "scales" in node.attributes:
         known = np.array(node.attributes.pop("scales").as_floats(), np.float32)
         ratios: ir.Value | None = _constant(graph, node, known)
@@ -225,7 +226,7 @@ def _resize(step: Step, graph: ir.Graph) -> bool:
         told = (
             ir.convenience.get_const_tensor(given[1]) if ratios is not None and given[1] else None
         )
-        known = np.ones(0) if told is None else told.numpy()
+        known = known if told is None else told.numpy()
     if ratios is None:
         return False
     mode = node.attributes["mode"].as_string() if "mode" in node.attributes else "nearest"
