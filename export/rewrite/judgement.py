@@ -170,7 +170,7 @@ class Judge:
     ) -> str:
         """Return why ONNX refuses ``node`` in ``kind`` at the target's opset; empty if allowed."""
         identifier = identifier_of(node)
-        if identifier[0] or (*identifier, "") in self._model.functions:
+        if identifier[0] or node.op_identifier() in self._model.functions:
             return ""
         around = self.types if types is None else types
         own = self.dtype_of(node, around)
@@ -187,7 +187,7 @@ class Judge:
     ) -> Verdict:
         """Return the verdict of the target or its files on ``node`` in ``kind``."""
         identifier = identifier_of(node)
-        if (*identifier, "") in self._model.functions:
+        if node.op_identifier() in self._model.functions:
             return RUNS  # its body is judged instead
         if not identifier[0] and since(node.op_type, self.opset) is None:
             return REFUSED
@@ -340,6 +340,8 @@ class Judge:
         types = element_types.of_function(self._model, function, kinds)
         types |= {v: k for v, k in zip(function.inputs, kinds, strict=False) if k is not None}
         label = f"function {function.domain}::{function.name}"
+        if function.overload:
+            label += f":{function.overload}"
         for scope in scopes(self._model):
             if scope.name.partition("/")[0] == label:
                 for node in scope.graph:

@@ -121,3 +121,18 @@ def test_a_function_that_calls_itself_is_no_endless_task(name):
     <domain: "Own", opset_import: ["" : 20, "Own" : 1]> F (a) => (b) { b = Own.F (a) }
     """
     problems(model(text, imports=', "Own" : 1'), targets.find(name))
+
+
+def test_overloads_of_a_function_are_judged_each_in_its_own_element_types():
+    text = (
+        "g (float[n] x, double[n] z) => (float[n] y, double[n] w) { y = own.F (x) w = own.F (z) }"
+    )
+    function = "<domain: 'own', opset_import: ['' : 20]> F (x) => (y) { y = Erf (x) }"
+    made = model(f"{text} {function.replace(chr(39), chr(34))}", imports=', "own" : 1')
+    (identifier,) = made.functions
+    second = made.functions[identifier].clone()
+    second.overload = "float64"
+    made.functions[second.identifier()] = second
+    list(made.graph)[1].overload = "float64"
+    listed = problems(made, targets.find("onnxruntime-1.24"))
+    assert [(p.operator, p.dtype, p.known) for p in listed] == [("Erf", "float64", True)]
