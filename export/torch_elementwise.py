@@ -15,7 +15,7 @@ from onnxscript import evaluator, opset18, opset20
 from onnxscript.function_libs.torch_lib.ops import core, nn, special
 
 from export import elementwise, formulas
-from export.graph_ops import ONNX_TYPES, dtype_of
+from export.graph_ops import ONNX_TYPES, compute_dtype, dtype_of
 from export.recorded_ops import Translation, Translations, cast, computed
 from export.torch_constants import number_as
 from models import DType
@@ -79,6 +79,9 @@ def table() -> Translations:
         aten.logsumexp.default: _logsumexp,
         aten.mish.default: _form(formulas.mish, nn.aten_mish),
         aten.rad2deg.default: _form(elementwise.rad2deg, core.aten_rad2deg, IN_ALL_SHORT),
+        aten.remainder.Scalar: _remainder,
+        aten.remainder.Scalar_Tensor: _remainder,
+        aten.remainder.Tensor: _remainder,
         aten.rrelu_with_noise_functional.default: _rrelu,
         aten.selu.default: _form(elementwise.selu, core.aten_selu),
         aten.softplus.default: _form(elementwise.softplus, nn.aten_softplus),
@@ -135,3 +138,23 @@ def _rrelu(x: Any, noise: Any, lower: Any = 1 / 8, upper: Any = 1 / 3, *rest: An
     if any(rest):
         raise ValueError("rrelu in training draws its slopes at random: export it in evaluation")
     return computed(elementwise.rrelu, dtype_of(x), [x], lower, upper), noise
+
+
+def _remainder(x: Any, y: Any) -> Any:
+    """The remainder of an exact fmod, moved to the sign of ``y``, as Torch's kernels compute it.
+
+    Torch's own translation, ``x - floor(x/y) · y``, is off by ``y`` where the quotient rounds.
+    """
+    tensor = x if isinstance(x, ir.Value) else y
+    x, y = (v if isinstance(v, ir.Value) else number_as(v, tensor.dtype) for v in (x, y))
+    if not _is_floating(tensor):
+        return opset18.Mod(x, y)
+    dtype = dtype_of(tensor)
+    wide = compute_dtype(dtype)
+    x, y = (value if wide == dtype else cast(value, wide) for value in (x, y))
+    rest = opset18.Mod(x, y, fmod=1)
+    zero = number_as(0.0, ONNX_TYPES[wide])
+    unlike = opset18.Xor(opset18.Less(rest, zero), opset18.Less(y, zero))
+    moves = opset18.And(opset18.Not(opset18.Equal(rest, zero)), unlike)
+    found = opset18.Where(moves, opset18.Add(rest, y), rest)
+    return found if wide == dtype else cast(found, dtype)

@@ -124,6 +124,11 @@ OTHERS = {
     "logsumexp": [lambda x: torch.logsumexp(torch.stack([x, 2 * x], -1), -1)],
     "ndtr": [torch.special.ndtr],
     "rad2deg": [torch.rad2deg, torch.deg2rad],
+    "remainder": [
+        lambda x: torch.remainder(x, 3),
+        lambda x: torch.remainder(x, -3),
+        lambda x: torch.remainder(2.5, x),
+    ],
     "where": [lambda x: torch.where(x > 0.1, x, 0.1)],
 }
 
