@@ -167,6 +167,6 @@ def _probed(function: Callable[..., Any], name: str) -> list[inspect.Parameter]:
         else:
             return [inspect.Parameter(n, inspect.Parameter.POSITIONAL_ONLY) for n in names]
     raise NotAnActivationError(
-        f"{name} takes no tensor alone, nor two or three: {errors[0]}. Give its other arguments by "
-        "functools.partial, in a module of your own"
+        f"{name} does not accept one, two or three tensors: {errors[0]}. Give its other arguments "
+        "by functools.partial, in a module of your own"
     ) from errors[0]

@@ -213,7 +213,7 @@ class Walk:
     def _node(self, node: ir.Node, path: Path, states: Iterable[_State]) -> None:
         ready = [state for state in states if state.has(node)]
         if not ready:
-            self._unchecked[one_node.named(node)] = "what it takes was not computed"
+            self._unchecked[one_node.named(node)] = "its inputs were not computed"
             return
         each = [state.inputs(node) for state in ready]
         inputs = {name: [one[name] for one in each] for name in each[0]}

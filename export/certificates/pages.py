@@ -22,7 +22,7 @@ MARKS: dict[Verdict, str] = {
 
 LEGEND = (
     "✓ within tolerance, with the largest share of it that was used; ✗ beyond it; "
-    "? there is nothing to compare with, as two implementations differ; "
+    "? no baseline: the two implementations differ; "
     "– the runtime refuses the model; † its process ended without an answer. "
     "An empty cell is a type that the runtime has not. Zeros of both signs are equal."
 )

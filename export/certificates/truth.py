@@ -86,7 +86,7 @@ def network(path: Path, seed: int, seconds: float, settings: Settings | None = N
                 path, RUNTIMES["onnxruntime"] if first.runtime is PLAIN else first.runtime, asked
             )
     why = "; ".join(f"{title}: {words}" for title, words in refusals.items())
-    raise NotRunnableError(f"{path}: nothing says what is due: {why}")
+    raise NotRunnableError(f"{path}: no implementation gives a baseline: {why}")
 
 
 def _made(path: Path, runtime: Runtime, asked: Asked) -> Network:
@@ -96,7 +96,7 @@ def _made(path: Path, runtime: Runtime, asked: Asked) -> Network:
     )
     if not made.outputs:
         reasons = "; ".join(f"output {n}: {words}" for n, words in asked.left_out.items())
-        raise NotRunnableError(f"{path}: nothing of it can be certified: {reasons}")
+        raise NotRunnableError(f"{path}: no output can be certified: {reasons}")
     return made
 
 

@@ -156,7 +156,7 @@ class _Walk:
         names = dict.fromkeys(filter(None, node.input))
         for name in names:
             if not any(name in scope for scope in known):
-                raise ModelError(f"{what}: takes {name!r}, which nothing makes")
+                raise ModelError(f"{what}: takes {name!r}, which has no producer")
         for attribute in node.attribute:
             _check_attribute(attribute, what)
             for graph in protos.graphs(attribute):
@@ -231,7 +231,7 @@ def _check_outputs(body: Body, made: Mapping[str, int], what: str) -> None:
     _check_unique(outputs, "output", f" of {what}")
     for name in outputs:
         if name not in made:
-            raise ModelError(f"{what}: its output {name!r} is made by nothing inside it")
+            raise ModelError(f"{what}: its output {name!r} has no producer inside it")
 
 
 def _check_unique(names: Iterator[str] | Sequence[str], role: str, of: str) -> None:

@@ -124,7 +124,7 @@ class Parts:
         values = {**case.inputs, **self._whole.run(case.inputs)}
         plain = {n for n, v in values.items() if isinstance(v, np.ndarray | np.generic)}
         if needed := {*self.changed.inputs[0], *self.changed.inputs[1]} - plain:
-            raise Refused(f"{', '.join(sorted(needed))}: no plain tensor, or an input left empty")
+            raise Refused(f"{', '.join(sorted(needed))}: not a tensor, or an omitted input")
         return {name: value for name, value in values.items() if name in asked}
 
     def _load(self, values: Values) -> None:

@@ -119,7 +119,7 @@ class Samples:
 
     def _tensor(self, port: Port, shapes: Shapes, kind: Kind, source: Source) -> Array:
         if port.dtype == "unknown":
-            raise ModelError(f"input {port.name}: of its type nothing can be generated")
+            raise ModelError(f"input {port.name}: inputs of its type cannot be generated")
         shape = shapes[port.name]
         if port.dtype == "string":
             return source.choice(np.array(WORDS, object), shape)

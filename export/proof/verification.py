@@ -317,8 +317,8 @@ class _Verification:
         """Return the reported differences, in words."""
         return [
             f"reported, not judged: output {one.name} differs by {one.difference.absolute:.2g}, "
-            f"{one.difference.used:.2g} times the tolerance ({one.case}, {one.runtime}): steps of "
-            "the last place, in inputs or in what was changed, move the original by about as much"
+            f"{one.difference.used:.2g} times the tolerance ({one.case}, {one.runtime}): changes "
+            "in the last place of inputs or of changed parts move the original by about as much"
             for one in joined(self.reported)
         ]
 

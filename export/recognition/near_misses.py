@@ -132,7 +132,7 @@ class _Search:
         dtype = self.survey.shapes.dtype(node.outputs[0])
         if dtype is not None and dtype not in FLOATS:
             return self._miss(node, node.op_type.lower(), f"its element type is {dtype.name}")
-        reason = f"this {node.op_type} is part of no activation that is known here"
+        reason = f"this {node.op_type} is not part of a known activation"
         return self._miss(node, node.op_type.lower(), reason)
 
     def _miss(

@@ -66,7 +66,7 @@ def certify(
     rtol: RtolOption = None,
     atol: AtolOption = None,
     ulp: UlpOption = 0.0,
-    seed: Annotated[int, typer.Option(min=0, help="What a model's inputs are drawn with.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of a model's generated inputs.")] = 0,
     exact: Annotated[
         bool, typer.Option("--exact", help="Exit with 1 unless every result is exact.")
     ] = False,

@@ -23,22 +23,22 @@ InputsOption = Annotated[Path | None, typer.Option(help=f"{INPUTS_HELP}; tried f
 
 RtolOption = Annotated[
     float | None,
-    typer.Option(min=0, help="Allowed, of the number: 1e-4 in float32, by default."),
+    typer.Option(min=0, help="Relative tolerance; 1e-4 in float32 by default."),
 ]
 
 AtolOption = Annotated[
     float | None,
-    typer.Option(min=0, help="Allowed, of the scale of the tensor; as --rtol, by default."),
+    typer.Option(min=0, help="Tolerance relative to the tensor's scale; as --rtol, by default."),
 ]
 
-UlpOption = Annotated[float, typer.Option(min=0, help="Allowed, in units in the last place.")]
+UlpOption = Annotated[float, typer.Option(min=0, help="Tolerance in units in the last place.")]
 
 BudgetOption = Annotated[
     str,
     typer.Option(
         metavar="TIME",
-        help="Time for all cases together, as 90s or 5m: small ones come first, and those that "
-        "would take longer are left out, and said to be.",
+        help="Time for all cases together, as 90s or 5m: small ones come first; larger ones that "
+        "do not fit are left out and reported.",
     ),
 ]
 

@@ -31,7 +31,7 @@ def fuse(
         str, typer.Option(help="gatewave: our operators with their bodies; standard: ONNX's.")
     ] = "gatewave",
     kind: Annotated[
-        str | None, typer.Option(help="Kinds, as swish,swiglu-linear; all that pay by default.")
+        str | None, typer.Option(help="Kinds, as swish,swiglu-linear; by default all worth fusing.")
     ] = None,
     verify: VerifyOption = True,
     inputs: InputsOption = None,

@@ -27,7 +27,7 @@ def inspect(
     model: ModelArgument,
     target: Annotated[
         str | None,
-        typer.Option("--target", "-t", help="Say what this runtime would not run, and why."),
+        typer.Option("--target", "-t", help="Also list what this runtime does not run, and why."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:

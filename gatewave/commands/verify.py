@@ -37,7 +37,7 @@ def verify(
     site: Annotated[
         list[str] | None, typer.Option(help="A value within both graphs, to compare as well.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="What inputs are drawn with.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the generated inputs.")] = 0,
     rtol: RtolOption = None,
     atol: AtolOption = None,
     ulp: UlpOption = 0.0,
@@ -46,7 +46,7 @@ def verify(
         float, typer.Option(min=0.1, help="Seconds after which a run of a model is ended.")
     ] = 120.0,
     strict: Annotated[
-        bool, typer.Option(help="What overflows in the original must overflow alike.")
+        bool, typer.Option(help="Excuse no difference, not even at overflow.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:

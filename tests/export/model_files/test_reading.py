@@ -99,22 +99,22 @@ def test_a_bomb_of_nested_graphs_is_refused(saved):
 UNSOUND = {
     "a = Relu(b) b = Relu(a) y = Add(x, a)": "nodes take each other's results: node 0 (Relu)",
     "y = Add(x, y)": "nodes take each other's results",
-    "y = Add(x, nowhere)": "node 0 (Add) of the graph: takes 'nowhere', which nothing makes",
+    "y = Add(x, nowhere)": "node 0 (Add) of the graph: takes 'nowhere', which has no producer",
     "y = Relu(x) y = Neg(x)": "node 1 (Neg) of the graph: makes 'y', which is there already",
     "y, y = Split <num_outputs = 2> (x)": "makes 'y', which is there already",
     "x = Relu(x) y = Neg(x)": "makes 'x', which is there already",
-    "z = Relu(x)": "its output 'y' is made by nothing",
+    "z = Relu(x)": "its output 'y' has no producer",
     "c = Constant <value = bool {1}> () y = If (c) <then_branch = t () => (float[n] a) "
     "{ a = Add(x, y) }, else_branch = e () => (float[n] b) { b = Relu(x) }>": (
         "nodes take each other's results: node 1 (If)"
     ),
     "c = Constant <value = bool {1}> () y = If (c) <then_branch = t () => (float[n] a) "
     "{ a = Add(x, b) }, else_branch = e () => (float[n] b) { b = Relu(x) }>": (
-        "takes 'b', which nothing makes"
+        "takes 'b', which has no producer"
     ),
     "c = Constant <value = bool {1}> () y = If (c) <then_branch = t () => (float[n] x) "
     "{ a = Relu(x) }, else_branch = e () => (float[n] b) { b = Relu(x) }>": (
-        "then_branch of node 1 (If) of the graph: its output 'x' is made by nothing inside it"
+        "then_branch of node 1 (If) of the graph: its output 'x' has no producer inside it"
     ),
 }
 

@@ -191,5 +191,5 @@ def test_an_optional_input_is_given_and_left_out(check):
 def test_an_input_that_nothing_can_be_drawn_for_is_named(check):
     tensor = helper.make_tensor_type_proto(TensorProto.FLOAT, [])
     model = typed(helper.make_map_type_proto(TensorProto.STRING, tensor))
-    with pytest.raises(ModelError, match="input x: of its type nothing can be generated"):
+    with pytest.raises(ModelError, match="input x: inputs of its type cannot be generated"):
         check(model, model)
