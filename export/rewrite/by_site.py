@@ -24,9 +24,8 @@ WIDE = (ir.DataType.FLOAT, ir.DataType.DOUBLE)
 """Types of replaced activations; 16-bit floats are computed node by node, rounding alike."""
 
 
-def rewrite(model: ir.Model, target: Target) -> list[Change]:
-    """Replace activations of several nodes of which ``target`` does not run some."""
-    judge = Judge(model, target)
+def rewrite(model: ir.Model, _: Target, judge: Judge) -> list[Change]:
+    """Replace activations of several nodes of which the target does not run some."""
     refused = set(_refused(model, judge))
     if not refused:
         return []

@@ -11,11 +11,11 @@ from typing import Any
 import onnx
 import onnx_ir as ir
 
-from export.model_files import element_types
 from export.model_files.element_types import Types
 from export.model_files.scopes import Scope, scopes
 from export.rewrite.change import Change
 from export.rewrite.conversion import since
+from export.rewrite.judgement import Judge
 from export.rewrite.replaceable import draws, identifier_of
 from export.rewrite.splicing import splice
 from export.targets import Target
@@ -24,9 +24,9 @@ DOMAIN = "ai.onnx.body"
 """Of the functions that are made here; they do not outlive the rewrite."""
 
 
-def expand(model: ir.Model, target: Target, opset: int) -> list[Change]:
-    """Give each operator that ``target`` has not at ``opset``, but ONNX a body for, that body."""
-    types = element_types.of_model(model)
+def expand(model: ir.Model, target: Target, judge: Judge) -> list[Change]:
+    """Give each operator that ``target`` lacks, and that ONNX has a body for, that body."""
+    opset, types = judge.opset, judge.types
     changes = [
         _called(model, scope, node, body)
         for scope in list(scopes(model))

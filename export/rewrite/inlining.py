@@ -17,13 +17,13 @@ from export.rewrite.naming import settle
 from export.targets import Target
 
 
-def inline(model: ir.Model, target: Target) -> list[Change]:
+def inline(model: ir.Model, target: Target, judge: Judge) -> list[Change]:
     """Inline every function that holds what ``target`` does not run, or all, if it runs none.
 
     Raises:
         TargetError: A function calls itself, or cannot be inlined for another reason.
     """
-    wanted = set(model.functions) if not target.functions else _unfit(model, Judge(model, target))
+    wanted = set(model.functions) if not target.functions else _unfit(model, judge)
     made = {identifier for identifier in model.functions if identifier[0] == expansion.DOMAIN}
     if not (wanted := wanted | made):
         return []

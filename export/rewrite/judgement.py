@@ -63,7 +63,13 @@ class Problem:
     known: bool = True
 
 
-def problems(model: ir.Model, target: Target, loading: Loading | None = None) -> list[Problem]:
+def problems(
+    model: ir.Model,
+    target: Target,
+    loading: Loading | None = None,
+    *,
+    judge: Judge | None = None,
+) -> list[Problem]:
     """Return everything that keeps ``model`` from running correctly on ``target``.
 
     Args:
@@ -72,28 +78,25 @@ def problems(model: ir.Model, target: Target, loading: Loading | None = None) ->
         loading: An attempt to load the model in the target itself, if one was made. If the target
             loads it, no node is reported as not known; if it refuses, there is a problem, at least
             one of the whole model.
+        judge: A judge of the model as it is now, if one was made already.
 
     Raises:
         ModelError: A node does not fit its operator's schema.
     """
     schemas.check(model)
-    if loading is not None and loading.loads:
-        return _wrong_though_loaded(model, target)
-    found = [*_of_file(model, target), *Judge(model, target).problems()]
+    loads = loading is not None and loading.loads
+    if loads and target.table is not None:
+        return []  # no model is known that loads in ONNX Runtime and computes wrongly
+    judge = judge or Judge(model, target)
+    found = [*_of_file(model, target), *judge.problems()]
+    if loads:
+        return [problem for problem in found if problem.known]
     if loading is not None and loading.refused:
         if not any(problem.known for problem in found):
-            found += Judge(model, target).of_neighbours()
+            found += judge.of_neighbours()
         why = f"{loading.by} does not load the model: {loading.refused}"
         found.append(Problem("", "", "", "", why))
     return found
-
-
-def _wrong_though_loaded(model: ir.Model, target: Target) -> list[Problem]:
-    """Return the nodes that load but compute wrongly; none is known for ONNX Runtime."""
-    if target.table is not None:
-        return []
-    found = [*_of_file(model, target), *Judge(model, target).problems()]
-    return [problem for problem in found if problem.known]
 
 
 def opset_of(model: ir.Model) -> int | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import onnx_ir as ir
@@ -50,22 +50,38 @@ def lower(model: ir.Model, target: Target) -> list[Change]:
     domains = _domains(model)
     if opset_of(model) is None:
         model.opset_imports[""] = OPSET
-    opset = target.opsets.nearest(opset_of(model) or 1)
-    changes = expand(model, target, opset)
-    changes += _Rewriting(model, target).widen()
     judge = Judge(model, target)
-    changes += opsets.convert(model, opset, exempt=lambda node: _goes(node, judge, target))
-    changes += inline(model, target)
-    changes += ranks.state(model, target)
-    changes += by_site.rewrite(model, target)
-    changes += _Rewriting(model, target).run()
+    changes: list[Change] = []
+    for step in STEPS:
+        changes += step(model, target, judge)
+        # A judge infers all types, which was most of the time of an unchanged model. From the
+        # first change on it is made anew: `inline` does not report what `expand` has made.
+        judge = Judge(model, target) if changes else judge
     changes += [*_format(model, target), *_imports(model, domains)]
-    if left := [problem for problem in problems(model, target) if problem.known]:
+    if left := [problem for problem in problems(model, target, judge=judge) if problem.known]:
         listed = "; ".join(
             f"{problem.node}: {problem.why}" if problem.node else problem.why for problem in left
         )
         raise TargetError(f"the model cannot be brought to {target.name}: {listed}")
     return changes
+
+
+def _widened(model: ir.Model, target: Target, judge: Judge) -> list[Change]:
+    return _Rewriting(model, target, judge).widen()
+
+
+def _converted(model: ir.Model, target: Target, judge: Judge) -> list[Change]:
+    return opsets.convert(model, judge.opset, exempt=lambda node: _goes(node, judge, target))
+
+
+def _rewritten(model: ir.Model, target: Target, judge: Judge) -> list[Change]:
+    return _Rewriting(model, target, judge).run()
+
+
+STEPS: Sequence[Callable[[ir.Model, Target, Judge], list[Change]]] = (
+    *(expand, _widened, _converted, inline, ranks.state, by_site.rewrite, _rewritten),
+)
+"""Passes over a model, in order. The judge that each is given has seen the model as it then is."""
 
 
 def _goes(node: ir.Node, judge: Judge, target: Target) -> bool:
@@ -102,10 +118,10 @@ def _imports(model: ir.Model, before: set[str]) -> Iterator[Change]:
 class _Rewriting:
     """One walk over the main graph and its bodies."""
 
-    def __init__(self, model: ir.Model, target: Target) -> None:
+    def __init__(self, model: ir.Model, target: Target, judge: Judge) -> None:
         self._model = model
         self._target = target
-        self._judge = Judge(model, target)
+        self._judge = judge
         self._names = Names(model)
         self._constants = Constants(model, self._names)
 

@@ -39,11 +39,12 @@ def convert(model: ir.Model, opset: int, *, exempt: Callable[[ir.Node], bool]) -
     Raises:
         TargetError: A node has no equivalent there; the message names all of them.
     """
-    types = _types(model)
+    stale = [scope for scope in scopes(model) if _standard(scope.opsets) not in (None, opset)]
+    types = _types(model) if stale else {}
     inferred = functools.cache(lambda: shapes(model))
     planned: list[tuple[Scope, ir.Node, ir.Graph]] = []
     obstacles: list[str] = []
-    for scope in [s for s in scopes(model) if _standard(s.opsets) not in (None, opset)]:
+    for scope in stale:
         for node in scope.graph:
             before = _standard(scope.opsets) or opset
             if node.domain in STANDARD and exempt(node):

@@ -13,6 +13,7 @@ from export.model_files.element_types import values
 from export.model_files.scopes import Scope, scopes
 from export.recognition.shapes import Shapes, shapes
 from export.rewrite.change import Change
+from export.rewrite.judgement import Judge
 from export.rewrite.naming import Names, settle
 from export.rewrite.splicing import splice, sweep
 from export.targets import Target
@@ -33,7 +34,7 @@ DEFECTS: tuple[DefectName, ...] = (
 )
 
 
-def state(model: ir.Model, target: Target) -> list[Change]:
+def state(model: ir.Model, target: Target, _: Judge) -> list[Change]:
     """Write conditions as scalars, squeezed axes as numbers, and the branch that is always taken.
 
     Changes are made only if the target is known to need them, and if the known shapes guarantee the

@@ -7,7 +7,7 @@ from onnx import parser
 from export import targets
 from export.model_files.scopes import scopes
 from export.rewrite.inlining import inline
-from export.rewrite.judgement import problems
+from export.rewrite.judgement import Judge, problems
 from export.rewrite.naming import settle
 
 
@@ -100,7 +100,8 @@ g (float[n] x, bool c) => (float[n] y, float[n] z) {
 
 def test_inlining_gives_no_name_twice():
     made = model(COLLIDING, imports=', "Own" : 1')
-    inline(made, targets.find("tvm"))
+    target = targets.find("tvm")
+    inline(made, target, Judge(made, target))
     names = [o.name for s in scopes(made) for node in s.graph for o in node.outputs]
     assert len(set(names)) == len(names)
     assert {"h_1", "y", "z", "t", "e", "i", "h"} <= set(names)
