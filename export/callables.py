@@ -32,11 +32,6 @@ ATTRIBUTES = ("formula", "domain", "tolerances", "derivative_tolerances")
 POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
-def is_module_class(found: Any) -> bool:
-    """Return true for a class of modules."""
-    return isinstance(found, type) and issubclass(found, nn.Module)
-
-
 def module_class(found: Any, name: str, source: str) -> type[nn.Module]:
     """Return a class of modules that compute what ``found`` does; a class of modules is that class.
 

@@ -12,13 +12,14 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
 
 from export.certificates import one_node
+from export.certificates.document import DifferingNode
 from export.certificates.due import Due
 from export.channel import Array, Value
 from export.proof import randomness
@@ -34,30 +35,6 @@ LATE = "there was no time for it (--timeout)"
 
 
 @dataclass(frozen=True)
-class Parted:
-    """A node that two runtimes compute differently from equal inputs.
-
-    Attributes:
-        node: Its name; of one without a name, that of its first output.
-        operator: With its domain, unless that is ONNX's own.
-        opset: The version of its domain.
-        dtype: Of its inputs.
-        says: Both values at the largest difference, and the case.
-        cases: The cases in which it was seen.
-    """
-
-    node: str
-    operator: str
-    opset: int
-    dtype: str
-    says: str
-    cases: tuple[str, ...]
-
-    def words(self) -> str:
-        return f"node {self.node} ({self.operator}, opset {self.opset}, {self.dtype})"
-
-
-@dataclass(frozen=True)
 class Walked:
     """Result of a walk.
 
@@ -70,9 +47,9 @@ class Walked:
     """
 
     nodes: int = 0
-    parted: Mapping[str, Parted] = field(default_factory=dict)
+    parted: Mapping[str, DifferingNode] = field(default_factory=dict)
     unchecked: Mapping[str, str] = field(default_factory=dict)
-    tainted: Mapping[str, Mapping[str, Parted]] = field(default_factory=dict)
+    tainted: Mapping[str, Mapping[str, DifferingNode]] = field(default_factory=dict)
     reached: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     @property
@@ -165,9 +142,9 @@ class Walk:
         self._runtimes = first, second
         self._tolerance = tolerance
         self._source = np.random.default_rng(seed)
-        self._parted: dict[str, Parted] = {}
+        self._parted: dict[str, DifferingNode] = {}
         self._unchecked: dict[str, str] = {}
-        self._tainted: dict[str, Mapping[str, Parted]] = {}
+        self._tainted: dict[str, Mapping[str, DifferingNode]] = {}
         self._reached: dict[str, frozenset[str]] = {}
 
     def walk(self, cases: Sequence[Case], end: float) -> Walked:
@@ -199,7 +176,7 @@ class Walk:
             self._reached[state.case.name] = frozenset(self._sure(state))
         return Walked(len(nodes), self._parted, self._unchecked, self._tainted, self._reached)
 
-    def _taints(self, state: _State) -> Iterator[tuple[str, Parted]]:
+    def _taints(self, state: _State) -> Iterator[tuple[str, DifferingNode]]:
         for value in self._model.graph.outputs:
             if value in state.tainted:
                 yield value.name or "", self._parted[state.tainted[value]]
@@ -277,7 +254,7 @@ class Walk:
         name = one_node.named(node)
         if name in self._parted:
             known = self._parted[name]
-            self._parted[name] = replace(known, cases=(*known.cases, case.name))
+            self._parted[name] = known.model_copy(update={"cases": (*known.cases, case.name)})
             return
         first, second = (running.runtime.title for running in self._runtimes)
         place = found.place
@@ -285,7 +262,7 @@ class Walk:
         values += "" if place is None else f", {place.rewritten!r} by {second}"
         at = "" if place is None or place.index is None else str(list(place.index))
         dtypes = dict.fromkeys(dtype_of(v) for v in case.inputs.values() if hasattr(v, "dtype"))
-        self._parted[name] = Parted(
+        self._parted[name] = DifferingNode(
             node=name,
             operator=one_node.operator(node),
             opset=self._model.opset_imports.get(node.domain) or 1,

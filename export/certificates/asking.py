@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
-from export.certificates.alike import Parted, Walk, Walked
-from export.certificates.document import Baseline, Level, Node
+from export.certificates.alike import Walk, Walked
+from export.certificates.document import Baseline, DifferingNode, Level
 from export.certificates.due import Due, moved_far
 from export.channel import Array
 from export.errors import ModelError
@@ -135,7 +135,7 @@ class Asked:
             nodes=walked.nodes,
             checked=walked.checked,
             unchecked=dict(walked.unchecked),
-            differing=tuple(map(_node, walked.parted.values())),
+            differing=tuple(walked.parted.values()),
             refused=len(self.due) - self.answered,
             refusal=self.refusal,
         )
@@ -247,7 +247,7 @@ class Asked:
         return replace(due, without=without, other=other)
 
 
-def _why(parted: Parted) -> str:
+def _why(parted: DifferingNode) -> str:
     return f"{parted.words()} is computed differently: {parted.says}"
 
 
@@ -257,17 +257,6 @@ def _unknown(walked: Walked) -> str:
         return "there was no time to compare the nodes (--timeout)"
     node, why = next(iter(walked.unchecked.items()))
     return f"node {node} could not be compared: {why}"
-
-
-def _node(parted: Parted) -> Node:
-    return Node(
-        node=parted.node,
-        operator=parted.operator,
-        opset=parted.opset,
-        dtype=parted.dtype,
-        says=parted.says,
-        cases=parted.cases,
-    )
 
 
 def _quantises(model: ir.Model) -> bool:

@@ -161,7 +161,7 @@ class Row(Strict):
     cells: tuple[Cell, ...] = ()
 
 
-class Node(Strict):
+class DifferingNode(Strict):
     """A node that two implementations compute differently when they are given the same inputs.
 
     Attributes:
@@ -206,7 +206,7 @@ class Baseline(Strict):
     nodes: int = 0
     checked: int = 0
     unchecked: dict[str, str] = Field(default_factory=dict)
-    differing: tuple[Node, ...] = ()
+    differing: tuple[DifferingNode, ...] = ()
     refused: int = 0
     refusal: str = ""
 

@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import onnx
 import onnx_ir as ir
 from onnx import TensorProto, TypeProto, helper
 
 from export.channel import Value
-from export.model_files.element_types import bodies
+from export.model_files.element_types import operands
 
 
 def taken(node: ir.Node) -> list[ir.Value]:
     """Return the values of the graph that ``node`` takes, those of its bodies included."""
-    return list(dict.fromkeys(value for value in _taken(node) if value.graph is node.graph))
-
-
-def _taken(node: ir.Node) -> Iterator[ir.Value]:
-    yield from (value for value in node.inputs if value is not None)
-    for body in bodies(node):
-        yield from body.outputs
-        for inner in body:
-            yield from _taken(inner)
+    return list(dict.fromkeys(value for value in operands(node) if value.graph is node.graph))
 
 
 def given(node: ir.Node) -> list[str]:

@@ -72,6 +72,15 @@ def values(graph: ir.Graph) -> Iterator[ir.Value]:
             yield from values(body)
 
 
+def operands(node: ir.Node) -> Iterator[ir.Value]:
+    """The values that ``node`` takes, and those that the nodes in its bodies take and give out."""
+    yield from (value for value in node.inputs if value is not None)
+    for body in bodies(node):
+        yield from body.outputs
+        for inner in body:
+            yield from operands(inner)
+
+
 def bodies(node: ir.Node) -> Iterator[ir.Graph]:
     """The graphs inside ``node``: branches, loop bodies."""
     for attribute in node.attributes.values():

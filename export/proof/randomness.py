@@ -7,14 +7,14 @@ Two models that are compared draw the same numbers, where their operators can be
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import onnx
 import onnx_ir as ir
 
 from export.model_files import element_types
-from export.model_files.element_types import bodies
+from export.model_files.element_types import bodies, operands
 from export.model_files.scopes import Scope, scopes
 from export.proof import random_numbers
 from export.proof.random_numbers import Fixed
@@ -97,7 +97,7 @@ def outputs(model: ir.Model, replaced: Collection[str] = ()) -> set[str]:
     """
     reached: set[ir.Value] = set()
     for node in model.graph:
-        if is_random(node, model, replaced) or reached & set(_taken(node)):
+        if is_random(node, model, replaced) or reached & set(operands(node)):
             reached |= set(node.outputs)
     return {output.name or "" for output in model.graph.outputs if output in reached}
 
@@ -117,12 +117,3 @@ def is_random(
     return depth > 0 and any(
         is_random(n, model, replaced, depth - 1) for body in inside for n in body
     )
-
-
-def _taken(node: ir.Node) -> Iterator[ir.Value]:
-    """The values that ``node`` takes, its bodies included."""
-    yield from (value for value in node.inputs if value is not None)
-    for body in bodies(node):
-        yield from body.outputs
-        for inner in body:
-            yield from _taken(inner)

@@ -9,10 +9,6 @@ import typer
 
 ModelArgument = Annotated[Path, typer.Argument(help="An ONNX model. It is only read.")]
 
-OutputOption = Annotated[
-    Path, typer.Option("--output", "-o", help="The file to write, never the model itself.")
-]
-
 JsonOption = Annotated[bool, typer.Option("--json", help="Print what was done, for scripts.")]
 
 VerifyOption = Annotated[
