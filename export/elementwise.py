@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from export.elementary import log1p
 from models.normal import erfcx as erfcx_of_positive
 from models.normal import normal_cdf
 
@@ -26,25 +27,10 @@ ERF_TERMS = 14
 ERFCX_FAR = 1e8
 """From here on ``erfcx(x)`` is ``1 / (x√π)`` to the last bit of float64."""
 
-LOG1P_FAR = 1e15
-"""From here on ``1 + x`` is ``x`` to the last bits of float64."""
-
 
 def expm1(op: Any, x: Any) -> Any:
     """``eˣ − 1`` as ``tanh(x/2) · (eˣ + 1)``, which does not cancel near 0."""
     return op.Mul(op.Tanh(op.Mul(x, 0.5)), op.Add(op.Exp(x), 1.0))
-
-
-def log1p(op: Any, x: Any) -> Any:
-    """``log(1 + x)``: the error of ``u = 1 + x`` is divided out, as ``log(u) · x / (u − 1)``.
-
-    Source: Goldberg 1991, theorem 4. The quotient holds for finite x only.
-    """
-    u = op.Add(x, 1.0)
-    rest = op.Sub(u, 1.0)
-    tiny = op.Equal(rest, 0.0)
-    quotient = op.Div(op.Mul(op.Log(u), x), op.Where(tiny, 1.0, rest))
-    return op.Where(tiny, x, op.Where(op.Greater(x, LOG1P_FAR), op.Log(u), quotient))
 
 
 def softplus(op: Any, x: Any, beta: float = 1.0, threshold: float = 20.0) -> Any:

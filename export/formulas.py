@@ -98,13 +98,16 @@ def celu(op: Any, x: Any, alpha: float = 1.0) -> Any:
     return op.Add(op.Max(x, 0.0), op.Min(grown, 0.0))
 
 
-def leaky_relu(op: Any, x: Any, slope: Any = 0.01) -> Any:
-    """``slope · x`` below 0, ``x`` from 0 on; ``slope`` may be a tensor."""
-    return op.Where(op.Less(x, 0.0), op.Mul(x, slope), x)
+def leaky_relu(op: Any, x: Any, alpha: Any = 0.01) -> Any:
+    """``αx`` below 0, ``x`` from 0 on; α may be a tensor, as of PRelu."""
+    return op.Where(op.Less(x, 0.0), op.Mul(x, alpha), x)
 
 
-def thresholded_relu(op: Any, x: Any, alpha: float = 1.0) -> Any:
-    """``x`` where it is greater than α; 0 elsewhere, and for NaN."""
+def thresholded_relu(op: Any, x: Any, alpha: Any = 1.0) -> Any:
+    """``x`` where it is greater than α; 0 elsewhere, and for NaN.
+
+    Source: Konda et al. 2014, arXiv 1402.3337.
+    """
     return op.Where(op.Less(alpha, x), x, 0.0)
 
 

@@ -14,7 +14,7 @@ import torch
 from onnxscript import evaluator, opset18, opset20
 from onnxscript.function_libs.torch_lib.ops import core, nn, special
 
-from export import elementwise, formulas
+from export import elementary, elementwise, formulas
 from export.graph_ops import ONNX_TYPES, compute_dtype, dtype_of
 from export.recorded_ops import Translation, Translations, cast, computed
 from export.torch_constants import number_as
@@ -70,7 +70,7 @@ def table() -> Translations:
         aten.hardtanh.default: _form(elementwise.hardtanh, nn.aten_hardtanh, IN_IEEE_SHORT),
         aten.leaky_relu.default: _form(elementwise.leaky_relu, nn.aten_leaky_relu, IN_ALL_SHORT),
         aten.log10.default: _form(elementwise.log10, core.aten_log10),
-        aten.log1p.default: _form(elementwise.log1p),
+        aten.log1p.default: _form(elementary.log1p),
         aten.log2.default: _form(elementwise.log2, core.aten_log2),
         aten.log_sigmoid.default: _form(elementwise.log_sigmoid),
         aten.logaddexp.default: _form(elementwise.logaddexp, tensors=2),

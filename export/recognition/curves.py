@@ -26,10 +26,6 @@ def softplus(op: Any, x: Any) -> Any:
     return op.Add(op.Relu(x), op.Log(op.Add(op.Exp(op.Neg(op.Abs(x))), 1.0)))
 
 
-def leaky_relu(op: Any, x: Any, alpha: Any = 0.01) -> Any:
-    return op.Where(op.Less(x, 0.0), op.Mul(x, alpha), x)
-
-
 def elu(op: Any, x: Any, alpha: Any = 1.0) -> Any:
     grown = op.Mul(op.Sub(op.Exp(op.Min(x, 0.0)), 1.0), alpha)
     return op.Where(op.Less(x, 0.0), grown, x)
@@ -45,19 +41,10 @@ def celu(op: Any, x: Any, alpha: Any = 1.0) -> Any:
     return op.Where(op.Less(x, 0.0), op.Mul(grown, alpha), x)
 
 
-def thresholded_relu(op: Any, x: Any, alpha: Any = 1.0) -> Any:
-    """``x`` where it is greater than α, else 0. Konda et al. 2014, arXiv 1402.3337."""
-    return op.Where(op.Less(alpha, x), x, 0.0)
-
-
 def squared_relu(op: Any, x: Any) -> Any:
     """``max(0, x)²``. So et al. 2021 (Primer), arXiv 2109.08668."""
     positive = op.Relu(x)
     return op.Mul(positive, positive)
-
-
-def softsign(op: Any, x: Any) -> Any:
-    return op.Div(x, op.Add(op.Abs(x), 1.0))
 
 
 def log_sigmoid(op: Any, x: Any) -> Any:
