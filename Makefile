@@ -75,10 +75,10 @@ certify: $(VENV)/.dev ## install all runtimes into .runtimes, certify every acti
 	$(BIN)/gatewave certify --runtimes all
 	for model in $(SOURCED); do $(BIN)/gatewave fuse tests/$${model#*/} -o $$model || exit 1; done
 	$(BIN)/gatewave certify $(SOURCED) --runtimes all -o certificates/sources
-	$(BIN)/python -m export.portability
+	$(BIN)/python -m gatewave.export.portability
 
 probe-targets: $(VENV)/.dev ## load every operator × element type × opset in many ONNX Runtimes: export/targets/probed
-	$(BIN)/python -m export.targets.probing --environments .venv-matrix
+	$(BIN)/python -m gatewave.export.targets.probing --environments .venv-matrix
 
 test-matrix: native ## run kernels, models and certificates in many runtimes, and export from JAX and Keras anew, in .venv-matrix
 	$(BIN)/python -m pytest -m matrix tests/native tests/export tests/sources tests/deploy
@@ -89,7 +89,7 @@ check: $(VENV)/.dev ## lint, types, import contracts, and docs that match the re
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/yamllint --strict docker-compose.yml deploy
-	$(BIN)/python -m export.docs --check
+	$(BIN)/python -m gatewave.export.docs --check
 	$(BIN)/clang-format --dry-run -Werror $(CPP)
 	$(BIN)/python native/mathematics/coefficients.py --check
 
@@ -126,13 +126,13 @@ fuzz-api: kernels ## send CASES (10000) requests that OpenAPI describes: no 5xx
 export: artifacts/.stamp ## export every activation from Torch to artifacts/
 
 evaluator: $(VENV)/.dev ## run every operator by onnx's evaluator and by ONNX Runtime: docs/evaluator.md
-	$(BIN)/python -m export.evaluator_defects
+	$(BIN)/python -m gatewave.export.evaluator_defects
 
 docs: $(VENV)/.dev ## write docs/activations.md and its plots from the records, and the schema of certificates
-	$(BIN)/python -m export.docs
+	$(BIN)/python -m gatewave.export.docs
 
 accuracy: $(VENV)/.dev ## measure every graph, and write docs/accuracy.md
-	$(BIN)/python -m export.accuracy
+	$(BIN)/python -m gatewave.export.accuracy
 
 lock: $(LOCKER)/.made ## write deploy/locks: what the images install, with hashes, in the versions of constraints.txt
 	$(LOCK) --python-version 3.11 --extra cpu pyproject.toml --output-file deploy/locks/cpu.txt

@@ -54,7 +54,9 @@ class Generated(BuildHookInterface):
         except (native.Skipped, native.BuildError) as reason:
             self.app.display_warning(str(reason))
             return
-        build_data["artifacts"] += [str(library.relative_to(self.root)) for library in libraries]
+        build_data["artifacts"] += [
+            f"/src/gatewave/service/{library.name}" for library in libraries
+        ]
         build_data["pure_python"] = False
         platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
         build_data["tag"] = f"py3-none-{platform}"

@@ -18,18 +18,18 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks.timing import machine
-from service import cpus
-from service.engine import Engine
-from service.repository import trial
-from service.repository.config import parsed
-from service.repository.files import read_version
-from service.repository.model import RepositoryModel, opened
-from service.repository.rowwise.analysis import unshown
-from service.serving.budget import Budget
-from service.serving.call import Call
-from service.serving.inference import Inference
-from service.serving.lanes import Lanes
-from service.serving.model import Batching
+from gatewave.service import cpus
+from gatewave.service.engine import Engine
+from gatewave.service.repository import trial
+from gatewave.service.repository.config import parsed
+from gatewave.service.repository.files import read_version
+from gatewave.service.repository.model import RepositoryModel, opened
+from gatewave.service.repository.rowwise.analysis import unshown
+from gatewave.service.serving.budget import Budget
+from gatewave.service.serving.call import Call
+from gatewave.service.serving.inference import Inference
+from gatewave.service.serving.lanes import Lanes
+from gatewave.service.serving.model import Batching
 
 MOST_BYTES = 1 << 30
 CALLERS = 32

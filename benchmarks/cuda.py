@@ -20,9 +20,9 @@ from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
 from benchmarks.timing import turns
-from export import certify, signature
-from export.graph import graphs_of, to_bytes
-from models import ACTIVATIONS, DTYPES, Activation, DType, Operator
+from gatewave.export import certify, signature
+from gatewave.export.graph import graphs_of, to_bytes
+from gatewave.models import ACTIVATIONS, DTYPES, Activation, DType, Operator
 
 CUDA = "CUDAExecutionProvider"
 GRAPHS: tuple[signature.Graph, ...] = ("value", "grad", "vjp")

@@ -115,7 +115,7 @@ def _options() -> argparse.Namespace:
 
 
 def _measure(case: Case, options: argparse.Namespace) -> None:
-    ours = [sys.executable, "-c", "from gatewave.cli import main; main()", "serve"]
+    ours = [sys.executable, "-c", "from gatewave.cli.main import main; main()", "serve"]
     uvicorn = [sys.executable, "-m", "uvicorn", "--log-level", "error", "--no-access-log"]
     given = [peer.partition("=") for peer in options.peer]
     peers = {name: command.split() for name, _, command in given}

@@ -1,7 +1,7 @@
 """docs/accuracy.md: the errors of every graph, measured, beside those of a plain export.
 
-``python -m export.accuracy`` measures and writes it. Its numbers are those of one machine and of
-its versions of ONNX Runtime and Torch, which the page names.
+``python -m gatewave.export.accuracy`` measures and writes it. Its numbers are those of one machine
+and of its versions of ONNX Runtime and Torch, which the page names.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from onnx_ir import to_proto
 from torch import Tensor, nn
 from torch.nn import functional
 
-from export import certify, machine, reference, signature
-from export.certify import Measured
-from export.graph import graphs_of, to_bytes
-from export.markdown import page, table
-from export.reasons import reason_of
-from export.signature import Graph
-from export.trace import trace
-from models import ACTIVATIONS, DTYPES, Activation, DType, Operator
+from gatewave.export import certify, machine, reference, signature
+from gatewave.export.certify import Measured
+from gatewave.export.graph import graphs_of, to_bytes
+from gatewave.export.markdown import page, table
+from gatewave.export.reasons import reason_of
+from gatewave.export.signature import Graph
+from gatewave.export.trace import trace
+from gatewave.models import ACTIVATIONS, DTYPES, Activation, DType, Operator
 
 PAGE = Path("docs/accuracy.md")
-COMMAND = "python -m export.accuracy"
+COMMAND = "python -m gatewave.export.accuracy"
 PACKAGES = ("onnxruntime", "torch", "onnx", "onnxscript", "numpy", "mpmath")
 
 INTRODUCTION = f"""\

@@ -16,13 +16,13 @@ import onnx
 import onnx_ir as ir
 import torch
 
-from export import plots, scratch
-from export.certify import Measured, certify
-from export.errors import ExportError
-from export.graph import FORMS, Form, decomposed, graphs_of, to_bytes, with_rank
-from export.metadata import describe
-from export.signature import GRAPHS, Graph
-from models import DTYPES, Activation, DType, Operator
+from gatewave.export import plots, scratch
+from gatewave.export.certify import Measured, certify
+from gatewave.export.errors import ExportError
+from gatewave.export.graph import FORMS, Form, decomposed, graphs_of, to_bytes, with_rank
+from gatewave.export.metadata import describe
+from gatewave.export.signature import GRAPHS, Graph
+from gatewave.models import DTYPES, Activation, DType, Operator
 
 MANIFEST = "manifest.json"
 """File that lists the others of the folder: the service refuses to start without one of them."""

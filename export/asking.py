@@ -10,16 +10,16 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from export.model_files.scopes import scopes
-from export.probe import SECONDS, Worker
-from export.probed_target import THIS, is_installed, known, this
-from export.runtimes import catalogue, environments
-from export.runtimes.catalogue import Runtime
-from export.runtimes.running import Refused, Running
-from export.signature import DOMAIN
-from export.targets import Target, find
-from export.targets.fates import fate_of
-from export.targets.verdicts import RUNS, UNKNOWN, Live, Loading, Verdict
+from gatewave.export.model_files.scopes import scopes
+from gatewave.export.probe import SECONDS, Worker
+from gatewave.export.probed_target import THIS, is_installed, known, this
+from gatewave.export.runtimes import catalogue, environments
+from gatewave.export.runtimes.catalogue import Runtime
+from gatewave.export.runtimes.running import Refused, Running
+from gatewave.export.signature import DOMAIN
+from gatewave.export.targets import Target, find
+from gatewave.export.targets.fates import fate_of
+from gatewave.export.targets.verdicts import RUNS, UNKNOWN, Live, Loading, Verdict
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 

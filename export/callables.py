@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 
-from export.errors import NotAnActivationError
+from gatewave.export.errors import NotAnActivationError
 
 PROBED_NAMES = (("x",), ("a", "b"), ("a", "b", "c"))
 """Inputs of functions written in C++, which have no signature: as many as they accept."""

@@ -15,11 +15,11 @@ from sympy.core.function import AppliedUndef
 from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
-from export import reference, signature
-from export.errors import NotRunnableError, ToleranceError
-from export.reference import Exact
-from export.signature import Graph
-from models import DTYPES, Activation, DType, Operator, Tolerance
+from gatewave.export import reference, signature
+from gatewave.export.errors import NotRunnableError, ToleranceError
+from gatewave.export.reference import Exact
+from gatewave.export.signature import Graph
+from gatewave.models import DTYPES, Activation, DType, Operator, Tolerance
 
 NO_REALS: Mapping[str, float] = MappingProxyType({})
 

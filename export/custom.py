@@ -29,13 +29,13 @@ import torch
 from sympy.core.function import AppliedUndef
 from torch import Tensor, nn
 
-from export import callables, module_graphs, reference
-from export.errors import NotAnActivationError
-from export.graph_ops import GraphOps
-from export.kinks import in_words
-from models import ACTIVATIONS, Activation, Operator
-from models.bounds import BENT
-from models.symbols import Relu, Sigma
+from gatewave.export import callables, module_graphs, reference
+from gatewave.export.errors import NotAnActivationError
+from gatewave.export.graph_ops import GraphOps
+from gatewave.export.kinks import in_words
+from gatewave.models import ACTIVATIONS, Activation, Operator
+from gatewave.models.bounds import BENT
+from gatewave.models.symbols import Relu, Sigma
 
 DOMAIN_OF_CUSTOM = (-100.0, 100.0)
 """Where custom modules are certified: further out many lose all digits, the sine of 1e30 say."""

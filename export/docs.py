@@ -1,8 +1,9 @@
 """docs/activations.md and its pictures, rendered from the records, and the schema of certificates.
 
-``python -m export.docs`` writes them; ``python -m export.docs --check`` says what differs, and
-exits with 1 if anything does. Pictures are checked for being there, not for their bytes: their
-coordinates are floating-point results, whose last digits differ from machine to machine.
+``python -m gatewave.export.docs`` writes them; ``python -m gatewave.export.docs --check`` says what
+differs, and exits with 1 if anything does. Pictures are checked for being there, not for their
+bytes: their coordinates are floating-point results, whose last digits differ from machine to
+machine.
 """
 
 from __future__ import annotations
@@ -16,17 +17,17 @@ from typing import Annotated
 import sympy
 import typer
 
-from export import certify, metadata, plots, signature
-from export.certificates import document
-from export.markdown import bullets, page, table
-from models import ACTIVATIONS, DTYPES, Activation, Operator
-from models.symbols import Relu, Sigma, Step, x
+from gatewave.export import certify, metadata, plots, signature
+from gatewave.export.certificates import document
+from gatewave.export.markdown import bullets, page, table
+from gatewave.models import ACTIVATIONS, DTYPES, Activation, Operator
+from gatewave.models.symbols import Relu, Sigma, Step, x
 
 FOLDER = Path("docs")
 PAGE = "activations.md"
 SCHEMA = "certificate.schema.json"
 PICTURES = "plots"
-COMMAND = "python -m export.docs"
+COMMAND = "python -m gatewave.export.docs"
 
 BOUNDED: dict[signature.Graph, str] = {
     "value": "value",

@@ -15,7 +15,7 @@ from typing import Any
 
 import mpmath
 
-from models.normal import erfcx
+from gatewave.models.normal import erfcx
 
 ATAN_SPLIT = math.sqrt(2.0) - 1
 """``tan(π/8)``: the polynomial holds up to here; larger arguments are first reduced."""

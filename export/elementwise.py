@@ -11,9 +11,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from export.elementary import log1p
-from models.normal import erfcx as erfcx_of_positive
-from models.normal import normal_cdf
+from gatewave.export.elementary import log1p
+from gatewave.models.normal import erfcx as erfcx_of_positive
+from gatewave.models.normal import normal_cdf
 
 SELU_ALPHA = 1.6732632423543772848170429916717
 SELU_SCALE = 1.0507009873554804934193349852946

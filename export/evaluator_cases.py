@@ -20,8 +20,8 @@ from onnx import AttributeProto, helper
 from onnx.backend.test.case.node import collect_testcases
 from onnx.defs import OpSchema
 
-from export.channel import Array
-from export.proof.randomness import RANDOM
+from gatewave.export.channel import Array
+from gatewave.export.proof.randomness import RANDOM
 
 FIRST_OPSET = 7
 """ONNX Runtime has no earlier ones."""

@@ -1,8 +1,8 @@
 """docs/evaluator.md: where the reference evaluator of onnx and ONNX Runtime give different results.
 
-``python -m export.evaluator_defects`` runs each operator of ONNX by both, at every version and in
-every element type (see `evaluator_cases`), and writes the page. The reasons were found by hand, and
-are in ``evaluator_reasons.yaml``.
+``python -m gatewave.export.evaluator_defects`` runs each operator of ONNX by both, at every version
+and in every element type (see `evaluator_cases`), and writes the page. The reasons were found by
+hand, and are in ``evaluator_reasons.yaml``.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ import numpy as np
 import typer
 from rich.console import Console
 
-from export.certificates.alike import arrays, kinds
-from export.certificates.due import Due
-from export.channel import Value
-from export.evaluator_cases import Variant, variants
-from export.evaluator_page import Outcome, Row, text
-from export.proof.differences import Difference, Tolerance
-from export.proof.samples import Case, nudged
-from export.runtimes.catalogue import PLAIN, RUNTIMES
-from export.runtimes.running import Refused, Running
+from gatewave.export.certificates.alike import arrays, kinds
+from gatewave.export.certificates.due import Due
+from gatewave.export.channel import Value
+from gatewave.export.evaluator_cases import Variant, variants
+from gatewave.export.evaluator_page import Outcome, Row, text
+from gatewave.export.proof.differences import Difference, Tolerance
+from gatewave.export.proof.samples import Case, nudged
+from gatewave.export.runtimes.catalogue import PLAIN, RUNTIMES
+from gatewave.export.runtimes.running import Refused, Running
 
 PAGE = Path("docs/evaluator.md")
-COMMAND = "python -m export.evaluator_defects"
+COMMAND = "python -m gatewave.export.evaluator_defects"
 
 PACKAGED = replace(
     RUNTIMES["reference"],

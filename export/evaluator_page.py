@@ -12,8 +12,8 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict
 
-from export import machine
-from export.markdown import bullets, page, plain, table
+from gatewave.export import machine
+from gatewave.export.markdown import bullets, page, plain, table
 
 COMMAND = "make evaluator"
 

@@ -11,9 +11,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from export.elementary import expm1
-from models import glu, sinc, swish
-from models.normal import normal_cdf
+from gatewave.export.elementary import expm1
+from gatewave.models import glu, sinc, swish
+from gatewave.models.normal import normal_cdf
 
 MISH_SATURATED = 20.0
 """From here on ``tanh(softplus(x))`` is 1 to the last bit of float64."""

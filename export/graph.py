@@ -19,14 +19,14 @@ from onnx_ir.passes import common as passes
 from torch import nn
 from torch.export import ExportedProgram
 
-from export import signature
-from export.graph_ops import ONNX_TYPES, GraphOps, compute_dtype, dtype_of
-from export.signature import DOMAIN, DOMAIN_VERSION, GRAPHS, Graph
-from export.torch.calls import opened
-from export.trace import OPSET as TORCH_OPSET
-from export.trace import ActivationGraphs, trace
-from export.translations import as_nodes
-from models import ACTIVATIONS, DTYPES, Activation, DType, Operator
+from gatewave.export import signature
+from gatewave.export.graph_ops import ONNX_TYPES, GraphOps, compute_dtype, dtype_of
+from gatewave.export.signature import DOMAIN, DOMAIN_VERSION, GRAPHS, Graph
+from gatewave.export.torch.calls import opened
+from gatewave.export.trace import OPSET as TORCH_OPSET
+from gatewave.export.trace import ActivationGraphs, trace
+from gatewave.export.translations import as_nodes
+from gatewave.models import ACTIVATIONS, DTYPES, Activation, DType, Operator
 
 Form = Literal["function", "decomposed"]
 FORMS: tuple[Form, ...] = get_args(Form)

@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common as passes
 
-from models import DType
+from gatewave.models import DType
 
 ONNX_TYPES: dict[DType, ir.DataType] = {
     "float16": ir.DataType.FLOAT16,

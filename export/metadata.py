@@ -12,10 +12,10 @@ import onnx_ir as ir
 import sympy
 import torch
 
-from export import certify, reference, signature
-from export.graph import Form
-from export.signature import Graph
-from models import Activation, DType, Operator, Tolerance
+from gatewave.export import certify, reference, signature
+from gatewave.export.graph import Form
+from gatewave.export.signature import Graph
+from gatewave.models import Activation, DType, Operator, Tolerance
 
 KEY = "ai.gatewave.activation"
 SCHEMA = 1

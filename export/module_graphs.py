@@ -13,10 +13,10 @@ from torch._decomp import decomposition_table, get_decompositions
 from torch._ops import OpOverload
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from export.errors import NotAnActivationError
-from export.trace import trace
-from export.translations import torch_translations
-from models import DTYPES, DType
+from gatewave.export.errors import NotAnActivationError
+from gatewave.export.trace import trace
+from gatewave.export.translations import torch_translations
+from gatewave.models import DTYPES, DType
 
 Build = Callable[[], nn.Module]
 """Makes a new module."""

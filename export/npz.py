@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from export.channel import Array
+from gatewave.export.channel import Array
 
 
 def read(path: Path) -> dict[str, Array]:

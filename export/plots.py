@@ -12,10 +12,10 @@ import torch
 from matplotlib import style
 from matplotlib.figure import Figure
 
-from export import signature
-from export.errors import NotAnActivationError
-from models import Activation, Operator
-from models.torch_ops import FLOAT64
+from gatewave.export import signature
+from gatewave.export.errors import NotAnActivationError
+from gatewave.models import Activation, Operator
+from gatewave.models.torch_ops import FLOAT64
 
 KINDS = ("svg", "png")
 POINTS_OF_CURVE = 401

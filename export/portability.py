@@ -1,6 +1,6 @@
 """docs/portability.md: which runtimes compute which activations right, out of certificates.
 
-``python -m export.portability FOLDER`` writes it from the certificates in a folder, as
+``python -m gatewave.export.portability FOLDER`` writes it from the certificates in a folder, as
 ``gatewave certify --runtimes all`` makes them: of activations, and of models from other sources.
 """
 
@@ -18,13 +18,13 @@ import typer
 import yaml
 from pydantic import BaseModel, ConfigDict
 
-from export.certificates import checking, pages
-from export.certificates.document import Cell, Certificate, Row, Verdict
-from export.errors import ExportError
-from export.graph import IR_VERSION, OPSET
-from export.markdown import bullets, page, table
-from export.runtimes.catalogue import RUNTIMES
-from models import DTYPES, DType
+from gatewave.export.certificates import checking, pages
+from gatewave.export.certificates.document import Cell, Certificate, Row, Verdict
+from gatewave.export.errors import ExportError
+from gatewave.export.graph import IR_VERSION, OPSET
+from gatewave.export.markdown import bullets, page, table
+from gatewave.export.runtimes.catalogue import RUNTIMES
+from gatewave.models import DTYPES, DType
 
 PAGE = Path("docs/portability.md")
 COMMAND = "make certify"

@@ -22,11 +22,11 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
-from export import probe_models, probe_worker, scratch
-from export.errors import TargetError
-from export.probe_models import Probed
-from export.subprocesses import Ended, Process
-from models import DType
+from gatewave.export import probe_models, probe_worker, scratch
+from gatewave.export.errors import TargetError
+from gatewave.export.probe_models import Probed
+from gatewave.export.subprocesses import Ended, Process
+from gatewave.models import DType
 
 Outcome = Literal["runs", "wrong", "refused", "crashed"]
 

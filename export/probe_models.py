@@ -13,8 +13,8 @@ import onnx
 import onnx_ir as ir
 from onnx.reference import ReferenceEvaluator
 
-from export.graph_ops import ONNX_TYPES
-from models import DTYPES, DType
+from gatewave.export.graph_ops import ONNX_TYPES
+from gatewave.models import DTYPES, DType
 
 OPSETS = (17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28)
 OLDEST = 17

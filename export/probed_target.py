@@ -9,13 +9,13 @@ from pathlib import Path
 
 import onnxruntime
 
-from export.errors import TargetError
-from export.probe import PLAIN, PROVIDERS, Answer, Row, probe
-from export.probe_models import FUNCTION, OLDEST, OPSETS, PROBED, RELU_CLIP, SILU, Probed
-from export.targets import Target, find, tables
-from export.targets.entries import Defect, Operator
-from export.targets.ranges import Range
-from models import DTYPES, DType
+from gatewave.export.errors import TargetError
+from gatewave.export.probe import PLAIN, PROVIDERS, Answer, Row, probe
+from gatewave.export.probe_models import FUNCTION, OLDEST, OPSETS, PROBED, RELU_CLIP, SILU, Probed
+from gatewave.export.targets import Target, find, tables
+from gatewave.export.targets.entries import Defect, Operator
+from gatewave.export.targets.ranges import Range
+from gatewave.models import DTYPES, DType
 
 LEAST_OPSET = 7
 LEAST_IR = 3

@@ -10,8 +10,8 @@ import onnx_ir as ir
 from onnx import numpy_helper
 from onnxscript import opset18
 
-from export.graph_ops import ONNX_TYPES, compute_dtype
-from models import DType
+from gatewave.export.graph_ops import ONNX_TYPES, compute_dtype
+from gatewave.models import DType
 
 Translation = Callable[..., Any]
 Translations = dict[Callable[..., Any], Translation]

@@ -20,13 +20,13 @@ import torch
 from sympy.core.function import AppliedUndef
 from torch import Tensor
 
-from export import signature
-from export.errors import NotAnActivationError
-from export.kinks import Kink, find
-from export.signature import Graph
-from models import Activation, DType, Operator
-from models.symbols import EXACT
-from models.torch_ops import FLOAT64
+from gatewave.export import signature
+from gatewave.export.errors import NotAnActivationError
+from gatewave.export.kinks import Kink, find
+from gatewave.export.signature import Graph
+from gatewave.models import Activation, DType, Operator
+from gatewave.models.symbols import EXACT
+from gatewave.models.torch_ops import FLOAT64
 
 DIGITS = 40
 MOST_DIGITS = 2560

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal, get_args
 
-from models import Activation, Operator
+from gatewave.models import Activation, Operator
 
 DOMAIN = "ai.gatewave"
 DOMAIN_VERSION = 1

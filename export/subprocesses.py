@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, cast
 
-from export.reasons import last_words
+from gatewave.export.reasons import last_words
 
 GRACE = 2.0
 """Seconds that a process may take to end by itself."""

@@ -13,7 +13,7 @@ import torch
 from onnxscript import opset18
 from onnxscript.function_libs.torch_lib.ops import core
 
-from export.recorded_ops import Translations
+from gatewave.export.recorded_ops import Translations
 
 DEFAULT = -1
 """Torch's value for a dtype that was not given."""

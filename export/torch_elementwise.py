@@ -14,11 +14,11 @@ import torch
 from onnxscript import evaluator, opset18, opset20
 from onnxscript.function_libs.torch_lib.ops import core, nn, special
 
-from export import elementary, elementwise, formulas
-from export.graph_ops import ONNX_TYPES, compute_dtype, dtype_of
-from export.recorded_ops import Translation, Translations, cast, computed
-from export.torch_constants import number_as
-from models import DType
+from gatewave.export import elementary, elementwise, formulas
+from gatewave.export.graph_ops import ONNX_TYPES, compute_dtype, dtype_of
+from gatewave.export.recorded_ops import Translation, Translations, cast, computed
+from gatewave.export.torch_constants import number_as
+from gatewave.models import DType
 
 GELU_SINCE = 20
 """The opset that has the operator Gelu."""

@@ -19,13 +19,13 @@ from torch.export import ExportedProgram
 from torch.fx.experimental.proxy_tensor import _AttrProxy
 from torch.onnx import ONNXProgram
 
-from export import signature
-from export.recorded_ops import Translations
-from export.torch.binding import Bound, bind
-from export.torch.simplification import simplify
-from export.torch.state import evaluating, preserved
-from models import DTYPES, Activation, DType, Operator
-from models.torch_ops import KEEP, common_dtype
+from gatewave.export import signature
+from gatewave.export.recorded_ops import Translations
+from gatewave.export.torch.binding import Bound, bind
+from gatewave.export.torch.simplification import simplify
+from gatewave.export.torch.state import evaluating, preserved
+from gatewave.models import DTYPES, Activation, DType, Operator
+from gatewave.models.torch_ops import KEEP, common_dtype
 
 DTYPES_OF_TORCH = frozenset(getattr(torch, dtype) for dtype in DTYPES)
 
@@ -85,7 +85,7 @@ def trace(
             as it evaluates, not as it trains, and left as it was.
         arguments: Example tensors, by the names that the graph's inputs are to have.
         operators: What to keep whole. All else becomes the standard operators that Torch chooses.
-        dynamic_shapes: As `export.graph.to_onnx` takes them.
+        dynamic_shapes: As `gatewave.export.graph.to_onnx` takes them.
         opset: Of the standard operators.
         translations: Translations of Torch functions that replace Torch's own.
 
@@ -263,7 +263,7 @@ def _quiet() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
             warnings.simplefilter("ignore", DeprecationWarning)
-            # They are restored: see `export.torch.state`.
+            # They are restored: see `gatewave.export.torch.state`.
             warnings.filterwarnings("ignore", "The tensor attribute.* during export", UserWarning)
             warnings.filterwarnings("ignore", "# The axis name: .* will not be used", UserWarning)
             yield

@@ -25,14 +25,14 @@ from onnx.defs import OpSchema
 from onnxscript import opset18
 from onnxscript.values import Op, Opset
 
-from export import torch_constants, torch_elementwise
-from export.graph_ops import dtype_of
-from export.recorded_ops import Translations, computed
-from export.signature import DOMAIN, DOMAIN_VERSION
-from models import Activation, DType, Operator
-from models.glu import PLAIN_GLU
-from models.sinc import SINC
-from models.swish import SWISH
+from gatewave.export import torch_constants, torch_elementwise
+from gatewave.export.graph_ops import dtype_of
+from gatewave.export.recorded_ops import Translations, computed
+from gatewave.export.signature import DOMAIN, DOMAIN_VERSION
+from gatewave.models import Activation, DType, Operator
+from gatewave.models.glu import PLAIN_GLU
+from gatewave.models.sinc import SINC
+from gatewave.models.swish import SWISH
 
 Draw = Callable[..., ir.Value]
 """Draws an activation: called with it, the dtype and the tensors."""

@@ -1,25 +1,66 @@
-"""The activations this project knows. To add one: write its file, and name it here."""
+"""Activations: Torch modules, and the records from which everything else is derived.
 
-from collections.abc import Mapping
-from types import MappingProxyType
+Each name is imported from its file when it is first used, since Torch takes seconds to import.
+"""
 
-from models.activation import DTYPES, Activation, DType, Operator, Parameter, Tolerance
-from models.glu import BILINEAR, GEGLU, PLAIN_GLU, REGLU
-from models.sigmoid import SIGMOID
-from models.sinc import SINC
-from models.swiglu import SWIGLU
-from models.swish import SWISH
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gatewave.models.activation import (
+        DTYPES,
+        Activation,
+        DType,
+        Operator,
+        Parameter,
+        Tolerance,
+    )
+    from gatewave.models.catalogue import ACTIVATIONS
+    from gatewave.models.glu import GLU, Bilinear, GeGLU, ReGLU
+    from gatewave.models.sigmoid import Sigmoid
+    from gatewave.models.sinc import Sinc
+    from gatewave.models.swiglu import SwiGLU
+    from gatewave.models.swish import Swish
 
 __all__ = [
     "ACTIVATIONS",
     "DTYPES",
+    "GLU",
     "Activation",
+    "Bilinear",
     "DType",
+    "GeGLU",
     "Operator",
     "Parameter",
+    "ReGLU",
+    "Sigmoid",
+    "Sinc",
+    "SwiGLU",
+    "Swish",
     "Tolerance",
 ]
 
-ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
-    {a.name: a for a in (SINC, SWIGLU, SWISH, SIGMOID, PLAIN_GLU, BILINEAR, REGLU, GEGLU)}
-)
+HOMES = {
+    "ACTIVATIONS": "catalogue",
+    "GLU": "glu",
+    "Bilinear": "glu",
+    "GeGLU": "glu",
+    "ReGLU": "glu",
+    "Sigmoid": "sigmoid",
+    "Sinc": "sinc",
+    "SwiGLU": "swiglu",
+    "Swish": "swish",
+}
+"""File of each name that is not in `activation`."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{HOMES.get(name, 'activation')}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

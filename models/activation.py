@@ -17,7 +17,7 @@ from typing import Any, Literal, get_args
 import sympy
 from torch import Tensor, nn
 
-from models.torch_ops import rounded_once, torch_ops
+from gatewave.models.torch_ops import rounded_once, torch_ops
 
 DType = Literal["float16", "bfloat16", "float32", "float64"]
 DTYPES: tuple[DType, ...] = get_args(DType)

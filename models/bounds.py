@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from models.activation import DType, Tolerance
+from gatewave.models.activation import DType, Tolerance
 
 TAILS = (
     "Runtimes compute the gate to an absolute error, about 1e-7 in float32 and 1e-16 in float64; "

@@ -14,11 +14,11 @@ from sympy import Rational, erf, pi, sqrt, tanh
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.activation import Activation, Operator, Parameter
-from models.bounds import BENT, GATED, PRODUCT, TAILS
-from models.normal import normal_cdf
-from models.symbols import Relu, Sigma, a, b
-from models.torch_ops import rounded_once
+from gatewave.models.activation import Activation, Operator, Parameter
+from gatewave.models.bounds import BENT, GATED, PRODUCT, TAILS
+from gatewave.models.normal import normal_cdf
+from gatewave.models.symbols import Relu, Sigma, a, b
+from gatewave.models.torch_ops import rounded_once
 
 SHAZEER = "https://arxiv.org/abs/2002.05202"
 EXAMPLE = {"a": (0.5, -1.0, 2.0, -2.0), "b": (1.0, -1.0, 0.5, 2.0)}

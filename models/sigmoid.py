@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.activation import Activation, Operator
-from models.bounds import GATED, TAILS
-from models.symbols import Sigma
-from models.symbols import x as symbol
-from models.torch_ops import rounded_once
+from gatewave.models.activation import Activation, Operator
+from gatewave.models.bounds import GATED, TAILS
+from gatewave.models.symbols import Sigma
+from gatewave.models.symbols import x as symbol
+from gatewave.models.torch_ops import rounded_once
 
 
 class Sigmoid(nn.Module):

@@ -9,9 +9,9 @@ import torch
 from sympy import Eq, Piecewise, pi, sin
 from torch import Tensor, nn
 
-from models.activation import Activation, Operator, Tolerance
-from models.symbols import x as symbol
-from models.torch_ops import rounded_once, torch_ops
+from gatewave.models.activation import Activation, Operator, Tolerance
+from gatewave.models.symbols import x as symbol
+from gatewave.models.torch_ops import rounded_once, torch_ops
 
 SERIES_RADIUS = 0.5
 """Below it the derivative is its Taylor series: the closed form subtracts nearly equal numbers."""

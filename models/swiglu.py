@@ -12,11 +12,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from models import swish
-from models.activation import Activation, Operator, Parameter
-from models.bounds import GATED, TAILS
-from models.symbols import Sigma, a, alpha, b
-from models.torch_ops import rounded_once
+from gatewave.models import swish
+from gatewave.models.activation import Activation, Operator, Parameter
+from gatewave.models.bounds import GATED, TAILS
+from gatewave.models.symbols import Sigma, a, alpha, b
+from gatewave.models.torch_ops import rounded_once
 
 
 class SwiGLU(nn.Module):

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.activation import Activation, Operator, Parameter
-from models.bounds import GATED, TAILS
-from models.symbols import Sigma, alpha
-from models.symbols import x as symbol
-from models.torch_ops import rounded_once
+from gatewave.models.activation import Activation, Operator, Parameter
+from gatewave.models.bounds import GATED, TAILS
+from gatewave.models.symbols import Sigma, alpha
+from gatewave.models.symbols import x as symbol
+from gatewave.models.torch_ops import rounded_once
 
 ALPHA = Parameter("alpha", 1.0, "The slope of the gate's sigmoid, α.")
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import onnxruntime as ort
 
-from export.markdown import page, table
-from export.signature import DOMAIN
-from models import ACTIVATIONS, DTYPES
-from service.kernels import DESCRIPTION, INSTRUCTIONS, OPERATORS
+from gatewave.export.markdown import page, table
+from gatewave.export.signature import DOMAIN
+from gatewave.models import ACTIVATIONS, DTYPES
+from gatewave.service.kernels import DESCRIPTION, INSTRUCTIONS, OPERATORS
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "kernels.md"

@@ -9,11 +9,11 @@ from typing import Any
 
 import orjson
 
-from service.catalogue import Catalogue, Function, Params
-from service.dtypes import NUMPY, Array, DType
-from service.errors import NOTHING, LimitExceeded, RequestInvalid
-from service.graph import Graph
-from service.serving.call import Call
+from gatewave.service.catalogue import Catalogue, Function, Params
+from gatewave.service.dtypes import NUMPY, Array, DType
+from gatewave.service.errors import NOTHING, LimitExceeded, RequestInvalid
+from gatewave.service.graph import Graph
+from gatewave.service.serving.call import Call
 
 
 @dataclass(frozen=True)

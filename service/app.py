@@ -13,20 +13,20 @@ from fastapi_offline import FastAPIOffline
 from pydantic.json_schema import models_json_schema
 from starlette.types import ASGIApp
 
-from service import problems, telemetry
-from service.at_once import answering
-from service.exchange import Endpoint, Shortcut
-from service.head import HeadAsGet
-from service.http1.protocol import AtOnce
-from service.query import BoundedQuery
-from service.root_path import RootPath, under
-from service.routes import activate, activations, health, metrics, v2
-from service.routes.activate import ActivateEndpoint, BatchEndpoint
-from service.routes.v2 import InferEndpoint, is_infer
-from service.runtime import Runtime
-from service.schemas import ActivateRequest, BatchRequest, InferBody, ProblemDocument
-from service.security import Access, SecurityHeaders
-from service.settings import Settings
+from gatewave.service import problems, telemetry
+from gatewave.service.at_once import answering
+from gatewave.service.exchange import Endpoint, Shortcut
+from gatewave.service.head import HeadAsGet
+from gatewave.service.http1.protocol import AtOnce
+from gatewave.service.query import BoundedQuery
+from gatewave.service.root_path import RootPath, under
+from gatewave.service.routes import activate, activations, health, metrics, v2
+from gatewave.service.routes.activate import ActivateEndpoint, BatchEndpoint
+from gatewave.service.routes.v2 import InferEndpoint, is_infer
+from gatewave.service.runtime import Runtime
+from gatewave.service.schemas import ActivateRequest, BatchRequest, InferBody, ProblemDocument
+from gatewave.service.security import Access, SecurityHeaders
+from gatewave.service.settings import Settings
 
 DESCRIPTION = """
 Evaluates activation functions, their exact derivatives and their vector-Jacobian products, in

@@ -3,7 +3,7 @@
 That is for what is small and plain, and asks for what is computed in microseconds; there it makes
 the service twice as fast. Whatever is else, or wrong, is declined: the application answers it, and
 says what is wrong with it. Both ways lead to the same endpoints, and through the same words of
-`service.messages` and `service.oip`.
+`gatewave.service.messages` and `gatewave.service.oip`.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from service import metrics
-from service.exchange import Endpoint
-from service.http1.bounds import Headers
-from service.http1.protocol import Address, AtOnce
-from service.security import HEADERS, Keys, presented
-from service.serving.budget import Client
-from service.serving.clients import RateLimiter, client_at
-from service.telemetry import HEADER_BYTES, Notes, identity_of
+from gatewave.service import metrics
+from gatewave.service.exchange import Endpoint
+from gatewave.service.http1.bounds import Headers
+from gatewave.service.http1.protocol import Address, AtOnce
+from gatewave.service.security import HEADERS, Keys, presented
+from gatewave.service.serving.budget import Client
+from gatewave.service.serving.clients import RateLimiter, client_at
+from gatewave.service.telemetry import HEADER_BYTES, Notes, identity_of
 
 _SAFE = b"".join(b"%s: %s\r\n" % header for header in HEADERS)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from contextvars import ContextVar
 
-from service.errors import DeadlineExceeded
+from gatewave.service.errors import DeadlineExceeded
 
 GONE = "the caller has gone, and the work was ended"
 LATE = "the deadline passed while the request was read"

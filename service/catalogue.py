@@ -14,14 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from service.dtypes import DTYPES, NUMPY, DType, narrowed
-from service.engine import Engine, Session
-from service.errors import ArtifactInvalid, NameUnknown, RequestInvalid
-from service.graph import Graph
-from service.nodes import operators
-from service.repository.wire import MalformedError
-from service.serving.datatypes import BY_NUMPY
-from service.serving.model import ANY, Port
+from gatewave.service.dtypes import DTYPES, NUMPY, DType, narrowed
+from gatewave.service.engine import Engine, Session
+from gatewave.service.errors import ArtifactInvalid, NameUnknown, RequestInvalid
+from gatewave.service.graph import Graph
+from gatewave.service.nodes import operators
+from gatewave.service.repository.wire import MalformedError
+from gatewave.service.serving.datatypes import BY_NUMPY
+from gatewave.service.serving.model import ANY, Port
 
 METADATA_KEY = "ai.gatewave.activation"
 CERTIFICATE_KEY = "ai.gatewave.certificate"

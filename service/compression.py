@@ -6,9 +6,9 @@ import gzip
 import zlib
 from collections.abc import Sequence
 
-from service.errors import BodyMalformed, BodyTooLong, MediaTypeUnsupported, Words
-from service.exchange import Body, Part
-from service.media import preferences
+from gatewave.service.errors import BodyMalformed, BodyTooLong, MediaTypeUnsupported, Words
+from gatewave.service.exchange import Body, Part
+from gatewave.service.media import preferences
 
 EITHER = zlib.MAX_WBITS | 32
 """What makes zlib tell the two formats apart by themselves."""

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
-from service import cpus
-from service.dtypes import NUMPY, ONNX, Array, DType
-from service.errors import ArtifactInvalid, DeviceUnavailable
-from service.kernels import NO_KERNELS, Kernels
-from service.settings import Device, KernelMode
+from gatewave.service import cpus
+from gatewave.service.dtypes import NUMPY, ONNX, Array, DType
+from gatewave.service.errors import ArtifactInvalid, DeviceUnavailable
+from gatewave.service.kernels import NO_KERNELS, Kernels
+from gatewave.service.settings import Device, KernelMode
 
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"

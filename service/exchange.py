@@ -11,11 +11,11 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service import bodies, security
-from service.errors import NOTHING, BodyLate, BodyTooLong, ServiceError
-from service.serving.budget import READER, Client, Incoming, Outgoing, Permit, Reader
-from service.serving.clients import client_of
-from service.telemetry import ROUTE
+from gatewave.service import bodies, security
+from gatewave.service.errors import NOTHING, BodyLate, BodyTooLong, ServiceError
+from gatewave.service.serving.budget import READER, Client, Incoming, Outgoing, Permit, Reader
+from gatewave.service.serving.clients import client_of
+from gatewave.service.telemetry import ROUTE
 
 Body = bytes | memoryview
 Part = bytes | bytearray | memoryview

@@ -17,9 +17,9 @@ from prometheus_client.metrics_core import (
 )
 from prometheus_client.registry import Collector
 
-from service import metrics, processes
-from service.processes import Process
-from service.runtime import Runtime
+from gatewave.service import metrics, processes
+from gatewave.service.processes import Process
+from gatewave.service.runtime import Runtime
 
 PROCESS: tuple[tuple[str, str, Callable[[Process], float]], ...] = (
     ("process_resident_memory_bytes", "Resident memory.", lambda p: p.resident_bytes),

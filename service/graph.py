@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from service.arena import is_scarce
-from service.dtypes import NUMPY, Array, DType, narrowed
-from service.engine import Halt, Session
-from service.errors import Overloaded, RequestInvalid
-from service.serving.model import PLATFORM, Batching, Model, Port, check_names_and_types
+from gatewave.service.arena import is_scarce
+from gatewave.service.dtypes import NUMPY, Array, DType, narrowed
+from gatewave.service.engine import Halt, Session
+from gatewave.service.errors import Overloaded, RequestInvalid
+from gatewave.service.serving.model import PLATFORM, Batching, Model, Port, check_names_and_types
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
-from service.errors import KernelsUnavailable, SettingsInvalid
-from service.settings import KernelMode
+from gatewave.service.errors import KernelsUnavailable, SettingsInvalid
+from gatewave.service.settings import KernelMode
 
 INSTRUCTIONS = "ai.gatewave.instructions"
 """The entry of a session's configuration by which the library is told an instruction set."""

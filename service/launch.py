@@ -1,8 +1,8 @@
 """Start of the supervisor by the command line.
 
-`gatewave serve` becomes the supervisor (``python -m service.workers``) by exec, under its own
-process id: a supervisor lives as long as the service, and needs neither ONNX Runtime nor the web
-framework that the command line has imported.
+`gatewave serve` becomes the supervisor (``python -m gatewave.service.workers``) by exec, under its
+own process id: a supervisor lives as long as the service, and needs neither ONNX Runtime nor the
+web framework that the command line has imported.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import sys
 import tempfile
 from typing import NoReturn
 
-from service.errors import SettingsInvalid
-from service.settings import Settings
-from service.supervised import HEARD
+from gatewave.service.errors import SettingsInvalid
+from gatewave.service.settings import Settings
+from gatewave.service.supervised import HEARD
 
 
 def refuse_contradictions(settings: Settings) -> None:
@@ -60,7 +60,7 @@ def become(settings: Settings, listeners: list[socket.socket]) -> NoReturn:
     sys.stderr.flush()
     # Signals between exec and the new handlers stay pending until then.
     signal.pthread_sigmask(signal.SIG_BLOCK, HEARD)
-    arguments = ["-P", "-m", "service.workers", *map(str, descriptors)]
+    arguments = ["-P", "-m", "gatewave.service.workers", *map(str, descriptors)]
     os.execv(sys.executable, [sys.executable, *arguments])  # noqa: S606 - Python itself
 
 

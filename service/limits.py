@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sized
 
-from service.errors import LimitExceeded
+from gatewave.service.errors import LimitExceeded
 
 MAX_FIELDS = 256
 """Fields of one object (a request, its parameters, the inputs of an activation), and tensors of a

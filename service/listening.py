@@ -8,7 +8,7 @@ import select
 import socket
 import struct
 
-from service.errors import ServiceError
+from gatewave.service.errors import ServiceError
 
 SO_ATTACH_FILTER = 26
 """Linux's number of the option; Python has no name for it."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from service.errors import LimitExceeded, MediaTypeUnacceptable, MediaTypeUnsupported
-from service.limits import MAX_PREFERENCES
+from gatewave.service.errors import LimitExceeded, MediaTypeUnacceptable, MediaTypeUnsupported
+from gatewave.service.limits import MAX_PREFERENCES
 
 JSON = "application/json"
 SAFETENSORS = "application/vnd.safetensors"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from service.cpus import CGROUP
+from gatewave.service.cpus import CGROUP
 
 LIMITS = ("memory.max", "memory/memory.limit_in_bytes")
 """Files with the memory limit of control groups, version 2 and version 1."""

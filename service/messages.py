@@ -15,12 +15,12 @@ from typing import Any, TypeVar
 import orjson
 from pydantic import BaseModel, ValidationError
 
-from service import cancellation, problems
-from service.activate import Plan, check_size, elements_dtype
-from service.codecs import nested, safetensors, simd
-from service.dtypes import Array, DType
-from service.engine import Halt
-from service.errors import (
+from gatewave.service import cancellation, problems
+from gatewave.service.activate import Plan, check_size, elements_dtype
+from gatewave.service.codecs import nested, safetensors, simd
+from gatewave.service.dtypes import Array, DType
+from gatewave.service.engine import Halt
+from gatewave.service.errors import (
     BodyMalformed,
     DeadlineExceeded,
     ModelFailed,
@@ -30,13 +30,13 @@ from service.errors import (
     Words,
     from_pydantic,
 )
-from service.exchange import Body, Part
-from service.limits import check_count, check_fields
-from service.metrics import Span
-from service.runtime import Runtime
-from service.schemas import ActivateRequest, BatchRequest
-from service.serving.call import Arrival, Call
-from service.serving.inference import Inference
+from gatewave.service.exchange import Body, Part
+from gatewave.service.limits import check_count, check_fields
+from gatewave.service.metrics import Span
+from gatewave.service.runtime import Runtime
+from gatewave.service.schemas import ActivateRequest, BatchRequest
+from gatewave.service.serving.call import Arrival, Call
+from gatewave.service.serving.inference import Inference
 
 METADATA_FIELDS = ("activation", "params", "dtype", "outputs")
 FIELDS = frozenset(ActivateRequest.model_fields)

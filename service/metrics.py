@@ -1,8 +1,9 @@
 """Counters and timers for Prometheus and for the statistics of the inference protocol.
 
-Each of several workers keeps its numbers in a table that the others can read (`service.table`). The
-worker that is scraped adds them up. `service.exposition` writes them, and adds values that are
-looked up and not counted: the processes, the provider, the models.
+Each of several workers keeps its numbers in a table that the others can read
+(`gatewave.service.table`). The worker that is scraped adds them up. `gatewave.service.exposition`
+writes them, and adds values that are looked up and not counted: the processes, the provider, the
+models.
 
 Names follow Prometheus: base units, the unit in the name, ``_total`` for counters. Labels come from
 bounded sets only: served models, templates of routes, reasons and outcomes listed here.
@@ -19,9 +20,9 @@ from typing import TypeVar
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, values
 from prometheus_client.metrics_core import Metric
 
-from service import errors, shared
-from service.table import Table
-from service.tracing.trace import current
+from gatewave.service import errors, shared
+from gatewave.service.table import Table
+from gatewave.service.tracing.trace import current
 
 INSTRUMENTS = CollectorRegistry()
 """The instruments of this process. The library's own registry holds collectors of its own besides,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service import problems
-from service.errors import NameUnknown
-from service.http1.bounds import REFUSED
+from gatewave.service import problems
+from gatewave.service.errors import NameUnknown
+from gatewave.service.http1.bounds import REFUSED
 
 MARK = "gatewave.metrics_port"
 """Key of the scope of a request to that port."""

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from service.repository.onnx_fields import GRAPH_NODES, MODEL_GRAPH, NODE_DOMAIN, NODE_OPERATOR
-from service.repository.wire import Reader
+from gatewave.service.repository.onnx_fields import (
+    GRAPH_NODES,
+    MODEL_GRAPH,
+    NODE_DOMAIN,
+    NODE_OPERATOR,
+)
+from gatewave.service.repository.wire import Reader
 
 DOMAIN = b"ai.gatewave"
 

@@ -17,10 +17,10 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service import errors, metrics, security
-from service.exchange import Exchange
-from service.http1.bounds import REFUSED
-from service.telemetry import request_id
+from gatewave.service import errors, metrics, security
+from gatewave.service.exchange import Exchange
+from gatewave.service.http1.bounds import REFUSED
+from gatewave.service.telemetry import request_id
 
 MEDIA_TYPE = "application/problem+json"
 

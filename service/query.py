@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service import problems
-from service.errors import LimitExceeded
-from service.limits import MAX_QUERY_FIELDS
+from gatewave.service import problems
+from gatewave.service.errors import LimitExceeded
+from gatewave.service.limits import MAX_QUERY_FIELDS
 
 COOKIE = b"cookie"
 

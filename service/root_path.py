@@ -10,8 +10,8 @@ from collections.abc import Awaitable
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.http1.bounds import Headers
-from service.http1.protocol import Address, AtOnce
+from gatewave.service.http1.bounds import Headers
+from gatewave.service.http1.protocol import Address, AtOnce
 
 PAGES = frozenset({"/docs", "/redoc"})
 """Pages whose links FastAPI makes from ``root_path``.

@@ -5,20 +5,20 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, field
 
-from service import cpus, tracing
-from service.catalogue import Catalogue
-from service.engine import Engine
-from service.errors import SettingsInvalid
-from service.security import Keys, configured
-from service.serving.budget import Budget
-from service.serving.clients import RateLimiter
-from service.serving.control import Control
-from service.serving.inference import Inference
-from service.serving.lanes import Lanes
-from service.serving.registry import Registry
-from service.settings import Settings
-from service.tls import Certificates
-from service.tracing.trace import Tracer
+from gatewave.service import cpus, tracing
+from gatewave.service.catalogue import Catalogue
+from gatewave.service.engine import Engine
+from gatewave.service.errors import SettingsInvalid
+from gatewave.service.security import Keys, configured
+from gatewave.service.serving.budget import Budget
+from gatewave.service.serving.clients import RateLimiter
+from gatewave.service.serving.control import Control
+from gatewave.service.serving.inference import Inference
+from gatewave.service.serving.lanes import Lanes
+from gatewave.service.serving.registry import Registry
+from gatewave.service.settings import Settings
+from gatewave.service.tls import Certificates
+from gatewave.service.tracing.trace import Tracer
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, SkipValidation, WithJsonSchema
 
-from service.dtypes import DType
+from gatewave.service.dtypes import DType
 
 TENSOR_SCHEMA = {
     "title": "Tensor",

@@ -20,14 +20,14 @@ from typing import Literal
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.errors import (
+from gatewave.service.errors import (
     ClientLimited,
     KeyMissing,
     ScopeMissing,
     ServiceError,
     SettingsInvalid,
 )
-from service.serving.clients import CLIENT, RateLimiter, client_of
+from gatewave.service.serving.clients import CLIENT, RateLimiter, client_of
 
 Right = Literal["infer", "admin"]
 

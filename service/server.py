@@ -28,17 +28,17 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from service import rpc
-from service.drain import OVERTIME_SECONDS
-from service.errors import ServiceError
-from service.http1.connections import ConnectionLimits, raise_descriptor_limit
-from service.http1.line import Line
-from service.http1.patience import PATIENCE_SECONDS
-from service.http1.protocol import AtOnce, Connection
-from service.listening import address, join, readable, seal
-from service.metrics_port import MetricsOnly
-from service.runtime import Runtime
-from service.settings import Settings
+from gatewave.service import rpc
+from gatewave.service.drain import OVERTIME_SECONDS
+from gatewave.service.errors import ServiceError
+from gatewave.service.http1.connections import ConnectionLimits, raise_descriptor_limit
+from gatewave.service.http1.line import Line
+from gatewave.service.http1.patience import PATIENCE_SECONDS
+from gatewave.service.http1.protocol import AtOnce, Connection
+from gatewave.service.listening import address, join, readable, seal
+from gatewave.service.metrics_port import MetricsOnly
+from gatewave.service.runtime import Runtime
+from gatewave.service.settings import Settings
 
 KEEP_ALIVE_SECONDS = 75
 """How long a connection may be idle: longer than the minute after which load balancers close it, so
@@ -112,7 +112,7 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
         if self.runtime.settings.repository is not None:
-            from service.repository.repository import Repository  # noqa: PLC0415 - as rpc
+            from gatewave.service.repository.repository import Repository  # noqa: PLC0415 - as rpc
 
             # Models are tried after the port has opened: trials may take minutes.
             repository = await Repository.begin(self.runtime)

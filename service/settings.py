@@ -9,8 +9,8 @@ from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from service.errors import CONFIDENTIAL
-from service.security import Keys
+from gatewave.service.errors import CONFIDENTIAL
+from gatewave.service.security import Keys
 
 Device = Literal["auto", "cpu", "cuda"]
 KernelMode = Literal["auto", "native", "function"]

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from prometheus_client.metrics_core import Metric
 from prometheus_client.utils import floatToGoString
 
-from service.table import Table
+from gatewave.service.table import Table
 
 Labels = tuple[tuple[str, str], ...]
 ValueClass = Any

@@ -17,9 +17,9 @@ import orjson
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service import metrics
-from service.access import LogHandler
-from service.tracing.trace import Trace, Tracer, current
+from gatewave.service import metrics
+from gatewave.service.access import LogHandler
+from gatewave.service.tracing.trace import Trace, Tracer, current
 
 HEADER = "x-request-id"
 HEADER_BYTES = HEADER.encode()

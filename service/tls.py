@@ -6,8 +6,8 @@ import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.errors import SettingsInvalid
-from service.settings import Settings
+from gatewave.service.errors import SettingsInvalid
+from gatewave.service.settings import Settings
 
 
 def context(settings: Settings) -> ssl.SSLContext | None:

@@ -1,8 +1,9 @@
-"""Worker process, alone or with others on one port: ``python -m service.worker``.
+"""Worker process, alone or with others on one port: ``python -m gatewave.service.worker``.
 
-It is started by `service.workers`, which passes the descriptors of the tables of metrics, its own
-and those of other workers, if there are any; the descriptor of the control socket; its number; and
-the descriptors of the listening sockets, its own and those of other workers. Messages are lines:
+It is started by `gatewave.service.workers`, which passes the descriptors of the tables of metrics,
+its own and those of other workers, if there are any; the descriptor of the control socket; its
+number; and the descriptors of the listening sockets, its own and those of other workers. Messages
+are lines:
 
 * to the worker: first its settings, in JSON, and whether it joins late: it then accepts connections
   only after the trial of its models, because other workers have theirs; ``join``, to end that wait;
@@ -29,13 +30,13 @@ import socket
 import sys
 from types import FrameType
 
-from service import metrics
-from service.app import at_once, create_app
-from service.errors import ServiceError, SettingsInvalid
-from service.server import Server, configuration, connection_limits
-from service.settings import Settings
-from service.table import Table
-from service.telemetry import configure_logging
+from gatewave.service import metrics
+from gatewave.service.app import at_once, create_app
+from gatewave.service.errors import ServiceError, SettingsInvalid
+from gatewave.service.server import Server, configuration, connection_limits
+from gatewave.service.settings import Settings
+from gatewave.service.table import Table
+from gatewave.service.telemetry import configure_logging
 
 BEAT_SECONDS = 1.0
 """Longest time in seconds between two reports that the event loop turns."""

@@ -2,10 +2,11 @@
 
 It runs for one worker too. A worker that dies is replaced at once; its listening socket stays open
 meanwhile, so connections wait in its queue, or are served by the other workers. See
-`service.worker` for the lines that the two exchange.
+`gatewave.service.worker` for the lines that the two exchange.
 
-It is a program of its own (``python -m service.workers``), which `service.launch` starts. It needs
-neither ONNX Runtime nor the web framework, and what is imported here must not need them.
+It is a program of its own (``python -m gatewave.service.workers``), which `gatewave.service.launch`
+starts. It needs neither ONNX Runtime nor the web framework, and what is imported here must not need
+them.
 """
 
 from __future__ import annotations
@@ -25,12 +26,12 @@ from dataclasses import dataclass, fields
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from service.drain import OVERTIME_SECONDS, grace_of
-from service.errors import ServiceError, SettingsInvalid
-from service.listening import address, readable, seal
-from service.supervised import HEARD, Worker, reap_orphans, signal_name
-from service.table import LIVE, Table, create
-from service.telemetry import configure_logging
+from gatewave.service.drain import OVERTIME_SECONDS, grace_of
+from gatewave.service.errors import ServiceError, SettingsInvalid
+from gatewave.service.listening import address, readable, seal
+from gatewave.service.supervised import HEARD, Worker, reap_orphans, signal_name
+from gatewave.service.table import LIVE, Table, create
+from gatewave.service.telemetry import configure_logging
 
 if TYPE_CHECKING:
     pass
@@ -67,7 +68,7 @@ TWICE_SECONDS = 0.02
 
 LONGEST_LINE = 1 << 16
 
-log = logging.getLogger("service.workers")  # and not __main__, its name when it runs
+log = logging.getLogger("gatewave.service.workers")  # and not __main__, its name when it runs
 
 
 class WorkersFailed(ServiceError):  # noqa: N818 - a state, as HTTP names them
@@ -188,7 +189,7 @@ class Supervisor:
             try:
                 process = subprocess.Popen(  # noqa: S603 - Python itself
                     # -P: a folder `service` in the working directory is not this package.
-                    [sys.executable, "-P", "-m", "service.worker"]
+                    [sys.executable, "-P", "-m", "gatewave.service.worker"]
                     + [f"--tables={','.join(map(str, tables))}"]
                     + [str(given) for given in (theirs.fileno(), number, *descriptors)],
                     pass_fds=(theirs.fileno(), *descriptors, *tables),

@@ -9,9 +9,9 @@ from types import SimpleNamespace
 import grpc
 from google.protobuf.message_factory import GetMessageClass
 
-from service import rpc
-from service.rpc.handlers import SERVICE
-from service.runtime import Runtime
+from gatewave.service import rpc
+from gatewave.service.rpc.handlers import SERVICE
+from gatewave.service.runtime import Runtime
 
 
 class Client:

@@ -5,8 +5,8 @@ import pytest
 import torch
 from records import CASES
 
-from export import artifacts as export_artifacts
-from models import ACTIVATIONS, DTYPES
+from gatewave.export import artifacts as export_artifacts
+from gatewave.models import ACTIVATIONS, DTYPES
 
 # The same examples on every run, however slow and busy the machine is.
 hypothesis.settings.register_profile("steady", deadline=None, derandomize=True)

@@ -3,9 +3,9 @@
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-from service.repository.files import read_version
-from service.repository.job import Job
-from service.repository.model import opened
+from gatewave.service.repository.files import read_version
+from gatewave.service.repository.job import Job
+from gatewave.service.repository.model import opened
 
 FLOAT = TensorProto.FLOAT
 

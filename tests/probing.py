@@ -1,6 +1,6 @@
 """What a runtime answered, beside what a target says of it."""
 
-from export import probe, probe_models
+from gatewave.export import probe, probe_models
 
 
 def disagreements(answer, target):

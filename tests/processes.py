@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-GATEWAVE = [sys.executable, "-c", "from gatewave.cli import main; main()"]
+GATEWAVE = [sys.executable, "-c", "from gatewave.cli.main import main; main()"]
 
 
 def environment(**variables):
@@ -87,7 +87,7 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(artifacts, *options, program=GATEWAVE, until_ready=True, **variables):
+def serving(artifacts, *options, program=GATEWAVE, until_ready=True, cwd=None, **variables):
     """`gatewave serve` on a free port, until the block ends.
 
     Args:
@@ -95,6 +95,7 @@ def serving(artifacts, *options, program=GATEWAVE, until_ready=True, **variables
         options: Of the command.
         program: What is run.
         until_ready: Whether to wait until all models were tried, not only for the port.
+        cwd: Working directory; None is the current one.
         variables: Of the environment.
     """
     process = subprocess.Popen(
@@ -102,6 +103,7 @@ def serving(artifacts, *options, program=GATEWAVE, until_ready=True, **variables
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        cwd=cwd,
         env=environment(**variables),
     )
     lines = queue.Queue()

@@ -1,6 +1,6 @@
 """The records that tests are parametrised over, by the stem of their files."""
 
-from models import ACTIVATIONS
+from gatewave.models import ACTIVATIONS
 
 CASES = {
     activation.stem(operator): (activation, operator)

@@ -27,10 +27,10 @@ import sympy
 import torch
 from torch import Tensor, nn
 
-from models.activation import Activation, Operator
-from models.bounds import GATED
-from models.symbols import x as symbol
-from models.torch_ops import rounded_once
+from gatewave.models.activation import Activation, Operator
+from gatewave.models.bounds import GATED
+from gatewave.models.symbols import x as symbol
+from gatewave.models.torch_ops import rounded_once
 
 
 class Softsign(nn.Module):
@@ -80,13 +80,15 @@ SOFTSIGN = Activation(
 def copy(tmp_path_factory):
     """A copy of the project with one more file, and one more name."""
     copy = tmp_path_factory.mktemp("project")
-    for room in ("models", "export", "service", "gatewave", "tests", "docs"):
-        shutil.copytree(ROOT / room, copy / room, ignore=shutil.ignore_patterns("__pycache__"))
+    for room in ("cli", "models", "export", "service", "src", "tests", "docs"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / room, copy / room, symlinks=True, ignore=ignored)
     shutil.copy(ROOT / "pyproject.toml", copy)
     (copy / "models" / "softsign.py").write_text(SOFTSIGN)
-    names = copy / "models" / "__init__.py"
+    names = copy / "models" / "catalogue.py"
     source = names.read_text().replace(
-        "from models.swiglu", "from models.softsign import SOFTSIGN\nfrom models.swiglu"
+        "from gatewave.models.swiglu",
+        "from gatewave.models.softsign import SOFTSIGN\nfrom gatewave.models.swiglu",
     )
     names.write_text(re.sub(r"in \((SINC\b)", r"in (SOFTSIGN, \1", source))
     return copy
@@ -96,7 +98,7 @@ def python(copy, *arguments):
     ended = subprocess.run(
         [sys.executable, *arguments],
         cwd=copy,
-        env={**os.environ, "PYTHONPATH": str(copy)},
+        env={**os.environ, "PYTHONPATH": str(copy / "src")},
         capture_output=True,
         text=True,
         check=False,
@@ -105,7 +107,7 @@ def python(copy, *arguments):
     return ended.stdout
 
 
-COMMAND = ("-c", "from gatewave.cli import main; main()")
+COMMAND = ("-c", "from gatewave.cli.main import main; main()")
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +145,7 @@ print(json.dumps([client.post("/activate", json=request).json()["outputs"], foun
 
 
 def test_the_documentation_has_its_page(copy):
-    python(copy, "-m", "export.docs")
+    python(copy, "-m", "gatewave.export.docs")
     assert "Softsign" in (copy / "docs" / "activations.md").read_text()
     assert (copy / "docs" / "plots" / "softsign.svg").is_file()
 

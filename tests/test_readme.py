@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from processes import environment, serving
 
-from service.settings import Settings
+from gatewave.service.settings import Settings
 
 README = Path(__file__).parent.parent / "README.md"
 DOCS = README.parent / "docs"

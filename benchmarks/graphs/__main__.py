@@ -21,7 +21,7 @@ from benchmarks.graphs.page import PAGE, about, counts, put
 from benchmarks.graphs.production import FOLDER, graphs
 from benchmarks.kernels.runtime import THREADS, spread
 from benchmarks.timing import Ratio, ratio
-from export.markdown import page, table
+from gatewave.export.markdown import page, table
 
 LIBRARY = Path("service/libgatewave.so")
 BEGIN, END = "<!-- Measured by `make bench-graphs`: -->", "<!-- Here ends what was measured. -->"

@@ -25,8 +25,8 @@ READ = """
 import sys
 from pathlib import Path
 from gatewave import cli
-from export.rewrite import fuse, inspection
-from gatewave.commands import graphs
+from gatewave.export.rewrite import fuse, inspection
+from gatewave.cli.commands import graphs
 graphs.read(Path(sys.argv[1]))
 """
 """The load of a command: Python, its imports, and reading the model."""

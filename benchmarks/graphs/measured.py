@@ -14,13 +14,13 @@ import onnxruntime as ort
 from benchmarks.graphs.production import Graph
 from benchmarks.kernels.runtime import session
 from benchmarks.timing import turns
-from export.model_files import files
-from export.proof.comparison import Plan
-from export.proof.report import Report
-from export.proof.verified import write_verified
-from export.recognition.sites import sites
-from export.rewrite.change import Change
-from export.rewrite.fuse import FUSED, LEFT, fuse
+from gatewave.export.model_files import files
+from gatewave.export.proof.comparison import Plan
+from gatewave.export.proof.report import Report
+from gatewave.export.proof.verified import write_verified
+from gatewave.export.recognition.sites import sites
+from gatewave.export.rewrite.change import Change
+from gatewave.export.rewrite.fuse import FUSED, LEFT, fuse
 
 OWN = "ONNX Runtime's own fusion"
 UNFUSED = "no fusion"

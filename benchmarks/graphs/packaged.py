@@ -24,7 +24,7 @@ from benchmarks.graphs.commands import Ran
 from benchmarks.graphs.models import FOLDER, PACKAGED, Model, models
 from benchmarks.graphs.page import PAGE, about, counts, put
 from benchmarks.timing import Ratio
-from export.markdown import page, table
+from gatewave.export.markdown import page, table
 
 LIBRARY = Path("service/libgatewave.so")
 BEGIN = "<!-- Measured by `make bench-graphs`, on models of packages: -->"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.kernels.runtime import instructions
 from benchmarks.timing import machine
-from export.markdown import page
+from gatewave.export.markdown import page
 
 PAGE = Path("docs/graphs.md")
 

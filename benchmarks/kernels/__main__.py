@@ -25,8 +25,8 @@ from benchmarks.kernels.contestants import OURS, RIVALS, ROOF, Round, calls
 from benchmarks.kernels.goals import Samples
 from benchmarks.kernels.runtime import THREADS, instructions, spread
 from benchmarks.timing import machine, ratio, turns
-from export.markdown import page, table
-from models import DTYPES
+from gatewave.export.markdown import page, table
+from gatewave.models import DTYPES
 
 PAGE = Path("docs/performance.md")
 LIBRARY = Path("service/libgatewave.so")

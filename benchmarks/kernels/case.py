@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.kernels.formulas import Formula, formula_of
-from export import signature
-from export.graph import decomposed, graphs_of, to_bytes
-from export.signature import Graph
-from export.trace import trace
-from models import ACTIVATIONS, Activation, DType, Operator
+from gatewave.export import signature
+from gatewave.export.graph import decomposed, graphs_of, to_bytes
+from gatewave.export.signature import Graph
+from gatewave.export.trace import trace
+from gatewave.models import ACTIVATIONS, Activation, DType, Operator
 
 SEED = 0
 SPREAD = 2.0

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from models import Operator
+from gatewave.models import Operator
 
 Into = Callable[..., object]
 """A function of ``(outputs, *inputs)`` that leaves its results in the arrays of ``outputs``."""

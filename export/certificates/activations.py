@@ -14,18 +14,18 @@ from typing import Any
 import onnx
 import onnx_ir as ir
 
-from export import artifacts, reference, signature
-from export.certificates.arrays import array_of, tensor_of
-from export.certificates.document import Cell, Shaped, Verdict
-from export.certificates.judgement import Due, Judged, judge, wrong_kind
-from export.certificates.lowering import lowered, target_of
-from export.certify import hold_to_formula
-from export.errors import TargetError, ToleranceError
-from export.graph import FORMS, Form, to_bytes
-from export.runtimes.catalogue import Runtime
-from export.runtimes.running import Lost, Refused, Running
-from export.signature import Graph
-from models import Activation, DType, Operator
+from gatewave.export import artifacts, reference, signature
+from gatewave.export.certificates.arrays import array_of, tensor_of
+from gatewave.export.certificates.document import Cell, Shaped, Verdict
+from gatewave.export.certificates.judgement import Due, Judged, judge, wrong_kind
+from gatewave.export.certificates.lowering import lowered, target_of
+from gatewave.export.certify import hold_to_formula
+from gatewave.export.errors import TargetError, ToleranceError
+from gatewave.export.graph import FORMS, Form, to_bytes
+from gatewave.export.runtimes.catalogue import Runtime
+from gatewave.export.runtimes.running import Lost, Refused, Running
+from gatewave.export.signature import Graph
+from gatewave.models import Activation, DType, Operator
 
 SHAPES: tuple[tuple[int, ...], ...] = ((), (0,), (3, 1, 5))
 """Besides a long line: one element, none, and several axes."""

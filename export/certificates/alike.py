@@ -18,15 +18,15 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
-from export.certificates import one_node
-from export.certificates.document import DifferingNode
-from export.certificates.due import Due
-from export.channel import Array, Value
-from export.proof import randomness
-from export.proof.differences import Difference, Tolerance, described, dtype_of
-from export.proof.samples import Case, nudged
-from export.proof.worker import flat
-from export.runtimes.running import Refused, Running
+from gatewave.export.certificates import one_node
+from gatewave.export.certificates.document import DifferingNode
+from gatewave.export.certificates.due import Due
+from gatewave.export.channel import Array, Value
+from gatewave.export.proof import randomness
+from gatewave.export.proof.differences import Difference, Tolerance, described, dtype_of
+from gatewave.export.proof.samples import Case, nudged
+from gatewave.export.proof.worker import flat
+from gatewave.export.runtimes.running import Refused, Running
 
 NUDGES = 3
 """Runs with perturbed inputs for a node whose results differ: it may be ill-conditioned there."""

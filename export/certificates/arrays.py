@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from export.channel import Array
+from gatewave.export.channel import Array
 
 
 def array_of(tensor: Tensor) -> Array:

@@ -10,19 +10,19 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
-from export.certificates.alike import Walk, Walked
-from export.certificates.document import Baseline, DifferingNode, Level
-from export.certificates.due import Due, moved_far
-from export.channel import Array
-from export.errors import ModelError
-from export.model_files import files
-from export.model_files.scopes import scopes
-from export.proof import randomness
-from export.proof.cases import drawn
-from export.proof.comparison import unlike
-from export.proof.differences import Tolerance, described
-from export.proof.samples import Case, Samples, from_file, nudged
-from export.runtimes.running import Lost, Refused, Running
+from gatewave.export.certificates.alike import Walk, Walked
+from gatewave.export.certificates.document import Baseline, DifferingNode, Level
+from gatewave.export.certificates.due import Due, moved_far
+from gatewave.export.channel import Array
+from gatewave.export.errors import ModelError
+from gatewave.export.model_files import files
+from gatewave.export.model_files.scopes import scopes
+from gatewave.export.proof import randomness
+from gatewave.export.proof.cases import drawn
+from gatewave.export.proof.comparison import unlike
+from gatewave.export.proof.differences import Tolerance, described
+from gatewave.export.proof.samples import Case, Samples, from_file, nudged
+from gatewave.export.runtimes.running import Lost, Refused, Running
 
 NUDGES = 2
 """Runs with perturbed inputs, each float moved to one of its two neighbours."""

@@ -10,14 +10,14 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from export import npz
-from export.certificates import making
-from export.certificates.document import Baseline, Cell, Certificate, Row
-from export.certificates.making import Plan
-from export.errors import ModelError
-from export.runtimes.catalogue import find
-from export.signature import GRAPHS
-from models import ACTIVATIONS, DTYPES
+from gatewave.export import npz
+from gatewave.export.certificates import making
+from gatewave.export.certificates.document import Baseline, Cell, Certificate, Row
+from gatewave.export.certificates.making import Plan
+from gatewave.export.errors import ModelError
+from gatewave.export.runtimes.catalogue import find
+from gatewave.export.signature import GRAPHS
+from gatewave.models import ACTIVATIONS, DTYPES
 
 MEASURED = {"ulp", "absolute", "used", "wrong", "worst", "why", "cases"}
 """Of a cell: how far results are from what is due, which other versions may change a little."""

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from export import certify
-from export.certificates.document import Point, Special
-from export.reference import NOT_FINITE, SPECIAL, Exact
-from models import DType, Operator
+from gatewave.export import certify
+from gatewave.export.certificates.document import Point, Special
+from gatewave.export.reference import NOT_FINITE, SPECIAL, Exact
+from gatewave.models import DType, Operator
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,10 @@ import functools
 
 import onnx_ir as ir
 
-from export import targets
-from export.probed_target import this
-from export.rewrite.lower import lower
-from export.runtimes.catalogue import Runtime
+from gatewave.export import targets
+from gatewave.export.probed_target import this
+from gatewave.export.rewrite.lower import lower
+from gatewave.export.runtimes.catalogue import Runtime
 
 
 @functools.cache

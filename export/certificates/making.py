@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from export import machine
-from export.certificates import activations, networks, truth
-from export.certificates.activations import Subject, subjects
-from export.certificates.asking import Settings
-from export.certificates.document import (
+from gatewave.export import machine
+from gatewave.export.certificates import activations, networks, truth
+from gatewave.export.certificates.activations import Subject, subjects
+from gatewave.export.certificates.asking import Settings
+from gatewave.export.certificates.document import (
     Allowed,
     Baseline,
     Cell,
@@ -21,14 +21,14 @@ from export.certificates.document import (
     Row,
     model_digest,
 )
-from export.channel import Array
-from export.errors import NotRunnableError
-from export.model_files import files, storage
-from export.proof.differences import Tolerance
-from export.runtimes.catalogue import Runtime
-from export.runtimes.running import Refused, Running
-from export.signature import GRAPHS, Graph
-from models import DTYPES, Activation, DType
+from gatewave.export.channel import Array
+from gatewave.export.errors import NotRunnableError
+from gatewave.export.model_files import files, storage
+from gatewave.export.proof.differences import Tolerance
+from gatewave.export.runtimes.catalogue import Runtime
+from gatewave.export.runtimes.running import Refused, Running
+from gatewave.export.signature import GRAPHS, Graph
+from gatewave.models import DTYPES, Activation, DType
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ OF_FORMULA = (
     "the record's formula: float64 against mpmath, shorter floats against the record's "
     "decomposition in float64, which mpmath has measured"
 )
-"""What is due of an activation; see `export.reference`."""
+"""What is due of an activation; see `gatewave.export.reference`."""
 
 Progress = Callable[[Runtime, Cell], None]
 

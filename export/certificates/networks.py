@@ -11,18 +11,18 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from export.certificates.document import Cell, Point, Tried, Verdict
-from export.certificates.due import Due
-from export.certificates.lowering import lowered, target_of
-from export.certificates.truth import Network
-from export.channel import Array
-from export.errors import TargetError
-from export.model_files import files
-from export.proof.differences import SAME, Difference, Place, Tolerance, dtype_of, is_float
-from export.proof.samples import Case
-from export.proof.sizes import Shapes
-from export.runtimes.catalogue import Runtime
-from export.runtimes.running import Lost, Refused, Running
+from gatewave.export.certificates.document import Cell, Point, Tried, Verdict
+from gatewave.export.certificates.due import Due
+from gatewave.export.certificates.lowering import lowered, target_of
+from gatewave.export.certificates.truth import Network
+from gatewave.export.channel import Array
+from gatewave.export.errors import TargetError
+from gatewave.export.model_files import files
+from gatewave.export.proof.differences import SAME, Difference, Place, Tolerance, dtype_of, is_float
+from gatewave.export.proof.samples import Case
+from gatewave.export.proof.sizes import Shapes
+from gatewave.export.runtimes.catalogue import Runtime
+from gatewave.export.runtimes.running import Lost, Refused, Running
 
 
 @dataclass

@@ -8,8 +8,8 @@ import onnx
 import onnx_ir as ir
 from onnx import TensorProto, TypeProto, helper
 
-from export.channel import Value
-from export.model_files.element_types import operands
+from gatewave.export.channel import Value
+from gatewave.export.model_files.element_types import operands
 
 
 def taken(node: ir.Node) -> list[ir.Value]:

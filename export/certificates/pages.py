@@ -7,9 +7,9 @@ from html import escape
 
 from markdown_it import MarkdownIt
 
-from export.certificates.document import Cell, Certificate, Point, Row, Verdict
-from export.markdown import bullets, page, plain, table
-from models import DTYPES
+from gatewave.export.certificates.document import Cell, Certificate, Point, Row, Verdict
+from gatewave.export.markdown import bullets, page, plain, table
+from gatewave.models import DTYPES
 
 MARKS: dict[Verdict, str] = {
     "exact": "✓",

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import onnx
 
-from export.certificates import pages
-from export.certificates.document import KEY, Certificate, model_digest
-from export.errors import ModelError, NotWrittenError
+from gatewave.export.certificates import pages
+from gatewave.export.certificates.document import KEY, Certificate, model_digest
+from gatewave.export.errors import ModelError, NotWrittenError
 
 
 def write(certificate: Certificate, folder: Path) -> Path:

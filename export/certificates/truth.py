@@ -9,16 +9,16 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from export.certificates.asking import Asked, Settings
-from export.certificates.document import Baseline
-from export.certificates.due import Due
-from export.errors import ModelError, NotRunnableError
-from export.model_files import files
-from export.proof import coarse
-from export.proof.differences import Tolerance
-from export.proof.ports import inputs_of, outputs_of
-from export.runtimes.catalogue import PLAIN, RUNTIMES, Runtime
-from export.runtimes.running import Refused, Running
+from gatewave.export.certificates.asking import Asked, Settings
+from gatewave.export.certificates.document import Baseline
+from gatewave.export.certificates.due import Due
+from gatewave.export.errors import ModelError, NotRunnableError
+from gatewave.export.model_files import files
+from gatewave.export.proof import coarse
+from gatewave.export.proof.differences import Tolerance
+from gatewave.export.proof.ports import inputs_of, outputs_of
+from gatewave.export.runtimes.catalogue import PLAIN, RUNTIMES, Runtime
+from gatewave.export.runtimes.running import Refused, Running
 
 TRUTH = (RUNTIMES["reference"], PLAIN)
 """The two implementations; the first that runs the model gives the values."""

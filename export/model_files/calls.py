@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import onnx
 import onnx_ir as ir
 
-from export.model_files import protos
+from gatewave.export.model_files import protos
 
 OPAQUE = "nothing is known of this"
 """A domain of operators that no inference knows."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, MutableMapping
 
 import onnx_ir as ir
 
-from export.model_files.scopes import Scope, scopes
+from gatewave.export.model_files.scopes import Scope, scopes
 
 Swap = Callable[[ir.TensorProtocol], ir.TensorProtocol | None]
 """Gives what is to take a tensor's place; None leaves it there."""

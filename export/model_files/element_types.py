@@ -10,8 +10,8 @@ import onnx_ir as ir
 from onnx_ir.passes import common as passes
 from onnx_ir.passes.common import shape_inference
 
-from export.graph_ops import ONNX_TYPES
-from models import DType
+from gatewave.export.graph_ops import ONNX_TYPES
+from gatewave.models import DType
 
 NAMES: Mapping[ir.DataType, DType] = {kind: name for name, kind in ONNX_TYPES.items()}
 

@@ -15,8 +15,8 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import onnx
 
-from export.errors import ModelError
-from export.model_files.tensors import bytes_needed
+from gatewave.export.errors import ModelError
+from gatewave.export.model_files.tensors import bytes_needed
 
 NUMBER = re.compile(r"[0-9]{1,19}")
 

@@ -12,10 +12,10 @@ import onnx
 import onnx_ir as ir
 from google.protobuf.message import DecodeError
 
-from export.errors import ModelError
-from export.model_files import contents, protos, standins, storage, structure, tensors
-from export.model_files.external import DataFolder
-from export.model_files.protos import Body
+from gatewave.export.errors import ModelError
+from gatewave.export.model_files import contents, protos, standins, storage, structure, tensors
+from gatewave.export.model_files.external import DataFolder
+from gatewave.export.model_files.protos import Body
 
 MOST_BYTES = 2**31 - 1
 """Protobuf's limit for a message."""

@@ -7,8 +7,8 @@ import threading
 
 import onnx
 
-from export.model_files import following
-from export.subprocesses import Ended, Process, own_python
+from gatewave.export.model_files import following
+from gatewave.export.subprocesses import Ended, Process, own_python
 
 SECONDS = 60.0
 """That inference may take."""

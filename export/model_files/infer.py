@@ -21,13 +21,13 @@ from typing import Any
 import onnx
 import onnx_ir as ir
 
-from export.model_files import calls, protos, standins
-from export.model_files.contents import swapped
-from export.model_files.follower import FOLLOWER, Failed
-from export.model_files.protos import Body, Identifier
-from export.model_files.scopes import Scope, scopes
-from export.model_files.standins import SparseInitializer
-from export.signature import DOMAIN
+from gatewave.export.model_files import calls, protos, standins
+from gatewave.export.model_files.contents import swapped
+from gatewave.export.model_files.follower import FOLLOWER, Failed
+from gatewave.export.model_files.protos import Body, Identifier
+from gatewave.export.model_files.scopes import Scope, scopes
+from gatewave.export.model_files.standins import SparseInitializer
+from gatewave.export.signature import DOMAIN
 
 logger = logging.getLogger(__name__)
 

@@ -24,9 +24,9 @@ import onnx
 import onnx_ir as ir
 from onnx_ir.serde import TensorProtoTensor
 
-from export.errors import ModelError
-from export.model_files import protos
-from export.model_files.scopes import scopes
+from gatewave.export.errors import ModelError
+from gatewave.export.model_files import protos
+from gatewave.export.model_files.scopes import scopes
 
 MARK = f"stand-in {secrets.token_hex(16)} "
 """What a stand-in is known by. No file can hold it: it is another in every process."""

@@ -14,11 +14,11 @@ import numpy as np
 import onnx_ir as ir
 from google.protobuf.message import EncodeError
 
-from export import scratch
-from export.errors import ModelError, NotWrittenError
-from export.model_files import standins
-from export.model_files.contents import swapped, tensors_of
-from export.model_files.standins import SparseInitializer
+from gatewave.export import scratch
+from gatewave.export.errors import ModelError, NotWrittenError
+from gatewave.export.model_files import standins
+from gatewave.export.model_files.contents import swapped, tensors_of
+from gatewave.export.model_files.standins import SparseInitializer
 
 DATA_FILES = "external data files"
 """Where a model's ``meta`` holds the paths of the data files that it was read with."""

@@ -14,9 +14,9 @@ from types import MappingProxyType
 
 import onnx
 
-from export.errors import ModelError
-from export.model_files import protos
-from export.model_files.protos import Body, Identifier
+from gatewave.export.errors import ModelError
+from gatewave.export.model_files import protos
+from gatewave.export.model_files.protos import Body, Identifier
 
 MOST_NODES = 1_000_000
 """That functions may come to, inlined: thirty that each call the next one twice make 2³⁰."""

@@ -13,7 +13,7 @@ from types import MappingProxyType
 import onnx
 import onnx_ir as ir
 
-from export.errors import ModelError
+from gatewave.export.errors import ModelError
 
 MOST_AXES = 64
 """NumPy holds no more. It also keeps the product of the dimensions short."""

@@ -17,7 +17,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from export.model_files.element_types import bodies
+from gatewave.export.model_files.element_types import bodies
 
 
 @dataclass(frozen=True)

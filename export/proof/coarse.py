@@ -12,9 +12,9 @@ from collections.abc import Iterable, Sequence
 
 import onnx_ir as ir
 
-from export.model_files import element_types
-from export.model_files.scopes import scopes
-from export.proof.differences import COARSE
+from gatewave.export.model_files import element_types
+from gatewave.export.model_files.scopes import scopes
+from gatewave.export.proof.differences import COARSE
 
 NAMES = frozenset({"Gelu", "HardSwish"})
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from export.channel import Array, Value
-from export.proof.differences import Tolerance, between, dtype_of
-from export.proof.report import Compared
-from export.proof.samples import Case
+from gatewave.export.channel import Array, Value
+from gatewave.export.proof.differences import Tolerance, between, dtype_of
+from gatewave.export.proof.report import Compared
+from gatewave.export.proof.samples import Case
 
 NOISE = 16.0
 """Ratio between two runs below which a difference counts as noise."""

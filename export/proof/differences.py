@@ -11,7 +11,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from export.channel import STRINGS, Array
+from gatewave.export.channel import STRINGS, Array
 
 RELATIVE: Mapping[str, float] = MappingProxyType(
     {"complex128": 1e-10, "float64": 1e-10, "complex64": 1e-4, "float32": 1e-4, "float16": 1e-2}

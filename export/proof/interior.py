@@ -8,11 +8,11 @@ from dataclasses import replace
 
 import onnx_ir as ir
 
-from export.channel import Value
-from export.proof.comparison import Plan, compared, joined
-from export.proof.report import Compared, Dropped
-from export.proof.runners import WORDS, Refused, Runner, Runtime, Task
-from export.proof.samples import Case
+from gatewave.export.channel import Value
+from gatewave.export.proof.comparison import Plan, compared, joined
+from gatewave.export.proof.report import Compared, Dropped
+from gatewave.export.proof.runners import WORDS, Refused, Runner, Runtime, Task
+from gatewave.export.proof.samples import Case
 
 MOST_CASES = 2
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
-from export.channel import Array
+from gatewave.export.channel import Array
 
 THROUGH = frozenset(
     {

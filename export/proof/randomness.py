@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import onnx
 import onnx_ir as ir
 
-from export.model_files import element_types
-from export.model_files.element_types import bodies, operands
-from export.model_files.scopes import Scope, scopes
-from export.proof import random_numbers
-from export.proof.random_numbers import Fixed
+from gatewave.export.model_files import element_types
+from gatewave.export.model_files.element_types import bodies, operands
+from gatewave.export.model_files.scopes import Scope, scopes
+from gatewave.export.proof import random_numbers
+from gatewave.export.proof.random_numbers import Fixed
 
 RANDOM = frozenset(
     {

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from export.channel import Array
+from gatewave.export.channel import Array
 
 SPECIAL_SHARE = 0.25
 LARGE = 30.0

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from export.documents import plain
-from export.proof.differences import Difference
+from gatewave.export.documents import plain
+from gatewave.export.proof.differences import Difference
 
 GIVEN = "the inputs given"
 """The name of the case of the caller's own inputs."""

@@ -15,12 +15,12 @@ from typing import Any, Literal, Self
 
 import onnx_ir as ir
 
-from export.channel import Value, receive, send
-from export.errors import NotRunnableError
-from export.proof.edits import Cut
-from export.proof.random_numbers import Fixed
-from export.reasons import reason_of
-from export.subprocesses import Ended, own_python
+from gatewave.export.channel import Value, receive, send
+from gatewave.export.errors import NotRunnableError
+from gatewave.export.proof.edits import Cut
+from gatewave.export.proof.random_numbers import Fixed
+from gatewave.export.reasons import reason_of
+from gatewave.export.subprocesses import Ended, own_python
 
 Runtime = Literal["onnxruntime", "onnxruntime with kernels", "reference"]
 
@@ -97,7 +97,10 @@ class Runner:
         self._loaded: int | None = None
         self._host = host
         if host is None:
-            self.process, self.keys = own_python("-m", "export.proof.worker"), itertools.count()
+            self.process, self.keys = (
+                own_python("-m", "gatewave.export.proof.worker"),
+                itertools.count(),
+            )
         else:
             self.process, self.keys = host.process, host.keys
         self._key = next(self.keys)

@@ -12,14 +12,14 @@ import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 
-from export.channel import Array, Value
-from export.errors import ModelError
-from export.proof.differences import is_float
-from export.proof.meanings import Meaning, meaning_of
-from export.proof.ports import Port, inputs_of
-from export.proof.ranges import KINDS, THRESHOLDS, Kind, Source
-from export.proof.report import GIVEN
-from export.proof.sizes import Shapes
+from gatewave.export.channel import Array, Value
+from gatewave.export.errors import ModelError
+from gatewave.export.proof.differences import is_float
+from gatewave.export.proof.meanings import Meaning, meaning_of
+from gatewave.export.proof.ports import Port, inputs_of
+from gatewave.export.proof.ranges import KINDS, THRESHOLDS, Kind, Source
+from gatewave.export.proof.report import GIVEN
+from gatewave.export.proof.sizes import Shapes
 
 SMALL_DEFAULT = 64
 """A default of more elements is a weight, and left alone."""

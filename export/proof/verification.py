@@ -13,20 +13,28 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
-from export.channel import Value
-from export.errors import ModelError, NotRunnableError
-from export.model_files import files
-from export.proof import coarse, interior, randomness
-from export.proof.budget import Budget, Cost
-from export.proof.cases import MAX_SHAPES, Draft, Given, Planned
-from export.proof.comparison import Plan, compared, is_noise, joined, unlike
-from export.proof.conditioning import excused, movement, nudges
-from export.proof.local import Parts, parts
-from export.proof.ports import disagreements
-from export.proof.report import Compared, Dropped, Ran, Report
-from export.proof.runners import WORDS, Refused, Restarted, Runtime, Task, choose, unknown_domains
-from export.proof.samples import Case, Samples, from_file, nudged
-from export.signature import DOMAIN
+from gatewave.export.channel import Value
+from gatewave.export.errors import ModelError, NotRunnableError
+from gatewave.export.model_files import files
+from gatewave.export.proof import coarse, interior, randomness
+from gatewave.export.proof.budget import Budget, Cost
+from gatewave.export.proof.cases import MAX_SHAPES, Draft, Given, Planned
+from gatewave.export.proof.comparison import Plan, compared, is_noise, joined, unlike
+from gatewave.export.proof.conditioning import excused, movement, nudges
+from gatewave.export.proof.local import Parts, parts
+from gatewave.export.proof.ports import disagreements
+from gatewave.export.proof.report import Compared, Dropped, Ran, Report
+from gatewave.export.proof.runners import (
+    WORDS,
+    Refused,
+    Restarted,
+    Runtime,
+    Task,
+    choose,
+    unknown_domains,
+)
+from gatewave.export.proof.samples import Case, Samples, from_file, nudged
+from gatewave.export.signature import DOMAIN
 
 MOST_FAILURES = 3
 

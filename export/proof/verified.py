@@ -8,12 +8,12 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from export.errors import NotRunnableError, VerificationError
-from export.model_files import files
-from export.proof.comparison import Plan
-from export.proof.report import Report
-from export.proof.runners import WORDS, Task, choose, onnxruntime_loads
-from export.proof.verification import DEFAULT, verify
+from gatewave.export.errors import NotRunnableError, VerificationError
+from gatewave.export.model_files import files
+from gatewave.export.proof.comparison import Plan
+from gatewave.export.proof.report import Report
+from gatewave.export.proof.runners import WORDS, Task, choose, onnxruntime_loads
+from gatewave.export.proof.verification import DEFAULT, verify
 
 
 class DiffersError(VerificationError):

@@ -1,9 +1,9 @@
 """Process that runs one model, so that a crash or hang does not affect others.
 
-``python -m export.proof.worker`` writes ``{"ok": true}`` once its imports are done. Then it
-reads messages of `channel` from its standard input. The first of a key says what to load and how,
-each further one brings inputs; the answers are ``{"ok": true}`` with the outputs and the process's
-peak of memory, or ``{"error": …}`` with the runtime's words.
+``python -m gatewave.export.proof.worker`` writes ``{"ok": true}`` once its imports are done. Then
+it reads messages of `channel` from its standard input. The first of a key says what to load and
+how, each further one brings inputs; the answers are ``{"ok": true}`` with the outputs and the
+process's peak of memory, or ``{"error": …}`` with the runtime's words.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ import onnx
 import onnxruntime as ort
 from onnx.helper import tensor_dtype_to_np_dtype as numpy_dtype
 
-from export.channel import Array, Value, receive, send
-from export.proof import edits
-from export.proof.random_numbers import Fixed, fix
+from gatewave.export.channel import Array, Value, receive, send
+from gatewave.export.proof import edits
+from gatewave.export.proof.random_numbers import Fixed, fix
 
 FOLDER = "session.model_external_initializers_file_folder_path"
 SPINNING = "session.intra_op.allow_spinning"
@@ -82,7 +82,7 @@ def load(message: Mapping[str, Any]) -> Loaded:
     """Load the model as ``message`` describes it: path, runtime, library, edits."""
     path = Path(message["path"])
     if message["runtime"] == "reference":
-        from export.evaluator import evaluator  # noqa: PLC0415 - seldom, and a thousand classes
+        from gatewave.export.evaluator import evaluator  # noqa: PLC0415 - seldom, and a thousand classes
 
         return InReference(evaluator(_edited(onnx.load(path), message)))
     options = ort.SessionOptions()

@@ -7,15 +7,22 @@ from dataclasses import dataclass, field, replace
 
 import onnx_ir as ir
 
-from export.recognition.channels import BENDS, FAMILIES, ROOTS, Channelled, Range, channelled
-from export.recognition.constants import Constant, cast_target
-from export.recognition.expressions import Factor, Reader
-from export.recognition.fitting import WIDTHS, doubt, misfit
-from export.recognition.kinds import KINDS
-from export.recognition.matching import Match, matches
-from export.recognition.named import named
-from export.recognition.products import ONE, Product, products
-from export.recognition.shapes import Shapes
+from gatewave.export.recognition.channels import (
+    BENDS,
+    FAMILIES,
+    ROOTS,
+    Channelled,
+    Range,
+    channelled,
+)
+from gatewave.export.recognition.constants import Constant, cast_target
+from gatewave.export.recognition.expressions import Factor, Reader
+from gatewave.export.recognition.fitting import WIDTHS, doubt, misfit
+from gatewave.export.recognition.kinds import KINDS
+from gatewave.export.recognition.matching import Match, matches
+from gatewave.export.recognition.named import named
+from gatewave.export.recognition.products import ONE, Product, products
+from gatewave.export.recognition.shapes import Shapes
 
 _PLACES = {name: place for place, name in enumerate(KINDS)}
 

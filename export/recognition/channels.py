@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from export.recognition.constants import RESHAPES, Constant, roundoff
-from export.recognition.expressions import Factor, Reader
-from export.recognition.matching import Match, matches
-from export.recognition.numpy_ops import FLOATS, NotElementwiseError, NumpyOps
+from gatewave.export.recognition.constants import RESHAPES, Constant, roundoff
+from gatewave.export.recognition.expressions import Factor, Reader
+from gatewave.export.recognition.matching import Match, matches
+from gatewave.export.recognition.numpy_ops import FLOATS, NotElementwiseError, NumpyOps
 
 SHARES = (0.0, 0.37, 0.71, 1.0)
 """Relative positions of the channels that are evaluated."""

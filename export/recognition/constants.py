@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import onnx_ir as ir
 
-from export.recognition.numpy_ops import FLOATS, NotElementwiseError, NumpyOps
+from gatewave.export.recognition.numpy_ops import FLOATS, NotElementwiseError, NumpyOps
 
 ROUNDOFF = {
     ir.DataType.FLOAT16: 2.0**-11,

@@ -1,13 +1,14 @@
 """Stable formulas of activations without a record; none of their branches overflows.
 
-Each is a function of an abstract ``op``, as those of `export.formulas` are. `swap` writes them.
+Each is a function of an abstract ``op``, as those of `gatewave.export.formulas` are. `swap` writes
+them.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from export import formulas
+from gatewave.export import formulas
 
 SELU_ALPHA = 1.67326319217681884765625
 SELU_GAMMA = 1.05070102214813232421875

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 import onnx_ir as ir
 
-from export.recognition.meanings import CONTRIB
+from gatewave.export.recognition.meanings import CONTRIB
 
 RECURRENT: Mapping[str, tuple[str, ...]] = {
     "LSTM": ("Sigmoid", "Tanh", "Tanh"),

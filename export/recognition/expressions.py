@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from export.recognition.constants import (
+from gatewave.export.recognition.constants import (
     Constant,
     Memo,
     cast_target,
     constant,
     is_parameter,
 )
-from export.recognition.meanings import (
+from gatewave.export.recognition.meanings import (
     CONTRIB,
     Meaning,
     attributes_of,
@@ -30,9 +30,9 @@ from export.recognition.meanings import (
     operands_of,
     ours,
 )
-from export.recognition.numpy_ops import FLOATS, ContribOps, NotElementwiseError, NumpyOps
-from export.signature import DOMAIN
-from models import ACTIVATIONS, Operator
+from gatewave.export.recognition.numpy_ops import FLOATS, ContribOps, NotElementwiseError, NumpyOps
+from gatewave.export.signature import DOMAIN
+from gatewave.models import ACTIVATIONS, Operator
 
 OPERATORS: Mapping[str, Operator] = {
     operator.op_type: operator

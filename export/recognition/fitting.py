@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
-from export.recognition.constants import Constant, cast_target
-from export.recognition.expressions import Reader
-from export.recognition.shapes import Shapes
+from gatewave.export.recognition.constants import Constant, cast_target
+from gatewave.export.recognition.expressions import Reader
+from gatewave.export.recognition.shapes import Shapes
 
 if TYPE_CHECKING:
-    from export.recognition.candidates import Candidate
+    from gatewave.export.recognition.candidates import Candidate
 
 WIDTHS = {
     ir.DataType.FLOAT16: {ir.DataType.FLOAT16, ir.DataType.FLOAT, ir.DataType.DOUBLE},

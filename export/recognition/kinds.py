@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from export import formulas
-from export.recognition import curves
-from export.recognition.expressions import OPERATORS
-from models import ACTIVATIONS, Operator
+from gatewave.export import formulas
+from gatewave.export.recognition import curves
+from gatewave.export.recognition.expressions import OPERATORS
+from gatewave.models import ACTIVATIONS, Operator
 
 Formula = Callable[..., Any]
 

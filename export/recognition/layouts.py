@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from export.recognition.shapes import Shapes, SlicedAxis, sliced
+from gatewave.export.recognition.shapes import Shapes, SlicedAxis, sliced
 
 SEPARATE = "separate"
 GATE_IS_SECOND = ("glu",)

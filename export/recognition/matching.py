@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from export.recognition.constants import snapped
-from export.recognition.expressions import Expression, Reader
-from export.recognition.fits import FITS, FLAT, POINTS, at
-from export.recognition.kinds import KINDS, Kind
-from export.recognition.numpy_ops import NotElementwiseError, NumpyOps, Parting, noise
-from export.recognition.partings import crossings
+from gatewave.export.recognition.constants import snapped
+from gatewave.export.recognition.expressions import Expression, Reader
+from gatewave.export.recognition.fits import FITS, FLAT, POINTS, at
+from gatewave.export.recognition.kinds import KINDS, Kind
+from gatewave.export.recognition.numpy_ops import NotElementwiseError, NumpyOps, Parting, noise
+from gatewave.export.recognition.partings import crossings
 
 FAR = (-600.3, -350.7, -100.9, 100.9, 350.7, 600.3)
 """Where most spellings overflow, and what falls off to 0 is as small as can be."""

@@ -8,8 +8,8 @@ from typing import Any
 
 import onnx_ir as ir
 
-from export.recognition.constants import Constant, roundoff
-from models import Operator
+from gatewave.export.recognition.constants import Constant, roundoff
+from gatewave.models import Operator
 
 CONTRIB = "com.microsoft"
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 import onnx_ir as ir
 
-from export.recognition.constants import constant, is_parameter
-from export.recognition.kinds import KINDS, Kind
-from export.recognition.meanings import CONTRIB
-from export.signature import DOMAIN
+from gatewave.export.recognition.constants import constant, is_parameter
+from gatewave.export.recognition.kinds import KINDS, Kind
+from gatewave.export.recognition.meanings import CONTRIB
+from gatewave.export.signature import DOMAIN
 
 Named = tuple[Kind, dict[str, float], dict[str, ir.Value]]
 """A kind, its real parameters, and those of them that are inputs of the model."""

@@ -16,15 +16,15 @@ from typing import Any
 
 import onnx_ir as ir
 
-from export.model_files.scopes import Scope
-from export.recognition.candidates import NEVER_LAST
-from export.recognition.channels import ChannelReader, Range, Row, Rows, channelled
-from export.recognition.embedded import embedded
-from export.recognition.expressions import Expression, Factor, Reader
-from export.recognition.matching import TELLING, match, matches
-from export.recognition.meanings import Meaning
-from export.recognition.numpy_ops import FLOATS
-from export.recognition.sites import NearMiss, Site, Survey
+from gatewave.export.model_files.scopes import Scope
+from gatewave.export.recognition.candidates import NEVER_LAST
+from gatewave.export.recognition.channels import ChannelReader, Range, Row, Rows, channelled
+from gatewave.export.recognition.embedded import embedded
+from gatewave.export.recognition.expressions import Expression, Factor, Reader
+from gatewave.export.recognition.matching import TELLING, match, matches
+from gatewave.export.recognition.meanings import Meaning
+from gatewave.export.recognition.numpy_ops import FLOATS
+from gatewave.export.recognition.sites import NearMiss, Site, Survey
 
 MEANT = (
     math.sqrt(2), math.sqrt(0.5), math.sqrt(2 / math.pi), math.sqrt(8 / math.pi), 0.044715,

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from export.recognition.constants import Constant, cast_target, times
-from export.recognition.expressions import Factor, Reader
-from export.recognition.numpy_ops import FLOATS
+from gatewave.export.recognition.constants import Constant, cast_target, times
+from gatewave.export.recognition.expressions import Factor, Reader
+from gatewave.export.recognition.numpy_ops import FLOATS
 
 MOST_FACTORS = 3
 MOST_PRODUCTS = 32

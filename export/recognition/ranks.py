@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import onnx_ir as ir
 
-from export.model_files.scopes import Scope
-from export.recognition.meanings import CONTRIB
-from export.recognition.numpy_ops import ContribOps, NumpyOps
+from gatewave.export.model_files.scopes import Scope
+from gatewave.export.recognition.meanings import CONTRIB
+from gatewave.export.recognition.numpy_ops import ContribOps, NumpyOps
 
 ShapeOf = Callable[[ir.Value], ir.Shape | None]
 IntegersOf = Callable[[ir.Value | None], list[int] | None]

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, replace
 
 import onnx_ir as ir
 
-from export.model_files import infer
-from export.model_files.scopes import scopes
-from export.recognition.integers import Memo, integers
-from export.recognition.ranks import Ranks
+from gatewave.export.model_files import infer
+from gatewave.export.model_files.scopes import scopes
+from gatewave.export.recognition.integers import Memo, integers
+from gatewave.export.recognition.ranks import Ranks
 
 Known = tuple[ir.DataType | None, ir.Shape | None]
 

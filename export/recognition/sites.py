@@ -8,16 +8,16 @@ from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
-from export.model_files.scopes import Scope, scopes
-from export.recognition.candidates import Candidate, candidates
-from export.recognition.channels import Range
-from export.recognition.constants import plain
-from export.recognition.expressions import Reader
-from export.recognition.layouts import layout
-from export.recognition.meanings import CONTRIB
-from export.recognition.numpy_ops import FLOATS
-from export.recognition.shapes import Shapes, shapes
-from export.signature import DOMAIN
+from gatewave.export.model_files.scopes import Scope, scopes
+from gatewave.export.recognition.candidates import Candidate, candidates
+from gatewave.export.recognition.channels import Range
+from gatewave.export.recognition.constants import plain
+from gatewave.export.recognition.expressions import Reader
+from gatewave.export.recognition.layouts import layout
+from gatewave.export.recognition.meanings import CONTRIB
+from gatewave.export.recognition.numpy_ops import FLOATS
+from gatewave.export.recognition.shapes import Shapes, shapes
+from gatewave.export.signature import DOMAIN
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,10 +11,10 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from export.graph import body_of
-from export.graph_ops import ONNX_TYPES, GraphOps
-from export.recognition.kinds import Kind
-from models import ACTIVATIONS, DType
+from gatewave.export.graph import body_of
+from gatewave.export.graph_ops import ONNX_TYPES, GraphOps
+from gatewave.export.recognition.kinds import Kind
+from gatewave.models import ACTIVATIONS, DType
 
 DTYPES: Mapping[ir.DataType, DType] = {kind: name for name, kind in ONNX_TYPES.items()}
 

@@ -10,15 +10,15 @@ from collections.abc import Iterator
 
 import onnx_ir as ir
 
-from export.graph_ops import GraphOps
-from export.model_files.element_types import NAMES
-from export.model_files.scopes import scopes
-from export.recognition.kinds import KINDS
-from export.recognition.sites import Site, survey
-from export.rewrite.change import Change
-from export.rewrite.judgement import Judge
-from export.rewrite.replacement import Replacement
-from export.targets import Target
+from gatewave.export.graph_ops import GraphOps
+from gatewave.export.model_files.element_types import NAMES
+from gatewave.export.model_files.scopes import scopes
+from gatewave.export.recognition.kinds import KINDS
+from gatewave.export.recognition.sites import Site, survey
+from gatewave.export.rewrite.change import Change
+from gatewave.export.rewrite.judgement import Judge
+from gatewave.export.rewrite.replacement import Replacement
+from gatewave.export.targets import Target
 
 WIDE = (ir.DataType.FLOAT, ir.DataType.DOUBLE)
 """Types of replaced activations; 16-bit floats are computed node by node, rounding alike."""

@@ -10,10 +10,10 @@ from collections.abc import Iterator, Mapping
 
 import onnx_ir as ir
 
-from export.graph_ops import ONNX_TYPES
-from export.model_files.element_types import bodies
-from export.rewrite.conversion import takes_tensors
-from export.rewrite.replaceable import identifier_of
+from gatewave.export.graph_ops import ONNX_TYPES
+from gatewave.export.model_files.element_types import bodies
+from gatewave.export.rewrite.conversion import takes_tensors
+from gatewave.export.rewrite.replaceable import identifier_of
 
 NARROW_FLOATS = frozenset({ONNX_TYPES["float16"], ONNX_TYPES["bfloat16"]})
 

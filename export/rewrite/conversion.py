@@ -9,10 +9,10 @@ import onnx
 import onnx_ir as ir
 from onnx import version_converter
 
-from export.model_files import element_types
-from export.model_files.element_types import Types
-from export.reasons import reason_of
-from export.rewrite.meanings import (
+from gatewave.export.model_files import element_types
+from gatewave.export.model_files.element_types import Types
+from gatewave.export.reasons import reason_of
+from gatewave.export.rewrite.meanings import (
     PAD_WITH_INPUTS,
     SPLIT_WITH_INPUTS,
     Stays,

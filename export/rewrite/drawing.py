@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from export.graph_ops import GraphOps
-from export.model_files.element_types import NAMES
-from export.rewrite.naming import Names
+from gatewave.export.graph_ops import GraphOps
+from gatewave.export.model_files.element_types import NAMES
+from gatewave.export.rewrite.naming import Names
 
 FIRST_WITH_INITIALIZERS = 4
 """Before this version of the file format each initializer was an input, which one could change."""

@@ -9,7 +9,7 @@ import onnx
 import onnx_ir as ir
 from onnx import helper, numpy_helper
 
-from export.model_files.element_types import bodies
+from gatewave.export.model_files.element_types import bodies
 
 SMALL = 1024
 """Largest constant that is kept in the excerpt: its behaviour may depend on axes or scales."""

@@ -11,14 +11,14 @@ from typing import Any
 import onnx
 import onnx_ir as ir
 
-from export.model_files.element_types import Types
-from export.model_files.scopes import Scope, scopes
-from export.rewrite.change import Change
-from export.rewrite.conversion import since
-from export.rewrite.judgement import Judge
-from export.rewrite.replaceable import draws, identifier_of
-from export.rewrite.splicing import splice
-from export.targets import Target
+from gatewave.export.model_files.element_types import Types
+from gatewave.export.model_files.scopes import Scope, scopes
+from gatewave.export.rewrite.change import Change
+from gatewave.export.rewrite.conversion import since
+from gatewave.export.rewrite.judgement import Judge
+from gatewave.export.rewrite.replaceable import draws, identifier_of
+from gatewave.export.rewrite.splicing import splice
+from gatewave.export.targets import Target
 
 DOMAIN = "ai.onnx.body"
 """Of the functions that are made here; they do not outlive the rewrite."""

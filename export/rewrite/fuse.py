@@ -7,15 +7,15 @@ from typing import Literal
 
 import onnx_ir as ir
 
-from export.graph_ops import ONNX_TYPES, compute_dtype
-from export.recognition.constants import plain
-from export.recognition.kinds import KINDS, Kind, called
-from export.recognition.shapes import Shapes
-from export.recognition.sites import Refusal, Site, survey
-from export.rewrite import bodies
-from export.rewrite.bodies import DTYPES
-from export.rewrite.replacement import Outcome, Replacement, skipped
-from export.signature import DOMAIN
+from gatewave.export.graph_ops import ONNX_TYPES, compute_dtype
+from gatewave.export.recognition.constants import plain
+from gatewave.export.recognition.kinds import KINDS, Kind, called
+from gatewave.export.recognition.shapes import Shapes
+from gatewave.export.recognition.sites import Refusal, Site, survey
+from gatewave.export.rewrite import bodies
+from gatewave.export.rewrite.bodies import DTYPES
+from gatewave.export.rewrite.replacement import Outcome, Replacement, skipped
+from gatewave.export.signature import DOMAIN
 
 Form = Literal["gatewave", "standard"]
 

@@ -7,14 +7,14 @@ from collections.abc import Iterator
 import onnx_ir as ir
 from onnx_ir.passes import common as passes
 
-from export.errors import TargetError
-from export.model_files.element_types import values
-from export.model_files.scopes import scopes
-from export.rewrite import expansion
-from export.rewrite.change import Change
-from export.rewrite.judgement import Judge
-from export.rewrite.naming import settle
-from export.targets import Target
+from gatewave.export.errors import TargetError
+from gatewave.export.model_files.element_types import values
+from gatewave.export.model_files.scopes import scopes
+from gatewave.export.rewrite import expansion
+from gatewave.export.rewrite.change import Change
+from gatewave.export.rewrite.judgement import Judge
+from gatewave.export.rewrite.naming import settle
+from gatewave.export.targets import Target
 
 
 def inline(model: ir.Model, target: Target, judge: Judge) -> list[Change]:

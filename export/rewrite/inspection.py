@@ -11,12 +11,12 @@ from typing import Any, TypeGuard
 
 import onnx_ir as ir
 
-from export.documents import plain
-from export.model_files.scopes import scopes
-from export.recognition.kinds import KINDS
-from export.recognition.near_misses import near_misses
-from export.recognition.shapes import Shapes
-from export.recognition.sites import NearMiss, Site, survey
+from gatewave.export.documents import plain
+from gatewave.export.model_files.scopes import scopes
+from gatewave.export.recognition.kinds import KINDS
+from gatewave.export.recognition.near_misses import near_misses
+from gatewave.export.recognition.shapes import Shapes
+from gatewave.export.recognition.sites import NearMiss, Site, survey
 
 RULE = (
     "Floating-point operations are estimates. MatMul, Gemm, Conv: 2 per multiply-add. Activations: "

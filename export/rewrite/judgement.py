@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from export.model_files import element_types
-from export.model_files.element_types import NAMES, Types
-from export.model_files.scopes import Scope, scopes
-from export.rewrite import excerpts, naive_sinc, relu_clip, schemas
-from export.rewrite.conversion import TYPE_NAMES, disallowed, since
-from export.rewrite.replaceable import REPLACEABLE, attributes_of, identifier_of
-from export.signature import DOMAIN
-from export.targets import Target, signatures
-from export.targets.verdicts import REFUSED, RUNS, UNKNOWN, Asked, Loading, Verdict
+from gatewave.export.model_files import element_types
+from gatewave.export.model_files.element_types import NAMES, Types
+from gatewave.export.model_files.scopes import Scope, scopes
+from gatewave.export.rewrite import excerpts, naive_sinc, relu_clip, schemas
+from gatewave.export.rewrite.conversion import TYPE_NAMES, disallowed, since
+from gatewave.export.rewrite.replaceable import REPLACEABLE, attributes_of, identifier_of
+from gatewave.export.signature import DOMAIN
+from gatewave.export.targets import Target, signatures
+from gatewave.export.targets.verdicts import REFUSED, RUNS, UNKNOWN, Asked, Loading, Verdict
 
 MOVING = frozenset(
     {

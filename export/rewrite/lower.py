@@ -7,24 +7,24 @@ from typing import Any
 
 import onnx_ir as ir
 
-from export import formulas
-from export.errors import TargetError
-from export.graph import OPSET
-from export.graph_ops import ONNX_TYPES, compute_dtype
-from export.model_files.element_types import NAMES
-from export.model_files.scopes import Scope, scopes
-from export.rewrite import by_site, naive_sinc, opsets, ranks, relu_clip, schemas
-from export.rewrite.carriers import carriers
-from export.rewrite.change import Change
-from export.rewrite.conversion import since
-from export.rewrite.drawing import Constants, Drawing
-from export.rewrite.expansion import expand
-from export.rewrite.inlining import inline
-from export.rewrite.judgement import Judge, gated_by_itself, opset_of, problems
-from export.rewrite.naming import Names
-from export.rewrite.replaceable import OF_ANY_TYPE, Draw, draws, identifier_of, tensors_of
-from export.rewrite.splicing import needed, splice, sweep
-from export.targets import Target
+from gatewave.export import formulas
+from gatewave.export.errors import TargetError
+from gatewave.export.graph import OPSET
+from gatewave.export.graph_ops import ONNX_TYPES, compute_dtype
+from gatewave.export.model_files.element_types import NAMES
+from gatewave.export.model_files.scopes import Scope, scopes
+from gatewave.export.rewrite import by_site, naive_sinc, opsets, ranks, relu_clip, schemas
+from gatewave.export.rewrite.carriers import carriers
+from gatewave.export.rewrite.change import Change
+from gatewave.export.rewrite.conversion import since
+from gatewave.export.rewrite.drawing import Constants, Drawing
+from gatewave.export.rewrite.expansion import expand
+from gatewave.export.rewrite.inlining import inline
+from gatewave.export.rewrite.judgement import Judge, gated_by_itself, opset_of, problems
+from gatewave.export.rewrite.naming import Names
+from gatewave.export.rewrite.replaceable import OF_ANY_TYPE, Draw, draws, identifier_of, tensors_of
+from gatewave.export.rewrite.splicing import needed, splice, sweep
+from gatewave.export.targets import Target
 
 ROUNDS = 4
 """SwiGLU is drawn with Sigmoid, which is drawn with Exp, which is bridged by casts."""

@@ -6,8 +6,8 @@ import itertools
 
 import onnx_ir as ir
 
-from export.model_files.element_types import bodies, values
-from export.model_files.scopes import scopes
+from gatewave.export.model_files.element_types import bodies, values
+from gatewave.export.model_files.scopes import scopes
 
 
 class Names:

@@ -13,16 +13,16 @@ from collections.abc import Callable, Iterator, Mapping
 
 import onnx_ir as ir
 
-from export.errors import TargetError
-from export.model_files import element_types
-from export.model_files.element_types import Types
-from export.model_files.scopes import Scope, scopes
-from export.recognition.shapes import shapes
-from export.rewrite.change import Change
-from export.rewrite.conversion import converted, given
-from export.rewrite.meanings import Stays
-from export.rewrite.naming import Names
-from export.rewrite.splicing import splice
+from gatewave.export.errors import TargetError
+from gatewave.export.model_files import element_types
+from gatewave.export.model_files.element_types import Types
+from gatewave.export.model_files.scopes import Scope, scopes
+from gatewave.export.recognition.shapes import shapes
+from gatewave.export.rewrite.change import Change
+from gatewave.export.rewrite.conversion import converted, given
+from gatewave.export.rewrite.meanings import Stays
+from gatewave.export.rewrite.naming import Names
+from gatewave.export.rewrite.splicing import splice
 
 STANDARD = ("", "ai.onnx")
 

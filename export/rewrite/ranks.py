@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from export.model_files.element_types import values
-from export.model_files.scopes import Scope, scopes
-from export.recognition.shapes import Shapes, shapes
-from export.rewrite.change import Change
-from export.rewrite.judgement import Judge
-from export.rewrite.naming import Names, settle
-from export.rewrite.splicing import splice, sweep
-from export.targets import Target
-from export.targets.entries import DefectName
+from gatewave.export.model_files.element_types import values
+from gatewave.export.model_files.scopes import Scope, scopes
+from gatewave.export.recognition.shapes import Shapes, shapes
+from gatewave.export.rewrite.change import Change
+from gatewave.export.rewrite.judgement import Judge
+from gatewave.export.rewrite.naming import Names, settle
+from gatewave.export.rewrite.splicing import splice, sweep
+from gatewave.export.targets import Target
+from gatewave.export.targets.entries import DefectName
 
 AXES_ARE_INPUTS = 13
 """First opset at which `Squeeze` takes its axes as an input."""

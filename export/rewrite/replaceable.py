@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from export import elementary, formulas, signature
-from export.signature import DOMAIN, GRAPHS, Graph
-from models import ACTIVATIONS, Activation, Operator
+from gatewave.export import elementary, formulas, signature
+from gatewave.export.signature import DOMAIN, GRAPHS, Graph
+from gatewave.models import ACTIVATIONS, Activation, Operator
 
 CONTRIB = "com.microsoft"
 Identifier = tuple[str, str]

@@ -8,16 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from export.graph_ops import ONNX_TYPES, GraphOps, compute_dtype
-from export.model_files.scopes import Scope, scopes
-from export.recognition.kinds import Kind
-from export.recognition.sites import Site
-from export.rewrite import bodies
-from export.rewrite.bodies import DTYPES
-from export.rewrite.change import Change
-from export.rewrite.naming import Names
-from export.signature import DOMAIN, DOMAIN_VERSION
-from models import DType
+from gatewave.export.graph_ops import ONNX_TYPES, GraphOps, compute_dtype
+from gatewave.export.model_files.scopes import Scope, scopes
+from gatewave.export.recognition.kinds import Kind
+from gatewave.export.recognition.sites import Site
+from gatewave.export.rewrite import bodies
+from gatewave.export.rewrite.bodies import DTYPES
+from gatewave.export.rewrite.change import Change
+from gatewave.export.rewrite.naming import Names
+from gatewave.export.signature import DOMAIN, DOMAIN_VERSION
+from gatewave.models import DType
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,11 +13,11 @@ from typing import Any
 import onnx
 import onnx_ir as ir
 
-from export import signature
-from export.errors import ModelError
-from export.model_files.scopes import Scope, scopes
-from export.rewrite.replaceable import CONTRIB, OURS, identifier_of, tensors_of
-from export.signature import DOMAIN
+from gatewave.export import signature
+from gatewave.export.errors import ModelError
+from gatewave.export.model_files.scopes import Scope, scopes
+from gatewave.export.rewrite.replaceable import CONTRIB, OURS, identifier_of, tensors_of
+from gatewave.export.signature import DOMAIN
 
 MOST_SAID = 3
 

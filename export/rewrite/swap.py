@@ -13,15 +13,15 @@ from types import MappingProxyType
 
 import onnx_ir as ir
 
-from export.recognition.constants import GREATEST
-from export.recognition.kinds import Kind, called
-from export.recognition.layouts import GATE_IS_SECOND
-from export.recognition.shapes import Shapes
-from export.recognition.sites import Refusal, Site, survey
-from export.rewrite import bodies
-from export.rewrite.bodies import DTYPES
-from export.rewrite.fuse import unequal, unlike
-from export.rewrite.replacement import Outcome, Replacement, skipped
+from gatewave.export.recognition.constants import GREATEST
+from gatewave.export.recognition.kinds import Kind, called
+from gatewave.export.recognition.layouts import GATE_IS_SECOND
+from gatewave.export.recognition.shapes import Shapes
+from gatewave.export.recognition.sites import Refusal, Site, survey
+from gatewave.export.rewrite import bodies
+from gatewave.export.rewrite.bodies import DTYPES
+from gatewave.export.rewrite.fuse import unequal, unlike
+from gatewave.export.rewrite.replacement import Outcome, Replacement, skipped
 
 WARNING = (
     "The weights were trained with the other activation: measure the model's accuracy again, "

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
-from export.errors import TargetError
-from models import DType
+from gatewave.export.errors import TargetError
+from gatewave.models import DType
 
 Language = Literal["python", "node"]
 Device = Literal["cpu", "cuda"]

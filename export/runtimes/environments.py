@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 
-from export.errors import NotRunnableError
-from export.runtimes.catalogue import Runtime
-from export.subprocesses import own_paths
+from gatewave.export.errors import NotRunnableError
+from gatewave.export.runtimes.catalogue import Runtime
+from gatewave.export.subprocesses import own_paths
 
 VARIABLE = "GATEWAVE_RUNTIMES"
 """Where environments are kept; in the user's cache by default."""
@@ -21,8 +21,8 @@ VARIABLE = "GATEWAVE_RUNTIMES"
 MADE = "made"
 """A file in each environment that is complete: the list that it was made from."""
 
-WORKERS = Path(str(resources.files("export.runtimes"))) / "workers"
-REQUIREMENTS = Path(str(resources.files("export.runtimes"))) / "requirements"
+WORKERS = Path(str(resources.files("gatewave.export.runtimes"))) / "workers"
+REQUIREMENTS = Path(str(resources.files("gatewave.export.runtimes"))) / "requirements"
 
 SILENT: Mapping[str, str] = {
     "ORT_DISABLE_TELEMETRY": "1",

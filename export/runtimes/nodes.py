@@ -7,10 +7,10 @@ from typing import Any
 
 from onnx.reference.op_run import OpRun
 
-from export import signature
-from export.rewrite.replaceable import OURS
-from export.signature import DOMAIN, Graph
-from models import Operator
+from gatewave.export import signature
+from gatewave.export.rewrite.replaceable import OURS
+from gatewave.export.signature import DOMAIN, Graph
+from gatewave.models import Operator
 
 Compute = Callable[[Operator, Graph, Sequence[Any], Mapping[str, float]], Sequence[Any]]
 """What a graph of an operator gives for arrays and real parameters."""

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from export.channel import Value, receive, send
-from export.reasons import reason_of
-from export.runtimes import environments
-from export.runtimes.catalogue import Runtime
-from export.subprocesses import Ended, Process
+from gatewave.export.channel import Value, receive, send
+from gatewave.export.reasons import reason_of
+from gatewave.export.runtimes import environments
+from gatewave.export.runtimes.catalogue import Runtime
+from gatewave.export.subprocesses import Ended, Process
 
 
 class Refused(Exception):  # noqa: N818 - it is an answer

@@ -17,9 +17,9 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import ValidationError
 
-from export.errors import TargetError
-from export.targets import tables
-from export.targets.entries import (
+from gatewave.export.errors import TargetError
+from gatewave.export.targets import tables
+from gatewave.export.targets.entries import (
     DEFAULTS,
     Defect,
     DefectName,
@@ -29,10 +29,10 @@ from export.targets.entries import (
     Runtime,
     Tried,
 )
-from export.targets.ranges import Range, version_key
-from export.targets.tables import Table
-from export.targets.verdicts import REFUSED, RUNS, UNKNOWN, Asked, Live, Verdict
-from models import DTYPES
+from gatewave.export.targets.ranges import Range, version_key
+from gatewave.export.targets.tables import Table
+from gatewave.export.targets.verdicts import REFUSED, RUNS, UNKNOWN, Asked, Live, Verdict
+from gatewave.models import DTYPES
 
 __all__ = ["Asked", "Target", "TargetError", "find", "names", "runtimes"]
 

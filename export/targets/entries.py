@@ -9,9 +9,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from export.targets.ranges import EVERY, Key, RangeField, version_key
-from export.targets.verdicts import Asked
-from models import DTYPES, DType
+from gatewave.export.targets.ranges import EVERY, Key, RangeField, version_key
+from gatewave.export.targets.verdicts import Asked
+from gatewave.models import DTYPES, DType
 
 DefectName = Literal[
     "alpha-ignored",
@@ -141,7 +141,7 @@ class Fusion(Entry):
     """A form that the runtime makes one operator of.
 
     Attributes:
-        formula: As `export.rewrite.formulas` names it.
+        formula: As `gatewave.export.rewrite.formulas` names it.
         into: The operator that it becomes.
         dtypes: With these element types.
     """

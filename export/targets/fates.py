@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from export.targets.tables import Fate
+from gatewave.export.targets.tables import Fate
 
 REFUSALS = (
     re.compile("NOT_IMPLEMENTED"),  # no kernel for these element types, or this opset

@@ -11,8 +11,8 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from export.targets.examples import ATTRIBUTES, Example, example
-from export.targets.signatures import (
+from gatewave.export.targets.examples import ATTRIBUTES, Example, example
+from gatewave.export.targets.signatures import (
     TYPE_ATTRIBUTES,
     Port,
     Schema,
@@ -20,7 +20,7 @@ from export.targets.signatures import (
     element,
     signature,
 )
-from export.targets.tables import ALL_INPUTS, TOLD_APART, Identifier, named
+from gatewave.export.targets.tables import ALL_INPUTS, TOLD_APART, Identifier, named
 
 IR_VERSION = 10
 """The newest IR version that every ONNX Runtime version reads; newer types work in it, too."""

@@ -1,4 +1,4 @@
-"""Command that makes the probed tables of ONNX Runtime: ``python -m export.targets.probing``.
+"""Command that probes ONNX Runtime and writes tables: `python -m gatewave.export.targets.probing`.
 
 For each version a Python environment is made, with that wheel and NumPy. Every operator of ONNX and
 of ONNX Runtime itself is put into models of one node, with each combination of element types that
@@ -21,12 +21,12 @@ from typing import Any
 
 import onnx
 
-from export import targets
-from export.probe import Worker
-from export.targets import nodes, tables
-from export.targets.fates import fate_of
-from export.targets.signatures import Port, Schema, Signature, standard
-from export.targets.tables import Fate, Identifier, named
+from gatewave.export import targets
+from gatewave.export.probe import Worker
+from gatewave.export.targets import nodes, tables
+from gatewave.export.targets.fates import fate_of
+from gatewave.export.targets.signatures import Port, Schema, Signature, standard
+from gatewave.export.targets.tables import Fate, Identifier, named
 
 CPU = "CPUExecutionProvider"
 CONTRIB = "com.microsoft"
@@ -46,7 +46,9 @@ Seen = dict[str, dict[int, Fates]]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m export.targets.probing", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m gatewave.export.targets.probing", description=__doc__
+    )
     parser.add_argument("versions", nargs="*", default=VERSIONS, help="versions of the wheel")
     parser.add_argument("--environments", type=Path, default=Path(".venv-matrix"))
     parser.add_argument("--output", type=Path, default=None)
@@ -130,7 +132,7 @@ def written(
 ) -> str:
     """Return the document, an operator a line."""
     head = {
-        "made": "by `make probe-targets` (python -m export.targets.probing); not to be edited",
+        "made": "by `make probe-targets`; not to be edited",
         "evidence": (
             f"Every model was loaded on {dt.datetime.now(tz=dt.UTC):%Y-%m-%d} on "
             f"{platform.system()} {platform.machine()}, by the CPU provider of each wheel, with "

@@ -1,9 +1,9 @@
 """Probed tables of the nodes that runtime versions load: operators × element types × opsets.
 
-A table is made by `export.targets.probing` and never edited. Each row holds for some versions and
-opsets, and lists the signatures (`export.targets.signatures`) that were loaded and those that were
-refused, as products: ``"float double|int32 int64"`` stands for four. A signature in neither list
-was not tried, or was tried without an answer.
+A table is made by `gatewave.export.targets.probing` and never edited. Each row holds for some
+versions and opsets, and lists the signatures (`gatewave.export.targets.signatures`) that were
+loaded and those that were refused, as products: ``"float double|int32 int64"`` stands for four. A
+signature in neither list was not tried, or was tried without an answer.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any, Literal
 
-from export.errors import TargetError
-from export.targets.ranges import Key, Range, version_key
-from export.targets.signatures import Port, Schema, Signature, signature, standard
+from gatewave.export.errors import TargetError
+from gatewave.export.targets.ranges import Key, Range, version_key
+from gatewave.export.targets.signatures import Port, Schema, Signature, signature, standard
 
 FOLDER = "probed"
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
-from export.errors import ArgumentsError
+from gatewave.export.errors import ArgumentsError
 
 Kind = inspect.Parameter
 BY_POSITION = (Kind.POSITIONAL_ONLY, Kind.POSITIONAL_OR_KEYWORD)
@@ -61,7 +61,7 @@ def bind(
     Args:
         module: A module, or a program that Torch has exported.
         arguments: Tensors, or lists, tuples and dictionaries of tensors, by name.
-        dynamic_shapes: As `export.graph.to_onnx` takes them.
+        dynamic_shapes: As `gatewave.export.graph.to_onnx` takes them.
 
     Raises:
         ArgumentsError: The names or examples do not fit the module, or the shapes do not fit them.

@@ -12,13 +12,13 @@ from torch import Tensor, fx
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 
-from export.channel import Array
-from export.proof.differences import Tolerance, between
-from export.proof.runners import Refused, Runner
-from export.torch.cases import Case
-from export.torch.eager import array_of
-from export.trace import Captured
-from models import Operator
+from gatewave.export.channel import Array
+from gatewave.export.proof.differences import Tolerance, between
+from gatewave.export.proof.runners import Refused, Runner
+from gatewave.export.torch.cases import Case
+from gatewave.export.torch.eager import array_of
+from gatewave.export.trace import Captured
+from gatewave.models import Operator
 
 MOST_BYTES = 2**28
 """Limit on the bytes of all inner values; larger networks are not searched."""

@@ -14,14 +14,14 @@ from torch.export import ExportedProgram
 from torch.nn.parameter import is_lazy
 from torch.utils import _pytree as pytree
 
-from export.errors import ArgumentsError
-from export.recorded_ops import Translations
-from export.torch import verification
-from export.torch.binding import Bound, bind
-from export.torch.eager import Eager
-from export.torch.state import evaluating, preserved
-from export.trace import Captured, captured
-from models import Operator
+from gatewave.export.errors import ArgumentsError
+from gatewave.export.recorded_ops import Translations
+from gatewave.export.torch import verification
+from gatewave.export.torch.binding import Bound, bind
+from gatewave.export.torch.eager import Eager
+from gatewave.export.torch.state import evaluating, preserved
+from gatewave.export.trace import Captured, captured
+from gatewave.models import Operator
 
 HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 

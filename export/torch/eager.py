@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from export.channel import Array
-from export.torch.binding import Bound
-from export.torch.state import State
+from gatewave.export.channel import Array
+from gatewave.export.torch.binding import Bound
+from gatewave.export.torch.state import State
 
 BITS = {
     torch.bfloat16: (torch.int16, ml_dtypes.bfloat16),

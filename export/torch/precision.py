@@ -8,9 +8,9 @@ import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 
-from export.model_files.element_types import bodies
-from export.proof import coarse
-from export.proof.differences import RELATIVE, Tolerance
+from gatewave.export.model_files.element_types import bodies
+from gatewave.export.proof import coarse
+from gatewave.export.proof.differences import RELATIVE, Tolerance
 
 ROUNDINGS = 2
 """Units in the last place by which inputs are moved to measure the effect of rounding."""

@@ -22,18 +22,18 @@ import onnx_ir as ir
 import torch
 from torch import Tensor
 
-from export.channel import Array, Value
-from export.errors import ArgumentsError, NotRunnableError, VerificationError
-from export.proof import randomness
-from export.proof.differences import Difference, between, is_float
-from export.proof.runners import WORDS, Refused, Runner, Runtime, Task, choose
-from export.torch import blame, precision
-from export.torch.binding import Bound
-from export.torch.cases import NAN, Case, drawn
-from export.torch.eager import Eager, array_of
-from export.torch.precision import NOISE, ROUNDINGS
-from export.trace import Captured
-from models import Operator
+from gatewave.export.channel import Array, Value
+from gatewave.export.errors import ArgumentsError, NotRunnableError, VerificationError
+from gatewave.export.proof import randomness
+from gatewave.export.proof.differences import Difference, between, is_float
+from gatewave.export.proof.runners import WORDS, Refused, Runner, Runtime, Task, choose
+from gatewave.export.torch import blame, precision
+from gatewave.export.torch.binding import Bound
+from gatewave.export.torch.cases import NAN, Case, drawn
+from gatewave.export.torch.eager import Eager, array_of
+from gatewave.export.torch.precision import NOISE, ROUNDINGS
+from gatewave.export.trace import Captured
+from gatewave.models import Operator
 
 logger = logging.getLogger(__name__)
 

@@ -11,9 +11,9 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from service import cancellation
-from service.dtypes import NUMPY, Array, DType, narrowed
-from service.errors import LimitExceeded, RequestInvalid, Words
+from gatewave.service import cancellation
+from gatewave.service.dtypes import NUMPY, Array, DType, narrowed
+from gatewave.service.errors import LimitExceeded, RequestInvalid, Words
 
 WORDS = {"NaN": np.nan, "Infinity": np.inf, "-Infinity": -np.inf}
 NUMBERS = {int, float}

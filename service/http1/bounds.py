@@ -15,7 +15,7 @@ import httptools
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from service.errors import (
+from gatewave.service.errors import (
     NOTHING,
     HeadTooLong,
     HttpMalformed,
@@ -26,8 +26,8 @@ from service.errors import (
     UrlTooLong,
     Words,
 )
-from service.http1.connections import ConnectionLimits
-from service.security import PUBLIC
+from gatewave.service.http1.connections import ConnectionLimits
+from gatewave.service.security import PUBLIC
 
 Headers = Sequence[tuple[bytes, bytes]]
 

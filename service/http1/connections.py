@@ -16,8 +16,8 @@ from itertools import islice
 from operator import itemgetter
 from typing import Protocol
 
-from service.errors import ClientLimited, Overloaded
-from service.serving.clients import network_of
+from gatewave.service.errors import ClientLimited, Overloaded
+from gatewave.service.serving.clients import network_of
 
 MAX_RESERVED_DESCRIPTORS = 64
 """Descriptors that are kept free for files, processes and rejected connections; at most a quarter

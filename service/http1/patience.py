@@ -13,8 +13,8 @@ import termios
 import weakref
 from typing import Any
 
-from service.http1.bounds import Bounded
-from service.serving.budget import READER
+from gatewave.service.http1.bounds import Bounded
+from gatewave.service.serving.budget import READER
 
 PATIENCE_SECONDS = 30.0
 """How long a client may take nothing of an answer that waits for it."""

@@ -16,9 +16,9 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
-from service.http1.bounds import Headers
-from service.http1.line import MOST_WAITING_BYTES, Line
-from service.http1.patience import PATIENCE_SECONDS, Patient
+from gatewave.service.http1.bounds import Headers
+from gatewave.service.http1.line import MOST_WAITING_BYTES, Line
+from gatewave.service.http1.patience import PATIENCE_SECONDS, Patient
 
 Address = tuple[str, int] | None
 AtOnce = Callable[[str, Headers, bytes, float, float, Address], tuple[bytes, bytes] | None]

@@ -9,10 +9,10 @@ import asyncio
 from importlib.metadata import version
 from typing import Any
 
-from service.metrics import Numbers, numbers
-from service.serving.datatypes import BYTES
-from service.serving.model import Model, Port
-from service.serving.registry import Registry
+from gatewave.service.metrics import Numbers, numbers
+from gatewave.service.serving.datatypes import BYTES
+from gatewave.service.serving.model import Model, Port
+from gatewave.service.serving.registry import Registry
 
 Document = dict[str, Any]
 

@@ -18,12 +18,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import orjson
 
-from service import cancellation, limits
-from service.codecs import nested, simd
-from service.dtypes import DTYPES, NUMPY, Array, DType
-from service.errors import BodyMalformed, RequestInvalid, Words
-from service.exchange import Body, Part
-from service.oip.tensors import (
+from gatewave.service import cancellation, limits
+from gatewave.service.codecs import nested, simd
+from gatewave.service.dtypes import DTYPES, NUMPY, Array, DType
+from gatewave.service.errors import BodyMalformed, RequestInvalid, Words
+from gatewave.service.exchange import Body, Part
+from gatewave.service.oip.tensors import (
     check_count,
     checked_datatype,
     checked_shape,
@@ -35,10 +35,10 @@ from service.oip.tensors import (
     to_raw,
     to_values,
 )
-from service.oip.unserved import refuse_of_tensors
-from service.serving.call import Call
-from service.serving.datatypes import BY_NUMPY, BYTES, DATATYPES, datatype_of
-from service.serving.model import ANY, Model, Port
+from gatewave.service.oip.unserved import refuse_of_tensors
+from gatewave.service.serving.call import Call
+from gatewave.service.serving.datatypes import BY_NUMPY, BYTES, DATATYPES, datatype_of
+from gatewave.service.serving.model import ANY, Model, Port
 
 LENGTH_HEADER = b"inference-header-content-length"
 REQUEST_FIELDS = frozenset({"id", "parameters", "inputs", "outputs"})

@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from service import cancellation
-from service.codecs.nested import WORDS, flatten
-from service.dtypes import DTYPES, NUMPY, Array, narrowed
-from service.errors import LimitExceeded, RequestInvalid, Words
-from service.serving.datatypes import BYTES, DATATYPES, Datatype
+from gatewave.service import cancellation
+from gatewave.service.codecs.nested import WORDS, flatten
+from gatewave.service.dtypes import DTYPES, NUMPY, Array, narrowed
+from gatewave.service.errors import LimitExceeded, RequestInvalid, Words
+from gatewave.service.serving.datatypes import BYTES, DATATYPES, Datatype
 
 LENGTH_BYTES = 4
 LENGTH = struct.Struct("<I")

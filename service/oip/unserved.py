@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from service.errors import RequestInvalid
+from gatewave.service.errors import RequestInvalid
 
 OF_TENSORS = frozenset({"shared_memory_region", "classification"})
 """Parameters of inputs and outputs."""

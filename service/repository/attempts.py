@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from math import inf
 
-from service.repository.folder import Fingerprint
+from gatewave.service.repository.folder import Fingerprint
 
 FIRST_WAIT = 30.0
 """How soon what came to no end is tried again, in seconds; each time it takes twice as long."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import resource
 from pathlib import Path
 
-from service.engine import CPU, Engine
-from service.repository.job import COPIES, Setup
+from gatewave.service.engine import CPU, Engine
+from gatewave.service.repository.job import COPIES, Setup
 
 BESIDES = 512 << 20
 """Bytes that ONNX Runtime may allocate outside its arena."""

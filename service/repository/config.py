@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
-from service.errors import ModelRefused, from_pydantic
-from service.repository import strict_yaml
-from service.serving.model import Batching
+from gatewave.service.errors import ModelRefused, from_pydantic
+from gatewave.service.repository import strict_yaml
+from gatewave.service.serving.model import Batching
 
 NAME = "config.yaml"
 LONGEST = 1 << 16

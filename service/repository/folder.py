@@ -7,10 +7,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.errors import ModelRefused
-from service.repository import config as configs
-from service.repository.config import Config
-from service.repository.files import MODEL, read
+from gatewave.service.errors import ModelRefused
+from gatewave.service.repository import config as configs
+from gatewave.service.repository.config import Config
+from gatewave.service.repository.files import MODEL, read
 
 NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 VERSION = re.compile(r"[1-9][0-9]{0,17}")

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import orjson
 
-from service.dtypes import Array
-from service.serving.datatypes import BYTES, DATATYPES, datatype_of
+from gatewave.service.dtypes import Array
+from gatewave.service.serving.datatypes import BYTES, DATATYPES, datatype_of
 
 LENGTHS = struct.Struct("<IQ")
 MAX_HEADER = 1 << 20

@@ -9,10 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from service.dtypes import Array
-from service.errors import ModelRefused
-from service.repository import onnx_fields as onnx
-from service.repository.wire import LENGTH_DELIMITED, VARINT, MalformedError, Reader, Span, varint
+from gatewave.service.dtypes import Array
+from gatewave.service.errors import ModelRefused
+from gatewave.service.repository import onnx_fields as onnx
+from gatewave.service.repository.wire import (
+    LENGTH_DELIMITED,
+    VARINT,
+    MalformedError,
+    Reader,
+    Span,
+    varint,
+)
 
 DEEPEST = 100
 """Messages within messages; Protocol Buffers' own readers stop there too."""

@@ -18,17 +18,17 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from service.dtypes import Array
-from service.engine import Halt
-from service.errors import LimitExceeded, ModelFailed, Overloaded, ServiceError
-from service.repository import bounds, trial
-from service.repository import config as configs
-from service.repository.files import read_tried
-from service.repository.frames import FrameError, Frames
-from service.repository.job import Setup
-from service.repository.model import Declared, opened
-from service.serving.model import Port
-from service.serving.sizes import check_results
+from gatewave.service.dtypes import Array
+from gatewave.service.engine import Halt
+from gatewave.service.errors import LimitExceeded, ModelFailed, Overloaded, ServiceError
+from gatewave.service.repository import bounds, trial
+from gatewave.service.repository import config as configs
+from gatewave.service.repository.files import read_tried
+from gatewave.service.repository.frames import FrameError, Frames
+from gatewave.service.repository.job import Setup
+from gatewave.service.repository.model import Declared, opened
+from gatewave.service.serving.model import Port
+from gatewave.service.serving.sizes import check_results
 
 MAX_FRAME = 1 << 40
 """Largest request in bytes; the service bounds requests, and the process's memory is bounded."""

@@ -18,23 +18,23 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from service import metrics
-from service.dtypes import Array
-from service.engine import Halt
-from service.errors import (
+from gatewave.service import metrics
+from gatewave.service.dtypes import Array
+from gatewave.service.engine import Halt
+from gatewave.service.errors import (
     LimitExceeded,
     ModelFailed,
     ModelRefused,
     ServiceError,
     Words,
 )
-from service.repository.frames import CHECK_SECONDS, FrameError, Frames
-from service.repository.isolated import Signature, Work
-from service.repository.model import Declared
-from service.repository.verification import TrialUnfinished, clean_environment, end_of
-from service.serving.model import Batching, Port
+from gatewave.service.repository.frames import CHECK_SECONDS, FrameError, Frames
+from gatewave.service.repository.isolated import Signature, Work
+from gatewave.service.repository.model import Declared
+from gatewave.service.repository.verification import TrialUnfinished, clean_environment, end_of
+from gatewave.service.serving.model import Batching, Port
 
-PROGRAM = "service.repository.isolated"
+PROGRAM = "gatewave.service.repository.isolated"
 
 HALT_SECONDS = 1.0
 """Seconds in which a halted run must end, before its process is ended."""

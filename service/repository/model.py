@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
-from service.arena import Use, is_of_memory, is_scarce
-from service.dtypes import Array
-from service.engine import Engine, Halt
-from service.errors import (
+from gatewave.service.arena import Use, is_of_memory, is_scarce
+from gatewave.service.dtypes import Array
+from gatewave.service.engine import Engine, Halt
+from gatewave.service.errors import (
     NOTHING,
     ArtifactInvalid,
     ModelFailed,
@@ -24,9 +24,9 @@ from service.errors import (
     RequestInvalid,
     abridged,
 )
-from service.repository.files import MODEL, VersionFiles
-from service.serving.datatypes import BY_ORT, BYTES, DATATYPES, datatype_of
-from service.serving.model import ANY, PLATFORM, Batching, Model, Port
+from gatewave.service.repository.files import MODEL, VersionFiles
+from gatewave.service.serving.datatypes import BY_ORT, BYTES, DATATYPES, datatype_of
+from gatewave.service.serving.model import ANY, PLATFORM, Batching, Model, Port
 
 BF16 = "BF16"
 LONGEST_REASON = 1 << 13

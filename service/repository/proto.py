@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from service.repository import onnx_fields as onnx
-from service.repository.wire import MalformedError, Reader, Span
+from gatewave.service.repository import onnx_fields as onnx
+from gatewave.service.repository.wire import MalformedError, Reader, Span
 
 T = TypeVar("T", int, Span)
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 from weakref import WeakSet, WeakValueDictionary
 
-from service import cpus, memory
-from service.engine import CPU
-from service.errors import (
+from gatewave.service import cpus, memory
+from gatewave.service.engine import CPU
+from gatewave.service.errors import (
     ControlOff,
     ModelRefused,
     NameUnknown,
@@ -22,23 +22,23 @@ from service.errors import (
     ServiceError,
     SettingsInvalid,
 )
-from service.repository import folder as folders
-from service.repository import trial
-from service.repository.attempts import Attempt, unfinished
-from service.repository.config import Config
-from service.repository.files import FilesChanged, read_tried
-from service.repository.folder import Plan
-from service.repository.isolated import Work
-from service.repository.isolation import Processes, isolated
-from service.repository.job import COPIES, Job, Report, Setup
-from service.repository.model import Declared, opened
-from service.repository.sizes import in_words
-from service.repository.slots import Trial, TrialSlots
-from service.repository.verification import TrialUnfinished, verified
-from service.runtime import Runtime
-from service.security import configured
-from service.serving.registry import LOADING, UNAVAILABLE, WHOLE, State
-from service.settings import Settings
+from gatewave.service.repository import folder as folders
+from gatewave.service.repository import trial
+from gatewave.service.repository.attempts import Attempt, unfinished
+from gatewave.service.repository.config import Config
+from gatewave.service.repository.files import FilesChanged, read_tried
+from gatewave.service.repository.folder import Plan
+from gatewave.service.repository.isolated import Work
+from gatewave.service.repository.isolation import Processes, isolated
+from gatewave.service.repository.job import COPIES, Job, Report, Setup
+from gatewave.service.repository.model import Declared, opened
+from gatewave.service.repository.sizes import in_words
+from gatewave.service.repository.slots import Trial, TrialSlots
+from gatewave.service.repository.verification import TrialUnfinished, verified
+from gatewave.service.runtime import Runtime
+from gatewave.service.security import configured
+from gatewave.service.serving.registry import LOADING, UNAVAILABLE, WHOLE, State
+from gatewave.service.settings import Settings
 
 log = logging.getLogger(__name__)
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from service.dtypes import Array
-from service.serving.datatypes import BYTES, DATATYPES
-from service.serving.model import Port
+from gatewave.service.dtypes import Array
+from gatewave.service.serving.datatypes import BYTES, DATATYPES
+from gatewave.service.serving.model import Port
 
 Shapes = Mapping[str, tuple[int, ...]]
 Tensors = dict[str, Array]

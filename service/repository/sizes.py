@@ -13,8 +13,8 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from service.repository.model import Declared
-from service.serving.model import ANY, Port
+from gatewave.service.repository.model import Declared
+from gatewave.service.serving.model import ANY, Port
 
 Shapes = dict[str, tuple[int, ...]]
 """The shape of each input that is needed."""

@@ -8,15 +8,15 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from service.arena import arena_needed
-from service.dtypes import Array
-from service.errors import ModelFailed, ModelRefused
-from service.repository import samples
-from service.repository.config import Config, Rows
-from service.repository.model import RepositoryModel
-from service.repository.sizes import Shapes, candidates, in_words
-from service.serving.datatypes import BYTES, DATATYPES
-from service.serving.model import ANY, Batching, Port
+from gatewave.service.arena import arena_needed
+from gatewave.service.dtypes import Array
+from gatewave.service.errors import ModelFailed, ModelRefused
+from gatewave.service.repository import samples
+from gatewave.service.repository.config import Config, Rows
+from gatewave.service.repository.model import RepositoryModel
+from gatewave.service.repository.sizes import Shapes, candidates, in_words
+from gatewave.service.serving.datatypes import BYTES, DATATYPES
+from gatewave.service.serving.model import ANY, Batching, Port
 
 SEED = 20261123
 MEASURED_ROWS = 8

@@ -16,12 +16,12 @@ from typing import cast
 
 from pydantic import ValidationError
 
-from service.errors import ModelRefused
-from service.memory import available
-from service.repository.job import Job, Report
-from service.repository.trial import unbatched
+from gatewave.service.errors import ModelRefused
+from gatewave.service.memory import available
+from gatewave.service.repository.job import Job, Report
+from gatewave.service.repository.trial import unbatched
 
-PROGRAM = "service.repository.verify"
+PROGRAM = "gatewave.service.repository.verify"
 PREFIXES = ("GATEWAVE_", "PROMETHEUS_MULTIPROC_")
 """Prefixes of the service's own variables, which include its keys."""
 

@@ -13,17 +13,17 @@ import signal
 import sys
 from pathlib import Path
 
-from service.arena import arena_needed
-from service.errors import ServiceError
-from service.repository import bounds, trial
-from service.repository import config as configs
-from service.repository.config import Config
-from service.repository.files import read_version
-from service.repository.hazards import hazard_of
-from service.repository.job import Job, Report
-from service.repository.model import RepositoryModel, opened
-from service.repository.rowwise.analysis import unshown
-from service.repository.sizes import candidates
+from gatewave.service.arena import arena_needed
+from gatewave.service.errors import ServiceError
+from gatewave.service.repository import bounds, trial
+from gatewave.service.repository import config as configs
+from gatewave.service.repository.config import Config
+from gatewave.service.repository.files import read_version
+from gatewave.service.repository.hazards import hazard_of
+from gatewave.service.repository.job import Job, Report
+from gatewave.service.repository.model import RepositoryModel, opened
+from gatewave.service.repository.rowwise.analysis import unshown
+from gatewave.service.repository.sizes import candidates
 
 UNTRIED = "its configuration has warmup: off"
 

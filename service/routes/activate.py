@@ -10,21 +10,21 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from service import media, messages, problems
-from service.activate import Plan
-from service.codecs import nested, safetensors
-from service.codecs.simd import NotPlain
-from service.engine import Halt
-from service.errors import MediaTypeUnsupported, RequestInvalid, ServiceError
-from service.exchange import Body, Exchange, Handover, Part
-from service.media import JSON, SAFETENSORS
-from service.messages import Reader, parsed
-from service.metrics import Span, timed
-from service.runtime import Runtime
-from service.schemas import ActivateRequest, ActivateResponse, BatchRequest, BatchResponse
-from service.serving.budget import Permit
-from service.serving.call import Arrival, Call
-from service.serving.inference import READ_WEIGHT, TEXT_WEIGHT
+from gatewave.service import media, messages, problems
+from gatewave.service.activate import Plan
+from gatewave.service.codecs import nested, safetensors
+from gatewave.service.codecs.simd import NotPlain
+from gatewave.service.engine import Halt
+from gatewave.service.errors import MediaTypeUnsupported, RequestInvalid, ServiceError
+from gatewave.service.exchange import Body, Exchange, Handover, Part
+from gatewave.service.media import JSON, SAFETENSORS
+from gatewave.service.messages import Reader, parsed
+from gatewave.service.metrics import Span, timed
+from gatewave.service.runtime import Runtime
+from gatewave.service.schemas import ActivateRequest, ActivateResponse, BatchRequest, BatchResponse
+from gatewave.service.serving.budget import Permit
+from gatewave.service.serving.call import Arrival, Call
+from gatewave.service.serving.inference import READ_WEIGHT, TEXT_WEIGHT
 
 router = APIRouter(tags=["evaluate"])
 

@@ -9,11 +9,11 @@ from typing import Literal
 
 from fastapi import APIRouter, Request, Response
 
-from service.catalogue import Catalogue, Entry, Function, read_artifact
-from service.dtypes import DType
-from service.errors import ArtifactInvalid, NameUnknown, RequestInvalid
-from service.media import preferences
-from service.schemas import (
+from gatewave.service.catalogue import Catalogue, Entry, Function, read_artifact
+from gatewave.service.dtypes import DType
+from gatewave.service.errors import ArtifactInvalid, NameUnknown, RequestInvalid
+from gatewave.service.media import preferences
+from gatewave.service.schemas import (
     ActivationList,
     ActivationSummary,
     ActivationView,

@@ -6,8 +6,8 @@ from http import HTTPStatus
 
 from fastapi import APIRouter, Request, Response
 
-from service.runtime import Runtime
-from service.schemas import Liveness, Readiness, ReadinessOfModels
+from gatewave.service.runtime import Runtime
+from gatewave.service.schemas import Liveness, Readiness, ReadinessOfModels
 
 router = APIRouter(tags=["health"])
 

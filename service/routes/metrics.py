@@ -5,8 +5,8 @@ from __future__ import annotations
 from anyio import to_thread
 from fastapi import APIRouter, Request, Response
 
-from service import exposition, metrics_port
-from service.errors import NameUnknown
+from gatewave.service import exposition, metrics_port
+from gatewave.service.errors import NameUnknown
 
 router = APIRouter(tags=["health"])
 

@@ -12,26 +12,32 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.types import Message
 
-from service import compression, problems
-from service.codecs.nested import memory_of_lists
-from service.codecs.simd import NotPlain
-from service.errors import BodyTooLong, ControlOff, NameUnknown, RequestInvalid, ServiceError
-from service.exchange import Body, Exchange, Handover, Headers, Part
-from service.media import JSON, JSON_BYTES, OCTETS
-from service.messages import parsed
-from service.metrics import Span, timed
-from service.oip import documents, http
-from service.oip.http import Bounds, InferRequest
-from service.oip.requests import call_of, deadline
-from service.oip.unserved import refuse_of_repository
-from service.routes.activate import JSON_WEIGHT
-from service.runtime import Runtime
-from service.schemas import InferBody, InferError, InferResult
-from service.serving.budget import Permit
-from service.serving.call import Call
-from service.serving.control import Control
-from service.serving.inference import READ_WEIGHT, TEXT_WEIGHT
-from service.serving.model import Model
+from gatewave.service import compression, problems
+from gatewave.service.codecs.nested import memory_of_lists
+from gatewave.service.codecs.simd import NotPlain
+from gatewave.service.errors import (
+    BodyTooLong,
+    ControlOff,
+    NameUnknown,
+    RequestInvalid,
+    ServiceError,
+)
+from gatewave.service.exchange import Body, Exchange, Handover, Headers, Part
+from gatewave.service.media import JSON, JSON_BYTES, OCTETS
+from gatewave.service.messages import parsed
+from gatewave.service.metrics import Span, timed
+from gatewave.service.oip import documents, http
+from gatewave.service.oip.http import Bounds, InferRequest
+from gatewave.service.oip.requests import call_of, deadline
+from gatewave.service.oip.unserved import refuse_of_repository
+from gatewave.service.routes.activate import JSON_WEIGHT
+from gatewave.service.runtime import Runtime
+from gatewave.service.schemas import InferBody, InferError, InferResult
+from gatewave.service.serving.budget import Permit
+from gatewave.service.serving.call import Call
+from gatewave.service.serving.control import Control
+from gatewave.service.serving.inference import READ_WEIGHT, TEXT_WEIGHT
+from gatewave.service.serving.model import Model
 
 router = APIRouter(
     prefix="/v2",

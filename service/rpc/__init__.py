@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Protocol
 
-from service.runtime import Runtime
+from gatewave.service.runtime import Runtime
 
 
 class Server(Protocol):
@@ -28,6 +28,6 @@ async def start(runtime: Runtime, port: int) -> Server:
     # Read when gRPC is imported. Nothing here forks and goes on: it would only log of each process
     # that is started, and in no format of ours.
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
-    from service.rpc import server  # noqa: PLC0415 - 25 MB and a tenth of a second, if wanted
+    from gatewave.service.rpc import server  # noqa: PLC0415 - 25 MB and a tenth of a second, if wanted
 
     return await server.start(runtime, port)

@@ -7,11 +7,11 @@ from typing import TypeAlias
 
 import grpc
 
-from service.errors import HttpUnsupported, KeyMissing, ScopeMissing, ServiceError, Words
-from service.rpc.account import headers_of
-from service.rpc.handlers import Handler, Handlers
-from service.rpc.paths import ADMIN, PUBLIC
-from service.security import Keys, Right
+from gatewave.service.errors import HttpUnsupported, KeyMissing, ScopeMissing, ServiceError, Words
+from gatewave.service.rpc.account import headers_of
+from gatewave.service.rpc.handlers import Handler, Handlers
+from gatewave.service.rpc.paths import ADMIN, PUBLIC
+from gatewave.service.security import Keys, Right
 
 Continuation: TypeAlias = "Callable[[grpc.HandlerCallDetails], Awaitable[Handler]]"
 

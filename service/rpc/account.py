@@ -10,9 +10,9 @@ from typing import Any
 
 from grpc import StatusCode
 
-from service import metrics
-from service.runtime import Runtime
-from service.telemetry import ACCEPTABLE_ID, HEADER, request_id
+from gatewave.service import metrics
+from gatewave.service.runtime import Runtime
+from gatewave.service.telemetry import ACCEPTABLE_ID, HEADER, request_id
 
 OURS = frozenset(
     {

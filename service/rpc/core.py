@@ -17,8 +17,8 @@ import grpc
 from grpc._cython import cygrpc
 from grpc.aio import _server
 
-from service.rpc.handlers import Handler
-from service.rpc.paths import PUBLIC, UNKNOWN
+from gatewave.service.rpc.handlers import Handler
+from gatewave.service.rpc.paths import PUBLIC, UNKNOWN
 
 Options = Sequence[tuple[str, int]]
 

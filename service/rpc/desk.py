@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from service.errors import Overloaded
-from service.serving.clients import client_of_call
+from gatewave.service.errors import Overloaded
+from gatewave.service.serving.clients import client_of_call
 
 MOMENT = 1.0
 """Seconds for which a place is held at least; a small message comes with its call."""

@@ -13,20 +13,20 @@ from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from service.errors import ServiceError
-from service.rpc import inference_pb2 as pb
-from service.rpc.account import Account, headers_of
-from service.rpc.intake import Intake
-from service.rpc.messages import identity_in, parsed
-from service.rpc.methods import Methods
-from service.rpc.paths import PUBLIC, SERVICE
-from service.rpc.statuses import explained, metadata
-from service.rpc.streams import Context
-from service.runtime import Runtime
-from service.security import presented
-from service.serving.budget import Client, Permit
-from service.serving.clients import client_of_call
-from service.telemetry import HEADER
+from gatewave.service.errors import ServiceError
+from gatewave.service.rpc import inference_pb2 as pb
+from gatewave.service.rpc.account import Account, headers_of
+from gatewave.service.rpc.intake import Intake
+from gatewave.service.rpc.messages import identity_in, parsed
+from gatewave.service.rpc.methods import Methods
+from gatewave.service.rpc.paths import PUBLIC, SERVICE
+from gatewave.service.rpc.statuses import explained, metadata
+from gatewave.service.rpc.streams import Context
+from gatewave.service.runtime import Runtime
+from gatewave.service.security import presented
+from gatewave.service.serving.budget import Client, Permit
+from gatewave.service.serving.clients import client_of_call
+from gatewave.service.telemetry import HEADER
 
 INFER = "ModelInfer"
 FINAL = "triton_final_response"

@@ -9,11 +9,11 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2
 
-from service.errors import NameUnknown
-from service.rpc.handlers import Handler, Handlers
-from service.rpc.messages import parsed
-from service.rpc.paths import HEALTH
-from service.rpc.streams import Context
+from gatewave.service.errors import NameUnknown
+from gatewave.service.rpc.handlers import Handler, Handlers
+from gatewave.service.rpc.messages import parsed
+from gatewave.service.rpc.paths import HEALTH
+from gatewave.service.rpc.streams import Context
 
 POLL_SECONDS = 0.25
 """How often readiness is looked at for those who watch it."""

@@ -5,19 +5,19 @@ from __future__ import annotations
 import asyncio
 import time
 
-from service.errors import (
+from gatewave.service.errors import (
     NOTHING,
     BodyLate,
     BodyMalformed,
     BodyTooLong,
     RequestInvalid,
 )
-from service.rpc.desk import MOMENT, Desk
-from service.rpc.messages import words_in
-from service.rpc.methods import Arrival
-from service.rpc.streams import Context, Streams
-from service.serving.budget import Permit
-from service.settings import Settings
+from gatewave.service.rpc.desk import MOMENT, Desk
+from gatewave.service.rpc.messages import words_in
+from gatewave.service.rpc.methods import Arrival
+from gatewave.service.rpc.streams import Context, Streams
+from gatewave.service.serving.budget import Permit
+from gatewave.service.settings import Settings
 
 WEIGHT = 32
 """How many bytes a byte comes to that is not raw: an empty message is two bytes, and an object."""

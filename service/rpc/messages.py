@@ -7,10 +7,10 @@ from typing import TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
-from service.dtypes import Array
-from service.errors import NOTHING, BodyMalformed, RequestInvalid, Words
-from service.limits import MAX_FIELDS, MAX_TENSORS, check_count
-from service.oip.tensors import (
+from gatewave.service.dtypes import Array
+from gatewave.service.errors import NOTHING, BodyMalformed, RequestInvalid, Words
+from gatewave.service.limits import MAX_FIELDS, MAX_TENSORS, check_count
+from gatewave.service.oip.tensors import (
     MOST_AXES,
     checked_datatype,
     checked_shape,
@@ -20,11 +20,11 @@ from service.oip.tensors import (
     memory_of_strings,
     to_raw,
 )
-from service.oip.unserved import refuse_of_tensors
-from service.repository.wire import MalformedError, Reader
-from service.rpc import inference_pb2 as pb
-from service.serving.datatypes import BYTES, Datatype, datatype_of
-from service.serving.model import Model
+from gatewave.service.oip.unserved import refuse_of_tensors
+from gatewave.service.repository.wire import MalformedError, Reader
+from gatewave.service.rpc import inference_pb2 as pb
+from gatewave.service.serving.datatypes import BYTES, Datatype, datatype_of
+from gatewave.service.serving.model import Model
 
 Input = pb.ModelInferRequest.InferInputTensor
 Value = bool | int | float | str

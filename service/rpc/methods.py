@@ -9,20 +9,20 @@ from typing import Any
 
 from google.protobuf.json_format import ParseDict
 
-from service.dtypes import Array
-from service.errors import ControlOff, ModelNotReady, NameUnknown
-from service.metrics import Span, timed
-from service.oip import documents
-from service.oip.requests import call_of, deadline
-from service.oip.tensors import check_count
-from service.oip.unserved import refuse_of_repository
-from service.rpc import inference_pb2 as pb
-from service.rpc import messages
-from service.runtime import Runtime
-from service.serving.budget import Permit
-from service.serving.control import Control
-from service.serving.inference import READ_WEIGHT
-from service.serving.model import Model
+from gatewave.service.dtypes import Array
+from gatewave.service.errors import ControlOff, ModelNotReady, NameUnknown
+from gatewave.service.metrics import Span, timed
+from gatewave.service.oip import documents
+from gatewave.service.oip.requests import call_of, deadline
+from gatewave.service.oip.tensors import check_count
+from gatewave.service.oip.unserved import refuse_of_repository
+from gatewave.service.rpc import inference_pb2 as pb
+from gatewave.service.rpc import messages
+from gatewave.service.runtime import Runtime
+from gatewave.service.serving.budget import Permit
+from gatewave.service.serving.control import Control
+from gatewave.service.serving.inference import READ_WEIGHT
+from gatewave.service.serving.model import Model
 
 COPIES = 3
 """How often results are in memory: as tensors, in the message, and as what is sent of it."""

@@ -8,11 +8,11 @@ from typing import Any
 import grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
-from service.rpc.handlers import Handler, Handlers
-from service.rpc.intake import short
-from service.rpc.messages import parsed
-from service.rpc.paths import REFLECTION
-from service.rpc.streams import Context, Stream
+from gatewave.service.rpc.handlers import Handler, Handlers
+from gatewave.service.rpc.intake import short
+from gatewave.service.rpc.messages import parsed
+from gatewave.service.rpc.paths import REFLECTION
+from gatewave.service.rpc.streams import Context, Stream
 
 Request: Any = reflection_pb2.ServerReflectionRequest
 

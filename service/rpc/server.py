@@ -9,16 +9,16 @@ from dataclasses import dataclass
 
 import grpc
 
-from service.listening import PortUnavailable, bind
-from service.rpc.access import Access
-from service.rpc.core import AioServer, Core
-from service.rpc.handlers import Handlers
-from service.rpc.health import Health
-from service.rpc.paths import HEALTH, SERVICE
-from service.rpc.reflection import Reflection
-from service.runtime import Runtime
-from service.settings import Settings
-from service.tls import Certificates, Files
+from gatewave.service.listening import PortUnavailable, bind
+from gatewave.service.rpc.access import Access
+from gatewave.service.rpc.core import AioServer, Core
+from gatewave.service.rpc.handlers import Handlers
+from gatewave.service.rpc.health import Health
+from gatewave.service.rpc.paths import HEALTH, SERVICE
+from gatewave.service.rpc.reflection import Reflection
+from gatewave.service.runtime import Runtime
+from gatewave.service.settings import Settings
+from gatewave.service.tls import Certificates, Files
 
 SERVICES = (SERVICE.full_name, HEALTH.full_name)
 

@@ -6,8 +6,8 @@ import logging
 
 from grpc import StatusCode
 
-from service import errors, metrics
-from service.telemetry import request_id
+from gatewave.service import errors, metrics
+from gatewave.service.telemetry import request_id
 
 Pair = tuple[str, str]
 

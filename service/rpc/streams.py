@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from service.errors import Overloaded
-from service.rpc.desk import MOMENT, Desk, Place
+from gatewave.service.errors import Overloaded
+from gatewave.service.rpc.desk import MOMENT, Desk, Place
 
 Context = Any
 """`grpc.aio.ServicerContext`, of bytes: its stubs say less than it can do."""

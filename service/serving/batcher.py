@@ -10,20 +10,20 @@ from typing import Any
 
 import numpy as np
 
-from service.dtypes import Array
-from service.engine import Halt
-from service.errors import (
+from gatewave.service.dtypes import Array
+from gatewave.service.engine import Halt
+from gatewave.service.errors import (
     DeadlineExceeded,
     LimitExceeded,
     ModelFailed,
     ModelNotReady,
     Overloaded,
 )
-from service.serving.call import Call
-from service.serving.lanes import LATE, Lanes, is_late
-from service.serving.line import Line, Outcome, Waiting
-from service.serving.model import Batching
-from service.serving.sizes import check_results
+from gatewave.service.serving.call import Call
+from gatewave.service.serving.lanes import LATE, Lanes, is_late
+from gatewave.service.serving.line import Line, Outcome, Waiting
+from gatewave.service.serving.model import Batching
+from gatewave.service.serving.sizes import check_results
 
 Key = tuple[Any, ...]
 

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Protocol, Self
 
-from service import metrics
-from service.errors import Overloaded, ServiceError
+from gatewave.service import metrics
+from gatewave.service.errors import Overloaded, ServiceError
 
 GRAIN = 1 << 16
 """So many bytes up or down are worth telling: telling costs as much as decoding a small request."""

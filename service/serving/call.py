@@ -6,9 +6,9 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from service.dtypes import Array
-from service.serving.model import Model
-from service.tracing.trace import Trace, current
+from gatewave.service.dtypes import Array
+from gatewave.service.serving.model import Model
+from gatewave.service.tracing.trace import Trace, current
 
 
 @dataclass(slots=True)

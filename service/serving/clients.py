@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote
 
-from service.errors import ClientLimited
+from gatewave.service.errors import ClientLimited
 
 MAX_CLIENTS = 1 << 16
 """Clients whose rate is known; beyond that, those without a request for longest are forgotten."""

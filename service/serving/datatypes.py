@@ -8,7 +8,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from service.dtypes import Array
+from gatewave.service.dtypes import Array
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,17 +7,17 @@ from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
 
-from service.collector import held_back
-from service.dtypes import Array
-from service.engine import Halt
-from service.errors import DeadlineExceeded, LimitExceeded, clear_locals
-from service.serving.batcher import Batcher
-from service.serving.budget import Budget, Permit
-from service.serving.call import Call
-from service.serving.lanes import LATE, Lanes, is_late
-from service.serving.model import Model
-from service.serving.sizes import check_results
-from service.tracing.trace import Trace
+from gatewave.service.collector import held_back
+from gatewave.service.dtypes import Array
+from gatewave.service.engine import Halt
+from gatewave.service.errors import DeadlineExceeded, LimitExceeded, clear_locals
+from gatewave.service.serving.batcher import Batcher
+from gatewave.service.serving.budget import Budget, Permit
+from gatewave.service.serving.call import Call
+from gatewave.service.serving.lanes import LATE, Lanes, is_late
+from gatewave.service.serving.model import Model
+from gatewave.service.serving.sizes import check_results
+from gatewave.service.tracing.trace import Trace
 
 Result = TypeVar("Result")
 

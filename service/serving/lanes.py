@@ -13,10 +13,10 @@ from math import inf
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
-from service import cancellation, metrics
-from service.cancellation import CancelToken
-from service.engine import Halt
-from service.errors import DeadlineExceeded, Overloaded, clear_locals
+from gatewave.service import cancellation, metrics
+from gatewave.service.cancellation import CancelToken
+from gatewave.service.engine import Halt
+from gatewave.service.errors import DeadlineExceeded, Overloaded, clear_locals
 
 Result = TypeVar("Result")
 

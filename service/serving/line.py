@@ -7,12 +7,12 @@ import time
 from functools import partial
 from math import inf
 
-from service.dtypes import Array
-from service.engine import Halt
-from service.errors import DeadlineExceeded, ServiceError, clear_locals
-from service.serving.call import Call
-from service.serving.lanes import LATE, UNFINISHED, Place, is_late
-from service.serving.model import Batching
+from gatewave.service.dtypes import Array
+from gatewave.service.engine import Halt
+from gatewave.service.errors import DeadlineExceeded, ServiceError, clear_locals
+from gatewave.service.serving.call import Call
+from gatewave.service.serving.lanes import LATE, UNFINISHED, Place, is_late
+from gatewave.service.serving.model import Batching
 
 Outcome = dict[str, Array] | ServiceError
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import isfinite
 
-from service.dtypes import Array
-from service.engine import Halt
-from service.errors import NOTHING, RequestInvalid
-from service.metrics import Meter
-from service.serving.datatypes import datatype_of
+from gatewave.service.dtypes import Array
+from gatewave.service.engine import Halt
+from gatewave.service.errors import NOTHING, RequestInvalid
+from gatewave.service.metrics import Meter
+from gatewave.service.serving.datatypes import datatype_of
 
 PLATFORM = "onnxruntime_onnx"
 """What the Open Inference Protocol calls ONNX graphs that ONNX Runtime runs."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from service.errors import ModelNotReady, NameUnknown, ServiceError
-from service.serving.model import Model
+from gatewave.service.errors import ModelNotReady, NameUnknown, ServiceError
+from gatewave.service.serving.model import Model
 
 READY, UNAVAILABLE, LOADING = "READY", "UNAVAILABLE", "LOADING"
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from service.dtypes import Array
-from service.errors import LimitExceeded
+from gatewave.service.dtypes import Array
+from gatewave.service.errors import LimitExceeded
 
 
 def check_results(results: Mapping[str, Array], most: int) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from service.errors import SettingsInvalid
-from service.tracing.trace import Tracer
+from gatewave.service.errors import SettingsInvalid
+from gatewave.service.tracing.trace import Tracer
 
 
 def start(address: str) -> Tracer:
@@ -13,7 +13,7 @@ def start(address: str) -> Tracer:
         SettingsInvalid: The address is none, or OpenTelemetry is not installed.
     """
     try:
-        from service.tracing import otlp  # noqa: PLC0415 - an extra, which need not be there
+        from gatewave.service.tracing import otlp  # noqa: PLC0415 - an extra, which need not be there
     except ModuleNotFoundError as error:
         msg = f"GATEWAVE_TRACES needs {error.name}: pip install 'gatewave[tracing]'"
         raise SettingsInvalid(msg) from error

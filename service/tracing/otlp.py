@@ -23,8 +23,8 @@ from opentelemetry.trace import Span, SpanKind, StatusCode, set_span_in_context
 from opentelemetry.trace import Tracer as Library
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from service.errors import SettingsInvalid
-from service.tracing.trace import Trace, Value, current
+from gatewave.service.errors import SettingsInvalid
+from gatewave.service.tracing.trace import Trace, Value, current
 
 PATH = "/v1/traces"
 PROPAGATED = frozenset({b"traceparent", b"tracestate"})

@@ -1,4 +1,4 @@
-"""One request as it is traced: plain marks in time, of which `service.tracing.otlp` makes spans."""
+"""One traced request: plain marks in time, from which `otlp` makes spans."""
 
 from __future__ import annotations
 

@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from service.errors import SettingsInvalid
-from service.security import Keys, new_key, refuse_exposure
-from service.server import OVERTIME_SECONDS
-from service.settings import Settings
+from gatewave.service.errors import SettingsInvalid
+from gatewave.service.security import Keys, new_key, refuse_exposure
+from gatewave.service.server import OVERTIME_SECONDS
+from gatewave.service.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 SERVING = {"cpu": "cpu", "gpu": "gpu"}
@@ -130,7 +130,7 @@ def test_no_image_is_made_without_its_kernels(target, libraries):
 def test_the_command_starts_without_the_packages_that_only_export_needs():
     program = (
         f"import sys; sys.modules.update(dict.fromkeys({NOT_SERVED!r})); "
-        "sys.argv = ['gatewave', '--help']; from gatewave.cli import main; main()"
+        "sys.argv = ['gatewave', '--help']; from gatewave.cli.main import main; main()"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False

@@ -14,9 +14,9 @@ import pytest
 import yaml
 from processes import serving
 
-from service import exposition
-from service.app import create_app
-from service.settings import Settings
+from gatewave.service import exposition
+from gatewave.service.app import create_app
+from gatewave.service.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())

@@ -10,10 +10,10 @@ from onnx import TensorProto, helper, numpy_helper
 from records import CASES
 from verifications import HEAD
 
-from export.graph import graphs_of
-from export.proof.comparison import Plan
-from export.proof.verification import verify
-from export.signature import GRAPHS
+from gatewave.export.graph import graphs_of
+from gatewave.export.proof.comparison import Plan
+from gatewave.export.proof.verification import verify
+from gatewave.export.signature import GRAPHS
 
 
 @pytest.fixture(scope="session")

@@ -7,10 +7,10 @@ import onnxruntime as ort
 import pytest
 import torch
 
-from export.artifacts import MANIFEST, Selection, expected_files, file_names, write
-from export.certify import run
-from export.errors import ToleranceError
-from models import ACTIVATIONS
+from gatewave.export.artifacts import MANIFEST, Selection, expected_files, file_names, write
+from gatewave.export.certify import run
+from gatewave.export.errors import ToleranceError
+from gatewave.models import ACTIVATIONS
 
 SIGMOID, SWISH = ACTIVATIONS["sigmoid"], ACTIVATIONS["swish"]
 SMALL = Selection(dtypes=("float32",), graphs=("value", "vjp"))

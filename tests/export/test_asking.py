@@ -9,11 +9,11 @@ import onnxruntime as ort
 import pytest
 from onnx import parser
 
-from export import asking
-from export.rewrite.judgement import problems
-from export.runtimes import environments
-from export.runtimes.catalogue import RUNTIMES
-from export.targets.verdicts import Loading
+from gatewave.export import asking
+from gatewave.export.rewrite.judgement import problems
+from gatewave.export.runtimes import environments
+from gatewave.export.runtimes.catalogue import RUNTIMES
+from gatewave.export.targets.verdicts import Loading
 
 CPU = "CPUExecutionProvider"
 

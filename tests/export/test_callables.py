@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import nn
 
-from export import certify, custom, reference
-from export.artifacts import Selection, write
-from export.errors import NotAnActivationError
-from export.graph import graphs_of, to_bytes
-from models.torch_ops import FLOAT64
+from gatewave.export import certify, custom, reference
+from gatewave.export.artifacts import Selection, write
+from gatewave.export.errors import NotAnActivationError
+from gatewave.export.graph import graphs_of, to_bytes
+from gatewave.models.torch_ops import FLOAT64
 
 
 def sharp(a, b, slope=3.0):

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from export import certify, reference
-from export.certify import measure
-from export.errors import NotRunnableError, ToleranceError
-from export.graph import decomposed, graphs_of, to_bytes
-from export.graph_ops import GraphOps
-from export.reference import Exact
-from models import ACTIVATIONS, Tolerance
-from models.sinc import _reduced
+from gatewave.export import certify, reference
+from gatewave.export.certify import measure
+from gatewave.export.errors import NotRunnableError, ToleranceError
+from gatewave.export.graph import decomposed, graphs_of, to_bytes
+from gatewave.export.graph_ops import GraphOps
+from gatewave.export.reference import Exact
+from gatewave.models import ACTIVATIONS, Tolerance
+from gatewave.models.sinc import _reduced
 
 SINC, SWIGLU = ACTIVATIONS["sinc"], ACTIVATIONS["swiglu"]
 

@@ -11,12 +11,12 @@ import pytest
 import torch
 from torch import nn
 
-from export import certify, custom
-from export.artifacts import MANIFEST, Selection, write
-from export.errors import NotAnActivationError, NotRunnableError, ToleranceError
-from export.graph import decomposed, graphs_of, to_bytes, with_rank
-from export.metadata import KEY
-from models import ACTIVATIONS, DTYPES, Activation, Tolerance
+from gatewave.export import certify, custom
+from gatewave.export.artifacts import MANIFEST, Selection, write
+from gatewave.export.errors import NotAnActivationError, NotRunnableError, ToleranceError
+from gatewave.export.graph import decomposed, graphs_of, to_bytes, with_rank
+from gatewave.export.metadata import KEY
+from gatewave.models import ACTIVATIONS, DTYPES, Activation, Tolerance
 
 
 class Mish(nn.Module):
@@ -291,7 +291,7 @@ def package(tmp_path, monkeypatch):
     """A module file in the working folder, which is on no path."""
     source = """
     from torch import nn
-    from models import ACTIVATIONS
+    from gatewave.models import ACTIVATIONS
 
     class Outer:
         class Double(nn.Module):
@@ -315,7 +315,7 @@ def test_a_class_is_found_in_the_working_folder(package):
 
 def test_a_record_is_used_as_it_is(package):
     assert custom.load(f"{package}:RECORD") is ACTIVATIONS["sinc"]
-    assert isinstance(custom.load("models.sinc:SINC"), Activation)
+    assert isinstance(custom.load("gatewave.models.sinc:SINC"), Activation)
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from export import accuracy, docs, markdown
-from export.certificates import document
-from models import ACTIVATIONS
+from gatewave.export import accuracy, docs, markdown
+from gatewave.export.certificates import document
+from gatewave.models import ACTIVATIONS
 
 ROOT = Path(__file__).parents[2]
 
@@ -78,14 +78,14 @@ def test_pictures_that_are_missing_or_of_no_record_are_named_and_mended(folder):
 def test_the_command_tells_what_differs_and_fails(folder):
     (folder / "plots" / "cosc.svg").touch()
     ended = subprocess.run(
-        [sys.executable, "-m", "export.docs", "--check", "--folder", str(folder)],
+        [sys.executable, "-m", "gatewave.export.docs", "--check", "--folder", str(folder)],
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
     )
     assert ended.returncode == 1
-    assert "cosc.svg: shows no record\nRun `python -m export.docs`." in ended.stderr
+    assert "cosc.svg: shows no record\nRun `python -m gatewave.export.docs`." in ended.stderr
 
 
 def test_bars_in_cells_are_escaped():
@@ -105,7 +105,7 @@ def test_measured_errors_stand_with_the_versions_they_were_measured_with(measure
     assert "## sinc" in measured
     assert "| vjp | `grad_x` | " in measured
     assert "onnxruntime 1." in measured
-    assert "Measure again with `python -m export.accuracy`" in measured
+    assert "Measure again with `python -m gatewave.export.accuracy`" in measured
 
 
 def test_a_plain_export_of_sinc_is_shown_for_what_it_is(measured):

@@ -7,7 +7,7 @@ import onnxruntime as ort
 import pytest
 from onnx.reference import ReferenceEvaluator
 
-from export.evaluator import evaluator
+from gatewave.export.evaluator import evaluator
 
 HEAD = '<ir_version: 8, opset_import: ["" : {opset}]> g '
 NAMES = ("x", "scale", "bias", "mean", "var")

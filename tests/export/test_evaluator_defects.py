@@ -5,9 +5,9 @@ from pathlib import Path
 import onnx
 import pytest
 
-from export import evaluator_defects, evaluator_page
-from export.evaluator_cases import variants
-from export.evaluator_page import Row, reasons, text
+from gatewave.export import evaluator_defects, evaluator_page
+from gatewave.export.evaluator_cases import variants
+from gatewave.export.evaluator_page import Row, reasons, text
 
 PAGE = Path("docs/evaluator.md")
 SECTIONS = ("Different results", "Refused by the evaluator", "Refused by ONNX Runtime")

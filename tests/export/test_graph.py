@@ -14,10 +14,10 @@ import pytest
 import torch
 from onnx.reference import ReferenceEvaluator
 
-from export import certify, reference, signature
-from export.graph import IR_VERSION, OPSET, decomposed, to_bytes, with_rank
-from export.signature import DOMAIN
-from models import ACTIVATIONS
+from gatewave.export import certify, reference, signature
+from gatewave.export.graph import IR_VERSION, OPSET, decomposed, to_bytes, with_rank
+from gatewave.export.signature import DOMAIN
+from gatewave.models import ACTIVATIONS
 
 ROOT = Path(__file__).parents[2]
 
@@ -185,8 +185,8 @@ def test_onnx_s_own_reference_implementation_agrees(models, activation, operator
 STEMS = ["sinc", "swiglu-linear", "geglu-none"]
 EXPORT = """
 import hashlib, json, sys
-from export.graph import decomposed, graphs_of, to_bytes
-from models import ACTIVATIONS
+from gatewave.export.graph import decomposed, graphs_of, to_bytes
+from gatewave.models import ACTIVATIONS
 print(json.dumps({
     f"{activation.stem(operator)} {graph} {dtype} {form}": hashlib.sha256(content).hexdigest()
     for activation in ACTIVATIONS.values()

@@ -6,11 +6,11 @@ import onnx
 import pytest
 import torch
 
-from export import signature
-from export.certify import run
-from export.graph import FORMS, decomposed, to_bytes
-from export.metadata import KEY, SCHEMA, derivatives, describe, formula
-from models import ACTIVATIONS
+from gatewave.export import signature
+from gatewave.export.certify import run
+from gatewave.export.graph import FORMS, decomposed, to_bytes
+from gatewave.export.metadata import KEY, SCHEMA, derivatives, describe, formula
+from gatewave.models import ACTIVATIONS
 
 
 @pytest.fixture(params=FORMS)

@@ -6,8 +6,8 @@ import matplotlib as mpl
 import pytest
 from torch import nn
 
-from export import custom, plots
-from models import ACTIVATIONS
+from gatewave.export import custom, plots
+from gatewave.models import ACTIVATIONS
 
 
 @pytest.mark.parametrize("kind", plots.KINDS)

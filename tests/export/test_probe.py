@@ -8,9 +8,9 @@ import onnxruntime as ort
 import pytest
 from probing import disagreements
 
-from export import probe, probe_models, targets
-from export.errors import TargetError
-from export.probed_target import target_of, this
+from gatewave.export import probe, probe_models, targets
+from gatewave.export.errors import TargetError
+from gatewave.export.probed_target import target_of, this
 
 
 @pytest.fixture(scope="session")

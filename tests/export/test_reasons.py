@@ -4,10 +4,10 @@ import sys
 
 import pytest
 
-from export.certificates import pages
-from export.certificates.document import Baseline, Cell, Certificate, Row
-from export.reasons import last_words, reason_of
-from export.subprocesses import Ended, Process
+from gatewave.export.certificates import pages
+from gatewave.export.certificates.document import Baseline, Cell, Certificate, Row
+from gatewave.export.reasons import last_words, reason_of
+from gatewave.export.subprocesses import Ended, Process
 
 OPENVINO = """RuntimeError: Exception from src/inference/src/cpp/core.cpp:84:
 Exception from src/inference/src/dev/plugin.cpp:58:

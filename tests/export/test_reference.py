@@ -7,8 +7,8 @@ import mpmath
 import pytest
 import torch
 
-from export import reference
-from models import ACTIVATIONS
+from gatewave.export import reference
+from gatewave.models import ACTIVATIONS
 
 
 def of(name):

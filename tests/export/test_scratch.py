@@ -7,15 +7,15 @@ import onnx_ir as ir
 import pytest
 from graphs import scaled
 
-from export import artifacts, probe, scratch
-from export.artifacts import Artifact
-from export.model_files import files
-from gatewave.files.replacement import replacing, scratch_file
+from gatewave.cli.files.replacement import replacing, scratch_file
+from gatewave.export import artifacts, probe, scratch
+from gatewave.export.artifacts import Artifact
+from gatewave.export.model_files import files
 
 HOLDING = """
 import pathlib, sys
-from export import scratch
-from gatewave.files.replacement import scratch_file
+from gatewave.export import scratch
+from gatewave.cli.files.replacement import scratch_file
 folder = pathlib.Path(sys.argv[1])
 with scratch.folder_in(folder) as beside, scratch_file(folder):
     (beside / "part").write_text("half")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from export.subprocesses import Ended, Process
+from gatewave.export.subprocesses import Ended, Process
 
 STARTS_ANOTHER = """
 import subprocess, sys, tempfile

@@ -5,13 +5,13 @@ import pytest
 import torch
 from torch import nn
 
-from export.certify import run
-from export.graph import decomposed, to_bytes, to_onnx
-from export.signature import DOMAIN
-from models.glu import ReGLU
-from models.sinc import Sinc
-from models.swiglu import SwiGLU
-from models.swish import Swish
+from gatewave.export.certify import run
+from gatewave.export.graph import decomposed, to_bytes, to_onnx
+from gatewave.export.signature import DOMAIN
+from gatewave.models.glu import ReGLU
+from gatewave.models.sinc import Sinc
+from gatewave.models.swiglu import SwiGLU
+from gatewave.models.swish import Swish
 
 
 class Block(nn.Module):

@@ -18,12 +18,12 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.modules import activation as torch_activations
 
-import export
-from export.certify import measure, run
-from export.module_graphs import flattened, partials
-from export.reference import Exact
-from export.trace import trace
-from models.bounds import BENT
+from gatewave import export
+from gatewave.export.certify import measure, run
+from gatewave.export.module_graphs import flattened, partials
+from gatewave.export.reference import Exact
+from gatewave.export.trace import trace
+from gatewave.models.bounds import BENT
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::FutureWarning"),

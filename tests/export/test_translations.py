@@ -15,14 +15,14 @@ from onnxscript import FLOAT, opset18
 from torch import nn
 from torch.nn import functional
 
-import export
-from export.certify import Kernels, certify, run
-from export.errors import ToleranceError
-from export.graph import decomposed, to_onnx
-from export.graph_ops import dtype_of
-from export.rewrite.fuse import fuse
-from export.signature import DOMAIN
-from models import ACTIVATIONS, DTYPES
+from gatewave import export
+from gatewave.export.certify import Kernels, certify, run
+from gatewave.export.errors import ToleranceError
+from gatewave.export.graph import decomposed, to_onnx
+from gatewave.export.graph_ops import dtype_of
+from gatewave.export.rewrite.fuse import fuse
+from gatewave.export.signature import DOMAIN
+from gatewave.models import ACTIVATIONS, DTYPES
 
 pytestmark = [
     # What Torch says of itself, called as a user calls it.

@@ -30,9 +30,9 @@ class Leak:
 
 def leak():
     """Make the applications of this process leak."""
-    import service.app  # noqa: PLC0415 - in workers only
+    import gatewave.service.app  # noqa: PLC0415 - in workers only
 
-    create_app = service.app.create_app
+    create_app = gatewave.service.app.create_app
 
     def create_leaking_app(settings):
         app = create_app(settings)
@@ -40,11 +40,11 @@ def leak():
         app.build_middleware_stack = lambda: Leak(stack())
         return app
 
-    service.app.create_app = create_leaking_app
+    gatewave.service.app.create_app = create_leaking_app
 
 
 def main():
-    from gatewave.cli import main  # noqa: PLC0415
+    from gatewave.cli.main import main  # noqa: PLC0415
 
     folders = (Path(__file__).parent / "leak", Path(__file__).parent, os.environ.get("PYTHONPATH"))
     os.environ["PYTHONPATH"] = os.pathsep.join(str(folder) for folder in folders if folder)

@@ -37,8 +37,8 @@ from chaos import children
 from odd_calls import CALLS, OddCalls, rpc_address
 from processes import GATEWAVE, run, serving
 
-from service.processes import Process
-from service.rpc import inference_pb2 as pb
+from gatewave.service.processes import Process
+from gatewave.service.rpc import inference_pb2 as pb
 
 CLIENTS = 4
 PATIENCE_SECONDS = 60

@@ -7,8 +7,8 @@ import pytest
 import sympy
 import torch
 
-from models import ACTIVATIONS
-from models.symbols import EXACT
+from gatewave.models import ACTIVATIONS
+from gatewave.models.symbols import EXACT
 
 CLOSE = {"rtol": 1e-12, "atol": 1e-13}
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch.nn import functional
 
-from models import ACTIVATIONS
-from models.glu import GLU, GeGLU, ReGLU
-from models.sigmoid import Sigmoid
-from models.swiglu import SwiGLU
-from models.swish import Swish
+from gatewave.models import ACTIVATIONS
+from gatewave.models.glu import GLU, GeGLU, ReGLU
+from gatewave.models.sigmoid import Sigmoid
+from gatewave.models.swiglu import SwiGLU
+from gatewave.models.swish import Swish
 
 A = (0.5, -1.0, 2.0, -2.0)
 B = (1.0, -1.0, 0.0, 2.0)

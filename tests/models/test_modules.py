@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from export import certify, reference, signature
+from gatewave.export import certify, reference, signature
 
 
 @pytest.mark.parametrize("shape", [(), (0,), (3,), (2, 3, 4), (2, 0, 3)], ids=str)

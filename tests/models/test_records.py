@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import sympy
 
-from models import ACTIVATIONS, DTYPES, Parameter
+from gatewave.models import ACTIVATIONS, DTYPES, Parameter
 
 SWIGLU = ACTIVATIONS["swiglu"]
 LINEAR = SWIGLU.operators[1]

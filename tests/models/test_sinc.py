@@ -6,8 +6,8 @@ import mpmath
 import pytest
 import torch
 
-from models import ACTIVATIONS
-from models.sinc import Sinc
+from gatewave.models import ACTIVATIONS
+from gatewave.models.sinc import Sinc
 
 (SINC,) = ACTIVATIONS["sinc"].operators
 INFINITY = float("inf")

@@ -14,9 +14,9 @@ from native_models import INSTRUCTIONS, model, options
 from onnx import TensorProto, helper
 from records import CASES
 
-from export.certify import Kernels
-from export.graph import graphs_of
-from export.signature import DOMAIN, GRAPHS
+from gatewave.export.certify import Kernels
+from gatewave.export.graph import graphs_of
+from gatewave.export.signature import DOMAIN, GRAPHS
 
 ROOT = Path(__file__).parents[2]
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
-
 from benchmarks import cuda
-from export import reference, signature
-from export.graph import graphs_of, to_bytes
+
+from gatewave.export import reference, signature
+from gatewave.export.graph import graphs_of, to_bytes
 
 LIBRARY = Path(
     os.environ.get("GATEWAVE_CUDA_LIBRARY")

@@ -15,7 +15,7 @@ PAGE = ROOT / "docs" / "kernels.md"
 
 def test_the_page_is_what_the_library_says(library):
     command = [sys.executable, ROOT / "native" / "document.py", "--check", "--library", library]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
     done = subprocess.run(command, check=False, env=environment)
     assert done.returncode == 0, "`python native/document.py` writes docs/kernels.md anew"
 

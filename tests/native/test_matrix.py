@@ -19,9 +19,9 @@ from graphs import model, port
 from onnx import TensorProto, helper
 from records import CASES
 
-from export import certify, reference, signature
-from export.signature import GRAPHS
-from models import DTYPES
+from gatewave.export import certify, reference, signature
+from gatewave.export.signature import GRAPHS
+from gatewave.models import DTYPES
 
 pytestmark = pytest.mark.matrix
 

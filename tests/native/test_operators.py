@@ -11,11 +11,11 @@ from native_models import SCALAR, model, numbers, operator_model, options, run, 
 from onnx import TensorProto, helper
 from records import CASES
 
-from export import certify, reference, signature
-from export.certify import Kernels
-from export.graph import decomposed, to_bytes, with_rank
-from export.signature import DOMAIN
-from models import Tolerance
+from gatewave.export import certify, reference, signature
+from gatewave.export.certify import Kernels
+from gatewave.export.graph import decomposed, to_bytes, with_rank
+from gatewave.export.signature import DOMAIN
+from gatewave.models import Tolerance
 
 ROUNDING = {"float64": 2.0**-53}
 """Of 1, where numbers have not float32's digits; 16-bit floats are computed in float32."""

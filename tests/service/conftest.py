@@ -1,8 +1,8 @@
 import pytest
 from fastapi.testclient import TestClient
 
-from service.app import create_app
-from service.settings import Settings
+from gatewave.service.app import create_app
+from gatewave.service.settings import Settings
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ import onnx
 import onnxruntime as ort
 import pytest
 
-from models import ACTIVATIONS
+from gatewave.models import ACTIVATIONS
 
 
 def test_every_record_is_listed(client):

@@ -5,8 +5,8 @@ import gc
 import numpy as np
 import pytest
 
-from service import bodies
-from service.bodies import ENOUGH, LARGE, memory
+from gatewave.service import bodies
+from gatewave.service.bodies import ENOUGH, LARGE, memory
 
 
 @pytest.fixture(autouse=True)

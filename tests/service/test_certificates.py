@@ -8,14 +8,14 @@ import onnx
 import pytest
 from fastapi.testclient import TestClient
 
-from export.certificates import making, stamping
-from export.certificates.document import KEY
-from export.errors import ModelError
-from export.runtimes import catalogue
-from models import ACTIVATIONS
-from service.app import create_app
-from service.catalogue import CERTIFICATE_KEY
-from service.settings import Settings
+from gatewave.export.certificates import making, stamping
+from gatewave.export.certificates.document import KEY
+from gatewave.export.errors import ModelError
+from gatewave.export.runtimes import catalogue
+from gatewave.models import ACTIVATIONS
+from gatewave.service.app import create_app
+from gatewave.service.catalogue import CERTIFICATE_KEY
+from gatewave.service.settings import Settings
 
 PATH = "/activations/sinc/certificate"
 

@@ -13,16 +13,16 @@ from calls import eventually, serving_rpc
 from heads import GOOD, OIP, connect, request
 from processes import serving
 
-from service.rpc import inference_pb2 as pb
-from service.security import new_key
-from service.serving import clients
-from service.serving.clients import RateLimiter, client_of_call, network_of
-from service.settings import Settings
+from gatewave.service.rpc import inference_pb2 as pb
+from gatewave.service.security import new_key
+from gatewave.service.serving import clients
+from gatewave.service.serving.clients import RateLimiter, client_of_call, network_of
+from gatewave.service.settings import Settings
 
 LIVEZ = request(b"", "/livez", "GET")
 LIMITED = (
     "import resource as r; _, hard = r.getrlimit(r.RLIMIT_NOFILE); "
-    "r.setrlimit(r.RLIMIT_NOFILE, (%s, %s)); from gatewave.cli import main; main()"
+    "r.setrlimit(r.RLIMIT_NOFILE, (%s, %s)); from gatewave.cli.main import main; main()"
 )
 FEW = [sys.executable, "-c", LIMITED % (128, 128)]
 """Command that serves with few file descriptors."""

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from graphs import external, unary
 
-from service import cpus, memory
-from service.engine import CPU, CUDA, Engine
-from service.errors import ArtifactInvalid, DeviceUnavailable
+from gatewave.service import cpus, memory
+from gatewave.service.engine import CPU, CUDA, Engine
+from gatewave.service.errors import ArtifactInvalid, DeviceUnavailable
 
 
 def test_the_device_is_the_cpu_where_there_is_no_cuda():

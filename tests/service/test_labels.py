@@ -5,12 +5,12 @@ import pytest
 from calls import serving_rpc
 from prometheus_client.parser import text_string_to_metric_families
 
-from service import metrics
-from service.rpc import inference_pb2 as pb
-from service.rpc.paths import HEALTH, REFLECTION, UNKNOWN
-from service.rpc.paths import SERVICE as OIP
-from service.security import new_key
-from service.telemetry import LONGEST_METHOD, LONGEST_PATH, notes_on
+from gatewave.service import metrics
+from gatewave.service.rpc import inference_pb2 as pb
+from gatewave.service.rpc.paths import HEALTH, REFLECTION, UNKNOWN
+from gatewave.service.rpc.paths import SERVICE as OIP
+from gatewave.service.security import new_key
+from gatewave.service.telemetry import LONGEST_METHOD, LONGEST_PATH, notes_on
 
 SERVICE = "/inference.GRPCInferenceService"
 

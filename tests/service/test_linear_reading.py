@@ -15,20 +15,20 @@ from graphs import unary
 from onnx import TensorProto
 from repository_models import added
 
-from service import compression, media
-from service.app import create_app
-from service.errors import DeadlineExceeded, ServiceError
-from service.messages import Reader, read_batch
-from service.oip import http
-from service.oip.http import Bounds
-from service.oip.tensors import from_raw
-from service.rpc import inference_pb2 as pb
-from service.rpc import messages
-from service.serving.budget import Budget
-from service.serving.datatypes import DATATYPES
-from service.serving.inference import Inference
-from service.serving.lanes import Lanes
-from service.settings import Settings
+from gatewave.service import compression, media
+from gatewave.service.app import create_app
+from gatewave.service.errors import DeadlineExceeded, ServiceError
+from gatewave.service.messages import Reader, read_batch
+from gatewave.service.oip import http
+from gatewave.service.oip.http import Bounds
+from gatewave.service.oip.tensors import from_raw
+from gatewave.service.rpc import inference_pb2 as pb
+from gatewave.service.rpc import messages
+from gatewave.service.serving.budget import Budget
+from gatewave.service.serving.datatypes import DATATYPES
+from gatewave.service.serving.inference import Inference
+from gatewave.service.serving.lanes import Lanes
+from gatewave.service.settings import Settings
 
 SMALL, LARGE = 1 << 16, 1 << 18
 """Bytes of the longest body that is read on the event loop, and a quarter of that."""

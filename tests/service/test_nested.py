@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as numpy_strategies
 
-from service.codecs import nested
-from service.errors import RequestInvalid
+from gatewave.service.codecs import nested
+from gatewave.service.errors import RequestInvalid
 
 NUMPY = {"float16": np.float16, "float32": np.float32, "float64": np.float64}
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from service import errors, problems
+from gatewave.service import errors, problems
 
 GLU = {"activation": "glu", "inputs": {"a": [1, 2], "b": [3, 4]}}
 

@@ -17,13 +17,13 @@ from onnx import TensorProto, helper, numpy_helper
 from repository_models import added
 from safetensors.numpy import save
 
-from service.app import create_app
-from service.engine import Halt
-from service.errors import ServiceError
-from service.media import SAFETENSORS
-from service.rpc import inference_pb2 as pb
-from service.serving.lanes import Lanes
-from service.serving.model import Batching
+from gatewave.service.app import create_app
+from gatewave.service.engine import Halt
+from gatewave.service.errors import ServiceError
+from gatewave.service.media import SAFETENSORS
+from gatewave.service.rpc import inference_pb2 as pb
+from gatewave.service.serving.lanes import Lanes
+from gatewave.service.serving.model import Batching
 
 LISTS = 2_000
 """Number of lists in each document; they are kept if the document is."""

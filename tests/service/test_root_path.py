@@ -9,9 +9,9 @@ import pytest
 from processes import serving
 from pydantic import ValidationError
 
-from service.root_path import under
-from service.security import new_key
-from service.settings import Settings
+from gatewave.service.root_path import under
+from gatewave.service.security import new_key
+from gatewave.service.settings import Settings
 
 ROOT = "/some/where"
 SINC = {"activation": "sinc", "inputs": {"x": [0]}}

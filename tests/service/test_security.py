@@ -11,11 +11,11 @@ import pytest
 from fastapi.testclient import TestClient
 from processes import run, serving
 
-from service import security
-from service.app import create_app
-from service.errors import KeyMissing, ScopeMissing, SettingsInvalid
-from service.security import Keys, new_key, presented, refuse_exposure
-from service.settings import Settings
+from gatewave.service import security
+from gatewave.service.app import create_app
+from gatewave.service.errors import KeyMissing, ScopeMissing, SettingsInvalid
+from gatewave.service.security import Keys, new_key, presented, refuse_exposure
+from gatewave.service.settings import Settings
 
 INFER, INFER_ENTRY = new_key("infer")
 ADMIN, ADMIN_ENTRY = new_key("admin")

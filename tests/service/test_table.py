@@ -13,8 +13,8 @@ from calls import eventually
 from processes import serving
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, values
 
-from service import shared, workers
-from service.table import HEAD, LIVE, SIZE, Table, create
+from gatewave.service import shared, workers
+from gatewave.service.table import HEAD, LIVE, SIZE, Table, create
 
 SWIGLU = {"activation": "swiglu", "inputs": {"a": [1.0, 2.0], "b": [0.5, 0.5]}}
 
@@ -45,7 +45,7 @@ def test_another_reader_sees_what_the_owner_writes(descriptor, owned):
 
 def test_another_process_sees_it_too(descriptor, owned):
     owned.write(owned.place(b"one"), 2.5)
-    program = f"from service.table import Table; print(dict(Table({descriptor})))"
+    program = f"from gatewave.service.table import Table; print(dict(Table({descriptor})))"
     command = [sys.executable, "-c", program]
     ended = subprocess.run(command, pass_fds=[descriptor], capture_output=True, check=True)
     assert ended.stdout == b"{b'one': 2.5}\n"

@@ -9,9 +9,9 @@ import os
 import pytest
 from fastapi.testclient import TestClient
 
-from service import telemetry
-from service.access import LONGEST_WRITE, LogHandler
-from service.app import create_app
+from gatewave.service import telemetry
+from gatewave.service.access import LONGEST_WRITE, LogHandler
+from gatewave.service.app import create_app
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from processes import beginning_with, environment, run, serving
 
-from service import tracing
-from service.tracing.trace import MOST_MARKS
+from gatewave.service import tracing
+from gatewave.service.tracing.trace import MOST_MARKS
 
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 PARENT_ID = "b7ad6b7169203331"
@@ -286,7 +286,7 @@ def test_a_missing_extra_is_said_at_the_start_with_what_to_install(artifacts, tm
 
 def test_the_service_knows_nothing_of_opentelemetry_when_traces_are_off(artifacts):
     program = (
-        "import sys; from service.app import create_app; from service.settings import Settings; "
+        "import sys; from gatewave import Settings, create_app; "
         f"create_app(Settings(artifacts={str(artifacts)!r}, threads=1)); "
         "print([name for name in sys.modules if name.startswith('opentelemetry.sdk')])"
     )

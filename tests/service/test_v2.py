@@ -17,12 +17,12 @@ from graphs import unary
 from onnx import TensorProto
 from repository_models import added
 
-from service.app import create_app
-from service.compression import PIECE, Decompression, accepted
-from service.errors import BodyMalformed, BodyTooLong
-from service.oip.http import InferRequest
-from service.serving.model import Batching
-from service.serving.registry import Registry
+from gatewave.service.app import create_app
+from gatewave.service.compression import PIECE, Decompression, accepted
+from gatewave.service.errors import BodyMalformed, BodyTooLong
+from gatewave.service.oip.http import InferRequest
+from gatewave.service.serving.model import Batching
+from gatewave.service.serving.registry import Registry
 
 A = [0.5, -1, 2, -2]
 B = [1, -1, 0, 2]

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from processes import run, serving
 
-from service.errors import SettingsInvalid
-from service.launch import refuse_contradictions, share
-from service.settings import Settings
-from service.worker import Worker
+from gatewave.service.errors import SettingsInvalid
+from gatewave.service.launch import refuse_contradictions, share
+from gatewave.service.settings import Settings
+from gatewave.service.worker import Worker
 
 sys.path.append(str(Path(__file__).parents[1] / "load"))
 
@@ -163,7 +163,7 @@ def test_workers_that_cannot_start_end_the_service_with_the_reason(tmp_path):
 def test_workers_that_die_before_they_serve_end_the_service_after_a_few(artifacts, tmp_path):
     # A file where a module is looked for first: the worker cannot even be imported.
     (tmp_path / "sitecustomize.py").write_text(
-        "import os, sys\nif 'service.worker' in sys.orig_argv: os.kill(os.getpid(), 9)\n"
+        "import os, sys\nif 'gatewave.service.worker' in sys.orig_argv: os.kill(os.getpid(), 9)\n"
     )
     ended = run("serve", "--artifacts", artifacts, "--port", "0", **TWO, PYTHONPATH=str(tmp_path))
     assert ended.returncode == 1

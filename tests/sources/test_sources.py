@@ -14,17 +14,17 @@ import onnx_ir as ir
 import pytest
 from environments import python_of_source
 
-from export.certificates import making
-from export.certificates.making import Plan
-from export.portability import text
-from export.proof import comparison
-from export.proof.verification import verify
-from export.recognition.sites import survey
-from export.rewrite.fuse import fuse
-from export.rewrite.lower import lower
-from export.runtimes import catalogue
-from export.targets import find
-from models import ACTIVATIONS
+from gatewave.export.certificates import making
+from gatewave.export.certificates.making import Plan
+from gatewave.export.portability import text
+from gatewave.export.proof import comparison
+from gatewave.export.proof.verification import verify
+from gatewave.export.recognition.sites import survey
+from gatewave.export.rewrite.fuse import fuse
+from gatewave.export.rewrite.lower import lower
+from gatewave.export.runtimes import catalogue
+from gatewave.export.targets import find
+from gatewave.models import ACTIVATIONS
 
 FOLDER = Path(__file__).parent
 SOURCES = {"jax2onnx": "jax_model.py", "tf2onnx": "keras_model.py"}

@@ -5,10 +5,10 @@ What a model has around them, the reference evaluator runs, with NumPy, too.
 
 import numpy as np
 
-from export import signature
-from export.evaluator import running
-from export.recognition.numpy_ops import NumpyOps
-from export.runtimes.nodes import nodes
+from gatewave.export import signature
+from gatewave.export.evaluator import running
+from gatewave.export.recognition.numpy_ops import NumpyOps
+from gatewave.export.runtimes.nodes import nodes
 
 
 class NarrowOps(NumpyOps):

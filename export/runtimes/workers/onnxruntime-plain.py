@@ -2,7 +2,7 @@
 
 import onnxruntime as ort
 
-from export.proof.worker import InRuntime
+from gatewave.export.proof.worker import InRuntime
 
 
 def versions():

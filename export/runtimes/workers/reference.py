@@ -3,7 +3,7 @@
 import numpy as np
 import onnx
 
-from export.evaluator import running
+from gatewave.export.evaluator import running
 
 
 def versions():

@@ -6,11 +6,11 @@ overflows where a derivative does not. What a model has around them, the referen
 
 import torch
 
-from export import signature
-from export.certificates.arrays import array_of, tensor_of
-from export.evaluator import running
-from export.runtimes.nodes import nodes
-from models.torch_ops import rounded_once, torch_ops
+from gatewave.export import signature
+from gatewave.export.certificates.arrays import array_of, tensor_of
+from gatewave.export.evaluator import running
+from gatewave.export.runtimes.nodes import nodes
+from gatewave.models.torch_ops import rounded_once, torch_ops
 
 torch.set_num_threads(1)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from service.repository.rowwise.elementwise import unary
-from service.repository.rowwise.operands import Operands, Outcome, Rule, apart, from_start
-from service.repository.rowwise.values import (
+from gatewave.service.repository.rowwise.elementwise import unary
+from gatewave.service.repository.rowwise.operands import Operands, Outcome, Rule, apart, from_start
+from gatewave.service.repository.rowwise.values import (
     BATCH,
     ONE,
     Dims,

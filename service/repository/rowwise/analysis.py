@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 
-from service.repository.proto import Attribute, File, Function, Model, Node, Shape
-from service.repository.rowwise import alongaxes, elementwise, linear, reshaping
-from service.repository.rowwise.operands import Operands, Outcome, Rule
-from service.repository.rowwise.values import (
+from gatewave.service.repository.proto import Attribute, File, Function, Model, Node, Shape
+from gatewave.service.repository.rowwise import alongaxes, elementwise, linear, reshaping
+from gatewave.service.repository.rowwise.operands import Operands, Outcome, Rule
+from gatewave.service.repository.rowwise.values import (
     BATCH,
     Fresh,
     NotShown,
@@ -19,7 +19,7 @@ from service.repository.rowwise.values import (
     scalar,
     vector,
 )
-from service.repository.wire import MalformedError
+from gatewave.service.repository.wire import MalformedError
 
 ONNX, ML, MICROSOFT = "", "ai.onnx.ml", "com.microsoft"
 RULES: Mapping[str, Mapping[str, Rule]] = {

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from itertools import repeat
 
-from service.repository.rowwise.operands import Operands, Outcome, Rule, apart, from_start
-from service.repository.rowwise.values import (
+from gatewave.service.repository.rowwise.operands import Operands, Outcome, Rule, apart, from_start
+from gatewave.service.repository.rowwise.values import (
     ONE,
     Element,
     NotShown,

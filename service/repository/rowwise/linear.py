@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from service.repository.rowwise.operands import Operands, Outcome, Rule, apart, from_start
-from service.repository.rowwise.values import (
+from gatewave.service.repository.rowwise.operands import Operands, Outcome, Rule, apart, from_start
+from gatewave.service.repository.rowwise.values import (
     BATCH,
     ONE,
     Dims,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from service.repository.proto import MAX_ELEMENTS
-from service.repository.rowwise.operands import Operands, Outcome, Rule, from_start
-from service.repository.rowwise.values import (
+from gatewave.service.repository.proto import MAX_ELEMENTS
+from gatewave.service.repository.rowwise.operands import Operands, Outcome, Rule, from_start
+from gatewave.service.repository.rowwise.values import (
     ONE,
     Dims,
     Element,

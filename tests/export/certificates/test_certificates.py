@@ -12,12 +12,12 @@ import onnx.parser
 import pytest
 import torch
 
-from export.certificates import activations, checking, making, pages
-from export.certificates.document import KEY, Certificate, model_digest, schema
-from export.certificates.making import Plan
-from export.errors import ModelError
-from export.runtimes import catalogue
-from models import ACTIVATIONS
+from gatewave.export.certificates import activations, checking, making, pages
+from gatewave.export.certificates.document import KEY, Certificate, model_digest, schema
+from gatewave.export.certificates.making import Plan
+from gatewave.export.errors import ModelError
+from gatewave.export.runtimes import catalogue
+from gatewave.models import ACTIVATIONS
 
 HEAD = '<ir_version: 8, opset_import: ["" : 17]> g '
 HERE = [catalogue.find("reference"), catalogue.find("onnxruntime")]

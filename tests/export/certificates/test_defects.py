@@ -7,10 +7,10 @@ import pytest
 from onnx.helper import tensor_dtype_to_np_dtype
 from onnx.reference import ReferenceEvaluator
 
-from export.certificates.document import Baseline, Cell, Certificate, Row
-from export.portability import Matrix, defects
-from export.runtimes import catalogue, environments
-from export.runtimes.running import Refused, Running
+from gatewave.export.certificates.document import Baseline, Cell, Certificate, Row
+from gatewave.export.portability import Matrix, defects
+from gatewave.export.runtimes import catalogue, environments
+from gatewave.export.runtimes.running import Refused, Running
 
 SEEN = [
     pytest.param(defect, name, id=f"{name}: {defect.title}")

@@ -4,10 +4,10 @@ import shutil
 
 import pytest
 
-from export.certificates import making
-from export.portability import Matrix, text
-from export.runtimes import catalogue, environments
-from models import ACTIVATIONS
+from gatewave.export.certificates import making
+from gatewave.export.portability import Matrix, text
+from gatewave.export.runtimes import catalogue, environments
+from gatewave.models import ACTIVATIONS
 
 RIGHT = ("reference", "numpy", "torch", "onnxruntime")
 QUICK = (*RIGHT, "openvino", "onnxruntime-web")

@@ -10,18 +10,18 @@ import onnx
 import onnx.parser
 import pytest
 
-from export.certificates import asking, checking, making, pages
-from export.certificates.alike import Walk
-from export.certificates.document import Allowed
-from export.certificates.due import Due
-from export.certificates.making import Plan
-from export.certificates.truth import network
-from export.errors import ModelError, NotRunnableError
-from export.model_files import files
-from export.proof.differences import Tolerance
-from export.proof.samples import Case
-from export.runtimes import catalogue
-from export.runtimes.running import Running
+from gatewave.export.certificates import asking, checking, making, pages
+from gatewave.export.certificates.alike import Walk
+from gatewave.export.certificates.document import Allowed
+from gatewave.export.certificates.due import Due
+from gatewave.export.certificates.making import Plan
+from gatewave.export.certificates.truth import network
+from gatewave.export.errors import ModelError, NotRunnableError
+from gatewave.export.model_files import files
+from gatewave.export.proof.differences import Tolerance
+from gatewave.export.proof.samples import Case
+from gatewave.export.runtimes import catalogue
+from gatewave.export.runtimes.running import Running
 
 HEAD = '<ir_version: 8, opset_import: ["" : 17]> g '
 ORT = "onnxruntime"

@@ -11,8 +11,8 @@ import onnx_ir as ir
 import pytest
 from onnx import TensorProto
 
-from export.errors import ModelError
-from export.model_files.files import read
+from gatewave.export.errors import ModelError
+from gatewave.export.model_files.files import read
 
 WEIGHTS = np.arange(4, dtype=np.float32)
 
@@ -205,8 +205,8 @@ def test_tensors_are_checked_and_found_wherever_they_are(saved, tmp_path, place)
 OPENED = """
     import sys
     from pathlib import Path
-    from export.errors import ModelError
-    from export.model_files.files import read
+    from gatewave.export.errors import ModelError
+    from gatewave.export.model_files.files import read
     read(Path(sys.argv[1]))  # what Python loads by itself is loaded
     opened = []
     sys.addaudithook(lambda event, args: opened.append(args[0]) if event == "open" else None)

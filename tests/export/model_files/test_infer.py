@@ -10,9 +10,9 @@ import onnx.parser
 import onnx_ir as ir
 import pytest
 
-from export.model_files.files import read, write
-from export.model_files.infer import inferred
-from export.model_files.scopes import scopes
+from gatewave.export.model_files.files import read, write
+from gatewave.export.model_files.infer import inferred
+from gatewave.export.model_files.scopes import scopes
 
 MODEL = """
 <ir_version: 10, opset_import: ["": 20, "f": 1, "com.microsoft": 1, "ai.gatewave": 1]>
@@ -217,8 +217,8 @@ VAST = {
 TAKEN = """
 import resource, sys
 import onnx
-from export.model_files.files import read
-from export.model_files.infer import inferred
+from gatewave.export.model_files.files import read
+from gatewave.export.model_files.infer import inferred
 model = read(sys.argv[1])
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 inferred(model)
@@ -231,9 +231,9 @@ print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 TAKEN = """
     import resource, sys
     from pathlib import Path
-    from export.model_files.files import read
-    from export.model_files.follower import FOLLOWER
-    from export.model_files.infer import inferred
+    from gatewave.export.model_files.files import read
+    from gatewave.export.model_files.follower import FOLLOWER
+    from gatewave.export.model_files.infer import inferred
     model = read(Path(sys.argv[1]))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     inferred(model)

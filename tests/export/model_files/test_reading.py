@@ -8,8 +8,8 @@ import onnx_ir as ir
 import pytest
 from onnx import AttributeProto
 
-from export.errors import ModelError
-from export.model_files.files import read
+from gatewave.export.errors import ModelError
+from gatewave.export.model_files.files import read
 
 HEADER = '<ir_version: 10, opset_import: ["": 20]>'
 RELU = HEADER + " g (float[n] x) => (float[n] y) { y = Relu(x) }"

@@ -10,11 +10,11 @@ from google.protobuf.message import DecodeError
 from hypothesis import HealthCheck, given, settings
 from onnx import TensorProto
 
-from export.errors import ModelError
-from export.model_files import standins
-from export.model_files.files import read
-from export.model_files.infer import inferred
-from export.model_files.scopes import scopes
+from gatewave.export.errors import ModelError
+from gatewave.export.model_files import standins
+from gatewave.export.model_files.files import read
+from gatewave.export.model_files.infer import inferred
+from gatewave.export.model_files.scopes import scopes
 
 MODELS = [
     """

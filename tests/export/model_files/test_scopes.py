@@ -3,7 +3,7 @@
 import onnx.parser
 import onnx_ir as ir
 
-from export.model_files.scopes import scopes
+from gatewave.export.model_files.scopes import scopes
 
 NESTED = """
 <ir_version: 10, opset_import: ["": 20, "ai.foo": 1]>

@@ -6,9 +6,9 @@ import onnx_ir as ir
 import pytest
 from onnx import AttributeProto, TensorProto, TypeProto, helper
 
-from export.errors import ModelError
-from export.model_files.files import read, write
-from export.model_files.standins import MARK, SparseInitializer
+from gatewave.export.errors import ModelError
+from gatewave.export.model_files.files import read, write
+from gatewave.export.model_files.standins import MARK, SparseInitializer
 
 
 @pytest.fixture

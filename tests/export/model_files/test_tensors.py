@@ -4,8 +4,8 @@ import onnx
 import pytest
 from onnx import TensorProto
 
-from export.errors import ModelError
-from export.model_files.files import read
+from gatewave.export.errors import ModelError
+from gatewave.export.model_files.files import read
 
 HEADER = '<ir_version: 10, opset_import: ["": 20]>'
 

@@ -13,8 +13,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx_files import normal
 
-from export.model_files import storage
-from export.model_files.files import read, write
+from gatewave.export.model_files import storage
+from gatewave.export.model_files.files import read, write
 
 WEIGHTS = np.arange(4, dtype=np.float32)
 RICH = """
@@ -194,7 +194,7 @@ def test_tensors_that_a_message_cannot_hold_become_external(saved, weighted, tmp
 HUGE = """
     import resource, sys
     from pathlib import Path
-    from export.model_files.files import read, write
+    from gatewave.export.model_files.files import read, write
     source, target = map(Path, sys.argv[1:])
     model = read(source)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

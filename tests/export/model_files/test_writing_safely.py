@@ -12,8 +12,8 @@ import onnxruntime as ort
 import pytest
 from onnx_files import normal
 
-from export.errors import ModelError, NotWrittenError
-from export.model_files.files import read, write
+from gatewave.export.errors import ModelError, NotWrittenError
+from gatewave.export.model_files.files import read, write
 
 WEIGHTS = np.arange(4, dtype=np.float32)
 
@@ -146,8 +146,8 @@ class TestFailure:
         program = """
             import resource, sys
             from pathlib import Path
-            from export.errors import NotWrittenError
-            from export.model_files.files import read, write
+            from gatewave.export.errors import NotWrittenError
+            from gatewave.export.model_files.files import read, write
             source, target = map(Path, sys.argv[1:])
             model = read(source)
             resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10))

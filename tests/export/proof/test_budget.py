@@ -7,12 +7,12 @@ import onnx_ir as ir
 import pytest
 from verifications import HEAD
 
-from export.errors import NotRunnableError
-from export.proof import cases
-from export.proof.budget import MAX_BYTES, Budget, Cost
-from export.proof.comparison import Plan
-from export.proof.samples import Samples
-from export.proof.verified import write_unchanged
+from gatewave.export.errors import NotRunnableError
+from gatewave.export.proof import cases
+from gatewave.export.proof.budget import MAX_BYTES, Budget, Cost
+from gatewave.export.proof.comparison import Plan
+from gatewave.export.proof.samples import Samples
+from gatewave.export.proof.verified import write_unchanged
 
 IMAGES = "agraph (float[N, 3, 64, 64] x) => (float[N, 3, 64, 64] y) { y = Neg(x) }"
 

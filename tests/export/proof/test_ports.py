@@ -6,7 +6,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from verifications import HEAD, worst
 
-from export.errors import ModelError
+from gatewave.export.errors import ModelError
 
 UNLIKE = {
     "renamed": ("y", "z", "the outputs are z, not y"),

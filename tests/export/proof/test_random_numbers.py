@@ -7,11 +7,11 @@ import onnxruntime as ort
 import pytest
 from verifications import worst
 
-from export.evaluator import evaluator
-from export.model_files import files
-from export.proof.random_numbers import Fixed, can_fix, fix
-from export.proof.verified import write_verified
-from export.rewrite.fuse import fuse
+from gatewave.export.evaluator import evaluator
+from gatewave.export.model_files import files
+from gatewave.export.proof.random_numbers import Fixed, can_fix, fix
+from gatewave.export.proof.verified import write_verified
+from gatewave.export.rewrite.fuse import fuse
 
 HEAD = '<ir_version: 8, opset_import: ["" : %d]>'
 

@@ -9,10 +9,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from verifications import HEAD
 
-from export import graph
-from export.errors import NotRunnableError
-from export.proof.comparison import Plan
-from export.proof.verification import verify
+from gatewave.export import graph
+from gatewave.export.errors import NotRunnableError
+from gatewave.export.proof.comparison import Plan
+from gatewave.export.proof.verification import verify
 
 LOOP = """agraph (int64 n, float[N] x) => (float[N] y) {
     yes = Constant<value = bool {1}>()

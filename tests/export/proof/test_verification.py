@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from verifications import worst
 
-from export.proof.differences import Tolerance
+from gatewave.export.proof.differences import Tolerance
 
 SWISH = """
 agraph (float[N, M] x) => (float[N, M] y) {

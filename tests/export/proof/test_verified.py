@@ -3,10 +3,10 @@
 import onnx_ir as ir
 import pytest
 
-from export.errors import ModelError, NotRunnableError, VerificationError
-from export.model_files import files
-from export.proof.comparison import Plan
-from export.proof.verified import write_verified
+from gatewave.export.errors import ModelError, NotRunnableError, VerificationError
+from gatewave.export.model_files import files
+from gatewave.export.proof.comparison import Plan
+from gatewave.export.proof.verified import write_verified
 
 MODEL = """<ir_version: 8, opset_import: ["" : 17]>
 agraph (float[N] x) => (float[N] y) { g = Sigmoid(x) y = Mul(x, g) }"""

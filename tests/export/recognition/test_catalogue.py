@@ -4,7 +4,7 @@ import onnx_ir as ir
 import pytest
 from drawing import drawn
 
-from export.recognition.sites import sites
+from gatewave.export.recognition.sites import sites
 
 
 def found(model):

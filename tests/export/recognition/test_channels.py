@@ -6,10 +6,10 @@ import pytest
 from drawing import Drawing, drawn
 from running import run
 
-from export.recognition.sites import sites, survey
-from export.rewrite.fuse import fuse
-from export.rewrite.inspection import inspect, report
-from export.rewrite.swap import swap
+from gatewave.export.recognition.sites import sites, survey
+from gatewave.export.rewrite.fuse import fuse
+from gatewave.export.rewrite.inspection import inspect, report
+from gatewave.export.rewrite.swap import swap
 
 SHAPE = (2, 4, 3)
 SLOPES = np.array([0.1, 0.25, 0.3, 0.5], np.float32).reshape(4, 1)

@@ -5,7 +5,7 @@ import onnx_ir as ir
 import pytest
 from drawing import Drawing
 
-from export.recognition.constants import LARGEST, constant
+from gatewave.export.recognition.constants import LARGEST, constant
 
 
 def _cast(op, value, kind):

@@ -5,7 +5,7 @@ import onnx_ir as ir
 import pytest
 from drawing import Drawing
 
-from export.recognition.shapes import Shapes
+from gatewave.export.recognition.shapes import Shapes
 
 
 def _ints(op, *numbers):

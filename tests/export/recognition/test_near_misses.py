@@ -7,8 +7,8 @@ import onnx_ir as ir
 import pytest
 from drawing import Drawing, drawn
 
-from export.recognition.near_misses import near_misses
-from export.recognition.sites import sites, survey
+from gatewave.export.recognition.near_misses import near_misses
+from gatewave.export.recognition.sites import sites, survey
 
 
 def missed(model):

@@ -8,8 +8,8 @@ import pytest
 from drawing import Drawing
 from running import run
 
-from export.recognition.expressions import ELEMENTWISE
-from export.recognition.numpy_ops import ContribOps, NotElementwiseError, NumpyOps
+from gatewave.export.recognition.expressions import ELEMENTWISE
+from gatewave.export.recognition.numpy_ops import ContribOps, NotElementwiseError, NumpyOps
 
 POINTS = np.array([-20.0, -2.5, -1.0, -0.75, 0.0, 0.25, 1.0, 2.5, 3.5, 20.0])
 OTHERS = np.array([1.0, -2.5, 3.0, 0.5, 0.0, 0.25, -1.0, 2.0, 1.5, -4.0])

@@ -5,10 +5,10 @@ import onnx_ir as ir
 import pytest
 from drawing import Drawing, drawn
 
-from export.recognition.shapes import Shapes, shapes
-from export.recognition.sites import survey
-from export.rewrite.fuse import fuse
-from export.rewrite.swap import swap
+from gatewave.export.recognition.shapes import Shapes, shapes
+from gatewave.export.recognition.sites import survey
+from gatewave.export.rewrite.fuse import fuse
+from gatewave.export.rewrite.swap import swap
 
 
 def _weight(op, *shape):

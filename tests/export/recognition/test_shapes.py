@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from drawing import Drawing
 
-from export.recognition.shapes import Shapes, shapes
+from gatewave.export.recognition.shapes import Shapes, shapes
 
 OPEN = (None, None, 8)
 

@@ -8,11 +8,11 @@ import pytest
 from drawing import Drawing, drawn
 from records import CASES
 
-from export.graph import decomposed
-from export.recognition.expressions import Reader
-from export.recognition.kinds import KINDS
-from export.recognition.shapes import shapes
-from export.recognition.sites import HOLE, sites, survey
+from gatewave.export.graph import decomposed
+from gatewave.export.recognition.expressions import Reader
+from gatewave.export.recognition.kinds import KINDS
+from gatewave.export.recognition.shapes import shapes
+from gatewave.export.recognition.sites import HOLE, sites, survey
 
 ROOT_2 = math.sqrt(2)
 GELU_SLOPE = math.sqrt(2 / math.pi)

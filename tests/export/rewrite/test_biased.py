@@ -6,9 +6,9 @@ import pytest
 from drawing import Drawing
 from running import check_same
 
-from export.recognition.sites import sites
-from export.rewrite.fuse import fuse
-from export.rewrite.swap import swap
+from gatewave.export.recognition.sites import sites
+from gatewave.export.rewrite.fuse import fuse
+from gatewave.export.rewrite.swap import swap
 
 ROW = np.array([1, -2, 3, 0.5], np.float32)
 

@@ -7,7 +7,7 @@ import pytest
 from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
-from export.rewrite.carriers import carriers
+from gatewave.export.rewrite.carriers import carriers
 
 OPSET = 20
 INTEGERS = ("int8", "int16", "uint8", "uint16", "uint32", "uint64")

@@ -9,11 +9,11 @@ import pytest
 from onnx import parser
 from onnx.backend.test.case import node as node_tests
 
-from export import targets
-from export.errors import TargetError
-from export.evaluator import evaluator
-from export.rewrite import opsets
-from export.rewrite.lower import lower
+from gatewave.export import targets
+from gatewave.export.errors import TargetError
+from gatewave.export.evaluator import evaluator
+from gatewave.export.rewrite import opsets
+from gatewave.export.rewrite.lower import lower
 
 DTYPES = {"float16": np.float16, "float": np.float32, "double": np.float64}
 

@@ -10,11 +10,11 @@ import onnxruntime as ort
 import pytest
 from onnx import parser
 
-from export import elementary, targets
-from export.evaluator import evaluator
-from export.graph_ops import ONNX_TYPES, GraphOps
-from export.rewrite.lower import lower
-from export.rewrite.replaceable import SELU_ALPHA, SELU_GAMMA
+from gatewave.export import elementary, targets
+from gatewave.export.evaluator import evaluator
+from gatewave.export.graph_ops import ONNX_TYPES, GraphOps
+from gatewave.export.rewrite.lower import lower
+from gatewave.export.rewrite.replaceable import SELU_ALPHA, SELU_GAMMA
 
 INF, NAN = math.inf, math.nan
 RNG = np.random.default_rng(0)

@@ -9,11 +9,11 @@ from running import check_same
 from torch import nn
 from torch.nn import functional
 
-from export.graph import decomposed, to_onnx
-from export.recognition.sites import sites
-from export.rewrite.fuse import FUSED, fuse
-from export.trace import trace
-from models.swiglu import SwiGLU
+from gatewave.export.graph import decomposed, to_onnx
+from gatewave.export.recognition.sites import sites
+from gatewave.export.rewrite.fuse import FUSED, fuse
+from gatewave.export.trace import trace
+from gatewave.models.swiglu import SwiGLU
 
 DOMAIN = "ai.gatewave"
 

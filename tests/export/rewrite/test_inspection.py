@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from drawing import Drawing, drawn
 
-from export.rewrite.inspection import inspect, report
+from gatewave.export.rewrite.inspection import inspect, report
 
 
 def _layer():

@@ -10,12 +10,12 @@ from onnx import parser
 from onnx.reference import ReferenceEvaluator
 from records import CASES
 
-from export import targets
-from export.errors import TargetError
-from export.graph import to_bytes
-from export.rewrite.judgement import problems
-from export.rewrite.lower import lower
-from models import ACTIVATIONS
+from gatewave.export import targets
+from gatewave.export.errors import TargetError
+from gatewave.export.graph import to_bytes
+from gatewave.export.rewrite.judgement import problems
+from gatewave.export.rewrite.lower import lower
+from gatewave.models import ACTIVATIONS
 
 WINDOWS = np.array([[-30.0, -2.5, -0.5, 0.0], [0.25, 1.0, 3.0, 40.0]], np.float32)
 

@@ -10,13 +10,13 @@ from onnx.reference import ReferenceEvaluator
 from torch import nn
 from torch.nn import functional
 
-from export import targets
-from export.errors import TargetError
-from export.graph import to_onnx
-from export.rewrite.judgement import problems
-from export.rewrite.lower import lower
-from models.sinc import Sinc
-from models.swiglu import SwiGLU
+from gatewave.export import targets
+from gatewave.export.errors import TargetError
+from gatewave.export.graph import to_onnx
+from gatewave.export.rewrite.judgement import problems
+from gatewave.export.rewrite.lower import lower
+from gatewave.models.sinc import Sinc
+from gatewave.models.swiglu import SwiGLU
 
 WIDTH, HEADS, TOKENS = 16, 2, 5
 

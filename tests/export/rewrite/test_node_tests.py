@@ -6,9 +6,9 @@ import onnx_ir as ir
 import onnxruntime as ort
 import pytest
 
-from export import targets
-from export.rewrite.judgement import problems
-from export.rewrite.lower import lower
+from gatewave.export import targets
+from gatewave.export.rewrite.judgement import problems
+from gatewave.export.rewrite.lower import lower
 
 CASES = {case.name: case for case in node_cases.cases()}
 INSTALLED = "onnxruntime-" + ".".join(ort.__version__.split(".")[:2])

@@ -7,8 +7,8 @@ import pytest
 from onnx import parser
 from onnx.reference import ReferenceEvaluator
 
-from export.errors import TargetError
-from export.rewrite import opsets
+from gatewave.export.errors import TargetError
+from gatewave.export.rewrite import opsets
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((1, 2, 4, 6)).astype(np.float32)

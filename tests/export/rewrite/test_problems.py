@@ -4,11 +4,11 @@ import onnx_ir as ir
 import pytest
 from onnx import parser
 
-from export import targets
-from export.model_files.scopes import scopes
-from export.rewrite.inlining import inline
-from export.rewrite.judgement import Judge, problems
-from export.rewrite.naming import settle
+from gatewave.export import targets
+from gatewave.export.model_files.scopes import scopes
+from gatewave.export.rewrite.inlining import inline
+from gatewave.export.rewrite.judgement import Judge, problems
+from gatewave.export.rewrite.naming import settle
 
 
 def model(text, opset=20, ir_version=8, imports=""):

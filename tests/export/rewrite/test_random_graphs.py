@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from running import check_same
 
-from export.recognition.sites import sites
-from export.rewrite.fuse import fuse
+from gatewave.export.recognition.sites import sites
+from gatewave.export.rewrite.fuse import fuse
 
 SIZE = 4
 WIDER = {"float16": ["float32", "float64"], "float32": ["float64"], "float64": []}

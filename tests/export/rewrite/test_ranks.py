@@ -7,8 +7,8 @@ import onnxruntime as ort
 import pytest
 from onnx import parser
 
-from export import targets
-from export.rewrite.lower import lower
+from gatewave.export import targets
+from gatewave.export.rewrite.lower import lower
 
 X = np.array([[-1.0, 2.0, 3.0]], np.float32)
 

@@ -8,9 +8,9 @@ import pytest
 from onnx import parser
 from onnx.reference import ReferenceEvaluator
 
-from export import targets
-from export.rewrite.judgement import problems
-from export.rewrite.lower import lower
+from gatewave.export import targets
+from gatewave.export.rewrite.judgement import problems
+from gatewave.export.rewrite.lower import lower
 
 TARGET = "onnxruntime"
 DTYPES = {"double": np.float64, "int8": np.int8, "int32": np.int32}

@@ -8,10 +8,10 @@ from environments import VERSIONS, python_of
 from onnx import parser
 from probing import disagreements
 
-from export import probe, targets
-from export.probe import Worker
-from export.probed_target import target_of
-from export.rewrite.lower import lower
+from gatewave.export import probe, targets
+from gatewave.export.probe import Worker
+from gatewave.export.probed_target import target_of
+from gatewave.export.rewrite.lower import lower
 
 pytestmark = pytest.mark.matrix
 

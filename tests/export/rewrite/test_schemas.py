@@ -5,11 +5,11 @@ import onnx_ir as ir
 import pytest
 from onnx import parser
 
-from export import targets
-from export.errors import ModelError
-from export.rewrite import schemas
-from export.rewrite.judgement import problems
-from export.rewrite.lower import lower
+from gatewave.export import targets
+from gatewave.export.errors import ModelError
+from gatewave.export.rewrite import schemas
+from gatewave.export.rewrite.judgement import problems
+from gatewave.export.rewrite.lower import lower
 
 HEAD = '<ir_version: 10, opset_import: ["" : 28, "com.microsoft" : 1, "ai.gatewave" : 1, "o" : 1]>'
 

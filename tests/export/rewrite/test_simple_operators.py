@@ -8,9 +8,9 @@ import pytest
 from onnx import parser
 from onnx.reference import ReferenceEvaluator
 
-from export import targets
-from export.errors import TargetError
-from export.rewrite.lower import lower
+from gatewave.export import targets
+from gatewave.export.errors import TargetError
+from gatewave.export.rewrite.lower import lower
 
 GRID = [0.0, -0.0, 0.3, 0.49999997, 0.5, 0.5000001, 1.0, 1.5, 2.5, 3.5, 1e-10, 1e-40, 7.7]
 GREAT = [2.0**21 + 0.5, 2.0**22 + 0.5, 2.0**22 + 1.5, 2.0**23 + 1, 6608997.5, 2.0**52 + 1, 1e30]

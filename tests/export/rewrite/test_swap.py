@@ -8,9 +8,9 @@ from drawing import Drawing, drawn
 from running import check_same, run
 from torch.nn import functional
 
-from export.recognition.kinds import KINDS
-from export.recognition.sites import sites
-from export.rewrite.swap import swap
+from gatewave.export.recognition.kinds import KINDS
+from gatewave.export.recognition.sites import sites
+from gatewave.export.rewrite.swap import swap
 
 POINTS = np.linspace(-4, 4, 24, dtype=np.float32).reshape(6, 4)
 

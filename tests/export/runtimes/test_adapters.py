@@ -13,10 +13,10 @@ from environments import ENVIRONMENTS
 from graphs import model, port
 from onnx import helper, numpy_helper
 
-from export.graph import decomposed, to_bytes
-from export.runtimes import environments
-from export.runtimes.catalogue import RUNTIMES
-from export.runtimes.running import Lost, Refused, Running
+from gatewave.export.graph import decomposed, to_bytes
+from gatewave.export.runtimes import environments
+from gatewave.export.runtimes.catalogue import RUNTIMES
+from gatewave.export.runtimes.running import Lost, Refused, Running
 
 pytestmark = pytest.mark.matrix
 

@@ -4,11 +4,11 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from export import targets
-from export.graph import decomposed, to_bytes, with_rank
-from export.rewrite.lower import lower
-from export.runtimes import catalogue, environments
-from export.runtimes.running import Refused, Running
+from gatewave.export import targets
+from gatewave.export.graph import decomposed, to_bytes, with_rank
+from gatewave.export.rewrite.lower import lower
+from gatewave.export.runtimes import catalogue, environments
+from gatewave.export.runtimes.running import Refused, Running
 
 pytestmark = pytest.mark.matrix
 

@@ -9,9 +9,9 @@ import onnx_ir as ir
 import pytest
 from onnx.reference import ReferenceEvaluator
 
-from export.graph import decomposed, to_bytes, with_rank
-from export.runtimes import catalogue, environments
-from export.runtimes.running import Lost, Refused, Running
+from gatewave.export.graph import decomposed, to_bytes, with_rank
+from gatewave.export.runtimes import catalogue, environments
+from gatewave.export.runtimes.running import Lost, Refused, Running
 
 pytestmark = pytest.mark.skipif(
     not all(map(shutil.which, ("node", "npm"))), reason="it takes Node and npm"

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from export.errors import NotRunnableError, TargetError
-from export.runtimes import catalogue, environments
-from export.runtimes.running import Lost, Refused, Running
+from gatewave.export.errors import NotRunnableError, TargetError
+from gatewave.export.runtimes import catalogue, environments
+from gatewave.export.runtimes.running import Lost, Refused, Running
 
 HEAD = '<ir_version: 8, opset_import: ["" : 17]> agraph '
 DOUBLE = HEAD + "(float[N] x) => (float[N] y) { y = Add(x, x) }"

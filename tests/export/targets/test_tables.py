@@ -7,12 +7,12 @@ from pathlib import Path
 import onnxruntime as ort
 import pytest
 
-from export import targets
-from export.probe import Worker
-from export.targets import nodes, probing, tables
-from export.targets.fates import fate_of
-from export.targets.signatures import standard
-from export.targets.verdicts import Asked
+from gatewave.export import targets
+from gatewave.export.probe import Worker
+from gatewave.export.targets import nodes, probing, tables
+from gatewave.export.targets.fates import fate_of
+from gatewave.export.targets.signatures import standard
+from gatewave.export.targets.verdicts import Asked
 
 VERSIONS = targets.runtimes()["onnxruntime"].versions
 INSTALLED = ".".join(ort.__version__.split(".")[:2])

@@ -2,10 +2,10 @@
 
 import pytest
 
-from export import targets
-from export.errors import TargetError
-from export.targets.entries import Runtime
-from export.targets.ranges import Range
+from gatewave.export import targets
+from gatewave.export.errors import TargetError
+from gatewave.export.targets.entries import Runtime
+from gatewave.export.targets.ranges import Range
 
 RUNTIMES = targets.runtimes()
 

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 from torch.export import Dim
 
-from export.errors import ArgumentsError
-from export.torch.binding import bind
+from gatewave.export.errors import ArgumentsError
+from gatewave.export.torch.binding import bind
 
 ONE, TWO, THREE = torch.ones(3, 1), torch.ones(3, 2), torch.ones(3, 3)
 ROWS = Dim("rows")

@@ -13,12 +13,12 @@ from torch.nn import functional
 from torch.nn.modules.module import register_module_forward_hook
 from torch.nn.utils import parametrize
 
-from export.certify import run
-from export.errors import ArgumentsError
-from export.graph import to_bytes, to_onnx
-from export.signature import DOMAIN
-from models.swiglu import SwiGLU
-from models.swish import Swish
+from gatewave.export.certify import run
+from gatewave.export.errors import ArgumentsError
+from gatewave.export.graph import to_bytes, to_onnx
+from gatewave.export.signature import DOMAIN
+from gatewave.models.swiglu import SwiGLU
+from gatewave.models.swish import Swish
 
 A, B = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0)).unbind()
 GIVEN = {"a": A, "b": B}

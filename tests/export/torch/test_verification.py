@@ -12,11 +12,11 @@ from onnxscript import opset18
 from onnxscript.values import Op, Opset
 from torch import nn
 
-from export.errors import NotRunnableError, VerificationError
-from export.graph import to_onnx
-from export.torch.calls import opened
-from export.torch.verification import DiffersFromTorchError
-from models.swiglu import SwiGLU
+from gatewave.export.errors import NotRunnableError, VerificationError
+from gatewave.export.graph import to_onnx
+from gatewave.export.torch.calls import opened
+from gatewave.export.torch.verification import DiffersFromTorchError
+from gatewave.models.swiglu import SwiGLU
 
 X = torch.linspace(-3, 3, 12).reshape(3, 4)
 

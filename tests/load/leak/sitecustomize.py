@@ -2,7 +2,7 @@
 
 import sys
 
-if "service.worker" in sys.orig_argv:
+if "gatewave.service.worker" in sys.orig_argv:
     import leaking
 
     leaking.leak()

@@ -4,20 +4,20 @@ import threading
 
 import pytest
 
-from service.catalogue import Catalogue
-from service.engine import Engine
-from service.repository.files import read_version
-from service.repository.isolated import Work
-from service.repository.isolation import Processes, isolated
-from service.repository.repository import Repository
-from service.runtime import Runtime
-from service.security import new_key
-from service.serving.budget import Budget
-from service.serving.call import Call
-from service.serving.inference import Inference
-from service.serving.lanes import Lanes
-from service.serving.registry import Registry
-from service.settings import Settings
+from gatewave.service.catalogue import Catalogue
+from gatewave.service.engine import Engine
+from gatewave.service.repository.files import read_version
+from gatewave.service.repository.isolated import Work
+from gatewave.service.repository.isolation import Processes, isolated
+from gatewave.service.repository.repository import Repository
+from gatewave.service.runtime import Runtime
+from gatewave.service.security import new_key
+from gatewave.service.serving.budget import Budget
+from gatewave.service.serving.call import Call
+from gatewave.service.serving.inference import Inference
+from gatewave.service.serving.lanes import Lanes
+from gatewave.service.serving.registry import Registry
+from gatewave.service.settings import Settings
 
 
 @pytest.fixture(scope="session")

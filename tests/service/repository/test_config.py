@@ -2,9 +2,9 @@
 
 import pytest
 
-from service.errors import ModelRefused
-from service.repository.config import MOST_ERRORS, Config, parsed
-from service.serving.model import Batching
+from gatewave.service.errors import ModelRefused
+from gatewave.service.repository.config import MOST_ERRORS, Config, parsed
+from gatewave.service.serving.model import Batching
 
 PRESENT = ["1", "2", "10", "9"]
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from graphs import external, helper, load, lying_elsewhere, model, numpy_helper, port, put, scaled
 
-from service.errors import ModelRefused
-from service.repository.files import FilesChanged, read_tried, read_version
+from gatewave.service.errors import ModelRefused
+from gatewave.service.repository.files import FilesChanged, read_tried, read_version
 
 MOST = 1 << 30
 W = np.array([2.0, 3.0], np.float32)
@@ -150,7 +150,7 @@ def test_files_too_large_together_are_refused_unread(root, version):
 
 
 def test_more_files_than_a_model_has_are_refused(root, monkeypatch):
-    monkeypatch.setattr("service.repository.files.MAX_LOCATIONS", 2)
+    monkeypatch.setattr("gatewave.service.repository.files.MAX_LOCATIONS", 2)
     made = scaled(2)
     made.graph.initializer.extend(weight(f"w{number}") for number in range(3))
     folder = put(root, "m", "1", made).parent

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from graphs import external, put, unary
 
-from service.errors import ModelRefused
-from service.repository.files import read_version
-from service.repository.folder import fingerprint, folders, is_name, plan
+from gatewave.service.errors import ModelRefused
+from gatewave.service.repository.files import read_version
+from gatewave.service.repository.folder import fingerprint, folders, is_name, plan
 
 MOST = 1 << 32
 WEIGHTS = np.array([2.0, 3.0], np.float32).tobytes()

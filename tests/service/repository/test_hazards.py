@@ -6,8 +6,8 @@ import pytest
 from graphs import endless, helper, model, numpy_helper, port, scaled, unary
 from onnx import TensorProto
 
-from service.repository import hazards
-from service.repository.hazards import hazard_of
+from gatewave.service.repository import hazards
+from gatewave.service.repository.hazards import hazard_of
 
 INT32, INT64, FLOAT, DOUBLE = (
     TensorProto.INT32,

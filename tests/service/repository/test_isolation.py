@@ -18,12 +18,12 @@ from calls import eventually
 from graphs import endless, filling, helper, model, numpy_helper, port, put, scaled, unary
 from onnx import TensorProto
 
-from service.engine import Halt
-from service.errors import LimitExceeded, ModelFailed, ModelNotReady
-from service.metrics import RESTARTS, numbers
-from service.oip.documents import model_config, model_parameters
-from service.repository.frames import LENGTHS, FrameError, Frames
-from service.serving.registry import State
+from gatewave.service.engine import Halt
+from gatewave.service.errors import LimitExceeded, ModelFailed, ModelNotReady
+from gatewave.service.metrics import RESTARTS, numbers
+from gatewave.service.oip.documents import model_config, model_parameters
+from gatewave.service.repository.frames import LENGTHS, FrameError, Frames
+from gatewave.service.serving.registry import State
 
 READY = State("READY")
 INT32 = TensorProto.INT32
@@ -64,7 +64,7 @@ def no_children():
 
 def is_a_model(pid):
     try:
-        return b"service.repository.isolated" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        return b"gatewave.service.repository.isolated" in Path(f"/proc/{pid}/cmdline").read_bytes()
     except FileNotFoundError:
         return False
 
@@ -305,9 +305,9 @@ def test_results_are_refused_before_they_are_passed(isolate):
 OUTLIVED = """
 import pathlib, sys
 import numpy as np
-from service.repository.files import read_version
-from service.repository.isolated import Work
-from service.repository.isolation import Processes, isolated
+from gatewave.service.repository.files import read_version
+from gatewave.service.repository.isolated import Work
+from gatewave.service.repository.isolation import Processes, isolated
 
 folder = pathlib.Path(sys.argv[1])
 digests = dict(read_version(folder, folder, 1 << 20)[1].digests)

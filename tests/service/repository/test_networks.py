@@ -10,7 +10,7 @@ from rowwise import differing_rows
 from torch import nn
 from torch.export import Dim
 
-from service.repository.rowwise.analysis import unshown, unshown_in
+from gatewave.service.repository.rowwise.analysis import unshown, unshown_in
 
 GRAPHS = Path(__file__).parents[3] / ".graphs"
 SHOWN = (

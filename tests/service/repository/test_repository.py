@@ -32,7 +32,7 @@ from graphs import (
 )
 from onnx import TensorProto
 
-from service.errors import (
+from gatewave.service.errors import (
     ControlOff,
     LimitExceeded,
     ModelNotReady,
@@ -40,13 +40,13 @@ from service.errors import (
     NameUnknown,
     SettingsInvalid,
 )
-from service.metrics import numbers
-from service.repository import attempts
-from service.repository.repository import check
-from service.repository.slots import TrialSlots
-from service.serving.call import Call
-from service.serving.registry import State
-from service.settings import Settings
+from gatewave.service.metrics import numbers
+from gatewave.service.repository import attempts
+from gatewave.service.repository.repository import check
+from gatewave.service.repository.slots import TrialSlots
+from gatewave.service.serving.call import Call
+from gatewave.service.serving.registry import State
+from gatewave.service.settings import Settings
 
 X = np.float32([[1.0, 2.0]])
 READY = State("READY")
@@ -691,7 +691,7 @@ def trials():
     return [
         process.name
         for process in started
-        if "service.repository.verify" in (process / "cmdline").read_text()
+        if "gatewave.service.repository.verify" in (process / "cmdline").read_text()
         and "onnxruntime" in (process / "maps").read_text()
     ]
 

@@ -7,7 +7,7 @@ import pytest
 from random_graphs import ROWS, Grown
 from rowwise import differing_rows, graph
 
-from service.repository.rowwise.analysis import unshown, unshown_in
+from gatewave.service.repository.rowwise.analysis import unshown, unshown_in
 
 SOURCE = np.random.default_rng(5)
 W = SOURCE.normal(size=(4, 3)).astype(np.float32)

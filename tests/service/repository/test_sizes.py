@@ -6,12 +6,12 @@ import onnx.parser
 import pytest
 from graphs import filled, load, put, trial_job
 
-from service.errors import ModelRefused
-from service.oip.documents import model_config
-from service.repository import trial
-from service.repository.config import parsed
-from service.repository.sizes import MAX_ELEMENTS, candidates
-from service.repository.verification import verified
+from gatewave.service.errors import ModelRefused
+from gatewave.service.oip.documents import model_config
+from gatewave.service.repository import trial
+from gatewave.service.repository.config import parsed
+from gatewave.service.repository.sizes import MAX_ELEMENTS, candidates
+from gatewave.service.repository.verification import verified
 
 HEAD = '<ir_version: 8, opset_import: ["" : 17]> g '
 KERNEL = (

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from service.repository.slots import TrialSlots
+from gatewave.service.repository.slots import TrialSlots
 
 
 class Trials:

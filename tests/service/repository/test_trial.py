@@ -5,12 +5,12 @@ import pytest
 from graphs import averaged, conditional, helper, load, model, numpy_helper, port, put, unary
 from onnx import TensorProto
 
-from service.errors import ModelRefused
-from service.repository import trial
-from service.repository.config import parsed
-from service.repository.rowwise.analysis import unshown
-from service.repository.sizes import candidates
-from service.serving.model import Batching
+from gatewave.service.errors import ModelRefused
+from gatewave.service.repository import trial
+from gatewave.service.repository.config import parsed
+from gatewave.service.repository.rowwise.analysis import unshown
+from gatewave.service.repository.sizes import candidates
+from gatewave.service.serving.model import Batching
 
 ON = parsed("batching: {max_size: 4}")
 AUTO = parsed("batching: auto")

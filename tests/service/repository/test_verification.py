@@ -8,9 +8,9 @@ import sys
 import pytest
 from graphs import endless, put, trial_job, unary
 
-from service.errors import ModelRefused
-from service.repository.job import Report
-from service.repository.verification import verified
+from gatewave.service.errors import ModelRefused
+from gatewave.service.repository.job import Report
+from gatewave.service.repository.verification import verified
 
 
 def test_a_crash_of_the_trial_is_a_reason(root, tmp_path, monkeypatch):
@@ -88,7 +88,7 @@ def test_a_trial_whose_service_is_gone_ends_by_the_clock(root):
 
     async def scenario():
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "service.repository.verify"),
+            *(sys.executable, "-m", "gatewave.service.repository.verify"),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
         )
@@ -100,7 +100,8 @@ def test_a_trial_whose_service_is_gone_ends_by_the_clock(root):
 
 def test_a_trial_gets_no_more_memory_than_it_may_have():
     program = (
-        "from service.repository import bounds; bounds.bound_memory(1 << 26); b' ' * (1 << 28)"
+        "from gatewave.service.repository import bounds\n"
+        "bounds.bound_memory(1 << 26); b' ' * (1 << 28)"
     )
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
     assert b"MemoryError" in ended.stderr

@@ -1,7 +1,7 @@
 import pytest
 from calls import serving_rpc
 
-from service.settings import Settings
+from gatewave.service.settings import Settings
 
 
 @pytest.fixture(scope="session")

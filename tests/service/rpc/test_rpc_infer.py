@@ -13,7 +13,7 @@ from graphs import unary
 from onnx import TensorProto
 from repository_models import added
 
-from service.rpc import inference_pb2 as pb
+from gatewave.service.rpc import inference_pb2 as pb
 
 A = np.array([0.5, -1, 2, -2], np.float32)
 B = np.array([1, -1, 0, 2], np.float32)

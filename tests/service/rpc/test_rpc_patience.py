@@ -10,12 +10,12 @@ import pytest
 from calls import Client, eventually, serving_rpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from service.errors import Overloaded
-from service.rpc import inference_pb2 as pb
-from service.rpc.desk import MOMENT, Desk
-from service.rpc.intake import LONGEST_QUESTION, QUESTIONS, WATCHERS
-from service.rpc.paths import HEALTH, SERVICE
-from service.security import new_key
+from gatewave.service.errors import Overloaded
+from gatewave.service.rpc import inference_pb2 as pb
+from gatewave.service.rpc.desk import MOMENT, Desk
+from gatewave.service.rpc.intake import LONGEST_QUESTION, QUESTIONS, WATCHERS
+from gatewave.service.rpc.paths import HEALTH, SERVICE
+from gatewave.service.security import new_key
 
 
 def sinc():

@@ -16,13 +16,13 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from processes import run, serving
 
-from service import errors, rpc
-from service.listening import PortUnavailable
-from service.rpc import inference_pb2 as pb
-from service.rpc.handlers import SERVICE
-from service.rpc.statuses import STATUSES
-from service.runtime import Runtime
-from service.security import new_key
+from gatewave.service import errors, rpc
+from gatewave.service.listening import PortUnavailable
+from gatewave.service.rpc import inference_pb2 as pb
+from gatewave.service.rpc.handlers import SERVICE
+from gatewave.service.rpc.statuses import STATUSES
+from gatewave.service.runtime import Runtime
+from gatewave.service.security import new_key
 
 LARGE = np.linspace(-10, 10, 10_000, dtype=np.float32)
 NEVER_ANSWERED = {errors.ServiceError, errors.SettingsInvalid, errors.DeviceUnavailable}
@@ -429,7 +429,9 @@ def test_a_port_that_is_taken_is_said(rpc_settings):
 
 
 def test_grpc_is_imported_only_by_those_who_want_it():
-    program = "import sys, service.app, service.server; sys.exit('grpc' in sys.modules)"
+    program = (
+        "import sys, gatewave.service.app, gatewave.service.server; sys.exit('grpc' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 

@@ -15,10 +15,10 @@ from calls import Client, eventually, serving_rpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from service.errors import Overloaded
-from service.rpc import inference_pb2 as pb
-from service.rpc.desk import Desk
-from service.rpc.paths import HEALTH, REFLECTION, SERVICE
+from gatewave.service.errors import Overloaded
+from gatewave.service.rpc import inference_pb2 as pb
+from gatewave.service.rpc.desk import Desk
+from gatewave.service.rpc.paths import HEALTH, REFLECTION, SERVICE
 
 OWN_CONNECTION = [("grpc.use_local_subchannel_pool", 1)]
 INFER = f"/{SERVICE.full_name}/ModelInfer"

@@ -7,7 +7,7 @@ from calls import eventually, serving_rpc
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from service.rpc import inference_pb2 as pb
+from gatewave.service.rpc import inference_pb2 as pb
 
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 PARENT_ID = "b7ad6b7169203331"

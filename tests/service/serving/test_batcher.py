@@ -9,18 +9,18 @@ import weakref
 import numpy as np
 import pytest
 
-from service.errors import (
+from gatewave.service.errors import (
     DeadlineExceeded,
     LimitExceeded,
     ModelFailed,
     ModelNotReady,
     Overloaded,
 )
-from service.serving.batcher import Batcher
-from service.serving.call import Call
-from service.serving.lanes import UNFINISHED, Lanes
-from service.serving.line import Line
-from service.serving.model import ANY, Batching, Model, Port
+from gatewave.service.serving.batcher import Batcher
+from gatewave.service.serving.call import Call
+from gatewave.service.serving.lanes import UNFINISHED, Lanes
+from gatewave.service.serving.line import Line
+from gatewave.service.serving.model import ANY, Batching, Model, Port
 
 FOUR = Batching(4)
 TOO_LARGE = "outputs: expected outputs of at most 24 bytes, got 28"

@@ -6,10 +6,10 @@ import time
 
 import pytest
 
-from service.engine import Halt
-from service.errors import DeadlineExceeded, Overloaded
-from service.metrics import ABANDONED_LANES
-from service.serving.lanes import Lanes
+from gatewave.service.engine import Halt
+from gatewave.service.errors import DeadlineExceeded, Overloaded
+from gatewave.service.metrics import ABANDONED_LANES
+from gatewave.service.serving.lanes import Lanes
 
 
 class Gate:

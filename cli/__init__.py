@@ -1,0 +1,1 @@
+"""The `gatewave` command, and the table files that `gatewave eval` reads and writes."""

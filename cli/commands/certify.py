@@ -1,0 +1,247 @@
+"""`gatewave certify`: the proof that runtimes compute what they should, as a document."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from gatewave.cli.commands import output
+from gatewave.cli.commands.comparing import (
+    INPUTS_HELP,
+    AtolOption,
+    RtolOption,
+    UlpOption,
+    arrays,
+)
+from gatewave.cli.commands.parameters import words
+from gatewave.cli.commands.rewriting import JsonOption
+from gatewave.cli.commands.runtimes import chosen
+from gatewave.cli.commands.targets import activations_named
+from gatewave.cli.errors import CommandError, UsageError, needing
+
+if TYPE_CHECKING:
+    from gatewave.export.certificates.checking import Changed
+    from gatewave.export.certificates.document import Cell, Certificate
+    from gatewave.export.certificates.making import Plan
+    from gatewave.export.runtimes.catalogue import Runtime
+
+
+def certify(
+    subjects: Annotated[
+        list[str] | None,
+        typer.Argument(help="Activations, or models (*.onnx); all activations by default."),
+    ] = None,
+    runtimes: Annotated[
+        str, typer.Option(help="Names with commas; all; or installed, which is the default.")
+    ] = "installed",
+    dtype: Annotated[
+        str | None, typer.Option(help="Of float16, bfloat16, float32, float64; all by default.")
+    ] = None,
+    graph: Annotated[
+        str | None, typer.Option(help="Of value, grad (with the value), vjp; all by default.")
+    ] = None,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The folder for certificates and their pages.")
+    ] = Path("certificates"),
+    artifacts: Annotated[
+        Path | None,
+        typer.Option(
+            help="What `gatewave export` wrote: its models are to name their certificates, which "
+            "are written beside them, for the service to show."
+        ),
+    ] = None,
+    check: Annotated[
+        Path | None, typer.Option(help="A certificate: make it again, and compare.")
+    ] = None,
+    inputs: Annotated[
+        Path | None, typer.Option(help=f"{INPUTS_HELP}: a model is run on these alone.")
+    ] = None,
+    rtol: RtolOption = None,
+    atol: AtolOption = None,
+    ulp: UlpOption = 0.0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of a model's generated inputs.")] = 0,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Exit with 1 unless every result is exact.")
+    ] = False,
+    timeout: Annotated[
+        float, typer.Option(min=0.1, help="Seconds that a runtime may take to load, and to run.")
+    ] = 120.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Run activations or models on many runtimes, compare with a baseline, and write it down.
+
+    Each runtime runs in an environment and a process of its own (`gatewave runtimes`), on what
+    `gatewave lower` makes of the model for it. What one refuses, gets wrong or dies of is an entry.
+    The baseline of a model is what two implementations agree on: onnx's reference evaluator and the
+    installed ONNX Runtime. Where they differ, the certificate names the node and has no baseline.
+    With --check, exit with 1 if anything came out otherwise.
+
+    Examples: `gatewave certify sinc --runtimes reference,openvino`, `gatewave certify model.onnx`,
+    `gatewave certify model.onnx --inputs real.npz --rtol 1e-3`,
+    `gatewave certify --check certificates/sinc.certificate.json`
+    """
+    with needing("export"):
+        from gatewave.export.certificates import making, stamping
+        from gatewave.export.certificates.document import Allowed
+        from gatewave.export.signature import GRAPHS
+        from gatewave.models import DTYPES
+    if check is not None:
+        if subjects:
+            raise UsageError("--check: the certificate names what is run; expected nothing else")
+        _checked(check, timeout, as_json=as_json)
+        return
+    _check_subjects(subjects or [], dtype=dtype, graph=graph, artifacts=artifacts)
+    bounds = Allowed(rtol=rtol, atol=atol, ulp=ulp)
+    _check_of_models(subjects or [], inputs, bounded=bounds != Allowed())
+    plan = making.Plan(
+        runtimes=chosen([name.strip() for name in runtimes.split(",")]),
+        graphs=words("--graph", graph, GRAPHS),
+        dtypes=words("--dtype", dtype, DTYPES),
+        seed=seed,
+        seconds=timeout,
+        tolerance=bounds,
+        inputs=inputs,
+        arrays={} if inputs is None else arrays(inputs),
+    )
+    found = []
+    for certificate in _certificates(subjects or [], plan):
+        path = stamping.write(certificate, artifacts or output)
+        if artifacts:
+            stamping.stamp(certificate, artifacts)
+        found.append(certificate)
+        if not as_json:
+            _show(certificate)
+            typer.echo(f"wrote {path}, and pages beside it")
+    if as_json:
+        typer.echo(json.dumps([json.loads(c.to_json()) for c in found], indent=2))
+    _conclude(found, exact=exact)
+
+
+def _check_subjects(
+    subjects: list[str], *, dtype: str | None, graph: str | None, artifacts: Path | None
+) -> None:
+    models = [subject for subject in subjects if subject.endswith(".onnx")]
+    if models and artifacts:
+        raise UsageError("--artifacts: expected activations, whose models it holds, got a model")
+    for option, given in (("--dtype", dtype), ("--graph", graph)):
+        if given and models:
+            raise UsageError(f"{option}: is for activations; {models[0]} is run as it is")
+    names = [Path(model).name for model in models]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise UsageError(f"two models are called {twice[0]}: one certificate would replace another")
+
+
+def _check_of_models(subjects: list[str], inputs: Path | None, *, bounded: bool) -> None:
+    """Check that options for models come with models only, and --inputs with one model."""
+    others = [subject for subject in subjects if not subject.endswith(".onnx")]
+    for option, given in (("--inputs", inputs is not None), ("--rtol, --atol, --ulp", bounded)):
+        if given and (others or not subjects):
+            what = others[0] if others else "all activations"
+            raise UsageError(f"{option}: expected models (*.onnx), got {what}")
+    if inputs is not None and len(subjects) > 1:
+        raise UsageError(f"--inputs: expected one model, got {len(subjects)}")
+
+
+def _conclude(found: list[Certificate], *, exact: bool) -> None:
+    """Exit with 1 if nothing was certified, or, where it is to be ``exact``, something is not."""
+    for certificate in found:
+        if not any(True for _ in certificate.cells()):
+            reasons = "; ".join(f"{row.title}: {row.why}" for row in certificate.rows)
+            raise CommandError(f"{certificate.name}: nothing was run: {reasons}")
+        if exact and not certificate.holds:
+            raise typer.Exit(1)
+
+
+def _certificates(subjects: list[str], plan: Plan) -> Iterator[Certificate]:
+    from gatewave.export.certificates import making
+
+    models = [Path(subject) for subject in subjects if subject.endswith(".onnx")]
+    names = [subject for subject in subjects if not subject.endswith(".onnx")]
+    activations = activations_named(names) if names or not models else []
+    for path in models:
+        with _progress() as progress:
+            certificate = making.of_model(path, plan, progress)
+        yield certificate
+    for activation in activations:
+        with _progress() as progress:
+            certificate = making.of_activation(activation, plan, progress)
+        yield certificate
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Callable[[Runtime, Cell], None]]:
+    with Console(stderr=True).status("starting", spinner="dots") as status:
+        yield lambda runtime, cell: status.update(f"{runtime.title}: {_place(cell)}")
+
+
+def _show(certificate: Certificate) -> None:
+    table = output.table(certificate.name, "verdicts", "")
+    for row in certificate.rows:
+        counts: dict[str, int] = {}
+        for cell in row.cells:
+            counts[cell.verdict] = counts.get(cell.verdict, 0) + 1
+        said = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+        table.add_row(row.title, said, Text(_line(row.why)))
+    output.show(table)
+    for line in _problems(certificate):
+        output.say(line)
+    if certificate.kind == "model":
+        for line in _of_baseline(certificate):
+            output.say(line)
+
+
+def _problems(certificate: Certificate) -> Iterator[str]:
+    """Yield the first problem of each runtime; the pages list all of them."""
+    for row in certificate.rows:
+        wrong = [cell for cell in row.cells if cell.verdict not in ("exact", "no baseline")]
+        if wrong:
+            yield f"{row.title}: {_place(wrong[0])}: {_line(wrong[0].why)}"
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _of_baseline(certificate: Certificate) -> Iterator[str]:
+    """Yield a model's baseline, and the outputs without one."""
+    yield f"baseline: {certificate.truth}"
+    for node in certificate.baseline.differing:
+        yield f"no baseline after {node.words()}: {node.says}"
+    for name, why in certificate.left_out.items():
+        yield f"left out: {name}: {why}"
+
+
+def _place(cell: Cell) -> str:
+    return " ".join(word for word in (cell.subject, cell.graph, cell.dtype) if word)
+
+
+def _checked(path: Path, timeout: float, *, as_json: bool) -> None:
+    from gatewave.export.certificates import checking
+
+    with Console(stderr=True).status("running everything again", spinner="dots"):
+        changes = checking.check(path, timeout)
+    if as_json:
+        typer.echo(json.dumps([change.as_dict() for change in changes], indent=2))
+    else:
+        for change in changes:
+            typer.echo(_sentence(change))
+        typer.echo(f"{path}: {_verdict(changes)}")
+    if any(change.matters for change in changes):
+        raise typer.Exit(1)
+
+
+def _sentence(change: Changed) -> str:
+    return f"{change.what}: was {change.before}, is {change.after}"
+
+
+def _verdict(changes: list[Changed]) -> str:
+    if not changes:
+        return "the same again"
+    return "other results" if any(c.matters for c in changes) else "the same results"

@@ -1,0 +1,201 @@
+"""`gatewave export`: activations from Torch to certified ONNX files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from gatewave.cli.commands.parameters import words
+from gatewave.cli.commands.targets import activations_named
+from gatewave.cli.errors import CommandError, UsageError, needing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from gatewave.export.artifacts import Artifact, Failure, Selection
+    from gatewave.models import Activation
+
+CERTIFYING = ("reference", "onnxruntime")
+"""The runtimes that are there wherever activations are exported."""
+
+
+def export(
+    targets: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Names of ours (all by default); package.module:name of an nn.Module, a function, "
+            "an autograd.Function or an ExportedProgram; or a file that torch.export.save wrote."
+        ),
+    ] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")] = Path(
+        "artifacts"
+    ),
+    dtype: Annotated[
+        str | None, typer.Option(help="Of float16, bfloat16, float32, float64; all by default.")
+    ] = None,
+    graph: Annotated[
+        str | None, typer.Option(help="Of value, grad (with the value), vjp; all by default.")
+    ] = None,
+    form: Annotated[
+        str | None,
+        typer.Option(help="One node with its function: function; standard operators: decomposed."),
+    ] = None,
+    rank: Annotated[
+        str, typer.Option(help="The axes declared for tensors; 'any' leaves them open.")
+    ] = "1",
+    certify: Annotated[
+        bool,
+        typer.Option(
+            help="Write certificates beside the models, which name them: of the reference "
+            "evaluator and the ONNX Runtime that is installed. `gatewave certify --artifacts` "
+            "makes them of more runtimes."
+        ),
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print what was written, and the errors measured.")
+    ] = False,
+) -> None:
+    """Export activations from Torch to ONNX; what misses its tolerance is not written.
+
+    Graphs that pass are written even if others fail: these are named, and the exit status is 1.
+
+    Examples: `gatewave export`, `gatewave export sinc --dtype float32,float64`,
+    `gatewave export torch.nn:GELU`, `gatewave export mypackage.activations:Mish`
+    """
+    with needing("export"):
+        from gatewave.export import artifacts
+        from gatewave.export.errors import ExportError
+        from gatewave.export.graph import FORMS
+        from gatewave.export.signature import GRAPHS
+        from gatewave.models import DTYPES
+    selection = artifacts.Selection(
+        dtypes=words("--dtype", dtype, DTYPES),
+        graphs=words("--graph", graph, GRAPHS),
+        forms=words("--form", form, FORMS),
+        rank=_rank(rank),
+    )
+    if certify and (selection.forms != FORMS or selection.rank != 1):
+        raise UsageError("--certify: certificates are of both forms, for tensors of one axis")
+    activations = activations_named(targets or [])
+    written: list[Artifact] = []
+    failures: list[Failure] = []
+    with _progress(quiet=as_json) as progress:
+        total = sum(artifacts.expected_files(a, selection) for a in activations)
+        task = progress.add_task("exporting", total=total)
+
+        def advance(artifact: Artifact) -> None:
+            written.append(artifact)
+            progress.update(task, advance=1, description=artifact.name)
+
+        try:
+            artifacts.write(activations, output, selection, advance, failures.append)
+            if certify:
+                _certify(_whole(activations, failures), output, selection)
+        except (ExportError, OSError) as error:
+            raise CommandError(str(error)) from error
+    _tell(activations, selection, written, output, as_json=as_json)
+    if failures:
+        raise CommandError(_refusal(failures, selection, len(written)))
+
+
+def _tell(
+    activations: Sequence[Activation],
+    selection: Selection,
+    written: Sequence[Artifact],
+    output: Path,
+    *,
+    as_json: bool,
+) -> None:
+    if as_json:
+        typer.echo(json.dumps([_report(artifact, output) for artifact in written], indent=2))
+    elif written:
+        typer.echo(f"wrote {len(written)} files to {output}, every graph within its tolerance")
+        for line in _kinks(activations, selection):
+            typer.echo(line)
+
+
+def _whole(activations: Sequence[Activation], failures: Sequence[Failure]) -> list[Activation]:
+    """Return the activations all of whose graphs were written: others get no certificate."""
+    failed = {failure.stem for failure in failures}
+    return [a for a in activations if failed.isdisjoint(a.stem(o) for o in a.operators)]
+
+
+def _kinks(activations: Sequence[Activation], selection: Selection) -> Iterator[str]:
+    """Yield sentences on kinks, where the written derivatives are autograd's choice."""
+    from gatewave.export import kinks, reference
+
+    for activation in activations if {"grad", "vjp"}.intersection(selection.graphs) else ():
+        for operator in activation.operators:
+            found = reference.kinks(activation, operator)
+            for line in kinks.in_words(activation.inputs[0], found):
+                yield f"{activation.stem(operator)}: {line}"
+
+
+def _refusal(failures: Sequence[Failure], selection: Selection, written: int) -> str:
+    """Return the error: the failures, their reasons, and the options that select the rest."""
+    count = "1 graph fails" if len(failures) == 1 else f"{len(failures)} graphs fail"
+    lines = [
+        f"{count}, and {written} files are written" if written else f"{count}: no file is written"
+    ]
+    for failure in failures:
+        label = f"{failure.stem} {failure.graph} {failure.dtype}"
+        lines.append(f"{label}: {failure.reason.removeprefix(f'{label}: ')}")
+    ways = [
+        f"{option} {','.join(rest)}"
+        for option, chosen, bad in (
+            ("--dtype", selection.dtypes, {failure.dtype for failure in failures}),
+            ("--graph", selection.graphs, {failure.graph for failure in failures}),
+        )
+        if (rest := [word for word in chosen if word not in bad])
+    ]
+    if ways:
+        lines.append(f"what passes is selected by {' or by '.join(ways)}")
+    return "\n".join(lines)
+
+
+def _certify(activations: Sequence[Activation], output: Path, selection: Selection) -> None:
+    from gatewave.export.certificates import making, stamping
+    from gatewave.export.runtimes import catalogue
+
+    plan = making.Plan(
+        runtimes=[catalogue.find(name) for name in CERTIFYING],
+        graphs=selection.graphs,
+        dtypes=selection.dtypes,
+    )
+    for activation in activations:
+        certificate = making.of_activation(activation, plan)
+        stamping.write(certificate, output)
+        stamping.stamp(certificate, output)
+
+
+def _rank(text: str) -> int | None:
+    if text == "any":
+        return None
+    if not text.isdecimal():
+        raise UsageError(f"--rank: expected a whole number or 'any', got {text!r}")
+    return int(text)
+
+
+def _progress(*, quiet: bool) -> Progress:
+    return Progress(
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}"),
+        console=Console(stderr=True),
+        transient=True,
+        disable=quiet,
+    )
+
+
+def _report(artifact: Artifact, folder: Path) -> dict[str, Any]:
+    errors = {
+        name: {"ulp": m.ulp, "absolute": m.absolute, "share_of_tolerance": m.used}
+        for name, m in artifact.measured.items()
+    }
+    return {"path": str(folder / artifact.name), "bytes": len(artifact.content), "errors": errors}

@@ -1,0 +1,157 @@
+"""Reading, verification, writing and reports of the models that commands rewrite."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from gatewave.cli.commands import output
+from gatewave.cli.errors import CommandError, needing
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from gatewave.cli.commands.targeting import Judged
+    from gatewave.export.proof.comparison import Plan
+    from gatewave.export.proof.report import Report
+    from gatewave.export.rewrite.change import Change
+    from gatewave.export.rewrite.replacement import Skipped
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A model that computes something else than before, so that it is run, but not compared.
+
+    Attributes:
+        run_by: The runtimes that ran it, in words; none, if it was not tried.
+        notes: What is to be known of how it was written.
+    """
+
+    run_by: Sequence[str] = ()
+    notes: Sequence[str] = ()
+
+    def words(self) -> str:
+        run = f"run by {' and '.join(self.run_by)}" if self.run_by else "not run"
+        return f"another function, so not compared; {run}"
+
+
+def read(path: Path) -> ir.Model:
+    """The model in the file ``path``.
+
+    Raises:
+        ModelError: There is no such file, or it holds no sound model.
+        ExtraMissing: onnx is not installed.
+    """
+    with needing("export"):
+        from gatewave.export.model_files import files
+    return files.read(path)
+
+
+def write_verified(
+    model: ir.Model, path: Path, *, source: Path, changes: Sequence[Change], plan: Plan
+) -> Report:
+    """Write ``model`` if it computes the same as ``source``; without a change, no model is run.
+
+    Raises:
+        VerificationError: It does not compute the same, and is not written.
+        CommandError: No runtime runs ``source``.
+    """
+    from gatewave.export.errors import NotRunnableError
+    from gatewave.export.proof import verified
+
+    try:
+        if not changes:
+            return verified.write_unchanged(path, source=source, plan=plan)
+        with Console(stderr=True).status("running both models", spinner="dots"):
+            plan = replace(plan, local=True)
+            return verified.write_verified(model, path, source=source, plan=plan)
+    except NotRunnableError as error:
+        raise CommandError(f"{error}; --no-verify writes it untried") from error
+
+
+def write_running(model: ir.Model, path: Path, *, source: Path, plan: Plan) -> Tried:
+    """Write ``model`` if it runs on generated inputs, on ONNX Runtime if that runs ``source``.
+
+    Raises:
+        VerificationError: The kernels and the bodies differ; it is not written.
+        NotRunnableError: Nothing runs it, or not what runs ``source``; it is not written.
+    """
+    from gatewave.export.proof import verified
+
+    with Console(stderr=True).status("running the model", spinner="dots"):
+        report = verified.write_running(model, path, source=source, plan=plan)
+    return Tried([*dict.fromkeys(ran.runtime for ran in report.ran)])
+
+
+def say(
+    written: Path,
+    changes: Sequence[Change],
+    report: Report | None,
+    *,
+    skipped: Sequence[Skipped] = (),
+    judged: Judged | None = None,
+    tried: Tried | None = None,
+    as_json: bool,
+) -> None:
+    """Print the changed and the unchanged activations, as text or as JSON.
+
+    Args:
+        written: The file.
+        changes: The changes.
+        report: The comparison with the original; ``None`` where there is none.
+        skipped: The activations that were left unchanged.
+        judged: The verdict for the target.
+        tried: For a model that computes something else, the result of running it.
+        as_json: Whether to print JSON.
+    """
+    if as_json:
+        document = {
+            "written": str(written),
+            **({} if judged is None else {"target": judged.target}),
+            "changes": [asdict(change) for change in changes],
+            "skipped": [asdict(left) for left in skipped],
+            **({} if judged is None else {"judged": judged.document()}),
+            "verified": None if report is None else report.as_dict(),
+            **({} if tried is None else {"run_by": tried.run_by, "notes": tried.notes}),
+        }
+        typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
+        return
+    if changes:
+        table = output.table("node", "change")
+        for change in changes:
+            table.add_row(Text(_place(change.scope, change.node)), Text(change.what))
+        output.show(table)
+    for left in skipped:
+        line = f"left alone: {left.kind} at {_place(left.scope, left.node)}: {left.reason}"
+        output.say(line)
+    told = report or tried
+    for line in (*(judged.lines() if judged else ()), *(told.notes if told else ())):
+        output.say(line)
+    counts = "1 change" if len(changes) == 1 else f"{len(changes)} changes"
+    counts += f" for {judged.target}" if judged else ""
+    counts += f", {len(skipped)} left alone" if skipped else ""
+    typer.echo(f"{counts}: wrote {written} ({_how(report, tried, judged)})")
+
+
+def _how(report: Report | None, tried: Tried | None, judged: Judged | None) -> str:
+    """Return the evidence, in words."""
+    how = tried.words() if tried else "not verified"
+    how = how if report is None else report.words()
+    return f"{how}; {judged.of_result(_runtimes(report))}" if judged else how
+
+
+def _runtimes(report: Report | None) -> list[str]:
+    """Return the runtimes that ran the rewritten model."""
+    ran = () if report is None else report.ran
+    return [*dict.fromkeys(one.runtime for one in ran if one.model == "rewritten")]
+
+
+def _place(scope: str, node: str) -> str:
+    return ": ".join(word for word in (scope, node) if word) or "the model"

@@ -1,0 +1,59 @@
+"""`gatewave doctor --probe`: what the installed ONNX Runtime runs, operator by operator."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from gatewave.cli.commands import output
+from gatewave.cli.errors import needing
+
+if TYPE_CHECKING:
+    from gatewave.export.probe import Answer, Row
+
+MARKS = {"wrong": "[bold red]wrong[/]", "crashed": "[bold red]crash[/]"}
+
+
+def show(*, as_json: bool) -> None:
+    """Probe, or remember, and print a table, or every model's row as JSON."""
+    with needing("export"):
+        from gatewave.export.probe import probe
+    with Console(stderr=True).status("running tiny models", spinner="dots"):
+        answer = probe()
+    if as_json:
+        typer.echo(json.dumps(asdict(answer), indent=2))
+        return
+    for provider in answer.providers:
+        output.show(_table(answer, provider))
+
+
+def _table(answer: Answer, provider: str) -> Table:
+    from gatewave.models import DTYPES
+
+    title = f"ONNX Runtime {answer.version}, {provider}: the opsets at which operators run"
+    table = output.table("operator", *DTYPES, title=title)
+    rows: dict[str, dict[str, list[Row]]] = defaultdict(lambda: defaultdict(list))
+    for row in answer.rows:
+        if row.provider == provider:
+            rows[row.operator][row.dtype].append(row)
+    for operator, by_dtype in rows.items():
+        table.add_row(operator, *(_cell(by_dtype[dtype]) for dtype in DTYPES))
+    return table
+
+
+def _cell(rows: Sequence[Row]) -> str:
+    """``18–28``, ``17, 22``; or what became of all, if none ran."""
+    opsets = sorted({row.opset for row in rows if row.outcome == "runs"})
+    bad = {MARKS[row.outcome] for row in rows if row.outcome in MARKS}
+    if not opsets:
+        return ", ".join(sorted(bad)) or "–"
+    whole = len(opsets) > 1 and opsets == list(range(opsets[0], opsets[-1] + 1))
+    ran = f"{opsets[0]}–{opsets[-1]}" if whole else ", ".join(map(str, opsets))
+    return ", ".join([ran, *sorted(bad)])

@@ -1,0 +1,65 @@
+"""`gatewave serve`: the HTTP service."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from pydantic import ValidationError
+
+from gatewave.cli.errors import UsageError
+from gatewave.service import cpus, launch, listening, security, tls
+from gatewave.service.errors import from_pydantic
+from gatewave.service.settings import Device, Settings
+from gatewave.service.telemetry import configure_logging
+
+
+def serve(
+    host: Annotated[str | None, typer.Option(help="The address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="The port to listen on.")] = None,
+    artifacts: Annotated[Path | None, typer.Option(help="What `gatewave export` wrote.")] = None,
+    device: Annotated[Device | None, typer.Option(help="Where to compute.")] = None,
+    worker_count: Annotated[
+        int | None, typer.Option("--workers", help="Processes that share the port.")
+    ] = None,
+) -> None:
+    """Serve the exported activations over HTTP, until interrupted.
+
+    Options that are not given come from the environment: GATEWAVE_HOST, GATEWAVE_PORT, and so on.
+
+    Example: `gatewave serve --port 9000 --device cpu`
+    """
+    given = {"host": host, "port": port, "artifacts": artifacts, "device": device}
+    settings = _settings(workers=worker_count, **given)
+    configure_logging(settings.log_level)
+    # The first process of a container ignores signals that it does not handle.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    _serve(settings)
+
+
+def _serve(settings: Settings) -> NoReturn:
+    """Replace this process by the supervisor, which serves until a signal ends it."""
+    metrics_host = settings.metrics_host or settings.host
+    keys = security.configured(settings.keys, settings.keys_file)
+    for host in {settings.host, metrics_host}:
+        security.refuse_exposure(
+            settings.published_host or host, keys=keys, allow_anonymous=settings.allow_anonymous
+        )
+    launch.refuse_contradictions(settings)
+    tls.context(settings)  # Workers read the files again; errors in them are to be reported here.
+    listeners = listening.bind(settings.host, settings.port, settings.workers)
+    if settings.metrics_port is not None:
+        free = listening.free_port(metrics_host, settings.metrics_port)
+        settings = settings.model_copy(update={"metrics_port": free})
+    launch.become(launch.share(settings, cpus.available()), listeners)
+
+
+def _settings(**options: Any) -> Settings:
+    given = {name: value for name, value in options.items() if value is not None}
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        raise UsageError(str(from_pydantic(error.errors(include_url=False)))) from error

@@ -1,0 +1,41 @@
+"""Evaluating elementwise functions over files of any size, in chunks, atomically.
+
+``.npy``, ``.npz`` and ``.safetensors`` hold arrays; ``.parquet`` and ``.csv`` hold tables, which
+need the extra ``tables``. What holds for all:
+
+- An input of another integer or float type is converted; a finite number that would become infinite
+  is an error, and so is a null or an empty field in a table: fill it, or drop the row.
+- NumPy's formats and tables cannot name bfloat16: only ``.safetensors`` takes it.
+- A table keeps its columns, CSV to the letter. CSV has no types: in Parquet its inputs become
+  numbers of the dtype asked for, its other columns text.
+- The target is replaced when all is done, or stays as it was.
+
+What goes wrong, by kind:
+
+FileError
+├── FileAccessError       not there, not allowed, no room
+├── UnsupportedFileError  the format cannot carry what is asked
+├── DamagedFileError      cut short, corrupt, or not what the suffix says
+└── ContentError          sound, but not what the function takes: names, shapes, types, values
+"""
+
+from gatewave.cli.files.errors import (
+    ContentError,
+    DamagedFileError,
+    FileAccessError,
+    FileError,
+    UnsupportedFileError,
+)
+from gatewave.cli.files.evaluation import FAMILIES, evaluate_file
+from gatewave.service.dtypes import DType
+
+__all__ = [
+    "FAMILIES",
+    "ContentError",
+    "DType",
+    "DamagedFileError",
+    "FileAccessError",
+    "FileError",
+    "UnsupportedFileError",
+    "evaluate_file",
+]

@@ -1,0 +1,41 @@
+"""From the numbers that files hold to the dtype that is computed in, never silently to infinity."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+from numpy.typing import NDArray
+
+from gatewave.cli.files.errors import ContentError
+from gatewave.service.dtypes import NUMPY, DType, narrowed
+
+Place = Callable[[int], str]
+"""Says where an element stands, by its index in the chunk: file, tensor, index."""
+
+
+def is_number(dtype: np.dtype[Any]) -> bool:
+    """Whether elements are integers, or floats of 16, 32 or 64 bits in either byte order."""
+    return dtype.kind in "iu" or dtype.newbyteorder("=") in NUMPY.values()
+
+
+def as_dtype(values: NDArray[Any], dtype: DType, place: Place) -> NDArray[Any]:
+    """The values in ``dtype``, each rounded once to the nearest; as they are where they have it.
+
+    Raises:
+        ContentError: A finite value rounds to infinity.
+    """
+    if values.dtype == NUMPY[dtype]:
+        return values
+    converted, lost = narrowed(values, dtype)
+    if lost is not None:
+        first = int(lost.argmax())
+        raise beyond(place(first), values[first].item(), dtype)
+    return converted
+
+
+def beyond(place: str, value: object, dtype: DType) -> ContentError:
+    largest = float(ml_dtypes.finfo(NUMPY[dtype]).max)  # type: ignore[no-untyped-call]
+    return ContentError(f"{place}: {value} is beyond {dtype}, which ends at {largest:.6g}")

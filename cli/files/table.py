@@ -1,0 +1,104 @@
+"""Tables, taken batch by batch with pyarrow: columns by name, and the other columns along."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from gatewave.cli.files.conversion import Place
+from gatewave.cli.files.errors import ContentError, explained, require_names
+from gatewave.cli.files.format import Chunk, Evaluation, Layout
+from gatewave.service.dtypes import DTYPES, DType
+
+ARROW_TYPES = MappingProxyType(
+    {"float16": pa.float16(), "float32": pa.float32(), "float64": pa.float64()}
+)
+DAMAGE = (pa.ArrowException, UnicodeDecodeError)
+"""How Arrow complains about what it reads; names of columns are decoded late."""
+
+HELD = frozenset(dtype for dtype in DTYPES if dtype in ARROW_TYPES)
+"""Arrow has no bfloat16."""
+
+Numbers = Callable[[pa.Array, DType, Place], NDArray[Any]]
+"""The elements of a column without nulls, in the dtype wanted."""
+
+
+@dataclass(frozen=True, slots=True)
+class TableReader:
+    """Rows of a table, in batches.
+
+    Attributes:
+        batches: Yields record batches of all columns, given the most rows that one may have.
+        numbers: Takes the numbers from a column.
+    """
+
+    evaluation: Evaluation
+    layout: Layout
+    total: int | None
+    batches: Callable[[int], Iterator[pa.RecordBatch]]
+    numbers: Numbers
+
+    def chunks(self, size: int) -> Iterator[Chunk]:
+        first_row = 0
+        for batch in self._checked_batches(size):
+            for start in range(0, batch.num_rows, size):
+                yield self._chunk(batch.slice(start, size), first_row + start)
+            first_row += batch.num_rows
+
+    def _checked_batches(self, size: int) -> Iterator[pa.RecordBatch]:
+        batches = self.batches(size)
+        while True:
+            with explained(self.evaluation.source, *DAMAGE):
+                batch = next(batches, None)
+            if batch is None:
+                return
+            yield batch
+
+    def _chunk(self, rows: pa.RecordBatch, first_row: int) -> Chunk:
+        values = {name: self._column(rows, name, first_row) for name in self.evaluation.inputs}
+        return Chunk(rows.num_rows, values, rows)
+
+    def _column(self, rows: pa.RecordBatch, name: str, first_row: int) -> NDArray[Any]:
+        def place(row: int) -> str:
+            return f"{label}, row {first_row + row} (the first is 0)"
+
+        label = f"{self.evaluation.source}, column {name!r}"
+        column = rows.column(name)
+        if column.null_count:
+            row = pc.index(column.is_null(), pa.scalar(value=True)).as_py()
+            msg = f"{place(row)}: is empty; expected a number: fill it, or drop the row"
+            raise ContentError(msg)
+        return self.numbers(column, self.evaluation.dtype, place)
+
+
+def check_columns(evaluation: Evaluation, names: list[str]) -> None:
+    """See that the inputs are there, once each, and that the outputs are not there yet.
+
+    Raises:
+        ContentError: Otherwise.
+    """
+    source = evaluation.source
+    require_names(source, "column", evaluation.inputs, names)
+    for name in evaluation.inputs:
+        if Counter(names)[name] > 1:
+            msg = f"{source}: more than one column {name!r}"
+            raise ContentError(msg)
+    for name in evaluation.outputs:
+        if name in names:
+            msg = f"{source}: has a column {name!r}, which is what the output is called: rename it"
+            raise ContentError(msg)
+
+
+def output_schema(evaluation: Evaluation, kept: pa.Schema) -> pa.Schema:
+    """The columns kept, and the outputs after them."""
+    arrow_type = ARROW_TYPES[evaluation.dtype]
+    for name in evaluation.outputs:
+        kept = kept.append(pa.field(name, arrow_type, nullable=False))
+    return kept
