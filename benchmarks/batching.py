@@ -18,18 +18,18 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks.timing import machine
-from gatewave.service import cpus
-from gatewave.service.engine import Engine
-from gatewave.service.repository import trial
+from gatewave.service.onnx.engine import Engine
 from gatewave.service.repository.config import parsed
 from gatewave.service.repository.files import read_version
 from gatewave.service.repository.model import RepositoryModel, opened
 from gatewave.service.repository.rowwise.analysis import unshown
-from gatewave.service.serving.budget import Budget
-from gatewave.service.serving.call import Call
-from gatewave.service.serving.inference import Inference
-from gatewave.service.serving.lanes import Lanes
+from gatewave.service.repository.trial.trial import trial
+from gatewave.service.serving.memory import Budget
 from gatewave.service.serving.model import Batching
+from gatewave.service.serving.pipeline import Inference
+from gatewave.service.serving.request import Call
+from gatewave.service.serving.worker_pool import Lanes
+from gatewave.service.system import cpus
 
 MOST_BYTES = 1 << 30
 CALLERS = 32

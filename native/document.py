@@ -16,7 +16,7 @@ import onnxruntime as ort
 from gatewave.export.markdown import page, table
 from gatewave.export.signature import DOMAIN
 from gatewave.models import ACTIVATIONS, DTYPES
-from gatewave.service.kernels import DESCRIPTION, INSTRUCTIONS, OPERATORS
+from gatewave.service.onnx.kernels import DESCRIPTION, INSTRUCTIONS, OPERATORS
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "kernels.md"

@@ -13,20 +13,21 @@ from fastapi_offline import FastAPIOffline
 from pydantic.json_schema import models_json_schema
 from starlette.types import ASGIApp
 
-from gatewave.service import problems, telemetry
-from gatewave.service.at_once import answering
-from gatewave.service.exchange import Endpoint, Shortcut
-from gatewave.service.head import HeadAsGet
-from gatewave.service.http1.protocol import AtOnce
-from gatewave.service.query import BoundedQuery
-from gatewave.service.root_path import RootPath, under
-from gatewave.service.routes import activate, activations, health, metrics, v2
-from gatewave.service.routes.activate import ActivateEndpoint, BatchEndpoint
-from gatewave.service.routes.v2 import InferEndpoint, is_infer
-from gatewave.service.runtime import Runtime
-from gatewave.service.schemas import ActivateRequest, BatchRequest, InferBody, ProblemDocument
-from gatewave.service.security import Access, SecurityHeaders
+from gatewave.service.http import problems
+from gatewave.service.http.connection.protocol import AtOnce
+from gatewave.service.http.exchange import Endpoint, Shortcut
+from gatewave.service.http.fast_path import answering
+from gatewave.service.http.middleware.head import HeadAsGet
+from gatewave.service.http.middleware.query import BoundedQuery
+from gatewave.service.http.middleware.root_path import RootPath, under
+from gatewave.service.http.routes import activate, activations, health, metrics, v2
+from gatewave.service.http.routes.activate import ActivateEndpoint, BatchEndpoint
+from gatewave.service.http.routes.v2 import InferEndpoint, is_infer
+from gatewave.service.http.schemas import ActivateRequest, BatchRequest, InferBody, ProblemDocument
+from gatewave.service.observability import logs
+from gatewave.service.security.keys import Access, SecurityHeaders
 from gatewave.service.settings import Settings
+from gatewave.service.state import Runtime
 
 DESCRIPTION = """
 Evaluates activation functions, their exact derivatives and their vector-Jacobian products, in
@@ -78,7 +79,7 @@ def _front(app: FastAPI, routes: ASGIApp, runtime: Runtime) -> ASGIApp:
     settings = runtime.settings
     shortcut = Shortcut(routes, endpoints=partial(_fast, app.state.endpoints, app.state.infer))
     access = Access(shortcut, keys=runtime.keys, refuse=problems.answer, rate=runtime.rate)
-    front = telemetry.RequestContext(
+    front = logs.RequestContext(
         problems.Refusals(access),
         failure=problems.internal,
         access_log=settings.access_log,
@@ -96,7 +97,7 @@ def at_once(app: FastAPI) -> AtOnce | None:
     answer = answering(
         partial(_fast, app.state.endpoints, app.state.infer),
         keys=runtime.keys,
-        notes=telemetry.notes_on(access_log=settings.access_log),
+        notes=logs.notes_on(access_log=settings.access_log),
         most=min(settings.inline_bytes, settings.max_json_bytes, settings.max_body_bytes),
         rate=runtime.rate,
     )

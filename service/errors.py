@@ -1,4 +1,4 @@
-"""Errors of the service; `gatewave.service.problems` maps them to HTTP.
+"""Errors of the service; `gatewave.service.http.problems` maps them to HTTP.
 
 * ServiceError                the service cannot start, or cannot answer
   - SettingsInvalid           settings contradict each other, or the machine

@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from gatewave.service.errors import CONFIDENTIAL
-from gatewave.service.security import Keys
+from gatewave.service.security.keys import Keys
 
 Device = Literal["auto", "cpu", "cuda"]
 KernelMode = Literal["auto", "native", "function"]

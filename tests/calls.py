@@ -9,9 +9,9 @@ from types import SimpleNamespace
 import grpc
 from google.protobuf.message_factory import GetMessageClass
 
-from gatewave.service import rpc
-from gatewave.service.rpc.handlers import SERVICE
-from gatewave.service.runtime import Runtime
+from gatewave.service import grpc as grpc_service
+from gatewave.service.grpc.handlers import SERVICE
+from gatewave.service.state import Runtime
 
 
 class Client:
@@ -58,7 +58,7 @@ def serving_rpc(settings):
     """The gRPC server of a runtime of its own, and a client of it."""
     runtime = Runtime.start(settings)
     with loop_in_a_thread() as do:
-        server = do(rpc.start(runtime, 0))
+        server = do(grpc_service.start(runtime, 0))
         try:
             with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
                 yield SimpleNamespace(

@@ -4,8 +4,8 @@ import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
 from gatewave.service.repository.files import read_version
-from gatewave.service.repository.job import Job
 from gatewave.service.repository.model import opened
+from gatewave.service.repository.trial.job import Job
 
 FLOAT = TensorProto.FLOAT
 

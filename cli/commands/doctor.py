@@ -17,11 +17,11 @@ import typer
 from rich.text import Text
 
 from gatewave.cli.commands import output, probing
-from gatewave.service import cpus
-from gatewave.service.catalogue import artifact_paths, load
-from gatewave.service.engine import CUDA, Engine
+from gatewave.service.activations.catalogue import artifact_paths, load
 from gatewave.service.errors import DeviceUnavailable, ServiceError
+from gatewave.service.onnx.engine import CUDA, Engine
 from gatewave.service.settings import Settings
+from gatewave.service.system import cpus
 
 Verdict = Literal["ok", "note", "wrong"]
 STYLES: dict[Verdict, str] = {"ok": "green", "note": "yellow", "wrong": "bold red"}

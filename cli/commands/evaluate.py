@@ -11,11 +11,11 @@ from rich.progress import Progress
 
 from gatewave.cli.commands.parameters import ParamOption, parsed
 from gatewave.cli.files import evaluate_file
-from gatewave.service.activate import Plan
-from gatewave.service.catalogue import Catalogue
-from gatewave.service.dtypes import DType
-from gatewave.service.engine import Engine
-from gatewave.service.serving.call import run
+from gatewave.service.activate.plan import Plan
+from gatewave.service.activations.catalogue import Catalogue
+from gatewave.service.codecs.dtypes import DType
+from gatewave.service.onnx.engine import Engine
+from gatewave.service.serving.request import run
 from gatewave.service.settings import Device, Settings
 
 

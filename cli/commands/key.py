@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gatewave.service.security import Right, new_key
+from gatewave.service.security.keys import Right, new_key
 
 
 def key(

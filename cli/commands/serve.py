@@ -11,10 +11,12 @@ import typer
 from pydantic import ValidationError
 
 from gatewave.cli.errors import UsageError
-from gatewave.service import cpus, launch, listening, security, tls
 from gatewave.service.errors import from_pydantic
+from gatewave.service.observability.logs import configure_logging
+from gatewave.service.processes import launch
+from gatewave.service.security.keys import configured, refuse_exposure
 from gatewave.service.settings import Device, Settings
-from gatewave.service.telemetry import configure_logging
+from gatewave.service.system import cpus, sockets, tls
 
 
 def serve(
@@ -43,16 +45,16 @@ def serve(
 def _serve(settings: Settings) -> NoReturn:
     """Replace this process by the supervisor, which serves until a signal ends it."""
     metrics_host = settings.metrics_host or settings.host
-    keys = security.configured(settings.keys, settings.keys_file)
+    keys = configured(settings.keys, settings.keys_file)
     for host in {settings.host, metrics_host}:
-        security.refuse_exposure(
+        refuse_exposure(
             settings.published_host or host, keys=keys, allow_anonymous=settings.allow_anonymous
         )
     launch.refuse_contradictions(settings)
     tls.context(settings)  # Workers read the files again; errors in them are to be reported here.
-    listeners = listening.bind(settings.host, settings.port, settings.workers)
+    listeners = sockets.bind(settings.host, settings.port, settings.workers)
     if settings.metrics_port is not None:
-        free = listening.free_port(metrics_host, settings.metrics_port)
+        free = sockets.free_port(metrics_host, settings.metrics_port)
         settings = settings.model_copy(update={"metrics_port": free})
     launch.become(launch.share(settings, cpus.available()), listeners)
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gatewave.cli.files.errors import ContentError
-from gatewave.service.dtypes import NUMPY, DType, narrowed
+from gatewave.service.codecs.dtypes import NUMPY, DType, narrowed
 
 Place = Callable[[int], str]
 """Says where an element stands, by its index in the chunk: file, tensor, index."""

@@ -11,9 +11,9 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from gatewave.service import cancellation
-from gatewave.service.dtypes import NUMPY, Array, DType, narrowed
+from gatewave.service.codecs.dtypes import NUMPY, Array, DType, narrowed
 from gatewave.service.errors import LimitExceeded, RequestInvalid, Words
+from gatewave.service.system import cancellation
 
 WORDS = {"NaN": np.nan, "Infinity": np.inf, "-Infinity": -np.inf}
 NUMBERS = {int, float}

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import orjson
 
-from gatewave.service.dtypes import NUMPY, SAFETENSORS, Array, DType
+from gatewave.service.codecs.dtypes import NUMPY, SAFETENSORS, Array, DType
+from gatewave.service.codecs.limits import MAX_FIELDS, check_count
 from gatewave.service.errors import BodyMalformed, LimitExceeded, Words
-from gatewave.service.limits import MAX_FIELDS, check_count
 
 LENGTH_BYTES = 8
 METADATA = "__metadata__"

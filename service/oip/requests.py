@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gatewave.service.dtypes import Array
+from gatewave.service.codecs.dtypes import Array
 from gatewave.service.errors import RequestInvalid
 from gatewave.service.oip.tensors import check_count
-from gatewave.service.runtime import Runtime
-from gatewave.service.serving.call import Call
 from gatewave.service.serving.model import Model, check_outputs
+from gatewave.service.serving.request import Call
+from gatewave.service.state import Runtime
 
 MICROSECONDS = 1e6
 LONGEST_TIMEOUT = 24 * 3600 * 10**6

@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from gatewave.service import cancellation
+from gatewave.service.codecs.datatypes import BYTES, DATATYPES, Datatype
+from gatewave.service.codecs.dtypes import DTYPES, NUMPY, Array, narrowed
 from gatewave.service.codecs.nested import WORDS, flatten
-from gatewave.service.dtypes import DTYPES, NUMPY, Array, narrowed
 from gatewave.service.errors import LimitExceeded, RequestInvalid, Words
-from gatewave.service.serving.datatypes import BYTES, DATATYPES, Datatype
+from gatewave.service.system import cancellation
 
 LENGTH_BYTES = 4
 LENGTH = struct.Struct("<I")

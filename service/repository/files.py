@@ -19,9 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
-from gatewave.service.dtypes import Array
+from gatewave.service.codecs.dtypes import Array
 from gatewave.service.errors import ModelRefused
-from gatewave.service.repository.graph import Contents, External, contents, inlined
+from gatewave.service.repository.contents import Contents, External, contents, inlined
 
 MODEL = "model.onnx"
 LARGEST_GRAPH = (1 << 31) - 1

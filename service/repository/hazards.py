@@ -36,9 +36,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gatewave.service.repository.onnx_fields import BOOL, FLOAT, INT32, INT64
-from gatewave.service.repository.proto import MAX_ELEMENTS, File, Graph, Node, Tensor
-from gatewave.service.repository.wire import MalformedError
+from gatewave.service.codecs.wire import MalformedError
+from gatewave.service.onnx.fields import BOOL, FLOAT, INT32, INT64
+from gatewave.service.onnx.proto import MAX_ELEMENTS, File, Graph, Node, Tensor
 
 MAX_DEPTH = 100
 """Nesting depth of graphs and functions beyond which a file is not analysed."""

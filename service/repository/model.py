@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
-from gatewave.service.arena import Use, is_of_memory, is_scarce
-from gatewave.service.dtypes import Array
-from gatewave.service.engine import Engine, Halt
+from gatewave.service.codecs.datatypes import BY_ORT, BYTES, DATATYPES, datatype_of
+from gatewave.service.codecs.dtypes import Array
 from gatewave.service.errors import (
     NOTHING,
     ArtifactInvalid,
@@ -24,8 +23,9 @@ from gatewave.service.errors import (
     RequestInvalid,
     abridged,
 )
+from gatewave.service.onnx.arena import Use, is_of_memory, is_scarce
+from gatewave.service.onnx.engine import Engine, Halt
 from gatewave.service.repository.files import MODEL, VersionFiles
-from gatewave.service.serving.datatypes import BY_ORT, BYTES, DATATYPES, datatype_of
 from gatewave.service.serving.model import ANY, PLATFORM, Batching, Model, Port
 
 BF16 = "BF16"

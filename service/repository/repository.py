@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 from weakref import WeakSet, WeakValueDictionary
 
-from gatewave.service import cpus, memory
-from gatewave.service.engine import CPU
 from gatewave.service.errors import (
     ControlOff,
     ModelRefused,
@@ -22,23 +20,25 @@ from gatewave.service.errors import (
     ServiceError,
     SettingsInvalid,
 )
+from gatewave.service.onnx.engine import CPU
 from gatewave.service.repository import folder as folders
-from gatewave.service.repository import trial
 from gatewave.service.repository.attempts import Attempt, unfinished
 from gatewave.service.repository.config import Config
 from gatewave.service.repository.files import FilesChanged, read_tried
 from gatewave.service.repository.folder import Plan
-from gatewave.service.repository.isolated import Work
-from gatewave.service.repository.isolation import Processes, isolated
-from gatewave.service.repository.job import COPIES, Job, Report, Setup
+from gatewave.service.repository.isolation.isolated import Work
+from gatewave.service.repository.isolation.isolation import Processes, isolated
 from gatewave.service.repository.model import Declared, opened
-from gatewave.service.repository.sizes import in_words
 from gatewave.service.repository.slots import Trial, TrialSlots
-from gatewave.service.repository.verification import TrialUnfinished, verified
-from gatewave.service.runtime import Runtime
-from gatewave.service.security import configured
+from gatewave.service.repository.trial import trial
+from gatewave.service.repository.trial.job import COPIES, Job, Report, Setup
+from gatewave.service.repository.trial.sizes import in_words
+from gatewave.service.repository.trial.verification import TrialUnfinished, verified
+from gatewave.service.security.keys import configured
 from gatewave.service.serving.registry import LOADING, UNAVAILABLE, WHOLE, State
 from gatewave.service.settings import Settings
+from gatewave.service.state import Runtime
+from gatewave.service.system import cpus, memory
 
 log = logging.getLogger(__name__)
 

@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from gatewave.service.dtypes import Array
-from gatewave.service.engine import Halt
+from gatewave.service.codecs.dtypes import Array
 from gatewave.service.errors import (
     DeadlineExceeded,
     LimitExceeded,
@@ -19,11 +18,12 @@ from gatewave.service.errors import (
     ModelNotReady,
     Overloaded,
 )
-from gatewave.service.serving.call import Call
-from gatewave.service.serving.lanes import LATE, Lanes, is_late
-from gatewave.service.serving.line import Line, Outcome, Waiting
+from gatewave.service.onnx.engine import Halt
 from gatewave.service.serving.model import Batching
+from gatewave.service.serving.queue import Line, Outcome, Waiting
+from gatewave.service.serving.request import Call
 from gatewave.service.serving.sizes import check_results
+from gatewave.service.serving.worker_pool import LATE, Lanes, is_late
 
 Key = tuple[Any, ...]
 

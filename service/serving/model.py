@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import isfinite
 
-from gatewave.service.dtypes import Array
-from gatewave.service.engine import Halt
+from gatewave.service.codecs.datatypes import datatype_of
+from gatewave.service.codecs.dtypes import Array
 from gatewave.service.errors import NOTHING, RequestInvalid
-from gatewave.service.metrics import Meter
-from gatewave.service.serving.datatypes import datatype_of
+from gatewave.service.observability.metrics import Meter
+from gatewave.service.onnx.engine import Halt
 
 PLATFORM = "onnxruntime_onnx"
 """What the Open Inference Protocol calls ONNX graphs that ONNX Runtime runs."""

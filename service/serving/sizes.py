@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from gatewave.service.dtypes import Array
+from gatewave.service.codecs.dtypes import Array
 from gatewave.service.errors import LimitExceeded
 
 

@@ -8,8 +8,8 @@ from graphs import model, port
 from onnx import helper
 from processes import serving
 
-from gatewave.service.security import new_key
-from gatewave.service.serving.datatypes import DATATYPES
+from gatewave.service.codecs.datatypes import DATATYPES
+from gatewave.service.security.keys import new_key
 
 HERE = Path(__file__).parent
 PYTHON = HERE.parents[1] / ".venv-clients" / "bin" / "python"

@@ -6,8 +6,8 @@ from itertools import product
 import pytest
 from google.protobuf import descriptor_pb2
 
-from gatewave.service.rpc import inference_pb2
-from gatewave.service.serving.datatypes import DATATYPES
+from gatewave.service.codecs.datatypes import DATATYPES
+from gatewave.service.grpc import inference_pb2
 
 ALGORITHMS = (None, "gzip", "deflate")
 SHAPES = ("(2,3)", "(0,3)", "()", "(50,40)")

@@ -17,8 +17,8 @@ import pytest
 import yaml
 
 from gatewave.service.errors import SettingsInvalid
-from gatewave.service.security import Keys, new_key, refuse_exposure
-from gatewave.service.server import OVERTIME_SECONDS
+from gatewave.service.http.server import OVERTIME_SECONDS
+from gatewave.service.security.keys import Keys, new_key, refuse_exposure
 from gatewave.service.settings import Settings
 
 ROOT = Path(__file__).parents[2]

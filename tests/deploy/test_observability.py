@@ -14,8 +14,8 @@ import pytest
 import yaml
 from processes import serving
 
-from gatewave.service import exposition
 from gatewave.service.app import create_app
+from gatewave.service.http import exposition
 from gatewave.service.settings import Settings
 
 ROOT = Path(__file__).parents[2]

@@ -8,8 +8,8 @@ import grpc
 import http2
 from calls import Client
 
-from gatewave.service.rpc import inference_pb2 as pb
-from gatewave.service.rpc.paths import HEALTH, REFLECTION, SERVICE, UNKNOWN
+from gatewave.service.grpc import inference_pb2 as pb
+from gatewave.service.grpc.paths import HEALTH, REFLECTION, SERVICE, UNKNOWN
 
 PATIENCE_SECONDS = 60
 CALLS = 40

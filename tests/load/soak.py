@@ -37,8 +37,8 @@ from chaos import children
 from odd_calls import CALLS, OddCalls, rpc_address
 from processes import GATEWAVE, run, serving
 
-from gatewave.service.processes import Process
-from gatewave.service.rpc import inference_pb2 as pb
+from gatewave.service.grpc import inference_pb2 as pb
+from gatewave.service.observability.processes import Process
 
 CLIENTS = 4
 PATIENCE_SECONDS = 60

@@ -5,16 +5,16 @@ import gc
 import numpy as np
 import pytest
 
-from gatewave.service import bodies
-from gatewave.service.bodies import ENOUGH, LARGE, memory
+from gatewave.service.http import body_pool
+from gatewave.service.http.body_pool import ENOUGH, LARGE, memory
 
 
 @pytest.fixture(autouse=True)
 def nothing_is_free():
     gc.collect()
-    bodies._free.clear()  # noqa: SLF001 - what other tests left
+    body_pool._free.clear()  # noqa: SLF001 - what other tests left
     yield
-    bodies._free.clear()  # noqa: SLF001 - tens of megabytes
+    body_pool._free.clear()  # noqa: SLF001 - tens of megabytes
 
 
 def address(array):
@@ -71,13 +71,13 @@ def test_a_small_body_does_not_take_the_place_of_a_large_one():
 def test_no_more_is_kept_than_is_of_use():
     many = [memory(LARGE) for _ in range(2 * ENOUGH // LARGE)]
     del many
-    assert sum(map(len, bodies._free)) == ENOUGH  # noqa: SLF001 - what the system has not back
+    assert sum(map(len, body_pool._free)) == ENOUGH  # noqa: SLF001 - what the system has not back
 
 
 def test_what_is_too_large_to_wait_does_not():
     for megabytes in (31, 64):
         memory(megabytes << 20)
-    assert sum(map(len, bodies._free)) <= ENOUGH  # noqa: SLF001 - as above
+    assert sum(map(len, body_pool._free)) <= ENOUGH  # noqa: SLF001 - as above
 
 
 def test_what_was_of_use_long_ago_makes_room():

@@ -9,10 +9,10 @@ import numpy as np
 import onnx
 import pytest
 
-from gatewave.service.catalogue import MANIFEST, METADATA_KEY, Catalogue, artifact_paths
-from gatewave.service.dtypes import NUMPY
-from gatewave.service.engine import SLICE, Engine
+from gatewave.service.activations.catalogue import MANIFEST, METADATA_KEY, Catalogue, artifact_paths
+from gatewave.service.codecs.dtypes import NUMPY
 from gatewave.service.errors import ArtifactInvalid
+from gatewave.service.onnx.engine import SLICE, Engine
 
 RTOL = {"float16": 2e-3, "bfloat16": 2e-2, "float32": 1e-6, "float64": 1e-14}
 

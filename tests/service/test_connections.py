@@ -11,9 +11,9 @@ import pytest
 from calls import eventually, loop_in_a_thread
 
 from gatewave.service.errors import HeadTooLong, HttpMalformed
-from gatewave.service.http1.bounds import MOST_WAITING, REFUSED
-from gatewave.service.http1.protocol import SOON_SECONDS
-from gatewave.service.server import Server, configuration
+from gatewave.service.http.connection.bounds import MOST_WAITING, REFUSED
+from gatewave.service.http.connection.protocol import SOON_SECONDS
+from gatewave.service.http.server import Server, configuration
 
 ASKED = b"GET /%d HTTP/1.1\r\nhost: x\r\n\r\n"
 FAST = b"POST /fast HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\n\r\n1"

@@ -13,10 +13,10 @@ from calls import eventually, serving_rpc
 from heads import GOOD, OIP, connect, request
 from processes import serving
 
-from gatewave.service.rpc import inference_pb2 as pb
-from gatewave.service.security import new_key
-from gatewave.service.serving import clients
-from gatewave.service.serving.clients import RateLimiter, client_of_call, network_of
+from gatewave.service.grpc import inference_pb2 as pb
+from gatewave.service.security import clients
+from gatewave.service.security.clients import RateLimiter, client_of_call, network_of
+from gatewave.service.security.keys import new_key
 from gatewave.service.settings import Settings
 
 LIVEZ = request(b"", "/livez", "GET")

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from graphs import external, unary
 
-from gatewave.service import cpus, memory
-from gatewave.service.engine import CPU, CUDA, Engine
 from gatewave.service.errors import ArtifactInvalid, DeviceUnavailable
+from gatewave.service.onnx.engine import CPU, CUDA, Engine
+from gatewave.service.system import cpus, memory
 
 
 def test_the_device_is_the_cpu_where_there_is_no_cuda():

@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 import pytest
 from processes import serving
 
-from gatewave.service.http1.bounds import LONGEST_HEAD, MOST_HEADERS
-from gatewave.service.http1.protocol import SOON_SECONDS
-from gatewave.service.security import new_key
+from gatewave.service.http.connection.bounds import LONGEST_HEAD, MOST_HEADERS
+from gatewave.service.http.connection.protocol import SOON_SECONDS
+from gatewave.service.security.keys import new_key
 
 GOOD = json.dumps({"activation": "swiglu", "inputs": {"a": [1, 2], "b": [3, 4]}}).encode()
 BAD = json.dumps({"activation": "swiglu", "inputs": {"a": [1, 2]}}).encode()

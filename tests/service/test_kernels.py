@@ -16,14 +16,14 @@ from onnx import helper
 from processes import beginning_with, run, serving
 
 from gatewave.models import ACTIVATIONS
-from gatewave.service import engine as engine_module
+from gatewave.service.activations.catalogue import load
 from gatewave.service.app import create_app
-from gatewave.service.catalogue import load
-from gatewave.service.dtypes import NUMPY
-from gatewave.service.engine import CPU, CUDA, LIBRARIES, SLICE, Engine, Session
+from gatewave.service.codecs.dtypes import NUMPY
 from gatewave.service.errors import KernelsUnavailable, ModelRefused, SettingsInvalid
-from gatewave.service.kernels import FUNCTION_BODY, STANDARD
-from gatewave.service.nodes import operators
+from gatewave.service.onnx import engine as engine_module
+from gatewave.service.onnx.engine import CPU, CUDA, LIBRARIES, SLICE, Engine, Session
+from gatewave.service.onnx.kernels import FUNCTION_BODY, STANDARD
+from gatewave.service.onnx.nodes import operators
 from gatewave.service.settings import Settings
 
 GRAPHS = ("value", "grad", "vjp")
@@ -33,7 +33,7 @@ ULP = {"float16": 2**-10, "bfloat16": 2**-7, "float32": 2**-23, "float64": 2**-5
 
 @pytest.fixture(scope="session")
 def library():
-    path = Path(engine_module.__file__).with_name(LIBRARIES[CPU])
+    path = engine_module.FOLDER / LIBRARIES[CPU]
     if not path.is_file():
         pytest.skip(f"{path} was not built: `make native` builds it where there is a compiler")
     return path
@@ -79,7 +79,7 @@ def _placed(kind, folder, monkeypatch):
         return folder, "make native"
     if kind == "idle":
         # It loads and says what it has, and the device that it is for is not the engine's.
-        other = Path(engine_module.__file__).with_name(LIBRARIES[CUDA])
+        other = engine_module.FOLDER / LIBRARIES[CUDA]
         if not other.is_file():
             pytest.skip(f"{other} was not built: `make native` builds it where there is nvcc")
         shutil.copy(other, folder / LIBRARIES[CPU])
@@ -172,12 +172,14 @@ def test_automatically_the_kernels_are_used_where_they_are(sinc, library):
 
 def test_without_fit_kernels_the_bodies_serve_and_the_log_says_why(sinc, unfit, caplog):
     folder, why = unfit
-    with caplog.at_level(logging.INFO, "gatewave.service.kernels"):
+    with caplog.at_level(logging.INFO, "gatewave.service.onnx.kernels"):
         client = TestClient(create_app(Settings(artifacts=sinc, device="cpu", threads=1)))
     assert client.get("/readyz").json()["kernels"] == FUNCTION_BODY
     answer = client.post("/activate", json={"activation": "sinc", "inputs": {"x": [0.0, 0.5]}})
     assert answer.json()["outputs"]["y"] == pytest.approx([1, 2 / np.pi])
-    (line,) = [record for record in caplog.records if record.name == "gatewave.service.kernels"]
+    (line,) = [
+        record for record in caplog.records if record.name == "gatewave.service.onnx.kernels"
+    ]
     assert why in line.reason
     assert str(folder) in line.reason
     is_there = any(folder.iterdir())
@@ -204,7 +206,8 @@ def test_a_service_whose_kernels_are_demanded_and_unfit_ends_with_1(
 def _without_kernels(kernels, folder):
     """Return the environment of processes that look for kernels in the folder ``kernels``."""
     code = (
-        f"import pathlib, gatewave.service.engine as e; e.FOLDER = pathlib.Path({str(kernels)!r})"
+        "import pathlib, gatewave.service.onnx.engine as e\n"
+        f"e.FOLDER = pathlib.Path({str(kernels)!r})"
     )
     return beginning_with(code, folder)
 

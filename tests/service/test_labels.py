@@ -5,12 +5,12 @@ import pytest
 from calls import serving_rpc
 from prometheus_client.parser import text_string_to_metric_families
 
-from gatewave.service import metrics
-from gatewave.service.rpc import inference_pb2 as pb
-from gatewave.service.rpc.paths import HEALTH, REFLECTION, UNKNOWN
-from gatewave.service.rpc.paths import SERVICE as OIP
-from gatewave.service.security import new_key
-from gatewave.service.telemetry import LONGEST_METHOD, LONGEST_PATH, notes_on
+from gatewave.service.grpc import inference_pb2 as pb
+from gatewave.service.grpc.paths import HEALTH, REFLECTION, UNKNOWN
+from gatewave.service.grpc.paths import SERVICE as OIP
+from gatewave.service.observability import metrics
+from gatewave.service.observability.logs import LONGEST_METHOD, LONGEST_PATH, notes_on
+from gatewave.service.security.keys import new_key
 
 SERVICE = "/inference.GRPCInferenceService"
 

@@ -11,15 +11,15 @@ import pytest
 from safetensors.numpy import save
 from starlette.requests import ClientDisconnect
 
-from gatewave.service.engine import Halt
-from gatewave.service.exchange import Exchange
-from gatewave.service.media import SAFETENSORS
-from gatewave.service.messages import Reader, read_batch, to_json_batch
-from gatewave.service.metrics import Numbers, numbers
+from gatewave.service.activate.messages import Reader, read_batch, to_json_batch
+from gatewave.service.http.exchange import Exchange
+from gatewave.service.http.media import SAFETENSORS
+from gatewave.service.http.routes.activate import ActivateEndpoint, BatchEndpoint
+from gatewave.service.http.routes.v2 import InferEndpoint
+from gatewave.service.observability.metrics import Numbers, numbers
 from gatewave.service.oip.requests import deadline
-from gatewave.service.routes.activate import ActivateEndpoint, BatchEndpoint
-from gatewave.service.routes.v2 import InferEndpoint
-from gatewave.service.runtime import Runtime
+from gatewave.service.onnx.engine import Halt
+from gatewave.service.state import Runtime
 
 LARGE = {"activation": "sinc", "inputs": {"x": [0.5] * 40_000}}
 SHORT = {"activation": "sinc", "inputs": {"x": [0] * 40_000}, "dtype": "float64"}

@@ -15,19 +15,19 @@ from graphs import unary
 from onnx import TensorProto
 from repository_models import added
 
-from gatewave.service import compression, media
+from gatewave.service.activate.messages import Reader, read_batch
 from gatewave.service.app import create_app
+from gatewave.service.codecs.datatypes import DATATYPES
 from gatewave.service.errors import DeadlineExceeded, ServiceError
-from gatewave.service.messages import Reader, read_batch
-from gatewave.service.oip import http
-from gatewave.service.oip.http import Bounds
+from gatewave.service.grpc import inference_pb2 as pb
+from gatewave.service.grpc import messages
+from gatewave.service.http import compression, media
+from gatewave.service.oip import json
+from gatewave.service.oip.json import Bounds
 from gatewave.service.oip.tensors import from_raw
-from gatewave.service.rpc import inference_pb2 as pb
-from gatewave.service.rpc import messages
-from gatewave.service.serving.budget import Budget
-from gatewave.service.serving.datatypes import DATATYPES
-from gatewave.service.serving.inference import Inference
-from gatewave.service.serving.lanes import Lanes
+from gatewave.service.serving.memory import Budget
+from gatewave.service.serving.pipeline import Inference
+from gatewave.service.serving.worker_pool import Lanes
 from gatewave.service.settings import Settings
 
 SMALL, LARGE = 1 << 16, 1 << 18
@@ -190,13 +190,13 @@ def readers(app, reader, words):
 
     def strings(body):
         head, data = body
-        http.unpacked(http.opened(head + data, len(head)), words, BOUNDS)
+        json.unpacked(json.opened(head + data, len(head)), words, BOUNDS)
 
     return {
         "activate": reader.json,
         "batch": lambda body: read_batch(reader, body, None),
         "file": file,
-        "infer": lambda body: http.decode(body, sinc, BOUNDS),
+        "infer": lambda body: json.decode(body, sinc, BOUNDS),
         "strings": strings,
         "message": of_message,
         "accept": lambda text: media.accepted(text, media.JSON),
@@ -318,7 +318,7 @@ def get(app, *, query=b"", headers=()):
     sent = []
 
     async def receive():
-        return {"type": "http.request", "body": b""}
+        return {"type": "json.request", "body": b""}
 
     async def send(message):
         sent.append(message)

@@ -10,8 +10,9 @@ from processes import serving
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as from_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as from_text
 
-from gatewave.service import errors, metrics, processes
-from gatewave.service.serving.budget import GRAIN, Budget
+from gatewave.service import errors
+from gatewave.service.observability import metrics, processes
+from gatewave.service.serving.memory import GRAIN, Budget
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 SWIGLU = {"activation": "swiglu", "inputs": {"a": [1.0, 2.0], "b": [0.5, 0.5]}}

@@ -8,7 +8,7 @@ import socket
 import pytest
 from processes import parsed, run, serving
 
-from gatewave.service.security import new_key
+from gatewave.service.security.keys import new_key
 
 SWIGLU = {"activation": "swiglu", "inputs": {"a": [1.0, 2.0], "b": [0.5, 0.5]}}
 

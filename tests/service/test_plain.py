@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gatewave.service.activate.messages import Reader, parsed
 from gatewave.service.errors import RequestInvalid
-from gatewave.service.messages import Reader, parsed
 
 NUMBERS = st.one_of(
     st.integers(-(2**70), 2**70), st.floats(allow_nan=False, allow_infinity=False), st.just(-0.0)

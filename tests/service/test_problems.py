@@ -2,7 +2,8 @@
 
 import pytest
 
-from gatewave.service import errors, problems
+from gatewave.service import errors
+from gatewave.service.http import problems
 
 GLU = {"activation": "glu", "inputs": {"a": [1, 2], "b": [3, 4]}}
 

@@ -18,12 +18,12 @@ from repository_models import added
 from safetensors.numpy import save
 
 from gatewave.service.app import create_app
-from gatewave.service.engine import Halt
 from gatewave.service.errors import ServiceError
-from gatewave.service.media import SAFETENSORS
-from gatewave.service.rpc import inference_pb2 as pb
-from gatewave.service.serving.lanes import Lanes
+from gatewave.service.grpc import inference_pb2 as pb
+from gatewave.service.http.media import SAFETENSORS
+from gatewave.service.onnx.engine import Halt
 from gatewave.service.serving.model import Batching
+from gatewave.service.serving.worker_pool import Lanes
 
 LISTS = 2_000
 """Number of lists in each document; they are kept if the document is."""

@@ -12,7 +12,7 @@ from heads import connect
 from processes import serving
 from safetensors.numpy import save
 
-from gatewave.service.serving.budget import GRAIN
+from gatewave.service.serving.memory import GRAIN
 
 MIB = 1 << 20
 BUDGET = 64 * MIB

@@ -9,8 +9,8 @@ import pytest
 from processes import serving
 from pydantic import ValidationError
 
-from gatewave.service.root_path import under
-from gatewave.service.security import new_key
+from gatewave.service.http.middleware.root_path import under
+from gatewave.service.security.keys import new_key
 from gatewave.service.settings import Settings
 
 ROOT = "/some/where"

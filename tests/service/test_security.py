@@ -11,10 +11,9 @@ import pytest
 from fastapi.testclient import TestClient
 from processes import run, serving
 
-from gatewave.service import security
 from gatewave.service.app import create_app
 from gatewave.service.errors import KeyMissing, ScopeMissing, SettingsInvalid
-from gatewave.service.security import Keys, new_key, presented, refuse_exposure
+from gatewave.service.security.keys import PUBLIC, Keys, new_key, presented, refuse_exposure
 from gatewave.service.settings import Settings
 
 INFER, INFER_ENTRY = new_key("infer")
@@ -100,7 +99,7 @@ class TestKeys:
         assert presented(headers) == key
 
 
-@pytest.mark.parametrize("path", sorted(security.PUBLIC))
+@pytest.mark.parametrize("path", sorted(PUBLIC))
 def test_health_needs_no_key(guarded, path):
     assert guarded.get(path).status_code == 200
 

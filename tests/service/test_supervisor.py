@@ -18,10 +18,10 @@ from chaos import awaited, children, peers
 from graphs import endless, put, scaled
 from processes import GATEWAVE, serving
 
-from gatewave.service.launch import _readable
+from gatewave.service.processes.launch import _readable
+from gatewave.service.processes.supervised import Worker
+from gatewave.service.processes.supervisor import LONGEST_DELAY_SECONDS, STABLE_SECONDS, Supervisor
 from gatewave.service.settings import Settings
-from gatewave.service.supervised import Worker
-from gatewave.service.workers import LONGEST_DELAY_SECONDS, STABLE_SECONDS, Supervisor
 
 ONE = {"GATEWAVE_THREADS": "1", "GATEWAVE_GRACE_SECONDS": "0.2"}
 SINC = {"activation": "sinc", "inputs": {"x": [0]}}
@@ -155,7 +155,7 @@ def test_sigterm_while_models_are_tried_ends_them(artifacts, loading, workers):
 
 
 def test_sigterm_before_the_port_opens_ends_with_0(artifacts):
-    command = [sys.executable, "-P", "-m", "gatewave.service.workers"]
+    command = [sys.executable, "-P", "-m", "gatewave.service.processes.supervisor"]
     listener = socket.create_server(("127.0.0.1", 0))
     settings = Settings(artifacts=artifacts, threads=1)
     descriptors = [_readable(settings.model_dump_json().encode()), listener.fileno()]
@@ -234,7 +234,7 @@ def test_a_crash_loop_is_slowed_down():
 ADOPTING = """
 import ctypes, pathlib, subprocess, sys, time
 ctypes.CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER: orphans become ours, as those of pid 1 do
-from gatewave.service.supervised import reap_orphans
+from gatewave.service.processes.supervised import reap_orphans
 shell = subprocess.run(["sh", "-c", "sleep 0 & echo $!"], stdout=subprocess.PIPE, check=True)
 orphan = pathlib.Path("/proc", shell.stdout.decode().strip())
 ours = subprocess.Popen(["true"])
@@ -252,7 +252,8 @@ def test_orphans_are_collected():
 def test_the_supervisor_needs_neither_runtime_nor_framework():
     heavy = "onnxruntime numpy fastapi pydantic uvicorn grpc"
     program = (
-        f"import gatewave.service.workers, sys; print({{*sys.modules}} & {{*{heavy.split()}}})"
+        "import gatewave.service.processes.supervisor, sys; "
+        f"print({{*sys.modules}} & {{*{heavy.split()}}})"
     )
     command = [sys.executable, "-c", program]
     assert subprocess.run(command, capture_output=True, check=True).stdout == b"set()\n"

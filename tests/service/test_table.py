@@ -11,10 +11,12 @@ import urllib.request
 import pytest
 from calls import eventually
 from processes import serving
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, values
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import values as prometheus_values
 
-from gatewave.service import shared, workers
-from gatewave.service.table import HEAD, LIVE, SIZE, Table, create
+from gatewave.service.observability import shared_values
+from gatewave.service.observability.table import HEAD, LIVE, SIZE, Table, create
+from gatewave.service.processes import supervisor
 
 SWIGLU = {"activation": "swiglu", "inputs": {"a": [1.0, 2.0], "b": [0.5, 0.5]}}
 
@@ -45,7 +47,9 @@ def test_another_reader_sees_what_the_owner_writes(descriptor, owned):
 
 def test_another_process_sees_it_too(descriptor, owned):
     owned.write(owned.place(b"one"), 2.5)
-    program = f"from gatewave.service.table import Table; print(dict(Table({descriptor})))"
+    program = (
+        f"from gatewave.service.observability.table import Table; print(dict(Table({descriptor})))"
+    )
     command = [sys.executable, "-c", program]
     ended = subprocess.run(command, pass_fds=[descriptor], capture_output=True, check=True)
     assert ended.stdout == b"{b'one': 2.5}\n"
@@ -82,21 +86,21 @@ def test_a_full_table_takes_no_more_and_breaks_nothing(owned):
     assert all(owned.place(name) for _ in range(3))
     assert owned.place(name) == 0
     assert owned.place(b"small")
-    instrument = shared.Value(owned, "counter", "f", "f_total", ["label"], ["y" * SIZE], "")
+    instrument = shared_values.Value(owned, "counter", "f", "f_total", ["label"], ["y" * SIZE], "")
     instrument.inc(1)
     assert instrument.get() == 1
 
 
 def test_a_name_that_is_being_written_is_passed_over():
-    name = shared.Name("sum", "family", "family_total", (("a", "b"),))
-    assert shared.decoded(name.coded()) == name
+    name = shared_values.Name("sum", "family", "family_total", (("a", "b"),))
+    assert shared_values.decoded(name.coded()) == name
     for cut in range(len(name.coded())):
-        assert shared.decoded(name.coded()[:cut]) is None
+        assert shared_values.decoded(name.coded()[:cut]) is None
 
 
 def instruments(kind):
     """Return one instrument of each type, whose numbers are of ``kind``."""
-    before, values.ValueClass = values.ValueClass, kind
+    before, prometheus_values.ValueClass = prometheus_values.ValueClass, kind
     try:
         registry = CollectorRegistry()
         depth = Gauge("depth", "Now.", multiprocess_mode="livesum", registry=registry)
@@ -106,17 +110,19 @@ def instruments(kind):
         for m in ("a", 'b"\\\n'):
             last.labels(m), total.labels(m), times.labels(m)
     finally:
-        values.ValueClass = before
+        prometheus_values.ValueClass = before
     return registry, (depth, last, total, times)
 
 
 def test_two_tables_add_up_to_one_process(descriptor):
     choose = random.Random(1)  # noqa: S311
-    single, in_one = instruments(values.MutexValue)
+    single, in_one = instruments(prometheus_values.MutexValue)
     tables = [Table(descriptor), Table(create())]
     for table in tables:
         table.own()
-    registries, in_two = zip(*[instruments(shared.value_class(t)) for t in tables], strict=True)
+    registries, in_two = zip(
+        *[instruments(shared_values.value_class(t)) for t in tables], strict=True
+    )
     for _ in range(200):
         m, amount = choose.choice(("a", 'b"\\\n')), choose.choice((0.0, 0.1, 0.25, 1.0, 4.0))
         for depth, last, total, times in (in_one, choose.choice(in_two)):
@@ -133,15 +139,15 @@ def test_two_tables_add_up_to_one_process(descriptor):
             if not each.name.endswith("_created")
         }
 
-    merged = told(shared.added_up(registries[0].collect(), tables))
+    merged = told(shared_values.added_up(registries[0].collect(), tables))
     assert merged == pytest.approx(told(single.collect()))
 
 
 def test_a_series_that_is_removed_leaves_the_table(owned):
-    _, (_, last, total, times) = instruments(shared.value_class(owned))
+    _, (_, last, total, times) = instruments(shared_values.value_class(owned))
     for instrument in (last, total, times):
         instrument.remove("a")
-    left = [shared.decoded(name) for name, _ in owned]
+    left = [shared_values.decoded(name) for name, _ in owned]
     assert all(("m", "a") not in name.labels for name in left)
     assert any(("m", 'b"\\\n') in name.labels for name in left)
 
@@ -151,7 +157,7 @@ def test_workers_start_where_metrics_cannot_be_shared(monkeypatch, caplog):
         raise OSError(24, "Too many open files")
 
     monkeypatch.setattr(os, "memfd_create", fails)
-    assert workers.metric_tables(2) == {}
+    assert supervisor.metric_tables(2) == {}
     assert "each reports its own" in caplog.text
 
 

@@ -9,9 +9,9 @@ import os
 import pytest
 from fastapi.testclient import TestClient
 
-from gatewave.service import telemetry
-from gatewave.service.access import LONGEST_WRITE, LogHandler
 from gatewave.service.app import create_app
+from gatewave.service.observability import logs
+from gatewave.service.observability.access_log import LONGEST_WRITE, LogHandler
 
 
 @pytest.fixture
@@ -47,14 +47,14 @@ def record():
 
 
 def test_a_json_line_has_the_message_and_the_fields(record):
-    line = json.loads(telemetry.JsonFormatter().format(record))
+    line = json.loads(logs.JsonFormatter().format(record))
     assert line["message"] == "said so"
     assert line["level"] == "info"
     assert line["path"] == "/x"
     assert line["request_id"] is None
 
 
-@pytest.mark.parametrize("formatter", [telemetry.JsonFormatter(), telemetry.PlainFormatter()])
+@pytest.mark.parametrize("formatter", [logs.JsonFormatter(), logs.PlainFormatter()])
 def test_an_exception_is_in_the_line(record, formatter):
     error = ValueError("why")
     record.exc_info = (ValueError, error, None)
@@ -62,13 +62,13 @@ def test_an_exception_is_in_the_line(record, formatter):
 
 
 def test_a_plain_line_has_the_message_and_the_fields(record):
-    assert telemetry.PlainFormatter().format(record).endswith("INFO    said so path=/x")
+    assert logs.PlainFormatter().format(record).endswith("INFO    said so path=/x")
 
 
 @pytest.mark.parametrize("said", ["%s", "%s\n"])
 def test_a_plain_line_stays_one_whatever_a_caller_puts_into_it(record, said):
     record.path = said % "/\r\n2026 CRITICAL fake \x1b[2Jé\u202e"
-    line = telemetry.PlainFormatter().format(record)
+    line = logs.PlainFormatter().format(record)
     assert line.isprintable()
     assert r"path=/\r\n2026 CRITICAL fake \x1b[2Jé\u202e" in line
 
@@ -76,7 +76,7 @@ def test_a_plain_line_stays_one_whatever_a_caller_puts_into_it(record, said):
 def test_a_plain_exception_keeps_its_lines_and_nothing_else_that_moves_the_cursor(record):
     error = ValueError("\x1b[2J")
     record.exc_info = (ValueError, error, None)
-    _, *lines = telemetry.PlainFormatter().format(record).split("\n")
+    _, *lines = logs.PlainFormatter().format(record).split("\n")
     assert lines == [r"ValueError: \x1b[2J"]
 
 

@@ -17,10 +17,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from processes import run, serving
 
 from gatewave.service.errors import SettingsInvalid
-from gatewave.service.security import configured, new_key
-from gatewave.service.server import Server, configuration
+from gatewave.service.http.server import Server, configuration
+from gatewave.service.security.keys import configured, new_key
 from gatewave.service.settings import Settings
-from gatewave.service.tls import context
+from gatewave.service.system.tls import context
 
 
 @dataclass
@@ -111,7 +111,7 @@ def test_what_is_not_encrypted_is_not_answered(server):
 
 
 def test_a_connection_that_begins_no_handshake_is_closed(own, monkeypatch):
-    monkeypatch.setattr("gatewave.service.server.TLS_HANDSHAKE_SECONDS", 0.1)
+    monkeypatch.setattr("gatewave.service.http.server.TLS_HANDSHAKE_SECONDS", 0.1)
 
     async def ended():
         encryption = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)

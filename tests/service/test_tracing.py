@@ -17,8 +17,8 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from processes import beginning_with, environment, run, serving
 
-from gatewave.service import tracing
-from gatewave.service.tracing.trace import MOST_MARKS
+from gatewave.service.observability import tracing
+from gatewave.service.observability.tracing.trace import MOST_MARKS
 
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 PARENT_ID = "b7ad6b7169203331"

@@ -18,9 +18,9 @@ from onnx import TensorProto
 from repository_models import added
 
 from gatewave.service.app import create_app
-from gatewave.service.compression import PIECE, Decompression, accepted
 from gatewave.service.errors import BodyMalformed, BodyTooLong
-from gatewave.service.oip.http import InferRequest
+from gatewave.service.http.compression import PIECE, Decompression, accepted
+from gatewave.service.oip.json import InferRequest
 from gatewave.service.serving.model import Batching
 from gatewave.service.serving.registry import Registry
 

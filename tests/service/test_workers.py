@@ -14,9 +14,9 @@ import pytest
 from processes import run, serving
 
 from gatewave.service.errors import SettingsInvalid
-from gatewave.service.launch import refuse_contradictions, share
+from gatewave.service.processes.launch import refuse_contradictions, share
+from gatewave.service.processes.worker import Worker
 from gatewave.service.settings import Settings
-from gatewave.service.worker import Worker
 
 sys.path.append(str(Path(__file__).parents[1] / "load"))
 
@@ -163,7 +163,8 @@ def test_workers_that_cannot_start_end_the_service_with_the_reason(tmp_path):
 def test_workers_that_die_before_they_serve_end_the_service_after_a_few(artifacts, tmp_path):
     # A file where a module is looked for first: the worker cannot even be imported.
     (tmp_path / "sitecustomize.py").write_text(
-        "import os, sys\nif 'gatewave.service.worker' in sys.orig_argv: os.kill(os.getpid(), 9)\n"
+        "import os, sys\n"
+        "if 'gatewave.service.processes.worker' in sys.orig_argv: os.kill(os.getpid(), 9)\n"
     )
     ended = run("serve", "--artifacts", artifacts, "--port", "0", **TWO, PYTHONPATH=str(tmp_path))
     assert ended.returncode == 1

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 
-from gatewave.service.repository.proto import Attribute, File, Function, Model, Node, Shape
+from gatewave.service.codecs.wire import MalformedError
+from gatewave.service.onnx.proto import Attribute, File, Function, Model, Node, Shape
 from gatewave.service.repository.rowwise import alongaxes, elementwise, linear, reshaping
 from gatewave.service.repository.rowwise.operands import Operands, Outcome, Rule
 from gatewave.service.repository.rowwise.values import (
@@ -19,7 +20,6 @@ from gatewave.service.repository.rowwise.values import (
     scalar,
     vector,
 )
-from gatewave.service.repository.wire import MalformedError
 
 ONNX, ML, MICROSOFT = "", "ai.onnx.ml", "com.microsoft"
 RULES: Mapping[str, Mapping[str, Rule]] = {

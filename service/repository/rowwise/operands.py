@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from gatewave.service.repository.proto import Attribute
+from gatewave.service.onnx.proto import Attribute
 from gatewave.service.repository.rowwise.values import Dims, Element, Fresh, NotShown, Value, whole
 
 NO_ATTRIBUTE = Attribute()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from gatewave.service.repository.proto import MAX_ELEMENTS
+from gatewave.service.onnx.proto import MAX_ELEMENTS
 from gatewave.service.repository.rowwise.operands import Operands, Outcome, Rule, from_start
 from gatewave.service.repository.rowwise.values import (
     ONE,

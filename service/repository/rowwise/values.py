@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from gatewave.service.repository.proto import MAX_ELEMENTS, Tensor
+from gatewave.service.onnx.proto import MAX_ELEMENTS, Tensor
 
 ROWS = "rows"
 """Symbol of the number of rows in a batch."""

@@ -2,7 +2,7 @@
 
 import sys
 
-if "gatewave.service.worker" in sys.orig_argv:
+if "gatewave.service.processes.worker" in sys.orig_argv:
     import leaking
 
     leaking.leak()

@@ -4,20 +4,20 @@ import threading
 
 import pytest
 
-from gatewave.service.catalogue import Catalogue
-from gatewave.service.engine import Engine
+from gatewave.service.activations.catalogue import Catalogue
+from gatewave.service.onnx.engine import Engine
 from gatewave.service.repository.files import read_version
-from gatewave.service.repository.isolated import Work
-from gatewave.service.repository.isolation import Processes, isolated
+from gatewave.service.repository.isolation.isolated import Work
+from gatewave.service.repository.isolation.isolation import Processes, isolated
 from gatewave.service.repository.repository import Repository
-from gatewave.service.runtime import Runtime
-from gatewave.service.security import new_key
-from gatewave.service.serving.budget import Budget
-from gatewave.service.serving.call import Call
-from gatewave.service.serving.inference import Inference
-from gatewave.service.serving.lanes import Lanes
+from gatewave.service.security.keys import new_key
+from gatewave.service.serving.memory import Budget
+from gatewave.service.serving.pipeline import Inference
 from gatewave.service.serving.registry import Registry
+from gatewave.service.serving.request import Call
+from gatewave.service.serving.worker_pool import Lanes
 from gatewave.service.settings import Settings
+from gatewave.service.state import Runtime
 
 
 @pytest.fixture(scope="session")

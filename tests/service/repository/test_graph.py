@@ -6,9 +6,9 @@ import pytest
 from graphs import external, helper, lying_elsewhere, model, nested, numpy_helper, port, unary
 from onnx import TensorProto
 
+from gatewave.service.codecs.wire import MalformedError, Reader
 from gatewave.service.errors import ModelRefused
-from gatewave.service.repository.graph import NESTED, contents, contents_of
-from gatewave.service.repository.wire import MalformedError, Reader
+from gatewave.service.repository.contents import NESTED, contents, contents_of
 
 
 def tensor(location):

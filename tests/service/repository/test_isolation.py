@@ -18,11 +18,11 @@ from calls import eventually
 from graphs import endless, filling, helper, model, numpy_helper, port, put, scaled, unary
 from onnx import TensorProto
 
-from gatewave.service.engine import Halt
 from gatewave.service.errors import LimitExceeded, ModelFailed, ModelNotReady
-from gatewave.service.metrics import RESTARTS, numbers
-from gatewave.service.oip.documents import model_config, model_parameters
-from gatewave.service.repository.frames import LENGTHS, FrameError, Frames
+from gatewave.service.observability.metrics import RESTARTS, numbers
+from gatewave.service.oip.metadata import model_config, model_parameters
+from gatewave.service.onnx.engine import Halt
+from gatewave.service.repository.isolation.frames import LENGTHS, FrameError, Frames
 from gatewave.service.serving.registry import State
 
 READY = State("READY")
@@ -64,7 +64,10 @@ def no_children():
 
 def is_a_model(pid):
     try:
-        return b"gatewave.service.repository.isolated" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        return (
+            b"gatewave.service.repository.isolation.isolated"
+            in Path(f"/proc/{pid}/cmdline").read_bytes()
+        )
     except FileNotFoundError:
         return False
 
@@ -306,8 +309,8 @@ OUTLIVED = """
 import pathlib, sys
 import numpy as np
 from gatewave.service.repository.files import read_version
-from gatewave.service.repository.isolated import Work
-from gatewave.service.repository.isolation import Processes, isolated
+from gatewave.service.repository.isolation.isolated import Work
+from gatewave.service.repository.isolation.isolation import Processes, isolated
 
 folder = pathlib.Path(sys.argv[1])
 digests = dict(read_version(folder, folder, 1 << 20)[1].digests)

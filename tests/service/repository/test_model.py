@@ -14,11 +14,11 @@ import pytest
 from graphs import endless, filling, helper, load, model, numpy_helper, port, put, unary
 from onnx import TensorProto
 
-from gatewave.service.arena import Use
-from gatewave.service.engine import Halt
+from gatewave.service.codecs.datatypes import DATATYPES
 from gatewave.service.errors import ModelFailed, ModelRefused, RequestInvalid
+from gatewave.service.onnx.arena import Use
+from gatewave.service.onnx.engine import Halt
 from gatewave.service.repository.model import LONGEST_REASON, reason
-from gatewave.service.serving.datatypes import DATATYPES
 from gatewave.service.serving.model import Batching, Port
 
 SHAPES = [(2, 3), (0, 3), (1, 1)]
@@ -197,9 +197,9 @@ CROWDED = """
 import pathlib, sys
 import numpy as np
 from graphs import filling, load, put
-from gatewave.service.engine import Engine
+from gatewave.service.onnx.engine import Engine
 from gatewave.service.errors import ModelFailed, Overloaded
-from gatewave.service.arena import Use
+from gatewave.service.onnx.arena import Use
 
 engine = Engine.start("cpu", 1, arena_bytes=1 << 24)
 path = put(pathlib.Path(sys.argv[1]), "m", "1", filling())

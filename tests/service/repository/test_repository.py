@@ -40,12 +40,12 @@ from gatewave.service.errors import (
     NameUnknown,
     SettingsInvalid,
 )
-from gatewave.service.metrics import numbers
+from gatewave.service.observability.metrics import numbers
 from gatewave.service.repository import attempts
 from gatewave.service.repository.repository import check
 from gatewave.service.repository.slots import TrialSlots
-from gatewave.service.serving.call import Call
 from gatewave.service.serving.registry import State
+from gatewave.service.serving.request import Call
 from gatewave.service.settings import Settings
 
 X = np.float32([[1.0, 2.0]])
@@ -691,7 +691,7 @@ def trials():
     return [
         process.name
         for process in started
-        if "gatewave.service.repository.verify" in (process / "cmdline").read_text()
+        if "gatewave.service.repository.trial.verify" in (process / "cmdline").read_text()
         and "onnxruntime" in (process / "maps").read_text()
     ]
 

@@ -24,7 +24,7 @@ from graphs import (
 from onnx import TensorProto
 from processes import run, serving
 
-from gatewave.service.security import new_key
+from gatewave.service.security.keys import new_key
 
 X = {"inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [1, 2]}]}
 

@@ -7,11 +7,11 @@ import pytest
 from graphs import filled, load, put, trial_job
 
 from gatewave.service.errors import ModelRefused
-from gatewave.service.oip.documents import model_config
-from gatewave.service.repository import trial
+from gatewave.service.oip.metadata import model_config
 from gatewave.service.repository.config import parsed
-from gatewave.service.repository.sizes import MAX_ELEMENTS, candidates
-from gatewave.service.repository.verification import verified
+from gatewave.service.repository.trial import trial
+from gatewave.service.repository.trial.sizes import MAX_ELEMENTS, candidates
+from gatewave.service.repository.trial.verification import verified
 
 HEAD = '<ir_version: 8, opset_import: ["" : 17]> g '
 KERNEL = (

@@ -6,10 +6,10 @@ from graphs import averaged, conditional, helper, load, model, numpy_helper, por
 from onnx import TensorProto
 
 from gatewave.service.errors import ModelRefused
-from gatewave.service.repository import trial
 from gatewave.service.repository.config import parsed
 from gatewave.service.repository.rowwise.analysis import unshown
-from gatewave.service.repository.sizes import candidates
+from gatewave.service.repository.trial import trial
+from gatewave.service.repository.trial.sizes import candidates
 from gatewave.service.serving.model import Batching
 
 ON = parsed("batching: {max_size: 4}")

@@ -9,8 +9,8 @@ import pytest
 from graphs import endless, put, trial_job, unary
 
 from gatewave.service.errors import ModelRefused
-from gatewave.service.repository.job import Report
-from gatewave.service.repository.verification import verified
+from gatewave.service.repository.trial.job import Report
+from gatewave.service.repository.trial.verification import verified
 
 
 def test_a_crash_of_the_trial_is_a_reason(root, tmp_path, monkeypatch):
@@ -88,7 +88,7 @@ def test_a_trial_whose_service_is_gone_ends_by_the_clock(root):
 
     async def scenario():
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "gatewave.service.repository.verify"),
+            *(sys.executable, "-m", "gatewave.service.repository.trial.verify"),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
         )

@@ -17,10 +17,10 @@ from gatewave.service.errors import (
     Overloaded,
 )
 from gatewave.service.serving.batcher import Batcher
-from gatewave.service.serving.call import Call
-from gatewave.service.serving.lanes import UNFINISHED, Lanes
-from gatewave.service.serving.line import Line
 from gatewave.service.serving.model import ANY, Batching, Model, Port
+from gatewave.service.serving.queue import Line
+from gatewave.service.serving.request import Call
+from gatewave.service.serving.worker_pool import UNFINISHED, Lanes
 
 FOUR = Batching(4)
 TOO_LARGE = "outputs: expected outputs of at most 24 bytes, got 28"

@@ -6,10 +6,10 @@ import time
 
 import pytest
 
-from gatewave.service.engine import Halt
 from gatewave.service.errors import DeadlineExceeded, Overloaded
-from gatewave.service.metrics import ABANDONED_LANES
-from gatewave.service.serving.lanes import Lanes
+from gatewave.service.observability.metrics import ABANDONED_LANES
+from gatewave.service.onnx.engine import Halt
+from gatewave.service.serving.worker_pool import Lanes
 
 
 class Gate:

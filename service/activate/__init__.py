@@ -1,0 +1,1 @@
+"""Evaluation of activations: requests and answers of POST /activate."""

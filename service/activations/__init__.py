@@ -1,0 +1,1 @@
+"""Activations that can be evaluated, read from the artifacts."""

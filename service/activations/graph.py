@@ -1,0 +1,122 @@
+"""One artifact, loaded: a function in one dtype, as a model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gatewave.service.codecs.dtypes import NUMPY, Array, DType, narrowed
+from gatewave.service.errors import Overloaded, RequestInvalid
+from gatewave.service.onnx.arena import is_scarce
+from gatewave.service.onnx.engine import Halt, Session
+from gatewave.service.serving.model import PLATFORM, Batching, Model, Port, check_names_and_types
+
+
+@dataclass(frozen=True, eq=False)
+class Graph(Model):
+    """One artifact, loaded: a function in one dtype, of tensors of one shape, any.
+
+    Attributes:
+        kind: ``value``, ``grad`` or ``vjp``.
+        implementation: What computes it: ``native avx512``, ``function body`` where there is no
+            kernel for its node, or ``standard operators`` where it is decomposed.
+    """
+
+    path: Path
+    kind: str
+    dtype: DType
+    name: str
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    reals: Mapping[str, float]
+    session: Session
+    implementation: str
+    version: str = "1"
+    platform: str = PLATFORM
+    batching: Batching | None = None
+    trusted: bool = True
+
+    @property
+    def provider(self) -> str:
+        return self.session.provider
+
+    def check(self, inputs: Mapping[str, Array]) -> None:
+        """Refuse tensors that are missing, unknown, of another dtype, or of different shapes.
+
+        Raises:
+            RequestInvalid: It names the first.
+        """
+        check_names_and_types(self, inputs)
+        self.check_shapes(inputs)
+
+    def check_shapes(self, inputs: Mapping[str, Array]) -> None:
+        """Refuse tensors of different shapes.
+
+        Raises:
+            RequestInvalid: It names the first that differs.
+        """
+        first, *others = self.input_names
+        for name in others:
+            if inputs[name].shape != inputs[first].shape:
+                expected = f"the shape of {first}, {list(inputs[first].shape)}"
+                raise RequestInvalid.at(f"inputs.{name}", expected, list(inputs[name].shape))
+
+    def output_bytes(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> int:
+        return inputs[self.input_names[0]].nbytes * len(outputs)
+
+    def run(
+        self,
+        inputs: Mapping[str, Array],
+        outputs: Sequence[str],
+        reals: Mapping[str, float],
+        halt: Halt | None = None,  # noqa: ARG002 - one node, or a few: over before it could matter
+        *,
+        over: bool = False,
+    ) -> dict[str, Array]:
+        """Evaluate at ``inputs``, of one shape; the results have it too.
+
+        Raises:
+            Overloaded: There is no memory for what is between its nodes: a slice, which is little.
+        """
+        first = inputs[self.input_names[0]]
+        shape = first.shape
+        if not first.size:
+            return {name: np.empty(shape, NUMPY[self.dtype]) for name in outputs}
+        flat = {name: _flat(tensor) for name, tensor in inputs.items()}
+        for name, value in reals.items():
+            flat[name] = np.array(value, self._wide)
+        results = self._run(flat, first.size, outputs, over=over)
+        if len(shape) == 1:
+            return results
+        return {name: result.reshape(shape) for name, result in results.items()}
+
+    def _run(
+        self, flat: Mapping[str, Array], length: int, outputs: Sequence[str], *, over: bool
+    ) -> dict[str, Array]:
+        try:
+            return self.session.run(flat, length, outputs, over=over)
+        except Exception as error:  # ONNX Runtime's exceptions have no class in common but this
+            if is_scarce(error):
+                raise Overloaded("memory", "others' results hold ONNX Runtime's") from error
+            raise
+
+    def real(self, name: str, value: object, *, at: str = "parameters") -> float:
+        exact = super().real(name, value, at=at)
+        if self.dtype != "float64" and narrowed(np.array(exact), "float32")[1] is not None:
+            raise RequestInvalid.at(f"{at}.{name}", "a number within the range of float32", value)
+        return exact
+
+    @property
+    def _wide(self) -> np.dtype[Any]:
+        """What 16-bit floats compute in."""
+        return NUMPY["float64" if self.dtype == "float64" else "float32"]
+
+
+def _flat(tensor: Array) -> Array:
+    if tensor.ndim == 1 and tensor.flags.c_contiguous and tensor.flags.aligned:
+        return tensor
+    return np.require(tensor, requirements=["C", "A"]).reshape(-1)

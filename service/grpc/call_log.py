@@ -1,0 +1,93 @@
+"""What operators see of one call: its id, its trace, and a line in the log."""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Iterable
+from typing import Any
+
+from grpc import StatusCode
+
+from gatewave.service.observability import metrics
+from gatewave.service.observability.logs import ACCEPTABLE_ID, HEADER, request_id
+from gatewave.service.state import Runtime
+
+OURS = frozenset(
+    {
+        StatusCode.UNKNOWN,
+        StatusCode.DEADLINE_EXCEEDED,
+        StatusCode.UNIMPLEMENTED,
+        StatusCode.INTERNAL,
+        StatusCode.UNAVAILABLE,
+        StatusCode.DATA_LOSS,
+    }
+)
+"""What OpenTelemetry takes for errors of a server; the other statuses blame the caller."""
+
+Headers = list[tuple[bytes, bytes]]
+
+log = logging.getLogger(__name__)
+
+
+class Account:
+    """One call, from its metadata to its status.
+
+    Attributes:
+        path: ``/service/Method``, or one word for all unknown paths.
+        id: The request's id, the caller's own if it is fit for logs.
+    """
+
+    def __init__(self, runtime: Runtime, path: str, metadata: Iterable[tuple[str, Any]]) -> None:
+        self.path = path
+        self.began = time.perf_counter()
+        self.access_log = runtime.settings.access_log
+        headers = headers_of(metadata)
+        self.id = _id_of(headers)
+        self._token = request_id.set(self.id)
+        tracer = runtime.tracer
+        self._trace = None if tracer is None else tracer.begin(path.lstrip("/"), headers)
+
+    def close(self, status: StatusCode) -> None:
+        """The call is answered; in the context in which it was opened."""
+        seconds = time.perf_counter() - self.began
+        metrics.observe_grpc(self.path, status.name, seconds)
+        if self.access_log:
+            fields = {
+                "path": self.path,
+                "status": status.name,
+                "milliseconds": round(seconds * 1e3, 3),
+            }
+            log.info("request", extra=fields)
+        if self._trace is not None:
+            name = self.path.lstrip("/")
+            self._trace.end(name, failed=status in OURS, attributes=self._said(status))
+        request_id.reset(self._token)
+
+    def _said(self, status: StatusCode) -> dict[str, str | int]:
+        service, _, method = self.path.lstrip("/").partition("/")
+        code: int = status.value[0]
+        return {
+            "rpc.system": "grpc",
+            "rpc.service": service,
+            # OpenTelemetry's word for a method that the server does not know.
+            "rpc.method": method or "_OTHER",
+            "rpc.grpc.status_code": code,
+            "gatewave.request_id": self.id,
+        }
+
+
+def headers_of(metadata: Iterable[tuple[str, Any]]) -> Headers:
+    """Metadata as the headers that they travel as."""
+    return [
+        (name.encode(), value if isinstance(value, bytes) else value.encode())
+        for name, value in metadata
+    ]
+
+
+def _id_of(headers: Headers) -> str:
+    for name, value in headers:
+        if name == HEADER.encode() and ACCEPTABLE_ID.fullmatch(value):
+            return value.decode()
+    return uuid.uuid4().hex

@@ -1,0 +1,237 @@
+"""What ModelInfer asks and answers: between gRPC's messages, and tensors and parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+
+from google.protobuf.message import DecodeError, Message
+
+from gatewave.service.codecs.datatypes import BYTES, Datatype, datatype_of
+from gatewave.service.codecs.dtypes import Array
+from gatewave.service.codecs.limits import MAX_FIELDS, MAX_TENSORS, check_count
+from gatewave.service.codecs.wire import MalformedError, Reader
+from gatewave.service.errors import NOTHING, BodyMalformed, RequestInvalid, Words
+from gatewave.service.grpc import inference_pb2 as pb
+from gatewave.service.oip.tensors import (
+    MOST_AXES,
+    checked_datatype,
+    checked_shape,
+    claimed,
+    from_raw,
+    from_values,
+    memory_of_strings,
+    to_raw,
+)
+from gatewave.service.oip.unsupported import refuse_of_tensors
+from gatewave.service.serving.model import Model
+
+Input = pb.ModelInferRequest.InferInputTensor
+Value = bool | int | float | str
+Kind = TypeVar("Kind", bound=Message)
+
+FIELDS = {
+    "BOOL": "bool_contents",
+    "INT8": "int_contents",
+    "INT16": "int_contents",
+    "INT32": "int_contents",
+    "INT64": "int64_contents",
+    "UINT8": "uint_contents",
+    "UINT16": "uint_contents",
+    "UINT32": "uint_contents",
+    "UINT64": "uint64_contents",
+    "FP32": "fp32_contents",
+    "FP64": "fp64_contents",
+    BYTES: "bytes_contents",
+}
+"""Where a tensor's elements are, if they are not raw; FP16 and BF16 always are."""
+
+RAW = pb.ModelInferRequest.RAW_INPUT_CONTENTS_FIELD_NUMBER
+ID = pb.ModelInferRequest.ID_FIELD_NUMBER
+TENSORS = {
+    pb.ModelInferRequest.INPUTS_FIELD_NUMBER,
+    pb.ModelInferRequest.OUTPUTS_FIELD_NUMBER,
+}
+MOST_FIELDS = 1 << 12
+"""Parts of one request: its inputs, their raw contents, outputs and all parameters."""
+
+
+def parsed(kind: type[Kind], data: bytes) -> Kind:
+    """The message in ``data``.
+
+    Raises:
+        BodyMalformed: It is none of that kind.
+    """
+    try:
+        return kind.FromString(data)
+    except DecodeError as error:
+        name = kind.DESCRIPTOR.name
+        raise BodyMalformed.at("message", f"a {name}", Words("something else")) from error
+
+
+def words_in(data: bytes) -> int:
+    """How many bytes of a ModelInferRequest are not raw contents.
+
+    Raises:
+        BodyMalformed: It is none, or has more tensors than is sensible.
+    """
+    reader = Reader(data, MOST_FIELDS)
+    raw = 0
+    try:
+        for number, span in reader.fields((0, len(data))):
+            if number == RAW:
+                raw += span[1] - span[0]
+            elif number in TENSORS:
+                # Their parameters are a map, whose parsing takes more than linear time.
+                for _ in reader.fields(span):
+                    pass
+    except MalformedError as error:
+        raise BodyMalformed.at("message", "a ModelInferRequest", Words(error)) from error
+    return len(data) - raw
+
+
+def identity_in(data: bytes) -> str:
+    """The id of the ModelInferRequest in ``data``, if there is one; all else may be wrong."""
+    reader = Reader(data, MOST_FIELDS)
+    try:
+        for number, span in reader.fields((0, len(data))):
+            if number == ID:
+                return reader.bytes(span).decode(errors="replace")
+    except MalformedError:
+        pass
+    return ""
+
+
+def check_sizes(request: pb.ModelInferRequest) -> None:
+    """Refuse a request with too many parts, before they are read.
+
+    Raises:
+        LimitExceeded: It has too many inputs, outputs or parameters.
+    """
+    check_count(request.inputs, MAX_TENSORS, "inputs", "tensors")
+    check_count(request.outputs, MAX_TENSORS, "outputs", "outputs")
+    check_count(request.parameters, MAX_FIELDS, "parameters", "parameters")
+
+
+def elements_in(request: pb.ModelInferRequest) -> int:
+    """How many elements the inputs have, by what their shapes say."""
+    return sum(map(_claimed, request.inputs))
+
+
+def memory_of(request: pb.ModelInferRequest) -> int:
+    """How many bytes raw strings take besides the message; what else is raw is a view of it."""
+    return sum(
+        memory_of_strings(_claimed(given), len(raw))
+        for given, raw in zip(request.inputs, request.raw_input_contents, strict=False)
+        if given.datatype == BYTES
+    )
+
+
+def is_raw(request: pb.ModelInferRequest) -> bool:
+    """Whether the tensors lie in the request as they are, and need not be read one by one."""
+    return bool(request.raw_input_contents) and all(i.datatype != BYTES for i in request.inputs)
+
+
+def inputs_of(request: pb.ModelInferRequest, model: Model, max_rank: int) -> dict[str, Array]:
+    """The tensors in ``request``, by name; ``model`` takes those of such a name and datatype.
+
+    Raises:
+        RequestInvalid: A name comes twice, a tensor's elements are missing or do not fit its shape
+            and datatype, or raw and typed contents are mixed.
+    """
+    raws = _raws(request)
+    tensors: dict[str, Array] = {}
+    for index, (given, raw) in enumerate(zip(request.inputs, raws, strict=True)):
+        field = f"inputs[{index}]"
+        if given.name in tensors:
+            raise RequestInvalid.at(f"{field}.name", "each name once", given.name)
+        check_count(given.parameters, MAX_FIELDS, f"{field}.parameters", "parameters")
+        refuse_of_tensors(given.parameters, field)
+        checked_datatype(given.datatype, f"{field}.datatype")
+        model.check_announced(given.name, given.datatype)
+        tensors[given.name] = _tensor(given, raw, field, max_rank)
+    return tensors
+
+
+def wanted_of(request: pb.ModelInferRequest) -> list[str]:
+    """The names of the outputs that are wanted."""
+    for index, output in enumerate(request.outputs):
+        field = f"outputs[{index}].parameters"
+        check_count(output.parameters, MAX_FIELDS, field, "parameters")
+        refuse_of_tensors(output.parameters, f"outputs[{index}]")
+    return [output.name for output in request.outputs]
+
+
+def parameters_of(request: pb.ModelInferRequest) -> dict[str, Value]:
+    """The request's parameters.
+
+    Raises:
+        RequestInvalid: One has no value.
+    """
+    return {
+        name: _value(parameter, f"parameters.{name}")
+        for name, parameter in request.parameters.items()
+    }
+
+
+def response_to(
+    request: pb.ModelInferRequest, model: Model, outputs: Mapping[str, Array]
+) -> pb.ModelInferResponse:
+    """The answer: raw always, in the order in which the outputs are given."""
+    response = pb.ModelInferResponse(
+        model_name=model.name, model_version=model.version, id=request.id
+    )
+    for name, array in outputs.items():
+        response.outputs.add(name=name, datatype=datatype_of(array).name, shape=array.shape)
+        response.raw_output_contents.append(bytes(to_raw(array)))
+    return response
+
+
+def _claimed(given: Input) -> int:
+    return claimed(list(given.shape)) if len(given.shape) <= MOST_AXES else 0
+
+
+def _raws(request: pb.ModelInferRequest) -> Sequence[bytes | None]:
+    """The raw contents of each input, or nothing for each."""
+    raws = list(request.raw_input_contents)
+    if not raws:
+        return [None] * len(request.inputs)
+    for index, given in enumerate(request.inputs):
+        if given.HasField("contents"):
+            expected = "nothing, since the request has raw_input_contents"
+            raise RequestInvalid.at(f"inputs[{index}].contents", expected, Words("contents"))
+    if len(raws) != len(request.inputs):
+        expected = f"one for each of the {len(request.inputs)} inputs"
+        raise RequestInvalid.at("raw_input_contents", expected, len(raws))
+    return raws
+
+
+def _tensor(given: Input, raw: bytes | None, field: str, max_rank: int) -> Array:
+    datatype = checked_datatype(given.datatype, f"{field}.datatype")
+    # One axis more than allowed is enough to refuse the shape.
+    shape = checked_shape(given.shape[: max_rank + 1], f"{field}.shape", max_rank)
+    if raw is not None:
+        return from_raw(datatype, shape, raw, f"raw contents of {field}")
+    values = _typed(given, datatype, field)
+    return from_values(datatype, shape, values, f"{field}.contents.{FIELDS[datatype.name]}")
+
+
+def _typed(given: Input, datatype: Datatype, field: str) -> list[Value]:
+    """The elements of a tensor, from the field that its datatype has, and no other."""
+    right = FIELDS.get(datatype.name)
+    if right is None:
+        expected = f"raw_input_contents: {datatype.name} has no others"
+        raise RequestInvalid.at(f"{field}.contents", expected, NOTHING)
+    for filled, _ in given.contents.ListFields():
+        if filled.name != right:
+            expected = f"{right}, for {datatype.name}"
+            raise RequestInvalid.at(f"{field}.contents", expected, Words(filled.name))
+    return list(getattr(given.contents, right))
+
+
+def _value(parameter: pb.InferParameter, field: str) -> Value:
+    choice = parameter.WhichOneof("parameter_choice")
+    if choice is None:
+        raise RequestInvalid.at(field, "a value", NOTHING)
+    value: Value = getattr(parameter, choice)
+    return value

@@ -1,0 +1,28 @@
+"""Application of the separate port for /metrics and health checks."""
+
+from __future__ import annotations
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from gatewave.service.errors import NameUnknown
+from gatewave.service.http import problems
+from gatewave.service.http.connection.bounds import REFUSED
+
+MARK = "gatewave.metrics_port"
+"""Key of the scope of a request to that port."""
+
+SERVED = ("/metrics", "/livez", "/readyz")
+
+
+class MetricsOnly:
+    """Pure ASGI middleware that passes on the port's paths, and answers all others with 404."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] in SERVED or REFUSED in scope:
+            await self.app({**scope, MARK: True}, receive, send)
+            return
+        error = NameUnknown.at("path", f"one of {', '.join(SERVED)}", scope["path"])
+        await problems.answer(scope["path"], error)(scope, receive, send)

@@ -1,0 +1,364 @@
+"""Counters and timers for Prometheus and for the statistics of the inference protocol.
+
+Each of several workers keeps its numbers in a table that the others can read
+(`gatewave.service.observability.table`). The worker that is scraped adds them up.
+`gatewave.service.http.exposition` writes them, and adds values that are looked up and not counted:
+the processes, the provider, the models.
+
+Names follow Prometheus: base units, the unit in the name, ``_total`` for counters. Labels come from
+bounded sets only: served models, templates of routes, reasons and outcomes listed here.
+"""
+
+from __future__ import annotations
+
+import time
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TypeVar
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, values
+from prometheus_client.metrics_core import Metric
+
+from gatewave.service import errors
+from gatewave.service.observability import shared_values
+from gatewave.service.observability.table import Table
+from gatewave.service.observability.tracing.trace import current
+
+INSTRUMENTS = CollectorRegistry()
+"""The instruments of this process. The library's own registry holds collectors of its own besides,
+which are silent with several workers."""
+
+# By default, the library reads PROMETHEUS_MULTIPROC_DIR, which may belong to another program.
+values.ValueClass = values.MutexValue
+
+SECONDS = (
+    *(1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3),
+    *(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
+)
+ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+MODEL = ["model", "version"]
+
+
+class Distribution(Histogram):
+    """A histogram that finds its bucket by bisection, at half the library's cost."""
+
+    def observe(self, amount: float, exemplar: dict[str, str] | None = None) -> None:  # noqa: ARG002
+        self._sum.inc(amount)
+        self._buckets[bisect_left(self._upper_bounds, amount)].inc(1)
+
+
+HTTP = Distribution(
+    "gatewave_http_request_duration_seconds",
+    "HTTP requests, from their headers to the end of their answer, by template of the route.",
+    ["route", "method", "status"],
+    buckets=SECONDS,
+    registry=INSTRUMENTS,
+)
+GRPC = Distribution(
+    "gatewave_grpc_request_duration_seconds",
+    "Calls over gRPC, from their metadata to their status; a stream is one call.",
+    ["method", "status"],
+    buckets=SECONDS,
+    registry=INSTRUMENTS,
+)
+REQUEST = Distribution(
+    "gatewave_request_seconds",
+    "Inference requests that reached a model, over any protocol, from when they had come to when "
+    "their answer was made, by what became of them.",
+    [*MODEL, "outcome"],
+    buckets=SECONDS,
+    registry=INSTRUMENTS,
+)
+QUEUE = Distribution(
+    "gatewave_queue_seconds",
+    "How long requests waited for a lane, from admission to start; small ones need none.",
+    MODEL,
+    buckets=SECONDS,
+    registry=INSTRUMENTS,
+)
+DECODE = Distribution(
+    "gatewave_decode_seconds",
+    "How long it took to make tensors of a request's bytes, once it had begun.",
+    MODEL,
+    buckets=SECONDS,
+    registry=INSTRUMENTS,
+)
+COMPUTE = Distribution(
+    "gatewave_compute_seconds",
+    "How long a run in ONNX Runtime took; requests that are batched share one.",
+    MODEL,
+    buckets=SECONDS,
+    registry=INSTRUMENTS,
+)
+ENCODE = Distribution(
+    "gatewave_encode_seconds",
+    "How long it took to make an answer's bytes of tensors, once it had begun.",
+    MODEL,
+    buckets=SECONDS,
+    registry=INSTRUMENTS,
+)
+BATCH_ROWS = Distribution(
+    "gatewave_batch_rows",
+    "Rows of all requests computed in one run, of models that are batched.",
+    MODEL,
+    buckets=ROWS,
+    registry=INSTRUMENTS,
+)
+LAST = Gauge(
+    "gatewave_last_inference_timestamp_seconds",
+    "When the model last answered, as a Unix time.",
+    MODEL,
+    multiprocess_mode="max",
+    registry=INSTRUMENTS,
+)
+REJECTED = Counter(
+    "gatewave_rejected",
+    "Requests refused for what they are or when they came, over any protocol, by reason.",
+    ["reason"],
+    registry=INSTRUMENTS,
+)
+RESTARTS = Counter(
+    "gatewave_model_process_ends",
+    "Processes of isolated models that ended, or were ended, and were replaced.",
+    MODEL,
+    registry=INSTRUMENTS,
+)
+QUEUE_DEPTH = Gauge(
+    "gatewave_queue_depth",
+    "Requests waiting for a lane now.",
+    multiprocess_mode="livesum",
+    registry=INSTRUMENTS,
+)
+ABANDONED_LANES = Gauge(
+    "gatewave_abandoned_lanes",
+    "Halted runs that have not ended; other lanes replace their lanes.",
+    multiprocess_mode="livesum",
+    registry=INSTRUMENTS,
+)
+RESERVED_BYTES = Gauge(
+    "gatewave_reserved_bytes",
+    "Memory that bodies and results of requests under way hold now, give or take 64 KiB a worker.",
+    multiprocess_mode="livesum",
+    registry=INSTRUMENTS,
+)
+
+
+Span = tuple[float, float]
+"""A beginning and an end, in seconds of `time.perf_counter`."""
+
+Result = TypeVar("Result")
+
+
+def timed(work: Callable[[], Result]) -> Callable[[], tuple[Result, Span]]:
+    """``work``, which also tells when it was done, wherever and however late that is."""
+
+    def run() -> tuple[Result, Span]:
+        began = time.perf_counter()
+        result = work()
+        return result, (began, time.perf_counter())
+
+    return run
+
+
+class Meter:
+    """One model's numbers; its children are looked up once, since a lookup costs a microsecond.
+
+    Attributes:
+        labels: The values of the labels ``model`` and ``version``.
+        ok: Requests answered with tensors.
+        failed: Requests answered with an error, by the caller's fault or the service's.
+    """
+
+    def __init__(self, model: str, version: str) -> None:
+        self.labels = labels = (model, version)
+        self.ok = REQUEST.labels(*labels, "ok")
+        self.failed = REQUEST.labels(*labels, "failed")
+        self.queue = QUEUE.labels(*labels)
+        self.decode = DECODE.labels(*labels)
+        self.compute = COMPUTE.labels(*labels)
+        self.encode = ENCODE.labels(*labels)
+        self.batch_rows = BATCH_ROWS.labels(*labels)
+        self.last = LAST.labels(*labels)
+
+    def answered(self, came: float, began: float, read: float, computed: float) -> None:
+        """Count and trace a request that was answered in one go, after it had come.
+
+        The marks are of `time.perf_counter`.
+        """
+        self.finished(came, (began, read), (computed, time.perf_counter()))
+
+    def finished(self, began: float, decoding: Span, encoding: Span) -> None:
+        """Count and trace a request that was answered, and may have waited before each phase."""
+        self.decode.observe(decoding[1] - decoding[0])
+        self.encode.observe(encoding[1] - encoding[0])
+        self.ok.observe(encoding[1] - began)
+        self.last.set(time.time())
+        trace = current.get()
+        if trace is not None:
+            trace.mark("decode", *decoding)
+            trace.mark("encode", *encoding)
+
+    @contextmanager
+    def expecting(self, began: float) -> Iterator[None]:
+        """A block for a part of a request's work; an error that ends it ends the request too."""
+        try:
+            yield
+        except BaseException:
+            self.unanswered(began)
+            raise
+
+    def remove(self) -> None:
+        """Drop the model's series; later counts of requests under way are not exposed."""
+        for family in (QUEUE, DECODE, COMPUTE, ENCODE, BATCH_ROWS, LAST, RESTARTS):
+            family.remove(*self.labels)
+        for outcome in ("ok", "failed"):
+            REQUEST.remove(*self.labels, outcome)
+
+    def unanswered(self, began: float) -> None:
+        """Count a request that was not, whoever is to blame."""
+        self.failed.observe(time.perf_counter() - began)
+
+
+PARTS = {
+    "gatewave_queue_seconds": "queue",
+    "gatewave_decode_seconds": "decode",
+    "gatewave_compute_seconds": "compute",
+    "gatewave_encode_seconds": "encode",
+    "gatewave_batch_rows": "rows",
+    "gatewave_last_inference_timestamp_seconds": "last",
+}
+
+
+class Numbers(dict[str, tuple[int, float]]):
+    """One model's counts and sums, by the names that `Meter` gives them; what is not there is 0."""
+
+    def __missing__(self, name: str) -> tuple[int, float]:
+        return 0, 0.0
+
+
+def numbers() -> dict[tuple[str, str], Numbers]:
+    """The numbers of every model and version that was asked for anything, of all workers."""
+    found: dict[tuple[str, str], Numbers] = {}
+    for family in collected():
+        for sample in family.samples:
+            part = PARTS.get(family.name) or sample.labels.get("outcome")
+            if part is None or sample.name.endswith(("_bucket", "_created")):
+                continue
+            of = found.setdefault((sample.labels["model"], sample.labels["version"]), Numbers())
+            count, total = of[part]
+            if sample.name.endswith("_count"):
+                of[part] = int(sample.value), total
+            else:
+                of[part] = count, sample.value
+    return found
+
+
+_tables: list[Table] = []
+"""Tables of all workers, if there are several."""
+
+
+def share(tables: Sequence[Table], number: int) -> None:
+    """Keep this process's numbers in table ``number``, and add up all tables in a scrape.
+
+    Call it before the first count.
+    """
+    tables[number].own()
+    values.ValueClass = shared_values.value_class(tables[number])
+    for instrument in INSTRUMENTS._collector_to_names:  # noqa: SLF001 - it tells by no other means
+        # Instruments with labels create their numbers later; others were created for one process.
+        if isinstance(instrument, (Counter, Gauge)) and not instrument._labelnames:  # noqa: SLF001
+            instrument._metric_init()  # noqa: SLF001
+    _tables[:] = tables
+
+
+def owners() -> list[int]:
+    """Return the process ids of all workers, if there are several."""
+    return [table.owner for table in _tables if table.owner]
+
+
+def collected() -> Iterable[Metric]:
+    """Return the families of this process's instruments, or of those of all workers."""
+    own = INSTRUMENTS.collect()
+    return shared_values.added_up(own, _tables) if _tables else own
+
+
+REASONS: dict[type[errors.ServiceError], str] = {
+    errors.DeadlineExceeded: "deadline",
+    errors.ModelNotReady: "not_ready",
+    errors.KeyMissing: "key_missing",
+    errors.ScopeMissing: "scope_missing",
+    errors.LimitExceeded: "limit",
+    errors.BodyTooLong: "body_too_long",
+    errors.BodyLate: "body_late",
+    errors.UrlTooLong: "head_too_long",
+    errors.HeadTooLong: "head_too_long",
+}
+"""Why requests are refused, besides `Overloaded`, which says itself what there is too little of."""
+
+SCARCE = (
+    "queue",
+    "memory",
+    "client_memory",
+    "streams",
+    "calls",
+    "connections",
+    "client_connections",
+    "client_requests",
+)
+"""The reasons that `Overloaded` gives."""
+
+
+def count_rejection(error: BaseException) -> None:
+    """Count ``error``, if it is a refusal; a request that is plainly wrong is none."""
+    reason = REASONS.get(type(error))  # type: ignore[arg-type]
+    if isinstance(error, errors.Overloaded):
+        reason = error.reason
+    if reason is not None:
+        REJECTED.labels(reason).inc()
+
+
+def expect_rejections() -> None:
+    """Show every reason from the start, with 0: a rate needs a number to rise from."""
+    for reason in (*SCARCE, *REASONS.values()):
+        REJECTED.labels(reason)
+
+
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+UNMATCHED = "unmatched"
+"""The route of requests that no route takes: their paths are the callers' to make up."""
+
+
+def method_label(method: str, other: str = "other") -> str:
+    """Return ``method`` if HTTP defines it, otherwise ``other``: callers may send any token."""
+    return method if method in METHODS else other
+
+
+_HTTP: dict[tuple[str, str, int], Distribution] = {}
+
+
+def observe_http(route: str, method: str, status: int, seconds: float) -> None:
+    """Time one HTTP request.
+
+    Args:
+        route: The template, such as ``/v2/models/{model}/infer``: never a path.
+        method: What the caller sent; those that are none of HTTP's are counted as one.
+        status: The answer's, or 0 where the caller went away before it.
+        seconds: From the request's headers to the end of its answer.
+    """
+    key = (route, method_label(method), status)
+    child = _HTTP.get(key)
+    if child is None:
+        child = _HTTP[key] = HTTP.labels(*key)
+    child.observe(seconds)
+
+
+def observe_grpc(method: str, status: str, seconds: float) -> None:
+    """Time one call.
+
+    Args:
+        method: A served path, or one word for all others; never text from the caller.
+        status: The name of the call's status code.
+        seconds: From the call's metadata to its status.
+    """
+    GRPC.labels(method, status).observe(seconds)

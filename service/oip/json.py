@@ -1,0 +1,454 @@
+"""Inference requests and answers of the protocol over HTTP: JSON, and the binary tensor extension.
+
+With the header Inference-Header-Content-Length, a body is that many bytes of JSON, and then the raw
+tensors of the inputs that have ``binary_data_size``, in their order. An answer with raw outputs has
+the same form. If the header is 0, the body is the tensor of the model's only input.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any, NamedTuple
+
+import numpy as np
+import orjson
+
+from gatewave.service.codecs import limits, nested, simd
+from gatewave.service.codecs.datatypes import BY_NUMPY, BYTES, DATATYPES, datatype_of
+from gatewave.service.codecs.dtypes import DTYPES, NUMPY, Array, DType
+from gatewave.service.errors import BodyMalformed, RequestInvalid, Words
+from gatewave.service.http.exchange import Body, Part
+from gatewave.service.oip.tensors import (
+    check_count,
+    checked_datatype,
+    checked_shape,
+    claimed,
+    from_raw,
+    from_string,
+    from_values,
+    memory_of_strings,
+    to_raw,
+    to_values,
+)
+from gatewave.service.oip.unsupported import refuse_of_tensors
+from gatewave.service.serving.model import ANY, Model, Port
+from gatewave.service.serving.request import Call
+from gatewave.service.system import cancellation
+
+LENGTH_HEADER = b"inference-header-content-length"
+REQUEST_FIELDS = frozenset({"id", "parameters", "inputs", "outputs"})
+INPUT_FIELDS = frozenset({"name", "shape", "datatype", "parameters", "data"})
+PLAIN_FIELDS = INPUT_FIELDS - {"parameters"}
+OUTPUT_FIELDS = frozenset({"name", "parameters"})
+DEEPEST = 64
+"""How deep JSON may nest that Python's own reader is given: it recurs, and the stack is finite."""
+
+PLAIN: dict[str, DType] = {BY_NUMPY[NUMPY[dtype]].name: dtype for dtype in DTYPES}
+
+
+class Bounds(NamedTuple):
+    """Bounds of the settings on the tensors of a request."""
+
+    max_rank: int
+    max_elements: int
+
+
+@dataclass(slots=True)
+class InferRequest:
+    """What a body asks for.
+
+    Attributes:
+        raw: For each output that is wanted by name, whether as raw bytes.
+        all_raw: Whether outputs are wanted as raw bytes if nothing else is said of them.
+    """
+
+    inputs: dict[str, Array]
+    id: str = ""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    raw: dict[str, bool] = field(default_factory=dict)
+    all_raw: bool = False
+
+    def is_raw(self, name: str) -> bool:
+        """Whether the output ``name`` is wanted as raw bytes."""
+        return self.raw.get(name, self.all_raw)
+
+    def written(self, outputs: Mapping[str, Array]) -> int:
+        """How many bytes of ``outputs`` are written number by number, or string by string."""
+        return sum(
+            each.nbytes
+            for name, each in outputs.items()
+            if each.dtype.hasobject or not self.is_raw(name)
+        )
+
+
+def header_length(header: bytes | None, body_length: int) -> int | None:
+    """How much of a body is JSON, if its headers say so.
+
+    Raises:
+        BodyMalformed: They say it wrongly.
+    """
+    if header is None:
+        return None
+    if not header.isdigit() or len(header) > 19 or int(header) > body_length:  # noqa: PLR2004
+        expected = f"a whole number up to the body's {body_length} bytes"
+        raise BodyMalformed.at(LENGTH_HEADER.decode(), expected, header.decode("latin-1"))
+    return int(header)
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """A body with raw tensors, of which only the JSON was read.
+
+    Attributes:
+        document: The JSON, whatever it is.
+        data: What lies behind it.
+        strings: How many of the raw elements are BYTES, by what their shapes say.
+    """
+
+    document: Any
+    data: memoryview
+    strings: int
+
+    @property
+    def memory(self) -> int:
+        """How many bytes the tensors take besides the body: only strings are no views of it."""
+        return memory_of_strings(self.strings, len(self.data))
+
+
+def opened(body: Body, json_length: int) -> Envelope:
+    """The first ``json_length`` bytes of ``body``, read.
+
+    Raises:
+        BodyMalformed: They are not JSON.
+    """
+    whole = memoryview(body)
+    document = _parsed(bytes(whole[:json_length]))
+    return Envelope(document, whole[json_length:], _strings_in(document))
+
+
+def unpacked(envelope: Envelope, model: Model, bounds: Bounds) -> InferRequest:
+    """Return the request to ``model`` in ``envelope``.
+
+    Raises:
+        RequestInvalid: A field is wrong.
+    """
+    return _Reading(envelope.data, model, bounds).request(envelope.document)
+
+
+def decode(text: bytes, model: Model, bounds: Bounds) -> InferRequest:
+    """Return the request to ``model`` in ``text``, a complete body in JSON.
+
+    Raises:
+        RequestInvalid: A field is wrong.
+    """
+    with suppress(simd.NotPlain):
+        return plain(text, bounds.max_rank)
+    # Not in the handler of that error: it would keep the document of simdjson.
+    return complete(text, model, bounds)
+
+
+def complete(text: bytes, model: Model, bounds: Bounds) -> InferRequest:
+    """Decode as `decode` does, also text that is not plain; up to ten times slower."""
+    return _Reading(memoryview(b""), model, bounds).request(_parsed(text))
+
+
+def whole(body: Body, model: Model, bounds: Bounds) -> InferRequest:
+    """Return the request of a body that consists of the tensor of the model's only input.
+
+    Triton's protocol calls it a raw binary request. The shape follows from the model's: one open
+    size is deduced from the length of the body. A body of BYTES is one string without its length.
+    Answers are raw as well.
+
+    Raises:
+        RequestInvalid: The model has several inputs, the shape cannot be deduced, or the bytes do
+            not fit the shape.
+        LimitExceeded: The tensor has too many elements.
+    """
+    if len(model.inputs) != 1:
+        expected = f"JSON that names the inputs: {model.name} has {len(model.inputs)} of them"
+        raise RequestInvalid.at("body", expected, Words("a raw binary request"))
+    (port,) = model.inputs
+    datatype = DATATYPES[port.datatype]
+    at = f"inputs.{port.name}"
+    if port.datatype == BYTES:
+        shape = [1 if size == ANY else size for size in port.shape]
+        return InferRequest({port.name: from_string(bytes(body), shape, at)}, all_raw=True)
+    shape = _deduced(model, port, len(body) // datatype.numpy.itemsize, at)
+    check_count(math.prod(shape), bounds.max_elements)
+    return InferRequest({port.name: from_raw(datatype, shape, body, at)}, all_raw=True)
+
+
+def memory_of_whole(body: Body, model: Model) -> int:
+    """Return the bytes that the tensor of a raw binary request takes in addition to its body."""
+    strings = sum(port.datatype == BYTES for port in model.inputs)
+    return memory_of_strings(strings, len(body))
+
+
+def _deduced(model: Model, port: Port, count: int, at: str) -> list[int]:
+    """Return the shape of ``count`` elements for ``port``."""
+    shape = list(port.shape)
+    if model.batching is not None and shape.count(ANY) > 1 and shape[0] == ANY:
+        shape[0] = 1
+    if shape.count(ANY) > 1:
+        expected = "JSON that says the shape: more than one size of the input is open"
+        raise RequestInvalid.at(f"{at}.shape", expected, list(port.shape))
+    if ANY in shape:
+        fixed = math.prod(size for size in shape if size != ANY)
+        shape[shape.index(ANY)] = count // fixed if fixed else 0
+    return shape
+
+
+def encode(request: InferRequest, call: Call, outputs: Mapping[str, Array]) -> list[Part]:
+    """The answer, and its header in front if there are raw tensors behind it."""
+    tensors: list[dict[str, Any]] = []
+    parts: list[Part] = []
+    for name, array in outputs.items():
+        tensor: dict[str, Any] = {
+            "name": name,
+            "datatype": datatype_of(array).name,
+            "shape": array.shape,
+        }
+        if request.is_raw(name):
+            parts.append(to_raw(array))
+            tensor["parameters"] = {"binary_data_size": len(parts[-1])}
+        else:
+            tensor["data"] = _values(array)
+        tensors.append(tensor)
+    document = {"model_name": call.model.name, "model_version": call.model.version}
+    if request.id:
+        document["id"] = request.id
+    return [orjson.dumps({**document, "outputs": tensors}), *parts]
+
+
+def _values(array: Array) -> orjson.Fragment:
+    """Return the values in JSON; NaN and infinities as "NaN", "Infinity" and "-Infinity".
+
+    JSON has no such numbers, and JavaScript's parser rejects bare words. NumPy, with which Python's
+    clients build arrays, reads the quoted words. ml_dtypes, which defines bfloat16, takes numbers
+    only (0.5.4); BF16 therefore has bare words, which Python reads.
+    """
+    if array.dtype.kind in "Ob":
+        return orjson.Fragment(orjson.dumps(to_values(array)))
+    flat = array.reshape(-1)
+    if array.dtype == NUMPY["bfloat16"]:
+        flat = flat.astype(np.float32)
+    text = orjson.dumps(np.ascontiguousarray(flat), option=orjson.OPT_SERIALIZE_NUMPY)
+    if b"n" not in text:  # as in `nested.encode`
+        return orjson.Fragment(text)
+    word = _bare if array.dtype == NUMPY["bfloat16"] else nested.word
+    words = map(word, flat[~np.isfinite(flat)].tolist())
+    first, *rest = text.split(b"null")
+    return orjson.Fragment(first + b"".join(chain(*zip(words, rest, strict=True))))
+
+
+def _bare(number: float) -> bytes:
+    return nested.word(number).strip(b'"')
+
+
+def plain(text: bytes, max_rank: int) -> InferRequest:
+    """The request in ``text``, if it is plain: numbers in flat lists, and no parameters.
+
+    Raises:
+        NotPlain: Something is else, or wrong.
+    """
+    document = simd.fields(simd.parse(text), REQUEST_FIELDS)
+    identity = document.get("id", "")
+    if type(identity) is not str or "parameters" in document or "outputs" in document:
+        raise simd.NotPlain
+    values = simd.elements(document.get("inputs"))
+    with simd.Numbers(text) as numbers:
+        inputs = dict(_plain_tensor(value, numbers, max_rank) for value in values)
+    numbers.finish(other=1 + len(values))
+    if len(inputs) != len(values):
+        raise simd.NotPlain
+    return InferRequest(inputs, identity)
+
+
+def _plain_tensor(value: Any, numbers: simd.Numbers, max_rank: int) -> tuple[str, Array]:
+    tensor = simd.fields(value, PLAIN_FIELDS)
+    name, dtype = tensor.get("name"), PLAIN.get(tensor.get("datatype", ""))
+    shape = simd.sizes(tensor.get("shape"))
+    if type(name) is not str or dtype is None or len(shape) > max_rank:
+        raise simd.NotPlain
+    flat = numbers.take(tensor.get("data"), dtype, 1)
+    return name, flat if shape == flat.shape else simd.reshaped(flat, shape)
+
+
+def _parsed(text: bytes) -> Any:
+    document = _read(text)
+    cancellation.check()
+    return document
+
+
+def _read(text: bytes) -> Any:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        # Clients write NaN and Infinity bare, which JSON has not, and Python reads.
+        if b"NaN" not in text and b"Infinity" not in text:
+            raise BodyMalformed.at("body", "JSON", Words(error)) from error
+    return _lenient(text)
+
+
+def _lenient(text: bytes) -> Any:
+    if max(text.count(b"["), text.count(b"{")) > DEEPEST and _depth(text) > DEEPEST:
+        raise BodyMalformed.at("body", f"JSON at most {DEEPEST} deep", Words("more"))
+    try:
+        document = json.loads(text.decode())
+        if b"\\u" in text:
+            # Half of a surrogate pair, which no answer that quotes it could be written with.
+            json.dumps(document, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:
+        raise BodyMalformed.at("body", "JSON", Words(error)) from error
+    return document
+
+
+def _depth(text: bytes) -> int:
+    """How deep brackets nest, those within strings counted too."""
+    steps = _STEPS[np.frombuffer(text, np.uint8)]
+    return int(steps[steps != 0].cumsum(dtype=np.int64).max(initial=0))
+
+
+_STEPS = np.zeros(256, np.int8)
+_STEPS[list(b"[{")] = 1
+_STEPS[list(b"]}")] = -1
+
+
+def _strings_in(document: Any) -> int:
+    """How many raw BYTES there are; what is wrong is refused when it is read in order."""
+    inputs = document.get("inputs") if isinstance(document, dict) else None
+    strings = 0
+    for tensor in inputs if isinstance(inputs, list) else ():
+        if isinstance(tensor, dict) and tensor.get("datatype") == BYTES:
+            strings += claimed(tensor.get("shape"))
+    return strings
+
+
+class _Reading:
+    """One request being read, completely, with the raw bytes that are still to be given out."""
+
+    def __init__(self, data: memoryview, model: Model, bounds: Bounds) -> None:
+        self.data = data
+        self.position = 0
+        self.model = model
+        self.bounds = bounds
+        self.count = 0
+
+    def request(self, document: Any) -> InferRequest:
+        fields = _object(document, "body", None)
+        inputs = fields.get("inputs")
+        if not isinstance(inputs, list):
+            raise RequestInvalid.at("inputs", "a list of tensors", inputs)
+        limits.check_count(inputs, limits.MAX_TENSORS, "inputs", "tensors")
+        tensors: dict[str, Array] = {}
+        for index, value in enumerate(inputs):
+            name, tensor = self.tensor(value, f"inputs[{index}]")
+            if name in tensors:
+                raise RequestInvalid.at(f"inputs[{index}].name", "each name once", name)
+            tensors[name] = tensor
+        if self.position != len(self.data):
+            left = len(self.data) - self.position
+            raise BodyMalformed.at("body", "no bytes after the tensors", Words(f"{left} bytes"))
+        parameters = _parameters(fields, "")
+        return InferRequest(
+            tensors,
+            _identity(fields),
+            parameters,
+            dict(_wanted(fields, parameters)),
+            _flag(parameters, "binary_data_output", "parameters") or False,
+        )
+
+    def tensor(self, value: Any, at: str) -> tuple[str, Array]:
+        fields = _object(value, at, INPUT_FIELDS)
+        name = fields.get("name")
+        if not isinstance(name, str):
+            raise RequestInvalid.at(f"{at}.name", "a string", name)
+        datatype = checked_datatype(fields.get("datatype"), f"{at}.datatype")
+        shape = checked_shape(fields.get("shape"), f"{at}.shape", self.bounds.max_rank)
+        self.count += math.prod(shape)
+        check_count(self.count, self.bounds.max_elements)
+        self.model.check_announced(name, datatype.name)
+        parameters = _parameters(fields, f"{at}.")
+        refuse_of_tensors(parameters, at)
+        if "binary_data_size" in parameters:
+            # KServe's client sends a null beside the size of an empty tensor.
+            if fields.get("data") is not None:
+                raise RequestInvalid.at(f"{at}.data", "none, beside binary_data_size", "data")
+            raw = self._next(parameters["binary_data_size"], f"{at}.parameters.binary_data_size")
+            return name, from_raw(datatype, shape, raw, at)
+        if "data" not in fields:
+            raise RequestInvalid.at(f"{at}.data", "values, or binary_data_size", Words("neither"))
+        max_rank = self.bounds.max_rank
+        return name, from_values(datatype, shape, fields["data"], f"{at}.data", max_rank)
+
+    def _next(self, size: Any, at: str) -> memoryview:
+        left = len(self.data) - self.position
+        if type(size) is not int or not 0 <= size <= left:
+            raise BodyMalformed.at(at, f"a whole number of bytes, of which {left} are left", size)
+        begin, self.position = self.position, self.position + size
+        return self.data[begin : self.position]
+
+
+def _identity(fields: Mapping[str, Any]) -> str:
+    identity = fields.get("id")
+    if identity is not None and not isinstance(identity, str):
+        raise RequestInvalid.at("id", "a string", identity)
+    return identity or ""
+
+
+def _wanted(fields: Mapping[str, Any], parameters: Mapping[str, Any]) -> Iterator[tuple[str, bool]]:
+    """The outputs asked for by name, and whether raw: what an output says goes before the rest."""
+    outputs = fields.get("outputs")
+    if outputs is None:
+        return
+    if not isinstance(outputs, list):
+        raise RequestInvalid.at("outputs", "a list", outputs)
+    limits.check_count(outputs, limits.MAX_TENSORS, "outputs", "outputs")
+    otherwise = _flag(parameters, "binary_data_output", "parameters") or False
+    seen: set[str] = set()
+    for index, value in enumerate(outputs):
+        at = f"outputs[{index}]"
+        output = _object(value, at, OUTPUT_FIELDS)
+        name = output.get("name")
+        if not isinstance(name, str):
+            raise RequestInvalid.at(f"{at}.name", "a string", name)
+        if name in seen:
+            raise RequestInvalid.at(f"{at}.name", "each name once", name)
+        seen.add(name)
+        asked = _parameters(output, f"{at}.")
+        refuse_of_tensors(asked, at)
+        own = _flag(asked, "binary_data", f"{at}.parameters")
+        yield name, otherwise if own is None else own
+
+
+def _flag(parameters: Mapping[str, Any], name: str, at: str) -> bool | None:
+    value = parameters.get(name)
+    if value is not None and not isinstance(value, bool):
+        raise RequestInvalid.at(f"{at}.{name}", "true or false", value)
+    return value
+
+
+def _parameters(fields: Mapping[str, Any], at: str) -> Mapping[str, Any]:
+    """What is said there; null says nothing, as everywhere."""
+    parameters = fields.get("parameters")
+    if parameters is None:
+        return {}
+    if not isinstance(parameters, dict):
+        raise RequestInvalid.at(f"{at}parameters", "an object", parameters)
+    limits.check_fields(parameters, f"{at}parameters")
+    return {name: value for name, value in parameters.items() if value is not None}
+
+
+def _object(value: Any, at: str, known: frozenset[str] | None) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise RequestInvalid.at(at, "an object", value)
+    limits.check_fields(value, at)
+    for name in value:
+        if known is not None and name not in known:
+            raise RequestInvalid.at(f"{at}.{name}", "no field of this name", value[name])
+    return value

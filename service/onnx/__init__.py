@@ -1,0 +1,1 @@
+"""ONNX Runtime, its native kernels, and ONNX files."""

@@ -1,0 +1,39 @@
+"""What nodes of ours an ONNX file has: the metadata say what was exported, these what is there."""
+
+from __future__ import annotations
+
+from gatewave.service.codecs.wire import Reader
+from gatewave.service.onnx.fields import (
+    GRAPH_NODES,
+    MODEL_GRAPH,
+    NODE_DOMAIN,
+    NODE_OPERATOR,
+)
+
+DOMAIN = b"ai.gatewave"
+
+
+def operators(model: bytes) -> tuple[frozenset[str], int]:
+    """The operators of our domain that nodes of a graph have, and how many nodes there are.
+
+    Args:
+        model: An ONNX file.
+
+    Raises:
+        MalformedError: It is none.
+    """
+    reader = Reader(model)
+    nodes = [
+        dict(reader.fields(node))
+        for number, graph in reader.fields((0, len(model)))
+        if number == MODEL_GRAPH
+        for inner, node in reader.fields(graph)
+        if inner == GRAPH_NODES
+    ]
+    none = (0, 0)
+    ours = frozenset(
+        reader.bytes(node.get(NODE_OPERATOR, none)).decode(errors="replace")
+        for node in nodes
+        if reader.bytes(node.get(NODE_DOMAIN, none)) == DOMAIN
+    )
+    return ours, len(nodes)

@@ -1,0 +1,210 @@
+"""Worker process, alone or with others on one port.
+
+It is started by `gatewave.service.processes.supervisor`, which passes the descriptors of the tables
+of metrics, its own and those of other workers, if there are any; the descriptor of the control
+socket; its number; and the descriptors of the listening sockets, its own and those of other
+workers. Messages are lines:
+
+* to the worker: first its settings, in JSON, and whether it joins late: it then accepts connections
+  only after the trial of its models, because other workers have theirs; ``join``, to end that wait;
+  ``reload``, to read certificates and keys again; ``drain`` and ``stop``, when all end; ``leave``,
+  when it ends alone; and, for the queue of worker N, ``adopt N`` while that worker is missing, and
+  ``release N`` when it is back;
+* from the worker: ``alive``, again and again, as long as its event loop turns; ``ready``, when it
+  accepts connections; ``loaded``, when it has tried its models; ``grpc PORT``, when the system
+  chose that; or ``failed KIND WHY``, when it cannot start; ``told``, when it was told to end by
+  somebody else: who looks after a group of processes may tell all of them.
+
+When the supervisor is gone, the worker ends too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import faulthandler
+import json
+import os
+import signal
+import socket
+import sys
+from types import FrameType
+
+from gatewave.service.app import at_once, create_app
+from gatewave.service.errors import ServiceError, SettingsInvalid
+from gatewave.service.http.server import Server, configuration, connection_limits
+from gatewave.service.observability import metrics
+from gatewave.service.observability.logs import configure_logging
+from gatewave.service.observability.table import Table
+from gatewave.service.settings import Settings
+
+BEAT_SECONDS = 1.0
+"""Longest time in seconds between two reports that the event loop turns."""
+
+BEATS = 4
+"""Reports within the time after which the supervisor treats silence as a hang."""
+
+
+class Worker(Server):
+    """A server that has a supervisor, and may take over the queues of others."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        number: int,
+        listeners: list[socket.socket],
+        supervisor: socket.socket,
+        *,
+        joins_late: bool = False,
+    ) -> None:
+        app = create_app(settings)
+        super().__init__(
+            configuration(
+                app,
+                app.state.runtime.certificates.context,
+                at_once(app),
+                settings.body_seconds,
+                connection_limits(settings),
+            ),
+            app.state.runtime,
+            self._on_started,
+        )
+        self.number = number
+        self.listeners = listeners
+        self._supervisor = supervisor
+        self._adopted: dict[int, asyncio.Server] = {}
+        self._adopting: asyncio.Task[None] | None = None
+        self._is_dismissed = False
+        self._may_join = asyncio.Event()
+        if not joins_late:
+            self._may_join.set()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - uvicorn's
+        """Leave it to the supervisor, who may have had the signal too; a terminal tells both."""
+        if sig != signal.SIGINT:
+            say(self._supervisor, "told")
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self._supervisor.setblocking(False)
+        # Not add_reader: the socket of a killed supervisor is reset, and uvloop then calls readers
+        # neither for the reset nor for the end.
+        await asyncio.get_running_loop().create_unix_connection(
+            lambda: Orders(self), sock=self._supervisor.dup()
+        )
+        self._beat()
+        await super().startup(sockets)
+
+    def _beat(self) -> None:
+        say(self._supervisor, "alive")
+        silence = self.runtime.settings.heartbeat_seconds / BEATS
+        asyncio.get_running_loop().call_later(min(BEAT_SECONDS, silence or 1), self._beat)
+
+    async def _admission(self) -> None:
+        await self._may_join.wait()
+
+    def _on_started(self) -> None:
+        if self._rpc is not None and self.runtime.settings.grpc_port == 0:
+            say(self._supervisor, f"grpc {self._rpc.port}")
+        say(self._supervisor, "ready")
+
+    def _on_loaded(self) -> None:
+        self._may_join.set()
+        say(self._supervisor, "loaded")
+
+    def obey(self, command: str, *rest: str) -> None:
+        """Execute an order of the supervisor."""
+        match command:
+            case "join":
+                self._may_join.set()
+            case "reload":
+                self.runtime.reload()
+            case "drain":
+                self.drain()
+            case "stop":
+                self._is_dismissed = True
+                self.stop()
+            case "leave":
+                self.drain(self.runtime.settings.grace_seconds)
+            case _:
+                self._change_queues(command, int(rest[0]))
+
+    def _change_queues(self, command: str, number: int) -> None:
+        """Adopt the queue of another worker, or release it."""
+        if command == "adopt":
+            self._adopting = asyncio.create_task(self._adopt(number))
+        elif adopted := self._adopted.pop(number, None):
+            self.servers.remove(adopted)
+            adopted.close()
+
+    async def _adopt(self, number: int) -> None:
+        if number not in self._adopted:
+            self._adopted[number] = await self.listen(self.listeners[number].dup())
+            self.servers.append(self._adopted[number])
+
+    async def _serve_queue(self, listeners: list[socket.socket]) -> None:
+        """Accept all who have connected, if everybody ends; otherwise others will."""
+        if self._is_dismissed:
+            await self._accept_all([*listeners, *(self.listeners[n] for n in self._adopted)])
+        for listener in self.listeners:
+            listener.close()  # Nobody is refused, but left waiting, while any process has them.
+
+
+class Orders(asyncio.Protocol):
+    """The lines that the supervisor sends to ``worker``."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._heard = b""
+
+    def data_received(self, data: bytes) -> None:
+        *lines, self._heard = (self._heard + data).split(b"\n")
+        for line in lines:
+            self._worker.obey(*line.decode().split())
+
+    def connection_lost(self, _: Exception | None) -> None:
+        """End without the supervisor."""
+        self._worker.drain(0)
+
+
+def say(supervisor: socket.socket, line: str) -> None:
+    """Tell the supervisor, if it is still there."""
+    with contextlib.suppress(OSError):
+        supervisor.sendall(line.encode() + b"\n")
+
+
+def _orders(supervisor: socket.socket) -> tuple[Settings, bool]:
+    """Return the settings, and whether the worker joins late."""
+    with supervisor.makefile("rb", buffering=0) as lines:
+        orders = json.loads(lines.readline())
+    return Settings(**orders["settings"]), orders["joins_late"]
+
+
+def main() -> int:
+    """Serve until told to end; the exit status."""
+    tables, *given = sys.argv[1:]
+    descriptor, number, *waiting = map(int, given)
+    for sig in (signal.SIGINT, signal.SIGHUP):  # A terminal sends these signals to the whole group.
+        signal.signal(sig, signal.SIG_IGN)
+    faulthandler.enable()
+    supervisor = socket.socket(fileno=descriptor)
+    listeners = [socket.socket(fileno=waits) for waits in waiting]
+    for inherited in (supervisor, *listeners):
+        inherited.set_inheritable(False)  # uvloop keeps descriptors open in started processes.
+    settings, joins_late = _orders(supervisor)
+    configure_logging(settings.log_level)
+    if shared := [int(each) for each in tables.removeprefix("--tables=").split(",") if each]:
+        metrics.share([Table(each) for each in shared], number)
+        for each in shared:  # The tables are mapped now, and started processes do not need them.
+            os.close(each)
+    try:
+        server = Worker(settings, number, listeners, supervisor, joins_late=joins_late)
+        server.run(sockets=[listeners[number].dup()])
+    except ServiceError as error:
+        kind = "SettingsInvalid" if isinstance(error, SettingsInvalid) else "ServiceError"
+        say(supervisor, f"failed {kind} " + " ".join(str(error).split()))
+        return 1
+    return server.status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Models that are computed in processes of their own."""

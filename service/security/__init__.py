@@ -1,0 +1,1 @@
+"""Keys, clients and exposure."""

@@ -1,0 +1,1 @@
+"""Sockets, processors, memory and TLS of the machine."""
