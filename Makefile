@@ -112,16 +112,16 @@ bench-cuda: $(VENV)/.dev ## on a machine with a GPU and RUNTIME=gpu: certify its
 	$(BIN)/python -m benchmarks.cuda service/libgatewave_cuda.so
 
 chaos: kernels ## kill workers and end services under load, ROUNDS (10) times each
-	PYTHONPATH=tests $(BIN)/python tests/load/chaos.py --rounds $(ROUNDS)
+	PYTHONPATH=tests/support $(BIN)/python tests/load/chaos.py --rounds $(ROUNDS)
 
 soak: kernels ## load the service for SECONDS (600), and see that it does not grow
-	PYTHONPATH=tests $(BIN)/python tests/load/soak.py --seconds $(SECONDS)
+	PYTHONPATH=tests/support $(BIN)/python tests/load/soak.py --seconds $(SECONDS)
 
 fuzz: kernels ## send CASES (100000) bodies that are nearly right: 200 or 4xx, nothing else
-	PYTHONPATH=tests $(BIN)/python tests/load/fuzz.py --cases $(or $(CASES),100000)
+	PYTHONPATH=tests/support $(BIN)/python tests/load/fuzz.py --cases $(or $(CASES),100000)
 
 fuzz-api: kernels ## send CASES (10000) requests that OpenAPI describes: no 5xx
-	PYTHONPATH=tests $(BIN)/python tests/load/fuzz_api.py --cases $(or $(CASES),10000)
+	PYTHONPATH=tests/support $(BIN)/python tests/load/fuzz_api.py --cases $(or $(CASES),10000)
 
 export: artifacts/.stamp ## export every activation from Torch to artifacts/
 

@@ -27,11 +27,11 @@ from gatewave.service.repository.trial.trial import trial
 from gatewave.service.serving.memory import Budget
 from gatewave.service.serving.model import Batching
 from gatewave.service.serving.pipeline import Inference
-from gatewave.service.serving.request import Call
-from gatewave.service.serving.worker_pool import Lanes
+from gatewave.service.serving.request import InferenceRequest
+from gatewave.service.serving.worker_pool import WorkerPool
 from gatewave.service.system import cpus
 
-MOST_BYTES = 1 << 30
+MAX_BYTES = 1 << 30
 CALLERS = 32
 ROWS = 32
 SECONDS = 1.5
@@ -50,7 +50,7 @@ def main() -> None:
             version = Path(folder, name, "1")
             version.mkdir(parents=True)
             onnx.save(build(), version / "model.onnx")
-            found, files = read_version(Path(folder), version, MOST_BYTES)
+            found, files = read_version(Path(folder), version, MAX_BYTES)
             model = opened(files, engine, found.shaped)
             print(_row(model, unshown(files.model)), flush=True)
 
@@ -75,9 +75,9 @@ def _rate(model: RepositoryModel) -> float:
 
 
 async def _load(model: RepositoryModel) -> float:
-    lanes = Lanes(cpus.available(), 2 * CALLERS)
-    inference = Inference(lanes, Budget(1 << 30), inline_bytes=0, output_bytes=1 << 30)
-    call = Call(model, _inputs(model, 1), model.output_names)
+    worker_pool = WorkerPool(cpus.available(), 2 * CALLERS)
+    inference = Inference(worker_pool, Budget(1 << 30), inline_bytes=0, output_bytes=1 << 30)
+    call = InferenceRequest(model, _inputs(model, 1), model.output_names)
     ends = time.perf_counter() + SECONDS
 
     async def caller() -> int:
@@ -91,7 +91,7 @@ async def _load(model: RepositoryModel) -> float:
     try:
         counts = await asyncio.gather(*(caller() for _ in range(CALLERS)))
     finally:
-        lanes.close()
+        worker_pool.close()
     return sum(counts) / SECONDS
 
 

@@ -27,7 +27,7 @@ from gatewave.service.http.schemas import ActivateRequest, BatchRequest, InferBo
 from gatewave.service.observability import logs
 from gatewave.service.security.keys import Access, SecurityHeaders
 from gatewave.service.settings import Settings
-from gatewave.service.state import Runtime
+from gatewave.service.state import ServiceState
 
 DESCRIPTION = """
 Evaluates activation functions, their exact derivatives and their vector-Jacobian products, in
@@ -46,7 +46,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         ArtifactInvalid: The artifacts folder is empty, or holds what cannot be served.
     """
     settings = settings or Settings()
-    runtime = Runtime.start(settings)
+    state = ServiceState.start(settings)
     app: FastAPI = FastAPIOffline(
         title="Gatewave",
         version=version("gatewave"),
@@ -56,12 +56,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False},
         responses={"4XX": {"model": ProblemDocument, "description": "What was wrong, and where."}},
     )
-    app.state.runtime = runtime
+    app.state.service = state
     app.state.endpoints = {
-        "/activate": ActivateEndpoint(runtime),
-        "/activate/batch": BatchEndpoint(runtime),
+        "/activate": ActivateEndpoint(state),
+        "/activate/batch": BatchEndpoint(state),
     }
-    app.state.infer = InferEndpoint(runtime)
+    app.state.infer = InferEndpoint(state)
     problems.install(app)
     for room in (activate, activations, health, metrics, v2):
         app.include_router(room.router)
@@ -69,37 +69,37 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(HeadAsGet)
     app.add_middleware(SecurityHeaders)
     routes = app.build_middleware_stack
-    app.build_middleware_stack = lambda: _front(app, routes(), runtime)  # type: ignore[method-assign]
+    app.build_middleware_stack = lambda: _front(app, routes(), state)  # type: ignore[method-assign]
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
 
 
-def _front(app: FastAPI, routes: ASGIApp, runtime: Runtime) -> ASGIApp:
+def _front(app: FastAPI, routes: ASGIApp, state: ServiceState) -> ASGIApp:
     """What every request passes first, before all that FastAPI and Starlette put around routes."""
-    settings = runtime.settings
+    settings = state.settings
     shortcut = Shortcut(routes, endpoints=partial(_fast, app.state.endpoints, app.state.infer))
-    access = Access(shortcut, keys=runtime.keys, refuse=problems.answer, rate=runtime.rate)
+    access = Access(shortcut, keys=state.keys, refuse=problems.answer, rate=state.rate)
     front = logs.RequestContext(
         problems.Refusals(access),
         failure=problems.internal,
         access_log=settings.access_log,
-        tracer=runtime.tracer,
+        tracer=state.tracer,
     )
     return RootPath(front, settings.root_path) if settings.root_path else front
 
 
-def at_once(app: FastAPI) -> AtOnce | None:
+def fast_path(app: FastAPI) -> AtOnce | None:
     """What a server may have ``app`` answer without telling it; nothing where all is traced."""
-    runtime: Runtime = app.state.runtime
-    settings = runtime.settings
-    if runtime.tracer is not None:
+    state: ServiceState = app.state.service
+    settings = state.settings
+    if state.tracer is not None:
         return None
     answer = answering(
         partial(_fast, app.state.endpoints, app.state.infer),
-        keys=runtime.keys,
+        keys=state.keys,
         notes=logs.notes_on(access_log=settings.access_log),
         most=min(settings.inline_bytes, settings.max_json_bytes, settings.max_body_bytes),
-        rate=runtime.rate,
+        rate=state.rate,
     )
     return under(settings.root_path, answer) if settings.root_path else answer
 
@@ -112,7 +112,7 @@ def _fast(endpoints: Mapping[str, Endpoint], infer: Endpoint, path: str) -> Endp
 def _openapi(app: FastAPI) -> dict[str, Any]:
     """The document that FastAPI makes, with the bodies that the routes read by themselves."""
     if app.openapi_schema is None:
-        root_path = app.state.runtime.settings.root_path
+        root_path = app.state.service.settings.root_path
         document = get_openapi(
             title=app.title,
             version=app.version,

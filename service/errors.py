@@ -171,7 +171,7 @@ class RequestInvalid(ServiceError):  # noqa: N818
 
     def __init__(self, *errors: FieldError, count: int | None = None) -> None:
         """Errors to report, of ``count`` in all."""
-        self.errors = errors[:MOST_ERRORS]
+        self.errors = errors[:MAX_ERRORS]
         more = (len(errors) if count is None else count) - len(self.errors)
         said = [*map(str, self.errors), *([f"and {more} more"] if more else [])]
         super().__init__("; ".join(said))
@@ -238,7 +238,7 @@ class Words(str):
 NOTHING = Words("nothing")
 LONGEST_QUOTE = 80
 DEEPEST_QUOTE = 8
-MOST_ERRORS = 16
+MAX_ERRORS = 16
 
 
 OMITTED = " … "
@@ -297,7 +297,7 @@ def from_pydantic(errors: Sequence[Mapping[str, Any]]) -> RequestInvalid:
                 expected=_expected(error),
                 got=UNQUOTED.get(error["type"]) or quoted(error["input"]),
             )
-            for error in errors[:MOST_ERRORS]
+            for error in errors[:MAX_ERRORS]
         ),
         count=len(errors),
     )

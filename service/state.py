@@ -16,7 +16,7 @@ from gatewave.service.serving.control import Control
 from gatewave.service.serving.memory import Budget
 from gatewave.service.serving.pipeline import Inference
 from gatewave.service.serving.registry import Registry
-from gatewave.service.serving.worker_pool import Lanes
+from gatewave.service.serving.worker_pool import WorkerPool
 from gatewave.service.settings import Settings
 from gatewave.service.system import cpus
 from gatewave.service.system.tls import Certificates
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
-class Runtime:
+class ServiceState:
     """The engine, its models, and the admission of requests.
 
     Attributes:
@@ -67,7 +67,7 @@ class Runtime:
             log.info("keys and certificates were read again")
 
     @classmethod
-    def start(cls, settings: Settings) -> Runtime:
+    def start(cls, settings: Settings) -> ServiceState:
         """Load and prove all there is to serve.
 
         Raises:
@@ -85,7 +85,7 @@ class Runtime:
         )
         catalogue = Catalogue.open(settings.artifacts, engine)
         inference = Inference(
-            Lanes(settings.lanes or cpus.available(), settings.max_queue),
+            WorkerPool(settings.lanes or cpus.available(), settings.max_queue),
             Budget(settings.max_memory_bytes, settings.client_memory_share),
             inline_bytes=settings.inline_bytes,
             output_bytes=settings.max_output_bytes,
@@ -109,7 +109,7 @@ class Runtime:
         Returns:
             Whether all threads have ended: Python waits for the others at its exit.
         """
-        have_ended = self.inference.lanes.close(seconds)
+        have_ended = self.inference.worker_pool.close(seconds)
         if self.tracer is not None:
             self.tracer.close(seconds)
         return have_ended

@@ -27,7 +27,7 @@ from gatewave.cli.errors import needing
 if TYPE_CHECKING:
     from gatewave.export.proof.report import Compared, Dropped, Report
 
-MOST_SHOWN = 3
+MAX_SHOWN = 3
 
 
 def verify(
@@ -128,7 +128,7 @@ def _short(value: Any) -> str:
 
 def _lines(words: str, dropped: Iterable[Dropped]) -> list[str]:
     found = list(dropped)
-    lines = [f"{words}: {one.name}: {' '.join(one.why.split())}" for one in found[:MOST_SHOWN]]
-    if len(found) > MOST_SHOWN:
-        lines.append(f"{words}: {len(found) - MOST_SHOWN} more; --json lists them")
+    lines = [f"{words}: {one.name}: {' '.join(one.why.split())}" for one in found[:MAX_SHOWN]]
+    if len(found) > MAX_SHOWN:
+        lines.append(f"{words}: {len(found) - MAX_SHOWN} more; --json lists them")
     return lines

@@ -35,13 +35,13 @@ from gatewave.service.http.schemas import ActivateRequest, BatchRequest
 from gatewave.service.observability.metrics import Span
 from gatewave.service.onnx.engine import Halt
 from gatewave.service.serving.pipeline import Inference
-from gatewave.service.serving.request import Arrival, Call
-from gatewave.service.state import Runtime
+from gatewave.service.serving.request import InferenceRequest, Timing
+from gatewave.service.state import ServiceState
 from gatewave.service.system import cancellation
 
 METADATA_FIELDS = ("activation", "params", "dtype", "outputs")
 FIELDS = frozenset(ActivateRequest.model_fields)
-MOST_PLANS = 1024
+MAX_PLANS = 1024
 DEFAULT_DTYPE: DType = "float32"
 DEFAULT_OUTPUTS = ("y",)
 
@@ -54,31 +54,33 @@ class Reader:
     A plan is made once, by the complete validation, and kept by the words that asked for it.
     """
 
-    def __init__(self, runtime: Runtime) -> None:
-        self.runtime = runtime
-        self.settings = runtime.settings
+    def __init__(self, state: ServiceState) -> None:
+        self.state = state
+        self.settings = state.settings
         self._plans: dict[tuple[Any, ...], Plan] = {}
 
-    def json(self, body: bytes, arrival: Arrival | None = None) -> tuple[Plan, Call]:
+    def json(self, body: bytes, arrival: Timing | None = None) -> tuple[Plan, InferenceRequest]:
         """What a body in JSON asks for.
 
         Raises:
             RequestInvalid: The request is wrong in some field. Where it is clear which model is
                 asked, that counts it.
         """
-        arrival = arrival or Arrival()
+        arrival = arrival or Timing()
         with suppress(simd.NotPlain, RequestInvalid):
             return self.plain(body, arrival.deadline)
         # Not in the handler of that error: it would keep the document of simdjson.
         return self.document(parsed(body), arrival)
 
-    def safetensors(self, body: Body, arrival: Arrival | None = None) -> tuple[Plan, Call]:
+    def safetensors(
+        self, body: Body, arrival: Timing | None = None
+    ) -> tuple[Plan, InferenceRequest]:
         """What a file asks for, whose metadata hold all but the tensors.
 
         Raises:
             RequestInvalid: As `json`.
         """
-        arrival = arrival or Arrival()
+        arrival = arrival or Timing()
         tensors, metadata = safetensors.decode(body, self.settings.max_rank)
         document = {**_from_metadata(metadata), "inputs": tensors}
         check_sizes(document)
@@ -91,13 +93,15 @@ class Reader:
             plan.check_names(list(tensors))
             return plan, self._call(plan, tensors, arrival.deadline)
 
-    def document(self, document: Any, arrival: Arrival | None = None) -> tuple[Plan, Call]:
+    def document(
+        self, document: Any, arrival: Timing | None = None
+    ) -> tuple[Plan, InferenceRequest]:
         """What a document of JSON asks for.
 
         Raises:
             RequestInvalid: As `json`.
         """
-        arrival = arrival or Arrival()
+        arrival = arrival or Timing()
         check_sizes(document)
         request = _validated(ActivateRequest, document)
         plan = self._plan(request, request.dtype)
@@ -130,7 +134,7 @@ class Reader:
         cancellation.check()
         return _validated(BatchRequest, document).requests
 
-    def plain(self, body: bytes, deadline: float | None = None) -> tuple[Plan, Call]:
+    def plain(self, body: bytes, deadline: float | None = None) -> tuple[Plan, InferenceRequest]:
         """As `json`, for bodies that are plain and right, whose words were asked for before.
 
         Raises:
@@ -150,19 +154,21 @@ class Reader:
         numbers.finish(other="outputs" in document)
         return plan, self._call(plan, tensors, deadline)
 
-    def _call(self, plan: Plan, tensors: Mapping[str, Array], deadline: float | None) -> Call:
+    def _call(
+        self, plan: Plan, tensors: Mapping[str, Array], deadline: float | None
+    ) -> InferenceRequest:
         check_size(tensors, self.settings.max_elements)
         return plan.call(tensors, deadline)
 
     def _plan(self, request: ActivateRequest, dtype: DType) -> Plan:
         plan = Plan.make(
-            self.runtime.catalogue,
+            self.state.catalogue,
             request.activation,
             params=request.params,
             dtype=dtype,
             outputs=request.outputs,
         )
-        if len(self._plans) >= MOST_PLANS:
+        if len(self._plans) >= MAX_PLANS:
             self._plans.clear()
         key = _key(request.activation, request.params, dtype, tuple(request.outputs))
         self._plans[key] = plan
@@ -193,7 +199,7 @@ class Item:
     """
 
     plan: Plan
-    call: Call
+    call: InferenceRequest
     decoding: Span
 
 
@@ -211,7 +217,7 @@ def read_batch(reader: Reader, body: bytes, deadline: float | None) -> list[Item
 
 
 def _item(reader: Reader, request: Any, deadline: float | None) -> Item | bytes:
-    arrival = Arrival(deadline)
+    arrival = Timing(deadline)
     try:
         plan, call = reader.document(request, arrival)
     except RequestInvalid as error:

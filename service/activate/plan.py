@@ -13,7 +13,7 @@ from gatewave.service.activations.catalogue import Catalogue, Function, Params
 from gatewave.service.activations.graph import Graph
 from gatewave.service.codecs.dtypes import NUMPY, Array, DType
 from gatewave.service.errors import NOTHING, LimitExceeded, RequestInvalid
-from gatewave.service.serving.request import Call
+from gatewave.service.serving.request import InferenceRequest
 
 
 @dataclass(frozen=True)
@@ -75,14 +75,14 @@ class Plan:
             if name not in wanted:
                 raise RequestInvalid.at(f"inputs.{name}", f"only {', '.join(wanted)}", name)
 
-    def call(self, tensors: Mapping[str, Array], deadline: float | None = None) -> Call:
+    def call(self, tensors: Mapping[str, Array], deadline: float | None = None) -> InferenceRequest:
         """The evaluation at ``tensors``, which have the graph's names and dtype.
 
         Raises:
             RequestInvalid: The tensors' shapes differ.
         """
         self.graph.check_shapes(tensors)
-        return Call(self.graph, tensors, self.outputs, self.reals, deadline)
+        return InferenceRequest(self.graph, tensors, self.outputs, self.reals, deadline)
 
     @cached_property
     def head(self) -> bytes:

@@ -8,7 +8,7 @@ VARINT, FIXED64, LENGTH_DELIMITED, FIXED32 = 0, 1, 2, 5
 WIDTHS = {FIXED64: 8, FIXED32: 4}
 LONGEST_VARINT = 10
 LARGEST_TAG = (1 << 32) - 1
-MOST_FIELDS = 20_000_000
+MAX_FIELDS = 20_000_000
 
 Span = tuple[int, int]
 
@@ -20,7 +20,7 @@ class MalformedError(Exception):
 class Reader:
     """Reads messages that lie in ``data``; all messages together have so many fields at most."""
 
-    def __init__(self, data: bytes, most_fields: int = MOST_FIELDS) -> None:
+    def __init__(self, data: bytes, most_fields: int = MAX_FIELDS) -> None:
         self.data = data
         self._fields_left = most_fields
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Protocol
 
-from gatewave.service.state import Runtime
+from gatewave.service.state import ServiceState
 
 
 class Server(Protocol):
@@ -19,7 +19,7 @@ class Server(Protocol):
         """Accept no more, and let what is under way end within ``seconds``."""
 
 
-async def start(runtime: Runtime, port: int) -> Server:
+async def start(state: ServiceState, port: int) -> Server:
     """Listen on ``port``.
 
     Raises:
@@ -30,4 +30,4 @@ async def start(runtime: Runtime, port: int) -> Server:
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     from gatewave.service.grpc import server  # noqa: PLC0415 - 25 MB and a tenth of a second, if wanted
 
-    return await server.start(runtime, port)
+    return await server.start(state, port)

@@ -12,7 +12,7 @@ from grpc import StatusCode
 
 from gatewave.service.observability import metrics
 from gatewave.service.observability.logs import ACCEPTABLE_ID, HEADER, request_id
-from gatewave.service.state import Runtime
+from gatewave.service.state import ServiceState
 
 OURS = frozenset(
     {
@@ -39,14 +39,14 @@ class Account:
         id: The request's id, the caller's own if it is fit for logs.
     """
 
-    def __init__(self, runtime: Runtime, path: str, metadata: Iterable[tuple[str, Any]]) -> None:
+    def __init__(self, state: ServiceState, path: str, metadata: Iterable[tuple[str, Any]]) -> None:
         self.path = path
         self.began = time.perf_counter()
-        self.access_log = runtime.settings.access_log
+        self.access_log = state.settings.access_log
         headers = headers_of(metadata)
         self.id = _id_of(headers)
         self._token = request_id.set(self.id)
-        tracer = runtime.tracer
+        tracer = state.tracer
         self._trace = None if tracer is None else tracer.begin(path.lstrip("/"), headers)
 
     def close(self, status: StatusCode) -> None:

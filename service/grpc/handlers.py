@@ -26,7 +26,7 @@ from gatewave.service.observability.logs import HEADER
 from gatewave.service.security.clients import client_of_call
 from gatewave.service.security.keys import presented
 from gatewave.service.serving.memory import Client, Permit
-from gatewave.service.state import Runtime
+from gatewave.service.state import ServiceState
 
 INFER = "ModelInfer"
 FINAL = "triton_final_response"
@@ -44,12 +44,12 @@ class Handlers:
     Every one reads its messages itself, as a stream's: on the wire there is no difference.
     """
 
-    def __init__(self, runtime: Runtime) -> None:
-        self.runtime = runtime
-        self.methods = Methods(runtime)
+    def __init__(self, state: ServiceState) -> None:
+        self.state = state
+        self.methods = Methods(state)
         self.stopping: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._keys = runtime.keys
-        self.intake = Intake(runtime.settings, self.stopping)
+        self._keys = state.keys
+        self.intake = Intake(state.settings, self.stopping)
 
     def by_path(self) -> dict[str, Handler]:
         """Return the handlers of the service's methods."""
@@ -101,14 +101,14 @@ class Handlers:
             ClientLimited: The client exceeds its limit of requests.
         """
         client = self._client(context)
-        if self.runtime.rate is not None:
-            self.runtime.rate.admit(client)
+        if self.state.rate is not None:
+            self.state.rate.admit(client)
         return client
 
     async def _infer(self, context: Context) -> bytes:
         client = self._admit(context)
         data = await self.intake.only(context)
-        permit = self.runtime.inference.budget.permit(client)
+        permit = self.state.inference.budget.permit(client)
         # It is called when the answer has gone, or the call ended without one.
         context.add_done_callback(lambda _: permit.give_back())
         return (await self._answer(data, context, permit)).SerializeToString()
@@ -116,7 +116,7 @@ class Handlers:
     async def _answer(self, data: bytes, context: Context, permit: Permit) -> pb.ModelInferResponse:
         arrival = self.intake.arrival(data, context, permit)
         parsing = partial(parsed, pb.ModelInferRequest, data)
-        request = await self.runtime.inference.work(arrival.text, parsing, arrival.deadline)
+        request = await self.state.inference.work(arrival.text, parsing, arrival.deadline)
         return await self.methods.model_infer(request, arrival)
 
     async def _stream(self, context: Context) -> None:
@@ -125,7 +125,7 @@ class Handlers:
             while isinstance(data := await stream.next(context), bytes):
                 # gRPC lets nobody take back an answer that is not taken: what it holds is held here
                 # too, until its caller's deadline, or the end of its connection.
-                with self.runtime.inference.budget.permit(self._client(context)) as permit:
+                with self.state.inference.budget.permit(self._client(context)) as permit:
                     response = await self._streamed(data, context, permit)
                     await context.write(response.SerializeToString())
 
@@ -149,7 +149,7 @@ class Handlers:
         """``work`` with a request id, whose failure is a status, and that is logged."""
 
         async def behave(_: object, context: Context) -> bytes | None:
-            account = Account(self.runtime, path, context.invocation_metadata() or ())
+            account = Account(self.state, path, context.invocation_metadata() or ())
             status = grpc.StatusCode.CANCELLED
             try:
                 try:

@@ -79,4 +79,4 @@ class Health:
     def _status(self, service: str) -> Any:
         if service not in self.services:
             return Status.SERVICE_UNKNOWN
-        return Status.SERVING if self.handlers.runtime.ready else Status.NOT_SERVING
+        return Status.SERVING if self.handlers.state.ready else Status.NOT_SERVING

@@ -14,7 +14,7 @@ from gatewave.service.codecs.wire import MalformedError, Reader
 from gatewave.service.errors import NOTHING, BodyMalformed, RequestInvalid, Words
 from gatewave.service.grpc import inference_pb2 as pb
 from gatewave.service.oip.tensors import (
-    MOST_AXES,
+    MAX_AXES,
     checked_datatype,
     checked_shape,
     claimed,
@@ -52,7 +52,7 @@ TENSORS = {
     pb.ModelInferRequest.INPUTS_FIELD_NUMBER,
     pb.ModelInferRequest.OUTPUTS_FIELD_NUMBER,
 }
-MOST_FIELDS = 1 << 12
+MAX_PARTS = 1 << 12
 """Parts of one request: its inputs, their raw contents, outputs and all parameters."""
 
 
@@ -75,7 +75,7 @@ def words_in(data: bytes) -> int:
     Raises:
         BodyMalformed: It is none, or has more tensors than is sensible.
     """
-    reader = Reader(data, MOST_FIELDS)
+    reader = Reader(data, MAX_PARTS)
     raw = 0
     try:
         for number, span in reader.fields((0, len(data))):
@@ -92,7 +92,7 @@ def words_in(data: bytes) -> int:
 
 def identity_in(data: bytes) -> str:
     """The id of the ModelInferRequest in ``data``, if there is one; all else may be wrong."""
-    reader = Reader(data, MOST_FIELDS)
+    reader = Reader(data, MAX_PARTS)
     try:
         for number, span in reader.fields((0, len(data))):
             if number == ID:
@@ -188,7 +188,7 @@ def response_to(
 
 
 def _claimed(given: Input) -> int:
-    return claimed(list(given.shape)) if len(given.shape) <= MOST_AXES else 0
+    return claimed(list(given.shape)) if len(given.shape) <= MAX_AXES else 0
 
 
 def _raws(request: pb.ModelInferRequest) -> Sequence[bytes | None]:

@@ -22,7 +22,7 @@ from gatewave.service.serving.control import Control
 from gatewave.service.serving.memory import Permit
 from gatewave.service.serving.model import Model
 from gatewave.service.serving.pipeline import READ_WEIGHT
-from gatewave.service.state import Runtime
+from gatewave.service.state import ServiceState
 
 COPIES = 3
 """How often results are in memory: as tensors, in the message, and as what is sent of it."""
@@ -52,19 +52,19 @@ class Arrival:
 class Methods:
     """The methods of GRPCInferenceService, by their names in lower case."""
 
-    def __init__(self, runtime: Runtime) -> None:
-        self.runtime = runtime
+    def __init__(self, state: ServiceState) -> None:
+        self.state = state
 
     async def server_live(self, _request: pb.ServerLiveRequest) -> pb.ServerLiveResponse:
         return pb.ServerLiveResponse(live=True)
 
     async def server_ready(self, _request: pb.ServerReadyRequest) -> pb.ServerReadyResponse:
-        return pb.ServerReadyResponse(ready=self.runtime.ready)
+        return pb.ServerReadyResponse(ready=self.state.ready)
 
     async def model_ready(self, request: pb.ModelReadyRequest) -> pb.ModelReadyResponse:
         """A model that nobody knows is not ready: that is what Triton says of it too."""
         try:
-            self.runtime.registry.get(request.name, request.version)
+            self.state.registry.get(request.name, request.version)
         except (NameUnknown, ModelNotReady):
             return pb.ModelReadyResponse(ready=False)
         return pb.ModelReadyResponse(ready=True)
@@ -75,28 +75,28 @@ class Methods:
         return ParseDict(metadata.server(), pb.ServerMetadataResponse())
 
     async def model_metadata(self, request: pb.ModelMetadataRequest) -> pb.ModelMetadataResponse:
-        registry = self.runtime.registry
+        registry = self.state.registry
         model = registry.get(request.name, request.version)
         return ParseDict(metadata.model_metadata(registry, model), pb.ModelMetadataResponse())
 
     async def model_config(self, request: pb.ModelConfigRequest) -> pb.ModelConfigResponse:
-        model = self.runtime.registry.get(request.name, request.version)
+        model = self.state.registry.get(request.name, request.version)
         config = {"config": metadata.model_config(model)}
         return ParseDict(config, pb.ModelConfigResponse())
 
     async def model_statistics(
         self, request: pb.ModelStatisticsRequest
     ) -> pb.ModelStatisticsResponse:
-        registry = self.runtime.registry
+        registry = self.state.registry
         document = await metadata.statistics(registry, request.name, request.version)
         return ParseDict(document, pb.ModelStatisticsResponse())
 
     async def repository_index(
         self, request: pb.RepositoryIndexRequest
     ) -> pb.RepositoryIndexResponse:
-        if self.runtime.repository is not None:
-            await self.runtime.repository.look()
-        models = metadata.repository_index(self.runtime.registry, ready_only=request.ready)
+        if self.state.repository is not None:
+            await self.state.repository.look()
+        models = metadata.repository_index(self.state.registry, ready_only=request.ready)
         return ParseDict({"models": models}, pb.RepositoryIndexResponse())
 
     async def repository_model_load(
@@ -121,15 +121,15 @@ class Methods:
         Raises:
             ServiceError: Why there is no answer.
         """
-        inference = self.runtime.inference
-        model = self.runtime.registry.get(request.model_name, request.model_version)
+        inference = self.state.inference
+        model = self.state.registry.get(request.model_name, request.model_version)
         with model.meter.expecting(arrival.began):
             messages.check_sizes(request)
             parameters = messages.parameters_of(request)
             due = self._due(parameters, arrival)
             inputs, decoding = await self._inputs(request, model, arrival, due)
             wanted = messages.wanted_of(request)
-            call = call_of(self.runtime, model, inputs, wanted, parameters, due)
+            call = call_of(self.state, model, inputs, wanted, parameters, due)
             outputs = await inference.infer(call, arrival.permit, weight=COPIES)
             respond = partial(messages.response_to, request, model, outputs)
             response, encoding = await inference.finish(_strings(outputs), timed(respond))
@@ -138,13 +138,13 @@ class Methods:
 
     @property
     def _repository(self) -> Control:
-        if self.runtime.repository is None:
+        if self.state.repository is None:
             raise ControlOff("there is no model repository: set GATEWAVE_REPOSITORY")
-        return self.runtime.repository
+        return self.state.repository
 
     def _due(self, parameters: Mapping[str, Any], arrival: Arrival) -> float:
         """When it must have started: a deadline of gRPC's takes the place of the default."""
-        due = deadline(self.runtime, parameters, arrival.arrived)
+        due = deadline(self.state, parameters, arrival.arrived)
         if arrival.deadline is None:
             return due
         return min(due, arrival.deadline) if "timeout" in parameters else arrival.deadline
@@ -153,13 +153,13 @@ class Methods:
         self, request: pb.ModelInferRequest, model: Model, arrival: Arrival, due: float
     ) -> tuple[dict[str, Array], Span]:
         """The tensors; what is not raw is read element by element, in a lane if there is much."""
-        max_rank = self.runtime.settings.max_rank
+        max_rank = self.state.settings.max_rank
         reading = timed(partial(messages.inputs_of, request, model, max_rank))
         if messages.is_raw(request):
             return reading()
-        check_count(messages.elements_in(request), self.runtime.settings.max_elements)
+        check_count(messages.elements_in(request), self.state.settings.max_elements)
         arrival.permit.take(messages.memory_of(request))
-        return await self.runtime.inference.work(arrival.size * READ_WEIGHT, reading, due)
+        return await self.state.inference.work(arrival.size * READ_WEIGHT, reading, due)
 
 
 def _name(request: pb.RepositoryModelLoadRequest | pb.RepositoryModelUnloadRequest) -> str:

@@ -16,7 +16,7 @@ from gatewave.service.grpc.health import Health
 from gatewave.service.grpc.paths import HEALTH, SERVICE
 from gatewave.service.grpc.reflection import Reflection
 from gatewave.service.settings import Settings
-from gatewave.service.state import Runtime
+from gatewave.service.state import ServiceState
 from gatewave.service.system.sockets import PortUnavailable, bind
 from gatewave.service.system.tls import Certificates, Files
 
@@ -71,23 +71,23 @@ class Server:
         await stopping
 
 
-async def start(runtime: Runtime, port: int) -> Server:
+async def start(state: ServiceState, port: int) -> Server:
     """Listen on ``port``.
 
     Raises:
         PortUnavailable: It is taken.
     """
-    settings = runtime.settings
-    handlers = Handlers(runtime)
+    settings = state.settings
+    handlers = Handlers(state)
     by_path = {
         **handlers.by_path(),
         **Health(handlers, SERVICES).by_path(),
         **Reflection(handlers, SERVICES).by_path(),
     }
-    access = Access(runtime.keys, handlers)
+    access = Access(state.keys, handlers)
     most_calls = settings.max_queue + handlers.intake.most_calls + ROOM
     server = AioServer(Core((access,), by_path, _options(settings), most_calls))
-    bound = _listen(server, runtime, port)
+    bound = _listen(server, state, port)
     await server.start()
     log.info("serving gRPC on %s:%d", settings.host, bound)
     return Server(bound, server, handlers)
@@ -139,15 +139,15 @@ def _milliseconds(seconds: float | None) -> int:
     return FOR_EVER if seconds is None else min(FOR_EVER, round(seconds * 1000))
 
 
-def _listen(server: AioServer, runtime: Runtime, port: int) -> int:
-    settings = runtime.settings
+def _listen(server: AioServer, state: ServiceState, port: int) -> int:
+    settings = state.settings
     _refuse_taken(settings, port)
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     address = f"{host}:{port}"
     try:
         if settings.tls_certificate is None:
             return server.add_insecure_port(address)
-        return server.add_secure_port(address, _credentials(runtime.certificates))
+        return server.add_secure_port(address, _credentials(state.certificates))
     except (RuntimeError, OSError) as error:
         raise PortUnavailable(f"gRPC cannot listen on {address}: {error}") from error
 

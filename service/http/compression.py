@@ -13,7 +13,7 @@ from gatewave.service.http.media import preferences
 EITHER = zlib.MAX_WBITS | 32
 """What makes zlib tell the two formats apart by themselves."""
 CODINGS = ("gzip", "deflate")
-MOST_RATIO = 1032
+MAX_RATIO = 1032
 """To so many bytes does deflate expand one, at the most."""
 PIECE = 1 << 20
 """Bytes that are decompressed at a time; memory is held for each piece."""
@@ -49,7 +49,7 @@ def accepted(header: str | None) -> str | None:
 
 def longest(body: Body) -> int:
     """How many bytes ``body`` may come to, decompressed."""
-    return len(body) * MOST_RATIO
+    return len(body) * MAX_RATIO
 
 
 class Decompression:

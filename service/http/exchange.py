@@ -180,7 +180,7 @@ class Exchange:
             await self.send({"type": "http.response.body", "body": part, "more_body": True})
         await self.send({"type": "http.response.body", "body": parts[-1]})
 
-    async def unless_gone(self, work: Coroutine[Any, Any, Result]) -> Result:
+    async def cancel_on_disconnect(self, work: Coroutine[Any, Any, Result]) -> Result:
         """Do ``work``; stop when the client goes away, since nobody wants it then.
 
         Raises:
@@ -279,7 +279,7 @@ class Endpoint(Protocol):
     async def __call__(self, exchange: Exchange) -> None:
         """Answer the request."""
 
-    def at_once(
+    def fast_path(
         self, path: str, headers: Mapping[bytes, bytes], body: bytes, came: float
     ) -> tuple[bytes, bytes] | None:
         """The media type and the body of the answer to a request that is small, plain and right.

@@ -19,7 +19,7 @@ from prometheus_client.registry import Collector
 
 from gatewave.service.observability import metrics, processes
 from gatewave.service.observability.processes import Process
-from gatewave.service.state import Runtime
+from gatewave.service.state import ServiceState
 
 PROCESS: tuple[tuple[str, str, Callable[[Process], float]], ...] = (
     ("process_resident_memory_bytes", "Resident memory.", lambda p: p.resident_bytes),
@@ -39,8 +39,8 @@ class Counted(Collector):
     yet, and an ended worker cannot drop its series.
     """
 
-    def __init__(self, runtime: Runtime) -> None:
-        known = runtime.registry.index().items()
+    def __init__(self, state: ServiceState) -> None:
+        known = state.registry.index().items()
         self.models = {(name, version) for name, versions in known for version in versions}
 
     def collect(self) -> Iterator[Metric]:
@@ -73,13 +73,13 @@ class Processes(Collector):
 class Facts(Collector):
     """What one worker is and serves: looked up when it is made, on the event loop."""
 
-    def __init__(self, runtime: Runtime) -> None:
+    def __init__(self, state: ServiceState) -> None:
         self.families = [
             _build(),
-            _provider(runtime),
-            _kernels(runtime),
-            _ready(runtime),
-            *_models(runtime),
+            _provider(state),
+            _kernels(state),
+            _ready(state),
+            *_models(state),
         ]
 
     def collect(self) -> Iterable[Metric]:
@@ -95,27 +95,27 @@ def _build() -> Metric:
     return InfoMetricFamily("gatewave_build", "What runs.", words)
 
 
-def _provider(runtime: Runtime) -> Metric:
-    words = {"device": runtime.settings.device, "provider": runtime.engine.provider}
+def _provider(state: ServiceState) -> Metric:
+    words = {"device": state.settings.device, "provider": state.engine.provider}
     return InfoMetricFamily(
         "gatewave_provider", "The device that was asked for, and what computes.", words
     )
 
 
-def _kernels(runtime: Runtime) -> Metric:
-    kernels = runtime.engine.kernels
-    words = {"kernels": runtime.settings.kernels, "implementation": kernels.implementation}
+def _kernels(state: ServiceState) -> Metric:
+    kernels = state.engine.kernels
+    words = {"kernels": state.settings.kernels, "implementation": kernels.implementation}
     return InfoMetricFamily(
         "gatewave_kernels", "The kernels that were asked for, and what computes our nodes.", words
     )
 
 
-def _ready(runtime: Runtime) -> Metric:
+def _ready(state: ServiceState) -> Metric:
     meaning = "1 if the scraped worker is ready; 0 while it loads models at its start, or drains."
-    return GaugeMetricFamily("gatewave_ready", meaning, value=runtime.ready)
+    return GaugeMetricFamily("gatewave_ready", meaning, value=state.ready)
 
 
-def _models(runtime: Runtime) -> Iterator[Metric]:
+def _models(state: ServiceState) -> Iterator[Metric]:
     """How many versions of models are in each state, and which are ready."""
     states = {"READY": 0, "LOADING": 0, "UNLOADING": 0, "UNAVAILABLE": 0}
     ready = GaugeMetricFamily(
@@ -123,24 +123,24 @@ def _models(runtime: Runtime) -> Iterator[Metric]:
         "Whether a version of a model answers, in the worker that is asked.",
         labels=["model", "version"],
     )
-    for name, versions in runtime.registry.index().items():
+    for name, versions in state.registry.index().items():
         for number, found in versions.items():
             states[found.state] = states.get(found.state, 0) + 1
             ready.add_metric([name, number], found.state == "READY")
     yield ready
     count = GaugeMetricFamily("gatewave_models", "Versions of models, by state.", labels=["state"])
-    for state, number_of in states.items():
-        count.add_metric([state.lower()], number_of)
+    for name, number_of in states.items():
+        count.add_metric([name.lower()], number_of)
     yield count
 
 
-def families(runtime: Runtime) -> CollectorRegistry:
-    """All there is to tell of ``runtime`` and its neighbours, told when it is collected."""
+def families(state: ServiceState) -> CollectorRegistry:
+    """All there is to tell of ``state`` and its neighbours, told when it is collected."""
     # One more series for each child, which nobody reads.
     disable_created_metrics()  # type: ignore[no-untyped-call]
     metrics.expect_rejections()
     registry = CollectorRegistry()
-    for collector in (Counted(runtime), Facts(runtime), Processes()):
+    for collector in (Counted(state), Facts(state), Processes()):
         registry.register(collector)
     return registry
 

@@ -56,7 +56,7 @@ def answering(
             if keys.required:
                 keys.check(headers)
             said = dict(headers)
-            answered = endpoint.at_once(path, said, body, came)
+            answered = endpoint.fast_path(path, said, body, came)
         except Exception:  # noqa: BLE001 - the application will meet it again, and say so
             return None
         if answered is None:

@@ -36,7 +36,7 @@ from gatewave.service.http.connection.protocol import AtOnce, Connection
 from gatewave.service.http.connection.write_timeout import PATIENCE_SECONDS
 from gatewave.service.http.metrics_port import MetricsOnly
 from gatewave.service.settings import Settings
-from gatewave.service.state import Runtime
+from gatewave.service.state import ServiceState
 from gatewave.service.system.drain import OVERTIME_SECONDS
 from gatewave.service.system.sockets import address, join, readable, seal
 
@@ -74,11 +74,11 @@ class Server(uvicorn.Server):
     def __init__(
         self,
         config: uvicorn.Config,
-        runtime: Runtime,
+        state: ServiceState,
         started: Callable[[], None],
     ) -> None:
         super().__init__(config)
-        self.runtime = runtime
+        self.state = state
         self.status = 0
         self._started = started
         self._rpc: grpc.Server | None = None
@@ -88,15 +88,15 @@ class Server(uvicorn.Server):
 
     def drain(self, grace: float | None = None) -> None:
         """Be ready no more; stop after ``grace`` seconds, or when `stop` is called."""
-        if not self.runtime.draining:
+        if not self.state.draining:
             self._begin_to_drain()
         self._stop_at = (
             float("inf") if grace is None else min(time.monotonic() + grace, self._deadline)
         )
 
     def _begin_to_drain(self) -> None:
-        limit = self.runtime.settings.drain_seconds
-        self.runtime.draining = True
+        limit = self.state.settings.drain_seconds
+        self.state.draining = True
         self._deadline = time.monotonic() + limit
         watchdog = threading.Timer(limit + OVERTIME_SECONDS, os._exit, (1,))
         watchdog.daemon = True
@@ -111,13 +111,13 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
-        if self.runtime.settings.repository is not None:
+        if self.state.settings.repository is not None:
             from gatewave.service.repository.repository import Repository  # noqa: PLC0415 - as rpc
 
             # Models are tried after the port has opened: trials may take minutes.
-            repository = await Repository.begin(self.runtime)
+            repository = await Repository.begin(self.state)
             repository.first_scan.add_done_callback(lambda _: self._on_loaded())
-            self.runtime.repository = repository
+            self.state.repository = repository
         else:
             self._on_loaded()
         await self._admission()
@@ -127,10 +127,10 @@ class Server(uvicorn.Server):
             for listener in sockets or []:
                 self.servers.append(await self.listen(listener))
         await self._open_metrics_port()
-        port = self.runtime.settings.grpc_port
+        port = self.state.settings.grpc_port
         if port is not None and not self.should_exit:
             try:
-                self._rpc = await grpc.start(self.runtime, port)
+                self._rpc = await grpc.start(self.state, port)
             except ServiceError:
                 await self.lifespan.shutdown()
                 raise
@@ -175,7 +175,7 @@ class Server(uvicorn.Server):
         Raises:
             PortUnavailable: The port is taken.
         """
-        settings = self.runtime.settings
+        settings = self.state.settings
         if settings.metrics_port is None or self.should_exit:
             return
         try:
@@ -200,12 +200,12 @@ class Server(uvicorn.Server):
             if self._rpc is not None:
                 protocols.create_task(self._rpc.stop(self._left()))
             protocols.create_task(self._shut_http_down(sockets))
-        if self.runtime.repository is not None:
-            await self.runtime.repository.close()
+        if self.state.repository is not None:
+            await self.state.repository.close()
         left = self._deadline - time.monotonic()
         self.status = int(left <= 0)
-        have_ended = await asyncio.to_thread(self.runtime.close, max(0, left))
-        repository = self.runtime.repository
+        have_ended = await asyncio.to_thread(self.state.close, max(0, left))
+        repository = self.state.repository
         if not have_ended or (repository is not None and repository.is_busy):
             # A thread that opens a model, or runs one that ignores its flag, cannot be ended, and
             # Python would wait for it.
@@ -214,7 +214,7 @@ class Server(uvicorn.Server):
 
     def _left(self) -> float:
         """How many seconds requests under way still have."""
-        limit = self.runtime.settings.drain_seconds
+        limit = self.state.settings.drain_seconds
         return max(0.0, min(limit, self._deadline - time.monotonic()))
 
     async def _shut_http_down(self, sockets: list[socket.socket] | None) -> None:
@@ -296,7 +296,7 @@ def _descriptor(connection: Connection) -> int:
 def configuration(
     app: Any,
     tls: ssl.SSLContext | None,
-    at_once: AtOnce | None = None,
+    fast_path: AtOnce | None = None,
     patience: float = PATIENCE_SECONDS,
     limits: ConnectionLimits | None = None,
 ) -> uvicorn.Config:
@@ -305,7 +305,7 @@ def configuration(
     Args:
         app: The application.
         tls: The context for encrypted connections, if they are encrypted.
-        at_once: Function that may answer requests without ``app``.
+        fast_path: Function that may answer requests without ``app``.
         patience: Seconds in which a client must read a part of its answer.
         limits: Limits on connections; None means as many as there are descriptors.
     """
@@ -313,7 +313,7 @@ def configuration(
         app,
         http=partial(  # type: ignore[arg-type]  # it makes one
             Connection,
-            at_once=at_once,
+            fast_path=fast_path,
             line=Line(),
             patience=patience,
             limits=limits or ConnectionLimits(),

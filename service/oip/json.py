@@ -37,7 +37,7 @@ from gatewave.service.oip.tensors import (
 )
 from gatewave.service.oip.unsupported import refuse_of_tensors
 from gatewave.service.serving.model import ANY, Model, Port
-from gatewave.service.serving.request import Call
+from gatewave.service.serving.request import InferenceRequest
 from gatewave.service.system import cancellation
 
 LENGTH_HEADER = b"inference-header-content-length"
@@ -203,7 +203,9 @@ def _deduced(model: Model, port: Port, count: int, at: str) -> list[int]:
     return shape
 
 
-def encode(request: InferRequest, call: Call, outputs: Mapping[str, Array]) -> list[Part]:
+def encode(
+    request: InferRequest, call: InferenceRequest, outputs: Mapping[str, Array]
+) -> list[Part]:
     """The answer, and its header in front if there are raw tensors behind it."""
     tensors: list[dict[str, Any]] = []
     parts: list[Part] = []

@@ -9,8 +9,8 @@ from gatewave.service.codecs.dtypes import Array
 from gatewave.service.errors import RequestInvalid
 from gatewave.service.oip.tensors import check_count
 from gatewave.service.serving.model import Model, check_outputs
-from gatewave.service.serving.request import Call
-from gatewave.service.state import Runtime
+from gatewave.service.serving.request import InferenceRequest
+from gatewave.service.state import ServiceState
 
 MICROSECONDS = 1e6
 LONGEST_TIMEOUT = 24 * 3600 * 10**6
@@ -18,17 +18,17 @@ LONGEST_TIMEOUT = 24 * 3600 * 10**6
 
 
 def call_of(  # noqa: PLR0917 - as the protocol lists them
-    runtime: Runtime,
+    state: ServiceState,
     model: Model,
     inputs: Mapping[str, Array],
     outputs: Sequence[str],
     parameters: Mapping[str, Any],
     due: float | None = None,
-) -> Call:
+) -> InferenceRequest:
     """The call that a request asks for.
 
     Args:
-        runtime: What serves it.
+        state: What serves it.
         model: What is to run.
         inputs: The tensors, by name.
         outputs: The names of those wanted; none means all.
@@ -39,19 +39,19 @@ def call_of(  # noqa: PLR0917 - as the protocol lists them
         RequestInvalid: A tensor, an output or a parameter is wrong; the error says which.
     """
     total = sum([tensor.size for tensor in inputs.values()])
-    check_count(total, runtime.settings.max_elements)
+    check_count(total, state.settings.max_elements)
     model.check(inputs)
     check_outputs(model, outputs)
     reals = {name: model.real(name, parameters[name]) for name in model.reals if name in parameters}
     wanted = tuple(outputs) or model.output_names
-    return Call(model, inputs, wanted, reals, due)
+    return InferenceRequest(model, inputs, wanted, reals, due)
 
 
-def deadline(runtime: Runtime, parameters: Mapping[str, Any], arrived: float) -> float:
+def deadline(state: ServiceState, parameters: Mapping[str, Any], arrived: float) -> float:
     """When a request with ``parameters`` must have started, in seconds of `time.monotonic`.
 
     Args:
-        runtime: What serves it, and knows how long requests may wait that do not say.
+        state: What serves it, and knows how long requests may wait that do not say.
         parameters: Its own.
         arrived: When it had come, by the same clock.
 
@@ -62,5 +62,5 @@ def deadline(runtime: Runtime, parameters: Mapping[str, Any], arrived: float) ->
     if type(timeout) is not int or not 0 <= timeout <= LONGEST_TIMEOUT:
         expected = f"microseconds, a whole number up to {LONGEST_TIMEOUT}"
         raise RequestInvalid.at("parameters.timeout", expected, timeout)
-    seconds = timeout / MICROSECONDS if timeout else runtime.settings.timeout_seconds
+    seconds = timeout / MICROSECONDS if timeout else state.settings.timeout_seconds
     return arrived + seconds

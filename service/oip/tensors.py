@@ -25,7 +25,7 @@ LENGTH_BYTES = 4
 LENGTH = struct.Struct("<I")
 PIECE = 1 << 14
 """Strings that are read between two checks for cancellation: some milliseconds of work."""
-MOST_AXES = 64
+MAX_AXES = 64
 """What the settings allow at most: the product of a million sizes would take minutes."""
 STRING_BYTES = 80
 """What a string takes besides its characters: the object, and a pointer in a list and an array."""
@@ -49,7 +49,7 @@ def checked_shape(shape: object, field: str, max_rank: int) -> tuple[int, ...]:
 
 def claimed(shape: object) -> int:
     """How many elements ``shape`` says there are; none, if it cannot be one: reading refuses it."""
-    if not isinstance(shape, list) or len(shape) > MOST_AXES:
+    if not isinstance(shape, list) or len(shape) > MAX_AXES:
         return 0
     return math.prod(shape) if all(type(size) is int and size >= 0 for size in shape) else 0
 
@@ -119,7 +119,7 @@ def to_raw(array: Array) -> Raw:
 
 
 def from_values(
-    datatype: Datatype, shape: Sequence[int], values: Any, field: str, max_rank: int = MOST_AXES
+    datatype: Datatype, shape: Sequence[int], values: Any, field: str, max_rank: int = MAX_AXES
 ) -> Array:
     """Return the tensor of ``values``: a list, flat or nested, in row-major order.
 

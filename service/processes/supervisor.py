@@ -36,13 +36,13 @@ from gatewave.service.system.sockets import address, readable, seal
 if TYPE_CHECKING:
     pass
 
-MOST_FAILURES = 3
+MAX_FAILURES = 3
 """How many workers may fail to start, one after the other, before that is taken to be for good."""
 
 STABLE_SECONDS = 5.0
 """A worker that dies sooner after its start counts as one of a crash loop."""
 
-MOST_QUICK_DEATHS = 3
+MAX_QUICK_DEATHS = 3
 """Successive early deaths of workers that are replaced without a delay."""
 
 LONGEST_DELAY_SECONDS = 30.0
@@ -54,7 +54,7 @@ START_SECONDS = 600.0
 TICK_SECONDS = 1.0
 """Seconds between two searches for silent workers."""
 
-MOST_COUNTED_SECONDS = 2 * TICK_SECONDS
+MAX_COUNTED_SECONDS = 2 * TICK_SECONDS
 """Limit in seconds on the silence between two searches: beyond it, the supervisor did not run."""
 
 ABORT_SECONDS = 2.0
@@ -352,14 +352,14 @@ class Supervisor:
             self._quick_deaths.pop(worker.number, None)
             return 0.0
         deaths = self._quick_deaths[worker.number] = self._quick_deaths.get(worker.number, 0) + 1
-        return _doubled(deaths - MOST_QUICK_DEATHS)
+        return _doubled(deaths - MAX_QUICK_DEATHS)
 
     def _delay_after_failure(self, worker: Worker, status: int) -> float | None:
         """Return the delay, as `_delay` does, for a worker that ended before it was ready."""
         self._failures += 1
         serving = any(other.is_ready for other in self.workers.values())
         final = not self._has_served and worker.failure is not None
-        if final or (self._failures >= MOST_FAILURES and not serving):
+        if final or (self._failures >= MAX_FAILURES and not serving):
             self._failure = self._failed(worker, status)
             return None
         return _doubled(self._failures) if self._has_served else 0.0
@@ -379,7 +379,7 @@ class Supervisor:
         # Where the supervisor did not run either, the machine was suspended, or busy: such time
         # counts against no worker. What they have said meanwhile was read before this.
         limit = self.limits.heartbeat_seconds
-        elapsed = min(now - self._looked_at, MOST_COUNTED_SECONDS, limit / 2)
+        elapsed = min(now - self._looked_at, MAX_COUNTED_SECONDS, limit / 2)
         self._looked_at = now
         if not limit or self._draining:
             return

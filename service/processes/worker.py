@@ -30,7 +30,7 @@ import socket
 import sys
 from types import FrameType
 
-from gatewave.service.app import at_once, create_app
+from gatewave.service.app import create_app, fast_path
 from gatewave.service.errors import ServiceError, SettingsInvalid
 from gatewave.service.http.server import Server, configuration, connection_limits
 from gatewave.service.observability import metrics
@@ -61,12 +61,12 @@ class Worker(Server):
         super().__init__(
             configuration(
                 app,
-                app.state.runtime.certificates.context,
-                at_once(app),
+                app.state.service.certificates.context,
+                fast_path(app),
                 settings.body_seconds,
                 connection_limits(settings),
             ),
-            app.state.runtime,
+            app.state.service,
             self._on_started,
         )
         self.number = number
@@ -96,14 +96,14 @@ class Worker(Server):
 
     def _beat(self) -> None:
         say(self._supervisor, "alive")
-        silence = self.runtime.settings.heartbeat_seconds / BEATS
+        silence = self.state.settings.heartbeat_seconds / BEATS
         asyncio.get_running_loop().call_later(min(BEAT_SECONDS, silence or 1), self._beat)
 
     async def _admission(self) -> None:
         await self._may_join.wait()
 
     def _on_started(self) -> None:
-        if self._rpc is not None and self.runtime.settings.grpc_port == 0:
+        if self._rpc is not None and self.state.settings.grpc_port == 0:
             say(self._supervisor, f"grpc {self._rpc.port}")
         say(self._supervisor, "ready")
 
@@ -117,14 +117,14 @@ class Worker(Server):
             case "join":
                 self._may_join.set()
             case "reload":
-                self.runtime.reload()
+                self.state.reload()
             case "drain":
                 self.drain()
             case "stop":
                 self._is_dismissed = True
                 self.stop()
             case "leave":
-                self.drain(self.runtime.settings.grace_seconds)
+                self.drain(self.state.settings.grace_seconds)
             case _:
                 self._change_queues(command, int(rest[0]))
 

@@ -13,7 +13,7 @@ from gatewave.service.serving.model import Batching
 
 NAME = "config.yaml"
 LONGEST = 1 << 16
-MOST_ERRORS = 5
+MAX_ERRORS = 5
 """Errors of one file that are reported; a list may have thousands."""
 AUTO_ROWS = 32
 """The most rows in one run, unless the operator says."""
@@ -143,7 +143,7 @@ def parsed(text: str) -> Config:
     try:
         return Config.model_validate({} if document is None else document)
     except ValidationError as error:
-        errors = error.errors(include_url=False)[:MOST_ERRORS]
+        errors = error.errors(include_url=False)[:MAX_ERRORS]
         # A field's name comes from the file, and may contain line breaks.
         why = " ".join(str(from_pydantic(errors)).split())
         raise ModelRefused(f"{NAME}: {why}") from error

@@ -16,7 +16,7 @@ NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 VERSION = re.compile(r"[1-9][0-9]{0,17}")
 NUMBER = re.compile(r"-?[0-9]{1,64}")
 
-MOST_FILES = 10_000
+MAX_FILES = 10_000
 
 TRITON_CONFIG = "config.pbtxt"
 TRITON_NOTE = f"{TRITON_CONFIG} is not read: settings of a model are in {configs.NAME}"
@@ -122,7 +122,7 @@ def fingerprint(folder: Path, version: str) -> Fingerprint:
 
 def _files(folder: Path) -> list[Path]:
     found = (Path(at) / name for at, _, names in os.walk(folder) for name in names)
-    return sorted(path for path, _ in zip(found, range(MOST_FILES), strict=False))
+    return sorted(path for path, _ in zip(found, range(MAX_FILES), strict=False))
 
 
 def _stamp(folder: Path, path: Path) -> Stamp:

@@ -37,7 +37,7 @@ from gatewave.service.repository.trial.verification import TrialUnfinished, veri
 from gatewave.service.security.keys import configured
 from gatewave.service.serving.registry import LOADING, UNAVAILABLE, WHOLE, State
 from gatewave.service.settings import Settings
-from gatewave.service.state import Runtime
+from gatewave.service.state import ServiceState
 from gatewave.service.system import cpus, memory
 
 log = logging.getLogger(__name__)
@@ -89,12 +89,12 @@ class Repository:
     served; but for models whose configuration has ``load_at_start: false``.
     """
 
-    def __init__(self, root: Path, runtime: Runtime, trial_seconds: float) -> None:
+    def __init__(self, root: Path, state: ServiceState, trial_seconds: float) -> None:
         self.root = root
-        self.runtime = runtime
-        self.registry = runtime.registry
+        self.state = state
+        self.registry = state.registry
         self.trial_seconds = trial_seconds
-        settings = runtime.settings
+        settings = state.settings
         self.most_bytes = settings.max_model_bytes or (
             memory.available() // (COPIES * settings.workers)
         )
@@ -111,17 +111,17 @@ class Repository:
 
     @classmethod
     async def start(
-        cls, runtime: Runtime, trial_seconds: float = TRIAL_SECONDS
+        cls, state: ServiceState, trial_seconds: float = TRIAL_SECONDS
     ) -> Repository | None:
         """Begin as `begin` does, and wait until all existing models were tried."""
-        if runtime.settings.repository is None:
+        if state.settings.repository is None:
             return None
-        repository = await cls.begin(runtime, trial_seconds)
+        repository = await cls.begin(state, trial_seconds)
         await repository.first_scan
         return repository
 
     @classmethod
-    async def begin(cls, runtime: Runtime, trial_seconds: float = TRIAL_SECONDS) -> Repository:
+    async def begin(cls, state: ServiceState, trial_seconds: float = TRIAL_SECONDS) -> Repository:
         """Begin to load the existing models, which are now known; in mode ``poll``, watch them.
 
         A model that cannot be served is marked, and does not affect others. The runtime is loading
@@ -130,16 +130,16 @@ class Repository:
         Raises:
             SettingsInvalid: The settings of the repository cannot be applied.
         """
-        settings = runtime.settings
+        settings = state.settings
         check(settings)
         root = cast("Path", settings.repository)
-        repository = cls(root, runtime, trial_seconds)
+        repository = cls(root, state, trial_seconds)
         try:
             found = await repository._found()
         except OSError as error:
             msg = f"GATEWAVE_REPOSITORY: {root} cannot be read: {error.strerror}"
             raise SettingsInvalid(msg) from error
-        runtime.loading = True
+        state.loading = True
         repository.first_scan = repository._begin(repository._load_all(found))
         if settings.repository_mode == "poll":
             repository._begin(repository._poll(settings.repository_poll_seconds))
@@ -148,7 +148,7 @@ class Repository:
     async def _load_all(self, found: Iterable[str]) -> None:
         """Try all models for the first time."""
         await asyncio.gather(*[self._update(name) for name in found])
-        self.runtime.loading = False
+        self.state.loading = False
 
     @property
     def is_busy(self) -> bool:
@@ -218,7 +218,7 @@ class Repository:
             self.registry.mark(name, WHOLE, UNAVAILABLE, "it was unloaded")
 
     def _demand_control(self, name: str) -> None:
-        mode = self.runtime.settings.repository_mode
+        mode = self.state.settings.repository_mode
         if mode != "explicit":
             raise ControlOff(
                 "models are loaded and unloaded on request with GATEWAVE_REPOSITORY_MODE=explicit "
@@ -315,7 +315,7 @@ class Repository:
 
     def _waits(self, name: str, plan: Plan) -> bool:
         """Whether a model is loaded only when an admin asks."""
-        explicit = self.runtime.settings.repository_mode == "explicit"
+        explicit = self.state.settings.repository_mode == "explicit"
         return explicit and not plan.config.load_at_start and name not in self._tried
 
     def _refuse_name(self, name: str) -> str:
@@ -381,7 +381,7 @@ class Repository:
 
     async def _proved(self, name: str, version: str, plan: Plan, slot: Trial) -> Declared:
         """The model, tried in a process of its own and then opened here."""
-        engine = self.runtime.engine
+        engine = self.state.engine
         job = Job(
             root=str(self.root),
             folder=str(self.root / name / version),
@@ -390,7 +390,7 @@ class Repository:
             kernels="native" if engine.kernels.operators else "function",
             instructions=engine.kernels.forced,
             threads=engine.threads,
-            arena_bytes=self.runtime.settings.arena_bytes,
+            arena_bytes=self.state.settings.arena_bytes,
             most_bytes=self.most_bytes,
             seconds=self.trial_seconds,
             proof_seconds=min(PROOF_SECONDS, self.trial_seconds),
@@ -407,7 +407,7 @@ class Repository:
             files = read_tried(Path(job.folder), report.digests, self.most_bytes)
         except MemoryError as error:
             raise TrialUnfinished("there is no memory for its files now") from error
-        shaped, engine = frozenset(report.shaped), self.runtime.engine
+        shaped, engine = frozenset(report.shaped), self.state.engine
         instances = plan.config.instances or 0
         model = opened(
             files,
@@ -423,7 +423,7 @@ class Repository:
 
     def _isolated(self, job: Job, plan: Plan, report: Report) -> Declared:
         """Load a version in processes of its own."""
-        settings, folder = self.runtime.settings, Path(job.folder)
+        settings, folder = self.state.settings, Path(job.folder)
         batching = plan.config.batching.batching if report.batched else None
         version = (folder.parent.name, folder.name)
         work = Work(

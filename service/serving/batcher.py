@@ -20,10 +20,10 @@ from gatewave.service.errors import (
 )
 from gatewave.service.onnx.engine import Halt
 from gatewave.service.serving.model import Batching
-from gatewave.service.serving.queue import Line, Outcome, Waiting
-from gatewave.service.serving.request import Call
+from gatewave.service.serving.queue import Outcome, PendingRequest, RequestQueue
+from gatewave.service.serving.request import InferenceRequest
 from gatewave.service.serving.sizes import check_results
-from gatewave.service.serving.worker_pool import LATE, Lanes, is_late
+from gatewave.service.serving.worker_pool import LATE, WorkerPool, is_late
 
 Key = tuple[Any, ...]
 
@@ -42,13 +42,13 @@ class Batcher:
     Of a model that nobody waits for nothing is kept: one that is replaced is let go.
     """
 
-    def __init__(self, lanes: Lanes, output_bytes: int) -> None:
-        self.lanes = lanes
+    def __init__(self, worker_pool: WorkerPool, output_bytes: int) -> None:
+        self.worker_pool = worker_pool
         self.output_bytes = output_bytes
-        self._lines: dict[Key, Line] = {}
+        self._lines: dict[Key, RequestQueue] = {}
         self._dispatchers: set[asyncio.Task[None]] = set()
 
-    async def run(self, call: Call, batching: Batching) -> dict[str, Array]:
+    async def run(self, call: InferenceRequest, batching: Batching) -> dict[str, Array]:
         """Compute ``call``, alone or in company, as its model's ``batching`` says.
 
         Raises:
@@ -57,7 +57,7 @@ class Batcher:
             LimitExceeded: Its outputs are too large.
             ModelFailed: The graph could not be run on its own inputs.
         """
-        place = self.lanes.place(call.model)
+        place = self.worker_pool.place(call.model)
         line = self._line(_key(call), batching)
         waiting = line.add(call, place)
         try:
@@ -67,10 +67,10 @@ class Batcher:
             # An error's traceback holds this frame, and the future holds the error: a cycle.
             del waiting
 
-    def _line(self, key: Key, batching: Batching) -> Line:
+    def _line(self, key: Key, batching: Batching) -> RequestQueue:
         line = self._lines.get(key)
         if line is None:
-            line = self._lines[key] = Line(batching)
+            line = self._lines[key] = RequestQueue(batching)
             task = asyncio.create_task(self._dispatch(key))
             self._dispatchers.add(task)
             task.add_done_callback(self._dispatchers.discard)
@@ -81,15 +81,15 @@ class Batcher:
         line, model = self._lines[key], key[0]
         while line:
             await line.ready.wait()
-            await self.lanes.turn(model)
+            await self.worker_pool.turn(model)
             batch = line.batch()
             if batch:
                 self._compute(batch)
             else:
-                self.lanes.leave(model)
+                self.worker_pool.leave(model)
         del self._lines[key]
 
-    def _compute(self, batch: list[Waiting]) -> None:
+    def _compute(self, batch: list[PendingRequest]) -> None:
         halt = Halt()
 
         def settle(done: asyncio.Future[list[Outcome]]) -> None:
@@ -98,21 +98,21 @@ class Batcher:
             for waiting, outcome in zip(batch, outcomes, strict=True):
                 waiting.settle(outcome)
 
-        run = self.lanes.start(lambda: self._outcomes(batch, halt), owner=batch[0].call.model)
+        run = self.worker_pool.start(lambda: self._outcomes(batch, halt), owner=batch[0].call.model)
 
-        def perhaps_halt(waiting: Waiting, _: object) -> None:
+        def perhaps_halt(waiting: PendingRequest, _: object) -> None:
             if waiting.halt is not None:
                 waiting.halt.now()
             if all(other.future.done() for other in batch) and not run.done():
                 halt.now()
-                self.lanes.give_up(run)
+                self.worker_pool.give_up(run)
 
         for waiting in batch:
             waiting.end_by_deadline()
             waiting.future.add_done_callback(partial(perhaps_halt, waiting))
         run.add_done_callback(settle)
 
-    def _outcomes(self, batch: list[Waiting], halt: Halt) -> list[Outcome]:
+    def _outcomes(self, batch: list[PendingRequest], halt: Halt) -> list[Outcome]:
         began = time.perf_counter()
         for waiting in batch:
             call = waiting.call
@@ -128,7 +128,7 @@ class Batcher:
             return [self._alone(waiting) for waiting in batch]
         return [self._within(result) for result in results]
 
-    def _alone(self, waiting: Waiting) -> Outcome:
+    def _alone(self, waiting: PendingRequest) -> Outcome:
         """What comes of a call that failed in company: others have been tried before it."""
         # Before its future is checked: code that settles the future checks the flag afterwards.
         halt = waiting.halt = Halt()
@@ -149,7 +149,7 @@ class Batcher:
         return result
 
 
-def _together(calls: Sequence[Call], halt: Halt) -> list[dict[str, Array]]:
+def _together(calls: Sequence[InferenceRequest], halt: Halt) -> list[dict[str, Array]]:
     """The outputs of each call, all computed in one run of the model."""
     first = calls[0]
     lengths = [next(iter(call.inputs.values())).shape[0] for call in calls]
@@ -181,7 +181,7 @@ def _parts(outputs: dict[str, Array], lengths: Sequence[int]) -> list[dict[str, 
     return [{name: parts[name][i] for name in parts} for i in range(len(lengths))]
 
 
-def _key(call: Call) -> Key:
+def _key(call: InferenceRequest) -> Key:
     shapes = tuple((name, tensor.shape[1:]) for name, tensor in sorted(call.inputs.items()))
     return call.model, shapes, tuple(call.outputs), tuple(sorted(call.reals.items()))
 

@@ -14,9 +14,9 @@ from gatewave.service.onnx.engine import Halt
 from gatewave.service.serving.batcher import Batcher
 from gatewave.service.serving.memory import Budget, Permit
 from gatewave.service.serving.model import Model
-from gatewave.service.serving.request import Call
+from gatewave.service.serving.request import InferenceRequest
 from gatewave.service.serving.sizes import check_results
-from gatewave.service.serving.worker_pool import LATE, Lanes, is_late
+from gatewave.service.serving.worker_pool import LATE, WorkerPool, is_late
 from gatewave.service.system.collector import held_back
 
 Result = TypeVar("Result")
@@ -34,15 +34,17 @@ class Inference:
     """Runs calls: small ones on the event loop, large ones in lanes, batched ones together."""
 
     def __init__(
-        self, lanes: Lanes, budget: Budget, *, inline_bytes: int, output_bytes: int
+        self, worker_pool: WorkerPool, budget: Budget, *, inline_bytes: int, output_bytes: int
     ) -> None:
-        self.lanes = lanes
+        self.worker_pool = worker_pool
         self.budget = budget
         self.inline_bytes = inline_bytes
         self.output_bytes = output_bytes
-        self._batcher = Batcher(lanes, output_bytes)
+        self._batcher = Batcher(worker_pool, output_bytes)
 
-    async def infer(self, call: Call, permit: Permit, *, weight: int = 1) -> dict[str, Array]:
+    async def infer(
+        self, call: InferenceRequest, permit: Permit, *, weight: int = 1
+    ) -> dict[str, Array]:
         """Compute ``call``, and count it. Results may reuse the memory of its inputs.
 
         Args:
@@ -80,14 +82,14 @@ class Inference:
             expected = f"outputs of at most {self.output_bytes} bytes"
             raise LimitExceeded.at(field, expected, produced)
 
-    def is_immediate(self, call: Call) -> bool:
+    def is_immediate(self, call: InferenceRequest) -> bool:
         """Whether ``call`` is computed on the event loop: it takes less than to hand it over."""
         model = call.model
         if not model.trusted or model.batching is not None:
             return False
         return sum([tensor.nbytes for tensor in call.inputs.values()]) <= self.inline_bytes
 
-    def is_light(self, call: Call) -> bool:
+    def is_light(self, call: InferenceRequest) -> bool:
         """Whether no part of ``call``, nor the writing of its results, takes a lane."""
         if not self.is_immediate(call):
             return False
@@ -112,15 +114,15 @@ class Inference:
         """
         if size <= self.inline_bytes:
             return work()
-        return await self.lanes.run(partial(_uncollected, work), deadline, halt)
+        return await self.worker_pool.run(partial(_uncollected, work), deadline, halt)
 
     async def finish(self, size: int, work: Callable[[], Result]) -> Result:
         """As `work`, for a request that was computed: it has started, and is not refused now."""
         if size <= self.inline_bytes:
             return work()
-        return await self.lanes.go_on(work)
+        return await self.worker_pool.go_on(work)
 
-    def now(self, call: Call) -> dict[str, Array]:
+    def now(self, call: InferenceRequest) -> dict[str, Array]:
         """Compute ``call`` here, in whatever thread, and count it.
 
         Raises:
@@ -138,7 +140,7 @@ class Inference:
             call.trace.mark("compute", began, ended)
         return outputs
 
-    async def _queued(self, call: Call) -> dict[str, Array]:
+    async def _queued(self, call: InferenceRequest) -> dict[str, Array]:
         admitted = time.perf_counter()
         halt = Halt()
 
@@ -157,7 +159,7 @@ class Inference:
             check_results(outputs, self.output_bytes)
             return outputs
 
-        return await self.lanes.run(compute, call.deadline, halt, call.model)
+        return await self.worker_pool.run(compute, call.deadline, halt, call.model)
 
 
 def _uncollected(work: Callable[[], Result]) -> Result:

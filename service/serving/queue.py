@@ -11,8 +11,8 @@ from gatewave.service.codecs.dtypes import Array
 from gatewave.service.errors import DeadlineExceeded, ServiceError, clear_locals
 from gatewave.service.onnx.engine import Halt
 from gatewave.service.serving.model import Batching
-from gatewave.service.serving.request import Call
-from gatewave.service.serving.worker_pool import LATE, UNFINISHED, Place, is_late
+from gatewave.service.serving.request import InferenceRequest
+from gatewave.service.serving.worker_pool import LATE, UNFINISHED, QueueSlot, is_late
 
 Outcome = dict[str, Array] | ServiceError
 
@@ -21,7 +21,7 @@ SHARE_OF_PATIENCE = 0.5
 must do for a lane and a thread, and half of little is enough on a machine that is not full."""
 
 
-class Waiting:
+class PendingRequest:
     """Queued call, and the future that its caller awaits.
 
     Attributes:
@@ -33,7 +33,7 @@ class Waiting:
 
     __slots__ = ("admitted", "call", "due", "future", "halt", "place", "rows", "timers")
 
-    def __init__(self, call: Call, place: Place, max_delay: float) -> None:
+    def __init__(self, call: InferenceRequest, place: QueueSlot, max_delay: float) -> None:
         self.call = call
         self.place = place
         self.future: asyncio.Future[dict[str, Array]] = asyncio.get_running_loop().create_future()
@@ -77,7 +77,7 @@ class Waiting:
         self.timers.clear()
 
 
-class Line:
+class RequestQueue:
     """Those who wait with calls that fit together, from the first that came.
 
     Who is late, or gone, is out of it at once, with all that the call holds.
@@ -91,14 +91,14 @@ class Line:
         self.batching = batching
         self.ready = asyncio.Event()
         self._rows = 0
-        self._members: dict[Waiting, None] = {}
+        self._members: dict[PendingRequest, None] = {}
 
     def __len__(self) -> int:
         return len(self._members)
 
-    def add(self, call: Call, place: Place) -> Waiting:
+    def add(self, call: InferenceRequest, place: QueueSlot) -> PendingRequest:
         """Have ``call`` wait at the end of the line."""
-        waiting = Waiting(call, place, self.batching.max_delay)
+        waiting = PendingRequest(call, place, self.batching.max_delay)
         place.refuse = partial(self._refuse, waiting)
         self._members[waiting] = None
         self._rows += waiting.rows
@@ -112,15 +112,15 @@ class Line:
         self._look()
         return waiting
 
-    def discard(self, waiting: Waiting) -> None:
+    def discard(self, waiting: PendingRequest) -> None:
         """Let go who waits no more; whoever has left already is none of the line's."""
         if waiting in self._members:
             self._leave(waiting)
             self._look()
 
-    def batch(self) -> list[Waiting]:
+    def batch(self) -> list[PendingRequest]:
         """The first, as many as one run takes; they have left the line."""
-        batch: list[Waiting] = []
+        batch: list[PendingRequest] = []
         rows = 0
         while self._members:
             first = next(iter(self._members))
@@ -135,16 +135,16 @@ class Line:
         self._look()
         return batch
 
-    def _leave(self, waiting: Waiting) -> None:
+    def _leave(self, waiting: PendingRequest) -> None:
         del self._members[waiting]
         self._rows -= waiting.rows
         waiting.leave()
 
-    def _refuse(self, waiting: Waiting, error: ServiceError) -> None:
+    def _refuse(self, waiting: PendingRequest, error: ServiceError) -> None:
         self.discard(waiting)
         waiting.settle(error)
 
-    def _release(self, waiting: Waiting) -> None:
+    def _release(self, waiting: PendingRequest) -> None:
         # Timers may be early by the clock's grain; this one does not come again.
         waiting.due = -inf
         self._look()

@@ -12,7 +12,7 @@ from gatewave.service.serving.model import Model
 
 
 @dataclass(slots=True)
-class Call:
+class InferenceRequest:
     """A model and its checked inputs: names, types and shapes are valid.
 
     Attributes:
@@ -32,7 +32,7 @@ class Call:
 
 
 @dataclass(slots=True)
-class Arrival:
+class Timing:
     """How a request came.
 
     Attributes:
@@ -44,11 +44,11 @@ class Arrival:
     began: float = field(default_factory=time.perf_counter)
 
     @classmethod
-    def now(cls, patience: float) -> Arrival:
+    def now(cls, patience: float) -> Timing:
         """Of a request that has just come, and waits for ``patience`` seconds."""
         return cls(time.monotonic() + patience)
 
 
-def run(call: Call) -> dict[str, Array]:
+def run(call: InferenceRequest) -> dict[str, Array]:
     """The outputs of ``call``, computed here and now."""
     return call.model.run(call.inputs, call.outputs, call.reals)

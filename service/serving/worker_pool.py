@@ -45,7 +45,7 @@ class Owner(Protocol):
     trusted: bool
 
 
-class Lanes:
+class WorkerPool:
     """Pool of threads for a bounded amount of work; other work waits in a queue or is refused.
 
     Used from one event loop only. Work whose caller has gone never starts; work that has started
@@ -68,7 +68,7 @@ class Lanes:
         self._taken = 0
         self._running: Counter[Owner | None] = Counter()
         self._turns: OrderedDict[Owner | None, deque[asyncio.Future[None]]] = OrderedDict()
-        self._places: dict[Owner | None, dict[Place, None]] = {}
+        self._places: dict[Owner | None, dict[QueueSlot, None]] = {}
         self._runs: dict[asyncio.Future[Any], Future[Any]] = {}
         self._abandoned: set[asyncio.Future[Any]] = set()
         self._threads = ThreadPoolExecutor(count + MAX_ABANDONED, thread_name_prefix="lane")
@@ -100,10 +100,10 @@ class Lanes:
 
     async def go_on(self, work: Callable[[], Result]) -> Result:
         """As `run`, for who was admitted before, and is not refused any more for the line."""
-        await self._turn_of_one(lambda: Place(self), None, None)
+        await self._turn_of_one(lambda: QueueSlot(self), None, None)
         return await self._end_of(work, CancelToken(), None, None)
 
-    def place(self, owner: Owner | None = None) -> Place:
+    def place(self, owner: Owner | None = None) -> QueueSlot:
         """A place in the line, for one request.
 
         Raises:
@@ -111,9 +111,9 @@ class Lanes:
         """
         if self.waiting >= self.longest_line and not self._make_room(owner):
             raise self._full()
-        return Place(self, owner)
+        return QueueSlot(self, owner)
 
-    async def turn(self, owner: Owner | None = None, place: Place | None = None) -> None:
+    async def turn(self, owner: Owner | None = None, place: QueueSlot | None = None) -> None:
         """Wait for a free lane, and take it; the caller holds a place in the queue.
 
         Raises:
@@ -213,7 +213,7 @@ class Lanes:
             del future
 
     async def _turn_of_one(
-        self, place: Callable[[], Place], deadline: float | None, owner: Owner | None
+        self, place: Callable[[], QueueSlot], deadline: float | None, owner: Owner | None
     ) -> None:
         if self._may_run(owner):
             self._take(owner)
@@ -224,7 +224,7 @@ class Lanes:
             raise DeadlineExceeded(LATE)
 
     async def _wait(
-        self, place: Callable[[], Place], deadline: float | None, owner: Owner | None
+        self, place: Callable[[], QueueSlot], deadline: float | None, owner: Owner | None
     ) -> None:
         left = None if deadline is None else deadline - time.monotonic()
         try:
@@ -328,7 +328,7 @@ async def _until(future: asyncio.Future[Result], deadline: float | None) -> Resu
             raise
         raise DeadlineExceeded(UNFINISHED) from error
     finally:
-        del future  # as in `Lanes._end_of`
+        del future  # as in `WorkerPool._end_of`
 
 
 def _contained(work: Callable[[], Result]) -> Result:
@@ -342,7 +342,7 @@ def _contained(work: Callable[[], Result]) -> Result:
         del work
 
 
-class Place:
+class QueueSlot:
     """Place of a request in the queue; it is released when its block ends, or earlier.
 
     Attributes:
@@ -351,12 +351,12 @@ class Place:
 
     __slots__ = ("_lanes", "_owner", "refuse")
 
-    def __init__(self, lanes: Lanes, owner: Owner | None = None) -> None:
+    def __init__(self, worker_pool: WorkerPool, owner: Owner | None = None) -> None:
         self.refuse: Callable[[Overloaded], None] | None = None
-        self._lanes: Lanes | None = lanes
+        self._lanes: WorkerPool | None = worker_pool
         self._owner = owner
-        lanes.waiting += 1
-        lanes._places.setdefault(owner, {})[self] = None  # noqa: SLF001 - of one module
+        worker_pool.waiting += 1
+        worker_pool._places.setdefault(owner, {})[self] = None  # noqa: SLF001 - of one module
         metrics.QUEUE_DEPTH.inc()
 
     def leave(self) -> None:

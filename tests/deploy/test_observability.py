@@ -41,7 +41,7 @@ BY_PROMETHEUS = {"up"}
 def families(artifacts):
     """The metrics that there are, by name."""
     app = create_app(Settings(artifacts=artifacts, device="cpu", threads=1))
-    return {family.name: family for family in exposition.families(app.state.runtime).collect()}
+    return {family.name: family for family in exposition.families(app.state.service).collect()}
 
 
 @pytest.fixture(scope="module")

@@ -48,8 +48,8 @@ SAMPLES = 400
 TIDE = 10
 """Of so many samples in a row the lowest counts: the others hold requests that are under way."""
 
-MOST_GROWTH = 0.01
-MOST_GROWTH_BYTES = 2 << 20
+MAX_GROWTH = 0.01
+MAX_GROWTH_BYTES = 2 << 20
 MEMORY_GROWS = "resident memory grows"
 LEAKING = [sys.executable, str(Path(__file__).parent / "leaking.py")]
 
@@ -285,7 +285,7 @@ class Verdict:
         return "\n".join([*self.said, *(f"BROKEN: {what}" for what in self.bad)])
 
 
-def judge(samples, most_growth=MOST_GROWTH):
+def judge(samples, most_growth=MAX_GROWTH):
     """Whether what was seen is a process that does not grow, by more than that share of it."""
     verdict = Verdict()
     half = samples[len(samples) // 2 :]
@@ -297,7 +297,7 @@ def judge(samples, most_growth=MOST_GROWTH):
         f"{growth / 2**20:+.2f} MiB ({growth / typical:+.2%})"
     )
     verdict.said.append(said)
-    if growth > max(most_growth * typical, MOST_GROWTH_BYTES):
+    if growth > max(most_growth * typical, MAX_GROWTH_BYTES):
         verdict.bad.append(MEMORY_GROWS)
     before, after = half[: len(half) // 2], half[len(half) // 2 :]
     for name in ("open_files", "threads"):
@@ -313,7 +313,7 @@ def judge(samples, most_growth=MOST_GROWTH):
     return verdict
 
 
-def soak(server, seconds, most_growth=MOST_GROWTH):
+def soak(server, seconds, most_growth=MAX_GROWTH):
     """Load a service, and judge it."""
     (worker,) = children(server.process.pid)
     with Load(server.url, rpc_address(server)) as load:

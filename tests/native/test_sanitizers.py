@@ -51,7 +51,7 @@ def test_the_library_is_clean_inside_onnx_runtime(sanitized):
         Path(__file__).with_name("exercise.py"),
         sanitized / "libgatewave.so",
         LD_PRELOAD=" ".join(preloaded),
-        PYTHONPATH=os.pathsep.join([str(root / "src"), str(root), str(root / "tests")]),
+        PYTHONPATH=os.pathsep.join([str(root / "src"), str(root), str(root / "tests" / "support")]),
         PYTHONMALLOC="malloc",
     )
     assert said.endswith("all ran\n")

@@ -11,7 +11,7 @@ import pytest
 from calls import eventually, loop_in_a_thread
 
 from gatewave.service.errors import HeadTooLong, HttpMalformed
-from gatewave.service.http.connection.bounds import MOST_WAITING, REFUSED
+from gatewave.service.http.connection.bounds import MAX_WAITING, REFUSED
 from gatewave.service.http.connection.protocol import SOON_SECONDS
 from gatewave.service.http.server import Server, configuration
 
@@ -54,7 +54,7 @@ async def answer(send, status, body):
 MARKS = []
 
 
-def at_once(path, headers, body, began, came, address):  # noqa: ARG001 - as it is called
+def fast_path(path, headers, body, began, came, address):  # noqa: ARG001 - as it is called
     MARKS.append((began, came))
     return (b"content-length: %d\r\n\r\n" % len(body), body) if path == "/fast" else None
 
@@ -62,7 +62,7 @@ def at_once(path, headers, body, began, came, address):  # noqa: ARG001 - as it 
 @contextlib.contextmanager
 def served(app, keep_alive=75):
     """``app`` on a port of its own, and one connection to it, from both sides."""
-    config = configuration(app, None, at_once)
+    config = configuration(app, None, fast_path)
     config.timeout_keep_alive = keep_alive
     config.load()
     server = Server(config, None, lambda: None)
@@ -215,21 +215,21 @@ def test_nothing_is_read_while_requests_wait(slow):
     slow.client.sendall(ASKED % 0 + ASKED % 1)
     eventually(lambda: slow.app.is_asked and slow.connection.pipeline)
     assert slow.connection.flow.read_paused
-    slow.client.sendall(b"".join(ASKED % number for number in range(2, MOST_WAITING)))
+    slow.client.sendall(b"".join(ASKED % number for number in range(2, MAX_WAITING)))
     slow.release()
     last = FAST.replace(b"/fast", b"/last").replace(b"content", b"connection: close\r\ncontent")
     slow.client.sendall(last)
     said = read(slow.client)
-    assert statuses(said) == [200] * (MOST_WAITING + 1)
-    assert re.findall(rb"\n/(\d+)", said) == [b"%d" % number for number in range(MOST_WAITING)]
+    assert statuses(said) == [200] * (MAX_WAITING + 1)
+    assert re.findall(rb"\n/(\d+)", said) == [b"%d" % number for number in range(MAX_WAITING)]
 
 
 def test_so_many_requests_may_wait_and_who_sends_more_hears_where_to_go_on(slow):
-    slow.client.sendall(b"".join(ASKED % number for number in range(3 * MOST_WAITING)))
-    eventually(lambda: len(slow.connection.pipeline) == MOST_WAITING)
+    slow.client.sendall(b"".join(ASKED % number for number in range(3 * MAX_WAITING)))
+    eventually(lambda: len(slow.connection.pipeline) == MAX_WAITING)
     assert slow.connection.expected is None
     slow.release()
     said = read(slow.client)
-    assert statuses(said) == [200] * (1 + MOST_WAITING)
+    assert statuses(said) == [200] * (1 + MAX_WAITING)
     assert said.count(b"connection: close") == 1
-    assert said.rpartition(b"connection: close")[2].endswith(b"/%d" % MOST_WAITING)
+    assert said.rpartition(b"connection: close")[2].endswith(b"/%d" % MAX_WAITING)

@@ -40,14 +40,14 @@ async def echo(scope, receive, send):
     await send({"type": "http.response.body", "body": said})
 
 
-def at_once(path, headers, body, began, came, address):  # noqa: ARG001 - as it is called
+def fast_path(path, headers, body, began, came, address):  # noqa: ARG001 - as it is called
     said = told("POST", path, body)
     return (b"content-length: %d\r\n\r\n" % len(said), said) if path == "/fast" else None
 
 
 @pytest.fixture(scope="module")
 def listening():
-    config = configuration(echo, None, at_once)
+    config = configuration(echo, None, fast_path)
     config.load()
     server = Server(config, None, lambda: None)
     made = []

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 from processes import serving
 
-from gatewave.service.http.connection.bounds import LONGEST_HEAD, MOST_HEADERS
+from gatewave.service.http.connection.bounds import LONGEST_HEAD, MAX_HEADERS
 from gatewave.service.http.connection.protocol import SOON_SECONDS
 from gatewave.service.security.keys import new_key
 
@@ -164,7 +164,7 @@ def test_what_follows_nonsense_is_not_answered_but_what_came_before_is(server):
             assert file.read() == b""
 
 
-MANY = b"".join(b"n%d: v\r\n" % number for number in range(MOST_HEADERS))
+MANY = b"".join(b"n%d: v\r\n" % number for number in range(MAX_HEADERS))
 LONG = b"x" * (LONGEST_HEAD + 1)
 HEAD = b"POST /v2/models/swiglu/infer HTTP/1.1\r\nhost: x\r\n"
 CHUNKED = b"POST /activate HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -212,7 +212,7 @@ def test_what_is_no_proper_request_is_refused_as_all_that_is_wrong(server, sent,
 
 
 def test_as_many_headers_as_may_be_are_read(server):
-    more = {f"n{number}": "v" * 400 for number in range(MOST_HEADERS - 2)}
+    more = {f"n{number}": "v" * 400 for number in range(MAX_HEADERS - 2)}
     assert exchange(server, request(GOOD, **more))[0][0] == 200
 
 

@@ -19,7 +19,7 @@ from gatewave.service.http.routes.v2 import InferEndpoint
 from gatewave.service.observability.metrics import Numbers, numbers
 from gatewave.service.oip.requests import deadline
 from gatewave.service.onnx.engine import Halt
-from gatewave.service.state import Runtime
+from gatewave.service.state import ServiceState
 
 LARGE = {"activation": "sinc", "inputs": {"x": [0.5] * 40_000}}
 SHORT = {"activation": "sinc", "inputs": {"x": [0] * 40_000}, "dtype": "float64"}
@@ -82,7 +82,7 @@ def start(settings):
         def start(**changes):
             bounds = {"max_elements": 10**6, "max_output_bytes": 400_000}
             small = {"lanes": 1, "max_queue": 2, "inline_bytes": 100_000}
-            runtime = Runtime.start(settings.model_copy(update=bounds | small | changes))
+            runtime = ServiceState.start(settings.model_copy(update=bounds | small | changes))
             stack.callback(runtime.close)
             return runtime
 
@@ -111,7 +111,7 @@ ASKED = pytest.mark.parametrize(
 async def busy(runtime):
     """The only lane is taken."""
     gate = Gate()
-    work = asyncio.create_task(runtime.inference.lanes.run(gate))
+    work = asyncio.create_task(runtime.inference.worker_pool.run(gate))
     await asyncio.sleep(0)
     try:
         yield gate
@@ -150,11 +150,11 @@ def test_who_has_gone_waits_for_no_lane(runtime, endpoint, path, body):
         async with busy(runtime):
             caller = Caller(path, body)
             asked = caller.ask(endpoint(runtime))
-            await until(lambda: runtime.inference.lanes.waiting == 1)
+            await until(lambda: runtime.inference.worker_pool.waiting == 1)
             caller.gone.set()
             async with asyncio.timeout(10):
                 await asyncio.gather(asked, return_exceptions=True)
-            await until(lambda: runtime.inference.lanes.waiting == 0)
+            await until(lambda: runtime.inference.worker_pool.waiting == 0)
             return caller.sent
 
     assert asyncio.run(work()) == []
@@ -164,10 +164,10 @@ def test_who_has_gone_waits_for_no_lane(runtime, endpoint, path, body):
 def test_what_was_computed_is_not_refused_for_want_of_a_place_in_the_line(runtime):
     async def work():
         async with busy(runtime) as gate:
-            line = [asyncio.create_task(runtime.inference.lanes.run(int)) for _ in range(2)]
-            await until(lambda: runtime.inference.lanes.waiting == 2)
+            line = [asyncio.create_task(runtime.inference.worker_pool.run(int)) for _ in range(2)]
+            await until(lambda: runtime.inference.worker_pool.waiting == 2)
             writing = asyncio.create_task(runtime.inference.finish(1 << 20, lambda: "written"))
-            await until(lambda: runtime.inference.lanes.waiting == 3)
+            await until(lambda: runtime.inference.worker_pool.waiting == 3)
             gate.open.set()
             await asyncio.gather(*line)
             return await writing
@@ -262,7 +262,7 @@ def test_the_wait_for_a_lane_is_no_part_of_reading(runtime, endpoint, path, body
         async with busy(runtime) as gate:
             caller = Caller(path, long)
             asked = caller.ask(endpoint(runtime))
-            await until(lambda: runtime.inference.lanes.waiting == 1)
+            await until(lambda: runtime.inference.worker_pool.waiting == 1)
             asyncio.get_running_loop().call_later(0.5, gate.open.set)
             await asked
         return caller.status

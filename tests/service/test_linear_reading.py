@@ -27,7 +27,7 @@ from gatewave.service.oip.json import Bounds
 from gatewave.service.oip.tensors import from_raw
 from gatewave.service.serving.memory import Budget
 from gatewave.service.serving.pipeline import Inference
-from gatewave.service.serving.worker_pool import Lanes
+from gatewave.service.serving.worker_pool import WorkerPool
 from gatewave.service.settings import Settings
 
 SMALL, LARGE = 1 << 16, 1 << 18
@@ -166,7 +166,7 @@ def of_message(data):
 
 @pytest.fixture(scope="module")
 def reader(app):
-    reader = Reader(app.state.runtime)
+    reader = Reader(app.state.service)
     reader.json(b'{"activation":"sinc","inputs":{"x":[1]}}')
     return reader
 
@@ -174,7 +174,7 @@ def reader(app):
 @pytest.fixture(scope="module")
 def words(app, tmp_path_factory):
     made = unary("Identity", ["n"], TensorProto.STRING)
-    with added(app.state.runtime, tmp_path_factory.mktemp("words"), "words", made) as model:
+    with added(app.state.service, tmp_path_factory.mktemp("words"), "words", made) as model:
         yield model
 
 
@@ -183,7 +183,7 @@ BOUNDS = Bounds(16, 1 << 23)
 
 @pytest.fixture(scope="module")
 def readers(app, reader, words):
-    sinc = app.state.runtime.registry.get("sinc", "")
+    sinc = app.state.service.registry.get("sinc", "")
 
     def file(header):
         return reader.safetensors(len(header).to_bytes(8, "little") + header)
@@ -254,7 +254,7 @@ def full(settings):
     """Service with one lane, which is taken: work for a lane is refused."""
     app = create_app(settings.model_copy(update={"lanes": 1, "max_queue": 0}))
     with TestClient(app) as client:
-        client.portal.call(app.state.runtime.inference.lanes.turn)
+        client.portal.call(app.state.service.inference.worker_pool.turn)
         yield client
 
 
@@ -303,12 +303,12 @@ LONG = 1 << 20
     ids=["empty", "ragged", "batch", "infer"],
 )
 def test_the_collector_does_not_look_at_long_documents_again_and_again(readers, way, build):
-    lanes, thresholds = Lanes(1, 1), gc.get_threshold()
-    inference = Inference(lanes, Budget(1), inline_bytes=0, output_bytes=1)
+    worker_pool, thresholds = WorkerPool(1, 1), gc.get_threshold()
+    inference = Inference(worker_pool, Budget(1), inline_bytes=0, output_bytes=1)
     body = build(LONG)
     with contextlib.suppress(ServiceError), Collections() as collections:
         asyncio.run(inference.work(len(body), lambda: readers[way](body)))
-    lanes.close()
+    worker_pool.close()
     assert collections.count < body.count(b"[") / thresholds[0] / 4
     assert gc.get_threshold() == thresholds
 
@@ -359,7 +359,7 @@ def test_work_ends_when_its_caller_has_gone():
     """Reading checks between its pieces whether its result is still needed."""
 
     async def scenario():
-        lanes = Lanes(1, 4)
+        worker_pool = WorkerPool(1, 4)
         data = memoryview(b"\0\0\0\0" * (1 << 16))
         begun = asyncio.Event()
         loop = asyncio.get_running_loop()
@@ -374,12 +374,12 @@ def test_work_ends_when_its_caller_has_gone():
                 errors.append(error)
                 raise
 
-        task = asyncio.create_task(lanes.run(endless))
+        task = asyncio.create_task(worker_pool.run(endless))
         await begun.wait()
         task.cancel()
         async with asyncio.timeout(30):
-            await lanes.run(int)
-        lanes.close()
+            await worker_pool.run(int)
+        worker_pool.close()
         return errors
 
     assert [str(error) for error in asyncio.run(scenario())] == [
@@ -389,7 +389,7 @@ def test_work_ends_when_its_caller_has_gone():
 
 def test_work_ends_when_its_time_is_up():
     async def scenario():
-        lanes = Lanes(1, 4)
+        worker_pool = WorkerPool(1, 4)
         data = memoryview(b"\0\0\0\0")
 
         def endless():
@@ -398,9 +398,9 @@ def test_work_ends_when_its_time_is_up():
 
         try:
             async with asyncio.timeout(30):
-                await lanes.run(endless, time.monotonic() + 0.05)
+                await worker_pool.run(endless, time.monotonic() + 0.05)
         finally:
-            lanes.close()
+            worker_pool.close()
 
     with pytest.raises(DeadlineExceeded, match="the deadline passed while the request was read"):
         asyncio.run(scenario())

@@ -139,7 +139,7 @@ def test_refusals_are_counted_by_reason_and_nothing_else_is(scrape, error, reaso
 
 def test_the_provider_the_versions_and_the_models_are_told(scrape, app):
     seen = scrape()
-    runtime = app.state.runtime
+    runtime = app.state.service
     assert seen.value("gatewave_provider_info", provider=runtime.engine.provider, device="cpu") == 1
     assert seen.value("gatewave_build_info") == 1
     assert seen.value("gatewave_ready") == 1

@@ -39,7 +39,7 @@ def outcome(read):
 
 @pytest.fixture(scope="module")
 def reader(app):
-    reader = Reader(app.state.runtime)
+    reader = Reader(app.state.service)
     for dtype in ("float16", "bfloat16", "float32", "float64"):
         for outputs in (["y"], ["y", "dy_dx"]):
             for params in ({}, {"alpha": 2}, {"alpha": 2.0}):

@@ -23,7 +23,7 @@ from gatewave.service.grpc import inference_pb2 as pb
 from gatewave.service.http.media import SAFETENSORS
 from gatewave.service.onnx.engine import Halt
 from gatewave.service.serving.model import Batching
-from gatewave.service.serving.worker_pool import Lanes
+from gatewave.service.serving.worker_pool import WorkerPool
 
 LISTS = 2_000
 """Number of lists in each document; they are kept if the document is."""
@@ -195,7 +195,7 @@ def start(settings):
         def start(**changes):
             limits = {"max_elements": 2 * LISTS, "max_body_bytes": 150_000, "lanes": 1}
             app = create_app(settings.model_copy(update=limits | changes))
-            stack.callback(app.state.runtime.close)
+            stack.callback(app.state.service.close)
             return app
 
         yield start
@@ -244,7 +244,7 @@ def test_a_request_that_is_not_served_is_freed(
     runner, start, path, document, changes, gone, status
 ):
     app = start(inline_bytes=64, **changes)
-    runner.run(app.state.runtime.inference.lanes.turn())
+    runner.run(app.state.service.inference.worker_pool.turn())
 
     def ask():
         asked = Asked(path, document, {})
@@ -263,7 +263,7 @@ def failing(request, start, tmp_path):
     table = numpy_helper.from_array(np.zeros(4, np.float32), "table")
     node = helper.make_node("Gather", ["table", "x"], ["y"])
     made = model([node], [port("x", ["n", 1], TensorProto.INT64)], [port("y", ["n", 1])], [table])
-    with added(app.state.runtime, tmp_path, "gather", made, request.param):
+    with added(app.state.service, tmp_path, "gather", made, request.param):
         yield app
 
 
@@ -285,7 +285,7 @@ def test_an_internal_failure_frees_its_objects(runner, deadline):
     """Its traceback stays for the log."""
 
     async def scenario():
-        lanes = Lanes(1, 1)
+        worker_pool = WorkerPool(1, 1)
 
         def work():
             held = Held()
@@ -293,11 +293,11 @@ def test_an_internal_failure_frees_its_objects(runner, deadline):
 
         until = None if deadline is None else time.monotonic() + deadline
         try:
-            await lanes.run(work, until, Halt(), Untrusted())
+            await worker_pool.run(work, until, Halt(), Untrusted())
         except ZeroDivisionError as error:
             return traceback.extract_tb(error.__traceback__)[-1].name
         finally:
-            lanes.close()
+            worker_pool.close()
 
     def fail():
         assert runner.run(scenario()) == "work"

@@ -18,7 +18,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from processes import beginning_with, environment, run, serving
 
 from gatewave.service.observability import tracing
-from gatewave.service.observability.tracing.trace import MOST_MARKS
+from gatewave.service.observability.tracing.trace import MAX_MARKS
 
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 PARENT_ID = "b7ad6b7169203331"
@@ -305,9 +305,9 @@ def test_the_parts_that_are_told_of_one_request_are_bounded():
     with receiving() as receiver:
         tracer = tracing.start(receiver.url)
         trace = tracer.begin("stream", [])
-        for _ in range(2 * MOST_MARKS):
+        for _ in range(2 * MAX_MARKS):
             trace.mark("compute", 0.0, 1.0)
         trace.end("stream", failed=False, attributes={})
         tracer.close(10)
         spans = receiver.until(_root_is_in)
-    assert sum(span.name == "compute" for span in spans) == MOST_MARKS
+    assert sum(span.name == "compute" for span in spans) == MAX_MARKS

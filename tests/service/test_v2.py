@@ -305,7 +305,7 @@ def serve(app, tmp_path):
     with contextlib.ExitStack() as stack:
 
         def serve(made, batching=None):
-            stack.enter_context(added(app.state.runtime, tmp_path, "whole", made, batching))
+            stack.enter_context(added(app.state.service, tmp_path, "whole", made, batching))
             return "/v2/models/whole/infer"
 
         yield serve
@@ -580,8 +580,8 @@ class Guarded(Registry):
 
 @pytest.mark.parametrize("path", ["models/stats", "models/sinc/stats"])
 def test_models_may_come_and_go_while_statistics_are_told(app, client, monkeypatch, path):
-    registry = Guarded(list(app.state.runtime.registry))
-    monkeypatch.setattr(app.state.runtime, "registry", registry)
+    registry = Guarded(list(app.state.service.registry))
+    monkeypatch.setattr(app.state.service, "registry", registry)
     assert client.get(f"/v2/{path}").status_code == 200
 
 
@@ -626,7 +626,7 @@ def raw_strings(count, *items, datatype=b"BYTES"):
 def words(app, tmp_path_factory):
     """Name of a model that returns its strings."""
     made = unary("Identity", ["n"], TensorProto.STRING)
-    with added(app.state.runtime, tmp_path_factory.mktemp("words"), "words", made):
+    with added(app.state.service, tmp_path_factory.mktemp("words"), "words", made):
         yield "words"
 
 
@@ -658,7 +658,7 @@ def narrow(settings):
     limits = {"inline_bytes": 1 << 12, "lanes": 1, "max_queue": 0, "max_memory_bytes": 1 << 22}
     app = create_app(settings.model_copy(update=limits))
     with TestClient(app) as client:
-        client.portal.call(app.state.runtime.inference.lanes.turn)
+        client.portal.call(app.state.service.inference.worker_pool.turn)
         yield client
 
 

@@ -124,7 +124,7 @@ def test_they_answer_small_requests_as_soon_as_they_are_read(artifacts):
     ours, theirs = socket.socketpair()
     with ours, theirs:
         worker = Worker(Settings(artifacts=artifacts, device="cpu", threads=1), 0, [], theirs)
-        assert worker.config.http.keywords["at_once"] is not None
+        assert worker.config.http.keywords["fast_path"] is not None
         worker.runtime.close(0)
 
 

@@ -34,12 +34,12 @@ Headers = Sequence[tuple[bytes, bytes]]
 LONGEST_HEAD = 1 << 16
 """How many bytes the URL and the headers of a request may have; as many may follow its body."""
 
-MOST_HEADERS = 128
+MAX_HEADERS = 128
 
 LONGEST_LENGTH = 19
 """How many digits the length of a body may have: more would count more than there is."""
 
-MOST_WAITING = 64
+MAX_WAITING = 64
 """How many requests of one connection may wait for their turn; who sends more has to ask again."""
 
 LONGEST_PATH = 1024
@@ -202,7 +202,7 @@ class Bounded(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         headers = self.headers
-        if len(headers) >= MOST_HEADERS:
+        if len(headers) >= MAX_HEADERS:
             raise self._too_long()
         name = name.lower()
         if name in CHECKED:
@@ -270,7 +270,7 @@ class Bounded(HttpToolsProtocol):
             HttpMalformed: Its URL is none.
             Crowded: Too many wait already.
         """
-        if len(self.pipeline) >= MOST_WAITING:
+        if len(self.pipeline) >= MAX_WAITING:
             raise Crowded
         self._heard = self.loop.time()
         # It may have been set for an answer to what came in the same piece.
@@ -314,7 +314,7 @@ class Bounded(HttpToolsProtocol):
     def _too_long(self) -> ServiceError:
         if len(self.url) > LONGEST_HEAD // 2:
             return UrlTooLong.at("URL", f"less than {LONGEST_HEAD} bytes", Words("more"))
-        expected = f"at most {MOST_HEADERS}, and {LONGEST_HEAD} bytes"
+        expected = f"at most {MAX_HEADERS}, and {LONGEST_HEAD} bytes"
         return HeadTooLong.at("headers", expected, Words("more"))
 
     def refuse(self, error: Exception) -> None:

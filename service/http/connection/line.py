@@ -9,7 +9,7 @@ from typing import Protocol
 TOGETHER = 8
 """How many requests are answered in one turn of the event loop: in between, others are read."""
 
-MOST_WAITING_BYTES = 1 << 23
+MAX_WAITING_BYTES = 1 << 23
 """So much of requests that were read may wait; with more, the next is answered as it is read."""
 
 

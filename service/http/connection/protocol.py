@@ -17,7 +17,7 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from gatewave.service.http.connection.bounds import Headers
-from gatewave.service.http.connection.line import MOST_WAITING_BYTES, Line
+from gatewave.service.http.connection.line import MAX_WAITING_BYTES, Line
 from gatewave.service.http.connection.write_timeout import PATIENCE_SECONDS, Patient
 
 Address = tuple[str, int] | None
@@ -39,7 +39,7 @@ class Connection(Patient):
     """One connection.
 
     Args:
-        at_once: What may answer requests as soon as they are read.
+        fast_path: What may answer requests as soon as they are read.
         line: Where these wait, of all connections of the event loop.
         patience: How many seconds a client may take nothing of what waits for it.
     """
@@ -47,13 +47,13 @@ class Connection(Patient):
     def __init__(
         self,
         *args: Any,
-        at_once: AtOnce | None,
+        fast_path: AtOnce | None,
         line: Line,
         patience: float = PATIENCE_SECONDS,
         **options: Any,
     ) -> None:
         super().__init__(*args, patience=patience, **options)
-        self._at_once = at_once
+        self._at_once = fast_path
         self._line = line
         self._held: bytes | bytearray | None = None
         self._giving_up: asyncio.TimerHandle | None = None
@@ -97,7 +97,7 @@ class Connection(Patient):
         self._wait_no_more()
         self._unset_keepalive_if_required()
         self._line.bytes += len(self._held)
-        if self._line.bytes > MOST_WAITING_BYTES:
+        if self._line.bytes > MAX_WAITING_BYTES:
             self._settle()
         else:
             self._line.join(self)

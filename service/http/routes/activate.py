@@ -29,8 +29,8 @@ from gatewave.service.observability.metrics import Span, timed
 from gatewave.service.onnx.engine import Halt
 from gatewave.service.serving.memory import Permit
 from gatewave.service.serving.pipeline import READ_WEIGHT, TEXT_WEIGHT
-from gatewave.service.serving.request import Arrival, Call
-from gatewave.service.state import Runtime
+from gatewave.service.serving.request import InferenceRequest, Timing
+from gatewave.service.state import ServiceState
 
 router = APIRouter(tags=["evaluate"])
 
@@ -49,9 +49,9 @@ class ActivateEndpoint:
 
     route = "/activate"
 
-    def __init__(self, runtime: Runtime) -> None:
-        self.runtime = runtime
-        self.reader = Reader(runtime)
+    def __init__(self, state: ServiceState) -> None:
+        self.state = state
+        self.reader = Reader(state)
 
     async def __call__(self, exchange: Exchange) -> None:
         try:
@@ -59,7 +59,7 @@ class ActivateEndpoint:
         except ServiceError as error:
             await problems.reply(exchange, error)
 
-    def at_once(
+    def fast_path(
         self,
         path: str,  # noqa: ARG002 - it has but one
         headers: Mapping[bytes, bytes],
@@ -70,7 +70,7 @@ class ActivateEndpoint:
             return None
         began = time.perf_counter()
         plan, call = self.reader.plain(body)
-        inference = self.runtime.inference
+        inference = self.state.inference
         if not inference.is_light(call):
             return None
         read = time.perf_counter()
@@ -84,22 +84,22 @@ class ActivateEndpoint:
         _refuse_encoding(exchange)
         kind = media.content_type(exchange.header(b"content-type"))
         wanted = media.accepted(exchange.header(b"accept"), kind)
-        inference = self.runtime.inference
+        inference = self.state.inference
         with inference.budget.permit(exchange.client) as permit:
-            body = await _body(exchange, self.runtime, kind, permit)
-            arrival = Arrival.now(self.runtime.settings.timeout_seconds)
+            body = await _body(exchange, self.state, kind, permit)
+            arrival = Timing.now(self.state.settings.timeout_seconds)
             (plan, call), decoding = await self._read(exchange, body, kind, arrival, permit)
             work = self._answered(plan, call, wanted, permit)
             with call.model.meter.expecting(arrival.began):
                 is_light = inference.is_light(call)
-                parts, encoding = await (work if is_light else exchange.unless_gone(work))
+                parts, encoding = await (work if is_light else exchange.cancel_on_disconnect(work))
             call.model.meter.finished(arrival.began, decoding, encoding)
             await exchange.reply(200, wanted.encode(), *parts)
 
     async def _answered(
-        self, plan: Plan, call: Call, wanted: str, permit: Permit
+        self, plan: Plan, call: InferenceRequest, wanted: str, permit: Permit
     ) -> tuple[list[Part], Span]:
-        inference = self.runtime.inference
+        inference = self.state.inference
         if wanted == SAFETENSORS:
             outputs = await inference.infer(call, permit)
             return timed(lambda: messages.to_safetensors(plan, outputs))()
@@ -108,12 +108,12 @@ class ActivateEndpoint:
         return await inference.finish(size, timed(lambda: [messages.to_json(plan, outputs)]))
 
     async def _read(
-        self, exchange: Exchange, body: Body, kind: str, arrival: Arrival, permit: Permit
-    ) -> tuple[tuple[Plan, Call], Span]:
+        self, exchange: Exchange, body: Body, kind: str, arrival: Timing, permit: Permit
+    ) -> tuple[tuple[Plan, InferenceRequest], Span]:
         """What is asked for; long texts are read in a lane, tensors lie in files as they are."""
         if kind == SAFETENSORS:
             return timed(lambda: self.reader.safetensors(body, arrival))()
-        inference, text = self.runtime.inference, bytes(body)
+        inference, text = self.state.inference, bytes(body)
         size = len(text)
         work = timed(lambda: self.reader.json(text, arrival))
         if inference.is_inline(size):
@@ -123,7 +123,9 @@ class ActivateEndpoint:
             size *= READ_WEIGHT
         permit.take(nested.memory_of_lists(text))
         reading = inference.work(size, work, arrival.deadline)
-        return await (reading if inference.is_inline(size) else exchange.unless_gone(reading))
+        return await (
+            reading if inference.is_inline(size) else exchange.cancel_on_disconnect(reading)
+        )
 
 
 class BatchEndpoint:
@@ -131,9 +133,9 @@ class BatchEndpoint:
 
     route = "/activate/batch"
 
-    def __init__(self, runtime: Runtime) -> None:
-        self.runtime = runtime
-        self.reader = Reader(runtime)
+    def __init__(self, state: ServiceState) -> None:
+        self.state = state
+        self.reader = Reader(state)
 
     async def __call__(self, exchange: Exchange) -> None:
         try:
@@ -141,23 +143,25 @@ class BatchEndpoint:
         except ServiceError as error:
             await problems.reply(exchange, error)
 
-    def at_once(self, path: str, headers: Mapping[bytes, bytes], body: bytes, came: float) -> None:
+    def fast_path(
+        self, path: str, headers: Mapping[bytes, bytes], body: bytes, came: float
+    ) -> None:
         """A batch is never a matter of microseconds."""
 
     async def _answer(self, exchange: Exchange) -> None:
         _refuse_encoding(exchange)
         media.content_type(exchange.header(b"content-type"), (JSON,))
         media.accepted(exchange.header(b"accept"), JSON, (JSON,))
-        with self.runtime.inference.budget.permit(exchange.client) as permit:
-            body = await _body(exchange, self.runtime, JSON, permit)
-            answer = await exchange.unless_gone(self._answered(bytes(body), permit))
+        with self.state.inference.budget.permit(exchange.client) as permit:
+            body = await _body(exchange, self.state, JSON, permit)
+            answer = await exchange.cancel_on_disconnect(self._answered(bytes(body), permit))
             await exchange.reply(200, JSON.encode(), answer)
 
     async def _answered(self, body: bytes, permit: Permit) -> bytes:
         """The answers to all requests in ``body``, whose results are bounded as those of one."""
-        inference = self.runtime.inference
+        inference = self.state.inference
         permit.take(nested.memory_of_lists(body))
-        deadline = Arrival.now(self.runtime.settings.timeout_seconds).deadline
+        deadline = Timing.now(self.state.settings.timeout_seconds).deadline
         reading = partial(messages.read_batch, self.reader, body, deadline)
         items = await inference.work(len(body) * BATCH_WEIGHT, reading, deadline)
         calls = [item.call for item in items if isinstance(item, messages.Item)]
@@ -170,9 +174,9 @@ class BatchEndpoint:
         return await inference.work(size, work, deadline, halt)
 
 
-async def _body(exchange: Exchange, runtime: Runtime, kind: str, permit: Permit) -> Body:
+async def _body(exchange: Exchange, state: ServiceState, kind: str, permit: Permit) -> Body:
     """The body. Reading JSON holds the interpreter up in any thread, so there may be less of it."""
-    settings = runtime.settings
+    settings = state.settings
     seconds = settings.body_seconds
     if kind == JSON:
         most = min(settings.max_json_bytes, settings.max_body_bytes)

@@ -29,7 +29,7 @@ PICTURES = {"svg": "image/svg+xml", "png": "image/png"}
 @router.get("")
 async def list_activations(request: Request) -> ActivationList:
     """All activations that can be evaluated."""
-    root_path = request.app.state.runtime.settings.root_path
+    root_path = request.app.state.service.settings.root_path
     return ActivationList(activations=[_summary(e, root_path) for e in _catalogue(request)])
 
 
@@ -108,7 +108,7 @@ def _preferred(accept: str) -> str:
 
 
 def _catalogue(request: Request) -> Catalogue:
-    catalogue: Catalogue = request.app.state.runtime.catalogue
+    catalogue: Catalogue = request.app.state.service.catalogue
     return catalogue
 
 

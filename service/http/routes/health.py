@@ -7,7 +7,7 @@ from http import HTTPStatus
 from fastapi import APIRouter, Request, Response
 
 from gatewave.service.http.schemas import Liveness, Readiness, ReadinessOfModels
-from gatewave.service.state import Runtime
+from gatewave.service.state import ServiceState
 
 router = APIRouter(tags=["health"])
 
@@ -31,21 +31,21 @@ async def readyz(request: Request, response: Response) -> Readiness:
     `models.loading` names the others. An ending service is `draining`: it still answers requests,
     but clients should send no new ones.
     """
-    runtime: Runtime = request.app.state.runtime
-    if not runtime.ready:
+    state: ServiceState = request.app.state.service
+    if not state.ready:
         response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
     return Readiness(
-        status=_status(runtime),
-        device=runtime.settings.device,
-        provider=runtime.engine.provider,
-        kernels=runtime.engine.kernels.implementation,
-        threads=runtime.engine.threads,
-        activations=list(runtime.catalogue.entries),
-        models=ReadinessOfModels(loading=runtime.registry.loading()),
+        status=_status(state),
+        device=state.settings.device,
+        provider=state.engine.provider,
+        kernels=state.engine.kernels.implementation,
+        threads=state.engine.threads,
+        activations=list(state.catalogue.entries),
+        models=ReadinessOfModels(loading=state.registry.loading()),
     )
 
 
-def _status(runtime: Runtime) -> str:
-    if runtime.draining:
+def _status(state: ServiceState) -> str:
+    if state.draining:
         return "draining"
-    return "loading" if runtime.loading else "ready"
+    return "loading" if state.loading else "ready"

@@ -25,11 +25,11 @@ TEXT = {"schema": {"type": "string"}}
 )
 async def metrics(request: Request) -> Response:
     """What is counted and timed, in the text format of Prometheus, or OpenMetrics if accepted."""
-    settings = request.app.state.runtime.settings
+    settings = request.app.state.service.settings
     if settings.metrics_port is not None and metrics_port.MARK not in request.scope:
         expected = "another: /metrics is served on GATEWAVE_METRICS_PORT only"
         raise NameUnknown.at("path", expected, request.url.path)
-    registry = exposition.families(request.app.state.runtime)
+    registry = exposition.families(request.app.state.service)
     accept = request.headers.get("accept", "")
     # Thousands of lines take milliseconds, in which others are to be answered.
     text, media_type = await to_thread.run_sync(exposition.encoded, registry, accept)

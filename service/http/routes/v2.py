@@ -36,8 +36,8 @@ from gatewave.service.serving.control import Control
 from gatewave.service.serving.memory import Permit
 from gatewave.service.serving.model import Model
 from gatewave.service.serving.pipeline import READ_WEIGHT, TEXT_WEIGHT
-from gatewave.service.serving.request import Call
-from gatewave.service.state import Runtime
+from gatewave.service.serving.request import InferenceRequest
+from gatewave.service.state import ServiceState
 
 router = APIRouter(
     prefix="/v2",
@@ -63,8 +63,8 @@ class InferEndpoint:
 
     route = "/v2/models/{model}/infer"
 
-    def __init__(self, runtime: Runtime) -> None:
-        self.runtime = runtime
+    def __init__(self, state: ServiceState) -> None:
+        self.state = state
 
     async def __call__(self, exchange: Exchange) -> None:
         try:
@@ -72,16 +72,16 @@ class InferEndpoint:
         except ServiceError as error:
             await problems.reply(exchange, error)
 
-    def at_once(
+    def fast_path(
         self, path: str, headers: Mapping[bytes, bytes], body: bytes, came: float
     ) -> tuple[bytes, bytes] | None:
         if not UNUSUAL.isdisjoint(headers):
             return None
         began = time.perf_counter()
-        model = self.runtime.registry.get(*_names(path))
-        request = json.plain(body, self.runtime.settings.max_rank)
-        call = call_of(self.runtime, model, request.inputs, (), {})
-        inference = self.runtime.inference
+        model = self.state.registry.get(*_names(path))
+        request = json.plain(body, self.state.settings.max_rank)
+        call = call_of(self.state, model, request.inputs, (), {})
+        inference = self.state.inference
         if not inference.is_light(call):
             return None
         read = time.perf_counter()
@@ -92,15 +92,15 @@ class InferEndpoint:
         return JSON_BYTES, bytes(text)
 
     async def _answer(self, exchange: Exchange) -> None:
-        model = self.runtime.registry.get(*_names(exchange.scope["path"]))
+        model = self.state.registry.get(*_names(exchange.scope["path"]))
         coding = compression.accepted(exchange.header(b"accept-encoding"))
-        with self.runtime.inference.budget.permit(exchange.client) as permit:
+        with self.state.inference.budget.permit(exchange.client) as permit:
             body, began, arrived = await self._body(exchange, permit)
             with model.meter.expecting(began):
                 request, call, decoding = await self._call(exchange, model, body, arrived, permit)
                 work = self._answered(request, call, permit)
-                is_light = self.runtime.inference.is_light(call)
-                parts, encoding = await (work if is_light else exchange.unless_gone(work))
+                is_light = self.state.inference.is_light(call)
+                parts, encoding = await (work if is_light else exchange.cancel_on_disconnect(work))
             model.meter.finished(began, decoding, encoding)
             is_raw = any(map(request.is_raw, call.outputs))
             headers = [(json.LENGTH_HEADER, b"%d" % len(parts[0]))] if is_raw else []
@@ -109,18 +109,18 @@ class InferEndpoint:
 
     async def _call(
         self, exchange: Exchange, model: Model, body: Body, arrived: float, permit: Permit
-    ) -> tuple[InferRequest, Call, Span]:
+    ) -> tuple[InferRequest, InferenceRequest, Span]:
         """What is asked of ``model``, and when that was read."""
         request, decoding = await self._read(exchange, model, body, arrived, permit)
-        due = deadline(self.runtime, request.parameters, arrived)
+        due = deadline(self.state, request.parameters, arrived)
         wanted, parameters = list(request.raw), request.parameters
-        call = call_of(self.runtime, model, request.inputs, wanted, parameters, due)
+        call = call_of(self.state, model, request.inputs, wanted, parameters, due)
         return request, call, decoding
 
     async def _answered(
-        self, request: InferRequest, call: Call, permit: Permit
+        self, request: InferRequest, call: InferenceRequest, permit: Permit
     ) -> tuple[list[Part], Span]:
-        inference = self.runtime.inference
+        inference = self.state.inference
         weight = 1 if all(map(request.is_raw, call.outputs)) else TEXT_WEIGHT
         outputs = await inference.infer(call, permit, weight=weight)
         encode = timed(partial(json.encode, request, call, outputs))
@@ -128,7 +128,7 @@ class InferEndpoint:
 
     async def _body(self, exchange: Exchange, permit: Permit) -> tuple[Body, float, float]:
         """The body as it came, but decompressed; and when it had come, by both clocks."""
-        settings = self.runtime.settings
+        settings = self.state.settings
         raw = exchange.headers.get(json.LENGTH_HEADER)
         most = settings.max_body_bytes if raw else self._most_json
         weight = 1 if raw else JSON_WEIGHT
@@ -143,15 +143,15 @@ class InferEndpoint:
         began, arrived = time.perf_counter(), time.monotonic()
         if coding is None:
             return body, began, arrived
-        due = deadline(self.runtime, {}, arrived)
-        whole = await exchange.unless_gone(self._decompressed(body, most, due, permit))
+        due = deadline(self.state, {}, arrived)
+        whole = await exchange.cancel_on_disconnect(self._decompressed(body, most, due, permit))
         if weight > 1:
             permit.take(len(whole) * (weight - 1))
         return whole, began, arrived
 
     async def _decompressed(self, body: Body, most: int, due: float, permit: Permit) -> Body:
         """Return a decompressed body; memory is held as it grows. Long bodies use a lane."""
-        inference = self.runtime.inference
+        inference = self.state.inference
         longest = min(most, compression.longest(body))
         source = compression.Decompression(body, most)
         length = await inference.work(longest, source.next, due)
@@ -168,7 +168,7 @@ class InferEndpoint:
         text = len(body) if length is None else length
         if text > self._most_json:
             raise BodyTooLong.at("body", f"at most {self._most_json} bytes of JSON", text)
-        due = deadline(self.runtime, {}, arrived)
+        due = deadline(self.state, {}, arrived)
         if length == 0:
             memory = json.memory_of_whole(body, model)
             permit.take(memory)
@@ -192,7 +192,7 @@ class InferEndpoint:
     ) -> tuple[InferRequest, Span]:
         """Return the request in ``text``, read on the event loop if that is quick, or in a lane."""
         permit.take(memory_of_lists(text))
-        if not self.runtime.inference.is_inline(len(text)):
+        if not self.state.inference.is_inline(len(text)):
             reading = timed(partial(json.decode, text, model, self._bounds))
             return await self._work(exchange, len(text), reading, due)
         with suppress(NotPlain):
@@ -204,9 +204,9 @@ class InferEndpoint:
         self, exchange: Exchange, size: int, work: Callable[[], Result], due: float
     ) -> Result:
         """Run ``work`` here, or in a lane until its caller has gone."""
-        inference = self.runtime.inference
+        inference = self.state.inference
         doing = inference.work(size, work, due)
-        return await (doing if inference.is_inline(size) else exchange.unless_gone(doing))
+        return await (doing if inference.is_inline(size) else exchange.cancel_on_disconnect(doing))
 
     async def _reply(  # noqa: PLR0917 - each is a part of the answer
         self,
@@ -223,18 +223,18 @@ class InferEndpoint:
             return
         permit.owe(size)
         work = partial(compression.compressed, parts, coding)
-        body = await exchange.unless_gone(self.runtime.inference.finish(size, work))
+        body = await exchange.cancel_on_disconnect(self.state.inference.finish(size, work))
         headers = [*headers, (b"content-encoding", coding.encode()), (b"vary", b"accept-encoding")]
         await exchange.reply(200, kind.encode(), body, headers=headers)
 
     @property
     def _bounds(self) -> Bounds:
-        settings = self.runtime.settings
+        settings = self.state.settings
         return Bounds(settings.max_rank, settings.max_elements)
 
     @property
     def _most_json(self) -> int:
-        return min(self.runtime.settings.max_json_bytes, self.runtime.settings.max_body_bytes)
+        return min(self.state.settings.max_json_bytes, self.state.settings.max_body_bytes)
 
 
 def is_infer(path: str) -> bool:
@@ -339,12 +339,12 @@ async def infer(request: Request, model: str, version: str = "") -> Response:  #
 @router.post("/repository/index")
 async def repository_index(request: Request) -> JSONResponse:
     """Every model and version that is served, or in the repository, and what became of it."""
-    runtime = _runtime(request)
-    if runtime.repository is not None:
-        await runtime.repository.look()
+    state = _runtime(request)
+    if state.repository is not None:
+        await state.repository.look()
     wanted = await _document(request)
     ready_only = wanted.get("ready", False) is True
-    return JSONResponse(metadata.repository_index(runtime.registry, ready_only=ready_only))
+    return JSONResponse(metadata.repository_index(state.registry, ready_only=ready_only))
 
 
 @router.post("/repository/models/{model}/load")
@@ -367,10 +367,10 @@ async def unload_model(request: Request, model: str) -> Response:
 
 async def _document(request: Request) -> dict[str, Any]:
     """The body of a request about the repository: an object, or nothing at all."""
-    runtime = _runtime(request)
+    state = _runtime(request)
     exchange = Exchange(request.scope, request.receive, _nowhere)
-    with runtime.inference.budget.permit(exchange.client) as permit:
-        body = await exchange.body(LONGEST_DOCUMENT, runtime.settings.body_seconds, permit)
+    with state.inference.budget.permit(exchange.client) as permit:
+        body = await exchange.body(LONGEST_DOCUMENT, state.settings.body_seconds, permit)
     document = parsed(body) if bytes(body).strip() else {}
     if not isinstance(document, dict):
         raise RequestInvalid.at("body", "an object", document)
@@ -388,12 +388,12 @@ async def _nowhere(_: Message) -> None:
     """Where a request that is only read sends its answer."""
 
 
-def _runtime(request: Request) -> Runtime:
-    runtime: Runtime = request.app.state.runtime
-    return runtime
+def _runtime(request: Request) -> ServiceState:
+    state: ServiceState = request.app.state.service
+    return state
 
 
-def _repository(runtime: Runtime) -> Control:
-    if runtime.repository is None:
+def _repository(state: ServiceState) -> Control:
+    if state.repository is None:
         raise ControlOff("there is no model repository: set GATEWAVE_REPOSITORY")
-    return runtime.repository
+    return state.repository

@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 
 Value = str | int | float | bool
 
-MOST_MARKS = 128
+MAX_MARKS = 128
 """So many parts are told of one request: a stream may go on for days."""
 
 
@@ -41,7 +41,7 @@ class Trace(ABC):
 
     def mark(self, name: str, began: float, ended: float, **attributes: Value) -> None:
         """Note that a part of the request was done, in any thread."""
-        if self.recording and len(self.marks) < MOST_MARKS:
+        if self.recording and len(self.marks) < MAX_MARKS:
             self.marks.append(Mark(name, began, ended, attributes))
 
     @abstractmethod

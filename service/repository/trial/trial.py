@@ -30,7 +30,7 @@ SECONDS_OF_SEARCH = 20.0
 """Time for finding sizes on which a model runs; a trial has a minute for everything."""
 SECONDS_OF_PROOF = 5.0
 """What the proof may take where nobody asked for it."""
-FEWEST_RUNS, MOST_RUNS, SECONDS_OF_RUNS = 3, 50, 0.1
+FEWEST_RUNS, MAX_RUNS, SECONDS_OF_RUNS = 3, 50, 0.1
 
 Tensors = dict[str, Array]
 
@@ -292,9 +292,7 @@ def equal_within_an_ulp(exact: Array, other: Array) -> bool:
 def seconds_of(model: RepositoryModel, tensors: Tensors) -> float:
     """How long a run takes when nothing disturbs it."""
     best, began, runs = float("inf"), time.perf_counter(), 0
-    while runs < FEWEST_RUNS or (
-        runs < MOST_RUNS and time.perf_counter() - began < SECONDS_OF_RUNS
-    ):
+    while runs < FEWEST_RUNS or (runs < MAX_RUNS and time.perf_counter() - began < SECONDS_OF_RUNS):
         start = time.perf_counter()
         model.run(tensors, model.output_names, {})
         best = min(best, time.perf_counter() - start)

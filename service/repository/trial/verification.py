@@ -29,7 +29,7 @@ ARENA_STEP = 1 << 24
 """Larger arenas are tried in multiples of 16 MiB."""
 LARGEST_SHARE = 0.5
 """Share of the memory up to which larger arenas are tried: the service needs some meanwhile."""
-MOST_ARENAS = 12
+MAX_ARENAS = 12
 
 LONGEST_REPORT = 1 << 26
 CRASHES = frozenset({signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL})
@@ -68,7 +68,7 @@ async def _sufficient(job: Job, needs: int) -> str:
         needs: Bytes that the arena must have, at least.
     """
     most = available() * LARGEST_SHARE
-    for _ in range(MOST_ARENAS):
+    for _ in range(MAX_ARENAS):
         size = -(-needs // ARENA_STEP) * ARENA_STEP
         if size > most:
             break

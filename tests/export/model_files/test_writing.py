@@ -175,7 +175,7 @@ def test_so_do_data_in_lists_of_tensors(saved, outside, tmp_path):
 
 
 def test_tensors_that_a_message_cannot_hold_become_external(saved, weighted, tmp_path, monkeypatch):
-    monkeypatch.setattr(storage, "MOST_INLINE", 10_000)
+    monkeypatch.setattr(storage, "MAX_INLINE", 10_000)
     model = weighted(dims=[4000], raw_data=np.arange(4000, dtype=np.float32).tobytes())
     model.graph.initializer.add(name="small", data_type=1, dims=[1], float_data=[1.0])
     model.graph.initializer.add(name="words", data_type=8, dims=[1], string_data=[b"a" * 5000])

@@ -22,7 +22,7 @@ from gatewave.service.grpc import inference_pb2 as pb
 from gatewave.service.grpc.handlers import SERVICE
 from gatewave.service.grpc.statuses import STATUSES
 from gatewave.service.security.keys import new_key
-from gatewave.service.state import Runtime
+from gatewave.service.state import ServiceState
 from gatewave.service.system.sockets import PortUnavailable
 
 LARGE = np.linspace(-10, 10, 10_000, dtype=np.float32)
@@ -39,21 +39,21 @@ def sinc(x=LARGE):
 @contextlib.contextmanager
 def busy(served):
     """The only lane is taken, until the block ends."""
-    lanes = served.runtime.inference.lanes
+    worker_pool = served.runtime.inference.worker_pool
     begun, done = threading.Event(), threading.Event()
 
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        work = pool.submit(served.do, lanes_work(lanes, begun, done))
+        work = pool.submit(served.do, lanes_work(worker_pool, begun, done))
         assert begun.wait(30)
         try:
-            yield lanes
+            yield worker_pool
         finally:
             done.set()
             work.result(30)
 
 
-async def lanes_work(lanes, begun, done):
-    await lanes.run(lambda: (begun.set(), done.wait(60)))
+async def lanes_work(worker_pool, begun, done):
+    await worker_pool.run(lambda: (begun.set(), done.wait(60)))
 
 
 def test_every_error_that_a_caller_can_meet_has_a_status():
@@ -144,9 +144,9 @@ def test_each_answer_has_a_request_id_the_callers_if_it_sent_one(client):
 
 
 def test_what_finds_no_room_is_told_when_to_try_again(served, client):
-    with busy(served) as lanes:
+    with busy(served) as worker_pool:
         waiting = client.ModelInfer.future(sinc(), timeout=60)
-        eventually(lambda: lanes.waiting == 1)
+        eventually(lambda: worker_pool.waiting == 1)
         with pytest.raises(grpc.RpcError) as caught:
             client.ModelInfer(sinc(), timeout=60)
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
@@ -155,27 +155,27 @@ def test_what_finds_no_room_is_told_when_to_try_again(served, client):
 
 
 def test_a_call_that_is_cancelled_waits_no_more(served, client):
-    with busy(served) as lanes:
+    with busy(served) as worker_pool:
         call = client.ModelInfer.future(sinc(), timeout=60)
-        eventually(lambda: lanes.waiting == 1)
+        eventually(lambda: worker_pool.waiting == 1)
         call.cancel()
-        eventually(lambda: lanes.waiting == 0)
+        eventually(lambda: worker_pool.waiting == 0)
 
 
 def test_nothing_starts_after_the_deadline_of_its_call(served, client):
-    with busy(served) as lanes:
+    with busy(served) as worker_pool:
         with pytest.raises(grpc.RpcError) as caught:
             client.ModelInfer(sinc(), timeout=0.2)
         assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-        eventually(lambda: lanes.waiting == 0)
+        eventually(lambda: worker_pool.waiting == 0)
 
 
 def test_a_deadline_of_its_own_takes_the_place_of_the_default(rpc_settings):
     settings = rpc_settings.model_copy(update={"timeout_seconds": 0.05})
     with serving_rpc(settings) as served:
-        with busy(served) as lanes:
+        with busy(served) as worker_pool:
             patient = served.client.ModelInfer.future(sinc(), timeout=60)
-            eventually(lambda: lanes.waiting == 1)
+            eventually(lambda: worker_pool.waiting == 1)
             late = time.monotonic() + 0.2
             eventually(lambda: time.monotonic() > late)
         assert patient.result().raw_output_contents
@@ -320,9 +320,9 @@ def test_what_is_admitted_is_answered_when_it_stops_and_who_idles_is_let_go(own)
     next(stream)
     watched = health_pb2_grpc.HealthStub(own.channel).Watch(health_pb2.HealthCheckRequest())
     next(watched)
-    with concurrent.futures.ThreadPoolExecutor(1) as pool, busy(own) as lanes:
+    with concurrent.futures.ThreadPoolExecutor(1) as pool, busy(own) as worker_pool:
         admitted = own.client.ModelInfer.future(sinc(), timeout=60)
-        eventually(lambda: lanes.waiting == 1)
+        eventually(lambda: worker_pool.waiting == 1)
         stopping = pool.submit(own.do, own.server.stop(60))
         assert list(stream) == []
         assert list(watched) == []
@@ -419,7 +419,7 @@ def test_a_client_without_a_certificate_is_refused_where_one_is_asked_for(
 
 
 def test_a_port_that_is_taken_is_said(rpc_settings):
-    runtime = Runtime.start(rpc_settings)
+    runtime = ServiceState.start(rpc_settings)
     with (
         socket.create_server(("127.0.0.1", 0)) as taken,
         loop_in_a_thread() as do,

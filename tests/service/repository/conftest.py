@@ -14,10 +14,10 @@ from gatewave.service.security.keys import new_key
 from gatewave.service.serving.memory import Budget
 from gatewave.service.serving.pipeline import Inference
 from gatewave.service.serving.registry import Registry
-from gatewave.service.serving.request import Call
-from gatewave.service.serving.worker_pool import Lanes
+from gatewave.service.serving.request import InferenceRequest
+from gatewave.service.serving.worker_pool import WorkerPool
 from gatewave.service.settings import Settings
-from gatewave.service.state import Runtime
+from gatewave.service.state import ServiceState
 
 
 @pytest.fixture(scope="session")
@@ -90,8 +90,8 @@ class Served:
     @contextlib.asynccontextmanager
     async def busy(self):
         """A context in which all lanes are taken: what is asked for waits."""
-        lanes, gate = self.runtime.inference.lanes, threading.Event()
-        holding = [asyncio.create_task(lanes.run(gate.wait)) for _ in range(LANES)]
+        worker_pool, gate = self.runtime.inference.worker_pool, threading.Event()
+        holding = [asyncio.create_task(worker_pool.run(gate.wait)) for _ in range(LANES)]
         await asyncio.sleep(0)
         try:
             yield
@@ -101,10 +101,10 @@ class Served:
 
     async def waiting(self, *coroutines):
         """Tasks that wait for a lane."""
-        lanes = self.runtime.inference.lanes
-        count = lanes.waiting + len(coroutines)
+        worker_pool = self.runtime.inference.worker_pool
+        count = worker_pool.waiting + len(coroutines)
         tasks = [asyncio.create_task(each) for each in coroutines]
-        await self.until(lambda: lanes.waiting == count)
+        await self.until(lambda: worker_pool.waiting == count)
         return tasks
 
     async def infer(self, name, version="", **inputs):
@@ -112,7 +112,9 @@ class Served:
         model.check(inputs)
         inference = self.runtime.inference
         with inference.budget.permit() as permit:
-            return await inference.infer(Call(model, inputs, model.output_names), permit)
+            return await inference.infer(
+                InferenceRequest(model, inputs, model.output_names), permit
+            )
 
 
 @pytest.fixture
@@ -125,13 +127,13 @@ def serving(root, engine):
             repository=root, device="cpu", threads=1, arena_bytes=1 << 28, **settings
         )
         inference = Inference(
-            Lanes(LANES, 256),
+            WorkerPool(LANES, 256),
             Budget(1 << 30),
             inline_bytes=0,
             output_bytes=settings.max_output_bytes,
         )
         catalogue = Catalogue(root, {}, engine)
-        runtime = Runtime(settings, engine, catalogue, Registry(activations), inference)
+        runtime = ServiceState(settings, engine, catalogue, Registry(activations), inference)
         repository = await Repository.start(runtime, trial_seconds)
         try:
             yield Served(runtime, repository)

@@ -3,7 +3,7 @@
 import pytest
 
 from gatewave.service.errors import ModelRefused
-from gatewave.service.repository.config import MOST_ERRORS, Config, parsed
+from gatewave.service.repository.config import MAX_ERRORS, Config, parsed
 from gatewave.service.serving.model import Batching
 
 PRESENT = ["1", "2", "10", "9"]
@@ -126,7 +126,7 @@ def test_dates_and_merge_keys_are_plain_strings(text):
 def test_a_few_of_many_errors_are_reported():
     with pytest.raises(ModelRefused) as refused:
         parsed(f"warmup: {{x: [{'-1,' * 3000}]}}")
-    assert str(refused.value).count("expected") == MOST_ERRORS
+    assert str(refused.value).count("expected") == MAX_ERRORS
 
 
 def test_isolation_and_instances():

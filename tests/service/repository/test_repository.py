@@ -45,7 +45,7 @@ from gatewave.service.repository import attempts
 from gatewave.service.repository.repository import check
 from gatewave.service.repository.slots import TrialSlots
 from gatewave.service.serving.registry import State
-from gatewave.service.serving.request import Call
+from gatewave.service.serving.request import InferenceRequest
 from gatewave.service.settings import Settings
 
 X = np.float32([[1.0, 2.0]])
@@ -452,7 +452,7 @@ def test_what_is_replaced_is_let_go(root, served):
         # A request whose body came slowly has found the model before that.
         inference = s.runtime.inference
         with inference.budget.permit() as permit:
-            late = await inference.infer(Call(model, {"x": X}, ("y",)), permit)
+            late = await inference.infer(InferenceRequest(model, {"x": X}, ("y",)), permit)
         assert late["y"].tolist() == [[2.0, 4.0]]
         del model
         await asyncio.sleep(0)

@@ -18,9 +18,9 @@ from gatewave.service.errors import (
 )
 from gatewave.service.serving.batcher import Batcher
 from gatewave.service.serving.model import ANY, Batching, Model, Port
-from gatewave.service.serving.queue import Line
-from gatewave.service.serving.request import Call
-from gatewave.service.serving.worker_pool import UNFINISHED, Lanes
+from gatewave.service.serving.queue import RequestQueue
+from gatewave.service.serving.request import InferenceRequest
+from gatewave.service.serving.worker_pool import UNFINISHED, WorkerPool
 
 FOUR = Batching(4)
 TOO_LARGE = "outputs: expected outputs of at most 24 bytes, got 28"
@@ -67,16 +67,16 @@ class Doubling(Model):
 
 def call(model, *rows, width=1, deadline=None):
     x = np.repeat(np.array(rows, np.float32)[:, None], width, 1)
-    return Call(model, {"x": x}, ("y",), {}, deadline)
+    return InferenceRequest(model, {"x": x}, ("y",), {}, deadline)
 
 
 class Scene:
     """A batcher, one lane, and a model that computes in it a call for a 0 that nobody minds."""
 
-    def __init__(self, model, lanes):
+    def __init__(self, model, worker_pool):
         self.model = model
-        self.lanes = lanes
-        self.batcher = Batcher(lanes, output_bytes=24)
+        self.worker_pool = worker_pool
+        self.batcher = Batcher(worker_pool, output_bytes=24)
 
     def ask(self, asked):
         return asyncio.create_task(self.batcher.run(asked, asked.model.batching))
@@ -92,8 +92,8 @@ def play(scenario, model, *, count=1, longest=8):
     """The result of ``scenario``, which begins while all lanes are busy; and the gate is shut."""
 
     async def work():
-        lanes = Lanes(count, longest)
-        scene = Scene(model, lanes)
+        worker_pool = WorkerPool(count, longest)
+        scene = Scene(model, worker_pool)
         first = scene.ask(call(model, 0))
         await asyncio.to_thread(model.begun.wait, 30)
         try:
@@ -101,7 +101,7 @@ def play(scenario, model, *, count=1, longest=8):
         finally:
             model.gate.set()
             await first
-            lanes.close()
+            worker_pool.close()
 
     return asyncio.run(work())
 
@@ -201,15 +201,15 @@ def test_who_has_gone_keeps_neither_memory_nor_place_though_no_lane_is_free():
         held = weakref.ref(leaving.inputs["x"])
         leaves, stays = await scene.asked(leaving, call(model, 2))
         del leaving
-        assert scene.lanes.waiting == 2
+        assert scene.worker_pool.waiting == 2
         await gone(leaves)
         del leaves
         gc.collect()
         assert held() is None
-        assert scene.lanes.waiting == 1
+        assert scene.worker_pool.waiting == 1
         model.gate.set()
         await stays
-        assert scene.lanes.waiting == 0
+        assert scene.worker_pool.waiting == 0
 
     play(scenario, model)
 
@@ -218,15 +218,15 @@ def test_rows_of_who_has_gone_fill_no_batch():
     model = Doubling("not full")
 
     async def work():
-        lanes, line = Lanes(1, 8), Line(Batching(2, 30.0))
-        first, _ = (line.add(call(model, n), lanes.place()) for n in (1, 2))
+        worker_pool, line = WorkerPool(1, 8), RequestQueue(Batching(2, 30.0))
+        first, _ = (line.add(call(model, n), worker_pool.place()) for n in (1, 2))
         assert line.ready.is_set()
         line.discard(first)
         assert not line.ready.is_set()
-        line.add(call(model, 3), lanes.place())
+        line.add(call(model, 3), worker_pool.place())
         assert [waiting.rows for waiting in line.batch()] == [1, 1]
-        assert lanes.waiting == 0
-        lanes.close()
+        assert worker_pool.waiting == 0
+        worker_pool.close()
 
     asyncio.run(work())
 
@@ -254,7 +254,7 @@ def test_a_flood_for_one_model_leaves_places_to_others():
     async def scenario(scene):
         flood = await scene.asked(*(call(flooded, n) for n in range(1, 9)))
         others = await scene.asked(*(call(other, n) for n in range(1, 6)))
-        assert scene.lanes.waiting == 8
+        assert scene.worker_pool.waiting == 8
         flooded.gate.set()
         results = await asyncio.gather(*flood, *others, return_exceptions=True)
         return [isinstance(result, Overloaded) for result in results]
@@ -280,12 +280,12 @@ def test_a_deadline_ends_a_run_when_all_in_it_are_late():
     other.gate.set()
 
     async def work():
-        lanes = Lanes(1, 8)
-        scene = Scene(model, lanes)
+        worker_pool = WorkerPool(1, 8)
+        scene = Scene(model, worker_pool)
         first = await scene.asked(*(call(model, n, deadline=soon()) for n in (1, 2)))
         late = await asyncio.gather(*first, return_exceptions=True)
         after = await scene.ask(call(other, 3))
-        lanes.close()
+        worker_pool.close()
         return late, after
 
     late, after = asyncio.run(work())
@@ -318,13 +318,13 @@ def test_a_model_that_nobody_waits_for_is_not_kept():
 
     async def work():
         nonlocal model
-        scene = Scene(None, Lanes(1, 8))
+        scene = Scene(None, WorkerPool(1, 8))
         await scene.ask(call(model, 1))
         await asyncio.sleep(0)
         kept = weakref.ref(model)
         del model
         gc.collect()
-        scene.lanes.close()
+        scene.worker_pool.close()
         return kept()
 
     assert asyncio.run(work()) is None
@@ -342,7 +342,7 @@ def test_a_missed_deadline_is_told_though_no_lane_is_free():
         async with asyncio.timeout(10):
             with pytest.raises(DeadlineExceeded):
                 await late
-        assert scene.lanes.waiting == 1
+        assert scene.worker_pool.waiting == 1
         model.gate.set()
         await stays
 
@@ -355,13 +355,13 @@ def test_who_has_no_time_to_wait_for_company_is_computed_in_time():
     model.gate.set()
 
     async def work():
-        lanes = Lanes(1, 8)
-        scene = Scene(model, lanes)
+        worker_pool = WorkerPool(1, 8)
+        scene = Scene(model, worker_pool)
         patient = await scene.asked(call(model, 1, deadline=time.monotonic() + 30))
         hasty = await scene.asked(call(model, 2, deadline=time.monotonic() + 1))
         async with asyncio.timeout(10):
             results = await asyncio.gather(*patient, *hasty)
-        lanes.close()
+        worker_pool.close()
         return results
 
     assert values(asyncio.run(work())) == [[2], [4]]
@@ -432,13 +432,13 @@ def test_with_a_delay_a_request_waits_for_company():
     model.gate.set()
 
     async def work():
-        lanes = Lanes(2, 8)
-        scene = Scene(model, lanes)
+        worker_pool = WorkerPool(2, 8)
+        scene = Scene(model, worker_pool)
         (first,) = await scene.asked(call(model, 1))
         await asyncio.sleep(0)
         assert not first.done()
         results = await asyncio.gather(first, scene.ask(call(model, 2)))
-        lanes.close()
+        worker_pool.close()
         return results
 
     assert values(asyncio.run(work())) == [[2], [4]]
@@ -450,10 +450,10 @@ def test_a_delay_ends_without_company_too():
     model.gate.set()
 
     async def work():
-        lanes = Lanes(1, 8)
+        worker_pool = WorkerPool(1, 8)
         async with asyncio.timeout(10):
-            result = await Scene(model, lanes).ask(call(model, 1))
-        lanes.close()
+            result = await Scene(model, worker_pool).ask(call(model, 1))
+        worker_pool.close()
         return result
 
     assert values([asyncio.run(work())]) == [[2]]

@@ -9,7 +9,7 @@ import pytest
 from gatewave.service.errors import DeadlineExceeded, Overloaded
 from gatewave.service.observability.metrics import ABANDONED_LANES
 from gatewave.service.onnx.engine import Halt
-from gatewave.service.serving.worker_pool import Lanes
+from gatewave.service.serving.worker_pool import WorkerPool
 
 
 class Gate:
@@ -29,45 +29,47 @@ async def begun(gate):
     await asyncio.to_thread(gate.begun.wait, 30)
 
 
-async def waiting(lanes, count):
+async def waiting(worker_pool, count):
     async with asyncio.timeout(30):
-        while lanes.waiting != count:  # noqa: ASYNC110 - a count has no event
+        while worker_pool.waiting != count:  # noqa: ASYNC110 - a count has no event
             await asyncio.sleep(0)
 
 
 def run(work):
-    lanes = Lanes(1, 2)
+    worker_pool = WorkerPool(1, 2)
     try:
-        return asyncio.run(work(lanes))
+        return asyncio.run(work(worker_pool))
     finally:
-        lanes.close()
+        worker_pool.close()
 
 
 def test_work_is_done_in_another_thread():
-    async def work(lanes):
-        return await lanes.run(threading.get_ident)
+    async def work(worker_pool):
+        return await worker_pool.run(threading.get_ident)
 
     assert run(work) != threading.get_ident()
 
 
 def test_an_error_of_the_work_reaches_its_caller_and_frees_the_lane():
-    async def work(lanes):
+    async def work(worker_pool):
         with pytest.raises(ZeroDivisionError):
-            await lanes.run(lambda: 1 // 0)
-        return await lanes.run(lambda: 7)
+            await worker_pool.run(lambda: 1 // 0)
+        return await worker_pool.run(lambda: 7)
 
     assert run(work) == 7
 
 
 def test_the_line_is_served_in_order_and_is_bounded():
-    async def work(lanes):
+    async def work(worker_pool):
         gate, order = Gate(), []
-        first = asyncio.create_task(lanes.run(gate))
+        first = asyncio.create_task(worker_pool.run(gate))
         await begun(gate)
-        others = [asyncio.create_task(lanes.run(lambda n=n: order.append(n))) for n in range(2)]
-        await waiting(lanes, 2)
+        others = [
+            asyncio.create_task(worker_pool.run(lambda n=n: order.append(n))) for n in range(2)
+        ]
+        await waiting(worker_pool, 2)
         with pytest.raises(Overloaded) as refused:
-            await lanes.run(lambda: None)
+            await worker_pool.run(lambda: None)
         gate.open.set()
         assert await first == "done"
         await asyncio.gather(*others)
@@ -78,49 +80,49 @@ def test_the_line_is_served_in_order_and_is_bounded():
 
 
 def test_nothing_starts_after_its_deadline():
-    async def work(lanes):
+    async def work(worker_pool):
         gate, ran = Gate(), []
-        first = asyncio.create_task(lanes.run(gate))
+        first = asyncio.create_task(worker_pool.run(gate))
         await begun(gate)
         with pytest.raises(DeadlineExceeded):
-            await lanes.run(lambda: ran.append("waited"), time.monotonic() + 0.01)
+            await worker_pool.run(lambda: ran.append("waited"), time.monotonic() + 0.01)
         gate.open.set()
         await first
         with pytest.raises(DeadlineExceeded):
-            await lanes.run(lambda: ran.append("came late"), time.monotonic() - 1)
-        assert await lanes.run(lambda: "the lane is free") == "the lane is free"
+            await worker_pool.run(lambda: ran.append("came late"), time.monotonic() - 1)
+        assert await worker_pool.run(lambda: "the lane is free") == "the lane is free"
         return ran
 
     assert run(work) == []
 
 
 def test_what_nobody_waits_for_never_starts():
-    async def work(lanes):
+    async def work(worker_pool):
         gate, ran = Gate(), []
-        first = asyncio.create_task(lanes.run(gate))
+        first = asyncio.create_task(worker_pool.run(gate))
         await begun(gate)
-        second = asyncio.create_task(lanes.run(lambda: ran.append("ran")))
-        await waiting(lanes, 1)
+        second = asyncio.create_task(worker_pool.run(lambda: ran.append("ran")))
+        await waiting(worker_pool, 1)
         second.cancel()
         await asyncio.gather(second, return_exceptions=True)
         gate.open.set()
         await first
-        await lanes.run(lambda: None)
+        await worker_pool.run(lambda: None)
         return ran
 
     assert run(work) == []
 
 
 def test_what_is_running_keeps_its_lane_until_it_ends_and_is_told_to_halt():
-    async def work(lanes):
+    async def work(worker_pool):
         gate, halt = Gate(), Halt()
-        first = asyncio.create_task(lanes.run(gate, halt=halt))
+        first = asyncio.create_task(worker_pool.run(gate, halt=halt))
         await begun(gate)
         first.cancel()
         await asyncio.gather(first, return_exceptions=True)
         assert halt.options.terminate
-        second = asyncio.create_task(lanes.run(lambda: "second"))
-        await waiting(lanes, 1)
+        second = asyncio.create_task(worker_pool.run(lambda: "second"))
+        await waiting(worker_pool, 1)
         gate.open.set()
         return await second
 
@@ -136,16 +138,16 @@ class Model:
 
 
 def play(work, *, count, longest=16, overtime=30.0):
-    lanes = Lanes(count, longest, overtime)
+    worker_pool = WorkerPool(count, longest, overtime)
 
     async def whole():
         async with asyncio.timeout(30):
-            return await work(lanes)
+            return await work(worker_pool)
 
     try:
         return asyncio.run(whole())
     finally:
-        lanes.close()
+        worker_pool.close()
 
 
 @pytest.mark.parametrize(
@@ -160,15 +162,15 @@ def play(work, *, count, longest=16, overtime=30.0):
     ],
 )
 def test_a_model_has_its_share_of_the_lanes(count, model, share):
-    async def work(lanes):
+    async def work(worker_pool):
         gates = [Gate() for _ in range(6)]
-        tasks = [asyncio.create_task(lanes.run(gate, owner=model)) for gate in gates]
-        await waiting(lanes, 6 - share)
+        tasks = [asyncio.create_task(worker_pool.run(gate, owner=model)) for gate in gates]
+        await waiting(worker_pool, 6 - share)
         for gate in gates[:share]:
             await begun(gate)
         assert not any(gate.begun.is_set() for gate in gates[share:])
         if share < count:
-            assert await lanes.run(lambda: "other", owner=Model()) == "other"
+            assert await worker_pool.run(lambda: "other", owner=Model()) == "other"
         for gate in gates:
             gate.open.set()
         assert await asyncio.gather(*tasks) == ["done"] * 6
@@ -177,17 +179,19 @@ def test_a_model_has_its_share_of_the_lanes(count, model, share):
 
 
 def test_models_take_turns():
-    async def work(lanes):
+    async def work(worker_pool):
         gate, order = Gate(), []
-        first = asyncio.create_task(lanes.run(gate))
+        first = asyncio.create_task(worker_pool.run(gate))
         await begun(gate)
         flood, drop = Model(), Model()
         asked = [flood] * 4 + [drop] * 2
         tasks = [
-            asyncio.create_task(lanes.run(lambda n=n, o=o: order.append((n, o is flood)), owner=o))
+            asyncio.create_task(
+                worker_pool.run(lambda n=n, o=o: order.append((n, o is flood)), owner=o)
+            )
             for n, o in enumerate(asked)
         ]
-        await waiting(lanes, 6)
+        await waiting(worker_pool, 6)
         gate.open.set()
         await asyncio.gather(first, *tasks)
         return order
@@ -197,21 +201,21 @@ def test_models_take_turns():
 
 
 def test_a_run_is_told_to_halt_at_its_deadline():
-    async def work(lanes):
+    async def work(worker_pool):
         gate, halt = Gate(), Halt()
         with pytest.raises(DeadlineExceeded, match="its run was ended"):
-            await lanes.run(gate, time.monotonic() + 0.05, halt, Model())
+            await worker_pool.run(gate, time.monotonic() + 0.05, halt, Model())
         assert halt.is_now
         gate.open.set()
-        return await lanes.run(lambda: "next", owner=Model())
+        return await worker_pool.run(lambda: "next", owner=Model())
 
     assert play(work, count=1) == "next"
 
 
 def test_a_run_of_a_trusted_model_is_finished():
-    async def work(lanes):
+    async def work(worker_pool):
         gate, halt, deadline = Gate(), Halt(), time.monotonic() + 0.05
-        run = asyncio.create_task(lanes.run(gate, deadline, halt, Model(trusted=True)))
+        run = asyncio.create_task(worker_pool.run(gate, deadline, halt, Model(trusted=True)))
         await begun(gate)
         await asyncio.sleep(deadline - time.monotonic())
         gate.open.set()
@@ -223,15 +227,15 @@ def test_a_run_of_a_trusted_model_is_finished():
 def test_a_run_that_does_not_end_is_abandoned():
     """Another lane replaces its lane, but the run still counts for its model."""
 
-    async def work(lanes):
+    async def work(worker_pool):
         gate, model = Gate(), Model()
         with pytest.raises(DeadlineExceeded):
-            await lanes.run(gate, time.monotonic() + 0.05, Halt(), model)
-        assert await lanes.run(lambda: "others", owner=Model()) == "others"
+            await worker_pool.run(gate, time.monotonic() + 0.05, Halt(), model)
+        assert await worker_pool.run(lambda: "others", owner=Model()) == "others"
         assert ABANDONED_LANES._value.get() == before + 1  # noqa: SLF001
         with pytest.raises(DeadlineExceeded, match="before the request could start"):
-            await lanes.run(lambda: "again", time.monotonic() + 0.05, Halt(), model)
-        assert not lanes.close(0)
+            await worker_pool.run(lambda: "again", time.monotonic() + 0.05, Halt(), model)
+        assert not worker_pool.close(0)
         gate.open.set()
 
     before = ABANDONED_LANES._value.get()  # noqa: SLF001
@@ -239,17 +243,17 @@ def test_a_run_that_does_not_end_is_abandoned():
 
 
 def test_a_lane_is_whole_again_when_an_abandoned_run_ends():
-    async def work(lanes):
+    async def work(worker_pool):
         gate, model = Gate(), Model()
         with pytest.raises(DeadlineExceeded):
-            await lanes.run(gate, time.monotonic() + 0.05, Halt(), model)
-        await lanes.run(lambda: None, owner=Model())
+            await worker_pool.run(gate, time.monotonic() + 0.05, Halt(), model)
+        await worker_pool.run(lambda: None, owner=Model())
         gate.open.set()
-        assert await lanes.run(lambda: "again", owner=model) == "again"
+        assert await worker_pool.run(lambda: "again", owner=model) == "again"
         gates = [Gate() for _ in range(2)]
-        tasks = [asyncio.create_task(lanes.run(each)) for each in gates]
+        tasks = [asyncio.create_task(worker_pool.run(each)) for each in gates]
         await begun(gates[0])
-        await waiting(lanes, 1)
+        await waiting(worker_pool, 1)
         assert not gates[1].begun.is_set()
         for each in gates:
             each.open.set()
@@ -259,13 +263,13 @@ def test_a_lane_is_whole_again_when_an_abandoned_run_ends():
 
 
 def test_a_leaving_caller_passes_on_its_turn():
-    async def work(lanes):
-        await lanes.turn()
-        second = asyncio.create_task(lanes.turn())
+    async def work(worker_pool):
+        await worker_pool.turn()
+        second = asyncio.create_task(worker_pool.turn())
         await asyncio.sleep(0)
-        lanes.leave()
+        worker_pool.leave()
         second.cancel()
         await asyncio.gather(second, return_exceptions=True)
-        return await lanes.run(lambda: "free")
+        return await worker_pool.run(lambda: "free")
 
     assert play(work, count=1) == "free"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-ENVIRONMENTS = Path(__file__).parents[1] / ".venv-matrix"
+ENVIRONMENTS = Path(__file__).parents[2] / ".venv-matrix"
 
 VERSIONS = ("1.20.1", "1.24.4", "1.27.0", "1.31.1", "1.32.0")
 TOO_OLD = "1.16.3"
@@ -41,7 +41,7 @@ def _installed(environment, what):
     return subprocess.run([*pip, *install, *what], capture_output=True, text=True, check=False)
 
 
-SOURCES = Path(__file__).parent / "sources"
+SOURCES = Path(__file__).parents[1] / "sources"
 
 
 def python_of_source(name):

@@ -11,7 +11,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from gatewave.service import grpc as grpc_service
 from gatewave.service.grpc.handlers import SERVICE
-from gatewave.service.state import Runtime
+from gatewave.service.state import ServiceState
 
 
 class Client:
@@ -56,7 +56,7 @@ def loop_in_a_thread():
 @contextlib.contextmanager
 def serving_rpc(settings):
     """The gRPC server of a runtime of its own, and a client of it."""
-    runtime = Runtime.start(settings)
+    runtime = ServiceState.start(settings)
     with loop_in_a_thread() as do:
         server = do(grpc_service.start(runtime, 0))
         try:
