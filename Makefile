@@ -8,6 +8,8 @@ DEVICE ?= auto
 RUNTIME ?= cpu
 # How often `make chaos` kills, and how often it ends.
 ROUNDS ?= 10
+# In how many processes `make test` runs tests; auto is one for each core.
+TESTERS ?= auto
 # How long `make soak` takes.
 SECONDS ?= 600
 
@@ -66,7 +68,7 @@ native: $(VENV)/.dev ## build the kernels; a compiler is required, and its warni
 test: $(VENV)/.dev $(CLIENTS)/.made $(GRAPHS)/.made ## install, build the kernels, and run all tests with coverage
 	@$(KERNELS) --strict
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage run -m pytest -n $(TESTERS) --dist worksteal
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 

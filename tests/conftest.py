@@ -4,6 +4,7 @@ import hypothesis
 import pytest
 import torch
 from records import CASES
+from sharing import once
 
 from gatewave.export import artifacts as export_artifacts
 from gatewave.models import ACTIVATIONS, DTYPES
@@ -15,10 +16,12 @@ hypothesis.settings.load_profile("steady")
 
 @pytest.fixture(scope="session")
 def artifacts(tmp_path_factory):
-    """The folder that `gatewave export` writes."""
-    folder = tmp_path_factory.mktemp("exported") / "artifacts"
-    export_artifacts.write(ACTIVATIONS.values(), folder, export_artifacts.Selection())
-    return folder
+    """The folder that `gatewave export` writes; every test only reads it."""
+
+    def export(folder):
+        export_artifacts.write(ACTIVATIONS.values(), folder, export_artifacts.Selection())
+
+    return once(tmp_path_factory, "artifacts", export)
 
 
 @pytest.fixture(scope="session", autouse=True)

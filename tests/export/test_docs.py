@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from sharing import once
 
 from gatewave.export import accuracy, docs, markdown
 from gatewave.export.certificates import document
@@ -17,9 +18,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="session")
 def written(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("docs")
-    docs.write(folder)
-    return folder
+    return once(tmp_path_factory, "docs", docs.write)
 
 
 @pytest.fixture

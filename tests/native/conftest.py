@@ -13,6 +13,7 @@ import pytest
 from native_models import INSTRUCTIONS, model, options
 from onnx import TensorProto, helper
 from records import CASES
+from sharing import alone
 
 from gatewave.export.certify import Kernels
 from gatewave.export.graph import graphs_of
@@ -29,8 +30,9 @@ def built():
         if not shutil.which("cmake"):
             pytest.skip("there is no cmake to build the kernels with")
         folder = ROOT / "build" / name
-        subprocess.run(["cmake", "-S", ROOT / "native", "-B", folder, *options], check=True)
-        subprocess.run(["cmake", "--build", folder, "--target", target], check=True)
+        with alone(folder.with_suffix(".lock")):
+            subprocess.run(["cmake", "-S", ROOT / "native", "-B", folder, *options], check=True)
+            subprocess.run(["cmake", "--build", folder, "--target", target], check=True)
         return folder
 
     return build

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from sharing import once
 
 ROOT = Path(__file__).parents[2]
 TARGETS = ("avx512", "avx2", "x86_64")
@@ -44,11 +45,13 @@ def run(folder, *arguments, **variables):
 @pytest.fixture(scope="session")
 def elsewhere(tmp_path_factory):
     """A copy that was built, in a folder that has another name."""
-    folder = copy(tmp_path_factory.mktemp("else where"))
-    done = run(folder, "--required", "--strict")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == "Native kernels are built: service/libgatewave.so\n"
-    return folder
+
+    def build(folder):
+        done = run(copy(folder), "--required", "--strict")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout == "Native kernels are built: service/libgatewave.so\n"
+
+    return once(tmp_path_factory, "else where", build)
 
 
 @pytest.fixture(scope="session")

@@ -42,7 +42,11 @@ class TestKeys:
         assert keys.scopes(INFER) == {"infer"}
         assert keys.scopes(ADMIN) == {"infer", "admin"}
 
-    @pytest.mark.parametrize("wrong", [None, "", INFER[:-1], INFER + "x", INFER_ENTRY, "\udcff"])
+    @pytest.mark.parametrize(
+        "wrong",
+        [None, "", INFER[:-1], INFER + "x", INFER_ENTRY, "\udcff"],
+        ids=["none", "empty", "short", "long", "entry", "surrogate"],
+    )
     def test_another_key_has_none(self, wrong):
         assert Keys.parse(KEYS).scopes(wrong) == set()
 

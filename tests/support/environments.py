@@ -5,6 +5,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from sharing import alone
+
+from gatewave.export.runtimes import environments
 
 ENVIRONMENTS = Path(__file__).parents[2] / ".venv-matrix"
 
@@ -17,8 +20,9 @@ NUMPY = dict.fromkeys(VERSIONS, "2.4.6") | {TOO_OLD: "1.26.4"}
 def python_of(version):
     """The Python that imports this ONNX Runtime; the test is skipped where there is no wheel."""
     environment = ENVIRONMENTS / version
-    if not (environment / "made").exists():
-        make(environment, version)
+    with alone(ENVIRONMENTS / f".{version}.lock"):
+        if not (environment / "made").exists():
+            make(environment, version)
     return environment / "bin/python"
 
 
@@ -48,8 +52,15 @@ def python_of_source(name):
     """The Python that an exporter is installed for: what the list of its name makes."""
     environment, requirements = ENVIRONMENTS / "sources" / name, SOURCES / f"{name}.txt"
     made = environment / "made"
-    if not made.exists() or made.read_text() != requirements.read_text():
-        done = _installed(environment, ["--requirement", requirements])
-        assert done.returncode == 0, done.stderr
-        made.write_text(requirements.read_text())
+    with alone(ENVIRONMENTS / f".{name}.lock"):
+        if not made.exists() or made.read_text() != requirements.read_text():
+            done = _installed(environment, ["--requirement", requirements])
+            assert done.returncode == 0, done.stderr
+            made.write_text(requirements.read_text())
     return environment / "bin/python"
+
+
+def install(runtime):
+    """Make the environment of a runtime of the catalogue, in one worker at a time."""
+    with alone(environments.folder() / f".{runtime.name}.lock"):
+        environments.install(runtime)

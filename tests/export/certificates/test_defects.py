@@ -4,12 +4,13 @@ import numpy as np
 import onnx
 import onnx.parser
 import pytest
+from environments import install
 from onnx.helper import tensor_dtype_to_np_dtype
 from onnx.reference import ReferenceEvaluator
 
 from gatewave.export.certificates.document import Baseline, Cell, Certificate, Row
 from gatewave.export.portability import Matrix, defects
-from gatewave.export.runtimes import catalogue, environments
+from gatewave.export.runtimes import catalogue
 from gatewave.export.runtimes.running import Refused, Running
 
 SEEN = [
@@ -70,7 +71,7 @@ def test_what_came_is_not_what_is_due(defect, name):
 @pytest.mark.parametrize(("defect", "name"), SEEN)
 def test_each_is_seen_again(defect, name, tmp_path):
     runtime = catalogue.find(name)
-    environments.install(runtime)
+    install(runtime)
     model, inputs = arrays(defect)
     path = tmp_path / "model.onnx"
     onnx.save(model, path)

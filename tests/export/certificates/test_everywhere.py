@@ -3,10 +3,11 @@
 import shutil
 
 import pytest
+from environments import install
 
 from gatewave.export.certificates import making
 from gatewave.export.portability import Matrix, text
-from gatewave.export.runtimes import catalogue, environments
+from gatewave.export.runtimes import catalogue
 from gatewave.models import ACTIVATIONS
 
 RIGHT = ("reference", "numpy", "torch", "onnxruntime")
@@ -18,7 +19,7 @@ def matrix():
     runtimes = [catalogue.find(name) for name in QUICK]
     there = [r for r in runtimes if r.language != "node" or shutil.which("npm")]
     for runtime in there:
-        environments.install(runtime)
+        install(runtime)
     plan = making.Plan(runtimes=there, graphs=["value"])
     return Matrix([making.of_activation(activation, plan) for activation in ACTIVATIONS.values()])
 

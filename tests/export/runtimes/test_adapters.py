@@ -9,7 +9,7 @@ import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 import pytest
-from environments import ENVIRONMENTS
+from environments import ENVIRONMENTS, install
 from graphs import model, port
 from onnx import helper, numpy_helper
 
@@ -61,7 +61,7 @@ def runtime(request):
     found = RUNTIMES[request.param]
     if not environments.is_possible(found):
         pytest.skip(f"{found.title} needs a GPU")
-    environments.install(found)
+    install(found)
     return found
 
 

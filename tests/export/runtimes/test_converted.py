@@ -3,11 +3,12 @@
 import numpy as np
 import onnx_ir as ir
 import pytest
+from environments import install
 
 from gatewave.export import targets
 from gatewave.export.graph import decomposed, to_bytes, with_rank
 from gatewave.export.rewrite.lower import lower
-from gatewave.export.runtimes import catalogue, environments
+from gatewave.export.runtimes import catalogue
 from gatewave.export.runtimes.running import Refused, Running
 
 pytestmark = pytest.mark.matrix
@@ -20,7 +21,7 @@ ACCURACY = {"float16": 2e-3, "bfloat16": 2e-2, "float32": 1e-6, "float64": 1e-14
 @pytest.fixture(scope="module", params=NAMES)
 def running(request):
     runtime = catalogue.find(request.param)
-    environments.install(runtime)
+    install(runtime)
     with Running(runtime) as started:
         yield started
 

@@ -7,10 +7,11 @@ import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 import pytest
+from environments import install
 from onnx.reference import ReferenceEvaluator
 
 from gatewave.export.graph import decomposed, to_bytes, with_rank
-from gatewave.export.runtimes import catalogue, environments
+from gatewave.export.runtimes import catalogue
 from gatewave.export.runtimes.running import Lost, Refused, Running
 
 pytestmark = pytest.mark.skipif(
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.skipif(
 @pytest.fixture(scope="module")
 def runtime():
     found = catalogue.find("onnxruntime-web")
-    environments.install(found)
+    install(found)
     return found
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import graphs
 import numpy as np
 import orjson
+import processes
 import pytest
 from calls import eventually
 from graphs import endless, filling, helper, model, numpy_helper, port, put, scaled, unary
@@ -50,8 +51,7 @@ AT_ONCE = {"x": IMAGE, "w": np.ones((1, 1, 4, 4), np.float32)}
 
 def children():
     """Return the model processes that this process has started."""
-    found = " ".join(path.read_text() for path in Path("/proc/self/task").glob("*/children"))
-    return {pid for pid in map(int, found.split()) if is_a_model(pid)}
+    return {pid for pid in processes.children() if is_a_model(pid)}
 
 
 @pytest.fixture(autouse=True)
@@ -63,13 +63,7 @@ def no_children():
 
 
 def is_a_model(pid):
-    try:
-        return (
-            b"gatewave.service.repository.isolation.isolated"
-            in Path(f"/proc/{pid}/cmdline").read_bytes()
-        )
-    except FileNotFoundError:
-        return False
+    return "repository.isolation.isolated" in processes.read(Path(f"/proc/{pid}/cmdline"))
 
 
 def is_computing(pid):

@@ -11,6 +11,7 @@ import weakref
 from pathlib import Path
 
 import numpy as np
+import processes
 import pytest
 from graphs import (
     averaged,
@@ -686,13 +687,11 @@ def test_a_load_is_seen_through_though_nobody_waits_for_it(root, served, admin):
 
 def trials():
     """The processes of trials that this one has started and that run a graph."""
-    children = " ".join(path.read_text() for path in Path("/proc/self/task").glob("*/children"))
-    started = (Path("/proc", child) for child in children.split())
     return [
-        process.name
-        for process in started
-        if "gatewave.service.repository.trial.verify" in (process / "cmdline").read_text()
-        and "onnxruntime" in (process / "maps").read_text()
+        pid
+        for pid in processes.children()
+        if "repository.trial.verify" in processes.read(Path(f"/proc/{pid}/cmdline"))
+        and "onnxruntime" in processes.read(Path(f"/proc/{pid}/maps"))
     ]
 
 
