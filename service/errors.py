@@ -1,57 +1,112 @@
-"""Errors of the service; `gatewave.service.http.problems` maps them to HTTP.
+"""Errors of the service, and their answers over HTTP, the Open Inference Protocol and gRPC.
 
-* ServiceError                the service cannot start, or cannot answer
-  - SettingsInvalid           settings contradict each other, or the machine
-  - DeviceUnavailable         the wanted execution provider does not work
-  - KernelsUnavailable        the native kernels are demanded, and cannot be had
-  - ArtifactInvalid           a file in the artifacts folder is not what it should be
-  - Overloaded                there is no room for the request now; later there may be
-    - ClientLimited           one client exceeds its limit of connections or requests
-  - DeadlineExceeded          the request did not start, or end, before its deadline
-  - ModelNotReady             a model is known, and does not answer now
-  - ModelFailed               a model could not compute what it was given
-  - ModelRefused              a model in the repository cannot be served
-  - ControlOff                nobody may load or unload models while the service runs
-  - KeyMissing                the caller has to say who it is
-  - ScopeMissing              the caller may not do that
-  - RequestInvalid            what the caller sent is wrong; it names the fields
-    - BodyMalformed           the body is not JSON, or not a safetensors file
-    - MediaTypeUnsupported    the body is of another type than can be read
-    - MediaTypeUnacceptable   the answer is wanted in a type that cannot be written
-    - NameUnknown             no activation, artifact or plot has that name
-    - LimitExceeded           more elements, axes or items than are allowed
-    - BodyTooLong             more bytes than are allowed
-    - BodyLate                the body did not come in time
-    - UrlTooLong              its URL has more bytes than are allowed
-    - HeadTooLong             its headers have, or are more than are allowed
-    - HttpMalformed           what came is not HTTP
-    - HttpUnsupported         the request uses a part of HTTP that is not supported
-    - HttpVersionUnsupported  the version of HTTP is not supported
+* ServiceError                a failure of the service itself: logged, and answered without details
+  x SettingsInvalid           settings contradict each other or the machine
+  x DeviceUnavailable         the requested execution provider does not work
+  x KernelsUnavailable        native kernels are required and cannot be loaded
+  x ArtifactInvalid           a file in the artifacts folder is damaged or missing
+  x WorkersFailed             worker processes do not start (`processes.restarts`)
+  x PortUnavailable           a port is taken (`system.sockets`)
+  x Overloaded                no capacity for the request at this moment
+    x ClientLimited           one client exceeds its limit of connections or requests
+  x DeadlineExceeded          the request did not start or end before its deadline
+  x ModelNotReady             the model is known, and cannot answer at this moment
+  x ModelFailed               the model could not compute the inputs
+  x ModelRefused              a model in the repository cannot be served
+    x FilesChanged            its files changed while they were read (`repository.files`)
+    x TrialUnfinished         its trial was stopped (`repository.trial.verification`)
+  x ControlOff                loading and unloading by request is disabled
+  x KeyMissing                the request has no valid API key
+  x ScopeMissing              the API key does not allow the request
+  x RequestInvalid            the request is wrong; the error names its fields
+    x BodyMalformed           the body is not JSON, or not a safetensors file
+    x MediaTypeUnsupported    the type of the body cannot be read
+    x MediaTypeUnacceptable   the accepted types cannot be written
+    x NameUnknown             no activation, model, artifact or plot has the name
+    x LimitExceeded           more elements, axes or items than allowed
+      x BodyTooLong           more bytes than allowed
+      x BodyLate              the body did not arrive in time
+      x UrlTooLong            the URL has more bytes than allowed
+      x HeadTooLong           the headers are more, or longer, than allowed
+    x HttpMalformed           the bytes are not HTTP
+    x HttpUnsupported         the request uses an unsupported part of HTTP, or of gRPC
+    x HttpVersionUnsupported  the version of HTTP is not supported
+
+Each class declares its answers in one place, or inherits all of them. The modules
+`gatewave.service.http.problems` and `gatewave.service.grpc.statuses` read them there.
 """
 
 from __future__ import annotations
 
-import itertools
-import json
-import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from http import HTTPStatus
+from typing import Any, Self
+
+from gatewave.service.quoting import cut, quoted
+
+MAX_ERRORS = 16
+"""Most wrong fields that one error lists; the others are counted."""
 
 
 class ServiceError(Exception):
-    """The root of the tree; ``str()`` of it is for people."""
+    """Root of the tree; its text is written for people.
+
+    Attributes:
+        http_status: Status over HTTP.
+        oip_status: Status over HTTP below /v2. The Open Inference Protocol distinguishes fewer
+            errors, and 400 stands for the others.
+        grpc_code: Name of the status code over gRPC.
+        slug: Last part of the problem type, ``urn:gatewave:problem:SLUG`` (RFC 9457).
+        title: Title of the problem type.
+        reason: Reason by which the rejection is counted; None if it is not counted.
+        retry_after: Seconds after which a retry may succeed; None if no retry can.
+        is_retried: Whether gRPC clients with a retry policy are told to retry by themselves.
+    """
+
+    http_status = HTTPStatus.INTERNAL_SERVER_ERROR
+    oip_status = HTTPStatus.INTERNAL_SERVER_ERROR
+    grpc_code = "INTERNAL"
+    slug = "internal"
+    title = "Internal server error"
+    reason: str | None = None
+    retry_after: int | None = None
+    is_retried: bool = False
+
+    @property
+    def is_internal(self) -> bool:
+        """Return whether callers learn only that the service failed, and not why."""
+        return self.http_status == HTTPStatus.INTERNAL_SERVER_ERROR
+
+    def problem(self) -> dict[str, Any]:
+        """Return the problem document of the error (RFC 9457)."""
+        return problem_document(self.http_status, self.slug, self.title, str(self))
+
+
+def problem_document(
+    status: int, slug: str, title: str, detail: str, **extensions: object
+) -> dict[str, Any]:
+    """Return a problem document (RFC 9457)."""
+    kind = f"urn:gatewave:problem:{slug}"
+    return {"type": kind, "title": title, "status": int(status), "detail": detail, **extensions}
+
+
+def descendants(error: type[ServiceError] = ServiceError) -> Iterator[type[ServiceError]]:
+    """Yield ``error`` and its subclasses, as far as their modules are imported."""
+    yield error
+    for child in error.__subclasses__():
+        yield from descendants(child)
 
 
 class SettingsInvalid(ServiceError):  # noqa: N818 - a state, as HTTP names them
     pass
 
 
-class DeviceUnavailable(ServiceError):  # noqa: N818 - a state, as HTTP names them
+class DeviceUnavailable(ServiceError):  # noqa: N818
     pass
 
 
-class KernelsUnavailable(ServiceError):  # noqa: N818 - a state, as HTTP names them
+class KernelsUnavailable(ServiceError):  # noqa: N818
     pass
 
 
@@ -60,12 +115,22 @@ class ArtifactInvalid(ServiceError):  # noqa: N818
 
 
 class Overloaded(ServiceError):  # noqa: N818
-    """There is no room for the request now.
+    """No capacity for the request at this moment.
 
-    Attributes:
-        reason: What there is too little of, in one word, for the count of rejections.
-        retry_after: When to try again, in whole seconds.
+    Args:
+        reason: The exhausted resource, in one word; it labels the count of rejections.
+        detail: The exhausted resource, for people.
+        retry_after: Seconds after which a retry may succeed.
     """
+
+    http_status = HTTPStatus.SERVICE_UNAVAILABLE
+    oip_status = HTTPStatus.SERVICE_UNAVAILABLE
+    grpc_code = "UNAVAILABLE"
+    slug = "overloaded"
+    title = "Service overloaded"
+    reason: str
+    retry_after: int
+    is_retried = True
 
     def __init__(self, reason: str, detail: str, retry_after: int = 1) -> None:
         super().__init__(f"the service is busy: {detail}")
@@ -74,7 +139,13 @@ class Overloaded(ServiceError):  # noqa: N818
 
 
 class ClientLimited(Overloaded):
-    """One client exceeds the limit of connections or of requests for each client."""
+    """One client exceeds its limit of connections or requests."""
+
+    http_status = HTTPStatus.TOO_MANY_REQUESTS
+    oip_status = HTTPStatus.TOO_MANY_REQUESTS
+    grpc_code = "RESOURCE_EXHAUSTED"
+    slug = "client-limited"
+    title = "Client limit exceeded"
 
     def __init__(self, reason: str, detail: str, retry_after: int = 1) -> None:
         super().__init__(reason, detail, retry_after)
@@ -82,80 +153,86 @@ class ClientLimited(Overloaded):
 
 
 class DeadlineExceeded(ServiceError):  # noqa: N818
-    pass
+    http_status = HTTPStatus.SERVICE_UNAVAILABLE
+    oip_status = HTTPStatus.SERVICE_UNAVAILABLE
+    grpc_code = "DEADLINE_EXCEEDED"
+    slug = "deadline-exceeded"
+    title = "Deadline exceeded"
+    reason = "deadline"
+    retry_after = 1
 
 
 class ModelNotReady(ServiceError):  # noqa: N818
-    """A model is known, and does not answer now.
+    """The model is known, and cannot answer at this moment.
 
-    Attributes:
-        is_loading: True while the model is being loaded, so that a retry soon is useful.
+    Args:
+        detail: The reason, for people.
+        is_loading: Whether the model is being loaded, which makes a retry useful.
     """
+
+    http_status = HTTPStatus.SERVICE_UNAVAILABLE
+    oip_status = HTTPStatus.SERVICE_UNAVAILABLE
+    grpc_code = "UNAVAILABLE"
+    slug = "model-not-ready"
+    title = "Model not ready"
+    reason = "not_ready"
+    retry_after = 1
 
     def __init__(self, detail: str, *, is_loading: bool = False) -> None:
         super().__init__(detail)
-        self.is_loading = is_loading
+        self.is_retried = is_loading
 
 
 class ModelFailed(ServiceError):  # noqa: N818
-    pass
+    http_status = HTTPStatus.UNPROCESSABLE_ENTITY
+    oip_status = HTTPStatus.BAD_REQUEST
+    grpc_code = "INVALID_ARGUMENT"
+    slug = "model-failed"
+    title = "Model computation failed"
 
 
 class ModelRefused(ServiceError):  # noqa: N818
-    pass
+    http_status = HTTPStatus.BAD_REQUEST
+    oip_status = HTTPStatus.BAD_REQUEST
+    grpc_code = "INVALID_ARGUMENT"
+    slug = "model-refused"
+    title = "Model rejected"
 
 
 class ControlOff(ServiceError):  # noqa: N818
-    pass
+    http_status = HTTPStatus.NOT_IMPLEMENTED
+    oip_status = HTTPStatus.NOT_IMPLEMENTED
+    grpc_code = "UNIMPLEMENTED"
+    slug = "control-off"
+    title = "Model control disabled"
 
 
 class KeyMissing(ServiceError):  # noqa: N818
-    pass
+    http_status = HTTPStatus.UNAUTHORIZED
+    oip_status = HTTPStatus.UNAUTHORIZED
+    grpc_code = "UNAUTHENTICATED"
+    slug = "key-missing"
+    title = "Authentication required"
+    reason = "key_missing"
 
 
 class ScopeMissing(ServiceError):  # noqa: N818
-    pass
-
-
-def clear_locals(error: BaseException) -> None:
-    """Clear the local variables of the finished frames through which ``error`` was raised.
-
-    A traceback keeps its frames alive, and frames keep bodies, documents and tensors alive. Where
-    a frame also refers to the future that holds the error, the frame is part of a reference cycle.
-    Only the cyclic garbage collector frees a cycle, and it may not run for hours: dictionaries of
-    numbers do not count towards its threshold. The traceback keeps its lines, for the log.
-
-    Every error that crosses from a thread or a future to the event loop passes through here.
-    """
-    for each in _chain(error):
-        traceback.clear_frames(each.__traceback__)
-
-
-def strip(error: BaseException) -> None:
-    """Remove the traceback and the causes of ``error``, which is answered and never logged."""
-    error.__traceback__ = error.__cause__ = error.__context__ = None
-
-
-def _chain(error: BaseException) -> list[BaseException]:
-    """Return ``error``, its causes and contexts."""
-    found: dict[int, BaseException] = {}
-    left: list[BaseException | None] = [error]
-    while left:
-        each = left.pop()
-        if each is not None and id(each) not in found:
-            found[id(each)] = each
-            left += [each.__cause__, each.__context__]
-    return list(found.values())
+    http_status = HTTPStatus.FORBIDDEN
+    oip_status = HTTPStatus.FORBIDDEN
+    grpc_code = "PERMISSION_DENIED"
+    slug = "scope-missing"
+    title = "Permission denied"
+    reason = "scope_missing"
 
 
 @dataclass(frozen=True, slots=True)
 class FieldError:
-    """One field that is wrong.
+    """One wrong field of a request.
 
     Attributes:
-        field: Where, as a path: ``inputs.a[3]``.
-        expected: What is right there.
-        got: What came.
+        field: Path of the field: ``inputs.a[3]``.
+        expected: Description of the accepted values.
+        got: Description of the received value.
     """
 
     field: str
@@ -167,150 +244,130 @@ class FieldError:
 
 
 class RequestInvalid(ServiceError):  # noqa: N818
-    """What the caller sent is wrong."""
+    """The request is wrong.
+
+    Attributes:
+        errors: The wrong fields, at most `MAX_ERRORS`.
+    """
+
+    http_status = HTTPStatus.UNPROCESSABLE_ENTITY
+    oip_status = HTTPStatus.BAD_REQUEST
+    grpc_code = "INVALID_ARGUMENT"
+    slug = "invalid-request"
+    title = "Invalid request"
 
     def __init__(self, *errors: FieldError, count: int | None = None) -> None:
-        """Errors to report, of ``count`` in all."""
+        """List ``errors``, out of ``count`` in all."""
         self.errors = errors[:MAX_ERRORS]
         more = (len(errors) if count is None else count) - len(self.errors)
         said = [*map(str, self.errors), *([f"and {more} more"] if more else [])]
         super().__init__("; ".join(said))
 
     @classmethod
-    def at(cls, field: str, expected: str, got: object) -> RequestInvalid:
-        return cls(FieldError(_cut(field), expected, quoted(got)))
+    def at(cls, field: str, expected: str, got: object) -> Self:
+        """Return an error about one field; ``got`` is the received value, which is quoted."""
+        return cls(FieldError(cut(field), expected, quoted(got)))
+
+    def problem(self) -> dict[str, Any]:
+        return super().problem() | {"errors": [asdict(error) for error in self.errors]}
 
 
 class BodyMalformed(RequestInvalid):
-    pass
+    http_status = HTTPStatus.BAD_REQUEST
+    oip_status = HTTPStatus.BAD_REQUEST
+    grpc_code = "INVALID_ARGUMENT"
+    slug = "malformed-body"
+    title = "Malformed request body"
 
 
 class MediaTypeUnsupported(RequestInvalid):
-    pass
+    http_status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+    oip_status = HTTPStatus.BAD_REQUEST
+    grpc_code = "UNIMPLEMENTED"
+    slug = "unsupported-media-type"
+    title = "Unsupported media type"
 
 
 class MediaTypeUnacceptable(RequestInvalid):
-    pass
+    http_status = HTTPStatus.NOT_ACCEPTABLE
+    oip_status = HTTPStatus.BAD_REQUEST
+    grpc_code = "UNIMPLEMENTED"
+    slug = "not-acceptable"
+    title = "No acceptable media type"
 
 
 class NameUnknown(RequestInvalid):
-    pass
+    http_status = HTTPStatus.NOT_FOUND
+    oip_status = HTTPStatus.NOT_FOUND
+    grpc_code = "NOT_FOUND"
+    slug = "unknown-name"
+    title = "Unknown name"
 
 
 class LimitExceeded(RequestInvalid):
-    pass
+    http_status = HTTPStatus.UNPROCESSABLE_ENTITY
+    oip_status = HTTPStatus.BAD_REQUEST
+    grpc_code = "INVALID_ARGUMENT"
+    slug = "limit-exceeded"
+    title = "Limit exceeded"
+    reason = "limit"
 
 
 class BodyTooLong(LimitExceeded):
-    pass
+    http_status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    oip_status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    grpc_code = "RESOURCE_EXHAUSTED"
+    slug = "body-too-long"
+    title = "Request body too long"
+    reason = "body_too_long"
 
 
 class BodyLate(LimitExceeded):
-    pass
+    http_status = HTTPStatus.REQUEST_TIMEOUT
+    oip_status = HTTPStatus.REQUEST_TIMEOUT
+    grpc_code = "DEADLINE_EXCEEDED"
+    slug = "body-late"
+    title = "Request body timed out"
+    reason = "body_late"
 
 
 class UrlTooLong(LimitExceeded):
-    pass
+    http_status = HTTPStatus.REQUEST_URI_TOO_LONG
+    oip_status = HTTPStatus.BAD_REQUEST
+    grpc_code = "RESOURCE_EXHAUSTED"
+    slug = "url-too-long"
+    title = "URL too long"
+    reason = "head_too_long"
 
 
 class HeadTooLong(LimitExceeded):
-    pass
+    http_status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+    oip_status = HTTPStatus.BAD_REQUEST
+    grpc_code = "RESOURCE_EXHAUSTED"
+    slug = "head-too-long"
+    title = "Request headers too large"
+    reason = "head_too_long"
 
 
 class HttpMalformed(RequestInvalid):
-    pass
+    http_status = HTTPStatus.BAD_REQUEST
+    oip_status = HTTPStatus.BAD_REQUEST
+    grpc_code = "INVALID_ARGUMENT"
+    slug = "malformed-http"
+    title = "Malformed HTTP request"
 
 
 class HttpUnsupported(RequestInvalid):
-    pass
+    http_status = HTTPStatus.NOT_IMPLEMENTED
+    oip_status = HTTPStatus.NOT_IMPLEMENTED
+    grpc_code = "UNIMPLEMENTED"
+    slug = "unsupported-http"
+    title = "Unsupported HTTP feature"
 
 
 class HttpVersionUnsupported(RequestInvalid):
-    pass
-
-
-class Words(str):
-    """What came, in words of ours; a value of the caller's is quoted as JSON instead."""
-
-    __slots__ = ()
-
-
-NOTHING = Words("nothing")
-LONGEST_QUOTE = 80
-DEEPEST_QUOTE = 8
-MAX_ERRORS = 16
-
-
-OMITTED = " … "
-
-
-def abridged(text: str, longest: int) -> str:
-    """Return ``text``, without its middle if it is longer: a reason is at the end more often."""
-    if len(text) <= longest:
-        return text
-    half = (longest - len(OMITTED)) // 2
-    return f"{text[:half]}{OMITTED}{text[-half:]}"
-
-
-def quoted(value: object) -> str:
-    """What came, as messages quote it: in JSON, and never longer than a line."""
-    if isinstance(value, Words):
-        return value
-    return _cut("".join(itertools.islice(_tokens(value, DEEPEST_QUOTE), LONGEST_QUOTE)))
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= LONGEST_QUOTE else f"{text[:LONGEST_QUOTE]}…"
-
-
-def _tokens(value: object, depth: int) -> Iterator[str]:
-    """JSON of ``value``, piece by piece, so that what is not quoted is not written either."""
-    if isinstance(value, list | tuple):
-        yield "["
-        for index, item in enumerate(value):
-            yield ", " if index else ""
-            yield from _tokens(item, depth - 1) if depth else ("…",)
-        yield "]"
-    elif isinstance(value, dict):
-        yield "{"
-        for index, (key, item) in enumerate(value.items()):
-            yield f"{', ' if index else ''}{json.dumps(str(key)[:LONGEST_QUOTE])}: "
-            yield from _tokens(item, depth - 1) if depth else ("…",)
-        yield "}"
-    else:
-        plain = value[:LONGEST_QUOTE] if isinstance(value, str) else value
-        yield json.dumps(plain, default=repr, ensure_ascii=False)
-
-
-CONFIDENTIAL = "confidential"
-"""The type of pydantic's errors about values that are not to be repeated."""
-
-UNQUOTED = {"missing": NOTHING, CONFIDENTIAL: Words("what is not repeated here")}
-
-
-def from_pydantic(errors: Sequence[Mapping[str, Any]]) -> RequestInvalid:
-    """What a model refused, with the place, the expectation and the value of each error."""
-    return RequestInvalid(
-        *(
-            FieldError(
-                field=_cut(".".join(map(str, error["loc"])) or "body"),
-                expected=_expected(error),
-                got=UNQUOTED.get(error["type"]) or quoted(error["input"]),
-            )
-            for error in errors[:MAX_ERRORS]
-        ),
-        count=len(errors),
-    )
-
-
-def _expected(error: Mapping[str, Any]) -> str:
-    match error["type"]:
-        case "missing":
-            return "a value: the field is required"
-        case "extra_forbidden":
-            return "no field of this name"
-        case "model_type" | "dict_type":
-            return "an object"
-        case _:
-            message: str = error["msg"]
-            return message.removeprefix("Input should be ")
+    http_status = HTTPStatus.HTTP_VERSION_NOT_SUPPORTED
+    oip_status = HTTPStatus.HTTP_VERSION_NOT_SUPPORTED
+    grpc_code = "UNIMPLEMENTED"
+    slug = "unsupported-http-version"
+    title = "Unsupported HTTP version"

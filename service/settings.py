@@ -9,7 +9,7 @@ from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from gatewave.service.errors import CONFIDENTIAL
+from gatewave.service.quoting import CONFIDENTIAL
 from gatewave.service.security.keys import Keys
 
 Device = Literal["auto", "cpu", "cuda"]

@@ -11,7 +11,7 @@ import typer
 from pydantic import ValidationError
 
 from gatewave.cli.errors import UsageError
-from gatewave.service.errors import from_pydantic
+from gatewave.service.codecs.validation import from_pydantic
 from gatewave.service.observability.logs import configure_logging
 from gatewave.service.processes import launch
 from gatewave.service.security.keys import configured, refuse_exposure

@@ -19,6 +19,7 @@ from gatewave.service.activate.plan import Plan, check_size, elements_dtype
 from gatewave.service.codecs import nested, safetensors, simd
 from gatewave.service.codecs.dtypes import Array, DType
 from gatewave.service.codecs.limits import check_count, check_fields
+from gatewave.service.codecs.validation import from_pydantic
 from gatewave.service.errors import (
     BodyMalformed,
     DeadlineExceeded,
@@ -26,14 +27,12 @@ from gatewave.service.errors import (
     Overloaded,
     RequestInvalid,
     ServiceError,
-    Words,
-    from_pydantic,
 )
-from gatewave.service.http import problems
 from gatewave.service.http.exchange import Body, Part
 from gatewave.service.http.schemas import ActivateRequest, BatchRequest
 from gatewave.service.observability.metrics import Span
 from gatewave.service.onnx.engine import Halt
+from gatewave.service.quoting import Words
 from gatewave.service.serving.pipeline import Inference
 from gatewave.service.serving.request import InferenceRequest, Timing
 from gatewave.service.state import ServiceState
@@ -249,7 +248,7 @@ def _answered(inference: Inference, item: Item) -> bytes:
 
 
 def _problem(error: ServiceError) -> bytes:
-    return orjson.dumps({"problem": problems.describe(error)})
+    return orjson.dumps({"problem": error.problem()})
 
 
 def check_sizes(document: Any) -> None:

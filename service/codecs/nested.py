@@ -12,7 +12,8 @@ import orjson
 from numpy.typing import NDArray
 
 from gatewave.service.codecs.dtypes import NUMPY, Array, DType, narrowed
-from gatewave.service.errors import LimitExceeded, RequestInvalid, Words
+from gatewave.service.errors import LimitExceeded, RequestInvalid
+from gatewave.service.quoting import Words
 from gatewave.service.system import cancellation
 
 WORDS = {"NaN": np.nan, "Infinity": np.inf, "-Infinity": -np.inf}

@@ -17,7 +17,8 @@ import orjson
 
 from gatewave.service.codecs.dtypes import NUMPY, SAFETENSORS, Array, DType
 from gatewave.service.codecs.limits import MAX_FIELDS, check_count
-from gatewave.service.errors import BodyMalformed, LimitExceeded, Words
+from gatewave.service.errors import BodyMalformed, LimitExceeded
+from gatewave.service.quoting import Words
 
 LENGTH_BYTES = 8
 METADATA = "__metadata__"

@@ -5,17 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 
-from gatewave.service.errors import (
-    NOTHING,
-    BodyLate,
-    BodyMalformed,
-    BodyTooLong,
-    RequestInvalid,
-)
+from gatewave.service.errors import BodyLate, BodyMalformed, BodyTooLong, RequestInvalid
 from gatewave.service.grpc.messages import words_in
 from gatewave.service.grpc.methods import Arrival
 from gatewave.service.grpc.slots import MOMENT, Desk
 from gatewave.service.grpc.streams import Context, Streams
+from gatewave.service.quoting import NOTHING
 from gatewave.service.serving.memory import Permit
 from gatewave.service.settings import Settings
 

@@ -7,10 +7,11 @@ from typing import TypeAlias
 
 import grpc
 
-from gatewave.service.errors import HttpUnsupported, KeyMissing, ScopeMissing, ServiceError, Words
+from gatewave.service.errors import HttpUnsupported, KeyMissing, ScopeMissing, ServiceError
 from gatewave.service.grpc.call_log import headers_of
 from gatewave.service.grpc.handlers import Handler, Handlers
 from gatewave.service.grpc.paths import ADMIN, PUBLIC
+from gatewave.service.quoting import Words
 from gatewave.service.security.keys import Keys, Right
 
 Continuation: TypeAlias = "Callable[[grpc.HandlerCallDetails], Awaitable[Handler]]"

@@ -11,7 +11,7 @@ from gatewave.service.codecs.datatypes import BYTES, Datatype, datatype_of
 from gatewave.service.codecs.dtypes import Array
 from gatewave.service.codecs.limits import MAX_FIELDS, MAX_TENSORS, check_count
 from gatewave.service.codecs.wire import MalformedError, Reader
-from gatewave.service.errors import NOTHING, BodyMalformed, RequestInvalid, Words
+from gatewave.service.errors import BodyMalformed, RequestInvalid
 from gatewave.service.grpc import inference_pb2 as pb
 from gatewave.service.oip.tensors import (
     MAX_AXES,
@@ -24,6 +24,7 @@ from gatewave.service.oip.tensors import (
     to_raw,
 )
 from gatewave.service.oip.unsupported import refuse_of_tensors
+from gatewave.service.quoting import NOTHING, Words
 from gatewave.service.serving.model import Model
 
 Input = pb.ModelInferRequest.InferInputTensor

@@ -1,4 +1,4 @@
-"""Every error as a gRPC status; only this module knows which status is whose."""
+"""Error answers over gRPC; the error classes declare their codes (`gatewave.service.errors`)."""
 
 from __future__ import annotations
 
@@ -6,63 +6,38 @@ import logging
 
 from grpc import StatusCode
 
-from gatewave.service import errors
+from gatewave.service.errors import ServiceError
 from gatewave.service.observability import metrics
 from gatewave.service.observability.logs import request_id
+from gatewave.service.quoting import abridged
+from gatewave.service.system.tracebacks import strip
 
 Pair = tuple[str, str]
 
-STATUSES: dict[type[errors.ServiceError], StatusCode] = {
-    errors.Overloaded: StatusCode.UNAVAILABLE,
-    errors.ClientLimited: StatusCode.RESOURCE_EXHAUSTED,
-    errors.DeadlineExceeded: StatusCode.DEADLINE_EXCEEDED,
-    errors.ModelNotReady: StatusCode.UNAVAILABLE,
-    errors.ModelFailed: StatusCode.INVALID_ARGUMENT,
-    errors.ModelRefused: StatusCode.INVALID_ARGUMENT,
-    errors.ControlOff: StatusCode.UNIMPLEMENTED,
-    errors.KeyMissing: StatusCode.UNAUTHENTICATED,
-    errors.ScopeMissing: StatusCode.PERMISSION_DENIED,
-    errors.RequestInvalid: StatusCode.INVALID_ARGUMENT,
-    errors.BodyMalformed: StatusCode.INVALID_ARGUMENT,
-    errors.MediaTypeUnsupported: StatusCode.UNIMPLEMENTED,
-    errors.MediaTypeUnacceptable: StatusCode.UNIMPLEMENTED,
-    errors.NameUnknown: StatusCode.NOT_FOUND,
-    errors.LimitExceeded: StatusCode.INVALID_ARGUMENT,
-    errors.BodyTooLong: StatusCode.RESOURCE_EXHAUSTED,
-    errors.BodyLate: StatusCode.DEADLINE_EXCEEDED,
-    errors.UrlTooLong: StatusCode.RESOURCE_EXHAUSTED,
-    errors.HeadTooLong: StatusCode.RESOURCE_EXHAUSTED,
-    errors.HttpMalformed: StatusCode.INVALID_ARGUMENT,
-    errors.HttpUnsupported: StatusCode.UNIMPLEMENTED,
-    errors.HttpVersionUnsupported: StatusCode.UNIMPLEMENTED,
-}
-
-LONGEST_DETAIL = 1024
-"""In characters: the text travels in a header, which clients bound at 8 KiB, percent-encoded."""
+MAX_DETAIL = 1024
+"""Longest text in characters. It travels in a header, percent-encoded, and clients limit headers to
+8 KiB."""
 
 PUSHBACK = "grpc-retry-pushback-ms"
-"""When to try again, as gRPC clients with a retry policy read it."""
-LOADING_PUSHBACK = "1000"
+"""Trailer with the delay in milliseconds after which clients with a retry policy retry."""
 
 log = logging.getLogger(__name__)
 
 
 def explained(error: Exception) -> tuple[StatusCode, str]:
-    """What the caller hears of ``error``; of a failure of ours, only where it is logged."""
-    status = STATUSES.get(type(error)) if isinstance(error, errors.ServiceError) else None
-    if status is None or not isinstance(error, errors.ServiceError):
+    """Count or log ``error``, and return the status and the text that the caller receives."""
+    if not isinstance(error, ServiceError) or error.is_internal:
         log.error("request failed", exc_info=error)
-        detail = f"the failure is ours, and logged under the request id {request_id.get()}"
+        identity = request_id.get()
+        detail = f"The service failed. Its log has the reason under the request id {identity}."
         return StatusCode.INTERNAL, detail
     metrics.count_rejection(error)
-    errors.strip(error)
-    return status, errors.abridged(str(error), LONGEST_DETAIL)
+    strip(error)
+    return StatusCode[error.grpc_code], abridged(str(error), MAX_DETAIL)
 
 
 def metadata(error: Exception) -> tuple[Pair, ...]:
-    """What is said of ``error`` besides."""
-    if isinstance(error, errors.Overloaded):
+    """Return the trailers that supplement the status of ``error``."""
+    if isinstance(error, ServiceError) and error.is_retried and error.retry_after is not None:
         return ((PUSHBACK, str(error.retry_after * 1000)),)
-    if isinstance(error, errors.ModelNotReady) and error.is_loading:
-        return ((PUSHBACK, LOADING_PUSHBACK),)
     return ()

@@ -6,9 +6,10 @@ import gzip
 import zlib
 from collections.abc import Sequence
 
-from gatewave.service.errors import BodyMalformed, BodyTooLong, MediaTypeUnsupported, Words
+from gatewave.service.errors import BodyMalformed, BodyTooLong, MediaTypeUnsupported
 from gatewave.service.http.exchange import Body, Part
 from gatewave.service.http.media import preferences
+from gatewave.service.quoting import Words
 
 EITHER = zlib.MAX_WBITS | 32
 """What makes zlib tell the two formats apart by themselves."""

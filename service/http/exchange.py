@@ -11,9 +11,10 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gatewave.service.errors import NOTHING, BodyLate, BodyTooLong, ServiceError
+from gatewave.service.errors import BodyLate, BodyTooLong, ServiceError
 from gatewave.service.http import body_pool
 from gatewave.service.observability.logs import ROUTE
+from gatewave.service.quoting import NOTHING
 from gatewave.service.security import keys
 from gatewave.service.security.clients import client_of
 from gatewave.service.serving.memory import READER, Client, Incoming, Outgoing, Permit, Reader

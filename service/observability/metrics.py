@@ -20,7 +20,7 @@ from typing import TypeVar
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, values
 from prometheus_client.metrics_core import Metric
 
-from gatewave.service import errors
+from gatewave.service.errors import ServiceError, descendants
 from gatewave.service.observability import shared_values
 from gatewave.service.observability.table import Table
 from gatewave.service.observability.tracing.trace import current
@@ -283,19 +283,6 @@ def collected() -> Iterable[Metric]:
     return shared_values.added_up(own, _tables) if _tables else own
 
 
-REASONS: dict[type[errors.ServiceError], str] = {
-    errors.DeadlineExceeded: "deadline",
-    errors.ModelNotReady: "not_ready",
-    errors.KeyMissing: "key_missing",
-    errors.ScopeMissing: "scope_missing",
-    errors.LimitExceeded: "limit",
-    errors.BodyTooLong: "body_too_long",
-    errors.BodyLate: "body_late",
-    errors.UrlTooLong: "head_too_long",
-    errors.HeadTooLong: "head_too_long",
-}
-"""Why requests are refused, besides `Overloaded`, which says itself what there is too little of."""
-
 SCARCE = (
     "queue",
     "memory",
@@ -306,21 +293,23 @@ SCARCE = (
     "client_connections",
     "client_requests",
 )
-"""The reasons that `Overloaded` gives."""
+"""Reasons of `Overloaded`: the exhausted resources."""
 
 
 def count_rejection(error: BaseException) -> None:
-    """Count ``error``, if it is a refusal; a request that is plainly wrong is none."""
-    reason = REASONS.get(type(error))  # type: ignore[arg-type]
-    if isinstance(error, errors.Overloaded):
-        reason = error.reason
-    if reason is not None:
-        REJECTED.labels(reason).inc()
+    """Count ``error`` by its reason, if it has one; invalid requests have none."""
+    if isinstance(error, ServiceError) and error.reason is not None:
+        REJECTED.labels(error.reason).inc()
+
+
+def reasons() -> set[str]:
+    """Return all reasons of rejections."""
+    return {*SCARCE, *(error.reason for error in descendants() if error.reason is not None)}
 
 
 def expect_rejections() -> None:
-    """Show every reason from the start, with 0: a rate needs a number to rise from."""
-    for reason in (*SCARCE, *REASONS.values()):
+    """Expose all reasons from the start, with 0: a rate needs a first value."""
+    for reason in sorted(reasons()):
         REJECTED.labels(reason)
 
 

@@ -21,7 +21,7 @@ import orjson
 from gatewave.service.codecs import limits, nested, simd
 from gatewave.service.codecs.datatypes import BY_NUMPY, BYTES, DATATYPES, datatype_of
 from gatewave.service.codecs.dtypes import DTYPES, NUMPY, Array, DType
-from gatewave.service.errors import BodyMalformed, RequestInvalid, Words
+from gatewave.service.errors import BodyMalformed, RequestInvalid
 from gatewave.service.http.exchange import Body, Part
 from gatewave.service.oip.tensors import (
     check_count,
@@ -36,6 +36,7 @@ from gatewave.service.oip.tensors import (
     to_values,
 )
 from gatewave.service.oip.unsupported import refuse_of_tensors
+from gatewave.service.quoting import Words
 from gatewave.service.serving.model import ANY, Model, Port
 from gatewave.service.serving.request import InferenceRequest
 from gatewave.service.system import cancellation

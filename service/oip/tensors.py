@@ -18,7 +18,8 @@ import numpy as np
 from gatewave.service.codecs.datatypes import BYTES, DATATYPES, Datatype
 from gatewave.service.codecs.dtypes import DTYPES, NUMPY, Array, narrowed
 from gatewave.service.codecs.nested import WORDS, flatten
-from gatewave.service.errors import LimitExceeded, RequestInvalid, Words
+from gatewave.service.errors import LimitExceeded, RequestInvalid
+from gatewave.service.quoting import Words
 from gatewave.service.system import cancellation
 
 LENGTH_BYTES = 4

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
-from gatewave.service.errors import ModelRefused, from_pydantic
+from gatewave.service.codecs.validation import from_pydantic
+from gatewave.service.errors import ModelRefused
 from gatewave.service.repository import strict_yaml
 from gatewave.service.serving.model import Batching
 

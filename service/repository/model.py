@@ -15,16 +15,15 @@ import onnxruntime as ort
 from gatewave.service.codecs.datatypes import BY_ORT, BYTES, DATATYPES, datatype_of
 from gatewave.service.codecs.dtypes import Array
 from gatewave.service.errors import (
-    NOTHING,
     ArtifactInvalid,
     ModelFailed,
     ModelRefused,
     Overloaded,
     RequestInvalid,
-    abridged,
 )
 from gatewave.service.onnx.arena import Use, is_of_memory, is_scarce
 from gatewave.service.onnx.engine import Engine, Halt
+from gatewave.service.quoting import NOTHING, abridged
 from gatewave.service.repository.files import MODEL, VersionFiles
 from gatewave.service.serving.model import ANY, PLATFORM, Batching, Model, Port
 

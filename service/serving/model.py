@@ -10,9 +10,10 @@ from math import isfinite
 
 from gatewave.service.codecs.datatypes import datatype_of
 from gatewave.service.codecs.dtypes import Array
-from gatewave.service.errors import NOTHING, RequestInvalid
+from gatewave.service.errors import RequestInvalid
 from gatewave.service.observability.metrics import Meter
 from gatewave.service.onnx.engine import Halt
+from gatewave.service.quoting import NOTHING
 
 PLATFORM = "onnxruntime_onnx"
 """What the Open Inference Protocol calls ONNX graphs that ONNX Runtime runs."""

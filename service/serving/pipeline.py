@@ -8,7 +8,7 @@ from functools import partial
 from typing import TypeVar
 
 from gatewave.service.codecs.dtypes import Array
-from gatewave.service.errors import DeadlineExceeded, LimitExceeded, clear_locals
+from gatewave.service.errors import DeadlineExceeded, LimitExceeded
 from gatewave.service.observability.tracing.trace import Trace
 from gatewave.service.onnx.engine import Halt
 from gatewave.service.serving.batcher import Batcher
@@ -18,6 +18,7 @@ from gatewave.service.serving.request import InferenceRequest
 from gatewave.service.serving.sizes import check_results
 from gatewave.service.serving.worker_pool import LATE, WorkerPool, is_late
 from gatewave.service.system.collector import held_back
+from gatewave.service.system.tracebacks import clear_locals
 
 Result = TypeVar("Result")
 

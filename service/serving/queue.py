@@ -8,11 +8,12 @@ from functools import partial
 from math import inf
 
 from gatewave.service.codecs.dtypes import Array
-from gatewave.service.errors import DeadlineExceeded, ServiceError, clear_locals
+from gatewave.service.errors import DeadlineExceeded, ServiceError
 from gatewave.service.onnx.engine import Halt
 from gatewave.service.serving.model import Batching
 from gatewave.service.serving.request import InferenceRequest
 from gatewave.service.serving.worker_pool import LATE, UNFINISHED, QueueSlot, is_late
+from gatewave.service.system.tracebacks import clear_locals
 
 Outcome = dict[str, Array] | ServiceError
 

@@ -13,11 +13,12 @@ from math import inf
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
-from gatewave.service.errors import DeadlineExceeded, Overloaded, clear_locals
+from gatewave.service.errors import DeadlineExceeded, Overloaded
 from gatewave.service.observability import metrics
 from gatewave.service.onnx.engine import Halt
 from gatewave.service.system import cancellation
 from gatewave.service.system.cancellation import CancelToken
+from gatewave.service.system.tracebacks import clear_locals
 
 Result = TypeVar("Result")
 

@@ -125,7 +125,7 @@ def test_labels_are_of_closed_sets(client, servers, app):
         for label, value in labels:
             seen.setdefault((name.rpartition("_seconds")[0], label), set()).add(value)
     statuses = {status.name for status in grpc.StatusCode}
-    reasons = {*metrics.SCARCE, *metrics.REASONS.values()}
+    reasons = metrics.reasons()
     models = {model.name for model in app.state.service.registry}
     services = (OIP, HEALTH, REFLECTION)
     served = {f"/{each.full_name}/{method.name}" for each in services for method in each.methods}

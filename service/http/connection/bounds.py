@@ -16,7 +16,6 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from gatewave.service.errors import (
-    NOTHING,
     HeadTooLong,
     HttpMalformed,
     HttpUnsupported,
@@ -24,9 +23,9 @@ from gatewave.service.errors import (
     Overloaded,
     ServiceError,
     UrlTooLong,
-    Words,
 )
 from gatewave.service.http.connection.limits import ConnectionLimits
+from gatewave.service.quoting import NOTHING, Words
 from gatewave.service.security.keys import PUBLIC
 
 Headers = Sequence[tuple[bytes, bytes]]

@@ -19,15 +19,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from gatewave.service.codecs.dtypes import Array
-from gatewave.service.errors import (
-    LimitExceeded,
-    ModelFailed,
-    ModelRefused,
-    ServiceError,
-    Words,
-)
+from gatewave.service.errors import LimitExceeded, ModelFailed, ModelRefused, ServiceError
 from gatewave.service.observability import metrics
 from gatewave.service.onnx.engine import Halt
+from gatewave.service.quoting import Words
 from gatewave.service.repository.isolation.frames import CHECK_SECONDS, FrameError, Frames
 from gatewave.service.repository.isolation.isolated import Signature, Work
 from gatewave.service.repository.model import Declared
