@@ -17,15 +17,18 @@ from gatewave.service.http import problems
 from gatewave.service.http.connection.protocol import AtOnce
 from gatewave.service.http.exchange import Endpoint, Shortcut
 from gatewave.service.http.fast_path import answering
+from gatewave.service.http.middleware.authentication import Authentication
 from gatewave.service.http.middleware.head import HeadAsGet
 from gatewave.service.http.middleware.query import BoundedQuery
+from gatewave.service.http.middleware.rejections import RejectedRequests
+from gatewave.service.http.middleware.request_context import RequestContext
 from gatewave.service.http.middleware.root_path import RootPath, under
+from gatewave.service.http.middleware.security_headers import SecurityHeaders
 from gatewave.service.http.routes import activate, activations, health, metrics, v2
 from gatewave.service.http.routes.activate import ActivateEndpoint, BatchEndpoint
 from gatewave.service.http.routes.v2 import InferEndpoint, is_infer
 from gatewave.service.http.schemas import ActivateRequest, BatchRequest, InferBody, ProblemDocument
-from gatewave.service.observability import logs
-from gatewave.service.security.keys import Access, SecurityHeaders
+from gatewave.service.observability.access_log import access_logger
 from gatewave.service.settings import Settings
 from gatewave.service.state import ServiceState
 
@@ -65,7 +68,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     problems.install(app)
     for room in (activate, activations, health, metrics, v2):
         app.include_router(room.router)
-    app.add_middleware(BoundedQuery)
+    app.add_middleware(BoundedQuery, refuse=problems.answer)
     app.add_middleware(HeadAsGet)
     app.add_middleware(SecurityHeaders)
     routes = app.build_middleware_stack
@@ -78,9 +81,9 @@ def _front(app: FastAPI, routes: ASGIApp, state: ServiceState) -> ASGIApp:
     """What every request passes first, before all that FastAPI and Starlette put around routes."""
     settings = state.settings
     shortcut = Shortcut(routes, endpoints=partial(_fast, app.state.endpoints, app.state.infer))
-    access = Access(shortcut, keys=state.keys, refuse=problems.answer, rate=state.rate)
-    front = logs.RequestContext(
-        problems.Refusals(access),
+    access = Authentication(shortcut, keys=state.keys, refuse=problems.answer, rate=state.rate)
+    front = RequestContext(
+        RejectedRequests(access, refuse=problems.answer),
         failure=problems.internal,
         access_log=settings.access_log,
         tracer=state.tracer,
@@ -97,7 +100,7 @@ def fast_path(app: FastAPI) -> AtOnce | None:
     answer = answering(
         partial(_fast, app.state.endpoints, app.state.infer),
         keys=state.keys,
-        notes=logs.notes_on(access_log=settings.access_log),
+        log_request=access_logger(enabled=settings.access_log),
         most=min(settings.inline_bytes, settings.max_json_bytes, settings.max_body_bytes),
         rate=state.rate,
     )

@@ -14,7 +14,8 @@ from gatewave.cli.errors import UsageError
 from gatewave.service.codecs.validation import from_pydantic
 from gatewave.service.observability.logs import configure_logging
 from gatewave.service.processes import launch
-from gatewave.service.security.keys import configured, refuse_exposure
+from gatewave.service.security.exposure import refuse_exposure
+from gatewave.service.security.keys import configured
 from gatewave.service.settings import Device, Settings
 from gatewave.service.system import cpus, sockets, tls
 

@@ -11,7 +11,7 @@ from typing import Any
 from grpc import StatusCode
 
 from gatewave.service.observability import metrics
-from gatewave.service.observability.logs import ACCEPTABLE_ID, HEADER, request_id
+from gatewave.service.observability.request_ids import ACCEPTABLE_ID, HEADER, request_id
 from gatewave.service.state import ServiceState
 
 OURS = frozenset(

@@ -22,7 +22,7 @@ from gatewave.service.grpc.methods import Methods
 from gatewave.service.grpc.paths import PUBLIC, SERVICE
 from gatewave.service.grpc.statuses import explained, metadata
 from gatewave.service.grpc.streams import Context
-from gatewave.service.observability.logs import HEADER
+from gatewave.service.observability.request_ids import HEADER
 from gatewave.service.security.clients import client_of_call
 from gatewave.service.security.keys import presented
 from gatewave.service.serving.memory import Client, Permit

@@ -8,7 +8,7 @@ from grpc import StatusCode
 
 from gatewave.service.errors import ServiceError
 from gatewave.service.observability import metrics
-from gatewave.service.observability.logs import request_id
+from gatewave.service.observability.request_ids import request_id
 from gatewave.service.quoting import abridged
 from gatewave.service.system.tracebacks import strip
 

@@ -13,9 +13,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gatewave.service.errors import BodyLate, BodyTooLong, ServiceError
 from gatewave.service.http import body_pool
-from gatewave.service.observability.logs import ROUTE
+from gatewave.service.http.middleware.security_headers import HEADERS
+from gatewave.service.http.paths import ROUTE
 from gatewave.service.quoting import NOTHING
-from gatewave.service.security import keys
 from gatewave.service.security.clients import client_of
 from gatewave.service.serving.memory import READER, Client, Incoming, Outgoing, Permit, Reader
 
@@ -165,7 +165,7 @@ class Exchange:
         if length > BUFFERED:
             parts = (*parts, b"")  # Which can be sent when what is before it was taken.
         given = [(b"content-type", media_type), (b"content-length", b"%d" % length)]
-        given += (*headers, *keys.HEADERS)
+        given += (*headers, *HEADERS)
         await self.send({"type": "http.response.start", "status": status, "headers": given})
         reader: Reader | None = self.scope.get(READER)
         if length <= BUFFERED or self._permit is None or reader is None:

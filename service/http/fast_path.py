@@ -14,10 +14,12 @@ from collections.abc import Callable
 from gatewave.service.http.connection.bounds import Headers
 from gatewave.service.http.connection.protocol import Address, AtOnce
 from gatewave.service.http.exchange import Endpoint
+from gatewave.service.http.middleware.security_headers import HEADERS
 from gatewave.service.observability import metrics
-from gatewave.service.observability.logs import HEADER_BYTES, Notes, identity_of
+from gatewave.service.observability.access_log import LogRequest
+from gatewave.service.observability.request_ids import HEADER_BYTES, identity_of
 from gatewave.service.security.clients import RateLimiter, client_at
-from gatewave.service.security.keys import HEADERS, Keys, presented
+from gatewave.service.security.keys import Keys, presented
 from gatewave.service.serving.memory import Client
 
 _SAFE = b"".join(b"%s: %s\r\n" % header for header in HEADERS)
@@ -27,7 +29,7 @@ def answering(
     endpoint_of: Callable[[str], Endpoint | None],
     *,
     keys: Keys,
-    notes: Notes | None,
+    log_request: LogRequest | None,
     most: int,
     rate: RateLimiter | None = None,
 ) -> AtOnce:
@@ -36,7 +38,7 @@ def answering(
     Args:
         endpoint_of: The endpoint for POST to a path, if there is one.
         keys: Keys of the callers that are allowed.
-        notes: Receiver of a line about each request.
+        log_request: Writes the line of a request in the access log.
         most: The longest body, in bytes.
         rate: Limit on the requests of one client, if there is one.
     """
@@ -64,8 +66,8 @@ def answering(
         kind, content = answered
         identity = identity_of(said.get(HEADER_BYTES))
         seconds = time.perf_counter() - began
-        if notes is not None:
-            notes(identity, "POST", path, 200, seconds)
+        if log_request is not None:
+            log_request(identity, "POST", path, 200, seconds)
         metrics.observe_http(endpoint.route, "POST", 200, seconds)
         head = b"content-type: %s\r\ncontent-length: %d\r\n%s%s: %s\r\n\r\n" % (
             kind,

@@ -8,7 +8,6 @@ Protocol defines. Statuses and titles are declared by the error classes
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
 from http import HTTPStatus
 from typing import Any
 
@@ -16,18 +15,15 @@ import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gatewave.service.codecs.validation import from_pydantic
 from gatewave.service.errors import ServiceError, problem_document
-from gatewave.service.http.connection.bounds import REFUSED
 from gatewave.service.http.exchange import Exchange
+from gatewave.service.http.middleware.security_headers import HEADERS
+from gatewave.service.http.paths import is_oip
 from gatewave.service.observability import metrics
-from gatewave.service.observability.logs import request_id
-from gatewave.service.security.keys import HEADERS
+from gatewave.service.observability.request_ids import request_id
 from gatewave.service.system.tracebacks import strip
-
-OIP = "/v2"
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -50,7 +46,7 @@ def respond(
         headers: Headers of the answer, besides those of all answers.
     """
     headers = SECURITY_HEADERS | (headers or {})
-    if path == OIP or path.startswith(f"{OIP}/"):
+    if is_oip(path):
         content = orjson.dumps({"error": problem["detail"]})
         return Response(content, oip_status, headers, "application/json")
     return Response(orjson.dumps(problem), problem["status"], headers, MEDIA_TYPE)
@@ -91,22 +87,6 @@ def internal(path: str) -> Response:
         request_id=identity,
     )
     return respond(path, problem, ServiceError.oip_status)
-
-
-class Refusals:
-    """Pure ASGI middleware that answers requests which the connection found invalid."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        # Not a coroutine: a further one costs each request more than the check itself.
-        error = scope.get(REFUSED)
-        if error is None:
-            return self.app(scope, receive, send)
-        if not isinstance(error, ServiceError):
-            raise error
-        return answer(scope["path"], error)(scope, receive, send)
 
 
 def install(app: FastAPI) -> None:

@@ -18,7 +18,8 @@ import yaml
 
 from gatewave.service.errors import SettingsInvalid
 from gatewave.service.http.server import OVERTIME_SECONDS
-from gatewave.service.security.keys import Keys, new_key, refuse_exposure
+from gatewave.service.security.exposure import refuse_exposure
+from gatewave.service.security.keys import Keys, new_key
 from gatewave.service.settings import Settings
 
 ROOT = Path(__file__).parents[2]

@@ -9,7 +9,11 @@ from gatewave.service.grpc import inference_pb2 as pb
 from gatewave.service.grpc.paths import HEALTH, REFLECTION, UNKNOWN
 from gatewave.service.grpc.paths import SERVICE as OIP
 from gatewave.service.observability import metrics
-from gatewave.service.observability.logs import LONGEST_METHOD, LONGEST_PATH, notes_on
+from gatewave.service.observability.access_log import (
+    MAX_LOGGED_METHOD,
+    MAX_LOGGED_PATH,
+    access_logger,
+)
 from gatewave.service.security.keys import new_key
 
 SERVICE = "/inference.GRPCInferenceService"
@@ -142,10 +146,10 @@ def test_labels_are_of_closed_sets(client, servers, app):
 
 def test_logged_texts_of_callers_are_short(caplog):
     caplog.set_level("INFO")
-    notes_on(access_log=True)("id", "M" * 4000, "/" + "p" * 4000, 404, 0.0)
+    access_logger(enabled=True)("id", "M" * 4000, "/" + "p" * 4000, 404, 0.0)
     (record,) = caplog.records
-    assert len(record.method) == LONGEST_METHOD + 1
-    assert len(record.path) == LONGEST_PATH + 1
+    assert len(record.method) == MAX_LOGGED_METHOD + 1
+    assert len(record.path) == MAX_LOGGED_PATH + 1
 
 
 @pytest.mark.parametrize("path", ["/", "//", "/a", "/a/b/c", f"{SERVICE}/", SERVICE, "/p" * 2000])

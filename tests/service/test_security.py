@@ -13,7 +13,9 @@ from processes import run, serving
 
 from gatewave.service.app import create_app
 from gatewave.service.errors import KeyMissing, ScopeMissing, SettingsInvalid
-from gatewave.service.security.keys import PUBLIC, Keys, new_key, presented, refuse_exposure
+from gatewave.service.http.paths import PUBLIC
+from gatewave.service.security.exposure import refuse_exposure
+from gatewave.service.security.keys import Keys, new_key, presented
 from gatewave.service.settings import Settings
 
 INFER, INFER_ENTRY = new_key("infer")

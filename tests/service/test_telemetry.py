@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 
 from gatewave.service.app import create_app
 from gatewave.service.observability import logs
-from gatewave.service.observability.access_log import LONGEST_WRITE, LogHandler
+from gatewave.service.observability.logs import MAX_WRITE, BufferedHandler
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def unread(request):
     stream = os.fdopen(writer, "w")
     if request.param == "closed":
         stream.close()
-    yield LogHandler(stream)
+    yield BufferedHandler(stream)
     with contextlib.suppress(OSError):
         stream.close()
 
@@ -95,7 +95,7 @@ def unread(request):
 def test_where_nobody_reads_the_log_its_writers_do_not_hear_of_it(unread, record, capfd):
     async def write():
         for _ in range(3):
-            unread.note({"path": "x" * LONGEST_WRITE})
+            unread.note({"path": "x" * MAX_WRITE})
         for _ in range(100):
             unread.emit(record)
 

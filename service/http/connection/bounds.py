@@ -25,8 +25,8 @@ from gatewave.service.errors import (
     UrlTooLong,
 )
 from gatewave.service.http.connection.limits import ConnectionLimits
+from gatewave.service.http.paths import PUBLIC
 from gatewave.service.quoting import NOTHING, Words
-from gatewave.service.security.keys import PUBLIC
 
 Headers = Sequence[tuple[bytes, bytes]]
 

@@ -1,10 +1,10 @@
-"""HEAD, which FastAPI does not give to GET routes by itself."""
+"""Answers to HEAD, which FastAPI does not derive from GET routes."""
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 
 class HeadAsGet:
-    """Pure ASGI middleware: HEAD is GET without the body, which the server leaves out."""
+    """Pure ASGI middleware that routes HEAD as GET; the server omits the body."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
