@@ -26,14 +26,14 @@ class Plan:
         function: The formula that the parameters chose.
         graph: The artifact that computes it.
         outputs: What the caller wants, in that order.
-        reals: The real parameters that were given.
+        scalars: The scalar parameters that were given.
     """
 
     activation: str
     function: Function
     graph: Graph
     outputs: tuple[str, ...]
-    reals: Mapping[str, float]
+    scalars: Mapping[str, float]
 
     @classmethod
     def make(
@@ -57,9 +57,9 @@ class Plan:
                 raise RequestInvalid.at(f"outputs[{index}]", "each name once", name)
             seen.add(name)
         graph = function.graph(dtype, outputs)
-        given = [name for name in function.reals if name in params]
-        reals = {name: graph.real(name, params[name], at="params") for name in given}
-        return cls(activation, function, graph, tuple(outputs), reals)
+        given = [name for name in function.scalars if name in params]
+        scalars = {name: graph.scalar(name, params[name], at="params") for name in given}
+        return cls(activation, function, graph, tuple(outputs), scalars)
 
     def check_names(self, names: Sequence[str]) -> None:
         """Refuse inputs that are missing, or not the graph's.
@@ -83,7 +83,7 @@ class Plan:
             RequestInvalid: The tensors' shapes differ.
         """
         self.graph.check_shapes(tensors)
-        return InferenceRequest(self.graph, tensors, self.outputs, self.reals, deadline)
+        return InferenceRequest(self.graph, tensors, self.outputs, self.scalars, deadline)
 
     @cached_property
     def head(self) -> bytes:

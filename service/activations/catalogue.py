@@ -58,9 +58,9 @@ class Function:
         return choice
 
     @property
-    def reals(self) -> Mapping[str, float]:
-        reals: Mapping[str, float] = self.record["reals"]
-        return reals
+    def scalars(self) -> Mapping[str, float]:
+        scalars: Mapping[str, float] = self.record["reals"]
+        return scalars
 
     @property
     def dtypes(self) -> list[DType]:
@@ -153,7 +153,7 @@ class Entry:
         if function is None:
             raise RequestInvalid.at(at, "a choice that was exported", words)
         for name in params:
-            if name not in words and name not in function.reals:
+            if name not in words and name not in function.scalars:
                 chosen = ", ".join(f"{n}={w}" for n, w in words.items())
                 expected = f"no such parameter with {chosen}"
                 raise RequestInvalid.at(f"{at}.{name}", expected, params[name])
@@ -310,7 +310,7 @@ def load(path: Path, engine: Engine) -> tuple[Document, Graph]:
         name=_model_name(document["operator"]["stem"], document["graph"], document["dtype"]),
         inputs=_ports(document["inputs"], document["dtype"]),
         outputs=_ports(document["outputs"], document["dtype"]),
-        reals=document["operator"]["reals"],
+        scalars=document["operator"]["reals"],
         session=Session(
             session,
             lambda: engine.open(path, model, ours)[0],
@@ -320,7 +320,7 @@ def load(path: Path, engine: Engine) -> tuple[Document, Graph]:
         implementation=engine.kernels.serving(ours),
     )
     _prove(graph, document)
-    graph.session.rest()
+    graph.session.unload()
     return document, graph
 
 

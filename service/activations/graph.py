@@ -32,7 +32,7 @@ class Graph(Model):
     name: str
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
-    reals: Mapping[str, float]
+    scalars: Mapping[str, float]
     session: Session
     implementation: str
     version: str = "1"
@@ -72,10 +72,10 @@ class Graph(Model):
         self,
         inputs: Mapping[str, Array],
         outputs: Sequence[str],
-        reals: Mapping[str, float],
+        scalars: Mapping[str, float],
         halt: Halt | None = None,  # noqa: ARG002 - one node, or a few: over before it could matter
         *,
-        over: bool = False,
+        reuse_inputs: bool = False,
     ) -> dict[str, Array]:
         """Evaluate at ``inputs``, of one shape; the results have it too.
 
@@ -87,25 +87,25 @@ class Graph(Model):
         if not first.size:
             return {name: np.empty(shape, NUMPY[self.dtype]) for name in outputs}
         flat = {name: _flat(tensor) for name, tensor in inputs.items()}
-        for name, value in reals.items():
+        for name, value in scalars.items():
             flat[name] = np.array(value, self._wide)
-        results = self._run(flat, first.size, outputs, over=over)
+        results = self._run(flat, first.size, outputs, reuse_inputs=reuse_inputs)
         if len(shape) == 1:
             return results
         return {name: result.reshape(shape) for name, result in results.items()}
 
     def _run(
-        self, flat: Mapping[str, Array], length: int, outputs: Sequence[str], *, over: bool
+        self, flat: Mapping[str, Array], length: int, outputs: Sequence[str], *, reuse_inputs: bool
     ) -> dict[str, Array]:
         try:
-            return self.session.run(flat, length, outputs, over=over)
+            return self.session.run(flat, length, outputs, reuse_inputs=reuse_inputs)
         except Exception as error:  # ONNX Runtime's exceptions have no class in common but this
             if is_scarce(error):
                 raise Overloaded("memory", "others' results hold ONNX Runtime's") from error
             raise
 
-    def real(self, name: str, value: object, *, at: str = "parameters") -> float:
-        exact = super().real(name, value, at=at)
+    def scalar(self, name: str, value: object, *, at: str = "parameters") -> float:
+        exact = super().scalar(name, value, at=at)
         if self.dtype != "float64" and narrowed(np.array(exact), "float32")[1] is not None:
             raise RequestInvalid.at(f"{at}.{name}", "a number within the range of float32", value)
         return exact

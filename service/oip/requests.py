@@ -32,7 +32,7 @@ def call_of(  # noqa: PLR0917 - as the protocol lists them
         model: What is to run.
         inputs: The tensors, by name.
         outputs: The names of those wanted; none means all.
-        parameters: The request's: ``timeout`` in microseconds, and the model's real parameters.
+        parameters: The request's: ``timeout`` in microseconds, and the model's scalar parameters.
         due: When it must have started, in seconds of `time.monotonic`.
 
     Raises:
@@ -42,9 +42,11 @@ def call_of(  # noqa: PLR0917 - as the protocol lists them
     check_count(total, state.settings.max_elements)
     model.check(inputs)
     check_outputs(model, outputs)
-    reals = {name: model.real(name, parameters[name]) for name in model.reals if name in parameters}
+    scalars = {
+        name: model.scalar(name, parameters[name]) for name in model.scalars if name in parameters
+    }
     wanted = tuple(outputs) or model.output_names
-    return InferenceRequest(model, inputs, wanted, reals, due)
+    return InferenceRequest(model, inputs, wanted, scalars, due)
 
 
 def deadline(state: ServiceState, parameters: Mapping[str, Any], arrived: float) -> float:

@@ -97,7 +97,7 @@ class Session:
         self._dtype = dtype
         self._in_one_pass = in_one_pass and self.provider == CPU
 
-    def rest(self) -> None:
+    def unload(self) -> None:
         """Take no more memory than it takes to open it again, at the next run."""
         self._opened = None
 
@@ -115,7 +115,7 @@ class Session:
         length: int,
         outputs: Sequence[str] | None = None,
         *,
-        over: bool = False,
+        reuse_inputs: bool = False,
     ) -> dict[str, Array]:
         """Evaluate the graph; the arrays are flat, contiguous and aligned, the results likewise.
 
@@ -123,22 +123,22 @@ class Session:
             inputs: Tensors of ``length`` elements, and scalars.
             length: How many elements a result has.
             outputs: What to compute: all of them, if not given.
-            over: Whether results may take the place of ``inputs`` in memory.
+            reuse_inputs: Whether results may be written into the memory of ``inputs``.
         """
         names = self._outputs if outputs is None else outputs
         if self._dtype == "bfloat16" or length >= BOUND_FROM:
-            return self._run_bound(inputs, length, names, over=over)
+            return self._run_bound(inputs, length, names, reuse_inputs=reuse_inputs)
         results = self._session.run(names, inputs)
         return dict(zip(names, results, strict=True))
 
     def _run_bound(
-        self, inputs: Mapping[str, Array], length: int, names: Sequence[str], *, over: bool
+        self, inputs: Mapping[str, Array], length: int, names: Sequence[str], *, reuse_inputs: bool
     ) -> dict[str, Array]:
         """As `run`, by address: no results are copied, and bfloat16, that NumPy lacks, can pass."""
         step = SLICE if self.provider == CPU and not self._in_one_pass else length
         given = [array for array in inputs.values() if array.ndim and array.flags.writeable]
-        may_be_over = over and (self._in_one_pass or length > step)
-        room = dict(zip(names, given, strict=False)) if may_be_over else {}
+        may_reuse = reuse_inputs and (self._in_one_pass or length > step)
+        room = dict(zip(names, given, strict=False)) if may_reuse else {}
         # A graph may read an input again after it wrote a result: so not over it directly.
         buffered = () if self._in_one_pass else room
         aside = {name: np.empty(step, NUMPY[self._dtype]) for name in buffered}

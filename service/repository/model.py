@@ -56,7 +56,7 @@ class Declared(Model):
     symbols: Mapping[str, Symbols]
     batching: Batching | None = None
     batching_note: str = ""
-    reals: Mapping[str, float] = field(default_factory=dict)
+    scalars: Mapping[str, float] = field(default_factory=dict)
     platform: str = PLATFORM
     trusted: bool = False
     instances: int = 0
@@ -142,10 +142,10 @@ class RepositoryModel(Declared):
         self,
         inputs: Mapping[str, Array],
         outputs: Sequence[str],
-        reals: Mapping[str, float],  # noqa: ARG002 - others' graphs have none
+        scalars: Mapping[str, float],  # noqa: ARG002 - others' graphs have none
         halt: Halt | None = None,
         *,
-        over: bool = False,  # noqa: ARG002 - ONNX Runtime finds room for what others compute
+        reuse_inputs: bool = False,  # noqa: ARG002 - ONNX Runtime finds room for what others compute
     ) -> dict[str, Array]:
         """Compute ``outputs``.
 

@@ -156,7 +156,7 @@ def _together(calls: Sequence[InferenceRequest], halt: Halt) -> list[dict[str, A
     inputs = {name: _joined([call.inputs[name] for call in calls]) for name in first.inputs}
     began = time.perf_counter()
     try:
-        outputs = first.model.run(inputs, first.outputs, first.reals, halt)
+        outputs = first.model.run(inputs, first.outputs, first.scalars, halt)
     finally:
         ended = time.perf_counter()
         first.model.meter.compute.observe(ended - began)
@@ -183,7 +183,7 @@ def _parts(outputs: dict[str, Array], lengths: Sequence[int]) -> list[dict[str, 
 
 def _key(call: InferenceRequest) -> Key:
     shapes = tuple((name, tensor.shape[1:]) for name, tensor in sorted(call.inputs.items()))
-    return call.model, shapes, tuple(call.outputs), tuple(sorted(call.reals.items()))
+    return call.model, shapes, tuple(call.outputs), tuple(sorted(call.scalars.items()))
 
 
 def _joined(arrays: Sequence[Array]) -> Array:

@@ -53,7 +53,7 @@ class Model(ABC):
     """One version of a model, loaded, tried and ready to run.
 
     Attributes:
-        reals: The real parameters of a request, and their defaults.
+        scalars: The scalar parameters of a request, and their defaults.
         batching: The batching of its requests, if they are batched.
         batching_note: The reason for batching or its absence; empty for a model that is never
             batched.
@@ -69,7 +69,7 @@ class Model(ABC):
     platform: str
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
-    reals: Mapping[str, float]
+    scalars: Mapping[str, float]
     batching: Batching | None
     batching_note: str = ""
     trusted: bool
@@ -133,28 +133,28 @@ class Model(ABC):
         self,
         inputs: Mapping[str, Array],
         outputs: Sequence[str],
-        reals: Mapping[str, float],
+        scalars: Mapping[str, float],
         halt: Halt | None = None,
         *,
-        over: bool = False,
+        reuse_inputs: bool = False,
     ) -> dict[str, Array]:
         """Compute ``outputs``; inputs have passed `check`. It may be called from many threads.
 
         Args:
             inputs: The tensors, by name.
             outputs: The names of those wanted.
-            reals: The real parameters that differ from their defaults.
+            scalars: The scalar parameters that differ from their defaults.
             halt: What stops it early.
-            over: Whether results may take the place of ``inputs`` in memory: nobody reads them
-                again.
+            reuse_inputs: Whether results may be written into the memory of ``inputs``, which the
+                caller then does not read again.
 
         Raises:
             ModelFailed: The graph could not be run on these inputs.
             Overloaded: There is no memory for it now.
         """
 
-    def real(self, name: str, value: object, *, at: str = "parameters") -> float:
-        """``value`` for one of `reals`, if the model can take it.
+    def scalar(self, name: str, value: object, *, at: str = "parameters") -> float:
+        """``value`` for one of `scalars`, if the model can take it.
 
         Raises:
             RequestInvalid: It is no finite number, or beyond the range that is computed in.

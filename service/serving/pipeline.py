@@ -133,7 +133,7 @@ class Inference:
         if is_late(call.deadline):
             raise DeadlineExceeded(LATE)
         began = time.perf_counter()
-        outputs = call.model.run(call.inputs, call.outputs, call.reals)
+        outputs = call.model.run(call.inputs, call.outputs, call.scalars)
         ended = time.perf_counter()
         meter = call.model.meter
         meter.compute.observe(ended - began)
@@ -150,7 +150,9 @@ class Inference:
             meter = call.model.meter
             meter.queue.observe(began - admitted)
             try:
-                outputs = call.model.run(call.inputs, call.outputs, call.reals, halt, over=True)
+                outputs = call.model.run(
+                    call.inputs, call.outputs, call.scalars, halt, reuse_inputs=True
+                )
             finally:
                 ended = time.perf_counter()
                 meter.compute.observe(ended - began)

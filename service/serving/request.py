@@ -17,7 +17,7 @@ class InferenceRequest:
 
     Attributes:
         outputs: Names of the requested outputs, in their order.
-        reals: The model's real parameters that differ from their defaults.
+        scalars: The model's scalar parameters that differ from their defaults.
         deadline: Latest start, in seconds of `time.monotonic`; also the latest end, if the model is
             not trusted.
         trace: The trace of the request, if it is traced.
@@ -26,7 +26,7 @@ class InferenceRequest:
     model: Model
     inputs: Mapping[str, Array]
     outputs: tuple[str, ...]
-    reals: Mapping[str, float] = field(default_factory=dict)
+    scalars: Mapping[str, float] = field(default_factory=dict)
     deadline: float | None = None
     trace: Trace | None = field(default_factory=current.get)
 
@@ -51,4 +51,4 @@ class Timing:
 
 def run(call: InferenceRequest) -> dict[str, Array]:
     """The outputs of ``call``, computed here and now."""
-    return call.model.run(call.inputs, call.outputs, call.reals)
+    return call.model.run(call.inputs, call.outputs, call.scalars)

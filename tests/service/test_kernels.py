@@ -312,7 +312,7 @@ def test_a_graph_that_rested_is_opened_with_its_kernels_again(artifacts):
     far = np.array([-50], np.float32)  # where the function's body gives 0
     before = graph.run({"x": far}, ["y"], {})["y"]
     assert before == pytest.approx(np.exp(far), rel=1e-5, abs=0)
-    graph.session.rest()
+    graph.session.unload()
     assert graph.run({"x": far}, ["y"], {})["y"].tobytes() == before.tobytes()
 
 

@@ -34,7 +34,7 @@ def outcome(read):
     except RequestInvalid as error:
         return str(error)
     arrays = {n: (a.dtype.name, a.shape, a.tobytes()) for n, a in call.inputs.items()}
-    return plan.activation, plan.graph.name, call.outputs, call.reals, arrays
+    return plan.activation, plan.graph.name, call.outputs, call.scalars, arrays
 
 
 @pytest.fixture(scope="module")

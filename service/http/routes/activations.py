@@ -113,7 +113,7 @@ def _catalogue(request: Request) -> Catalogue:
 
 
 def _chosen(entry: Entry, request: Request, other: tuple[str, ...]) -> Function:
-    """The function that the query's words choose; real parameters change no file."""
+    """The function that the query's words choose; scalar parameters change no file."""
     words = {n: value for n, value in request.query_params.items() if n not in other}
     for name, word in words.items():
         if name not in entry.words:

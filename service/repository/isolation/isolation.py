@@ -367,10 +367,10 @@ class IsolatedModel(Declared):
         self,
         inputs: Mapping[str, Array],
         outputs: Sequence[str],
-        reals: Mapping[str, float],  # noqa: ARG002 - others' graphs have none
+        scalars: Mapping[str, float],  # noqa: ARG002 - others' graphs have none
         halt: Halt | None = None,
         *,
-        over: bool = False,  # noqa: ARG002 - results come from another process
+        reuse_inputs: bool = False,  # noqa: ARG002 - results come from another process
     ) -> dict[str, Array]:
         """Compute ``outputs``.
 

@@ -36,7 +36,7 @@ class Doubling(Model):
     platform = "test"
     inputs = (Port("x", "FP32", (ANY, ANY)),)
     outputs = (Port("y", "FP32", (ANY, ANY)),)
-    reals = {}  # noqa: RUF012 - as the class has it
+    scalars = {}  # noqa: RUF012 - as the class has it
     trusted = False
     provider = "none"
 
@@ -54,7 +54,7 @@ class Doubling(Model):
     def output_bytes(self, inputs, outputs):  # noqa: ARG002
         return inputs["x"].nbytes
 
-    def run(self, inputs, outputs, reals, halt=None):  # noqa: ARG002
+    def run(self, inputs, outputs, scalars, halt=None):  # noqa: ARG002
         self.begun.set()
         assert self.gate.wait(30)
         self.batches.append(inputs["x"][:, 0].tolist())
@@ -266,7 +266,7 @@ def test_a_flood_for_one_model_leaves_places_to_others():
 class Endless(Doubling):
     """Run that ends when it is halted."""
 
-    def run(self, inputs, outputs, reals, halt=None):  # noqa: ARG002
+    def run(self, inputs, outputs, scalars, halt=None):  # noqa: ARG002
         self.begun.set()
         until = time.monotonic() + 30
         while not halt.is_now and time.monotonic() < until:
