@@ -19,7 +19,8 @@ from rich.text import Text
 from gatewave.cli.commands import output, probing
 from gatewave.service.activations.catalogue import artifact_paths, load
 from gatewave.service.errors import DeviceUnavailable, ServiceError
-from gatewave.service.onnx.engine import CUDA, Engine
+from gatewave.service.onnx.engine import Engine
+from gatewave.service.onnx.session import CUDA
 from gatewave.service.settings import Settings
 from gatewave.service.system import cpus
 

@@ -13,7 +13,7 @@ from gatewave.cli.commands.parameters import ParamOption, parsed
 from gatewave.cli.files import evaluate_file
 from gatewave.service.activate.plan import Plan
 from gatewave.service.activations.catalogue import Catalogue
-from gatewave.service.codecs.dtypes import DType
+from gatewave.service.codecs.datatypes import DType
 from gatewave.service.onnx.engine import Engine
 from gatewave.service.serving.request import run
 from gatewave.service.settings import Device, Settings

@@ -27,7 +27,7 @@ from gatewave.cli.files.errors import (
     UnsupportedFileError,
 )
 from gatewave.cli.files.evaluation import FAMILIES, evaluate_file
-from gatewave.service.codecs.dtypes import DType
+from gatewave.service.codecs.datatypes import DType
 
 __all__ = [
     "FAMILIES",

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gatewave.cli.files.errors import ContentError
-from gatewave.service.codecs.dtypes import NUMPY, DType, narrowed
+from gatewave.service.codecs.datatypes import NUMPY, DType
+from gatewave.service.codecs.rounding import narrowed
 
 Place = Callable[[int], str]
 """Says where an element stands, by its index in the chunk: file, tensor, index."""

@@ -17,7 +17,7 @@ from gatewave.cli.files.conversion import Place, as_dtype, beyond
 from gatewave.cli.files.errors import ContentError, explained
 from gatewave.cli.files.format import Chunk, Evaluation, Format, Layout, Reader, Values, Writer
 from gatewave.cli.files.table import ARROW_TYPES, DAMAGE, HELD, TableReader, check_columns
-from gatewave.service.codecs.dtypes import DType
+from gatewave.service.codecs.datatypes import DType
 
 _TEXT = pa.large_string()
 _READ = arrow_csv.ReadOptions(block_size=1 << 20)  # Arrow reads some 30 blocks ahead

@@ -13,7 +13,7 @@ import numpy as np
 from gatewave.cli.files.errors import FileAccessError, UnsupportedFileError, listed
 from gatewave.cli.files.format import Chunk, Evaluation, Format, Values
 from gatewave.cli.files.replacement import replacing
-from gatewave.service.codecs.dtypes import NUMPY, DType
+from gatewave.service.codecs.datatypes import NUMPY, DType
 
 FAMILIES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {"arrays": (".npy", ".npz", ".safetensors"), "tables": (".parquet", ".csv")}

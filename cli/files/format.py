@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from gatewave.service.codecs.dtypes import DTYPES, DType
+from gatewave.service.codecs.datatypes import DTYPES, DType
 
 Values = Mapping[str, NDArray[Any]]
 """Flat arrays of one length, by name."""

@@ -16,7 +16,7 @@ from numpy.lib import format as npy
 from gatewave.cli.files.array import DAMAGE, StoredArray, reader_of
 from gatewave.cli.files.errors import UnsupportedFileError, explained, listed
 from gatewave.cli.files.format import Chunk, Evaluation, Format, Layout, Reader, Values, Writer
-from gatewave.service.codecs.dtypes import NUMPY, DType
+from gatewave.service.codecs.datatypes import NUMPY, DType
 
 NAMEABLE: frozenset[DType] = frozenset({"float16", "float32", "float64"})
 """NumPy's format has no word for bfloat16: it comes back as two raw bytes."""

@@ -15,7 +15,7 @@ from gatewave.cli.files.conversion import Place, as_dtype
 from gatewave.cli.files.errors import ContentError, explained
 from gatewave.cli.files.format import Chunk, Evaluation, Format, Layout, Reader, Values, Writer
 from gatewave.cli.files.table import DAMAGE, HELD, TableReader, check_columns, output_schema
-from gatewave.service.codecs.dtypes import DType
+from gatewave.service.codecs.datatypes import DType
 
 _BUFFER_BYTES = 1 << 20
 """Read at a time of each column: without it a row group comes whole."""

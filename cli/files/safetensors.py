@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from gatewave.cli.files.array import StoredArray, reader_of
 from gatewave.cli.files.errors import ContentError, explained, require_names
 from gatewave.cli.files.format import Chunk, Evaluation, Format, Layout, Reader, Values, Writer
-from gatewave.service.codecs.dtypes import NUMPY, DType
+from gatewave.service.codecs.datatypes import NUMPY, DType
 
 _LENGTH_BYTES = _ALIGNMENT = 8
 _INTEGERS = {f"{kind}{8 * size}": f"{kind.lower()}{size}" for kind in "IU" for size in (1, 2, 4, 8)}

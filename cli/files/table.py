@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from gatewave.cli.files.conversion import Place
 from gatewave.cli.files.errors import ContentError, explained, require_names
 from gatewave.cli.files.format import Chunk, Evaluation, Layout
-from gatewave.service.codecs.dtypes import DTYPES, DType
+from gatewave.service.codecs.datatypes import DTYPES, DType
 
 ARROW_TYPES = MappingProxyType(
     {"float16": pa.float16(), "float32": pa.float32(), "float64": pa.float64()}

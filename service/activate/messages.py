@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 
 from gatewave.service.activate.plan import Plan, check_size, elements_dtype
 from gatewave.service.codecs import nested, safetensors, simd
-from gatewave.service.codecs.dtypes import Array, DType
+from gatewave.service.codecs.datatypes import Array, DType
 from gatewave.service.codecs.limits import check_count, check_fields
 from gatewave.service.codecs.validation import from_pydantic
 from gatewave.service.errors import (
@@ -31,12 +31,12 @@ from gatewave.service.errors import (
 from gatewave.service.http.exchange import Body, Part
 from gatewave.service.http.schemas import ActivateRequest, BatchRequest
 from gatewave.service.observability.metrics import Span
-from gatewave.service.onnx.engine import Halt
 from gatewave.service.quoting import Words
 from gatewave.service.serving.pipeline import Inference
 from gatewave.service.serving.request import InferenceRequest, Timing
 from gatewave.service.state import ServiceState
 from gatewave.service.system import cancellation
+from gatewave.service.system.cancellation import CancelToken
 
 METADATA_FIELDS = ("activation", "params", "dtype", "outputs")
 FIELDS = frozenset(ActivateRequest.model_fields)
@@ -224,11 +224,11 @@ def _item(reader: Reader, request: Any, deadline: float | None) -> Item | bytes:
     return Item(plan, call, (arrival.began, time.perf_counter()))
 
 
-def to_json_batch(inference: Inference, items: Sequence[Item | bytes], halt: Halt) -> bytes:
-    """The answers to ``items``, each its result or its problem; computed here, until ``halt``."""
+def to_json_batch(inference: Inference, items: Sequence[Item | bytes], token: CancelToken) -> bytes:
+    """Compute ``items``; return their answers, each a result or a problem, until cancelled."""
     answers = []
     for item in items:
-        if halt.is_now:
+        if token.is_cancelled:
             break
         answers.append(_answered(inference, item) if isinstance(item, Item) else item)
     return b'{"results":[' + b",".join(answers) + b"]}"

@@ -11,7 +11,7 @@ import orjson
 
 from gatewave.service.activations.catalogue import Catalogue, Function, Params
 from gatewave.service.activations.graph import Graph
-from gatewave.service.codecs.dtypes import NUMPY, Array, DType
+from gatewave.service.codecs.datatypes import NUMPY, Array, DType
 from gatewave.service.errors import LimitExceeded, RequestInvalid
 from gatewave.service.quoting import NOTHING
 from gatewave.service.serving.request import InferenceRequest

@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 
 from gatewave.service.activations.graph import Graph
-from gatewave.service.codecs.datatypes import BY_NUMPY
-from gatewave.service.codecs.dtypes import DTYPES, NUMPY, DType, narrowed
+from gatewave.service.codecs.datatypes import BY_NUMPY, DTYPES, NUMPY, DType
+from gatewave.service.codecs.rounding import narrowed
 from gatewave.service.codecs.wire import MalformedError
 from gatewave.service.errors import ArtifactInvalid, NameUnknown, RequestInvalid
-from gatewave.service.onnx.engine import Engine, Session
+from gatewave.service.onnx.engine import Engine
 from gatewave.service.onnx.nodes import operators
+from gatewave.service.onnx.session import Session
 from gatewave.service.serving.model import ANY, Port
 
 METADATA_KEY = "ai.gatewave.activation"

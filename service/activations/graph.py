@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from gatewave.service.codecs.dtypes import NUMPY, Array, DType, narrowed
+from gatewave.service.codecs.datatypes import NUMPY, Array, DType
+from gatewave.service.codecs.rounding import narrowed
 from gatewave.service.errors import Overloaded, RequestInvalid
 from gatewave.service.onnx.arena import is_scarce
-from gatewave.service.onnx.engine import Halt, Session
+from gatewave.service.onnx.session import Session
 from gatewave.service.serving.model import PLATFORM, Batching, Model, Port, check_names_and_types
+from gatewave.service.system.cancellation import CancelToken
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +75,7 @@ class Graph(Model):
         inputs: Mapping[str, Array],
         outputs: Sequence[str],
         scalars: Mapping[str, float],
-        halt: Halt | None = None,  # noqa: ARG002 - one node, or a few: over before it could matter
+        token: CancelToken | None = None,  # noqa: ARG002 - one node, or a few: it ends soon
         *,
         reuse_inputs: bool = False,
     ) -> dict[str, Array]:

@@ -11,7 +11,8 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from gatewave.service.codecs.dtypes import NUMPY, Array, DType, narrowed
+from gatewave.service.codecs.datatypes import NUMPY, Array, DType
+from gatewave.service.codecs.rounding import narrowed
 from gatewave.service.errors import LimitExceeded, RequestInvalid
 from gatewave.service.quoting import Words
 from gatewave.service.system import cancellation

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from gatewave.service.codecs.dtypes import NUMPY, SAFETENSORS, Array, DType
+from gatewave.service.codecs.datatypes import NUMPY, Array, DType
 from gatewave.service.codecs.limits import MAX_FIELDS, check_count
 from gatewave.service.errors import BodyMalformed, LimitExceeded
 from gatewave.service.quoting import Words
@@ -26,8 +26,13 @@ LONGEST_HEADER = 1 << 16
 """In bytes. The header is read on the event loop, in less than a millisecond. A request needs some
 hundred bytes; the format allows 100 MB, for models of thousands of tensors."""
 
-CODE_OF = {NUMPY[dtype]: code for dtype, code in SAFETENSORS.items()}
-DTYPE_OF: dict[str, DType] = {code: dtype for dtype, code in SAFETENSORS.items()}
+DTYPE_OF: dict[str, DType] = {
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "F32": "float32",
+    "F64": "float64",
+}
+CODE_OF = {NUMPY[dtype]: code for code, dtype in DTYPE_OF.items()}
 
 Header = dict[str, Any]
 Part = bytes | bytearray | memoryview

@@ -27,6 +27,7 @@ from gatewave.service.security.clients import client_of_call
 from gatewave.service.security.keys import presented
 from gatewave.service.serving.memory import Client, Permit
 from gatewave.service.state import ServiceState
+from gatewave.service.system.cancellation import CancelToken
 
 INFER = "ModelInfer"
 FINAL = "triton_final_response"
@@ -116,7 +117,9 @@ class Handlers:
     async def _answer(self, data: bytes, context: Context, permit: Permit) -> pb.ModelInferResponse:
         arrival = self.intake.arrival(data, context, permit)
         parsing = partial(parsed, pb.ModelInferRequest, data)
-        request = await self.state.inference.work(arrival.text, parsing, arrival.deadline)
+        request = await self.state.inference.work(
+            arrival.text, parsing, CancelToken(arrival.deadline)
+        )
         return await self.methods.model_infer(request, arrival)
 
     async def _stream(self, context: Context) -> None:

@@ -7,8 +7,7 @@ from typing import TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
-from gatewave.service.codecs.datatypes import BYTES, Datatype, datatype_of
-from gatewave.service.codecs.dtypes import Array
+from gatewave.service.codecs.datatypes import BYTES, Array, Datatype, datatype_of
 from gatewave.service.codecs.limits import MAX_FIELDS, MAX_TENSORS, check_count
 from gatewave.service.codecs.wire import MalformedError, Reader
 from gatewave.service.errors import BodyMalformed, RequestInvalid

@@ -9,7 +9,7 @@ from typing import Any
 
 from google.protobuf.json_format import ParseDict
 
-from gatewave.service.codecs.dtypes import Array
+from gatewave.service.codecs.datatypes import Array
 from gatewave.service.errors import ControlOff, ModelNotReady, NameUnknown
 from gatewave.service.grpc import inference_pb2 as pb
 from gatewave.service.grpc import messages
@@ -23,6 +23,7 @@ from gatewave.service.serving.memory import Permit
 from gatewave.service.serving.model import Model
 from gatewave.service.serving.pipeline import READ_WEIGHT
 from gatewave.service.state import ServiceState
+from gatewave.service.system.cancellation import CancelToken
 
 COPIES = 3
 """How often results are in memory: as tensors, in the message, and as what is sent of it."""
@@ -159,7 +160,9 @@ class Methods:
             return reading()
         check_count(messages.elements_in(request), self.state.settings.max_elements)
         arrival.permit.take(messages.memory_of(request))
-        return await self.state.inference.work(arrival.size * READ_WEIGHT, reading, due)
+        return await self.state.inference.work(
+            arrival.size * READ_WEIGHT, reading, CancelToken(due)
+        )
 
 
 def _name(request: pb.RepositoryModelLoadRequest | pb.RepositoryModelUnloadRequest) -> str:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, SkipValidation, WithJsonSchema
 
-from gatewave.service.codecs.dtypes import DType
+from gatewave.service.codecs.datatypes import DType
 
 TENSOR_SCHEMA = {
     "title": "Tensor",

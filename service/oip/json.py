@@ -19,8 +19,16 @@ import numpy as np
 import orjson
 
 from gatewave.service.codecs import limits, nested, simd
-from gatewave.service.codecs.datatypes import BY_NUMPY, BYTES, DATATYPES, datatype_of
-from gatewave.service.codecs.dtypes import DTYPES, NUMPY, Array, DType
+from gatewave.service.codecs.datatypes import (
+    BY_NUMPY,
+    BYTES,
+    DATATYPES,
+    DTYPES,
+    NUMPY,
+    Array,
+    DType,
+    datatype_of,
+)
 from gatewave.service.errors import BodyMalformed, RequestInvalid
 from gatewave.service.http.exchange import Body, Part
 from gatewave.service.oip.tensors import (

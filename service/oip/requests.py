@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gatewave.service.codecs.dtypes import Array
+from gatewave.service.codecs.datatypes import Array
 from gatewave.service.errors import RequestInvalid
 from gatewave.service.oip.tensors import check_count
 from gatewave.service.serving.model import Model, check_outputs

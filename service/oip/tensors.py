@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from gatewave.service.codecs.datatypes import BYTES, DATATYPES, Datatype
-from gatewave.service.codecs.dtypes import DTYPES, NUMPY, Array, narrowed
+from gatewave.service.codecs.datatypes import BYTES, DATATYPES, DTYPES, NUMPY, Array, Datatype
 from gatewave.service.codecs.nested import WORDS, flatten
+from gatewave.service.codecs.rounding import narrowed
 from gatewave.service.errors import LimitExceeded, RequestInvalid
 from gatewave.service.quoting import Words
 from gatewave.service.system import cancellation

@@ -9,7 +9,7 @@ from math import inf
 from types import TracebackType
 from typing import Any, Self
 
-from gatewave.service.codecs.dtypes import Array
+from gatewave.service.codecs.datatypes import Array
 
 SCARCE = re.compile(r"Available memory of (\d+) is smaller than requested bytes of (\d+)")
 NO_MEMORY = (

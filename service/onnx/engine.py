@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,13 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
-from gatewave.service.codecs.dtypes import NUMPY, ONNX, Array, DType
+from gatewave.service.codecs.datatypes import Array
 from gatewave.service.errors import ArtifactInvalid, DeviceUnavailable
 from gatewave.service.onnx.kernels import NO_KERNELS, Kernels
+from gatewave.service.onnx.session import CPU, CUDA
 from gatewave.service.settings import Device, KernelMode
 from gatewave.service.system import cpus
 
-CPU = "CPUExecutionProvider"
-CUDA = "CUDAExecutionProvider"
 LIBRARIES = {CPU: "libgatewave.so", CUDA: "libgatewave_cuda.so"}
 """The native kernels for each provider."""
 EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
@@ -30,140 +29,10 @@ ARENA_BYTES = 1 << 30
 SAME_AS_REQUESTED = 1
 """ONNX Runtime's strategy of taking from the system what is asked for, and not powers of two."""
 
-BOUND_FROM = 1 << 14
-"""From so many elements on, binding the results costs less than copying them."""
-
-SLICE = 1 << 16
-"""So many elements are computed at a time on a CPU, by a graph of several nodes. What lies between
-them then stays in the processor's cache: twice as fast at 1 Mi elements as all at once, and no
-memory to speak of."""
-
 FOLDER = Path(__file__).parents[1]
 """Where the libraries are, if they were built."""
 
 log = logging.getLogger(__name__)
-
-
-Reopen = Callable[[], ort.InferenceSession]
-
-
-class Halt:
-    """What ends a run early: ONNX Runtime looks at it between the nodes of a graph."""
-
-    __slots__ = ("options",)
-
-    def __init__(self) -> None:
-        self.options = ort.RunOptions()
-
-    def now(self) -> None:
-        self.options.terminate = True
-
-    @property
-    def is_now(self) -> bool:
-        return bool(self.options.terminate)
-
-
-class Session:
-    """One ONNX graph, ready to run: tensors of one axis in, tensors of one axis out.
-
-    Of the many graphs there are, few are asked for. Those that rest take a tenth of the memory, and
-    a millisecond to open.
-
-    Attributes:
-        provider: What computes it.
-    """
-
-    def __init__(
-        self,
-        opened: ort.InferenceSession,
-        reopen: Reopen,
-        dtype: DType,
-        *,
-        in_one_pass: bool = False,
-    ) -> None:
-        """A session that was ``opened``.
-
-        Args:
-            opened: The session.
-            reopen: Opens another like it.
-            dtype: The type of its tensors.
-            in_one_pass: Whether one native kernel is all there is. It reads each element before it
-                writes there, and has nothing between nodes.
-        """
-        self.provider: str = opened.get_providers()[0]
-        self._outputs = [output.name for output in opened.get_outputs()]
-        self._opened: ort.InferenceSession | None = opened
-        self._reopen = reopen
-        self._dtype = dtype
-        self._in_one_pass = in_one_pass and self.provider == CPU
-
-    def unload(self) -> None:
-        """Take no more memory than it takes to open it again, at the next run."""
-        self._opened = None
-
-    @property
-    def _session(self) -> ort.InferenceSession:
-        opened = self._opened
-        if opened is None:
-            # Two threads may both find it at rest: then one of two equal sessions is let go.
-            opened = self._opened = self._reopen()
-        return opened
-
-    def run(
-        self,
-        inputs: Mapping[str, Array],
-        length: int,
-        outputs: Sequence[str] | None = None,
-        *,
-        reuse_inputs: bool = False,
-    ) -> dict[str, Array]:
-        """Evaluate the graph; the arrays are flat, contiguous and aligned, the results likewise.
-
-        Args:
-            inputs: Tensors of ``length`` elements, and scalars.
-            length: How many elements a result has.
-            outputs: What to compute: all of them, if not given.
-            reuse_inputs: Whether results may be written into the memory of ``inputs``.
-        """
-        names = self._outputs if outputs is None else outputs
-        if self._dtype == "bfloat16" or length >= BOUND_FROM:
-            return self._run_bound(inputs, length, names, reuse_inputs=reuse_inputs)
-        results = self._session.run(names, inputs)
-        return dict(zip(names, results, strict=True))
-
-    def _run_bound(
-        self, inputs: Mapping[str, Array], length: int, names: Sequence[str], *, reuse_inputs: bool
-    ) -> dict[str, Array]:
-        """As `run`, by address: no results are copied, and bfloat16, that NumPy lacks, can pass."""
-        step = SLICE if self.provider == CPU and not self._in_one_pass else length
-        given = [array for array in inputs.values() if array.ndim and array.flags.writeable]
-        may_reuse = reuse_inputs and (self._in_one_pass or length > step)
-        room = dict(zip(names, given, strict=False)) if may_reuse else {}
-        # A graph may read an input again after it wrote a result: so not over it directly.
-        buffered = () if self._in_one_pass else room
-        aside = {name: np.empty(step, NUMPY[self._dtype]) for name in buffered}
-        results = {n: room[n] if n in room else np.empty(length, NUMPY[self._dtype]) for n in names}
-        session = self._session
-        binding = session.io_binding()
-        for start in range(0, length, step):
-            part = slice(start, min(start + step, length))
-            for name, array in inputs.items():
-                _bind(binding.bind_input, name, array[part] if array.ndim else array)
-            for name, array in results.items():
-                written = aside[name][: part.stop - start] if name in aside else array[part]
-                _bind(binding.bind_output, name, written)
-            session.run_with_iobinding(binding)
-            for name, written in aside.items():
-                results[name][part] = written[: part.stop - start]
-        return results
-
-
-def _bind(bind: Callable[..., None], name: str, array: Array) -> None:
-    bind(name, "cpu", 0, _onnx_type(array), array.shape, array.ctypes.data)
-
-
-def _onnx_type(array: Array) -> int:
-    return next(ONNX[dtype] for dtype, kind in NUMPY.items() if kind == array.dtype)
 
 
 @dataclass(frozen=True, slots=True)

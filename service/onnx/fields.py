@@ -1,6 +1,7 @@
-"""Field numbers of onnx.proto, by message, and its numbers of element types.
+"""Field numbers of onnx.proto, by message.
 
-The service reads ONNX files without the package ``onnx``.
+The service reads ONNX files without the package ``onnx``. The numbers of element types are in
+`gatewave.service.codecs.datatypes`.
 """
 
 # ModelProto
@@ -35,7 +36,5 @@ TENSOR_TYPE_ELEMENT, TENSOR_TYPE_SHAPE = 1, 2
 SHAPE_DIMS = 1
 DIM_VALUE = 1
 
-# TensorProto.DataType
-FLOAT, INT32, INT64, BOOL, FLOAT16, DOUBLE, BFLOAT16 = 1, 6, 7, 9, 10, 11, 16
 # TensorProto.DataLocation
 LOCATION_EXTERNAL = 1

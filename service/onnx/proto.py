@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from gatewave.service.codecs.datatypes import BOOL, DOUBLE, FLOAT, INT32, INT64
 from gatewave.service.codecs.wire import MalformedError, Reader, Span
 from gatewave.service.onnx import fields as onnx
 
@@ -20,11 +21,11 @@ MAX_ELEMENTS = 64
 """Most elements of a tensor that are read: shapes, axes, divisors and trip counts have few."""
 
 FORMATS: Mapping[int, tuple[str, int, str]] = {
-    onnx.FLOAT: ("f", onnx.TENSOR_FLOATS, "f"),
-    onnx.INT32: ("i", onnx.TENSOR_INT32S, ""),
-    onnx.INT64: ("q", onnx.TENSOR_INT64S, ""),
-    onnx.BOOL: ("?", onnx.TENSOR_INT32S, ""),
-    onnx.DOUBLE: ("d", onnx.TENSOR_DOUBLES, "d"),
+    FLOAT: ("f", onnx.TENSOR_FLOATS, "f"),
+    INT32: ("i", onnx.TENSOR_INT32S, ""),
+    INT64: ("q", onnx.TENSOR_INT64S, ""),
+    BOOL: ("?", onnx.TENSOR_INT32S, ""),
+    DOUBLE: ("d", onnx.TENSOR_DOUBLES, "d"),
 }
 """Formats by element type of a tensor: of raw data, and of typed data with its field."""
 

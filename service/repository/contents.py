@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from gatewave.service.codecs.dtypes import Array
+from gatewave.service.codecs.datatypes import Array
 from gatewave.service.codecs.wire import (
     LENGTH_DELIMITED,
     VARINT,

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gatewave.service.codecs.dtypes import Array
+from gatewave.service.codecs.datatypes import Array
 from gatewave.service.errors import ModelRefused
 from gatewave.service.repository.contents import Contents, External, contents, inlined
 

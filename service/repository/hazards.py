@@ -36,8 +36,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from gatewave.service.codecs.datatypes import BOOL, FLOAT, INT32, INT64
 from gatewave.service.codecs.wire import MalformedError
-from gatewave.service.onnx.fields import BOOL, FLOAT, INT32, INT64
 from gatewave.service.onnx.proto import MAX_ELEMENTS, File, Graph, Node, Tensor
 
 MAX_DEPTH = 100

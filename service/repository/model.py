@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
-from gatewave.service.codecs.datatypes import BY_ORT, BYTES, DATATYPES, datatype_of
-from gatewave.service.codecs.dtypes import Array
+from gatewave.service.codecs.datatypes import BY_ORT, BYTES, DATATYPES, Array, datatype_of
 from gatewave.service.errors import (
     ArtifactInvalid,
     ModelFailed,
@@ -22,10 +21,12 @@ from gatewave.service.errors import (
     RequestInvalid,
 )
 from gatewave.service.onnx.arena import Use, is_of_memory, is_scarce
-from gatewave.service.onnx.engine import Engine, Halt
+from gatewave.service.onnx.engine import Engine
+from gatewave.service.onnx.session import run_options
 from gatewave.service.quoting import NOTHING, abridged
 from gatewave.service.repository.files import MODEL, VersionFiles
 from gatewave.service.serving.model import ANY, PLATFORM, Batching, Model, Port
+from gatewave.service.system.cancellation import CancelToken
 
 BF16 = "BF16"
 LONGEST_REASON = 1 << 13
@@ -143,7 +144,7 @@ class RepositoryModel(Declared):
         inputs: Mapping[str, Array],
         outputs: Sequence[str],
         scalars: Mapping[str, float],  # noqa: ARG002 - others' graphs have none
-        halt: Halt | None = None,
+        token: CancelToken | None = None,
         *,
         reuse_inputs: bool = False,  # noqa: ARG002 - ONNX Runtime finds room for what others compute
     ) -> dict[str, Array]:
@@ -153,13 +154,13 @@ class RepositoryModel(Declared):
             ModelFailed: The graph could not be run on these inputs, or was not let finish.
             Overloaded: There was too little memory, and others held some.
         """
-        options = halt.options if halt is not None else None
+        options = run_options(token)
         with Use() as use:
             try:
                 feed = {name: _fed(tensor) for name, tensor in inputs.items()}
                 results = self._run_with_room(feed, list(outputs), options)
             except Exception as error:  # ONNX Runtime's exceptions have no class in common but this
-                if options is not None and options.terminate:
+                if token is not None and token.is_cancelled:
                     raise ModelFailed("the run was ended: no caller waits for it") from error
                 if use.shared and is_scarce(error, self.engine.arena_bytes):
                     raise Overloaded(

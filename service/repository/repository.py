@@ -20,7 +20,7 @@ from gatewave.service.errors import (
     ServiceError,
     SettingsInvalid,
 )
-from gatewave.service.onnx.engine import CPU
+from gatewave.service.onnx.session import CPU
 from gatewave.service.repository import folder as folders
 from gatewave.service.repository.attempts import Attempt, unfinished
 from gatewave.service.repository.config import Config

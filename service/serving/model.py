@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import isfinite
 
-from gatewave.service.codecs.datatypes import datatype_of
-from gatewave.service.codecs.dtypes import Array
+from gatewave.service.codecs.datatypes import Array, datatype_of
 from gatewave.service.errors import RequestInvalid
 from gatewave.service.observability.metrics import Meter
-from gatewave.service.onnx.engine import Halt
 from gatewave.service.quoting import NOTHING
+from gatewave.service.system.cancellation import CancelToken
 
 PLATFORM = "onnxruntime_onnx"
 """What the Open Inference Protocol calls ONNX graphs that ONNX Runtime runs."""
@@ -134,7 +133,7 @@ class Model(ABC):
         inputs: Mapping[str, Array],
         outputs: Sequence[str],
         scalars: Mapping[str, float],
-        halt: Halt | None = None,
+        token: CancelToken | None = None,
         *,
         reuse_inputs: bool = False,
     ) -> dict[str, Array]:
@@ -144,7 +143,7 @@ class Model(ABC):
             inputs: The tensors, by name.
             outputs: The names of those wanted.
             scalars: The scalar parameters that differ from their defaults.
-            halt: What stops it early.
+            token: Ends the run early when it is cancelled.
             reuse_inputs: Whether results may be written into the memory of ``inputs``, which the
                 caller then does not read again.
 

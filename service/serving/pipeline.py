@@ -7,16 +7,16 @@ from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
 
-from gatewave.service.codecs.dtypes import Array
+from gatewave.service.codecs.datatypes import Array
 from gatewave.service.errors import DeadlineExceeded, LimitExceeded
 from gatewave.service.observability.tracing.trace import Trace
-from gatewave.service.onnx.engine import Halt
 from gatewave.service.serving.batcher import Batcher
 from gatewave.service.serving.memory import Budget, Permit
 from gatewave.service.serving.model import Model
 from gatewave.service.serving.request import InferenceRequest
 from gatewave.service.serving.sizes import check_results
 from gatewave.service.serving.worker_pool import LATE, WorkerPool, is_late
+from gatewave.service.system.cancellation import CancelToken
 from gatewave.service.system.collector import held_back
 from gatewave.service.system.tracebacks import clear_locals
 
@@ -104,24 +104,23 @@ class Inference:
         self,
         size: int,
         work: Callable[[], Result],
-        deadline: float | None = None,
-        halt: Halt | None = None,
+        token: CancelToken | None = None,
     ) -> Result:
         """Do ``work`` on ``size`` bytes of text: here if they are few, otherwise in a lane.
 
         Raises:
-            Overloaded: The line before the lanes is full.
-            DeadlineExceeded: The work could not start before ``deadline``.
+            Overloaded: The queue is full.
+            DeadlineExceeded: The work could not start before the deadline of ``token``.
         """
         if size <= self.inline_bytes:
             return work()
-        return await self.worker_pool.run(partial(_uncollected, work), deadline, halt)
+        return await self.worker_pool.run(partial(_uncollected, work), token)
 
     async def finish(self, size: int, work: Callable[[], Result]) -> Result:
         """As `work`, for a request that was computed: it has started, and is not refused now."""
         if size <= self.inline_bytes:
             return work()
-        return await self.worker_pool.go_on(work)
+        return await self.worker_pool.run_admitted(work)
 
     def now(self, call: InferenceRequest) -> dict[str, Array]:
         """Compute ``call`` here, in whatever thread, and count it.
@@ -143,7 +142,7 @@ class Inference:
 
     async def _queued(self, call: InferenceRequest) -> dict[str, Array]:
         admitted = time.perf_counter()
-        halt = Halt()
+        token = CancelToken(call.deadline)
 
         def compute() -> dict[str, Array]:
             began = time.perf_counter()
@@ -151,7 +150,7 @@ class Inference:
             meter.queue.observe(began - admitted)
             try:
                 outputs = call.model.run(
-                    call.inputs, call.outputs, call.scalars, halt, reuse_inputs=True
+                    call.inputs, call.outputs, call.scalars, token, reuse_inputs=True
                 )
             finally:
                 ended = time.perf_counter()
@@ -162,7 +161,7 @@ class Inference:
             check_results(outputs, self.output_bytes)
             return outputs
 
-        return await self.worker_pool.run(compute, call.deadline, halt, call.model)
+        return await self.worker_pool.run(compute, token, call.model)
 
 
 def _uncollected(work: Callable[[], Result]) -> Result:

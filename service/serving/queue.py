@@ -1,4 +1,4 @@
-"""Calls that fit together, as they wait to be computed."""
+"""Queue of requests that can be computed in one run, and the waiting for a batch."""
 
 from __future__ import annotations
 
@@ -7,48 +7,49 @@ import time
 from functools import partial
 from math import inf
 
-from gatewave.service.codecs.dtypes import Array
+from gatewave.service.codecs.datatypes import Array
 from gatewave.service.errors import DeadlineExceeded, ServiceError
-from gatewave.service.onnx.engine import Halt
 from gatewave.service.serving.model import Batching
 from gatewave.service.serving.request import InferenceRequest
 from gatewave.service.serving.worker_pool import LATE, UNFINISHED, QueueSlot, is_late
+from gatewave.service.system.cancellation import CancelToken
 from gatewave.service.system.tracebacks import clear_locals
 
 Outcome = dict[str, Array] | ServiceError
 
-SHARE_OF_PATIENCE = 0.5
-"""So much of the time that a request has is spent on waiting for company, at most: what is left
-must do for a lane and a thread, and half of little is enough on a machine that is not full."""
+BATCH_WAIT_SHARE = 0.5
+"""Largest part of a request's remaining time that it waits for a batch. The other half must do for
+getting a thread and computing, which suffices on a machine that is not overloaded."""
 
 
 class PendingRequest:
-    """Queued call, and the future that its caller awaits.
+    """Queued request, and the future that its caller awaits.
 
     Attributes:
-        rows: The number of its rows.
-        admitted: Its arrival, by `time.perf_counter`.
-        due: End of its wait for a batch, by `time.monotonic`.
-        halt: Ends its run, if it is computed alone.
+        rows: Size of the first axis of its inputs.
+        queued_at: Time of its arrival, by `time.perf_counter`.
+        batch_at: End of its wait for a batch, by `time.monotonic`.
+        token: Cancels its run, if it is computed alone.
     """
 
-    __slots__ = ("admitted", "call", "due", "future", "halt", "place", "rows", "timers")
+    __slots__ = ("batch_at", "future", "queued_at", "request", "rows", "slot", "timers", "token")
 
-    def __init__(self, call: InferenceRequest, place: QueueSlot, max_delay: float) -> None:
-        self.call = call
-        self.place = place
+    def __init__(self, request: InferenceRequest, slot: QueueSlot, max_delay: float) -> None:
+        self.request = request
+        self.slot = slot
         self.future: asyncio.Future[dict[str, Array]] = asyncio.get_running_loop().create_future()
-        self.rows: int = next(iter(call.inputs.values())).shape[0]
-        self.admitted = time.perf_counter()
+        self.rows: int = next(iter(request.inputs.values())).shape[0]
+        self.queued_at = time.perf_counter()
         now = time.monotonic()
-        left = max_delay
-        if call.deadline is not None:
-            left = min(left, (call.deadline - now) * SHARE_OF_PATIENCE)
-        self.due = now + left
+        delay = max_delay
+        if request.deadline is not None:
+            delay = min(delay, (request.deadline - now) * BATCH_WAIT_SHARE)
+        self.batch_at = now + delay
         self.timers: list[asyncio.TimerHandle] = []
-        self.halt: Halt | None = None
+        self.token: CancelToken | None = None
 
     def settle(self, outcome: Outcome | BaseException) -> None:
+        """Give the caller the outcome, if it still waits."""
         self._stop_timers()
         if self.future.done():
             return
@@ -60,14 +61,14 @@ class PendingRequest:
             self.future.set_result(outcome)
 
     def leave(self) -> None:
-        """Wait no more: the turn has come, or never will."""
-        self.place.leave()
+        """Release the slot and stop the timers of the queue."""
+        self.slot.leave()
         self._stop_timers()
 
-    def end_by_deadline(self) -> None:
-        """Fail the future at the deadline, also while the call is computed."""
-        if self.call.deadline is not None:
-            left = self.call.deadline - time.monotonic()
+    def fail_at_deadline(self) -> None:
+        """Fail the future at the deadline, also while the request is computed."""
+        if self.request.deadline is not None:
+            left = self.request.deadline - time.monotonic()
             loop = asyncio.get_running_loop()
             late = DeadlineExceeded(UNFINISHED)
             self.timers.append(loop.call_later(left, self.settle, late))
@@ -79,86 +80,94 @@ class PendingRequest:
 
 
 class RequestQueue:
-    """Those who wait with calls that fit together, from the first that came.
+    """First-in, first-out queue of requests that can be computed in one run.
 
-    Who is late, or gone, is out of it at once, with all that the call holds.
+    A request whose deadline has passed, or whose caller has gone, is removed at once, with the
+    tensors that it holds.
 
     Attributes:
-        ready: Set when there is nothing to wait for but a lane: there are rows for a batch, or
-            somebody's patience has ended; or nobody is there any more.
+        ready: Set when a batch needs only a thread: there are enough rows for one, a request has
+            waited long enough for others, or the queue has become empty.
     """
 
     def __init__(self, batching: Batching) -> None:
         self.batching = batching
         self.ready = asyncio.Event()
         self._rows = 0
-        self._members: dict[PendingRequest, None] = {}
+        # A dict keeps the order of insertion, and removes from the middle in constant time.
+        self._pending: dict[PendingRequest, None] = {}
 
     def __len__(self) -> int:
-        return len(self._members)
+        return len(self._pending)
 
-    def add(self, call: InferenceRequest, place: QueueSlot) -> PendingRequest:
-        """Have ``call`` wait at the end of the line."""
-        waiting = PendingRequest(call, place, self.batching.max_delay)
-        place.refuse = partial(self._refuse, waiting)
-        self._members[waiting] = None
-        self._rows += waiting.rows
+    def add(self, request: InferenceRequest, slot: QueueSlot) -> PendingRequest:
+        """Append ``request``."""
+        pending = PendingRequest(request, slot, self.batching.max_delay)
+        slot.evict = partial(self._refuse, pending)
+        self._pending[pending] = None
+        self._rows += pending.rows
         loop, now = asyncio.get_running_loop(), time.monotonic()
-        if call.deadline is not None:
-            waiting.timers.append(
-                loop.call_later(call.deadline - now, self._refuse, waiting, DeadlineExceeded(LATE))
-            )
-        if waiting.due > now:
-            waiting.timers.append(loop.call_later(waiting.due - now, self._release, waiting))
-        self._look()
-        return waiting
+        if request.deadline is not None:
+            late = DeadlineExceeded(LATE)
+            left = request.deadline - now
+            pending.timers.append(loop.call_later(left, self._refuse, pending, late))
+        if pending.batch_at > now:
+            delay = pending.batch_at - now
+            pending.timers.append(loop.call_later(delay, self._end_wait, pending))
+        self._update()
+        return pending
 
-    def discard(self, waiting: PendingRequest) -> None:
-        """Let go who waits no more; whoever has left already is none of the line's."""
-        if waiting in self._members:
-            self._leave(waiting)
-            self._look()
+    def remove(self, pending: PendingRequest) -> None:
+        """Remove a pending request; does nothing if it has already left."""
+        if pending in self._pending:
+            self._remove(pending)
+            self._update()
 
-    def batch(self) -> list[PendingRequest]:
-        """The first, as many as one run takes; they have left the line."""
+    def next_batch(self) -> list[PendingRequest]:
+        """Remove and return the first requests, as many as one run takes.
+
+        The first one is taken however many rows it has. Requests that cannot start in time fail.
+        """
         batch: list[PendingRequest] = []
         rows = 0
-        while self._members:
-            first = next(iter(self._members))
+        while self._pending:
+            first = next(iter(self._pending))
             if batch and rows + first.rows > self.batching.max_size:
                 break
-            self._leave(first)
-            if is_late(first.call.deadline):
+            self._remove(first)
+            # The timer of the deadline may be due, and not have run yet on a busy event loop.
+            if is_late(first.request.deadline):
                 first.settle(DeadlineExceeded(LATE))
             elif not first.future.done():
                 batch.append(first)
                 rows += first.rows
-        self._look()
+        self._update()
         return batch
 
-    def _leave(self, waiting: PendingRequest) -> None:
-        del self._members[waiting]
-        self._rows -= waiting.rows
-        waiting.leave()
+    def _remove(self, pending: PendingRequest) -> None:
+        del self._pending[pending]
+        self._rows -= pending.rows
+        pending.leave()
 
-    def _refuse(self, waiting: PendingRequest, error: ServiceError) -> None:
-        self.discard(waiting)
-        waiting.settle(error)
+    def _refuse(self, pending: PendingRequest, error: ServiceError) -> None:
+        self.remove(pending)
+        pending.settle(error)
 
-    def _release(self, waiting: PendingRequest) -> None:
-        # Timers may be early by the clock's grain; this one does not come again.
-        waiting.due = -inf
-        self._look()
+    def _end_wait(self, pending: PendingRequest) -> None:
+        # The event loop runs timers up to its clock's resolution early. Compared with the clock,
+        # `batch_at` could still lie ahead, and this timer does not run again.
+        pending.batch_at = -inf
+        self._update()
 
-    def _look(self) -> None:
-        """See whether there is still something to wait for."""
+    def _update(self) -> None:
         if self._is_ready():
             self.ready.set()
         else:
             self.ready.clear()
 
     def _is_ready(self) -> bool:
-        if not self._members or not self.batching.max_delay or self._rows >= self.batching.max_size:
+        if not self._pending or not self.batching.max_delay or self._rows >= self.batching.max_size:
             return True
+        # Not only the first request: one with a close deadline waits less than those before it.
         now = time.monotonic()
-        return any(waiting.due <= now for waiting in self._members)
+        return any(pending.batch_at <= now for pending in self._pending)

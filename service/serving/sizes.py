@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from gatewave.service.codecs.dtypes import Array
+from gatewave.service.codecs.datatypes import Array
 from gatewave.service.errors import LimitExceeded
 
 

@@ -1,4 +1,4 @@
-"""Threads that compute, and the line before them."""
+"""Threads that compute, and the bounded queue in front of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from typing import Any, Protocol, Self, TypeVar
 
 from gatewave.service.errors import DeadlineExceeded, Overloaded
 from gatewave.service.observability import metrics
-from gatewave.service.onnx.engine import Halt
 from gatewave.service.system import cancellation
 from gatewave.service.system.cancellation import CancelToken
 from gatewave.service.system.tracebacks import clear_locals
@@ -25,21 +24,21 @@ Result = TypeVar("Result")
 LATE = "the deadline passed before the request could start"
 UNFINISHED = "the deadline passed while the request was computed, and its run was ended"
 
-OVERTIME_SECONDS = 2.0
-"""Seconds after which a halted run is replaced by another lane: longer than it takes to end an
-isolated process."""
+ABANDON_SECONDS = 2.0
+"""Seconds after which a cancelled run no longer counts as a thread of the pool. A model's isolated
+process, which gets one second to end its run before it is killed, never takes so long."""
 MAX_ABANDONED = 16
-"""Limit on abandoned runs. They use processors and memory."""
+"""Limit on abandoned runs, because they go on using processors and memory."""
 NO_OWNER: Any = object()
-"""Sentinel for no owner at all; None is an owner like others."""
+"""Sentinel for the absence of an owner; None is the owner of all work without a model."""
 
 
 class Owner(Protocol):
-    """Model with a share of the lanes.
+    """Model with a share of the threads.
 
     Attributes:
-        instances: The most concurrent runs; 0 means all lanes but one.
-        trusted: Whether its runs always end in time, so that it may use all lanes.
+        instances: Limit on concurrent runs; 0 means all threads but one.
+        trusted: Whether its runs always end in time, which lets it use all threads.
     """
 
     instances: int
@@ -50,88 +49,92 @@ class WorkerPool:
     """Pool of threads for a bounded amount of work; other work waits in a queue or is refused.
 
     Used from one event loop only. Work whose caller has gone never starts; work that has started
-    keeps its lane until it ends. A halted run that continues is abandoned after a while: another
-    lane replaces its lane.
+    keeps its thread until it ends. A cancelled run that continues is abandoned after a while:
+    another thread replaces its thread.
 
-    Models take turns in the order of their arrival, whatever the number of requests to each. A
-    model has no more lanes than its share, so that a slow model leaves lanes to others. The queue
-    is shared too: when it is full, the model with the most requests in it loses the latest one.
+    The owners of waiting work are served in rotation, one run each, however many requests each has.
+    An owner has no more threads than its share, so a slow model leaves threads to others. The queue
+    is shared too: when it is full, the owner with the most requests in it loses its latest one.
 
     Attributes:
-        waiting: The number of waiting requests, including those that wait for a batch.
+        queued: Number of requests in the queue, including those that wait for a batch.
     """
 
-    def __init__(self, count: int, longest_line: int, overtime: float = OVERTIME_SECONDS) -> None:
-        self.count = count
-        self.longest_line = longest_line
-        self.overtime = overtime
-        self.waiting = 0
-        self._taken = 0
+    def __init__(
+        self, size: int, max_queued: int, abandon_seconds: float = ABANDON_SECONDS
+    ) -> None:
+        self.size = size
+        self.max_queued = max_queued
+        self.abandon_seconds = abandon_seconds
+        self.queued = 0
+        self._busy = 0
         self._running: Counter[Owner | None] = Counter()
-        self._turns: OrderedDict[Owner | None, deque[asyncio.Future[None]]] = OrderedDict()
-        self._places: dict[Owner | None, dict[QueueSlot, None]] = {}
+        # The order of the keys is the rotation: the owner that was served last is at the end.
+        self._waiters: OrderedDict[Owner | None, deque[asyncio.Future[None]]] = OrderedDict()
+        self._slots: dict[Owner | None, dict[QueueSlot, None]] = {}
         self._runs: dict[asyncio.Future[Any], Future[Any]] = {}
         self._abandoned: set[asyncio.Future[Any]] = set()
-        self._threads = ThreadPoolExecutor(count + MAX_ABANDONED, thread_name_prefix="lane")
+        # An abandoned run keeps its thread of the operating system, so there are spare ones.
+        # `_busy` limits the others to `size`; the executor's own queue is always empty.
+        self._threads = ThreadPoolExecutor(size + MAX_ABANDONED, thread_name_prefix="worker")
 
     async def run(
         self,
         work: Callable[[], Result],
-        deadline: float | None = None,
-        halt: Halt | None = None,
+        token: CancelToken | None = None,
         owner: Owner | None = None,
     ) -> Result:
         """Run ``work`` in a thread when its turn comes.
 
         Args:
-            work: The work; it is not started after ``deadline``.
-            deadline: In seconds of `time.monotonic`.
-            halt: Stops ``work`` early when no caller waits for it any more.
-            owner: The model that is run, if any; if it is not trusted, its run is stopped at the
-                deadline.
+            work: The work; it does not start after the token's deadline.
+            token: Cancelled when the caller no longer waits. A run of an ``owner`` that is not
+                trusted is cancelled at the deadline, too.
+            owner: The model that is run, if any.
 
         Raises:
-            Overloaded: The line is full.
+            Overloaded: The queue is full.
             DeadlineExceeded: The turn did not come in time, or the run did not end in time.
         """
-        await self._turn_of_one(lambda: self.place(owner), deadline, owner)
-        ends = halt is not None and owner is not None and not owner.trusted
-        until = deadline if ends else None
-        return await self._end_of(work, CancelToken(deadline), halt, owner, until=until)
+        token = token or CancelToken()
+        await self._acquire_for(lambda: self.reserve(owner), token.deadline, owner)
+        until = token.deadline if owner is not None and not owner.trusted else None
+        return await self._result(work, token, owner, until=until)
 
-    async def go_on(self, work: Callable[[], Result]) -> Result:
-        """As `run`, for who was admitted before, and is not refused any more for the line."""
-        await self._turn_of_one(lambda: QueueSlot(self), None, None)
-        return await self._end_of(work, CancelToken(), None, None)
+    async def run_admitted(self, work: Callable[[], Result]) -> Result:
+        """Run ``work`` of a request that was admitted before: the queue's limit does not apply."""
+        await self._acquire_for(lambda: QueueSlot(self), None, None)
+        return await self._result(work, CancelToken(), None)
 
-    def place(self, owner: Owner | None = None) -> QueueSlot:
-        """A place in the line, for one request.
+    def reserve(self, owner: Owner | None = None) -> QueueSlot:
+        """Return a slot of the queue, for one request.
 
         Raises:
-            Overloaded: The line is full.
+            Overloaded: The queue is full.
         """
-        if self.waiting >= self.longest_line and not self._make_room(owner):
+        if self.queued >= self.max_queued and not self._evict_for(owner):
             raise self._full()
         return QueueSlot(self, owner)
 
-    async def turn(self, owner: Owner | None = None, place: QueueSlot | None = None) -> None:
-        """Wait for a free lane, and take it; the caller holds a place in the queue.
+    async def acquire(self, owner: Owner | None = None, slot: QueueSlot | None = None) -> None:
+        """Wait for a free thread, and take it; the caller holds a slot of the queue.
 
         Raises:
-            Overloaded: The place was lost to another request meanwhile.
+            Overloaded: The slot was lost to another request meanwhile.
         """
         if self._may_run(owner):
             self._take(owner)
             return
         turn = asyncio.get_running_loop().create_future()
-        self._turns.setdefault(owner, deque()).append(turn)
-        if place is not None:
-            place.refuse = partial(_refuse, turn)
+        self._waiters.setdefault(owner, deque()).append(turn)
+        if slot is not None:
+            slot.evict = partial(_fail, turn)
         try:
             await turn
         except BaseException:
+            # A cancellation can arrive after `_grant` has given the thread to this turn.
             if not turn.cancelled() and turn.exception() is None:
-                self.leave(owner)
+                self.release(owner)
             else:
                 self._forget(owner, turn)
             raise
@@ -145,10 +148,10 @@ class WorkerPool:
         token: CancelToken | None = None,
         owner: Owner | None = None,
     ) -> asyncio.Future[Result]:
-        """Run ``work`` in the lane that was taken; the lane is free again when it ends.
+        """Run ``work`` in the thread that was acquired; the thread is released when it ends.
 
         Args:
-            work: What to do.
+            work: The work.
             token: The token for `cancellation.check` in the work.
             owner: The model that is run, if any.
         """
@@ -158,23 +161,23 @@ class WorkerPool:
         try:
             running = self._threads.submit(context.run, _contained, work)
         except BaseException:
-            self.leave(owner)
+            self.release(owner)
             raise
         future = asyncio.wrap_future(running)
         self._runs[future] = running
         future.add_done_callback(partial(self._ended, owner))
         return future
 
-    def leave(self, owner: Owner | None = None) -> None:
-        """Give back a lane that was taken."""
-        self._taken -= 1
-        self._let_go(owner)
+    def release(self, owner: Owner | None = None) -> None:
+        """Give back a thread that was acquired and is not used."""
+        self._busy -= 1
+        self._end_run_of(owner)
 
-    def give_up(self, run: asyncio.Future[Any]) -> None:
-        """Abandon a halted run, if it has not ended after a while."""
+    def abandon_later(self, run: asyncio.Future[Any]) -> None:
+        """Abandon a cancelled run, if it has not ended after `abandon_seconds`."""
         if not run.done():
             loop = asyncio.get_running_loop()
-            timer = loop.call_later(self.overtime, self._abandon, run)
+            timer = loop.call_later(self.abandon_seconds, self._abandon, run)
             run.add_done_callback(lambda _: timer.cancel())
 
     def close(self, seconds: float = inf) -> bool:
@@ -189,89 +192,91 @@ class WorkerPool:
         wait(awaited, None if seconds == inf else seconds)
         return all(each.done() for each in running.values())
 
-    async def _end_of(
+    async def _result(
         self,
         work: Callable[[], Result],
         token: CancelToken,
-        halt: Halt | None,
         owner: Owner | None,
         *,
         until: float | None = None,
     ) -> Result:
         future = self.start(work, token, owner)
         try:
+            # Cancelling the future would not end the thread; it would only hide that it is busy.
             return await _until(asyncio.shield(future), until)
         except (asyncio.CancelledError, DeadlineExceeded):
             token.cancel()
-            if halt is not None:
-                halt.now()
-                self.give_up(future)
-            # Whoever waited is gone; what comes of the work, an error too, is nobody's.
+            self.abandon_later(future)
+            # The caller has gone, so an error of the work is read here: asyncio logs unread ones.
             future.add_done_callback(lambda done: done.cancelled() or done.exception())
             raise
         finally:
             # An error's traceback holds this frame, and the future holds the error: a cycle.
             del future
 
-    async def _turn_of_one(
-        self, place: Callable[[], QueueSlot], deadline: float | None, owner: Owner | None
+    async def _acquire_for(
+        self, reserve: Callable[[], QueueSlot], deadline: float | None, owner: Owner | None
     ) -> None:
+        """Acquire a thread; only a request that has to wait needs a slot of the queue."""
         if self._may_run(owner):
             self._take(owner)
         else:
-            await self._wait(place, deadline, owner)
+            await self._wait(reserve, deadline, owner)
         if is_late(deadline):
-            self.leave(owner)
+            self.release(owner)
             raise DeadlineExceeded(LATE)
 
     async def _wait(
-        self, place: Callable[[], QueueSlot], deadline: float | None, owner: Owner | None
+        self, reserve: Callable[[], QueueSlot], deadline: float | None, owner: Owner | None
     ) -> None:
         left = None if deadline is None else deadline - time.monotonic()
         try:
-            with place() as taken:
+            with reserve() as slot:
                 async with asyncio.timeout(left):
-                    await self.turn(owner, taken)
+                    await self.acquire(owner, slot)
         except TimeoutError as error:
             raise DeadlineExceeded(LATE) from error
 
     def _may_run(self, owner: Owner | None) -> bool:
-        return self._taken < self.count and self._running[owner] < self._share(owner)
+        # A request that comes while others wait cannot overtake them here: `_grant` runs at each
+        # release, so waiting work of an owner means that all threads, or its share, are in use.
+        return self._busy < self.size and self._running[owner] < self._share(owner)
 
     def _share(self, owner: Owner | None) -> int:
-        """Return the number of lanes that ``owner`` may have at a time."""
+        """Return the number of threads that ``owner`` may have at a time."""
         if owner is None:
-            return self.count
-        return owner.instances or (self.count if owner.trusted else max(1, self.count - 1))
+            return self.size
+        return owner.instances or (self.size if owner.trusted else max(1, self.size - 1))
 
     def _take(self, owner: Owner | None) -> None:
-        self._taken += 1
+        self._busy += 1
         self._running[owner] += 1
 
-    def _let_go(self, owner: Owner | None) -> None:
+    def _end_run_of(self, owner: Owner | None) -> None:
         self._running[owner] -= 1
         if not self._running[owner]:
             del self._running[owner]
         self._grant()
 
     def _grant(self) -> None:
-        """Give free lanes to waiting work, one model after the other."""
-        while (owner := next(filter(self._may_run, self._turns), NO_OWNER)) is not NO_OWNER:
-            turns = self._turns[owner]
+        """Give free threads to waiting work, one owner after the other."""
+        while (owner := next(filter(self._may_run, self._waiters), NO_OWNER)) is not NO_OWNER:
+            turns = self._waiters[owner]
             turn = turns.popleft()
-            self._turns.move_to_end(owner)
+            self._waiters.move_to_end(owner)
             if not turns:
-                del self._turns[owner]
+                del self._waiters[owner]
+            # A turn that is done was cancelled or evicted; it takes no thread.
             if not turn.done():
                 self._take(owner)
                 turn.set_result(None)
 
     def _forget(self, owner: Owner | None, turn: asyncio.Future[None]) -> None:
-        turns = self._turns.get(owner)
+        turns = self._waiters.get(owner)
         if turns is not None and turn in turns:
             turns.remove(turn)
             if not turns:
-                del self._turns[owner]
+                del self._waiters[owner]
 
     def _ended(self, owner: Owner | None, run: asyncio.Future[Any]) -> None:
         del self._runs[run]
@@ -279,37 +284,41 @@ class WorkerPool:
             self._abandoned.discard(run)
             metrics.ABANDONED_LANES.dec()
         else:
-            self._taken -= 1
-        self._let_go(owner)
+            self._busy -= 1
+        self._end_run_of(owner)
 
     def _abandon(self, run: asyncio.Future[Any]) -> None:
-        """Replace the lane in which ``run`` does not end by another lane.
+        """Replace the thread in which ``run`` does not end by another thread.
 
-        The run still counts for its model, which therefore cannot abandon more than its share.
+        The run still counts for its owner, which therefore cannot abandon more than its share.
         """
         if not run.done() and len(self._abandoned) < MAX_ABANDONED:
             self._abandoned.add(run)
             metrics.ABANDONED_LANES.inc()
-            self._taken -= 1
+            self._busy -= 1
             self._grant()
 
-    def _make_room(self, owner: Owner | None) -> bool:
-        """Remove the latest request of the longest queue, if that exceeds ``owner``'s queue."""
-        largest = max(self._places.values(), key=len, default={})
-        if len(largest) <= len(self._places.get(owner, ())) + 1:
+    def _evict_for(self, owner: Owner | None) -> bool:
+        """Evict the latest request of the owner with the most, if that has more than ``owner``.
+
+        The new request counts for ``owner``: otherwise two owners whose numbers differ by one would
+        evict each other's requests in turn.
+        """
+        largest = max(self._slots.values(), key=len, default={})
+        if len(largest) <= len(self._slots.get(owner, ())) + 1:
             return False
-        for place in reversed(largest):
-            if place.refuse is not None:
-                place.refuse(self._full())
-                place.leave()
+        for slot in reversed(largest):
+            if slot.evict is not None:
+                slot.evict(self._full())
+                slot.leave()
                 return True
         return False
 
     def _full(self) -> Overloaded:
-        return Overloaded("queue", f"{self.longest_line} requests are waiting")
+        return Overloaded("queue", f"{self.max_queued} requests are waiting")
 
 
-def _refuse(turn: asyncio.Future[None], error: Overloaded) -> None:
+def _fail(turn: asyncio.Future[None], error: Overloaded) -> None:
     if not turn.done():
         turn.set_exception(error)
 
@@ -326,10 +335,10 @@ async def _until(future: asyncio.Future[Result], deadline: float | None) -> Resu
             return await future
     except TimeoutError as error:
         if not scope.expired():
-            raise
+            raise  # an error of the work itself
         raise DeadlineExceeded(UNFINISHED) from error
     finally:
-        del future  # as in `WorkerPool._end_of`
+        del future  # as in `WorkerPool._result`
 
 
 def _contained(work: Callable[[], Result]) -> Result:
@@ -340,36 +349,38 @@ def _contained(work: Callable[[], Result]) -> Result:
         clear_locals(error)
         raise
     finally:
+        # The error's traceback holds this frame, whose locals cannot be cleared while it runs.
         del work
 
 
 class QueueSlot:
-    """Place of a request in the queue; it is released when its block ends, or earlier.
+    """Slot of a request in the queue; it is released when its block ends, or earlier.
 
     Attributes:
-        refuse: Tells the request that it has lost the place; None means that it cannot lose it.
+        evict: Tells the request that it has lost the slot; None means that it cannot lose it.
     """
 
-    __slots__ = ("_lanes", "_owner", "refuse")
+    __slots__ = ("_owner", "_pool", "evict")
 
-    def __init__(self, worker_pool: WorkerPool, owner: Owner | None = None) -> None:
-        self.refuse: Callable[[Overloaded], None] | None = None
-        self._lanes: WorkerPool | None = worker_pool
+    def __init__(self, pool: WorkerPool, owner: Owner | None = None) -> None:
+        self.evict: Callable[[Overloaded], None] | None = None
+        self._pool: WorkerPool | None = pool
         self._owner = owner
-        worker_pool.waiting += 1
-        worker_pool._places.setdefault(owner, {})[self] = None  # noqa: SLF001 - of one module
+        pool.queued += 1
+        pool._slots.setdefault(owner, {})[self] = None  # noqa: SLF001 - of one module
         metrics.QUEUE_DEPTH.inc()
 
     def leave(self) -> None:
-        """Wait no more, whatever for; more than once does no harm."""
-        if self._lanes is not None:
-            self._lanes.waiting -= 1
-            places = self._lanes._places  # noqa: SLF001 - of one module
-            del places[self._owner][self]
-            if not places[self._owner]:
-                del places[self._owner]
+        """Release the slot; further calls have no effect."""
+        if self._pool is not None:
+            self._pool.queued -= 1
+            slots = self._pool._slots  # noqa: SLF001 - of one module
+            del slots[self._owner][self]
+            # Empty groups are removed, so that replaced models are freed.
+            if not slots[self._owner]:
+                del slots[self._owner]
             metrics.QUEUE_DEPTH.dec()
-            self._lanes = self._owner = self.refuse = None
+            self._pool = self._owner = self.evict = None
 
     def __enter__(self) -> Self:
         return self

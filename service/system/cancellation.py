@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextvars import ContextVar
 
 from gatewave.service.errors import DeadlineExceeded
@@ -12,21 +13,40 @@ LATE = "the deadline passed while the request was read"
 
 
 class CancelToken:
-    """State of a piece of work: whether its caller still waits, and when its deadline is.
+    """Cancellation of one piece of work, from the event loop to the thread that does the work.
+
+    The work learns of it in one of three ways: it reads `is_cancelled`, it calls `check` between
+    bounded pieces, or it registers a callback. ONNX Runtime needs a callback, because it reads only
+    its own ``RunOptions.terminate``.
 
     Attributes:
         deadline: In seconds of `time.monotonic`; None means no deadline.
-        is_cancelled: Set from the event loop, read in the thread that works.
+        is_cancelled: Set by the caller that no longer needs the result, read in any thread.
     """
 
-    __slots__ = ("deadline", "is_cancelled")
+    __slots__ = ("_callbacks", "deadline", "is_cancelled")
 
     def __init__(self, deadline: float | None = None) -> None:
         self.deadline = deadline
         self.is_cancelled = False
+        self._callbacks: list[Callable[[], None]] = []
 
     def cancel(self) -> None:
+        """End the work, as soon as it notices; further calls have no effect."""
         self.is_cancelled = True
+        for callback in tuple(self._callbacks):
+            callback()
+
+    def on_cancel(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` when the token is cancelled, or now if it is already.
+
+        It is called in the thread that cancels, and possibly twice.
+        """
+        # No lock is needed: `cancel` sets the flag before it reads the callbacks, and the flag is
+        # read here after the callback was added. Whichever thread is later makes the call.
+        self._callbacks.append(callback)
+        if self.is_cancelled:
+            callback()
 
     def check(self) -> None:
         """End the work if its result is no longer needed.

@@ -10,9 +10,10 @@ import onnx
 import pytest
 
 from gatewave.service.activations.catalogue import MANIFEST, METADATA_KEY, Catalogue, artifact_paths
-from gatewave.service.codecs.dtypes import NUMPY
+from gatewave.service.codecs.datatypes import NUMPY
 from gatewave.service.errors import ArtifactInvalid
-from gatewave.service.onnx.engine import SLICE, Engine
+from gatewave.service.onnx.engine import Engine
+from gatewave.service.onnx.session import SLICE
 
 RTOL = {"float16": 2e-3, "bfloat16": 2e-2, "float32": 1e-6, "float64": 1e-14}
 

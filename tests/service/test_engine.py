@@ -5,7 +5,8 @@ import pytest
 from graphs import external, unary
 
 from gatewave.service.errors import ArtifactInvalid, DeviceUnavailable
-from gatewave.service.onnx.engine import CPU, CUDA, Engine
+from gatewave.service.onnx.engine import Engine
+from gatewave.service.onnx.session import CPU, CUDA
 from gatewave.service.system import cpus, memory
 
 

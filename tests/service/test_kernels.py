@@ -18,12 +18,13 @@ from processes import beginning_with, run, serving
 from gatewave.models import ACTIVATIONS
 from gatewave.service.activations.catalogue import load
 from gatewave.service.app import create_app
-from gatewave.service.codecs.dtypes import NUMPY
+from gatewave.service.codecs.datatypes import NUMPY
 from gatewave.service.errors import KernelsUnavailable, ModelRefused, SettingsInvalid
 from gatewave.service.onnx import engine as engine_module
-from gatewave.service.onnx.engine import CPU, CUDA, LIBRARIES, SLICE, Engine, Session
+from gatewave.service.onnx.engine import LIBRARIES, Engine
 from gatewave.service.onnx.kernels import FUNCTION_BODY, STANDARD
 from gatewave.service.onnx.nodes import operators
+from gatewave.service.onnx.session import CPU, CUDA, SLICE, Session
 from gatewave.service.settings import Settings
 
 GRAPHS = ("value", "grad", "vjp")

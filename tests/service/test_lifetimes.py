@@ -18,8 +18,8 @@ from gatewave.service.http.routes.activate import ActivateEndpoint, BatchEndpoin
 from gatewave.service.http.routes.v2 import InferEndpoint
 from gatewave.service.observability.metrics import Numbers, numbers
 from gatewave.service.oip.requests import deadline
-from gatewave.service.onnx.engine import Halt
 from gatewave.service.state import ServiceState
+from gatewave.service.system.cancellation import CancelToken
 
 LARGE = {"activation": "sinc", "inputs": {"x": [0.5] * 40_000}}
 SHORT = {"activation": "sinc", "inputs": {"x": [0] * 40_000}, "dtype": "float64"}
@@ -150,11 +150,11 @@ def test_who_has_gone_waits_for_no_lane(runtime, endpoint, path, body):
         async with busy(runtime):
             caller = Caller(path, body)
             asked = caller.ask(endpoint(runtime))
-            await until(lambda: runtime.inference.worker_pool.waiting == 1)
+            await until(lambda: runtime.inference.worker_pool.queued == 1)
             caller.gone.set()
             async with asyncio.timeout(10):
                 await asyncio.gather(asked, return_exceptions=True)
-            await until(lambda: runtime.inference.worker_pool.waiting == 0)
+            await until(lambda: runtime.inference.worker_pool.queued == 0)
             return caller.sent
 
     assert asyncio.run(work()) == []
@@ -165,9 +165,9 @@ def test_what_was_computed_is_not_refused_for_want_of_a_place_in_the_line(runtim
     async def work():
         async with busy(runtime) as gate:
             line = [asyncio.create_task(runtime.inference.worker_pool.run(int)) for _ in range(2)]
-            await until(lambda: runtime.inference.worker_pool.waiting == 2)
+            await until(lambda: runtime.inference.worker_pool.queued == 2)
             writing = asyncio.create_task(runtime.inference.finish(1 << 20, lambda: "written"))
-            await until(lambda: runtime.inference.worker_pool.waiting == 3)
+            await until(lambda: runtime.inference.worker_pool.queued == 3)
             gate.open.set()
             await asyncio.gather(*line)
             return await writing
@@ -184,17 +184,17 @@ def test_an_item_of_a_batch_that_is_late_says_so_and_fails_alone(runtime):
     reader, body = Reader(runtime), orjson.dumps({"requests": [SHORT]})
     deadlines = (time.monotonic() - 1, time.monotonic() + 60)
     items = [item for deadline in deadlines for item in read_batch(reader, body, deadline)]
-    late, good = orjson.loads(to_json_batch(runtime.inference, items, Halt()))["results"]
+    late, good = orjson.loads(to_json_batch(runtime.inference, items, CancelToken()))["results"]
     assert late["problem"]["type"].endswith("deadline-exceeded")
     assert good["shape"] == [40_000]
 
 
 def test_a_batch_that_nobody_waits_for_is_computed_no_further(runtime):
     items = read_batch(Reader(runtime), orjson.dumps({"requests": [SHORT]}), None)
-    halt = Halt()
-    halt.now()
+    token = CancelToken()
+    token.cancel()
     before = numbers()["sinc.float64", "1"]["compute"]
-    assert to_json_batch(runtime.inference, items, halt) == b'{"results":[]}'
+    assert to_json_batch(runtime.inference, items, token) == b'{"results":[]}'
     assert numbers()["sinc.float64", "1"]["compute"] == before
 
 
@@ -262,7 +262,7 @@ def test_the_wait_for_a_lane_is_no_part_of_reading(runtime, endpoint, path, body
         async with busy(runtime) as gate:
             caller = Caller(path, long)
             asked = caller.ask(endpoint(runtime))
-            await until(lambda: runtime.inference.worker_pool.waiting == 1)
+            await until(lambda: runtime.inference.worker_pool.queued == 1)
             asyncio.get_running_loop().call_later(0.5, gate.open.set)
             await asked
         return caller.status

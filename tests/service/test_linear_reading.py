@@ -29,6 +29,7 @@ from gatewave.service.serving.memory import Budget
 from gatewave.service.serving.pipeline import Inference
 from gatewave.service.serving.worker_pool import WorkerPool
 from gatewave.service.settings import Settings
+from gatewave.service.system.cancellation import CancelToken
 
 SMALL, LARGE = 1 << 16, 1 << 18
 """Bytes of the longest body that is read on the event loop, and a quarter of that."""
@@ -254,7 +255,7 @@ def full(settings):
     """Service with one lane, which is taken: work for a lane is refused."""
     app = create_app(settings.model_copy(update={"lanes": 1, "max_queue": 0}))
     with TestClient(app) as client:
-        client.portal.call(app.state.service.inference.worker_pool.turn)
+        client.portal.call(app.state.service.inference.worker_pool.acquire)
         yield client
 
 
@@ -398,7 +399,7 @@ def test_work_ends_when_its_time_is_up():
 
         try:
             async with asyncio.timeout(30):
-                await worker_pool.run(endless, time.monotonic() + 0.05)
+                await worker_pool.run(endless, CancelToken(time.monotonic() + 0.05))
         finally:
             worker_pool.close()
 

@@ -21,9 +21,9 @@ from gatewave.service.app import create_app
 from gatewave.service.errors import ServiceError
 from gatewave.service.grpc import inference_pb2 as pb
 from gatewave.service.http.media import SAFETENSORS
-from gatewave.service.onnx.engine import Halt
 from gatewave.service.serving.model import Batching
 from gatewave.service.serving.worker_pool import WorkerPool
+from gatewave.service.system.cancellation import CancelToken
 
 LISTS = 2_000
 """Number of lists in each document; they are kept if the document is."""
@@ -244,7 +244,7 @@ def test_a_request_that_is_not_served_is_freed(
     runner, start, path, document, changes, gone, status
 ):
     app = start(inline_bytes=64, **changes)
-    runner.run(app.state.service.inference.worker_pool.turn())
+    runner.run(app.state.service.inference.worker_pool.acquire())
 
     def ask():
         asked = Asked(path, document, {})
@@ -293,7 +293,7 @@ def test_an_internal_failure_frees_its_objects(runner, deadline):
 
         until = None if deadline is None else time.monotonic() + deadline
         try:
-            await worker_pool.run(work, until, Halt(), Untrusted())
+            await worker_pool.run(work, CancelToken(until), Untrusted())
         except ZeroDivisionError as error:
             return traceback.extract_tb(error.__traceback__)[-1].name
         finally:

@@ -26,11 +26,11 @@ from gatewave.service.http.schemas import (
     BatchResponse,
 )
 from gatewave.service.observability.metrics import Span, timed
-from gatewave.service.onnx.engine import Halt
 from gatewave.service.serving.memory import Permit
 from gatewave.service.serving.pipeline import READ_WEIGHT, TEXT_WEIGHT
 from gatewave.service.serving.request import InferenceRequest, Timing
 from gatewave.service.state import ServiceState
+from gatewave.service.system.cancellation import CancelToken
 
 router = APIRouter(tags=["evaluate"])
 
@@ -122,7 +122,7 @@ class ActivateEndpoint:
             work = timed(lambda: self.reader.document(parsed(text), arrival))
             size *= READ_WEIGHT
         permit.take(nested.memory_of_lists(text))
-        reading = inference.work(size, work, arrival.deadline)
+        reading = inference.work(size, work, CancelToken(arrival.deadline))
         return await (
             reading if inference.is_inline(size) else exchange.cancel_on_disconnect(reading)
         )
@@ -163,15 +163,15 @@ class BatchEndpoint:
         permit.take(nested.memory_of_lists(body))
         deadline = Timing.now(self.state.settings.timeout_seconds).deadline
         reading = partial(messages.read_batch, self.reader, body, deadline)
-        items = await inference.work(len(body) * BATCH_WEIGHT, reading, deadline)
+        items = await inference.work(len(body) * BATCH_WEIGHT, reading, CancelToken(deadline))
         calls = [item.call for item in items if isinstance(item, messages.Item)]
         produced = sum(call.model.output_bytes(call.inputs, call.outputs) for call in calls)
         inference.check_produced(produced, "requests")
         permit.take(produced * TEXT_WEIGHT)
-        halt = Halt()
-        work = partial(messages.to_json_batch, inference, items, halt)
+        token = CancelToken(deadline)
+        work = partial(messages.to_json_batch, inference, items, token)
         size = max(len(body), produced, len(items) * ITEM_WEIGHT)
-        return await inference.work(size, work, deadline, halt)
+        return await inference.work(size, work, token)
 
 
 async def _body(exchange: Exchange, state: ServiceState, kind: str, permit: Permit) -> Body:

@@ -38,6 +38,7 @@ from gatewave.service.serving.model import Model
 from gatewave.service.serving.pipeline import READ_WEIGHT, TEXT_WEIGHT
 from gatewave.service.serving.request import InferenceRequest
 from gatewave.service.state import ServiceState
+from gatewave.service.system.cancellation import CancelToken
 
 router = APIRouter(
     prefix="/v2",
@@ -154,7 +155,7 @@ class InferEndpoint:
         inference = self.state.inference
         longest = min(most, compression.longest(body))
         source = compression.Decompression(body, most)
-        length = await inference.work(longest, source.next, due)
+        length = await inference.work(longest, source.next, CancelToken(due))
         while length:
             permit.take(length)
             length = await inference.finish(longest, source.next)
@@ -205,7 +206,7 @@ class InferEndpoint:
     ) -> Result:
         """Run ``work`` here, or in a lane until its caller has gone."""
         inference = self.state.inference
-        doing = inference.work(size, work, due)
+        doing = inference.work(size, work, CancelToken(due))
         return await (doing if inference.is_inline(size) else exchange.cancel_on_disconnect(doing))
 
     async def _reply(  # noqa: PLR0917 - each is a part of the answer

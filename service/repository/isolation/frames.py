@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from gatewave.service.codecs.datatypes import BYTES, DATATYPES, datatype_of
-from gatewave.service.codecs.dtypes import Array
+from gatewave.service.codecs.datatypes import BYTES, DATATYPES, Array, datatype_of
 
 LENGTHS = struct.Struct("<IQ")
 MAX_HEADER = 1 << 20

@@ -18,9 +18,8 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from gatewave.service.codecs.dtypes import Array
+from gatewave.service.codecs.datatypes import Array
 from gatewave.service.errors import LimitExceeded, ModelFailed, Overloaded, ServiceError
-from gatewave.service.onnx.engine import Halt
 from gatewave.service.repository import config as configs
 from gatewave.service.repository.files import read_tried
 from gatewave.service.repository.isolation.frames import FrameError, Frames
@@ -29,6 +28,7 @@ from gatewave.service.repository.trial import bounds, trial
 from gatewave.service.repository.trial.job import Setup
 from gatewave.service.serving.model import Port
 from gatewave.service.serving.sizes import check_results
+from gatewave.service.system.cancellation import CancelToken
 
 MAX_FRAME = 1 << 40
 """Largest request in bytes; the service bounds requests, and the process's memory is bounded."""
@@ -87,31 +87,33 @@ class Computer:
         self.frames = frames
         self.model = model
         self.output_bytes = output_bytes
-        self._runs: queue.SimpleQueue[tuple[dict[str, Any], dict[str, Array], Halt]]
+        self._runs: queue.SimpleQueue[tuple[dict[str, Any], dict[str, Array], CancelToken]]
         self._runs = queue.SimpleQueue()
-        self._under_way: dict[int, Halt] = {}
+        self._under_way: dict[int, CancelToken] = {}
         threading.Thread(target=self._compute_all, daemon=True).start()
 
     def obey(self, header: dict[str, Any], tensors: dict[str, Array]) -> None:
         """Begin the run that ``header`` requests, or end one."""
-        if "halt" in header:
-            halt = self._under_way.get(header["halt"])
-            if halt is not None:
-                halt.now()
+        if "cancel" in header:
+            token = self._under_way.get(header["cancel"])
+            if token is not None:
+                token.cancel()
             return
-        halt = self._under_way[header["run"]] = Halt()
-        self._runs.put((header, tensors, halt))
+        token = self._under_way[header["run"]] = CancelToken()
+        self._runs.put((header, tensors, token))
 
     def _compute_all(self) -> None:
         while True:
             self._compute(*self._runs.get())
 
-    def _compute(self, header: dict[str, Any], tensors: dict[str, Array], halt: Halt) -> None:
+    def _compute(
+        self, header: dict[str, Any], tensors: dict[str, Array], token: CancelToken
+    ) -> None:
         number: int = header["run"]
         said: dict[str, Any] = {}
         results: dict[str, Array] = {}
         try:
-            results = self.model.run(tensors, header["outputs"], {}, halt)
+            results = self.model.run(tensors, header["outputs"], {}, token)
             if self.output_bytes:
                 check_results(results, self.output_bytes)
         except LimitExceeded as error:

@@ -18,10 +18,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gatewave.service.codecs.dtypes import Array
+from gatewave.service.codecs.datatypes import Array
 from gatewave.service.errors import LimitExceeded, ModelFailed, ModelRefused, ServiceError
 from gatewave.service.observability import metrics
-from gatewave.service.onnx.engine import Halt
 from gatewave.service.quoting import Words
 from gatewave.service.repository.isolation.frames import CHECK_SECONDS, FrameError, Frames
 from gatewave.service.repository.isolation.isolated import Signature, Work
@@ -32,6 +31,7 @@ from gatewave.service.repository.trial.verification import (
     end_of,
 )
 from gatewave.service.serving.model import Batching, Port
+from gatewave.service.system.cancellation import CancelToken
 
 PROGRAM = "gatewave.service.repository.isolation.isolated"
 
@@ -89,7 +89,7 @@ class Child:
         return self._process.pid
 
     def run(
-        self, inputs: Mapping[str, Array], outputs: Sequence[str], halt: Halt | None
+        self, inputs: Mapping[str, Array], outputs: Sequence[str], token: CancelToken | None
     ) -> tuple[dict[str, Any], dict[str, Array]]:
         """Compute one run; return the header of the answer, and the results.
 
@@ -97,7 +97,7 @@ class Child:
             _Ended: The process ended meanwhile, or was ended.
         """
         self._number += 1
-        overseer = _RunMonitor(self, halt)
+        overseer = _RunMonitor(self, token)
         self._frames.look = overseer.look
         try:
             self.is_sending = True
@@ -116,9 +116,9 @@ class Child:
             raise _Ended(self.end("it answers another run"))
         return header, {name: _text(array) for name, array in results.items()}
 
-    def halt(self) -> None:
+    def cancel(self) -> None:
         """Tell the process to end the run between two nodes."""
-        self._frames.send({"halt": self._number})
+        self._frames.send({"cancel": self._number})
 
     def end(self, why: str) -> str:
         """End the process, if it has not ended; return how it ended."""
@@ -164,21 +164,21 @@ class Child:
 class _RunMonitor:
     """Check, while a process computes, whether its run should continue."""
 
-    def __init__(self, child: Child, halt: Halt | None) -> None:
+    def __init__(self, child: Child, token: CancelToken | None) -> None:
         self.has_killed = False
         self._child = child
-        self._halt = halt
+        self._token = token
         self._kill_at = 0.0
 
     def look(self) -> None:
-        if self._halt is None or not self._halt.is_now:
+        if self._token is None or not self._token.is_cancelled:
             return
         now = time.monotonic()
         if not self._kill_at:
             self._kill_at = now + HALT_SECONDS
             # The process may still be reading a request that is not completely sent.
             if not self._child.is_sending:
-                self._child.halt()
+                self._child.cancel()
         elif now > self._kill_at:
             self.has_killed = True
             self._child.kill()
@@ -240,7 +240,7 @@ class Processes:
         return self._idle[0].signature
 
     def run(
-        self, inputs: Mapping[str, Array], outputs: Sequence[str], halt: Halt | None
+        self, inputs: Mapping[str, Array], outputs: Sequence[str], token: CancelToken | None
     ) -> dict[str, Array]:
         """Compute ``outputs``.
 
@@ -248,9 +248,9 @@ class Processes:
             ModelFailed: The graph cannot compute these inputs, or ended its process.
             LimitExceeded: The results are too large.
         """
-        child = self._taken(halt)
+        child = self._taken(token)
         try:
-            header, results = child.run(inputs, outputs, halt)
+            header, results = child.run(inputs, outputs, token)
         except _Ended as ended:
             self._lose(str(ended))
             raise ModelFailed(f"the model's process {ended}") from ended
@@ -265,7 +265,7 @@ class Processes:
             field, expected, got = header["limit"]
             raise LimitExceeded.at(field, expected, Words(got))
         if "failed" in header:
-            is_halted = halt is not None and halt.is_now
+            is_halted = token is not None and token.is_cancelled
             raise ModelFailed(UNWANTED if is_halted else header["failed"])
         return results
 
@@ -278,13 +278,13 @@ class Processes:
         for child in idle:
             threading.Thread(target=child.end, args=("it was unloaded",), daemon=True).start()
 
-    def _taken(self, halt: Halt | None) -> Child:
+    def _taken(self, token: CancelToken | None) -> Child:
         """Return a process that is free; a request that was admitted waits for one to its end."""
         with self._changed:
             while not self._idle:
                 if self._is_closed:
                     raise ModelFailed("it was unloaded")
-                if halt is not None and halt.is_now:
+                if token is not None and token.is_cancelled:
                     raise ModelFailed(UNWANTED)
                 self._changed.wait(CHECK_SECONDS)
             return self._idle.pop()
@@ -368,7 +368,7 @@ class IsolatedModel(Declared):
         inputs: Mapping[str, Array],
         outputs: Sequence[str],
         scalars: Mapping[str, float],  # noqa: ARG002 - others' graphs have none
-        halt: Halt | None = None,
+        token: CancelToken | None = None,
         *,
         reuse_inputs: bool = False,  # noqa: ARG002 - results come from another process
     ) -> dict[str, Array]:
@@ -378,7 +378,7 @@ class IsolatedModel(Declared):
             ModelFailed: The graph could not be run on these inputs, or ended its process.
             LimitExceeded: The results are too large.
         """
-        return self.processes.run(inputs, outputs, halt)
+        return self.processes.run(inputs, outputs, token)
 
 
 def isolated(

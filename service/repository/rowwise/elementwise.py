@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from itertools import repeat
 
+from gatewave.service.codecs.datatypes import INT32, INT64
 from gatewave.service.repository.rowwise.operands import Operands, Outcome, Rule, apart, from_start
 from gatewave.service.repository.rowwise.values import (
     ONE,
@@ -20,7 +21,7 @@ from gatewave.service.repository.rowwise.values import (
 
 BROADCASTS_SINCE = 7
 """The opset from which operands broadcast as in NumPy; before, an attribute says which axes."""
-INT32, INT64 = 6, 7
+SIZE_TYPES = {INT32, INT64}
 """Element types that keep sizes as they are."""
 
 
@@ -48,7 +49,7 @@ def identity(node: Operands) -> Sequence[Outcome]:
 def cast(node: Operands) -> Sequence[Outcome]:
     value, kind = node.raw(0), node.integer("to", 0)
     kept = value.elements
-    if kept is None or kind not in {INT32, INT64} or any(isinstance(e, float) for e in kept):
+    if kept is None or kind not in SIZE_TYPES or any(isinstance(e, float) for e in kept):
         return [Value(node.value().dims)]
     return [value]
 

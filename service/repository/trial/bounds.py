@@ -5,7 +5,8 @@ from __future__ import annotations
 import resource
 from pathlib import Path
 
-from gatewave.service.onnx.engine import CPU, Engine
+from gatewave.service.onnx.engine import Engine
+from gatewave.service.onnx.session import CPU
 from gatewave.service.repository.trial.job import COPIES, Setup
 
 BESIDES = 512 << 20

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gatewave.service.codecs.datatypes import BYTES, DATATYPES
-from gatewave.service.codecs.dtypes import Array
+from gatewave.service.codecs.datatypes import BYTES, DATATYPES, Array
 from gatewave.service.serving.model import Port
 
 Shapes = Mapping[str, tuple[int, ...]]

@@ -8,8 +8,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from gatewave.service.codecs.datatypes import BYTES, DATATYPES
-from gatewave.service.codecs.dtypes import Array
+from gatewave.service.codecs.datatypes import BYTES, DATATYPES, Array
 from gatewave.service.errors import ModelFailed, ModelRefused
 from gatewave.service.onnx.arena import arena_needed
 from gatewave.service.repository.config import Config, Rows

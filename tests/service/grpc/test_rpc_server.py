@@ -131,7 +131,7 @@ def test_each_answer_has_a_request_id_the_callers_if_it_sent_one(client):
 def test_what_finds_no_room_is_told_when_to_try_again(served, client):
     with busy(served) as worker_pool:
         waiting = client.ModelInfer.future(sinc(), timeout=60)
-        eventually(lambda: worker_pool.waiting == 1)
+        eventually(lambda: worker_pool.queued == 1)
         with pytest.raises(grpc.RpcError) as caught:
             client.ModelInfer(sinc(), timeout=60)
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
@@ -142,9 +142,9 @@ def test_what_finds_no_room_is_told_when_to_try_again(served, client):
 def test_a_call_that_is_cancelled_waits_no_more(served, client):
     with busy(served) as worker_pool:
         call = client.ModelInfer.future(sinc(), timeout=60)
-        eventually(lambda: worker_pool.waiting == 1)
+        eventually(lambda: worker_pool.queued == 1)
         call.cancel()
-        eventually(lambda: worker_pool.waiting == 0)
+        eventually(lambda: worker_pool.queued == 0)
 
 
 def test_nothing_starts_after_the_deadline_of_its_call(served, client):
@@ -152,7 +152,7 @@ def test_nothing_starts_after_the_deadline_of_its_call(served, client):
         with pytest.raises(grpc.RpcError) as caught:
             client.ModelInfer(sinc(), timeout=0.2)
         assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-        eventually(lambda: worker_pool.waiting == 0)
+        eventually(lambda: worker_pool.queued == 0)
 
 
 def test_a_deadline_of_its_own_takes_the_place_of_the_default(rpc_settings):
@@ -160,7 +160,7 @@ def test_a_deadline_of_its_own_takes_the_place_of_the_default(rpc_settings):
     with serving_rpc(settings) as served:
         with busy(served) as worker_pool:
             patient = served.client.ModelInfer.future(sinc(), timeout=60)
-            eventually(lambda: worker_pool.waiting == 1)
+            eventually(lambda: worker_pool.queued == 1)
             late = time.monotonic() + 0.2
             eventually(lambda: time.monotonic() > late)
         assert patient.result().raw_output_contents
@@ -307,7 +307,7 @@ def test_what_is_admitted_is_answered_when_it_stops_and_who_idles_is_let_go(own)
     next(watched)
     with concurrent.futures.ThreadPoolExecutor(1) as pool, busy(own) as worker_pool:
         admitted = own.client.ModelInfer.future(sinc(), timeout=60)
-        eventually(lambda: worker_pool.waiting == 1)
+        eventually(lambda: worker_pool.queued == 1)
         stopping = pool.submit(own.do, own.server.stop(60))
         assert list(stream) == []
         assert list(watched) == []

@@ -102,9 +102,9 @@ class Served:
     async def waiting(self, *coroutines):
         """Tasks that wait for a lane."""
         worker_pool = self.runtime.inference.worker_pool
-        count = worker_pool.waiting + len(coroutines)
+        count = worker_pool.queued + len(coroutines)
         tasks = [asyncio.create_task(each) for each in coroutines]
-        await self.until(lambda: worker_pool.waiting == count)
+        await self.until(lambda: worker_pool.queued == count)
         return tasks
 
     async def infer(self, name, version="", **inputs):

@@ -22,9 +22,9 @@ from onnx import TensorProto
 from gatewave.service.errors import LimitExceeded, ModelFailed, ModelNotReady
 from gatewave.service.observability.metrics import RESTARTS, numbers
 from gatewave.service.oip.metadata import model_config, model_parameters
-from gatewave.service.onnx.engine import Halt
 from gatewave.service.repository.isolation.frames import LENGTHS, FrameError, Frames
 from gatewave.service.serving.registry import State
+from gatewave.service.system.cancellation import CancelToken
 
 READY = State("READY")
 INT32 = TensorProto.INT32
@@ -77,16 +77,16 @@ def is_computing(pid):
     return True
 
 
-def run(made, halt=None, /, **inputs):
-    return made.run(inputs, made.output_names, {}, halt)
+def run(made, token=None, /, **inputs):
+    return made.run(inputs, made.output_names, {}, token)
 
 
-def running(made, halt, inputs, failures):
+def running(made, token, inputs, failures):
     """Start a thread with a run that will fail."""
 
     def compute():
         with pytest.raises(ModelFailed) as caught:
-            run(made, halt, **inputs)
+            run(made, token, **inputs)
         failures.append(str(caught.value))
 
     thread = threading.Thread(target=compute)
@@ -219,22 +219,22 @@ def isolate(root, start_processes):
 
 
 def test_a_run_that_ignores_its_flag_is_killed(isolate):
-    made, halt, failures = isolate(convolving()), Halt(), []
+    made, token, failures = isolate(convolving()), CancelToken(), []
     (pid,) = children()
-    thread = running(made, halt, FOREVER, failures)
+    thread = running(made, token, FOREVER, failures)
     assert is_computing(pid)
-    halt.now()
+    token.cancel()
     thread.join(30)
     assert failures == ["the model's process was ended: its run did not end when it was told to"]
     assert run(made, **AT_ONCE)["y"].tolist() == [[[[16.0]]]]
 
 
 def test_a_run_that_heeds_the_flag_keeps_its_process(isolate):
-    made, halt, failures = isolate(endless()), Halt(), []
+    made, token, failures = isolate(endless()), CancelToken(), []
     before = children()
-    thread = running(made, halt, {"x": np.ones((1, 2), np.float32)}, failures)
+    thread = running(made, token, {"x": np.ones((1, 2), np.float32)}, failures)
     assert is_computing(*before)
-    halt.now()
+    token.cancel()
     thread.join(30)
     assert failures == ["the run was ended: no caller waits for it"]
     assert children() == before
@@ -254,11 +254,11 @@ def test_the_end_of_a_process_is_reported(isolate, sent):
 
 def test_a_stopped_process_is_replaced(isolate):
     """The request is too large to be sent to a process that does not read."""
-    made, halt, failures = isolate(unary("Relu", ("n",))), Halt(), []
+    made, token, failures = isolate(unary("Relu", ("n",))), CancelToken(), []
     (pid,) = children()
     os.kill(pid, signal.SIGSTOP)
-    thread = running(made, halt, {"x": np.ones(1 << 22, np.float32)}, failures)
-    halt.now()
+    thread = running(made, token, {"x": np.ones(1 << 22, np.float32)}, failures)
+    token.cancel()
     thread.join(30)
     assert len(failures) == 1
     assert run(made, x=np.float32([-1, 2]))["y"].tolist() == [0, 2]
@@ -274,13 +274,13 @@ def test_processes_ignore_signals_that_are_meant_for_the_service(isolate):
 
 
 def test_instances_compute_at_a_time(isolate):
-    made, halt, failures = isolate(convolving(), instances=2), Halt(), []
+    made, token, failures = isolate(convolving(), instances=2), CancelToken(), []
     before = children()
     assert len(before) == 2
-    thread = running(made, halt, FOREVER, failures)
+    thread = running(made, token, FOREVER, failures)
     for _ in range(3):
         assert run(made, **AT_ONCE)["y"].tolist() == [[[[16.0]]]]
-    halt.now()
+    token.cancel()
     thread.join(30)
     assert len(failures) == 1
 

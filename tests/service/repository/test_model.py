@@ -17,9 +17,9 @@ from onnx import TensorProto
 from gatewave.service.codecs.datatypes import DATATYPES
 from gatewave.service.errors import ModelFailed, ModelRefused, RequestInvalid
 from gatewave.service.onnx.arena import Use
-from gatewave.service.onnx.engine import Halt
 from gatewave.service.repository.model import LONGEST_REASON, reason
 from gatewave.service.serving.model import Batching, Port
+from gatewave.service.system.cancellation import CancelToken
 
 SHAPES = [(2, 3), (0, 3), (1, 1)]
 
@@ -45,9 +45,9 @@ def open_anywhere(request, root, open_model, start_processes):
     return open_
 
 
-def run(model, halt=None, /, **inputs):
+def run(model, token=None, /, **inputs):
     model.check(inputs)
-    return model.run(inputs, model.output_names, {}, halt)
+    return model.run(inputs, model.output_names, {}, token)
 
 
 def sample(datatype, shape):
@@ -280,17 +280,17 @@ def test_a_place_in_the_source_takes_no_words_with_it():
 
 
 def test_a_run_without_callers_ends(open_anywhere):
-    made, halt = open_anywhere(endless()), Halt()
+    made, token = open_anywhere(endless()), CancelToken()
     ended = []
 
     def compute():
         with pytest.raises(ModelFailed, match="no caller waits"):
-            run(made, halt, x=np.ones((1, 2), np.float32))
+            run(made, token, x=np.ones((1, 2), np.float32))
         ended.append(True)
 
     thread = threading.Thread(target=compute)
     thread.start()
-    halt.now()
+    token.cancel()
     thread.join(30)
     assert ended
 

@@ -54,7 +54,7 @@ class Doubling(Model):
     def output_bytes(self, inputs, outputs):  # noqa: ARG002
         return inputs["x"].nbytes
 
-    def run(self, inputs, outputs, scalars, halt=None):  # noqa: ARG002
+    def run(self, inputs, outputs, scalars, token=None):  # noqa: ARG002
         self.begun.set()
         assert self.gate.wait(30)
         self.batches.append(inputs["x"][:, 0].tolist())
@@ -201,15 +201,15 @@ def test_who_has_gone_keeps_neither_memory_nor_place_though_no_lane_is_free():
         held = weakref.ref(leaving.inputs["x"])
         leaves, stays = await scene.asked(leaving, call(model, 2))
         del leaving
-        assert scene.worker_pool.waiting == 2
+        assert scene.worker_pool.queued == 2
         await gone(leaves)
         del leaves
         gc.collect()
         assert held() is None
-        assert scene.worker_pool.waiting == 1
+        assert scene.worker_pool.queued == 1
         model.gate.set()
         await stays
-        assert scene.worker_pool.waiting == 0
+        assert scene.worker_pool.queued == 0
 
     play(scenario, model)
 
@@ -218,14 +218,14 @@ def test_rows_of_who_has_gone_fill_no_batch():
     model = Doubling("not full")
 
     async def work():
-        worker_pool, line = WorkerPool(1, 8), RequestQueue(Batching(2, 30.0))
-        first, _ = (line.add(call(model, n), worker_pool.place()) for n in (1, 2))
-        assert line.ready.is_set()
-        line.discard(first)
-        assert not line.ready.is_set()
-        line.add(call(model, 3), worker_pool.place())
-        assert [waiting.rows for waiting in line.batch()] == [1, 1]
-        assert worker_pool.waiting == 0
+        worker_pool, queue = WorkerPool(1, 8), RequestQueue(Batching(2, 30.0))
+        first, _ = (queue.add(call(model, n), worker_pool.reserve()) for n in (1, 2))
+        assert queue.ready.is_set()
+        queue.remove(first)
+        assert not queue.ready.is_set()
+        queue.add(call(model, 3), worker_pool.reserve())
+        assert [pending.rows for pending in queue.next_batch()] == [1, 1]
+        assert worker_pool.queued == 0
         worker_pool.close()
 
     asyncio.run(work())
@@ -254,7 +254,7 @@ def test_a_flood_for_one_model_leaves_places_to_others():
     async def scenario(scene):
         flood = await scene.asked(*(call(flooded, n) for n in range(1, 9)))
         others = await scene.asked(*(call(other, n) for n in range(1, 6)))
-        assert scene.worker_pool.waiting == 8
+        assert scene.worker_pool.queued == 8
         flooded.gate.set()
         results = await asyncio.gather(*flood, *others, return_exceptions=True)
         return [isinstance(result, Overloaded) for result in results]
@@ -266,12 +266,12 @@ def test_a_flood_for_one_model_leaves_places_to_others():
 class Endless(Doubling):
     """Run that ends when it is halted."""
 
-    def run(self, inputs, outputs, scalars, halt=None):  # noqa: ARG002
+    def run(self, inputs, outputs, scalars, token=None):  # noqa: ARG002
         self.begun.set()
         until = time.monotonic() + 30
-        while not halt.is_now and time.monotonic() < until:
+        while not token.is_cancelled and time.monotonic() < until:
             time.sleep(0.001)
-        self.batches.append((inputs["x"][:, 0].tolist(), halt.is_now))
+        self.batches.append((inputs["x"][:, 0].tolist(), token.is_cancelled))
         raise ModelFailed("it was ended")
 
 
@@ -342,7 +342,7 @@ def test_a_missed_deadline_is_told_though_no_lane_is_free():
         async with asyncio.timeout(10):
             with pytest.raises(DeadlineExceeded):
                 await late
-        assert scene.worker_pool.waiting == 1
+        assert scene.worker_pool.queued == 1
         model.gate.set()
         await stays
 

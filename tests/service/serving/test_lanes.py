@@ -8,8 +8,8 @@ import pytest
 
 from gatewave.service.errors import DeadlineExceeded, Overloaded
 from gatewave.service.observability.metrics import ABANDONED_LANES
-from gatewave.service.onnx.engine import Halt
 from gatewave.service.serving.worker_pool import WorkerPool
+from gatewave.service.system.cancellation import CancelToken
 
 
 class Gate:
@@ -31,7 +31,7 @@ async def begun(gate):
 
 async def waiting(worker_pool, count):
     async with asyncio.timeout(30):
-        while worker_pool.waiting != count:  # noqa: ASYNC110 - a count has no event
+        while worker_pool.queued != count:  # noqa: ASYNC110 - a count has no event
             await asyncio.sleep(0)
 
 
@@ -85,11 +85,15 @@ def test_nothing_starts_after_its_deadline():
         first = asyncio.create_task(worker_pool.run(gate))
         await begun(gate)
         with pytest.raises(DeadlineExceeded):
-            await worker_pool.run(lambda: ran.append("waited"), time.monotonic() + 0.01)
+            await worker_pool.run(
+                lambda: ran.append("waited"), CancelToken(time.monotonic() + 0.01)
+            )
         gate.open.set()
         await first
         with pytest.raises(DeadlineExceeded):
-            await worker_pool.run(lambda: ran.append("came late"), time.monotonic() - 1)
+            await worker_pool.run(
+                lambda: ran.append("came late"), CancelToken(time.monotonic() - 1)
+            )
         assert await worker_pool.run(lambda: "the lane is free") == "the lane is free"
         return ran
 
@@ -115,12 +119,12 @@ def test_what_nobody_waits_for_never_starts():
 
 def test_what_is_running_keeps_its_lane_until_it_ends_and_is_told_to_halt():
     async def work(worker_pool):
-        gate, halt = Gate(), Halt()
-        first = asyncio.create_task(worker_pool.run(gate, halt=halt))
+        gate, token = Gate(), CancelToken()
+        first = asyncio.create_task(worker_pool.run(gate, token=token))
         await begun(gate)
         first.cancel()
         await asyncio.gather(first, return_exceptions=True)
-        assert halt.options.terminate
+        assert token.is_cancelled
         second = asyncio.create_task(worker_pool.run(lambda: "second"))
         await waiting(worker_pool, 1)
         gate.open.set()
@@ -202,10 +206,10 @@ def test_models_take_turns():
 
 def test_a_run_is_told_to_halt_at_its_deadline():
     async def work(worker_pool):
-        gate, halt = Gate(), Halt()
+        gate, token = Gate(), CancelToken(time.monotonic() + 0.05)
         with pytest.raises(DeadlineExceeded, match="its run was ended"):
-            await worker_pool.run(gate, time.monotonic() + 0.05, halt, Model())
-        assert halt.is_now
+            await worker_pool.run(gate, token, Model())
+        assert token.is_cancelled
         gate.open.set()
         return await worker_pool.run(lambda: "next", owner=Model())
 
@@ -214,12 +218,13 @@ def test_a_run_is_told_to_halt_at_its_deadline():
 
 def test_a_run_of_a_trusted_model_is_finished():
     async def work(worker_pool):
-        gate, halt, deadline = Gate(), Halt(), time.monotonic() + 0.05
-        run = asyncio.create_task(worker_pool.run(gate, deadline, halt, Model(trusted=True)))
+        gate, deadline = Gate(), time.monotonic() + 0.05
+        token = CancelToken(deadline)
+        run = asyncio.create_task(worker_pool.run(gate, token, Model(trusted=True)))
         await begun(gate)
         await asyncio.sleep(deadline - time.monotonic())
         gate.open.set()
-        return await run, halt.is_now
+        return await run, token.is_cancelled
 
     assert play(work, count=1) == ("done", False)
 
@@ -230,11 +235,11 @@ def test_a_run_that_does_not_end_is_abandoned():
     async def work(worker_pool):
         gate, model = Gate(), Model()
         with pytest.raises(DeadlineExceeded):
-            await worker_pool.run(gate, time.monotonic() + 0.05, Halt(), model)
+            await worker_pool.run(gate, CancelToken(time.monotonic() + 0.05), model)
         assert await worker_pool.run(lambda: "others", owner=Model()) == "others"
         assert ABANDONED_LANES._value.get() == before + 1  # noqa: SLF001
         with pytest.raises(DeadlineExceeded, match="before the request could start"):
-            await worker_pool.run(lambda: "again", time.monotonic() + 0.05, Halt(), model)
+            await worker_pool.run(lambda: "again", CancelToken(time.monotonic() + 0.05), model)
         assert not worker_pool.close(0)
         gate.open.set()
 
@@ -246,7 +251,7 @@ def test_a_lane_is_whole_again_when_an_abandoned_run_ends():
     async def work(worker_pool):
         gate, model = Gate(), Model()
         with pytest.raises(DeadlineExceeded):
-            await worker_pool.run(gate, time.monotonic() + 0.05, Halt(), model)
+            await worker_pool.run(gate, CancelToken(time.monotonic() + 0.05), model)
         await worker_pool.run(lambda: None, owner=Model())
         gate.open.set()
         assert await worker_pool.run(lambda: "again", owner=model) == "again"
@@ -264,10 +269,10 @@ def test_a_lane_is_whole_again_when_an_abandoned_run_ends():
 
 def test_a_leaving_caller_passes_on_its_turn():
     async def work(worker_pool):
-        await worker_pool.turn()
-        second = asyncio.create_task(worker_pool.turn())
+        await worker_pool.acquire()
+        second = asyncio.create_task(worker_pool.acquire())
         await asyncio.sleep(0)
-        worker_pool.leave()
+        worker_pool.release()
         second.cancel()
         await asyncio.gather(second, return_exceptions=True)
         return await worker_pool.run(lambda: "free")
