@@ -14,7 +14,7 @@ from pydantic.json_schema import models_json_schema
 from starlette.types import ASGIApp
 
 from gatewave.service.http import problems
-from gatewave.service.http.connection.protocol import AtOnce
+from gatewave.service.http.connection.read_queue import FastPath
 from gatewave.service.http.exchange import Endpoint, Shortcut
 from gatewave.service.http.fast_path import answering
 from gatewave.service.http.middleware.authentication import Authentication
@@ -91,7 +91,7 @@ def _front(app: FastAPI, routes: ASGIApp, state: ServiceState) -> ASGIApp:
     return RootPath(front, settings.root_path) if settings.root_path else front
 
 
-def fast_path(app: FastAPI) -> AtOnce | None:
+def fast_path(app: FastAPI) -> FastPath | None:
     """What a server may have ``app`` answer without telling it; nothing where all is traced."""
     state: ServiceState = app.state.service
     settings = state.settings

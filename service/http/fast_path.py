@@ -11,8 +11,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from gatewave.service.http.connection.bounds import Headers
-from gatewave.service.http.connection.protocol import Address, AtOnce
+from gatewave.service.http.connection.head import Headers
+from gatewave.service.http.connection.read_queue import Address, FastPath
 from gatewave.service.http.exchange import Endpoint
 from gatewave.service.http.middleware.security_headers import HEADERS
 from gatewave.service.observability import metrics
@@ -32,7 +32,7 @@ def answering(
     log_request: LogRequest | None,
     most: int,
     rate: RateLimiter | None = None,
-) -> AtOnce:
+) -> FastPath:
     """Return a function that answers requests which need an endpoint only.
 
     Args:
@@ -43,7 +43,7 @@ def answering(
         rate: Limit on the requests of one client, if there is one.
     """
 
-    def answer(  # noqa: PLR0917 - as `AtOnce`
+    def answer(  # noqa: PLR0917 - as `FastPath`
         path: str,
         headers: Headers,
         body: bytes,
@@ -81,10 +81,10 @@ def answering(
     return answer if rate is None else _limited(answer, keys, rate)
 
 
-def _limited(answer: AtOnce, keys: Keys, rate: RateLimiter) -> AtOnce:
+def _limited(answer: FastPath, keys: Keys, rate: RateLimiter) -> FastPath:
     """Decline requests beyond ``rate``; the application then answers them with an error."""
 
-    def limited(  # noqa: PLR0917 - as `AtOnce`
+    def limited(  # noqa: PLR0917 - as `FastPath`
         path: str, headers: Headers, body: bytes, began: float, came: float, address: Address
     ) -> tuple[bytes, bytes] | None:
         client = _client(keys, headers, address)

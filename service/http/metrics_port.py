@@ -6,7 +6,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gatewave.service.errors import NameUnknown
 from gatewave.service.http import problems
-from gatewave.service.http.connection.bounds import REFUSED
+from gatewave.service.http.connection.malformed import REFUSED
 
 MARK = "gatewave.metrics_port"
 """Key of the scope of a request to that port."""

@@ -32,7 +32,8 @@ from types import FrameType
 
 from gatewave.service.app import create_app, fast_path
 from gatewave.service.errors import ServiceError, SettingsInvalid
-from gatewave.service.http.server import Server, configuration, connection_limits
+from gatewave.service.http.configuration import configuration, connection_limits
+from gatewave.service.http.server import Server
 from gatewave.service.observability import metrics
 from gatewave.service.observability.logs import configure_logging
 from gatewave.service.observability.table import Table

@@ -11,9 +11,11 @@ import pytest
 from calls import eventually, loop_in_a_thread
 
 from gatewave.service.errors import HeadTooLong, HttpMalformed
-from gatewave.service.http.connection.bounds import MAX_WAITING, REFUSED
-from gatewave.service.http.connection.protocol import SOON_SECONDS
-from gatewave.service.http.server import Server, configuration
+from gatewave.service.http.configuration import configuration
+from gatewave.service.http.connection.body_buffer import BODY_WAIT_SECONDS
+from gatewave.service.http.connection.flow_control import MAX_PIPELINED
+from gatewave.service.http.connection.malformed import REFUSED
+from gatewave.service.http.server import Server
 
 ASKED = b"GET /%d HTTP/1.1\r\nhost: x\r\n\r\n"
 FAST = b"POST /fast HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\n\r\n1"
@@ -127,7 +129,7 @@ def test_what_comes_in_two_pieces_is_answered_at_once_too(slow, cut):
 
 def test_the_application_waits_for_what_is_long_in_coming(slow):
     slow.client.sendall(FAST[:-1])
-    time.sleep(2 * SOON_SECONDS)
+    time.sleep(2 * BODY_WAIT_SECONDS)
     slow.client.sendall(FAST[-1:])
     eventually(lambda: slow.app.is_asked)
     slow.release()
@@ -138,9 +140,9 @@ def test_an_idle_connection_is_not_closed_while_the_rest_of_a_request_is_waited_
     with served(late, KEEP_ALIVE) as it:
         it.client.sendall(FAST)
         it.client.recv(1000)
-        time.sleep(KEEP_ALIVE - SOON_SECONDS / 2)
+        time.sleep(KEEP_ALIVE - BODY_WAIT_SECONDS / 2)
         it.client.sendall(FAST[:-1])
-        time.sleep(2 * SOON_SECONDS)
+        time.sleep(2 * BODY_WAIT_SECONDS)
         it.client.sendall(FAST[-1:])
         assert it.client.recv(1000).startswith(b"HTTP/1.1 200")
 
@@ -166,11 +168,11 @@ def test_what_is_odd_is_answered(slow, sent, error):
 def test_the_time_until_the_rest_comes_counts(slow):
     before = time.perf_counter()
     slow.client.sendall(FAST[:-1])
-    time.sleep(SOON_SECONDS / 2)
+    time.sleep(BODY_WAIT_SECONDS / 2)
     slow.client.sendall(FAST[-1:])
     slow.client.recv(1000)
     (began, came) = MARKS.pop()
-    assert before < began < came - SOON_SECONDS / 4
+    assert before < began < came - BODY_WAIT_SECONDS / 4
 
 
 def test_a_slow_request_read_with_a_fast_one_is_not_cut_off_as_idle():
@@ -215,21 +217,21 @@ def test_nothing_is_read_while_requests_wait(slow):
     slow.client.sendall(ASKED % 0 + ASKED % 1)
     eventually(lambda: slow.app.is_asked and slow.connection.pipeline)
     assert slow.connection.flow.read_paused
-    slow.client.sendall(b"".join(ASKED % number for number in range(2, MAX_WAITING)))
+    slow.client.sendall(b"".join(ASKED % number for number in range(2, MAX_PIPELINED)))
     slow.release()
     last = FAST.replace(b"/fast", b"/last").replace(b"content", b"connection: close\r\ncontent")
     slow.client.sendall(last)
     said = read(slow.client)
-    assert statuses(said) == [200] * (MAX_WAITING + 1)
-    assert re.findall(rb"\n/(\d+)", said) == [b"%d" % number for number in range(MAX_WAITING)]
+    assert statuses(said) == [200] * (MAX_PIPELINED + 1)
+    assert re.findall(rb"\n/(\d+)", said) == [b"%d" % number for number in range(MAX_PIPELINED)]
 
 
 def test_so_many_requests_may_wait_and_who_sends_more_hears_where_to_go_on(slow):
-    slow.client.sendall(b"".join(ASKED % number for number in range(3 * MAX_WAITING)))
-    eventually(lambda: len(slow.connection.pipeline) == MAX_WAITING)
-    assert slow.connection.expected is None
+    slow.client.sendall(b"".join(ASKED % number for number in range(3 * MAX_PIPELINED)))
+    eventually(lambda: len(slow.connection.pipeline) == MAX_PIPELINED)
+    assert slow.connection.awaited is None
     slow.release()
     said = read(slow.client)
-    assert statuses(said) == [200] * (1 + MAX_WAITING)
+    assert statuses(said) == [200] * (1 + MAX_PIPELINED)
     assert said.count(b"connection: close") == 1
-    assert said.rpartition(b"connection: close")[2].endswith(b"/%d" % MAX_WAITING)
+    assert said.rpartition(b"connection: close")[2].endswith(b"/%d" % MAX_PIPELINED)

@@ -15,8 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from processes import serving
 
-from gatewave.service.http.connection.bounds import REFUSED
-from gatewave.service.http.server import Server, configuration
+from gatewave.service.http.configuration import configuration
+from gatewave.service.http.connection.malformed import REFUSED
+from gatewave.service.http.server import Server
 
 SMUGGLED = b"GET /smuggled HTTP/1.1\r\nhost: x\r\n\r\n"
 END = b"GET /end HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"

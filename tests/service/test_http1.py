@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 import pytest
 from processes import serving
 
-from gatewave.service.http.connection.bounds import LONGEST_HEAD, MAX_HEADERS
-from gatewave.service.http.connection.protocol import SOON_SECONDS
+from gatewave.service.http.connection.body_buffer import BODY_WAIT_SECONDS
+from gatewave.service.http.connection.head import MAX_HEAD_BYTES, MAX_HEADERS
 from gatewave.service.security.keys import new_key
 
 GOOD = json.dumps({"activation": "swiglu", "inputs": {"a": [1, 2], "b": [3, 4]}}).encode()
@@ -92,7 +92,7 @@ def test_both_ways_give_the_same_answer(server):
     whole = request(GOOD)
     ((status, headers, document),) = exchange(server, whole)
     ((slow_status, slow_headers, slow_document),) = exchange(
-        server, whole[:-5], whole[-5:], pause=2 * SOON_SECONDS
+        server, whole[:-5], whole[-5:], pause=2 * BODY_WAIT_SECONDS
     )
     assert (status, document) == (slow_status, slow_document)
     assert list(headers) == list(slow_headers)
@@ -165,7 +165,7 @@ def test_what_follows_nonsense_is_not_answered_but_what_came_before_is(server):
 
 
 MANY = b"".join(b"n%d: v\r\n" % number for number in range(MAX_HEADERS))
-LONG = b"x" * (LONGEST_HEAD + 1)
+LONG = b"x" * (MAX_HEAD_BYTES + 1)
 HEAD = b"POST /v2/models/swiglu/infer HTTP/1.1\r\nhost: x\r\n"
 CHUNKED = b"POST /activate HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
 UNFINISHED = b" HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\n"

@@ -17,7 +17,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from processes import run, serving
 
 from gatewave.service.errors import SettingsInvalid
-from gatewave.service.http.server import Server, configuration
+from gatewave.service.http.configuration import configuration
+from gatewave.service.http.server import Server
 from gatewave.service.security.keys import configured, new_key
 from gatewave.service.settings import Settings
 from gatewave.service.system.tls import context

@@ -1,6 +1,8 @@
-"""HTTP/1.1 as uvicorn speaks it, with bounds, and quicker with what can be answered at once.
+"""HTTP/1.1 connections: uvicorn's protocol, with limits, timeouts and a fast path.
 
-A connection is a uvicorn protocol, with a layer for each concern: `bounds` (how much of a request
-there may be, and what becomes of what is none), `patience` (who takes no answer is cut off), and
-`protocol` (what is small is answered past the application), with the `line` in which that waits.
+`connection` has the class, and `states` the table of its states and events. The other modules have
+the parts that need no state of a connection: `head` and `limits` (bounds), `malformed` and
+`upgrade` (requests that uvicorn does not answer as needed), `body_buffer` and `read_queue` (small
+requests), `flow_control` (pipelined requests), `write_timeout` (clients that do not read), and
+`uvicorn_api` (the attributes of uvicorn that must exist).
 """

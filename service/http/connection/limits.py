@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterable
 from itertools import islice
 from operator import itemgetter
-from typing import Protocol
+from typing import Literal, Protocol
 
 from gatewave.service.errors import ClientLimited, Overloaded
 from gatewave.service.security.clients import network_of
@@ -50,17 +50,14 @@ log = logging.getLogger(__name__)
 class Limited(Protocol):
     """Connection to which the limits apply."""
 
-    def descriptor(self) -> int:
-        """Return the number of its file descriptor."""
+    transport: asyncio.Transport
+    scheme: Literal["http", "https"] | None
 
     def idle_since(self) -> float | None:
         """Return the event loop's time at which it became idle; None if it is busy."""
 
     def stalled_since(self) -> float | None:
         """Return the time of the last byte of an incomplete body; None if no body is awaited."""
-
-    def shed(self) -> None:
-        """Close it now."""
 
 
 class ConnectionLimits:
@@ -98,11 +95,11 @@ class ConnectionLimits:
         over = len(own) - self.most_of_client
         if self.most_of_client and over > 0 and not self._make_room(connection, own, OF_CLIENT):
             if over > MAX_SURPLUS:
-                connection.shed()
+                _close(connection)
             detail = f"one client may have {self.most_of_client} connections"
             return ClientLimited("client_connections", detail)
         # POSIX assigns the lowest free number, so all numbers below it are in use.
-        if 0 <= self._last_descriptor < connection.descriptor():
+        if 0 <= self._last_descriptor < descriptor_of(connection.transport):
             lack = DESCRIPTORS
         elif 0 < self.most < len(self._open):
             lack = CONNECTIONS
@@ -130,7 +127,7 @@ class ConnectionLimits:
         if not victims and lack != OF_CLIENT:
             self._next_search[lack] = now + SEARCH_SECONDS
         for connection in victims:
-            connection.shed()
+            _close(connection)
         self._tell(lack, len(victims))
         return bool(victims)
 
@@ -156,6 +153,19 @@ def _stalled(among: Iterable[Limited], now: float) -> list[Limited]:
     waits = [(c.stalled_since(), c) for c in among]
     stalled = [(s, c) for s, c in waits if s is not None and s < now - STALLED_SECONDS]
     return [min(stalled, key=itemgetter(0))[1]] if stalled else []
+
+
+def _close(connection: Limited) -> None:
+    if connection.scheme == "https":
+        connection.transport.abort()  # A TLS connection closes only once the client closes it too.
+    else:
+        connection.transport.close()
+
+
+def descriptor_of(transport: asyncio.BaseTransport) -> int:
+    """Return the number of the file descriptor of ``transport``."""
+    number: int = transport.get_extra_info("socket").fileno()
+    return number
 
 
 def raise_descriptor_limit() -> None:

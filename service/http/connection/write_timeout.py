@@ -1,6 +1,7 @@
-"""Clients that take no answer: they are cut off.
+"""Timeout of clients that do not read their answers.
 
-What waits for a client is memory, and closing a connection waits too, until all was taken.
+Bytes that a client does not read occupy memory, and a transport closes only after all of them were
+sent.
 """
 
 from __future__ import annotations
@@ -10,107 +11,77 @@ import fcntl
 import logging
 import struct
 import termios
-import weakref
-from typing import Any
 
-from gatewave.service.http.connection.bounds import Bounded
-from gatewave.service.serving.memory import READER
+from gatewave.service.http.connection.limits import descriptor_of
 
-PATIENCE_SECONDS = 30.0
-"""How long a client may take nothing of an answer that waits for it."""
+WRITE_TIMEOUT_SECONDS = 30.0
+"""Seconds in which a client must read a part of the bytes that wait for it."""
 
-LAST_PATIENCE_SECONDS = 2.0
-"""The same when the server ends, and waits for nothing else."""
+SHUTDOWN_WRITE_TIMEOUT_SECONDS = 2.0
+"""The same while the server shuts down: closing connections would delay its end."""
 
 log = logging.getLogger(__name__)
 
 
-class Patient(Bounded):
-    """A connection that waits so long, and no longer, for its client to take something.
+class WriteTimeout:
+    """Timer that aborts a connection whose client reads nothing for too long.
+
+    It refers to the transport only. A reference to the connection would be a cycle, which keeps
+    the scopes of its requests until the garbage collector runs.
 
     Args:
-        patience: How many seconds that may take.
+        transport: Transport of the connection.
+        seconds: Seconds in which the client must read something.
     """
 
-    def __init__(self, *args: Any, patience: float = PATIENCE_SECONDS, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self._patience = patience
-        self._watch: asyncio.TimerHandle | None = None
+    __slots__ = ("_seconds", "_timer", "_transport")
 
-    def begin(self) -> None:
-        # Not the connection itself: the scope would keep it, and it keeps the scope.
-        self.scope[READER] = weakref.proxy(self)  # type: ignore[literal-required]  # ours
-        super().begin()
+    def __init__(self, transport: asyncio.Transport, seconds: float) -> None:
+        self._transport = transport
+        self._seconds = seconds
+        self._timer: asyncio.TimerHandle | None = None
 
-    def untaken(self) -> int:
-        """Return how many bytes of its answers the client has not taken."""
-        return 0 if self.transport.is_closing() else _untaken(self.transport)
+    def restart(self) -> None:
+        """Wait for the client to read, if bytes wait for it.
 
-    def shutdown(self) -> None:
-        super().shutdown()
-        self._patience = min(self._patience, LAST_PATIENCE_SECONDS)
-        self._look_later()
-
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        self._look_later()
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        self._look_no_more()
-
-    def on_response_complete(self) -> None:
-        super().on_response_complete()
-        if self.transport.is_closing():
-            self._look_later()
-
-    def timeout_keep_alive_handler(self) -> None:
-        if self.transport.get_write_buffer_size():
-            self.cut_off()
-        else:
-            super().timeout_keep_alive_handler()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._look_no_more()
-        super().connection_lost(exc)
-
-    def _close(self) -> None:
-        super()._close()
-        self._look_later()
-
-    def _look_later(self) -> None:
-        """See, when patience ends, whether anything was taken of what waits now, if anything does.
-
-        Nothing is added to it meanwhile: writing is paused, or over.
+        Writing is paused or has ended, so the count of waiting bytes only falls. The client has
+        read something if the count is lower after the timeout.
         """
-        self._look_no_more()
-        if self.transport.get_write_buffer_size():
-            untaken = _untaken(self.transport)
-            self._watch = self.loop.call_later(self._patience, self._look, untaken)
+        self.stop()
+        if self._transport.get_write_buffer_size():
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(self._seconds, self._check, untaken(self._transport))
 
-    def _look_no_more(self) -> None:
-        if self._watch is not None:
-            self._watch.cancel()
-            self._watch = None
+    def stop(self) -> None:
+        """Wait no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
-    def _look(self, before: int) -> None:
-        if _untaken(self.transport) < before:
-            self._look_later()
-        else:
-            self.cut_off()
+    def shorten(self) -> None:
+        """Wait at most `SHUTDOWN_WRITE_TIMEOUT_SECONDS` from now on."""
+        self._seconds = min(self._seconds, SHUTDOWN_WRITE_TIMEOUT_SECONDS)
+        self.restart()
 
-    def cut_off(self) -> None:
-        """Close the connection, and forget what waits."""
+    def expire(self) -> None:
+        """Abort the connection, and discard the bytes that wait."""
         log.info("a client that did not take its answer was cut off")
-        self.transport.abort()
+        self._transport.abort()
+
+    def _check(self, before: int) -> None:
+        if untaken(self._transport) < before:
+            self.restart()
+        else:
+            self.expire()
 
 
-def _untaken(transport: asyncio.Transport) -> int:
-    """How many bytes the other side's system has not taken yet.
+def untaken(transport: asyncio.Transport) -> int:
+    """Return the number of written bytes that the client's system has not acknowledged.
 
-    Not only those that wait here: the kernel holds megabytes, and takes more only when a third of
-    them has gone, which can take a slow client minutes.
+    This includes the kernel's buffer. It holds megabytes, and accepts more only after a third of
+    them has gone, which can take a slow client minutes: the transport's own buffer alone would
+    look as if the client read nothing.
     """
-    descriptor: int = transport.get_extra_info("socket").fileno()
-    (queued,) = struct.unpack("i", fcntl.ioctl(descriptor, termios.TIOCOUTQ, bytes(4)))
+    request = descriptor_of(transport), termios.TIOCOUTQ, bytes(4)
+    (queued,) = struct.unpack("i", fcntl.ioctl(*request))
     return transport.get_write_buffer_size() + int(queued)

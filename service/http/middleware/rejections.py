@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gatewave.service.errors import ServiceError
-from gatewave.service.http.connection.bounds import REFUSED
+from gatewave.service.http.connection.malformed import REFUSED
 
 
 class RejectedRequests:

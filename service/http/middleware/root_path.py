@@ -10,8 +10,8 @@ from collections.abc import Awaitable
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gatewave.service.http.connection.bounds import Headers
-from gatewave.service.http.connection.protocol import Address, AtOnce
+from gatewave.service.http.connection.head import Headers
+from gatewave.service.http.connection.read_queue import Address, FastPath
 
 PAGES = frozenset({"/docs", "/redoc"})
 """Pages whose links FastAPI makes from ``root_path``.
@@ -43,10 +43,10 @@ class RootPath:
         return self.app(scope, receive, send)
 
 
-def under(prefix: str, answer: AtOnce) -> AtOnce:
+def under(prefix: str, answer: FastPath) -> FastPath:
     """Return ``answer`` for paths with and without ``prefix``."""
 
-    def answered(  # noqa: PLR0917 - as `AtOnce`
+    def answered(  # noqa: PLR0917 - as `FastPath`
         path: str,
         headers: Headers,
         body: bytes,
