@@ -101,7 +101,7 @@ bench: native artifacts/.stamp ## measure the service and the graphs against the
 bench-kernels: native artifacts/.stamp ## measure the kernels against their peers and memory: docs/performance.md
 	$(BIN)/python -m benchmarks.kernels --write
 
-bench-graphs: native $(GRAPHS)/.made $(MORE)/.made ## fuse, prove and time production graphs, and measure the commands: docs/graphs.md
+bench-graphs: native $(GRAPHS)/.made $(MORE)/.made ## fuse, verify and time production graphs, and measure the commands: docs/graphs.md
 	$(BIN)/python -m benchmarks.graphs --write
 	$(BIN)/python -m benchmarks.graphs.packaged --write
 

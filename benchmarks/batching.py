@@ -42,7 +42,7 @@ SOURCE = np.random.default_rng(0)
 def main() -> None:
     print(f"{CALLERS} callers, one row each, at most {ROWS} rows in a run; on {machine()}.")
     print("Thousands of requests a second, the best of each; 8 rows together, of 8 alone.\n")
-    print("| model | alone | batched | gain | 8 rows | proof |")
+    print("| model | alone | batched | gain | 8 rows | verification |")
     print("|---|---|---|---|---|---|")
     engine = Engine.start("cpu", cpus.available())
     with tempfile.TemporaryDirectory() as folder:

@@ -47,7 +47,7 @@ def main() -> None:
     given = parser.parse_args()
     if why := missing():
         raise SystemExit(f"The kernels for GPUs cannot be measured here: {why}.")
-    prove(given.library)
+    certify_all(given.library)
     print("| graph | type | bandwidth, GB/s | of a copy |")
     print("|---|---|---|---|")
     for dtype in MEASURED:
@@ -85,7 +85,7 @@ def opened(model: bytes, library: Path | None) -> ort.InferenceSession:
     return session
 
 
-def prove(library: Path) -> None:
+def certify_all(library: Path) -> None:
     """Certify every graph of every record in every type.
 
     Raises:
@@ -95,10 +95,10 @@ def prove(library: Path) -> None:
         for operator in activation.operators:
             for graph in GRAPHS:
                 for dtype in DTYPES:
-                    prove_one(library, activation, operator, graph, dtype)
+                    certify_one(library, activation, operator, graph, dtype)
 
 
-def prove_one(
+def certify_one(
     library: Path, activation: Activation, operator: Operator, graph: signature.Graph, dtype: DType
 ) -> None:
     """Certify one graph.

@@ -1,4 +1,4 @@
-"""Proof that a model computes its activation: run it, and measure it against exact results."""
+"""Certification of a graph: run it, and measure its errors against exact results."""
 
 from __future__ import annotations
 

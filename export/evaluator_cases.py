@@ -21,7 +21,7 @@ from onnx.backend.test.case.node import collect_testcases
 from onnx.defs import OpSchema
 
 from gatewave.export.channel import Array
-from gatewave.export.proof.randomness import RANDOM
+from gatewave.export.verification.randomness import RANDOM
 
 FIRST_OPSET = 7
 """ONNX Runtime has no earlier ones."""

@@ -23,10 +23,10 @@ from gatewave.export.certificates.due import Due
 from gatewave.export.channel import Value
 from gatewave.export.evaluator_cases import Variant, variants
 from gatewave.export.evaluator_page import Outcome, Row, text
-from gatewave.export.proof.differences import Difference, Tolerance
-from gatewave.export.proof.samples import Case, nudged
 from gatewave.export.runtimes.catalogue import PLAIN, RUNTIMES
 from gatewave.export.runtimes.running import Refused, Running
+from gatewave.export.verification.differences import Difference, Tolerance
+from gatewave.export.verification.samples import Case, nudged
 
 PAGE = Path("docs/evaluator.md")
 COMMAND = "python -m gatewave.export.evaluator_defects"

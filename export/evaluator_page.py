@@ -24,9 +24,9 @@ INTRODUCTION = f"""\
 
 <!-- Written by `{COMMAND}`; the reasons are in export/evaluator_reasons.yaml. -->
 
-The baseline of a certificate, and the proof of a rewrite that ONNX Runtime does not run, come from
-the reference evaluator of the onnx package. It is no standard: this page lists each operator,
-opset and element type in which it gives another result than ONNX Runtime does. Each node test of
+The baseline of a certificate, and the verification of a rewrite that ONNX Runtime does not run,
+come from the reference evaluator of the onnx package. It is no standard: this page lists each
+operator, opset and element type in which it differs from ONNX Runtime. Each node test of
 the onnx package was run by both, stamped with each version of its operator and cast to each type
 that this version takes; ONNX Runtime without its graph optimisations. Floats may differ as in
 `gatewave verify`, or by some hundred times what a change of the inputs' last bits changes.

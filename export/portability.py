@@ -53,7 +53,7 @@ SOURCES = "sources"
 OF_SOURCES = """\
 Models that hold each activation as one writes it in JAX and in Keras, after layers of its own, as
 jax2onnx and tf2onnx export them (`tests/sources`). `gatewave fuse` has put our operators in the
-place of what it recognised, and proven it; then every runtime ran what `gatewave lower` makes of
+place of what it recognised, and verified it; then every runtime ran what `gatewave lower` makes of
 that for it. The baseline is what the reference evaluator of the onnx package and ONNX Runtime agree
 on. Columns are outputs; what is not right is said below, and is what the defects further down do to
 a network."""

@@ -1,4 +1,4 @@
-"""`make bench-graphs`: production graphs, fused, proven and timed: docs/graphs.md.
+"""`make bench-graphs`: production graphs, fused, verified and timed: docs/graphs.md.
 
     python -m benchmarks.graphs [--quick] [--only NAME] [--write]
 

@@ -1,4 +1,4 @@
-"""One graph: what is found in it, fused, proven, and what time that takes or saves."""
+"""Measurements of one graph: activations found and fused, verification, and time."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from benchmarks.graphs.production import Graph
 from benchmarks.kernels.runtime import session
 from benchmarks.timing import turns
 from gatewave.export.model_files import files
-from gatewave.export.proof.comparison import Plan
-from gatewave.export.proof.report import Report
-from gatewave.export.proof.verified import write_verified
 from gatewave.export.recognition.sites import sites
 from gatewave.export.rewrite.change import Change
 from gatewave.export.rewrite.fuse import FUSED, LEFT, fuse
+from gatewave.export.verification.comparison import Plan
+from gatewave.export.verification.report import Report
+from gatewave.export.verification.verified import write_verified
 
 OWN = "ONNX Runtime's own fusion"
 UNFUSED = "no fusion"
@@ -54,7 +54,7 @@ class Measured:
 
 
 def measured(graph: Graph, scratch: Path, library: Path, count: int) -> Measured:
-    """Fuse the graph into the file ``scratch``, prove it, and time it in ``count`` turns.
+    """Fuse the graph into the file ``scratch``, verify it, and time it in ``count`` turns.
 
     Raises:
         VerificationError: What was fused computes something else.
@@ -71,18 +71,18 @@ def measured(graph: Graph, scratch: Path, library: Path, count: int) -> Measured
     }
     difference = "–"
     if changes:
-        difference = _proven(model, changes, scratch, graph, library)
+        difference = _verified(model, changes, scratch, graph, library)
         contestants |= {PLAIN: session(str(scratch)), KERNELS: session(str(scratch), library)}
     if left:
         everything = files.read(graph.path)
         changes = fuse(everything, kinds=FUSED["gatewave"]).changes
-        difference = _proven(everything, changes, scratch, graph, library)
+        difference = _verified(everything, changes, scratch, graph, library)
         contestants[REGARDLESS] = session(str(scratch), library)
     calls = {name: _call(opened, graph) for name, opened in contestants.items()}
     return Measured(graph.name, found, fused, left, difference, turns(calls, count))
 
 
-def _proven(
+def _verified(
     model: ir.Model, changes: Sequence[Change], scratch: Path, graph: Graph, library: Path
 ) -> str:
     """Write the model, if it is equal, and say how nearly."""

@@ -1,4 +1,4 @@
-"""`gatewave certify`: the proof that runtimes compute what they should, as a document."""
+"""`gatewave certify`: results of runtimes compared with expected ones, as a document."""
 
 from __future__ import annotations
 

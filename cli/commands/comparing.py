@@ -12,7 +12,7 @@ from gatewave import service
 from gatewave.cli.errors import UsageError, needing
 
 if TYPE_CHECKING:
-    from gatewave.export.proof.comparison import Plan
+    from gatewave.export.verification.comparison import Plan
 
 KERNELS = Path(service.__file__).with_name("libgatewave.so")
 """Path of the library of our kernels, if it is built."""
@@ -74,8 +74,8 @@ def plan(
     Raises:
         UsageError: ``inputs`` is not a file of arrays, or ``budget`` is not a time.
     """
-    from gatewave.export.proof.comparison import Plan
-    from gatewave.export.proof.differences import Tolerance
+    from gatewave.export.verification.comparison import Plan
+    from gatewave.export.verification.differences import Tolerance
 
     return Plan(
         tolerance=Tolerance(rtol, atol, ulp),

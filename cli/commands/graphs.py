@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from gatewave.cli.commands.targeting import Judged
-    from gatewave.export.proof.comparison import Plan
-    from gatewave.export.proof.report import Report
     from gatewave.export.rewrite.change import Change
     from gatewave.export.rewrite.replacement import Skipped
+    from gatewave.export.verification.comparison import Plan
+    from gatewave.export.verification.report import Report
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def write_verified(
         CommandError: No runtime runs ``source``.
     """
     from gatewave.export.errors import NotRunnableError
-    from gatewave.export.proof import verified
+    from gatewave.export.verification import verified
 
     try:
         if not changes:
@@ -83,7 +83,7 @@ def write_running(model: ir.Model, path: Path, *, source: Path, plan: Plan) -> T
         VerificationError: The kernels and the bodies differ; it is not written.
         NotRunnableError: Nothing runs it, or not what runs ``source``; it is not written.
     """
-    from gatewave.export.proof import verified
+    from gatewave.export.verification import verified
 
     with Console(stderr=True).status("running the model", spinner="dots"):
         report = verified.write_running(model, path, source=source, plan=plan)

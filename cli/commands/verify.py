@@ -1,4 +1,4 @@
-"""`gatewave verify`: the proof that two models compute the same."""
+"""`gatewave verify`: comparison of two models on sampled inputs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from gatewave.cli.commands.rewriting import JsonOption, ModelArgument
 from gatewave.cli.errors import needing
 
 if TYPE_CHECKING:
-    from gatewave.export.proof.report import Compared, Dropped, Report
+    from gatewave.export.verification.report import Compared, Dropped, Report
 
 MAX_SHOWN = 3
 
@@ -58,7 +58,7 @@ def verify(
     Example: `gatewave verify model.onnx fused.onnx --json`
     """
     with needing("export"):
-        from gatewave.export.proof import verification
+        from gatewave.export.verification import verifier
     plan = replace(
         comparing.plan(inputs, rtol, atol, ulp, budget),
         sites=site or (),
@@ -67,7 +67,7 @@ def verify(
         strict=strict,
     )
     with Console(stderr=True).status("running both models", spinner="dots"):
-        report = verification.verify(original, rewritten, plan)
+        report = verifier.verify(original, rewritten, plan)
     if as_json:
         typer.echo(json.dumps(report.as_dict(), indent=2))
     else:

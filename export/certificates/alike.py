@@ -22,11 +22,11 @@ from gatewave.export.certificates import one_node
 from gatewave.export.certificates.document import DifferingNode
 from gatewave.export.certificates.due import Due
 from gatewave.export.channel import Array, Value
-from gatewave.export.proof import randomness
-from gatewave.export.proof.differences import Difference, Tolerance, described, dtype_of
-from gatewave.export.proof.samples import Case, nudged
-from gatewave.export.proof.worker import flat
 from gatewave.export.runtimes.running import Refused, Running
+from gatewave.export.verification import randomness
+from gatewave.export.verification.differences import Difference, Tolerance, described, dtype_of
+from gatewave.export.verification.samples import Case, nudged
+from gatewave.export.verification.worker import flat
 
 NUDGES = 3
 """Runs with perturbed inputs for a node whose results differ: it may be ill-conditioned there."""

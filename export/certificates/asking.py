@@ -17,12 +17,12 @@ from gatewave.export.channel import Array
 from gatewave.export.errors import ModelError
 from gatewave.export.model_files import files
 from gatewave.export.model_files.scopes import scopes
-from gatewave.export.proof import randomness
-from gatewave.export.proof.cases import drawn
-from gatewave.export.proof.comparison import unlike
-from gatewave.export.proof.differences import Tolerance, described
-from gatewave.export.proof.samples import Case, Samples, from_file, nudged
 from gatewave.export.runtimes.running import Lost, Refused, Running
+from gatewave.export.verification import randomness
+from gatewave.export.verification.cases import drawn
+from gatewave.export.verification.comparison import unlike
+from gatewave.export.verification.differences import Tolerance, described
+from gatewave.export.verification.samples import Case, Samples, from_file, nudged
 
 NUDGES = 2
 """Runs with perturbed inputs, each float moved to one of its two neighbours."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from gatewave.export.channel import Array, Value
-from gatewave.export.proof.differences import (
+from gatewave.export.verification.differences import (
     Difference,
     Tolerance,
     between,
@@ -16,8 +16,8 @@ from gatewave.export.proof.differences import (
     is_float,
     unit_in_the_last_place,
 )
-from gatewave.export.proof.ranges import Source
-from gatewave.export.proof.samples import Case
+from gatewave.export.verification.ranges import Source
+from gatewave.export.verification.samples import Case
 
 STEPS = 256.0
 """Multiple of an element's change under perturbed inputs that counts as rounding, since each

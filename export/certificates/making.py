@@ -24,10 +24,10 @@ from gatewave.export.certificates.document import (
 from gatewave.export.channel import Array
 from gatewave.export.errors import NotRunnableError
 from gatewave.export.model_files import files, storage
-from gatewave.export.proof.differences import Tolerance
 from gatewave.export.runtimes.catalogue import Runtime
 from gatewave.export.runtimes.running import Refused, Running
 from gatewave.export.signature import GRAPHS, Graph
+from gatewave.export.verification.differences import Tolerance
 from gatewave.models import DTYPES, Activation, DType
 
 

@@ -18,11 +18,18 @@ from gatewave.export.certificates.truth import Network
 from gatewave.export.channel import Array
 from gatewave.export.errors import TargetError
 from gatewave.export.model_files import files
-from gatewave.export.proof.differences import SAME, Difference, Place, Tolerance, dtype_of, is_float
-from gatewave.export.proof.samples import Case
-from gatewave.export.proof.sizes import Shapes
 from gatewave.export.runtimes.catalogue import Runtime
 from gatewave.export.runtimes.running import Lost, Refused, Running
+from gatewave.export.verification.differences import (
+    SAME,
+    Difference,
+    Place,
+    Tolerance,
+    dtype_of,
+    is_float,
+)
+from gatewave.export.verification.samples import Case
+from gatewave.export.verification.sizes import Shapes
 
 
 @dataclass

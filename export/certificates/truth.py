@@ -14,11 +14,11 @@ from gatewave.export.certificates.document import Baseline
 from gatewave.export.certificates.due import Due
 from gatewave.export.errors import ModelError, NotRunnableError
 from gatewave.export.model_files import files
-from gatewave.export.proof import coarse
-from gatewave.export.proof.differences import Tolerance
-from gatewave.export.proof.ports import inputs_of, outputs_of
 from gatewave.export.runtimes.catalogue import PLAIN, RUNTIMES, Runtime
 from gatewave.export.runtimes.running import Refused, Running
+from gatewave.export.verification import coarse
+from gatewave.export.verification.differences import Tolerance
+from gatewave.export.verification.ports import inputs_of, outputs_of
 
 TRUTH = (RUNTIMES["reference"], PLAIN)
 """The two implementations; the first that runs the model gives the values."""

@@ -1,1 +1,1 @@
-"""Activations in anyone's ONNX models: found, lowered, fused, exchanged, and proven equal."""
+"""Rewrites of activations in anyone's ONNX models: lower, fuse and swap."""

@@ -13,11 +13,11 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 
 from gatewave.export.channel import Array
-from gatewave.export.proof.differences import Tolerance, between
-from gatewave.export.proof.runners import Refused, Runner
 from gatewave.export.torch.cases import Case
 from gatewave.export.torch.eager import array_of
 from gatewave.export.trace import Captured
+from gatewave.export.verification.differences import Tolerance, between
+from gatewave.export.verification.runners import Refused, Runner
 from gatewave.models import Operator
 
 MOST_BYTES = 2**28

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 
-from gatewave.export.proof.ranges import KINDS, NORMAL, Kind
 from gatewave.export.signature import DOMAIN
+from gatewave.export.verification.ranges import KINDS, NORMAL, Kind
 
 MOST_ELEMENTS = 2**22
 """Limit on the elements of inputs at other sizes."""
@@ -59,7 +59,7 @@ class Case:
     Attributes:
         name: For people.
         tensors: In the order of the module's own arguments.
-        extreme: Whether the module may overflow on them; see `gatewave.export.proof.ranges.Kind`.
+        extreme: Whether the module may overflow on them; see `Kind`.
     """
 
     name: str

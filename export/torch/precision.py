@@ -9,8 +9,8 @@ import numpy as np
 import onnx_ir as ir
 
 from gatewave.export.model_files.element_types import bodies
-from gatewave.export.proof import coarse
-from gatewave.export.proof.differences import RELATIVE, Tolerance
+from gatewave.export.verification import coarse
+from gatewave.export.verification.differences import RELATIVE, Tolerance
 
 ROUNDINGS = 2
 """Units in the last place by which inputs are moved to measure the effect of rounding."""

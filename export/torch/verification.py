@@ -24,15 +24,15 @@ from torch import Tensor
 
 from gatewave.export.channel import Array, Value
 from gatewave.export.errors import ArgumentsError, NotRunnableError, VerificationError
-from gatewave.export.proof import randomness
-from gatewave.export.proof.differences import Difference, between, is_float
-from gatewave.export.proof.runners import WORDS, Refused, Runner, Runtime, Task, choose
 from gatewave.export.torch import blame, precision
 from gatewave.export.torch.binding import Bound
 from gatewave.export.torch.cases import NAN, Case, drawn
 from gatewave.export.torch.eager import Eager, array_of
 from gatewave.export.torch.precision import NOISE, ROUNDINGS
 from gatewave.export.trace import Captured
+from gatewave.export.verification import randomness
+from gatewave.export.verification.differences import Difference, between, is_float
+from gatewave.export.verification.runners import WORDS, Refused, Runner, Runtime, Task, choose
 from gatewave.models import Operator
 
 logger = logging.getLogger(__name__)

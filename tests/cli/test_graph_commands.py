@@ -140,7 +140,7 @@ def test_fuse_says_what_it_left(run, model):
     assert "0 changes, 1 left alone: wrote" in ended.stdout
 
 
-def test_lower_says_that_a_proof_is_coarse(run, tmp_path):
+def test_lower_notes_a_coarse_comparison(run, tmp_path):
     path = tmp_path / "model.onnx"
     text = '<ir_version: 10, opset_import: ["": 20]> g (double[n] x) => (double[n] y) {y = Gelu(x)}'
     onnx.save(onnx.parser.parse_model(text), path)

@@ -11,9 +11,9 @@ from records import CASES
 from verifications import HEAD
 
 from gatewave.export.graph import graphs_of
-from gatewave.export.proof.comparison import Plan
-from gatewave.export.proof.verification import verify
 from gatewave.export.signature import GRAPHS
+from gatewave.export.verification.comparison import Plan
+from gatewave.export.verification.verifier import verify
 
 
 @pytest.fixture(scope="session")

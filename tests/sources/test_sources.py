@@ -17,13 +17,13 @@ from environments import python_of_source
 from gatewave.export.certificates import making
 from gatewave.export.certificates.making import Plan
 from gatewave.export.portability import text
-from gatewave.export.proof import comparison
-from gatewave.export.proof.verification import verify
 from gatewave.export.recognition.sites import survey
 from gatewave.export.rewrite.fuse import fuse
 from gatewave.export.rewrite.lower import lower
 from gatewave.export.runtimes import catalogue
 from gatewave.export.targets import find
+from gatewave.export.verification import comparison
+from gatewave.export.verification.verifier import verify
 from gatewave.models import ACTIVATIONS
 
 FOLDER = Path(__file__).parent

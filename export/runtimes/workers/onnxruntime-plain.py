@@ -2,7 +2,7 @@
 
 import onnxruntime as ort
 
-from gatewave.export.proof.worker import InRuntime
+from gatewave.export.verification.worker import InRuntime
 
 
 def versions():

@@ -18,10 +18,10 @@ from gatewave.export.certificates.making import Plan
 from gatewave.export.certificates.truth import network
 from gatewave.export.errors import ModelError, NotRunnableError
 from gatewave.export.model_files import files
-from gatewave.export.proof.differences import Tolerance
-from gatewave.export.proof.samples import Case
 from gatewave.export.runtimes import catalogue
 from gatewave.export.runtimes.running import Running
+from gatewave.export.verification.differences import Tolerance
+from gatewave.export.verification.samples import Case
 
 HEAD = '<ir_version: 8, opset_import: ["" : 17]> g '
 ORT = "onnxruntime"

@@ -8,10 +8,10 @@ import onnx_ir as ir
 import pytest
 from running import generated, run
 
-from gatewave.export.proof.comparison import Plan
-from gatewave.export.proof.verification import verify
 from gatewave.export.rewrite.fuse import fuse
 from gatewave.export.rewrite.inspection import inspect
+from gatewave.export.verification.comparison import Plan
+from gatewave.export.verification.verifier import verify
 
 GRAPHS = Path(__file__).parents[3] / ".graphs"
 

@@ -8,11 +8,11 @@ import pytest
 from verifications import HEAD
 
 from gatewave.export.errors import NotRunnableError
-from gatewave.export.proof import cases
-from gatewave.export.proof.budget import MAX_BYTES, Budget, Cost
-from gatewave.export.proof.comparison import Plan
-from gatewave.export.proof.samples import Samples
-from gatewave.export.proof.verified import write_unchanged
+from gatewave.export.verification import cases
+from gatewave.export.verification.budget import MAX_BYTES, Budget, Cost
+from gatewave.export.verification.comparison import Plan
+from gatewave.export.verification.samples import Samples
+from gatewave.export.verification.verified import write_unchanged
 
 IMAGES = "agraph (float[N, 3, 64, 64] x) => (float[N, 3, 64, 64] y) { y = Neg(x) }"
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from gatewave.export.proof.ports import Port
+from gatewave.export.verification.ports import Port
 
 Shapes = Mapping[str, tuple[int, ...]]
 """The shape of each input."""

@@ -14,7 +14,7 @@ import onnx_ir as ir
 
 from gatewave.export.model_files import element_types
 from gatewave.export.model_files.scopes import scopes
-from gatewave.export.proof.differences import COARSE
+from gatewave.export.verification.differences import COARSE
 
 NAMES = frozenset({"Gelu", "HardSwish"})
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gatewave.export.proof.differences import Tolerance, between, unit_in_the_last_place
+from gatewave.export.verification.differences import Tolerance, between, unit_in_the_last_place
 
 SOURCE = np.random.default_rng(0)
 

@@ -11,8 +11,8 @@ from verifications import HEAD
 
 from gatewave.export import graph
 from gatewave.export.errors import NotRunnableError
-from gatewave.export.proof.comparison import Plan
-from gatewave.export.proof.verification import verify
+from gatewave.export.verification.comparison import Plan
+from gatewave.export.verification.verifier import verify
 
 LOOP = """agraph (int64 n, float[N] x) => (float[N] y) {
     yes = Constant<value = bool {1}>()

@@ -16,8 +16,8 @@ import onnx_ir as ir
 from gatewave.export.model_files import element_types
 from gatewave.export.model_files.element_types import bodies, operands
 from gatewave.export.model_files.scopes import Scope, scopes
-from gatewave.export.proof import random_numbers
-from gatewave.export.proof.random_numbers import Fixed
+from gatewave.export.verification import random_numbers
+from gatewave.export.verification.random_numbers import Fixed
 
 RANDOM = frozenset(
     {

@@ -1,12 +1,12 @@
-"""A rewritten model reaches its file only when it is proven."""
+"""A rewritten model reaches its file only after verification."""
 
 import onnx_ir as ir
 import pytest
 
 from gatewave.export.errors import ModelError, NotRunnableError, VerificationError
 from gatewave.export.model_files import files
-from gatewave.export.proof.comparison import Plan
-from gatewave.export.proof.verified import write_verified
+from gatewave.export.verification.comparison import Plan
+from gatewave.export.verification.verified import write_verified
 
 MODEL = """<ir_version: 8, opset_import: ["" : 17]>
 agraph (float[N] x) => (float[N] y) { g = Sigmoid(x) y = Mul(x, g) }"""
@@ -40,7 +40,7 @@ def test_what_differs_is_not_and_leaves_nothing_behind(source, tmp_path, existin
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_what_cannot_be_proven_is_not_written_either(source, tmp_path):
+def test_a_model_that_cannot_be_verified_is_not_written(source, tmp_path):
     model = files.read(source)
     model.graph.node(0).domain = "com.acme"
     model.opset_imports["com.acme"] = 1

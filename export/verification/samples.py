@@ -14,12 +14,12 @@ import onnx_ir as ir
 
 from gatewave.export.channel import Array, Value
 from gatewave.export.errors import ModelError
-from gatewave.export.proof.differences import is_float
-from gatewave.export.proof.meanings import Meaning, meaning_of
-from gatewave.export.proof.ports import Port, inputs_of
-from gatewave.export.proof.ranges import KINDS, THRESHOLDS, Kind, Source
-from gatewave.export.proof.report import GIVEN
-from gatewave.export.proof.sizes import Shapes
+from gatewave.export.verification.differences import is_float
+from gatewave.export.verification.meanings import Meaning, meaning_of
+from gatewave.export.verification.ports import Port, inputs_of
+from gatewave.export.verification.ranges import KINDS, THRESHOLDS, Kind, Source
+from gatewave.export.verification.report import GIVEN
+from gatewave.export.verification.sizes import Shapes
 
 SMALL_DEFAULT = 64
 """A default of more elements is a weight, and left alone."""

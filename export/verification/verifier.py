@@ -1,4 +1,4 @@
-"""The proof that a rewritten model computes what its original does: run both, and compare."""
+"""Verification of a rewritten model: run it and its original, and compare their outputs."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ import onnx_ir as ir
 from gatewave.export.channel import Value
 from gatewave.export.errors import ModelError, NotRunnableError
 from gatewave.export.model_files import files
-from gatewave.export.proof import coarse, interior, randomness
-from gatewave.export.proof.budget import Budget, Cost
-from gatewave.export.proof.cases import MAX_SHAPES, Draft, Given, Planned
-from gatewave.export.proof.comparison import Plan, compared, is_noise, joined, unlike
-from gatewave.export.proof.conditioning import excused, movement, nudges
-from gatewave.export.proof.local import Parts, parts
-from gatewave.export.proof.ports import disagreements
-from gatewave.export.proof.report import Compared, Dropped, Ran, Report
-from gatewave.export.proof.runners import (
+from gatewave.export.signature import DOMAIN
+from gatewave.export.verification import coarse, interior, randomness
+from gatewave.export.verification.budget import Budget, Cost
+from gatewave.export.verification.cases import MAX_SHAPES, Draft, Given, Planned
+from gatewave.export.verification.comparison import Plan, compared, is_noise, joined, unlike
+from gatewave.export.verification.conditioning import excused, movement, nudges
+from gatewave.export.verification.local import Parts, parts
+from gatewave.export.verification.ports import disagreements
+from gatewave.export.verification.report import Compared, Dropped, Ran, Report
+from gatewave.export.verification.runners import (
     WORDS,
     Refused,
     Restarted,
@@ -33,8 +34,7 @@ from gatewave.export.proof.runners import (
     choose,
     unknown_domains,
 )
-from gatewave.export.proof.samples import Case, Samples, from_file, nudged
-from gatewave.export.signature import DOMAIN
+from gatewave.export.verification.samples import Case, Samples, from_file, nudged
 
 MOST_FAILURES = 3
 
@@ -63,12 +63,12 @@ def verify(original: Path, rewritten: Path, plan: Plan = DEFAULT) -> Report:
     if notes:
         plan = replace(plan, tolerance=replace(plan.tolerance, coarse=True))
     with contextlib.ExitStack() as stack:
-        found = _Verification(models, (original, rewritten), plan, stack).report()
+        found = _Verifier(models, (original, rewritten), plan, stack).report()
     return replace(found, notes=[*notes, *found.notes])
 
 
 @dataclass
-class _Verification:
+class _Verifier:
     models: tuple[ir.Model, ir.Model]
     paths: tuple[Path, Path]
     plan: Plan

@@ -1,9 +1,9 @@
 """Process that runs one model, so that a crash or hang does not affect others.
 
-``python -m gatewave.export.proof.worker`` writes ``{"ok": true}`` once its imports are done. Then
-it reads messages of `channel` from its standard input. The first of a key says what to load and
-how, each further one brings inputs; the answers are ``{"ok": true}`` with the outputs and the
-process's peak of memory, or ``{"error": …}`` with the runtime's words.
+``python -m gatewave.export.verification.worker`` writes ``{"ok": true}`` after its imports. Then it
+reads messages of `channel` from its standard input. The first message of a key loads a model, each
+further one brings inputs. The answers are ``{"ok": true}`` with the outputs and the process's peak
+memory, or ``{"error": …}`` with the runtime's words.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ import onnxruntime as ort
 from onnx.helper import tensor_dtype_to_np_dtype as numpy_dtype
 
 from gatewave.export.channel import Array, Value, receive, send
-from gatewave.export.proof import edits
-from gatewave.export.proof.random_numbers import Fixed, fix
+from gatewave.export.verification import edits
+from gatewave.export.verification.random_numbers import Fixed, fix
 
 FOLDER = "session.model_external_initializers_file_folder_path"
 SPINNING = "session.intra_op.allow_spinning"

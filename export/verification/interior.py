@@ -9,10 +9,10 @@ from dataclasses import replace
 import onnx_ir as ir
 
 from gatewave.export.channel import Value
-from gatewave.export.proof.comparison import Plan, compared, joined
-from gatewave.export.proof.report import Compared, Dropped
-from gatewave.export.proof.runners import WORDS, Refused, Runner, Runtime, Task
-from gatewave.export.proof.samples import Case
+from gatewave.export.verification.comparison import Plan, compared, joined
+from gatewave.export.verification.report import Compared, Dropped
+from gatewave.export.verification.runners import WORDS, Refused, Runner, Runtime, Task
+from gatewave.export.verification.samples import Case
 
 MOST_CASES = 2
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from gatewave.export.documents import plain
-from gatewave.export.proof.differences import Difference
+from gatewave.export.verification.differences import Difference
 
 GIVEN = "the inputs given"
 """The name of the case of the caller's own inputs."""

@@ -17,15 +17,23 @@ import onnx_ir as ir
 
 from gatewave.export.channel import Value
 from gatewave.export.errors import NotRunnableError
-from gatewave.export.proof.changed import Changed, changed
-from gatewave.export.proof.comparison import Plan, cancellation
-from gatewave.export.proof.conditioning import NUDGES, excused, movement, nudges
-from gatewave.export.proof.differences import between, dtype_of, is_float
-from gatewave.export.proof.edits import FACTOR, OUT, Cut
-from gatewave.export.proof.ranges import Source
-from gatewave.export.proof.report import Compared
-from gatewave.export.proof.runners import WORDS, Lost, Refused, Restarted, Runner, Task, choose
-from gatewave.export.proof.samples import Case
+from gatewave.export.verification.changed import Changed, changed
+from gatewave.export.verification.comparison import Plan, cancellation
+from gatewave.export.verification.conditioning import NUDGES, excused, movement, nudges
+from gatewave.export.verification.differences import between, dtype_of, is_float
+from gatewave.export.verification.edits import FACTOR, OUT, Cut
+from gatewave.export.verification.ranges import Source
+from gatewave.export.verification.report import Compared
+from gatewave.export.verification.runners import (
+    WORDS,
+    Lost,
+    Refused,
+    Restarted,
+    Runner,
+    Task,
+    choose,
+)
+from gatewave.export.verification.samples import Case
 
 MAX_STEPS = 64
 """Largest number of steps in the last place by which values are moved."""

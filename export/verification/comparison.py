@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from gatewave.export.channel import Array, Value
-from gatewave.export.proof.differences import Tolerance, between, dtype_of
-from gatewave.export.proof.report import Compared
-from gatewave.export.proof.samples import Case
+from gatewave.export.verification.differences import Tolerance, between, dtype_of
+from gatewave.export.verification.report import Compared
+from gatewave.export.verification.samples import Case
 
 NOISE = 16.0
 """Ratio between two runs below which a difference counts as noise."""

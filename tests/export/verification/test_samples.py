@@ -5,10 +5,10 @@ import onnx.parser
 import onnx_ir as ir
 import pytest
 
-from gatewave.export.proof import sizes
-from gatewave.export.proof.ports import inputs_of
-from gatewave.export.proof.ranges import KINDS, NORMAL, THRESHOLDS
-from gatewave.export.proof.samples import OPPOSED, REPLACED, Samples
+from gatewave.export.verification import sizes
+from gatewave.export.verification.ports import inputs_of
+from gatewave.export.verification.ranges import KINDS, NORMAL, THRESHOLDS
+from gatewave.export.verification.samples import OPPOSED, REPLACED, Samples
 
 HEAD = '<ir_version: 8, opset_import: ["" : 17]>'
 BY_NAME = {kind.name: kind for kind in (NORMAL, THRESHOLDS, *KINDS)}

@@ -1,4 +1,4 @@
-"""Rewritten models that reach their files only when they have been proven."""
+"""Writing of rewritten models: a file is replaced only after a verification."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import onnx_ir as ir
 
 from gatewave.export.errors import NotRunnableError, VerificationError
 from gatewave.export.model_files import files
-from gatewave.export.proof.comparison import Plan
-from gatewave.export.proof.report import Report
-from gatewave.export.proof.runners import WORDS, Task, choose, onnxruntime_loads
-from gatewave.export.proof.verification import DEFAULT, verify
+from gatewave.export.verification.comparison import Plan
+from gatewave.export.verification.report import Report
+from gatewave.export.verification.runners import WORDS, Task, choose, onnxruntime_loads
+from gatewave.export.verification.verifier import DEFAULT, verify
 
 
 class DiffersError(VerificationError):
-    """A rewritten model not proven to compute what its original does; its ``report`` says why."""
+    """A rewritten model with a difference from its original; its ``report`` has the reason."""
 
     def __init__(self, report: Report) -> None:
         verdict = "differs" if report.verdict == "different" else f"was {report.verdict}"
@@ -42,7 +42,7 @@ def write_verified(
 
     Raises:
         DiffersError: They do not compute the same; it has the report.
-        NotRunnableError: Nothing runs the original, so nothing can be proven.
+        NotRunnableError: No runtime runs the original, so the two cannot be compared.
         ModelError: As `files.write`.
         NotWrittenError: As `files.write`.
     """

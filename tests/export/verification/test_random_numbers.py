@@ -9,9 +9,9 @@ from verifications import worst
 
 from gatewave.export.evaluator import evaluator
 from gatewave.export.model_files import files
-from gatewave.export.proof.random_numbers import Fixed, can_fix, fix
-from gatewave.export.proof.verified import write_verified
 from gatewave.export.rewrite.fuse import fuse
+from gatewave.export.verification.random_numbers import Fixed, can_fix, fix
+from gatewave.export.verification.verified import write_verified
 
 HEAD = '<ir_version: 8, opset_import: ["" : %d]>'
 
@@ -141,7 +141,7 @@ def test_a_runtime_of_another_generator_draws_the_same(check):
     assert {ran.runtime for ran in report.ran} == {"ONNX Runtime", "the onnx reference evaluator"}
 
 
-def test_fuse_proves_a_model_of_random_size(saved, tmp_path):
+def test_fuse_verifies_a_model_of_random_size(saved, tmp_path):
     source = saved(head(17) + VOICE)
     model = files.read(source)
     outcome = fuse(model)

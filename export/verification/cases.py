@@ -6,10 +6,10 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from gatewave.export.proof import sizes
-from gatewave.export.proof.ranges import NORMAL, Kind
-from gatewave.export.proof.samples import OPPOSED, REPLACED, Case, Replaced, Samples, name_of
-from gatewave.export.proof.sizes import Shapes
+from gatewave.export.verification import sizes
+from gatewave.export.verification.ranges import NORMAL, Kind
+from gatewave.export.verification.samples import OPPOSED, REPLACED, Case, Replaced, Samples, name_of
+from gatewave.export.verification.sizes import Shapes
 
 MAX_SHAPES = 4
 """Sets of shapes that the model takes and that are tried, of those that `sizes` lists."""

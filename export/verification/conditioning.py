@@ -12,10 +12,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from gatewave.export.channel import Value
-from gatewave.export.proof.comparison import Plan, compared
-from gatewave.export.proof.ranges import Source
-from gatewave.export.proof.report import Compared
-from gatewave.export.proof.samples import Case, nudged
+from gatewave.export.verification.comparison import Plan, compared
+from gatewave.export.verification.ranges import Source
+from gatewave.export.verification.report import Compared
+from gatewave.export.verification.samples import Case, nudged
 
 NOISE = 16.0
 """Multiple of the change caused by one step up to which a difference counts as rounding: a rewrite

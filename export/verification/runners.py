@@ -17,10 +17,10 @@ import onnx_ir as ir
 
 from gatewave.export.channel import Value, receive, send
 from gatewave.export.errors import NotRunnableError
-from gatewave.export.proof.edits import Cut
-from gatewave.export.proof.random_numbers import Fixed
 from gatewave.export.reasons import reason_of
 from gatewave.export.subprocesses import Ended, own_python
+from gatewave.export.verification.edits import Cut
+from gatewave.export.verification.random_numbers import Fixed
 
 Runtime = Literal["onnxruntime", "onnxruntime with kernels", "reference"]
 
@@ -98,7 +98,7 @@ class Runner:
         self._host = host
         if host is None:
             self.process, self.keys = (
-                own_python("-m", "gatewave.export.proof.worker"),
+                own_python("-m", "gatewave.export.verification.worker"),
                 itertools.count(),
             )
         else:

@@ -1,1 +1,0 @@
-"""The proof that two models compute the same."""

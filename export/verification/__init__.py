@@ -1,0 +1,1 @@
+"""Verification: comparison of two models on sampled inputs."""
