@@ -19,7 +19,7 @@ import typer
 from rich.console import Console
 
 from gatewave.export.certificates.alike import arrays, kinds
-from gatewave.export.certificates.due import Due
+from gatewave.export.certificates.expected import Expected
 from gatewave.export.channel import Value
 from gatewave.export.evaluator_cases import Variant, variants
 from gatewave.export.evaluator_page import Outcome, Row, text
@@ -112,18 +112,18 @@ class Comparison:
     ) -> tuple[str, Difference] | None:
         """Return the output that differs most, if one does by more than roundings explain."""
         case, wanted, gotten = Case(variant.test, variant.inputs), arrays(want), arrays(got)
-        worst = _worst(Due(case, wanted, []), gotten)
+        worst = _worst(Expected(case, wanted, []), gotten)
         if worst is None:
             return None
         moves = (nudged(case), *(nudged(case, self._source) for _ in range(NUDGES)))
         answers = [self._ran(running, replace(variant, inputs=dict(m.inputs))) for m in moves]
         moved = [arrays(answer) for answer in answers if not isinstance(answer, str)]
         alike = [one for one in moved if kinds(one) == kinds(wanted)]
-        return _worst(Due(case, wanted, alike), gotten)
+        return _worst(Expected(case, wanted, alike), gotten)
 
 
-def _worst(due: Due, got: Mapping[str, Value]) -> tuple[str, Difference] | None:
-    found = {n: due.between(n, got.get(n), Tolerance()) for n in due.outputs}
+def _worst(expected: Expected, got: Mapping[str, Value]) -> tuple[str, Difference] | None:
+    found = {n: expected.between(n, got.get(n), Tolerance()) for n in expected.outputs}
     name = max(found, key=lambda one: found[one].used, default="")
     return (name, found[name]) if name and found[name].used > 1 else None
 

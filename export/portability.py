@@ -70,7 +70,7 @@ Numbers = list[float] | float
 
 
 NUMBERS = ("* times the allowed error", "finite where that is wrong, or the reverse")
-"""The reasons of cells whose numbers are wrong; see `Judged.words`."""
+"""The reasons of cells whose numbers are wrong; see `CellErrors.words`."""
 
 
 class Strict(BaseModel):
@@ -283,7 +283,7 @@ def _numbered() -> Iterator[tuple[int, Defect]]:
 
 def _defect(number: int, defect: Defect) -> str:
     titles = ", ".join(RUNTIMES[name].title for name in defect.got)
-    lines = [("input", *_values(defect.inputs)), ("due", *_values(defect.due))]
+    lines = [("input", *_values(defect.inputs)), ("expected", *_values(defect.due))]
     lines += [(RUNTIMES[name].title, _got(found)) for name, found in defect.got.items()]
     return "\n\n".join(
         [

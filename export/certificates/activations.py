@@ -17,8 +17,8 @@ import onnx_ir as ir
 from gatewave.export import artifacts, reference, signature
 from gatewave.export.certificates.arrays import array_of, tensor_of
 from gatewave.export.certificates.document import Cell, Shaped, Verdict
-from gatewave.export.certificates.judgement import Due, Judged, judge, wrong_kind
 from gatewave.export.certificates.lowering import lowered, target_of
+from gatewave.export.certificates.verdict import CellErrors, ExactResults, compare, wrong_kind
 from gatewave.export.certify import hold_to_formula
 from gatewave.export.errors import TargetError, ToleranceError
 from gatewave.export.graph import FORMS, Form, to_bytes
@@ -55,7 +55,7 @@ def subjects(
 
 
 @functools.cache
-def due(subject: Subject) -> Due:
+def exact_results(subject: Subject) -> ExactResults:
     """The samples of `reference`, and the exact results.
 
     Where the record's decomposition is not its formula, all are of the formula itself: that takes
@@ -69,7 +69,7 @@ def due(subject: Subject) -> Due:
         exact = reference.exact(activation, operator, graph, tensors)
     except ToleranceError:
         exact = reference.exact(activation, operator, graph, [t.double() for t in tensors])
-    return Due(
+    return ExactResults(
         operator,
         subject.dtype,
         dict(zip(names, tensors, strict=True)),
@@ -133,18 +133,18 @@ def _fix(model: ir.Model, shape: Sequence[int], *, static: bool) -> None:
 
 def cell(subject: Subject, runtime: Runtime, running: Running) -> Cell:
     """Run ``subject`` by ``runtime``, over all the samples, and in several shapes."""
-    whole = due(subject)
+    whole = exact_results(subject)
     line = _attempt(subject, runtime, running, whole, (_length(whole),))
     shapes = tuple(_shaped(subject, runtime, running, shape) for shape in SHAPES)
     wrong = next((shaped for shaped in shapes if shaped.verdict != "exact"), None)
     verdict, why = line.verdict, line.why
     if verdict == "exact" and wrong is not None:
         verdict, why = wrong.verdict, f"shape {list(wrong.shape)}: {wrong.why}"
-    judged = line.judged
+    errors = line.errors
     numbers: dict[str, Any] = (
         {}
-        if judged is None
-        else {field.name: getattr(judged, field.name) for field in fields(judged)}
+        if errors is None
+        else {field.name: getattr(errors, field.name) for field in fields(errors)}
     )
     return Cell(
         subject=subject.stem,
@@ -166,11 +166,15 @@ class _Attempt:
     verdict: Verdict
     why: str = ""
     model: Prepared | None = None
-    judged: Judged | None = None
+    errors: CellErrors | None = None
 
 
 def _attempt(
-    subject: Subject, runtime: Runtime, running: Running, wanted: Due, shape: tuple[int, ...]
+    subject: Subject,
+    runtime: Runtime,
+    running: Running,
+    wanted: ExactResults,
+    shape: tuple[int, ...],
 ) -> _Attempt:
     """Run the inputs of ``wanted`` in one ``shape``."""
     try:
@@ -190,17 +194,17 @@ def _attempt(
         return _Attempt("refused", str(error), model)
     if wrong := wrong_kind(wanted, results, shape):
         return _Attempt("differs", wrong, model)
-    judged = judge(wanted, {name: tensor.flatten() for name, tensor in results.items()})
-    if judged.used > 1:
-        return _Attempt("differs", judged.words(), model, judged)
-    return _Attempt("exact", "", model, judged)
+    errors = compare(wanted, {name: tensor.flatten() for name, tensor in results.items()})
+    if errors.used > 1:
+        return _Attempt("differs", errors.words(), model, errors)
+    return _Attempt("exact", "", model, errors)
 
 
 def _shaped(subject: Subject, runtime: Runtime, running: Running, shape: tuple[int, ...]) -> Shaped:
-    part = due(subject).part(math.prod(shape))
+    part = exact_results(subject).part(math.prod(shape))
     found = _attempt(subject, runtime, running, part, shape)
     return Shaped(shape=shape, verdict=found.verdict, why=found.why)
 
 
-def _length(wanted: Due) -> int:
+def _length(wanted: ExactResults) -> int:
     return len(next(iter(wanted.inputs.values())))

@@ -20,7 +20,7 @@ import onnx_ir as ir
 
 from gatewave.export.certificates import one_node
 from gatewave.export.certificates.document import DifferingNode
-from gatewave.export.certificates.due import Due
+from gatewave.export.certificates.expected import Expected
 from gatewave.export.channel import Array, Value
 from gatewave.export.runtimes.running import Refused, Running
 from gatewave.export.verification import randomness
@@ -232,7 +232,7 @@ class Walk:
     ) -> tuple[str, Difference] | None:
         """Return the output that differs most beyond both errors, with its difference."""
         wanted, gotten = arrays(want), arrays(got)
-        worst = self._worst(Due(case, wanted, []), gotten)
+        worst = self._worst(Expected(case, wanted, []), gotten)
         if worst is None:
             return None
         # Each moves up and down: at a tie, a quantised value changes in one direction only.
@@ -240,13 +240,15 @@ class Walk:
         moved = [arrays(found) for move in moves if (found := first(move.inputs)) is not None]
         if any(kinds(one) != kinds(wanted) for one in moved):
             return None  # the last bits decide how much it gives
-        return self._worst(Due(case, wanted, moved), gotten)
+        return self._worst(Expected(case, wanted, moved), gotten)
 
-    def _worst(self, due: Due, got: Mapping[str, Array]) -> tuple[str, Difference] | None:
+    def _worst(self, expected: Expected, got: Mapping[str, Array]) -> tuple[str, Difference] | None:
         """Return the output that differs most, if any differs."""
-        if due.outputs.keys() != got.keys():
-            return ", ".join(due.outputs.keys() ^ got.keys()), Difference(used=math.inf)
-        found = {name: due.between(name, got[name], self._tolerance) for name in due.outputs}
+        if expected.outputs.keys() != got.keys():
+            return ", ".join(expected.outputs.keys() ^ got.keys()), Difference(used=math.inf)
+        found = {
+            name: expected.between(name, got[name], self._tolerance) for name in expected.outputs
+        }
         name = max(found, key=lambda one: found[one].used, default="")
         return (name, found[name]) if name and found[name].used > 1 else None
 

@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from gatewave.export.certificates.alike import Walk, Walked
 from gatewave.export.certificates.document import Baseline, DifferingNode, Level
-from gatewave.export.certificates.due import Due, moved_far
+from gatewave.export.certificates.expected import Expected, moved_far
 from gatewave.export.channel import Array
 from gatewave.export.errors import ModelError
 from gatewave.export.model_files import files
@@ -64,7 +64,7 @@ class Asked:
         model: The same, read.
         runtimes: Both processes; those that run the model have loaded it.
         settings: Its settings.
-        due: The inputs that the first runtime takes, and its results.
+        expected: The inputs that the first runtime takes, and its results.
         left_out: Outputs that cannot be compared, with the reason.
         whole: Whether there was time for all inputs.
         answered: The number of cases that the second runs, too.
@@ -77,7 +77,7 @@ class Asked:
     model: ir.Model
     runtimes: tuple[Running, Running]
     settings: Settings
-    due: list[Due] = field(default_factory=list)
+    expected: list[Expected] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
     whole: bool = True
     answered: int = 0
@@ -113,15 +113,15 @@ class Asked:
                 self.whole = False
                 break
             try:
-                self.due.append(self._of(case))
+                self.expected.append(self._of(case))
             except Lost:
                 raise
             except Refused as error:
                 why = error
-                hopeless += not self.due and self._second_runs(case)
+                hopeless += not self.expected and self._second_runs(case)
             if hopeless == HOPELESS:
                 break
-        if not self.due:
+        if not self.expected:
             raise why
         self._compare_nodes(time.monotonic() + seconds)
 
@@ -136,21 +136,21 @@ class Asked:
             checked=walked.checked,
             unchecked=dict(walked.unchecked),
             differing=tuple(walked.parted.values()),
-            refused=len(self.due) - self.answered,
+            refused=len(self.expected) - self.answered,
             refusal=self.refusal,
         )
 
     def _level(self, walked: Walked) -> Level:
         known = [
-            due
-            for due in self.due
-            if due.outputs.keys() - due.without.keys() - self.left_out.keys()
+            expected
+            for expected in self.expected
+            if expected.outputs.keys() - expected.without.keys() - self.left_out.keys()
         ]
         if not known:
             return "none"
         if not self.answered:
             return "single" if walked.unchecked else "checked"
-        return "checked" if any(due.other for due in known) else "agreed"
+        return "checked" if any(expected.other for expected in known) else "agreed"
 
     def _versions(self) -> dict[str, str]:
         found: dict[str, str] = {}
@@ -161,17 +161,17 @@ class Asked:
     def _cases(self) -> Iterator[Case]:
         samples = Samples(self.model, self.settings.seed)
         if self.settings.inputs is None:
-            yield from drawn(samples, lambda: len(self.due))
+            yield from drawn(samples, lambda: len(self.expected))
             return
         case, wrong = from_file(self.settings.inputs, samples.inputs)
         if wrong:
             raise ModelError(f"{self.path}: the inputs given: {'; '.join(wrong)}")
         yield case
 
-    def _of(self, case: Case) -> Due:
+    def _of(self, case: Case) -> Expected:
         first, _ = self.runtimes
         outputs = first.run(case.inputs)
-        if not self.due:
+        if not self.expected:
             changing = unlike(outputs, first.run(case.inputs))
             self.left_out |= dict.fromkeys(changing, "it changes from run to run")
         move = moved_far if self._stepped else nudged
@@ -181,9 +181,11 @@ class Asked:
             for name, want in outputs.items()
             if any(described(other[name]) != described(want) for other in moved)
         ]
-        due = Due(case, outputs, moved, self._stepped, without=dict.fromkeys(sizes, SIZES))
-        self._ask_second(due)
-        return due
+        expected = Expected(
+            case, outputs, moved, self._stepped, without=dict.fromkeys(sizes, SIZES)
+        )
+        self._ask_second(expected)
+        return expected
 
     def _second_runs(self, case: Case) -> bool:
         if not self._loaded:
@@ -194,27 +196,31 @@ class Asked:
             return False
         return True
 
-    def _ask_second(self, due: Due) -> None:
+    def _ask_second(self, expected: Expected) -> None:
         """Keep the second runtime's results that differ."""
         if not self._loaded:
             return
         try:
-            got = self.runtimes[1].run(due.case.inputs)
+            got = self.runtimes[1].run(expected.case.inputs)
         except Refused as error:
             self.refusal = self.refusal or str(error)
             return
         self.answered += 1
         tolerance = self.settings.tolerance
-        names = {*due.outputs} - {*due.without} - {*self.left_out}
-        apart = {n: got[n] for n in names if due.between(n, got[n], tolerance).used > 1}
+        names = {*expected.outputs} - {*expected.without} - {*self.left_out}
+        apart = {n: got[n] for n in names if expected.between(n, got[n], tolerance).used > 1}
         if apart:
-            self.apart[due.case.name] = apart
+            self.apart[expected.case.name] = apart
 
     def _compare_nodes(self, end: float) -> None:
         """Compare the nodes in the cases where the second runtime differs or fails."""
         if self.answered and not self.apart:
             return
-        cases = [due.case for due in self.due if not self.answered or due.case.name in self.apart]
+        cases = [
+            expected.case
+            for expected in self.expected
+            if not self.answered or expected.case.name in self.apart
+        ]
         cases = cases if self.answered else cases[:NUDGES]
         model, settings = files.read(self.path), self.settings
         walk = Walk(model, *self.runtimes, settings.tolerance, settings.seed)
@@ -225,26 +231,28 @@ class Asked:
                 break
             walked = walk.walk(some, end)
         self.walked = walked
-        self.due = [self._settled(due, walked) for due in self.due]
+        self.expected = [self._settled(expected, walked) for expected in self.expected]
 
-    def _settled(self, due: Due, walked: Walked) -> Due:
-        """Return ``due`` with the findings on the outputs on which the two runtimes disagree."""
-        name = due.case.name
+    def _settled(self, expected: Expected, walked: Walked) -> Expected:
+        """Return ``expected`` with the findings on outputs for which the two runtimes disagree."""
+        name = expected.case.name
         if not self.answered:  # an operator that is in doubt is in doubt for all inputs
             tainted = {o: one for found in walked.tainted.values() for o, one in found.items()}
-            return replace(due, without={**{o: _why(p) for o, p in tainted.items()}, **due.without})
-        without, other = dict(due.without), {}
+            return replace(
+                expected, without={**{o: _why(p) for o, p in tainted.items()}, **expected.without}
+            )
+        without, other = dict(expected.without), {}
         for output, got in self.apart.get(name, {}).items():
             parted = walked.tainted.get(name, {}).get(output)
             if parted is not None:
                 without[output] = _why(parted)
             elif output not in walked.reached.get(name, ()):
                 without[output] = f"{TOLD}; {_unknown(walked)}"
-            elif described(got) != described(due.outputs[output]):
+            elif described(got) != described(expected.outputs[output]):
                 without[output] = SIZES
             else:
                 other[output] = got
-        return replace(due, without=without, other=other)
+        return replace(expected, without=without, other=other)
 
 
 def _why(parted: DifferingNode) -> str:

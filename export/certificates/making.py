@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Literal
 
 from gatewave.export import machine
-from gatewave.export.certificates import activations, networks, truth
+from gatewave.export.certificates import activations, networks
 from gatewave.export.certificates.activations import Subject, subjects
 from gatewave.export.certificates.asking import Settings
+from gatewave.export.certificates.baseline import with_baseline
 from gatewave.export.certificates.document import (
     Allowed,
     Baseline,
@@ -114,10 +115,10 @@ def of_model(path: Path, plan: Plan, progress: Progress = lambda _, __: None) ->
         ModelError: It is not a sound model of tensors, or no inputs can be generated for it.
         NotRunnableError: No implementation gives a baseline.
     """
-    network = truth.network(path, plan.seed, plan.seconds, plan.settings())
+    network = with_baseline(path, plan.seed, plan.seconds, plan.settings())
 
     def cells(runtime: Runtime, running: Running) -> Iterator[Cell]:
-        if runtime is network.truth:
+        if runtime is network.baseline_runtime:
             raise NotRunnableError("its values are the baseline")
         if not runtime.models:
             raise NotRunnableError("it is for activations, and runs no models")

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import onnx_ir as ir
 
+from gatewave.export.certificates.baseline import Network
 from gatewave.export.certificates.document import Cell, Point, Tried, Verdict
-from gatewave.export.certificates.due import Due
+from gatewave.export.certificates.expected import Expected
 from gatewave.export.certificates.lowering import lowered, target_of
-from gatewave.export.certificates.truth import Network
 from gatewave.export.channel import Array
 from gatewave.export.errors import TargetError
 from gatewave.export.model_files import files
@@ -51,18 +51,18 @@ class _Answer:
     wrong: int = 0
     without: dict[str, list[str]] = field(default_factory=dict)
 
-    def add(self, name: str, due: Due, got: Array | None, tolerance: Tolerance) -> None:
-        if name in due.without:
-            self.tried.append(Tried(name=due.case.name, verdict="no baseline"))
-            self.without.setdefault(due.without[name], []).append(due.case.name)
+    def add(self, name: str, expected: Expected, got: Array | None, tolerance: Tolerance) -> None:
+        if name in expected.without:
+            self.tried.append(Tried(name=expected.case.name, verdict="no baseline"))
+            self.without.setdefault(expected.without[name], []).append(expected.case.name)
             return
-        found, over = due.between(name, got, tolerance), due.passed_over(name, got)
-        self.compared += due.outputs[name].size - (0 if over is None else int(over.sum()))
+        found, over = expected.between(name, got, tolerance), expected.passed_over(name, got)
+        self.compared += expected.outputs[name].size - (0 if over is None else int(over.sum()))
         self.wrong += found.wrong
         verdict: Verdict = "differs" if found.used > 1 else "exact"
-        self.tried.append(Tried(name=due.case.name, verdict=verdict, used=found.used))
+        self.tried.append(Tried(name=expected.case.name, verdict=verdict, used=found.used))
         if found.used > self.worst.used:
-            self.worst, self.case = found, due.case.name
+            self.worst, self.case = found, expected.case.name
 
 
 @dataclass
@@ -74,9 +74,9 @@ class _Answers:
     changes: tuple[str, ...] = ()
     model: str = ""
 
-    def add(self, due: Due, got: Mapping[str, Array], tolerance: Tolerance) -> None:
+    def add(self, expected: Expected, got: Mapping[str, Array], tolerance: Tolerance) -> None:
         for name, answer in self.outputs.items():
-            answer.add(name, due, got.get(name), tolerance)
+            answer.add(name, expected, got.get(name), tolerance)
 
 
 def cells(network: Network, runtime: Runtime, running: Running) -> Iterator[Cell]:
@@ -94,23 +94,26 @@ def _answers(
     refusals: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:
         loading = _Loading(network, runtime, running, Path(folder) / "model.onnx")
-        for due in network.due:
+        for expected in network.expected:
             try:
-                answers.changes, answers.model = loading.ready(due.case)
-                got = running.run(due.case.inputs)
+                answers.changes, answers.model = loading.ready(expected.case)
+                got = running.run(expected.case.inputs)
             except TargetError as error:
                 return "refused", f"gatewave lower: {error}"
             except Lost as error:
-                answers.refused.append(Tried(name=due.case.name, verdict="crashed"))
-                return "crashed", f"{due.case.name}: {error}"
+                answers.refused.append(Tried(name=expected.case.name, verdict="crashed"))
+                return "crashed", f"{expected.case.name}: {error}"
             except Refused as error:
-                answers.refused.append(Tried(name=due.case.name, verdict="refused"))
-                refusals[f"{due.case.name}: {error}"] += 1
+                answers.refused.append(Tried(name=expected.case.name, verdict="refused"))
+                refusals[f"{expected.case.name}: {error}"] += 1
             else:
-                answers.add(due, got, network.tolerance)
+                answers.add(expected, got, network.tolerance)
     if not refusals:
         return "exact", ""
-    return "refused", f"{len(answers.refused)} of {len(network.due)} inputs: {next(iter(refusals))}"
+    return (
+        "refused",
+        f"{len(answers.refused)} of {len(network.expected)} inputs: {next(iter(refusals))}",
+    )
 
 
 @dataclass
@@ -154,7 +157,7 @@ def _write(source: Path, path: Path, runtime: Runtime, shapes: Shapes) -> tuple[
 
 
 def _cell(network: Network, name: str, answers: _Answers, verdict: Verdict, why: str) -> Cell:
-    answer, want = answers.outputs[name], network.due[0].outputs[name]
+    answer, want = answers.outputs[name], network.expected[0].outputs[name]
     worst, place = answer.worst, answer.worst.place
     if worst.used > 1:
         differs = f"{name}{_where(place)} ({answer.case})"
@@ -162,7 +165,7 @@ def _cell(network: Network, name: str, answers: _Answers, verdict: Verdict, why:
         verdict = verdict if verdict == "crashed" else "differs"
     for reason, cases in answer.without.items():
         verdict = "no baseline" if verdict == "exact" else verdict
-        counted = f"no baseline for {len(cases)} of {len(network.due)} inputs: {reason}"
+        counted = f"no baseline for {len(cases)} of {len(network.expected)} inputs: {reason}"
         why = "; ".join(filter(None, (why, counted)))
     return Cell(
         subject=name,

@@ -151,12 +151,12 @@ class Parts:
 
     def _compared(self, case: Case, want: Values, got: Values, runtime: str) -> Iterator[Compared]:
         for name in dict.fromkeys([*want, *got]):
-            due = want.get(name)
-            slack = None if due is None else cancellation(due, self.plan)
+            expected = want.get(name)
+            slack = None if expected is None else cancellation(expected, self.plan)
             lenient = not self.plan.strict
             tolerance = self._plan.tolerance
-            found = between(due, got.get(name), tolerance, lenient=lenient, slack=slack)
-            dtype = "nothing" if due is None else dtype_of(due)
+            found = between(expected, got.get(name), tolerance, lenient=lenient, slack=slack)
+            dtype = "nothing" if expected is None else dtype_of(expected)
             yield Compared(name, dtype, runtime, case.name, found)
 
     def _steady(

@@ -12,10 +12,10 @@ import pytest
 
 from gatewave.export.certificates import asking, checking, making, pages
 from gatewave.export.certificates.alike import Walk
+from gatewave.export.certificates.baseline import with_baseline
 from gatewave.export.certificates.document import Allowed
-from gatewave.export.certificates.due import Due
+from gatewave.export.certificates.expected import Expected
 from gatewave.export.certificates.making import Plan
-from gatewave.export.certificates.truth import network
 from gatewave.export.errors import ModelError, NotRunnableError
 from gatewave.export.model_files import files
 from gatewave.export.runtimes import catalogue
@@ -95,9 +95,9 @@ def test_a_baseline_that_takes_its_time_is_asked_less_and_it_is_said(tmp_path, m
     onnx.save(onnx.parser.parse_model(HEAD + "(float[N] x) => (float[N] y) { y = Neg(x) }"), path)
     seconds = itertools.count(0, 20)
     monkeypatch.setattr(asking, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
-    made = network(path, 0, 60.0)
+    made = with_baseline(path, 0, 60.0)
     assert not made.whole
-    assert len(made.due) == 3
+    assert len(made.expected) == 3
     assert "for lack of time (--timeout)" in made.said()
 
 
@@ -139,8 +139,8 @@ def test_an_unstable_element_excuses_no_others(tmp_path):
     text = """(double[n] x) => (double[m] y) <double big = {1e16}>
         { a = Sin(x) b = Mul(x, big) c = Sin(b) y = Concat<axis = 0>(a, c) }"""
     onnx.save(onnx.parser.parse_model(HEAD + text), path)
-    made = network(path, 0, 60.0)
-    usual = next(due for due in made.due if due.case.name.startswith("0 to 1"))
+    made = with_baseline(path, 0, 60.0)
+    usual = next(expected for expected in made.expected if expected.case.name.startswith("0 to 1"))
     y = usual.outputs["y"]
     half = len(y) // 2
     for index, holds in ((half + 3, True), (3, False)):
@@ -150,13 +150,13 @@ def test_an_unstable_element_excuses_no_others(tmp_path):
     assert usual.between("y", y.astype(np.float32).astype(float), made.tolerance).wrong > 0
 
 
-def due(values, inputs, *, extreme, moved=None):
+def expected(values, inputs, *, extreme, moved=None):
     y = np.array(values, np.float32)
     case = Case("huge", {"x": np.array(inputs, np.float32)}, extreme)
-    return Due(case, {"y": y}, [{"y": y if moved is None else np.array(moved, np.float32)}])
+    return Expected(case, {"y": y}, [{"y": y if moved is None else np.array(moved, np.float32)}])
 
 
-HUGE = due([np.inf, np.nan, 2.0, 3e38], [1e38, -1e38], extreme=True)
+HUGE = expected([np.inf, np.nan, 2.0, 3e38], [1e38, -1e38], extreme=True)
 
 
 @pytest.mark.parametrize(
@@ -177,21 +177,21 @@ def test_what_is_finite_in_both_is_compared():
 @pytest.mark.parametrize("extreme", [False, True])
 def test_what_is_made_of_infinities_or_of_usual_numbers_has_to_be_the_same(extreme):
     inputs = [np.inf, 0.0] if extreme else [1.0, 2.0]
-    wanted = due([0.0, 1.0], inputs, extreme=extreme)
+    wanted = expected([0.0, 1.0], inputs, extreme=extreme)
     got = np.array([np.nan, 1], np.float32)
     assert not wanted.passed_over("y", got).any()
     assert wanted.between("y", got, Tolerance()).used > 1
 
 
 def test_what_a_step_of_the_inputs_makes_infinite_is_passed_over():
-    wanted = due([1.0, 2.0], [0.5, 0.5], extreme=False, moved=[np.inf, 2.0])
+    wanted = expected([1.0, 2.0], [0.5, 0.5], extreme=False, moved=[np.inf, 2.0])
     assert wanted.between("y", np.array([np.nan, 2], np.float32), Tolerance()).used <= 1
     assert wanted.between("y", np.array([1, np.nan], np.float32), Tolerance()).used > 1
 
 
 def test_an_index_that_a_step_of_the_inputs_changes_is_passed_over():
     case = Case("normal", {"x": np.zeros(2, np.float32)})
-    wanted = Due(case, {"y": np.array([1, 2])}, [{"y": np.array([1, 3])}])
+    wanted = Expected(case, {"y": np.array([1, 2])}, [{"y": np.array([1, 3])}])
     assert wanted.between("y", np.array([1, 0]), Tolerance()).used <= 1
     assert wanted.between("y", np.array([0, 2]), Tolerance()).used > 1
 
@@ -233,11 +233,11 @@ def test_an_operator_in_doubt_is_no_baseline_where_one_runtime_runs_the_model(tm
     head = SIZED.replace("19]", '19, "com.microsoft" : 1]')
     body = f"<float[4] s = {{1., 1., 0.6, 0.6}}> {{ {WRONG_RESIZE} y = Relu(r) "
     onnx.save(onnx.parser.parse_model(head + body + "z = com.microsoft.QuickGelu(x) }"), path)
-    made = network(path, 0, 60.0)
+    made = with_baseline(path, 0, 60.0)
     assert [node.node for node in made.baseline.differing] == ["r"]
     assert made.baseline.level == "single"
     assert (made.baseline.nodes, made.baseline.checked) == (3, 1)
-    assert all({*due.without} == {"y"} for due in made.due)
+    assert all({*expected.without} == {"y"} for expected in made.expected)
 
 
 def test_operators_are_checked_where_one_runtime_refuses_the_model(certified):
@@ -290,8 +290,8 @@ def test_a_step_of_quantisation_is_noise_and_more_is_not(tmp_path):
     text = QUANTISED.replace("WEIGHTS", ", ".join(f"{w:.6f}" for w in weights))
     path = tmp_path / "model.onnx"
     onnx.save(onnx.parser.parse_model(text), path)
-    made = network(path, 0, 60.0)
-    usual = next(due for due in made.due if due.case.name.startswith("0 to 1"))
+    made = with_baseline(path, 0, 60.0)
+    usual = next(expected for expected in made.expected if expected.case.name.startswith("0 to 1"))
     assert usual.stepped
     y = usual.outputs["y"]
     step = 0.02 * float(np.abs(weights).max())
@@ -307,9 +307,9 @@ def test_what_two_implementations_differ_by_is_noise_where_every_node_agrees():
     want = np.array([1.0, 2.0, 3.0], np.float32)
     apart = want + np.array([0.0, 0.01, 0.0], np.float32)
     for other, holds in (({}, False), ({"y": apart}, True)):
-        due = Due(case, {"y": want}, [], other=other)
+        expected = Expected(case, {"y": want}, [], other=other)
         got = want + np.array([0.02, 0.0, 0.0], np.float32)
-        assert (due.between("y", got, Tolerance()).used <= 1) == holds
+        assert (expected.between("y", got, Tolerance()).used <= 1) == holds
 
 
 def test_a_size_that_hangs_on_the_last_bits_has_no_baseline(certified):

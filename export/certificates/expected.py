@@ -27,11 +27,11 @@ STEPS_OF_SHORT = 16.0
 """The same for floats of 16 bits and less: 256 units in the last place would be a quarter there."""
 
 JUMPS = 4.0
-"""Multiple of the largest jump seen in a graph that quantises: see `Due.stepped`."""
+"""Multiple of the largest jump seen in a graph that quantises: see `Expected.stepped`."""
 
 
 @dataclass(frozen=True)
-class Due:
+class Expected:
     """Inputs, and the expected results for them.
 
     Attributes:

@@ -11,7 +11,7 @@ import onnx_ir as ir
 
 from gatewave.export.certificates.asking import Asked, Settings
 from gatewave.export.certificates.document import Baseline
-from gatewave.export.certificates.due import Due
+from gatewave.export.certificates.expected import Expected
 from gatewave.export.errors import ModelError, NotRunnableError
 from gatewave.export.model_files import files
 from gatewave.export.runtimes.catalogue import PLAIN, RUNTIMES, Runtime
@@ -20,7 +20,7 @@ from gatewave.export.verification import coarse
 from gatewave.export.verification.differences import Tolerance
 from gatewave.export.verification.ports import inputs_of, outputs_of
 
-TRUTH = (RUNTIMES["reference"], PLAIN)
+IMPLEMENTATIONS = (RUNTIMES["reference"], PLAIN)
 """The two implementations; the first that runs the model gives the values."""
 
 
@@ -30,8 +30,8 @@ class Network:
 
     Attributes:
         path: Its file.
-        truth: The runtime whose values are the baseline; it is not compared with itself.
-        due: For each of the inputs.
+        baseline_runtime: The runtime whose values are the baseline; it is not compared with itself.
+        expected: For each of the inputs.
         tolerance: The allowed difference of other runtimes.
         left_out: Outputs that cannot be compared, with the reason.
         whole: Whether there was time for all inputs.
@@ -39,8 +39,8 @@ class Network:
     """
 
     path: Path
-    truth: Runtime
-    due: Sequence[Due]
+    baseline_runtime: Runtime
+    expected: Sequence[Expected]
     tolerance: Tolerance
     left_out: Mapping[str, str]
     whole: bool
@@ -53,10 +53,12 @@ class Network:
 
     @property
     def outputs(self) -> list[str]:
-        return [name for name in self.due[0].outputs if name not in self.left_out]
+        return [name for name in self.expected[0].outputs if name not in self.left_out]
 
 
-def network(path: Path, seed: int, seconds: float, settings: Settings | None = None) -> Network:
+def with_baseline(
+    path: Path, seed: int, seconds: float, settings: Settings | None = None
+) -> Network:
     """Return the model in ``path`` with generated inputs, or with those given.
 
     Raises:
@@ -71,7 +73,7 @@ def network(path: Path, seed: int, seconds: float, settings: Settings | None = N
     tolerance = replace(settings.tolerance, coarse=bool(coarse.notes([model])))
     settings = replace(settings, tolerance=tolerance, seed=seed)
     with ExitStack() as stack:
-        runnings = [stack.enter_context(Running(runtime, seconds)) for runtime in TRUTH]
+        runnings = [stack.enter_context(Running(runtime, seconds)) for runtime in IMPLEMENTATIONS]
         refusals = {running.runtime.title: _refusal(running, path, model) for running in runnings}
         for first, second in (runnings, runnings[::-1]):
             if refusals[first.runtime.title]:
@@ -92,7 +94,7 @@ def network(path: Path, seed: int, seconds: float, settings: Settings | None = N
 def _made(path: Path, runtime: Runtime, asked: Asked) -> Network:
     tolerance = asked.settings.tolerance
     made = Network(
-        path, runtime, asked.due, tolerance, asked.left_out, asked.whole, asked.baseline()
+        path, runtime, asked.expected, tolerance, asked.left_out, asked.whole, asked.baseline()
     )
     if not made.outputs:
         reasons = "; ".join(f"output {n}: {words}" for n, words in asked.left_out.items())

@@ -16,7 +16,7 @@ from gatewave.models import DType, Operator
 
 
 @dataclass(frozen=True, slots=True)
-class Due:
+class ExactResults:
     """Inputs of an operator's graph, and the exact results.
 
     Attributes:
@@ -31,9 +31,9 @@ class Due:
     inputs: Mapping[str, Tensor]
     outputs: Mapping[str, Exact]
 
-    def part(self, count: int) -> Due:
+    def part(self, count: int) -> ExactResults:
         """The first ``count`` elements."""
-        return Due(
+        return ExactResults(
             self.operator,
             self.dtype,
             {name: tensor[:count] for name, tensor in self.inputs.items()},
@@ -42,7 +42,7 @@ class Due:
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class CellErrors:
     """The largest errors over all outputs; see `document.Cell`."""
 
     ulp: float
@@ -60,82 +60,85 @@ class Judged:
         return f"{self.used:.3g} times the allowed error"
 
 
-def wrong_kind(due: Due, results: Mapping[str, Tensor], shape: tuple[int, ...]) -> str:
+def wrong_kind(exact: ExactResults, results: Mapping[str, Tensor], shape: tuple[int, ...]) -> str:
     """What is wrong with names, types or shapes of ``results``, in words; empty, if nothing is."""
-    kind = getattr(torch, due.dtype)
-    for name in due.outputs:
+    kind = getattr(torch, exact.dtype)
+    for name in exact.outputs:
         if name not in results:
             return f"there is no output {name}"
         got = results[name]
         if got.dtype != kind:
-            return f"{name} is {str(got.dtype).removeprefix('torch.')}, not {due.dtype}"
+            return f"{name} is {str(got.dtype).removeprefix('torch.')}, not {exact.dtype}"
         if tuple(got.shape) != shape:
             return f"{name} has shape {list(got.shape)}, not {list(shape)}"
     return ""
 
 
-def judge(due: Due, results: Mapping[str, Tensor]) -> Judged:
+def compare(exact: ExactResults, results: Mapping[str, Tensor]) -> CellErrors:
     """Compare flat ``results`` with what is due, element by element."""
-    scale = certify.scale_of(due.operator, due.inputs)
-    infinite = torch.stack(list(due.inputs.values())).isinf().any(dim=0)
+    scale = certify.scale_of(exact.operator, exact.inputs)
+    infinite = torch.stack(list(exact.inputs.values())).isinf().any(dim=0)
     shares, found = {}, []
-    for name, want in due.outputs.items():
-        tolerance = certify.tolerance_of(due.operator, name, due.dtype)
+    for name, want in exact.outputs.items():
+        tolerance = certify.tolerance_of(exact.operator, name, exact.dtype)
         shares[name], measured = certify.measure(results[name], want, tolerance, scale, infinite)
         found.append(measured)
     largest = torch.stack(list(shares.values())).amax(dim=0)
     used = max(one.used for one in found)
-    return Judged(
+    return CellErrors(
         ulp=max(one.ulp for one in found),
         absolute=max(one.absolute for one in found),
         used=used,
         wrong=int((largest > 1).sum()),
-        allowed=_allowed(due),
-        worst=_point(due, results, shares, int(largest.argmax())) if used > 1 else None,
-        special=tuple(_special(due, results, shares, largest)),
+        allowed=_allowed(exact),
+        worst=_point(exact, results, shares, int(largest.argmax())) if used > 1 else None,
+        special=tuple(_special(exact, results, shares, largest)),
     )
 
 
-def _allowed(due: Due) -> str:
+def _allowed(exact: ExactResults) -> str:
     """The bounds of the outputs, in words; equal ones once."""
     bounds: dict[str, list[str]] = {}
-    for name in due.outputs:
-        tolerance = certify.tolerance_of(due.operator, name, due.dtype)
-        words = certify.in_words(tolerance, due.operator, due.inputs)
+    for name in exact.outputs:
+        tolerance = certify.tolerance_of(exact.operator, name, exact.dtype)
+        words = certify.in_words(tolerance, exact.operator, exact.inputs)
         bounds.setdefault(words, []).append(name)
     return "; ".join(f"{', '.join(names)}: {words}" for words, names in bounds.items())
 
 
 def _special(
-    due: Due, results: Mapping[str, Tensor], shares: Mapping[str, Tensor], largest: Tensor
+    exact: ExactResults,
+    results: Mapping[str, Tensor],
+    shares: Mapping[str, Tensor],
+    largest: Tensor,
 ) -> Iterator[Special]:
-    limits = torch.finfo(getattr(torch, due.dtype))
+    limits = torch.finfo(getattr(torch, exact.dtype))
     least = limits.smallest_normal * limits.eps
-    table = torch.stack(list(due.inputs.values()))
+    table = torch.stack(list(exact.inputs.values()))
     for number in (*SPECIAL, *NOT_FINITE, limits.max, limits.smallest_normal, least):
         met = _is(table, number).any(dim=0)
         if met.any():
             among = torch.where(met, largest, -1.0)
             holds = bool(among.max() <= 1)
-            worst = None if holds else _point(due, results, shares, int(among.argmax()))
+            worst = None if holds else _point(exact, results, shares, int(among.argmax()))
             yield Special(value=number, holds=holds, worst=worst)
 
 
 def _is(table: Tensor, number: float) -> Tensor:
     """Where ``number`` stands, 0 told from -0."""
-    due = torch.tensor(number, dtype=table.dtype)
+    exact = torch.tensor(number, dtype=table.dtype)
     if number == 0:
-        return (table == 0) & (table.signbit() == due.signbit())
-    return table.isnan() if due.isnan() else table == due
+        return (table == 0) & (table.signbit() == exact.signbit())
+    return table.isnan() if exact.isnan() else table == exact
 
 
 def _point(
-    due: Due, results: Mapping[str, Tensor], shares: Mapping[str, Tensor], index: int
+    exact: ExactResults, results: Mapping[str, Tensor], shares: Mapping[str, Tensor], index: int
 ) -> Point:
     output = max(shares, key=lambda name: float(shares[name][index]))
     return Point(
-        inputs={name: float(tensor[index]) for name, tensor in due.inputs.items()},
+        inputs={name: float(tensor[index]) for name, tensor in exact.inputs.items()},
         output=output,
-        due=float(due.outputs[output].high[index]),
+        due=float(exact.outputs[output].high[index]),
         got=float(results[output][index]),
     )
