@@ -46,8 +46,8 @@ class LiveOnnxRuntime:
         self._worker: Worker | None = None
         self._known: dict[bytes, Verdict] = {}
 
-    def judge(self, model: bytes, op_type: str) -> Verdict:
-        """Judge a model of one node, or of a few that are loaded together."""
+    def verdict(self, model: bytes, op_type: str) -> Verdict:
+        """Return the verdict on a model of one node, or of a few that are loaded together."""
         if model not in self._known:
             self._known[model] = self._judged(model, op_type)
         return self._known[model]
@@ -93,7 +93,7 @@ class LiveRuntime:
     def __init__(self, runtime: Runtime) -> None:
         self._running = Running(runtime)
 
-    def judge(self, model: bytes, op_type: str) -> Verdict:  # noqa: ARG002 - as `Live` has it
+    def verdict(self, model: bytes, op_type: str) -> Verdict:  # noqa: ARG002 - as `Live` has it
         """Return unknown: some of these runtimes take seconds to load a model, even of one node."""
         return UNKNOWN
 

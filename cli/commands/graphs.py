@@ -18,7 +18,7 @@ from gatewave.cli.errors import CommandError, needing
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from gatewave.cli.commands.targeting import Judged
+    from gatewave.cli.commands.targeting import Assessment
     from gatewave.export.rewrite.change import Change
     from gatewave.export.rewrite.replacement import Skipped
     from gatewave.export.verification.comparison import Plan
@@ -96,7 +96,7 @@ def say(
     report: Report | None,
     *,
     skipped: Sequence[Skipped] = (),
-    judged: Judged | None = None,
+    assessment: Assessment | None = None,
     tried: Tried | None = None,
     as_json: bool,
 ) -> None:
@@ -107,17 +107,17 @@ def say(
         changes: The changes.
         report: The comparison with the original; ``None`` where there is none.
         skipped: The activations that were left unchanged.
-        judged: The verdict for the target.
+        assessment: The verdict for the target.
         tried: For a model that computes something else, the result of running it.
         as_json: Whether to print JSON.
     """
     if as_json:
         document = {
             "written": str(written),
-            **({} if judged is None else {"target": judged.target}),
+            **({} if assessment is None else {"target": assessment.target}),
             "changes": [asdict(change) for change in changes],
             "skipped": [asdict(left) for left in skipped],
-            **({} if judged is None else {"judged": judged.document()}),
+            **({} if assessment is None else {"judged": assessment.document()}),
             "verified": None if report is None else report.as_dict(),
             **({} if tried is None else {"run_by": tried.run_by, "notes": tried.notes}),
         }
@@ -132,19 +132,19 @@ def say(
         line = f"left alone: {left.kind} at {_place(left.scope, left.node)}: {left.reason}"
         output.say(line)
     told = report or tried
-    for line in (*(judged.lines() if judged else ()), *(told.notes if told else ())):
+    for line in (*(assessment.lines() if assessment else ()), *(told.notes if told else ())):
         output.say(line)
     counts = "1 change" if len(changes) == 1 else f"{len(changes)} changes"
-    counts += f" for {judged.target}" if judged else ""
+    counts += f" for {assessment.target}" if assessment else ""
     counts += f", {len(skipped)} left alone" if skipped else ""
-    typer.echo(f"{counts}: wrote {written} ({_how(report, tried, judged)})")
+    typer.echo(f"{counts}: wrote {written} ({_how(report, tried, assessment)})")
 
 
-def _how(report: Report | None, tried: Tried | None, judged: Judged | None) -> str:
+def _how(report: Report | None, tried: Tried | None, assessment: Assessment | None) -> str:
     """Return the evidence, in words."""
     how = tried.words() if tried else "not verified"
     how = how if report is None else report.words()
-    return f"{how}; {judged.of_result(_runtimes(report))}" if judged else how
+    return f"{how}; {assessment.of_result(_runtimes(report))}" if assessment else how
 
 
 def _runtimes(report: Report | None) -> list[str]:

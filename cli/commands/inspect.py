@@ -18,7 +18,7 @@ from gatewave.cli.errors import needing
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from gatewave.cli.commands.targeting import Judged
+    from gatewave.cli.commands.targeting import Assessment
     from gatewave.export.recognition.sites import Site
     from gatewave.export.rewrite.inspection import Inspection
 
@@ -39,7 +39,7 @@ def inspect(
         from gatewave.export.rewrite.inspection import inspect as inspect_model
         from gatewave.export.rewrite.inspection import report
     loaded = graphs.read(model)
-    found = None if target is None else _judged(target, model, loaded)
+    found = None if target is None else _assessment(target, model, loaded)
     inspection = inspect_model(loaded)
     if as_json:
         document = report(inspection)
@@ -54,9 +54,9 @@ def inspect(
         output.say(found.summary(), style="green" if found.verdict == "runs" else "")
 
 
-def _judged(name: str, path: Path, model: ir.Model) -> Judged:
+def _assessment(name: str, path: Path, model: ir.Model) -> Assessment:
     with targeting.target_named(name) as target:
-        return targeting.judged(target, model, targeting.loading(target, path, model))
+        return targeting.assess(target, model, targeting.loading(target, path, model))
 
 
 def show(inspection: Inspection) -> None:

@@ -66,7 +66,7 @@ def lower(
     with targeting.target_named(target) as wanted:
         changes = lower_model(loaded, wanted)
         loading = targeting.loading_of(wanted, loaded, source=model)
-        found = targeting.judged(wanted, loaded, loading)
+        found = targeting.assess(wanted, loaded, loading)
     if verify:
         targeting.require_loading(found)
         plan = comparing.plan(inputs, rtol, atol, ulp, budget)
@@ -74,6 +74,6 @@ def lower(
         report = graphs.write_verified(loaded, written, source=model, changes=changes, plan=plan)
     else:
         files.write(loaded, written, source=model)
-    graphs.say(written, changes, report, judged=found, as_json=as_json)
+    graphs.say(written, changes, report, assessment=found, as_json=as_json)
     if loading.refused:
         raise typer.Exit(1)

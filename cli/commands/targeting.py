@@ -17,7 +17,7 @@ from gatewave.cli.errors import CommandError, needing
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from gatewave.export.rewrite.judgement import Problem
+    from gatewave.export.rewrite.legality import Problem
     from gatewave.export.targets import Target
     from gatewave.export.targets.verdicts import Loading
 
@@ -60,8 +60,8 @@ def loading_of(target: Target, model: ir.Model, *, source: Path) -> Loading:
 
 
 @dataclass(frozen=True)
-class Judged:
-    """A model, judged for a target.
+class Assessment:
+    """Support of a target for a model.
 
     Attributes:
         target: Its name.
@@ -146,13 +146,13 @@ class Judged:
         return f"{found}it was not loaded there: {self.loading.missing}"
 
 
-def judged(target: Target, model: ir.Model, found: Loading) -> Judged:
-    """Judge ``model`` for ``target``, given the result of loading it."""
-    from gatewave.export.rewrite.judgement import problems
+def assess(target: Target, model: ir.Model, found: Loading) -> Assessment:
+    """Assess the support of ``target`` for ``model``, given the result of loading it."""
+    from gatewave.export.rewrite.legality import problems
 
     listed = problems(model, target, found)
     table = target.table.runtime if target.table else ""
-    return Judged(target.name, listed, found, table, _notes(target, model))
+    return Assessment(target.name, listed, found, table, _notes(target, model))
 
 
 def _notes(target: Target, model: ir.Model) -> list[str]:
@@ -166,7 +166,7 @@ def _notes(target: Target, model: ir.Model) -> list[str]:
     return [narrowed.says]
 
 
-def require_loading(found: Judged) -> None:
+def require_loading(found: Assessment) -> None:
     """Stop the command if the target refused the model.
 
     Raises:

@@ -16,7 +16,7 @@ from gatewave.export.model_files.scopes import scopes
 from gatewave.export.recognition.kinds import KINDS
 from gatewave.export.recognition.sites import Site, survey
 from gatewave.export.rewrite.change import Change
-from gatewave.export.rewrite.judgement import Judge
+from gatewave.export.rewrite.legality import Legality
 from gatewave.export.rewrite.replacement import Replacement
 from gatewave.export.targets import Target
 
@@ -24,32 +24,32 @@ WIDE = (ir.DataType.FLOAT, ir.DataType.DOUBLE)
 """Types of replaced activations; 16-bit floats are computed node by node, rounding alike."""
 
 
-def rewrite(model: ir.Model, _: Target, judge: Judge) -> list[Change]:
+def rewrite(model: ir.Model, _: Target, legality: Legality) -> list[Change]:
     """Replace activations of several nodes of which the target does not run some."""
-    refused = set(_refused(model, judge))
+    refused = set(_refused(model, legality))
     if not refused:
         return []
     replacement = Replacement(model)
     for site in survey(model).sites:
-        if len(site.nodes) > 1 and refused.intersection(site.nodes) and _runs(site, judge):
+        if len(site.nodes) > 1 and refused.intersection(site.nodes) and _runs(site, legality):
             replacement.by_formula(site, KINDS[site.kind], site.reals)
     return replacement.finish()
 
 
-def _refused(model: ir.Model, judge: Judge) -> Iterator[ir.Node]:
+def _refused(model: ir.Model, legality: Legality) -> Iterator[ir.Node]:
     for scope in scopes(model):
         if not scope.name.startswith("function "):
             for node in scope.graph:
-                kind = judge.dtype_of(node)
-                if kind in WIDE and judge.refusal(node, kind):
+                kind = legality.dtype_of(node)
+                if kind in WIDE and legality.refusal(node, kind):
                     yield node
 
 
-def _runs(site: Site, judge: Judge) -> bool:
+def _runs(site: Site, legality: Legality) -> bool:
     """Return true if the target runs every operator of the formula at the site."""
     if site.scope.name.startswith("function ") or site.dtype not in WIDE:
         return False
     kind = KINDS[site.kind]
     op = GraphOps(NAMES[site.dtype], site.scope.opsets.get("", 1))
     kind.formula(op, *(ir.Value(name=name) for name in kind.inputs), **site.reals)
-    return not any(judge.refusal(node, site.dtype) for node in op.nodes)
+    return not any(legality.refusal(node, site.dtype) for node in op.nodes)

@@ -15,7 +15,7 @@ from gatewave.export.model_files.element_types import Types
 from gatewave.export.model_files.scopes import Scope, scopes
 from gatewave.export.rewrite.change import Change
 from gatewave.export.rewrite.conversion import since
-from gatewave.export.rewrite.judgement import Judge
+from gatewave.export.rewrite.legality import Legality
 from gatewave.export.rewrite.replaceable import draws, identifier_of
 from gatewave.export.rewrite.splicing import splice
 from gatewave.export.targets import Target
@@ -24,9 +24,9 @@ DOMAIN = "ai.onnx.body"
 """Of the functions that are made here; they do not outlive the rewrite."""
 
 
-def expand(model: ir.Model, target: Target, judge: Judge) -> list[Change]:
+def expand(model: ir.Model, target: Target, legality: Legality) -> list[Change]:
     """Give each operator that ``target`` lacks, and that ONNX has a body for, that body."""
-    opset, types = judge.opset, judge.types
+    opset, types = legality.opset, legality.types
     changes = [
         _called(model, scope, node, body)
         for scope in list(scopes(model))

@@ -12,18 +12,18 @@ from gatewave.export.model_files.element_types import values
 from gatewave.export.model_files.scopes import scopes
 from gatewave.export.rewrite import expansion
 from gatewave.export.rewrite.change import Change
-from gatewave.export.rewrite.judgement import Judge
+from gatewave.export.rewrite.legality import Legality
 from gatewave.export.rewrite.naming import settle
 from gatewave.export.targets import Target
 
 
-def inline(model: ir.Model, target: Target, judge: Judge) -> list[Change]:
+def inline(model: ir.Model, target: Target, legality: Legality) -> list[Change]:
     """Inline every function that holds what ``target`` does not run, or all, if it runs none.
 
     Raises:
         TargetError: A function calls itself, or cannot be inlined for another reason.
     """
-    wanted = set(model.functions) if not target.functions else _unfit(model, judge)
+    wanted = set(model.functions) if not target.functions else _unfit(model, legality)
     made = {identifier for identifier in model.functions if identifier[0] == expansion.DOMAIN}
     if not (wanted := wanted | made):
         return []
@@ -40,14 +40,14 @@ def inline(model: ir.Model, target: Target, judge: Judge) -> list[Change]:
     return changes
 
 
-def _unfit(model: ir.Model, judge: Judge) -> set[ir.OperatorIdentifier]:
+def _unfit(model: ir.Model, legality: Legality) -> set[ir.OperatorIdentifier]:
     """The functions that have a problem as they are called, and those that call such."""
     unfit: set[ir.OperatorIdentifier] = set()
     for scope in scopes(model):
         if not scope.name.startswith("function "):
             for node in scope.graph:
-                call = judge.call(node, judge.types)
-                if call is not None and any(problem.known for problem in judge.of_body(call)):
+                call = legality.call(node, legality.types)
+                if call is not None and any(problem.known for problem in legality.of_body(call)):
                     unfit |= {call[0], *_called(model, call[0])}
     return unfit
 

@@ -20,7 +20,7 @@ from gatewave.export.rewrite.conversion import since
 from gatewave.export.rewrite.drawing import Constants, Drawing
 from gatewave.export.rewrite.expansion import expand
 from gatewave.export.rewrite.inlining import inline
-from gatewave.export.rewrite.judgement import Judge, gated_by_itself, opset_of, problems
+from gatewave.export.rewrite.legality import Legality, gated_by_itself, opset_of, problems
 from gatewave.export.rewrite.naming import Names
 from gatewave.export.rewrite.replaceable import OF_ANY_TYPE, Draw, draws, identifier_of, tensors_of
 from gatewave.export.rewrite.splicing import needed, splice, sweep
@@ -50,15 +50,15 @@ def lower(model: ir.Model, target: Target) -> list[Change]:
     domains = _domains(model)
     if opset_of(model) is None:
         model.opset_imports[""] = OPSET
-    judge = Judge(model, target)
+    legality = Legality(model, target)
     changes: list[Change] = []
     for step in STEPS:
-        changes += step(model, target, judge)
-        # A judge infers all types, which was most of the time of an unchanged model. From the
+        changes += step(model, target, legality)
+        # Legality infers all types, which was most of the time of an unchanged model. From the
         # first change on it is made anew: `inline` does not report what `expand` has made.
-        judge = Judge(model, target) if changes else judge
+        legality = Legality(model, target) if changes else legality
     changes += [*_format(model, target), *_imports(model, domains)]
-    if left := [problem for problem in problems(model, target, judge=judge) if problem.known]:
+    if left := [problem for problem in problems(model, target, legality=legality) if problem.known]:
         listed = "; ".join(
             f"{problem.node}: {problem.why}" if problem.node else problem.why for problem in left
         )
@@ -66,32 +66,32 @@ def lower(model: ir.Model, target: Target) -> list[Change]:
     return changes
 
 
-def _widened(model: ir.Model, target: Target, judge: Judge) -> list[Change]:
-    return _Rewriting(model, target, judge).widen()
+def _widened(model: ir.Model, target: Target, legality: Legality) -> list[Change]:
+    return _Rewriting(model, target, legality).widen()
 
 
-def _converted(model: ir.Model, target: Target, judge: Judge) -> list[Change]:
-    return opsets.convert(model, judge.opset, exempt=lambda node: _goes(node, judge, target))
+def _converted(model: ir.Model, target: Target, legality: Legality) -> list[Change]:
+    return opsets.convert(model, legality.opset, exempt=lambda node: _goes(node, legality, target))
 
 
-def _rewritten(model: ir.Model, target: Target, judge: Judge) -> list[Change]:
-    return _Rewriting(model, target, judge).run()
+def _rewritten(model: ir.Model, target: Target, legality: Legality) -> list[Change]:
+    return _Rewriting(model, target, legality).run()
 
 
-STEPS: Sequence[Callable[[ir.Model, Target, Judge], list[Change]]] = (
+STEPS: Sequence[Callable[[ir.Model, Target, Legality], list[Change]]] = (
     *(expand, _widened, _converted, inline, ranks.state, by_site.rewrite, _rewritten),
 )
-"""Passes over a model, in order. The judge that each is given has seen the model as it then is."""
+"""Passes over a model, in order. Each gets the legality of the model as it then is."""
 
 
-def _goes(node: ir.Node, judge: Judge, target: Target) -> bool:
+def _goes(node: ir.Node, legality: Legality, target: Target) -> bool:
     """Return true if ``node`` is rewritten because the opset lacks it or its type."""
     if draws(node) is None:
         return False
     return (
-        since(node.op_type, judge.opset) is None
-        or not target.runs(identifier_of(node), judge.opset, None)
-        or bool(judge.disallowed(node, judge.dtype_of(node)))
+        since(node.op_type, legality.opset) is None
+        or not target.runs(identifier_of(node), legality.opset, None)
+        or bool(legality.disallowed(node, legality.dtype_of(node)))
     )
 
 
@@ -118,10 +118,10 @@ def _imports(model: ir.Model, before: set[str]) -> Iterator[Change]:
 class _Rewriting:
     """One walk over the main graph and its bodies."""
 
-    def __init__(self, model: ir.Model, target: Target, judge: Judge) -> None:
+    def __init__(self, model: ir.Model, target: Target, legality: Legality) -> None:
         self._model = model
         self._target = target
-        self._judge = judge
+        self._legality = legality
         self._names = Names(model)
         self._constants = Constants(model, self._names)
 
@@ -133,7 +133,7 @@ class _Rewriting:
             if not found:
                 break
             changes += found
-            self._judge = Judge(self._model, self._target)
+            self._legality = Legality(self._model, self._target)
         return changes
 
     def widen(self) -> list[Change]:
@@ -143,7 +143,7 @@ class _Rewriting:
             for scope in list(scopes(self._model))
             if not scope.name.startswith("function ")
             for node in list(scope.graph)
-            if self._judge.disallowed(node, kind := self._judge.dtype_of(node))
+            if self._legality.disallowed(node, kind := self._legality.dtype_of(node))
             and (carrier := self._carrier(node, kind)) is not None
         ]
 
@@ -155,13 +155,13 @@ class _Rewriting:
                         yield step(scope, node)
 
     def _rewritten(self, scope: Scope, node: ir.Node) -> Iterator[Change]:
-        kind = self._judge.dtype_of(node)
-        if self._judge.is_naive_sinc(node):
+        kind = self._legality.dtype_of(node)
+        if self._legality.is_naive_sinc(node):
             what = "the form of Sinc that is right near 0"
             yield self._draw(
                 scope, node, kind, _robust_sinc, what, operands=naive_sinc.operands(node)
             )
-        elif self._judge.refusal(node, kind):
+        elif self._legality.refusal(node, kind):
             draw = draws(node)
             if (carrier := self._carrier(node, kind)) is not None:
                 yield self._bridged(scope, node, kind, carrier)
@@ -169,18 +169,18 @@ class _Rewriting:
                 yield self._draw(scope, node, kind, draw, "")
 
     def _reformed(self, scope: Scope, node: ir.Node) -> Iterator[Change]:
-        kind = self._judge.types.get(node.outputs[0]) or self._judge.dtype_of(node)
-        if (relu := self._judge.relu_before(node, kind)) is not None:
+        kind = self._legality.types.get(node.outputs[0]) or self._legality.dtype_of(node)
+        if (relu := self._legality.relu_before(node, kind)) is not None:
             operands = [relu.inputs[0], *node.inputs[1:]]
             what = "Clip of what Relu is given, with a min of at least 0"
             yield self._draw(scope, node, kind, relu_clip.merged, what, operands=operands)
-        elif self._judge.is_misfused(node, kind):
+        elif self._legality.is_misfused(node, kind):
             yield self._draw(scope, node, kind, _unfused, "-(-x · σ(αx)), which is not misfused")
 
     def _carrier(self, node: ir.Node, kind: ir.DataType | None) -> ir.DataType | None:
         """Return the nearest element type in which ``node`` runs and gives the same result."""
-        found = carriers(node, kind, self._judge.opset)
-        return next((other for other in found if not self._judge.refusal(node, other)), None)
+        found = carriers(node, kind, self._legality.opset)
+        return next((other for other in found if not self._legality.refusal(node, other)), None)
 
     def _bridged(
         self, scope: Scope, node: ir.Node, kind: ir.DataType | None, carrier: ir.DataType
@@ -219,8 +219,8 @@ class _Rewriting:
         ]
         results = [new for _, new in pairs]
         output = node.outputs[0].name or ""
-        # Nodes further on take the new values, and are judged before types are inferred again.
-        known = self._judge.types
+        # Nodes further on take the new values, and are checked before types are inferred again.
+        known = self._legality.types
         known |= {new: known[old] for old, new in pairs if old in known}
         inputs = list(node.inputs)
         splice(scope.graph, [node], needed(op.nodes, results), pairs)
@@ -246,7 +246,7 @@ class _Rewriting:
         def cast(index: int, value: ir.Value | None) -> ir.Value | None:
             if value is None or not conditions <= index < tensors_of(node):
                 return value
-            if (value.dtype or self._judge.types.get(value, kind)) != kind:
+            if (value.dtype or self._legality.types.get(value, kind)) != kind:
                 return value
             return op.node("Cast", [value], to=wide.value)
 
@@ -264,7 +264,7 @@ class _Rewriting:
 
     def _is(self, output: ir.Value, kind: ir.DataType) -> bool:
         """Whether it is of the element type computed in, and no condition, index or statistic."""
-        known = output.dtype or self._judge.types.get(output)
+        known = output.dtype or self._legality.types.get(output)
         if known is None and output.index():
             raise TargetError(
                 f"the element type of {output.name!r} is not known; declare it, or run "

@@ -13,7 +13,7 @@ from gatewave.export.model_files.element_types import values
 from gatewave.export.model_files.scopes import Scope, scopes
 from gatewave.export.recognition.shapes import Shapes, shapes
 from gatewave.export.rewrite.change import Change
-from gatewave.export.rewrite.judgement import Judge
+from gatewave.export.rewrite.legality import Legality
 from gatewave.export.rewrite.naming import Names, settle
 from gatewave.export.rewrite.splicing import splice, sweep
 from gatewave.export.targets import Target
@@ -34,7 +34,7 @@ DEFECTS: tuple[DefectName, ...] = (
 )
 
 
-def state(model: ir.Model, target: Target, _: Judge) -> list[Change]:
+def state(model: ir.Model, target: Target, _: Legality) -> list[Change]:
     """Write conditions as scalars, squeezed axes as numbers, and the branch that is always taken.
 
     Changes are made only if the target is known to need them, and if the known shapes guarantee the

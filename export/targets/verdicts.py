@@ -75,8 +75,8 @@ class Loading:
 class Live(Protocol):
     """An installed runtime that a command can ask."""
 
-    def judge(self, model: bytes, op_type: str) -> Verdict:
-        """Judge a model of one node."""
+    def verdict(self, model: bytes, op_type: str) -> Verdict:
+        """Return the verdict on a model of one node."""
 
     def load(self, path: Path, model: ir.Model) -> Loading:
         """Load the model in ``path``; ``model`` gives its inputs and outputs."""

@@ -10,7 +10,7 @@ import pytest
 from onnx import parser
 
 from gatewave.export import asking
-from gatewave.export.rewrite.judgement import problems
+from gatewave.export.rewrite.legality import problems
 from gatewave.export.runtimes import environments
 from gatewave.export.runtimes.catalogue import RUNTIMES
 from gatewave.export.targets.verdicts import Loading
@@ -97,7 +97,7 @@ def test_a_crash_and_a_hang_are_answers(tmp_path, line, how):
     try:
         model = ir.from_proto(parser.parse_model("<ir_version: 9> g (float[n] x) => () {}"))
         assert how in live.load(tmp_path / "m.onnx", model).refused
-        verdict = live.judge(b"", "Abs")  # by a new process
+        verdict = live.verdict(b"", "Abs")  # by a new process
         assert verdict.state == "refused"
         assert how in verdict.why
     finally:

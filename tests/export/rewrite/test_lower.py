@@ -13,7 +13,7 @@ from records import CASES
 from gatewave.export import targets
 from gatewave.export.errors import TargetError
 from gatewave.export.graph import to_bytes
-from gatewave.export.rewrite.judgement import problems
+from gatewave.export.rewrite.legality import problems
 from gatewave.export.rewrite.lower import lower
 from gatewave.models import ACTIVATIONS
 

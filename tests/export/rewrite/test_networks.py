@@ -13,7 +13,7 @@ from torch.nn import functional
 from gatewave.export import targets
 from gatewave.export.errors import TargetError
 from gatewave.export.graph import to_onnx
-from gatewave.export.rewrite.judgement import problems
+from gatewave.export.rewrite.legality import problems
 from gatewave.export.rewrite.lower import lower
 from gatewave.models.sinc import Sinc
 from gatewave.models.swiglu import SwiGLU

@@ -7,7 +7,7 @@ import onnxruntime as ort
 import pytest
 
 from gatewave.export import targets
-from gatewave.export.rewrite.judgement import problems
+from gatewave.export.rewrite.legality import problems
 from gatewave.export.rewrite.lower import lower
 
 CASES = {case.name: case for case in node_cases.cases()}

@@ -7,7 +7,7 @@ from onnx import parser
 from gatewave.export import targets
 from gatewave.export.model_files.scopes import scopes
 from gatewave.export.rewrite.inlining import inline
-from gatewave.export.rewrite.judgement import Judge, problems
+from gatewave.export.rewrite.legality import Legality, problems
 from gatewave.export.rewrite.naming import settle
 
 
@@ -101,7 +101,7 @@ g (float[n] x, bool c) => (float[n] y, float[n] z) {
 def test_inlining_gives_no_name_twice():
     made = model(COLLIDING, imports=', "Own" : 1')
     target = targets.find("tvm")
-    inline(made, target, Judge(made, target))
+    inline(made, target, Legality(made, target))
     names = [o.name for s in scopes(made) for node in s.graph for o in node.outputs]
     assert len(set(names)) == len(names)
     assert {"h_1", "y", "z", "t", "e", "i", "h"} <= set(names)

@@ -9,7 +9,7 @@ from onnx import parser
 from onnx.reference import ReferenceEvaluator
 
 from gatewave.export import targets
-from gatewave.export.rewrite.judgement import problems
+from gatewave.export.rewrite.legality import problems
 from gatewave.export.rewrite.lower import lower
 
 TARGET = "onnxruntime"

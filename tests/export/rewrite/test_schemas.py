@@ -8,7 +8,7 @@ from onnx import parser
 from gatewave.export import targets
 from gatewave.export.errors import ModelError
 from gatewave.export.rewrite import schemas
-from gatewave.export.rewrite.judgement import problems
+from gatewave.export.rewrite.legality import problems
 from gatewave.export.rewrite.lower import lower
 
 HEAD = '<ir_version: 10, opset_import: ["" : 28, "com.microsoft" : 1, "ai.gatewave" : 1, "o" : 1]>'

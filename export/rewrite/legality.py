@@ -68,7 +68,7 @@ def problems(
     target: Target,
     loading: Loading | None = None,
     *,
-    judge: Judge | None = None,
+    legality: Legality | None = None,
 ) -> list[Problem]:
     """Return everything that keeps ``model`` from running correctly on ``target``.
 
@@ -78,7 +78,7 @@ def problems(
         loading: An attempt to load the model in the target itself, if one was made. If the target
             loads it, no node is reported as not known; if it refuses, there is a problem, at least
             one of the whole model.
-        judge: A judge of the model as it is now, if one was made already.
+        legality: The legality of the model as it is now, if it was made already.
 
     Raises:
         ModelError: A node does not fit its operator's schema.
@@ -87,13 +87,13 @@ def problems(
     loads = loading is not None and loading.loads
     if loads and target.table is not None:
         return []  # no model is known that loads in ONNX Runtime and computes wrongly
-    judge = judge or Judge(model, target)
-    found = [*_of_file(model, target), *judge.problems()]
+    legality = legality or Legality(model, target)
+    found = [*_of_file(model, target), *legality.problems()]
     if loads:
         return [problem for problem in found if problem.known]
     if loading is not None and loading.refused:
         if not any(problem.known for problem in found):
-            found += judge.of_neighbours()
+            found += legality.of_neighbours()
         why = f"{loading.by} does not load the model: {loading.refused}"
         found.append(Problem("", "", "", "", why))
     return found
@@ -121,8 +121,8 @@ def _of_file(model: ir.Model, target: Target) -> Iterator[Problem]:
         yield Problem("", "", "", "", f"{target.name} runs no model-local functions, as {names}")
 
 
-class Judge:
-    """Judges the nodes of a model, as they are when it is made."""
+class Legality:
+    """Legality of a model's nodes, as they are when it is made."""
 
     def __init__(self, model: ir.Model, target: Target) -> None:
         self._model = model
@@ -191,7 +191,7 @@ class Judge:
         """Return the verdict of the target or its files on ``node`` in ``kind``."""
         identifier = identifier_of(node)
         if node.op_identifier() in self._model.functions:
-            return RUNS  # its body is judged instead
+            return RUNS  # its body is checked instead
         if not identifier[0] and since(node.op_type, self.opset) is None:
             return REFUSED
         if identifier[0] == DOMAIN:
@@ -205,7 +205,7 @@ class Judge:
                 return _kind_of(value, known, own, kind)
 
             alone = excerpts.model([node], kind_of, self._imports([node]))
-            found = self._target.live.judge(alone, node.op_type) if alone else UNKNOWN
+            found = self._target.live.verdict(alone, node.op_type) if alone else UNKNOWN
             if found.state != "unknown":
                 return found
         return self._target.verdict(asked)
@@ -270,7 +270,7 @@ class Judge:
             if scope.name.startswith("function "):
                 continue
             for node in scope.graph:
-                yield from self._judged(scope, node, self.types)
+                yield from self._of_node(scope, node, self.types)
                 call = self.call(node, self.types)
                 if call is not None and call not in seen:
                     seen.add(call)
@@ -286,7 +286,7 @@ class Judge:
                 for depth in DEPTHS:
                     nodes = excerpts.ancestry(node, depth)
                     alone = excerpts.model(nodes, self._name_of, self._imports(nodes))
-                    found = live.judge(alone, node.op_type) if alone else UNKNOWN
+                    found = live.verdict(alone, node.op_type) if alone else UNKNOWN
                     if found.state == "refused" or INITIALIZATION in found.why:
                         yield self._together(scope, nodes, found.why)
                         break
@@ -300,7 +300,7 @@ class Judge:
     def _name_of(self, value: ir.Value) -> str:
         return _kind_of(value, self.types, None, None)
 
-    def _judged(self, scope: Scope, node: ir.Node, types: Types) -> Iterator[Problem]:
+    def _of_node(self, scope: Scope, node: ir.Node, types: Types) -> Iterator[Problem]:
         kind = self.dtype_of(node, types)
         verdict = self.verdict(node, kind, types)
         why = self._refusal(node, kind, verdict) or self.disallowed(node, kind, types)
@@ -348,7 +348,7 @@ class Judge:
         for scope in scopes(self._model):
             if scope.name.partition("/")[0] == label:
                 for node in scope.graph:
-                    yield from self._judged(scope, node, types)
+                    yield from self._of_node(scope, node, types)
                     inner = self.call(node, types)
                     if inner is not None:
                         yield from self.of_body(inner)
