@@ -13,7 +13,7 @@ import onnx_ir as ir
 from gatewave.export.graph_ops import ONNX_TYPES
 from gatewave.export.model_files.element_types import bodies
 from gatewave.export.rewrite.conversion import takes_tensors
-from gatewave.export.rewrite.replaceable import identifier_of
+from gatewave.export.rewrite.lowerings import identifier_of
 
 NARROW_FLOATS = frozenset({ONNX_TYPES["float16"], ONNX_TYPES["bfloat16"]})
 

@@ -16,7 +16,7 @@ from gatewave.export.model_files.scopes import Scope, scopes
 from gatewave.export.rewrite.change import Change
 from gatewave.export.rewrite.conversion import since
 from gatewave.export.rewrite.legality import Legality
-from gatewave.export.rewrite.replaceable import draws, identifier_of
+from gatewave.export.rewrite.lowerings import identifier_of, lowering_of
 from gatewave.export.rewrite.splicing import splice
 from gatewave.export.targets import Target
 
@@ -46,7 +46,7 @@ def _has(target: Target, node: ir.Node, opset: int) -> bool:
     identifier = identifier_of(node)
     return (
         bool(identifier[0])
-        or draws(node) is not None
+        or lowering_of(node) is not None
         or (since(node.op_type, opset) is not None and target.runs(identifier, opset, None))
     )
 

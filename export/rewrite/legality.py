@@ -12,7 +12,7 @@ from gatewave.export.model_files.element_types import NAMES, Types
 from gatewave.export.model_files.scopes import Scope, scopes
 from gatewave.export.rewrite import excerpts, naive_sinc, relu_clip, schemas
 from gatewave.export.rewrite.conversion import TYPE_NAMES, disallowed, since
-from gatewave.export.rewrite.replaceable import REPLACEABLE, attributes_of, identifier_of
+from gatewave.export.rewrite.lowerings import LOWERINGS, attributes_of, identifier_of
 from gatewave.export.signature import DOMAIN
 from gatewave.export.targets import Target, signatures
 from gatewave.export.targets.verdicts import REFUSED, RUNS, UNKNOWN, Asked, Loading, Verdict
@@ -320,7 +320,7 @@ class Legality:
     def _is_better_written(self, identifier: tuple[str, str]) -> bool:
         """Return true for operators of unknown domains with a form in standard operators."""
         return (
-            bool(identifier[0]) and identifier in REPLACEABLE and not self._target.knows(identifier)
+            bool(identifier[0]) and identifier in LOWERINGS and not self._target.knows(identifier)
         )
 
     def call(self, node: ir.Node, types: Types) -> Call | None:

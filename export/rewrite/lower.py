@@ -21,8 +21,14 @@ from gatewave.export.rewrite.drawing import Constants, Drawing
 from gatewave.export.rewrite.expansion import expand
 from gatewave.export.rewrite.inlining import inline
 from gatewave.export.rewrite.legality import Legality, gated_by_itself, opset_of, problems
+from gatewave.export.rewrite.lowerings import (
+    OF_ANY_TYPE,
+    Lowering,
+    identifier_of,
+    lowering_of,
+    tensors_of,
+)
 from gatewave.export.rewrite.naming import Names
-from gatewave.export.rewrite.replaceable import OF_ANY_TYPE, Draw, draws, identifier_of, tensors_of
 from gatewave.export.rewrite.splicing import needed, splice, sweep
 from gatewave.export.targets import Target
 
@@ -86,7 +92,7 @@ STEPS: Sequence[Callable[[ir.Model, Target, Legality], list[Change]]] = (
 
 def _goes(node: ir.Node, legality: Legality, target: Target) -> bool:
     """Return true if ``node`` is rewritten because the opset lacks it or its type."""
-    if draws(node) is None:
+    if lowering_of(node) is None:
         return False
     return (
         since(node.op_type, legality.opset) is None
@@ -162,11 +168,11 @@ class _Rewriting:
                 scope, node, kind, _robust_sinc, what, operands=naive_sinc.operands(node)
             )
         elif self._legality.refusal(node, kind):
-            draw = draws(node)
+            lowering = lowering_of(node)
             if (carrier := self._carrier(node, kind)) is not None:
                 yield self._bridged(scope, node, kind, carrier)
-            elif draw is not None:
-                yield self._draw(scope, node, kind, draw, "")
+            elif lowering is not None:
+                yield self._draw(scope, node, kind, lowering, "")
 
     def _reformed(self, scope: Scope, node: ir.Node) -> Iterator[Change]:
         kind = self._legality.types.get(node.outputs[0]) or self._legality.dtype_of(node)
@@ -193,13 +199,13 @@ class _Rewriting:
         scope: Scope,
         node: ir.Node,
         kind: ir.DataType | None,
-        draw: Draw,
+        lowering: Lowering,
         what: str,
         *,
         carrier: ir.DataType | None = None,
         operands: Sequence[ir.Value | None] | None = None,
     ) -> Change:
-        """Replace the node by the nodes that ``draw`` makes from ``operands``, or from its inputs.
+        """Replace the node by the nodes that ``lowering`` makes from ``operands``, or from its inputs.
 
         They compute in ``carrier``, between casts; 16-bit floats in float32.
         """
@@ -211,7 +217,7 @@ class _Rewriting:
         op = Drawing(node, wide, self._opset(scope), self._names, self._constants)
         narrow = wide != kind
         given = node.inputs if operands is None else operands
-        drawn = draw(op, node, self._widened(op, node, kind, wide, given) if narrow else given)
+        drawn = lowering(op, node, self._widened(op, node, kind, wide, given) if narrow else given)
         pairs = [
             (old, self._finished(op, old, new, kind, narrow=narrow))
             for old, new in zip(node.outputs, drawn, strict=False)  # the last may not be asked for

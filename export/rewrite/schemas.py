@@ -16,7 +16,7 @@ import onnx_ir as ir
 from gatewave.export import signature
 from gatewave.export.errors import ModelError
 from gatewave.export.model_files.scopes import Scope, scopes
-from gatewave.export.rewrite.replaceable import CONTRIB, OURS, identifier_of, tensors_of
+from gatewave.export.rewrite.lowerings import CONTRIB, OURS, identifier_of, tensors_of
 from gatewave.export.signature import DOMAIN
 
 MOST_SAID = 3

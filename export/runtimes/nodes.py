@@ -8,7 +8,7 @@ from typing import Any
 from onnx.reference.op_run import OpRun
 
 from gatewave.export import signature
-from gatewave.export.rewrite.replaceable import OURS
+from gatewave.export.rewrite.lowerings import OURS
 from gatewave.export.signature import DOMAIN, Graph
 from gatewave.models import Operator
 

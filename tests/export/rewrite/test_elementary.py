@@ -14,7 +14,7 @@ from gatewave.export import elementary, targets
 from gatewave.export.evaluator import evaluator
 from gatewave.export.graph_ops import ONNX_TYPES, GraphOps
 from gatewave.export.rewrite.lower import lower
-from gatewave.export.rewrite.replaceable import SELU_ALPHA, SELU_GAMMA
+from gatewave.export.rewrite.lowerings import SELU_ALPHA, SELU_GAMMA
 
 INF, NAN = math.inf, math.nan
 RNG = np.random.default_rng(0)

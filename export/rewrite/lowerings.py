@@ -16,7 +16,7 @@ from gatewave.models import ACTIVATIONS, Activation, Operator
 CONTRIB = "com.microsoft"
 Identifier = tuple[str, str]
 
-Draw = Callable[[Any, ir.Node, Sequence[Any]], tuple[Any, ...]]
+Lowering = Callable[[Any, ir.Node, Sequence[Any]], tuple[Any, ...]]
 """Of an ``op``, the node, and its inputs; gives what the node gives."""
 
 QUICK_GELU_ALPHA = float(np.float32(1.702))
@@ -132,13 +132,13 @@ def _mean(op: Any, _: ir.Node, inputs: Sequence[Any]) -> tuple[Any, ...]:
     return (op.Div(op.Sum(*inputs), float(len(inputs))),)
 
 
-def _of_one(formula: Callable[[Any, Any], Any]) -> Draw:
+def _of_one(formula: Callable[[Any, Any], Any]) -> Lowering:
     """Draw an operator of one input that has no attributes."""
 
-    def draw(op: Any, _: ir.Node, inputs: Sequence[Any]) -> tuple[Any, ...]:
+    def lower(op: Any, _: ir.Node, inputs: Sequence[Any]) -> tuple[Any, ...]:
         return (formula(op, inputs[0]),)
 
-    return draw
+    return lower
 
 
 def _clip(op: Any, node: ir.Node, inputs: Sequence[Any]) -> tuple[Any, ...]:
@@ -182,7 +182,7 @@ OURS: Mapping[str, tuple[Activation, Operator, Graph]] = MappingProxyType(
 )
 """Our operators by their names."""
 
-REPLACEABLE: Mapping[Identifier, Draw] = MappingProxyType(
+LOWERINGS: Mapping[Identifier, Lowering] = MappingProxyType(
     {
         ("", "Sigmoid"): _of_one(formulas.sigmoid),
         ("", "Swish"): _swish,
@@ -235,10 +235,10 @@ OF_ANY_TYPE = frozenset(
 """Operators whose form holds for integers, too."""
 
 
-def draws(node: ir.Node) -> Draw | None:
+def lowering_of(node: ir.Node) -> Lowering | None:
     """How ``node`` is written in other operators; None, if it cannot be."""
     if identifier_of(node) == (CONTRIB, "SwiGLU") and (
         len(node.inputs) < 2 or attributes_of(node).get("round_activation")  # noqa: PLR2004
     ):
         return None  # packed in one input, or rounded in between
-    return REPLACEABLE.get(identifier_of(node))
+    return LOWERINGS.get(identifier_of(node))
