@@ -1,7 +1,7 @@
 """Whether an expression is an activation of one input: by the numbers that it gives.
 
 It is evaluated, in float64, at points all over the line, and wherever one of its own branches
-begins or ends: see `partings`. Its constants may be rounded as their dtype must round them: by no
+begins or ends: see `branch_points`. Its constants may be rounded as their dtype must round them: by no
 more than that may its results differ from the formula's, relatively. Where terms cancel, as in
 1 + tanh(x), what float64 itself loses is allowed besides: it is measured.
 """
@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from gatewave.export.recognition.branch_points import crossings
 from gatewave.export.recognition.constants import snapped
 from gatewave.export.recognition.expressions import Expression, Reader
 from gatewave.export.recognition.fits import FITS, FLAT, POINTS, at
 from gatewave.export.recognition.kinds import KINDS, Kind
-from gatewave.export.recognition.numpy_ops import NotElementwiseError, NumpyOps, Parting, noise
-from gatewave.export.recognition.partings import crossings
+from gatewave.export.recognition.numpy_ops import BranchPoint, NotElementwiseError, NumpyOps, noise
 
 FAR = (-600.3, -350.7, -100.9, 100.9, 350.7, 600.3)
 """Where most spellings overflow, and what falls off to 0 is as small as can be."""
@@ -115,7 +115,10 @@ class Curve:
         """What decides between branches: a row for each pair of them."""
         op = NumpyOps()
         self.reader.evaluate(self.expression, points, op, self.given)
-        rows = [np.broadcast_to(parting.difference, points.shape) for parting in op.partings]
+        rows = [
+            np.broadcast_to(branch_point.difference, points.shape)
+            for branch_point in op.branch_points
+        ]
         return np.array(rows).reshape(len(rows), len(points))
 
     def noise(self, points: Any) -> Any:
@@ -140,7 +143,7 @@ def match(
                 continue
             for reals in _reals(kind, values, expression):
                 if _agree(curve, kind, reals, POINTS, values):
-                    whole = _everywhere(curve, kind, reals, op.partings)
+                    whole = _everywhere(curve, kind, reals, op.branch_points)
                     named = _named(kind, reals)
                     return Match(*named, expression, curve.hole) if whole else None
     except NotElementwiseError:
@@ -161,7 +164,7 @@ def _tells(expression: Expression, telling: Collection[str]) -> bool:
 
 
 def _everywhere(
-    curve: Curve, kind: Kind, reals: Mapping[str, float], partings: Sequence[Parting]
+    curve: Curve, kind: Kind, reals: Mapping[str, float], branch_points: Sequence[BranchPoint]
 ) -> bool:
     """Whether what agrees at the usual points does so where a slope bends, and branches part.
 
@@ -169,8 +172,8 @@ def _everywhere(
     """
     if curve.expression.parameter is not None and not _follows(curve, kind):
         return False
-    critical = _critical(partings)
-    found = crossings(curve.differences) if partings else []
+    critical = _critical(branch_points)
+    found = crossings(curve.differences) if branch_points else []
     if critical is None or found is None:
         return False
     beyond = _beside(found)
@@ -293,13 +296,13 @@ def _scaled(reals: Mapping[str, float]) -> Any:
     return POINTS / alpha if not 0.5 <= alpha <= 2.0 and alpha > FLAT else POINTS[:0]  # noqa: PLR2004
 
 
-def _critical(partings: Iterable[Parting]) -> list[float] | None:
+def _critical(branch_points: Iterable[BranchPoint]) -> list[float] | None:
     """Points at which branches part, and beside them; None where they cannot be told."""
     found: set[float] = set()
-    for parting in partings:
-        difference = np.broadcast_to(parting.difference, POINTS.shape)
+    for branch_point in branch_points:
+        difference = np.broadcast_to(branch_point.difference, POINTS.shape)
         for half in (POINTS >= 1, POINTS <= -1):
-            zeros = _zeros(POINTS[half], difference[half], equality=parting.equality)
+            zeros = _zeros(POINTS[half], difference[half], equality=branch_point.equality)
             if zeros is None:
                 return None
             found.update(zeros)

@@ -44,7 +44,7 @@ class NotElementwiseError(Exception):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Parting:
+class BranchPoint:
     """Where two branches part: at the zeros of ``difference``, one number per sample point."""
 
     difference: Any
@@ -61,7 +61,7 @@ class NumpyOps:
     digits = 53
 
     def __init__(self) -> None:
-        self.partings: list[Parting] = []
+        self.branch_points: list[BranchPoint] = []
 
     Cos = _exactly(np.cos)
     Erf = staticmethod(_erf)
@@ -90,7 +90,7 @@ class NumpyOps:
 
     def _part(self, left: Any, right: Any, *, equality: bool = False) -> None:
         difference = np.subtract(left, right, dtype=float)
-        self.partings.append(Parting(difference, equality))
+        self.branch_points.append(BranchPoint(difference, equality))
 
     def Identity(self, x: Any) -> Any:
         return x

@@ -88,9 +88,9 @@ def test_contributed_operators_are_those_of_onnx_runtime():
 def test_branches_are_remembered():
     op = NumpyOps()
     op.Where(op.Less(POINTS, 0.25), 0.0, POINTS)
-    (parting,) = op.partings
-    np.testing.assert_array_equal(parting.difference, POINTS - 0.25)
-    assert not parting.equality
+    (branch_point,) = op.branch_points
+    np.testing.assert_array_equal(branch_point.difference, POINTS - 0.25)
+    assert not branch_point.equality
 
 
 def test_a_narrowing_cast_and_training_are_not_elementwise():

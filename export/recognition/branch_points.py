@@ -29,7 +29,7 @@ SPLITS = 9
 """How often an interval is halved around a crossing; and closed, split so, around an extreme."""
 
 Differences = Callable[[Any], Any]
-"""Of points; gives a row for each pair of branches: see `Parting.difference`."""
+"""Of points; gives a row for each pair of branches: see `BranchPoint.difference`."""
 
 
 def crossings(differences: Differences) -> list[float] | None:
