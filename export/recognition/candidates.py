@@ -61,7 +61,7 @@ class Candidate:
     nodes: tuple[ir.Node, ...]
     parameters: Mapping[str, ir.Value] = field(default_factory=dict)
     constants: tuple[Constant, ...] = ()
-    hole: bool = False
+    nan_at_zero: bool = False
     inside: Collection[ir.Node] = ()
     misfit: str = ""
     doubt: str = ""
@@ -121,7 +121,7 @@ def _candidate(match: Match, output: ir.Value, reader: Reader) -> Candidate:
         _completed(expression.nodes, reader),
         parameters,
         expression.constants,
-        match.hole,
+        match.nan_at_zero,
         expression.nodes,
         biases=_biases(match),
     )
@@ -158,7 +158,7 @@ def of_channels(
         output,
         _completed(expression.nodes, reader),
         constants=tuple(c for c in expression.constants if c.shape == ()),
-        hole=found.first.hole,
+        nan_at_zero=found.first.nan_at_zero,
         inside=expression.nodes,
         doubt=unsure,
         ranges={name: found.ranges[name] for name in KINDS[kind].reals if name in found.ranges},
@@ -263,7 +263,7 @@ def _product(
                 _completed(nodes, reader),
                 parameters,
                 constants,
-                any(match.hole for match in made),
+                any(match.nan_at_zero for match in made),
                 nodes,
                 biases=_biases(*made),
             )
@@ -347,5 +347,5 @@ def _called(call: ir.Node, function: ir.Function, reader: Reader) -> Iterator[Ca
                 call.outputs[0],
                 (call,),
                 constants=found.constants,
-                hole=found.hole,
+                nan_at_zero=found.nan_at_zero,
             )

@@ -81,13 +81,13 @@ class Match:
         kind: A name of the catalogue.
         reals: Its real parameters.
         expression: What is meant.
-        hole: Whether it gives NaN at 0, where the activation is a number: 0/0 is left in.
+        nan_at_zero: Whether it gives NaN at 0, where the activation is a number: 0/0 is left in.
     """
 
     kind: str
     reals: Mapping[str, float]
     expression: Expression
-    hole: bool = False
+    nan_at_zero: bool = False
 
 
 def matches(reader: Reader, expressions: Iterable[Expression]) -> Iterator[Match]:
@@ -106,7 +106,7 @@ class Curve:
     reader: Reader
     expression: Expression
     given: Mapping[ir.Value, float] = field(default_factory=dict)
-    hole: bool = False
+    nan_at_zero: bool = False
 
     def values(self, points: Any) -> Any:
         return self.reader.evaluate(self.expression, points, NumpyOps(), self.given)
@@ -137,7 +137,7 @@ def match(
     op = NumpyOps()
     try:
         values = reader.evaluate(expression, POINTS, op, curve.given)
-        curve = replace(curve, hole=math.isnan(at(values, 0.0)))
+        curve = replace(curve, nan_at_zero=math.isnan(at(values, 0.0)))
         for kind in _kinds_near(values):
             if kind.telling and not _tells(expression, kind.telling):
                 continue
@@ -145,7 +145,7 @@ def match(
                 if _agree(curve, kind, reals, POINTS, values):
                     whole = _everywhere(curve, kind, reals, op.branch_points)
                     named = _named(kind, reals)
-                    return Match(*named, expression, curve.hole) if whole else None
+                    return Match(*named, expression, curve.nan_at_zero) if whole else None
     except NotElementwiseError:
         pass
     return None
@@ -250,7 +250,7 @@ def _agree(
     most = MOST_NOISE * np.maximum(1, np.abs(points))
     with np.errstate(invalid="ignore"):
         difference = np.abs(values - expected)
-        no_number = np.isnan(points) & np.isnan(expected) | (curve.hole & (points == 0))
+        no_number = np.isnan(points) & np.isnan(expected) | (curve.nan_at_zero & (points == 0))
         excused = np.isnan(values) & no_number
         allowed = LEAST + CLOSE * np.abs(expected) + response + np.minimum(lost, most)
         if not np.all((difference <= allowed + most) | excused):

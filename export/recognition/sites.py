@@ -38,7 +38,7 @@ class Site:
         scope: The graph that it is in.
         dtype: The element type of the inputs and the output, where it is known.
         parameters: Real parameters that are scalar inputs of the model, with ``reals`` as defaults.
-        hole: Whether it gives NaN at 0, where the activation is finite.
+        nan_at_zero: Whether it gives NaN at 0, where the activation is finite.
         misfit: The reason why types or shapes make it another function: then it is a near miss.
         doubt: The reason why its output may gain axes, so that it cannot be replaced.
         biases: By input, a tensor that is first added to it.
@@ -55,7 +55,7 @@ class Site:
     scope: Scope
     dtype: ir.DataType | None = None
     parameters: Mapping[str, ir.Value] = field(default_factory=dict)
-    hole: bool = False
+    nan_at_zero: bool = False
     misfit: str = ""
     doubt: str = ""
     biases: Mapping[ir.Value, ir.Value] = field(default_factory=dict)
@@ -165,7 +165,9 @@ def _chosen(
     everywhere = [*itertools.chain.from_iterable(reversed(at_root.values()))]
     parts = {node for site in everywhere for node in site.nodes[:-1]}
     for site in everywhere:
-        if fallen.get(site) and site.root not in (parts | replaced if site.hole else replaced):
+        if fallen.get(site) and site.root not in (
+            parts | replaced if site.nan_at_zero else replaced
+        ):
             misses.setdefault(site.root, NearMiss(site, fallen[site]))
     misses |= {site.root: NearMiss(site, site.doubt) for site in best if site.doubt}
     return best[::-1], list(misses.values())
@@ -174,7 +176,7 @@ def _chosen(
 def _unfit(site: Site, refusal: Refusal, known: Shapes) -> str | None:
     """Return why the site is rejected; empty if that need not be reported; None if it is valid."""
     refused = refusal(site, known)
-    if site.hole and not site.misfit:
+    if site.nan_at_zero and not site.misfit:
         return HOLE
     if site.misfit:
         return "" if refused == "" or _is_no_near_miss(site) else site.misfit
@@ -222,7 +224,7 @@ def _site(candidate: Candidate, scope: Scope, model: ir.Model, known: Shapes) ->
         scope=scope,
         dtype=known.dtype(candidate.output),
         parameters=candidate.parameters,
-        hole=candidate.hole,
+        nan_at_zero=candidate.nan_at_zero,
         misfit=candidate.misfit,
         doubt=candidate.doubt,
         biases=candidate.biases,
