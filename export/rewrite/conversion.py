@@ -15,7 +15,7 @@ from gatewave.export.reasons import reason_of
 from gatewave.export.rewrite.meanings import (
     PAD_WITH_INPUTS,
     SPLIT_WITH_INPUTS,
-    Stays,
+    NotConvertibleError,
     Step,
     obstacle_to_keeping,
     redrawn,
@@ -76,14 +76,14 @@ def converted(
     """What takes the place of ``node``; None, if it stays.
 
     Raises:
-        Stays: Nothing does.
+        NotConvertibleError: Nothing does.
     """
     old, new = since(node.op_type, before), since(node.op_type, after)
     if old == new and old is not None:
         return None
     step = Step(node, before, after, lambda v: v.dtype or types.get(v), shape_of)
     if why := _obstacle(step):
-        raise Stays(why)
+        raise NotConvertibleError(why)
     if any(True for _ in element_types.bodies(node)):
         return None
     found = _found(step, types)
@@ -107,13 +107,13 @@ def _check(step: Step, found: ir.Graph | None, types: Types) -> None:
     """Run ONNX's checker on the result: the converter ignores element types.
 
     Raises:
-        Stays: It refuses the result, but not the original node.
+        NotConvertibleError: It refuses the result, but not the original node.
     """
     result = _alone(step.node, step.after, types).graph if found is None else found.clone()
     if (why := _complaint(result, step)) and not _complaint(
         _alone(step.node, step.before, types).graph, step
     ):
-        raise Stays(f"in opset {step.after}, ONNX's checker says: {why}")
+        raise NotConvertibleError(f"in opset {step.after}, ONNX's checker says: {why}")
 
 
 def _complaint(graph: ir.Graph, step: Step) -> str:
@@ -206,7 +206,7 @@ def _asked(step: Step, types: Types) -> ir.Graph | None:
     node, before, after = step.node, step.before, step.after
     try:
         found = _ask(_alone(node, before, types), after)
-    except Stays:
+    except NotConvertibleError:
         if _is_unchanged(node, min(before, after)):
             return None
         if obstacle_to_keeping(step):
@@ -217,7 +217,9 @@ def _asked(step: Step, types: Types) -> ir.Graph | None:
     if _same(node, found):
         return None
     if any(attribute.is_ref() for attribute in node.attributes.values()):
-        raise Stays("it takes an attribute from the caller of its function, and would change")
+        raise NotConvertibleError(
+            "it takes an attribute from the caller of its function, and would change"
+        )
     return found
 
 
@@ -232,13 +234,13 @@ def _forget(node: ir.Node, before: int, after: int) -> None:
     """Take away attributes that ``after`` does not know: the converter leaves them.
 
     Raises:
-        Stays: One has another value than its default.
+        NotConvertibleError: One has another value than its default.
     """
     known = onnx.defs.get_schema(node.op_type, after, "").attributes
     for name in [name for name in node.attributes if name not in known]:
         default = _default(node.op_type, before, name)
         if _plain(node.attributes[name].value) != _plain(default):
-            raise Stays(f"its attribute {name} is not known in opset {after}")
+            raise NotConvertibleError(f"its attribute {name} is not known in opset {after}")
         node.attributes.pop(name)
 
 
@@ -311,7 +313,7 @@ def _ask(model: ir.Model, opset: int) -> ir.Graph:
     try:
         return ir.from_proto(version_converter.convert_version(proto, opset)).graph
     except Exception as error:
-        raise Stays(f"ONNX's converter: {reason_of(str(error))}") from error
+        raise NotConvertibleError(f"ONNX's converter: {reason_of(str(error))}") from error
 
 
 def _same(node: ir.Node, graph: ir.Graph) -> bool:

@@ -48,7 +48,7 @@ Alone = Callable[[ir.Node, int], ir.Model]
 """Makes a model of a single node at an opset."""
 
 
-class Stays(Exception):  # noqa: N818 - a state
+class NotConvertibleError(Exception):
     """A node cannot be converted to another opset; the message gives the reason."""
 
 
@@ -87,7 +87,7 @@ def redrawn(step: Step, alone: Alone) -> ir.Graph | None:
     """Return the replacement of the node by a rule of ours; None if there is no rule.
 
     Raises:
-        Stays: The rule needs to know an element type that is not known.
+        NotConvertibleError: The rule needs to know an element type that is not known.
     """
     rule = _RULES.get(step.node.op_type)
     if rule is None or any(attribute.is_ref() for attribute in step.node.attributes.values()):
@@ -128,12 +128,14 @@ def _dtype(step: Step) -> ir.DataType:
     """Return the element type of the first input.
 
     Raises:
-        Stays: It is not known.
+        NotConvertibleError: It is not known.
     """
     x = step.node.inputs[0]
     kind = None if x is None else step.dtype_of(x)
     if kind is None:
-        raise Stays(f"the element type of {x.name if x is not None else ''!r} is not known")
+        raise NotConvertibleError(
+            f"the element type of {x.name if x is not None else ''!r} is not known"
+        )
     return kind
 
 
@@ -212,7 +214,7 @@ def _resize(step: Step, graph: ir.Graph) -> bool:
     after where it shrinks: the operator did not say, and ONNX Runtime does so.
 
     Raises:
-        Stays: The nearest places are wanted of a tensor that grows and shrinks.
+        NotConvertibleError: The nearest places are wanted of a tensor that grows and shrinks.
     """
     if not (step.rises and step.crosses(COORDINATES_TOLD)) or step.before < RATIOS_BY_AXIS:
         return False
@@ -231,7 +233,9 @@ def _resize(step: Step, graph: ir.Graph) -> bool:
         return False
     mode = node.attributes["mode"].as_string() if "mode" in node.attributes else "nearest"
     if mode == "nearest" and known.size and known.min() < 1 < known.max():
-        raise Stays("it grows and shrinks, and no one mode says what is nearest to it")
+        raise NotConvertibleError(
+            "it grows and shrinks, and no one mode says what is nearest to it"
+        )
     shrinks = bool(known.size and known.min() < 1)
     none = _constant(graph, node, np.zeros(0, np.float32))
     node.op_type = "Resize"
@@ -253,7 +257,7 @@ def _softmax(step: Step, graph: ir.Graph) -> bool:
     if shape is None and axis == -1 and min(step.before, step.after) >= NEGATIVE_AXES:
         last = -1
     elif shape is None and step.falls:
-        raise Stays(f"the rank of {x.name if x is not None else ''!r} is not known")
+        raise NotConvertibleError(f"the rank of {x.name if x is not None else ''!r} is not known")
     else:
         last = -1 if shape is None else len(shape) - 1
     if axis in (-1, last):

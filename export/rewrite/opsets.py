@@ -20,7 +20,7 @@ from gatewave.export.model_files.scopes import Scope, scopes
 from gatewave.export.recognition.shapes import shapes
 from gatewave.export.rewrite.change import Change
 from gatewave.export.rewrite.conversion import converted, given
-from gatewave.export.rewrite.meanings import Stays
+from gatewave.export.rewrite.meanings import NotConvertibleError
 from gatewave.export.rewrite.naming import Names
 from gatewave.export.rewrite.splicing import splice
 
@@ -52,7 +52,7 @@ def convert(model: ir.Model, opset: int, *, exempt: Callable[[ir.Node], bool]) -
             elif node.domain in STANDARD:
                 try:
                     found = converted(node, before, opset, types, lambda v: inferred().shape(v))
-                except Stays as reason:
+                except NotConvertibleError as reason:
                     obstacles.append(f"{_label(scope, node)} ({reason})")
                 else:
                     planned += [(scope, node, found)] if found is not None else []
