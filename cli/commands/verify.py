@@ -112,14 +112,14 @@ def _cells(one: Compared) -> tuple[str, ...]:
 
 
 def _place(one: Compared) -> str:
-    place, apart = one.difference.place, one.difference.mended
-    mended = f"; {apart} overflow in one of both only" if apart else ""
+    place, apart = one.difference.place, one.difference.excused_overflows
+    excused_overflows = f"; {apart} overflow in one of both only" if apart else ""
     if place is None or not one.difference.used:
-        return mended.removeprefix("; ")
+        return excused_overflows.removeprefix("; ")
     at = "" if place.index is None else f"{list(place.index)}: "
     with_kernels = ", with the kernels" if "kernels" in one.runtime else ""
     values = f"{_short(place.original)} → {_short(place.rewritten)}"
-    return f"{at}{values} ({one.case}{with_kernels}){mended}"
+    return f"{at}{values} ({one.case}{with_kernels}){excused_overflows}"
 
 
 def _short(value: Any) -> str:

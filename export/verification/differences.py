@@ -127,7 +127,7 @@ class Difference:
         relative: As a share of the original; both of this and `ulp` only where the original is
             larger than the allowance, as at zero they say nothing.
         ulp: In units in the last place of the original.
-        mended: How many elements overflow in one of the two only, where that was let pass: those
+        excused_overflows: How many elements overflow in one of the two only, where that was let pass: those
             that the original has as NaN or infinity, or next to it.
         wrong: How many elements are further apart than is allowed.
         place: Where `used` is largest.
@@ -137,7 +137,7 @@ class Difference:
     absolute: float = 0.0
     relative: float = 0.0
     ulp: float = 0.0
-    mended: int = 0
+    excused_overflows: int = 0
     wrong: int = 0
     place: Place | None = None
 
@@ -213,7 +213,7 @@ def _floats(
     high, low = want.astype(np.float64), got.astype(np.float64)
     finite = np.isfinite(high) & np.isfinite(low)
     same = (high == low) | (np.isnan(high) & np.isnan(low))
-    mended = ~same & (_overflown(high, low) | _about_to(high, low, dtype)) & lenient
+    excused_overflows = ~same & (_overflown(high, low) | _about_to(high, low, dtype)) & lenient
     known = np.where(np.isfinite(high), high, 0.0)
     units = unit_in_the_last_place(known, dtype)
     allowed = tolerance.allowed(known, units, dtype)
@@ -221,7 +221,7 @@ def _floats(
     with np.errstate(all="ignore"):
         error = np.where(finite, np.abs(known - low), 0.0)
         share = np.where(finite, np.where(error == 0, 0.0, error / allowed), np.inf)
-        share[same | mended] = 0.0
+        share[same | excused_overflows] = 0.0
         telling = finite & (np.abs(known) > allowed)
         relative = np.where(telling, error / np.abs(known), 0.0)
         ulp = np.where(telling, error / units, 0.0)
@@ -231,7 +231,7 @@ def _floats(
         absolute=float(error.max()),
         relative=float(relative.max()),
         ulp=float(ulp.max()),
-        mended=int(mended.sum()),
+        excused_overflows=int(excused_overflows.sum()),
         wrong=int((share > 1).sum()),
         place=Place(index, _shown(want[index]), _shown(got[index])),
     )

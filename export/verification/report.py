@@ -67,7 +67,7 @@ class Compared:
             absolute=max(one.absolute for one in both),
             relative=max(one.relative for one in both),
             ulp=max(one.ulp for one in both),
-            mended=sum(one.mended for one in both),
+            excused_overflows=sum(one.excused_overflows for one in both),
             wrong=max(one.wrong for one in both),
         )
         return replace(worse, difference=merged)
@@ -127,11 +127,11 @@ class Report:
         )
 
     @property
-    def mended(self) -> int:
+    def excused_overflows(self) -> int:
         """How many numbers of the outputs were let pass, as one of the two models overflows."""
         worst: dict[str, int] = {}
         for one in self.outputs:
-            worst[one.name] = max(worst.get(one.name, 0), one.difference.mended)
+            worst[one.name] = max(worst.get(one.name, 0), one.difference.excused_overflows)
         return sum(worst.values())
 
     @property
@@ -183,8 +183,12 @@ class Report:
         if self.reported:
             names = len({one.name for one in self.reported})
             done += f"; differences of {_counted(names, 'output')} are reported, not judged"
-        passed = _counted(self.mended, "number")
-        return f"{done}, but for {passed} where one of the two overflows" if self.mended else done
+        passed = _counted(self.excused_overflows, "number")
+        return (
+            f"{done}, but for {passed} where one of the two overflows"
+            if self.excused_overflows
+            else done
+        )
 
     def words(self) -> str:
         """The verdict with its level of evidence and its reason, in a line."""
