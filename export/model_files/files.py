@@ -13,7 +13,7 @@ import onnx_ir as ir
 from google.protobuf.message import DecodeError
 
 from gatewave.export.errors import ModelError
-from gatewave.export.model_files import contents, protos, standins, storage, structure, tensors
+from gatewave.export.model_files import contents, protos, storage, structure, tensors, unsupported
 from gatewave.export.model_files.external import DataFolder
 from gatewave.export.model_files.protos import Body
 
@@ -35,7 +35,7 @@ def read(path: Path) -> ir.Model:
 
     Everything is accepted that makes sense to some runtime: custom operators, nodes without names
     or out of order, functions, sparse initializers, opsets of the future. What `onnx_ir` cannot
-    hold is kept by `standins`, for `write` to restore.
+    hold is kept by `unsupported`, for `write` to restore.
 
     Nothing outside the folder of ``path`` is opened, nothing is allocated that the files do not
     hold, and the time taken grows with the file's size only.
@@ -127,7 +127,7 @@ def _model(proto: onnx.ModelProto, folder: DataFolder) -> ir.Model:
     ordered = structure.check(proto)
     _check_tensors(proto, folder)
     _name_domain_alike(proto)
-    standins.disguise(proto)
+    unsupported.encode_unsupported(proto)
     model = _deserialized(proto)
     if not ordered:
         _sort(model)
@@ -154,7 +154,7 @@ def _name_domain_alike(proto: onnx.ModelProto) -> None:
 def _deserialized(proto: onnx.ModelProto) -> ir.Model:
     try:
         with warnings.catch_warnings(action="ignore"):  # about keys of external data
-            return standins.deserialized(proto)
+            return unsupported.deserialize(proto)
     except ir.serde.SerdeError as error:
         raise ModelError(f"cannot be understood: {_root(error)}") from error
 

@@ -21,12 +21,12 @@ from typing import Any
 import onnx
 import onnx_ir as ir
 
-from gatewave.export.model_files import calls, protos, standins
+from gatewave.export.model_files import calls, protos, unsupported
 from gatewave.export.model_files.contents import swapped
 from gatewave.export.model_files.follower import FOLLOWER, Failed
 from gatewave.export.model_files.protos import Body, Identifier
 from gatewave.export.model_files.scopes import Scope, scopes
-from gatewave.export.model_files.standins import SparseInitializer
+from gatewave.export.model_files.unsupported import SparseInitializer
 from gatewave.export.signature import DOMAIN
 
 logger = logging.getLogger(__name__)
@@ -158,7 +158,7 @@ def _add(found: onnx.GraphProto, within: Sequence[Scope], *, made_up: bool) -> N
 
 
 def _tell(value: ir.Value, type_: onnx.TypeProto, *, made_up: bool) -> None:
-    if type_.WhichOneof("value") is None or not standins.is_held(type_):
+    if type_.WhichOneof("value") is None or not unsupported.is_supported(type_):
         return
     if value.type is None:
         value.type = ir.serde.deserialize_type_proto_for_type(type_)

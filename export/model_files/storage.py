@@ -16,9 +16,9 @@ from google.protobuf.message import EncodeError
 
 from gatewave.export import scratch
 from gatewave.export.errors import ModelError, NotWrittenError
-from gatewave.export.model_files import standins
+from gatewave.export.model_files import unsupported
 from gatewave.export.model_files.contents import swapped, tensors_of
-from gatewave.export.model_files.standins import SparseInitializer
+from gatewave.export.model_files.unsupported import SparseInitializer
 
 DATA_FILES = "external data files"
 """Where a model's ``meta`` holds the paths of the data files that it was read with."""
@@ -79,7 +79,7 @@ def _stage(model: ir.Model, staged: Path) -> Path | None:
     """Write ``model`` to ``staged``, and give the file of its data beside it, if it has one."""
     stored = _store(_outside(model), staged)
     with swapped(model, lambda tensor: stored.tensors.get(id(tensor)) if stored else None):
-        message = standins.serialized(model)
+        message = unsupported.serialize(model)
     try:
         content = message.SerializeToString(deterministic=True)
     except EncodeError as error:

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from onnx import TensorProto
 
 from gatewave.export.errors import ModelError
-from gatewave.export.model_files import standins
+from gatewave.export.model_files import unsupported
 from gatewave.export.model_files.files import read
 from gatewave.export.model_files.infer import inferred
 from gatewave.export.model_files.scopes import scopes
@@ -87,7 +87,7 @@ def read_or_refused(folder, content):
         return False
     assert all(node.graph is not None for scope in scopes(model) for node in scope.graph)
     inferred(model)
-    standins.serialized(model).SerializeToString()
+    unsupported.serialize(model).SerializeToString()
     return True
 
 

@@ -46,7 +46,7 @@ FIELDS: Mapping[str, onnx.AttributeProto.AttributeType] = MappingProxyType(
     }
 )
 
-UNHELD = (onnx.AttributeProto.SPARSE_TENSOR, onnx.AttributeProto.SPARSE_TENSORS)
+UNSUPPORTED = (onnx.AttributeProto.SPARSE_TENSOR, onnx.AttributeProto.SPARSE_TENSORS)
 
 
 class SparseInitializer(TensorProtoTensor):
@@ -59,7 +59,7 @@ class SparseInitializer(TensorProtoTensor):
         self.numpy()
 
 
-def disguise(model: onnx.ModelProto) -> None:
+def encode_unsupported(model: onnx.ModelProto) -> None:
     """Put stand-ins, in place, for all that `onnx_ir` would drop or refuse in ``model``.
 
     Raises:
@@ -68,10 +68,10 @@ def disguise(model: onnx.ModelProto) -> None:
     for body in list(protos.bodies(model)):
         for attribute in protos.attributes(body):
             _settle_type(attribute)
-            if _is_unheld(attribute):
+            if _is_unsupported(attribute):
                 _pack(attribute)
         for info in protos.value_infos(body):
-            if not is_held(info.type):
+            if not is_supported(info.type):
                 info.metadata_props.add(key=MARK, value=_text(info.type))
                 info.ClearField("type")
         if isinstance(body, onnx.GraphProto):
@@ -79,8 +79,8 @@ def disguise(model: onnx.ModelProto) -> None:
             body.ClearField("sparse_initializer")
 
 
-def deserialized(model: onnx.ModelProto) -> ir.Model:
-    """``model``, after `disguise`, with what it says about training."""
+def deserialize(model: onnx.ModelProto) -> ir.Model:
+    """``model``, after `encode_unsupported`, with what it says about training."""
     made = ir.from_proto(model)
     if model.training_info:
         made.meta[TRAINING] = list(model.training_info)
@@ -92,7 +92,7 @@ def deserialized(model: onnx.ModelProto) -> ir.Model:
     return made
 
 
-def serialized(model: ir.Model) -> onnx.ModelProto:
+def serialize(model: ir.Model) -> onnx.ModelProto:
     """The message of ``model``, with all that stand-ins stood for."""
     made = ir.to_proto(model)
     made.training_info.extend(model.meta.get(TRAINING, []))
@@ -116,12 +116,12 @@ def _settle_type(attribute: onnx.AttributeProto) -> None:
         attribute.type = FIELDS[filled[0]]
 
 
-def _is_unheld(attribute: onnx.AttributeProto) -> bool:
-    if attribute.type in UNHELD:
+def _is_unsupported(attribute: onnx.AttributeProto) -> bool:
+    if attribute.type in UNSUPPORTED:
         return True
     if attribute.type == onnx.AttributeProto.STRINGS:
         return not all(map(_is_text, attribute.strings))
-    return not all(is_held(type_) for type_ in _types(attribute))
+    return not all(is_supported(type_) for type_ in _types(attribute))
 
 
 def _types(attribute: onnx.AttributeProto) -> Iterator[onnx.TypeProto]:
@@ -138,12 +138,12 @@ def _is_text(text: bytes) -> bool:
     return True
 
 
-def is_held(type_: onnx.TypeProto) -> bool:
+def is_supported(type_: onnx.TypeProto) -> bool:
     """Whether `onnx_ir` can hold it."""
     kind = type_.WhichOneof("value")
     if kind in ("sequence_type", "optional_type"):
         inner = getattr(type_, kind).elem_type
-        return inner.WhichOneof("value") is not None and is_held(inner)
+        return inner.WhichOneof("value") is not None and is_supported(inner)
     return kind not in ("map_type", "opaque_type")
 
 

@@ -8,7 +8,7 @@ from onnx import AttributeProto, TensorProto, TypeProto, helper
 
 from gatewave.export.errors import ModelError
 from gatewave.export.model_files.files import read, write
-from gatewave.export.model_files.standins import MARK, SparseInitializer
+from gatewave.export.model_files.unsupported import MARK, SparseInitializer
 
 
 @pytest.fixture
