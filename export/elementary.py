@@ -42,7 +42,7 @@ def log1p(op: Any, x: Any) -> Any:
     """
     w = op.Add(x, 1.0)
     lost = op.Sub(w, 1.0)
-    is_plain = op.Less(2.0**op.digits, x)
+    is_plain = op.Less(2.0**op.precision_bits, x)
     is_tiny = op.Equal(lost, 0.0)
     ratio = op.Div(x, op.Where(is_tiny, 1.0, lost))
     rounded = op.Mul(op.Log(w), op.Where(is_plain, 1.0, ratio))
@@ -79,7 +79,7 @@ def cosh(op: Any, x: Any) -> Any:
 def asinh(op: Any, x: Any) -> Any:
     """``±log(1 + a + a² / (1 + √(1 + a²)))`` with ``a = |x|``, or ``log 2a`` if a² may overflow."""
     a = op.Abs(x)
-    is_far = op.Less(2.0**op.digits, a)
+    is_far = op.Less(2.0**op.precision_bits, a)
     within = op.Where(is_far, 1.0, a)
     square = op.Mul(within, within)
     root = op.Sqrt(op.Add(square, 1.0))
@@ -89,7 +89,7 @@ def asinh(op: Any, x: Any) -> Any:
 
 def acosh(op: Any, x: Any) -> Any:
     """``log(1 + t + √t · √(t + 2))`` with ``t = x - 1``; NaN below 1, as a root is."""
-    is_far = op.Less(2.0**op.digits, x)
+    is_far = op.Less(2.0**op.precision_bits, x)
     t = op.Sub(op.Where(is_far, 1.0, x), 1.0)
     near = log1p(op, op.Add(op.Mul(op.Sqrt(t), op.Sqrt(op.Add(t, 2.0))), t))
     return op.Where(is_far, op.Add(op.Log(x), math.log(2.0)), near)
@@ -113,9 +113,9 @@ def atan(op: Any, x: Any) -> Any:
     turned = op.Div(op.Where(is_far, -1.0, op.Sub(a, 1.0)), denominator)
     reduced = op.Where(is_near, a, turned)
     z = op.Mul(reduced, reduced)
-    bend = op.Mul(op.Mul(reduced, z), _horner(op, z, _atan_coefficients(op.digits)))
+    bend = op.Mul(op.Mul(reduced, z), _horner(op, z, _atan_coefficients(op.precision_bits)))
     # The rounding errors of π/2 and π/4 are added to the small part.
-    high, low = _pi_parts(op.digits)
+    high, low = _pi_parts(op.precision_bits)
     rest = op.Add(bend, op.Where(is_near, 0.0, op.Where(is_far, low / 2, low / 4)))
     base = op.Where(is_near, 0.0, op.Where(is_far, high / 2, high / 4))
     return _signed(op, x, op.Add(base, op.Add(reduced, rest)))
@@ -136,7 +136,7 @@ def erf(op: Any, x: Any) -> Any:
     a = op.Abs(x)
     is_near = op.Less(a, ERF_SPLIT)
     z = op.Mul(x, x)
-    near = op.Mul(a, _horner(op, op.Where(is_near, z, 0.0), _erf_coefficients(op.digits)))
+    near = op.Mul(a, _horner(op, op.Where(is_near, z, 0.0), _erf_coefficients(op.precision_bits)))
     far = op.Sub(1.0, op.Mul(op.Exp(op.Neg(z)), erfcx(op, a)))
     return _signed(op, x, op.Where(is_near, near, far))
 
@@ -160,25 +160,25 @@ def _horner(op: Any, x: Any, coefficients: Sequence[float]) -> Any:
 
 
 @functools.cache
-def _atan_coefficients(digits: int) -> tuple[float, ...]:
+def _atan_coefficients(precision_bits: int) -> tuple[float, ...]:
     """Return the coefficients of ``(atan(√z)/√z - 1) / z`` up to `ATAN_SPLIT` squared."""
 
     def bend(z: mpmath.mpf) -> mpmath.mpf:
         root = mpmath.sqrt(z)
         return (mpmath.atan(root) / root - 1) / z
 
-    return _fitted(bend, ATAN_SPLIT**2, {24: 6, 53: 12}[digits])
+    return _fitted(bend, ATAN_SPLIT**2, {24: 6, 53: 12}[precision_bits])
 
 
 @functools.cache
-def _erf_coefficients(digits: int) -> tuple[float, ...]:
+def _erf_coefficients(precision_bits: int) -> tuple[float, ...]:
     """Return the coefficients of ``erf(√z)/√z`` up to `ERF_SPLIT` squared."""
 
     def slope(z: mpmath.mpf) -> mpmath.mpf:
         root = mpmath.sqrt(z)
         return mpmath.erf(root) / root
 
-    return _fitted(slope, ERF_SPLIT**2, {24: 7, 53: 13}[digits])
+    return _fitted(slope, ERF_SPLIT**2, {24: 7, 53: 13}[precision_bits])
 
 
 def _fitted(f: Callable[[Any], Any], end: float, count: int) -> tuple[float, ...]:
@@ -187,9 +187,9 @@ def _fitted(f: Callable[[Any], Any], end: float, count: int) -> tuple[float, ...
         return tuple(float(c) for c in mpmath.chebyfit(f, [mpmath.mpf(10) ** -30, end], count))
 
 
-def _pi_parts(digits: int) -> tuple[float, float]:
+def _pi_parts(precision_bits: int) -> tuple[float, float]:
     """Return π rounded to that many bits, and the remainder."""
-    with mpmath.workprec(digits):
+    with mpmath.workprec(precision_bits):
         high = +mpmath.pi
-    with mpmath.workprec(3 * digits):
+    with mpmath.workprec(3 * precision_bits):
         return float(high), float(mpmath.pi - high)

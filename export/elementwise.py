@@ -68,7 +68,7 @@ def _distance(op: Any, a: Any, b: Any) -> Any:
 
 def erf(op: Any, x: Any) -> Any:
     """The error function; float64 avoids the operator Erf, for which ONNX Runtime has no kernel."""
-    if op.digits == 24:  # noqa: PLR2004 - the digits of float32
+    if op.precision_bits == 24:  # noqa: PLR2004 - the digits of float32
         return op.Erf(x)
     square = op.Mul(x, x)
     # The constants come first: Torch's exporter drops additions of less than 1e-8.
@@ -129,7 +129,7 @@ def gelu(op: Any, x: Any, approximate: str = "none") -> Any:
     if approximate == "tanh":
         return op.Mul(x, op.Sigmoid(_doubled_tanh_argument(op, x)))
     # In float64, Φ is computed as in the records.
-    return op.Mul(x, ndtr(op, x) if op.digits == 24 else normal_cdf(op, x))  # noqa: PLR2004
+    return op.Mul(x, ndtr(op, x) if op.precision_bits == 24 else normal_cdf(op, x))  # noqa: PLR2004
 
 
 def _doubled_tanh_argument(op: Any, x: Any) -> Any:

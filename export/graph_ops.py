@@ -46,7 +46,7 @@ class GraphOps:
         self.nodes: list[ir.Node] = []
         self.dtype = compute_dtype(dtype)
         self.opset = opset
-        self.digits = {"float32": 24, "float64": 53}[self.dtype]
+        self.precision_bits = {"float32": 24, "float64": 53}[self.dtype]
         self._numpy = np.dtype(self.dtype)
         self._drawn: dict[tuple[Any, ...], ir.Value] = {}
 

@@ -25,7 +25,7 @@ class RecordedOps:
     """
 
     def __init__(self, dtype: DType) -> None:
-        self.digits = {"float32": 24, "float64": 53}[dtype]
+        self.precision_bits = {"float32": 24, "float64": 53}[dtype]
         self._numpy = np.dtype(dtype)
 
     def __getattr__(self, op_type: str) -> Callable[..., Any]:

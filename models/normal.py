@@ -22,7 +22,7 @@ def normal_cdf(op: Any, a: Any) -> Any:
     In float64 without the operator Erf: ONNX Runtime has it for float32 only.
     """
     scaled = op.Mul(a, math.sqrt(0.5))
-    if op.digits == 24:  # noqa: PLR2004 - the digits of float32
+    if op.precision_bits == 24:  # noqa: PLR2004 - the digits of float32
         return op.Mul(op.Add(op.Erf(scaled), 1.0), 0.5)
     distance = op.Abs(scaled)
     tail = op.Mul(op.Mul(op.Exp(op.Neg(op.Mul(scaled, scaled))), erfcx(op, distance)), 0.5)
@@ -33,9 +33,9 @@ def erfcx(op: Any, distance: Any) -> Any:
     """``exp(x²) · erfc(x)`` for ``x >= 0``, by Clenshaw's rule in ``t = (2 - x) / (2 + x)``."""
     t = op.Div(op.Sub(2.0, distance), op.Add(2.0, distance))
     # At infinity the quotient is ∞/∞; what it multiplies is 0 there.
-    t = op.Where(op.Greater(distance, _FAR[op.digits]), -1.0, t)
+    t = op.Where(op.Greater(distance, _FAR[op.precision_bits]), -1.0, t)
     double_t = op.Mul(t, 2.0)
-    first, *rest = _chebyshev_coefficients()[: _TERMS_OF[op.digits]]
+    first, *rest = _chebyshev_coefficients()[: _TERMS_OF[op.precision_bits]]
     later: Any = op.Mul(t, 0.0)
     last: Any = later
     for coefficient in reversed(rest):

@@ -73,7 +73,7 @@ def _reduced(op: Any, distance: Any) -> tuple[Any, Any]:
     For ``distance >= 0``; the angle is exactly 0 at integers.
     """
     # From here on every float is an integer, and even; infinity would leave no remainder to take.
-    last_fraction = 2.0**op.digits
+    last_fraction = 2.0**op.precision_bits
     bounded = op.Where(op.Greater(distance, last_fraction), last_fraction, distance)
     nearest = op.Round(bounded)
     angle = op.Mul(op.Sub(bounded, nearest), math.pi)
@@ -84,17 +84,17 @@ def _reduced(op: Any, distance: Any) -> tuple[Any, Any]:
 
 def _series(op: Any, x: Any) -> Any:
     r"""The derivative of `_even_series`, term by term."""
-    terms = [2 * k * c for k, c in enumerate(_coefficients(op.digits))]
+    terms = [2 * k * c for k, c in enumerate(_coefficients(op.precision_bits))]
     return op.Mul(x, _polynomial(op, op.Mul(x, x), terms[1:]))
 
 
 def _even_series(op: Any, x: Any) -> Any:
     r"""``Σ (-1)^k (πx)^(2k) / (2k+1)!``, the Taylor series of sinc."""
-    return _polynomial(op, op.Mul(x, x), _coefficients(op.digits))
+    return _polynomial(op, op.Mul(x, x), _coefficients(op.precision_bits))
 
 
-def _coefficients(digits: int) -> list[float]:
-    terms = range(SERIES_TERMS[digits] + 1)
+def _coefficients(precision_bits: int) -> list[float]:
+    terms = range(SERIES_TERMS[precision_bits] + 1)
     return [(-1) ** k * math.pi ** (2 * k) / math.factorial(2 * k + 1) for k in terms]
 
 

@@ -30,8 +30,8 @@ module or class, and a patched, hooked or overridden forward runs as usual.
 class TorchOps:
     """An ``op`` that computes with Torch, so that a decomposition is also a Torch function."""
 
-    def __init__(self, digits: int) -> None:
-        self.digits = digits
+    def __init__(self, precision_bits: int) -> None:
+        self.precision_bits = precision_bits
 
     Abs = staticmethod(torch.abs)
     Cos = staticmethod(torch.cos)

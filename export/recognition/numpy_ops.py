@@ -58,7 +58,7 @@ class NumpyOps:
     makes a TypeError.
     """
 
-    digits = 53
+    precision_bits = 53
 
     def __init__(self) -> None:
         self.branch_points: list[BranchPoint] = []

@@ -12,7 +12,7 @@ from gatewave.export.runtimes.nodes import nodes
 
 
 class NarrowOps(NumpyOps):
-    digits = 24
+    precision_bits = 24
 
 
 def versions():
