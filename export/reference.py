@@ -29,7 +29,7 @@ from gatewave.models.symbols import EXACT
 from gatewave.models.torch_ops import FLOAT64
 
 DIGITS = 40
-MOST_DIGITS = 2560
+MAX_DIGITS = 2560
 """Enough to take the sine of π times any float64."""
 
 AGREEMENT = mpmath.mpf(10) ** -25
@@ -227,7 +227,7 @@ def _settled(compute: Callable[[], Sequence[mpmath.mpf]]) -> tuple[mpmath.mpf, .
     digits = DIGITS
     with mpmath.workdps(digits):
         found = compute()
-    while digits < MOST_DIGITS:
+    while digits < MAX_DIGITS:
         digits *= 2
         before = found
         with mpmath.workdps(digits):

@@ -25,7 +25,7 @@ MEASURED = {"ulp", "absolute", "used", "wrong", "worst", "why", "cases"}
 LONGEST = 200
 """Of what is shown of a change, in characters."""
 
-MOST_BYTES = 1 << 28
+MAX_BYTES = 1 << 28
 """A certificate has some hundred kilobytes."""
 
 
@@ -57,7 +57,7 @@ def read(path: Path) -> Certificate:
         ModelError: There is none.
     """
     try:
-        if path.stat().st_size > MOST_BYTES:
+        if path.stat().st_size > MAX_BYTES:
             raise ModelError(f"{path}: is too large for a certificate")
         return Certificate.model_validate_json(path.read_bytes())
     except OSError as error:

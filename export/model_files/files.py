@@ -17,10 +17,10 @@ from gatewave.export.model_files import contents, protos, storage, structure, te
 from gatewave.export.model_files.external import DataFolder
 from gatewave.export.model_files.protos import Body
 
-MOST_BYTES = 2**31 - 1
+MAX_BYTES = 2**31 - 1
 """Protobuf's limit for a message."""
 
-MOST_SAID = 300
+MAX_SAID = 300
 """Of a message that quotes a name of a million letters, so many characters at each end do."""
 
 OTHER_FORMATS = (
@@ -97,9 +97,9 @@ def _content(path: Path) -> bytes:
             raise ModelError("is a folder, not an ONNX model")
         if not stat.S_ISREG(found.st_mode):  # reading a pipe may never end
             raise ModelError("is not a regular file")
-        if found.st_size > MOST_BYTES:
+        if found.st_size > MAX_BYTES:
             raise ModelError(
-                f"has {found.st_size:,} bytes, and protobuf holds {MOST_BYTES:,}: "
+                f"has {found.st_size:,} bytes, and protobuf holds {MAX_BYTES:,}: "
                 "a larger model keeps its tensors as external data"
             )
         content = path.read_bytes()
@@ -196,6 +196,6 @@ def _root(error: BaseException) -> BaseException:
 def _printable(text: str) -> str:
     """Names come from the file, and go to a terminal."""
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    if len(shown) <= 2 * MOST_SAID:
+    if len(shown) <= 2 * MAX_SAID:
         return shown
-    return f"{shown[:MOST_SAID]} … {shown[-MOST_SAID:]}"
+    return f"{shown[:MAX_SAID]} … {shown[-MAX_SAID:]}"

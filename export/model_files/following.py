@@ -22,7 +22,7 @@ LENGTH = struct.Struct("<Q")
 
 STATM = Path("/proc/self/statm")
 
-MOST_MEMORY = 2**30
+MAX_MEMORY = 2**30
 """That inference may take for itself; what it returns is far smaller."""
 
 
@@ -76,7 +76,7 @@ def _limit_memory() -> None:
     if not STATM.exists():  # only Linux says what a process has
         return
     pages = int(STATM.read_text(encoding="ascii").split()[0])
-    limit = pages * resource.getpagesize() + MOST_MEMORY
+    limit = pages * resource.getpagesize() + MAX_MEMORY
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     if hard == resource.RLIM_INFINITY or limit < hard:
         resource.setrlimit(resource.RLIMIT_AS, (limit, hard))

@@ -31,7 +31,7 @@ from gatewave.export.signature import DOMAIN
 
 logger = logging.getLogger(__name__)
 
-MOST_BYTES = 1024
+MAX_BYTES = 1024
 """Of a tensor that may be a shape, an axis or a scalar; larger ones are left out."""
 
 LIKE_INPUT = frozenset(
@@ -84,7 +84,7 @@ def _light(model: ir.Model) -> onnx.ModelProto:
 def _lighter(tensor: ir.TensorProtocol) -> ir.TensorProtocol | None:
     if isinstance(tensor, ir.StringTensor):
         return None
-    if isinstance(tensor, SparseInitializer) or tensor.nbytes > MOST_BYTES:
+    if isinstance(tensor, SparseInitializer) or tensor.nbytes > MAX_BYTES:
         shape = ir.Shape(tensor.shape.numpy())
         return ir.ExternalTensor(
             "left out", 0, None, tensor.dtype, shape=shape, name=tensor.name or ""

@@ -23,7 +23,7 @@ from gatewave.export.model_files.unsupported import SparseInitializer
 DATA_FILES = "external data files"
 """Where a model's ``meta`` holds the paths of the data files that it was read with."""
 
-MOST_INLINE = 2**31 - 2**26
+MAX_INLINE = 2**31 - 2**26
 """Bytes of tensors that a message may hold, with room for all else below protobuf's 2 GiB."""
 
 LEAST_EXTERNAL = 1024
@@ -99,7 +99,7 @@ def _outside(model: ir.Model) -> list[ir.TensorProtocol]:
         tensor for tensor in found if isinstance(tensor, ir.ExternalTensor)
     ]
     movable = [tensor for tensor in found if _is_movable(tensor)]
-    if sum(tensor.nbytes for tensor in movable) > MOST_INLINE:
+    if sum(tensor.nbytes for tensor in movable) > MAX_INLINE:
         outside += [tensor for tensor in movable if tensor.nbytes >= LEAST_EXTERNAL]
     return outside
 

@@ -18,7 +18,7 @@ from gatewave.export.errors import ModelError
 from gatewave.export.model_files import protos
 from gatewave.export.model_files.protos import Body, Identifier
 
-MOST_NODES = 1_000_000
+MAX_NODES = 1_000_000
 """That functions may come to, inlined: thirty that each call the next one twice make 2³⁰."""
 
 
@@ -87,15 +87,15 @@ def _check_calls(main: _Content, contents: Mapping[Identifier, _Content]) -> Non
     try:
         order = list(graphlib.TopologicalSorter(called).static_order())
     except graphlib.CycleError as error:
-        circle = " → ".join(protos.name(call) for call in error.args[1][:-MOST_SAID:-1])
+        circle = " → ".join(protos.name(call) for call in error.args[1][:-MAX_SAID:-1])
         raise ModelError(f"functions call each other in a circle: {circle}") from error
     sizes: dict[Identifier, int] = {}
     for identifier in order:
         sizes[identifier] = contents[identifier].nodes + sum(sizes[c] for c in called[identifier])
     inlined = sum(sizes.get(call, 0) for call in main.calls)
-    if inlined > MOST_NODES:
+    if inlined > MAX_NODES:
         raise ModelError(
-            f"has more than {MOST_NODES:,} nodes once its functions are inlined, "
+            f"has more than {MAX_NODES:,} nodes once its functions are inlined, "
             "which is more than is supported"
         )
 
@@ -170,13 +170,11 @@ class _Walk:
         try:
             graphlib.TopologicalSorter(needs).prepare()
         except graphlib.CycleError as error:
-            circle = " → ".join(
-                protos.node_name(body.node[i], i) for i in error.args[1][:MOST_SAID]
-            )
+            circle = " → ".join(protos.node_name(body.node[i], i) for i in error.args[1][:MAX_SAID])
             raise ModelError(f"{what}: nodes take each other's results: {circle}") from error
 
 
-MOST_SAID = 8
+MAX_SAID = 8
 """Of a circle of a million nodes no one reads all."""
 
 

@@ -15,7 +15,7 @@ import onnx_ir as ir
 
 from gatewave.export.errors import ModelError
 
-MOST_AXES = 64
+MAX_AXES = 64
 """NumPy holds no more. It also keeps the product of the dimensions short."""
 
 FIELDS: Mapping[str, str] = MappingProxyType(
@@ -81,8 +81,8 @@ ELEMENT_TYPES = frozenset(dtype.value for dtype in ir.DataType) - {0}
 
 
 def check_dimensions(dims: Sequence[int], what: str) -> None:
-    if len(dims) > MOST_AXES:
-        raise ModelError(f"{what}: has {len(dims)} axes; at most {MOST_AXES} are supported")
+    if len(dims) > MAX_AXES:
+        raise ModelError(f"{what}: has {len(dims)} axes; at most {MAX_AXES} are supported")
     if any(dim < 0 for dim in dims):
         raise ModelError(f"{what}: a dimension is negative: {list(dims)}")
 

@@ -26,7 +26,7 @@ from gatewave.export.recognition.shapes import Shapes
 
 _PLACES = {name: place for place, name in enumerate(KINDS)}
 
-MOST_WEIGHTS = 4
+MAX_WEIGHTS = 4
 """So many nodes may lie between a value and what it is, times weights."""
 
 _WEIGHING = ("Mul", "Div", "Add", "Sub", "Clip", "Cast", "Identity")
@@ -281,7 +281,7 @@ def _weighted(one: ir.Value, other: ir.Value) -> bool:
 
 def _weighed(value: ir.Value) -> Iterator[ir.Value]:
     """Yield the values from which ``value`` is computed with weights alone, the nearest first."""
-    for _ in range(MOST_WEIGHTS):
+    for _ in range(MAX_WEIGHTS):
         node = value.producer()
         if node is None or node.domain != "" or node.op_type not in _WEIGHING:
             return
@@ -292,7 +292,7 @@ def _weighed(value: ir.Value) -> Iterator[ir.Value]:
         yield value
 
 
-def _is_of_weights(value: ir.Value, depth: int = MOST_WEIGHTS) -> bool:
+def _is_of_weights(value: ir.Value, depth: int = MAX_WEIGHTS) -> bool:
     """Whether it is a weight of the model, or made of such: a default that may be replaced too."""
     if value.is_initializer():
         return True

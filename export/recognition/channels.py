@@ -21,13 +21,13 @@ from gatewave.export.recognition.numpy_ops import FLOATS, NotElementwiseError, N
 SHARES = (0.0, 0.37, 0.71, 1.0)
 """Relative positions of the channels that are evaluated."""
 
-MOST_ELEMENTS = 1 << 16
+MAX_ELEMENTS = 1 << 16
 """Largest tensor that may be a row of parameters."""
 
 DEEPEST = 8
 """Largest number of nodes between a weight and the value that is multiplied by it."""
 
-MOST_NODES = 24
+MAX_NODES = 24
 """Largest number of nodes that are searched for weights and a nonlinear operator."""
 
 BENDS = {
@@ -94,7 +94,7 @@ class Rows:
     def _row(self, value: ir.Value, depth: int) -> Row | None:
         tensor = ir.convenience.get_const_tensor(value)
         if tensor is not None:
-            if tensor.dtype not in FLOATS or not 0 < tensor.size <= MOST_ELEMENTS:
+            if tensor.dtype not in FLOATS or not 0 < tensor.size <= MAX_ELEMENTS:
                 return None
             return Row(tensor.numpy().astype(float).reshape(-1), tuple(tensor.shape.numpy()))
         node = value.producer()
@@ -203,7 +203,7 @@ def _is_promising(root: ir.Node, reader: ChannelReader, bends: Collection[str]) 
     """Return true if a row multiplies an inner value and a nonlinear operator occurs."""
     bent = scaled = False
     pending, seen = [root], set[ir.Node]()
-    while pending and len(seen) < MOST_NODES and not (bent and scaled):
+    while pending and len(seen) < MAX_NODES and not (bent and scaled):
         node = pending.pop(0)
         if node in seen:
             continue

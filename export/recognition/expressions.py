@@ -47,13 +47,13 @@ ELEMENTWISE = {
 }
 """The operators that have a meaning here, by their domains."""
 
-MOST_NODES = 220
+MAX_NODES = 220
 """Ours for float64, which does without Erf, has the most: about 150."""
-MOST_NESTED = 16
+MAX_NESTED = 16
 """So many functions, each calling the next, are looked into."""
-MOST_PENDING = 8
-MOST_SOURCES = 16
-MOST_SOURCES_OF_PRODUCTS = 4
+MAX_PENDING = 8
+MAX_SOURCES = 16
+MAX_SOURCES_OF_PRODUCTS = 4
 """How far is looked: of a product, one factor is what the others depend on, but for casts."""
 
 
@@ -113,7 +113,7 @@ class Reader:
     graph: ir.Graph
     functions: Mapping[ir.OperatorIdentifier, ir.Function]
     order: dict[ir.Node, int]
-    depth: int = MOST_NESTED
+    depth: int = MAX_NESTED
     found: dict[ir.Node, list[Any]] = field(default_factory=dict)
     channels: list[Any] = field(default_factory=list)
     _constants: Memo = field(default_factory=dict)
@@ -154,10 +154,8 @@ class Reader:
         bias: ir.Value | None = None
         sources = 0
         size = 0
-        most_sources = MOST_SOURCES if len(factors) == 1 else MOST_SOURCES_OF_PRODUCTS
-        while (
-            0 < len(pending) <= MOST_PENDING and min(MOST_NODES - size, most_sources - sources) > 0
-        ):
+        max_sources = MAX_SOURCES if len(factors) == 1 else MAX_SOURCES_OF_PRODUCTS
+        while 0 < len(pending) <= MAX_PENDING and min(MAX_NODES - size, max_sources - sources) > 0:
             if len(pending) == 1 and (nodes or len(factors) > 1):
                 (source,) = pending
                 sources += 1
@@ -255,14 +253,14 @@ class Reader:
 
     def _function(self, function: ir.Function) -> Meaning | None:
         """A function of the model's own, if all that it does is done element by element."""
-        if len(function.outputs) != 1 or len(function) > MOST_NODES or self.depth == 0:
+        if len(function.outputs) != 1 or len(function) > MAX_NODES or self.depth == 0:
             return None
         inside = self.inside(function)
         nodes = [node for node in function if node.op_type != "Constant"]
         meanings = [inside._meaning(node) for node in nodes]  # noqa: SLF001
         whole = [meaning for meaning in meanings if meaning is not None]
         size = 1 + sum(meaning.size for meaning in whole)
-        if len(whole) < len(meanings) or size > MOST_NODES:
+        if len(whole) < len(meanings) or size > MAX_NODES:
             return None
 
         def compute(op: Any, besides: Mapping[ir.Value, Any], *operands: Any) -> Any:

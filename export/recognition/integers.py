@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-MOST_ELEMENTS = 64
+MAX_ELEMENTS = 64
 """A tensor of more is no shape."""
 
 DEEPEST = 16
@@ -87,7 +87,7 @@ class _Operands:
 def _found(value: ir.Value, operands: _Operands) -> Array | None:
     tensor = ir.convenience.get_const_tensor(value)
     if tensor is not None:
-        whole = tensor.size <= MOST_ELEMENTS and tensor.dtype.is_integer()
+        whole = tensor.size <= MAX_ELEMENTS and tensor.dtype.is_integer()
         return tensor.numpy().astype(np.int64) if whole else None
     node = operands.node
     if node is None or node.domain != "" or value.index() != 0:

@@ -43,7 +43,7 @@ TELLING = {
 }  # fmt: skip
 """Operators that bend a line: with none of them, no expression is an activation."""
 
-MOST_NOISE = 1e-12
+MAX_NOISE = 1e-12
 """What may be lost where terms cancel, for ``|x|`` up to 1, and in proportion beyond."""
 
 CLOSE = 1e-12
@@ -247,7 +247,7 @@ def _agree(
     expected, response, lost = _expected(
         kind.name, tuple(reals.items()), roundoff, points.tobytes()
     )
-    most = MOST_NOISE * np.maximum(1, np.abs(points))
+    most = MAX_NOISE * np.maximum(1, np.abs(points))
     with np.errstate(invalid="ignore"):
         difference = np.abs(values - expected)
         no_number = np.isnan(points) & np.isnan(expected) | (curve.nan_at_zero & (points == 0))

@@ -37,9 +37,9 @@ MEANT = (
 NEAR = 0.03
 """Relative error up to which a constant was probably meant as one of them."""
 
-MOST_EXPRESSIONS = 8
-MOST_NODES = 40
-MOST_TRIALS = 16
+MAX_EXPRESSIONS = 8
+MAX_NODES = 40
+MAX_TRIALS = 16
 """Limit on the trials at one node."""
 
 QUANTISING = ("QuantizeLinear", "DequantizeLinear")
@@ -160,8 +160,8 @@ class _Search:
 
     def _expressions(self, node: ir.Node, reader: Reader) -> Iterator[Expression]:
         whole = (Factor(node.outputs[0]),)
-        for one in itertools.islice(reader.expressions(whole, None), MOST_EXPRESSIONS):
-            if len(one.nodes) > MOST_NODES:
+        for one in itertools.islice(reader.expressions(whole, None), MAX_EXPRESSIONS):
+            if len(one.nodes) > MAX_NODES:
                 return
             if any(inner.op_type in TELLING for inner in one.nodes):
                 yield one
@@ -219,10 +219,10 @@ def _corrected(expression: Expression, reader: Reader) -> Iterator[Mapping[ir.Va
                 near[value] = [math.copysign(m, found.number) for m in meant]
     near = {value: numbers for value, numbers in near.items() if numbers}
     one_each = [{value: number} for value, numbers in near.items() for number in numbers]
-    yield from one_each[:MOST_TRIALS]
+    yield from one_each[:MAX_TRIALS]
     if len(near) > 1:
         every = [[(value, number) for number in numbers] for value, numbers in near.items()]
-        yield from map(dict, itertools.islice(itertools.product(*every), MOST_TRIALS))
+        yield from map(dict, itertools.islice(itertools.product(*every), MAX_TRIALS))
 
 
 def _differing(given: Mapping[ir.Value, float], reader: Reader) -> str:

@@ -11,8 +11,8 @@ from gatewave.export.recognition.constants import Constant, cast_target, times
 from gatewave.export.recognition.expressions import Factor, Reader
 from gatewave.export.recognition.numpy_ops import FLOATS
 
-MOST_FACTORS = 3
-MOST_PRODUCTS = 32
+MAX_FACTORS = 3
+MAX_PRODUCTS = 32
 
 _PASSING = ("Identity", "Cast", "Neg")
 
@@ -33,10 +33,10 @@ def products(root: ir.Value, reader: Reader) -> Iterator[Product]:
     """The least taken apart first; with two factors at least."""
     pending = [Product((Factor(root),), ONE, ())]
     seen: set[frozenset[Factor]] = set()
-    while pending and len(seen) < MOST_PRODUCTS:
+    while pending and len(seen) < MAX_PRODUCTS:
         product = pending.pop(0)
         key = frozenset(product.factors)
-        if key in seen or len(product.factors) > MOST_FACTORS:
+        if key in seen or len(product.factors) > MAX_FACTORS:
             continue
         seen.add(key)
         if len(key) > 1 and len(key) == len(product.factors):

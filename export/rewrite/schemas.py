@@ -19,7 +19,7 @@ from gatewave.export.model_files.scopes import Scope, scopes
 from gatewave.export.rewrite.lowerings import CONTRIB, OURS, identifier_of, tensors_of
 from gatewave.export.signature import DOMAIN
 
-MOST_SAID = 3
+MAX_SAID = 3
 
 CONTRIBUTED: Mapping[str, tuple[int, int]] = {
     "QuickGelu": (1, 1),
@@ -72,8 +72,8 @@ def check(model: ir.Model) -> None:
         for why in _wrong(node, scope)
     ]
     if wrong:
-        more = f"; and {len(wrong) - MOST_SAID} more" if len(wrong) > MOST_SAID else ""
-        raise ModelError("; ".join(wrong[:MOST_SAID]) + more)
+        more = f"; and {len(wrong) - MAX_SAID} more" if len(wrong) > MAX_SAID else ""
+        raise ModelError("; ".join(wrong[:MAX_SAID]) + more)
 
 
 def _place(scope: Scope, node: ir.Node) -> str:

@@ -20,7 +20,7 @@ from gatewave.export.verification.differences import Tolerance, between
 from gatewave.export.verification.runners import Refused, Runner
 from gatewave.models import Operator
 
-MOST_BYTES = 2**28
+MAX_BYTES = 2**28
 """Limit on the bytes of all inner values; larger networks are not searched."""
 
 OURS = torch.ops.onnx_symbolic._symbolic_multi_out.default  # noqa: SLF001 - what symbolic() draws
@@ -51,7 +51,7 @@ def first_difference(
     names = [name for name in values if name in named]
     try:
         wanted = _Recorder(exported, names, operators).values(case.tensors)
-        if sum(array.nbytes for array in wanted.values()) > MOST_BYTES:
+        if sum(array.nbytes for array in wanted.values()) > MAX_BYTES:
             return ""
         outputs = {value.name for value in capture.model.graph.outputs}
         extra = [name for name in wanted if name not in outputs]

@@ -18,13 +18,13 @@ from torch.export import ExportedProgram
 from gatewave.export.signature import DOMAIN
 from gatewave.export.verification.ranges import KINDS, NORMAL, Kind
 
-MOST_ELEMENTS = 2**22
+MAX_ELEMENTS = 2**22
 """Limit on the elements of inputs at other sizes."""
 
 ENOUGH = 64
 """Elements that suffice to try a range of numbers; smaller inputs are drawn several times."""
 
-MOST_DRAWS = 8
+MAX_DRAWS = 8
 
 ORDINARY = ("0 to 1", "large", "0 to 255", "zeros and subnormals")
 """Ranges that every module is tried on."""
@@ -80,7 +80,7 @@ def drawn(examples: Sequence[Tensor], program: ExportedProgram, model: ir.Model)
     kinds = [kind for kind in KINDS if elementwise or kind.name in ORDINARY]
     elements = max(map(math.prod, fixed), default=1)
     for kind in kinds if any(tensor.is_floating_point() for tensor in examples) else ():
-        for turn in range(min(MOST_DRAWS, -(-ENOUGH // max(elements, 1)))):
+        for turn in range(min(MAX_DRAWS, -(-ENOUGH // max(elements, 1)))):
             yield _case(kind.name, examples, fixed, kind, turn=turn)
     on_cpu = all(tensor.device.type == "cpu" for tensor in examples)
     if elementwise and on_cpu and any(_is_integer(tensor) for tensor in examples):
@@ -176,7 +176,7 @@ def _sizes(
             for index, (symbol, (low, high)) in enumerate(ranges.items())
         }
         found = [tuple(int(sympy.sympify(size).subs(chosen)) for size in shape) for shape in shapes]
-        if found != list(fixed) and max(map(math.prod, found)) <= MOST_ELEMENTS:
+        if found != list(fixed) and max(map(math.prod, found)) <= MAX_ELEMENTS:
             yield f"{words}: {', '.join(map(str, found))}", found
 
 
@@ -201,8 +201,8 @@ def _ranges(
         for symbol in sorted(size.free_symbols, key=str):
             limits = program.range_constraints.get(symbol)
             low = max(1, int(limits.lower)) if limits is not None else 1
-            bounded = limits is not None and bool(limits.upper < MOST_ELEMENTS)
-            found[symbol] = low, int(limits.upper) if bounded else MOST_ELEMENTS
+            bounded = limits is not None and bool(limits.upper < MAX_ELEMENTS)
+            found[symbol] = low, int(limits.upper) if bounded else MAX_ELEMENTS
     return found
 
 

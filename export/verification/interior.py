@@ -14,7 +14,7 @@ from gatewave.export.verification.report import Compared, Dropped
 from gatewave.export.verification.runners import WORDS, Refused, Runner, Runtime, Task
 from gatewave.export.verification.samples import Case
 
-MOST_CASES = 2
+MAX_CASES = 2
 
 
 def compare(
@@ -55,7 +55,7 @@ def _compared(
             stack.enter_context(Runner(task, runtime))
             for task, runtime in zip(tasks, runtimes, strict=True)
         )
-        for case in cases[:MOST_CASES]:
+        for case in cases[:MAX_CASES]:
             want, got = (_inside(runner, case) for runner in (ones, others))
             yield from compared(case, want, got, WORDS[runtimes[1]], plan)
 

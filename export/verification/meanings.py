@@ -65,7 +65,7 @@ COMPARING = frozenset(
 )
 """What does one thing on one side of a number, and another on the other."""
 
-MOST_COMPARED = 16
+MAX_COMPARED = 16
 """A few numbers, not a table."""
 
 
@@ -131,7 +131,7 @@ def _onward(node: ir.Node, index: int, model: ir.Model) -> list[ir.Value]:
 def _learn(meaning: Meaning, node: ir.Node, index: int) -> None:
     if node.op_type in COMPARING:
         others = [constant(v) for other, v in enumerate(node.inputs) if other != index]
-        few = [found for found in others if found is not None and found.size <= MOST_COMPARED]
+        few = [found for found in others if found is not None and found.size <= MAX_COMPARED]
         meaning.thresholds |= {float(number) for found in few for number in found.flat}
     if INDICES.get(node.op_type) == index:
         meaning.narrow(_bound(node))
@@ -141,7 +141,7 @@ def _learn(meaning: Meaning, node: ir.Node, index: int) -> None:
         meaning.count = True
     elif node.op_type == "Equal":
         other = constant(node.inputs[1 - index])
-        if other is not None and other.size <= MOST_COMPARED:
+        if other is not None and other.size <= MAX_COMPARED:
             numbers = {int(number) for number in other.flat}
             meaning.choices |= numbers | {number + 1 for number in numbers}  # and something else
 

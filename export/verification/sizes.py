@@ -21,14 +21,14 @@ Shapes = Mapping[str, tuple[int, ...]]
 Sizes = dict[str, int]
 """Of each symbol."""
 
-MOST_ELEMENTS = 1 << 26
+MAX_ELEMENTS = 1 << 26
 """Of one generated input: 256 MiB of float32."""
 
 RANKS = (2, 1, 0, 3)
 """Of inputs whose rank is open."""
 
 ODD = (3, 5, 7, 11, 13, 17, 19)
-MOST_NAMED = 4
+MAX_NAMED = 4
 LONG = (32, 64, 8, 128, 256, 320, 512, 576, 640, 1024)
 
 Axis = tuple[str, int, int]
@@ -148,7 +148,7 @@ def _emptied(opens: Sequence[Open]) -> Iterator[list[Sizes]]:
 
 
 def _words(sizes: Sizes) -> str:
-    if len(sizes) > MOST_NAMED:
+    if len(sizes) > MAX_NAMED:
         return f"{len(sizes)} sizes from {min(sizes.values())} to {max(sizes.values())}"
     return ", ".join(f"{symbol} {size}" for symbol, size in sizes.items())
 
@@ -171,4 +171,4 @@ def _evaluated(symbol: str, sizes: Mapping[str, int]) -> int:
 
 
 def _fits(shapes: Shapes) -> bool:
-    return all(math.prod(shape) <= MOST_ELEMENTS for shape in shapes.values())
+    return all(math.prod(shape) <= MAX_ELEMENTS for shape in shapes.values())

@@ -36,7 +36,7 @@ from gatewave.export.verification.runners import (
 )
 from gatewave.export.verification.samples import Case, Samples, from_file, nudged
 
-MOST_FAILURES = 3
+MAX_FAILURES = 3
 
 NOISY = "the original itself changes about as much when the last bits of its inputs do"
 
@@ -117,7 +117,7 @@ class _Verifier:
         """Compare one case after the other, within the budget."""
         budget = Budget(self.plan.budget)
         for draft in self._drafts():
-            if len(self.failures) >= MOST_FAILURES:
+            if len(self.failures) >= MAX_FAILURES:
                 break
             refusal = budget.refuses(draft.elements) if self.cases or self.dropped else ""
             if refusal:

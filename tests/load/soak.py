@@ -285,7 +285,7 @@ class Verdict:
         return "\n".join([*self.said, *(f"BROKEN: {what}" for what in self.bad)])
 
 
-def judge(samples, most_growth=MAX_GROWTH):
+def judge(samples, max_growth=MAX_GROWTH):
     """Whether what was seen is a process that does not grow, by more than that share of it."""
     verdict = Verdict()
     half = samples[len(samples) // 2 :]
@@ -297,7 +297,7 @@ def judge(samples, most_growth=MAX_GROWTH):
         f"{growth / 2**20:+.2f} MiB ({growth / typical:+.2%})"
     )
     verdict.said.append(said)
-    if growth > max(most_growth * typical, MAX_GROWTH_BYTES):
+    if growth > max(max_growth * typical, MAX_GROWTH_BYTES):
         verdict.bad.append(MEMORY_GROWS)
     before, after = half[: len(half) // 2], half[len(half) // 2 :]
     for name in ("open_files", "threads"):
@@ -313,14 +313,14 @@ def judge(samples, most_growth=MAX_GROWTH):
     return verdict
 
 
-def soak(server, seconds, most_growth=MAX_GROWTH):
+def soak(server, seconds, max_growth=MAX_GROWTH):
     """Load a service, and judge it."""
     (worker,) = children(server.process.pid)
     with Load(server.url, rpc_address(server)) as load:
-        verdict = judge(watch(worker, seconds), most_growth)
+        verdict = judge(watch(worker, seconds), max_growth)
         if MEMORY_GROWS in verdict.bad:
             verdict.bad.remove(MEMORY_GROWS)
-            again = judge(watch(worker, seconds), most_growth)
+            again = judge(watch(worker, seconds), max_growth)
             verdict.said += ["once more:", *again.said]
             verdict.bad = list(dict.fromkeys([*again.bad, *verdict.bad]))
     answered = sum(load.answered.values())
