@@ -34,7 +34,7 @@ from gatewave.export.errors import NotAnActivationError
 from gatewave.export.graph_ops import GraphOps
 from gatewave.export.kinks import in_words
 from gatewave.models import ACTIVATIONS, Activation, Operator
-from gatewave.models.bounds import BENT
+from gatewave.models.bounds import SLOPE
 from gatewave.models.symbols import Relu, Sigma
 
 DOMAIN_OF_CUSTOM = (-100.0, 100.0)
@@ -144,8 +144,8 @@ def _operator(module: type[nn.Module], names: Sequence[str], prefix: str) -> Ope
         module=module,
         value=value,
         partials=partials,
-        tolerances=getattr(module, "tolerances", BENT),
-        derivative_tolerances=getattr(module, "derivative_tolerances", BENT),
+        tolerances=getattr(module, "tolerances", SLOPE),
+        derivative_tolerances=getattr(module, "derivative_tolerances", SLOPE),
         scale=tuple(names),
     )
 

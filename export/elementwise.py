@@ -141,11 +141,11 @@ def elu(op: Any, x: Any, alpha: float = 1.0, scale: float = 1.0, input_scale: fl
     """``scale · x``, and ``scale · α · (e^(x · input_scale) − 1)`` where x is not positive."""
     argument = op.Min(x, 0.0)
     argument = argument if input_scale == 1 else op.Mul(argument, float(input_scale))
-    bent = expm1(op, argument)
+    curved = expm1(op, argument)
     factor = alpha * scale
-    bent = bent if factor == 1 else op.Mul(bent, float(factor))
+    curved = curved if factor == 1 else op.Mul(curved, float(factor))
     straight = x if scale == 1 else op.Mul(x, float(scale))
-    return op.Where(op.Greater(x, 0.0), straight, bent)
+    return op.Where(op.Greater(x, 0.0), straight, curved)
 
 
 def celu(op: Any, x: Any, alpha: float = 1.0) -> Any:

@@ -22,7 +22,7 @@ GATED: Mapping[DType, Tolerance] = MappingProxyType(
 )
 """For products with a sigmoid, tanh or erf: runtimes compute those to an absolute error only."""
 
-BENT: Mapping[DType, Tolerance] = MappingProxyType(
+SLOPE: Mapping[DType, Tolerance] = MappingProxyType(
     {
         "float16": Tolerance(ulp=1, atol=1e-6),
         "bfloat16": Tolerance(ulp=1, atol=1e-6),

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gatewave.models.activation import Activation, Operator, Parameter
-from gatewave.models.bounds import BENT, GATED, PRODUCT, TAILS
+from gatewave.models.bounds import GATED, PRODUCT, SLOPE, TAILS
 from gatewave.models.normal import normal_cdf
 from gatewave.models.symbols import Relu, Sigma, a, b
 from gatewave.models.torch_ops import rounded_once
@@ -135,10 +135,10 @@ def tanh_partials(op: Any, a: Any, b: Any) -> tuple[Any, Any]:
     argument = tanh_argument(op, a)
     gate = op.Sigmoid(argument)
     # Where the gate is flat its slope is 0, and a³ would overflow: 0 · ∞.
-    bent = op.Where(op.Greater(op.Abs(a), GELU_SATURATED), 0.0, a)
-    rate = op.Add(op.Mul(op.Mul(bent, bent), 6 * GELU_SLOPE * GELU_CUBIC), 2 * GELU_SLOPE)
+    clamped = op.Where(op.Greater(op.Abs(a), GELU_SATURATED), 0.0, a)
+    rate = op.Add(op.Mul(op.Mul(clamped, clamped), 6 * GELU_SLOPE * GELU_CUBIC), 2 * GELU_SLOPE)
     gate_slope = op.Mul(op.Mul(gate, op.Sigmoid(op.Neg(argument))), rate)
-    return op.Mul(op.Add(gate, op.Mul(bent, gate_slope)), b), op.Mul(a, gate)
+    return op.Mul(op.Add(gate, op.Mul(clamped, gate_slope)), b), op.Mul(a, gate)
 
 
 def tanh_argument(op: Any, a: Any) -> Any:
@@ -259,7 +259,7 @@ GEGLU = Activation(
             module=GeGLU,
             value=tanh_value,
             partials=tanh_partials,
-            derivative_tolerances=BENT,
+            derivative_tolerances=SLOPE,
             scale=("a", "b"),
         ),
     ),
