@@ -68,7 +68,7 @@ def _distance(op: Any, a: Any, b: Any) -> Any:
 
 def erf(op: Any, x: Any) -> Any:
     """The error function; float64 avoids the operator Erf, for which ONNX Runtime has no kernel."""
-    if op.precision_bits == 24:  # noqa: PLR2004 - the digits of float32
+    if op.precision_bits == 24:  # noqa: PLR2004 - bits of float32
         return op.Erf(x)
     square = op.Mul(x, x)
     # The constants come first: Torch's exporter drops additions of less than 1e-8.

@@ -50,7 +50,7 @@ def swiglu(op: Any, a: Any, b: Any, alpha: float = 1.0) -> Any:
 
 def gelu(op: Any, x: Any) -> Any:
     """``x · Φ(x)``, in float32 as ``½x(1 + erf(x/√2))``, the spelling that runtimes fuse."""
-    if op.precision_bits == 24:  # noqa: PLR2004 - the digits of float32
+    if op.precision_bits == 24:  # noqa: PLR2004 - bits of float32
         gate = op.Add(op.Erf(op.Div(x, math.sqrt(2.0))), 1.0)
         return op.Mul(op.Mul(x, gate), 0.5)
     return op.Mul(x, normal_cdf(op, x))
@@ -145,7 +145,7 @@ def erfc(op: Any, z: Any) -> Any:
 
     Written as `Erfc` by tf2onnx, of TensorFlow's GELU: no ONNX has that operator.
     """
-    if op.precision_bits == 24:  # noqa: PLR2004 - the digits of float32
+    if op.precision_bits == 24:  # noqa: PLR2004 - bits of float32
         return op.Sub(1.0, op.Erf(z))
     return op.Mul(normal_cdf(op, op.Mul(z, -math.sqrt(2.0))), 2.0)
 

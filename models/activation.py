@@ -26,7 +26,7 @@ Decomposition = Callable[..., Any]
 """A function of ``(op, *inputs, **parameters)``, written with the ONNX operators of ``op``.
 
 ``op`` may draw an ONNX graph or compute with Torch. Its operators take tensors and Python numbers
-alike; ``op.precision_bits`` is the precision computed in: 24 significant bits, or 53 for float64.
+alike; ``op.precision_bits`` is the precision of the computation: 24 bits, or 53 for float64.
 """
 
 NAME = re.compile(r"[a-z][a-z0-9_]*")

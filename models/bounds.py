@@ -30,7 +30,7 @@ SLOPE: Mapping[DType, Tolerance] = MappingProxyType(
         "float64": Tolerance(ulp=4, atol=5e-15),
     }
 )
-"""For slopes that multiply a sigmoid's error by a polynomial."""
+"""For slopes of ``u·s(u)``, which multiply the error of the sigmoid ``s`` by a polynomial."""
 
 PRODUCT: Mapping[DType, Tolerance] = MappingProxyType(
     {

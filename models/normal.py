@@ -22,7 +22,7 @@ def normal_cdf(op: Any, a: Any) -> Any:
     In float64 without the operator Erf: ONNX Runtime has it for float32 only.
     """
     scaled = op.Mul(a, math.sqrt(0.5))
-    if op.precision_bits == 24:  # noqa: PLR2004 - the digits of float32
+    if op.precision_bits == 24:  # noqa: PLR2004 - bits of float32
         return op.Mul(op.Add(op.Erf(scaled), 1.0), 0.5)
     distance = op.Abs(scaled)
     tail = op.Mul(op.Mul(op.Exp(op.Neg(op.Mul(scaled, scaled))), erfcx(op, distance)), 0.5)

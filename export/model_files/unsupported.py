@@ -1,15 +1,15 @@
-"""What a model may hold and `onnx_ir` cannot: it travels under a disguise, and comes out as it was.
+"""Encoding of parts that `onnx_ir` does not support, so that a rewritten model keeps them.
 
-`onnx_ir` drops sparse initializers and what a model says about training, and refuses sparse
-attributes, maps (which classifiers from scikit-learn give), opaque types, and lists of strings that
-are not text. None of it concerns an activation. So on reading
+`onnx_ir` drops sparse initializers and training information, and refuses sparse attributes, maps
+(which classifiers from scikit-learn give), opaque types, and lists of strings that are not text.
+Activations use no such parts. On reading
 
 - a sparse initializer becomes a `SparseInitializer`, of the dense type and shape;
 - such an attribute becomes a string;
 - such a type becomes unknown, and an entry of the value's ``metadata_props``;
-- training information waits in the model's ``meta``;
+- training information moves to the model's ``meta``;
 
-and on writing each becomes again what it was.
+and writing restores each of them.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from gatewave.export.errors import ModelError
 from gatewave.export.model_files import protos
 from gatewave.export.model_files.scopes import scopes
 
-MARK = f"stand-in {secrets.token_hex(16)} "
-"""What a stand-in is known by. No file can hold it: it is another in every process."""
+MARK = f"encoded {secrets.token_hex(16)} "
+"""Mark of encoded parts. It differs in every process, so no file can hold it."""
 
 TRAINING = "training_info"
 
@@ -60,10 +60,10 @@ class SparseInitializer(TensorProtoTensor):
 
 
 def encode_unsupported(model: onnx.ModelProto) -> None:
-    """Put stand-ins, in place, for all that `onnx_ir` would drop or refuse in ``model``.
+    """Encode, in place, all parts of ``model`` that `onnx_ir` would drop or refuse.
 
     Raises:
-        ModelError: What an attribute is cannot be told.
+        ModelError: The type of an attribute is ambiguous.
     """
     for body in list(protos.bodies(model)):
         for attribute in protos.attributes(body):
@@ -80,7 +80,7 @@ def encode_unsupported(model: onnx.ModelProto) -> None:
 
 
 def deserialize(model: onnx.ModelProto) -> ir.Model:
-    """``model``, after `encode_unsupported`, with what it says about training."""
+    """Return ``model``, after `encode_unsupported`, with its training information."""
     made = ir.from_proto(model)
     if model.training_info:
         made.meta[TRAINING] = list(model.training_info)
@@ -93,7 +93,7 @@ def deserialize(model: onnx.ModelProto) -> ir.Model:
 
 
 def serialize(model: ir.Model) -> onnx.ModelProto:
-    """The message of ``model``, with all that stand-ins stood for."""
+    """Return the message of ``model``, with all encoded parts restored."""
     made = ir.to_proto(model)
     made.training_info.extend(model.meta.get(TRAINING, []))
     for body in list(protos.bodies(made)):
@@ -139,7 +139,7 @@ def _is_text(text: bytes) -> bool:
 
 
 def is_supported(type_: onnx.TypeProto) -> bool:
-    """Whether `onnx_ir` can hold it."""
+    """Return true if `onnx_ir` can hold the type."""
     kind = type_.WhichOneof("value")
     if kind in ("sequence_type", "optional_type"):
         inner = getattr(type_, kind).elem_type

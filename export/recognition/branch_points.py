@@ -1,8 +1,8 @@
-"""Where an expression's branches part, on the whole line: at the sample points they may not.
+"""Branch points of an expression on the whole line, also between the sample points.
 
-What decides is a difference: of x², say, and 1e6. Its sign is taken on a grid, which is fine where
-bends are usual and goes as far as float32 does. Between two points of the grid it may dip to zero
-and come back: wherever it has an extreme towards zero, it is followed to it.
+The sign of a difference decides between two branches: of x² and 1e6, for example. It is computed
+on a grid that is dense near usual bends and covers the range of float32. Between two points of the
+grid the difference may dip to zero and come back: each extreme towards zero is located.
 """
 
 from __future__ import annotations

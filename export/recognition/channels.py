@@ -201,19 +201,19 @@ def _row(value: ir.Value | None, reader: ChannelReader) -> Row | None:
 
 def _is_promising(root: ir.Node, reader: ChannelReader, bends: Collection[str]) -> bool:
     """Return true if a row multiplies an inner value and a nonlinear operator occurs."""
-    bends_found = scaled = False
+    nonlinear = scaled = False
     pending, seen = [root], set[ir.Node]()
-    while pending and len(seen) < MAX_NODES and not (bends_found and scaled):
+    while pending and len(seen) < MAX_NODES and not (nonlinear and scaled):
         node = pending.pop(0)
         if node in seen:
             continue
         seen.add(node)
-        bends_found |= node.op_type in bends or bool(node.domain)
+        nonlinear |= node.op_type in bends or bool(node.domain)
         if node.op_type in {"Mul", "Div", "PRelu"}:
             scaled |= any(_row(value, reader) is not None for value in node.inputs)
         makers = (None if v is None else reader.elementwise(v) for v in node.inputs)
         pending += [maker for maker in makers if maker is not None]
-    return bends_found and scaled
+    return nonlinear and scaled
 
 
 def _same(first: Match, reader: ChannelReader) -> Match | None:

@@ -107,6 +107,6 @@ def smish(op: Any, x: Any) -> Any:
 
 def serf(op: Any, x: Any) -> Any:
     """``x · erf(log(1 + eˣ))``. Nag et al. 2021, arXiv 2108.09598."""
-    if op.precision_bits == 24:  # noqa: PLR2004 - the digits of float32
+    if op.precision_bits == 24:  # noqa: PLR2004 - bits of float32
         return op.Mul(x, op.Erf(softplus(op, x)))
     return op.Mul(x, op.Sub(1.0, formulas.erfc(op, softplus(op, x))))

@@ -1,9 +1,9 @@
-"""Whether an expression is an activation of one input: by the numbers that it gives.
+"""Recognition of one-input activations by the values of an expression.
 
-It is evaluated, in float64, at points all over the line, and wherever one of its own branches
-begins or ends: see `branch_points`. Its constants may be rounded as their dtype must round them: by no
-more than that may its results differ from the formula's, relatively. Where terms cancel, as in
-1 + tanh(x), what float64 itself loses is allowed besides: it is measured.
+The expression is evaluated, in float64, at points all over the line and at its own branch points:
+see `branch_points`. Its constants may be rounded to their dtype, and its results may differ from
+the formula's by the effect of that rounding. Where terms cancel, as in 1 + tanh(x), the loss of
+float64 is measured and allowed in addition.
 """
 
 from __future__ import annotations

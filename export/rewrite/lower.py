@@ -1,4 +1,4 @@
-"""`lower`: what a target cannot run becomes what it can, and nothing else changes."""
+"""Lowering: nodes that a target cannot run become nodes that it can; others stay."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ class _Rewriting:
         self._constants = Constants(model, self._names)
 
     def run(self) -> list[Change]:
-        """Until nothing changes: what is drawn may itself need another form."""
+        """Repeat until a pass makes no change: new nodes may themselves need a lowering."""
         changes: list[Change] = []
         for _ in range(ROUNDS):
             found = [change for step in self._steps() for change in step]
@@ -205,7 +205,7 @@ class _Rewriting:
         carrier: ir.DataType | None = None,
         operands: Sequence[ir.Value | None] | None = None,
     ) -> Change:
-        """Replace the node by the nodes that ``lowering`` makes from ``operands``, or from its inputs.
+        """Replace the node by the nodes that ``lowering`` draws on ``operands`` or on its inputs.
 
         They compute in ``carrier``, between casts; 16-bit floats in float32.
         """

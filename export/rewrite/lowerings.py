@@ -1,4 +1,4 @@
-"""The operators that can be written in others, and how each node of them is."""
+"""Lowerings: operators written in terms of other operators."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CONTRIB = "com.microsoft"
 Identifier = tuple[str, str]
 
 Lowering = Callable[[Any, ir.Node, Sequence[Any]], tuple[Any, ...]]
-"""Of an ``op``, the node, and its inputs; gives what the node gives."""
+"""Takes an ``op``, the node and its inputs; returns the node's outputs."""
 
 QUICK_GELU_ALPHA = float(np.float32(1.702))
 """The default of the attribute, which is a float32."""
@@ -133,7 +133,7 @@ def _mean(op: Any, _: ir.Node, inputs: Sequence[Any]) -> tuple[Any, ...]:
 
 
 def _of_one(formula: Callable[[Any, Any], Any]) -> Lowering:
-    """Draw an operator of one input that has no attributes."""
+    """Return the lowering of an operator with one input and no attributes."""
 
     def lower(op: Any, _: ir.Node, inputs: Sequence[Any]) -> tuple[Any, ...]:
         return (formula(op, inputs[0]),)
@@ -236,7 +236,7 @@ OF_ANY_TYPE = frozenset(
 
 
 def lowering_of(node: ir.Node) -> Lowering | None:
-    """How ``node`` is written in other operators; None, if it cannot be."""
+    """Return the lowering of ``node`` to other operators; None without one."""
     if identifier_of(node) == (CONTRIB, "SwiGLU") and (
         len(node.inputs) < 2 or attributes_of(node).get("round_activation")  # noqa: PLR2004
     ):

@@ -127,8 +127,8 @@ class Difference:
         relative: As a share of the original; both of this and `ulp` only where the original is
             larger than the allowance, as at zero they say nothing.
         ulp: In units in the last place of the original.
-        excused_overflows: How many elements overflow in one of the two only, where that was let pass: those
-            that the original has as NaN or infinity, or next to it.
+        excused_overflows: Number of excused elements that overflow in one of the two only: the
+            original is NaN, infinite, or close to overflow there.
         wrong: How many elements are further apart than is allowed.
         place: Where `used` is largest.
     """
