@@ -10,12 +10,13 @@ from pathlib import Path
 
 import onnx_ir as ir
 
+from gatewave.export.channel import Refused
 from gatewave.export.model_files.scopes import scopes
-from gatewave.export.probe import SECONDS, Worker
+from gatewave.export.probe import SECONDS, ProbeWorker
 from gatewave.export.probed_target import THIS, is_installed, known, this
 from gatewave.export.runtimes import catalogue, environments
 from gatewave.export.runtimes.catalogue import Runtime
-from gatewave.export.runtimes.running import Refused, Running
+from gatewave.export.runtimes.running import Running
 from gatewave.export.signature import DOMAIN
 from gatewave.export.targets import Target, find
 from gatewave.export.targets.fates import fate_of
@@ -24,7 +25,7 @@ from gatewave.export.targets.verdicts import RUNS, UNKNOWN, Live, Loading, Verdi
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 ONNX_RUNTIME_WORKER = "onnxruntime.py"
-"""Adapter of the runtimes with which `Worker` can talk."""
+"""Adapter of the runtimes with which `ProbeWorker` can talk."""
 
 OWN_DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")
 """Domains whose operators are in ONNX Runtime itself; others come from libraries of operators."""
@@ -43,7 +44,7 @@ class LiveOnnxRuntime:
         self._python = python
         self._seconds = seconds
         self._provider = provider
-        self._worker: Worker | None = None
+        self._worker: ProbeWorker | None = None
         self._known: dict[bytes, Verdict] = {}
 
     def verdict(self, model: bytes, op_type: str) -> Verdict:
@@ -79,11 +80,11 @@ class LiveOnnxRuntime:
             self._worker.close()
             self._worker = None
 
-    def _started(self) -> Worker:
+    def _started(self) -> ProbeWorker:
         if self._worker is not None and self._worker.ended:
             self.close()
         if self._worker is None:
-            self._worker = Worker(self._python, self._seconds).start()
+            self._worker = ProbeWorker(self._python, self._seconds).start()
         return self._worker
 
 

@@ -90,7 +90,7 @@ def _unguarded(module: fx.GraphModule) -> fx.GraphModule:
 
 
 def _of_module(inner: nn.Module, found: Any, name: str, source: str) -> type[nn.Module]:
-    class Wrapped(nn.Module):
+    class ModuleWrapper(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.inner = copy.deepcopy(inner)
@@ -99,7 +99,7 @@ def _of_module(inner: nn.Module, found: Any, name: str, source: str) -> type[nn.
             return self.inner(*tensors)
 
     parameters = list(inspect.signature(inner.forward).parameters.values())
-    return _named(Wrapped, found, parameters, name, source)
+    return _named(ModuleWrapper, found, parameters, name, source)
 
 
 def _of_function(
@@ -109,11 +109,11 @@ def _of_function(
     name: str,
     source: str,
 ) -> type[nn.Module]:
-    class Wrapped(nn.Module):
+    class FunctionWrapper(nn.Module):
         def forward(self, *tensors: Tensor) -> Any:
             return function(*tensors)
 
-    return _named(Wrapped, found, parameters, name, source)
+    return _named(FunctionWrapper, found, parameters, name, source)
 
 
 def _named(

@@ -25,6 +25,14 @@ LENGTH = struct.Struct("<Q")
 STRINGS = "string"
 
 
+class Refused(Exception):  # noqa: N818 - an answer, not a fault of ours
+    """A runtime does not load a model, or does not run it; the message is its reason."""
+
+
+class Lost(Refused):
+    """The process crashed, or was ended because it took too long; a new one is needed."""
+
+
 def send(stream: IO[bytes], message: Mapping[str, Any], values: Mapping[str, Value]) -> None:
     described = {name: _described(value) for name, value in values.items()}
     header = json.dumps({**message, "values": described}).encode()

@@ -6,6 +6,14 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict
+
+
+class StrictModel(BaseModel):
+    """Immutable part of a document; unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
 
 def plain(value: Any) -> Any:
     """``value`` of what JSON can hold: what it cannot becomes the words for it."""

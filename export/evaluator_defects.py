@@ -20,12 +20,12 @@ from rich.console import Console
 
 from gatewave.export.certificates.alike import arrays, kinds
 from gatewave.export.certificates.expected import Expected
-from gatewave.export.channel import Value
+from gatewave.export.channel import Refused, Value
 from gatewave.export.evaluator_cases import Variant, variants
-from gatewave.export.evaluator_page import Outcome, Row, text
+from gatewave.export.evaluator_page import EvaluatorRow, Outcome, text
 from gatewave.export.runtimes.catalogue import PLAIN, RUNTIMES
-from gatewave.export.runtimes.running import Refused, Running
-from gatewave.export.verification.differences import Difference, Tolerance
+from gatewave.export.runtimes.running import Running
+from gatewave.export.verification.differences import Allowance, Difference
 from gatewave.export.verification.samples import Case, nudged
 
 PAGE = Path("docs/evaluator.md")
@@ -63,7 +63,7 @@ class Comparison:
         """Return the versions of all packages that took part."""
         return self._runnings[0].versions() | self._runnings[1].versions()
 
-    def row(self, variant: Variant) -> Row | None:
+    def row(self, variant: Variant) -> EvaluatorRow | None:
         """Return the result of one case; None if neither runs it, or if it is not valid."""
         self._path.write_bytes(variant.model.SerializeToString())
         packaged, runtime, ours = self._runnings
@@ -76,10 +76,10 @@ class Comparison:
             return self._refused(variant, "refused by ONNX Runtime", got)
         worst = self._difference(packaged, variant, want, got)
         if worst is None:
-            return Row(variant.operator, variant.opsets, variant.dtype, "agree", 1, "")
+            return EvaluatorRow(variant.operator, variant.opsets, variant.dtype, "agree", 1, "")
         found = self._ran(ours, variant)
         mended = not isinstance(found, str) and self._difference(ours, variant, found, got) is None
-        return Row(
+        return EvaluatorRow(
             variant.operator,
             variant.opsets,
             variant.dtype,
@@ -89,11 +89,13 @@ class Comparison:
             mended,
         )
 
-    def _refused(self, variant: Variant, outcome: Outcome, why: str) -> Row:
+    def _refused(self, variant: Variant, outcome: Outcome, why: str) -> EvaluatorRow:
         found = self._ran(self._runnings[2], variant) if "evaluator" in outcome else why
         ours = not isinstance(found, str)
         words = " ".join(why.split())
-        return Row(variant.operator, variant.opsets, variant.dtype, outcome, 1, words, ours)
+        return EvaluatorRow(
+            variant.operator, variant.opsets, variant.dtype, outcome, 1, words, ours
+        )
 
     def _ran(self, running: Running, variant: Variant) -> dict[str, Value] | str:
         outputs = [port.name for port in variant.model.graph.output]
@@ -123,7 +125,7 @@ class Comparison:
 
 
 def _worst(expected: Expected, got: Mapping[str, Value]) -> tuple[str, Difference] | None:
-    found = {n: expected.between(n, got.get(n), Tolerance()) for n in expected.outputs}
+    found = {n: expected.between(n, got.get(n), Allowance()) for n in expected.outputs}
     name = max(found, key=lambda one: found[one].used, default="")
     return (name, found[name]) if name and found[name].used > 1 else None
 
@@ -136,9 +138,9 @@ def _shown(name: str, worst: Difference) -> str:
     return f"{name}{at} is {place.original} by the evaluator, {place.rewritten} by ONNX Runtime"
 
 
-def rows(found: Iterable[Row]) -> list[Row]:
+def rows(found: Iterable[EvaluatorRow]) -> list[EvaluatorRow]:
     """Return one row of each operator, opsets, type and outcome."""
-    joined: dict[tuple[str, tuple[int, int | None], str, str], Row] = {}
+    joined: dict[tuple[str, tuple[int, int | None], str, str], EvaluatorRow] = {}
     for row in found:
         key = row.operator, row.opsets, row.dtype, row.outcome
         known = joined.get(key)
@@ -148,7 +150,7 @@ def rows(found: Iterable[Row]) -> list[Row]:
     return sorted(joined.values(), key=lambda row: (row.operator.lower(), row.opsets[0]))
 
 
-def compared(operators: Sequence[str] = ()) -> tuple[list[Row], dict[str, str]]:
+def compared(operators: Sequence[str] = ()) -> tuple[list[EvaluatorRow], dict[str, str]]:
     """Run the cases of these operators, of all by default; return the rows, and the versions."""
     with ExitStack() as stack:
         comparison = Comparison(stack)

@@ -10,9 +10,9 @@ from importlib import resources
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict
 
 from gatewave.export import machine
+from gatewave.export.documents import StrictModel
 from gatewave.export.markdown import bullets, page, plain, table
 
 COMMAND = "make evaluator"
@@ -43,11 +43,7 @@ REFUSED = (
 UNKNOWN = "not looked into yet"
 
 
-class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Reason(Strict):
+class Reason(StrictModel):
     """Why results differ.
 
     Attributes:
@@ -64,7 +60,7 @@ class Reason(Strict):
     right: Literal["ONNX Runtime", "the evaluator", "both", "neither", "not said"]
     why: str
 
-    def holds(self, row: Row) -> bool:
+    def holds(self, row: EvaluatorRow) -> bool:
         return (
             any(fnmatch(row.operator, pattern) for pattern in self.operators)
             and (not self.opsets or row.opsets[0] in self.opsets)
@@ -73,7 +69,7 @@ class Reason(Strict):
 
 
 @dataclass(frozen=True)
-class Row:
+class EvaluatorRow:
     """An operator at some opsets, in one element type.
 
     Attributes:
@@ -102,7 +98,7 @@ def reasons() -> tuple[Reason, ...]:
     return tuple(Reason.model_validate(entry) for entry in yaml.safe_load(text))
 
 
-def text(rows: Sequence[Row], versions: Mapping[str, str]) -> str:
+def text(rows: Sequence[EvaluatorRow], versions: Mapping[str, str]) -> str:
     """Return the page."""
     of = {outcome: [row for row in rows if row.outcome == outcome] for outcome in OUTCOMES}
     packages = ", ".join(f"{name} {version}" for name, version in versions.items())
@@ -140,17 +136,17 @@ OUTCOMES: tuple[Outcome, ...] = (
 )
 
 
-def _counted(of: Mapping[Outcome, Sequence[Row]]) -> str:
+def _counted(of: Mapping[Outcome, Sequence[EvaluatorRow]]) -> str:
     counts = {outcome: sum(row.cases for row in found) for outcome, found in of.items()}
     return ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
 
 
-def reason_of(row: Row) -> Reason | None:
+def reason_of(row: EvaluatorRow) -> Reason | None:
     """Return the known reason for ``row``."""
     return next((reason for reason in reasons() if reason.holds(row)), None)
 
 
-def _differing(rows: Iterable[Row]) -> Iterator[tuple[str, ...]]:
+def _differing(rows: Iterable[EvaluatorRow]) -> Iterator[tuple[str, ...]]:
     for group in _grouped(rows, lambda row: (row.operator, row.opsets, reason_of(row))):
         reason, first = reason_of(group[0]), group[0]
         yield (
@@ -165,7 +161,7 @@ def _differing(rows: Iterable[Row]) -> Iterator[tuple[str, ...]]:
         )
 
 
-def _refusals(rows: Iterable[Row]) -> Iterator[tuple[str, ...]]:
+def _refusals(rows: Iterable[EvaluatorRow]) -> Iterator[tuple[str, ...]]:
     for group in _grouped(rows, lambda row: (row.operator, row.opsets)):
         first = group[0]
         yield (
@@ -178,7 +174,7 @@ def _refusals(rows: Iterable[Row]) -> Iterator[tuple[str, ...]]:
         )
 
 
-def _types(rows: Iterable[Row]) -> Iterator[str]:
+def _types(rows: Iterable[EvaluatorRow]) -> Iterator[str]:
     for of_operator in _grouped(rows, lambda row: row.operator):
         versions = _grouped(of_operator, lambda row: row.opsets)
         words = "; ".join(
@@ -188,8 +184,10 @@ def _types(rows: Iterable[Row]) -> Iterator[str]:
         yield f"`{of_operator[0].operator}` {words}"
 
 
-def _grouped(rows: Iterable[Row], key: Callable[[Row], Any]) -> list[list[Row]]:
-    found: dict[Any, list[Row]] = {}
+def _grouped(
+    rows: Iterable[EvaluatorRow], key: Callable[[EvaluatorRow], Any]
+) -> list[list[EvaluatorRow]]:
+    found: dict[Any, list[EvaluatorRow]] = {}
     for row in rows:
         found.setdefault(key(row), []).append(row)
     return list(found.values())

@@ -16,10 +16,10 @@ from typing import Annotated
 
 import typer
 import yaml
-from pydantic import BaseModel, ConfigDict
 
 from gatewave.export.certificates import checking, pages
 from gatewave.export.certificates.document import Cell, Certificate, Row, Verdict
+from gatewave.export.documents import StrictModel
 from gatewave.export.errors import ExportError
 from gatewave.export.graph import IR_VERSION, OPSET
 from gatewave.export.markdown import bullets, page, table
@@ -73,11 +73,7 @@ NUMBERS = ("* times the allowed error", "finite where that is wrong, or the reve
 """The reasons of cells whose numbers are wrong; see `CellErrors.words`."""
 
 
-class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Cells(Strict):
+class Cells(StrictModel):
     """Cells of certificates, by patterns.
 
     Attributes:
@@ -109,7 +105,7 @@ class Cells(Strict):
         )
 
 
-class Defect(Strict):
+class RuntimeDefect(StrictModel):
     """What runtimes get wrong by themselves.
 
     Attributes:
@@ -140,10 +136,10 @@ class Defect(Strict):
 
 
 @functools.cache
-def defects() -> tuple[Defect, ...]:
+def defects() -> tuple[RuntimeDefect, ...]:
     """The defects that are known, in the order in which they are numbered."""
     entries = yaml.safe_load(_data("runtimes/defects.yaml")) or ()
-    return tuple(Defect.model_validate(entry) for entry in entries)
+    return tuple(RuntimeDefect.model_validate(entry) for entry in entries)
 
 
 def _data(path: str) -> str:
@@ -277,11 +273,11 @@ def _defects() -> str:
     return "\n\n".join(["## Defects found in runtimes", *(_defect(*one) for one in _numbered())])
 
 
-def _numbered() -> Iterator[tuple[int, Defect]]:
+def _numbered() -> Iterator[tuple[int, RuntimeDefect]]:
     return enumerate(defects(), 1)
 
 
-def _defect(number: int, defect: Defect) -> str:
+def _defect(number: int, defect: RuntimeDefect) -> str:
     titles = ", ".join(RUNTIMES[name].title for name in defect.got)
     lines = [("input", *_values(defect.inputs)), ("expected", *_values(defect.due))]
     lines += [(RUNTIMES[name].title, _got(found)) for name, found in defect.got.items()]

@@ -41,7 +41,7 @@ CLOSE: dict[DType, float] = {"float16": 2e-2, "bfloat16": 6e-2, "float32": 1e-3,
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ProbeResult:
     """One model, and what became of it."""
 
     operator: str
@@ -65,7 +65,7 @@ class Answer:
 
     version: str
     providers: tuple[str, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[ProbeResult, ...]
 
 
 def probe(folder: Path | None = None, python: Path = Path(sys.executable)) -> Answer:
@@ -121,7 +121,7 @@ def _version(name: str) -> str:
 
 def _read(path: Path) -> Answer:
     stored = json.loads(path.read_text(encoding="utf-8"))
-    rows = tuple(Row(**row) for row in stored["rows"])
+    rows = tuple(ProbeResult(**row) for row in stored["rows"])
     return Answer(str(stored["version"]), tuple(stored["providers"]), rows)
 
 
@@ -140,18 +140,18 @@ def ask(python: Path) -> Answer:
     Raises:
         TargetError: It imports none, or that does not start.
     """
-    with Worker(python) as first:
+    with ProbeWorker(python) as first:
         about = first.about
     providers = tuple(name for name in PROVIDERS if name in about["providers"])
     rows = tuple(_rows(python, providers))
     return Answer(about["version"], providers, rows)
 
 
-def _rows(python: Path, providers: Sequence[str]) -> Iterator[Row]:
+def _rows(python: Path, providers: Sequence[str]) -> Iterator[ProbeResult]:
     """A row for each model; the worker is replaced where a model brought it down."""
     waiting = deque(_requests(providers))
     while waiting:
-        with Worker(python) as worker:
+        with ProbeWorker(python) as worker:
             answer: dict[str, Any] | None = {}
             while waiting and answer is not None:
                 probed, row, content = waiting.popleft()
@@ -159,7 +159,7 @@ def _rows(python: Path, providers: Sequence[str]) -> Iterator[Row]:
                 yield _judged(probed, row, answer)
 
 
-def _requests(providers: Iterable[str]) -> Iterator[tuple[Probed, Row, bytes]]:
+def _requests(providers: Iterable[str]) -> Iterator[tuple[Probed, ProbeResult, bytes]]:
     made = [
         (probed, dtype, opset, probe_models.content(probed, dtype, opset))
         for probed, dtype, opset in probe_models.cells()
@@ -167,10 +167,10 @@ def _requests(providers: Iterable[str]) -> Iterator[tuple[Probed, Row, bytes]]:
     for provider in providers:
         for probed, dtype, opset, content in made:
             ir = probe_models.ir_of(opset)
-            yield probed, Row(str(probed), dtype, opset, ir, provider, "runs"), content
+            yield probed, ProbeResult(str(probed), dtype, opset, ir, provider, "runs"), content
         for ir in IR_VERSIONS:
             content = probe_models.content(PLAIN, "float32", probe_models.OLDEST, ir)
-            row = Row(str(PLAIN), "float32", probe_models.OLDEST, ir, provider, "runs")
+            row = ProbeResult(str(PLAIN), "float32", probe_models.OLDEST, ir, provider, "runs")
             yield PLAIN, row, content
 
 
@@ -178,9 +178,9 @@ PLAIN = Probed(("", "Abs"))
 """What any runtime has, where opsets and file formats are what is asked for."""
 
 
-def _judged(probed: Probed, row: Row, answer: dict[str, Any] | None) -> Row:
+def _judged(probed: Probed, row: ProbeResult, answer: dict[str, Any] | None) -> ProbeResult:
     outcome, detail = _outcome(probed, row.dtype, answer)
-    return Row(row.operator, row.dtype, row.opset, row.ir, row.provider, outcome, detail)
+    return ProbeResult(row.operator, row.dtype, row.opset, row.ir, row.provider, outcome, detail)
 
 
 def _outcome(probed: Probed, dtype: DType, answer: dict[str, Any] | None) -> tuple[Outcome, str]:
@@ -197,7 +197,7 @@ def _outcome(probed: Probed, dtype: DType, answer: dict[str, Any] | None) -> tup
     return ("runs", "") if close else ("wrong", f"expected {want}, got {tuple(got)}")
 
 
-class Worker:
+class ProbeWorker:
     """A process that loads and runs models, one after the other.
 
     Args:

@@ -10,11 +10,11 @@ from pathlib import Path
 import onnxruntime
 
 from gatewave.export.errors import TargetError
-from gatewave.export.probe import PLAIN, PROVIDERS, Answer, Row, probe
+from gatewave.export.probe import PLAIN, PROVIDERS, Answer, ProbeResult, probe
 from gatewave.export.probe_models import FUNCTION, OLDEST, OPSETS, PROBED, RELU_CLIP, SILU, Probed
 from gatewave.export.targets import Target, find, tables
-from gatewave.export.targets.entries import Defect, Operator
-from gatewave.export.targets.ranges import Range
+from gatewave.export.targets.entries import Defect, OperatorEntry
+from gatewave.export.targets.ranges import VersionRange
 from gatewave.models import DTYPES, DType
 
 LEAST_OPSET = 7
@@ -74,8 +74,8 @@ def target_of(answer: Answer) -> Target:
     word = provider.removesuffix("ExecutionProvider").lower()
     return Target(
         name=f"{THIS} (onnxruntime {answer.version}, {word})",
-        opsets=Range((LEAST_OPSET,), (max(row.opset for row in plain),)),
-        ir=Range((LEAST_IR,), (max(row.ir for row in plain),)),
+        opsets=VersionRange((LEAST_OPSET,), (max(row.opset for row in plain),)),
+        ir=VersionRange((LEAST_IR,), (max(row.ir for row in plain),)),
         functions=any(True for _ in _ran(rows, FUNCTION)),
         dtypes=tuple(dtype for dtype in DTYPES if dtype in {r.dtype for r in _ran(rows, PLAIN)}),
         domains=DOMAINS,
@@ -85,23 +85,23 @@ def target_of(answer: Answer) -> Target:
     )
 
 
-def _ran(rows: Iterable[Row], probed: Probed) -> Iterator[Row]:
+def _ran(rows: Iterable[ProbeResult], probed: Probed) -> Iterator[ProbeResult]:
     return (row for row in rows if row.operator == str(probed) and row.outcome == "runs")
 
 
-def _operators(rows: Iterable[Row], probed: Probed) -> Iterator[Operator]:
+def _operators(rows: Iterable[ProbeResult], probed: Probed) -> Iterator[OperatorEntry]:
     """An entry for each stretch of opsets; one without element types, if it never ran."""
     ran: dict[DType, set[int]] = defaultdict(set)
     for row in _ran(rows, probed):
         ran[row.dtype].add(row.opset)
-    alike: dict[Range, list[DType]] = defaultdict(list)
+    alike: dict[VersionRange, list[DType]] = defaultdict(list)
     for dtype, opsets in ran.items():
         for stretch in _stretches(opsets, standard=not probed.identifier[0]):
             alike[stretch].append(dtype)
     name = "::".join(part for part in probed.identifier if part)
     attributes = {} if probed.any_attributes else dict(probed.attributes)
-    for stretch, dtypes in alike.items() or [(Range(), [])]:
-        yield Operator(
+    for stretch, dtypes in alike.items() or [(VersionRange(), [])]:
+        yield OperatorEntry(
             operator=name,
             opsets=stretch,
             dtypes=tuple(dtypes),
@@ -110,20 +110,20 @@ def _operators(rows: Iterable[Row], probed: Probed) -> Iterator[Operator]:
         )
 
 
-def _stretches(opsets: set[int], *, standard: bool) -> Iterator[Range]:
+def _stretches(opsets: set[int], *, standard: bool) -> Iterator[VersionRange]:
     """The runs of opsets without a gap among those that were tried."""
     if not standard:
-        yield Range()
+        yield VersionRange()
         return
     start: int | None = None
     for opset, following in zip(OPSETS, (*OPSETS[1:], 0), strict=True):
         start = opset if opset in opsets and start is None else start
         if start is not None and following not in opsets:
-            yield Range(None if start == OLDEST else (start,), (opset,))
+            yield VersionRange(None if start == OLDEST else (start,), (opset,))
             start = None
 
 
-def _defects(rows: list[Row]) -> Iterator[Defect]:
+def _defects(rows: list[ProbeResult]) -> Iterator[Defect]:
     apart = [r for r in _ran(rows, Probed(("", "Sigmoid"))) if r.dtype == "float64"]
     together = [r for r in _ran(rows, SILU) if r.dtype == "float64"]
     if apart and not together:

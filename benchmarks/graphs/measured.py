@@ -18,7 +18,7 @@ from gatewave.export.model_files import files
 from gatewave.export.recognition.sites import sites
 from gatewave.export.rewrite.change import Change
 from gatewave.export.rewrite.fuse import FUSED, LEFT, fuse
-from gatewave.export.verification.comparison import Plan
+from gatewave.export.verification.comparison import VerificationPlan
 from gatewave.export.verification.report import Report
 from gatewave.export.verification.verified import write_verified
 
@@ -86,7 +86,7 @@ def _verified(
     model: ir.Model, changes: Sequence[Change], scratch: Path, graph: Graph, library: Path
 ) -> str:
     """Write the model, if it is equal, and say how nearly."""
-    plan = Plan(inputs=graph.inputs, kernels=library, sites=[c.output for c in changes])
+    plan = VerificationPlan(inputs=graph.inputs, kernels=library, sites=[c.output for c in changes])
     return _words(write_verified(model, scratch, source=graph.path, plan=plan))
 
 

@@ -27,9 +27,9 @@ from gatewave.cli.commands.targets import activations_named
 from gatewave.cli.errors import CommandError, UsageError, needing
 
 if TYPE_CHECKING:
-    from gatewave.export.certificates.checking import Changed
+    from gatewave.export.certificates.checking import Deviation
     from gatewave.export.certificates.document import Cell, Certificate
-    from gatewave.export.certificates.making import Plan
+    from gatewave.export.certificates.making import CertificationPlan
     from gatewave.export.runtimes.catalogue import Runtime
 
 
@@ -100,7 +100,7 @@ def certify(
     _check_subjects(subjects or [], dtype=dtype, graph=graph, artifacts=artifacts)
     bounds = Allowed(rtol=rtol, atol=atol, ulp=ulp)
     _check_of_models(subjects or [], inputs, bounded=bounds != Allowed())
-    plan = making.Plan(
+    plan = making.CertificationPlan(
         runtimes=chosen([name.strip() for name in runtimes.split(",")]),
         graphs=words("--graph", graph, GRAPHS),
         dtypes=words("--dtype", dtype, DTYPES),
@@ -159,7 +159,7 @@ def _conclude(found: list[Certificate], *, exact: bool) -> None:
             raise typer.Exit(1)
 
 
-def _certificates(subjects: list[str], plan: Plan) -> Iterator[Certificate]:
+def _certificates(subjects: list[str], plan: CertificationPlan) -> Iterator[Certificate]:
     from gatewave.export.certificates import making
 
     models = [Path(subject) for subject in subjects if subject.endswith(".onnx")]
@@ -237,11 +237,11 @@ def _checked(path: Path, timeout: float, *, as_json: bool) -> None:
         raise typer.Exit(1)
 
 
-def _sentence(change: Changed) -> str:
+def _sentence(change: Deviation) -> str:
     return f"{change.what}: was {change.before}, is {change.after}"
 
 
-def _verdict(changes: list[Changed]) -> str:
+def _verdict(changes: list[Deviation]) -> str:
     if not changes:
         return "the same again"
     return "other results" if any(c.matters for c in changes) else "the same results"

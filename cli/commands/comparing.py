@@ -12,7 +12,7 @@ from gatewave import service
 from gatewave.cli.errors import UsageError, needing
 
 if TYPE_CHECKING:
-    from gatewave.export.verification.comparison import Plan
+    from gatewave.export.verification.comparison import VerificationPlan
 
 KERNELS = Path(service.__file__).with_name("libgatewave.so")
 """Path of the library of our kernels, if it is built."""
@@ -68,17 +68,17 @@ def plan(
     atol: float | None,
     ulp: float,
     budget: str,
-) -> Plan:
+) -> VerificationPlan:
     """Return the settings of a comparison from a command's options.
 
     Raises:
         UsageError: ``inputs`` is not a file of arrays, or ``budget`` is not a time.
     """
-    from gatewave.export.verification.comparison import Plan
-    from gatewave.export.verification.differences import Tolerance
+    from gatewave.export.verification.comparison import VerificationPlan
+    from gatewave.export.verification.differences import Allowance
 
-    return Plan(
-        tolerance=Tolerance(rtol, atol, ulp),
+    return VerificationPlan(
+        tolerance=Allowance(rtol, atol, ulp),
         inputs=None if inputs is None else arrays(inputs),
         kernels=KERNELS if KERNELS.exists() else None,
         budget=seconds("--budget", budget),

@@ -162,7 +162,7 @@ def _certify(activations: Sequence[Activation], output: Path, selection: Selecti
     from gatewave.export.certificates import making, stamping
     from gatewave.export.runtimes import catalogue
 
-    plan = making.Plan(
+    plan = making.CertificationPlan(
         runtimes=[catalogue.find(name) for name in CERTIFYING],
         graphs=selection.graphs,
         dtypes=selection.dtypes,

@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from gatewave.cli.commands.targeting import Assessment
     from gatewave.export.rewrite.change import Change
     from gatewave.export.rewrite.replacement import Skipped
-    from gatewave.export.verification.comparison import Plan
+    from gatewave.export.verification.comparison import VerificationPlan
     from gatewave.export.verification.report import Report
 
 
 @dataclass(frozen=True)
-class Tried:
+class RunOnly:
     """A model that computes something else than before, so that it is run, but not compared.
 
     Attributes:
@@ -55,7 +55,7 @@ def read(path: Path) -> ir.Model:
 
 
 def write_verified(
-    model: ir.Model, path: Path, *, source: Path, changes: Sequence[Change], plan: Plan
+    model: ir.Model, path: Path, *, source: Path, changes: Sequence[Change], plan: VerificationPlan
 ) -> Report:
     """Write ``model`` if it computes the same as ``source``; without a change, no model is run.
 
@@ -76,7 +76,7 @@ def write_verified(
         raise CommandError(f"{error}; --no-verify writes it untried") from error
 
 
-def write_running(model: ir.Model, path: Path, *, source: Path, plan: Plan) -> Tried:
+def write_running(model: ir.Model, path: Path, *, source: Path, plan: VerificationPlan) -> RunOnly:
     """Write ``model`` if it runs on generated inputs, on ONNX Runtime if that runs ``source``.
 
     Raises:
@@ -87,7 +87,7 @@ def write_running(model: ir.Model, path: Path, *, source: Path, plan: Plan) -> T
 
     with Console(stderr=True).status("running the model", spinner="dots"):
         report = verified.write_running(model, path, source=source, plan=plan)
-    return Tried([*dict.fromkeys(ran.runtime for ran in report.ran)])
+    return RunOnly([*dict.fromkeys(ran.runtime for ran in report.ran)])
 
 
 def say(
@@ -97,7 +97,7 @@ def say(
     *,
     skipped: Sequence[Skipped] = (),
     assessment: Assessment | None = None,
-    tried: Tried | None = None,
+    tried: RunOnly | None = None,
     as_json: bool,
 ) -> None:
     """Print the changed and the unchanged activations, as text or as JSON.
@@ -140,7 +140,7 @@ def say(
     typer.echo(f"{counts}: wrote {written} ({_how(report, tried, assessment)})")
 
 
-def _how(report: Report | None, tried: Tried | None, assessment: Assessment | None) -> str:
+def _how(report: Report | None, tried: RunOnly | None, assessment: Assessment | None) -> str:
     """Return the evidence, in words."""
     how = tried.words() if tried else "not verified"
     how = how if report is None else report.words()

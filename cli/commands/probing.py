@@ -16,7 +16,7 @@ from gatewave.cli.commands import output
 from gatewave.cli.errors import needing
 
 if TYPE_CHECKING:
-    from gatewave.export.probe import Answer, Row
+    from gatewave.export.probe import Answer, ProbeResult
 
 MARKS = {"wrong": "[bold red]wrong[/]", "crashed": "[bold red]crash[/]"}
 
@@ -39,7 +39,7 @@ def _table(answer: Answer, provider: str) -> Table:
 
     title = f"ONNX Runtime {answer.version}, {provider}: the opsets at which operators run"
     table = output.table("operator", *DTYPES, title=title)
-    rows: dict[str, dict[str, list[Row]]] = defaultdict(lambda: defaultdict(list))
+    rows: dict[str, dict[str, list[ProbeResult]]] = defaultdict(lambda: defaultdict(list))
     for row in answer.rows:
         if row.provider == provider:
             rows[row.operator][row.dtype].append(row)
@@ -48,7 +48,7 @@ def _table(answer: Answer, provider: str) -> Table:
     return table
 
 
-def _cell(rows: Sequence[Row]) -> str:
+def _cell(rows: Sequence[ProbeResult]) -> str:
     """``18–28``, ``17, 22``; or what became of all, if none ran."""
     opsets = sorted({row.opset for row in rows if row.outcome == "runs"})
     bad = {MARKS[row.outcome] for row in rows if row.outcome in MARKS}

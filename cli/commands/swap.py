@@ -69,7 +69,7 @@ def swap(
         left = "; ".join(f"{one.node}: {one.reason}" for one in outcome.skipped)
         raise CommandError(f"{model}: no {source} was replaced{among}. {left or 'There is none.'}")
     written = output or model.with_suffix(".swapped.onnx")
-    tried = graphs.Tried()
+    tried = graphs.RunOnly()
     if verify:
         plan = comparing.plan(inputs, rtol, atol, ulp, budget)
         write = functools.partial(graphs.write_running, path=written, source=model, plan=plan)
@@ -105,9 +105,9 @@ def _swapped(
 def _written_running(
     new: ir.Model,
     outcome: Outcome,
-    write: Callable[[ir.Model], graphs.Tried],
+    write: Callable[[ir.Model], graphs.RunOnly],
     swapped: Callable[..., tuple[ir.Model, Outcome]],
-) -> tuple[Outcome, graphs.Tried]:
+) -> tuple[Outcome, graphs.RunOnly]:
     """Write ``new``, or, where ONNX's own operators are not run, what ``swapped`` makes without."""
     from gatewave.export.errors import NotRunnableError
 

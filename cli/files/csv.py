@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from gatewave.cli.files.conversion import Place, as_dtype, beyond
 from gatewave.cli.files.errors import ContentError, explained
-from gatewave.cli.files.format import Chunk, Evaluation, Format, Layout, Reader, Values, Writer
+from gatewave.cli.files.format import Chunk, ChunkReader, Evaluation, Format, Layout, Values, Writer
 from gatewave.cli.files.table import ARROW_TYPES, DAMAGE, HELD, TableReader, check_columns
 from gatewave.service.codecs.datatypes import DType
 
@@ -25,7 +25,7 @@ _PARSE = arrow_csv.ParseOptions(newlines_in_values=True)
 
 
 @contextmanager
-def _reading(evaluation: Evaluation) -> Iterator[Reader]:
+def _reading(evaluation: Evaluation) -> Iterator[ChunkReader]:
     """Columns that are not inputs stay the text that they are: 007 is no number, 1.10 no 1.1."""
     with explained(evaluation.source, *DAMAGE):
         with arrow_csv.open_csv(evaluation.source, _READ, _PARSE) as header:

@@ -63,7 +63,7 @@ class Chunk:
     rows: Any = None
 
 
-class Reader(Protocol):
+class ChunkReader(Protocol):
     """An open source. Its total is None where only reading to the end can tell."""
 
     @property
@@ -90,7 +90,7 @@ class Format:
         fortran: Whether it can hold arrays in Fortran order.
     """
 
-    reading: Callable[[Evaluation], AbstractContextManager[Reader]]
+    reading: Callable[[Evaluation], AbstractContextManager[ChunkReader]]
     writing: Callable[[Evaluation, BufferedRandom, Layout], AbstractContextManager[Writer]]
     dtypes: frozenset[DType] = field(default=frozenset(DTYPES))
     fortran: bool = False

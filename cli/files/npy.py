@@ -15,7 +15,7 @@ from numpy.lib import format as npy
 
 from gatewave.cli.files.array import DAMAGE, StoredArray, reader_of
 from gatewave.cli.files.errors import UnsupportedFileError, explained, listed
-from gatewave.cli.files.format import Chunk, Evaluation, Format, Layout, Reader, Values, Writer
+from gatewave.cli.files.format import Chunk, ChunkReader, Evaluation, Format, Layout, Values, Writer
 from gatewave.service.codecs.datatypes import NUMPY, DType
 
 NAMEABLE: frozenset[DType] = frozenset({"float16", "float32", "float64"})
@@ -70,7 +70,7 @@ def write_header(file: io.BufferedRandom | IO[bytes], layout: Layout, dtype: DTy
 
 
 @contextmanager
-def _reading(evaluation: Evaluation) -> Iterator[Reader]:
+def _reading(evaluation: Evaluation) -> Iterator[ChunkReader]:
     source = evaluation.source
     _check_single(source, "input", evaluation.inputs)
     with explained(source):

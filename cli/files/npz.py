@@ -11,7 +11,7 @@ from typing import IO, cast
 
 from gatewave.cli.files.array import DAMAGE, StoredArray, reader_of
 from gatewave.cli.files.errors import explained, require_names
-from gatewave.cli.files.format import Chunk, Evaluation, Format, Layout, Reader, Values, Writer
+from gatewave.cli.files.format import Chunk, ChunkReader, Evaluation, Format, Layout, Values, Writer
 from gatewave.cli.files.npy import NAMEABLE, stored_array, write_header
 from gatewave.cli.files.replacement import scratch_file
 
@@ -19,7 +19,7 @@ _SUFFIX = ".npy"
 
 
 @contextmanager
-def _reading(evaluation: Evaluation) -> Iterator[Reader]:
+def _reading(evaluation: Evaluation) -> Iterator[ChunkReader]:
     source = evaluation.source
     with ExitStack() as stack:
         with explained(source, *DAMAGE):

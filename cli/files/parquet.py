@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from gatewave.cli.files.conversion import Place, as_dtype
 from gatewave.cli.files.errors import ContentError, explained
-from gatewave.cli.files.format import Chunk, Evaluation, Format, Layout, Reader, Values, Writer
+from gatewave.cli.files.format import Chunk, ChunkReader, Evaluation, Format, Layout, Values, Writer
 from gatewave.cli.files.table import DAMAGE, HELD, TableReader, check_columns, output_schema
 from gatewave.service.codecs.datatypes import DType
 
@@ -22,7 +22,7 @@ _BUFFER_BYTES = 1 << 20
 
 
 @contextmanager
-def _reading(evaluation: Evaluation) -> Iterator[Reader]:
+def _reading(evaluation: Evaluation) -> Iterator[ChunkReader]:
     source = evaluation.source
     with explained(source, *DAMAGE):
         file = pq.ParquetFile(

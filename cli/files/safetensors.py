@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 
 from gatewave.cli.files.array import StoredArray, reader_of
 from gatewave.cli.files.errors import ContentError, explained, require_names
-from gatewave.cli.files.format import Chunk, Evaluation, Format, Layout, Reader, Values, Writer
+from gatewave.cli.files.format import Chunk, ChunkReader, Evaluation, Format, Layout, Values, Writer
 from gatewave.service.codecs.datatypes import NUMPY, DType
 
 _LENGTH_BYTES = _ALIGNMENT = 8
@@ -30,7 +30,7 @@ _FLOATS: dict[str, DType] = {
 
 
 @contextmanager
-def _reading(evaluation: Evaluation) -> Iterator[Reader]:
+def _reading(evaluation: Evaluation) -> Iterator[ChunkReader]:
     source = evaluation.source
     # The library checks the header against the file, to the letter of the format.
     with explained(source, SafetensorError), safe_open(source, framework="numpy"):

@@ -20,10 +20,11 @@ from gatewave.export.certificates.document import Cell, Shaped, Verdict
 from gatewave.export.certificates.lowering import lowered, target_of
 from gatewave.export.certificates.verdict import CellErrors, ExactResults, compare, wrong_kind
 from gatewave.export.certify import hold_to_formula
+from gatewave.export.channel import Lost, Refused
 from gatewave.export.errors import TargetError, ToleranceError
 from gatewave.export.graph import FORMS, Form, to_bytes
 from gatewave.export.runtimes.catalogue import Runtime
-from gatewave.export.runtimes.running import Lost, Refused, Running
+from gatewave.export.runtimes.running import Running
 from gatewave.export.signature import Graph
 from gatewave.models import Activation, DType, Operator
 

@@ -21,10 +21,10 @@ import onnx_ir as ir
 from gatewave.export.certificates import one_node
 from gatewave.export.certificates.document import DifferingNode
 from gatewave.export.certificates.expected import Expected
-from gatewave.export.channel import Array, Value
-from gatewave.export.runtimes.running import Refused, Running
+from gatewave.export.channel import Array, Refused, Value
+from gatewave.export.runtimes.running import Running
 from gatewave.export.verification import randomness
-from gatewave.export.verification.differences import Difference, Tolerance, described, dtype_of
+from gatewave.export.verification.differences import Allowance, Difference, described, dtype_of
 from gatewave.export.verification.samples import Case, nudged
 from gatewave.export.verification.worker import flat
 
@@ -35,7 +35,7 @@ LATE = "there was no time for it (--timeout)"
 
 
 @dataclass(frozen=True)
-class Walked:
+class WalkResult:
     """Result of a walk.
 
     Attributes:
@@ -58,7 +58,7 @@ class Walked:
 
 
 @dataclass
-class _State:
+class _WalkState:
     """The values of one case at the current node of the walk.
 
     Attributes:
@@ -123,7 +123,7 @@ class _Run:
             return None
 
 
-class Walk:
+class NodeWalk:
     """Walk over a graph whose nodes two runtimes run one by one.
 
     Args:
@@ -135,7 +135,7 @@ class Walk:
     """
 
     def __init__(
-        self, model: ir.Model, first: Running, second: Running, tolerance: Tolerance, seed: int
+        self, model: ir.Model, first: Running, second: Running, tolerance: Allowance, seed: int
     ) -> None:
         model.graph.sort()
         self._model = model
@@ -147,14 +147,14 @@ class Walk:
         self._tainted: dict[str, Mapping[str, DifferingNode]] = {}
         self._reached: dict[str, frozenset[str]] = {}
 
-    def walk(self, cases: Sequence[Case], end: float) -> Walked:
+    def walk(self, cases: Sequence[Case], end: float) -> WalkResult:
         """Run every node on the values that reach it, in each of ``cases``; stop at ``end``.
 
         Returns the result of these cases and all earlier ones.
         """
         inputs = {value.name: value for value in self._model.graph.inputs}
         states = [
-            _State(case, {inputs[name]: value for name, value in case.inputs.items()})
+            _WalkState(case, {inputs[name]: value for name, value in case.inputs.items()})
             for case in cases
         ]
         nodes = [node for node in self._model.graph if not _is_constant(node)]
@@ -174,20 +174,20 @@ class Walk:
         for state in states:
             self._tainted[state.case.name] = dict(self._taints(state))
             self._reached[state.case.name] = frozenset(self._sure(state))
-        return Walked(len(nodes), self._parted, self._unchecked, self._tainted, self._reached)
+        return WalkResult(len(nodes), self._parted, self._unchecked, self._tainted, self._reached)
 
-    def _taints(self, state: _State) -> Iterator[tuple[str, DifferingNode]]:
+    def _taints(self, state: _WalkState) -> Iterator[tuple[str, DifferingNode]]:
         for value in self._model.graph.outputs:
             if value in state.tainted:
                 yield value.name or "", self._parted[state.tainted[value]]
 
-    def _sure(self, state: _State) -> Iterator[str]:
+    def _sure(self, state: _WalkState) -> Iterator[str]:
         for value in self._model.graph.outputs:
             known = value in state.values or one_node.constant(value) is not None
             if known and value not in state.unsure:
                 yield value.name or ""
 
-    def _node(self, node: ir.Node, path: Path, states: Iterable[_State]) -> None:
+    def _node(self, node: ir.Node, path: Path, states: Iterable[_WalkState]) -> None:
         ready = [state for state in states if state.has(node)]
         if not ready:
             self._unchecked[one_node.named(node)] = "its inputs were not computed"
@@ -208,7 +208,7 @@ class Walk:
         for state in ready:
             self._compare(node, state, first, second)
 
-    def _compare(self, node: ir.Node, state: _State, first: _Run, second: _Run) -> None:
+    def _compare(self, node: ir.Node, state: _WalkState, first: _Run, second: _Run) -> None:
         name, inputs = one_node.named(node), state.inputs(node)
         one, other = first(inputs), second(inputs)
         results = other if one is None else one

@@ -10,18 +10,18 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
-from gatewave.export.certificates.alike import Walk, Walked
+from gatewave.export.certificates.alike import NodeWalk, WalkResult
 from gatewave.export.certificates.document import Baseline, DifferingNode, Level
 from gatewave.export.certificates.expected import Expected, moved_far
-from gatewave.export.channel import Array
+from gatewave.export.channel import Array, Lost, Refused
 from gatewave.export.errors import ModelError
 from gatewave.export.model_files import files
 from gatewave.export.model_files.scopes import scopes
-from gatewave.export.runtimes.running import Lost, Refused, Running
+from gatewave.export.runtimes.running import Running
 from gatewave.export.verification import randomness
 from gatewave.export.verification.cases import drawn
 from gatewave.export.verification.comparison import unlike
-from gatewave.export.verification.differences import Tolerance, described
+from gatewave.export.verification.differences import Allowance, described
 from gatewave.export.verification.samples import Case, Samples, from_file, nudged
 
 NUDGES = 2
@@ -41,7 +41,7 @@ TOLD = "the two implementations give different values for it"
 
 
 @dataclass(frozen=True)
-class Settings:
+class BaselineSettings:
     """Settings for trying a model.
 
     Attributes:
@@ -51,12 +51,12 @@ class Settings:
     """
 
     seed: int = 0
-    tolerance: Tolerance = Tolerance()  # noqa: RUF009 - frozen
+    tolerance: Allowance = Allowance()  # noqa: RUF009 - frozen
     inputs: Mapping[str, Array] | None = None
 
 
 @dataclass
-class Asked:
+class BaselineRun:
     """A model that the first of two runtimes runs; the second may refuse it.
 
     Attributes:
@@ -76,14 +76,14 @@ class Asked:
     path: Path
     model: ir.Model
     runtimes: tuple[Running, Running]
-    settings: Settings
+    settings: BaselineSettings
     expected: list[Expected] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
     whole: bool = True
     answered: int = 0
     refusal: str = ""
     apart: dict[str, dict[str, Array]] = field(default_factory=dict)
-    walked: Walked | None = None
+    walked: WalkResult | None = None
 
     def __post_init__(self) -> None:
         self._source = np.random.default_rng(self.settings.seed)
@@ -127,7 +127,7 @@ class Asked:
 
     def baseline(self) -> Baseline:
         """Return the level of evidence, and the nodes that differ or were not compared."""
-        walked = self.walked or Walked()
+        walked = self.walked or WalkResult()
         return Baseline(
             level=self._level(walked),
             by=tuple(running.runtime.title for running in self.runtimes),
@@ -140,7 +140,7 @@ class Asked:
             refusal=self.refusal,
         )
 
-    def _level(self, walked: Walked) -> Level:
+    def _level(self, walked: WalkResult) -> Level:
         known = [
             expected
             for expected in self.expected
@@ -223,8 +223,8 @@ class Asked:
         ]
         cases = cases if self.answered else cases[:NUDGES]
         model, settings = files.read(self.path), self.settings
-        walk = Walk(model, *self.runtimes, settings.tolerance, settings.seed)
-        walked = Walked()
+        walk = NodeWalk(model, *self.runtimes, settings.tolerance, settings.seed)
+        walked = WalkResult()
         for start in range(0, len(cases), TOGETHER):
             some = cases[start : start + TOGETHER]
             if walked.nodes and time.monotonic() > end:
@@ -233,7 +233,7 @@ class Asked:
         self.walked = walked
         self.expected = [self._settled(expected, walked) for expected in self.expected]
 
-    def _settled(self, expected: Expected, walked: Walked) -> Expected:
+    def _settled(self, expected: Expected, walked: WalkResult) -> Expected:
         """Return ``expected`` with the findings on outputs for which the two runtimes disagree."""
         name = expected.case.name
         if not self.answered:  # an operator that is in doubt is in doubt for all inputs
@@ -259,7 +259,7 @@ def _why(parted: DifferingNode) -> str:
     return f"{parted.words()} is computed differently: {parted.says}"
 
 
-def _unknown(walked: Walked) -> str:
+def _unknown(walked: WalkResult) -> str:
     """Return the reason why the responsible node is not known."""
     if not walked.unchecked:
         return "there was no time to compare the nodes (--timeout)"

@@ -9,15 +9,16 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from gatewave.export.certificates.asking import Asked, Settings
+from gatewave.export.certificates.asking import BaselineRun, BaselineSettings
 from gatewave.export.certificates.document import Baseline
 from gatewave.export.certificates.expected import Expected
+from gatewave.export.channel import Refused
 from gatewave.export.errors import ModelError, NotRunnableError
 from gatewave.export.model_files import files
 from gatewave.export.runtimes.catalogue import PLAIN, RUNTIMES, Runtime
-from gatewave.export.runtimes.running import Refused, Running
+from gatewave.export.runtimes.running import Running
 from gatewave.export.verification import coarse
-from gatewave.export.verification.differences import Tolerance
+from gatewave.export.verification.differences import Allowance
 from gatewave.export.verification.ports import inputs_of, outputs_of
 
 IMPLEMENTATIONS = (RUNTIMES["reference"], PLAIN)
@@ -41,7 +42,7 @@ class Network:
     path: Path
     baseline_runtime: Runtime
     expected: Sequence[Expected]
-    tolerance: Tolerance
+    tolerance: Allowance
     left_out: Mapping[str, str]
     whole: bool
     baseline: Baseline
@@ -57,7 +58,7 @@ class Network:
 
 
 def with_baseline(
-    path: Path, seed: int, seconds: float, settings: Settings | None = None
+    path: Path, seed: int, seconds: float, settings: BaselineSettings | None = None
 ) -> Network:
     """Return the model in ``path`` with generated inputs, or with those given.
 
@@ -67,7 +68,7 @@ def with_baseline(
         NotRunnableError: Neither the reference evaluator nor ONNX Runtime runs it, or all its
             outputs change from run to run.
     """
-    settings = settings or Settings()
+    settings = settings or BaselineSettings()
     model = files.read(path)
     _check_ports(path, model)
     tolerance = replace(settings.tolerance, coarse=bool(coarse.notes([model])))
@@ -78,7 +79,7 @@ def with_baseline(
         for first, second in (runnings, runnings[::-1]):
             if refusals[first.runtime.title]:
                 continue
-            asked = Asked(path, model, (first, second), settings)
+            asked = BaselineRun(path, model, (first, second), settings)
             try:
                 asked.ask(refusals[second.runtime.title])
             except Refused as error:
@@ -91,7 +92,7 @@ def with_baseline(
     raise NotRunnableError(f"{path}: no implementation gives a baseline: {why}")
 
 
-def _made(path: Path, runtime: Runtime, asked: Asked) -> Network:
+def _made(path: Path, runtime: Runtime, asked: BaselineRun) -> Network:
     tolerance = asked.settings.tolerance
     made = Network(
         path, runtime, asked.expected, tolerance, asked.left_out, asked.whole, asked.baseline()

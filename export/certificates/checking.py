@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from gatewave.export import npz
 from gatewave.export.certificates import making
 from gatewave.export.certificates.document import Baseline, Cell, Certificate, Row
-from gatewave.export.certificates.making import Plan
+from gatewave.export.certificates.making import CertificationPlan
 from gatewave.export.errors import ModelError
 from gatewave.export.runtimes.catalogue import find
 from gatewave.export.signature import GRAPHS
@@ -30,7 +30,7 @@ MAX_BYTES = 1 << 28
 
 
 @dataclass(frozen=True, slots=True)
-class Changed:
+class Deviation:
     """Something that is not as the certificate says.
 
     Attributes:
@@ -68,7 +68,7 @@ def read(path: Path) -> Certificate:
         raise ModelError(f"{path}: is no certificate: {where}: {first['msg']}") from error
 
 
-def check(path: Path, seconds: float) -> list[Changed]:
+def check(path: Path, seconds: float) -> list[Deviation]:
     """Make the certificate in ``path`` again, and return the differences.
 
     The model that it certifies and its inputs must be beside it or in the current folder.
@@ -85,7 +85,7 @@ def _again(certificate: Certificate, folder: Path, seconds: float) -> Certificat
     cells = [cell for _, cell in certificate.cells()]
     if not cells:
         raise ModelError(f"the certificate of {certificate.name} has no results")
-    plan = Plan(
+    plan = CertificationPlan(
         runtimes=[find(row.runtime) for row in certificate.rows],
         graphs=[graph for graph in GRAPHS if graph in {cell.graph for cell in cells}],
         dtypes=[dtype for dtype in DTYPES if dtype in {cell.dtype for cell in cells}],
@@ -108,7 +108,9 @@ def _beside(folder: Path, name: str) -> Path:
     return next((place for place in places if place.exists()), places[0])
 
 
-def _with_inputs(plan: Plan, certificate: Certificate, folder: Path) -> Plan:
+def _with_inputs(
+    plan: CertificationPlan, certificate: Certificate, folder: Path
+) -> CertificationPlan:
     """Return ``plan`` with the inputs that the certificate names, if any."""
     if certificate.inputs is None:
         return plan
@@ -121,49 +123,51 @@ def _with_inputs(plan: Plan, certificate: Certificate, folder: Path) -> Plan:
         ) from error
 
 
-def _changes(before: Certificate, after: Certificate) -> Iterator[Changed]:
+def _changes(before: Certificate, after: Certificate) -> Iterator[Deviation]:
     for name in sorted({*before.models, *after.models}):
         was, now = (found.models.get(name, "not there") for found in (before, after))
         if was != now:
-            yield Changed(f"the model {name}", was, now, matters=True)
+            yield Deviation(f"the model {name}", was, now, matters=True)
     if before.truth != after.truth:
-        yield Changed("the baseline", before.truth, after.truth, matters=True)
+        yield Deviation("the baseline", before.truth, after.truth, matters=True)
     yield from _changes_of_baseline(before.baseline, after.baseline)
     if before.inputs != after.inputs:
         was, now = (_shown(found.inputs and found.inputs.sha256) for found in (before, after))
-        yield Changed("the inputs", was, now, matters=True)
+        yield Deviation("the inputs", was, now, matters=True)
     for name in sorted({*before.left_out, *after.left_out}):
         was, now = (found.left_out.get(name, "compared") for found in (before, after))
         if was != now:
-            yield Changed(f"output {name}", was, now, matters=True)
+            yield Deviation(f"output {name}", was, now, matters=True)
     for old, new in zip(before.rows, after.rows, strict=True):
         yield from _changes_of_row(old, new)
 
 
-def _changes_of_baseline(before: Baseline, after: Baseline) -> Iterator[Changed]:
+def _changes_of_baseline(before: Baseline, after: Baseline) -> Iterator[Deviation]:
     if before.versions != after.versions:
         was, now = (_shown(found.versions) for found in (before, after))
-        yield Changed("the baseline: versions", was, now, matters=False)
+        yield Deviation("the baseline: versions", was, now, matters=False)
     was, now = (", ".join(one.words() for one in found.differing) for found in (before, after))
     if was != now:
-        yield Changed("nodes without a baseline", was or "none", now or "none", matters=True)
+        yield Deviation("nodes without a baseline", was or "none", now or "none", matters=True)
 
 
-def _changes_of_row(old: Row, new: Row) -> Iterator[Changed]:
+def _changes_of_row(old: Row, new: Row) -> Iterator[Deviation]:
     if (old.title, old.versions) != (new.title, new.versions):
         was, now = (f"{row.title} {_versions(row)}".strip() for row in (old, new))
-        yield Changed(f"{new.title}: versions", was, now, matters=False)
+        yield Deviation(f"{new.title}: versions", was, now, matters=False)
     before, after = ({cell.place: cell for cell in row.cells} for row in (old, new))
     for place in dict.fromkeys([*before, *after]):
         where = f"{new.title}: {' '.join(filter(None, place))}"
         yield from _changes_of_cell(where, before.get(place), after.get(place), new.why)
 
 
-def _changes_of_cell(where: str, old: Cell | None, new: Cell | None, why: str) -> Iterator[Changed]:
+def _changes_of_cell(
+    where: str, old: Cell | None, new: Cell | None, why: str
+) -> Iterator[Deviation]:
     if old is None or new is None or old.verdict != new.verdict:
         was = "not there" if old is None else old.verdict
         now = f"not run: {why}" if new is None else new.verdict
-        yield Changed(where, was, now, matters=True)
+        yield Deviation(where, was, now, matters=True)
         return
     # In JSON NaN equals NaN.
     before, after = (json.loads(cell.model_dump_json()) for cell in (old, new))
@@ -171,7 +175,7 @@ def _changes_of_cell(where: str, old: Cell | None, new: Cell | None, why: str) -
         was = before[name]
         if was != now:
             matters = name not in MEASURED
-            yield Changed(f"{where}: {name}", _shown(was), _shown(now), matters=matters)
+            yield Deviation(f"{where}: {name}", _shown(was), _shown(now), matters=matters)
 
 
 def _versions(row: Row) -> str:

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 import onnx
-from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic import ConfigDict, Field, WithJsonSchema
+
+from gatewave.export.documents import StrictModel
 
 KEY = "ai.gatewave.certificate"
 """Of a model's metadata: the SHA-256 of the certificate that was made of it."""
@@ -27,13 +29,13 @@ Level = Literal["formula", "agreed", "checked", "single", "none"]
 with whose nodes the other agrees one by one; one alone; or no baseline."""
 
 
-class Strict(BaseModel):
+class CertificatePart(StrictModel):
     """NaN and infinities are strings."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
+    model_config = ConfigDict(ser_json_inf_nan="strings")
 
 
-class Point(Strict):
+class Point(CertificatePart):
     """One element.
 
     Attributes:
@@ -53,7 +55,7 @@ class Point(Strict):
     got: Number
 
 
-class Special(Strict):
+class Special(CertificatePart):
     """A number that functions get wrong, wherever it stood among the inputs.
 
     Attributes:
@@ -67,7 +69,7 @@ class Special(Strict):
     worst: Point | None = None
 
 
-class Shaped(Strict):
+class Shaped(CertificatePart):
     """Tensors of another shape than a long line.
 
     Attributes:
@@ -81,7 +83,7 @@ class Shaped(Strict):
     why: str = ""
 
 
-class Tried(Strict):
+class Tried(CertificatePart):
     """Some inputs of a user's model: zeros and subnormals, infinities, NaN and others.
 
     Attributes:
@@ -95,7 +97,7 @@ class Tried(Strict):
     used: Number | None = None
 
 
-class Cell(Strict):
+class Cell(CertificatePart):
     """What one runtime made of one model.
 
     Attributes:
@@ -143,7 +145,7 @@ class Cell(Strict):
         return self.subject, self.graph, self.dtype
 
 
-class Row(Strict):
+class Row(CertificatePart):
     """One runtime.
 
     Attributes:
@@ -161,7 +163,7 @@ class Row(Strict):
     cells: tuple[Cell, ...] = ()
 
 
-class DifferingNode(Strict):
+class DifferingNode(CertificatePart):
     """A node that two implementations compute differently when they are given the same inputs.
 
     Attributes:
@@ -184,7 +186,7 @@ class DifferingNode(Strict):
         return f"node {self.node} ({self.operator}, opset {self.opset}, {self.dtype})"
 
 
-class Baseline(Strict):
+class Baseline(CertificatePart):
     """What results were compared with.
 
     Attributes:
@@ -225,7 +227,7 @@ class Baseline(Strict):
         }[self.level]
 
 
-class Inputs(Strict):
+class Inputs(CertificatePart):
     """The caller's own inputs.
 
     Attributes:
@@ -237,7 +239,7 @@ class Inputs(Strict):
     sha256: dict[str, str]
 
 
-class Allowed(Strict):
+class Allowed(CertificatePart):
     """What was asked for instead of the default tolerances; see `gatewave verify`.
 
     Attributes:
@@ -251,7 +253,7 @@ class Allowed(Strict):
     ulp: Annotated[float, Field(ge=0)] = 0.0
 
 
-class Certificate(Strict):
+class Certificate(CertificatePart):
     """What was run, where, by what, and what came of it.
 
     Attributes:

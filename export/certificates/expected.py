@@ -9,8 +9,8 @@ import numpy as np
 
 from gatewave.export.channel import Array, Value
 from gatewave.export.verification.differences import (
+    Allowance,
     Difference,
-    Tolerance,
     between,
     described,
     is_float,
@@ -54,7 +54,7 @@ class Expected:
     other: Mapping[str, Array] = field(default_factory=dict)
     without: Mapping[str, str] = field(default_factory=dict)
 
-    def between(self, name: str, got: Array | None, tolerance: Tolerance) -> Difference:
+    def between(self, name: str, got: Array | None, tolerance: Allowance) -> Difference:
         """Return the difference of the output ``name`` from the expected result."""
         want = self.outputs[name]
         over = self.passed_over(name, got)

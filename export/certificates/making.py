@@ -11,7 +11,7 @@ from typing import Literal
 from gatewave.export import machine
 from gatewave.export.certificates import activations, networks
 from gatewave.export.certificates.activations import Subject, subjects
-from gatewave.export.certificates.asking import Settings
+from gatewave.export.certificates.asking import BaselineSettings
 from gatewave.export.certificates.baseline import with_baseline
 from gatewave.export.certificates.document import (
     Allowed,
@@ -22,18 +22,18 @@ from gatewave.export.certificates.document import (
     Row,
     model_digest,
 )
-from gatewave.export.channel import Array
+from gatewave.export.channel import Array, Refused
 from gatewave.export.errors import NotRunnableError
 from gatewave.export.model_files import files, storage
 from gatewave.export.runtimes.catalogue import Runtime
-from gatewave.export.runtimes.running import Refused, Running
+from gatewave.export.runtimes.running import Running
 from gatewave.export.signature import GRAPHS, Graph
-from gatewave.export.verification.differences import Tolerance
+from gatewave.export.verification.differences import Allowance
 from gatewave.models import DTYPES, Activation, DType
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class CertificationPlan:
     """What to certify.
 
     Attributes:
@@ -56,11 +56,11 @@ class Plan:
     inputs: Path | None = None
     arrays: Mapping[str, Array] = field(default_factory=dict)
 
-    def settings(self) -> Settings:
+    def settings(self) -> BaselineSettings:
         """Return the settings for trying a user's model."""
         bounds = self.tolerance
         arrays = None if self.inputs is None else self.arrays
-        return Settings(self.seed, Tolerance(bounds.rtol, bounds.atol, bounds.ulp), arrays)
+        return BaselineSettings(self.seed, Allowance(bounds.rtol, bounds.atol, bounds.ulp), arrays)
 
     def subjects(self, activation: Activation, runtime: Runtime) -> list[Subject]:
         """What ``runtime`` is to run of ``activation``."""
@@ -82,7 +82,7 @@ Cells = Callable[[Runtime, Running], Iterable[Cell]]
 
 
 def of_activation(
-    activation: Activation, plan: Plan, progress: Progress = lambda _, __: None
+    activation: Activation, plan: CertificationPlan, progress: Progress = lambda _, __: None
 ) -> Certificate:
     """Run ``activation`` on all of the plan's runtimes.
 
@@ -105,7 +105,9 @@ def of_activation(
     return _made(work, plan, progress)
 
 
-def of_model(path: Path, plan: Plan, progress: Progress = lambda _, __: None) -> Certificate:
+def of_model(
+    path: Path, plan: CertificationPlan, progress: Progress = lambda _, __: None
+) -> Certificate:
     """Run the model in ``path`` on the plan's runtimes, each on what `lower` makes of it.
 
     The runtime whose values are the baseline is not compared with itself; graphs and dtypes of the
@@ -141,7 +143,7 @@ def _digests(path: Path) -> dict[str, str]:
     return found
 
 
-def _given(plan: Plan) -> Inputs | None:
+def _given(plan: CertificationPlan) -> Inputs | None:
     if plan.inputs is None:
         return None
     digests = {name: _array_digest(array) for name, array in plan.arrays.items()}
@@ -164,7 +166,7 @@ class _Work:
     left_out: Mapping[str, str] = field(default_factory=dict)
 
 
-def _made(work: _Work, plan: Plan, progress: Progress) -> Certificate:
+def _made(work: _Work, plan: CertificationPlan, progress: Progress) -> Certificate:
     return Certificate(
         name=work.name,
         kind=work.kind,
@@ -181,7 +183,7 @@ def _made(work: _Work, plan: Plan, progress: Progress) -> Certificate:
     )
 
 
-def _row(runtime: Runtime, plan: Plan, cells: Cells, progress: Progress) -> Row:
+def _row(runtime: Runtime, plan: CertificationPlan, cells: Cells, progress: Progress) -> Row:
     empty = Row(runtime=runtime.name, title=runtime.title)
     found = []
     try:

@@ -15,16 +15,16 @@ from gatewave.export.certificates.baseline import Network
 from gatewave.export.certificates.document import Cell, Point, Tried, Verdict
 from gatewave.export.certificates.expected import Expected
 from gatewave.export.certificates.lowering import lowered, target_of
-from gatewave.export.channel import Array
+from gatewave.export.channel import Array, Lost, Refused
 from gatewave.export.errors import TargetError
 from gatewave.export.model_files import files
 from gatewave.export.runtimes.catalogue import Runtime
-from gatewave.export.runtimes.running import Lost, Refused, Running
+from gatewave.export.runtimes.running import Running
 from gatewave.export.verification.differences import (
     SAME,
+    Allowance,
     Difference,
     Place,
-    Tolerance,
     dtype_of,
     is_float,
 )
@@ -33,7 +33,7 @@ from gatewave.export.verification.sizes import Shapes
 
 
 @dataclass
-class _Answer:
+class _OutputResults:
     """Results of a runtime for one output, so far.
 
     Attributes:
@@ -51,7 +51,7 @@ class _Answer:
     wrong: int = 0
     without: dict[str, list[str]] = field(default_factory=dict)
 
-    def add(self, name: str, expected: Expected, got: Array | None, tolerance: Tolerance) -> None:
+    def add(self, name: str, expected: Expected, got: Array | None, tolerance: Allowance) -> None:
         if name in expected.without:
             self.tried.append(Tried(name=expected.case.name, verdict="no baseline"))
             self.without.setdefault(expected.without[name], []).append(expected.case.name)
@@ -66,34 +66,34 @@ class _Answer:
 
 
 @dataclass
-class _Answers:
+class _RuntimeResults:
     """What a runtime gave, so far, by output; and what it was given last."""
 
-    outputs: dict[str, _Answer]
+    outputs: dict[str, _OutputResults]
     refused: list[Tried] = field(default_factory=list)
     changes: tuple[str, ...] = ()
     model: str = ""
 
-    def add(self, expected: Expected, got: Mapping[str, Array], tolerance: Tolerance) -> None:
+    def add(self, expected: Expected, got: Mapping[str, Array], tolerance: Allowance) -> None:
         for name, answer in self.outputs.items():
             answer.add(name, expected, got.get(name), tolerance)
 
 
 def cells(network: Network, runtime: Runtime, running: Running) -> Iterator[Cell]:
     """Run ``network`` by ``runtime`` on all its inputs: a cell for each output."""
-    answers = _Answers({name: _Answer() for name in network.outputs})
+    answers = _RuntimeResults({name: _OutputResults() for name in network.outputs})
     verdict, why = _answers(network, runtime, running, answers)
     for name in network.outputs:
         yield _cell(network, name, answers, verdict, why)
 
 
 def _answers(
-    network: Network, runtime: Runtime, running: Running, answers: _Answers
+    network: Network, runtime: Runtime, running: Running, answers: _RuntimeResults
 ) -> tuple[Verdict, str]:
     """Fill ``answers``; what ended it, if something did, or the first inputs that are refused."""
     refusals: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:
-        loading = _Loading(network, runtime, running, Path(folder) / "model.onnx")
+        loading = _ModelLoader(network, runtime, running, Path(folder) / "model.onnx")
         for expected in network.expected:
             try:
                 answers.changes, answers.model = loading.ready(expected.case)
@@ -117,7 +117,7 @@ def _answers(
 
 
 @dataclass
-class _Loading:
+class _ModelLoader:
     """The model of a network, as a runtime is given it: anew for new shapes, if those are fixed."""
 
     network: Network
@@ -156,7 +156,9 @@ def _write(source: Path, path: Path, runtime: Runtime, shapes: Shapes) -> tuple[
     return changes
 
 
-def _cell(network: Network, name: str, answers: _Answers, verdict: Verdict, why: str) -> Cell:
+def _cell(
+    network: Network, name: str, answers: _RuntimeResults, verdict: Verdict, why: str
+) -> Cell:
     answer, want = answers.outputs[name], network.expected[0].outputs[name]
     worst, place = answer.worst, answer.worst.place
     if worst.used > 1:

@@ -125,7 +125,7 @@ def _store(outside: Sequence[ir.TensorProtocol], staged: Path) -> _Stored | None
     originals = {_key(tensor): tensor for tensor in outside}
     unnamed = staged.with_name("data")
     with unnamed.open("xb") as file:
-        target = _Target(file)
+        target = _DataFile(file)
         places = {key: target.add(tensor) for key, tensor in originals.items()}
         target.finish()
     data = staged.with_name(f"{staged.name}.{target.digest.hexdigest()[:16]}.data")
@@ -154,7 +154,7 @@ def _key(tensor: ir.TensorProtocol) -> object:
 
 
 @dataclass
-class _Target:
+class _DataFile:
     """A data file in the making, to which tensors write themselves piece by piece."""
 
     file: BinaryIO

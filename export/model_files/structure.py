@@ -102,13 +102,13 @@ def _check_calls(main: _Content, contents: Mapping[Identifier, _Content]) -> Non
 
 def _content(body: Body, what: str) -> tuple[_Content, bool]:
     content = _Content()
-    walk = _Walk(content)
+    walk = _ScopeWalk(content)
     walk.body(body, what, ())
     return content, walk.ordered
 
 
 @dataclass
-class _Walk:
+class _ScopeWalk:
     """Goes through a graph and the graphs inside its nodes.
 
     Attributes:

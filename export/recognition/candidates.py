@@ -12,11 +12,11 @@ from gatewave.export.recognition.channels import (
     FAMILIES,
     ROOTS,
     Channelled,
-    Range,
+    ParameterRange,
     channelled,
 )
 from gatewave.export.recognition.constants import Constant, cast_target
-from gatewave.export.recognition.expressions import Factor, Reader
+from gatewave.export.recognition.expressions import ExpressionReader, Factor
 from gatewave.export.recognition.fitting import WIDTHS, doubt, misfit
 from gatewave.export.recognition.kinds import KINDS
 from gatewave.export.recognition.matching import Match, matches
@@ -66,10 +66,10 @@ class Candidate:
     misfit: str = ""
     doubt: str = ""
     biases: Mapping[ir.Value, ir.Value] = field(default_factory=dict)
-    ranges: Mapping[str, Range] = field(default_factory=dict)
+    ranges: Mapping[str, ParameterRange] = field(default_factory=dict)
 
 
-def candidates(root: ir.Node, reader: Reader, known: Shapes) -> Iterator[Candidate]:
+def candidates(root: ir.Node, reader: ExpressionReader, known: Shapes) -> Iterator[Candidate]:
     """Yield candidates of one input first; then in the catalogue's order.
 
     Candidates that compute an activation's numbers, but differ in types or shapes, are included:
@@ -104,13 +104,13 @@ def _narrows(cast: ir.Node, known: Shapes) -> bool:
     return source != target and source in WIDTHS.get(target, ())
 
 
-def _unary(output: ir.Value, reader: Reader) -> Iterator[Candidate]:
+def _unary(output: ir.Value, reader: ExpressionReader) -> Iterator[Candidate]:
     if reader.elementwise(output) is not None:
         for match in matches(reader, reader.expressions((Factor(output),), None)):
             yield _candidate(match, output, reader)
 
 
-def _candidate(match: Match, output: ir.Value, reader: Reader) -> Candidate:
+def _candidate(match: Match, output: ir.Value, reader: ExpressionReader) -> Candidate:
     expression = match.expression
     reals, parameters = _reals_of(match)
     return Candidate(
@@ -127,7 +127,7 @@ def _candidate(match: Match, output: ir.Value, reader: Reader) -> Candidate:
     )
 
 
-def _of_channels(root: ir.Node, reader: Reader, known: Shapes) -> Iterator[Candidate]:
+def _of_channels(root: ir.Node, reader: ExpressionReader, known: Shapes) -> Iterator[Candidate]:
     """Yield PReLU and Snake with one parameter per channel."""
     if root.domain == "" and root.op_type in ROOTS:
         found = [*channelled(root, reader, BENDS)]
@@ -141,7 +141,7 @@ def _of_channels(root: ir.Node, reader: Reader, known: Shapes) -> Iterator[Candi
 
 
 def of_channels(
-    found: Channelled, kind: str, root: ir.Node, reader: Reader, known: Shapes
+    found: Channelled, kind: str, root: ir.Node, reader: ExpressionReader, known: Shapes
 ) -> Candidate:
     """Return a candidate with ranges in place of real parameters."""
     expression = found.first.expression
@@ -170,7 +170,7 @@ def _biases(*matches: Match) -> dict[ir.Value, ir.Value]:
     return {e.source: e.bias for e in expressions if e.bias is not None}
 
 
-def _completed(nodes: Collection[ir.Node], reader: Reader) -> tuple[ir.Node, ...]:
+def _completed(nodes: Collection[ir.Node], reader: ExpressionReader) -> tuple[ir.Node, ...]:
     """In the graph's order, and with what gives constants the type or shape of what is inside.
 
     A `CastLike`, or an `Expand` to the `Shape` of it: a use of what is inside that needs nothing of
@@ -190,7 +190,7 @@ def _completed(nodes: Collection[ir.Node], reader: Reader) -> tuple[ir.Node, ...
     return tuple(sorted(whole, key=reader.position))
 
 
-def _behind(values: Collection[ir.Value], first: int, reader: Reader) -> set[ir.Node]:
+def _behind(values: Collection[ir.Value], first: int, reader: ExpressionReader) -> set[ir.Node]:
     """The nodes that ``values`` are made by, those before the position ``first`` left out."""
     found: set[ir.Node] = set()
     pending = [*values]
@@ -202,7 +202,7 @@ def _behind(values: Collection[ir.Value], first: int, reader: Reader) -> set[ir.
     return found
 
 
-def _binary(output: ir.Value, reader: Reader) -> Iterator[Candidate]:
+def _binary(output: ir.Value, reader: ExpressionReader) -> Iterator[Candidate]:
     """Products of something that goes through one kind, and something that goes through another."""
     found: dict[tuple[frozenset[Factor], Constant], list[Match]] = {}
 
@@ -238,7 +238,11 @@ def _as_it_is(factors: tuple[Factor, ...], coefficient: Constant) -> ir.Value | 
 
 
 def _product(
-    a: Match | ir.Value, b: Match | ir.Value, product: Product, output: ir.Value, reader: Reader
+    a: Match | ir.Value,
+    b: Match | ir.Value,
+    product: Product,
+    output: ir.Value,
+    reader: ExpressionReader,
 ) -> Iterator[Candidate]:
     """The kinds whose parts these are."""
     parts = tuple(part.kind if isinstance(part, Match) else None for part in (a, b))
@@ -310,7 +314,7 @@ def _reals_of(match: Match) -> tuple[dict[str, float], dict[str, ir.Value]]:
     return {"alpha": float(parameter.const_value.numpy())}, {"alpha": parameter}
 
 
-def _whole(root: ir.Node, reader: Reader) -> Iterator[Candidate]:
+def _whole(root: ir.Node, reader: ExpressionReader) -> Iterator[Candidate]:
     """One node that is a kind of two inputs by its name, or by the function that it calls."""
     function = reader.functions.get(root.op_identifier())
     found = named(root) if function is None or reader.is_named(root) else None
@@ -323,7 +327,7 @@ def _whole(root: ir.Node, reader: Reader) -> Iterator[Candidate]:
         yield from _called(root, function, reader)
 
 
-def _called(call: ir.Node, function: ir.Function, reader: Reader) -> Iterator[Candidate]:
+def _called(call: ir.Node, function: ir.Function, reader: ExpressionReader) -> Iterator[Candidate]:
     """A call of a function that is nothing but one activation of its inputs."""
     if len(function.outputs) != 1 or call.attributes or len(call.inputs) != len(function.inputs):
         return

@@ -14,7 +14,7 @@ import numpy as np
 import onnx_ir as ir
 
 from gatewave.export.recognition.constants import RESHAPES, Constant, roundoff
-from gatewave.export.recognition.expressions import Factor, Reader
+from gatewave.export.recognition.expressions import ExpressionReader, Factor
 from gatewave.export.recognition.matching import Match, matches
 from gatewave.export.recognition.numpy_ops import FLOATS, NotElementwiseError, NumpyOps
 
@@ -52,7 +52,7 @@ Array = np.ndarray[Any, np.dtype[np.float64]]
 
 
 @dataclass(frozen=True, slots=True)
-class Range:
+class ParameterRange:
     """The numbers of a real parameter that differs between channels."""
 
     least: float
@@ -61,7 +61,7 @@ class Range:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class WeightRow:
     """Weights that hold a number for each channel.
 
     Attributes:
@@ -78,25 +78,25 @@ class Row:
         return tuple(size for size in self.shape if size != 1)
 
 
-class Rows:
+class WeightRows:
     """Rows of weights in one graph, found on demand."""
 
     def __init__(self) -> None:
-        self._found: dict[ir.Value, Row | None] = {}
+        self._found: dict[ir.Value, WeightRow | None] = {}
 
-    def of(self, value: ir.Value | None, depth: int = DEEPEST) -> Row | None:
+    def of(self, value: ir.Value | None, depth: int = DEEPEST) -> WeightRow | None:
         if value is None or depth == 0 or value.is_graph_input():
             return None
         if value not in self._found:
             self._found[value] = self._row(value, depth)
         return self._found[value]
 
-    def _row(self, value: ir.Value, depth: int) -> Row | None:
+    def _row(self, value: ir.Value, depth: int) -> WeightRow | None:
         tensor = ir.convenience.get_const_tensor(value)
         if tensor is not None:
             if tensor.dtype not in FLOATS or not 0 < tensor.size <= MAX_ELEMENTS:
                 return None
-            return Row(tensor.numpy().astype(float).reshape(-1), tuple(tensor.shape.numpy()))
+            return WeightRow(tensor.numpy().astype(float).reshape(-1), tuple(tensor.shape.numpy()))
         node = value.producer()
         if node is None or node.domain != "" or value.index() != 0:
             return None
@@ -104,14 +104,14 @@ class Rows:
             return self._reshaped(node, value, depth)
         return self._computed(node, depth)
 
-    def _reshaped(self, node: ir.Node, value: ir.Value, depth: int) -> Row | None:
+    def _reshaped(self, node: ir.Node, value: ir.Value, depth: int) -> WeightRow | None:
         inner = self.of(node.inputs[0], depth - 1)
         if inner is None or value.shape is None or node.op_type in {"Cast", "Identity"}:
             return inner
         shape = tuple(size for size in value.shape if isinstance(size, int))
-        return Row(inner.numbers, shape) if len(shape) == len(value.shape) else inner
+        return WeightRow(inner.numbers, shape) if len(shape) == len(value.shape) else inner
 
-    def _computed(self, node: ir.Node, depth: int) -> Row | None:
+    def _computed(self, node: ir.Node, depth: int) -> WeightRow | None:
         """Evaluate arithmetic of weights alone, such as ``1 / (exp(α) + 1e-9)``."""
         if not hasattr(NumpyOps, node.op_type) or node.attributes:
             return None
@@ -129,18 +129,18 @@ class Rows:
         except (NotElementwiseError, TypeError, ValueError):
             return None
         widest = max(operands, key=lambda one: (one.numbers.size, len(one.shape)))
-        return Row(np.asarray(numbers, float).reshape(-1), widest.shape)
+        return WeightRow(np.asarray(numbers, float).reshape(-1), widest.shape)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ChannelReader(Reader):
+class ChannelReader(ExpressionReader):
     """Reader that sees a row of weights as the number of one channel."""
 
     share: float = 0.0
-    rows: Rows = field(default_factory=Rows)
+    rows: WeightRows = field(default_factory=WeightRows)
 
     def constant(self, value: ir.Value) -> Constant | None:
-        found = Reader.constant(self, value)
+        found = ExpressionReader.constant(self, value)
         row = self.rows.of(value) if found is None or found.shape not in {(), None} else None
         if row is None or row.numbers.size == 1:
             return found
@@ -148,10 +148,10 @@ class ChannelReader(Reader):
         return Constant(number, roundoff(number, value.dtype or ir.DataType.FLOAT))
 
 
-def readers(reader: Reader) -> list[ChannelReader]:
+def readers(reader: ExpressionReader) -> list[ChannelReader]:
     """Return one reader of the same graph for each channel that is evaluated."""
     if not reader.channels:
-        rows = Rows()
+        rows = WeightRows()
         reader.channels.extend(
             ChannelReader(reader.graph, reader.functions, reader.order, share=share, rows=rows)
             for share in SHARES
@@ -172,11 +172,13 @@ class Channelled:
 
     kinds: frozenset[str]
     first: Match
-    ranges: Mapping[str, Range]
-    rows: tuple[Row, ...]
+    ranges: Mapping[str, ParameterRange]
+    rows: tuple[WeightRow, ...]
 
 
-def channelled(root: ir.Node, reader: Reader, bends: Collection[str]) -> Iterator[Channelled]:
+def channelled(
+    root: ir.Node, reader: ExpressionReader, bends: Collection[str]
+) -> Iterator[Channelled]:
     """Yield the per-channel activation that ends in ``root``, if ``bends`` and weights occur."""
     given = readers(reader)
     if not _is_promising(root, given[0], bends):
@@ -194,7 +196,7 @@ def channelled(root: ir.Node, reader: Reader, bends: Collection[str]) -> Iterato
             yield Channelled(kinds, first, ranges, tuple(rows.values()))
 
 
-def _row(value: ir.Value | None, reader: ChannelReader) -> Row | None:
+def _row(value: ir.Value | None, reader: ChannelReader) -> WeightRow | None:
     row = reader.rows.of(value)
     return row if row is not None and row.numbers.size > 1 else None
 
@@ -223,13 +225,13 @@ def _same(first: Match, reader: ChannelReader) -> Match | None:
     return next(matches(reader, ours), None)
 
 
-def _ranges(found: Sequence[Match], rows: Sequence[Row]) -> dict[str, Range]:
+def _ranges(found: Sequence[Match], rows: Sequence[WeightRow]) -> dict[str, ParameterRange]:
     """Return per parameter all numbers of its row, or those of the evaluated channels."""
     names = {name for match in found for name in match.reals}
     return {name: _range([match.reals.get(name) for match in found], rows) for name in names}
 
 
-def _range(seen: Sequence[float | None], rows: Sequence[Row]) -> Range:
+def _range(seen: Sequence[float | None], rows: Sequence[WeightRow]) -> ParameterRange:
     whole = [number for number in seen if number is not None]
     count = max(row.numbers.size for row in rows)
     with np.errstate(all="ignore"):
@@ -238,5 +240,5 @@ def _range(seen: Sequence[float | None], rows: Sequence[Row]) -> Range:
                 places = [round(share * (numbers.size - 1)) for share in SHARES]
                 pairs = zip(places, seen, strict=True)
                 if all(n is None or np.isclose(numbers[p], n, rtol=1e-6) for p, n in pairs):
-                    return Range(float(numbers.min()), float(numbers.max()), count)
-    return Range(min(whole), max(whole), count)
+                    return ParameterRange(float(numbers.min()), float(numbers.max()), count)
+    return ParameterRange(min(whole), max(whole), count)

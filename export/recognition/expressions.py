@@ -23,7 +23,7 @@ from gatewave.export.recognition.constants import (
 )
 from gatewave.export.recognition.meanings import (
     CONTRIB,
-    Meaning,
+    NodeFunction,
     attributes_of,
     is_biased,
     numbers_of,
@@ -98,7 +98,7 @@ class Expression:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Reader:
+class ExpressionReader:
     """Reads the expressions of one graph.
 
     Attributes:
@@ -117,25 +117,27 @@ class Reader:
     found: dict[ir.Node, list[Any]] = field(default_factory=dict)
     channels: list[Any] = field(default_factory=list)
     _constants: Memo = field(default_factory=dict)
-    _meanings: dict[ir.Node, Meaning | None] = field(default_factory=dict)
-    _inside: dict[tuple[ir.OperatorIdentifier, int], Reader] = field(default_factory=dict)
+    _meanings: dict[ir.Node, NodeFunction | None] = field(default_factory=dict)
+    _inside: dict[tuple[ir.OperatorIdentifier, int], ExpressionReader] = field(default_factory=dict)
 
     @classmethod
     def of(
         cls,
         graph: ir.Graph | ir.Function,
         functions: Mapping[ir.OperatorIdentifier, ir.Function],
-    ) -> Reader:
+    ) -> ExpressionReader:
         inner = graph.graph if isinstance(graph, ir.Function) else graph
         return cls(inner, functions, {node: i for i, node in enumerate(inner)})
 
-    def inside(self, function: ir.Function) -> Reader:
+    def inside(self, function: ir.Function) -> ExpressionReader:
         """Of the function's body: the same reader for all its calls. ``depth`` must not be 0."""
         key = function.identifier(), self.depth - 1
         if key not in self._inside:
             order = {node: i for i, node in enumerate(function)}
             body, depth = function.graph, self.depth - 1
-            self._inside[key] = Reader(body, self.functions, order, depth, _inside=self._inside)
+            self._inside[key] = ExpressionReader(
+                body, self.functions, order, depth, _inside=self._inside
+            )
         return self._inside[key]
 
     def expressions(
@@ -232,12 +234,12 @@ class Reader:
             np.allclose(does, says, rtol=1e-3, atol=1e-3)
         )
 
-    def _meaning(self, node: ir.Node) -> Meaning | None:
+    def _meaning(self, node: ir.Node) -> NodeFunction | None:
         if node not in self._meanings:
             self._meanings[node] = self._found_meaning(node)
         return self._meanings[node]
 
-    def _found_meaning(self, node: ir.Node) -> Meaning | None:
+    def _found_meaning(self, node: ir.Node) -> NodeFunction | None:
         """The Python function that the node stands for, of an ``op`` and the operands."""
         attributes = attributes_of(node)
         if self.is_named(node):
@@ -249,9 +251,11 @@ class Reader:
             return None
         if node.op_type == "Cast" and cast_target(node) not in {*FLOATS, ir.DataType.BOOL}:
             return None
-        return Meaning(lambda op, _, *operands: getattr(op, node.op_type)(*operands, **attributes))
+        return NodeFunction(
+            lambda op, _, *operands: getattr(op, node.op_type)(*operands, **attributes)
+        )
 
-    def _function(self, function: ir.Function) -> Meaning | None:
+    def _function(self, function: ir.Function) -> NodeFunction | None:
         """A function of the model's own, if all that it does is done element by element."""
         if len(function.outputs) != 1 or len(function) > MAX_NODES or self.depth == 0:
             return None
@@ -268,7 +272,7 @@ class Reader:
             return inside.values(op, tuple(function), known)[function.outputs[0]]
 
         constants, casts = inside._numbers_of(nodes), inside._casts_of(nodes)  # noqa: SLF001
-        return Meaning(compute, size, constants, casts)
+        return NodeFunction(compute, size, constants, casts)
 
     def values(
         self, op: Any, nodes: Sequence[ir.Node], known: dict[ir.Value, Any]

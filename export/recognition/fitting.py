@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 
 from gatewave.export.recognition.constants import Constant, cast_target
-from gatewave.export.recognition.expressions import Reader
+from gatewave.export.recognition.expressions import ExpressionReader
 from gatewave.export.recognition.shapes import Shapes
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ WIDTHS = {
 """Types to which each type may be cast without loss."""
 
 
-def misfit(candidate: Candidate, known: Shapes, reader: Reader) -> str:
+def misfit(candidate: Candidate, known: Shapes, reader: ExpressionReader) -> str:
     """Return the reason why types or shapes make it another function; empty if there is none."""
     reason = _of_types(candidate, known, reader)
     for tensor in candidate.inputs:
@@ -32,7 +32,7 @@ def misfit(candidate: Candidate, known: Shapes, reader: Reader) -> str:
     return reason
 
 
-def _of_types(candidate: Candidate, known: Shapes, reader: Reader) -> str:
+def _of_types(candidate: Candidate, known: Shapes, reader: ExpressionReader) -> str:
     """Check that the dtypes of inputs and output are equal, and that no inner dtype is narrower."""
     dtypes = {known.dtype(value) for value in (candidate.output, *candidate.inputs)} - {None}
     names = " and ".join(sorted(dtype.name for dtype in dtypes if dtype is not None))

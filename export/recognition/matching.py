@@ -21,7 +21,7 @@ import onnx_ir as ir
 
 from gatewave.export.recognition.branch_points import crossings
 from gatewave.export.recognition.constants import snapped
-from gatewave.export.recognition.expressions import Expression, Reader
+from gatewave.export.recognition.expressions import Expression, ExpressionReader
 from gatewave.export.recognition.fits import FITS, FLAT, POINTS, at
 from gatewave.export.recognition.kinds import KINDS, Kind
 from gatewave.export.recognition.numpy_ops import BranchPoint, NotElementwiseError, NumpyOps, noise
@@ -90,7 +90,7 @@ class Match:
     nan_at_zero: bool = False
 
 
-def matches(reader: Reader, expressions: Iterable[Expression]) -> Iterator[Match]:
+def matches(reader: ExpressionReader, expressions: Iterable[Expression]) -> Iterator[Match]:
     """Those of ``expressions`` that are activations, and which."""
     for expression in expressions:
         if any(n.op_type in TELLING or n.domain for n in expression.nodes):
@@ -103,7 +103,7 @@ def matches(reader: Reader, expressions: Iterable[Expression]) -> Iterator[Match
 class Curve:
     """An expression whose parameter, and some constants, have these numbers."""
 
-    reader: Reader
+    reader: ExpressionReader
     expression: Expression
     given: Mapping[ir.Value, float] = field(default_factory=dict)
     nan_at_zero: bool = False
@@ -129,7 +129,7 @@ class Curve:
 
 
 def match(
-    reader: Reader, expression: Expression, given: Mapping[ir.Value, float] = NOTHING
+    reader: ExpressionReader, expression: Expression, given: Mapping[ir.Value, float] = NOTHING
 ) -> Match | None:
     """Return the kind of ``expression``, with the numbers ``given`` in place of some constants."""
     parameter = expression.parameter

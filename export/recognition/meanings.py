@@ -18,7 +18,7 @@ BIASED = ("FastGelu", "BiasGelu")
 
 
 @dataclass(frozen=True, slots=True)
-class Meaning:
+class NodeFunction:
     """Elementwise function that a node computes.
 
     Attributes:
@@ -35,11 +35,11 @@ class Meaning:
     casts: frozenset[ir.DataType | None] = frozenset()
 
 
-def ours(operator: Operator, attributes: Mapping[str, Any] | None) -> Meaning | None:
+def ours(operator: Operator, attributes: Mapping[str, Any] | None) -> NodeFunction | None:
     """By its name: the real parameters are scalar inputs, or attributes."""
     if attributes is None or not {*attributes} <= {*operator.reals}:
         return None
-    return Meaning(lambda op, _, *operands: operator.value(op, *operands, **attributes))
+    return NodeFunction(lambda op, _, *operands: operator.value(op, *operands, **attributes))
 
 
 def is_biased(node: ir.Node) -> bool:

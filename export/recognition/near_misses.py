@@ -18,11 +18,17 @@ import onnx_ir as ir
 
 from gatewave.export.model_files.scopes import Scope
 from gatewave.export.recognition.candidates import NEVER_LAST
-from gatewave.export.recognition.channels import ChannelReader, Range, Row, Rows, channelled
+from gatewave.export.recognition.channels import (
+    ChannelReader,
+    ParameterRange,
+    WeightRow,
+    WeightRows,
+    channelled,
+)
 from gatewave.export.recognition.embedded import embedded
-from gatewave.export.recognition.expressions import Expression, Factor, Reader
+from gatewave.export.recognition.expressions import Expression, ExpressionReader, Factor
 from gatewave.export.recognition.matching import TELLING, match, matches
-from gatewave.export.recognition.meanings import Meaning
+from gatewave.export.recognition.meanings import NodeFunction
 from gatewave.export.recognition.numpy_ops import FLOATS
 from gatewave.export.recognition.sites import NearMiss, Site, Survey
 
@@ -62,33 +68,33 @@ def near_misses(survey: Survey) -> list[NearMiss]:
     return found
 
 
-class QuantisedReader(Reader):
+class QuantisedReader(ExpressionReader):
     """Reader that ignores quantisation."""
 
     __slots__ = ()
 
-    def _found_meaning(self, node: ir.Node) -> Meaning | None:
+    def _found_meaning(self, node: ir.Node) -> NodeFunction | None:
         if node.op_type in QUANTISING:
-            return Meaning(lambda _op, _known, x, *_: x)
-        return Reader._found_meaning(self, node)  # noqa: SLF001
+            return NodeFunction(lambda _op, _known, x, *_: x)
+        return ExpressionReader._found_meaning(self, node)  # noqa: SLF001
 
     def _given(self, node: ir.Node) -> tuple[tuple[ir.Value, ...], ir.Value | None]:
         """Return the operands without scales and zero points."""
-        given, bias = Reader._given(self, node)  # noqa: SLF001
+        given, bias = ExpressionReader._given(self, node)  # noqa: SLF001
         return (given[:1] if node.op_type in QUANTISING else given), bias
 
     def _operand(self, value: ir.Value | None, known: Mapping[ir.Value, Any]) -> Any:
         """Return None for a zero point, which is not an operand."""
         number = value is None or value in known or self.constant(value) is not None
-        return Reader._operand(self, value, known) if number else None  # noqa: SLF001
+        return ExpressionReader._operand(self, value, known) if number else None  # noqa: SLF001
 
 
-class _Zeros(Rows):
+class _Zeros(WeightRows):
     """Rows of weights, replaced by 0."""
 
-    def of(self, value: ir.Value | None, depth: int = 8) -> Row | None:
+    def of(self, value: ir.Value | None, depth: int = 8) -> WeightRow | None:
         found = super().of(value, depth)
-        return None if found is None else Row(0.0 * found.numbers, found.shape)
+        return None if found is None else WeightRow(0.0 * found.numbers, found.shape)
 
 
 @dataclass
@@ -100,7 +106,7 @@ class _Search:
     """
 
     scope: Scope
-    reader: Reader
+    reader: ExpressionReader
     survey: Survey
     seen: set[ir.Node]
 
@@ -158,7 +164,7 @@ class _Search:
                 yield miss
                 return
 
-    def _expressions(self, node: ir.Node, reader: Reader) -> Iterator[Expression]:
+    def _expressions(self, node: ir.Node, reader: ExpressionReader) -> Iterator[Expression]:
         whole = (Factor(node.outputs[0]),)
         for one in itertools.islice(reader.expressions(whole, None), MAX_EXPRESSIONS):
             if len(one.nodes) > MAX_NODES:
@@ -207,7 +213,9 @@ class _Search:
                 yield self._miss(node, found.kind, reason, found.expression.nodes)
 
 
-def _corrected(expression: Expression, reader: Reader) -> Iterator[Mapping[ir.Value, float]]:
+def _corrected(
+    expression: Expression, reader: ExpressionReader
+) -> Iterator[Mapping[ir.Value, float]]:
     """Yield the numbers that were probably meant, in place of slightly wrong ones."""
     near: dict[ir.Value, list[float]] = {}
     for node in expression.nodes:
@@ -225,7 +233,7 @@ def _corrected(expression: Expression, reader: Reader) -> Iterator[Mapping[ir.Va
         yield from map(dict, itertools.islice(itertools.product(*every), MAX_TRIALS))
 
 
-def _differing(given: Mapping[ir.Value, float], reader: Reader) -> str:
+def _differing(given: Mapping[ir.Value, float], reader: ExpressionReader) -> str:
     pairs = []
     for value, meant in given.items():
         constant = reader.constant(value)
@@ -234,7 +242,7 @@ def _differing(given: Mapping[ir.Value, float], reader: Reader) -> str:
     return f"the constant differs: {'; '.join(pairs)}"
 
 
-def _varying(ranges: Mapping[str, Range]) -> str:
+def _varying(ranges: Mapping[str, ParameterRange]) -> str:
     told = (
         f"its {name} varies per channel, from {one.least:g} to {one.greatest:g} in {one.count}"
         for name, one in ranges.items()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from gatewave.export.recognition.constants import Constant, cast_target, times
-from gatewave.export.recognition.expressions import Factor, Reader
+from gatewave.export.recognition.expressions import ExpressionReader, Factor
 from gatewave.export.recognition.numpy_ops import FLOATS
 
 MAX_FACTORS = 3
@@ -29,7 +29,7 @@ class Product:
 ONE = Constant(1.0, 0.0)
 
 
-def products(root: ir.Value, reader: Reader) -> Iterator[Product]:
+def products(root: ir.Value, reader: ExpressionReader) -> Iterator[Product]:
     """The least taken apart first; with two factors at least."""
     pending = [Product((Factor(root),), ONE, ())]
     seen: set[frozenset[Factor]] = set()
@@ -47,7 +47,7 @@ def products(root: ir.Value, reader: Reader) -> Iterator[Product]:
                 pending.append(apart)
 
 
-def _apart(product: Product, index: int, reader: Reader) -> Product | None:
+def _apart(product: Product, index: int, reader: ExpressionReader) -> Product | None:
     """``product`` with one factor taken apart, if a product of ours makes it."""
     factor = product.factors[index]
     node = factor.value.producer()

@@ -10,9 +10,9 @@ import onnx_ir as ir
 
 from gatewave.export.model_files.scopes import Scope, scopes
 from gatewave.export.recognition.candidates import Candidate, candidates
-from gatewave.export.recognition.channels import Range
+from gatewave.export.recognition.channels import ParameterRange
 from gatewave.export.recognition.constants import plain
-from gatewave.export.recognition.expressions import Reader
+from gatewave.export.recognition.expressions import ExpressionReader
 from gatewave.export.recognition.layouts import layout
 from gatewave.export.recognition.meanings import CONTRIB
 from gatewave.export.recognition.numpy_ops import FLOATS
@@ -59,7 +59,7 @@ class Site:
     misfit: str = ""
     doubt: str = ""
     biases: Mapping[ir.Value, ir.Value] = field(default_factory=dict)
-    ranges: Mapping[str, Range] = field(default_factory=dict)
+    ranges: Mapping[str, ParameterRange] = field(default_factory=dict)
 
     @property
     def root(self) -> ir.Node:
@@ -90,7 +90,7 @@ class Survey:
     sites: list[Site]
     near_misses: list[NearMiss]
     shapes: Shapes
-    readers: list[tuple[Scope, Reader]] = field(default_factory=list)
+    readers: list[tuple[Scope, ExpressionReader]] = field(default_factory=list)
 
 
 def sites(model: ir.Model) -> list[Site]:
@@ -115,10 +115,10 @@ def survey(model: ir.Model, refusal: Refusal = lambda _site, _shapes: None) -> S
     known = shapes(model)
     found: list[Site] = []
     missed: list[NearMiss] = []
-    readers: list[tuple[Scope, Reader]] = []
+    readers: list[tuple[Scope, ExpressionReader]] = []
     for scope in scopes(model):
         if not scope.name.startswith(f"function {DOMAIN}::"):
-            readers.append((scope, Reader.of(scope.graph, model.functions)))
+            readers.append((scope, ExpressionReader.of(scope.graph, model.functions)))
             chosen, leaking = _chosen(*readers[-1], model, known, refusal)
             found += chosen
             missed += leaking
@@ -137,7 +137,7 @@ def survey(model: ir.Model, refusal: Refusal = lambda _site, _shapes: None) -> S
 
 
 def _chosen(
-    scope: Scope, reader: Reader, model: ir.Model, known: Shapes, refusal: Refusal
+    scope: Scope, reader: ExpressionReader, model: ir.Model, known: Shapes, refusal: Refusal
 ) -> tuple[list[Site], list[NearMiss]]:
     """The best sites that can all be replaced together, and what was left on the way.
 

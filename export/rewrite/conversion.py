@@ -15,8 +15,8 @@ from gatewave.export.reasons import reason_of
 from gatewave.export.rewrite.meanings import (
     PAD_WITH_INPUTS,
     SPLIT_WITH_INPUTS,
+    NodeConversion,
     NotConvertibleError,
-    Step,
     obstacle_to_keeping,
     redrawn,
 )
@@ -81,7 +81,7 @@ def converted(
     old, new = since(node.op_type, before), since(node.op_type, after)
     if old == new and old is not None:
         return None
-    step = Step(node, before, after, lambda v: v.dtype or types.get(v), shape_of)
+    step = NodeConversion(node, before, after, lambda v: v.dtype or types.get(v), shape_of)
     if why := _obstacle(step):
         raise NotConvertibleError(why)
     if any(True for _ in element_types.bodies(node)):
@@ -92,7 +92,7 @@ def converted(
     return found
 
 
-def _found(step: Step, types: Types) -> ir.Graph | None:
+def _found(step: NodeConversion, types: Types) -> ir.Graph | None:
     """Convert by our rule, else by the converter; keep the node if both versions agree."""
     node = step.node
     if _is_given_sizes(node) and min(step.before, step.after) >= SPLIT_WITH_INPUTS:
@@ -103,7 +103,7 @@ def _found(step: Step, types: Types) -> ir.Graph | None:
     return _asked(step, types)
 
 
-def _check(step: Step, found: ir.Graph | None, types: Types) -> None:
+def _check(step: NodeConversion, found: ir.Graph | None, types: Types) -> None:
     """Run ONNX's checker on the result: the converter ignores element types.
 
     Raises:
@@ -116,7 +116,7 @@ def _check(step: Step, found: ir.Graph | None, types: Types) -> None:
         raise NotConvertibleError(f"in opset {step.after}, ONNX's checker says: {why}")
 
 
-def _complaint(graph: ir.Graph, step: Step) -> str:
+def _complaint(graph: ir.Graph, step: NodeConversion) -> str:
     """Return the first line of the checker's error; empty if there is none."""
     kept = [output for output in step.node.outputs if output.name]
     for twin, output in zip(graph.outputs, kept, strict=True):
@@ -171,7 +171,7 @@ TYPE_NAMES: Mapping[ir.DataType, str] = {
 """Names of the element types in schemas."""
 
 
-def _obstacle(step: Step) -> str:
+def _obstacle(step: NodeConversion) -> str:
     """Return the reason why the node has no equivalent there; empty if it may have one."""
     node, before, after = step.node, step.before, step.after
     old, new = since(node.op_type, before), since(node.op_type, after)
@@ -202,7 +202,7 @@ def _untold(node: ir.Node, before: int, after: int) -> str:
     return ""
 
 
-def _asked(step: Step, types: Types) -> ir.Graph | None:
+def _asked(step: NodeConversion, types: Types) -> ir.Graph | None:
     node, before, after = step.node, step.before, step.after
     try:
         found = _ask(_alone(node, before, types), after)

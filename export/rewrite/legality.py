@@ -15,7 +15,7 @@ from gatewave.export.rewrite.conversion import TYPE_NAMES, disallowed, since
 from gatewave.export.rewrite.lowerings import LOWERINGS, attributes_of, identifier_of
 from gatewave.export.signature import DOMAIN
 from gatewave.export.targets import Target, signatures
-from gatewave.export.targets.verdicts import REFUSED, RUNS, UNKNOWN, Asked, Loading, Verdict
+from gatewave.export.targets.verdicts import REFUSED, RUNS, UNKNOWN, Loading, NodeQuery, Verdict
 
 MOVING = frozenset(
     {
@@ -217,13 +217,13 @@ class Legality:
     def _opset_of(self, domain: str) -> int:
         return self._model.opset_imports.get(domain, 1) if domain else self.opset
 
-    def _asked(self, node: ir.Node, kind: ir.DataType | None, types: Types) -> Asked:
+    def _asked(self, node: ir.Node, kind: ir.DataType | None, types: Types) -> NodeQuery:
         own = self.dtype_of(node, types)
         stated = signatures.stated(node)
         computed = kind if kind is not None or not stated else ir.DataType[stated.upper()]
         inputs = ["" if v is None else _kind_of(v, types, own, kind) for v in node.inputs]
         identifier = identifier_of(node)
-        return Asked(
+        return NodeQuery(
             identifier,
             self._opset_of(identifier[0]),
             None if computed is None else NAMES.get(computed) or computed.name.lower(),

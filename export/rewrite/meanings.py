@@ -53,7 +53,7 @@ class NotConvertibleError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class NodeConversion:
     """A node to convert to another opset.
 
     Attributes:
@@ -83,7 +83,7 @@ class Step:
         return self.after < self.before
 
 
-def redrawn(step: Step, alone: Alone) -> ir.Graph | None:
+def redrawn(step: NodeConversion, alone: Alone) -> ir.Graph | None:
     """Return the replacement of the node by a rule of ours; None if there is no rule.
 
     Raises:
@@ -96,7 +96,7 @@ def redrawn(step: Step, alone: Alone) -> ir.Graph | None:
     return graph if rule(step, graph) else None
 
 
-def _clip(step: Step, graph: ir.Graph) -> bool:
+def _clip(step: NodeConversion, graph: ir.Graph) -> bool:
     """Make the limits constants of the tensor's type: the converter makes them float32."""
     if not (step.rises and step.crosses(CLIP_WITH_INPUTS)):
         return False
@@ -111,7 +111,7 @@ def _clip(step: Step, graph: ir.Graph) -> bool:
     return True
 
 
-def _pad(step: Step, graph: ir.Graph) -> bool:
+def _pad(step: NodeConversion, graph: ir.Graph) -> bool:
     """Make the sizes integers, and the value a constant of the tensor's type."""
     node = graph[0]
     if not (step.rises and step.crosses(PAD_WITH_INPUTS)) or "pads" not in node.attributes:
@@ -124,7 +124,7 @@ def _pad(step: Step, graph: ir.Graph) -> bool:
     return True
 
 
-def _dtype(step: Step) -> ir.DataType:
+def _dtype(step: NodeConversion) -> ir.DataType:
     """Return the element type of the first input.
 
     Raises:
@@ -139,7 +139,7 @@ def _dtype(step: Step) -> ir.DataType:
     return kind
 
 
-def _split(step: Step, graph: ir.Graph) -> bool:
+def _split(step: NodeConversion, graph: ir.Graph) -> bool:
     """Write the sizes of the parts: all equal except the last, which may be smaller."""
     node = graph[0]
     if step.rises or not step.crosses(SPLIT_WITH_NUM_OUTPUTS) or len(node.inputs) != 1:
@@ -162,7 +162,7 @@ def _split(step: Step, graph: ir.Graph) -> bool:
     return step.after >= SPLIT_WITH_INPUTS
 
 
-def _give_sizes(step: Step, graph: ir.Graph, sizes: list[int]) -> None:
+def _give_sizes(step: NodeConversion, graph: ir.Graph, sizes: list[int]) -> None:
     node = graph[0]
     if len(set(sizes)) == 1:
         return  # equal parts are the default
@@ -193,7 +193,7 @@ def _sizes(graph: ir.Graph, node: ir.Node, axis: int, parts: int) -> ir.Value:
     return _node(graph, node, "Concat", [*[size] * (parts - 1), last], axis=0)
 
 
-def _grid_sample(step: Step, graph: ir.Graph) -> bool:
+def _grid_sample(step: NodeConversion, graph: ir.Graph) -> bool:
     """Use the mode's older name, if the input is an image."""
     x = step.node.inputs[0]
     shape = None if x is None else step.shape_of(x)
@@ -206,7 +206,7 @@ def _grid_sample(step: Step, graph: ir.Graph) -> bool:
     return True
 
 
-def _resize(step: Step, graph: ir.Graph) -> bool:
+def _resize(step: NodeConversion, graph: ir.Graph) -> bool:
     """Say what was meant before it could be said: a place is the result's, divided by the ratio.
 
     The converter leaves the newer default, the middles of pixels. The nearest place is the one
@@ -245,7 +245,7 @@ def _resize(step: Step, graph: ir.Graph) -> bool:
     return True
 
 
-def _softmax(step: Step, graph: ir.Graph) -> bool:
+def _softmax(step: NodeConversion, graph: ir.Graph) -> bool:
     """Keep the axes that are summed over: an older version sums over all later axes too."""
     if not step.crosses(ALONG_ONE_AXIS):
         return False
@@ -295,7 +295,7 @@ def _become(node: ir.Node, op_type: str, inputs: list[ir.Value], *attributes: ir
     _set_inputs(node, 0, inputs)
 
 
-_RULES: Mapping[str, Callable[[Step, ir.Graph], bool]] = {
+_RULES: Mapping[str, Callable[[NodeConversion, ir.Graph], bool]] = {
     "Clip": _clip,
     "Pad": _pad,
     "Split": _split,
@@ -319,7 +319,7 @@ def _node(
     return made.outputs[0]
 
 
-def obstacle_to_keeping(step: Step) -> str:
+def obstacle_to_keeping(step: NodeConversion) -> str:
     """Return why a node without a converter rule cannot stay unchanged; empty if it can.
 
     It can if the newer version only adds element types, optional inputs, and attributes with a
@@ -353,7 +353,7 @@ REDEFINED = frozenset({"GroupNormalization", "Pad", "Resize", "Scan", "Upsample"
 """Operators whose versions differ in meaning for the same inputs and attributes."""
 
 
-def _version(step: Step, opset: int) -> int:
+def _version(step: NodeConversion, opset: int) -> int:
     return int(onnx.defs.get_schema(step.node.op_type, opset, "").since_version)
 
 

@@ -45,12 +45,12 @@ def state(model: ir.Model, target: Target, _: Legality) -> list[Change]:
         return []
     changes = []
     if "branch-ranks" in wanted:
-        while (inlined := _Ranks(model, wanted).inline()) is not None:
+        while (inlined := _RankRepair(model, wanted).inline()) is not None:
             changes.append(inlined)
-    return [*changes, *_Ranks(model, wanted).run()]
+    return [*changes, *_RankRepair(model, wanted).run()]
 
 
-class _Ranks:
+class _RankRepair:
     """One walk over the main graph and its bodies."""
 
     def __init__(self, model: ir.Model, wanted: Collection[DefectName]) -> None:

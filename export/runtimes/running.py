@@ -6,19 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from gatewave.export.channel import Value, receive, send
+from gatewave.export.channel import Lost, Refused, Value, receive, send
 from gatewave.export.reasons import reason_of
 from gatewave.export.runtimes import environments
 from gatewave.export.runtimes.catalogue import Runtime
 from gatewave.export.subprocesses import Ended, Process
-
-
-class Refused(Exception):  # noqa: N818 - it is an answer
-    """A runtime does not load a model, or not run it; the message is its reason."""
-
-
-class Lost(Refused):
-    """The process crashed, or was ended because it took too long. The next model has a new one."""
 
 
 class Running:

@@ -25,13 +25,13 @@ from gatewave.export.targets.entries import (
     DefectName,
     Entry,
     Fusion,
-    Operator,
-    Runtime,
-    Tried,
+    OperatorEntry,
+    TargetFile,
+    TriedOperators,
 )
-from gatewave.export.targets.ranges import Range, version_key
+from gatewave.export.targets.ranges import VersionRange, version_key
 from gatewave.export.targets.tables import Table
-from gatewave.export.targets.verdicts import REFUSED, RUNS, UNKNOWN, Asked, Live, Verdict
+from gatewave.export.targets.verdicts import REFUSED, RUNS, UNKNOWN, Live, NodeQuery, Verdict
 from gatewave.models import DTYPES
 
 __all__ = ["Asked", "Target", "TargetError", "find", "names", "runtimes"]
@@ -59,15 +59,15 @@ class Target:
     """
 
     name: str
-    opsets: Range
-    ir: Range
+    opsets: VersionRange
+    ir: VersionRange
     functions: bool
     dtypes: tuple[str, ...]
     domains: tuple[str, ...] = ()
-    operators: tuple[Operator, ...] = ()
+    operators: tuple[OperatorEntry, ...] = ()
     defects: tuple[Defect, ...] = ()
     fusions: tuple[Fusion, ...] = ()
-    tried: tuple[Tried, ...] = ()
+    tried: tuple[TriedOperators, ...] = ()
     table: Table | None = None
     live: Live | None = None
 
@@ -93,7 +93,7 @@ class Target:
             return self.knows(identifier)
         return any(_admits(entry, opset, dtype, attributes or {}) for entry in known)
 
-    def verdict(self, asked: Asked) -> Verdict:
+    def verdict(self, asked: NodeQuery) -> Verdict:
         """Return whether the target runs a node, refuses it, or whether that is not known.
 
         The table of its version takes precedence over the entries of its file.
@@ -109,7 +109,7 @@ class Target:
             return RUNS if runs else REFUSED
         return RUNS if any(entry.holds_for(asked) for entry in self.tried) else UNKNOWN
 
-    def _fate(self, asked: Asked) -> tables.Fate | None:
+    def _fate(self, asked: NodeQuery) -> tables.Fate | None:
         if self.table is None:
             return None
         return self.table.fate(
@@ -136,7 +136,9 @@ class Target:
         return any(f.formula == formula and dtype in f.dtypes for f in self.fusions)
 
 
-def _admits(entry: Operator, opset: int, dtype: str | None, attributes: Mapping[str, Any]) -> bool:
+def _admits(
+    entry: OperatorEntry, opset: int, dtype: str | None, attributes: Mapping[str, Any]
+) -> bool:
     typed = dtype in entry.dtypes if dtype in DTYPES else bool(entry.dtypes)
     return (
         typed
@@ -149,7 +151,7 @@ def _admits(entry: Operator, opset: int, dtype: str | None, attributes: Mapping[
 
 
 @functools.cache
-def runtimes() -> Mapping[str, Runtime]:
+def runtimes() -> Mapping[str, TargetFile]:
     """The runtimes by their names, from the files beside this one.
 
     Raises:
@@ -160,14 +162,14 @@ def runtimes() -> Mapping[str, Runtime]:
     return {runtime.name: runtime for runtime in sorted(parsed, key=lambda r: r.name)}
 
 
-def parse(text: str, name: str) -> Runtime:
+def parse(text: str, name: str) -> TargetFile:
     """The runtime that ``text`` describes.
 
     Raises:
         TargetError: It is no YAML, or says something that no entry may say; ``name`` says where.
     """
     try:
-        return Runtime.model_validate(yaml.safe_load(text))
+        return TargetFile.model_validate(yaml.safe_load(text))
     except (yaml.YAMLError, ValidationError) as error:
         raise TargetError(f"{name}: {error}") from error
 
@@ -197,11 +199,11 @@ def _unknown(name: str) -> str:
     return f"unknown target {name!r}{meant} Known, with their versions: this, {known}"
 
 
-def _named() -> dict[str, tuple[Runtime, str, str | None]]:
+def _named() -> dict[str, tuple[TargetFile, str, str | None]]:
     return {name: choice for runtime in runtimes().values() for name, choice in _names_of(runtime)}
 
 
-def _names_of(runtime: Runtime) -> Iterator[tuple[str, tuple[Runtime, str, str | None]]]:
+def _names_of(runtime: TargetFile) -> Iterator[tuple[str, tuple[TargetFile, str, str | None]]]:
     """The newest version comes first, and then the first provider: short names mean those."""
     newest, provider = runtime.versions[-1], next(iter(runtime.providers), None)
     for version, given in itertools.product((None, *runtime.versions), (None, *runtime.providers)):
@@ -209,7 +211,7 @@ def _names_of(runtime: Runtime) -> Iterator[tuple[str, tuple[Runtime, str, str |
         yield "-".join(words), (runtime, version or newest, given or provider)
 
 
-def _target(runtime: Runtime, version: str, provider: str | None) -> Target:
+def _target(runtime: TargetFile, version: str, provider: str | None) -> Target:
     def hold(entries: tuple[E, ...]) -> tuple[E, ...]:
         return tuple(e for e in entries if e.holds(version_key(version), provider))
 
@@ -235,6 +237,6 @@ def _target(runtime: Runtime, version: str, provider: str | None) -> Target:
     )
 
 
-def _nowhere(identifier: tuple[str, str]) -> Operator:
+def _nowhere(identifier: tuple[str, str]) -> OperatorEntry:
     name = "::".join(part for part in identifier if part)
-    return Operator(operator=name, dtypes=(), evidence="other versions")
+    return OperatorEntry(operator=name, dtypes=(), evidence="other versions")

@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from gatewave.export.documents import StrictModel
 from gatewave.export.targets.ranges import EVERY, Key, RangeField, version_key
-from gatewave.export.targets.verdicts import Asked
+from gatewave.export.targets.verdicts import NodeQuery
 from gatewave.models import DTYPES, DType
 
 DefectName = Literal[
@@ -31,11 +32,7 @@ DEFAULTS: Mapping[str, float | str] = MappingProxyType({"approximate": "none", "
 """The attributes that entries may tell apart, and what a node means that does not have them."""
 
 
-class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
-
-
-class Entry(Strict):
+class Entry(StrictModel):
     """Something that is true of some versions and providers.
 
     Attributes:
@@ -77,7 +74,7 @@ class Domains(Entry):
     domains: tuple[str, ...]
 
 
-class Operator(Entry):
+class OperatorEntry(Entry):
     """Where an operator runs. One that has entries runs where one of them says so, only.
 
     Attributes:
@@ -107,11 +104,11 @@ class Operator(Entry):
         return domain, name
 
 
-class Tried(Entry):
+class TriedOperators(Entry):
     """Operators that were tried and ran.
 
     Attributes:
-        operators: Their names, as in `Operator`.
+        operators: Their names, as in `OperatorEntry`.
         opsets: In models that import these versions of their domain.
         dtypes: With these element types.
     """
@@ -120,7 +117,7 @@ class Tried(Entry):
     opsets: RangeField
     dtypes: tuple[DType, ...]
 
-    def holds_for(self, asked: Asked) -> bool:
+    def holds_for(self, asked: NodeQuery) -> bool:
         name = "::".join(part for part in asked.identifier if part)
         return name in self.operators and asked.opset in self.opsets and asked.dtype in self.dtypes
 
@@ -151,7 +148,7 @@ class Fusion(Entry):
     dtypes: tuple[DType, ...]
 
 
-class Runtime(Strict):
+class TargetFile(StrictModel):
     """The file of a runtime: all of its versions and providers, each fact written once."""
 
     name: str = Field(pattern=r"^[a-z0-9]+(-[a-z]+)*$")
@@ -162,10 +159,10 @@ class Runtime(Strict):
     functions: tuple[Functions, ...]
     types: tuple[Types, ...]
     domains: tuple[Domains, ...] = ()
-    operators: tuple[Operator, ...] = ()
+    operators: tuple[OperatorEntry, ...] = ()
     defects: tuple[Defect, ...] = ()
     fusions: tuple[Fusion, ...] = ()
-    tried: tuple[Tried, ...] = ()
+    tried: tuple[TriedOperators, ...] = ()
     evidence: Mapping[str, str]
 
     def entries(self) -> Iterator[Entry]:
@@ -175,7 +172,7 @@ class Runtime(Strict):
             yield from more
 
     @model_validator(mode="after")
-    def _whole(self) -> Runtime:
+    def _whole(self) -> TargetFile:
         for problem in self._problems():
             raise ValueError(problem)
         return self

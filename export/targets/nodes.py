@@ -14,8 +14,8 @@ from onnx import helper, numpy_helper
 from gatewave.export.targets.examples import ATTRIBUTES, Example, example
 from gatewave.export.targets.signatures import (
     TYPE_ATTRIBUTES,
-    Port,
     Schema,
+    SchemaPort,
     Signature,
     element,
     signature,
@@ -92,7 +92,7 @@ def _tried(
         yield Trial(name, maker.opset, signature(schema, kinds, maker.stated), content)
 
 
-def _ports(schema: Schema, given: Sequence[int]) -> list[Port]:
+def _ports(schema: Schema, given: Sequence[int]) -> list[SchemaPort]:
     count = max(given, default=-1) + 1
     ports = [schema.input(index) for index in range(count)]
     return [port for port in ports if port is not None]

@@ -22,10 +22,10 @@ from typing import Any
 import onnx
 
 from gatewave.export import targets
-from gatewave.export.probe import Worker
+from gatewave.export.probe import ProbeWorker
 from gatewave.export.targets import nodes, tables
 from gatewave.export.targets.fates import fate_of
-from gatewave.export.targets.signatures import Port, Schema, Signature, standard
+from gatewave.export.targets.signatures import Schema, SchemaPort, Signature, standard
 from gatewave.export.targets.tables import Fate, Identifier, named
 
 CPU = "CPUExecutionProvider"
@@ -79,7 +79,7 @@ def _environment(folder: Path, version: str) -> Path:
 
 def probed(python: Path, most: tuple[int, ...] | None) -> tuple[Seen, dict[str, Schema]]:
     """Return the result for every model, and the schemas that only the runtime has."""
-    with Worker(python) as worker:
+    with ProbeWorker(python) as worker:
         own = {(CONTRIB, s["name"]): _schema(s) for s in worker.schemas()}
     newest = (most or (0,))[0]
     seen: Seen = defaultdict(lambda: defaultdict(dict))
@@ -114,7 +114,7 @@ def _tried(
     waiting = iter(models)
     trial = next(waiting, None)
     while trial is not None:
-        with Worker(python) as worker:
+        with ProbeWorker(python) as worker:
             while trial is not None and not worker.ended:
                 answer = worker.load(trial.content, CPU)
                 yield trial, fate_of(answer, trial.name.partition("[")[0].rpartition("::")[2])
@@ -122,7 +122,9 @@ def _tried(
 
 
 def _schema(told: Mapping[str, Any]) -> Schema:
-    inputs, outputs = (tuple(Port(*port) for port in told[key]) for key in ("inputs", "outputs"))
+    inputs, outputs = (
+        tuple(SchemaPort(*port) for port in told[key]) for key in ("inputs", "outputs")
+    )
     variables = {name: tuple(sorted(kinds)) for name, kinds in told["variables"].items()}
     return Schema(inputs, outputs, variables, tuple(told["required"]), tuple(told["attributes"]))
 

@@ -14,14 +14,14 @@ VERSION = re.compile(r"\d+(\.\d+)*")
 
 
 @dataclass(frozen=True, slots=True)
-class Range:
+class VersionRange:
     """From ``least`` to ``most``, both included; None is no limit."""
 
     least: Key | None = None
     most: Key | None = None
 
     @classmethod
-    def parse(cls, text: str) -> Range:
+    def parse(cls, text: str) -> VersionRange:
         """The range that ``text`` writes.
 
         Raises:
@@ -53,7 +53,7 @@ class Range:
         return least if least == most and least else f"{least}..{most}"
 
 
-EVERY = Range()
+EVERY = VersionRange()
 
 
 def version_key(text: str) -> Key:
@@ -68,7 +68,7 @@ def _parsed(value: Any) -> Any:
     # YAML reads 24 as a number, and 1.3 as one that is not 1.30: versions are quoted.
     if isinstance(value, bool | float):
         raise ValueError(f"write the range in quotes: {value!r} is a number")  # noqa: TRY004
-    return value if isinstance(value, Range) else Range.parse(str(value))
+    return value if isinstance(value, VersionRange) else VersionRange.parse(str(value))
 
 
-RangeField = Annotated[Range, BeforeValidator(_parsed)]
+RangeField = Annotated[VersionRange, BeforeValidator(_parsed)]

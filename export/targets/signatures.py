@@ -35,7 +35,7 @@ VALUE_ATTRIBUTES: Mapping[str, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Port:
+class SchemaPort:
     """An input or an output in a schema.
 
     Attributes:
@@ -62,14 +62,14 @@ class Schema:
         since: The opset from which on it holds.
     """
 
-    inputs: tuple[Port, ...]
-    outputs: tuple[Port, ...]
+    inputs: tuple[SchemaPort, ...]
+    outputs: tuple[SchemaPort, ...]
     variables: Mapping[str, tuple[str, ...]]
     required: tuple[str, ...] = ()
     attributes: tuple[str, ...] = ()
     since: int = 1
 
-    def input(self, index: int) -> Port | None:
+    def input(self, index: int) -> SchemaPort | None:
         """The declared input at ``index``; the last one repeats if it is variadic."""
         if index < len(self.inputs):
             return self.inputs[index]
@@ -89,7 +89,9 @@ def standard(op_type: str, opset: int, domain: str = "") -> Schema | None:
     option = OpSchema.FormalParameterOption
     inputs, outputs = (
         tuple(
-            Port(port.type_str, port.option == option.Optional, port.option == option.Variadic)
+            SchemaPort(
+                port.type_str, port.option == option.Optional, port.option == option.Variadic
+            )
             for port in ports
         )
         for ports in (found.inputs, found.outputs)

@@ -18,8 +18,8 @@ from importlib import resources
 from typing import Any, Literal
 
 from gatewave.export.errors import TargetError
-from gatewave.export.targets.ranges import Key, Range, version_key
-from gatewave.export.targets.signatures import Port, Schema, Signature, signature, standard
+from gatewave.export.targets.ranges import Key, VersionRange, version_key
+from gatewave.export.targets.signatures import Schema, SchemaPort, Signature, signature, standard
 
 FOLDER = "probed"
 
@@ -48,10 +48,10 @@ ALL_INPUTS = "[all inputs]"
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """Probed results of an operator at some opsets."""
 
-    opsets: Range
+    opsets: VersionRange
     loads: frozenset[Signature]
     refused: frozenset[Signature]
 
@@ -74,7 +74,7 @@ class Table:
     version: Key
     listed: Mapping[str, Sequence[Mapping[str, Any]]]
     schemas: Mapping[str, Schema]
-    _read: dict[str, tuple[Row, ...]] = field(default_factory=dict, init=False)
+    _read: dict[str, tuple[TableRow, ...]] = field(default_factory=dict, init=False)
 
     def schema(self, identifier: Identifier, opset: int) -> Schema | None:
         return standard(identifier[1], opset, identifier[0]) or self.schemas.get(named(identifier))
@@ -113,10 +113,12 @@ class Table:
             fates.add("refused")
         return fates.pop() if len(fates) == 1 else None
 
-    def rows(self, name: str) -> tuple[Row, ...]:
+    def rows(self, name: str) -> tuple[TableRow, ...]:
         """Return the rows of an operator, which are read when they are first asked for."""
         if name not in self._read:
-            ranges = [(Range.parse(one["versions"]), one) for one in self.listed.get(name, ())]
+            ranges = [
+                (VersionRange.parse(one["versions"]), one) for one in self.listed.get(name, ())
+            ]
             self._read[name] = tuple(_row(one) for held, one in ranges if self.version in held)
         return self._read[name]
 
@@ -166,9 +168,9 @@ def _document(runtime: str) -> dict[str, Any] | None:
     return document
 
 
-def _row(listed: Mapping[str, Any]) -> Row:
-    return Row(
-        Range.parse(listed["opsets"]),
+def _row(listed: Mapping[str, Any]) -> TableRow:
+    return TableRow(
+        VersionRange.parse(listed["opsets"]),
         frozenset(unpacked(listed.get("loads", ()))),
         frozenset(unpacked(listed.get("refused", ()))),
     )
@@ -178,10 +180,11 @@ def _schema(kept: Mapping[str, Any]) -> Schema:
     variadic = kept.get("variadic", False)
     last = len(kept["inputs"]) - 1
     ports = tuple(
-        Port(kind, variadic=variadic and index == last) for index, kind in enumerate(kept["inputs"])
+        SchemaPort(kind, variadic=variadic and index == last)
+        for index, kind in enumerate(kept["inputs"])
     )
     variables: dict[str, tuple[str, ...]] = dict.fromkeys(kept["variables"], ())
-    return Schema(ports, tuple(map(Port, kept["outputs"])), variables)
+    return Schema(ports, tuple(map(SchemaPort, kept["outputs"])), variables)
 
 
 def kept(schema: Schema) -> dict[str, Any]:

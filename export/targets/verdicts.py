@@ -26,7 +26,7 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class NodeQuery:
     """Operator and types of a node for which a verdict is wanted.
 
     Attributes:

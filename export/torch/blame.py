@@ -12,12 +12,12 @@ from torch import Tensor, fx
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 
-from gatewave.export.channel import Array
-from gatewave.export.torch.cases import Case
+from gatewave.export.channel import Array, Refused
+from gatewave.export.torch.cases import ModuleInputs
 from gatewave.export.torch.eager import array_of
 from gatewave.export.trace import Captured
-from gatewave.export.verification.differences import Tolerance, between
-from gatewave.export.verification.runners import Refused, Runner
+from gatewave.export.verification.differences import Allowance, between
+from gatewave.export.verification.runners import Runner
 from gatewave.models import Operator
 
 MAX_BYTES = 2**28
@@ -29,7 +29,7 @@ OURS = torch.ops.onnx_symbolic._symbolic_multi_out.default  # noqa: SLF001 - wha
 def first_difference(
     capture: Captured,
     load: Callable[[Sequence[str]], Runner],
-    case: Case,
+    case: ModuleInputs,
     inputs: Mapping[str, Array],
     operators: Iterable[Operator],
 ) -> str:
@@ -59,7 +59,7 @@ def first_difference(
             got = runner.run(inputs)
     except (Refused, RuntimeError) as error:
         return f"; the first node that differs is not known: {error}"
-    tolerance = Tolerance(sliced=False)
+    tolerance = Allowance(sliced=False)
     for name in (name for name in names if name in wanted and name in got):
         if between(wanted[name], got[name], tolerance, lenient=case.extreme).used > 1:
             return f"; the first node that differs is {_described(values[name], exported)}"

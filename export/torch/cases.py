@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.export import ExportedProgram
 
 from gatewave.export.signature import DOMAIN
-from gatewave.export.verification.ranges import KINDS, NORMAL, Kind
+from gatewave.export.verification.ranges import NORMAL, VALUE_RANGES, ValueRange
 
 MAX_ELEMENTS = 2**22
 """Limit on the elements of inputs at other sizes."""
@@ -53,13 +53,13 @@ the limits of their type are therefore tried only on graphs of these operators.
 
 
 @dataclass(frozen=True)
-class Case:
+class ModuleInputs:
     """Inputs of a module.
 
     Attributes:
         name: For people.
         tensors: In the order of the module's own arguments.
-        extreme: Whether the module may overflow on them; see `Kind`.
+        extreme: Whether the module may overflow on them; see `ValueRange`.
     """
 
     name: str
@@ -67,7 +67,9 @@ class Case:
     extreme: bool = False
 
 
-def drawn(examples: Sequence[Tensor], program: ExportedProgram, model: ir.Model) -> Iterator[Case]:
+def drawn(
+    examples: Sequence[Tensor], program: ExportedProgram, model: ir.Model
+) -> Iterator[ModuleInputs]:
     """Yield ordinary numbers at other sizes first, then more and more unusual numbers.
 
     Integers stay within the range of the example, and booleans are as they are there.
@@ -77,7 +79,7 @@ def drawn(examples: Sequence[Tensor], program: ExportedProgram, model: ir.Model)
     yield _case("other numbers", examples, fixed, NORMAL)
     for words, shapes in _sizes(program, fixed):
         yield _case(f"other numbers, {words}", examples, shapes, NORMAL)
-    kinds = [kind for kind in KINDS if elementwise or kind.name in ORDINARY]
+    kinds = [kind for kind in VALUE_RANGES if elementwise or kind.name in ORDINARY]
     elements = max(map(math.prod, fixed), default=1)
     for kind in kinds if any(tensor.is_floating_point() for tensor in examples) else ():
         for turn in range(min(MAX_DRAWS, -(-ENOUGH // max(elements, 1)))):
@@ -91,23 +93,23 @@ def _case(
     name: str,
     examples: Sequence[Tensor],
     shapes: Sequence[tuple[int, ...]],
-    kind: Kind,
+    kind: ValueRange,
     *,
     turn: int = 0,
     integers: tuple[int, int] | None = None,
-) -> Case:
+) -> ModuleInputs:
     source = np.random.default_rng(zlib.crc32(f"{name} {turn}".encode()))
     tensors = [
         _drawn(example, shape, kind, source, integers)
         for example, shape in zip(examples, shapes, strict=True)
     ]
-    return Case(name, tensors, kind.extreme)
+    return ModuleInputs(name, tensors, kind.extreme)
 
 
 def _drawn(
     example: Tensor,
     shape: tuple[int, ...],
-    kind: Kind,
+    kind: ValueRange,
     source: np.random.Generator,
     integers: tuple[int, int] | None,
 ) -> Tensor:
@@ -135,12 +137,12 @@ def _limits(dtype: torch.dtype) -> Any:
     """Return NumPy's description of a type: Torch's lacks the least subnormal number."""
     limits = torch.finfo(dtype)
 
-    class Limits:
+    class FloatLimits:
         max = limits.max
         smallest_normal = limits.smallest_normal
         smallest_subnormal = limits.smallest_normal * limits.eps
 
-    return Limits
+    return FloatLimits
 
 
 def _is_integer(tensor: Tensor) -> bool:

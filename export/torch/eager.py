@@ -14,7 +14,7 @@ from torch.utils import _pytree as pytree
 
 from gatewave.export.channel import Array
 from gatewave.export.torch.binding import Bound
-from gatewave.export.torch.state import State
+from gatewave.export.torch.state import ModuleState
 
 BITS = {
     torch.bfloat16: (torch.int16, ml_dtypes.bfloat16),
@@ -32,7 +32,7 @@ class Eager:
 
     module: nn.Module
     bound: Bound
-    state: State
+    state: ModuleState
 
     def __call__(self, tensors: Sequence[Tensor]) -> Any:
         """Return what the module returns, given tensors in the places of the examples."""

@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from gatewave.export.model_files.element_types import bodies
 from gatewave.export.verification import coarse
-from gatewave.export.verification.differences import RELATIVE, Tolerance
+from gatewave.export.verification.differences import RELATIVE, Allowance
 
 ROUNDINGS = 2
 """Units in the last place by which inputs are moved to measure the effect of rounding."""
@@ -35,7 +35,7 @@ class Precision:
     """
 
     epsilon: float
-    tolerance: Tolerance
+    tolerance: Allowance
 
     @property
     def step(self) -> float:
@@ -68,11 +68,11 @@ def _precision(value: ir.Value, widest: float, *, rough: bool) -> Precision:
     own = _epsilon(value)
     epsilon = max(widest, own)
     if epsilon == own or not own:
-        return Precision(epsilon or _limits("float32"), Tolerance(coarse=rough))
+        return Precision(epsilon or _limits("float32"), Allowance(coarse=rough))
     allowed = next(
         (rtol for name, rtol in RELATIVE.items() if _limits(name) == epsilon), 4 * epsilon
     )
-    return Precision(epsilon, Tolerance(rtol=allowed))
+    return Precision(epsilon, Allowance(rtol=allowed))
 
 
 def _epsilon(value: ir.Value) -> float:

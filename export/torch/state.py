@@ -45,9 +45,9 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def preserved(module: nn.Module, examples: Iterable[Tensor] = ()) -> Iterator[State]:
+def preserved(module: nn.Module, examples: Iterable[Tensor] = ()) -> Iterator[ModuleState]:
     """While open, ``module`` may change; afterwards it and the random numbers are as they were."""
-    state = State(module, examples)
+    state = ModuleState(module, examples)
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - forward may draw it
     default = torch.get_default_dtype()
     try:
@@ -63,7 +63,7 @@ def preserved(module: nn.Module, examples: Iterable[Tensor] = ()) -> Iterator[St
         state.restore()
 
 
-class State:
+class ModuleState:
     """Snapshot of a module: attributes, containers, objects, hooks and tensors.
 
     The contents of tensors are copied when they are first written to, and only while the module is

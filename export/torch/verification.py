@@ -22,17 +22,17 @@ import onnx_ir as ir
 import torch
 from torch import Tensor
 
-from gatewave.export.channel import Array, Value
+from gatewave.export.channel import Array, Refused, Value
 from gatewave.export.errors import ArgumentsError, NotRunnableError, VerificationError
 from gatewave.export.torch import blame, precision
 from gatewave.export.torch.binding import Bound
-from gatewave.export.torch.cases import NAN, Case, drawn
+from gatewave.export.torch.cases import NAN, ModuleInputs, drawn
 from gatewave.export.torch.eager import Eager, array_of
 from gatewave.export.torch.precision import NOISE, ROUNDINGS
 from gatewave.export.trace import Captured
 from gatewave.export.verification import randomness
 from gatewave.export.verification.differences import Difference, between, is_float
-from gatewave.export.verification.runners import WORDS, Refused, Runner, Runtime, Task, choose
+from gatewave.export.verification.runners import WORDS, Runner, RunnerKind, Task, choose
 from gatewave.models import Operator
 
 logger = logging.getLogger(__name__)
@@ -109,7 +109,7 @@ class _Verification:
     bound: Bound
     path: Path
     left_out: set[str] = field(default_factory=set)
-    _runners: dict[Runtime, Runner] = field(default_factory=dict)
+    _runners: dict[RunnerKind, Runner] = field(default_factory=dict)
     _scales: dict[str, float] = field(default_factory=dict)
     _said: set[str] = field(default_factory=set)
 
@@ -126,7 +126,7 @@ class _Verification:
             raise NotRunnableError(
                 f"the exported model cannot be verified, {reason}; {HINT}"
             ) from error
-        self.main: Runtime = chosen.runner.runtime
+        self.main: RunnerKind = chosen.runner.runtime
         self._runners[self.main] = chosen.runner
         if chosen.why:
             logger.warning("to_onnx: compared in %s, since %s", WORDS[self.main], chosen.why)
@@ -136,7 +136,7 @@ class _Verification:
             runner.close()
 
     def run(self, operators: Iterable[Operator]) -> None:
-        example = Case("the example", self.bound.tensors)
+        example = ModuleInputs("the example", self.bound.tensors)
         self._leave_out_random(example)
         self._compare(example, self._wanted(example), operators)
         ends = time.monotonic() + SECONDS
@@ -150,7 +150,7 @@ class _Verification:
                 continue
             self._compare(case, wanted, operators)
 
-    def _wanted(self, example: Case) -> list[Array]:
+    def _wanted(self, example: ModuleInputs) -> list[Array]:
         try:
             return self.eager.outputs(example.tensors)
         except Exception as error:
@@ -159,7 +159,7 @@ class _Verification:
                 f"{error}; {HINT}"
             ) from error
 
-    def _leave_out_random(self, example: Case) -> None:
+    def _leave_out_random(self, example: ModuleInputs) -> None:
         """Find random outputs: by the graph, and by running the module twice."""
         self.left_out |= randomness.outputs(self.capture.model)
         once, again = self._wanted(example), self._wanted(example)
@@ -169,7 +169,9 @@ class _Verification:
         for name in sorted(self.left_out):
             logger.warning("to_onnx: output %s is random, and not compared", name)
 
-    def _compare(self, case: Case, wanted: Sequence[Array], operators: Iterable[Operator]) -> None:
+    def _compare(
+        self, case: ModuleInputs, wanted: Sequence[Array], operators: Iterable[Operator]
+    ) -> None:
         if len(wanted) != len(self.names):
             raise DiffersFromTorchError(
                 f"the exported model has {len(self.names)} outputs, and the module returns "
@@ -212,11 +214,11 @@ class _Verification:
     def _load(self, extra: Sequence[str]) -> Runner:
         return Runner(replace(self.task, extra=extra), self.main)
 
-    def _inputs(self, case: Case) -> dict[str, Array]:
+    def _inputs(self, case: ModuleInputs) -> dict[str, Array]:
         return dict(zip(self.bound.names, map(array_of, case.tensors), strict=True))
 
     def _found(
-        self, case: Case, wanted: Sequence[Array], runtime: Runtime
+        self, case: ModuleInputs, wanted: Sequence[Array], runtime: RunnerKind
     ) -> dict[str, Difference]:
         """Return the difference of each output that is compared."""
         if runtime not in self._runners:
@@ -228,14 +230,14 @@ class _Verification:
             if name not in self.left_out
         }
 
-    def _difference(self, name: str, want: Array, got: Value, case: Case) -> Difference:
+    def _difference(self, name: str, want: Array, got: Value, case: ModuleInputs) -> Difference:
         """Return the difference of ``got`` from the module's result ``want``."""
         precision = self.precisions[name]
         slack = np.full(np.shape(want), FLOOR * precision.epsilon * self._scales.get(name, 0.0))
         return between(want, got, precision.tolerance, lenient=case.extreme, slack=slack)
 
     def _without_noise(
-        self, case: Case, wanted: Sequence[Array], wrong: Mapping[str, Difference]
+        self, case: ModuleInputs, wanted: Sequence[Array], wrong: Mapping[str, Difference]
     ) -> dict[str, Difference]:
         """Drop differences that the module shows as well if the last bits of its inputs change."""
         return {
@@ -244,7 +246,7 @@ class _Verification:
             if not self._is_noise(name, one, case, wanted[self.names.index(name)])
         }
 
-    def _is_noise(self, name: str, found: Difference, case: Case, want: Array) -> bool:
+    def _is_noise(self, name: str, found: Difference, case: ModuleInputs, want: Array) -> bool:
         source, index = np.random.default_rng(0), self.names.index(name)
         step = self.precisions[name].step
         for _ in range(NUDGES):
@@ -261,7 +263,7 @@ class _Verification:
         return False
 
     def _confirmed(
-        self, case: Case, wanted: Sequence[Array], wrong: Mapping[str, Difference]
+        self, case: ModuleInputs, wanted: Sequence[Array], wrong: Mapping[str, Difference]
     ) -> tuple[dict[str, Difference], str]:
         """Return the differences that the evaluator confirms: ONNX Runtime may be at fault."""
         if not wrong or self.main == "reference":
@@ -292,7 +294,7 @@ def _nudged(tensor: Tensor, step: float, source: np.random.Generator) -> Tensor:
     return moved.to(tensor.device, tensor.dtype).requires_grad_(tensor.requires_grad)
 
 
-def _sentence(name: str, found: Difference, case: Case, inputs: Mapping[str, Array]) -> str:
+def _sentence(name: str, found: Difference, case: ModuleInputs, inputs: Mapping[str, Array]) -> str:
     place = found.place
     if place is None or place.index is None:
         is_, not_ = ("", "") if place is None else (place.rewritten, place.original)

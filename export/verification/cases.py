@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from gatewave.export.verification import sizes
-from gatewave.export.verification.ranges import NORMAL, Kind
+from gatewave.export.verification.ranges import NORMAL, ValueRange
 from gatewave.export.verification.samples import OPPOSED, REPLACED, Case, Replaced, Samples, name_of
 from gatewave.export.verification.sizes import Shapes
 
@@ -40,7 +40,7 @@ class Draft:
 
     words: str
     shapes: Shapes
-    kind: Kind = NORMAL
+    kind: ValueRange = NORMAL
     given: Replaced | None = None
     searched: bool = False
 
@@ -123,7 +123,7 @@ class Planned:
         for words, shapes in sizes.empties(self.samples.inputs):
             yield Draft(words, shapes)
 
-    def _until_taken(self, kind: Kind) -> Iterator[Draft]:
+    def _until_taken(self, kind: ValueRange) -> Iterator[Draft]:
         """Yield ``kind`` in one of the shapes after the other, until the model takes it."""
         telling = _telling(self.accepted)
         others = [one for one in self.accepted if one is not telling and _has_some(one)]

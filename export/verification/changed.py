@@ -21,7 +21,7 @@ from gatewave.export.model_files.element_types import bodies
 
 
 @dataclass(frozen=True)
-class Changed:
+class ModelDifference:
     """Parts that two models do not share.
 
     Attributes:
@@ -35,7 +35,7 @@ class Changed:
     outputs: Sequence[str]
 
 
-def changed(original: ir.Model, rewritten: ir.Model) -> Changed:
+def changed(original: ir.Model, rewritten: ir.Model) -> ModelDifference:
     """Return the nodes that the main graphs of the two models do not share."""
     equal = _equal_constants(original, rewritten)
     graphs = [_Nodes(model, equal) for model in (original, rewritten)]
@@ -69,7 +69,9 @@ def changed(original: ir.Model, rewritten: ir.Model) -> Changed:
         nodes.closed([*some, *few])
         for nodes, some, few in zip(graphs, different, constants, strict=True)
     ]
-    return Changed((wanted[0], wanted[1]), (inputs[0], inputs[1]), sorted(outputs & common - {""}))
+    return ModelDifference(
+        (wanted[0], wanted[1]), (inputs[0], inputs[1]), sorted(outputs & common - {""})
+    )
 
 
 def _equal_constants(original: ir.Model, rewritten: ir.Model) -> Callable[[str], bool]:

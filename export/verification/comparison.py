@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from gatewave.export.channel import Array, Value
-from gatewave.export.verification.differences import Tolerance, between, dtype_of
+from gatewave.export.verification.differences import Allowance, between, dtype_of
 from gatewave.export.verification.report import Compared
 from gatewave.export.verification.samples import Case
 
@@ -18,7 +18,7 @@ NOISE = 16.0
 
 
 @dataclass(frozen=True)
-class Plan:
+class VerificationPlan:
     """Settings of a verification.
 
     Attributes:
@@ -40,7 +40,7 @@ class Plan:
 
     sites: Sequence[str] = ()
     seed: int = 0
-    tolerance: Tolerance = Tolerance()  # noqa: RUF009 - frozen
+    tolerance: Allowance = Allowance()  # noqa: RUF009 - frozen
     inputs: Mapping[str, Array] | None = None
     kernels: Path | None = None
     timeout: float = 120.0
@@ -55,7 +55,7 @@ def compared(
     wanted: Mapping[str, Value],
     got: Mapping[str, Value],
     runtime: str,
-    plan: Plan,
+    plan: VerificationPlan,
     *,
     replaced: Collection[str] = (),
 ) -> Iterator[Compared]:
@@ -72,7 +72,7 @@ def compared(
         yield Compared(name, dtype, runtime, case.name, found)
 
 
-def cancellation(want: Value, plan: Plan) -> Array | None:
+def cancellation(want: Value, plan: VerificationPlan) -> Array | None:
     """Return the absolute error that an activation may have where all its results are small.
 
     Cancellation against 1 leaves a unit of 1 in the last place: ONNX Runtime's own Sigmoid is 0
@@ -98,7 +98,7 @@ def unlike(ones: Mapping[str, Value], others: Mapping[str, Value]) -> list[str]:
     return [
         name
         for name, one in ones.items()
-        if between(one, others.get(name), Tolerance(), lenient=False).used > 1
+        if between(one, others.get(name), Allowance(), lenient=False).used > 1
     ]
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from gatewave.export.channel import Value
-from gatewave.export.verification.comparison import Plan, compared
+from gatewave.export.verification.comparison import VerificationPlan, compared
 from gatewave.export.verification.ranges import Source
 from gatewave.export.verification.report import Compared
 from gatewave.export.verification.samples import Case, nudged
@@ -33,7 +33,10 @@ def nudges(case: Case, source: Source) -> Iterator[Case]:
 
 
 def movement(
-    case: Case, wanted: Mapping[str, Value], moved: Iterable[Mapping[str, Value]], plan: Plan
+    case: Case,
+    wanted: Mapping[str, Value],
+    moved: Iterable[Mapping[str, Value]],
+    plan: VerificationPlan,
 ) -> dict[str, Compared]:
     """Return the largest change of each output, as a difference from the wanted value."""
     most: dict[str, Compared] = {}

@@ -16,7 +16,7 @@ from gatewave.export.channel import STRINGS, Array
 RELATIVE: Mapping[str, float] = MappingProxyType(
     {"complex128": 1e-10, "float64": 1e-10, "complex64": 1e-4, "float32": 1e-4, "float16": 1e-2}
 )
-"""By dtype, the default of `Tolerance.rtol`; bfloat16 and shorter floats have four roundings."""
+"""By dtype, the default of `Allowance.rtol`; bfloat16 and shorter floats have four roundings."""
 
 COARSE = 1e-6
 """Of float64, where an operator is computed with constants of float32; see `coarse`."""
@@ -34,7 +34,7 @@ EDGE = 1e-3
 
 
 @dataclass(frozen=True)
-class Tolerance:
+class Allowance:
     """Allowed difference of a float from the original's: the largest of three bounds.
 
     A rewrite may round otherwise at each activation, and what comes after carries that on: it does
@@ -148,7 +148,7 @@ SAME = Difference()
 def between(
     want: Array | None,
     got: Array | None,
-    tolerance: Tolerance,
+    tolerance: Allowance,
     *,
     lenient: bool,
     slack: Array | None = None,
@@ -207,7 +207,7 @@ def _distance(want: Array, got: Array) -> float:
 
 
 def _floats(
-    want: Array, got: Array, tolerance: Tolerance, *, lenient: bool, slack: Array | None = None
+    want: Array, got: Array, tolerance: Allowance, *, lenient: bool, slack: Array | None = None
 ) -> Difference:
     dtype = want.dtype.name
     high, low = want.astype(np.float64), got.astype(np.float64)

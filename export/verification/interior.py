@@ -8,10 +8,10 @@ from dataclasses import replace
 
 import onnx_ir as ir
 
-from gatewave.export.channel import Value
-from gatewave.export.verification.comparison import Plan, compared, joined
+from gatewave.export.channel import Refused, Value
+from gatewave.export.verification.comparison import VerificationPlan, compared, joined
 from gatewave.export.verification.report import Compared, Dropped
-from gatewave.export.verification.runners import WORDS, Refused, Runner, Runtime, Task
+from gatewave.export.verification.runners import WORDS, Runner, RunnerKind, Task
 from gatewave.export.verification.samples import Case
 
 MAX_CASES = 2
@@ -20,9 +20,9 @@ MAX_CASES = 2
 def compare(
     models: Sequence[ir.Model],
     tasks: Sequence[Task],
-    runtimes: Sequence[Runtime],
+    runtimes: Sequence[RunnerKind],
     cases: Sequence[Case],
-    plan: Plan,
+    plan: VerificationPlan,
 ) -> tuple[list[Compared], list[Dropped]]:
     """The values that ``plan`` names, on the first cases, in models that give them out.
 
@@ -48,7 +48,10 @@ def compare(
 
 
 def _compared(
-    tasks: Sequence[Task], runtimes: Sequence[Runtime], cases: Sequence[Case], plan: Plan
+    tasks: Sequence[Task],
+    runtimes: Sequence[RunnerKind],
+    cases: Sequence[Case],
+    plan: VerificationPlan,
 ) -> Iterator[Compared]:
     with contextlib.ExitStack() as stack:
         ones, others = (

@@ -15,24 +15,16 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from gatewave.export.channel import Value
+from gatewave.export.channel import Lost, Refused, Value
 from gatewave.export.errors import NotRunnableError
-from gatewave.export.verification.changed import Changed, changed
-from gatewave.export.verification.comparison import Plan, cancellation
+from gatewave.export.verification.changed import ModelDifference, changed
+from gatewave.export.verification.comparison import VerificationPlan, cancellation
 from gatewave.export.verification.conditioning import NUDGES, excused, movement, nudges
 from gatewave.export.verification.differences import between, dtype_of, is_float
 from gatewave.export.verification.edits import FACTOR, OUT, Cut
 from gatewave.export.verification.ranges import Source
 from gatewave.export.verification.report import Compared
-from gatewave.export.verification.runners import (
-    WORDS,
-    Lost,
-    Refused,
-    Restarted,
-    Runner,
-    Task,
-    choose,
-)
+from gatewave.export.verification.runners import WORDS, Restarted, Runner, Task, choose
 from gatewave.export.verification.samples import Case
 
 MAX_STEPS = 64
@@ -54,11 +46,11 @@ class Parts:
         found: The comparisons so far.
     """
 
-    changed: Changed
+    changed: ModelDifference
     tasks: tuple[Task, Task]
     original: Restarted
     rewritten: Sequence[Restarted]
-    plan: Plan
+    plan: VerificationPlan
     found: list[Compared] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -182,7 +174,7 @@ def parts(
     tasks: tuple[Task, Task],
     original: Restarted,
     rewritten: Sequence[Restarted],
-    plan: Plan,
+    plan: VerificationPlan,
 ) -> Parts | None:
     """Return the changed parts of ``models``; ``None`` if all nodes are shared."""
     found = changed(*models)

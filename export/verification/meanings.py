@@ -70,7 +70,7 @@ MAX_COMPARED = 16
 
 
 @dataclass
-class Meaning:
+class InputMeaning:
     """What is known of an input; of floats, `thresholds` only.
 
     Attributes:
@@ -96,9 +96,9 @@ class Meaning:
         self.bound = bound if self.bound is None else min(self.bound, bound)
 
 
-def meaning_of(value: ir.Value, model: ir.Model) -> Meaning:
+def meaning_of(value: ir.Value, model: ir.Model) -> InputMeaning:
     """What the graph tells of ``value``, one of its inputs."""
-    meaning = Meaning()
+    meaning = InputMeaning()
     if "mask" in (value.name or "").lower():
         meaning.choices |= {0, 1}
     for reached in _reached(value, model):
@@ -128,7 +128,7 @@ def _onward(node: ir.Node, index: int, model: ir.Model) -> list[ir.Value]:
     return []
 
 
-def _learn(meaning: Meaning, node: ir.Node, index: int) -> None:
+def _learn(meaning: InputMeaning, node: ir.Node, index: int) -> None:
     if node.op_type in COMPARING:
         others = [constant(v) for other, v in enumerate(node.inputs) if other != index]
         few = [found for found in others if found is not None and found.size <= MAX_COMPARED]

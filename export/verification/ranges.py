@@ -22,7 +22,7 @@ Draw = Callable[[Source, tuple[int, ...], Any], Array]
 
 
 @dataclass(frozen=True)
-class Kind:
+class ValueRange:
     """A range of values.
 
     Attributes:
@@ -100,15 +100,15 @@ def _nan(_: Any, __: Source, count: int) -> Array:
     return np.full(count, np.nan)
 
 
-NORMAL = Kind("normal", _normal)
-THRESHOLDS = Kind("thresholds", _normal, thresholds=True)
-KINDS = (
-    Kind("0 to 1", _unit, (0, 2)),
-    Kind("0 to 255", _bytes, (0, 256), extreme=True),
-    Kind("large", _large, (-100, 101), extreme=True),
-    Kind("zeros and subnormals", _among(_tiny), (-1, 2)),
-    Kind("huge", _among(_huge), (-(2**62), 2**62), extreme=True, limits=True),
-    Kind("infinities", _among(_infinite), extreme=True),
-    Kind("NaN", _among(_nan)),
+NORMAL = ValueRange("normal", _normal)
+THRESHOLDS = ValueRange("thresholds", _normal, thresholds=True)
+VALUE_RANGES = (
+    ValueRange("0 to 1", _unit, (0, 2)),
+    ValueRange("0 to 255", _bytes, (0, 256), extreme=True),
+    ValueRange("large", _large, (-100, 101), extreme=True),
+    ValueRange("zeros and subnormals", _among(_tiny), (-1, 2)),
+    ValueRange("huge", _among(_huge), (-(2**62), 2**62), extreme=True, limits=True),
+    ValueRange("infinities", _among(_infinite), extreme=True),
+    ValueRange("NaN", _among(_nan)),
 )
 """After `NORMAL`, which every shape is tried with; in this order, as time may run out."""

@@ -15,16 +15,16 @@ from typing import Any, Literal, Self
 
 import onnx_ir as ir
 
-from gatewave.export.channel import Value, receive, send
+from gatewave.export.channel import Lost, Refused, Value, receive, send
 from gatewave.export.errors import NotRunnableError
 from gatewave.export.reasons import reason_of
 from gatewave.export.subprocesses import Ended, own_python
 from gatewave.export.verification.edits import Cut
 from gatewave.export.verification.random_numbers import Fixed
 
-Runtime = Literal["onnxruntime", "onnxruntime with kernels", "reference"]
+RunnerKind = Literal["onnxruntime", "onnxruntime with kernels", "reference"]
 
-WORDS: Mapping[Runtime, str] = {
+WORDS: Mapping[RunnerKind, str] = {
     "onnxruntime": "ONNX Runtime",
     "onnxruntime with kernels": "ONNX Runtime with the kernels",
     "reference": "the onnx reference evaluator",
@@ -35,14 +35,6 @@ START = 120.0
 """Seconds that a process may take to import its libraries, on a machine that is busy."""
 
 STANDARD = frozenset({"", "ai.onnx", "ai.onnx.ml", "ai.onnx.training", "ai.onnx.preview.training"})
-
-
-class Refused(Exception):  # noqa: N818 - it is an answer
-    """A runtime does not load a model, or not run it on these inputs; the message is its reason."""
-
-
-class Lost(Refused):
-    """The process crashed, or was ended because it took too long; the runner is of no use now."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +59,8 @@ class Task:
     cut: Cut | None = None
     moved: Mapping[str, int] = field(default_factory=dict)
 
-    def runtimes(self) -> list[Runtime]:
-        with_kernels: list[Runtime] = ["onnxruntime with kernels"] if self.kernels else []
+    def runtimes(self) -> list[RunnerKind]:
+        with_kernels: list[RunnerKind] = ["onnxruntime with kernels"] if self.kernels else []
         return ["onnxruntime", *with_kernels, "reference"]
 
 
@@ -90,7 +82,7 @@ class Runner:
         Lost: Loading it crashed the process, or took longer than allowed.
     """
 
-    def __init__(self, task: Task, runtime: Runtime, host: Runner | None = None) -> None:
+    def __init__(self, task: Task, runtime: RunnerKind, host: Runner | None = None) -> None:
         self.task = task
         self.runtime = runtime
         self.grown = 0
@@ -172,7 +164,7 @@ class Restarted:
     """A runner, and a new one where that is lost: what kills one run may be fine in the next."""
 
     task: Task
-    runtime: Runtime
+    runtime: RunnerKind
     runner: Runner
 
     def close(self) -> None:
@@ -200,7 +192,7 @@ class Chosen:
 
 
 def choose(
-    task: Task, runtimes: Sequence[Runtime], hint: str = "", host: Runner | None = None
+    task: Task, runtimes: Sequence[RunnerKind], hint: str = "", host: Runner | None = None
 ) -> Chosen:
     """Load the model in the first of ``runtimes`` that takes it.
 

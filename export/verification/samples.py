@@ -15,9 +15,9 @@ import onnx_ir as ir
 from gatewave.export.channel import Array, Value
 from gatewave.export.errors import ModelError
 from gatewave.export.verification.differences import is_float
-from gatewave.export.verification.meanings import Meaning, meaning_of
+from gatewave.export.verification.meanings import InputMeaning, meaning_of
 from gatewave.export.verification.ports import Port, inputs_of
-from gatewave.export.verification.ranges import KINDS, THRESHOLDS, Kind, Source
+from gatewave.export.verification.ranges import THRESHOLDS, VALUE_RANGES, Source, ValueRange
 from gatewave.export.verification.report import GIVEN
 from gatewave.export.verification.sizes import Shapes
 
@@ -36,8 +36,8 @@ class Case:
     """Inputs, with a descriptive name.
 
     Attributes:
-        extreme: See `Kind`.
-        thresholds: See `Kind`: a step of such an input makes the model compute something else.
+        extreme: See `ValueRange`.
+        thresholds: See `ValueRange`: a step of such an input changes the result.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Case:
     thresholds: bool = False
 
 
-def name_of(words: str, kind: Kind, given: Replaced | None = None) -> str:
+def name_of(words: str, kind: ValueRange, given: Replaced | None = None) -> str:
     """Return the name of a case of ``kind`` whose sizes are ``words``."""
     return ", ".join(filter(None, (kind.name, words, given)))
 
@@ -70,7 +70,7 @@ class Samples:
                 self.meanings[value.name].thresholds |= found
 
     def case(
-        self, words: str, shapes: Shapes, kind: Kind, *, given: Replaced | None = None
+        self, words: str, shapes: Shapes, kind: ValueRange, *, given: Replaced | None = None
     ) -> Case:
         """A case of ``kind``; ``given`` says to give also what has a default, and to omit options.
 
@@ -90,10 +90,10 @@ class Samples:
         """Whether all inputs are of types that can be generated."""
         return all(port.dtype != "unknown" for port in self.inputs)
 
-    def kinds(self) -> list[Kind]:
+    def kinds(self) -> list[ValueRange]:
         """All ranges but the ordinary one; with `THRESHOLDS`, where an input is compared."""
         compared = any(self.meanings[port.name].thresholds for port in self.inputs)
-        return [*KINDS, *([THRESHOLDS] if compared else [])]
+        return [*VALUE_RANGES, *([THRESHOLDS] if compared else [])]
 
     def can_replace(self) -> bool:
         """Whether there is a default to replace, or an option to leave empty."""
@@ -106,7 +106,13 @@ class Samples:
         return any(_has_sign(port.default) for port in self.inputs)
 
     def _value(
-        self, port: Port, shapes: Shapes, kind: Kind, source: Source, *, given: Replaced | None
+        self,
+        port: Port,
+        shapes: Shapes,
+        kind: ValueRange,
+        source: Source,
+        *,
+        given: Replaced | None,
     ) -> Value:
         if port.default is not None:
             varied = _varied(port.default, source)
@@ -117,7 +123,7 @@ class Samples:
             return [self._tensor(port, shapes, kind, source) for _ in range(2)]
         return self._tensor(port, shapes, kind, source)
 
-    def _tensor(self, port: Port, shapes: Shapes, kind: Kind, source: Source) -> Array:
+    def _tensor(self, port: Port, shapes: Shapes, kind: ValueRange, source: Source) -> Array:
         if port.dtype == "unknown":
             raise ModelError(f"input {port.name}: inputs of its type cannot be generated")
         shape = shapes[port.name]
@@ -137,7 +143,7 @@ class Samples:
         return _with_thresholds(drawn, meaning, kind, source) if meaning.is_free else drawn
 
 
-def _floats(dtype: str, kind: Kind, source: Source, shape: tuple[int, ...]) -> Array:
+def _floats(dtype: str, kind: ValueRange, source: Source, shape: tuple[int, ...]) -> Array:
     if dtype.startswith("complex"):
         part = "float64" if dtype == "complex128" else "float32"
         real, imaginary = (_floats(part, kind, source, shape) for _ in range(2))
@@ -147,7 +153,9 @@ def _floats(dtype: str, kind: Kind, source: Source, shape: tuple[int, ...]) -> A
         return np.asarray(kind.draw(source, shape, limits)).astype(dtype)
 
 
-def _with_thresholds(drawn: Array, meaning: Meaning, kind: Kind, source: Source) -> Array:
+def _with_thresholds(
+    drawn: Array, meaning: InputMeaning, kind: ValueRange, source: Source
+) -> Array:
     """``drawn``, half of it replaced by thresholds, or limits of the type, as ``kind`` asks."""
     telling, count = np.array([]), (drawn.size + 1) // 2
     if kind.thresholds and meaning.thresholds:
@@ -186,7 +194,7 @@ def _integer_limits(dtype: str) -> tuple[int, int]:
 
 
 def _integers(
-    meaning: Meaning, kind: Kind, limits: tuple[int, int], length: int
+    meaning: InputMeaning, kind: ValueRange, limits: tuple[int, int], length: int
 ) -> Callable[[Source, tuple[int, ...]], Array]:
     """What draws integers that a model with this ``meaning`` takes."""
     if meaning.choices and meaning.bound is None:

@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from gatewave.export.errors import NotRunnableError, VerificationError
 from gatewave.export.model_files import files
-from gatewave.export.verification.comparison import Plan
+from gatewave.export.verification.comparison import VerificationPlan
 from gatewave.export.verification.report import Report
 from gatewave.export.verification.runners import WORDS, Task, choose, onnxruntime_loads
 from gatewave.export.verification.verifier import DEFAULT, verify
@@ -26,7 +26,12 @@ class DiffersError(VerificationError):
 
 
 def write_verified(
-    model: ir.Model, path: Path, *, source: Path, sites: Sequence[str] = (), plan: Plan = DEFAULT
+    model: ir.Model,
+    path: Path,
+    *,
+    source: Path,
+    sites: Sequence[str] = (),
+    plan: VerificationPlan = DEFAULT,
 ) -> Report:
     """Write ``model`` to ``path`` if it computes what ``source`` does.
 
@@ -56,7 +61,7 @@ def write_verified(
     return reports[0]
 
 
-def write_unchanged(path: Path, *, source: Path, plan: Plan = DEFAULT) -> Report:
+def write_unchanged(path: Path, *, source: Path, plan: VerificationPlan = DEFAULT) -> Report:
     """Write the model in ``source`` to ``path`` again, as no node of it was changed.
 
     Nothing is compared. With ``plan.native`` it is loaded by the installed ONNX Runtime.
@@ -75,7 +80,9 @@ def write_unchanged(path: Path, *, source: Path, plan: Plan = DEFAULT) -> Report
     return Report(str(source), str(path), plan.seed, unchanged=True)
 
 
-def write_running(model: ir.Model, path: Path, *, source: Path, plan: Plan = DEFAULT) -> Report:
+def write_running(
+    model: ir.Model, path: Path, *, source: Path, plan: VerificationPlan = DEFAULT
+) -> Report:
     """Write ``model``, which is to compute something else than ``source`` does, if it runs.
 
     It does with the kernels what it does without. Where ONNX Runtime runs ``source``, it runs
@@ -100,7 +107,7 @@ def write_running(model: ir.Model, path: Path, *, source: Path, plan: Plan = DEF
     return reports[0]
 
 
-def require(original: Path, rewritten: Path, plan: Plan = DEFAULT) -> Report:
+def require(original: Path, rewritten: Path, plan: VerificationPlan = DEFAULT) -> Report:
     """The report that ``rewritten`` computes what ``original`` does.
 
     Raises:

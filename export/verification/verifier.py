@@ -13,23 +13,28 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
-from gatewave.export.channel import Value
+from gatewave.export.channel import Refused, Value
 from gatewave.export.errors import ModelError, NotRunnableError
 from gatewave.export.model_files import files
 from gatewave.export.signature import DOMAIN
 from gatewave.export.verification import coarse, interior, randomness
 from gatewave.export.verification.budget import Budget, Cost
 from gatewave.export.verification.cases import MAX_SHAPES, Draft, Given, Planned
-from gatewave.export.verification.comparison import Plan, compared, is_noise, joined, unlike
+from gatewave.export.verification.comparison import (
+    VerificationPlan,
+    compared,
+    is_noise,
+    joined,
+    unlike,
+)
 from gatewave.export.verification.conditioning import excused, movement, nudges
 from gatewave.export.verification.local import Parts, parts
 from gatewave.export.verification.ports import disagreements
 from gatewave.export.verification.report import Compared, Dropped, Ran, Report
 from gatewave.export.verification.runners import (
     WORDS,
-    Refused,
     Restarted,
-    Runtime,
+    RunnerKind,
     Task,
     choose,
     unknown_domains,
@@ -40,10 +45,10 @@ MAX_FAILURES = 3
 
 NOISY = "the original itself changes about as much when the last bits of its inputs do"
 
-DEFAULT = Plan()
+DEFAULT = VerificationPlan()
 
 
-def verify(original: Path, rewritten: Path, plan: Plan = DEFAULT) -> Report:
+def verify(original: Path, rewritten: Path, plan: VerificationPlan = DEFAULT) -> Report:
     """Whether ``rewritten`` computes what ``original`` does.
 
     Inputs and outputs must be alike, and every output equal, floats up to a tolerance, in cases
@@ -71,7 +76,7 @@ def verify(original: Path, rewritten: Path, plan: Plan = DEFAULT) -> Report:
 class _Verifier:
     models: tuple[ir.Model, ir.Model]
     paths: tuple[Path, Path]
-    plan: Plan
+    plan: VerificationPlan
     stack: contextlib.ExitStack
     ran: list[Ran] = field(default_factory=list)
     cases: list[Case] = field(default_factory=list)
@@ -142,7 +147,7 @@ class _Verifier:
             return [Dropped("the changed parts by themselves", str(error))]
         return []
 
-    def _interior(self, *runtimes: Runtime) -> tuple[list[Compared], list[Dropped]]:
+    def _interior(self, *runtimes: RunnerKind) -> tuple[list[Compared], list[Dropped]]:
         tasks = self._task(0), self._task(1)
         return interior.compare(self.models, tasks, runtimes, self.cases, self.plan)
 
@@ -169,10 +174,10 @@ class _Verifier:
     def _task(self, which: int) -> Task:
         return Task(self.paths[which], self.plan.kernels, self.plan.timeout, fixed=self.draws.fixed)
 
-    def _runtimes(self, which: int) -> list[Runtime]:
+    def _runtimes(self, which: int) -> list[RunnerKind]:
         return self._task(which).runtimes()
 
-    def _loaded(self, name: str, which: int, runtimes: Sequence[Runtime]) -> Restarted:
+    def _loaded(self, name: str, which: int, runtimes: Sequence[RunnerKind]) -> Restarted:
         task = self._task(which)
         chosen = choose(task, runtimes, unknown_domains(self.models[which]))
         self.ran.append(Ran(name, WORDS[chosen.runner.runtime], chosen.why))
@@ -182,7 +187,7 @@ class _Verifier:
 
     def _rewritten(self) -> list[Restarted]:
         """Loaded as it is, and, if it holds operators of ours, with their kernels as well."""
-        runtimes: list[Runtime] = ["onnxruntime"] if self.plan.native else self._runtimes(1)
+        runtimes: list[RunnerKind] = ["onnxruntime"] if self.plan.native else self._runtimes(1)
         first = self._loaded("rewritten", 1, runtimes)
         ours = DOMAIN in self.models[1].opset_imports
         if not self.plan.kernels or not ours or first.runtime != "onnxruntime":

@@ -12,7 +12,7 @@ from verifications import HEAD
 
 from gatewave.export.graph import graphs_of
 from gatewave.export.signature import GRAPHS
-from gatewave.export.verification.comparison import Plan
+from gatewave.export.verification.comparison import VerificationPlan
 from gatewave.export.verification.verifier import verify
 
 
@@ -114,6 +114,6 @@ def check(saved):
             saved(text if not isinstance(text, str) else head + text, f"{name}.onnx")
             for name, text in (("original", original), ("rewritten", rewritten))
         ]
-        return verify(*paths, Plan(**{"timeout": 30.0, **options}))
+        return verify(*paths, VerificationPlan(**{"timeout": 30.0, **options}))
 
     return run

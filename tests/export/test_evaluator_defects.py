@@ -7,7 +7,7 @@ import pytest
 
 from gatewave.export import evaluator_defects, evaluator_page
 from gatewave.export.evaluator_cases import variants
-from gatewave.export.evaluator_page import Row, reasons, text
+from gatewave.export.evaluator_page import EvaluatorRow, reasons, text
 
 PAGE = Path("docs/evaluator.md")
 SECTIONS = ("Different results", "Refused by the evaluator", "Refused by ONNX Runtime")
@@ -84,6 +84,8 @@ def test_each_reason_is_on_the_page():
 
 
 def test_rows_of_one_kind_are_one():
-    rows = [Row("Relu", (7, 12), "float32", "agree", 1, "", ours=one) for one in (True, False)]
+    rows = [
+        EvaluatorRow("Relu", (7, 12), "float32", "agree", 1, "", ours=one) for one in (True, False)
+    ]
     (row,) = evaluator_defects.rows(rows)
     assert (row.cases, row.ours) == (2, False)

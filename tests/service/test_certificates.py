@@ -22,7 +22,9 @@ PATH = "/activations/sinc/certificate"
 
 @pytest.fixture(scope="module")
 def certificate():
-    plan = making.Plan(runtimes=[catalogue.find("reference")], graphs=["value"], dtypes=["float32"])
+    plan = making.CertificationPlan(
+        runtimes=[catalogue.find("reference")], graphs=["value"], dtypes=["float32"]
+    )
     return making.of_activation(ACTIVATIONS["sinc"], plan)
 
 

@@ -15,7 +15,7 @@ import pytest
 from environments import python_of_source
 
 from gatewave.export.certificates import making
-from gatewave.export.certificates.making import Plan
+from gatewave.export.certificates.making import CertificationPlan
 from gatewave.export.portability import text
 from gatewave.export.recognition.sites import survey
 from gatewave.export.rewrite.fuse import fuse
@@ -86,7 +86,7 @@ def test_each_becomes_our_operator(fused):
 
 
 def test_fused_it_is_the_same(source, fused):
-    report = verify(source, fused, comparison.Plan())
+    report = verify(source, fused, comparison.VerificationPlan())
     assert report.holds
     assert {one.name for one in report.outputs} == {*OURS, *NOT_OURS}
 
@@ -94,7 +94,7 @@ def test_fused_it_is_the_same(source, fused):
 @pytest.fixture(scope="module")
 def certificate(fused):
     runtimes = [catalogue.find(name) for name in ("reference", "onnxruntime")]
-    return making.of_model(fused, Plan(runtimes=runtimes))
+    return making.of_model(fused, CertificationPlan(runtimes=runtimes))
 
 
 def test_it_is_certified(certificate):
@@ -105,7 +105,9 @@ def test_it_is_certified(certificate):
 
 
 def test_the_page_has_it_and_says_what_is_wrong(source, certificate):
-    plan = Plan(runtimes=[catalogue.find("numpy")], graphs=["value"], dtypes=["float32"])
+    plan = CertificationPlan(
+        runtimes=[catalogue.find("numpy")], graphs=["value"], dtypes=["float32"]
+    )
     activation = making.of_activation(ACTIVATIONS["sinc"], plan)
     page = text([activation, certificate])
     (section,) = re.findall(rf"### {source.stem}\n\n(.*?)\n\n## ", page, re.DOTALL)

@@ -14,7 +14,7 @@ import torch
 
 from gatewave.export.certificates import activations, checking, making, pages
 from gatewave.export.certificates.document import KEY, Certificate, model_digest, schema
-from gatewave.export.certificates.making import Plan
+from gatewave.export.certificates.making import CertificationPlan
 from gatewave.export.errors import ModelError
 from gatewave.export.runtimes import catalogue
 from gatewave.models import ACTIVATIONS
@@ -26,7 +26,7 @@ SINC = ACTIVATIONS["sinc"]
 
 def certificate(activation=SINC, graphs=("value",), dtypes=("float32",), runtimes=HERE):
     return making.of_activation(
-        activation, Plan(runtimes=runtimes, graphs=graphs, dtypes=dtypes, seconds=60.0)
+        activation, CertificationPlan(runtimes=runtimes, graphs=graphs, dtypes=dtypes, seconds=60.0)
     )
 
 
@@ -217,7 +217,7 @@ def test_other_weights_are_another_model(tmp_path):
     model = onnx.parser.parse_model(text)
     model.graph.initializer.append(onnx.numpy_helper.from_array(weight, "w"))
     onnx.save(model, path, save_as_external_data=True, location="w.bin", size_threshold=0)
-    made = making.of_model(path, Plan(runtimes=HERE[1:]))
+    made = making.of_model(path, CertificationPlan(runtimes=HERE[1:]))
     assert {*made.models} == {"model.onnx", "w.bin"}
     written = tmp_path / "model.onnx.certificate.json"
     written.write_text(made.to_json())
@@ -239,7 +239,7 @@ def test_data_of_one_name_in_two_folders_are_two_files(tmp_path):
         tensor.data_location = onnx.TensorProto.EXTERNAL
         tensor.external_data.add(key="location", value=f"{name}/data.bin")
     onnx.save(model, path)
-    made = making.of_model(path, Plan(runtimes=HERE[1:]))
+    made = making.of_model(path, CertificationPlan(runtimes=HERE[1:]))
     assert {*made.models} == {"model.onnx", "v/data.bin", "w/data.bin"}
 
 
@@ -252,7 +252,7 @@ def test_names_are_text_and_nothing_else(tmp_path, name):
     model = onnx.parser.parse_model(HEAD + "(float[n] x) => (float[n] y) { y = Neg(x) }")
     model.graph.output[0].name = model.graph.node[0].output[0] = name
     onnx.save(model, path)
-    made = making.of_model(path, Plan(runtimes=HERE[1:]))
+    made = making.of_model(path, CertificationPlan(runtimes=HERE[1:]))
     html = pages.html(made.model_copy(update={"name": name}))
     assert "<script" not in html
     assert "<img" not in html

@@ -9,9 +9,10 @@ from onnx.helper import tensor_dtype_to_np_dtype
 from onnx.reference import ReferenceEvaluator
 
 from gatewave.export.certificates.document import Baseline, Cell, Certificate, Row
+from gatewave.export.channel import Refused
 from gatewave.export.portability import Matrix, defects
 from gatewave.export.runtimes import catalogue
-from gatewave.export.runtimes.running import Refused, Running
+from gatewave.export.runtimes.running import Running
 
 SEEN = [
     pytest.param(defect, name, id=f"{name}: {defect.title}")

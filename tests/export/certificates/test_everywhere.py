@@ -20,7 +20,7 @@ def matrix():
     there = [r for r in runtimes if r.language != "node" or shutil.which("npm")]
     for runtime in there:
         install(runtime)
-    plan = making.Plan(runtimes=there, graphs=["value"])
+    plan = making.CertificationPlan(runtimes=there, graphs=["value"])
     return Matrix([making.of_activation(activation, plan) for activation in ACTIVATIONS.values()])
 
 

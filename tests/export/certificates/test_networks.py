@@ -11,16 +11,16 @@ import onnx.parser
 import pytest
 
 from gatewave.export.certificates import asking, checking, making, pages
-from gatewave.export.certificates.alike import Walk
+from gatewave.export.certificates.alike import NodeWalk
 from gatewave.export.certificates.baseline import with_baseline
 from gatewave.export.certificates.document import Allowed
 from gatewave.export.certificates.expected import Expected
-from gatewave.export.certificates.making import Plan
+from gatewave.export.certificates.making import CertificationPlan
 from gatewave.export.errors import ModelError, NotRunnableError
 from gatewave.export.model_files import files
 from gatewave.export.runtimes import catalogue
 from gatewave.export.runtimes.running import Running
-from gatewave.export.verification.differences import Tolerance
+from gatewave.export.verification.differences import Allowance
 from gatewave.export.verification.samples import Case
 
 HEAD = '<ir_version: 8, opset_import: ["" : 17]> g '
@@ -35,7 +35,7 @@ def certified(tmp_path):
         path = tmp_path / "model.onnx"
         onnx.save(onnx.parser.parse_model(text), path)
         runtimes = [catalogue.find(name) for name in names]
-        return making.of_model(path, Plan(runtimes=runtimes, seconds=60.0))
+        return making.of_model(path, CertificationPlan(runtimes=runtimes, seconds=60.0))
 
     return certified
 
@@ -163,12 +163,12 @@ HUGE = expected([np.inf, np.nan, 2.0, 3e38], [1e38, -1e38], extreme=True)
     "got", [[1.0, 1.0, 2.0, np.inf], [np.nan, np.inf, 2.0, np.nan], [np.inf, np.nan, 2.0, 3e38]]
 )
 def test_what_overflows_in_one_order_only_is_passed_over(got):
-    assert HUGE.between("y", np.array(got, np.float32), Tolerance()).used <= 1
+    assert HUGE.between("y", np.array(got, np.float32), Allowance()).used <= 1
 
 
 def test_what_is_finite_in_both_is_compared():
     got = np.array([np.inf, np.nan, 3.0, 1e38], np.float32)
-    found = HUGE.between("y", got, Tolerance())
+    found = HUGE.between("y", got, Allowance())
     assert found.used > 1
     assert found.wrong == 1  # the scale is that of 3e38, but for the difference of 2e38
     assert HUGE.passed_over("y", got).tolist() == [True, True, False, False]
@@ -180,25 +180,25 @@ def test_what_is_made_of_infinities_or_of_usual_numbers_has_to_be_the_same(extre
     wanted = expected([0.0, 1.0], inputs, extreme=extreme)
     got = np.array([np.nan, 1], np.float32)
     assert not wanted.passed_over("y", got).any()
-    assert wanted.between("y", got, Tolerance()).used > 1
+    assert wanted.between("y", got, Allowance()).used > 1
 
 
 def test_what_a_step_of_the_inputs_makes_infinite_is_passed_over():
     wanted = expected([1.0, 2.0], [0.5, 0.5], extreme=False, moved=[np.inf, 2.0])
-    assert wanted.between("y", np.array([np.nan, 2], np.float32), Tolerance()).used <= 1
-    assert wanted.between("y", np.array([1, np.nan], np.float32), Tolerance()).used > 1
+    assert wanted.between("y", np.array([np.nan, 2], np.float32), Allowance()).used <= 1
+    assert wanted.between("y", np.array([1, np.nan], np.float32), Allowance()).used > 1
 
 
 def test_an_index_that_a_step_of_the_inputs_changes_is_passed_over():
     case = Case("normal", {"x": np.zeros(2, np.float32)})
     wanted = Expected(case, {"y": np.array([1, 2])}, [{"y": np.array([1, 3])}])
-    assert wanted.between("y", np.array([1, 0]), Tolerance()).used <= 1
-    assert wanted.between("y", np.array([0, 2]), Tolerance()).used > 1
+    assert wanted.between("y", np.array([1, 0]), Allowance()).used <= 1
+    assert wanted.between("y", np.array([0, 2]), Allowance()).used > 1
 
 
 def test_another_shape_or_no_output_is_a_difference():
     for got in (None, np.zeros(3, np.float32), np.zeros(4)):
-        assert HUGE.between("y", got, Tolerance()).used == np.inf
+        assert HUGE.between("y", got, Allowance()).used == np.inf
 
 
 WRONG_RESIZE = (
@@ -268,7 +268,7 @@ def test_nodes_with_bodies_and_sequences_are_fed_alike(tmp_path, kind):
     case = Case("normal", {"x": np.array([1.0, -3.0, 0.5], np.float32)})
     runtimes = catalogue.find("reference"), catalogue.PLAIN
     with Running(runtimes[0], 60.0) as first, Running(runtimes[1], 60.0) as second:
-        walk = Walk(files.read(path), first, second, Tolerance(), 0)
+        walk = NodeWalk(files.read(path), first, second, Allowance(), 0)
         walked = walk.walk([case], time.monotonic() + 60)
     assert not walked.unchecked
     assert not walked.parted
@@ -309,7 +309,7 @@ def test_what_two_implementations_differ_by_is_noise_where_every_node_agrees():
     for other, holds in (({}, False), ({"y": apart}, True)):
         expected = Expected(case, {"y": want}, [], other=other)
         got = want + np.array([0.02, 0.0, 0.0], np.float32)
-        assert (expected.between("y", got, Tolerance()).used <= 1) == holds
+        assert (expected.between("y", got, Allowance()).used <= 1) == holds
 
 
 def test_a_size_that_hangs_on_the_last_bits_has_no_baseline(certified):
@@ -329,7 +329,9 @@ def test_the_inputs_given_are_the_only_case(tmp_path):
     np.savez(given, **arrays)
     bounds = Allowed(rtol=1e-3, ulp=2.0)
     runtimes = [catalogue.find(ORT)]
-    plan = Plan(runtimes=runtimes, seconds=60.0, tolerance=bounds, inputs=given, arrays=arrays)
+    plan = CertificationPlan(
+        runtimes=runtimes, seconds=60.0, tolerance=bounds, inputs=given, arrays=arrays
+    )
     made = making.of_model(path, plan)
     (cell,) = made.rows[0].cells
     assert [tried.name for tried in cell.cases] == ["the inputs given"]

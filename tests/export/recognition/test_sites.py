@@ -9,7 +9,7 @@ from drawing import Drawing, drawn
 from records import CASES
 
 from gatewave.export.graph import decomposed
-from gatewave.export.recognition.expressions import Reader
+from gatewave.export.recognition.expressions import ExpressionReader
 from gatewave.export.recognition.kinds import KINDS
 from gatewave.export.recognition.shapes import shapes
 from gatewave.export.recognition.sites import HOLE, sites, survey
@@ -501,7 +501,7 @@ def test_functions_that_call_others_are_looked_into_so_far():
 
 def test_functions_are_read_once_however_often_they_are_called():
     model = _levels(40, 2)  # the last one holds 2 to the power of 39 sigmoids
-    reader = Reader.of(model.graph, model.functions)
+    reader = ExpressionReader.of(model.graph, model.functions)
     assert reader.elementwise(model.graph.outputs[0]) is None
 
 

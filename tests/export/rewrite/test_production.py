@@ -10,7 +10,7 @@ from running import generated, run
 
 from gatewave.export.rewrite.fuse import fuse
 from gatewave.export.rewrite.inspection import inspect
-from gatewave.export.verification.comparison import Plan
+from gatewave.export.verification.comparison import VerificationPlan
 from gatewave.export.verification.verifier import verify
 
 GRAPHS = Path(__file__).parents[3] / ".graphs"
@@ -90,7 +90,7 @@ def _fixed(path):
 @pytest.mark.parametrize("name", TAKEN)
 def test_production_graphs_equal_themselves_in_sizes_that_they_take(name):
     sizes, least = TAKEN[name]
-    report = verify(GRAPHS / name, GRAPHS / name, Plan(timeout=60.0))
+    report = verify(GRAPHS / name, GRAPHS / name, VerificationPlan(timeout=60.0))
     assert report.holds, report.summary()
     assert f"normal, {sizes}" in report.cases
     assert len(report.cases) >= least

@@ -9,7 +9,7 @@ from onnx import parser
 from probing import disagreements
 
 from gatewave.export import probe, targets
-from gatewave.export.probe import Worker
+from gatewave.export.probe import ProbeWorker
 from gatewave.export.probed_target import target_of
 from gatewave.export.rewrite.lower import lower
 
@@ -30,7 +30,7 @@ def target(version):
 
 @pytest.fixture(scope="module")
 def worker(version):
-    with Worker(python_of(version)) as worker:
+    with ProbeWorker(python_of(version)) as worker:
         assert worker.about["version"] == version
         yield worker
 

@@ -13,10 +13,11 @@ from environments import ENVIRONMENTS, install
 from graphs import model, port
 from onnx import helper, numpy_helper
 
+from gatewave.export.channel import Lost, Refused
 from gatewave.export.graph import decomposed, to_bytes
 from gatewave.export.runtimes import environments
 from gatewave.export.runtimes.catalogue import RUNTIMES
-from gatewave.export.runtimes.running import Lost, Refused, Running
+from gatewave.export.runtimes.running import Running
 
 pytestmark = pytest.mark.matrix
 

@@ -6,10 +6,11 @@ import pytest
 from environments import install
 
 from gatewave.export import targets
+from gatewave.export.channel import Refused
 from gatewave.export.graph import decomposed, to_bytes, with_rank
 from gatewave.export.rewrite.lower import lower
 from gatewave.export.runtimes import catalogue
-from gatewave.export.runtimes.running import Refused, Running
+from gatewave.export.runtimes.running import Running
 
 pytestmark = pytest.mark.matrix
 

@@ -10,9 +10,10 @@ import pytest
 from environments import install
 from onnx.reference import ReferenceEvaluator
 
+from gatewave.export.channel import Lost, Refused
 from gatewave.export.graph import decomposed, to_bytes, with_rank
 from gatewave.export.runtimes import catalogue
-from gatewave.export.runtimes.running import Lost, Refused, Running
+from gatewave.export.runtimes.running import Running
 
 pytestmark = pytest.mark.skipif(
     not all(map(shutil.which, ("node", "npm"))), reason="it takes Node and npm"

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+from gatewave.export.channel import Lost, Refused
 from gatewave.export.errors import NotRunnableError, TargetError
 from gatewave.export.runtimes import catalogue, environments
-from gatewave.export.runtimes.running import Lost, Refused, Running
+from gatewave.export.runtimes.running import Running
 
 HEAD = '<ir_version: 8, opset_import: ["" : 17]> agraph '
 DOUBLE = HEAD + "(float[N] x) => (float[N] y) { y = Add(x, x) }"

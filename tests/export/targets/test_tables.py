@@ -8,11 +8,11 @@ import onnxruntime as ort
 import pytest
 
 from gatewave.export import targets
-from gatewave.export.probe import Worker
+from gatewave.export.probe import ProbeWorker
 from gatewave.export.targets import nodes, probing, tables
 from gatewave.export.targets.fates import fate_of
 from gatewave.export.targets.signatures import standard
-from gatewave.export.targets.verdicts import Asked
+from gatewave.export.targets.verdicts import NodeQuery
 
 VERSIONS = targets.runtimes()["onnxruntime"].versions
 INSTALLED = ".".join(ort.__version__.split(".")[:2])
@@ -20,7 +20,9 @@ INSTALLED = ".".join(ort.__version__.split(".")[:2])
 
 def verdict(target, operator, opset, *inputs, dtype="float64", **more):
     domain, _, name = operator.rpartition("::")
-    return targets.find(target).verdict(Asked((domain, name), opset, dtype, inputs, **more)).state
+    return (
+        targets.find(target).verdict(NodeQuery((domain, name), opset, dtype, inputs, **more)).state
+    )
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -98,7 +100,7 @@ def test_the_table_of_the_installed_version_says_what_loading_says():
         pytest.skip(f"there is no table of {ort.__version__}")
     trials = probing.trials({}, (9, 17, 20))
     tried = 0
-    with Worker(Path(sys.executable)) as worker:
+    with ProbeWorker(Path(sys.executable)) as worker:
         for trial in islice(trials, 0, None, 29):
             op_type = trial.name.partition("[")[0].rpartition("::")[2]
             fate = fate_of(worker.load(trial.content, probing.CPU), op_type)

@@ -4,8 +4,8 @@ import pytest
 
 from gatewave.export import targets
 from gatewave.export.errors import TargetError
-from gatewave.export.targets.entries import Runtime
-from gatewave.export.targets.ranges import Range
+from gatewave.export.targets.entries import TargetFile
+from gatewave.export.targets.ranges import VersionRange
 
 RUNTIMES = targets.runtimes()
 
@@ -69,7 +69,7 @@ def test_versions_are_compared_as_numbers():
         "opsets: [", "opsets: [{opsets: 18, versions: '1.10..', evidence: seen}, "
     )
     (first, second) = targets.parse(newer, "tiny.yaml").opsets
-    assert first.opsets == Range((18,), (18,))
+    assert first.opsets == VersionRange((18,), (18,))
     assert second.holds((1, 9), None)
     assert not second.holds((1, 10), None)
 
@@ -103,7 +103,7 @@ def test_a_file_that_says_more_or_less_is_refused(wrong):
 
 
 def test_the_least_file_passes():
-    assert isinstance(targets.parse(LEAST, "tiny.yaml"), Runtime)
+    assert isinstance(targets.parse(LEAST, "tiny.yaml"), TargetFile)
 
 
 def test_an_operator_runs_where_an_entry_says_so():

@@ -10,7 +10,7 @@ from verifications import HEAD
 from gatewave.export.errors import NotRunnableError
 from gatewave.export.verification import cases
 from gatewave.export.verification.budget import MAX_BYTES, Budget, Cost
-from gatewave.export.verification.comparison import Plan
+from gatewave.export.verification.comparison import VerificationPlan
 from gatewave.export.verification.samples import Samples
 from gatewave.export.verification.verified import write_unchanged
 
@@ -103,5 +103,5 @@ def test_what_did_not_change_is_written_without_a_run(saved, tmp_path):
 def test_the_installed_runtime_has_to_load_it_all_the_same(saved, tmp_path):
     source, target = saved(CUSTOM), tmp_path / "new.onnx"
     with pytest.raises(NotRunnableError, match=r"com\.acme"):
-        write_unchanged(target, source=source, plan=Plan(native=True))
+        write_unchanged(target, source=source, plan=VerificationPlan(native=True))
     assert not target.exists()

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gatewave.export.verification.differences import Tolerance, between, unit_in_the_last_place
+from gatewave.export.verification.differences import Allowance, between, unit_in_the_last_place
 
 SOURCE = np.random.default_rng(0)
 
@@ -11,7 +11,7 @@ SOURCE = np.random.default_rng(0)
 def allowed(want, **bounds):
     high = want.astype(np.float64)
     units = unit_in_the_last_place(high, want.dtype.name)
-    found = Tolerance(rtol=0.0, **bounds).allowed(high, units, want.dtype.name)
+    found = Allowance(rtol=0.0, **bounds).allowed(high, units, want.dtype.name)
     return np.broadcast_to(found, want.shape)
 
 
@@ -53,11 +53,11 @@ def test_a_few_elements_are_no_slice():
 def test_what_should_cancel_may_leave_roundings_of_the_whole():
     want = np.stack([np.zeros(16), np.ones(16)]).astype(np.float32)
     rounding = (want == 0) * np.float32(2e-7)
-    assert between(want, want + rounding, Tolerance(), lenient=False).used <= 1
-    assert between(want, want + 10 * rounding, Tolerance(), lenient=False).used > 1
+    assert between(want, want + rounding, Allowance(), lenient=False).used <= 1
+    assert between(want, want + 10 * rounding, Allowance(), lenient=False).used > 1
     zeros = np.zeros((4, 16), np.float32)
-    assert between(zeros, zeros, Tolerance(), lenient=False).used == 0
-    assert between(zeros, zeros + np.float32(1e-9), Tolerance(), lenient=False).used > 1
+    assert between(zeros, zeros, Allowance(), lenient=False).used == 0
+    assert between(zeros, zeros + np.float32(1e-9), Allowance(), lenient=False).used > 1
 
 
 def test_numbers_whose_squares_are_out_of_range_have_scales_too():

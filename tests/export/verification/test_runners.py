@@ -11,7 +11,7 @@ from verifications import HEAD
 
 from gatewave.export import graph
 from gatewave.export.errors import NotRunnableError
-from gatewave.export.verification.comparison import Plan
+from gatewave.export.verification.comparison import VerificationPlan
 from gatewave.export.verification.verifier import verify
 
 LOOP = """agraph (int64 n, float[N] x) => (float[N] y) {
@@ -108,7 +108,7 @@ def test_external_data_is_found_beside_each_model_inner_values_and_all(tmp_path)
         )
     one, other, off = (tmp_path / name / "model.onnx" for name in ("one", "other", "off"))
     before = {path: path.read_bytes() for path in tmp_path.glob("*/*")}
-    report = verify(one, other, Plan(sites=["s"]))
+    report = verify(one, other, VerificationPlan(sites=["s"]))
     assert report.holds
     assert [site.name for site in report.sites] == ["s"]
     assert not verify(one, off).holds

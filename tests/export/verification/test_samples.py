@@ -7,11 +7,11 @@ import pytest
 
 from gatewave.export.verification import sizes
 from gatewave.export.verification.ports import inputs_of
-from gatewave.export.verification.ranges import KINDS, NORMAL, THRESHOLDS
+from gatewave.export.verification.ranges import NORMAL, THRESHOLDS, VALUE_RANGES
 from gatewave.export.verification.samples import OPPOSED, REPLACED, Samples
 
 HEAD = '<ir_version: 8, opset_import: ["" : 17]>'
-BY_NAME = {kind.name: kind for kind in (NORMAL, THRESHOLDS, *KINDS)}
+BY_NAME = {kind.name: kind for kind in (NORMAL, THRESHOLDS, *VALUE_RANGES)}
 
 
 def read(text):

@@ -5,7 +5,7 @@ import pytest
 
 from gatewave.export.errors import ModelError, NotRunnableError, VerificationError
 from gatewave.export.model_files import files
-from gatewave.export.verification.comparison import Plan
+from gatewave.export.verification.comparison import VerificationPlan
 from gatewave.export.verification.verified import write_verified
 
 MODEL = """<ir_version: 8, opset_import: ["" : 17]>
@@ -56,7 +56,7 @@ def test_a_model_that_cannot_be_verified_is_not_written(source, tmp_path):
 
 def test_a_whole_that_is_over_what_may_be_written_over_is_refused(source):
     with pytest.raises(ModelError, match="is the model that was read"):
-        write_verified(files.read(source), source, source=source, plan=Plan())
+        write_verified(files.read(source), source, source=source, plan=VerificationPlan())
 
 
 def test_data_beside_the_model_are_verified_and_moved_with_it(source, tmp_path):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from verifications import worst
 
-from gatewave.export.verification.differences import Tolerance
+from gatewave.export.verification.differences import Allowance
 
 SWISH = """
 agraph (float[N, M] x) => (float[N, M] y) {
@@ -129,11 +129,11 @@ def test_an_axis_that_is_another_is_found_though_square_inputs_would_hide_it(che
 
 
 def test_tolerances_can_be_tighter_and_looser(check):
-    tight = Tolerance(rtol=0, atol=0)
+    tight = Allowance(rtol=0, atol=0)
     assert not check(SWISH, REARRANGED, tolerance=tight).holds
     assert check(SWISH, SWISH, tolerance=tight).holds
-    assert check(SWISH, SWISH.replace("1.702", "1.700"), tolerance=Tolerance(rtol=0.1)).holds
-    assert check(ROBUST, ROBUST, tolerance=Tolerance(0, 0, ulp=1)).holds
+    assert check(SWISH, SWISH.replace("1.702", "1.700"), tolerance=Allowance(rtol=0.1)).holds
+    assert check(ROBUST, ROBUST, tolerance=Allowance(0, 0, ulp=1)).holds
 
 
 def double(text):
@@ -158,7 +158,7 @@ def test_float64_is_coarse_where_the_operator_itself_is(check):
         assert report.outputs[0].difference.relative > 1e-10
         (note,) = report.notes
         assert "HardSwish with constants of float32" in note
-    strict = check(coarse, EXACT_HARDSWISH, NEWEST, tolerance=Tolerance(rtol=1e-10))
+    strict = check(coarse, EXACT_HARDSWISH, NEWEST, tolerance=Allowance(rtol=1e-10))
     assert not strict.holds
     other = EXACT_HARDSWISH.replace("three = {3}", "three = {3.00001}")
     assert not check(coarse, other, NEWEST).holds
