@@ -1,4 +1,4 @@
-"""What batching brings to models of the repository: requests of one row, many at a time.
+"""Gain from batching for models of the repository: many concurrent requests of one row.
 
 python -m benchmarks.batching
 """

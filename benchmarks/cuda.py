@@ -113,7 +113,7 @@ def certify_one(
 
 
 def run(model: bytes, inputs: Mapping[str, Tensor], library: Path) -> dict[str, Tensor]:
-    """What the GPU computes; DLPack carries all types to ONNX Runtime, which copies them there."""
+    """Run on the GPU; DLPack carries all types to ONNX Runtime, which copies them there."""
     session = opened(model, library)
     names = [output.name for output in session.get_outputs()]
     given = {name: ort.OrtValue.from_dlpack(tensor) for name, tensor in inputs.items()}

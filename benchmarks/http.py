@@ -1,4 +1,4 @@
-"""The service under load from wrk, in one run with an echo, and with what one writes oneself.
+"""The service under load from wrk, in one run with an echo and a hand-written server.
 
     python -m benchmarks.http [--seconds 3] [--turns 5] [--cases ABC] [--kernels function]
         [--peer NAME=COMMAND ...]
@@ -56,7 +56,7 @@ class Load:
 
 @dataclass(frozen=True)
 class Case:
-    """What is asked for, in the words of each server, and how many connections ask."""
+    """Request in the form of each server, and the number of connections."""
 
     name: str
     connections: int
@@ -65,7 +65,7 @@ class Case:
 
 @dataclass
 class Server:
-    """A server that is running, and what was measured of it."""
+    """A running server, and its measurements."""
 
     name: str
     pid: int
@@ -185,7 +185,7 @@ def _found(pattern: str, text: str) -> tuple[str, ...]:
 
 
 def _script(load: Load, folder: Path) -> str:
-    """What tells wrk to send ``load``."""
+    """Return the script that makes wrk send ``load``."""
     (folder / "body").write_bytes(load.body)
     lines = [
         f'local file = io.open("{folder}/body", "rb")',

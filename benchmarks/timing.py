@@ -1,4 +1,4 @@
-"""Timing of alternatives in turns, so that a machine's moods touch all alike."""
+"""Timing of alternatives in turns, which exposes all to the same changes of the machine."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ WARMING_SECONDS = 0.03
 
 LONGEST_REST = 0.5
 REST = 0.012
-"""Long beside the clock's ticks, at which the system notes what threads have used: 4 ms, or 10."""
+"""Time that is long beside the system's accounting ticks of threads, which are 4 or 10 ms."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """How many times as long one call took as another: the median of their turns, and quartiles."""
+    """Ratio of the times of two calls: the median of their turns, and quartiles."""
 
     low: float
     median: float
@@ -43,7 +43,7 @@ def turns(calls: Mapping[str, Callable[[], object]], count: int) -> dict[str, li
 
 
 def ratio(ones: Sequence[float], others: Sequence[float]) -> Ratio:
-    """Of ``ones`` to ``others``, turn by turn: what slows both in a turn is not seen in it."""
+    """Ratio of ``ones`` to ``others``, turn by turn; effects on both in a turn cancel."""
     found = [one / other for one, other in zip(ones, others, strict=True)]
     return Ratio(*statistics.quantiles(found, n=4, method="inclusive"))
 
@@ -84,7 +84,7 @@ def _repeats(call: Callable[[], object]) -> int:
 
 
 def machine() -> str:
-    """What this was measured on."""
+    """Describe the machine."""
     information = Path("/proc/cpuinfo")
     text = information.read_text() if information.exists() else ""
     names = [line.split(":")[1].strip() for line in text.splitlines() if "model name" in line]

@@ -1,7 +1,7 @@
-"""What stops a command, with the exit status that it ends with.
+"""Errors that stop a command, with their exit status.
 
 * CommandError       1
-  - UsageError       2   the command line asks for what cannot be
+  - UsageError       2   the command line is wrong
   - ExtraMissing     1   the command needs packages that are not installed
 """
 

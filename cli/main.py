@@ -1,4 +1,4 @@
-"""The `gatewave` command: its subcommands, and what becomes of their errors.
+"""The `gatewave` command: its subcommands, and the handling of their errors.
 
 Exit status: 0 done; 1 it could not be done, or something is not as it should be; 2 the request
 itself was wrong.

@@ -65,7 +65,7 @@ by what the bound grows with."""
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """What one would write without this project: ``code``, in Torch."""
+    """The same function written plainly in Torch, as ``code``."""
 
     code: str
     function: Callable[..., Tensor]
@@ -105,7 +105,7 @@ def measure(
     """The errors of every output of every graph of ``operator``.
 
     Raises:
-        ExportError: A graph misses its tolerance: there is nothing to publish.
+        ExportError: A graph misses its tolerance.
     """
     return {
         (graph, dtype): certify.certify(to_bytes(model), activation, operator, graph, dtype)
@@ -162,7 +162,7 @@ def _peers(
 
 
 def _peer_errors(activation: Activation, operator: Operator, dtype: DType) -> tuple[str, str, str]:
-    """The peer's largest error; how many of its results miss the bound; how many are NaN."""
+    """The peer's largest error, and the numbers of its results that miss the bound or are NaN."""
     names = signature.inputs(activation, "value")
     inputs = dict(zip(names, reference.samples(activation, "value", dtype), strict=True))
     try:

@@ -63,7 +63,7 @@ REFUSALS = (ExportError, onnx.checker.ValidationError, onnx.shape_inference.Infe
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """What to export of each activation.
+    """Graphs, dtypes and forms to export of each activation.
 
     Attributes:
         dtypes: The element types.
@@ -158,7 +158,7 @@ def _forms_of(
 def drawn(
     activation: Activation, operator: Operator, selection: Selection
 ) -> Mapping[tuple[Graph, DType, Form], ir.Model]:
-    """The models of one operator with their metadata, not yet tried; nobody changes them."""
+    """The models of one operator with their metadata, not yet tried; they are never modified."""
     found: dict[tuple[Graph, DType, Form], ir.Model] = {}
     models = graphs_of(activation, operator, selection.dtypes, selection.graphs)
     for (graph, dtype), model in models.items():
@@ -170,7 +170,7 @@ def drawn(
 
 
 def content_of(model: ir.Model, selection: Selection) -> bytes:
-    """What the file of ``model`` holds.
+    """Return the bytes of the file of ``model``.
 
     Raises:
         onnx.checker.ValidationError: It is not valid ONNX.
@@ -185,7 +185,7 @@ def write(
     progress: Callable[[Artifact], None] = lambda _: None,
     failed: Failed | None = None,
 ) -> list[Path]:
-    """Write the artifacts of all ``activations`` into ``folder``: all of them, or, failing, none.
+    """Write the artifacts of all ``activations`` into ``folder``, or leave it as it was on failure.
 
     With ``failed``, which is called for each graph that fails, the others are written, and old
     files of the failed graphs are removed. The folder is made if there is a file for it.
@@ -225,7 +225,7 @@ def write(
 
 @contextlib.contextmanager
 def _one_thread() -> Iterator[None]:
-    """Samples are few: Torch's second thread gains nothing, and on a busy machine is waited for."""
+    """Use one thread: samples are few, and on a busy machine Torch waits for a second thread."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -235,7 +235,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def _replace(folder: Path, made: Sequence[Artifact]) -> None:
-    """Put all files into a folder inside ``folder`` first: a full disk then changes nothing."""
+    """Put all files into a folder inside ``folder`` first, so that a full disk changes no file."""
     folder.mkdir(parents=True, exist_ok=True)
     with scratch.folder_in(folder) as beside:
         for artifact in made:
@@ -277,5 +277,5 @@ def _list(folder: Path, made: Sequence[Artifact]) -> None:
 
 
 def expected_files(activation: Activation, selection: Selection) -> int:
-    """How many files `write` makes of ``activation``."""
+    """Return the number of files that `write` makes of ``activation``."""
     return len(file_names(activation, selection))

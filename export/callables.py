@@ -33,7 +33,7 @@ POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR
 
 
 def module_class(found: Any, name: str, source: str) -> type[nn.Module]:
-    """Return a class of modules that compute what ``found`` does; a class of modules is that class.
+    """Return a module class that computes the same as ``found``; a module class is returned as is.
 
     Args:
         found: One of the forms above.

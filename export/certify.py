@@ -55,7 +55,7 @@ class Measured:
         ulp: In units in the last place, where the absolute bound does not already hold.
         absolute: Where both results are finite, divided by the scale of the inputs, as
             `Tolerance.atol` is multiplied by it.
-        used: The largest error as a share of what is allowed.
+        used: Largest error as a share of the tolerance.
     """
 
     ulp: float
@@ -64,7 +64,7 @@ class Measured:
 
 
 Compute = Callable[[bytes, Mapping[str, Tensor]], Mapping[str, Tensor]]
-"""What runs a model on inputs."""
+"""Runs a model on inputs and returns its outputs."""
 
 
 def certify(
@@ -84,7 +84,7 @@ def certify(
         operator: Which of its operators the graph is of.
         graph: Which graph of it.
         dtype: The type of its tensors.
-        compute: What runs it; ONNX Runtime on CPU, if nothing else.
+        compute: Runs it; by default ONNX Runtime on CPU.
 
     Raises:
         ToleranceError: An output is further from the exact result than the record allows, or is
@@ -181,7 +181,7 @@ def run(
 def measure(
     got: Tensor, want: Exact, tolerance: Tolerance, scale: Tensor, infinite: Tensor
 ) -> tuple[Tensor, Measured]:
-    """How far ``got`` is from ``want``: per element as a share of the tolerance, and in all.
+    """Measure the error of ``got``: a share of the tolerance per element, and the largest.
 
     Where an input is ``infinite`` and the exact result is not finite, NaN is right too: the product
     of infinity and a gate that underflows.
@@ -223,7 +223,7 @@ def unit_in_the_last_place(exact: Tensor, limits: torch.finfo) -> Tensor:
 
 
 def in_words(tolerance: Tolerance, operator: Operator, names: Iterable[str]) -> str:
-    """How much is allowed; ``names`` are the inputs, and the real parameters that may be set."""
+    """Describe a tolerance; ``names`` are the inputs and the real parameters that may be set."""
     if not tolerance.atol:
         return f"{tolerance.ulp:g} ULP"
     scale = "".join(f" · max(1, |{name}|)" for name in names if _grows_with(operator, name))
@@ -237,7 +237,7 @@ def _grows_with(operator: Operator, name: str) -> bool:
 def scale_of(
     operator: Operator, inputs: Mapping[str, Tensor], reals: Mapping[str, float] = NO_REALS
 ) -> Tensor:
-    """What absolute errors grow with: see `Tolerance.atol`."""
+    """Return the scale of absolute errors per element: see `Tolerance.atol`."""
     scale = torch.ones(len(next(iter(inputs.values()))), dtype=torch.float64)
     for name, tensor in inputs.items():
         if _grows_with(operator, name):

@@ -1,7 +1,7 @@
-"""How a model's process and ours talk: messages of JSON, with arrays behind them.
+"""Messages between our process and one that runs a model: JSON, followed by arrays.
 
-A message is the length of its JSON, the JSON, and the arrays' bytes. Nothing in it is executed when
-it is read, as a pickle's contents would be: what answers has run a model that nobody vouches for.
+A message is the length of its JSON, the JSON, and the arrays' bytes. Reading executes no part of
+it, unlike a pickle: the answering process has run an untrusted model.
 
 A value is an array, a list of values (a sequence), or ``None`` (an optional that is empty).
 """

@@ -38,7 +38,7 @@ from gatewave.models.bounds import SLOPE
 from gatewave.models.symbols import Relu, Sigma
 
 DOMAIN_OF_CUSTOM = (-100.0, 100.0)
-"""Where custom modules are certified: further out many lose all digits, the sine of 1e30 say."""
+"""Range in which custom modules are certified. Beyond it many lose all digits, as sin(1e30)."""
 
 PROGRAM = ".pt2"
 """The suffix of files that `torch.export.save` writes."""
@@ -79,7 +79,7 @@ def activation_of(module: type[nn.Module]) -> Activation:
 
     Raises:
         NotAnActivationError: The module needs arguments, takes no or optional tensors, differs from
-            one instance to the next, or is not elementwise; or its formula is none of its inputs.
+            one instance to the next, or is not elementwise; or its formula does not use its inputs.
     """
     names = _tensor_names(module)
     domain = getattr(module, "domain", DOMAIN_OF_CUSTOM)

@@ -34,7 +34,7 @@ BOUNDED: dict[signature.Graph, str] = {
     "grad": "derivatives",
     "vjp": "vector-Jacobian product",
 }
-"""What the last output of each graph is."""
+"""Names of the last output of each graph, in words."""
 
 INTRODUCTION = f"""\
 # Activations
@@ -58,13 +58,13 @@ def text() -> str:
 
 
 def texts() -> dict[str, str]:
-    """What each file of text holds."""
+    """Return the content of each text file, by name."""
     schema = json.dumps(document.schema(), indent=2, ensure_ascii=False) + "\n"
     return {PAGE: text(), SCHEMA: schema}
 
 
 def pictures() -> dict[str, tuple[Activation, Operator]]:
-    """What each file in the folder of pictures shows."""
+    """Return the activation and operator that each picture shows, by file name."""
     return {
         f"{activation.stem(operator)}.svg": (activation, operator)
         for activation in ACTIVATIONS.values()
@@ -85,7 +85,7 @@ def write(folder: Path) -> None:
 
 
 def differences(folder: Path) -> Iterator[str]:
-    """What in ``folder`` is not as the records have it, a sentence each."""
+    """Yield a sentence for each file in ``folder`` that differs from the records."""
     for name, content in texts().items():
         yield from itertools.islice(_differing(folder / name, content), 1)
     there = {path.name for path in _drawn(folder)}

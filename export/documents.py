@@ -16,7 +16,7 @@ class StrictModel(BaseModel):
 
 
 def plain(value: Any) -> Any:
-    """``value`` of what JSON can hold: what it cannot becomes the words for it."""
+    """Return ``value`` in JSON's types; NaN, infinities and other objects become strings."""
     if isinstance(value, Mapping):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -1,8 +1,8 @@
 """Errors of exports and rewrites.
 
 ExportError
-├── NotAnActivationError   what was named is no elementwise function that can be exported
-├── ArgumentsError         what `to_onnx` is given does not fit the module, or cannot be exported
+├── NotAnActivationError   the named object is no elementwise function that can be exported
+├── ArgumentsError         arguments of `to_onnx` do not fit the module, or cannot be exported
 ├── NotRunnableError       ONNX Runtime refuses the graph
 ├── ToleranceError         the graph misses the tolerance of its record
 ├── ModelError             a model that cannot be read: damaged, unsound or unsafe
@@ -13,11 +13,11 @@ ExportError
 
 
 class ExportError(Exception):
-    """An export that was given up; the message says what, where and why."""
+    """An export that was given up; the message names the object, the place and the reason."""
 
 
 class NotAnActivationError(ExportError):
-    """What was named cannot be exported as an activation."""
+    """The named object cannot be exported as an activation."""
 
 
 class ArgumentsError(ExportError):
@@ -29,7 +29,7 @@ class NotRunnableError(ExportError):
 
 
 class ToleranceError(ExportError):
-    """A model misses what its record promises, or a record what its formula promises."""
+    """A model misses its record's tolerance, or a record differs from its formula."""
 
 
 class ModelError(ExportError):
@@ -41,8 +41,8 @@ class TargetError(ExportError):
 
 
 class VerificationError(ExportError):
-    """A rewritten or exported model does not compute what its original does; it is not kept."""
+    """A rewritten or exported model differs from its original; it is not kept."""
 
 
 class NotWrittenError(ExportError):
-    """The file system refuses a file; what stood there stays as it was."""
+    """The file system refuses a file; an existing file stays as it was."""

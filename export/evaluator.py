@@ -182,7 +182,7 @@ OPERATORS: tuple[type[OpRun], ...] = (
 def evaluator(
     model: str | onnx.ModelProto, operators: Sequence[type[OpRun]] = ()
 ) -> ReferenceEvaluator:
-    """Runs ``model``, or what is in the file of that name, with these operators besides."""
+    """Runs ``model``, or the file of that name, with these additional operators."""
     return ReferenceEvaluator(model, new_ops=[*OPERATORS, *operators])
 
 

@@ -193,7 +193,7 @@ def _as(array: Array, dtype: str) -> Array:
 def _stamped(
     model: onnx.ModelProto, schema: OpSchema, version: OpSchema, inputs: dict[str, Array]
 ) -> onnx.ModelProto | None:
-    """Return the model at another version of its operator; None, if that has not such a node."""
+    """Return the model at another version of its operator; None if that has no such node."""
     node = onnx.NodeProto()
     node.CopyFrom(model.graph.node[0])
     taken = [port.name for port in version.inputs]
@@ -236,7 +236,7 @@ def _stamped(
 
 
 def _attribute(declared: OpSchema.Attribute, array: Array) -> AttributeProto:
-    """Return what was an input as the attribute that it is at an earlier version."""
+    """Return the input as the attribute that it is at an earlier version."""
     kinds = OpSchema.AttrType
     whole = declared.type in (kinds.INT, kinds.INTS)
     single = declared.type in (kinds.INT, kinds.FLOAT)

@@ -64,7 +64,7 @@ class Comparison:
         return self._runnings[0].versions() | self._runnings[1].versions()
 
     def row(self, variant: Variant) -> EvaluatorRow | None:
-        """Return the result of one case; None if neither runs it, or if it is not valid."""
+        """Return the result of one case; None if it is not valid or neither runs it."""
         self._path.write_bytes(variant.model.SerializeToString())
         packaged, runtime, ours = self._runnings
         want, got = self._ran(packaged, variant), self._ran(runtime, variant)

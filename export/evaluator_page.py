@@ -79,7 +79,7 @@ class EvaluatorRow:
         outcome: The result of the cases of this kind.
         cases: The number of cases.
         example: A test, and the results of both, or the message of a refusal.
-        ours: Whether the evaluator with our own operators agrees in all of them.
+        ours: True if the evaluator with our own operators agrees in all of them.
     """
 
     operator: str

@@ -30,7 +30,7 @@ def silu(op: Any, x: Any, alpha: float = 1.0) -> Any:
 
 
 def unfused(op: Any, x: Any, gate: Any) -> Any:
-    """``-(-x · gate)``: ``x · gate`` to the bit, as changing signs rounds nothing.
+    """``-(-x · gate)``: bitwise equal to ``x · gate``, since changing signs does not round.
 
     A runtime that looks for ``x · σ(αx)`` in order to fuse it does not find it.
     """
@@ -57,7 +57,7 @@ def gelu(op: Any, x: Any) -> Any:
 
 
 def gelu_tanh(op: Any, x: Any) -> Any:
-    """``½x(1 + tanh(√(2/π)(x + 0.044715x³)))``, by a sigmoid, with nothing to cancel."""
+    """``½x(1 + tanh(√(2/π)(x + 0.044715x³)))`` by a sigmoid, without cancellation."""
     return op.Mul(x, op.Sigmoid(glu.tanh_argument(op, x)))
 
 
@@ -127,7 +127,7 @@ def swiglu_clamped(
 ) -> Any:
     """``g · σ(αg) · (l + β)`` with ``g = min(gate, limit)``, ``l = max(-limit, min(up, limit))``.
 
-    This is `com.microsoft::SwiGLU`; a limit of 0 or less is none.
+    This is `com.microsoft::SwiGLU`; a limit of 0 or less is no limit.
     """
     if limit > 0:
         gate, up = op.Min(gate, limit), op.Max(op.Min(up, limit), -limit)

@@ -33,7 +33,7 @@ FORMS: tuple[Form, ...] = get_args(Form)
 
 OPSET = 17
 IR_VERSION = 8
-"""What travels furthest: every runtime of the last four years reads these."""
+"""Oldest format in use: every runtime of the last four years reads it."""
 
 
 def graphs_of(
@@ -76,7 +76,7 @@ def to_onnx(
     So are Torch's own `sinc`, `silu` and `glu`, as modules or as functions, wherever they are. A
     SiLU after a convolution is one too, which ONNX Runtime would fuse were it left as it is.
 
-    The graph computes what calling the module computes, hooks and patched forwards included, in
+    The graph computes the same as a call of the module, hooks and patched forwards included, in
     evaluation mode. The module is left as it was.
 
     Args:
@@ -90,15 +90,15 @@ def to_onnx(
             ``arguments``, in their order, or a dictionary, by the names given or by those of
             ``forward``. Without it all shapes are fixed. A program has decided on them already.
         opset: Of the standard operators, as ``torch.onnx.export`` takes it.
-        verify: Whether to run the model, and compare it with the module, before it is returned: on
+        verify: Run the model, and compare it with the module, before it is returned: on
             the example, on generated inputs, and at other sizes where they are dynamic. Outputs
             that are random are not compared; the log says so.
 
     Raises:
         ArgumentsError: The module, names, examples, shapes or opset do not fit together.
         torch.onnx.OnnxExporterError: Torch cannot export the module.
-        VerificationError: The model does not compute what the module does.
-        NotRunnableError: Nothing here runs the model, so that it cannot be verified.
+        VerificationError: The model differs from the module.
+        NotRunnableError: No runtime here runs the model, which therefore cannot be verified.
     """
     declared = {
         operator.op_type: (activation, operator)

@@ -28,7 +28,7 @@ def dtype_of(value: ir.Value) -> DType:
     """The dtype of a floating tensor.
 
     Raises:
-        TypeError: It is none that we compute in, or not known.
+        TypeError: The element type is not supported or not known.
     """
     for dtype, onnx_type in ONNX_TYPES.items():
         if onnx_type == value.dtype:

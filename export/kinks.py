@@ -1,4 +1,4 @@
-"""Points at which a function of one input has no derivative, and what autograd gives there."""
+"""Points at which a function of one input has no derivative, and autograd's value there."""
 
 from __future__ import annotations
 

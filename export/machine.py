@@ -1,4 +1,4 @@
-"""When and on what something was measured."""
+"""Date and machine of a measurement."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def plain(text: str) -> str:
-    """Any text, on one line, as it is: nothing in it is Markdown or HTML."""
+    """Escape any text to one line without Markdown or HTML."""
     return _SPECIAL.sub(r"\\\g<0>", " ".join(text.split()))
 
 

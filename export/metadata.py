@@ -75,7 +75,7 @@ def derivatives(activation: Activation, operator: Operator) -> dict[str, str]:
 def example(
     activation: Activation, operator: Operator, graph: Graph, dtype: DType
 ) -> dict[str, dict[str, list[float]]]:
-    """The record's example in ``dtype``, its exact results, and how far from them is allowed."""
+    """The record's example in ``dtype``, its exact results and its tolerance."""
     kind = getattr(torch, dtype)
     points = torch.tensor(list(activation.example.values()), dtype=kind)
     names = signature.inputs(activation, graph)

@@ -26,7 +26,7 @@ BACKWARD: tuple[OpOverload[..., Any], ...] = tuple(
     for function in decomposition_table
     if isinstance(function, OpOverload) and "_backward" in str(function)
 )
-"""Torch's derivatives of its own functions: taken apart, since the exporter knows none of them."""
+"""Decompositions of Torch's derivatives, which the exporter does not know."""
 
 TAKEN_APART = (*BACKWARD, torch.ops.aten.log_sigmoid_forward, torch.ops.aten.rrelu_with_noise)
 
@@ -86,7 +86,7 @@ def _dtype_of(kind: torch.dtype) -> DType:
 
 
 def value_model(build: Build, dtype: DType, arity: int) -> ir.Model:
-    """What Torch makes of a module, with its derivatives if it has them."""
+    """Export a module with Torch, with its derivatives if it has them."""
     try:
         return model_of(build, dtype, arity)
     except NotAnActivationError:
@@ -95,7 +95,7 @@ def value_model(build: Build, dtype: DType, arity: int) -> ir.Model:
 
 @functools.cache
 def model_of(build: Build, dtype: DType, arity: int, *, value_only: bool = False) -> ir.Model:
-    """What Torch makes of a module, for tensors of one axis of any length."""
+    """Export a module with Torch, for tensors of one axis of any length."""
     arguments = _arguments(dtype, arity)
     size = torch.export.Dim("n")
     shapes = tuple({0: size} for _ in arguments)

@@ -15,7 +15,7 @@ def read(path: Path) -> dict[str, Array]:
 
     Raises:
         OSError: It cannot be read.
-        ValueError: It is none, or holds Python objects.
+        ValueError: The file is no archive, or holds Python objects.
     """
     try:
         with np.load(path, allow_pickle=False) as archive:

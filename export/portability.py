@@ -66,7 +66,7 @@ LEGEND = (
 
 
 Numbers = list[float] | float
-"""A tensor of one axis, or of none."""
+"""A tensor with one axis, or a scalar."""
 
 
 NUMBERS = ("* times the allowed error", "finite where that is wrong, or the reverse")
@@ -78,9 +78,9 @@ class Cells(StrictModel):
 
     Attributes:
         runtimes: Of them; likewise subjects, graphs and dtypes.
-        verdicts: What the cells are.
+        verdicts: Verdicts of the cells.
         why: Their reasons.
-        share: How many of the elements may be wrong, of one: what is seen, rounded up.
+        share: Largest share of wrong elements, from 0 to 1: the observed one, rounded up.
     """
 
     runtimes: tuple[str, ...] = ("*",)
@@ -106,15 +106,15 @@ class Cells(StrictModel):
 
 
 class RuntimeDefect(StrictModel):
-    """What runtimes get wrong by themselves.
+    """Known defect of one or more runtimes.
 
     Attributes:
         title: In a line.
-        says: What happens, and why.
+        says: Description and cause.
         model: The smallest model that shows it, as ONNX text at `OPSET`, without its head.
-        inputs: What to run it on, by name.
-        due: What should come out, by name.
-        got: What comes out, by runtime: outputs by name, or words of its error.
+        inputs: Inputs by name.
+        due: Expected outputs by name.
+        got: Actual results by runtime: outputs by name, or words of its error.
         cells: Where in certificates it may be the reason.
     """
 
@@ -127,7 +127,7 @@ class RuntimeDefect(StrictModel):
     cells: tuple[Cells, ...]
 
     def explains(self, row: Row, cell: Cell) -> bool:
-        """Whether it may be why ``cell`` is not exact."""
+        """Return true if this defect may be the reason why ``cell`` is not exact."""
         return row.runtime in self.got and any(cells.hold(row, cell) for cells in self.cells)
 
     def whole(self) -> str:
@@ -228,7 +228,7 @@ def _mark(found: Sequence[tuple[Row, Cell]]) -> str:
 
 
 def _changes(matrix: Matrix) -> str:
-    """What `lower` changed for whom."""
+    """List the changes that `lower` made, with their runtimes."""
     lines = []
     for name, row in matrix.rows().items():
         cells = [cell for other, cell in matrix.cells() if other.runtime == name]
@@ -240,7 +240,7 @@ def _changes(matrix: Matrix) -> str:
 
 
 def _sources(certificates: Sequence[Certificate]) -> str:
-    """Models that other frameworks have written; empty, if there are none."""
+    """Models that other frameworks have written; may be empty."""
     if not certificates:
         return ""
     return "\n\n".join(["## Other sources", OF_SOURCES, *map(_source, certificates)])

@@ -1,4 +1,4 @@
-"""What the installed ONNX Runtime runs, found by running tiny models: the target ``this``.
+"""Probe of the installed ONNX Runtime with tiny models, for the target ``this``.
 
 Each model runs in a process of its own kind, since a bad one may take the process with it. The
 answer is kept in the user's cache folder, for the same runtime and the same models.
@@ -37,12 +37,12 @@ SECONDS = 60.0
 """Time that the worker may take for one answer: a large model takes some to be loaded."""
 
 CLOSE: dict[DType, float] = {"float16": 2e-2, "bfloat16": 6e-2, "float32": 1e-3, "float64": 1e-3}
-"""How near an answer must come: contributed operators round their constants."""
+"""Relative tolerance of an answer: contributed operators round their constants."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeResult:
-    """One model, and what became of it."""
+    """Result of one model."""
 
     operator: str
     dtype: DType
@@ -55,7 +55,7 @@ class ProbeResult:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a runtime said to all models.
+    """Results of a runtime for all models.
 
     Attributes:
         version: ONNX Runtime's own.
@@ -69,7 +69,7 @@ class Answer:
 
 
 def probe(folder: Path | None = None, python: Path = Path(sys.executable)) -> Answer:
-    """What the installed runtime runs: as remembered in ``folder``, or, failing that, found now.
+    """Return the results of the installed runtime, from the cache in ``folder`` if it has them.
 
     ``python`` is what imports it. A folder that cannot be written is done without, and a file in it
     that is damaged is replaced.
@@ -135,10 +135,10 @@ def _write(path: Path, answer: Answer) -> None:
 
 
 def ask(python: Path) -> Answer:
-    """What the ONNX Runtime that ``python`` imports says to every model.
+    """Run every model in the ONNX Runtime that ``python`` imports.
 
     Raises:
-        TargetError: It imports none, or that does not start.
+        TargetError: It has no ONNX Runtime, or the runtime does not start.
     """
     with ProbeWorker(python) as first:
         about = first.about
@@ -175,7 +175,7 @@ def _requests(providers: Iterable[str]) -> Iterator[tuple[Probed, ProbeResult, b
 
 
 PLAIN = Probed(("", "Abs"))
-"""What any runtime has, where opsets and file formats are what is asked for."""
+"""Operator that every runtime has, for probing opsets and file formats."""
 
 
 def _judged(probed: Probed, row: ProbeResult, answer: dict[str, Any] | None) -> ProbeResult:
@@ -201,12 +201,12 @@ class ProbeWorker:
     """A process that loads and runs models, one after the other.
 
     Args:
-        python: What imports the runtime; a test's program may stand for it.
-        seconds: How long it may take to start, and to answer.
+        python: Interpreter that imports the runtime; a test may pass another program.
+        seconds: Limit on its start, and on each answer.
 
     Attributes:
-        about: What the runtime says of itself.
-        ended: How the process ended, once it has.
+        about: The runtime's description of itself.
+        ended: Description of the process's end, once it has ended.
     """
 
     def __init__(self, python: Path, seconds: float = SECONDS) -> None:
@@ -237,7 +237,7 @@ class ProbeWorker:
         self.close()
 
     def run(self, content: bytes, provider: str, *inputs: Any) -> dict[str, Any] | None:
-        """The worker's answer; None, if it ended without one.
+        """The worker's answer; None if it ended without one.
 
         Args:
             content: A model with one output.

@@ -1,4 +1,4 @@
-"""Tiny models that show what a runtime runs: an operator, in an element type, at an opset."""
+"""Tiny models for probing a runtime: an operator, in an element type, at an opset."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from gatewave.models import DTYPES, DType
 OPSETS = (17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28)
 OLDEST = 17
 VALUES = (-2.5, -0.5, 0.25, 3.0)
-"""What the models are run on: activations that are mixed up differ there."""
+"""Inputs of the models; no two activations agree on them."""
 
 IR_OF_OPSET = {24: 11, 25: 12, 26: 13, 27: 14, 28: 14}
 """The file format that came with an opset; before, 8 is enough, and every runtime reads it."""
@@ -31,10 +31,10 @@ class Probed:
 
     Attributes:
         identifier: Its domain and its name.
-        inputs: How many there are; all are of the element type that is tried.
+        inputs: Number of inputs; all have the element type that is tried.
         attributes: As the node has them.
-        condition: Whether one more input comes first, the condition of ``Where``.
-        any_attributes: Whether what runs with these runs with any: they are not the default.
+        condition: True if one more input comes first, the condition of ``Where``.
+        any_attributes: True if these, which are not the defaults, stand for all attributes.
     """
 
     identifier: tuple[str, str]
@@ -162,7 +162,7 @@ def _functions(probed: Probed, dtype: DType, opset: int) -> list[ir.Function]:
 
 @functools.cache
 def expected(probed: Probed) -> tuple[float, ...]:
-    """What the operator gives, by the reference evaluator in float32."""
+    """Return the operator's results from the reference evaluator in float32."""
     if probed.identifier[0] == CONTRIB:
         probed = MEANT[probed.identifier[1]]
     model = onnx.load_from_string(content(probed, "float32", OPSETS[-1]))

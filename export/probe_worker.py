@@ -1,8 +1,8 @@
 """Runs models by the ONNX Runtime of whatever Python starts it; needs NumPy besides.
 
 It reads a model after the other from stdin, a line of JSON each, and answers each with a line. A
-model that brings the process down has no answer: that is what the reader then knows of it. Only
-the real stdout carries answers; what native code prints goes to stderr.
+model that brings the process down has no answer, from which the reader infers the crash. Only
+the real stdout carries answers; output of native code goes to stderr.
 """
 
 import base64
@@ -29,7 +29,7 @@ def main() -> None:
 
 
 def _answer(request: dict) -> dict:  # type: ignore[type-arg]  # of JSON
-    """The values that the model gives, or why it gives none; or that it is loaded."""
+    """Return the model's values, the reason for having no values, or the fact that it is loaded."""
     try:
         if request.get("schemas"):
             return {"schemas": _schemas()}

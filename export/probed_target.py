@@ -1,4 +1,4 @@
-"""The target ``this``: what the installed ONNX Runtime answered, as a target's file has it."""
+"""The target ``this``: probe results of the installed ONNX Runtime in a target's form."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from gatewave.models import DTYPES, DType
 
 LEAST_OPSET = 7
 LEAST_IR = 3
-"""What ONNX Runtime promises to read; older than `OLDEST` is not tried."""
+"""Oldest IR version that ONNX Runtime promises to read; versions before `OLDEST` are not tried."""
 
 EVIDENCE = "probed"
 
@@ -41,7 +41,7 @@ def this(folder: Path | None = None) -> Target:
 
 
 def known() -> Target | None:
-    """The installed runtime as the files describe it; None if they were not made with this wheel.
+    """The installed runtime as the files describe it; None if they were made with another wheel.
 
     It is what probing it would find, without the time that takes; the tests hold the two together.
     """
@@ -55,7 +55,7 @@ def known() -> Target | None:
 
 
 def is_installed(target: Target) -> bool:
-    """Whether ``target`` is the ONNX Runtime that is installed: ``this``, or its version's file."""
+    """Return true if ``target`` is the installed ONNX Runtime: ``this``, or its version's file."""
     version = _short(onnxruntime.__version__)
     return target.name.startswith(f"{THIS} ") or target.name == f"onnxruntime-{version}-cpu"
 

@@ -49,7 +49,7 @@ def reason_of(text: str) -> str:
 
 
 def last_words(output: str) -> str:
-    """Return the reason in what a process wrote before it ended; empty if it wrote nothing."""
+    """Return the reason in a process's last output; empty if there is no output."""
     plain = HINTS.sub("", COLOUR.sub("", output)).strip()
     if not plain:
         return ""
@@ -88,7 +88,7 @@ def _without_places(text: str) -> str:
 
 
 def _after_signature(text: str, start: int) -> int:
-    """Return where the C++ signature at ``start`` ends; ``start`` itself if there is none."""
+    """Return the end of the C++ signature at ``start``; ``start`` itself without a signature."""
     name = SIGNATURE.match(text, start)
     if name is None or "\n" in name.group():
         return start

@@ -15,7 +15,7 @@ from gatewave.models import DType
 
 Translation = Callable[..., Any]
 Translations = dict[Callable[..., Any], Translation]
-"""What `torch.onnx.export` takes for ``custom_translation_table``."""
+"""Type of the ``custom_translation_table`` of `torch.onnx.export`."""
 
 
 class RecordedOps:

@@ -36,7 +36,7 @@ AGREEMENT = mpmath.mpf(10) ** -25
 """Two evaluations this close, relatively, the second with twice the digits, are the exact value."""
 
 NOTHING = mpmath.mpf(10) ** -400
-"""Less than any float64 can tell from 0: what is left of an exact 0, which never settles."""
+"""Magnitude below every float64: the remainder of an exact 0, which never settles."""
 
 SPECIAL = (0.0, -0.0, 1.0, -1.0, 0.5, -2.5, 20.0, -20.0, 100.0, -100.0, 1e4, -1e4)
 NOT_FINITE = (float("inf"), float("-inf"), float("nan"))
@@ -141,7 +141,7 @@ def _line(activation: Activation, kind: torch.dtype) -> Tensor:
 def exact(
     activation: Activation, operator: Operator, graph: Graph, tensors: Sequence[Tensor]
 ) -> list[Exact]:
-    """What ``graph`` should give at ``tensors``, its real parameters at their defaults."""
+    """Return the exact results of ``graph`` for ``tensors``, with default real parameters."""
     found = decomposition(activation, operator, graph, tensors)
     if tensors[0].dtype != torch.float64 or operator.formula.has(AppliedUndef):
         return [Exact(result, torch.zeros_like(result)) for result in found]
@@ -155,7 +155,7 @@ def exact(
 def decomposition(
     activation: Activation, operator: Operator, graph: Graph, tensors: Sequence[Tensor]
 ) -> list[Tensor]:
-    """What the record's decompositions give at ``tensors``, computed by Torch in float64."""
+    """Return the results of the record's decompositions, computed by Torch in float64."""
     wide = [tensor.double() for tensor in tensors]
     results = signature.function(operator, graph)(FLOAT64, *wide, **activation.defaults(operator))
     return [result.detach() for result in results]
@@ -223,7 +223,7 @@ def definition(
 
 
 def _settled(compute: Callable[[], Sequence[mpmath.mpf]]) -> tuple[mpmath.mpf, ...]:
-    """What ``compute`` gives once twice the digits no longer change it."""
+    """Return the result of ``compute`` once doubling the digits no longer changes it."""
     digits = DIGITS
     with mpmath.workdps(digits):
         found = compute()

@@ -1,4 +1,4 @@
-"""What each graph of an activation takes and gives: the names that files, HTTP and ONNX share."""
+"""Inputs and outputs of an activation's graphs, by the names that files, HTTP and ONNX share."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ DOMAIN_VERSION = 1
 Graph = Literal["value", "grad", "vjp"]
 """The value; the value and all partial derivatives; or the vector-Jacobian product.
 
-The last is what a backward pass needs: the gradient of the inputs, given that of the output.
+The last is for a backward pass: the gradient of the inputs, given that of the output.
 """
 GRAPHS: tuple[Graph, ...] = get_args(Graph)
 
@@ -38,7 +38,7 @@ def outputs(activation: Activation, graph: Graph) -> tuple[str, ...]:
 
 
 def function(operator: Operator, graph: Graph) -> Callable[..., tuple[Any, ...]]:
-    """What ``graph`` computes, of ``(op, *inputs, **reals)``, from the record's decompositions."""
+    """Return the function ``(op, *inputs, **reals)`` of ``graph``, from the decompositions."""
 
     def value(op: Any, *tensors: Any, **reals: Any) -> tuple[Any, ...]:
         return (operator.value(op, *tensors, **reals),)

@@ -1,4 +1,4 @@
-"""Processes that run something foreign: it may crash or hang, and nobody else with it."""
+"""Processes for foreign code, which may crash or hang without affecting others."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ GRACE = 2.0
 
 
 class Ended(Exception):  # noqa: N818 - it is an answer
-    """A process ended instead of answering; the message is how, to be put after what it did.
+    """A process ended instead of answering; the message is the end of a sentence about its task.
 
     Attributes:
         late: It was ended, because it took too long.
@@ -34,7 +34,7 @@ class Ended(Exception):  # noqa: N818 - it is an answer
 class Process:
     """A program that is written to and read from, and that is to end when `requests` ends.
 
-    What it starts itself ends with it, at the latest, and its temporary files are gone then.
+    Its own child processes end with it at the latest, and its temporary files are removed then.
 
     Args:
         command: The program and its arguments.
@@ -82,7 +82,7 @@ class Process:
             timer.cancel()
 
     def close(self) -> None:
-        """Have the process end: it does when it is told nothing more, and else is ended."""
+        """End the process: close its input, and kill it if it does not end by itself."""
         if self.answers.closed:  # its number may be another's by now
             return
         with contextlib.suppress(BrokenPipeError):  # what was left to be sent to a dead process
@@ -96,12 +96,12 @@ class Process:
         self._scratch.cleanup()
 
     def _kill(self) -> None:
-        """End it, and what it started."""
+        """End the process and its children."""
         with contextlib.suppress(ProcessLookupError):  # all have ended
             os.killpg(self._process.pid, signal.SIGKILL)
 
     def _end(self) -> str:
-        """How the process ended, and its last words."""
+        """Describe the end of the process, with its last output."""
         status = self._process.wait()
         end = signal.Signals(-status).name if status < 0 else f"exit status {status}"
         self._errors.seek(0)

@@ -41,7 +41,7 @@ def _form(
         formula: A function of ``op``, the tensors, and ATen's other arguments.
         native: Torch's translation of the same; None where it is wrong in every dtype.
         kept: The dtypes in which Torch's translation is right. It is kept for integers, too.
-        tensors: How many of the arguments are tensors.
+        tensors: Number of arguments that are tensors.
     """
 
     def translate(x: Any, *rest: Any, **named: Any) -> Any:

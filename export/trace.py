@@ -30,7 +30,7 @@ from gatewave.models.torch_ops import KEEP, common_dtype
 DTYPES_OF_TORCH = frozenset(getattr(torch, dtype) for dtype in DTYPES)
 
 OPSET = 18
-"""What Torch's exporter writes; the artifacts' own opset is lower and set when they are drawn."""
+"""Opset of Torch's exporter; the artifacts' own opset is lower and set when they are drawn."""
 
 
 class ActivationGraphs(nn.Module):
@@ -84,7 +84,7 @@ def trace(
         module: Any module; those that an operator matches may be anywhere inside. It is exported
             as it evaluates, not as it trains, and left as it was.
         arguments: Example tensors, by the names that the graph's inputs are to have.
-        operators: What to keep whole. All else becomes the standard operators that Torch chooses.
+        operators: Operators to keep whole. The rest becomes standard operators that Torch chooses.
         dynamic_shapes: As `gatewave.export.graph.to_onnx` takes them.
         opset: Of the standard operators.
         translations: Translations of Torch functions that replace Torch's own.
@@ -184,7 +184,7 @@ class _Keeper:
 
     A call becomes a node only if it is certain to be the plain activation: the forward that the
     record was made with is running, on an instance of the very class, with plain numbers for its
-    parameters and tensors for its inputs. Else the forward computes, and Torch traces that.
+    parameters and tensors for its inputs. Otherwise Torch traces the computation of the forward.
     """
 
     def __init__(self, operators: Iterable[Operator]) -> None:
@@ -255,7 +255,7 @@ LOGGERS = {"torch.onnx": logging.ERROR, "onnxscript": logging.CRITICAL, "onnx_ir
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what Torch says about itself: what is not installed, deprecated, or called alike."""
+    """Silence Torch's messages about missing packages, deprecations and equal names."""
     levels = {name: logging.getLogger(name).level for name in LOGGERS}
     for name, level in LOGGERS.items():
         logging.getLogger(name).setLevel(level)

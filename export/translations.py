@@ -2,7 +2,7 @@
 
 Torch's exporter takes a function's translation from a table, and records the operators that the
 translation calls. It also writes every function of a model out before it returns: in Torch 2.13 it
-does so in all opsets, optimizing or not. So a table alone can make the numbers right, but no nodes
+does so in all opsets, optimizing or not. A table alone can make the numbers right, but no nodes
 of ours; `to_onnx` adds their functions afterwards.
 
 Torch's own translations are wrong in these ways (Torch 2.13, onnxscript 0.7):
@@ -44,7 +44,7 @@ def torch_translations() -> Translations:
     For ``torch.onnx.export(..., dynamo=True, custom_translation_table=torch_translations())``.
     float64 graphs have float64 constants only, and no Erf, which ONNX Runtime lacks there; 16-bit
     floats are computed in float32 and rounded once, so that runtimes without 16-bit kernels run
-    them. In float32, what Torch writes is kept where it is right: runtimes fuse it. `torch.sinc` is
+    them. In float32, correct nodes of Torch are kept, since runtimes fuse them. `torch.sinc` is
     0 at ±∞, where Torch gives NaN.
     """
     return {**torch_constants.table(), **torch_elementwise.table(), **_activations(_formula)}
@@ -90,7 +90,7 @@ def _node(activation: Activation, _: DType, *tensors: Any) -> Any:
 
 
 def _schema(activation: Activation, operator: Operator) -> OpSchema:
-    """What the exporter must know of an operator to record it; it is registered nowhere."""
+    """Return the schema that the exporter needs to record an operator; it is not registered."""
     types = [f"tensor({name})" for name in ("float16", "bfloat16", "float", "double")]
     return OpSchema(
         operator.op_type,

@@ -1,4 +1,4 @@
-"""Activations: Torch modules, and the records from which everything else is derived.
+"""Activations: Torch modules, and the records from which all other parts are derived.
 
 Each name is imported from its file when it is first used, since Torch takes seconds to import.
 """

@@ -1,4 +1,4 @@
-"""What an activation is: one immutable record, from which every other part of the project follows.
+"""Record of an activation, immutable; every other part of the project is derived from it.
 
 An `Activation` is what a caller names ("swiglu"). It holds one `Operator` for each formula that the
 name can mean: most have one, `swiglu` has two, told apart by its parameter `gate`.
@@ -58,7 +58,7 @@ class Parameter:
 
     Attributes:
         name: As callers and formulas write it.
-        default: Its value where a caller names none.
+        default: Its value if a caller does not set it.
         description: One sentence, for people.
         choices: The words it may be. Empty for a real number.
     """
@@ -85,7 +85,7 @@ class Operator:
         scale: The inputs that the absolute error grows with.
         reals: The real parameters that this function takes.
         choice: The words that select this function among its activation's, e.g. ``gate: linear``.
-        forward: What the module's class computes with, as it was when the record was made.
+        forward: Forward of the module's class, as it was when the record was made.
     """
 
     op_type: str
@@ -110,7 +110,7 @@ class Operator:
         return self.module(**self.choice, **reals)
 
     def matches(self, module: nn.Module) -> bool:
-        """Whether ``module`` computes this very function."""
+        """Return true if ``module`` computes this very function."""
         return type(module) is self.module and all(
             getattr(module, name) == word for name, word in self.choice.items()
         )
@@ -133,15 +133,15 @@ class Activation:
     Attributes:
         name: The identifier in URLs, files and metadata: lower-case, e.g. ``"swiglu"``.
         title: The name as people write it.
-        summary: One sentence that says what it is.
+        summary: Description in one sentence.
         inputs: The names of its tensors, in order; all have one shape and dtype.
-        operators: What it computes: one function for each choice, the default first.
-        parameters: What a caller may set besides the tensors.
+        operators: One function for each choice, the default first.
+        parameters: Parameters that a caller may set besides the tensors.
         source: Where the formula comes from.
         example: Input values worth trying, all of one length.
         plot_range: Where the curve is worth looking at, ``(low, high)``.
-        properties: What is true of it.
-        uses: What it is good for.
+        properties: Mathematical properties.
+        uses: Typical uses.
         limits: Where it misleads.
         domain: Where the tolerances hold, for every input; infinities and NaN belong to it only if
             it is unbounded.
@@ -209,7 +209,7 @@ class Activation:
         ]
 
     def stem(self, operator: Operator) -> str:
-        """How files name ``operator``: ``sinc``, ``swiglu-linear``."""
+        """Return the stem of ``operator``'s file names: ``sinc``, ``swiglu-linear``."""
         return "-".join([self.name, *operator.choice.values()])
 
     def defaults(self, operator: Operator) -> dict[str, float]:

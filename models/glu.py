@@ -142,7 +142,7 @@ def tanh_partials(op: Any, a: Any, b: Any) -> tuple[Any, Any]:
 
 
 def tanh_argument(op: Any, a: Any) -> Any:
-    """``2√(2/π)·(a + 0.044715a³)``: its sigmoid is ``(1 + tanh)/2``, with nothing to cancel."""
+    """``2√(2/π)·(a + 0.044715a³)``: its sigmoid is ``(1 + tanh)/2``, without cancellation."""
     cubic = op.Mul(op.Mul(a, a), 2 * GELU_SLOPE * GELU_CUBIC)
     return op.Mul(a, op.Add(cubic, 2 * GELU_SLOPE))
 

@@ -17,7 +17,7 @@ SERIES_RADIUS = 0.5
 """Below it the derivative is its Taylor series: the closed form subtracts nearly equal numbers."""
 
 SERIES_TERMS = {24: 7, 53: 12}
-"""How many terms reach full precision at the radius, by significant bits."""
+"""Number of terms that reach full precision at the radius, by significant bits."""
 
 NEGLIGIBLE = 1e-9
 """Below it sinc is 1 to the last bit of float64; nor can 0 / 0 arise, denormals flushed or not."""

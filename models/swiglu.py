@@ -25,8 +25,8 @@ class SwiGLU(nn.Module):
     NaN at a = -∞, as in Torch: the limit is 0.
 
     Args:
-        gate: How ``b`` enters: through a sigmoid, or as it is.
-        alpha: The slope of the linear form's sigmoid; the other form has none, and refuses one.
+        gate: Use of ``b``: through a sigmoid, or as it is.
+        alpha: The slope of the linear form's sigmoid; the other form refuses it.
 
     Raises:
         ValueError: ``gate`` is another word, or ``alpha`` is set where there is none.

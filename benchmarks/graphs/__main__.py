@@ -28,7 +28,7 @@ BEGIN, END = "<!-- Measured by `make bench-graphs`: -->", "<!-- Here ends what w
 TURNS, QUICK_TURNS = 15, 5
 
 NOISE = 1.02
-"""What two runs of the same graph differ by."""
+"""Ratio between two runs of the same graph."""
 
 SLOWER = "**slower**"
 

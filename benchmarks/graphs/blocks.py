@@ -1,4 +1,4 @@
-"""What no package of PyPI carries: a block of a language model, and a front end for sound."""
+"""Models that no PyPI package carries: a block of a language model, and an audio front end."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def sinc_inputs() -> dict[str, Tensor]:
 
 
 def export(module: nn.Module, inputs: dict[str, Tensor], path: Path, opset: int = OPSET) -> None:
-    """Write what ``torch.onnx.export`` makes of the module, with the weights inside."""
+    """Write the module as exported by ``torch.onnx.export``, with the weights inside."""
     torch.manual_seed(0)
     for parameter in module.parameters():
         if parameter.dim() > 1:

@@ -39,7 +39,7 @@ class Ran:
     Attributes:
         seconds: From its start to its end.
         peak: Peak memory of the command and all its child processes together, in bytes.
-        document: The JSON that it printed; None if it printed none.
+        document: The JSON that it printed, if any.
         error: Its error message, or a note that it took too long.
     """
 

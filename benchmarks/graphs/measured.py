@@ -29,20 +29,20 @@ KERNELS = "fused, with kernels"
 REGARDLESS = "fused regardless, with kernels"
 
 ITS_FUSIONS = ("QuickGeluFusion",)
-"""What ONNX Runtime makes one node of ``x·σ(αx)`` by."""
+"""ONNX Runtime's own fusion of ``x·σ(αx)`` to one node."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What the table says of a graph.
+    """Row of the table for one graph.
 
     Attributes:
         name: Of the graph.
-        found: How many activations of each kind are in it.
-        fused: How many of each were fused.
-        left: How many of each were left to ONNX Runtime.
+        found: Number of activations of each kind.
+        fused: Number of each that were fused.
+        left: Number of each that were left to ONNX Runtime.
         difference: The largest of an output, in words.
-        samples: Seconds per call, turn by turn; of the original only, where nothing was fused.
+        samples: Seconds per call, turn by turn; of the original only, without a fusion.
     """
 
     name: str
@@ -57,7 +57,7 @@ def measured(graph: Graph, scratch: Path, library: Path, count: int) -> Measured
     """Fuse the graph into the file ``scratch``, verify it, and time it in ``count`` turns.
 
     Raises:
-        VerificationError: What was fused computes something else.
+        VerificationError: The fused graph differs.
     """
     model = files.read(graph.path)
     found = Counter(site.kind for site in sites(model))
@@ -85,7 +85,7 @@ def measured(graph: Graph, scratch: Path, library: Path, count: int) -> Measured
 def _verified(
     model: ir.Model, changes: Sequence[Change], scratch: Path, graph: Graph, library: Path
 ) -> str:
-    """Write the model, if it is equal, and say how nearly."""
+    """Verify and write the model; return the largest difference."""
     plan = VerificationPlan(inputs=graph.inputs, kernels=library, sites=[c.output for c in changes])
     return _words(write_verified(model, scratch, source=graph.path, plan=plan))
 

@@ -32,7 +32,7 @@ class Packaged:
         kind: The properties of the graph for which it was chosen.
         inputs: Draws each input as in real use.
         variant: Makes another form of it, if no package contains one.
-        certify: Whether the reference evaluator is fast enough for a certificate.
+        certify: True if the reference evaluator is fast enough for a certificate.
     """
 
     name: str

@@ -37,7 +37,7 @@ LIMIT, QUICK_LIMIT = 90.0, 60.0
 """Seconds after which a command is ended."""
 
 UNCHANGED = 2.0
-"""Seconds that a command may take beyond its load, if it changes nothing."""
+"""Seconds that a command without changes may take beyond its load."""
 SMALL, FUSE = 2 << 20, 20.0
 """Size of a small model in bytes, and seconds that `fuse` may take for it."""
 

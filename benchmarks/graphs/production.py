@@ -12,7 +12,7 @@ import torch
 from benchmarks.graphs import blocks
 
 FOLDER = Path(".graphs")
-"""Where `make` installs the packages of requirements.txt."""
+"""Folder in which `make` installs the packages of requirements.txt."""
 
 SEED = 0
 
@@ -29,7 +29,7 @@ class Graph:
 
 
 def graphs(folder: Path, scratch: Path, only: Collection[str] = ()) -> Iterator[Graph]:
-    """Those of the packages in ``folder``, and two from Torch, which are written to ``scratch``.
+    """Yield the graphs of packages in ``folder``, and two from Torch, written to ``scratch``.
 
     Args:
         folder: Where the packages are.

@@ -1,1 +1,1 @@
-"""The kernels against what one would run instead, and against the memory that bounds both."""
+"""The kernels against their alternatives, and against the limit of memory bandwidth."""

@@ -33,7 +33,7 @@ LIBRARY = Path("service/libgatewave.so")
 PACKAGES = ("onnxruntime", "torch", "numpy", "openvino")
 
 TURNS = {64: 41, 1 << 12: 21, 1 << 16: 15, 1 << 20: 15, 1 << 24: 9}
-"""How often each contestant has its turn, by the number of elements."""
+"""Turns of each contestant, by the number of elements."""
 
 INTRODUCTION = """\
 # Performance

@@ -1,4 +1,4 @@
-"""What is measured: a graph of a record in one dtype, and its tensors at one size."""
+"""Measured case: a graph of a record in one dtype, with its tensors at one size."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Case:
 
     @functools.cached_property
     def exported(self) -> bytes:
-        """What ``torch.onnx.export`` makes of the plain formula."""
+        """Return the plain formula as exported by ``torch.onnx.export``."""
         arguments = {
             name: torch.ones(2, dtype=getattr(torch, self.dtype)) for name in self.activation.inputs
         }

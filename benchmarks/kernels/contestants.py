@@ -1,4 +1,4 @@
-"""Who takes turns: each a call that computes a case on the same inputs.
+"""Contestants: calls that compute a case on the same inputs.
 
 A call writes to the outputs that are there before, or returns results of its own, as Torch eager
 and Torch's gradients do.
@@ -31,7 +31,7 @@ ROOF = "the roof"
 
 SOME = 4096
 LOOSE = {"float32": 1e-3, "float64": 1e-10}
-"""How far the first results may be from the plain formula, which cancels near the zero of sinc."""
+"""Tolerance of the first results against the plain formula, which cancels near sinc's zeros."""
 
 SMALL = 64
 """At this size, calls are compared rather than elements: with one standard node."""
@@ -54,10 +54,10 @@ class Round:
 
 
 def calls(this: Round, without: Sequence[str]) -> dict[str, Call]:
-    """Who can compute this, by name.
+    """Return the contestants that can compute the case, by name.
 
     Raises:
-        ValueError: One of them computes something else.
+        ValueError: The results of one differ.
     """
     found: dict[str, Call] = {}
     for name, build in BUILDERS.items():
@@ -70,7 +70,7 @@ def calls(this: Round, without: Sequence[str]) -> dict[str, Call]:
 
 
 def _attempt(name: str, build: Callable[[Round], Call | None], this: Round) -> Call | None:
-    """The call, once made; ``None`` where a rival has no such thing, as of 16-bit types."""
+    """The call; ``None`` if a rival does not support the case, as 16-bit types."""
     try:
         call = build(this)
         if call is not None:
@@ -83,7 +83,7 @@ def _attempt(name: str, build: Callable[[Round], Call | None], this: Round) -> C
 
 
 def _verify(name: str, call: Call, this: Round) -> None:
-    """Refuse to time what is not the plain formula; in 16 bits, that is far off by itself."""
+    """Refuse to time results that differ from the plain formula, which is inexact in 16 bits."""
     if this.case.dtype not in LOOSE:
         return
     for output in this.outputs:
@@ -181,7 +181,7 @@ def _abs(this: Round) -> Call | None:
 
 
 def _roof(this: Round) -> Call:
-    """What moves the same bytes and computes next to nothing: what memory allows."""
+    """Return a call that moves the same bytes with almost no computation: the memory limit."""
     if this.case.graph == "value":
         count = len(this.inputs)
         node = single_node({1: "Abs", 2: "Add"}[count], this.case.dtype, count)

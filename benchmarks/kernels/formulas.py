@@ -1,4 +1,4 @@
-"""What one would write without this project: the same functions, plainly, in Torch and in NumPy."""
+"""The same functions written plainly in Torch and in NumPy."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Formula:
 
 
 def formula_of(stem: str, operator: Operator) -> Formula:
-    """By the stem of the operator; where nobody wrote one, the record's own Torch module."""
+    """Plain formulas by stem of the operator; the default is the record's own Torch module."""
     return FORMULAS.get(stem) or Formula(operator.build(), operator.derivative)
 
 

@@ -1,4 +1,4 @@
-"""What the kernels are to reach in float32, and whether they did."""
+"""Goals of the kernels in float32, and the check whether they are reached."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ONNX Runtime, with the kernels' library or without: equal for all who run in it."""
+"""ONNX Runtime with or without the kernels' library, with equal settings for all cases."""
 
 from __future__ import annotations
 

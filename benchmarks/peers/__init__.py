@@ -1,1 +1,1 @@
-"""What the service is measured against."""
+"""Other servers that the service is measured against."""

@@ -1,4 +1,4 @@
-"""The limit of the stack: a bare ASGI app that computes nothing."""
+"""The limit of the stack: a bare ASGI app without computation."""
 
 from __future__ import annotations
 

@@ -78,8 +78,8 @@ def certify(
     """Run activations or models on many runtimes, compare with a baseline, and write it down.
 
     Each runtime runs in an environment and a process of its own (`gatewave runtimes`), on what
-    `gatewave lower` makes of the model for it. What one refuses, gets wrong or dies of is an entry.
-    The baseline of a model is what two implementations agree on: onnx's reference evaluator and the
+    `gatewave lower` makes of the model for it. Refusals, wrong results and crashes are entries.
+    A baseline consists of values on which two implementations agree: onnx's evaluator and the
     installed ONNX Runtime. Where they differ, the certificate names the node and has no baseline.
     With --check, exit with 1 if anything came out otherwise.
 
@@ -150,7 +150,7 @@ def _check_of_models(subjects: list[str], inputs: Path | None, *, bounded: bool)
 
 
 def _conclude(found: list[Certificate], *, exact: bool) -> None:
-    """Exit with 1 if nothing was certified, or, where it is to be ``exact``, something is not."""
+    """Exit with 1 if no cell was certified, or if ``exact`` is required and a cell is not."""
     for certificate in found:
         if not any(True for _ in certificate.cells()):
             reasons = "; ".join(f"{row.title}: {row.why}" for row in certificate.rows)

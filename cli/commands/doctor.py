@@ -1,4 +1,4 @@
-"""`gatewave doctor`: what is installed, what works, and what is wrong."""
+"""`gatewave doctor`: installed parts, and faults in them."""
 
 from __future__ import annotations
 

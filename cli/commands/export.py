@@ -60,7 +60,7 @@ def export(
         bool, typer.Option("--json", help="Print what was written, and the errors measured.")
     ] = False,
 ) -> None:
-    """Export activations from Torch to ONNX; what misses its tolerance is not written.
+    """Export activations from Torch to ONNX; a graph that misses its tolerance is not written.
 
     Graphs that pass are written even if others fail: these are named, and the exit status is 1.
 

@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RunOnly:
-    """A model that computes something else than before, so that it is run, but not compared.
+    """Result of running a model that computes another function and is therefore not compared.
 
     Attributes:
-        run_by: The runtimes that ran it, in words; none, if it was not tried.
-        notes: What is to be known of how it was written.
+        run_by: The runtimes that ran it, in words; empty if it was not tried.
+        notes: Notes on the written model.
     """
 
     run_by: Sequence[str] = ()
@@ -81,7 +81,7 @@ def write_running(model: ir.Model, path: Path, *, source: Path, plan: Verificati
 
     Raises:
         VerificationError: The kernels and the bodies differ; it is not written.
-        NotRunnableError: Nothing runs it, or not what runs ``source``; it is not written.
+        NotRunnableError: No runtime runs it, or that of ``source`` does not; it is not written.
     """
     from gatewave.export.verification import verified
 
@@ -105,11 +105,11 @@ def say(
     Args:
         written: The file.
         changes: The changes.
-        report: The comparison with the original; ``None`` where there is none.
+        report: The comparison with the original, if there was one.
         skipped: The activations that were left unchanged.
         assessment: The verdict for the target.
         tried: For a model that computes something else, the result of running it.
-        as_json: Whether to print JSON.
+        as_json: Print JSON.
     """
     if as_json:
         document = {

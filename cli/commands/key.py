@@ -1,4 +1,4 @@
-"""`gatewave key`: a key for a caller, and what the configuration needs to know of it."""
+"""`gatewave key`: a key for a caller, and its entry for the configuration."""
 
 from __future__ import annotations
 

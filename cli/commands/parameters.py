@@ -32,7 +32,7 @@ def parsed(options: list[str] | None) -> dict[str, str | float]:
 
 
 def words(option: str, text: str | None, known: tuple[Word, ...]) -> tuple[Word, ...]:
-    """The words of a list such as ``float32,float64``; all that are ``known``, if there is none.
+    """The words of a list such as ``float32,float64``; all of ``known`` if it is empty.
 
     Raises:
         UsageError: A word is not known.

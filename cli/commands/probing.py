@@ -1,4 +1,4 @@
-"""`gatewave doctor --probe`: what the installed ONNX Runtime runs, operator by operator."""
+"""`gatewave doctor --probe`: support of the installed ONNX Runtime, operator by operator."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _table(answer: Answer, provider: str) -> Table:
 
 
 def _cell(rows: Sequence[ProbeResult]) -> str:
-    """``18–28``, ``17, 22``; or what became of all, if none ran."""
+    """Format opsets as ``18–28`` or ``17, 22``; if all failed, the outcome."""
     opsets = sorted({row.opset for row in rows if row.outcome == "runs"})
     bad = {MARKS[row.outcome] for row in rows if row.outcome in MARKS}
     if not opsets:

@@ -1,4 +1,4 @@
-"""What the commands that rewrite a model share: their arguments and options."""
+"""Arguments and options that the commands that rewrite a model share."""
 
 from __future__ import annotations
 

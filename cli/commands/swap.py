@@ -108,7 +108,7 @@ def _written_running(
     write: Callable[[ir.Model], graphs.RunOnly],
     swapped: Callable[..., tuple[ir.Model, Outcome]],
 ) -> tuple[Outcome, graphs.RunOnly]:
-    """Write ``new``, or, where ONNX's own operators are not run, what ``swapped`` makes without."""
+    """Write ``new``; if ONNX's own operators do not run, the result of ``swapped`` without them."""
     from gatewave.export.errors import NotRunnableError
 
     try:

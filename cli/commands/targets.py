@@ -1,4 +1,4 @@
-"""What the command line names: activations of ours, or of the user's."""
+"""Activations named on the command line: ours, or the user's."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Evaluating elementwise functions over files of any size, in chunks, atomically.
 
 ``.npy``, ``.npz`` and ``.safetensors`` hold arrays; ``.parquet`` and ``.csv`` hold tables, which
-need the extra ``tables``. What holds for all:
+need the extra ``tables``. Rules for all formats:
 
 - An input of another integer or float type is converted; a finite number that would become infinite
   is an error, and so is a null or an empty field in a table: fill it, or drop the row.
@@ -10,13 +10,13 @@ need the extra ``tables``. What holds for all:
   numbers of the dtype asked for, its other columns text.
 - The target is replaced when all is done, or stays as it was.
 
-What goes wrong, by kind:
+Errors by kind:
 
 FileError
 ├── FileAccessError       not there, not allowed, no room
-├── UnsupportedFileError  the format cannot carry what is asked
-├── DamagedFileError      cut short, corrupt, or not what the suffix says
-└── ContentError          sound, but not what the function takes: names, shapes, types, values
+├── UnsupportedFileError  the format cannot carry the request
+├── DamagedFileError      cut short, corrupt, or of another format than its suffix
+└── ContentError          sound, but names, shapes, types or values do not fit the function
 """
 
 from gatewave.cli.files.errors import (

@@ -23,7 +23,7 @@ from gatewave.cli.files.format import Chunk, Evaluation, Layout
 from gatewave.cli.files.replacement import scratch_file
 
 DAMAGE = (EOFError, RuntimeError, ValueError, lzma.LZMAError, zipfile.BadZipFile, zlib.error)
-"""How a zip file and its codecs complain; `RuntimeError` is for passwords and unknown methods."""
+"""Errors of a damaged zip file; `RuntimeError` is for passwords and unknown methods."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,12 +32,12 @@ class StoredArray:
 
     Attributes:
         file: Where it lies.
-        label: How messages name it: the file, and its name in there.
-        fortran: Whether the first axis, not the last, runs fastest.
+        label: Name in messages: the file, and the name inside it.
+        fortran: True if the first axis, not the last, runs fastest.
         stream: Stands at the first element that was not taken yet.
         stored: The bytes that the file holds for the elements.
         origin: Where in the stream the elements begin.
-        transposed: Whether to take elements in C order from a file in Fortran order.
+        transposed: Take elements in C order from a file in Fortran order.
     """
 
     file: Path
@@ -113,7 +113,7 @@ class _ArrayReader:
 
 @contextmanager
 def reader_of(arrays: Mapping[str, StoredArray], evaluation: Evaluation) -> Iterator[_ArrayReader]:
-    """The arrays side by side: in Fortran order if all are and the target can be, else in C order.
+    """The arrays side by side: in Fortran order if all of them and the target are, or in C order.
 
     Raises:
         ContentError: They differ in shape.
@@ -141,7 +141,7 @@ def _common_shape(arrays: Mapping[str, StoredArray]) -> tuple[int, ...]:
 
 @contextmanager
 def _in_c_order(array: StoredArray, folder: Path) -> Iterator[StoredArray]:
-    """The array as it is or transposed; what lies compressed is unpacked into ``folder`` first."""
+    """The array as it is or transposed; a compressed one is unpacked into ``folder`` first."""
     if not (array.fortran and array.size):
         yield array
     elif isinstance(array.stream, io.BufferedReader):

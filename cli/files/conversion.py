@@ -18,7 +18,7 @@ Place = Callable[[int], str]
 
 
 def is_number(dtype: np.dtype[Any]) -> bool:
-    """Whether elements are integers, or floats of 16, 32 or 64 bits in either byte order."""
+    """Return true for integers, and for floats of 16, 32 or 64 bits in either byte order."""
     return dtype.kind in "iu" or dtype.newbyteorder("=") in NUMPY.values()
 
 

@@ -43,7 +43,7 @@ def _reading(evaluation: Evaluation) -> Iterator[ChunkReader]:
 
 
 def _as_text(names: Sequence[str]) -> arrow_csv.ConvertOptions:
-    """Text as it stands, in which nothing at all is a null and "" is not."""
+    """Text as it stands: an empty field is a null, and "" is an empty text."""
     return arrow_csv.ConvertOptions(
         column_types=dict.fromkeys(names, _TEXT),
         null_values=[""],
@@ -70,7 +70,7 @@ def _numbers(column: pa.Array, dtype: DType, place: Place) -> NDArray[Any]:
 
 
 def _first_failure(text: pa.Array, number: pa.DataType) -> int:
-    """Where the first element is that cannot be cast, by halving."""
+    """Return the index of the first element that cannot be cast, by bisection."""
     if len(text) == 1:
         return 0
     half = len(text) // 2
@@ -122,7 +122,7 @@ def _cast(evaluation: Evaluation, column: pa.Array, name: str) -> pa.Array:
 
 
 def _quoted(text: pa.Array) -> pa.Array:
-    """Quotes around what would else be read as something else; a null is nothing at all."""
+    """Quote text that would be read as another value; a null becomes an empty field."""
     quote = pa.scalar('"', _TEXT)
     doubled = pc.replace_substring(text, '"', '""')
     inside = pc.binary_join_element_wise(quote, doubled, quote, pa.scalar("", _TEXT))

@@ -1,4 +1,4 @@
-"""What can go wrong with a file, and the words for it."""
+"""Errors in files, and their messages."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ NAMES_SHOWN = 20
 
 
 class FileError(Exception):
-    """A file cannot be evaluated; the message names it, what was expected and what came."""
+    """A file cannot be evaluated; the message names it, the expected content and the actual one."""
 
 
 class FileAccessError(FileError):
@@ -19,15 +19,15 @@ class FileAccessError(FileError):
 
 
 class UnsupportedFileError(FileError):
-    """The format, or the way from one format to the other, cannot carry what is asked."""
+    """The format, or the conversion between the two formats, cannot carry the request."""
 
 
 class DamagedFileError(FileError):
-    """The file is cut short or corrupt, or not what its suffix says."""
+    """The file is cut short or corrupt, or has another format than its suffix."""
 
 
 class ContentError(FileError):
-    """The file is sound, but what it holds is not what the function takes."""
+    """The file is sound, but its content does not fit the function."""
 
 
 @contextmanager

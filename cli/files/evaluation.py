@@ -18,7 +18,7 @@ from gatewave.service.codecs.datatypes import NUMPY, DType
 FAMILIES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {"arrays": (".npy", ".npz", ".safetensors"), "tables": (".parquet", ".csv")}
 )
-"""What files hold, and the suffixes that say so. The module of a format is named as its suffix, and
+"""Suffixes of the supported formats, by family. The module of a format has its suffix as name, and
 is loaded when one is met: pyarrow is an extra, and slow to import."""
 
 Compute = Callable[[Values], Values]
@@ -26,7 +26,7 @@ Progress = Callable[[int, int | None], None]
 
 
 def _unseen(done: int, total: int | None) -> None:
-    """Nobody watches."""
+    """Ignore the progress."""
 
 
 def evaluate_file(
@@ -51,12 +51,12 @@ def evaluate_file(
         source: A file with a suffix of `FAMILIES`.
         target: Another of the same family, in a folder that exists.
         inputs: The arrays, tensors or columns to take. A ``.npy`` file holds one, without a name.
-        outputs: What to call the results.
-        dtype: What to compute in and to write. Other integers and floats are converted.
+        outputs: Names of the results.
+        dtype: Element type of the computation and the target. Other numbers are converted.
         compute: Takes flat arrays of ``dtype`` by input name, all of one length, perhaps
             read-only; answers arrays of the same dtype and length by output name.
         chunk_elements: The most that is taken at once, which bounds the memory.
-        progress: Told how many elements are done, and of how many: None where nobody can know.
+        progress: Called with the number of finished elements and the total; None if unknown.
 
     Returns:
         The number of elements, of each input.
@@ -85,7 +85,7 @@ def evaluate_file(
 
 
 def _agreed(results: Values, chunk: Chunk, evaluation: Evaluation) -> Values:
-    """The results in one piece each, if they are what a compute is to answer."""
+    """Return the results in one piece each, if they have the agreed form."""
     dtype = NUMPY[evaluation.dtype]
     for name in evaluation.outputs:
         if name not in results:

@@ -1,4 +1,4 @@
-"""What a file format is to an evaluation: a way to read chunks, and a way to write them."""
+"""Interface of a file format: reading chunks, and writing them."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ Values = Mapping[str, NDArray[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What is asked: these inputs of ``source`` become these outputs in ``target``.
+    """Request: these inputs in ``source`` become these outputs in ``target``.
 
     Attributes:
-        fortran: Whether the target can hold elements in Fortran order.
+        fortran: True if the target can hold elements in Fortran order.
     """
 
     source: Path
@@ -35,11 +35,11 @@ class Evaluation:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What the target takes over from the source beside the numbers.
+    """Properties other than the numbers that the target takes over from the source.
 
     Attributes:
         shape: Of every array; empty for tables.
-        fortran: Whether elements come in Fortran order.
+        fortran: True if elements come in Fortran order.
         columns: The ``pyarrow.Schema`` of the columns that a table keeps.
     """
 
@@ -53,7 +53,7 @@ class Chunk:
     """Some consecutive elements.
 
     Attributes:
-        size: How many.
+        size: Number of elements.
         values: The inputs, in the dtype that is computed in.
         rows: The ``pyarrow.RecordBatch`` that they came from, as it stands in the table.
     """
@@ -64,7 +64,7 @@ class Chunk:
 
 
 class ChunkReader(Protocol):
-    """An open source. Its total is None where only reading to the end can tell."""
+    """An open source. Its total is None if only reading to the end determines it."""
 
     @property
     def layout(self) -> Layout: ...
@@ -86,8 +86,8 @@ class Format:
     Attributes:
         reading: Opens the source.
         writing: Begins the target in an empty file, and completes it when its block ends well.
-        dtypes: What the format can hold.
-        fortran: Whether it can hold arrays in Fortran order.
+        dtypes: Element types that the format can hold.
+        fortran: True if it can hold arrays in Fortran order.
     """
 
     reading: Callable[[Evaluation], AbstractContextManager[ChunkReader]]

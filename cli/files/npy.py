@@ -30,7 +30,7 @@ def stored_array(stream: io.BufferedIOBase, file: Path, label: str, length: int)
 
     Raises:
         UnsupportedFileError: It is of a version that only structured arrays need.
-        DamagedFileError: Its header cannot be read, or is not followed by what it announces.
+        DamagedFileError: Its header cannot be read, or does not match the data after it.
         ContentError: Its elements are no numbers that we take.
     """
     with explained(file, *_HEADER_DAMAGE):

@@ -19,7 +19,7 @@ STALE = re.compile(r"\.gatewave-[0-9a-f]{16}\.part")
 
 
 class _Storage(io.FileIO):
-    """A file whose failure to take bytes, as on a full disk, is told as an error of ``owner``."""
+    """A file that reports failed writes, as on a full disk, as errors of ``owner``."""
 
     def __init__(self, path: Path, owner: Path) -> None:
         self._owner = owner

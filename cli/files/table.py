@@ -21,7 +21,7 @@ ARROW_TYPES = MappingProxyType(
     {"float16": pa.float16(), "float32": pa.float32(), "float64": pa.float64()}
 )
 DAMAGE = (pa.ArrowException, UnicodeDecodeError)
-"""How Arrow complains about what it reads; names of columns are decoded late."""
+"""Errors of Arrow on damaged files; names of columns are decoded late."""
 
 HELD = frozenset(dtype for dtype in DTYPES if dtype in ARROW_TYPES)
 """Arrow has no bfloat16."""

@@ -1,1 +1,1 @@
-"""Certificates: what runtimes answered, on which inputs, and how far that is from what is due."""
+"""Certificates: results of runtimes, their inputs, and their errors against expected results."""

@@ -1,4 +1,4 @@
-"""An activation of ours, run everywhere: what is certified, and in which form."""
+"""Certification of our activations: subjects, model forms and cells."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from gatewave.export.signature import Graph
 from gatewave.models import Activation, DType, Operator
 
 SHAPES: tuple[tuple[int, ...], ...] = ((), (0,), (3, 1, 5))
-"""Besides a long line: one element, none, and several axes."""
+"""Shapes tried besides a long line: one element, zero elements, and several axes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,7 @@ def prepared(subject: Subject, runtime: Runtime, shape: Sequence[int]) -> Prepar
     """The model of ``subject`` for ``runtime`` and tensors of ``shape``.
 
     A runtime that runs functions gets the node with its function, any other one the decomposition;
-    then `lower` brings it to what the runtime is known to run.
+    then `lower` brings it to operators that the runtime is known to run.
 
     Raises:
         TargetError: The runtime is known not to run it, whatever its form.

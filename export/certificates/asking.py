@@ -66,7 +66,7 @@ class BaselineRun:
         settings: Its settings.
         expected: The inputs that the first runtime takes, and its results.
         left_out: Outputs that cannot be compared, with the reason.
-        whole: Whether there was time for all inputs.
+        whole: True if there was time for all inputs.
         answered: The number of cases that the second runs, too.
         refusal: Its reason for not running the others.
         apart: By case, the second's results that differ from the first's.
@@ -94,13 +94,13 @@ class BaselineRun:
     def ask(self, refusal: str) -> None:
         """Run all cases; start no further case once they have taken the time limit of one run.
 
-        The second runtime may be asked for cases that the first refuses, to see whose fault it is.
+        The second runtime may run cases that the first refuses, to tell faults of the case apart.
 
         Args:
             refusal: The second runtime's reason for not loading the model; empty if it does.
 
         Raises:
-            Refused: The first runtime gives nothing for any.
+            Refused: The first runtime refuses all cases.
             ModelError: The inputs given are not the model's own.
         """
         self.refusal, self._loaded = refusal, not refusal

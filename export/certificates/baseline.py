@@ -35,7 +35,7 @@ class Network:
         expected: For each of the inputs.
         tolerance: The allowed difference of other runtimes.
         left_out: Outputs that cannot be compared, with the reason.
-        whole: Whether there was time for all inputs.
+        whole: True if there was time for all inputs.
         baseline: The level of evidence of the values.
     """
 
@@ -48,7 +48,7 @@ class Network:
     baseline: Baseline
 
     def said(self) -> str:
-        """What results are compared with, in words."""
+        """Describe the baseline in words."""
         cut = "" if self.whole else "; it was given no further inputs for lack of time (--timeout)"
         return f"{self.baseline.words()}{cut}"
 

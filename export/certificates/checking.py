@@ -20,10 +20,10 @@ from gatewave.export.signature import GRAPHS
 from gatewave.models import ACTIVATIONS, DTYPES
 
 MEASURED = {"ulp", "absolute", "used", "wrong", "worst", "why", "cases"}
-"""Of a cell: how far results are from what is due, which other versions may change a little."""
+"""Fields of a cell that measure errors; another version of a runtime may change them a little."""
 
 LONGEST = 200
-"""Of what is shown of a change, in characters."""
+"""Longest text that is shown of a change, in characters."""
 
 MAX_BYTES = 1 << 28
 """A certificate has some hundred kilobytes."""
@@ -34,10 +34,10 @@ class Deviation:
     """Something that is not as the certificate says.
 
     Attributes:
-        what: In words.
-        before: What the certificate says.
-        after: What is so now.
-        matters: Whether a verdict, a model or what is compared is another; versions and the sizes
+        what: Name of the item.
+        before: Value in the certificate.
+        after: Value now.
+        matters: True if a verdict, a model or what is compared is another; versions and the sizes
             of errors are not.
     """
 
@@ -54,7 +54,7 @@ def read(path: Path) -> Certificate:
     """The certificate in ``path``.
 
     Raises:
-        ModelError: There is none.
+        ModelError: The file cannot be read, or is no certificate.
     """
     try:
         if path.stat().st_size > MAX_BYTES:

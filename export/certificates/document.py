@@ -43,8 +43,8 @@ class Point(CertificatePart):
         case: Of a model, which of the inputs that were tried.
         index: Of a model, where in the output.
         output: Which output.
-        due: What it should be, to the precision of float64.
-        got: What the runtime gave.
+        due: Expected value, to the precision of float64.
+        got: Value from the runtime.
     """
 
     inputs: dict[str, Number] = Field(default_factory=dict)
@@ -60,7 +60,7 @@ class Special(CertificatePart):
 
     Attributes:
         value: Of the input.
-        holds: Whether all results were within tolerance.
+        holds: True if all results were within tolerance.
         worst: Where they were not.
     """
 
@@ -74,8 +74,8 @@ class Shaped(CertificatePart):
 
     Attributes:
         shape: Of all inputs.
-        verdict: Whether the same numbers came, in that shape.
-        why: What else came.
+        verdict: Result of the comparison in that shape.
+        why: Reason, unless the results are exact.
     """
 
     shape: tuple[int, ...]
@@ -87,9 +87,9 @@ class Tried(CertificatePart):
     """Some inputs of a user's model: zeros and subnormals, infinities, NaN and others.
 
     Attributes:
-        name: Of what kind they are, and of which sizes.
-        verdict: What came of them.
-        used: The largest error as a share of what is allowed.
+        name: Kind and sizes of the inputs.
+        verdict: Result of the comparison.
+        used: Largest error as a share of the tolerance.
     """
 
     name: str
@@ -98,23 +98,23 @@ class Tried(CertificatePart):
 
 
 class Cell(CertificatePart):
-    """What one runtime made of one model.
+    """Result of one runtime for one model.
 
     Attributes:
         subject: The operator's stem, ``swiglu-linear``; of a user's model, the output's name.
-        graph: ``value``, ``grad`` or ``vjp``; nothing for a user's model.
+        graph: ``value``, ``grad`` or ``vjp``; empty for a user's model.
         dtype: Of the tensors.
         form: ``function``, or ``decomposed`` where the runtime does not run functions.
-        changes: What `lower` changed in it for this runtime.
+        changes: Changes that `lower` made for this runtime.
         model: The SHA-256 of the model as it was run.
-        elements: How many were compared.
-        wrong: How many of them were beyond what is allowed.
-        allowed: How far results may be from what is due, in words.
+        elements: Number of compared elements.
+        wrong: Number of elements beyond the tolerance.
+        allowed: Tolerance, in words.
         verdict: On all of them, and on all shapes.
         why: In words, unless it is exact.
         ulp: The largest error in units in the last place, where the absolute bound does not hold.
-        absolute: The largest error divided by what the bound grows with.
-        used: The largest error as a share of what is allowed.
+        absolute: Largest error divided by the scale of the bound.
+        used: Largest error as a share of the tolerance.
         worst: Where that is, unless it is exact.
         special: Special values, one by one.
         shapes: Other shapes.
@@ -152,7 +152,7 @@ class Row(CertificatePart):
         runtime: Its name in the catalogue.
         title: For people.
         versions: Of its packages.
-        why: Why it has no cells, where it has none.
+        why: Reason for having no cells.
         cells: By model.
     """
 
@@ -187,18 +187,18 @@ class DifferingNode(CertificatePart):
 
 
 class Baseline(CertificatePart):
-    """What results were compared with.
+    """Origin of the values that results were compared with.
 
     Attributes:
-        level: What stands behind it.
+        level: Level of evidence.
         by: The implementations; the values are the first one's.
         versions: Of their packages.
-        nodes: How many nodes of the main graph were compared one by one, given the same inputs;
-            none, where the implementations agree on the whole model.
-        checked: How many of these gave the same.
+        nodes: Number of nodes of the main graph that were compared one by one on equal inputs;
+            0 if the implementations agree on the whole model.
+        checked: Number of these with equal results.
         unchecked: Why others were not compared, by node.
-        differing: Those that gave something else; no output that depends on one has a baseline.
-        refused: How many of the inputs the second implementation gave nothing for.
+        differing: Nodes with different results; an output that depends on one has no baseline.
+        refused: Number of inputs that the second implementation refuses.
         refusal: Its reason.
     """
 
@@ -213,7 +213,7 @@ class Baseline(CertificatePart):
     refusal: str = ""
 
     def words(self) -> str:
-        """How firm it is, in a sentence."""
+        """Describe the level of evidence in a sentence."""
         first, *others = self.by or ("the record's formula",)
         second = others[0] if others else ""
         counted = f"{self.checked} of {self.nodes} nodes"
@@ -240,7 +240,7 @@ class Inputs(CertificatePart):
 
 
 class Allowed(CertificatePart):
-    """What was asked for instead of the default tolerances; see `gatewave verify`.
+    """Tolerances that replace the default ones; see `gatewave verify`.
 
     Attributes:
         rtol: Of the number.
@@ -254,22 +254,22 @@ class Allowed(CertificatePart):
 
 
 class Certificate(CertificatePart):
-    """What was run, where, by what, and what came of it.
+    """Record of a run: models, machine, runtimes and results.
 
     Attributes:
         format: Of this document.
         name: Of the activation, or of the model's file.
         kind: Which of both.
-        models: The SHA-256 of each model, without what it says of certificates, and of files with
+        models: The SHA-256 of each model, without its entries about certificates, and of files with
             external data; by name.
-        truth: What results were compared with, in words.
+        truth: Baseline of the comparison, in words.
         baseline: The same, for programs.
-        tolerance: How far floats of a user's model may be from it, if not by default.
+        tolerance: Allowed difference of a user's model from it, if not the default.
         inputs: The caller's own inputs, if they were used instead of generated ones.
-        left_out: Outputs of a user's model of which nothing can be said, and why.
+        left_out: Outputs of a user's model that cannot be compared, with the reason.
         made: When, in ISO 8601.
-        machine: On what.
-        seed: What inputs were drawn with.
+        machine: Machine of the run.
+        seed: Seed of the generated inputs.
         rows: The runtimes.
     """
 
@@ -294,7 +294,7 @@ class Certificate(CertificatePart):
 
     @property
     def holds(self) -> bool:
-        """Whether there are cells, and every one is exact."""
+        """Return true if there are cells and every one is exact."""
         verdicts = {cell.verdict for _, cell in self.cells()}
         return verdicts == {"exact"}
 
@@ -302,7 +302,7 @@ class Certificate(CertificatePart):
         return self.model_dump_json(indent=1) + "\n"
 
     def digest(self) -> str:
-        """What a model that carries this certificate names it by."""
+        """Digest by which a model refers to its certificate."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
 

@@ -39,7 +39,7 @@ class Expected:
         outputs: The expected results.
         moved: The results for perturbed inputs, each float moved to a neighbour: another runtime's
             roundings change an element by a small multiple of that change.
-        stepped: Whether the graph quantises. A rounding then changes an element by zero or by a
+        stepped: True if the graph quantises. A rounding then changes an element by zero or by a
             whole step. Inputs are then moved further, see `moved_far`, and the largest change in a
             tensor is allowed at each of its elements.
         other: For some outputs, the results of a second runtime that computes every node alike:

@@ -1,4 +1,4 @@
-"""A model brought to what a runtime is known to run."""
+"""Lowering of a model to the operators that a runtime is known to run."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from gatewave.export.runtimes.catalogue import Runtime
 
 @functools.cache
 def target_of(runtime: Runtime) -> targets.Target | None:
-    """What is known of ``runtime``; None, if it runs all that the standard allows."""
+    """Return the target of ``runtime``; None if it runs all that the standard allows."""
     if runtime.target == "this":
         return this()
     return targets.find(runtime.target) if runtime.target else None
 
 
 def lowered(model: ir.Model, target: targets.Target | None) -> tuple[str, ...]:
-    """Bring ``model``, in place, to ``target``; what changed, in words.
+    """Lower ``model``, in place, for ``target``; return the changes in words.
 
     Raises:
         TargetError: The target is known not to run it, whatever its form.

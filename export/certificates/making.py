@@ -34,7 +34,7 @@ from gatewave.models import DTYPES, Activation, DType
 
 @dataclass(frozen=True, slots=True)
 class CertificationPlan:
-    """What to certify.
+    """Settings of a certification.
 
     Attributes:
         runtimes: The runtimes.
@@ -63,7 +63,7 @@ class CertificationPlan:
         return BaselineSettings(self.seed, Allowance(bounds.rtol, bounds.atol, bounds.ulp), arrays)
 
     def subjects(self, activation: Activation, runtime: Runtime) -> list[Subject]:
-        """What ``runtime`` is to run of ``activation``."""
+        """Return the subjects of ``activation`` that ``runtime`` runs."""
         dtypes = [dtype for dtype in self.dtypes if dtype in runtime.dtypes]
         return list(subjects(activation, self.graphs, dtypes))
 
@@ -72,13 +72,13 @@ OF_FORMULA = (
     "the record's formula: float64 against mpmath, shorter floats against the record's "
     "decomposition in float64, which mpmath has measured"
 )
-"""What is due of an activation; see `gatewave.export.reference`."""
+"""Description of an activation's expected results; see `gatewave.export.reference`."""
 
 Progress = Callable[[Runtime, Cell], None]
 
 
 Cells = Callable[[Runtime, Running], Iterable[Cell]]
-"""What a runtime makes of everything that it is to run."""
+"""Runs all subjects or models on one runtime and yields the cells."""
 
 
 def of_activation(
@@ -86,7 +86,7 @@ def of_activation(
 ) -> Certificate:
     """Run ``activation`` on all of the plan's runtimes.
 
-    What a runtime refuses, gets wrong, or dies of, is in the certificate, and ends nothing.
+    Refusals, wrong results and crashes of a runtime are entries; the other runtimes go on.
     """
     models: dict[str, str] = {}
     for subject in subjects(activation, plan.graphs, plan.dtypes):
@@ -108,7 +108,7 @@ def of_activation(
 def of_model(
     path: Path, plan: CertificationPlan, progress: Progress = lambda _, __: None
 ) -> Certificate:
-    """Run the model in ``path`` on the plan's runtimes, each on what `lower` makes of it.
+    """Run the model in ``path``, lowered for each runtime, on the plan's runtimes.
 
     The runtime whose values are the baseline is not compared with itself; graphs and dtypes of the
     plan are not for models.

@@ -1,4 +1,4 @@
-"""A user's model, run everywhere, against what is due of it."""
+"""Certification of a user's model: its results on all runtimes against the baseline."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class _OutputResults:
 
 @dataclass
 class _RuntimeResults:
-    """What a runtime gave, so far, by output; and what it was given last."""
+    """Results of a runtime so far, by output, and the model that it was last given."""
 
     outputs: dict[str, _OutputResults]
     refused: list[Tried] = field(default_factory=list)
@@ -90,7 +90,7 @@ def cells(network: Network, runtime: Runtime, running: Running) -> Iterator[Cell
 def _answers(
     network: Network, runtime: Runtime, running: Running, answers: _RuntimeResults
 ) -> tuple[Verdict, str]:
-    """Fill ``answers``; what ended it, if something did, or the first inputs that are refused."""
+    """Fill ``answers``; return the verdict, and the crash or the first refusal."""
     refusals: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:
         loading = _ModelLoader(network, runtime, running, Path(folder) / "model.onnx")
@@ -128,7 +128,7 @@ class _ModelLoader:
     given: tuple[tuple[str, ...], str] = ((), "")
 
     def ready(self, case: Case) -> tuple[tuple[str, ...], str]:
-        """Have it load what takes ``case``: what `lower` changed, and the SHA-256 of what it is.
+        """Load a model that takes ``case``; return the changes by `lower`, and its SHA-256.
 
         Raises:
             TargetError: `lower` knows that it will not run it.
@@ -145,7 +145,7 @@ class _ModelLoader:
 
 
 def _write(source: Path, path: Path, runtime: Runtime, shapes: Shapes) -> tuple[str, ...]:
-    """Write the model as ``runtime`` is given it; what changed, in words."""
+    """Write the model, lowered for ``runtime``; return the changes in words."""
     model = files.read(source)
     if runtime.static:
         for value in model.graph.inputs:
@@ -197,7 +197,7 @@ def _where(place: Place | None) -> str:
 
 
 def _point(name: str, case: str, place: Place | None) -> Point | None:
-    """Where it differs most; None, if that is no place, or holds no numbers."""
+    """Return the point of the largest difference; None if it has no index or no numbers."""
     if place is None or place.index is None or isinstance(place.original, str | complex):
         return None
     return Point(

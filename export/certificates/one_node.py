@@ -18,7 +18,7 @@ def taken(node: ir.Node) -> list[ir.Value]:
 
 
 def given(node: ir.Node) -> list[str]:
-    """Return the names of the outputs that ``node`` has; optional ones may have none."""
+    """Return the names of the outputs that ``node`` has; omitted ones are left out."""
     return [value.name for value in node.outputs if value.name]
 
 

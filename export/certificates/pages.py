@@ -80,7 +80,7 @@ def _given(certificate: Certificate) -> str:
 
 
 def html(certificate: Certificate) -> str:
-    """The same, for a browser; it loads nothing."""
+    """Render the same as HTML; the page loads no other file."""
     renderer = MarkdownIt("commonmark", {"html": False}).enable("table")
     body = renderer.render(markdown(certificate))
     head = (
@@ -133,7 +133,7 @@ def _tried(cells: Sequence[tuple[Row, Cell]]) -> str:
 
 
 def _allowed(cells: Iterable[Cell]) -> Iterator[str]:
-    """What is allowed where something was compared, once for each graph and dtype."""
+    """Yield the tolerances of the compared cells, once for each graph and dtype."""
     compared = ((cell.graph, cell.dtype, cell.allowed) for cell in cells if cell.allowed)
     for graph, dtype, words in dict.fromkeys(compared):
         yield f"allowed in {' '.join(filter(None, (graph, dtype)))}: {plain(words)}"

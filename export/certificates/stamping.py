@@ -32,7 +32,7 @@ def stamp(certificate: Certificate, folder: Path) -> None:
     """Have each model of ``certificate`` in ``folder`` name it in its metadata.
 
     Raises:
-        ModelError: One is not there, or is not the one that was certified; none is changed then.
+        ModelError: One is missing or was not certified; then no file is changed.
         NotWrittenError: The file system refuses it.
     """
     stamped = {
@@ -66,7 +66,7 @@ def _stamped(path: Path, digest: str, certificate: Certificate) -> bytes:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    """In one step, so that nobody reads half of it."""
+    """Write the file atomically."""
     new = path.with_name(f".{path.name}.new")
     new.write_bytes(content)
     new.replace(path)

@@ -1,4 +1,4 @@
-"""How far results are from what is due, as a certificate says it."""
+"""Errors of an activation's results, in the form in which a certificate has them."""
 
 from __future__ import annotations
 
@@ -54,14 +54,14 @@ class CellErrors:
     special: tuple[Special, ...]
 
     def words(self) -> str:
-        """How wrong the worst of it is."""
+        """Describe the largest error in words."""
         if math.isinf(self.used):
             return "finite where that is wrong, or the reverse"
         return f"{self.used:.3g} times the allowed error"
 
 
 def wrong_kind(exact: ExactResults, results: Mapping[str, Tensor], shape: tuple[int, ...]) -> str:
-    """What is wrong with names, types or shapes of ``results``, in words; empty, if nothing is."""
+    """Return the fault in names, types or shapes of ``results``; empty if there is none."""
     kind = getattr(torch, exact.dtype)
     for name in exact.outputs:
         if name not in results:
@@ -75,7 +75,7 @@ def wrong_kind(exact: ExactResults, results: Mapping[str, Tensor], shape: tuple[
 
 
 def compare(exact: ExactResults, results: Mapping[str, Tensor]) -> CellErrors:
-    """Compare flat ``results`` with what is due, element by element."""
+    """Compare flat ``results`` with the exact ones, element by element."""
     scale = certify.scale_of(exact.operator, exact.inputs)
     infinite = torch.stack(list(exact.inputs.values())).isinf().any(dim=0)
     shares, found = {}, []
@@ -125,7 +125,7 @@ def _special(
 
 
 def _is(table: Tensor, number: float) -> Tensor:
-    """Where ``number`` stands, 0 told from -0."""
+    """Return the mask of the elements that are ``number``; 0 and -0 are distinct."""
     exact = torch.tensor(number, dtype=table.dtype)
     if number == 0:
         return (table == 0) & (table.signbit() == exact.signbit())

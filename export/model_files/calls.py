@@ -16,7 +16,7 @@ OPAQUE = "nothing is known of this"
 def alone(
     function: onnx.FunctionProto, nodes: Sequence[ir.Node], model: onnx.ModelProto
 ) -> onnx.ModelProto:
-    """The body of ``function`` as the graph of a model, with what all ``nodes`` that call it share.
+    """The body of ``function`` as a model's graph, with the facts that all calls ``nodes`` share.
 
     Inputs have the type that they have in every call, with the dimensions that are the same. An
     attribute has the value that it has in every call; nodes that use one that differs have become
@@ -72,7 +72,7 @@ def _dimensions(shape: ir.Shape) -> Iterator[int | str | None]:
 def _value(
     name: str, default: onnx.AttributeProto | None, nodes: Sequence[ir.Node]
 ) -> onnx.AttributeProto | str | None:
-    """What the attribute is in all calls: a value; None, if it is left out; otherwise `OPAQUE`."""
+    """Return the attribute's value if all calls agree; None if left out, otherwise `OPAQUE`."""
     given = [node.attributes.get(name) for node in nodes]
     if any(attribute is not None and attribute.is_ref() for attribute in given):
         return OPAQUE

@@ -10,7 +10,7 @@ import onnx_ir as ir
 from gatewave.export.model_files.scopes import Scope, scopes
 
 Swap = Callable[[ir.TensorProtocol], ir.TensorProtocol | None]
-"""Gives what is to take a tensor's place; None leaves it there."""
+"""Returns the replacement of a tensor; None leaves the tensor."""
 
 
 def tensors_of(model: ir.Model) -> Iterator[ir.TensorProtocol]:

@@ -21,7 +21,7 @@ Types = dict[ir.Value, ir.DataType]
 def of_model(model: ir.Model) -> Types:
     """The element types in the main graph and all bodies in it; the model stays as it is.
 
-    A function's depend on who calls it: see `of_function`.
+    The types in a function depend on the call: see `of_function`.
     """
     copy = model.clone()
     _infer(copy)

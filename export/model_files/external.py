@@ -1,4 +1,4 @@
-"""Data beside a model: found where it may be, and nowhere else.
+"""Lookup of external data, within the model's folder only.
 
 A model names its data files itself, and a model from elsewhere may name any: ``/etc/passwd``,
 ``../../secrets``, a symbolic link out of its folder, a hard link to a file outside. Nothing is

@@ -1,4 +1,4 @@
-"""Models read from files that anyone may have made, and written so that none is ever half new."""
+"""Reading of untrusted model files, and atomic writing of models."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MAX_BYTES = 2**31 - 1
 """Protobuf's limit for a message."""
 
 MAX_SAID = 300
-"""Of a message that quotes a name of a million letters, so many characters at each end do."""
+"""Characters that are kept at each end of a long message: it may quote a name of any length."""
 
 OTHER_FORMATS = (
     (b"version https://git-lfs", "is a Git LFS pointer, not the file itself: git lfs pull"),
@@ -187,7 +187,7 @@ def _check_carried(body: Body) -> None:
 
 
 def _root(error: BaseException) -> BaseException:
-    """What went wrong at first: `onnx_ir` wraps it once for each message around it."""
+    """Return the first cause: `onnx_ir` wraps an error once for each enclosing message."""
     while error.__cause__ is not None:
         error = error.__cause__
     return error

@@ -11,11 +11,11 @@ from gatewave.export.model_files import following
 from gatewave.export.subprocesses import Ended, Process, own_python
 
 SECONDS = 60.0
-"""That inference may take."""
+"""Limit on the time of inference."""
 
 
 class Failed(Exception):  # noqa: N818 - it is an answer
-    """Inference found nothing; the message is how, to be put after its name."""
+    """Inference failed; the message is the end of a sentence that begins with its name."""
 
 
 class Follower:
@@ -29,7 +29,7 @@ class Follower:
         self._process: Process | None = None
 
     def follow(self, model: onnx.ModelProto) -> onnx.ModelProto:
-        """``model`` with what inference finds.
+        """Return ``model`` with the inferred types and shapes.
 
         Raises:
             Failed: An operator's rule did, memory was too small, or time (`SECONDS`).

@@ -23,7 +23,7 @@ LENGTH = struct.Struct("<Q")
 STATM = Path("/proc/self/statm")
 
 MAX_MEMORY = 2**30
-"""That inference may take for itself; what it returns is far smaller."""
+"""Limit on the memory of inference in bytes; its result is far smaller."""
 
 
 def send(stream: IO[bytes], content: bytes) -> None:

@@ -5,8 +5,8 @@ finds is added to the model: nothing that the model says itself is changed. Two 
 what it knows:
 
 - contributed activations, which it takes for anything, have the type of their first input;
-- a function's body has the types and shapes that all its calls agree on, and nothing more: what
-  differs between them stays unknown, and so does what depends on it.
+- a function's body has only the types and shapes that all its calls agree on; those in which the
+  calls differ stay unknown, as do the values that depend on them.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ LIKE_INPUT = frozenset(
 """Contributed operators whose result has the type and shape of their first input."""
 
 MAIN: Identifier = ("", "", "")
-"""What stands for the model's own graph among the names of its functions."""
+"""Key of the model's own graph among the names of its functions."""
 
 GENERATED = "unk__"
-"""How the names begin that ONNX's inference makes up for dimensions."""
+"""Prefix of the names that ONNX's inference invents for dimensions."""
 
 
 def inferred(model: ir.Model) -> None:
@@ -102,7 +102,7 @@ def _is_like_input(node: onnx.NodeProto, functions: Iterable[Identifier]) -> boo
 
 
 def _run(model: onnx.ModelProto) -> onnx.GraphProto:
-    """The graph of ``model`` with what inference finds; with nothing, if it fails.
+    """Return the graph of ``model`` with inferred types; without them if inference fails.
 
     Following the values of small tensors, it finds most; and takes all memory where a model makes
     such a tensor of 2⁴⁰ elements. They are then not followed.

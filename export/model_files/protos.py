@@ -14,7 +14,7 @@ from google.protobuf.message import Message
 Body = onnx.GraphProto | onnx.FunctionProto
 
 Identifier = tuple[str, str, str]
-"""What an operator goes by: domain, name, overload."""
+"""Domain, name and overload of an operator."""
 
 
 def domain(name: str) -> str:
@@ -31,7 +31,7 @@ def function_identifier(function: onnx.FunctionProto) -> Identifier:
 
 
 def bodies(model: onnx.ModelProto) -> Iterator[Body]:
-    """Every graph and function of ``model``, those inside nodes included; not what trains it."""
+    """Every graph and function of ``model``, also those inside nodes, but no training graphs."""
     yield from nested(model.graph)
     for function in model.functions:
         yield from nested(function)
@@ -45,7 +45,7 @@ def nested(body: Body) -> Iterator[Body]:
 
 
 def attributes(body: Body) -> Iterator[onnx.AttributeProto]:
-    """The attributes of the nodes, and the defaults of a function's own; none of a nested graph."""
+    """Attributes of the nodes and defaults of a function's attributes, without nested graphs."""
     for node in body.node:
         yield from node.attribute
     if isinstance(body, onnx.FunctionProto):
@@ -59,7 +59,7 @@ def graphs(attribute: onnx.AttributeProto) -> Iterator[onnx.GraphProto]:
 
 
 def tensors(body: Body) -> Iterator[tuple[str, onnx.TensorProto]]:
-    """The dense tensors of ``body``, each with what to call it; none of a nested graph."""
+    """The dense tensors of ``body`` with their names in messages, without nested graphs."""
     if isinstance(body, onnx.GraphProto):
         for tensor in body.initializer:
             yield f"tensor {tensor.name!r}", tensor
@@ -91,12 +91,12 @@ def _named_attributes(body: Body) -> Iterator[tuple[str, onnx.AttributeProto]]:
 
 
 def node_name(node: onnx.NodeProto, index: int) -> str:
-    """What to call ``node`` in a message."""
+    """Return the name of ``node`` for a message."""
     return (f"node {node.name!r}" if node.name else f"node {index}") + f" ({node.op_type})"
 
 
 def name(identifier: Identifier) -> str:
-    """What to call an operator in a message."""
+    """Return the name of an operator for a message."""
     of_domain, operator, overload = identifier
     return f"{of_domain or 'ai.onnx'}::{operator}" + (f":{overload}" if overload else "")
 

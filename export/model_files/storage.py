@@ -1,4 +1,4 @@
-"""How `files.write` puts a model on the disk: tensors first, then the model that names them."""
+"""Storage of a model for `files.write`: tensors first, then the model that refers to them."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from gatewave.export.model_files.contents import swapped, tensors_of
 from gatewave.export.model_files.unsupported import SparseInitializer
 
 DATA_FILES = "external data files"
-"""Where a model's ``meta`` holds the paths of the data files that it was read with."""
+"""Key in a model's ``meta`` of the paths of the data files that it was read with."""
 
 MAX_INLINE = 2**31 - 2**26
-"""Bytes of tensors that a message may hold, with room for all else below protobuf's 2 GiB."""
+"""Bytes of tensors in one message; the rest of protobuf's 2 GiB is for everything besides."""
 
 LEAST_EXTERNAL = 1024
 """A smaller tensor stays in the message: its entry would take as much."""
 
 ALIGNMENT = 4096
-"""Where tensors start: a page, so that runtimes can map them."""
+"""Alignment of tensors in bytes: a page, so that runtimes can map them."""
 
 
 def write(
@@ -105,7 +105,7 @@ def _outside(model: ir.Model) -> list[ir.TensorProtocol]:
 
 
 def _is_movable(tensor: ir.TensorProtocol) -> bool:
-    """Whether it is in memory, and has bytes: strings have none, and sparse ones too many."""
+    """Return true if the tensor is in memory and has bytes; strings and sparse tensors do not."""
     without = (ir.ExternalTensor, ir.StringTensor, SparseInitializer)
     return not isinstance(tensor, without) and tensor.dtype != ir.DataType.STRING
 
@@ -147,7 +147,7 @@ def _at(location: str, offset: int, length: int, *, like: ir.TensorProtocol) -> 
 
 
 def _key(tensor: ir.TensorProtocol) -> object:
-    """What tensors that share their bytes have in common."""
+    """Return a key that is equal for tensors that share their bytes."""
     if isinstance(tensor, ir.ExternalTensor):
         return tensor.path, tensor.offset or 0, tensor.nbytes
     return id(tensor)

@@ -1,4 +1,4 @@
-"""Whether a model is sound enough to be worked on: every name has one meaning, nothing is circular.
+"""Checks of a model's structure: each name has one meaning, and there are no cycles.
 
 ONNX's own checker is not asked. It wants every operator known to it, in the version that the model
 imports, and so refuses models that runtimes run; and it looks for data files on its own account.
@@ -19,12 +19,12 @@ from gatewave.export.model_files import protos
 from gatewave.export.model_files.protos import Body, Identifier
 
 MAX_NODES = 1_000_000
-"""That functions may come to, inlined: thirty that each call the next one twice make 2³⁰."""
+"""Limit on nodes after inlining: thirty functions that call the next one twice make 2³⁰."""
 
 
 @dataclass
 class _Content:
-    """What is in the main graph or a function, the graphs inside its nodes included."""
+    """Content of the main graph or a function, with the graphs inside its nodes."""
 
     nodes: int = 0
     calls: list[Identifier] = field(default_factory=list)
@@ -32,7 +32,7 @@ class _Content:
 
 
 def check(model: onnx.ModelProto) -> bool:
-    """Check ``model``, and tell whether all nodes come after those whose results they take.
+    """Check ``model``; return true if all nodes come after the nodes that they depend on.
 
     Raises:
         ModelError: It is not sound; the message says where.
@@ -112,8 +112,8 @@ class _ScopeWalk:
     """Goes through a graph and the graphs inside its nodes.
 
     Attributes:
-        content: What was found.
-        ordered: Whether all nodes so far came after those whose results they take.
+        content: Content found so far.
+        ordered: True if all nodes so far came after the nodes that they depend on.
     """
 
     content: _Content
@@ -146,7 +146,7 @@ class _ScopeWalk:
     def _inputs(
         self, node: onnx.NodeProto, what: str, known: tuple[Mapping[str, int], ...]
     ) -> set[str]:
-        """What ``node`` takes, and what the graphs inside it take from around it."""
+        """Return the names that ``node`` and the graphs inside it take from around it."""
         if not node.op_type:
             raise ModelError(f"{what}: has no op_type")
         self.content.nodes += 1
@@ -186,7 +186,7 @@ FIELDS: Mapping[int, str] = MappingProxyType(
         onnx.AttributeProto.TYPE_PROTO: "tp",
     }
 )
-"""What attributes of these types must hold; of other types there is always a value."""
+"""Field that an attribute of this type must have; other types always have a value."""
 
 
 def _check_attribute(attribute: onnx.AttributeProto, what: str) -> None:

@@ -1,4 +1,4 @@
-"""Whether a tensor has the bytes that its type and dimensions ask for, found without making it.
+"""Check that a tensor has as many bytes as its type and dimensions need, without loading it.
 
 A file of 72 bytes can declare 2⁴⁰ floats; and 2⁶² times 4 is 0 to whoever counts in 64 bits. Here
 nothing is allocated, and Python's integers do not overflow.
@@ -30,7 +30,7 @@ FIELDS: Mapping[str, str] = MappingProxyType(
         "STRING": "string_data",
     }
 )
-"""Where elements are listed when they are not in ``raw_data``; all other types: ``int32_data``."""
+"""Field of elements that are not in ``raw_data``; for all other types: ``int32_data``."""
 
 LISTS = ("float_data", "int32_data", "string_data", "int64_data", "double_data", "uint64_data")
 
@@ -88,7 +88,7 @@ def check_dimensions(dims: Sequence[int], what: str) -> None:
 
 
 def bytes_needed(tensor: onnx.TensorProto) -> int:
-    """What `check` found to be sound takes this much; types of few bits are packed."""
+    """Return the size of a tensor that passed `check`; types of few bits are packed."""
     return (math.prod(tensor.dims) * ir.DataType(tensor.data_type).bitwidth + 7) // 8
 
 

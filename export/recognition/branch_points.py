@@ -18,24 +18,24 @@ _HALF = np.unique(
 GRID = np.array([*-_HALF[:0:-1], *_HALF])
 
 MOST = 64
-"""More crossings, or extremes, than any activation has: what comes and goes is not followed."""
+"""Limit on crossings and extremes, more than any activation has."""
 
 DIP = 1e-3
-"""By so little, relatively, no smooth difference dips that reaches zero beside the grid's point."""
+"""Relative depth of a dip below which a smooth difference does not reach zero off the grid."""
 
 HALVINGS = 64
 CLOSINGS = 14
 SPLITS = 9
-"""How often an interval is halved around a crossing; and closed, split so, around an extreme."""
+"""Number of halvings around a crossing, and of subdivisions and parts around an extreme."""
 
 Differences = Callable[[Any], Any]
 """Of points; gives a row for each pair of branches: see `BranchPoint.difference`."""
 
 
 def crossings(differences: Differences) -> list[float] | None:
-    """The points on either side of each crossing, and between; None if they are too many.
+    """Return points on both sides of each crossing and between; None if they are too many.
 
-    A difference that spikes, with nothing to see of it beside, is missed.
+    A difference that spikes between two points of the grid is missed.
     """
     extremes = _extremes(differences)
     if extremes is None:
@@ -65,7 +65,7 @@ def _halved(differences: Differences, rows: Any, left: Any, right: Any, signs: A
 
 
 def _extremes(differences: Differences) -> Any:
-    """Where the differences come nearest to zero, or farthest beyond, off the grid's points."""
+    """Return the points between grid points at which the differences come nearest to zero."""
     found = differences(GRID)
     signs = np.sign(found)
     before, here, after = (np.abs(part) for part in (found[:, :-2], found[:, 1:-1], found[:, 2:]))
@@ -79,7 +79,7 @@ def _extremes(differences: Differences) -> Any:
 
 
 def _closed_in(differences: Differences, rows: Any, left: Any, right: Any, signs: Any) -> Any:
-    """Where, between ``left`` and ``right``, each row goes farthest against its sign."""
+    """Return the point from ``left`` to ``right`` at which each row, times its sign, is lowest."""
     each = np.arange(len(rows))
     best = left
     for _ in range(CLOSINGS if len(rows) else 0):

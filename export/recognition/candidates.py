@@ -1,4 +1,4 @@
-"""What may be an activation at one node: the largest first."""
+"""Candidates for an activation at one node, the largest first."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from gatewave.export.recognition.shapes import Shapes
 _PLACES = {name: place for place, name in enumerate(KINDS)}
 
 MAX_WEIGHTS = 4
-"""So many nodes may lie between a value and what it is, times weights."""
+"""Limit on the nodes between a value and its product with weights."""
 
 _WEIGHING = ("Mul", "Div", "Add", "Sub", "Clip", "Cast", "Identity")
 
@@ -96,7 +96,7 @@ def _order(candidate: Candidate) -> tuple[int, int, int]:
 
 
 def _narrows(cast: ir.Node, known: Shapes) -> bool:
-    """Whether the cast may end what another has begun inside: else it is no part of anything."""
+    """Return true if the cast may end a part that another cast began."""
     target = cast_target(cast)
     if target is None or len(cast.inputs) != 1 or cast.inputs[0] is None:
         return False
@@ -171,7 +171,7 @@ def _biases(*matches: Match) -> dict[ir.Value, ir.Value]:
 
 
 def _completed(nodes: Collection[ir.Node], reader: ExpressionReader) -> tuple[ir.Node, ...]:
-    """In the graph's order, and with what gives constants the type or shape of what is inside.
+    """Return the nodes in order, with those that give constants the type or shape of inner values.
 
     A `CastLike`, or an `Expand` to the `Shape` of it: a use of what is inside that needs nothing of
     it but this.
@@ -244,7 +244,7 @@ def _product(
     output: ir.Value,
     reader: ExpressionReader,
 ) -> Iterator[Candidate]:
-    """The kinds whose parts these are."""
+    """The kinds with these parts."""
     parts = tuple(part.kind if isinstance(part, Match) else None for part in (a, b))
     made = [part for part in (a, b) if isinstance(part, Match)]
     sources = tuple(p.expression.source if isinstance(p, Match) else p for p in (a, b))
@@ -274,7 +274,7 @@ def _product(
 
 
 def _weighted(one: ir.Value, other: ir.Value) -> bool:
-    """Whether one is the other, times weights or shifted by them: x · σ(α·x), with a row of α.
+    """Return true if ``one`` is ``other`` times or plus weights: x · σ(α·x), with a row of α.
 
     Swish with an alpha for each channel is no gated unit, though it is a product of two.
     """
@@ -297,7 +297,7 @@ def _weighed(value: ir.Value) -> Iterator[ir.Value]:
 
 
 def _is_of_weights(value: ir.Value, depth: int = MAX_WEIGHTS) -> bool:
-    """Whether it is a weight of the model, or made of such: a default that may be replaced too."""
+    """Return true for a weight, a replaceable default, or a value computed from those."""
     if value.is_initializer():
         return True
     node = value.producer()
@@ -328,7 +328,7 @@ def _whole(root: ir.Node, reader: ExpressionReader) -> Iterator[Candidate]:
 
 
 def _called(call: ir.Node, function: ir.Function, reader: ExpressionReader) -> Iterator[Candidate]:
-    """A call of a function that is nothing but one activation of its inputs."""
+    """A call of a function that consists of one activation of its inputs."""
     if len(function.outputs) != 1 or call.attributes or len(call.inputs) != len(function.inputs):
         return
     root = function.outputs[0].producer()

@@ -17,10 +17,10 @@ ROUNDOFF = {
     ir.DataType.FLOAT: 2.0**-24,
     ir.DataType.DOUBLE: 2.0**-53,
 }
-"""How far, relatively, a number may be from what it stands for."""
+"""Relative rounding error of a number in each element type."""
 
 RESHAPES = ("Identity", "Expand", "Unsqueeze", "Squeeze", "Reshape", "Flatten", "Cast", "CastLike")
-"""What leaves the one element of a tensor as it is, but for a cast's rounding."""
+"""Operators that keep the only element of a tensor, except for a cast's rounding."""
 
 FEW_BITS = 0.5
 """A number of fewer of a dtype's bits, such as 0.5 or 3, is meant as it is in every dtype."""
@@ -29,10 +29,10 @@ GREATEST = 3.4e38
 """Of float32."""
 
 FITTED = 1e-11
-"""How near, relatively, a real parameter is found."""
+"""Relative error with which a real parameter is found."""
 
 DEEPEST = 16
-"""So many nodes are followed: models make constants of two or three."""
+"""Limit on followed nodes: models make constants of two or three."""
 
 LARGEST = 1 << 24
 """A tensor of more elements is taken for weights, and not looked into."""
@@ -50,10 +50,10 @@ class Constant:
 
     Attributes:
         number: Its value.
-        roundoff: How far, relatively, it may be from the number that it stands for.
-        shape: Of the tensor that holds it, in all its elements; None if that is not known.
+        roundoff: Relative rounding error of the number.
+        shape: Shape of the tensor that holds it in all its elements; None if not known.
         dtype: Of that tensor.
-        like: The value whose shape that tensor has, where the graph computes it from that.
+        like: Value from which the graph computes the tensor's shape, if any.
     """
 
     number: float
@@ -64,13 +64,13 @@ class Constant:
 
 
 Memo = dict[tuple[ir.Value, int], Constant | None]
-"""What has been found of a value, and so many nodes before it."""
+"""Results by value and number of nodes looked at before it."""
 
 
 def constant(
     value: ir.Value | None, memo: Memo | None = None, depth: int = DEEPEST
 ) -> Constant | None:
-    """The one number that ``value`` holds in every run; None if it holds more, or others.
+    """The one number that ``value`` holds in every run; None if it holds several or changes.
 
     An initializer that is also an input of the graph may be overridden: it is no constant.
     """
@@ -121,7 +121,7 @@ def _of_tensor(tensor: ir.TensorProtocol) -> Constant | None:
 
 
 def _filled(node: ir.Node, value: ir.Value) -> Constant | None:
-    """A `ConstantOfShape`: 0, if nothing is said."""
+    """The number of a `ConstantOfShape`: 0 by default."""
     attribute = node.attributes.get("value")
     if attribute is None:
         filled: Constant | None = Constant(0.0, 0.0)
@@ -139,11 +139,11 @@ _AS_REALS = {"Add", "Sub", "Mul", "Neg", "Abs", "Max", "Min", "Sum", "Where"}
 _TO_BOOL = {
     "Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Equal", "And", "Or", "Xor", "Not",
 }  # fmt: skip
-"""Operators that do to integers what they do to reals, if those are not great; not so `Div`."""
+"""Operators with equal results on small integers and on reals; `Div` is not one."""
 
 
 def roundoff(number: float, dtype: ir.DataType) -> float:
-    """How far, relatively, what ``number`` stands for may be, if ``dtype`` had to hold it."""
+    """Return the relative error of ``number`` that rounding to ``dtype`` may have caused."""
     if not math.isfinite(number) or dtype not in ROUNDOFF:
         return 0.0
     bits = abs(number.as_integer_ratio()[0]).bit_length()
@@ -231,7 +231,7 @@ def _sizes(node: ir.Node, index: int) -> Shape | None:
 
 
 def _shaped_like(node: ir.Node, index: int) -> ir.Value | None:
-    """The value whose `Shape` a node is given, cast or not."""
+    """The value behind a `Shape` that a node takes, cast or not."""
     value = node.inputs[index] if len(node.inputs) > index else None
     for _ in range(DEEPEST):
         maker = None if value is None else value.producer()
@@ -284,7 +284,7 @@ def times(one: Constant, other: Constant, power: int) -> Constant:
 
 
 def cast_target(cast: ir.Node) -> ir.DataType | None:
-    """The type that a `Cast` gives; None where it is no type, or a function's attribute."""
+    """The type that a `Cast` gives; None if it is invalid, or a function's attribute."""
     attribute = cast.attributes.get("to")
     if attribute is None or attribute.is_ref() or attribute.value not in set(ir.DataType):
         return None
@@ -292,7 +292,7 @@ def cast_target(cast: ir.Node) -> ir.DataType | None:
 
 
 def is_parameter(value: ir.Value) -> bool:
-    """Whether it is a scalar that the model takes, with a default: an alpha of our own graphs."""
+    """Return true for a scalar input with a default, as the alpha of our own graphs."""
     return (
         value.is_graph_input()
         and value.is_initializer()
@@ -302,7 +302,7 @@ def is_parameter(value: ir.Value) -> bool:
 
 
 def plain(number: float) -> float:
-    """The decimal that was meant, if ``number`` is one in float32; else itself.
+    """Return the decimal that float32 rounds to ``number``, if there is one; or ``number``.
 
     1.702 in float32 is 1.70200002193.
     """

@@ -1,4 +1,4 @@
-"""Stable formulas of activations without a record; none of their branches overflows.
+"""Stable formulas of activations without a record; no branch overflows.
 
 Each is a function of an abstract ``op``, as those of `gatewave.export.formulas` are. `swap` writes
 them.
@@ -54,7 +54,7 @@ def log_sigmoid(op: Any, x: Any) -> Any:
 
 
 def hardshrink(op: Any, x: Any, lambd: Any = 0.5) -> Any:
-    """``x`` where its magnitude is greater than λ, else 0: as `torch.nn.Hardshrink`."""
+    """``x`` where its magnitude is greater than λ, and 0 elsewhere, as `torch.nn.Hardshrink`."""
     return op.Where(op.Less(lambd, op.Abs(x)), x, 0.0)
 
 

@@ -1,4 +1,4 @@
-"""What a value computes of another: the nodes between the two, evaluated at sample points.
+"""One value as a function of another: the nodes between them, evaluated at sample points.
 
 A normal form that knows no spelling: ``x / (1 + exp(-x))``, ``x · σ(x)`` and a function that holds
 either are the same numbers. Constants are part of the expression, with the rounding that their
@@ -50,15 +50,15 @@ ELEMENTWISE = {
 MAX_NODES = 220
 """Ours for float64, which does without Erf, has the most: about 150."""
 MAX_NESTED = 16
-"""So many functions, each calling the next, are looked into."""
+"""Limit on the depth of nested function calls."""
 MAX_PENDING = 8
 MAX_SOURCES = 16
 MAX_SOURCES_OF_PRODUCTS = 4
-"""How far is looked: of a product, one factor is what the others depend on, but for casts."""
+"""Limits of the search. In a product the other factors depend on one factor, except for casts."""
 
 
 _LINE = np.linspace(-4.7, 4.3, 19)
-"""Where a function of our domain must be what its name says."""
+"""Points at which a function of our domain must equal the formula of its name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class Expression:
     """A product as a function of ``source``.
 
     Attributes:
-        factors: What is multiplied.
+        factors: Factors of the product.
         coefficient: A number that is multiplied besides.
         source: The value that it depends on, apart from constants and ``parameter``.
         nodes: The nodes in between, in the graph's order.
@@ -93,7 +93,7 @@ class Expression:
     bias: ir.Value | None = None
 
     def roundoff(self) -> float:
-        """How far, relatively, the constants may be from what they stand for, all together."""
+        """Sum of the relative rounding errors of the constants."""
         return sum({c.number: c.roundoff for c in self.constants}.values())
 
 
@@ -197,7 +197,7 @@ class ExpressionReader:
         return node if self._meaning(node) is not None else None
 
     def _is_of_constants_alone(self, node: ir.Node) -> bool:
-        """If it is no constant itself, it computes what is not known here: in integers, say."""
+        """A node that is no constant computes something unknown here, such as integers."""
         return all(value is None or self.constant(value) is not None for value in node.inputs)
 
     def _size(self, node: ir.Node) -> int:
@@ -205,14 +205,14 @@ class ExpressionReader:
         return 1 if meaning is None else meaning.size
 
     def position(self, node: ir.Node | None) -> int:
-        """Where in the graph the node is; before its beginning, if it is elsewhere."""
+        """Return the node's position in the graph; -1 if it is elsewhere."""
         return -1 if node is None else self.order.get(node, -1)
 
     def constant(self, value: ir.Value) -> Constant | None:
         return constant(value, self._constants)
 
     def is_named(self, node: ir.Node) -> bool:
-        """Whether ``node`` is what its name says: one of ours, by the model's own function too."""
+        """Return true if ``node`` is one of ours and the model's function agrees with its name."""
         if node.domain != DOMAIN or node.op_type not in OPERATORS:
             return False
         function = self.functions.get(node.op_identifier())
@@ -277,7 +277,7 @@ class ExpressionReader:
     def values(
         self, op: Any, nodes: Sequence[ir.Node], known: dict[ir.Value, Any]
     ) -> dict[ir.Value, Any]:
-        """``known``, and what the nodes make of it.
+        """Return ``known`` with the values that the nodes compute from it.
 
         Raises:
             NotElementwiseError: A node is used in a way that is not element by element.
@@ -300,7 +300,7 @@ class ExpressionReader:
         """The expression at ``points`` of its source, computed by ``op``.
 
         Args:
-            expression: What to evaluate.
+            expression: Expression to evaluate.
             points: A line of numbers.
             op: See `NumpyOps`.
             given: The number that its parameter has; others are in the place of constants.
@@ -325,18 +325,18 @@ class ExpressionReader:
         return (*(number for number in taken if number is not None), *inside)
 
     def _numbers(self, node: ir.Node) -> tuple[Constant, ...]:
-        """Those inside ``node``: the attributes, or what the function takes that it calls."""
+        """Return the numbers inside ``node``: its attributes, or those of the function it calls."""
         meaning = self._meaning(node)
         return (*numbers_of(node), *(() if meaning is None else meaning.constants))
 
     def _casts_of(self, nodes: Sequence[ir.Node]) -> frozenset[ir.DataType | None]:
-        """To what ``nodes`` cast, but for constants, and what is inside them."""
+        """Types to which ``nodes`` cast, except for constants, with those inside functions."""
         casts = (node for node in nodes if node.op_type == "Cast" and node.domain == "")
         targets = {cast_target(c) for c in casts if self.constant(c.outputs[0]) is None}
         return frozenset({*targets, *self.casts_within(nodes)} - {ir.DataType.BOOL})
 
     def casts_within(self, nodes: Iterable[ir.Node]) -> frozenset[ir.DataType | None]:
-        """To what the functions cast that ``nodes`` call."""
+        """Types to which the functions that ``nodes`` call cast."""
         meanings = (self._meaning(node) for node in nodes)
         return frozenset(cast for meaning in meanings if meaning for cast in meaning.casts)
 

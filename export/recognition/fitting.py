@@ -25,7 +25,7 @@ WIDTHS = {
 
 
 def misfit(candidate: Candidate, known: Shapes, reader: ExpressionReader) -> str:
-    """Return the reason why types or shapes make it another function; empty if there is none."""
+    """Return the reason why types or shapes make it another function; empty without one."""
     reason = _of_types(candidate, known, reader)
     for tensor in candidate.inputs:
         reason = reason or _of_shapes(candidate, tensor, known)

@@ -1,4 +1,4 @@
-"""The integers that a graph computes of shapes: where slices begin, and how parts are sized.
+"""Integers that a graph computes from shapes, such as starts of slices and sizes of parts.
 
 Exporters write half of an axis as ``(size + 1) // 2``, by Shape, Gather, Add and Div.
 """
@@ -15,16 +15,16 @@ MAX_ELEMENTS = 64
 """A tensor of more is no shape."""
 
 DEEPEST = 16
-"""So many nodes are followed."""
+"""Limit on followed nodes."""
 
 Memo = dict[tuple[ir.Value, int], Any]
-"""What has been found of a value, and so many nodes before it."""
+"""Results by value and number of nodes looked at before it."""
 
 Array = np.ndarray[Any, np.dtype[np.int64]]
 
 
 class NotKnownError(Exception):
-    """The integers hang on what a model is given."""
+    """The integers depend on the model's inputs."""
 
 
 def integers(
@@ -36,10 +36,10 @@ def integers(
     """The integers that ``value`` holds in every run; None if they are not known.
 
     Args:
-        value: What is asked for.
+        value: Value of interest.
         shape_of: Tells the shape of a value.
-        memo: Is filled with what is found.
-        depth: How far is looked.
+        memo: Results; filled by this function.
+        depth: Limit on followed nodes.
     """
     if value is None or depth == 0 or value.is_graph_input():
         return None
@@ -51,7 +51,7 @@ def integers(
 
 
 class _Operands:
-    """What a node is given, asked for by its index.
+    """Operands of a node, by index.
 
     Raises:
         NotKnownError: It is not known.

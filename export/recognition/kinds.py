@@ -26,7 +26,7 @@ class Standard:
     Attributes:
         op_type: In the default domain.
         opset: The first that has it.
-        attributes: What tells the kind from others that the operator can compute.
+        attributes: Attributes that distinguish the kind from others of the same operator.
         least: The least opset at which it takes floats of 16 bits that are no halves.
     """
 
@@ -46,12 +46,12 @@ class Kind:
         reals: Its real parameters, with their defaults.
         standard: ONNX's operator for it, where there is one.
         operator: Ours, where there is one.
-        parts: Of a kind of two inputs: what kind each goes through; None as it is.
-        cost: Roughly how many floating-point operations an element takes.
+        parts: For a kind of two inputs, the kind applied to each; None for an unchanged input.
+        cost: Approximate number of floating-point operations per element.
         numbers: Constants that the formula adds, by its keywords: where terms cancel, their
             rounding moves the result by more than a share of it.
         telling: Operators of which every spelling contains at least one; empty if not known.
-        per_channel: Whether it has a parameter for each channel, as PReLU does: with one for all
+        per_channel: True if it has a parameter for each channel, as PReLU does: with one for all
             it has another name.
     """
 
@@ -177,14 +177,14 @@ ALIASES: Mapping[str, tuple[str, Mapping[str, float]]] = {
     "quick-gelu": ("swish", {"alpha": 1.702}),
     "swiglu": ("swiglu-linear", {"alpha": 1.0}),
 }
-"""Names that people use besides, and what they mean."""
+"""Other common names, and the kinds that they mean."""
 
 
 def called(name: str) -> tuple[Kind, Mapping[str, float]]:
     """The kind of that name or alias, and the real parameters that an alias stands for.
 
     Raises:
-        ValueError: There is none.
+        ValueError: There is no such kind.
     """
     plain, reals = ALIASES.get(name, (name, {}))
     if plain not in KINDS:

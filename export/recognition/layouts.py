@@ -1,4 +1,4 @@
-"""How the two inputs of a gated unit lie in memory: apart, or packed in one tensor."""
+"""Layout of the two inputs of a gated unit: separate, or packed in one tensor."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ GATE_IS_SECOND = ("glu",)
 """Of these the second input is the gate; of all others, the first."""
 
 UNMOVED = ("Squeeze", "Reshape", "Cast", "Identity", "Flatten")
-"""What may follow the part of a tensor that is taken."""
+"""Operators that may follow the slice of a tensor."""
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A part of ``whole``: from where to where, and whether the parts alternate.
+    """A part of ``whole``: its range, and whether the parts alternate.
 
     Places are as Python's slices have them: negative ones are counted from the end. They are those
     of an axis, or of the parts of one `Split`.
@@ -53,7 +53,7 @@ def layout(kind: str, inputs: tuple[ir.Value, ...], known: Shapes) -> str:
 
 
 def _follow(first: Part, second: Part) -> bool:
-    """Whether the second begins where the first ends; of parts that alternate, one later."""
+    """Return true if ``second`` begins where ``first`` ends; alternating parts begin one later."""
     if first.alternating:
         return second.begin == first.begin + 1
     return second.begin == first.end
@@ -100,7 +100,7 @@ def _slice(whole: ir.Value, axis: SlicedAxis | None) -> Part | None:
 
 
 def _paired(value: ir.Value, known: Shapes) -> ir.Value | None:
-    """What a `Reshape` to pairs was made of: the last axis is 2."""
+    """Return the operand of a `Reshape` to pairs, whose last axis is 2."""
     node = value.producer()
     if node is None or node.op_type != "Reshape" or node.domain != "":
         return None

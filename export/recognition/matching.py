@@ -27,13 +27,13 @@ from gatewave.export.recognition.kinds import KINDS, Kind
 from gatewave.export.recognition.numpy_ops import BranchPoint, NotElementwiseError, NumpyOps, noise
 
 FAR = (-600.3, -350.7, -100.9, 100.9, 350.7, 600.3)
-"""Where most spellings overflow, and what falls off to 0 is as small as can be."""
+"""Points at which most spellings overflow, and decaying functions reach their smallest values."""
 
 FARTHER = np.array([sign * 10.0**power for sign in (-1, 1) for power in range(2, 39)])
 """As far as float32 goes: a function that is another one there need not part into branches."""
 
 GROSS = 1e-6
-"""What is no rounding there, relatively, beside what the constants' own does."""
+"""Relative difference that is no rounding error there, beyond the rounding of the constants."""
 
 TELLING = {
     "Sigmoid", "Exp", "Tanh", "Erf", "Erfc", "Sin", "Softplus", "HardSigmoid", "HardSwish", "Relu",
@@ -41,20 +41,20 @@ TELLING = {
     "Swish", "QuickGelu", "FastGelu", "BiasGelu", "Abs", "Sinc", "ThresholdedRelu", "Cos", "Shrink",
     "Softsign", "Log", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Sign",
 }  # fmt: skip
-"""Operators that bend a line: with none of them, no expression is an activation."""
+"""Operators that bend a line; every activation has at least one."""
 
 MAX_NOISE = 1e-12
-"""What may be lost where terms cancel, for ``|x|`` up to 1, and in proportion beyond."""
+"""Largest loss from cancellation for ``|x|`` up to 1; it grows in proportion beyond."""
 
 CLOSE = 1e-12
-"""What float64 may lose elsewhere, relatively: near 0, nothing. So 1e-12 more is a difference."""
+"""Relative loss of float64 elsewhere; near 0 there is no loss, and 1e-12 more is a difference."""
 
 LEAST = 1e-300
 """Less than this, numbers lose their digits."""
 
 TINY = 1e-9
 SEEN = 1e-11
-"""A constant less than the one may hide in what is lost; it tells if it moves a result so far."""
+"""Constants below the first may hide in rounding; they count if they move a result this far."""
 
 ALPHAS = (0.625, -0.7, 0.0, 3.0, -5.0)
 """An input that is to be alpha must be it, whatever it is; at 1 it has been tried."""
@@ -67,7 +67,7 @@ SHARES = (0.0, -1.0, -0.75, -0.5, -0.25, 0.25, 0.5, 0.75, 1.0)
 
 SCREEN = np.flatnonzero(np.isin(POINTS, (-2.37, -0.86, 0.7, 1.78)))
 COARSE = 0.05
-"""Where, and by how much, an expression may differ from a formula to be looked at closely."""
+"""Points, and the difference from a formula there, that make an expression worth a closer look."""
 
 
 NOTHING: Mapping[ir.Value, float] = MappingProxyType({})
@@ -75,13 +75,13 @@ NOTHING: Mapping[ir.Value, float] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """What an expression is.
+    """Activation that an expression computes.
 
     Attributes:
         kind: A name of the catalogue.
         reals: Its real parameters.
-        expression: What is meant.
-        nan_at_zero: Whether it gives NaN at 0, where the activation is a number: 0/0 is left in.
+        expression: The expression.
+        nan_at_zero: True if it gives NaN at 0, where the activation is a number: 0/0 is left in.
     """
 
     kind: str
@@ -91,7 +91,7 @@ class Match:
 
 
 def matches(reader: ExpressionReader, expressions: Iterable[Expression]) -> Iterator[Match]:
-    """Those of ``expressions`` that are activations, and which."""
+    """Yield the activations among ``expressions``."""
     for expression in expressions:
         if any(n.op_type in TELLING or n.domain for n in expression.nodes):
             found = match(reader, expression)
@@ -112,7 +112,7 @@ class Curve:
         return self.reader.evaluate(self.expression, points, NumpyOps(), self.given)
 
     def differences(self, points: Any) -> Any:
-        """What decides between branches: a row for each pair of them."""
+        """Return the differences that decide between branches: a row for each pair of them."""
         op = NumpyOps()
         self.reader.evaluate(self.expression, points, op, self.given)
         rows = [
@@ -166,7 +166,7 @@ def _tells(expression: Expression, telling: Collection[str]) -> bool:
 def _everywhere(
     curve: Curve, kind: Kind, reals: Mapping[str, float], branch_points: Sequence[BranchPoint]
 ) -> bool:
-    """Whether what agrees at the usual points does so where a slope bends, and branches part.
+    """Return true if the curve also agrees at kinks and at branch points.
 
     And at NaN: a branch may be there for nothing else.
     """
@@ -196,7 +196,7 @@ def _computed(curve: Curve, points: list[float]) -> Any:
 
 
 def _strays(curve: Curve, kind: Kind, reals: Mapping[str, float]) -> bool:
-    """Whether it is another function far out, whatever float64 loses there or overflows to."""
+    """Return true if the curve is another function far out, beyond the losses of float64."""
     values = curve.values(FARTHER)
     roundoff = 1.05 * curve.expression.roundoff()
     expected, response, lost = _expected(
@@ -208,7 +208,7 @@ def _strays(curve: Curve, kind: Kind, reals: Mapping[str, float]) -> bool:
 
 
 def _follows(curve: Curve, kind: Kind) -> bool:
-    """Whether the scalar input is the kind's one real parameter: other values of it, other curves.
+    """Return true if the scalar input acts as the kind's only real parameter.
 
     Values of both signs, and its default: of an alpha's magnitude, say, each knows one half only.
     """
@@ -223,7 +223,7 @@ def _follows(curve: Curve, kind: Kind) -> bool:
 
 
 def _hides_a_constant(curve: Curve, kind: Kind, reals: Mapping[str, float]) -> bool:
-    """Whether a tiny constant has an effect that only what cancels there has hidden.
+    """Return true if cancellation alone has hidden the effect of a tiny constant.
 
     It guards a logarithm or a division that comes after: 1e-20 is more than no 0.
     """
@@ -265,9 +265,9 @@ def _agree(
 def _expected(
     name: str, reals: tuple[tuple[str, float], ...], roundoff: float, points: bytes
 ) -> tuple[Any, Any, Any]:
-    """The formula's values, and how far off they may be if its constants are, by ``roundoff``.
+    """The formula's values, and their error if its constants are off by ``roundoff``.
 
-    A constant scales the formula or its argument. Then what float64 loses in the formula itself.
+    A constant scales the formula or its argument. The error of float64 in the formula is added.
     """
     x = np.frombuffer(points)
     kind = KINDS[name]
@@ -291,13 +291,13 @@ def _expected(
 
 
 def _scaled(reals: Mapping[str, float]) -> Any:
-    """More points where a slope is so steep, or so flat, that the usual ones miss the bend."""
+    """More points where a very steep or very flat slope hides the bend from the usual ones."""
     alpha = abs(reals.get("alpha", 1.0))
     return POINTS / alpha if not 0.5 <= alpha <= 2.0 and alpha > FLAT else POINTS[:0]  # noqa: PLR2004
 
 
 def _critical(branch_points: Iterable[BranchPoint]) -> list[float] | None:
-    """Points at which branches part, and beside them; None where they cannot be told."""
+    """Branch points and points beside them; None if they cannot be determined."""
     found: set[float] = set()
     for branch_point in branch_points:
         difference = np.broadcast_to(branch_point.difference, POINTS.shape)
@@ -315,7 +315,7 @@ def _beside(found: Iterable[float]) -> list[float]:
 
 
 def _zeros(points: Any, difference: Any, *, equality: bool) -> list[float] | None:
-    """Where the difference is zero in one half of the line; where it is linear, exactly.
+    """Return the zeros of the difference in one half of the line; exact ones where it is linear.
 
     Where it is not, an inequality is left to `crossings`. An equality may hold anywhere between the
     points, unless it moves one way and away from zero.
@@ -352,7 +352,7 @@ def _reals(kind: Kind, values: Any, expression: Expression) -> Iterator[dict[str
 
 @functools.cache
 def _screened() -> tuple[list[Kind], Any]:
-    """The kinds of one input, and what each gives at a few points; NaN if its parameters say."""
+    """Kinds of one input with their values at a few points; NaN where parameters decide."""
     kinds = [kind for kind in KINDS.values() if len(kind.inputs) == 1 and not kind.per_channel]
     nothing = np.full(SCREEN.shape, math.nan)
     found = [
@@ -362,7 +362,7 @@ def _screened() -> tuple[list[Kind], Any]:
 
 
 def _kinds_near(values: Any) -> list[Kind]:
-    """Those that are worth a closer look: nearly all expressions are far from nearly all."""
+    """Return the kinds worth a closer look; nearly all expressions are far from most kinds."""
     kinds, expected = _screened()
     with np.errstate(invalid="ignore"):
         near = (np.abs(values[SCREEN] - expected) <= COARSE).all(axis=1)
@@ -371,5 +371,5 @@ def _kinds_near(values: Any) -> list[Kind]:
 
 
 def _near(values: Any, expected: Any) -> bool:
-    """Whether it is worth a closer look."""
+    """Return true if the values are near enough for a closer look."""
     return bool((np.abs(values[SCREEN] - expected) <= COARSE).all())

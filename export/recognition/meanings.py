@@ -54,7 +54,7 @@ def operands_of(node: ir.Node) -> tuple[ir.Value, ...]:
 
 
 def attributes_of(node: ir.Node) -> dict[str, Any] | None:
-    """As keyword arguments; None where one is a function's attribute, which a call gives."""
+    """Return the attributes as keyword arguments; None if a call of the function gives one."""
     found: dict[str, Any] = {}
     for name, attribute in node.attributes.items():
         if attribute.is_ref():

@@ -22,7 +22,7 @@ _NAMED: Mapping[tuple[str, str], Kind] = {
 
 
 def named(node: ir.Node) -> Named | None:
-    """What ``node`` is by its name, if it is one of ours, of ONNX's, or of ONNX Runtime's."""
+    """Identify ``node`` by its name as one of ours, of ONNX's or of ONNX Runtime's."""
     if (node.domain, node.op_type) == (CONTRIB, "SwiGLU"):
         return _contributed(node)
     kind = _NAMED.get((node.domain, node.op_type))
@@ -30,7 +30,7 @@ def named(node: ir.Node) -> Named | None:
 
 
 def _contributed(node: ir.Node) -> Named | None:
-    """ONNX Runtime's own, if it clamps, shifts and rounds nothing, and takes the halves apart."""
+    """ONNX Runtime's own SwiGLU without clamp, shift and rounding, and with separate halves."""
     given = {a.name: a.value for a in node.attributes.values() if not a.is_ref()}
     if len(given) < len(node.attributes) or len(node.inputs) != 2:  # noqa: PLR2004
         return None

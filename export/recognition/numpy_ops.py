@@ -45,7 +45,7 @@ class NotElementwiseError(Exception):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BranchPoint:
-    """Where two branches part: at the zeros of ``difference``, one number per sample point."""
+    """Boundary between two branches: the zeros of ``difference``, one number per sample point."""
 
     difference: Any
     equality: bool
@@ -215,7 +215,7 @@ class NumpyOps:
         return x * self.Sigmoid(alpha * x)
 
     def Gelu(self, x: Any, *, approximate: str = "none") -> Any:
-        """Both forms as they lose nothing: 1 + tanh(u) is 2σ(2u), and 1 + erf(u) is erfc(-u)."""
+        """Both forms without cancellation: 1 + tanh(u) is 2σ(2u), and 1 + erf(u) is erfc(-u)."""
         if approximate not in {"none", "tanh"}:
             raise ValueError(f"approximate is {approximate!r}, not 'none' or 'tanh'")
         if approximate == "tanh":
@@ -224,7 +224,7 @@ class NumpyOps:
 
 
 class ContribOps(NumpyOps):
-    """ONNX Runtime's own operators, of the domain ``com.microsoft``, that work so."""
+    """ONNX Runtime's own elementwise operators, of the domain ``com.microsoft``."""
 
     def QuickGelu(self, x: Any, *, alpha: float = float(np.float32(1.702))) -> Any:
         return self.Swish(x, alpha=alpha)
@@ -242,7 +242,7 @@ class ContribOps(NumpyOps):
 class RoughOps:
     """An ``op`` whose results are off by chance, each by about `NUDGE`, relatively.
 
-    Operators that round nothing are left as they are.
+    Operators that do not round are left as they are.
     """
 
     def __init__(self, seed: int) -> None:
@@ -273,13 +273,13 @@ NUDGE = 2.0**-43
 
 TRIALS = 6
 ROUNDINGS = 16.0
-"""So many of float64's roundings an operator may be off by: its functions err by some."""
+"""Error of an operator in roundings of float64: library functions err by several."""
 
 
 def noise(evaluate: Callable[[Any], Any]) -> Any:
-    """How far off float64 may make what ``evaluate`` gives of an ``op``: more where terms cancel.
+    """Return the error of float64 in the result of ``evaluate``: larger where terms cancel.
 
-    It is evaluated with greater errors, and what they do is scaled down.
+    It is evaluated with greater errors, and their effect is scaled down.
     """
     with np.errstate(all="ignore"):
         result = evaluate(NumpyOps())

@@ -1,4 +1,4 @@
-"""What is known of the types and shapes of a model's values, without a trace left in the model."""
+"""Types and shapes of a model's values, inferred without changing the model."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Shapes:
         return None if found is None else [int(number) for number in found.reshape(-1)]
 
     def _sliced(self, value: ir.Value, told: ir.Shape) -> ir.Shape:
-        """``told``, or what a `Slice` leaves, where inference does not follow what it is given."""
+        """Return ``told``, or the shape after a `Slice` that inference does not follow."""
         node = value.producer()
         if node is None or (node.domain, node.op_type) != ("", "Slice") or not node.inputs:
             return told
@@ -65,7 +65,7 @@ class Shapes:
         return ir.Shape(sizes)
 
     def differ(self, one: ir.Value, other: ir.Value) -> bool:
-        """Whether the two are known to have different shapes."""
+        """Return true if the two are known to have different shapes."""
         left, right = self.shape(one), self.shape(other)
         if left is None or right is None:
             return False
@@ -77,14 +77,14 @@ class Shapes:
         )
 
     def equal(self, one: ir.Value, other: ir.Value) -> bool:
-        """Whether the two are known to have one shape: by their dimensions, or by their making."""
+        """Return true if both are known to have one shape, by dimensions or by construction."""
         left, right = self.shape(one), self.shape(other)
         if left is not None and right is not None and _open(left) == 0 and left == right:
             return True
         return not self.differ(one, other) and self._making(one) == self._making(other)
 
     def _making(self, value: ir.Value, depth: int = 12) -> object:
-        """What the shape of ``value`` follows from: equal for two values, their shapes are equal.
+        """Return a key of the shape of ``value``: values with equal keys have equal shapes.
 
         Two projections of one tensor by weights of one shape, say, or the halves of one `Split`.
         """
@@ -114,7 +114,7 @@ class Shapes:
         return value
 
     def _broadcast(self, value: ir.Value, node: ir.Node, depth: int) -> object:
-        """A bias of one axis does not widen what it is added to, unless that has size 1 there."""
+        """A bias of one axis does not widen its operand, unless that has size 1 there."""
         for tensor, bias in itertools.permutations(node.inputs):
             if tensor is None or bias is None or not bias.is_initializer():
                 continue
@@ -126,7 +126,7 @@ class Shapes:
         return value
 
     def splits_evenly(self, node: ir.Node) -> bool:
-        """Whether the parts of a `Split` are known to be equal."""
+        """Return true if the parts of a `Split` are known to be equal."""
         first, *rest = node.outputs
         return (
             all(not self.differ(first, other) for other in rest)
@@ -137,7 +137,7 @@ class Shapes:
         )
 
     def _halves(self, node: ir.Node) -> bool:
-        """Equal parts, known from the sizes, or from there being none given."""
+        """Return true if the parts are equal, by their sizes or because no sizes are given."""
         sizes = node.attributes.get("split")
         if sizes is not None:
             return len(set(sizes.as_ints())) == 1
@@ -155,7 +155,7 @@ class Shapes:
 
 @dataclass(frozen=True, slots=True)
 class SlicedAxis:
-    """What a `Slice` takes of one axis.
+    """Range that a `Slice` takes of one axis.
 
     Attributes:
         number: The axis; negative if it is counted from the end, as the rank is not known.
@@ -173,7 +173,7 @@ class SlicedAxis:
 
 
 def sliced(node: ir.Node, known: Shapes) -> SlicedAxis | None:
-    """What a `Slice` takes, if it is of one axis and known; by attributes before opset 10."""
+    """Return the range of a `Slice` of one axis, if known; before opset 10 it has attributes."""
     if "starts" in node.attributes:
         given = [_ints(node, name) for name in ("starts", "ends", "axes")]
     else:
@@ -213,7 +213,7 @@ def _attributes(node: ir.Node) -> tuple[tuple[str, str], ...]:
 
 
 def _open(shape: ir.Shape) -> int:
-    """How many dimensions are neither a number nor a name."""
+    """Return the number of dimensions that are neither a number nor a name."""
     return sum(not isinstance(d, int) and d.value is None for d in shape)
 
 

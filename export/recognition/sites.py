@@ -1,4 +1,4 @@
-"""Where a model has activations, which they are, and how they are written."""
+"""Activations in a model: their places, kinds and spellings."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Site:
         scope: The graph that it is in.
         dtype: The element type of the inputs and the output, where it is known.
         parameters: Real parameters that are scalar inputs of the model, with ``reals`` as defaults.
-        nan_at_zero: Whether it gives NaN at 0, where the activation is finite.
+        nan_at_zero: True if it gives NaN at 0, where the activation is finite.
         misfit: The reason why types or shapes make it another function: then it is a near miss.
         doubt: The reason why its output may gain axes, so that it cannot be replaced.
         biases: By input, a tensor that is first added to it.
@@ -101,7 +101,7 @@ def sites(model: ir.Model) -> list[Site]:
 HOLE = "it gives NaN at 0, where 0/0 is left in: as by a product in the place of a Where"
 
 Refusal = Callable[[Site, Shapes], str | None]
-"""Why a site is not wanted, in words for people; empty where they need not know; None if it is."""
+"""Return the reason why a site is not wanted; empty if not worth a report, None if wanted."""
 
 
 def survey(model: ir.Model, refusal: Refusal = lambda _site, _shapes: None) -> Survey:
@@ -139,7 +139,7 @@ def survey(model: ir.Model, refusal: Refusal = lambda _site, _shapes: None) -> S
 def _chosen(
     scope: Scope, reader: ExpressionReader, model: ir.Model, known: Shapes, refusal: Refusal
 ) -> tuple[list[Site], list[NearMiss]]:
-    """The best sites that can all be replaced together, and what was left on the way.
+    """Return the best sites that can be replaced together, and the rejected ones.
 
     One may be replaced if what is inside it serves only what is replaced. So those that are not
     fall out, and others take their place, until nothing changes.
@@ -233,7 +233,7 @@ def _site(candidate: Candidate, scope: Scope, model: ir.Model, known: Shapes) ->
 
 
 def _reals(candidate: Candidate, dtype: ir.DataType | None) -> Mapping[str, float]:
-    """The decimals that were meant; in float64, which tells the two apart, what is computed with.
+    """Return the intended decimals; in float64, which distinguishes them, the actual numbers.
 
     There 1.702, as an attribute or cast from float32, is 1.70200002193.
     """

@@ -65,20 +65,20 @@ def _put_first(model: ir.Model, function: ir.Function) -> None:
 
 @functools.cache
 def missing(op_type: str, dtype: DType, opset: int) -> str:
-    """What the opset lacks that the body of our operator needs; empty if nothing."""
+    """Return the operators that our operator's body needs and the opset lacks."""
     body = body_of(*RECORDS[op_type], "value", dtype, opset)
     return lacking({node.op_type for node in body}, dtype, opset)
 
 
 def missing_for_formula(kind: Kind, dtype: DType, opset: int) -> str:
-    """What the opset lacks that the formula needs, written out; empty if nothing."""
+    """Return the operators that the formula needs and the opset lacks."""
     op = GraphOps(dtype, opset)
     kind.formula(op, *(ir.Value(name=name) for name in kind.inputs), **kind.reals)
     return lacking({node.op_type for node in op.nodes}, dtype, opset)
 
 
 def takes(kind: Kind, dtype: ir.DataType | None, opset: int) -> bool:
-    """Whether ONNX has an operator for ``kind`` in that opset, for that type as far as known."""
+    """Return true if ONNX has an operator for ``kind`` in that opset and element type."""
     if kind.standard is None or opset < kind.standard.opset:
         return False
     schema = onnx.defs.get_schema(kind.standard.op_type, opset, "")
@@ -95,7 +95,7 @@ _TYPE_NAMES = {
 
 
 def rounded(reals: Mapping[str, float], dtype: ir.DataType | None) -> str:
-    """Which real parameters of a float64 operator an attribute cannot hold; empty if none.
+    """Return the real parameters of a float64 operator that an attribute cannot hold.
 
     It is a float32, as are the numbers that float32 operators compute with.
     """
@@ -108,7 +108,7 @@ def rounded(reals: Mapping[str, float], dtype: ir.DataType | None) -> str:
 
 
 def lacking(op_types: set[str], dtype: DType, opset: int) -> str:
-    """Which of the operators the opset lacks, in words; empty if none."""
+    """Return the operators that the opset lacks, in words."""
     if opset < BROADCASTING:
         return f"needs opset {BROADCASTING}, where scalars may be operands"
     if dtype == "bfloat16" and opset < WITH_BFLOAT16:
@@ -130,7 +130,7 @@ def _first_opset(op_type: str) -> int:
 
 
 def _same(one: ir.Function, other: ir.Function) -> bool:
-    """Whether two functions do the same: their nodes are, the names of values and all."""
+    """Return true if two functions have the same nodes and value names."""
     return bool(_content(one) == _content(other))
 
 

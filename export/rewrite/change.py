@@ -1,4 +1,4 @@
-"""What a rewrite has changed, a line for each place."""
+"""Description of a change by a rewrite, one line for each place."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ class Change:
     Attributes:
         scope: The graph that it is in, as `Scope.name` has it.
         node: The node's name.
-        what: What was done, in one line for people.
-        kind: The activation's kind, or what else it is about: ``opset``, ``ir``, ``function``.
-        output: The name of the value whose computation changed; empty where none did.
+        what: Description in one line.
+        kind: The activation's kind, or ``opset``, ``ir`` or ``function``.
+        output: Name of the value whose computation changed; empty if no computation changed.
     """
 
     scope: str

@@ -1,4 +1,4 @@
-"""What takes the place of one node at another opset, as ONNX's own converter has it."""
+"""Conversion of one node to another opset, by ONNX's own converter."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from gatewave.export.rewrite.meanings import (
 )
 
 SMALL = 1024
-"""Constants of so many elements are shown to the converter: it may want to know axes or scales."""
+"""Largest constant, in elements, that the converter gets: it may need axes or scales."""
 
 CONTROL = {"If": 1, "Loop": 11, "Scan": 9}
 """Operators with bodies; from these opsets on, newer versions only allow more element types."""
@@ -49,7 +49,7 @@ PLACEHOLDERS = {
 
 
 def since(op_type: str, opset: int) -> int | None:
-    """The version of an operator that ``opset`` means; None, if it has none."""
+    """Return the operator's version in ``opset``; None if it does not exist there."""
     try:
         return int(onnx.defs.get_schema(op_type, opset, "").since_version)
     except onnx.defs.SchemaError:
@@ -57,7 +57,7 @@ def since(op_type: str, opset: int) -> int | None:
 
 
 def takes_tensors(node: ir.Node, opset: int) -> bool:
-    """Whether ``node`` takes and gives tensors, and neither sequences nor optionals."""
+    """Return true if ``node`` takes and gives tensors only, not sequences or optionals."""
     try:
         schema = onnx.defs.get_schema(node.op_type, opset, node.domain)
     except onnx.defs.SchemaError:
@@ -67,13 +67,13 @@ def takes_tensors(node: ir.Node, opset: int) -> bool:
 
 
 ShapeOf = Callable[[ir.Value], ir.Shape | None]
-"""What is inferred of a value whose shape the model does not state."""
+"""Returns the inferred shape of a value whose shape the model does not state."""
 
 
 def converted(
     node: ir.Node, before: int, after: int, types: Types, shape_of: ShapeOf
 ) -> ir.Graph | None:
-    """What takes the place of ``node``; None, if it stays.
+    """Return the replacement of ``node``; None if it stays.
 
     Raises:
         NotConvertibleError: Nothing does.
@@ -117,7 +117,7 @@ def _check(step: NodeConversion, found: ir.Graph | None, types: Types) -> None:
 
 
 def _complaint(graph: ir.Graph, step: NodeConversion) -> str:
-    """Return the first line of the checker's error; empty if there is none."""
+    """Return the first line of the checker's error; empty if the node is valid."""
     kept = [output for output in step.node.outputs if output.name]
     for twin, output in zip(graph.outputs, kept, strict=True):
         shape = output.shape or step.shape_of(output)
@@ -190,7 +190,7 @@ def _obstacle(step: NodeConversion) -> str:
 
 
 def _untold(node: ir.Node, before: int, after: int) -> str:
-    """What the node says that means something else there, or nothing; empty, if nothing does."""
+    """Return the reason why the node has another meaning there; empty if it has the same."""
     for (op_type, changed), meaning in MEANINGS.items():
         if node.op_type == op_type and min(before, after) < changed <= max(before, after):
             return meaning
@@ -317,7 +317,7 @@ def _ask(model: ir.Model, opset: int) -> ir.Graph:
 
 
 def _same(node: ir.Node, graph: ir.Graph) -> bool:
-    """Whether the conversion left the node as it was."""
+    """Return true if the conversion left the node unchanged."""
     if len(graph) != 1 or graph[0].op_type != node.op_type:
         return False
     known = given(node)

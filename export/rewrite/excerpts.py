@@ -24,7 +24,7 @@ KindOf = Callable[[ir.Value], str]
 def model(nodes: Sequence[ir.Node], kind_of: KindOf, imports: Mapping[str, int]) -> bytes | None:
     """Return a model of ``nodes``, in their order; None if they depend on their surroundings.
 
-    The outputs are those of the last node. Values that none of the nodes makes become inputs, or
+    The outputs are those of the last node. Values from outside become inputs, or
     initializers if they are small constants.
     """
     if any(_is_tied(node) for node in nodes):

@@ -42,7 +42,7 @@ def expand(model: ir.Model, target: Target, legality: Legality) -> list[Change]:
 
 
 def _has(target: Target, node: ir.Node, opset: int) -> bool:
-    """Whether the target has the operator, in some element type, or it is replaced otherwise."""
+    """Return true if the target has the operator in some element type, or a lowering exists."""
     identifier = identifier_of(node)
     return (
         bool(identifier[0])
@@ -52,7 +52,7 @@ def _has(target: Target, node: ir.Node, opset: int) -> bool:
 
 
 def _body(node: ir.Node, opset: int, types: Types) -> onnx.FunctionProto | None:
-    """The body that ONNX gives for this very node; None, if there is none, or types are missing."""
+    """Return ONNX's function body for this node; None without a body, or if types are missing."""
     try:
         schema: Any = onnx.defs.get_schema(node.op_type, opset, "")  # its stub lacks bodies
     except onnx.defs.SchemaError:
@@ -68,7 +68,7 @@ def _body(node: ir.Node, opset: int, types: Types) -> onnx.FunctionProto | None:
 
 
 def _type(value: ir.Value | None, types: Types) -> bytes | None:
-    """Empty for an input that is left out; None, if its element type is not known."""
+    """Return the type; empty for an omitted input, None if it is not known."""
     if value is None:
         return b""
     kind = value.dtype or types.get(value)
@@ -102,7 +102,7 @@ def _called(model: ir.Model, scope: Scope, node: ir.Node, body: onnx.FunctionPro
 
 
 def _prune(body: onnx.FunctionProto) -> None:
-    """Take away what only the outputs that are not asked for need."""
+    """Remove the nodes that only unused outputs need."""
     kept = list(_needed(body))
     del body.node[:]
     body.node.extend(reversed(kept))

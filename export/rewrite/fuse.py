@@ -25,7 +25,7 @@ FUSED: dict[Form, tuple[str, ...]] = {
     ),
     "standard": ("swiglu-linear", "swish"),
 }
-"""The kinds that are fused where none are named: those that several nodes make up."""
+"""Kinds that are fused by default: those that several nodes make up."""
 
 
 CONVOLUTIONS = ("Conv", "ConvTranspose")
@@ -43,10 +43,10 @@ def fuse(
         to: ``gatewave``: our operators; each has its body in the model, so that it runs anywhere.
             ``standard``: ONNX's, where the model's opset has them.
         kinds: Which activations; ``silu``, say, is Swish with an alpha of 1 only. `FUSED` has the
-            default, which leaves to ONNX Runtime what it does better: see `_left_to_the_runtime`.
+            default, which leaves fusions that ONNX Runtime does better: see `_left_to_the_runtime`.
 
     Returns:
-        The changes, and what was left alone, and why.
+        The changes, and the skipped sites with reasons.
 
     Raises:
         ValueError: A kind is unknown.
@@ -107,13 +107,13 @@ def _left_to_the_runtime(site: Site) -> str | None:
 
 
 def unlike(site: Site, asked: Mapping[str, float]) -> str | None:
-    """Other real parameters than those asked for, as an alias does; any will do if none are."""
+    """Return true if the real parameters differ from the requested ones, as those of an alias."""
     reals = {name: plain(real) for name, real in site.reals.items()}
     return f"its parameters are {reals}, not {dict(asked)}" if asked and reals != asked else None
 
 
 def unequal(site: Site, shapes: Shapes) -> str | None:
-    """Our operators, and ONNX's SwiGLU, take equal shapes: what is broadcast stays."""
+    """Our operators, and ONNX's SwiGLU, take equal shapes: broadcast units stay."""
     first, *others = site.inputs
     for other in others:
         if not shapes.equal(first, other):

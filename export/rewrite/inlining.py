@@ -18,7 +18,7 @@ from gatewave.export.targets import Target
 
 
 def inline(model: ir.Model, target: Target, legality: Legality) -> list[Change]:
-    """Inline every function that holds what ``target`` does not run, or all, if it runs none.
+    """Inline every function with a node that ``target`` does not run; all if it runs no functions.
 
     Raises:
         TargetError: A function calls itself, or cannot be inlined for another reason.

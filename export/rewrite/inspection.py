@@ -1,4 +1,4 @@
-"""What a model is made of: its activations, and how much of the computing they are."""
+"""Content of a model: its activations, and their share of the operations."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ RULE = (
 )
 
 MOST = 2**63 - 1
-"""No tensor has more elements; what a damaged model declares may multiply to anything."""
+"""Limit on elements of a tensor: a damaged model may declare any dimensions."""
 
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 
@@ -57,7 +57,7 @@ class Inspection:
     open_sizes: int
 
     def counts(self) -> Mapping[tuple[str, str], int]:
-        """How many activations there are of each kind and each way to write it."""
+        """Number of activations of each kind and spelling."""
         return Counter((site.kind, site.written) for site in self.sites)
 
 
@@ -136,7 +136,7 @@ def _per_element(site: Site) -> int:
 
 
 def _cost(node: ir.Node, shapes: Shapes) -> int:
-    """What one node takes, in operations."""
+    """Return the cost of one node in operations."""
     results = sum(_elements(value, shapes) for value in node.outputs)
     if node.op_type in {"MatMul", "Gemm", "Conv"} and len(node.inputs) > 1:
         return 2 * results * _terms(node, shapes)
@@ -148,7 +148,7 @@ def _cost(node: ir.Node, shapes: Shapes) -> int:
 
 
 def _terms(node: ir.Node, shapes: Shapes) -> int:
-    """How many products are added up for each element of the result."""
+    """Return the number of products that are summed for each element of the result."""
     weight = _sizes(node.inputs[1], shapes)
     if node.op_type == "Conv":
         return _product(weight[1:])

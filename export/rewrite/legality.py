@@ -1,4 +1,4 @@
-"""What of a model a target does not run, and why."""
+"""Legality of a model on a target: the nodes that do not run there, with reasons."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Problem:
         operator: With its domain, unless that is the standard one.
         dtype: The element type; empty if not known, or of no matter.
         why: One line for people.
-        known: Whether it is one; else it is only not known that the target runs the operator.
+        known: True for a known problem; false if it is unknown whether the operator runs.
     """
 
     scope: str
@@ -74,7 +74,7 @@ def problems(
 
     Args:
         model: The model; it is not changed.
-        target: For what it is to be.
+        target: The target.
         loading: An attempt to load the model in the target itself, if one was made. If the target
             loads it, no node is reported as not known; if it refuses, there is a problem, at least
             one of the whole model.
@@ -135,7 +135,7 @@ class Legality:
     def dtype_of(self, node: ir.Node, types: Types | None = None) -> ir.DataType | None:
         """The element type that ``node`` computes in: of its first input that is no integer.
 
-        A condition, indices, or what is quantised come before the numbers, with `Where`, `OneHot`
+        A condition, indices or quantised values come before the numbers in `Where`, `OneHot`
         and `DequantizeLinear`.
         """
         known = self.types if types is None else types
@@ -234,7 +234,7 @@ class Legality:
         )
 
     def is_misfused(self, node: ir.Node, kind: ir.DataType | None) -> bool:
-        """Whether ``node`` ends ``x · σ(αx)`` in float64, which the target fuses and cannot run."""
+        """Return true if ``node`` ends ``x · σ(αx)`` in float64 and the target misfuses it."""
         return (
             kind == ir.DataType.DOUBLE
             and self._target.defect("float64-silu") is not None
@@ -252,7 +252,7 @@ class Legality:
         return relu_clip.relu_before(node, kind, self._arguments) if has else None
 
     def defect(self, node: ir.Node, kind: ir.DataType | None) -> str:
-        """What goes wrong at ``node`` though the target has all operators; empty, if nothing."""
+        """Return the target's defect at ``node``; empty without one."""
         for name, holds in (
             ("float64-silu", self.is_misfused(node, kind)),
             ("naive-sinc", self.is_naive_sinc(node)),
@@ -264,7 +264,7 @@ class Legality:
         return ""
 
     def problems(self) -> Iterator[Problem]:
-        """Of all nodes of the main graph and its bodies; of functions, through who calls them."""
+        """Yield the problems of the main graph, its bodies, and the functions that they call."""
         seen: set[Call] = set()
         for scope in scopes(self._model):
             if scope.name.startswith("function "):
@@ -378,7 +378,7 @@ def _label(node: ir.Node) -> str:
 
 
 def _told(node: ir.Node) -> dict[str, float | str | None]:
-    """The attributes; None stands for one that the caller of the function gives, whatever it is."""
+    """Return the attributes; None stands for one that the caller of the function gives."""
     return {**attributes_of(node), **{a.name: None for a in node.attributes.values() if a.is_ref()}}
 
 

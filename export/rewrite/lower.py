@@ -40,7 +40,7 @@ MAX_NAMED = 12
 
 
 def lower(model: ir.Model, target: Target) -> list[Change]:
-    """Bring ``model``, in place, to what ``target`` runs.
+    """Lower ``model``, in place, to operators that ``target`` runs.
 
     In this order: operators that it has not get the body that ONNX gives for them, if there is one
     and nothing better; standard operators and file format go to versions that the target reads;
@@ -49,7 +49,7 @@ def lower(model: ir.Model, target: Target) -> list[Change]:
     domains that are no longer used go.
 
     Raises:
-        ModelError: A node is not what its operator wants: see `schemas`.
+        ModelError: A node does not fit its operator's schema: see `schemas`.
         TargetError: Something is left that the target is known not to run; the message names it.
     """
     schemas.check(model)
@@ -261,7 +261,7 @@ class _Rewriting:
     def _finished(
         self, op: Drawing, output: ir.Value, value: ir.Value, kind: ir.DataType, *, narrow: bool
     ) -> ir.Value:
-        """What takes the place of ``output``, now that ``value`` is computed."""
+        """Return the replacement of ``output``, made from ``value``."""
         if narrow and self._is(output, kind):
             return op.node("Cast", [value], to=kind.value)
         if value.producer() not in op.nodes:  # an input, given back as it came
@@ -269,7 +269,7 @@ class _Rewriting:
         return value
 
     def _is(self, output: ir.Value, kind: ir.DataType) -> bool:
-        """Whether it is of the element type computed in, and no condition, index or statistic."""
+        """Return true if ``output`` has the computed type; false for conditions and indices."""
         known = output.dtype or self._legality.types.get(output)
         if known is None and output.index():
             raise TargetError(

@@ -28,7 +28,7 @@ SELU_ALPHA, SELU_GAMMA = 1.67326319217681884765625, 1.05070102214813232421875
 LEAKY_RELU_ALPHA = float(np.float32(0.01))
 
 CLIP_TAKES_INPUTS = 11
-"""The opset from which on `Clip` has its limits as inputs, and none where they are omitted."""
+"""First opset in which the limits of `Clip` are inputs; omitted ones are no limits."""
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
@@ -44,7 +44,7 @@ def attributes_of(node: ir.Node) -> dict[str, float | str]:
 
 
 def tensors_of(node: ir.Node) -> int:
-    """How many of the inputs are of the element type computed with; others are real parameters."""
+    """Return the number of tensor inputs in the computed type; the others are real parameters."""
     if node.domain != DOMAIN or node.op_type not in OURS:
         return len(node.inputs)
     activation, _, graph = OURS[node.op_type]
@@ -232,7 +232,7 @@ LOWERINGS: Mapping[Identifier, Lowering] = MappingProxyType(
 OF_ANY_TYPE = frozenset(
     ("", name) for name in ("Clip", "Greater", "GreaterOrEqual", "PRelu", "Relu")
 )
-"""Operators whose form holds for integers, too."""
+"""Operators with a lowering that also holds for integers."""
 
 
 def lowering_of(node: ir.Node) -> Lowering | None:

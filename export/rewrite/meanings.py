@@ -32,7 +32,7 @@ ALONG_ONE_AXIS = 13
 """First opset at which `Softmax` and its relatives use one axis; before, also all later axes."""
 
 COORDINATES_TOLD = 11
-"""The opset from which on `Resize` is told how places in the result are places in the input."""
+"""First opset in which `Resize` states how result coordinates map to input coordinates."""
 
 RATIOS_BY_AXIS = 7
 """The opset from which on `Upsample` has a ratio for each axis: an input from 9 on."""
@@ -207,7 +207,7 @@ def _grid_sample(step: NodeConversion, graph: ir.Graph) -> bool:
 
 
 def _resize(step: NodeConversion, graph: ir.Graph) -> bool:
-    """Say what was meant before it could be said: a place is the result's, divided by the ratio.
+    """State the old implicit mapping: a coordinate is the result's, divided by the ratio.
 
     The converter leaves the newer default, the middles of pixels. The nearest place is the one
     before where a tensor grows, as is taken for granted of ratios that are not known, and the one
@@ -323,7 +323,7 @@ def obstacle_to_keeping(step: NodeConversion) -> str:
     """Return why a node without a converter rule cannot stay unchanged; empty if it can.
 
     It can if the newer version only adds element types, optional inputs, and attributes with a
-    default, and the node uses none of them.
+    default, and the node does not use them.
     """
     if step.node.op_type in REDEFINED:
         return f"versions {_version(step, step.before)} and {_version(step, step.after)} differ"

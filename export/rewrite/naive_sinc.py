@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 
 def operands(node: ir.Node) -> tuple[ir.Value, ir.Value] | None:
-    """``t`` and the 1, which may be a tensor, if ``node`` is of this form; None, if it is not."""
+    """Return ``t`` and the 1, which may be a tensor, if ``node`` has this form."""
     if node.op_type != "Where" or node.domain:
         return None
     condition, one, quotient = node.inputs
@@ -50,7 +50,7 @@ def _angle(quotient: ir.Value | None) -> ir.Value | None:
 
 
 def _tests(condition: ir.Value | None, angle: ir.Value) -> bool:
-    """Whether it is ``t = 0``, or ``x = 0``, of which ``t`` is a multiple."""
+    """Return true for the condition ``t = 0``, or ``x = 0`` where ``t`` is a multiple of ``x``."""
     equal = _maker(condition, "Equal")
     if equal is None:
         return False
@@ -69,6 +69,6 @@ def _multiplied(angle: ir.Value) -> Iterator[ir.Value]:
 
 
 def _uncast(value: ir.Value | None) -> ir.Value | None:
-    """What is cast only to be compared: Torch compares 16-bit floats in float32."""
+    """Return the value before a cast for comparison: Torch compares 16-bit floats in float32."""
     cast = _maker(value, "Cast")
     return value if cast is None else cast.inputs[0]

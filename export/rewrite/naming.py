@@ -31,7 +31,7 @@ class Names:
 
 
 def settle(model: ir.Model, originals: set[ir.Value]) -> None:
-    """Rename values that have the name of another in reach, if they are none of ``originals``.
+    """Rename values that shadow another name in scope, unless they are in ``originals``.
 
     ONNX wants a name to be given once in a graph and all bodies inside it.
     """

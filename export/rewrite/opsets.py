@@ -1,7 +1,7 @@
-"""Another version of the standard operators for a model, without changing what it computes.
+"""Conversion of a model to another version of the standard operators, with equal results.
 
 A node whose operator is the same in both versions stays as it is. Of any other a model is made,
-of that node alone, and ONNX's own converter is asked for it; what comes back takes its place. So
+of that node alone, and ONNX's own converter is asked for it; the result takes its place. Thus
 names, functions, bodies, metadata and external data are never in the converter's hands.
 """
 
@@ -33,7 +33,7 @@ def convert(model: ir.Model, opset: int, *, exempt: Callable[[ir.Node], bool]) -
     Args:
         model: It is changed in place.
         opset: The version of the standard operators.
-        exempt: Says which nodes are rewritten later anyway, and so need no conversion: they keep
+        exempt: Returns true for nodes that are rewritten later and need no conversion: they keep
             the opset that they are written in, as their ``version``.
 
     Raises:

@@ -22,7 +22,7 @@ def relu_before(
 ) -> ir.Node | None:
     """Return the `Relu` whose result ``node`` clips, if ONNX Runtime fails to fuse the two.
 
-    Whether callers give constants for the ``arguments`` of functions is not known here.
+    It is not known here if callers give constants for the ``arguments`` of functions.
     """
     if (node.domain, node.op_type) != ("", "Clip") or kind not in FAILING:
         return None

@@ -26,7 +26,7 @@ class Skipped:
 
     Attributes:
         scope: The graph that it is in.
-        node: The node that makes its output; by the output's name, if it has none.
+        node: Name of the node that makes its output, or the output's name.
         kind: Which activation it is, or would be.
         reason: Why it was left, in one line for people.
         output: The name of its output.
@@ -41,7 +41,7 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a rewrite has changed, and what it has left."""
+    """Changed and skipped sites of a rewrite."""
 
     changes: list[Change]
     skipped: list[Skipped]
@@ -52,7 +52,7 @@ def skipped(site: Site, reason: str) -> Skipped:
 
 
 class Replacement:
-    """Replaces sites of one model, one after the other; `finish` takes away what is left over."""
+    """Replaces sites of one model, one after the other; `finish` removes unused parts."""
 
     def __init__(self, model: ir.Model) -> None:
         self.model = model
@@ -72,7 +72,7 @@ class Replacement:
         """By our operator of that kind, whose body the model gets.
 
         Real parameters are those inputs of the model that ``parameters`` has, or else constants.
-        `bodies.missing` says whether the site's opset has what the body needs.
+        `bodies.missing` returns the operators that the site's opset lacks.
         """
         assert kind.operator is not None and site.dtype is not None  # noqa: S101, PT018 - see fuse
         dtype = DTYPES[site.dtype]
@@ -113,7 +113,7 @@ class Replacement:
         self._put(site, [*sums, *op.nodes], kind.name, reals)
 
     def finish(self) -> list[Change]:
-        """Remove what nothing needs any more: nodes, constants, functions and their domains."""
+        """Remove unused nodes, constants, functions and their domains."""
         dead = [*self._old]
         while dead:
             node = dead.pop()
@@ -225,7 +225,7 @@ class Replacement:
             self.model.ir_version = ir_version
 
     def _forget(self, value: ir.Value) -> None:
-        """An initializer that only what is gone has used."""
+        """Remove an initializer that only removed nodes have used."""
         if value.is_initializer() and not (
             value.uses() or value.is_graph_input() or value.is_graph_output()
         ):
@@ -234,7 +234,7 @@ class Replacement:
                 graph.initializers.pop(value.name or "")
 
     def _forget_functions(self, gone: set[ir.OperatorIdentifier]) -> None:
-        """Functions that only what is gone has called, and the imports of domains left empty."""
+        """Remove functions that only removed nodes have called, and imports of empty domains."""
         while unused := (gone & {*self.model.functions}) - {n.op_identifier() for n in self._all()}:
             for identifier in unused:
                 function = self.model.functions.pop(identifier)
@@ -249,7 +249,7 @@ class Replacement:
 
 
 def _is_constant(node: ir.Node, depth: int = 16) -> bool:
-    """Whether it makes a value of nothing but constants: it serves nothing by itself."""
+    """Return true if ``node`` depends on constants only."""
     return depth > 0 and all(
         value is None
         or value.is_initializer()
@@ -259,6 +259,6 @@ def _is_constant(node: ir.Node, depth: int = 16) -> bool:
 
 
 def _stem(node: ir.Node) -> str:
-    """What the names of new nodes begin with: the module's path, where the old one has it."""
+    """Return the prefix of new names: the module's path, if the old node's name has it."""
     path, slash, _ = (node.name or "").rpartition("/")
     return f"{path}{slash}" if slash else f"{node.name or node.outputs[0].name}_"

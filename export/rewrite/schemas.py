@@ -1,7 +1,7 @@
-"""Whether nodes are what their operators want: as many inputs, and attributes of the right types.
+"""Check of nodes against their operators' schemas: number of inputs, and types of attributes.
 
-What is rewritten is looked at closely, and a node that no runtime would take is refused before, by
-name. Operators that nobody here knows are left to those who do.
+Rewriting relies on valid nodes. A node that no runtime would take is refused before, by
+name. Unknown operators are not checked.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ CONTRIBUTED: Mapping[str, tuple[int, int]] = {
     "FastGelu": (1, 2),
     "SwiGLU": (1, 2),
 }
-"""How many inputs they take: of those that can be written in others."""
+"""Least and greatest number of inputs of the contributed operators that have a lowering."""
 
 NUMBERS = ("alpha", "limit", "activation_alpha", "activation_beta")
 """Their attributes that are floats."""
@@ -36,17 +36,17 @@ NUMBERS = ("alpha", "limit", "activation_alpha", "activation_beta")
 FLOAT = ir.AttributeType.FLOAT
 
 CHOICES: Mapping[tuple[str, str], tuple[str, ...]] = {("Gelu", "approximate"): ("none", "tanh")}
-"""What an attribute may say, beyond its type."""
+"""Allowed values of attributes."""
 
 
 @dataclass(frozen=True)
 class _Wanted:
-    """What an operator wants.
+    """Requirements of an operator on its nodes.
 
     Attributes:
-        least: How many inputs at least.
-        most: How many inputs at most.
-        outputs: How many outputs at most; one at least.
+        least: Least number of inputs.
+        most: Greatest number of inputs.
+        outputs: Greatest number of outputs; the least is one.
         required: Which of the inputs may not be left empty.
         attributes: The types of the attributes that are known.
     """
@@ -62,7 +62,7 @@ def check(model: ir.Model) -> None:
     """Check the nodes of ``model``, in bodies and functions, too.
 
     Raises:
-        ModelError: A node is not as its operator wants it; the message names it and says how.
+        ModelError: A node does not fit its operator's schema; the message names both.
     """
     wrong = [
         f"{_place(scope, node)} {why}"
@@ -108,7 +108,7 @@ def _wrong(node: ir.Node, scope: Scope) -> Iterator[str]:
 
 
 def _wanted(node: ir.Node, scope: Scope) -> _Wanted | None:
-    """What is known of the operator; None, if nothing is."""
+    """Return the requirements of the node's operator; None if they are not known."""
     domain, name = identifier_of(node)
     if domain == DOMAIN and name in OURS:
         activation, operator, graph = OURS[name]

@@ -27,7 +27,7 @@ def splice(
 
 
 def needed(nodes: Sequence[ir.Node], results: Sequence[ir.Value]) -> list[ir.Node]:
-    """Those of ``nodes``, which are in order, that ``results`` are made with."""
+    """Return the nodes that ``results`` depend on, in the order of ``nodes``."""
     wanted = set(results)
     kept: list[ir.Node] = []
     for node in reversed(nodes):
@@ -38,7 +38,7 @@ def needed(nodes: Sequence[ir.Node], results: Sequence[ir.Value]) -> list[ir.Nod
 
 
 def sweep(graph: ir.Graph | ir.Function, values: Iterable[ir.Value | None]) -> None:
-    """Remove the nodes that made ``values``, and those before them, if nobody uses them now."""
+    """Remove the nodes that made ``values``, and those before them, if they are unused now."""
     for value in values:
         node = value.producer() if value is not None else None
         if node is not None and node.graph is not None and _is_idle(node, graph):

@@ -42,8 +42,8 @@ def swap(
 ) -> Outcome:
     """Replace activations of ``model``, in place, by another activation.
 
-    The new one is ONNX's operator where the model's opset has it; else ours, with its body, where
-    there is one; else the formula in basic operators.
+    The new one is ONNX's operator if the model's opset has it; otherwise ours, with its body, if
+    there is one; otherwise the formula in basic operators.
 
     Args:
         model: The model; it is changed.
@@ -52,7 +52,7 @@ def swap(
         names: A regular expression: only nodes whose names it matches somewhere; one without a
             name goes by its output's.
         reals: Real parameters of the new one, such as alpha.
-        standard: Whether ONNX's operator comes first; else it is the last resort, as for a runtime
+        standard: True if ONNX's operator comes first; otherwise it comes last, as for a runtime
             that has not implemented it.
 
     Raises:
@@ -84,12 +84,12 @@ def swap(
 
 @dataclass(frozen=True)
 class _Successor:
-    """What is put in the places of others.
+    """Activation that replaces others.
 
     Attributes:
         kind: The activation.
         reals: Its real parameters.
-        standard: Whether ONNX's own operator is preferred.
+        standard: True if ONNX's own operator is preferred.
     """
 
     kind: Kind
@@ -110,7 +110,7 @@ class _Successor:
             replacement.by_formula(ordered, self.kind, self.reals)
 
     def _is_standard(self, site: Site) -> bool:
-        """Whether ONNX's operator is put there: where it is preferred, or nothing else can be."""
+        """Return true if ONNX's operator is used: it is preferred, or the only choice."""
         opset = site.scope.opsets.get("", 1)
         wanted = self.standard and not bodies.rounded(self.reals, site.dtype)
         return bodies.takes(self.kind, site.dtype, opset) and (
@@ -126,7 +126,7 @@ class _Successor:
         return f"{lack}; the graph's is {opset}" if lack else None
 
     def _ordered(self, site: Site) -> Site:
-        """The site, its inputs in the new kind's order: what was the gate stays the gate."""
+        """Return the site with its inputs in the new kind's order: the gate stays the gate."""
         if (site.kind in GATE_IS_SECOND) == (self.kind.name in GATE_IS_SECOND):
             return site
         return replace(site, inputs=site.inputs[::-1])

@@ -1,4 +1,4 @@
-"""The runtimes that are known: how each is called, made and run."""
+"""Known runtimes: names, requirements and adapters."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class Runtime:
         worker: Its adapter, a file in `workers`.
         requirements: What its environment is made from, a file in `requirements`: for pip, or a
             folder with a ``package-lock.json`` for npm. Empty: the environment that we run in.
-        target: What `lower` knows of it; empty, if it runs whatever the standard allows.
+        target: Its target for `lower`; empty if it runs all that the standard allows.
         dtypes: The element types that it has.
-        static: Whether it takes fixed shapes only.
-        language: What runs the adapter.
-        device: What it computes on; without a GPU there is no `cuda`.
-        models: Whether it runs models of users, and not activations alone.
+        static: True if it takes fixed shapes only.
+        language: Interpreter of the adapter.
+        device: Device of the computation; without a GPU there is no `cuda`.
+        models: True if it runs users' models, not only activations.
     """
 
     name: str
@@ -63,7 +63,7 @@ def _onnxruntime(version: str, target: str) -> Runtime:
 
 
 def _source(name: str, title: str) -> Runtime:
-    """What activations are compared with, by those who move a model from there."""
+    """Return a runtime that stands for a framework from which models are moved."""
     return Runtime(
         name=name,
         title=title,
@@ -230,7 +230,7 @@ def find(name: str) -> Runtime:
     """The runtime called ``name``.
 
     Raises:
-        TargetError: There is none; the message names those that come close, or all.
+        TargetError: There is no such runtime; the message names similar ones, or all.
     """
     try:
         return RUNTIMES[name]

@@ -16,7 +16,7 @@ from gatewave.export.runtimes.catalogue import Runtime
 from gatewave.export.subprocesses import own_paths
 
 VARIABLE = "GATEWAVE_RUNTIMES"
-"""Where environments are kept; in the user's cache by default."""
+"""Variable with the folder of environments; the default is in the user's cache."""
 
 MADE = "made"
 """A file in each environment that is complete: the list that it was made from."""
@@ -30,7 +30,7 @@ SILENT: Mapping[str, str] = {
     "TF_CPP_MIN_LOG_LEVEL": "3",
     "TF_ENABLE_ONEDNN_OPTS": "0",
 }
-"""What keeps runtimes from reporting to their makers, and from talking."""
+"""Variables that turn off telemetry and log output of runtimes."""
 
 NO_GPU: Mapping[str, str] = {"CUDA_VISIBLE_DEVICES": ""}
 """For runtimes that are to compute on CPU, and would take a GPU."""
@@ -38,17 +38,17 @@ NO_GPU: Mapping[str, str] = {"CUDA_VISIBLE_DEVICES": ""}
 CUDA_DRIVER = "libcuda.so.1"
 
 ANSWERS_APART = 'exec node "$@" 3>&1 1>&2'
-"""A script by which Node answers on a stream of its own: what libraries print is no answer."""
+"""A script by which Node answers on a separate stream, as libraries print to stdout."""
 
 
 def folder() -> Path:
-    """Where the environments are."""
+    """Return the folder of the environments."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return Path(os.environ.get(VARIABLE) or cache / "gatewave" / "runtimes").absolute()
 
 
 def is_possible(runtime: Runtime) -> bool:
-    """Whether this machine has what it computes on: for CUDA, a driver."""
+    """Return true if this machine has the hardware of ``runtime``: for CUDA, a driver."""
     if runtime.device == "cpu":
         return True
     try:
@@ -59,7 +59,7 @@ def is_possible(runtime: Runtime) -> bool:
 
 
 def is_installed(runtime: Runtime) -> bool:
-    """Whether its environment is there, and made from the list as it is now."""
+    """Return true if its environment exists and matches the current list of requirements."""
     if not runtime.requirements:
         return True
     made = folder() / runtime.name / MADE
@@ -86,7 +86,7 @@ def install(runtime: Runtime) -> None:
 
 
 def command(runtime: Runtime) -> list[str]:
-    """What starts the process that runs models with ``runtime``.
+    """Return the command that starts the worker of ``runtime``.
 
     Raises:
         NotRunnableError: Its environment is not there.
@@ -102,13 +102,13 @@ def command(runtime: Runtime) -> list[str]:
 
 
 def python(runtime: Runtime) -> Path:
-    """The Python of its environment; our own, if it has none."""
+    """The Python of its environment, or our own."""
     own = Path(sys.executable)
     return folder() / runtime.name / "bin" / "python" if runtime.requirements else own
 
 
 def variables(runtime: Runtime) -> dict[str, str]:
-    """The environment variables of that process: ours, without what is about our own Python.
+    """The environment variables of that process: ours, except those about our own Python.
 
     An adapter without a list of its own runs in our Python, and finds the modules that we find.
     """
@@ -122,7 +122,7 @@ def variables(runtime: Runtime) -> dict[str, str]:
 
 
 def _listed(runtime: Runtime) -> str:
-    """What the environment is made from."""
+    """Return the requirements of the environment."""
     source = REQUIREMENTS / runtime.requirements
     if source.is_dir():
         source /= "package-lock.json"

@@ -1,4 +1,4 @@
-"""The nodes of our domain, computed without a graph: by what NumPy or Torch makes of a record."""
+"""The nodes of our domain, computed from the record by NumPy or Torch, without a graph."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gatewave.export.signature import DOMAIN, Graph
 from gatewave.models import Operator
 
 Compute = Callable[[Operator, Graph, Sequence[Any], Mapping[str, float]], Sequence[Any]]
-"""What a graph of an operator gives for arrays and real parameters."""
+"""Computes a graph of an operator for arrays and real parameters."""
 
 
 def nodes(compute: Compute) -> list[type[OpRun]]:

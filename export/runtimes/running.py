@@ -18,7 +18,7 @@ class Running:
 
     Args:
         runtime: Which.
-        seconds: How long it may take to start, to load a model, and to run it, each.
+        seconds: Limit on each of: its start, loading a model, running it.
 
     Raises:
         NotRunnableError: Its environment is not there.
@@ -32,7 +32,7 @@ class Running:
         self._versions: dict[str, str] = {}
 
     def versions(self) -> dict[str, str]:
-        """What the runtime consists of, by package.
+        """Return the versions of the runtime's packages.
 
         Raises:
             Refused: It does not start.
@@ -43,13 +43,13 @@ class Running:
     def load(
         self, path: Path, inputs: Sequence[str], outputs: Sequence[str], *, wrapped: bool = False
     ) -> None:
-        """Have it load the model in ``path``, whose ports are these.
+        """Load the model in ``path`` with these ports.
 
         Args:
             path: Its file.
             inputs: Names of its inputs.
             outputs: Names of its outputs that are wanted.
-            wrapped: Whether sequences of tensors are taken for answers, too.
+            wrapped: True if sequences of tensors are valid results.
 
         Raises:
             Refused: It does not.
@@ -63,7 +63,7 @@ class Running:
         """The outputs of the model that it loaded last.
 
         Raises:
-            Refused: It gives none.
+            Refused: It fails to run the model.
         """
         return self._ask("running the model", {}, inputs)[1]
 

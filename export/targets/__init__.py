@@ -1,4 +1,4 @@
-"""What each runtime can run: data, a file for each runtime, with the evidence for every entry.
+"""Capabilities of each runtime as data: one file per runtime, with evidence for every entry.
 
 A target is a runtime in one version and with one provider: ``onnxruntime-1.31-cuda``. A name may
 leave both out: ``onnxruntime`` is the newest version, with the first provider of its file.
@@ -41,13 +41,13 @@ E = TypeVar("E", bound=Entry)
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A runtime in one version, with one provider: what it is known to run.
+    """Capabilities of a runtime in one version, with one provider.
 
     Attributes:
         name: As the command line writes it.
         opsets: The versions of the standard operators that a model may import.
         ir: The versions of the file format.
-        functions: Whether model-local functions run.
+        functions: True if model-local functions run.
         dtypes: The floating-point element types that it computes in at all.
         domains: The operator domains that it supports, besides the standard one.
         operators: Entries for operators; a named operator runs only where an entry says so.
@@ -83,7 +83,7 @@ class Target:
         Args:
             identifier: Its domain and its name.
             opset: The version of that domain.
-            dtype: The element type; None, or another than a floating one, is not looked at.
+            dtype: The element type; ignored unless it is a floating one.
             attributes: The node's attributes that are numbers or words.
         """
         known = [entry for entry in self.operators if entry.identifier == identifier]
@@ -94,7 +94,7 @@ class Target:
         return any(_admits(entry, opset, dtype, attributes or {}) for entry in known)
 
     def verdict(self, asked: NodeQuery) -> Verdict:
-        """Return whether the target runs a node, refuses it, or whether that is not known.
+        """Return the verdict for a node: the target runs it, refuses it, or it is not known.
 
         The table of its version takes precedence over the entries of its file.
         """
@@ -126,7 +126,7 @@ class Target:
         return named or identifier[0] in ("", *self.domains)
 
     def runs_body(self, identifier: tuple[str, str]) -> bool:
-        """Whether the body that ONNX gives for an operator is not known to fail."""
+        """Return true unless the operator's ONNX function body is known to fail."""
         return all(entry.body for entry in self.operators if entry.identifier == identifier)
 
     def defect(self, name: DefectName) -> Defect | None:
@@ -183,7 +183,7 @@ def find(name: str) -> Target:
     """The target called ``name``.
 
     Raises:
-        TargetError: There is none; the message names those that come close, or all runtimes.
+        TargetError: There is no such target; the message names similar ones, or all runtimes.
     """
     try:
         runtime, version, provider = _named()[name]

@@ -1,4 +1,4 @@
-"""What a target's file may say: every entry names its evidence, and nothing else passes."""
+"""Schema of a target's file: every entry names its evidence, and unknown keys are refused."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ DefectName = Literal[
     "relu-clip",
     "squeeze-rank",
 ]
-"""What a runtime gets wrong without saying so, or refuses though it has the operators."""
+"""Defects: silently wrong results, or refusals although all operators exist."""
 
 
 DEFAULTS: Mapping[str, float | str] = MappingProxyType({"approximate": "none", "alpha": 1.0})
-"""The attributes that entries may tell apart, and what a node means that does not have them."""
+"""Attributes that entries may distinguish, and their defaults."""
 
 
 class Entry(StrictModel):
@@ -38,7 +38,7 @@ class Entry(StrictModel):
     Attributes:
         versions: Of which versions; all, if absent.
         provider: Of which provider; all, if absent.
-        evidence: The key, in the same file, of how it was seen.
+        evidence: Key of the evidence in the same file.
     """
 
     versions: RangeField = EVERY
@@ -57,7 +57,7 @@ class Opsets(Entry):
 
 
 class Functions(Entry):
-    """Whether model-local functions run."""
+    """Support for model-local functions."""
 
     run: bool
 
@@ -75,13 +75,13 @@ class Domains(Entry):
 
 
 class OperatorEntry(Entry):
-    """Where an operator runs. One that has entries runs where one of them says so, only.
+    """Support for an operator. An operator with entries runs only where an entry allows it.
 
     Attributes:
         operator: Its name; with its domain, if that is another than the standard one.
         opsets: In models that import these versions of its domain.
-        dtypes: With these element types; with none, it does not run.
-        body: Whether the body that ONNX gives for it runs instead.
+        dtypes: With these element types; an empty list means that it does not run.
+        body: True if ONNX's function body for it runs instead.
         attributes: With these values of its attributes, of `DEFAULTS`.
     """
 
@@ -127,7 +127,7 @@ class Defect(Entry):
 
     Attributes:
         defect: Which, of those that `lower` knows.
-        says: What happens, in one line for people.
+        says: Description in one line.
     """
 
     defect: DefectName

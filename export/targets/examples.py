@@ -36,10 +36,10 @@ class Example:
     Attributes:
         attributes: Besides the required ones.
         given: Optional inputs that are always given.
-        inputs: How many inputs a variadic operator gets.
+        inputs: Number of inputs of a variadic operator.
         shapes: Shapes of inputs, where the operator looks at them.
         constants: Values of inputs that must be constants, in their element type.
-        outputs: How many outputs are asked for.
+        outputs: Number of requested outputs.
         opsets: The first and the last opset that the entry is for.
     """
 
@@ -92,6 +92,6 @@ EXAMPLES: Mapping[str, tuple[Example, ...]] = MappingProxyType(
 
 
 def example(name: str, opset: int) -> Example:
-    """Return the entry for the operator at ``opset``; an empty one if there is none."""
+    """Return the entry for the operator at ``opset``, or an empty one."""
     fitting = (e for e in EXAMPLES.get(name, ()) if e.opsets[0] <= opset <= e.opsets[1])
     return next(fitting, Example())

@@ -25,7 +25,7 @@ OTHER_OPERATOR = re.compile(r"Type parameter \(\w+\) of Optype \((\w+)\) bound t
 
 
 def fate_of(answer: Mapping[str, Any] | None, op_type: str) -> Fate | None:
-    """Return the verdict of ``answer`` on the operator; None if it gives none."""
+    """Return the verdict of ``answer`` on the operator; None without one."""
     if answer is None:
         return None
     if answer.get("loaded"):

@@ -25,7 +25,7 @@ class VersionRange:
         """The range that ``text`` writes.
 
         Raises:
-            ValueError: It writes none, or an empty one.
+            ValueError: It is no range, or an empty one.
         """
         first, dots, last = text.partition("..")
         if not all(VERSION.fullmatch(end) for end in (first, last) if end) or not (first or last):

@@ -2,7 +2,7 @@
 
 ``MatMulInteger`` of ``uint8`` and ``int8`` is ``("uint8", "int8", "-")``: ONNX declares its type
 variables in the order T1, T2, T3, and the last is that of the output alone, which follows from the
-operator. Runtimes have a kernel for each such combination, or none.
+operator. Runtimes have a kernel for each supported combination.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class SchemaPort:
 
     Attributes:
         kind: A type variable, or a type such as ``tensor(int64)``.
-        optional: Whether a node may leave it out.
-        variadic: Whether it stands for any further ones as well.
+        optional: True if a node may leave it out.
+        variadic: True if it stands for any further ones as well.
     """
 
     kind: str
@@ -79,7 +79,7 @@ class Schema:
 
 @functools.cache
 def standard(op_type: str, opset: int, domain: str = "") -> Schema | None:
-    """Return the schema for ``opset`` of ``domain``; None if ONNX has none."""
+    """Return the schema for ``opset`` of ``domain``; None if ONNX does not define it."""
     try:
         found = onnx.defs.get_schema(op_type, opset, domain)
     except onnx.defs.SchemaError:

@@ -141,7 +141,7 @@ def named(identifier: Identifier, attributes: Mapping[str, Any] | None = None) -
 
 
 def of(runtime: str, version: str) -> Table | None:
-    """Return the table of this version; None if there is none."""
+    """Return the table of this version; None without one."""
     document = _document(runtime)
     if document is None or version not in document["versions"]:
         return None

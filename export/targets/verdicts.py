@@ -1,4 +1,4 @@
-"""Verdicts on whether a target runs a node, and the runtimes that give them."""
+"""Verdicts of targets on nodes, and the runtimes that give them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ State = Literal["runs", "refused", "unknown"]
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Answer to whether the target runs a node.
+    """Verdict of a target on a node.
 
     Attributes:
         state: ``unknown`` if it was not tried.
@@ -36,7 +36,7 @@ class NodeQuery:
         inputs: The element type of each input; empty where it is left out, ``?`` if not known.
         stated: The element type of the first output, where an attribute states it.
         attributes: Those that are numbers or words.
-        moves: Whether it moves numbers, and does not compute.
+        moves: True if it moves numbers and does not compute.
     """
 
     identifier: tuple[str, str]

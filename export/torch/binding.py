@@ -154,7 +154,7 @@ def _by_position(names: Sequence[str], signature: inspect.Signature) -> dict[str
 
 
 def _variadic(signature: inspect.Signature, kind: inspect._ParameterKind) -> str:
-    """Return the name of ``*args`` or ``**kwargs``; empty if there is none."""
+    """Return the name of ``*args`` or ``**kwargs``; empty without one."""
     return next((n for n, p in signature.parameters.items() if p.kind == kind), "")
 
 

@@ -101,7 +101,7 @@ def opened(
     """While open, ``module`` is in evaluation mode; afterwards it is as it was.
 
     Raises:
-        ArgumentsError: The arguments do not fit the module, or it is none that can be exported.
+        ArgumentsError: The arguments do not fit the module, or it cannot be exported.
     """
     source = _exportable(module)
     if isinstance(source, ExportedProgram) and dynamic_shapes is not None:

@@ -59,7 +59,7 @@ class ModuleInputs:
     Attributes:
         name: For people.
         tensors: In the order of the module's own arguments.
-        extreme: Whether the module may overflow on them; see `ValueRange`.
+        extreme: True if the module may overflow on them; see `ValueRange`.
     """
 
     name: str

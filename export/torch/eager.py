@@ -35,7 +35,7 @@ class Eager:
     state: ModuleState
 
     def __call__(self, tensors: Sequence[Tensor]) -> Any:
-        """Return what the module returns, given tensors in the places of the examples."""
+        """Return the module's result for tensors in the places of the examples."""
         copies = [
             tensor.detach().clone().requires_grad_(tensor.requires_grad) for tensor in tensors
         ]

@@ -47,7 +47,7 @@ LARGE = 2**24
 """Bytes of weights above which they are written to a separate file, which is not parsed."""
 
 NUDGES = 8
-"""Runs of the module on inputs whose last bits are changed; ties may fall either way in each."""
+"""Runs of the module with changed last bits of the inputs; ties may fall either way in each."""
 
 FLOOR = 4
 """Error allowed in every number, in units in the last place of the output's largest number.
@@ -60,7 +60,7 @@ HINT = "to_onnx(…, verify=False) returns the model as it is"
 
 
 class DiffersFromTorchError(VerificationError):
-    """An exported model does not compute what its module does.
+    """An exported model differs from its module.
 
     Attributes:
         output: The name of the output that differs most.

@@ -17,7 +17,7 @@ MAX_BYTES = 1 << 30
 
 @dataclass(frozen=True)
 class Cost:
-    """What a case took: seconds, and bytes beyond the loaded model."""
+    """Cost of a case: seconds, and bytes beyond the loaded model."""
 
     seconds: float
     bytes: float
@@ -44,14 +44,14 @@ class Budget:
         return self.clock() - self._began > self.seconds
 
     def add(self, elements: int, cost: Cost) -> None:
-        """Record the cost of a case of so many elements; the highest of several counts."""
+        """Record the cost of a case by its number of elements; the highest of several counts."""
         before = self._costs.get(elements, cost)
         self._costs[elements] = Cost(
             max(before.seconds, cost.seconds), max(before.bytes, cost.bytes)
         )
 
     def refuses(self, elements: int) -> str:
-        """Return the reason why a case of so many elements may not start; empty if it may."""
+        """Return the reason why a case with ``elements`` may not start; empty if it may."""
         if not self._costs:
             return f"the budget of {self.seconds:g} s is spent" if self.is_spent else ""
         predicted = self._predicted(elements)
@@ -63,7 +63,7 @@ class Budget:
         return ""
 
     def _predicted(self, elements: int) -> Cost:
-        """Scale the cost of the largest case that is no larger, or else of the smallest."""
+        """Scale the cost of the largest case that is no larger, or of the smallest."""
         known = max((count for count in self._costs if count <= elements), default=0)
         count = known if known in self._costs else min(self._costs)
         ratio = max(1.0, elements / max(count, 1))

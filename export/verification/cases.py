@@ -35,7 +35,7 @@ class Draft:
         shapes: Of its inputs.
         kind: The range of its numbers.
         given: See `Samples.case`.
-        searched: Whether it looks for shapes that the model takes.
+        searched: True if it looks for shapes that the model takes.
     """
 
     words: str
@@ -93,7 +93,7 @@ class Planned:
 
     Args:
         samples: Draws them.
-        taken: Returns how many cases the model has taken so far; called after each draft.
+        taken: Returns the number of cases that the model has taken; called after each draft.
     """
 
     samples: Samples

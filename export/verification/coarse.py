@@ -20,7 +20,7 @@ NAMES = frozenset({"Gelu", "HardSwish"})
 
 
 def notes(models: Iterable[ir.Model]) -> Sequence[str]:
-    """What is to be said of float64 in a comparison of ``models``; nothing if it is exact."""
+    """Return notes on float64 in a comparison of ``models``; empty if it is exact."""
     coarse = {name for model in models if _holds_float64(model) for name in _coarse(model)}
     if not coarse:
         return ()
@@ -33,7 +33,7 @@ def _holds_float64(model: ir.Model) -> bool:
 
 
 def _coarse(model: ir.Model) -> Iterable[str]:
-    """Those that compute in float64, or, inside functions, in what is not known."""
+    """Yield the operators that compute in float64, or in an unknown type inside functions."""
     nodes = [n for s in scopes(model) for n in s.graph if n.op_type in NAMES and not n.domain]
     types = element_types.of_model(model) if nodes else {}
     for node in nodes:

@@ -1,4 +1,4 @@
-"""How two models are compared, and the comparison of what they answer, case after case."""
+"""Settings of a comparison of two models, and the comparison of their results."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class VerificationPlan:
         timeout: Seconds that one run of a model may take before it is ended.
         budget: Seconds that the cases may take together. A case is not started if it is predicted
             to exceed them. At least one case is compared.
-        native: Whether ONNX Runtime itself must run the rewritten model: the reference evaluator is
+        native: True if ONNX Runtime itself must run the rewritten model: the reference evaluator is
             no evidence for a model that was rewritten for ONNX Runtime.
-        local: Whether the parts that differ between the graphs are compared by themselves, given
+        local: True if the parts that differ between the graphs are compared by themselves, given
             equal inputs: see `local`.
-        strict: Whether NaN or infinity of the original must stay what it is even where the
+        strict: True if NaN or infinity of the original must stay what it is even where the
             original overflows, or is given infinities.
     """
 
@@ -103,7 +103,7 @@ def unlike(ones: Mapping[str, Value], others: Mapping[str, Value]) -> list[str]:
 
 
 def is_noise(found: Compared, moved: Compared) -> bool:
-    """Whether a difference is no larger than what the original differs by from itself, moved."""
+    """Return true if the original differs as much from itself on perturbed inputs."""
     return (
         not found.holds
         and not moved.holds

@@ -1,4 +1,4 @@
-"""How far one tensor is from another, and whether that is too far."""
+"""Difference between two tensors, and the tolerance for it."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ TIGHT = 2e-5
 ROUNDINGS = 4
 
 TELLING = 8
-"""So many elements have a scale; of fewer, all may happen to be next to zero."""
+"""Least number of elements with a scale; fewer may all be near zero by chance."""
 
 EDGE = 1e-3
-"""Of the greatest number: infinity instead of what is beyond is an overflow, not an error."""
+"""Share of the greatest number beyond which infinity counts as overflow, not as an error."""
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,10 @@ class Allowance:
         atol: Of the scale of the original tensor, or of its slice; `rtol` by default.
         ulp: In units in the last place of the number, in the dtype of the output; for who wants to
             be strict, together with ``rtol=0`` and ``atol=0``.
-        coarse: Whether the default for float64 is `COARSE`.
-        sliced: Whether the scale is that of slices where they differ in it, as columns of an output
+        coarse: True if the default for float64 is `COARSE`.
+        sliced: True if slices of different scale have their own scales, as columns of an output
             do; channels within a network differ too, and mean nothing by themselves.
-        tight: Whether the default for float32 is `TIGHT`: of one changed part, given equal inputs.
+        tight: True if the default for float32 is `TIGHT`: for a changed part on equal inputs.
     """
 
     rtol: float | None = None
@@ -66,7 +66,7 @@ class Allowance:
 
     @property
     def is_given(self) -> bool:
-        """Whether the caller has set bounds."""
+        """Return true if the caller has set bounds."""
         return self.rtol is not None or self.atol is not None
 
     def allowed(self, want: Array, units: Array, dtype: str) -> Array:
@@ -104,10 +104,10 @@ class Allowance:
 
 @dataclass(frozen=True)
 class Place:
-    """Where two tensors differ most.
+    """Element at which two tensors differ most.
 
     Attributes:
-        index: Of the element; ``None`` where shapes or types differ, and values say how.
+        index: Index of the element; ``None`` if shapes or types differ, which the values show.
         original: The original's value there.
         rewritten: The other one.
     """
@@ -122,14 +122,14 @@ class Difference:
     """Between two tensors that should be equal.
 
     Attributes:
-        used: The largest error, as a share of what is allowed; infinite where no error is.
+        used: Largest error as a share of the tolerance; infinite if that is zero.
         absolute: The largest difference of finite numbers.
         relative: As a share of the original; both of this and `ulp` only where the original is
             larger than the allowance, as at zero they say nothing.
         ulp: In units in the last place of the original.
         excused_overflows: Number of excused elements that overflow in one of the two only: the
             original is NaN, infinite, or close to overflow there.
-        wrong: How many elements are further apart than is allowed.
+        wrong: Number of elements beyond the tolerance.
         place: Where `used` is largest.
     """
 
@@ -153,15 +153,15 @@ def between(
     lenient: bool,
     slack: Array | None = None,
 ) -> Difference:
-    """How far ``got`` is from ``want``.
+    """Return the difference of ``got`` from ``want``.
 
     Args:
         want: The original's.
         got: The rewritten model's.
-        tolerance: What is allowed between floats; all else has to be equal.
-        lenient: Whether NaN in the original may have become a number, and infinity a finite one:
+        tolerance: Allowed difference between floats; other values must be equal.
+        lenient: True if NaN in the original may have become a number, and infinity a finite one:
             where the original overflows, a rewrite that does not is no worse.
-        slack: What is allowed at each element at least, in float64.
+        slack: Least allowed difference at each element, in float64.
     """
     if described(want) != described(got):
         return Difference(used=np.inf, place=Place(None, described(want), described(got)))
@@ -177,7 +177,7 @@ def between(
 
 
 def is_float(array: Array) -> bool:
-    """Whether it holds floats, ml_dtypes' among them."""
+    """Return true for floats, including those of ml_dtypes."""
     return array.dtype.kind == "f" or (array.dtype.kind == "V" and "float" in array.dtype.name)
 
 
@@ -238,12 +238,12 @@ def _floats(
 
 
 def _overflown(want: Array, got: Array) -> Array:
-    """Where the original is NaN, or infinite and the other is not."""
+    """Return the mask where the original is NaN, or infinite and the other is not."""
     return np.asarray(np.isnan(want) | (np.isinf(want) & np.isfinite(got)))
 
 
 def _about_to(want: Array, got: Array, dtype: str) -> Array:
-    """Where the original is so large that a sum in another order overflows."""
+    """Return the mask where the original is large enough for a reordered sum to overflow."""
     edge = np.isfinite(want) & (np.abs(want) > EDGE * float(_limits(dtype).max))
     return np.asarray(edge & np.isinf(got) & (np.sign(got) == np.sign(want)))
 

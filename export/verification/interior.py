@@ -71,6 +71,6 @@ def _inside(runner: Runner, case: Case) -> dict[str, Value]:
 
 
 def _values_of(model: ir.Model) -> set[str]:
-    """Names of what nodes of the main graph make, and what is no output anyway."""
+    """Names of values in the main graph that are not outputs."""
     made = {value.name or "" for node in model.graph for value in node.outputs}
     return made - {value.name for value in model.graph.outputs}

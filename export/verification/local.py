@@ -42,8 +42,8 @@ class Parts:
         tasks: Each of the models as a whole.
         original: The process that runs the original.
         rewritten: The processes that run the rewritten model: several, if it has kernels.
-        plan: How to compare.
-        found: The comparisons so far.
+        plan: Settings of the comparison.
+        found: Comparisons up to now.
     """
 
     changed: ModelDifference

@@ -1,4 +1,4 @@
-"""What a model does with its inputs: what is an index, a length, or compared with what."""
+"""Roles of a model's inputs: indices, lengths, and numbers compared with thresholds."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ THROUGH = frozenset(
         "Where",
     }
 )
-"""What hands its elements on."""
+"""Operators that pass the elements of their input on."""
 
 INDICES: Mapping[str, int] = {
     "Gather": 1,
@@ -63,7 +63,7 @@ COUNTS: Mapping[str, tuple[int, ...]] = {
 COMPARING = frozenset(
     {"Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Max", "Min", "Clip", "Equal"}
 )
-"""What does one thing on one side of a number, and another on the other."""
+"""Operators that act differently on the two sides of a number."""
 
 MAX_COMPARED = 16
 """A few numbers, not a table."""
@@ -71,13 +71,13 @@ MAX_COMPARED = 16
 
 @dataclass
 class InputMeaning:
-    """What is known of an input; of floats, `thresholds` only.
+    """Known facts about an input; for floats, `thresholds` only.
 
     Attributes:
         bound: Its elements are indices below this.
         choices: Numbers that they are compared with.
         length: They are lengths of sequences.
-        count: They are sizes, or how often something is done.
+        count: They are sizes or repetitions.
         thresholds: Numbers at which the model turns to something else.
     """
 
@@ -89,7 +89,7 @@ class InputMeaning:
 
     @property
     def is_free(self) -> bool:
-        """Whether any number will do."""
+        """Return true if any number is valid."""
         return not (self.choices or self.length or self.count) and self.bound is None
 
     def narrow(self, bound: int) -> None:
@@ -97,7 +97,7 @@ class InputMeaning:
 
 
 def meaning_of(value: ir.Value, model: ir.Model) -> InputMeaning:
-    """What the graph tells of ``value``, one of its inputs."""
+    """Return the facts that the graph implies about ``value``, one of its inputs."""
     meaning = InputMeaning()
     if "mask" in (value.name or "").lower():
         meaning.choices |= {0, 1}
@@ -147,7 +147,7 @@ def _learn(meaning: InputMeaning, node: ir.Node, index: int) -> None:
 
 
 def _bound(node: ir.Node) -> int:
-    """Indices of ``node`` below this are valid; 1 where nothing tells."""
+    """Return the bound of valid indices of ``node``; 1 if it is not known."""
     if node.op_type == "OneHot":
         depth = constant(node.inputs[1])
         return 1 if depth is None else max(1, int(depth.flat[0]))

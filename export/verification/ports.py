@@ -1,4 +1,4 @@
-"""What goes into a model and comes out: names, types and shapes; and where two models disagree."""
+"""Inputs and outputs of a model: names, types and shapes, and the disagreements of two models."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Port:
         name: As the model has it.
         dtype: Of the tensor, or of the tensors in the sequence; ``string`` and ``bool`` too.
         wrapped: ``sequence``, ``optional``, ``other``, or empty for a plain tensor.
-        shape: ``None`` where even the rank is open.
-        default: What an input is where nothing is given.
+        shape: The shape; ``None`` if even the rank is open.
+        default: Value of an input that is not given.
     """
 
     name: str
@@ -45,7 +45,7 @@ def _word(size: Size) -> str:
 
 
 def inputs_of(model: ir.Model) -> list[Port]:
-    """What a caller gives, with defaults for what may be left out."""
+    """Return the inputs that a caller gives; optional ones have defaults."""
     graph = model.graph
     weights = graph.initializers if (model.ir_version or 0) <= LAST_IR_OF_WEIGHTS else {}
     return [_port(value) for value in graph.inputs if value.name not in weights]
@@ -87,7 +87,7 @@ def _size(dim: int | ir.SymbolicDim) -> Size:
 
 
 def disagreements(original: ir.Model, rewritten: ir.Model) -> list[str]:
-    """In words, each difference in what goes in and comes out that a caller would notice."""
+    """Describe each difference in inputs and outputs that a caller would notice."""
     return [
         *_unlike("input", inputs_of(original), inputs_of(rewritten)),
         *_unlike("output", outputs_of(original), outputs_of(rewritten)),
@@ -108,7 +108,7 @@ def _unlike(kind: str, ones: Sequence[Port], others: Sequence[Port]) -> Iterator
 
 
 def _compatible(one: Port, other: Port) -> bool:
-    """Whether one stands for the other: an open axis, or one by another name, for any size."""
+    """Return true if the ports are compatible: an open or renamed axis stands for any size."""
     if (one.dtype, one.wrapped) != (other.dtype, other.wrapped):
         return one.dtype == "unknown" or other.dtype == "unknown"
     if one.shape is None or other.shape is None:
@@ -120,7 +120,7 @@ def _compatible(one: Port, other: Port) -> bool:
 
 
 def _is_narrower(one: Port, other: Port) -> bool:
-    """Whether an axis that was open has been given a size."""
+    """Return true if an open axis of ``one`` has a fixed size in ``other``."""
     return any(
         isinstance(now, int) and not isinstance(before, int)
         for before, now in zip(one.shape or (), other.shape or (), strict=False)

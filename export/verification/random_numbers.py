@@ -46,7 +46,7 @@ class Fixed:
 
     Attributes:
         seed: Seed of the tables.
-        alike: Whether all operators draw the same numbers, because the two models name them
+        alike: True if all operators draw the same numbers, because the two models name them
             differently and they cannot be matched.
         types: The element types of outputs, by name, that the operator itself does not determine.
     """
@@ -223,7 +223,7 @@ def _multinomial(drawn: _Drawn) -> None:
 
 
 def _dropout(drawn: _Drawn) -> None:
-    """Drop where the training input says so; else hand the data on."""
+    """Drop if the training input is true; otherwise pass the data on."""
     data, training = drawn.input(0), drawn.input(TRAINING)
     ratio = drawn.wide(1) if drawn.input(1) else drawn.constant(0.5, "float32")
     kept = drawn.node("Not", drawn.node("Less", drawn.uniform(drawn.shape()), ratio))

@@ -35,7 +35,7 @@ class Draws:
     """The random operators of two models that are compared.
 
     Attributes:
-        fixed: How they are replaced; ``None`` if neither model has one.
+        fixed: Settings of their replacement; ``None`` if neither model has one.
         replaced: The names of the first outputs of the replaced operators.
         notes: Notes for the report.
     """
@@ -105,7 +105,7 @@ def outputs(model: ir.Model, replaced: Collection[str] = ()) -> set[str]:
 def is_random(
     node: ir.Node, model: ir.Model, replaced: Collection[str] = (), depth: int = 16
 ) -> bool:
-    """Whether ``node`` draws numbers, or something in its bodies or its function does."""
+    """Return true if ``node``, its bodies or its function draw random numbers."""
     if _may_draw(node) and node.outputs[0].name in replaced:
         return False
     if node.op_type in RANDOM:

@@ -1,7 +1,7 @@
 """Ranges of values for the floats and integers of a case, ordinary ones and the edges.
 
 Numbers that are not finite, and numbers so large that a graph overflows, come in cases of their
-own: one NaN among the pixels of an image makes the whole answer NaN, and would hide all else.
+own: one NaN among the pixels of an image makes the whole answer NaN and hides other errors.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ class ValueRange:
     Attributes:
         name: For people.
         draw: Floats, as float64, given the limits of their type.
-        integers: The range of integers that mean nothing that is known.
-        extreme: Whether the original may overflow on them, or be given infinities.
-        thresholds: Whether half of the numbers are at a threshold of the model, or next to it.
-        limits: Whether half of the integers are the least and the greatest of their type.
+        integers: Range of integers without a known meaning.
+        extreme: True if the original may overflow on them, or gets infinities.
+        thresholds: True if half of the numbers are at a threshold of the model, or next to it.
+        limits: True if half of the integers are the least and the greatest of their type.
     """
 
     name: str

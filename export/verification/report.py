@@ -1,4 +1,4 @@
-"""What a verification found."""
+"""Result of a verification."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ GIVEN = "the inputs given"
 
 @dataclass(frozen=True)
 class Ran:
-    """A model, and what ran it.
+    """A model, and the runtime that ran it.
 
     Attributes:
         model: ``original`` or ``rewritten``.
         runtime: In words.
-        why: Why nothing else did, where there was a choice.
+        why: Reason for this runtime, if there was a choice.
     """
 
     model: str
@@ -30,7 +30,7 @@ class Ran:
 
 @dataclass(frozen=True)
 class Dropped:
-    """What was not compared, and why."""
+    """Item that was not compared, with the reason."""
 
     name: str
     why: str
@@ -43,7 +43,7 @@ class Compared:
     Attributes:
         name: Of the output, or of the value within the graphs.
         dtype: Of its elements.
-        runtime: What ran the rewritten model.
+        runtime: Runtime of the rewritten model.
         case: Where the difference is largest.
         difference: The place is that of the largest error; the other numbers are the largest each.
     """
@@ -94,7 +94,7 @@ class Report:
         unseen: Values within the graphs that were asked for and could not be compared.
         failures: Cases that the rewritten model refuses, or dies of.
         notes: Notes on the comparison.
-        planned: How many cases there would have been with more time; 0, if there was enough.
+        planned: Number of cases with unlimited time; 0 if there was enough.
         budget: Seconds that all cases together might take.
         unchanged: The rewritten model is the original, so no model was run.
     """
@@ -118,7 +118,7 @@ class Report:
 
     @property
     def holds(self) -> bool:
-        """Whether something was compared, and nothing differs by more than it may."""
+        """Return true if values were compared and all differences are within tolerance."""
         return self.unchanged or (
             bool(self.outputs or (self.sites and self.reported))
             and not self.disagreements

@@ -1,4 +1,4 @@
-"""What runs a model, in a process of its own: the first runtime that takes it.
+"""Runners: processes that run one model each, in the first runtime that takes it.
 
 ONNX Runtime comes first. Where kernels are at hand and it refuses the model without them, it is
 asked again with them; what it refuses altogether the reference evaluator of the onnx package runs,
@@ -46,7 +46,7 @@ class Task:
         kernels: A library to register where the runtime is to have one.
         timeout: Seconds that loading it may take, and each run.
         extra: Values of its graph that are wanted beside its outputs.
-        fixed: How its random operators are replaced.
+        fixed: Replacement of its random operators.
         cut: The nodes that are run, if not all.
         moved: The element types of values that are multiplied by factors: see `edits.multiply`.
     """
@@ -68,14 +68,14 @@ class Runner:
     """A process that has loaded a model.
 
     Args:
-        task: The model, and how it is edited.
+        task: The model and its edits.
         runtime: The runtime.
         host: A runner whose process loads this model as well, to save the start of another.
 
     Attributes:
         process: Runs it.
-        keys: Tell apart what the process has loaded.
-        grown: Bytes of memory that runs took, at most, beyond what loading took.
+        keys: Keys of the models that the process has loaded.
+        grown: Largest memory of a run, in bytes, beyond that of loading.
 
     Raises:
         Refused: The runtime does not load it.
@@ -161,7 +161,7 @@ class Runner:
 
 @dataclass
 class Restarted:
-    """A runner, and a new one where that is lost: what kills one run may be fine in the next."""
+    """A runner that is started again after a crash: the next run may succeed."""
 
     task: Task
     runtime: RunnerKind
@@ -185,7 +185,7 @@ class Restarted:
 
 @dataclass(frozen=True)
 class Chosen:
-    """A runner, and why it is none of those that come before it."""
+    """A runner, and the reasons why earlier choices do not run the model."""
 
     runner: Runner
     why: str
@@ -197,7 +197,7 @@ def choose(
     """Load the model in the first of ``runtimes`` that takes it.
 
     Raises:
-        NotRunnableError: None of them does.
+        NotRunnableError: No runtime takes it.
     """
     refusals: list[str] = []
     for runtime in runtimes:
@@ -214,7 +214,7 @@ def choose(
 
 
 def onnxruntime_loads(task: Task) -> bool:
-    """Whether ONNX Runtime takes the model, with kernels if there are any, or without."""
+    """Return true if ONNX Runtime loads the model, with or without kernels."""
     try:
         chosen = choose(task, [runtime for runtime in task.runtimes() if runtime != "reference"])
     except NotRunnableError:
@@ -224,7 +224,7 @@ def onnxruntime_loads(task: Task) -> bool:
 
 
 def unknown_domains(model: ir.Model) -> str:
-    """What no runtime can know, in words."""
+    """Describe the operators of unknown domains that have no function."""
     nodes = model.graph.all_nodes()
     domains = {
         node.domain

@@ -55,8 +55,8 @@ class Samples:
     """Draws the inputs of one model, the same ones for the same seed.
 
     Args:
-        model: Whose inputs they are.
-        seed: What they are drawn with.
+        model: The model.
+        seed: Seed of the generator.
         rewritten: A model that should do the same: its thresholds are tried as well.
     """
 
@@ -72,7 +72,7 @@ class Samples:
     def case(
         self, words: str, shapes: Shapes, kind: ValueRange, *, given: Replaced | None = None
     ) -> Case:
-        """A case of ``kind``; ``given`` says to give also what has a default, and to omit options.
+        """A case of ``kind``; ``given`` gives inputs that have a default, and omits optional ones.
 
         The defaults are varied, by a half of them at most, or of one; or single numbers are
         besides given the other sign: an alpha is not its magnitude.
@@ -87,7 +87,7 @@ class Samples:
         return Case(name, inputs, kind.extreme, kind.thresholds)
 
     def can_draw(self) -> bool:
-        """Whether all inputs are of types that can be generated."""
+        """Return true if all inputs are of types that can be generated."""
         return all(port.dtype != "unknown" for port in self.inputs)
 
     def kinds(self) -> list[ValueRange]:
@@ -96,13 +96,13 @@ class Samples:
         return [*VALUE_RANGES, *([THRESHOLDS] if compared else [])]
 
     def can_replace(self) -> bool:
-        """Whether there is a default to replace, or an option to leave empty."""
+        """Return true if there is a default to replace or an optional input to omit."""
         return any(
             port.wrapped == "optional" or _is_replaceable(port.default) for port in self.inputs
         )
 
     def has_signs(self) -> bool:
-        """Whether there is a default that is a single number, which may have the other sign."""
+        """Return true if a default is a single number, which may have the other sign."""
         return any(_has_sign(port.default) for port in self.inputs)
 
     def _value(
@@ -173,7 +173,7 @@ def _is_whole(numbers: Array) -> bool:
 
 
 def _beside(thresholds: Sequence[float], numbers: Array) -> Array:
-    """The thresholds that the type of ``numbers`` has, and what it has next to each."""
+    """The thresholds in the type of ``numbers``, and their neighbours."""
     dtype = numbers.dtype
     if is_float(numbers):
         up, down = (np.asarray(end, dtype) for end in (np.inf, -np.inf))
@@ -196,7 +196,7 @@ def _integer_limits(dtype: str) -> tuple[int, int]:
 def _integers(
     meaning: InputMeaning, kind: ValueRange, limits: tuple[int, int], length: int
 ) -> Callable[[Source, tuple[int, ...]], Array]:
-    """What draws integers that a model with this ``meaning`` takes."""
+    """Return a function that draws integers valid for an input with this ``meaning``."""
     if meaning.choices and meaning.bound is None:
         choices = sorted(meaning.choices)
         return lambda source, shape: source.choice(np.array(choices, np.int64), shape)
@@ -227,7 +227,7 @@ def _varied(default: Array, source: Source) -> Array:
 
 
 def from_file(arrays: Mapping[str, Array], inputs: Sequence[Port]) -> tuple[Case, list[str]]:
-    """A case of the caller's own arrays; and what is wrong with them, in words."""
+    """Return a case of the caller's own arrays, and their faults in words."""
     known = {port.name for port in inputs}
     needed = {port.name for port in inputs if port.default is None and port.wrapped != "optional"}
     wrong = [f"the model has no input {name}" for name in sorted(arrays.keys() - known)]

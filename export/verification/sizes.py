@@ -1,7 +1,7 @@
 """Sizes for the open axes of a model's inputs: which to try, one after the other.
 
-Nothing says which sizes a model takes: an image's sides may have to be multiples of 32, a window of
-sound 576 samples long. So sizes are tried, ordinary ones first, and the model is the judge.
+The sizes that a model takes are unknown: an image's sides may be multiples of 32, a window of
+sound 576 samples long. Sizes are therefore tried on the model, ordinary ones first.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MAX_ELEMENTS = 1 << 26
 """Of one generated input: 256 MiB of float32."""
 
 RANKS = (2, 1, 0, 3)
-"""Of inputs whose rank is open."""
+"""Ranks that are tried for inputs of open rank."""
 
 ODD = (3, 5, 7, 11, 13, 17, 19)
 MAX_NAMED = 4
@@ -56,9 +56,9 @@ class Open:
 
 
 def candidates(inputs: Sequence[Port]) -> Iterator[tuple[str, Shapes]]:
-    """Shapes to try, each with its name; where nothing is open, the one that there is.
+    """Shapes to try, each with its name; only one if all sizes are fixed.
 
-    None that is larger than what can be generated: there may be none at all.
+    Shapes too large to be generated are left out, which may be all.
     """
     for block in blocks(inputs):
         yield from block
@@ -154,7 +154,7 @@ def _words(sizes: Sizes) -> str:
 
 
 def _free(symbol: str) -> frozenset[str]:
-    """What a size is computed from: ``past + 1`` from ``past``; itself, if it is just a name."""
+    """Return the names in a computed size: ``past`` for ``past + 1``; a plain name is its own."""
     if "**" in symbol:  # towers of powers never end
         return frozenset({symbol})
     try:

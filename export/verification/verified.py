@@ -33,17 +33,17 @@ def write_verified(
     sites: Sequence[str] = (),
     plan: VerificationPlan = DEFAULT,
 ) -> Report:
-    """Write ``model`` to ``path`` if it computes what ``source`` does.
+    """Write ``model`` to ``path`` if no difference from ``source`` is found.
 
     It is verified as a file, complete with its data, before it takes its place: see
     `files.write`. If it differs, ``path`` and its folder are as they were.
 
     Args:
-        model: What became of the model in ``source``.
+        model: The model in ``source``, rewritten.
         path: Where to.
         source: The original.
         sites: The names of values that were made anew: they are compared too.
-        plan: How to verify; its own sites are compared as well.
+        plan: Settings of the verification; its own sites are compared as well.
 
     Raises:
         DiffersError: They do not compute the same; it has the report.
@@ -64,7 +64,7 @@ def write_verified(
 def write_unchanged(path: Path, *, source: Path, plan: VerificationPlan = DEFAULT) -> Report:
     """Write the model in ``source`` to ``path`` again, as no node of it was changed.
 
-    Nothing is compared. With ``plan.native`` it is loaded by the installed ONNX Runtime.
+    No model is run. With ``plan.native`` it is loaded by the installed ONNX Runtime.
 
     Raises:
         NotRunnableError: ONNX Runtime does not load it, and ``plan.native`` asks for that.
@@ -83,14 +83,14 @@ def write_unchanged(path: Path, *, source: Path, plan: VerificationPlan = DEFAUL
 def write_running(
     model: ir.Model, path: Path, *, source: Path, plan: VerificationPlan = DEFAULT
 ) -> Report:
-    """Write ``model``, which is to compute something else than ``source`` does, if it runs.
+    """Write ``model``, which computes another function than ``source``, if it runs.
 
     It does with the kernels what it does without. Where ONNX Runtime runs ``source``, it runs
     ``model`` as well: that the reference evaluator does is not enough then.
 
     Raises:
-        DiffersError: It does something else with the kernels.
-        NotRunnableError: Nothing runs it, or not what runs ``source``.
+        DiffersError: Its results with the kernels differ.
+        NotRunnableError: No runtime runs it, or the runtime of ``source`` does not.
         ModelError: As `files.write`.
         NotWrittenError: As `files.write`.
     """
@@ -108,11 +108,11 @@ def write_running(
 
 
 def require(original: Path, rewritten: Path, plan: VerificationPlan = DEFAULT) -> Report:
-    """The report that ``rewritten`` computes what ``original`` does.
+    """Return the report that no difference of ``rewritten`` from ``original`` was found.
 
     Raises:
         DiffersError: It does not.
-        NotRunnableError: Nothing runs the original.
+        NotRunnableError: No runtime runs the original.
     """
     report = verify(original, rewritten, plan)
     if not report.holds:

@@ -49,7 +49,7 @@ DEFAULT = VerificationPlan()
 
 
 def verify(original: Path, rewritten: Path, plan: VerificationPlan = DEFAULT) -> Report:
-    """Whether ``rewritten`` computes what ``original`` does.
+    """Compare ``rewritten`` with ``original`` on sampled inputs.
 
     Inputs and outputs must be alike, and every output equal, floats up to a tolerance, in cases
     that are drawn from what the original takes: see `samples` and `sizes`. Each model runs in a
@@ -58,7 +58,7 @@ def verify(original: Path, rewritten: Path, plan: VerificationPlan = DEFAULT) ->
 
     Raises:
         ModelError: A file is no sound model, or the original refuses the inputs given.
-        NotRunnableError: Nothing runs the original, or it refuses all that is generated.
+        NotRunnableError: No runtime runs the original, or it refuses all generated inputs.
     """
     models = files.read(original), files.read(rewritten)
     unlike_ports = disagreements(*models)
@@ -240,7 +240,7 @@ class _Verifier:
         self.cases.append(case)
 
     def _wanted(self, case: Case, original: Restarted) -> dict[str, Value] | None:
-        """The original's outputs; ``None`` where it gives none."""
+        """Return the original's outputs; ``None`` if it refuses the inputs."""
         try:
             wanted = original.run(case.inputs)
             if not self.cases:
@@ -339,5 +339,5 @@ class _Verifier:
         return [one for one in found if one.name not in self.unstable]
 
     def _is_drawn(self, one: Compared) -> bool:
-        """Whether a random operator feeds it; of a sequence, the name has a number."""
+        """Return true if a random operator feeds the output; items of a sequence have a number."""
         return bool({one.name, one.name.rpartition("[")[0]} & self.random)

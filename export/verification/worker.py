@@ -73,7 +73,7 @@ def _peak() -> int:
 
 
 def _limit_memory() -> None:
-    """Allocations beyond what the machine has fail, rather than have the system end processes."""
+    """Limit memory to that of the machine: allocations fail before the system ends processes."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
 
@@ -145,7 +145,7 @@ class InRuntime:
 
 
 def _has_numpy_type(kind: str) -> bool:
-    """Whether ONNX Runtime gives NumPy arrays of it: not of ``tensor(bfloat16)`` and its kin."""
+    """Return true if ONNX Runtime returns NumPy arrays for it; not for ``tensor(bfloat16)``."""
     return not any(word in kind for word in ("bfloat16", "float8", "float4", "int4", "int2"))
 
 

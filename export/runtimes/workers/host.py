@@ -72,7 +72,7 @@ def _module(name: str, path: Path) -> ModuleType:
 
 
 def _limit_memory() -> None:
-    """Allocations beyond what the machine has fail, rather than have the system end processes."""
+    """Limit memory to that of the machine: allocations fail before the system ends processes."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
 

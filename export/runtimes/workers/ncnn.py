@@ -1,4 +1,4 @@
-"""ncnn, on CPU and in float32, of what pnnx makes of a model.
+"""ncnn on CPU in float32, for a model that pnnx has converted.
 
 pnnx writes what it makes beside the model that it is given: so that is a copy, without the data
 that a model may have in other files. Shapes must be fixed: where they are open, pnnx takes 1.
@@ -70,7 +70,7 @@ def _converted(path, folder):
 
 
 def _said(output):
-    """What pnnx printed in its last pass, which a line of number signs begins."""
+    """Return the output of pnnx's last pass, which begins with a line of number signs."""
     return PASS.split(COLOUR.sub("", output).strip())[-1].strip() or "it prints no reason"
 
 

@@ -1,6 +1,6 @@
 """NumPy itself: activations by their records, without a graph.
 
-What a model has around them, the reference evaluator runs, with NumPy, too.
+The reference evaluator runs the other nodes of a model, also with NumPy.
 """
 
 import numpy as np

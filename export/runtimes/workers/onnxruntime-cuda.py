@@ -1,4 +1,4 @@
-"""ONNX Runtime on CUDA, and never on CPU instead: without a GPU it loads nothing."""
+"""ONNX Runtime on CUDA, never on CPU instead: without a GPU it refuses models."""
 
 import onnxruntime as ort
 

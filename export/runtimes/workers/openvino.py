@@ -1,8 +1,8 @@
 """OpenVINO, on CPU.
 
 It is told to compute in float32: left to itself it takes bfloat16 where the processor has that. The
-CPU computes float16 and bfloat16 in float32, and rounds what comes out; float64 it computes in
-float32 too, and so it is not counted as having it.
+CPU computes float16 and bfloat16 in float32, and rounds the results; float64 it computes in
+float32 too, and is therefore not counted as supported.
 """
 
 import ml_dtypes

@@ -1,7 +1,7 @@
 """Torch itself, eagerly: activations by the modules that they are exported from.
 
-Their derivatives are the records' own, by Torch: autograd multiplies factor by factor, and so
-overflows where a derivative does not. What a model has around them, the reference evaluator runs.
+Their derivatives are the records' own, by Torch: autograd multiplies factor by factor, which
+overflows where a derivative does not. The reference evaluator runs the other nodes of a model.
 """
 
 import torch
