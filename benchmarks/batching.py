@@ -26,7 +26,7 @@ from gatewave.service.repository.rowwise.analysis import unshown
 from gatewave.service.repository.trial.trial import trial
 from gatewave.service.serving.memory import Budget
 from gatewave.service.serving.model import Batching
-from gatewave.service.serving.pipeline import Inference
+from gatewave.service.serving.pipeline import Pipeline
 from gatewave.service.serving.request import InferenceRequest
 from gatewave.service.serving.worker_pool import WorkerPool
 from gatewave.service.system import cpus
@@ -76,15 +76,15 @@ def _rate(model: RepositoryModel) -> float:
 
 async def _load(model: RepositoryModel) -> float:
     worker_pool = WorkerPool(cpus.available(), 2 * CALLERS)
-    inference = Inference(worker_pool, Budget(1 << 30), inline_bytes=0, output_bytes=1 << 30)
+    pipeline = Pipeline(worker_pool, Budget(1 << 30), inline_bytes=0, output_bytes=1 << 30)
     call = InferenceRequest(model, _inputs(model, 1), model.output_names)
     ends = time.perf_counter() + SECONDS
 
     async def caller() -> int:
         count = 0
         while time.perf_counter() < ends:
-            with inference.budget.permit() as permit:
-                await inference.infer(call, permit)
+            with pipeline.budget.permit() as permit:
+                await pipeline.infer(call, permit)
             count += 1
         return count
 

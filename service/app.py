@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -13,9 +11,10 @@ from fastapi_offline import FastAPIOffline
 from pydantic.json_schema import models_json_schema
 from starlette.types import ASGIApp
 
+from gatewave.service.activate.schemas import ActivateRequest, BatchRequest
 from gatewave.service.http import problems
 from gatewave.service.http.connection.read_queue import FastPath
-from gatewave.service.http.exchange import Endpoint, Shortcut
+from gatewave.service.http.endpoints import EndpointMiddleware, EndpointTable
 from gatewave.service.http.fast_path import answering
 from gatewave.service.http.middleware.authentication import Authentication
 from gatewave.service.http.middleware.head import HeadAsGet
@@ -26,8 +25,8 @@ from gatewave.service.http.middleware.root_path import RootPath, under
 from gatewave.service.http.middleware.security_headers import SecurityHeaders
 from gatewave.service.http.routes import activate, activations, health, metrics, v2
 from gatewave.service.http.routes.activate import ActivateEndpoint, BatchEndpoint
-from gatewave.service.http.routes.v2 import InferEndpoint, is_infer
-from gatewave.service.http.schemas import ActivateRequest, BatchRequest, InferBody, ProblemDocument
+from gatewave.service.http.routes.v2 import InferEndpoint
+from gatewave.service.http.schemas import InferBody, ProblemDocument
 from gatewave.service.observability.access_log import access_logger
 from gatewave.service.settings import Settings
 from gatewave.service.state import ServiceState
@@ -60,11 +59,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         responses={"4XX": {"model": ProblemDocument, "description": "What was wrong, and where."}},
     )
     app.state.service = state
-    app.state.endpoints = {
-        "/activate": ActivateEndpoint(state),
-        "/activate/batch": BatchEndpoint(state),
-    }
-    app.state.infer = InferEndpoint(state)
+    app.state.endpoints = EndpointTable(
+        [ActivateEndpoint(state), BatchEndpoint(state), InferEndpoint(state)]
+    )
     problems.install(app)
     for room in (activate, activations, health, metrics, v2):
         app.include_router(room.router)
@@ -80,8 +77,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 def _front(app: FastAPI, routes: ASGIApp, state: ServiceState) -> ASGIApp:
     """What every request passes first, before all that FastAPI and Starlette put around routes."""
     settings = state.settings
-    shortcut = Shortcut(routes, endpoints=partial(_fast, app.state.endpoints, app.state.infer))
-    access = Authentication(shortcut, keys=state.keys, refuse=problems.answer, rate=state.rate)
+    endpoints = EndpointMiddleware(routes, endpoints=app.state.endpoints)
+    access = Authentication(endpoints, keys=state.keys, refuse=problems.answer, rate=state.rate)
     front = RequestContext(
         RejectedRequests(access, refuse=problems.answer),
         failure=problems.internal,
@@ -98,18 +95,13 @@ def fast_path(app: FastAPI) -> FastPath | None:
     if state.tracer is not None:
         return None
     answer = answering(
-        partial(_fast, app.state.endpoints, app.state.infer),
+        app.state.endpoints,
         keys=state.keys,
         log_request=access_logger(enabled=settings.access_log),
         most=min(settings.inline_bytes, settings.max_json_bytes, settings.max_body_bytes),
         rate=state.rate,
     )
     return under(settings.root_path, answer) if settings.root_path else answer
-
-
-def _fast(endpoints: Mapping[str, Endpoint], infer: Endpoint, path: str) -> Endpoint | None:
-    """What answers POST to ``path`` past the routes, if anything does."""
-    return infer if is_infer(path) else endpoints.get(path)
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:

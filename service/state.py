@@ -14,7 +14,7 @@ from gatewave.service.security.clients import RateLimiter
 from gatewave.service.security.keys import Keys, configured
 from gatewave.service.serving.control import Control
 from gatewave.service.serving.memory import Budget
-from gatewave.service.serving.pipeline import Inference
+from gatewave.service.serving.pipeline import Pipeline
 from gatewave.service.serving.registry import Registry
 from gatewave.service.serving.worker_pool import WorkerPool
 from gatewave.service.settings import Settings
@@ -43,7 +43,7 @@ class ServiceState:
     engine: Engine
     catalogue: Catalogue
     registry: Registry
-    inference: Inference
+    pipeline: Pipeline
     tracer: Tracer | None = None
     repository: Control | None = None
     rate: RateLimiter | None = None
@@ -84,7 +84,7 @@ class ServiceState:
             instructions=settings.kernels_instructions,
         )
         catalogue = Catalogue.open(settings.artifacts, engine)
-        inference = Inference(
+        pipeline = Pipeline(
             WorkerPool(settings.lanes or cpus.available(), settings.max_queue),
             Budget(settings.max_memory_bytes, settings.client_memory_share),
             inline_bytes=settings.inline_bytes,
@@ -94,7 +94,7 @@ class ServiceState:
         rate = settings.client_requests_per_second
         registry = Registry(catalogue.graphs())
         limiter = RateLimiter(rate) if rate else None
-        return cls(settings, engine, catalogue, registry, inference, tracer, rate=limiter)
+        return cls(settings, engine, catalogue, registry, pipeline, tracer, rate=limiter)
 
     @property
     def ready(self) -> bool:
@@ -109,7 +109,7 @@ class ServiceState:
         Returns:
             Whether all threads have ended: Python waits for the others at its exit.
         """
-        have_ended = self.inference.worker_pool.close(seconds)
+        have_ended = self.pipeline.worker_pool.close(seconds)
         if self.tracer is not None:
             self.tracer.close(seconds)
         return have_ended

@@ -1,42 +1,31 @@
-"""Requests and answers of POST /activate, from bytes to a call and from results to bytes.
+"""Bodies of POST /activate: from bytes to a checked request, and from results to bytes.
 
-Everything here is plain computation, so that a large request can be read and written in a thread.
+All functions are plain computation, so that large bodies can be read and written in threads.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
 import orjson
 from pydantic import BaseModel, ValidationError
 
-from gatewave.service.activate.plan import Plan, check_size, elements_dtype
+from gatewave.service.activate.plan import Plan, elements_dtype
+from gatewave.service.activate.schemas import ActivateRequest, BatchRequest
 from gatewave.service.codecs import nested, safetensors, simd
+from gatewave.service.codecs.bodies import Body, Part
 from gatewave.service.codecs.datatypes import Array, DType
-from gatewave.service.codecs.limits import check_count, check_fields
+from gatewave.service.codecs.limits import check_count, check_elements, check_fields
 from gatewave.service.codecs.validation import from_pydantic
-from gatewave.service.errors import (
-    BodyMalformed,
-    DeadlineExceeded,
-    ModelFailed,
-    Overloaded,
-    RequestInvalid,
-    ServiceError,
-)
-from gatewave.service.http.exchange import Body, Part
-from gatewave.service.http.schemas import ActivateRequest, BatchRequest
-from gatewave.service.observability.metrics import Span
+from gatewave.service.errors import BodyMalformed, RequestInvalid
 from gatewave.service.quoting import Words
-from gatewave.service.serving.pipeline import Inference
-from gatewave.service.serving.request import InferenceRequest, Timing
+from gatewave.service.serving.protocol import Decoded
+from gatewave.service.serving.request import Timing
 from gatewave.service.state import ServiceState
 from gatewave.service.system import cancellation
-from gatewave.service.system.cancellation import CancelToken
 
 METADATA_FIELDS = ("activation", "params", "dtype", "outputs")
 FIELDS = frozenset(ActivateRequest.model_fields)
@@ -48,9 +37,10 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 class Reader:
-    """Finds out what a body asks for.
+    """Reader of bodies.
 
-    A plan is made once, by the complete validation, and kept by the words that asked for it.
+    The complete validation makes a plan once. Later requests for the same activation, parameters,
+    dtype and outputs find it, and need no validation of these fields.
     """
 
     def __init__(self, state: ServiceState) -> None:
@@ -58,28 +48,25 @@ class Reader:
         self.settings = state.settings
         self._plans: dict[tuple[Any, ...], Plan] = {}
 
-    def json(self, body: bytes, arrival: Timing | None = None) -> tuple[Plan, InferenceRequest]:
-        """What a body in JSON asks for.
+    def json(self, body: bytes, timing: Timing | None = None) -> Decoded[Plan]:
+        """Return the request in a JSON body.
 
         Raises:
-            RequestInvalid: The request is wrong in some field. Where it is clear which model is
-                asked, that counts it.
+            RequestInvalid: A field is invalid.
         """
-        arrival = arrival or Timing()
+        timing = timing or Timing()
         with suppress(simd.NotPlain, RequestInvalid):
-            return self.plain(body, arrival.deadline)
-        # Not in the handler of that error: it would keep the document of simdjson.
-        return self.document(parsed(body), arrival)
+            return self.plain(body, timing.deadline)
+        # After the handler of that error, which would keep simdjson's document alive.
+        return self.document(parsed(body), timing)
 
-    def safetensors(
-        self, body: Body, arrival: Timing | None = None
-    ) -> tuple[Plan, InferenceRequest]:
-        """What a file asks for, whose metadata hold all but the tensors.
+    def safetensors(self, body: Body, timing: Timing | None = None) -> Decoded[Plan]:
+        """Return the request in a safetensors file, whose metadata hold the fields but the tensors.
 
         Raises:
-            RequestInvalid: As `json`.
+            RequestInvalid: A field is invalid.
         """
-        arrival = arrival or Timing()
+        timing = timing or Timing()
         tensors, metadata = safetensors.decode(body, self.settings.max_rank)
         document = {**_from_metadata(metadata), "inputs": tensors}
         check_sizes(document)
@@ -88,25 +75,23 @@ class Reader:
         if "dtype" in metadata and request.dtype != dtype:
             raise RequestInvalid.at("dtype", f"{dtype}, which the tensors are of", request.dtype)
         plan = self._plan(request, dtype)
-        with plan.graph.meter.expecting(arrival.began):
-            plan.check_names(list(tensors))
-            return plan, self._call(plan, tensors, arrival.deadline)
+        timing.model = plan.graph
+        plan.check_names(list(tensors))
+        return self._decoded(plan, tensors, timing.deadline)
 
-    def document(
-        self, document: Any, arrival: Timing | None = None
-    ) -> tuple[Plan, InferenceRequest]:
-        """What a document of JSON asks for.
+    def document(self, document: Any, timing: Timing | None = None) -> Decoded[Plan]:
+        """Return the request in a parsed JSON document.
 
         Raises:
-            RequestInvalid: As `json`.
+            RequestInvalid: A field is invalid.
         """
-        arrival = arrival or Timing()
+        timing = timing or Timing()
         check_sizes(document)
         request = _validated(ActivateRequest, document)
         plan = self._plan(request, request.dtype)
-        with plan.graph.meter.expecting(arrival.began):
-            plan.check_names(list(request.inputs))
-            return plan, self._call(plan, self._tensors(plan, request), arrival.deadline)
+        timing.model = plan.graph
+        plan.check_names(list(request.inputs))
+        return self._decoded(plan, self._tensors(plan, request), timing.deadline)
 
     def _tensors(self, plan: Plan, request: ActivateRequest) -> dict[str, Array]:
         decode = partial(
@@ -120,10 +105,10 @@ class Reader:
         }
 
     def batch(self, body: bytes) -> list[Any]:
-        """The requests in a batch, each still to be read.
+        """Return the documents in a batch; each is validated later.
 
         Raises:
-            RequestInvalid: The batch as such is wrong.
+            RequestInvalid: The batch as a whole is invalid.
         """
         document = parsed(body)
         check_fields(document, "body")
@@ -133,11 +118,12 @@ class Reader:
         cancellation.check()
         return _validated(BatchRequest, document).requests
 
-    def plain(self, body: bytes, deadline: float | None = None) -> tuple[Plan, InferenceRequest]:
-        """As `json`, for bodies that are plain and right, whose words were asked for before.
+    def plain(self, body: bytes, deadline: float | None = None) -> Decoded[Plan]:
+        """Return the request in a plain JSON body, for which there is a plan already.
 
         Raises:
-            NotPlain: Something is else.
+            NotPlain: The body has anything else in it, or there is no plan.
+            RequestInvalid: The tensors do not fit the plan.
         """
         document = simd.fields(simd.parse(body), FIELDS)
         outputs = simd.words(document["outputs"]) if "outputs" in document else DEFAULT_OUTPUTS
@@ -151,13 +137,14 @@ class Reader:
         with simd.Numbers(body) as numbers:
             tensors = {name: numbers.take(value, dtype, most) for name, value in inputs.items()}
         numbers.finish(other="outputs" in document)
-        return plan, self._call(plan, tensors, deadline)
+        return self._decoded(plan, tensors, deadline)
 
-    def _call(
+    def _decoded(
         self, plan: Plan, tensors: Mapping[str, Array], deadline: float | None
-    ) -> InferenceRequest:
-        check_size(tensors, self.settings.max_elements)
-        return plan.call(tensors, deadline)
+    ) -> Decoded[Plan]:
+        count = sum([tensor.size for tensor in tensors.values()])
+        check_elements(count, self.settings.max_elements)
+        return Decoded(plan, plan.call(tensors, deadline))
 
     def _plan(self, request: ActivateRequest, dtype: DType) -> Plan:
         plan = Plan.make(
@@ -175,7 +162,7 @@ class Reader:
 
 
 def to_json(plan: Plan, outputs: Mapping[str, Array]) -> bytes:
-    """The answer in JSON."""
+    """Return the answer in JSON."""
     shape = orjson.dumps(next(iter(outputs.values())).shape)
     parts = [plan.head, b',"shape":', shape, b',"outputs":{']
     for name, array in outputs.items():
@@ -185,77 +172,15 @@ def to_json(plan: Plan, outputs: Mapping[str, Array]) -> bytes:
 
 
 def to_safetensors(plan: Plan, outputs: Mapping[str, Array]) -> list[Part]:
-    """The answer as a file: its header, and the tensors where they lie."""
+    """Return the answer as a safetensors file: its header, and views of the tensors."""
     return safetensors.encode(outputs, plan.facts())
-
-
-@dataclass(slots=True)
-class Item:
-    """One request of a batch, read.
-
-    Attributes:
-        decoding: When it was read.
-    """
-
-    plan: Plan
-    call: InferenceRequest
-    decoding: Span
-
-
-def read_batch(reader: Reader, body: bytes, deadline: float | None) -> list[Item | bytes]:
-    """The requests in a batch, or the problem of each that is wrong.
-
-    Raises:
-        RequestInvalid: The batch as such is wrong.
-    """
-    items = []
-    for request in reader.batch(body):
-        cancellation.check()
-        items.append(_item(reader, request, deadline))
-    return items
-
-
-def _item(reader: Reader, request: Any, deadline: float | None) -> Item | bytes:
-    arrival = Timing(deadline)
-    try:
-        plan, call = reader.document(request, arrival)
-    except RequestInvalid as error:
-        return _problem(error)
-    return Item(plan, call, (arrival.began, time.perf_counter()))
-
-
-def to_json_batch(inference: Inference, items: Sequence[Item | bytes], token: CancelToken) -> bytes:
-    """Compute ``items``; return their answers, each a result or a problem, until cancelled."""
-    answers = []
-    for item in items:
-        if token.is_cancelled:
-            break
-        answers.append(_answered(inference, item) if isinstance(item, Item) else item)
-    return b'{"results":[' + b",".join(answers) + b"]}"
-
-
-def _answered(inference: Inference, item: Item) -> bytes:
-    call, (began, read) = item.call, item.decoding
-    try:
-        with call.model.meter.expecting(began):
-            outputs = inference.now(call)
-            computed = time.perf_counter()
-            text = to_json(item.plan, outputs)
-    except (DeadlineExceeded, ModelFailed, Overloaded) as error:
-        return _problem(error)
-    call.model.meter.answered(began, began, read, computed)
-    return text
-
-
-def _problem(error: ServiceError) -> bytes:
-    return orjson.dumps({"problem": error.problem()})
 
 
 def check_sizes(document: Any) -> None:
     """Refuse a request with too many fields, before pydantic reports an error for each.
 
     Raises:
-        LimitExceeded: The request, its inputs or its parameters have too many.
+        LimitExceeded: The request, its inputs or its parameters have too many fields.
     """
     check_fields(document, "body")
     if isinstance(document, dict):
@@ -264,10 +189,10 @@ def check_sizes(document: Any) -> None:
 
 
 def parsed(body: Body) -> Any:
-    """The document in ``body``.
+    """Return the document in ``body``.
 
     Raises:
-        BodyMalformed: It is not JSON.
+        BodyMalformed: The body is not JSON.
     """
     try:
         document = orjson.loads(body)
@@ -280,13 +205,13 @@ def parsed(body: Body) -> Any:
 def _key(
     activation: Any, params: Mapping[str, Any], dtype: Any, outputs: tuple[str, ...]
 ) -> tuple[Any, ...]:
-    """By what a plan is kept. The types go along: 1 and true are equal, and mean not the same."""
+    """Return the key of a plan. It has the types too, because 1 and true are equal in Python."""
     given = tuple((n, type(v), v) for n, v in params.items()) if params else ()
     return activation, dtype, outputs, given
 
 
 def _from_metadata(metadata: Mapping[str, str]) -> dict[str, Any]:
-    """The fields of a request, of which ``params`` and ``outputs`` are written in JSON."""
+    """Return the fields of a request; the values of ``params`` and ``outputs`` are in JSON."""
     fields: dict[str, Any] = {}
     for name, text in metadata.items():
         if name not in METADATA_FIELDS:

@@ -1,8 +1,8 @@
-"""One evaluation of an activation: what is asked for, and what came of it. Nothing here is HTTP."""
+"""Plan of the evaluation of an activation: its formula, graph, outputs and parameters."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,21 +12,21 @@ import orjson
 from gatewave.service.activations.catalogue import Catalogue, Function, Params
 from gatewave.service.activations.graph import Graph
 from gatewave.service.codecs.datatypes import NUMPY, Array, DType
-from gatewave.service.errors import LimitExceeded, RequestInvalid
-from gatewave.service.quoting import NOTHING
+from gatewave.service.errors import RequestInvalid
+from gatewave.service.serving.input_names import check_input_names
 from gatewave.service.serving.request import InferenceRequest
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a request asks for, found in the catalogue; it waits for its tensors.
+    """Part of a request that many requests share: all but the tensors.
 
     Attributes:
-        activation: Its name.
-        function: The formula that the parameters chose.
+        activation: The name of the activation.
+        function: The formula that the parameters select.
         graph: The artifact that computes it.
-        outputs: What the caller wants, in that order.
-        scalars: The scalar parameters that were given.
+        outputs: The requested outputs, in their order.
+        scalars: The scalar parameters in the request.
     """
 
     activation: str
@@ -45,10 +45,10 @@ class Plan:
         dtype: DType,
         outputs: Sequence[str],
     ) -> Plan:
-        """Find the graph that answers.
+        """Return the plan of a request, with the graph from the catalogue.
 
         Raises:
-            RequestInvalid: A name or a parameter is wrong; the error says which.
+            RequestInvalid: A name or a parameter is invalid; the error names it.
         """
         function = catalogue.entry(activation).select(params)
         seen: set[str] = set()
@@ -61,37 +61,30 @@ class Plan:
         scalars = {name: graph.scalar(name, params[name], at="params") for name in given}
         return cls(activation, function, graph, tuple(outputs), scalars)
 
-    def check_names(self, names: Sequence[str]) -> None:
-        """Refuse inputs that are missing, or not the graph's.
+    def check_names(self, names: Collection[str]) -> None:
+        """Refuse inputs that are missing or unknown.
 
         Raises:
-            RequestInvalid: It names the first.
+            RequestInvalid: The error names the first.
         """
-        wanted = self.graph.input_names
-        for name in wanted:
-            if name not in names:
-                expected = f"a tensor: {self.activation} needs {', '.join(wanted)}"
-                raise RequestInvalid.at(f"inputs.{name}", expected, NOTHING)
-        for name in names:
-            if name not in wanted:
-                raise RequestInvalid.at(f"inputs.{name}", f"only {', '.join(wanted)}", name)
+        check_input_names(names, self.graph.input_names, self.activation)
 
     def call(self, tensors: Mapping[str, Array], deadline: float | None = None) -> InferenceRequest:
-        """The evaluation at ``tensors``, which have the graph's names and dtype.
+        """Return the inference request for ``tensors``, which have the graph's names and dtype.
 
         Raises:
-            RequestInvalid: The tensors' shapes differ.
+            RequestInvalid: The shapes of the tensors differ.
         """
         self.graph.check_shapes(tensors)
         return InferenceRequest(self.graph, tensors, self.outputs, self.scalars, deadline)
 
     @cached_property
     def head(self) -> bytes:
-        """The beginning of its answers in JSON."""
+        """Beginning of each answer in JSON."""
         return orjson.dumps(self.facts())[:-1]
 
     def facts(self) -> dict[str, Any]:
-        """What an answer says besides its tensors."""
+        """Return the fields of an answer other than its tensors."""
         return {
             "activation": self.activation,
             "formula": self.function.formula,
@@ -100,22 +93,11 @@ class Plan:
         }
 
 
-def check_size(tensors: Mapping[str, Array], most: int) -> None:
-    """Refuse more than ``most`` numbers.
-
-    Raises:
-        LimitExceeded: They are more.
-    """
-    total = sum([tensor.size for tensor in tensors.values()])
-    if total > most:
-        raise LimitExceeded.at("inputs", f"at most {most} numbers in all", total)
-
-
 def elements_dtype(tensors: Mapping[str, Array]) -> DType:
-    """The dtype that all ``tensors`` have.
+    """Return the common dtype of ``tensors``.
 
     Raises:
-        RequestInvalid: They differ.
+        RequestInvalid: The dtypes differ.
     """
     dtypes = {name: _dtype_of(tensor) for name, tensor in tensors.items()}
     first = next(iter(dtypes))

@@ -42,3 +42,13 @@ def check_fields(value: object, field: str) -> None:
     """
     if isinstance(value, dict):
         check_count(value, MAX_FIELDS, field, "fields")
+
+
+def check_elements(count: int, most: int) -> None:
+    """Refuse a request whose tensors have more than ``most`` elements together.
+
+    Raises:
+        LimitExceeded: They have ``count`` elements.
+    """
+    if count > most:
+        raise LimitExceeded.at("inputs", f"at most {most} numbers in all", count)

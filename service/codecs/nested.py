@@ -1,4 +1,4 @@
-"""Tensors as nested lists of JSON numbers; NaN and the infinities as strings."""
+"""Tensors as nested lists of JSON numbers, with strings for NaN and the infinities."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ from itertools import chain
 from typing import Any
 
 import numpy as np
-import orjson
 from numpy.typing import NDArray
 
 from gatewave.service.codecs.datatypes import NUMPY, Array, DType
+from gatewave.service.codecs.nonfinite import EXPECTED, WORDS, dumps
 from gatewave.service.codecs.rounding import narrowed
 from gatewave.service.errors import LimitExceeded, RequestInvalid
 from gatewave.service.quoting import Words
 from gatewave.service.system import cancellation
 
-WORDS = {"NaN": np.nan, "Infinity": np.inf, "-Infinity": -np.inf}
 NUMBERS = {int, float}
 
 Nested = Any
@@ -27,10 +26,10 @@ Nested = Any
 def decode(
     value: Nested, dtype: DType, field: str, max_rank: int, max_elements: int = sys.maxsize
 ) -> Array:
-    """The tensor that ``value`` spells: a number has no axes, a list of numbers one, and so on.
+    """Return the tensor of ``value``: a number has no axes, a list of numbers has one, and so on.
 
     Raises:
-        RequestInvalid: Lists are ragged, or hold what is no number, or a number is out of the
+        RequestInvalid: Lists are ragged, an element is not a number, or a number is out of the
             dtype's range; the error names the element.
         LimitExceeded: Lists nest deeper than ``max_rank``, or hold more than ``max_elements``.
     """
@@ -45,25 +44,11 @@ def decode(
 
 
 def encode(array: Array) -> bytes:
-    """JSON of a tensor: the fewest digits that give each number back, 16-bit ones as float32."""
-    if array.dtype == NUMPY["bfloat16"]:
-        array = array.astype(np.float32)
-    plain = array if array.ndim else array[()]
-    text = orjson.dumps(plain, option=orjson.OPT_SERIALIZE_NUMPY)
-    # orjson writes null for each number that is not finite; they come in the array's order. Nothing
-    # else has an n in it, and a single byte is found fifty times as fast.
-    if b"n" not in text:
-        return text
-    words = map(word, array[~np.isfinite(array)].tolist())
-    parts = text.split(b"null")
-    return b"".join(chain(*zip(parts, words, strict=False), parts[-1:]))
+    """Return a tensor in JSON, with the fewest digits that give each number back.
 
-
-def word(number: float) -> bytes:
-    """Return the word for a number that is not finite: one of `WORDS`."""
-    if number != number:  # noqa: PLR0124 - what is not itself is NaN
-        return b'"NaN"'
-    return b'"Infinity"' if number > 0 else b'"-Infinity"'
+    The digits of bfloat16 are those of float32.
+    """
+    return dumps(array.astype(np.float32) if array.dtype == NUMPY["bfloat16"] else array)
 
 
 def flatten(
@@ -140,9 +125,9 @@ def _each_number(leaves: Sequence[Any], shape: tuple[int, ...], field: str) -> I
             yield WORDS[leaf]
         else:
             where = field + _subscript(index, shape)
-            raise RequestInvalid.at(where, f"a number, or one of {', '.join(WORDS)}", leaf)
+            raise RequestInvalid.at(where, EXPECTED, leaf)
 
 
 def _subscript(index: int, shape: tuple[int, ...]) -> str:
-    """Where in a tensor of ``shape`` its element number ``index`` is: ``[1][0]``."""
+    """Return the subscript of element number ``index`` in a tensor of ``shape``: ``[1][0]``."""
     return "".join(f"[{i}]" for i in np.unravel_index(index, shape)) if shape else ""

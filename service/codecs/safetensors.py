@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import orjson
 
+from gatewave.service.codecs.bodies import Part
 from gatewave.service.codecs.datatypes import NUMPY, Array, DType
 from gatewave.service.codecs.limits import MAX_FIELDS, check_count
 from gatewave.service.errors import BodyMalformed, LimitExceeded
@@ -35,7 +36,6 @@ DTYPE_OF: dict[str, DType] = {
 CODE_OF = {NUMPY[dtype]: code for code, dtype in DTYPE_OF.items()}
 
 Header = dict[str, Any]
-Part = bytes | bytearray | memoryview
 
 
 def decode(body: bytes | memoryview, max_rank: int) -> tuple[dict[str, Array], dict[str, str]]:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
 from gatewave.service.errors import BodyLate, BodyMalformed, BodyTooLong, RequestInvalid
 from gatewave.service.grpc.messages import words_in
-from gatewave.service.grpc.methods import Arrival
 from gatewave.service.grpc.slots import MOMENT, Desk
 from gatewave.service.grpc.streams import Context, Streams
 from gatewave.service.quoting import NOTHING
@@ -128,24 +126,20 @@ class Intake:
         expected = f"all of it within {self.seconds:g} seconds, or sooner where others wait"
         return BodyLate.at("message", expected, NOTHING)
 
-    def arrival(self, data: bytes, context: Context, permit: Permit) -> Arrival:
-        """How ``data`` came; its memory is held from here on.
+    def admit(self, data: bytes, permit: Permit) -> int:
+        """Hold the memory of an inference request; return its bytes that are not raw contents.
 
         Raises:
-            BodyMalformed: It is no message.
-            BodyTooLong: Too much of it is not raw.
-            Overloaded: There is no memory for it now.
+            BodyMalformed: The bytes are not a message.
+            BodyTooLong: Too many of them are not raw contents.
+            Overloaded: There is not enough memory now.
         """
-        began = time.perf_counter()
         text = words_in(data)
         if text > self.most_words:
             expected = f"at most {self.most_words} bytes besides raw_input_contents"
             raise BodyTooLong.at("message", expected, text)
         permit.take(2 * len(data) + WEIGHT * text)
-        remaining = context.time_remaining()
-        arrived = time.monotonic()
-        deadline = None if remaining is None else arrived + remaining
-        return Arrival(len(data), text, began, arrived, deadline, permit)
+        return text
 
 
 def _brief(places: int, longest_line: int, seconds: float, name: str) -> Desk:

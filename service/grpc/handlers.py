@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import Any, NoReturn, TypeAlias
 
 import grpc
@@ -20,14 +19,15 @@ from gatewave.service.grpc.call_log import Account, headers_of
 from gatewave.service.grpc.messages import identity_in, parsed
 from gatewave.service.grpc.methods import Methods
 from gatewave.service.grpc.paths import PUBLIC, SERVICE
+from gatewave.service.grpc.protocol import ModelInferProtocol
 from gatewave.service.grpc.statuses import explained, metadata
 from gatewave.service.grpc.streams import Context
 from gatewave.service.observability.request_ids import HEADER
 from gatewave.service.security.clients import client_of_call
 from gatewave.service.security.keys import presented
 from gatewave.service.serving.memory import Client, Permit
+from gatewave.service.serving.request import Timing
 from gatewave.service.state import ServiceState
-from gatewave.service.system.cancellation import CancelToken
 
 INFER = "ModelInfer"
 FINAL = "triton_final_response"
@@ -109,18 +109,20 @@ class Handlers:
     async def _infer(self, context: Context) -> bytes:
         client = self._admit(context)
         data = await self.intake.only(context)
-        permit = self.state.inference.budget.permit(client)
+        permit = self.state.pipeline.budget.permit(client)
         # It is called when the answer has gone, or the call ended without one.
         context.add_done_callback(lambda _: permit.give_back())
         return (await self._answer(data, context, permit)).SerializeToString()
 
     async def _answer(self, data: bytes, context: Context, permit: Permit) -> pb.ModelInferResponse:
-        arrival = self.intake.arrival(data, context, permit)
-        parsing = partial(parsed, pb.ModelInferRequest, data)
-        request = await self.state.inference.work(
-            arrival.text, parsing, CancelToken(arrival.deadline)
-        )
-        return await self.methods.model_infer(request, arrival)
+        timing = Timing.now(self.state.settings.timeout_seconds)
+        remaining = context.time_remaining()
+        call_deadline = None if remaining is None else timing.arrived + remaining
+        if call_deadline is not None:
+            timing.deadline = call_deadline
+        text = self.intake.admit(data, permit)
+        protocol = ModelInferProtocol(self.state, text, call_deadline)
+        return await self.state.pipeline.answer(protocol, data, timing, permit)
 
     async def _stream(self, context: Context) -> None:
         """Answer the requests of a stream one by one, so that answers keep their order."""
@@ -128,7 +130,7 @@ class Handlers:
             while isinstance(data := await stream.next(context), bytes):
                 # gRPC lets nobody take back an answer that is not taken: what it holds is held here
                 # too, until its caller's deadline, or the end of its connection.
-                with self.state.inference.budget.permit(self._client(context)) as permit:
+                with self.state.pipeline.budget.permit(self._client(context)) as permit:
                     response = await self._streamed(data, context, permit)
                     await context.write(response.SerializeToString())
 

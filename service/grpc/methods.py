@@ -2,52 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import partial
-from typing import Any
-
 from google.protobuf.json_format import ParseDict
 
-from gatewave.service.codecs.datatypes import Array
 from gatewave.service.errors import ControlOff, ModelNotReady, NameUnknown
 from gatewave.service.grpc import inference_pb2 as pb
-from gatewave.service.grpc import messages
-from gatewave.service.observability.metrics import Span, timed
 from gatewave.service.oip import metadata
-from gatewave.service.oip.requests import call_of, deadline
-from gatewave.service.oip.tensors import check_count
 from gatewave.service.oip.unsupported import refuse_of_repository
 from gatewave.service.serving.control import Control
-from gatewave.service.serving.memory import Permit
-from gatewave.service.serving.model import Model
-from gatewave.service.serving.pipeline import READ_WEIGHT
 from gatewave.service.state import ServiceState
-from gatewave.service.system.cancellation import CancelToken
-
-COPIES = 3
-"""How often results are in memory: as tensors, in the message, and as what is sent of it."""
-
-
-@dataclass(slots=True)
-class Arrival:
-    """Size and times of the arrival of a request.
-
-    Attributes:
-        size: In bytes.
-        text: The bytes that are not raw contents.
-        began: The time of its arrival, in seconds of `time.perf_counter`.
-        arrived: The same, in seconds of `time.monotonic`.
-        deadline: The caller's deadline, in seconds of `time.monotonic`.
-        permit: The permit that holds its memory, until it is answered.
-    """
-
-    size: int
-    text: int
-    began: float
-    arrived: float
-    deadline: float | None
-    permit: Permit
 
 
 class Methods:
@@ -114,55 +76,11 @@ class Methods:
         await self._repository.unload(name)
         return pb.RepositoryModelUnloadResponse(model_name=name, isUnloaded=True)
 
-    async def model_infer(
-        self, request: pb.ModelInferRequest, arrival: Arrival
-    ) -> pb.ModelInferResponse:
-        """Compute, and count what became of it.
-
-        Raises:
-            ServiceError: Why there is no answer.
-        """
-        inference = self.state.inference
-        model = self.state.registry.get(request.model_name, request.model_version)
-        with model.meter.expecting(arrival.began):
-            messages.check_sizes(request)
-            parameters = messages.parameters_of(request)
-            due = self._due(parameters, arrival)
-            inputs, decoding = await self._inputs(request, model, arrival, due)
-            wanted = messages.wanted_of(request)
-            call = call_of(self.state, model, inputs, wanted, parameters, due)
-            outputs = await inference.infer(call, arrival.permit, weight=COPIES)
-            respond = partial(messages.response_to, request, model, outputs)
-            response, encoding = await inference.finish(_strings(outputs), timed(respond))
-        model.meter.finished(arrival.began, decoding, encoding)
-        return response
-
     @property
     def _repository(self) -> Control:
         if self.state.repository is None:
             raise ControlOff("there is no model repository: set GATEWAVE_REPOSITORY")
         return self.state.repository
-
-    def _due(self, parameters: Mapping[str, Any], arrival: Arrival) -> float:
-        """When it must have started: a deadline of gRPC's takes the place of the default."""
-        due = deadline(self.state, parameters, arrival.arrived)
-        if arrival.deadline is None:
-            return due
-        return min(due, arrival.deadline) if "timeout" in parameters else arrival.deadline
-
-    async def _inputs(
-        self, request: pb.ModelInferRequest, model: Model, arrival: Arrival, due: float
-    ) -> tuple[dict[str, Array], Span]:
-        """The tensors; what is not raw is read element by element, in a lane if there is much."""
-        max_rank = self.state.settings.max_rank
-        reading = timed(partial(messages.inputs_of, request, model, max_rank))
-        if messages.is_raw(request):
-            return reading()
-        check_count(messages.elements_in(request), self.state.settings.max_elements)
-        arrival.permit.take(messages.memory_of(request))
-        return await self.state.inference.work(
-            arrival.size * READ_WEIGHT, reading, CancelToken(due)
-        )
 
 
 def _name(request: pb.RepositoryModelLoadRequest | pb.RepositoryModelUnloadRequest) -> str:
@@ -173,8 +91,3 @@ def _name(request: pb.RepositoryModelLoadRequest | pb.RepositoryModelUnloadReque
     """
     refuse_of_repository(request.parameters)
     return request.model_name or request.repository_name
-
-
-def _strings(outputs: dict[str, Array]) -> int:
-    """The bytes of pointers to strings, which are written one by one."""
-    return sum(output.nbytes for output in outputs.values() if output.dtype.hasobject)

@@ -1,7 +1,7 @@
-"""Memory for large bodies, which is used again and again.
+"""Pool of memory for large bodies.
 
-The system gives memory page by page, and zeroed: that takes longer than what is then written to it.
-`malloc` keeps what it has, but large pieces among many small ones leave holes that fit no other.
+New memory arrives from the system zeroed, page by page, which takes longer than to write a body to
+it. `malloc` reuses memory, but large blocks among small ones leave gaps that fit no other block.
 """
 
 from __future__ import annotations
@@ -14,43 +14,43 @@ import numpy as np
 from numpy.typing import NDArray
 
 LARGE = 1 << 20
-"""In bytes: of what is less, `malloc` takes as good care."""
+"""Size in bytes below which `malloc` is as fast."""
 
 GRAIN = 1 << 16
-"""In bytes: what was for one body should do for another of about its length."""
+"""Granularity in bytes, so that a buffer fits other bodies of about the same length."""
 
 ENOUGH = 40 << 20
-"""So many bytes wait for the next bodies; what has waited longest goes back to the system."""
+"""Bytes kept for later bodies; beyond them, the oldest buffers go back to the system."""
 
 _free: list[mmap.mmap] = []
-"""What nobody uses. It changes in any thread, where the collector happens to run, so that nobody
-may hold a lock: each step on it is one that Python does not divide."""
+"""Free buffers. Finalizers change the list in any thread, even amidst a change of the list itself,
+so that a lock could deadlock. Each change is therefore one atomic operation."""
 
 
 def memory(size: int) -> NDArray[np.uint8]:
-    """``size`` bytes to write to; when nothing refers to any of them, they may be another's."""
+    """Return ``size`` writable bytes; the pool reuses them when the last reference is gone."""
     if size < LARGE:
         return np.empty(size, np.uint8)
     buffer = _fitting(size) or _new(size + -size % GRAIN)
     whole = np.frombuffer(buffer, np.uint8)
-    # Slices of it, views of these, and who sends them: all keep it alive.
+    # Slices, views and transports keep the whole array alive.
     weakref.finalize(whole, _give_back, buffer).atexit = False
     return whole[:size]
 
 
 def _fitting(size: int) -> mmap.mmap | None:
-    """What is free, and of ``size`` bytes, or up to twice as many."""
+    """Take a free buffer of ``size`` bytes, or of up to twice as many."""
     for buffer in tuple(_free):
         if size <= len(buffer) <= 2 * size:
-            with contextlib.suppress(ValueError):  # It has gone meanwhile.
+            with contextlib.suppress(ValueError):  # Another thread took it.
                 _free.remove(buffer)
                 return buffer
     return None
 
 
 def _new(size: int) -> mmap.mmap:
-    # glibc asks the system for every piece that is larger than any it has given back so, the pieces
-    # in which a body comes among them. This one is never touched.
+    # glibc maps each block that is larger than any mapped block that was freed before. This block
+    # raises its threshold, so that the pieces of a body come from the heap. It is never touched.
     np.empty(size, np.uint8)
     buffer = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if hasattr(mmap, "MADV_HUGEPAGE"):
@@ -60,6 +60,6 @@ def _new(size: int) -> mmap.mmap:
 
 def _give_back(buffer: mmap.mmap) -> None:
     _free.append(buffer)
-    with contextlib.suppress(IndexError):  # Others let go of some, too.
+    with contextlib.suppress(IndexError):  # Other threads remove buffers too.
         while sum(map(len, tuple(_free))) > ENOUGH:
             _free.pop(0)

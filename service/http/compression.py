@@ -1,33 +1,36 @@
-"""Bodies and answers that are compressed: gzip, and deflate in zlib's format, as in RFC 9110."""
+"""Content codings of bodies and answers: gzip, and deflate in zlib's format, as in RFC 9110."""
 
 from __future__ import annotations
 
 import gzip
 import zlib
-from collections.abc import Sequence
+from functools import lru_cache, partial
 
+from gatewave.service.codecs.bodies import Body
 from gatewave.service.errors import BodyMalformed, BodyTooLong, MediaTypeUnsupported
-from gatewave.service.http.exchange import Body, Part
 from gatewave.service.http.media import preferences
 from gatewave.service.quoting import Words
+from gatewave.service.serving.protocol import Answer
 
 EITHER = zlib.MAX_WBITS | 32
-"""What makes zlib tell the two formats apart by themselves."""
+"""Window size with which zlib detects the format by itself."""
 CODINGS = ("gzip", "deflate")
 MAX_RATIO = 1032
-"""To so many bytes does deflate expand one, at the most."""
+"""Greatest ratio of the length of deflated data before and after."""
 PIECE = 1 << 20
 """Bytes that are decompressed at a time; memory is held for each piece."""
 FASTEST = 1
 WORTHWHILE = 1024
 """Answers with fewer bytes are sent as they are."""
+MAX_KEPT = 256
+"""Longest header in characters whose preference is kept."""
 
 
 def coding(header: str | None) -> str | None:
-    """How a body is compressed, if it is.
+    """Return the content coding of a body, if it has one.
 
     Raises:
-        MediaTypeUnsupported: In a way that is not known.
+        MediaTypeUnsupported: The service does not know the coding.
     """
     name = (header or "identity").strip().lower()
     if name in CODINGS:
@@ -43,13 +46,21 @@ def accepted(header: str | None) -> str | None:
     Raises:
         LimitExceeded: Too many codings are named.
     """
-    weights = preferences(header or "", "Accept-Encoding")
+    if header is None:
+        return None
+    # The clients of a service send few different headers, and most send one with each request.
+    return _preferred(header) if len(header) <= MAX_KEPT else _preferred.__wrapped__(header)
+
+
+@lru_cache(maxsize=64)
+def _preferred(header: str) -> str | None:
+    weights = preferences(header, "Accept-Encoding")
     known = [name for name, weight in weights.items() if name in CODINGS and weight > 0]
     return max(known, key=weights.__getitem__, default=None)
 
 
 def longest(body: Body) -> int:
-    """How many bytes ``body`` may come to, decompressed."""
+    """Return an upper bound of the decompressed length of ``body``."""
     return len(body) * MAX_RATIO
 
 
@@ -108,9 +119,17 @@ class Decompression:
             raise BodyMalformed.at("body", expected, Words("part of it, or more"))
 
 
-def compressed(parts: Sequence[Part], name: str) -> bytes:
-    """``parts`` in one, as fast as possible: numbers do not shrink much."""
-    body = b"".join(parts)
-    if name == "gzip":
-        return gzip.compress(body, FASTEST, mtime=0)
-    return zlib.compress(body, FASTEST)
+def is_worthwhile(answer: Answer) -> bool:
+    """Return whether ``answer`` is long enough to be compressed."""
+    return sum(map(len, answer.parts)) >= WORTHWHILE
+
+
+def encoded(answer: Answer, name: str) -> Answer:
+    """Return ``answer`` in the coding ``name``, compressed as fast as possible.
+
+    Numbers do not shrink much at the slower levels.
+    """
+    compress = partial(gzip.compress, mtime=0) if name == "gzip" else zlib.compress
+    body = compress(b"".join(answer.parts), FASTEST)
+    coding = ((b"content-encoding", name.encode()), (b"vary", b"accept-encoding"))
+    return Answer(answer.media_type, (body,), (*answer.headers, *coding))

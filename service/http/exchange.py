@@ -1,32 +1,29 @@
-"""One HTTP request at the level of ASGI: what the endpoints that must be fast need, and no more."""
+"""HTTP request and answer at the level of ASGI, for endpoints that avoid Starlette's overhead."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from starlette.requests import ClientDisconnect
-from starlette.responses import Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
+from gatewave.service.codecs.bodies import Body, Part
 from gatewave.service.errors import BodyLate, BodyTooLong, ServiceError
 from gatewave.service.http import body_pool
 from gatewave.service.http.middleware.security_headers import HEADERS
-from gatewave.service.http.paths import ROUTE
 from gatewave.service.quoting import NOTHING
 from gatewave.service.security.clients import client_of
 from gatewave.service.serving.memory import READER, Client, Incoming, Outgoing, Permit, Reader
 
-Body = bytes | memoryview
-Part = bytes | bytearray | memoryview
 Headers = Sequence[tuple[bytes, bytes]]
 Result = TypeVar("Result")
 
 BUFFERED = 1 << 16
-"""In bytes, of an answer that may lie in the transport's buffer when it is done with: as much as
-asyncio takes there before it asks for a pause."""
+"""Bytes of an answer that may lie in the transport's buffer when the answer counts as sent: as many
+as asyncio buffers before it pauses the writer."""
 
 GATHERED = 1 << 19
 """Received bytes of a long body after which memory for the whole body is allocated."""
@@ -35,19 +32,25 @@ STEP = 2 << 20
 """Granularity in bytes in which memory of long bodies is held: the size of its resident pages."""
 
 ALIGNMENT = 64
-"""In bytes, of the tensors in a body: what the widest vector instructions like."""
+"""Alignment in bytes of the tensors in a body: the width of AVX-512 registers."""
 
 
 def at_its_start(_: bytes) -> int:
-    """Nothing of a body is worth aligning, but itself."""
+    """Return the position of the tensors in a body that has no head."""
     return 0
 
 
+def header(headers: Mapping[bytes, bytes], name: bytes) -> str | None:
+    """Return the text of the header ``name``, if it was sent."""
+    value = headers.get(name)
+    return None if value is None else value.decode("latin-1")
+
+
 class Patience:
-    """A block that a body has to come in: `asyncio.timeout`, at a third of its cost.
+    """Time limit for the reception of a body: `asyncio.timeout`, at a third of its cost.
 
     Raises:
-        BodyLate: It did not come in time.
+        BodyLate: The body did not arrive in time.
     """
 
     __slots__ = ("_error", "_seconds", "_task", "_timer")
@@ -69,7 +72,7 @@ class Patience:
         trace: TracebackType | None,
     ) -> None:
         self._timer.cancel()
-        # Whoever else cancelled the task meanwhile is to have his way.
+        # A cancellation from elsewhere in the meantime goes on.
         if self._error is not None and self._task and self._task.uncancel() <= 0:
             raise self._error from error
 
@@ -86,10 +89,10 @@ class Patience:
 
 
 class Exchange:
-    """A request that is being answered.
+    """Request that is being answered.
 
     Attributes:
-        headers: By lower-case name; of those given twice, the last.
+        headers: The headers by lower-case name; of repeated headers, the last.
     """
 
     __slots__ = ("_permit", "_seconds", "headers", "receive", "scope", "send")
@@ -102,10 +105,6 @@ class Exchange:
         self._permit: Permit | None = None
         self._seconds = 0.0
 
-    def header(self, name: bytes) -> str | None:
-        value = self.headers.get(name)
-        return None if value is None else value.decode("latin-1")
-
     async def body(
         self,
         most: int,
@@ -115,20 +114,20 @@ class Exchange:
         weight: int = 1,
         data_at: Callable[[bytes], int] = at_its_start,
     ) -> Body:
-        """The body, in one piece.
+        """Receive the body, and return it in one piece.
 
         Args:
-            most: How many bytes it may have.
-            seconds: How long it may take to come.
-            permit: What the memory it takes is held by.
-            weight: How many bytes each of its bytes comes to, when it is read.
-            data_at: Where the tensors in it begin, which will be aligned; it is told the first
-                bytes.
+            most: The greatest length in bytes.
+            seconds: The time limit of its arrival.
+            permit: The permit that holds its memory.
+            weight: Bytes of memory for each byte of the body, decoding included.
+            data_at: Function from the first bytes to the position of the tensors, which are
+                aligned.
 
         Raises:
-            BodyTooLong: It is longer, or says so.
-            BodyLate: It did not come in time.
-            Overloaded: There is no memory for it now.
+            BodyTooLong: The body is longer, or the headers announce a longer one.
+            BodyLate: The body did not arrive in time.
+            Overloaded: There is not enough memory now.
         """
         self._permit, self._seconds = permit, seconds
         length = self._announced()
@@ -158,12 +157,12 @@ class Exchange:
     ) -> None:
         """Answer with ``parts``, one after the other.
 
-        A large answer is done with when the client has taken it, but for the last few kilobytes:
-        until then it is in memory, and so is held by its request's permit.
+        A large answer returns when the client has read all but the last few kilobytes. The permit
+        of the request holds its memory until then.
         """
         length = sum(map(len, parts))
         if length > BUFFERED:
-            parts = (*parts, b"")  # Which can be sent when what is before it was taken.
+            parts = (*parts, b"")  # The empty part is sent when the client has read the others.
         given = [(b"content-type", media_type), (b"content-length", b"%d" % length)]
         given += (*headers, *HEADERS)
         await self.send({"type": "http.response.start", "status": status, "headers": given})
@@ -182,10 +181,10 @@ class Exchange:
         await self.send({"type": "http.response.body", "body": parts[-1]})
 
     async def cancel_on_disconnect(self, work: Coroutine[Any, Any, Result]) -> Result:
-        """Do ``work``; stop when the client goes away, since nobody wants it then.
+        """Return the result of ``work``; cancel it when the client disconnects.
 
         Raises:
-            ClientDisconnect: It went.
+            ClientDisconnect: The client disconnected.
         """
         task = asyncio.create_task(work)
         gone = asyncio.create_task(self._gone())
@@ -231,8 +230,8 @@ class Exchange:
     ) -> Body:
         """Receive a body of known length.
 
-        Memory for a long body is allocated when a good part has come. Only received bytes are
-        held, because any client can announce any length.
+        Memory for a long body is allocated when a good part has arrived. Only received bytes are
+        held, because a client can announce any length.
         """
         start, more = bytearray(first), True
         incoming.hold(len(start))
@@ -266,62 +265,3 @@ class Exchange:
             incoming.hold(len(body) + len(piece))
             body += piece
         return bytes(body)
-
-
-class Endpoint(Protocol):
-    """What answers requests.
-
-    Attributes:
-        route: The template of its path, as operators see it.
-    """
-
-    route: str
-
-    async def __call__(self, exchange: Exchange) -> None:
-        """Answer the request."""
-
-    def fast_path(
-        self, path: str, headers: Mapping[bytes, bytes], body: bytes, came: float
-    ) -> tuple[bytes, bytes] | None:
-        """The media type and the body of the answer to a request that is small, plain and right.
-
-        It had come at ``came``, in seconds of `time.perf_counter`.
-
-        None, or an error, says that it is not; then the request is answered the other way.
-
-        Raises:
-            ServiceError: Something is wrong.
-            NotPlain: Something is not as it mostly is.
-        """
-
-
-class Handover(Response):
-    """What a route of FastAPI answers when an endpoint reads and writes for itself."""
-
-    def __init__(self, endpoint: Endpoint) -> None:
-        super().__init__()
-        self.endpoint = endpoint
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self.endpoint(Exchange(scope, receive, send))
-
-
-class Shortcut:
-    """Pure ASGI middleware: the requests that must be fast go past the machinery of routes.
-
-    FastAPI has the same routes and leads to the same endpoints: they are its own, in its OpenAPI
-    document, and all that is lost here is time.
-    """
-
-    def __init__(self, app: ASGIApp, *, endpoints: Callable[[str], Endpoint | None]) -> None:
-        self.app = app
-        self.endpoints = endpoints
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["method"] == "POST":
-            endpoint = self.endpoints(scope["path"])
-            if endpoint is not None:
-                scope[ROUTE] = endpoint.route
-                await endpoint(Exchange(scope, receive, send))
-                return
-        await self.app(scope, receive, send)

@@ -1,24 +1,22 @@
-"""Media types: what a body is in, and what its answer may be in."""
+"""Negotiation of media types: of a body, and of its answer."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+from gatewave.service.codecs.bodies import JSON, SAFETENSORS
 from gatewave.service.codecs.limits import MAX_PREFERENCES
 from gatewave.service.errors import LimitExceeded, MediaTypeUnacceptable, MediaTypeUnsupported
 
-JSON = "application/json"
-SAFETENSORS = "application/vnd.safetensors"
-OCTETS = "application/octet-stream"
 JSON_BYTES = JSON.encode()
 MEDIA_TYPES = (JSON, SAFETENSORS)
 
 
 def content_type(header: str | None, allowed: tuple[str, ...] = MEDIA_TYPES) -> str:
-    """The media type of a body.
+    """Return the media type of a body; without a header it is JSON.
 
     Raises:
-        MediaTypeUnsupported: It is none of those ``allowed``; no header at all means JSON.
+        MediaTypeUnsupported: The media type is not ``allowed``.
     """
     if header in allowed:
         return header
@@ -29,7 +27,7 @@ def content_type(header: str | None, allowed: tuple[str, ...] = MEDIA_TYPES) -> 
 
 
 def is_json(headers: Mapping[bytes, bytes]) -> bool:
-    """Whether ``headers`` plainly say that a body and its answer are JSON, or nothing else."""
+    """Return whether a body and its answer are JSON, by a quick look at the headers."""
     return headers.get(b"content-type", JSON_BYTES) == JSON_BYTES and headers.get(
         b"accept", b"*/*"
     ) in {b"*/*", JSON_BYTES}
@@ -39,8 +37,8 @@ def accepted(header: str | None, default: str, offered: tuple[str, ...] = MEDIA_
     """Return the media type of the answer: the first that is accepted, ``default`` before others.
 
     Raises:
-        MediaTypeUnacceptable: None of ours is accepted.
-        LimitExceeded: Too many are named.
+        MediaTypeUnacceptable: The client accepts no offered media type.
+        LimitExceeded: The header has too many parts.
     """
     if header is None or header == "*/*":
         return default
@@ -65,7 +63,7 @@ def preferences(header: str, name: str) -> dict[str, float]:
 
 
 def weighted(media_range: str) -> tuple[str, float]:
-    """What one part of a header of preferences names, and the weight that it gives it."""
+    """Return the name in one part of a header of preferences, and its weight."""
     kind, *parameters = (part.strip().lower() for part in media_range.split(";"))
     quality = next((p[2:] for p in parameters if p.startswith("q=")), "1")
     try:

@@ -1,66 +1,17 @@
-"""What the endpoints take and give, as OpenAPI shows it."""
+"""Schemas of requests and answers in the OpenAPI document."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, SkipValidation, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, Field
 
+from gatewave.service.activate.schemas import Tensor
 from gatewave.service.codecs.datatypes import DType
-
-TENSOR_SCHEMA = {
-    "title": "Tensor",
-    "description": 'A number, "NaN", "Infinity", "-Infinity", or nested lists of these, '
-    "all of one length at each depth.",
-    "anyOf": [
-        {"type": "number"},
-        {"type": "string", "enum": ["NaN", "Infinity", "-Infinity"]},
-        {"type": "array", "items": {}},
-    ],
-}
-
-Tensor = Annotated[Any, WithJsonSchema(TENSOR_SCHEMA)]
-Parameter = Annotated[Any, WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "string"}]})]
-Name = Annotated[str, Field(max_length=64)]
-
-EXAMPLE_REQUEST: dict[str, Any] = {
-    "activation": "swiglu",
-    "inputs": {"a": [0.5, -1, 2, -2], "b": [1, -1, 0, 2]},
-    "outputs": ["y", "dy_da", "dy_db"],
-}
-
-
-class Closed(BaseModel):
-    """A model that refuses fields that it does not know, and values of another type."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class ActivateRequest(Closed):
-    """One evaluation."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE_REQUEST]})
-
-    activation: Name = Field(description="Which activation; GET /activations lists them.")
-    inputs: dict[Name, Tensor] = Field(
-        description="Its tensors by name, all of one shape: any number of axes, empty ones too. "
-        "For the outputs grad_…, the gradient of the output goes along as grad_y."
-    )
-    params: dict[Name, Parameter] = Field(
-        default_factory=dict, description="Its parameters, where they differ from the defaults."
-    )
-    dtype: DType = Field(default="float32", description="What the numbers are rounded to.")
-    outputs: list[Name] = Field(
-        default_factory=lambda: ["y"],
-        min_length=1,
-        max_length=16,
-        description="What to compute: the value y, the partial derivatives dy_d…, or the "
-        "gradients of the inputs, grad_…. By default the value alone.",
-    )
 
 
 class ActivateResponse(BaseModel):
-    """The results of one evaluation, in the shape of its inputs."""
+    """Results of one evaluation, in the shape of its inputs."""
 
     activation: str
     formula: str = Field(description="What was computed, in LaTeX.")
@@ -70,15 +21,8 @@ class ActivateResponse(BaseModel):
     provider: str = Field(description="ONNX Runtime's execution provider that computed it.")
 
 
-class BatchRequest(Closed):
-    """Many independent evaluations."""
-
-    # Each is validated by itself, later, so that a wrong one fails alone.
-    requests: list[SkipValidation[ActivateRequest]]
-
-
 class ProblemError(BaseModel):
-    """One field that is wrong."""
+    """Invalid field of a request."""
 
     field: str
     expected: str
@@ -86,7 +30,7 @@ class ProblemError(BaseModel):
 
 
 class ProblemDocument(BaseModel):
-    """An error, as RFC 9457 has it."""
+    """Problem document of RFC 9457."""
 
     type: str
     title: str
@@ -97,13 +41,13 @@ class ProblemDocument(BaseModel):
 
 
 class FailedItem(BaseModel):
-    """An evaluation of a batch that could not be done; the others were."""
+    """Failed evaluation of a batch; the others are not affected."""
 
     problem: ProblemDocument
 
 
 class BatchResponse(BaseModel):
-    """A result or a problem for each request, in order."""
+    """Result or problem for each request, in order."""
 
     results: list[ActivateResponse | FailedItem]
 
@@ -124,7 +68,7 @@ class InferTensor(BaseModel):
 
 
 class InferOutput(BaseModel):
-    """An output that is wanted."""
+    """Requested output."""
 
     name: str
     parameters: dict[str, Any] | None = Field(
@@ -186,13 +130,13 @@ class BoundView(BaseModel):
 
 
 class FunctionView(BaseModel):
-    """What an activation computes for one choice of its words."""
+    """Formula of an activation for one choice of its word parameters."""
 
     choice: dict[str, str]
     op_type: str = Field(description="Its operator in the ONNX domain ai.gatewave.")
     formula: str
     derivatives: dict[str, str]
-    parameters: dict[str, float] = Field(description="The real parameters it takes: defaults.")
+    parameters: dict[str, float] = Field(description="The scalar parameters it takes: defaults.")
     dtypes: list[DType]
     outputs: list[str]
     implementations: dict[str, dict[DType, str]] = Field(
@@ -207,7 +151,7 @@ class FunctionView(BaseModel):
 
 
 class ActivationSummary(BaseModel):
-    """An activation, in a line."""
+    """Activation in one line."""
 
     name: str
     title: str
@@ -221,13 +165,13 @@ class ActivationSummary(BaseModel):
 
 
 class ActivationList(BaseModel):
-    """All activations that can be evaluated."""
+    """List of all activations."""
 
     activations: list[ActivationSummary]
 
 
 class ActivationView(BaseModel):
-    """An activation's record."""
+    """Record of an activation."""
 
     name: str
     title: str
@@ -243,7 +187,7 @@ class ActivationView(BaseModel):
 
 
 class Liveness(BaseModel):
-    """The process runs."""
+    """Liveness of the process."""
 
     status: str
 
@@ -255,7 +199,7 @@ class ReadinessOfModels(BaseModel):
 
 
 class Readiness(BaseModel):
-    """State of the service, and what it computes with."""
+    """State of the service, and its compute device."""
 
     status: str = Field(description="`ready`, `loading` or `draining`.")
     device: str = Field(description="What was asked for: auto, cpu or cuda.")

@@ -1,8 +1,8 @@
-"""Inference requests and answers of the protocol over HTTP: JSON, and the binary tensor extension.
+"""Bodies of the protocol over HTTP: JSON, and the binary tensor data extension.
 
-With the header Inference-Header-Content-Length, a body is that many bytes of JSON, and then the raw
-tensors of the inputs that have ``binary_data_size``, in their order. An answer with raw outputs has
-the same form. If the header is 0, the body is the tensor of the model's only input.
+The header Inference-Header-Content-Length gives the length of the JSON at the start of a body. The
+raw tensors of the inputs with ``binary_data_size`` follow, in the order of the inputs. An answer
+with raw outputs has the same form. If the header is 0, the body is the tensor of the only input.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
 
-from gatewave.service.codecs import limits, nested, simd
+from gatewave.service.codecs import limits, simd
+from gatewave.service.codecs.bodies import Body, Part
 from gatewave.service.codecs.datatypes import (
     BY_NUMPY,
     BYTES,
@@ -29,10 +29,10 @@ from gatewave.service.codecs.datatypes import (
     DType,
     datatype_of,
 )
+from gatewave.service.codecs.limits import check_elements
+from gatewave.service.codecs.nonfinite import dumps
 from gatewave.service.errors import BodyMalformed, RequestInvalid
-from gatewave.service.http.exchange import Body, Part
 from gatewave.service.oip.tensors import (
-    check_count,
     checked_datatype,
     checked_shape,
     claimed,
@@ -55,7 +55,7 @@ INPUT_FIELDS = frozenset({"name", "shape", "datatype", "parameters", "data"})
 PLAIN_FIELDS = INPUT_FIELDS - {"parameters"}
 OUTPUT_FIELDS = frozenset({"name", "parameters"})
 DEEPEST = 64
-"""How deep JSON may nest that Python's own reader is given: it recurs, and the stack is finite."""
+"""Greatest depth of JSON for Python's own reader, which is recursive: the stack is finite."""
 
 PLAIN: dict[str, DType] = {BY_NUMPY[NUMPY[dtype]].name: dtype for dtype in DTYPES}
 
@@ -69,11 +69,11 @@ class Bounds(NamedTuple):
 
 @dataclass(slots=True)
 class InferRequest:
-    """What a body asks for.
+    """Inference request in a body.
 
     Attributes:
-        raw: For each output that is wanted by name, whether as raw bytes.
-        all_raw: Whether outputs are wanted as raw bytes if nothing else is said of them.
+        raw: True for raw bytes, for each output that is requested by name.
+        all_raw: True if raw bytes are the default for outputs.
     """
 
     inputs: dict[str, Array]
@@ -83,11 +83,11 @@ class InferRequest:
     all_raw: bool = False
 
     def is_raw(self, name: str) -> bool:
-        """Whether the output ``name`` is wanted as raw bytes."""
+        """Return whether the output ``name`` is requested as raw bytes."""
         return self.raw.get(name, self.all_raw)
 
     def written(self, outputs: Mapping[str, Array]) -> int:
-        """How many bytes of ``outputs`` are written number by number, or string by string."""
+        """Return the bytes of ``outputs`` whose elements are written one by one."""
         return sum(
             each.nbytes
             for name, each in outputs.items()
@@ -96,10 +96,10 @@ class InferRequest:
 
 
 def header_length(header: bytes | None, body_length: int) -> int | None:
-    """How much of a body is JSON, if its headers say so.
+    """Return the length of the JSON at the start of a body; None if the whole body is JSON.
 
     Raises:
-        BodyMalformed: They say it wrongly.
+        BodyMalformed: The header is not a number up to the length of the body.
     """
     if header is None:
         return None
@@ -111,12 +111,12 @@ def header_length(header: bytes | None, body_length: int) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """A body with raw tensors, of which only the JSON was read.
+    """Body with raw tensors, of which only the JSON was parsed.
 
     Attributes:
-        document: The JSON, whatever it is.
-        data: What lies behind it.
-        strings: How many of the raw elements are BYTES, by what their shapes say.
+        document: The parsed JSON, not yet validated.
+        data: The bytes after the JSON.
+        strings: The number of raw elements of type BYTES, according to the shapes.
     """
 
     document: Any
@@ -125,15 +125,15 @@ class Envelope:
 
     @property
     def memory(self) -> int:
-        """How many bytes the tensors take besides the body: only strings are no views of it."""
+        """Bytes that the tensors take besides the body: those of strings, which are not views."""
         return memory_of_strings(self.strings, len(self.data))
 
 
 def opened(body: Body, json_length: int) -> Envelope:
-    """The first ``json_length`` bytes of ``body``, read.
+    """Parse the first ``json_length`` bytes of ``body``.
 
     Raises:
-        BodyMalformed: They are not JSON.
+        BodyMalformed: The bytes are not JSON.
     """
     whole = memoryview(body)
     document = _parsed(bytes(whole[:json_length]))
@@ -188,7 +188,7 @@ def whole(body: Body, model: Model, bounds: Bounds) -> InferRequest:
         shape = [1 if size == ANY else size for size in port.shape]
         return InferRequest({port.name: from_string(bytes(body), shape, at)}, all_raw=True)
     shape = _deduced(model, port, len(body) // datatype.numpy.itemsize, at)
-    check_count(math.prod(shape), bounds.max_elements)
+    check_elements(math.prod(shape), bounds.max_elements)
     return InferRequest({port.name: from_raw(datatype, shape, body, at)}, all_raw=True)
 
 
@@ -215,7 +215,7 @@ def _deduced(model: Model, port: Port, count: int, at: str) -> list[int]:
 def encode(
     request: InferRequest, call: InferenceRequest, outputs: Mapping[str, Array]
 ) -> list[Part]:
-    """The answer, and its header in front if there are raw tensors behind it."""
+    """Return the answer: its JSON, and the raw tensors."""
     tensors: list[dict[str, Any]] = []
     parts: list[Part] = []
     for name, array in outputs.items():
@@ -245,27 +245,17 @@ def _values(array: Array) -> orjson.Fragment:
     """
     if array.dtype.kind in "Ob":
         return orjson.Fragment(orjson.dumps(to_values(array)))
-    flat = array.reshape(-1)
+    flat = np.ascontiguousarray(array.reshape(-1))
     if array.dtype == NUMPY["bfloat16"]:
-        flat = flat.astype(np.float32)
-    text = orjson.dumps(np.ascontiguousarray(flat), option=orjson.OPT_SERIALIZE_NUMPY)
-    if b"n" not in text:  # as in `nested.encode`
-        return orjson.Fragment(text)
-    word = _bare if array.dtype == NUMPY["bfloat16"] else nested.word
-    words = map(word, flat[~np.isfinite(flat)].tolist())
-    first, *rest = text.split(b"null")
-    return orjson.Fragment(first + b"".join(chain(*zip(words, rest, strict=True))))
-
-
-def _bare(number: float) -> bytes:
-    return nested.word(number).strip(b'"')
+        return orjson.Fragment(dumps(flat.astype(np.float32), quoted=False))
+    return orjson.Fragment(dumps(flat))
 
 
 def plain(text: bytes, max_rank: int) -> InferRequest:
-    """The request in ``text``, if it is plain: numbers in flat lists, and no parameters.
+    """Return the request in plain ``text``: numbers in flat lists, without parameters.
 
     Raises:
-        NotPlain: Something is else, or wrong.
+        NotPlain: The text has anything else in it, or an error.
     """
     document = simd.fields(simd.parse(text), REQUEST_FIELDS)
     identity = document.get("id", "")
@@ -320,7 +310,7 @@ def _lenient(text: bytes) -> Any:
 
 
 def _depth(text: bytes) -> int:
-    """How deep brackets nest, those within strings counted too."""
+    """Return the depth of the brackets, including those in strings."""
     steps = _STEPS[np.frombuffer(text, np.uint8)]
     return int(steps[steps != 0].cumsum(dtype=np.int64).max(initial=0))
 
@@ -331,7 +321,7 @@ _STEPS[list(b"]}")] = -1
 
 
 def _strings_in(document: Any) -> int:
-    """How many raw BYTES there are; what is wrong is refused when it is read in order."""
+    """Return the number of raw strings; errors in the document are reported later, in order."""
     inputs = document.get("inputs") if isinstance(document, dict) else None
     strings = 0
     for tensor in inputs if isinstance(inputs, list) else ():
@@ -341,7 +331,7 @@ def _strings_in(document: Any) -> int:
 
 
 class _Reading:
-    """One request being read, completely, with the raw bytes that are still to be given out."""
+    """Complete reader of one request, with the raw bytes that no tensor has taken yet."""
 
     def __init__(self, data: memoryview, model: Model, bounds: Bounds) -> None:
         self.data = data
@@ -382,7 +372,7 @@ class _Reading:
         datatype = checked_datatype(fields.get("datatype"), f"{at}.datatype")
         shape = checked_shape(fields.get("shape"), f"{at}.shape", self.bounds.max_rank)
         self.count += math.prod(shape)
-        check_count(self.count, self.bounds.max_elements)
+        check_elements(self.count, self.bounds.max_elements)
         self.model.check_announced(name, datatype.name)
         parameters = _parameters(fields, f"{at}.")
         refuse_of_tensors(parameters, at)
@@ -413,7 +403,7 @@ def _identity(fields: Mapping[str, Any]) -> str:
 
 
 def _wanted(fields: Mapping[str, Any], parameters: Mapping[str, Any]) -> Iterator[tuple[str, bool]]:
-    """The outputs asked for by name, and whether raw: what an output says goes before the rest."""
+    """Yield each requested output, and whether it is raw; its own parameter beats the request's."""
     outputs = fields.get("outputs")
     if outputs is None:
         return
@@ -445,7 +435,7 @@ def _flag(parameters: Mapping[str, Any], name: str, at: str) -> bool | None:
 
 
 def _parameters(fields: Mapping[str, Any], at: str) -> Mapping[str, Any]:
-    """What is said there; null says nothing, as everywhere."""
+    """Return the parameters of ``fields`` without those that are null."""
     parameters = fields.get("parameters")
     if parameters is None:
         return {}

@@ -1,4 +1,4 @@
-"""From the words of a request to a call that can run: every check that both transports share."""
+"""Checks of inference requests that HTTP and gRPC share."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gatewave.service.codecs.datatypes import Array
+from gatewave.service.codecs.limits import check_elements
 from gatewave.service.errors import RequestInvalid
-from gatewave.service.oip.tensors import check_count
 from gatewave.service.serving.model import Model, check_outputs
 from gatewave.service.serving.request import InferenceRequest
 from gatewave.service.state import ServiceState
 
 MICROSECONDS = 1e6
 LONGEST_TIMEOUT = 24 * 3600 * 10**6
-"""In microseconds: a day."""
+"""Longest timeout in microseconds: a day."""
 
 
 def call_of(  # noqa: PLR0917 - as the protocol lists them
@@ -25,21 +25,21 @@ def call_of(  # noqa: PLR0917 - as the protocol lists them
     parameters: Mapping[str, Any],
     due: float | None = None,
 ) -> InferenceRequest:
-    """The call that a request asks for.
+    """Return the checked inference request.
 
     Args:
-        state: What serves it.
-        model: What is to run.
+        state: The state of the service.
+        model: The requested model.
         inputs: The tensors, by name.
-        outputs: The names of those wanted; none means all.
-        parameters: The request's: ``timeout`` in microseconds, and the model's scalar parameters.
-        due: When it must have started, in seconds of `time.monotonic`.
+        outputs: The names of the requested outputs; an empty sequence means all.
+        parameters: ``timeout`` in microseconds, and the model's scalar parameters.
+        due: The latest start, in seconds of `time.monotonic`.
 
     Raises:
-        RequestInvalid: A tensor, an output or a parameter is wrong; the error says which.
+        RequestInvalid: A tensor, an output or a parameter is invalid; the error names it.
     """
     total = sum([tensor.size for tensor in inputs.values()])
-    check_count(total, state.settings.max_elements)
+    check_elements(total, state.settings.max_elements)
     model.check(inputs)
     check_outputs(model, outputs)
     scalars = {
@@ -50,15 +50,15 @@ def call_of(  # noqa: PLR0917 - as the protocol lists them
 
 
 def deadline(state: ServiceState, parameters: Mapping[str, Any], arrived: float) -> float:
-    """When a request with ``parameters`` must have started, in seconds of `time.monotonic`.
+    """Return the latest start of a request, in seconds of `time.monotonic`.
 
     Args:
-        state: What serves it, and knows how long requests may wait that do not say.
-        parameters: Its own.
-        arrived: When it had come, by the same clock.
+        state: The state of the service, with the default timeout.
+        parameters: The parameters of the request.
+        arrived: The time of its arrival, by the same clock.
 
     Raises:
-        RequestInvalid: ``timeout`` is no whole number of microseconds, or longer than a day.
+        RequestInvalid: ``timeout`` is not a whole number of microseconds, or longer than a day.
     """
     timeout = parameters.get("timeout", 0)
     if type(timeout) is not int or not 0 <= timeout <= LONGEST_TIMEOUT:

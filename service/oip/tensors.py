@@ -1,7 +1,7 @@
-"""Tensors as the protocol carries them: raw bytes, little-endian, or values in row-major order.
+"""Tensors in the protocol: raw bytes, little-endian, or values in row-major order.
 
-Raw ``BYTES`` are each preceded by their length in four bytes, and must be UTF-8, as strings are in
-ONNX.
+The length of each raw ``BYTES`` element precedes it in four bytes. The elements must be UTF-8, as
+strings are in ONNX.
 """
 
 from __future__ import annotations
@@ -16,30 +16,31 @@ from typing import Any
 import numpy as np
 
 from gatewave.service.codecs.datatypes import BYTES, DATATYPES, DTYPES, NUMPY, Array, Datatype
-from gatewave.service.codecs.nested import WORDS, flatten
+from gatewave.service.codecs.nested import flatten
+from gatewave.service.codecs.nonfinite import EXPECTED, WORDS
 from gatewave.service.codecs.rounding import narrowed
-from gatewave.service.errors import LimitExceeded, RequestInvalid
+from gatewave.service.errors import RequestInvalid
 from gatewave.service.quoting import Words
 from gatewave.service.system import cancellation
 
 LENGTH_BYTES = 4
 LENGTH = struct.Struct("<I")
 PIECE = 1 << 14
-"""Strings that are read between two checks for cancellation: some milliseconds of work."""
+"""Number of strings read between two checks for cancellation: some milliseconds of work."""
 MAX_AXES = 64
-"""What the settings allow at most: the product of a million sizes would take minutes."""
+"""Greatest rank in the settings. The product of a million sizes would take minutes."""
 STRING_BYTES = 80
-"""What a string takes besides its characters: the object, and a pointer in a list and an array."""
+"""Bytes of a string besides its characters: the object, and pointers in a list and an array."""
 WIDEST = 4
-"""In bytes: what each character of a string takes, if one is beyond U+FFFF."""
+"""Bytes of each character of a string, if one of them is beyond U+FFFF."""
 Raw = bytes | bytearray | memoryview
 
 
 def checked_shape(shape: object, field: str, max_rank: int) -> tuple[int, ...]:
-    """``shape``, if it is one.
+    """Return ``shape`` as a tuple.
 
     Raises:
-        RequestInvalid: It is not a list of whole numbers, or of too many.
+        RequestInvalid: It is not a list of whole numbers, or has too many axes.
     """
     if isinstance(shape, list) and len(shape) > max_rank:
         raise RequestInvalid.at(field, f"at most {max_rank} axes", len(shape))
@@ -49,32 +50,22 @@ def checked_shape(shape: object, field: str, max_rank: int) -> tuple[int, ...]:
 
 
 def claimed(shape: object) -> int:
-    """How many elements ``shape`` says there are; none, if it cannot be one: reading refuses it."""
+    """Return the number of elements of ``shape``; 0 for an invalid one, which is refused later."""
     if not isinstance(shape, list) or len(shape) > MAX_AXES:
         return 0
     return math.prod(shape) if all(type(size) is int and size >= 0 for size in shape) else 0
 
 
-def check_count(count: int, most: int) -> None:
-    """Refuse tensors with more elements together than ``most``.
-
-    Raises:
-        LimitExceeded: They have ``count``.
-    """
-    if count > most:
-        raise LimitExceeded.at("inputs", f"at most {most} numbers in all", count)
-
-
 def memory_of_strings(count: int, size: int) -> int:
-    """What ``count`` strings come to that take ``size`` raw bytes, or as many as fit there."""
+    """Return the memory of ``count`` strings in ``size`` raw bytes, or of as many as fit."""
     return min(count, size // LENGTH_BYTES) * STRING_BYTES + WIDEST * size if count else 0
 
 
 def checked_datatype(name: object, field: str) -> Datatype:
-    """The datatype called ``name``.
+    """Return the datatype called ``name``.
 
     Raises:
-        RequestInvalid: There is none.
+        RequestInvalid: The protocol has no such datatype.
     """
     if not isinstance(name, str) or name not in DATATYPES:
         raise RequestInvalid.at(field, f"one of {', '.join(DATATYPES)}", name)
@@ -82,7 +73,7 @@ def checked_datatype(name: object, field: str) -> Datatype:
 
 
 def from_raw(datatype: Datatype, shape: Sequence[int], raw: Raw, field: str) -> Array:
-    """The tensor that ``raw`` holds: a view of it, but for strings.
+    """Return the tensor in ``raw``, as a view unless it has strings.
 
     Raises:
         RequestInvalid: The bytes are too few or too many for the shape.
@@ -95,7 +86,7 @@ def from_raw(datatype: Datatype, shape: Sequence[int], raw: Raw, field: str) -> 
         expected = f"{wanted} bytes, for {datatype.name} of shape {list(shape)}"
         raise RequestInvalid.at(field, expected, Words(f"{len(raw)} bytes"))
     if datatype.name == "BOOL":
-        # Any byte but 0 and 1 is undefined behaviour in what computes with it.
+        # Kernels have undefined behaviour for bytes other than 0 and 1.
         return _shaped(np.frombuffer(raw, np.uint8) != 0, shape, field)
     return _shaped(np.frombuffer(raw, datatype.numpy), shape, field)
 
@@ -112,7 +103,7 @@ def from_string(text: bytes, shape: Sequence[int], field: str) -> Array:
 
 
 def to_raw(array: Array) -> Raw:
-    """The bytes of a tensor: a view of it, but for strings."""
+    """Return the bytes of a tensor, as a view unless it has strings."""
     if array.dtype == np.object_:
         strings = [_encoded(item) for item in array.reshape(-1).tolist()]
         return b"".join(chain.from_iterable((len(s).to_bytes(4, "little"), s) for s in strings))
@@ -139,7 +130,7 @@ def from_values(
 
 
 def to_values(array: Array) -> list[Any]:
-    """The values of a tensor, flat."""
+    """Return the values of a tensor in a flat list."""
     flat = array.reshape(-1).tolist()
     if array.dtype == np.object_:
         return [_encoded(item).decode("utf-8", "replace") for item in flat]
@@ -157,8 +148,7 @@ def _array(datatype: Datatype, flat: list[Any], field: str) -> Array:
         if str in kinds:
             flat = [WORDS.get(item, item) if type(item) is str else item for item in flat]
             kinds = set(map(type, flat))
-        expected = f"a number, or one of {', '.join(WORDS)}"
-        _refuse_other_kinds(flat, kinds, {int, float}, expected, field)
+        _refuse_other_kinds(flat, kinds, {int, float}, EXPECTED, field)
         return _floats(datatype, flat, field)
     _refuse_other_kinds(flat, kinds, {int}, "a whole number", field)
     bounds = np.iinfo(datatype.numpy)
@@ -194,7 +184,7 @@ def _refuse_other_kinds(
 
 
 def _strings(raw: memoryview, count: int, field: str) -> list[str]:
-    """The strings in ``raw``, which are ``count``: nothing is read beyond them."""
+    """Return the ``count`` strings in ``raw``."""
     if count * LENGTH_BYTES > len(raw):
         expected = f"{count} BYTES, each after its length"
         raise RequestInvalid.at(field, expected, Words(f"{len(raw)} bytes"))
@@ -229,7 +219,7 @@ def _texts(items: list[Any], field: str) -> list[str]:
 
 
 def _text(item: object, field: str) -> str:
-    """``item`` as a string that can be written again: no half of a surrogate pair."""
+    """Return ``item`` as a string without lone surrogates, which could not be written again."""
     if not isinstance(item, str | bytes):
         raise RequestInvalid.at(field, "a string", item)
     try:

@@ -1,6 +1,6 @@
-"""What the protocol, or Triton, knows and this service has not: refused alike over HTTP and gRPC.
+"""Parameters of the protocol or of Triton that the service refuses, over HTTP and over gRPC.
 
-To take it in silence would give another answer than the one that was asked for.
+Ignored parameters would give an answer other than the requested one.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ UNLOAD_DEPENDENTS = "unload_dependents"
 
 
 def refuse_of_tensors(parameters: Iterable[str], field: str) -> None:
-    """Refuse what changes the answer.
+    """Refuse parameters of tensors that change the answer.
 
     Raises:
-        RequestInvalid: There is such a parameter.
+        RequestInvalid: The service does not support a parameter.
     """
     for name in parameters:
         if name in OF_TENSORS:
@@ -28,10 +28,10 @@ def refuse_of_tensors(parameters: Iterable[str], field: str) -> None:
 
 
 def refuse_of_repository(parameters: Iterable[str]) -> None:
-    """Refuse files and configurations: those are the repository's own.
+    """Refuse files and configurations in requests: the repository has its own.
 
     Raises:
-        RequestInvalid: A request to load or unload brings such.
+        RequestInvalid: A request to load or unload has such parameters.
     """
     for name in parameters:
         if name != UNLOAD_DEPENDENTS:

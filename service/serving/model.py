@@ -11,7 +11,7 @@ from math import isfinite
 from gatewave.service.codecs.datatypes import Array, datatype_of
 from gatewave.service.errors import RequestInvalid
 from gatewave.service.observability.metrics import Meter
-from gatewave.service.quoting import NOTHING
+from gatewave.service.serving.input_names import missing_input, unknown_input
 from gatewave.service.system.cancellation import CancelToken
 
 PLATFORM = "onnxruntime_onnx"
@@ -110,8 +110,7 @@ class Model(ABC):
         """
         port = self.inputs_by_name.get(name)
         if port is None:
-            known = ", ".join(self.inputs_by_name) or "no inputs"
-            raise RequestInvalid.at(f"inputs.{name}", f"only {known}", name)
+            raise unknown_input(name, self.inputs_by_name)
         if datatype != port.datatype:
             raise RequestInvalid.at(f"inputs.{name}.datatype", port.datatype, datatype)
 
@@ -180,15 +179,14 @@ def check_names_and_types(model: Model, inputs: Mapping[str, Array]) -> None:
     for port in model.inputs:
         tensor = inputs.get(port.name)
         if tensor is None:
-            expected = f"a tensor: {model.name} needs {', '.join(model.input_names)}"
-            raise RequestInvalid.at(f"inputs.{port.name}", expected, NOTHING)
+            raise missing_input(port.name, model.input_names, model.name)
         came = datatype_of(tensor).name
         if came != port.datatype:
             raise RequestInvalid.at(f"inputs.{port.name}.datatype", port.datatype, came)
     if len(inputs) > len(model.inputs):
         known = model.inputs_by_name
         name = next(name for name in inputs if name not in known)
-        raise RequestInvalid.at(f"inputs.{name}", f"only {', '.join(known)}", name)
+        raise unknown_input(name, known)
 
 
 def check_outputs(model: Model, outputs: Sequence[str]) -> None:

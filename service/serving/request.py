@@ -1,9 +1,10 @@
-"""What is asked of a model."""
+"""Inference requests and their timing."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from gatewave.service.codecs.datatypes import Array
@@ -13,7 +14,7 @@ from gatewave.service.serving.model import Model
 
 @dataclass(slots=True)
 class InferenceRequest:
-    """A model and its checked inputs: names, types and shapes are valid.
+    """Model and its checked inputs: names, types and shapes are valid.
 
     Attributes:
         outputs: Names of the requested outputs, in their order.
@@ -33,22 +34,37 @@ class InferenceRequest:
 
 @dataclass(slots=True)
 class Timing:
-    """How a request came.
+    """Times of one request, and the model to which its failure counts.
 
     Attributes:
-        deadline: When it must have started, in seconds of `time.monotonic`.
-        began: When all of it had come, in seconds of `time.perf_counter`.
+        deadline: Latest start, in seconds of `time.monotonic`.
+        began: Arrival of the complete request, in seconds of `time.perf_counter`.
+        arrived: The same, in seconds of `time.monotonic`.
+        model: The requested model, once it is known.
     """
 
     deadline: float | None = None
     began: float = field(default_factory=time.perf_counter)
+    arrived: float = field(default_factory=time.monotonic)
+    model: Model | None = None
 
     @classmethod
-    def now(cls, patience: float) -> Timing:
-        """Of a request that has just come, and waits for ``patience`` seconds."""
-        return cls(time.monotonic() + patience)
+    def now(cls, seconds: float) -> Timing:
+        """Return the timing of a request that has just arrived and must start in ``seconds``."""
+        arrived = time.monotonic()
+        return cls(arrived + seconds, arrived=arrived)
+
+    @contextmanager
+    def counted_failure(self) -> Iterator[None]:
+        """Context in which an error counts as a failed request to the model, if it is known."""
+        try:
+            yield
+        except BaseException:
+            if self.model is not None:
+                self.model.meter.unanswered(self.began)
+            raise
 
 
 def run(call: InferenceRequest) -> dict[str, Array]:
-    """The outputs of ``call``, computed here and now."""
+    """Return the outputs of ``call``, computed in the current thread."""
     return call.model.run(call.inputs, call.outputs, call.scalars)

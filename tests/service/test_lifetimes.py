@@ -11,7 +11,8 @@ import pytest
 from safetensors.numpy import save
 from starlette.requests import ClientDisconnect
 
-from gatewave.service.activate.messages import Reader, read_batch, to_json_batch
+from gatewave.service.activate.batch import read_batch, to_json_batch
+from gatewave.service.activate.messages import Reader
 from gatewave.service.http.exchange import Exchange
 from gatewave.service.http.media import SAFETENSORS
 from gatewave.service.http.routes.activate import ActivateEndpoint, BatchEndpoint
@@ -111,7 +112,7 @@ ASKED = pytest.mark.parametrize(
 async def busy(runtime):
     """The only lane is taken."""
     gate = Gate()
-    work = asyncio.create_task(runtime.inference.worker_pool.run(gate))
+    work = asyncio.create_task(runtime.pipeline.worker_pool.run(gate))
     await asyncio.sleep(0)
     try:
         yield gate
@@ -141,7 +142,7 @@ def test_nobody_waits_for_a_lane_beyond_the_deadline(start, endpoint, path, body
     status, seconds = asyncio.run(work())
     assert status == 503
     assert seconds >= 0.2
-    assert runtime.inference.budget.used == 0
+    assert runtime.pipeline.budget.used == 0
 
 
 @ASKED
@@ -150,24 +151,24 @@ def test_who_has_gone_waits_for_no_lane(runtime, endpoint, path, body):
         async with busy(runtime):
             caller = Caller(path, body)
             asked = caller.ask(endpoint(runtime))
-            await until(lambda: runtime.inference.worker_pool.queued == 1)
+            await until(lambda: runtime.pipeline.worker_pool.queued == 1)
             caller.gone.set()
             async with asyncio.timeout(10):
                 await asyncio.gather(asked, return_exceptions=True)
-            await until(lambda: runtime.inference.worker_pool.queued == 0)
+            await until(lambda: runtime.pipeline.worker_pool.queued == 0)
             return caller.sent
 
     assert asyncio.run(work()) == []
-    assert runtime.inference.budget.used == 0
+    assert runtime.pipeline.budget.used == 0
 
 
 def test_what_was_computed_is_not_refused_for_want_of_a_place_in_the_line(runtime):
     async def work():
         async with busy(runtime) as gate:
-            line = [asyncio.create_task(runtime.inference.worker_pool.run(int)) for _ in range(2)]
-            await until(lambda: runtime.inference.worker_pool.queued == 2)
-            writing = asyncio.create_task(runtime.inference.finish(1 << 20, lambda: "written"))
-            await until(lambda: runtime.inference.worker_pool.queued == 3)
+            line = [asyncio.create_task(runtime.pipeline.worker_pool.run(int)) for _ in range(2)]
+            await until(lambda: runtime.pipeline.worker_pool.queued == 2)
+            writing = asyncio.create_task(runtime.pipeline.finish(1 << 20, lambda: "written"))
+            await until(lambda: runtime.pipeline.worker_pool.queued == 3)
             gate.open.set()
             await asyncio.gather(*line)
             return await writing
@@ -184,7 +185,7 @@ def test_an_item_of_a_batch_that_is_late_says_so_and_fails_alone(runtime):
     reader, body = Reader(runtime), orjson.dumps({"requests": [SHORT]})
     deadlines = (time.monotonic() - 1, time.monotonic() + 60)
     items = [item for deadline in deadlines for item in read_batch(reader, body, deadline)]
-    late, good = orjson.loads(to_json_batch(runtime.inference, items, CancelToken()))["results"]
+    late, good = orjson.loads(to_json_batch(runtime.pipeline, items, CancelToken()))["results"]
     assert late["problem"]["type"].endswith("deadline-exceeded")
     assert good["shape"] == [40_000]
 
@@ -194,7 +195,7 @@ def test_a_batch_that_nobody_waits_for_is_computed_no_further(runtime):
     token = CancelToken()
     token.cancel()
     before = numbers()["sinc.float64", "1"]["compute"]
-    assert to_json_batch(runtime.inference, items, token) == b'{"results":[]}'
+    assert to_json_batch(runtime.pipeline, items, token) == b'{"results":[]}'
     assert numbers()["sinc.float64", "1"]["compute"] == before
 
 
@@ -208,7 +209,7 @@ def test_the_results_of_a_batch_are_bounded_together(runtime):
     refused = asyncio.run(work(2))
     assert refused.status == 422
     assert refused.document["errors"][0]["field"] == "requests"
-    assert runtime.inference.budget.used == 0
+    assert runtime.pipeline.budget.used == 0
 
 
 @contextlib.contextmanager
@@ -262,7 +263,7 @@ def test_the_wait_for_a_lane_is_no_part_of_reading(runtime, endpoint, path, body
         async with busy(runtime) as gate:
             caller = Caller(path, long)
             asked = caller.ask(endpoint(runtime))
-            await until(lambda: runtime.inference.worker_pool.queued == 1)
+            await until(lambda: runtime.pipeline.worker_pool.queued == 1)
             asyncio.get_running_loop().call_later(0.5, gate.open.set)
             await asked
         return caller.status

@@ -15,7 +15,8 @@ from graphs import unary
 from onnx import TensorProto
 from repository_models import added
 
-from gatewave.service.activate.messages import Reader, read_batch
+from gatewave.service.activate.batch import read_batch
+from gatewave.service.activate.messages import Reader
 from gatewave.service.app import create_app
 from gatewave.service.codecs.datatypes import DATATYPES
 from gatewave.service.errors import DeadlineExceeded, ServiceError
@@ -26,7 +27,7 @@ from gatewave.service.oip import json
 from gatewave.service.oip.json import Bounds
 from gatewave.service.oip.tensors import from_raw
 from gatewave.service.serving.memory import Budget
-from gatewave.service.serving.pipeline import Inference
+from gatewave.service.serving.pipeline import Pipeline
 from gatewave.service.serving.worker_pool import WorkerPool
 from gatewave.service.settings import Settings
 from gatewave.service.system.cancellation import CancelToken
@@ -255,7 +256,7 @@ def full(settings):
     """Service with one lane, which is taken: work for a lane is refused."""
     app = create_app(settings.model_copy(update={"lanes": 1, "max_queue": 0}))
     with TestClient(app) as client:
-        client.portal.call(app.state.service.inference.worker_pool.acquire)
+        client.portal.call(app.state.service.pipeline.worker_pool.acquire)
         yield client
 
 
@@ -305,10 +306,10 @@ LONG = 1 << 20
 )
 def test_the_collector_does_not_look_at_long_documents_again_and_again(readers, way, build):
     worker_pool, thresholds = WorkerPool(1, 1), gc.get_threshold()
-    inference = Inference(worker_pool, Budget(1), inline_bytes=0, output_bytes=1)
+    pipeline = Pipeline(worker_pool, Budget(1), inline_bytes=0, output_bytes=1)
     body = build(LONG)
     with contextlib.suppress(ServiceError), Collections() as collections:
-        asyncio.run(inference.work(len(body), lambda: readers[way](body)))
+        asyncio.run(pipeline.work(len(body), lambda: readers[way](body)))
     worker_pool.close()
     assert collections.count < body.count(b"[") / thresholds[0] / 4
     assert gc.get_threshold() == thresholds

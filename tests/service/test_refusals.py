@@ -244,7 +244,7 @@ def test_a_request_that_is_not_served_is_freed(
     runner, start, path, document, changes, gone, status
 ):
     app = start(inline_bytes=64, **changes)
-    runner.run(app.state.service.inference.worker_pool.acquire())
+    runner.run(app.state.service.pipeline.worker_pool.acquire())
 
     def ask():
         asked = Asked(path, document, {})

@@ -658,7 +658,7 @@ def narrow(settings):
     limits = {"inline_bytes": 1 << 12, "lanes": 1, "max_queue": 0, "max_memory_bytes": 1 << 22}
     app = create_app(settings.model_copy(update=limits))
     with TestClient(app) as client:
-        client.portal.call(app.state.service.inference.worker_pool.acquire)
+        client.portal.call(app.state.service.pipeline.worker_pool.acquire)
         yield client
 
 

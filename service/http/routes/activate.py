@@ -2,41 +2,37 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping
-from contextlib import suppress
 from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from gatewave.service.activate import messages
-from gatewave.service.activate.messages import Reader, parsed
-from gatewave.service.activate.plan import Plan
+from gatewave.service.activate.batch import Item, read_batch, to_json_batch
+from gatewave.service.activate.messages import Reader
+from gatewave.service.activate.protocol import ActivateProtocol
+from gatewave.service.activate.schemas import ActivateRequest, BatchRequest
 from gatewave.service.codecs import nested, safetensors
-from gatewave.service.codecs.simd import NotPlain
-from gatewave.service.errors import MediaTypeUnsupported, RequestInvalid, ServiceError
-from gatewave.service.http import media, problems
-from gatewave.service.http.exchange import Body, Exchange, Handover, Part
-from gatewave.service.http.media import JSON, SAFETENSORS
-from gatewave.service.http.schemas import (
-    ActivateRequest,
-    ActivateResponse,
-    BatchRequest,
-    BatchResponse,
+from gatewave.service.codecs.bodies import JSON, SAFETENSORS
+from gatewave.service.errors import MediaTypeUnsupported
+from gatewave.service.http import media
+from gatewave.service.http.endpoints import EndpointResponse
+from gatewave.service.http.exchange import Exchange, header
+from gatewave.service.http.inference import (
+    JSON_WEIGHT,
+    BodyEndpoint,
+    BodyRule,
+    InferenceEndpoint,
+    RequestHeaders,
 )
-from gatewave.service.observability.metrics import Span, timed
+from gatewave.service.http.schemas import ActivateResponse, BatchResponse
 from gatewave.service.serving.memory import Permit
-from gatewave.service.serving.pipeline import READ_WEIGHT, TEXT_WEIGHT
-from gatewave.service.serving.request import InferenceRequest, Timing
+from gatewave.service.serving.pipeline import TEXT_WEIGHT
 from gatewave.service.state import ServiceState
 from gatewave.service.system.cancellation import CancelToken
 
 router = APIRouter(tags=["evaluate"])
 
 BINARY = {"schema": {"type": "string", "format": "binary"}}
-JSON_WEIGHT = 8
-"""How many bytes a byte of JSON comes to: the numbers, and what they are read by."""
 BATCH_WEIGHT = 64
 """Bytes of plain text that take as long as one byte of a batch: 4 KiB contain thirty requests, each
 with up to 16 errors."""
@@ -44,151 +40,72 @@ ITEM_WEIGHT = 1 << 12
 """Bytes of plain text that take as long to read as the computation of one request of a batch."""
 
 
-class ActivateEndpoint:
-    """Answers POST /activate."""
+class ActivateEndpoint(InferenceEndpoint):
+    """Endpoint of POST /activate."""
 
     route = "/activate"
 
     def __init__(self, state: ServiceState) -> None:
-        self.state = state
+        super().__init__(state)
         self.reader = Reader(state)
+        self._json = ActivateProtocol(self.reader)
 
-    async def __call__(self, exchange: Exchange) -> None:
-        try:
-            await self._answer(exchange)
-        except ServiceError as error:
-            await problems.reply(exchange, error)
+    def protocol(self, path: str, headers: RequestHeaders) -> ActivateProtocol:  # noqa: ARG002 - it has one path
+        _refuse_coding(headers)
+        if media.is_json(headers):
+            return self._json
+        kind = media.content_type(header(headers, b"content-type"))
+        return ActivateProtocol(self.reader, kind, media.accepted(header(headers, b"accept"), kind))
 
-    def fast_path(
-        self,
-        path: str,  # noqa: ARG002 - it has but one
-        headers: Mapping[bytes, bytes],
-        body: bytes,
-        came: float,
-    ) -> tuple[bytes, bytes] | None:
-        if b"content-encoding" in headers or not media.is_json(headers):
-            return None
-        began = time.perf_counter()
-        plan, call = self.reader.plain(body)
-        inference = self.state.inference
-        if not inference.is_light(call):
-            return None
-        read = time.perf_counter()
-        outputs = inference.now(call)
-        computed = time.perf_counter()
-        text = messages.to_json(plan, outputs)
-        call.model.meter.answered(came, began, read, computed)
-        return media.JSON_BYTES, text
-
-    async def _answer(self, exchange: Exchange) -> None:
-        _refuse_encoding(exchange)
-        kind = media.content_type(exchange.header(b"content-type"))
-        wanted = media.accepted(exchange.header(b"accept"), kind)
-        inference = self.state.inference
-        with inference.budget.permit(exchange.client) as permit:
-            body = await _body(exchange, self.state, kind, permit)
-            arrival = Timing.now(self.state.settings.timeout_seconds)
-            (plan, call), decoding = await self._read(exchange, body, kind, arrival, permit)
-            work = self._answered(plan, call, wanted, permit)
-            with call.model.meter.expecting(arrival.began):
-                is_light = inference.is_light(call)
-                parts, encoding = await (work if is_light else exchange.cancel_on_disconnect(work))
-            call.model.meter.finished(arrival.began, decoding, encoding)
-            await exchange.reply(200, wanted.encode(), *parts)
-
-    async def _answered(
-        self, plan: Plan, call: InferenceRequest, wanted: str, permit: Permit
-    ) -> tuple[list[Part], Span]:
-        inference = self.state.inference
-        if wanted == SAFETENSORS:
-            outputs = await inference.infer(call, permit)
-            return timed(lambda: messages.to_safetensors(plan, outputs))()
-        outputs = await inference.infer(call, permit, weight=TEXT_WEIGHT)
-        size = sum(output.nbytes for output in outputs.values())
-        return await inference.finish(size, timed(lambda: [messages.to_json(plan, outputs)]))
-
-    async def _read(
-        self, exchange: Exchange, body: Body, kind: str, arrival: Timing, permit: Permit
-    ) -> tuple[tuple[Plan, InferenceRequest], Span]:
-        """What is asked for; long texts are read in a lane, tensors lie in files as they are."""
-        if kind == SAFETENSORS:
-            return timed(lambda: self.reader.safetensors(body, arrival))()
-        inference, text = self.state.inference, bytes(body)
-        size = len(text)
-        work = timed(lambda: self.reader.json(text, arrival))
-        if inference.is_inline(size):
-            with suppress(NotPlain, RequestInvalid):
-                return timed(lambda: self.reader.plain(text, arrival.deadline))()
-            work = timed(lambda: self.reader.document(parsed(text), arrival))
-            size *= READ_WEIGHT
-        permit.take(nested.memory_of_lists(text))
-        reading = inference.work(size, work, CancelToken(arrival.deadline))
-        return await (
-            reading if inference.is_inline(size) else exchange.cancel_on_disconnect(reading)
-        )
+    def body_rule(self, headers: RequestHeaders) -> BodyRule:
+        if media.content_type(header(headers, b"content-type")) == JSON:
+            return BodyRule(self.max_json_bytes, JSON_WEIGHT)
+        return BodyRule(self.state.settings.max_body_bytes, data_at=safetensors.data_at)
 
 
-class BatchEndpoint:
-    """Answers POST /activate/batch."""
+class BatchEndpoint(BodyEndpoint):
+    """Endpoint of POST /activate/batch."""
 
     route = "/activate/batch"
 
     def __init__(self, state: ServiceState) -> None:
-        self.state = state
+        super().__init__(state)
         self.reader = Reader(state)
 
-    async def __call__(self, exchange: Exchange) -> None:
-        try:
-            await self._answer(exchange)
-        except ServiceError as error:
-            await problems.reply(exchange, error)
+    def fast_path(self, path: str, headers: RequestHeaders, body: bytes, arrived: float) -> None:
+        """Decline each request: a batch takes too long."""
 
-    def fast_path(
-        self, path: str, headers: Mapping[bytes, bytes], body: bytes, came: float
-    ) -> None:
-        """A batch is never a matter of microseconds."""
-
-    async def _answer(self, exchange: Exchange) -> None:
-        _refuse_encoding(exchange)
-        media.content_type(exchange.header(b"content-type"), (JSON,))
-        media.accepted(exchange.header(b"accept"), JSON, (JSON,))
-        with self.state.inference.budget.permit(exchange.client) as permit:
-            body = await _body(exchange, self.state, JSON, permit)
-            answer = await exchange.cancel_on_disconnect(self._answered(bytes(body), permit))
+    async def answer(self, exchange: Exchange) -> None:
+        _refuse_coding(exchange.headers)
+        media.content_type(header(exchange.headers, b"content-type"), (JSON,))
+        media.accepted(header(exchange.headers, b"accept"), JSON, (JSON,))
+        with self.pipeline.budget.permit(exchange.client) as permit:
+            rule = BodyRule(self.max_json_bytes, JSON_WEIGHT)
+            body, timing = await self.receive(exchange, rule, None, permit)
+            work = self._answered(bytes(body), timing.deadline, permit)
+            answer = await exchange.cancel_on_disconnect(work)
             await exchange.reply(200, JSON.encode(), answer)
 
-    async def _answered(self, body: bytes, permit: Permit) -> bytes:
-        """The answers to all requests in ``body``, whose results are bounded as those of one."""
-        inference = self.state.inference
+    async def _answered(self, body: bytes, deadline: float | None, permit: Permit) -> bytes:
+        """Return the answers to all requests; the limits on results hold for their sum."""
+        pipeline = self.pipeline
         permit.take(nested.memory_of_lists(body))
-        deadline = Timing.now(self.state.settings.timeout_seconds).deadline
-        reading = partial(messages.read_batch, self.reader, body, deadline)
-        items = await inference.work(len(body) * BATCH_WEIGHT, reading, CancelToken(deadline))
-        calls = [item.call for item in items if isinstance(item, messages.Item)]
+        reading = partial(read_batch, self.reader, body, deadline)
+        items = await pipeline.work(len(body) * BATCH_WEIGHT, reading, CancelToken(deadline))
+        calls = [item.decoded.call for item in items if isinstance(item, Item)]
         produced = sum(call.model.output_bytes(call.inputs, call.outputs) for call in calls)
-        inference.check_produced(produced, "requests")
+        pipeline.check_produced(produced, "requests")
         permit.take(produced * TEXT_WEIGHT)
         token = CancelToken(deadline)
-        work = partial(messages.to_json_batch, inference, items, token)
+        work = partial(to_json_batch, pipeline, items, token)
         size = max(len(body), produced, len(items) * ITEM_WEIGHT)
-        return await inference.work(size, work, token)
+        return await pipeline.work(size, work, token)
 
 
-async def _body(exchange: Exchange, state: ServiceState, kind: str, permit: Permit) -> Body:
-    """The body. Reading JSON holds the interpreter up in any thread, so there may be less of it."""
-    settings = state.settings
-    seconds = settings.body_seconds
-    if kind == JSON:
-        most = min(settings.max_json_bytes, settings.max_body_bytes)
-        return await exchange.body(most, seconds, permit, weight=JSON_WEIGHT)
-    most = settings.max_body_bytes
-    return await exchange.body(most, seconds, permit, data_at=safetensors.data_at)
-
-
-def _refuse_encoding(exchange: Exchange) -> None:
-    encoding = exchange.header(b"content-encoding")
-    if encoding is not None and encoding.lower() != "identity":
-        raise MediaTypeUnsupported.at("Content-Encoding", "none", encoding)
+def _refuse_coding(headers: RequestHeaders) -> None:
+    coding = header(headers, b"content-encoding")
+    if coding is not None and coding.lower() != "identity":
+        raise MediaTypeUnsupported.at("Content-Encoding", "none", coding)
 
 
 def _openapi(model: str, *, binary: bool) -> dict[str, Any]:
@@ -212,7 +129,7 @@ async def activate(request: Request) -> Response:
     differ from the defaults, `params` and `outputs`, both in JSON; the dtype is the tensors'. The
     answer comes in the request's media type, unless `Accept` asks for the other.
     """
-    return Handover(request.app.state.endpoints["/activate"])
+    return EndpointResponse(request.app.state.endpoints)
 
 
 @router.post(
@@ -222,4 +139,4 @@ async def activate(request: Request) -> Response:
 )
 async def activate_batch(request: Request) -> Response:
     """Evaluate many requests, independent of each other: one that is wrong fails alone."""
-    return Handover(request.app.state.endpoints["/activate/batch"])
+    return EndpointResponse(request.app.state.endpoints)

@@ -2,43 +2,30 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
-from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.types import Message
 
 from gatewave.service.activate.messages import parsed
-from gatewave.service.codecs.nested import memory_of_lists
-from gatewave.service.codecs.simd import NotPlain
-from gatewave.service.errors import (
-    BodyTooLong,
-    ControlOff,
-    NameUnknown,
-    RequestInvalid,
-    ServiceError,
+from gatewave.service.codecs.bodies import JSON, OCTETS
+from gatewave.service.errors import ControlOff, NameUnknown, RequestInvalid
+from gatewave.service.http import compression
+from gatewave.service.http.endpoints import EndpointResponse
+from gatewave.service.http.exchange import Exchange, header
+from gatewave.service.http.inference import (
+    JSON_WEIGHT,
+    BodyRule,
+    InferenceEndpoint,
+    RequestHeaders,
 )
-from gatewave.service.http import compression, problems
-from gatewave.service.http.exchange import Body, Exchange, Handover, Headers, Part
-from gatewave.service.http.media import JSON, JSON_BYTES, OCTETS
-from gatewave.service.http.routes.activate import JSON_WEIGHT
 from gatewave.service.http.schemas import InferBody, InferError, InferResult
-from gatewave.service.observability.metrics import Span, timed
 from gatewave.service.oip import json, metadata
-from gatewave.service.oip.json import Bounds, InferRequest
-from gatewave.service.oip.requests import call_of, deadline
+from gatewave.service.oip.protocol import InferProtocol
 from gatewave.service.oip.unsupported import refuse_of_repository
 from gatewave.service.serving.control import Control
-from gatewave.service.serving.memory import Permit
-from gatewave.service.serving.model import Model
-from gatewave.service.serving.pipeline import READ_WEIGHT, TEXT_WEIGHT
-from gatewave.service.serving.request import InferenceRequest
 from gatewave.service.state import ServiceState
-from gatewave.service.system.cancellation import CancelToken
 
 router = APIRouter(
     prefix="/v2",
@@ -48,203 +35,40 @@ router = APIRouter(
 
 MODELS = "/v2/models/"
 INFER = "/infer"
-UNUSUAL = frozenset({json.LENGTH_HEADER, b"content-encoding", b"accept-encoding"})
-"""The headers of requests that are not only JSON, or may be answered in less of it."""
-STRING_WEIGHT = 64
-"""Bytes of plain text that take as long to read as one raw string."""
-LONGEST_DOCUMENT = 1 << 16
-"""In bytes, of what is asked of the repository."""
 VERSIONS = "/versions/"
+MAX_DOCUMENT_BYTES = 1 << 16
+"""Longest body of a request to the model repository."""
 
-Result = TypeVar("Result")
 
+class InferEndpoint(InferenceEndpoint):
+    """Endpoint of POST /v2/models/{model}/infer, for one version or for the latest."""
 
-class InferEndpoint:
-    """Answers POST /v2/models/{model}/infer, of a version or of the highest."""
+    route = f"{MODELS}{{model}}{INFER}"
 
-    route = "/v2/models/{model}/infer"
-
-    def __init__(self, state: ServiceState) -> None:
-        self.state = state
-
-    async def __call__(self, exchange: Exchange) -> None:
-        try:
-            await self._answer(exchange)
-        except ServiceError as error:
-            await problems.reply(exchange, error)
-
-    def fast_path(
-        self, path: str, headers: Mapping[bytes, bytes], body: bytes, came: float
-    ) -> tuple[bytes, bytes] | None:
-        if not UNUSUAL.isdisjoint(headers):
-            return None
-        began = time.perf_counter()
+    def protocol(self, path: str, headers: RequestHeaders) -> InferProtocol:
         model = self.state.registry.get(*_names(path))
-        request = json.plain(body, self.state.settings.max_rank)
-        call = call_of(self.state, model, request.inputs, (), {})
-        inference = self.state.inference
-        if not inference.is_light(call):
-            return None
-        read = time.perf_counter()
-        outputs = inference.now(call)
-        computed = time.perf_counter()
-        (text,) = json.encode(request, call, outputs)
-        model.meter.answered(came, began, read, computed)
-        return JSON_BYTES, bytes(text)
+        return InferProtocol(self.state, model, headers.get(json.LENGTH_HEADER))
 
-    async def _answer(self, exchange: Exchange) -> None:
-        model = self.state.registry.get(*_names(exchange.scope["path"]))
-        coding = compression.accepted(exchange.header(b"accept-encoding"))
-        with self.state.inference.budget.permit(exchange.client) as permit:
-            body, began, arrived = await self._body(exchange, permit)
-            with model.meter.expecting(began):
-                request, call, decoding = await self._call(exchange, model, body, arrived, permit)
-                work = self._answered(request, call, permit)
-                is_light = self.state.inference.is_light(call)
-                parts, encoding = await (work if is_light else exchange.cancel_on_disconnect(work))
-            model.meter.finished(began, decoding, encoding)
-            is_raw = any(map(request.is_raw, call.outputs))
-            headers = [(json.LENGTH_HEADER, b"%d" % len(parts[0]))] if is_raw else []
-            kind = OCTETS if is_raw else JSON
-            await self._reply(exchange, kind, coding, parts, headers, permit)
+    def body_rule(self, headers: RequestHeaders) -> BodyRule:
+        length = headers.get(json.LENGTH_HEADER)
+        if not length:
+            return BodyRule(self.max_json_bytes, JSON_WEIGHT)
+        most = self.state.settings.max_body_bytes
+        return BodyRule(most, data_at=lambda _: json.header_length(length, most) or 0)
 
-    async def _call(
-        self, exchange: Exchange, model: Model, body: Body, arrived: float, permit: Permit
-    ) -> tuple[InferRequest, InferenceRequest, Span]:
-        """What is asked of ``model``, and when that was read."""
-        request, decoding = await self._read(exchange, model, body, arrived, permit)
-        due = deadline(self.state, request.parameters, arrived)
-        wanted, parameters = list(request.raw), request.parameters
-        call = call_of(self.state, model, request.inputs, wanted, parameters, due)
-        return request, call, decoding
+    def content_coding(self, headers: RequestHeaders) -> str | None:
+        return compression.coding(header(headers, b"content-encoding"))
 
-    async def _answered(
-        self, request: InferRequest, call: InferenceRequest, permit: Permit
-    ) -> tuple[list[Part], Span]:
-        inference = self.state.inference
-        weight = 1 if all(map(request.is_raw, call.outputs)) else TEXT_WEIGHT
-        outputs = await inference.infer(call, permit, weight=weight)
-        encode = timed(partial(json.encode, request, call, outputs))
-        return await inference.finish(request.written(outputs), encode)
-
-    async def _body(self, exchange: Exchange, permit: Permit) -> tuple[Body, float, float]:
-        """The body as it came, but decompressed; and when it had come, by both clocks."""
-        settings = self.state.settings
-        raw = exchange.headers.get(json.LENGTH_HEADER)
-        most = settings.max_body_bytes if raw else self._most_json
-        weight = 1 if raw else JSON_WEIGHT
-        coding = compression.coding(exchange.header(b"content-encoding"))
-        body = await exchange.body(
-            settings.max_body_bytes if coding else most,
-            settings.body_seconds,
-            permit,
-            weight=1 if coding else weight,
-            data_at=lambda _: json.header_length(raw, most) or 0,
-        )
-        began, arrived = time.perf_counter(), time.monotonic()
-        if coding is None:
-            return body, began, arrived
-        due = deadline(self.state, {}, arrived)
-        whole = await exchange.cancel_on_disconnect(self._decompressed(body, most, due, permit))
-        if weight > 1:
-            permit.take(len(whole) * (weight - 1))
-        return whole, began, arrived
-
-    async def _decompressed(self, body: Body, most: int, due: float, permit: Permit) -> Body:
-        """Return a decompressed body; memory is held as it grows. Long bodies use a lane."""
-        inference = self.state.inference
-        longest = min(most, compression.longest(body))
-        source = compression.Decompression(body, most)
-        length = await inference.work(longest, source.next, CancelToken(due))
-        while length:
-            permit.take(length)
-            length = await inference.finish(longest, source.next)
-        return memoryview(source.whole)
-
-    async def _read(
-        self, exchange: Exchange, model: Model, body: Body, arrived: float, permit: Permit
-    ) -> tuple[InferRequest, Span]:
-        """The request, read in a lane if it has much JSON, or many strings."""
-        length = json.header_length(exchange.headers.get(json.LENGTH_HEADER), len(body))
-        text = len(body) if length is None else length
-        if text > self._most_json:
-            raise BodyTooLong.at("body", f"at most {self._most_json} bytes of JSON", text)
-        due = deadline(self.state, {}, arrived)
-        if length == 0:
-            memory = json.memory_of_whole(body, model)
-            permit.take(memory)
-            size = len(body) if memory else 0
-            whole = timed(partial(json.whole, body, model, self._bounds))
-            return await self._work(exchange, size, whole, due)
-        if length is None:
-            return await self._read_json(exchange, model, bytes(body), due, permit)
-        permit.take(memory_of_lists(bytes(body[:length])))
-        opening = timed(partial(json.opened, body, length))
-        envelope, (began, _) = await self._work(exchange, text * READ_WEIGHT, opening, due)
-        permit.take(envelope.memory)
-        strings = min(envelope.strings * STRING_WEIGHT, len(body) * READ_WEIGHT)
-        unpacking = timed(partial(json.unpacked, envelope, model, self._bounds))
-        size = text * READ_WEIGHT + strings
-        request, (_, ended) = await self._work(exchange, size, unpacking, due)
-        return request, (began, ended)
-
-    async def _read_json(
-        self, exchange: Exchange, model: Model, text: bytes, due: float, permit: Permit
-    ) -> tuple[InferRequest, Span]:
-        """Return the request in ``text``, read on the event loop if that is quick, or in a lane."""
-        permit.take(memory_of_lists(text))
-        if not self.state.inference.is_inline(len(text)):
-            reading = timed(partial(json.decode, text, model, self._bounds))
-            return await self._work(exchange, len(text), reading, due)
-        with suppress(NotPlain):
-            return timed(partial(json.plain, text, self._bounds.max_rank))()
-        reading = timed(partial(json.complete, text, model, self._bounds))
-        return await self._work(exchange, len(text) * READ_WEIGHT, reading, due)
-
-    async def _work(
-        self, exchange: Exchange, size: int, work: Callable[[], Result], due: float
-    ) -> Result:
-        """Run ``work`` here, or in a lane until its caller has gone."""
-        inference = self.state.inference
-        doing = inference.work(size, work, CancelToken(due))
-        return await (doing if inference.is_inline(size) else exchange.cancel_on_disconnect(doing))
-
-    async def _reply(  # noqa: PLR0917 - each is a part of the answer
-        self,
-        exchange: Exchange,
-        kind: str,
-        coding: str | None,
-        parts: list[Part],
-        headers: Headers,
-        permit: Permit,
-    ) -> None:
-        size = sum(map(len, parts))
-        if coding is None or size < compression.WORTHWHILE:
-            await exchange.reply(200, kind.encode(), *parts, headers=headers)
-            return
-        permit.owe(size)
-        work = partial(compression.compressed, parts, coding)
-        body = await exchange.cancel_on_disconnect(self.state.inference.finish(size, work))
-        headers = [*headers, (b"content-encoding", coding.encode()), (b"vary", b"accept-encoding")]
-        await exchange.reply(200, kind.encode(), body, headers=headers)
-
-    @property
-    def _bounds(self) -> Bounds:
-        settings = self.state.settings
-        return Bounds(settings.max_rank, settings.max_elements)
-
-    @property
-    def _most_json(self) -> int:
-        return min(self.state.settings.max_json_bytes, self.state.settings.max_body_bytes)
-
-
-def is_infer(path: str) -> bool:
-    """Whether ``path`` is one of those that `InferEndpoint` answers."""
-    return path.startswith(MODELS) and path.endswith(INFER)
+    def accepted_coding(self, headers: RequestHeaders) -> str | None:
+        return compression.accepted(header(headers, b"accept-encoding"))
 
 
 def _names(path: str) -> tuple[str, str]:
-    """The model's name and version in the path of an inference request."""
+    """Return the name and the version of the model in the path of an inference request.
+
+    Raises:
+        NameUnknown: The path has other parts.
+    """
     middle = path[len(MODELS) : -len(INFER)]
     name, slash, version = middle.partition(VERSIONS)
     if "/" in name or "/" in version or (slash and not version):
@@ -266,19 +90,19 @@ BODY: dict[str, Any] = {
 @router.get("")
 @router.get("/", include_in_schema=False)  # As in the protocol's OpenAPI document.
 async def server_metadata() -> dict[str, Any]:
-    """The server: its name, version, and what of the protocol it speaks."""
+    """Return the name, the version and the protocol extensions of the server."""
     return metadata.server()
 
 
 @router.get("/health/live")
 async def server_live() -> JSONResponse:
-    """The process runs: 200. Triton's clients look no further, KServe's want to read it too."""
+    """Answer 200 while the process runs. KServe's clients read the body, Triton's do not."""
     return JSONResponse({"live": True})
 
 
 @router.get("/health/ready", responses={503: {"model": InferError}})
 async def server_ready(request: Request) -> JSONResponse:
-    """The server takes requests: 200. Of a model, `/models/{model}/ready` tells."""
+    """Answer 200 if the server takes requests. `/models/{model}/ready` is about one model."""
     if _runtime(request).ready:
         return JSONResponse({"ready": True})
     return JSONResponse({"error": "the server is not ready"}, 503)
@@ -286,14 +110,14 @@ async def server_ready(request: Request) -> JSONResponse:
 
 @router.get("/models/stats")
 async def all_statistics(request: Request) -> JSONResponse:
-    """How often each model was run, and how long its requests took, since the start."""
+    """Return the number of requests to each model since the start, and their durations."""
     return JSONResponse(await metadata.statistics(_runtime(request).registry))
 
 
 @router.get("/models/{model}")
 @router.get("/models/{model}/versions/{version}")
 async def model_metadata(request: Request, model: str, version: str = "") -> JSONResponse:
-    """A model's inputs and outputs: names, datatypes, and shapes where -1 is any size."""
+    """Return the inputs and outputs of a model: names, datatypes, shapes; -1 is any size."""
     registry = _runtime(request).registry
     found = registry.get(model, version)
     document = metadata.model_metadata(registry, found)
@@ -304,7 +128,7 @@ async def model_metadata(request: Request, model: str, version: str = "") -> JSO
 @router.get("/models/{model}/ready")
 @router.get("/models/{model}/versions/{version}/ready")
 async def model_ready(request: Request, model: str, version: str = "") -> JSONResponse:
-    """The model answers: 200."""
+    """Answer 200 if the model is ready."""
     _runtime(request).registry.get(model, version)
     return JSONResponse({"name": model, "ready": True})
 
@@ -312,14 +136,14 @@ async def model_ready(request: Request, model: str, version: str = "") -> JSONRe
 @router.get("/models/{model}/config")
 @router.get("/models/{model}/versions/{version}/config")
 async def model_config(request: Request, model: str, version: str = "") -> JSONResponse:
-    """How a model is run, in the words of Triton's model configuration."""
+    """Return the configuration of a model, in the form of Triton's model configuration."""
     return JSONResponse(metadata.model_config(_runtime(request).registry.get(model, version)))
 
 
 @router.get("/models/{model}/stats")
 @router.get("/models/{model}/versions/{version}/stats")
 async def model_statistics(request: Request, model: str, version: str = "") -> JSONResponse:
-    """How often a model was run, and how long its requests took, since the start."""
+    """Return the number of requests to a model since the start, and their durations."""
     registry = _runtime(request).registry
     return JSONResponse(await metadata.statistics(registry, model, version))
 
@@ -334,12 +158,12 @@ async def infer(request: Request, model: str, version: str = "") -> Response:  #
     Tensors go in JSON, or with the binary tensor data extension as raw bytes behind it. The
     parameter `timeout` says in how many microseconds the request must have started.
     """
-    return Handover(request.app.state.infer)
+    return EndpointResponse(request.app.state.endpoints)
 
 
 @router.post("/repository/index")
 async def repository_index(request: Request) -> JSONResponse:
-    """Every model and version that is served, or in the repository, and what became of it."""
+    """Return each model and version that is served or in the repository, and its state."""
     state = _runtime(request)
     if state.repository is not None:
         await state.repository.look()
@@ -350,7 +174,7 @@ async def repository_index(request: Request) -> JSONResponse:
 
 @router.post("/repository/models/{model}/load")
 async def load_model(request: Request, model: str) -> Response:
-    """Load a model's versions from the repository, or load them again."""
+    """Load the versions of a model from the repository, or load them again."""
     repository = _repository(_runtime(request))
     await _refuse_own_files(request)
     await repository.load(model)
@@ -359,7 +183,7 @@ async def load_model(request: Request, model: str) -> Response:
 
 @router.post("/repository/models/{model}/unload")
 async def unload_model(request: Request, model: str) -> Response:
-    """Serve a model no more; requests under way are answered."""
+    """Unload a model; requests that are being computed are answered."""
     repository = _repository(_runtime(request))
     await _refuse_own_files(request)
     await repository.unload(model)
@@ -367,11 +191,11 @@ async def unload_model(request: Request, model: str) -> Response:
 
 
 async def _document(request: Request) -> dict[str, Any]:
-    """The body of a request about the repository: an object, or nothing at all."""
+    """Return the body of a request to the repository; an empty body is an empty object."""
     state = _runtime(request)
     exchange = Exchange(request.scope, request.receive, _nowhere)
-    with state.inference.budget.permit(exchange.client) as permit:
-        body = await exchange.body(LONGEST_DOCUMENT, state.settings.body_seconds, permit)
+    with state.pipeline.budget.permit(exchange.client) as permit:
+        body = await exchange.body(MAX_DOCUMENT_BYTES, state.settings.body_seconds, permit)
     document = parsed(body) if bytes(body).strip() else {}
     if not isinstance(document, dict):
         raise RequestInvalid.at("body", "an object", document)
@@ -386,7 +210,7 @@ async def _refuse_own_files(request: Request) -> None:
 
 
 async def _nowhere(_: Message) -> None:
-    """Where a request that is only read sends its answer."""
+    """Discard messages: the exchange only receives the body."""
 
 
 def _runtime(request: Request) -> ServiceState:

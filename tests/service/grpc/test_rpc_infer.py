@@ -281,7 +281,7 @@ NO_READING_AHEAD = [("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 
 
 
 def test_an_answer_that_nobody_takes_is_held_until_its_stream_is_ended(served):
-    budget, intake = served.runtime.inference.budget, served.server.handlers.intake
+    budget, intake = served.runtime.pipeline.budget, served.server.handlers.intake
     requests = [raw_request("sinc", x=np.ones(200_000, np.float32))] * 3
     with grpc.insecure_channel(f"127.0.0.1:{served.server.port}", NO_READING_AHEAD) as channel:
         stream = Client(channel).ModelStreamInfer(iter(requests))

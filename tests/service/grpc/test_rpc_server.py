@@ -35,7 +35,7 @@ def sinc(x=LARGE):
 @contextlib.contextmanager
 def busy(served):
     """The only lane is taken, until the block ends."""
-    worker_pool = served.runtime.inference.worker_pool
+    worker_pool = served.runtime.pipeline.worker_pool
     begun, done = threading.Event(), threading.Event()
 
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
@@ -231,7 +231,7 @@ def test_all_are_answered_though_few_messages_come_at_a_time(rpc_settings):
         assert [call.result().outputs[0].shape for call in small] == [[3]] * 40
     refused = [error for error in outcomes if error is not None]
     assert all(error.code() is grpc.StatusCode.UNAVAILABLE for error in refused)
-    assert served.runtime.inference.budget.used == 0
+    assert served.runtime.pipeline.budget.used == 0
 
 
 def test_results_are_bounded(rpc_settings):

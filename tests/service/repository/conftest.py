@@ -12,7 +12,7 @@ from gatewave.service.repository.isolation.isolation import Processes, isolated
 from gatewave.service.repository.repository import Repository
 from gatewave.service.security.keys import new_key
 from gatewave.service.serving.memory import Budget
-from gatewave.service.serving.pipeline import Inference
+from gatewave.service.serving.pipeline import Pipeline
 from gatewave.service.serving.registry import Registry
 from gatewave.service.serving.request import InferenceRequest
 from gatewave.service.serving.worker_pool import WorkerPool
@@ -90,7 +90,7 @@ class Served:
     @contextlib.asynccontextmanager
     async def busy(self):
         """A context in which all lanes are taken: what is asked for waits."""
-        worker_pool, gate = self.runtime.inference.worker_pool, threading.Event()
+        worker_pool, gate = self.runtime.pipeline.worker_pool, threading.Event()
         holding = [asyncio.create_task(worker_pool.run(gate.wait)) for _ in range(LANES)]
         await asyncio.sleep(0)
         try:
@@ -101,7 +101,7 @@ class Served:
 
     async def waiting(self, *coroutines):
         """Tasks that wait for a lane."""
-        worker_pool = self.runtime.inference.worker_pool
+        worker_pool = self.runtime.pipeline.worker_pool
         count = worker_pool.queued + len(coroutines)
         tasks = [asyncio.create_task(each) for each in coroutines]
         await self.until(lambda: worker_pool.queued == count)
@@ -110,11 +110,9 @@ class Served:
     async def infer(self, name, version="", **inputs):
         model = self.runtime.registry.get(name, version)
         model.check(inputs)
-        inference = self.runtime.inference
-        with inference.budget.permit() as permit:
-            return await inference.infer(
-                InferenceRequest(model, inputs, model.output_names), permit
-            )
+        pipeline = self.runtime.pipeline
+        with pipeline.budget.permit() as permit:
+            return await pipeline.infer(InferenceRequest(model, inputs, model.output_names), permit)
 
 
 @pytest.fixture
@@ -126,14 +124,14 @@ def serving(root, engine):
         settings = Settings(
             repository=root, device="cpu", threads=1, arena_bytes=1 << 28, **settings
         )
-        inference = Inference(
+        pipeline = Pipeline(
             WorkerPool(LANES, 256),
             Budget(1 << 30),
             inline_bytes=0,
             output_bytes=settings.max_output_bytes,
         )
         catalogue = Catalogue(root, {}, engine)
-        runtime = ServiceState(settings, engine, catalogue, Registry(activations), inference)
+        runtime = ServiceState(settings, engine, catalogue, Registry(activations), pipeline)
         repository = await Repository.start(runtime, trial_seconds)
         try:
             yield Served(runtime, repository)

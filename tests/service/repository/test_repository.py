@@ -451,9 +451,9 @@ def test_what_is_replaced_is_let_go(root, served):
         put(root, "m", "1", scaled(3))
         await s.repository.scan()
         # A request whose body came slowly has found the model before that.
-        inference = s.runtime.inference
-        with inference.budget.permit() as permit:
-            late = await inference.infer(InferenceRequest(model, {"x": X}, ("y",)), permit)
+        pipeline = s.runtime.pipeline
+        with pipeline.budget.permit() as permit:
+            late = await pipeline.infer(InferenceRequest(model, {"x": X}, ("y",)), permit)
         assert late["y"].tolist() == [[2.0, 4.0]]
         del model
         await asyncio.sleep(0)
