@@ -19,11 +19,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks.timing import machine
 from gatewave.service.onnx.engine import Engine
-from gatewave.service.repository.config import parsed
+from gatewave.service.repository.config import parse
 from gatewave.service.repository.files import read_version
-from gatewave.service.repository.model import RepositoryModel, opened
+from gatewave.service.repository.model import InProcessModel, open_model
 from gatewave.service.repository.rowwise.analysis import unshown
-from gatewave.service.repository.trial.trial import trial
+from gatewave.service.repository.trial.batching import decide, not_batched, seconds_of
 from gatewave.service.serving.memory import Budget
 from gatewave.service.serving.model import Batching
 from gatewave.service.serving.pipeline import Pipeline
@@ -51,30 +51,30 @@ def main() -> None:
             version.mkdir(parents=True)
             onnx.save(build(), version / "model.onnx")
             found, files = read_version(Path(folder), version, MAX_BYTES)
-            model = opened(files, engine, found.shaped)
+            model = open_model(files, engine, found.shaped)
             print(_row(model, unshown(files.model)), flush=True)
 
 
-def _row(model: RepositoryModel, doubt: str) -> str:
+def _row(model: InProcessModel, doubt: str) -> str:
     alone, batched = 0.0, 0.0
     for _ in range(TURNS):
         alone = max(alone, _rate(model))
         batched = max(batched, _rate(replace(model, batching=Batching(ROWS))))
-    one, eight = (trial.seconds_of(model, _inputs(model, rows)) for rows in (1, 8))
-    batching, note = trial.batching(model, parsed(f"batching: {{max_size: {ROWS}}}"), doubt)
-    said = "within 1 ULP" if batching else note.removeprefix("it is not batched: ")
+    one, eight = (seconds_of(model, _inputs(model, rows)) for rows in (1, 8))
+    batching, note = decide(model, parse(f"batching: {{max_size: {ROWS}}}"), doubt)
+    said = "within 1 ULP" if batching else note.removeprefix(not_batched(""))
     return (
         f"| {model.name} | {alone / 1e3:.2f} | {batched / 1e3:.2f} | {batched / alone:.2f} "
         f"| {eight / one / 8:.2f} | {said} |"
     )
 
 
-def _rate(model: RepositoryModel) -> float:
+def _rate(model: InProcessModel) -> float:
     """Requests a second."""
     return asyncio.run(_load(model))
 
 
-async def _load(model: RepositoryModel) -> float:
+async def _load(model: InProcessModel) -> float:
     worker_pool = WorkerPool(cpus.available(), 2 * CALLERS)
     pipeline = Pipeline(worker_pool, Budget(1 << 30), inline_bytes=0, output_bytes=1 << 30)
     call = InferenceRequest(model, _inputs(model, 1), model.output_names)
@@ -95,7 +95,7 @@ async def _load(model: RepositoryModel) -> float:
     return sum(counts) / SECONDS
 
 
-def _inputs(model: RepositoryModel, rows: int) -> dict[str, np.ndarray]:
+def _inputs(model: InProcessModel, rows: int) -> dict[str, np.ndarray]:
     (port,) = model.inputs
     return {port.name: SOURCE.standard_normal((rows, *port.shape[1:])).astype(np.float32)}
 

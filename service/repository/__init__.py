@@ -1,9 +1,10 @@
-"""Any ONNX model that the operator puts in a folder: proved in a process of its own, then served.
+"""Model repository: the operator's ONNX models, tried in separate processes before they are served.
 
-    <repository>/<name>/<version>/model.onnx    and the files of its external data, beside it
-    <repository>/<name>/config.yaml             if the defaults do not fit
+    <repository>/<name>/<version>/model.onnx    with the files of its external data
+    <repository>/<name>/config.yaml             optional; see `config`
 
-Nothing in the folder is believed: not the names, not the links, not the graph. A graph is read as
-bytes first, for the files that it would have ONNX Runtime open; a process that may crash loads and
-runs it next; only what has come through that is opened by the process that serves.
+The folder is untrusted: its names, links, configurations and graphs are checked. `onnx_file` reads
+the bytes of a graph and finds the files that it refers to. `trial` loads and runs the graph in a
+process that may crash. The serving process opens only versions that passed; `isolation` computes
+graphs that may crash later in processes of their own.
 """

@@ -1,4 +1,4 @@
-"""What was tried of a model, so that nothing is tried twice that is as it was."""
+"""Attempts to load versions, so that unchanged files are not tried again."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from math import inf
 from gatewave.service.repository.folder import Fingerprint
 
 FIRST_WAIT = 30.0
-"""How soon what came to no end is tried again, in seconds; each time it takes twice as long."""
-LONGEST_WAIT = 3600.0
+"""Seconds until a trial without a result is repeated; the delay doubles with each repetition."""
+MAX_WAIT = 3600.0
+"""Longest delay, in seconds: a graph that never ends costs one trial an hour."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """A version that was tried.
+    """One trial of a version.
 
     Attributes:
-        fingerprint: Of its files then.
-        wait: How long until it is tried again though they are the same.
-        again: When that is, by `time.monotonic`.
+        fingerprint: The fingerprint of the files that were tried.
+        wait: Seconds until unchanged files are tried again; infinite if the trial had a result.
+        again: The time of that, by `time.monotonic`.
     """
 
     fingerprint: Fingerprint
@@ -28,12 +29,12 @@ class Attempt:
     again: float = inf
 
     def is_of(self, fingerprint: Fingerprint) -> bool:
-        """Whether there is nothing to be had from another."""
+        """Return whether another trial of these files is not useful now."""
         return self.fingerprint == fingerprint and time.monotonic() < self.again
 
 
 def unfinished(fingerprint: Fingerprint, before: Attempt | None) -> Attempt:
-    """An attempt that says nothing of the version; a graph without end would be tried for ever."""
+    """Return an attempt without a result, which is repeated after a growing delay."""
     repeated = before is not None and before.fingerprint == fingerprint and before.wait < inf
-    wait = min(2 * before.wait, LONGEST_WAIT) if before and repeated else FIRST_WAIT
+    wait = min(2 * before.wait, MAX_WAIT) if before and repeated else FIRST_WAIT
     return Attempt(fingerprint, wait, time.monotonic() + wait)

@@ -1,4 +1,4 @@
-"""``config.yaml``: what the operator says of one model; all of it may be left out."""
+"""Configuration of one model, ``config.yaml``; all fields are optional."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from gatewave.service.repository import strict_yaml
 from gatewave.service.serving.model import Batching
 
 NAME = "config.yaml"
-LONGEST = 1 << 16
+MAX_BYTES = 1 << 16
 MAX_ERRORS = 5
-"""Errors of one file that are reported; a list may have thousands."""
-AUTO_ROWS = 32
-"""The most rows in one run, unless the operator says."""
+"""Number of errors of one file that are reported; a list may have thousands."""
+DEFAULT_ROWS = 32
+"""Largest number of rows in one run, unless the operator sets another."""
 
 Count = Annotated[int, Field(ge=1, le=1 << 20)]
 
 
-class Closed(BaseModel):
-    """Nothing but the fields that are named, and nothing but their types."""
+class StrictModel(BaseModel):
+    """Base of the configuration: unknown fields and conversions between types are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-def _refused(kind: str, expected: str) -> PydanticCustomError:
+def _error(kind: str, expected: str) -> PydanticCustomError:
     return PydanticCustomError(kind, expected)
 
 
@@ -41,7 +41,7 @@ def _versions(given: Any) -> Any:
         return {"only": given}
     if isinstance(given, dict) and set(given) == {"latest"} and given["latest"] is not None:
         return given
-    raise _refused("versions", "`latest`, `all`, {latest: N}, or a list of versions")
+    raise _error("versions", "`latest`, `all`, {latest: N}, or a list of versions")
 
 
 def _batching(given: Any) -> Any:
@@ -52,7 +52,7 @@ def _batching(given: Any) -> Any:
         return {"mode": "auto"}
     if isinstance(given, dict) and "mode" not in given:
         return {**given, "mode": "on"}
-    raise _refused("batching", "`off`, `auto`, or {max_size, max_delay_microseconds}")
+    raise _error("batching", "`off`, `auto`, or {max_size, max_delay_microseconds}")
 
 
 def _warmup(given: Any) -> Any:
@@ -60,7 +60,7 @@ def _warmup(given: Any) -> Any:
         return None
     if isinstance(given, dict):
         return given
-    raise _refused("warmup", "`off`, or a shape for each input")
+    raise _error("warmup", "`off`, or a shape for each input")
 
 
 def _isolation(given: Any) -> Any:
@@ -68,39 +68,41 @@ def _isolation(given: Any) -> Any:
     return "none" if given is None else given
 
 
-class Versions(Closed):
-    """Which of the versions in the folder are served: by default the highest.
+class VersionPolicy(StrictModel):
+    """Choice of the versions to serve: by default the highest.
 
     Attributes:
-        latest: So many, the highest; none means all of them.
-        only: These.
+        latest: The number of highest versions to serve; None means all.
+        only: The versions to serve, instead.
     """
 
     latest: Count | None = None
     only: tuple[Annotated[int, Field(ge=1)], ...] | None = Field(default=None, strict=False)
 
-    def among(self, present: list[str]) -> list[str]:
-        """Those that are wanted, of those that are there, from the lowest."""
+    def choose(self, present: list[str]) -> list[str]:
+        """Return the versions of ``present`` to serve, in ascending order."""
         ordered = sorted(present, key=int)
         if self.only is not None:
             return [version for version in ordered if int(version) in self.only]
         return ordered[-self.latest :] if self.latest else ordered
 
 
-class Rows(Closed):
-    """Whether requests are computed together, and how many rows at a time.
+class BatchingConfig(StrictModel):
+    """Batching of requests: its mode, and its limits.
 
     Attributes:
-        mode: ``auto``, the default, means where a measurement says that it pays.
+        mode: ``auto``, the default, batches if that is safe and was measured to save time; ``on``
+            batches if that is safe.
+        max_size: The largest number of rows in one run.
     """
 
     mode: Literal["off", "auto", "on"] = "auto"
-    max_size: Annotated[int, Field(ge=2, le=1 << 16)] = AUTO_ROWS
+    max_size: Annotated[int, Field(ge=2, le=1 << 16)] = DEFAULT_ROWS
     max_delay_microseconds: Annotated[int, Field(ge=0, le=10**7)] = 0
 
     @property
     def batching(self) -> Batching | None:
-        """What is wanted, if it can be had."""
+        """Return the requested batching, or None if it is off."""
         if self.mode == "off":
             return None
         return Batching(self.max_size, self.max_delay_microseconds / 1e6)
@@ -109,20 +111,21 @@ class Rows(Closed):
 Shape = Annotated[tuple[Annotated[int, Field(ge=0, le=1 << 31)], ...], Field(strict=False)]
 
 
-class Config(Closed):
+class Config(StrictModel):
     """Configuration of one model.
 
     Attributes:
         warmup: Shapes of the inputs for the trial; sizes that neither it nor the graph gives are
-            raised from 1 until the model runs. None means that it is not run before it is served.
+            raised from 1 until the model runs. None: the model is not run before it is served.
         load_at_start: Whether mode ``explicit`` loads the model at the start, or only on request.
         isolation: Whether the model is computed in processes of its own; ``auto``, the default,
             means only if its graph has operators that may end or block their process.
-        instances: The most concurrent runs; for an isolated model, the number of its processes.
+        instances: The largest number of concurrent runs; for an isolated model, the number of its
+            processes.
     """
 
-    versions: Annotated[Versions, BeforeValidator(_versions)] = Versions(latest=1)
-    batching: Annotated[Rows, BeforeValidator(_batching)] = Rows()
+    versions: Annotated[VersionPolicy, BeforeValidator(_versions)] = VersionPolicy(latest=1)
+    batching: Annotated[BatchingConfig, BeforeValidator(_batching)] = BatchingConfig()
     warmup: Annotated[dict[str, Shape] | None, BeforeValidator(_warmup)] = Field(
         default_factory=dict
     )
@@ -131,11 +134,11 @@ class Config(Closed):
     instances: Annotated[int, Field(ge=1, le=1024)] | None = None
 
 
-def parsed(text: str) -> Config:
-    """The configuration that ``text`` is.
+def parse(text: str) -> Config:
+    """Return the configuration in ``text``.
 
     Raises:
-        ModelRefused: It is no YAML, or says what it may not; the error names the field.
+        ModelRefused: It is not YAML, or has an invalid field, which the error names.
     """
     try:
         document = strict_yaml.load(text)

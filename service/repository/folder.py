@@ -1,4 +1,4 @@
-"""The operator's folder: what lies in it, what of that may be opened, and what has changed."""
+"""Operator's folder: its models and versions, their configurations, and changes of their files."""
 
 from __future__ import annotations
 
@@ -17,28 +17,29 @@ VERSION = re.compile(r"[1-9][0-9]{0,17}")
 NUMBER = re.compile(r"-?[0-9]{1,64}")
 
 MAX_FILES = 10_000
+"""Number of files of one version that its fingerprint covers."""
 
 TRITON_CONFIG = "config.pbtxt"
-TRITON_NOTE = f"{TRITON_CONFIG} is not read: settings of a model are in {configs.NAME}"
+TRITON_NOTE = f"{TRITON_CONFIG} is ignored: the settings of a model are in {configs.NAME}"
 
 Stamp = tuple[str, int, int, int, int]
 Fingerprint = tuple[Stamp, ...]
-"""Path, size, times of change and inode of each file: a change of one means another trial.
+"""Path, size, modification time, change time and inode of each file.
 
-They include the change time of the inode (ctime), because programs can set the modification time
-back.
+A change of one of them causes another trial. The change time of the inode (ctime) is included
+because programs can set the modification time back.
 """
 
 
 def is_name(text: str) -> bool:
-    """Whether a model may be called that."""
+    """Return whether ``text`` is a valid name of a model."""
     return bool(NAME.fullmatch(text)) and text not in {".", ".."}
 
 
-def folders(root: Path) -> list[str]:
-    """The models' folders in the repository; hidden ones and loose files are not meant."""
-    shown = (path for path in root.iterdir() if not path.name.startswith("."))
-    return sorted(path.name for path in shown if is_folder(path))
+def model_folders(root: Path) -> list[str]:
+    """Return the names of the folders in the repository, without hidden ones."""
+    visible = (path for path in root.iterdir() if not path.name.startswith("."))
+    return sorted(path.name for path in visible if is_folder(path))
 
 
 def is_folder(path: Path) -> bool:
@@ -50,58 +51,58 @@ def is_folder(path: Path) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """Versions of one model to serve, and its configuration.
+class ModelPlan:
+    """Versions of one model that should be served, and its configuration.
 
     Attributes:
         wanted: The versions to serve, with the fingerprint of each.
         present: All existing versions.
-        odd: Folders with numeric names that are not valid versions.
+        invalid: Folders with numeric names that are not valid versions.
         text: Text of the model's configuration.
         config: The parsed configuration.
+        error: The reason why no version can be served; empty if there is none.
         note: A note on the folder of a served model.
-        wrong: The reason why no version can be served, if there is one.
     """
 
     wanted: dict[str, Fingerprint]
     present: frozenset[str]
-    odd: frozenset[str]
+    invalid: frozenset[str]
     text: str
     config: Config
-    wrong: str = ""
+    error: str = ""
     note: str = ""
 
 
-def plan(root: Path, name: str) -> Plan | None:
-    """What is to be served of the model called ``name``; nothing, if it has no folder."""
+def read_plan(root: Path, name: str) -> ModelPlan | None:
+    """Return the plan of the model called ``name``, or None if it has no folder."""
     folder = root / name
     try:
         entries = [entry.name for entry in folder.iterdir() if entry.is_dir()]
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        why = f"its folder cannot be read: {error.strerror}"
-        return Plan({}, frozenset(), frozenset(), "", Config(), why)
+        reason = f"the model's folder cannot be read: {error.strerror}"
+        return ModelPlan({}, frozenset(), frozenset(), "", Config(), reason)
     present = [entry for entry in entries if VERSION.fullmatch(entry)]
-    odd = frozenset(e for e in entries if NUMBER.fullmatch(e)) - frozenset(present)
-    text, config, wrong = "", Config(), ""
+    invalid = frozenset(e for e in entries if NUMBER.fullmatch(e)) - frozenset(present)
+    text, config, problem = "", Config(), ""
     try:
         text = _text(root, folder)
-        config = configs.parsed(text)
+        config = configs.parse(text)
     except ModelRefused as error:
-        wrong = str(error)
-    chosen = [] if wrong else config.versions.among(present)
-    if not wrong and not chosen:
-        wrong = _nothing_chosen(present)
+        problem = str(error)
+    chosen = [] if problem else config.versions.choose(present)
+    if not problem and not chosen:
+        problem = _no_version(present)
     wanted = {version: fingerprint(folder, version) for version in chosen}
     note = TRITON_NOTE if os.path.lexists(folder / TRITON_CONFIG) else ""
-    return Plan(wanted, frozenset(present), odd, text, config, wrong, note)
+    return ModelPlan(wanted, frozenset(present), invalid, text, config, problem, note)
 
 
-def _nothing_chosen(present: list[str]) -> str:
+def _no_version(present: list[str]) -> str:
     if not present:
-        return f"it has no version: expected a folder such as 1, with {MODEL} in it"
-    return f"{configs.NAME}: versions: expected one of those there, {', '.join(present)}"
+        return f"the model has no version: expected a folder such as 1, with {MODEL} in it"
+    return f"{configs.NAME}: versions: expected one of the existing versions, {', '.join(present)}"
 
 
 def _text(root: Path, folder: Path) -> str:
@@ -109,13 +110,13 @@ def _text(root: Path, folder: Path) -> str:
     if not os.path.lexists(path):
         return ""
     try:
-        return read(path, root, configs.LONGEST).decode()
+        return read(path, root, configs.MAX_BYTES).decode()
     except UnicodeDecodeError as error:
         raise ModelRefused(f"{path.name}: expected UTF-8, got {error.reason}") from error
 
 
 def fingerprint(folder: Path, version: str) -> Fingerprint:
-    """What tells that nothing has changed of a version, nor of what is said of the model."""
+    """Return the fingerprint of a version's files and the model's configuration."""
     paths = [folder / configs.NAME, *_files(folder / version)]
     return tuple(_stamp(folder, path) for path in paths)
 

@@ -1,10 +1,9 @@
-"""A model of the repository: a graph of others' making, behind checks that trust it in nothing."""
+"""Model of the repository: an untrusted graph, whose requests are checked before it runs."""
 
 from __future__ import annotations
 
 import ctypes
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,30 +19,30 @@ from gatewave.service.errors import (
     Overloaded,
     RequestInvalid,
 )
-from gatewave.service.onnx.arena import Use, is_of_memory, is_scarce
+from gatewave.service.onnx.arena import Use, is_scarce
 from gatewave.service.onnx.engine import Engine
 from gatewave.service.onnx.session import run_options
-from gatewave.service.quoting import NOTHING, abridged
+from gatewave.service.quoting import NOTHING
 from gatewave.service.repository.files import MODEL, VersionFiles
+from gatewave.service.repository.runtime_errors import message_of
 from gatewave.service.serving.model import ANY, PLATFORM, Batching, Model, Port
 from gatewave.service.system.cancellation import CancelToken
 
 BF16 = "BF16"
-LONGEST_REASON = 1 << 13
-"""Limit in characters: ONNX Runtime's have hundreds, but names in a hostile graph have no limit."""
 
 Symbols = tuple[str | None, ...]
+"""Names of the open sizes of one port, by axis; None for other sizes."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Declared(Model):
-    """One version of a model of the repository, as its file declares it.
+class RepositoryModel(Model):
+    """One version of a model, as its file declares it; a subclass computes it.
 
     Attributes:
         optional: Inputs that may be omitted: the graph has values for them.
         unranked: Inputs and outputs of any shape.
         symbols: Names of the open sizes of each port, as far as the graph gives them.
-        instances: The most runs of it at a time; 0 leaves it to the lanes.
+        instances: The largest number of concurrent runs; 0 means no limit of its own.
         isolation: The reason why it is computed in processes of its own; empty if it is not.
         warmup: The shapes of inputs that it first ran on, if sizes were raised for it.
     """
@@ -65,10 +64,10 @@ class Declared(Model):
     warmup: str = ""
 
     def check(self, inputs: Mapping[str, Array]) -> None:
-        """Refuse inputs that the graph does not take.
+        """Check the inputs of a request.
 
         Raises:
-            RequestInvalid: It names the first that is missing, unknown or unfit.
+            RequestInvalid: An input is missing, unknown, or of another datatype or shape.
         """
         for port in self.inputs:
             tensor = inputs.get(port.name)
@@ -86,7 +85,7 @@ class Declared(Model):
             self._check_rows(inputs)
 
     def output_bytes(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> int:
-        """How much memory the outputs will take; sizes that nothing tells count as 1."""
+        """Return the bytes of the outputs; sizes that the inputs do not determine count as 1."""
         sizes = {
             symbol: size
             for name, tensor in inputs.items()
@@ -96,9 +95,9 @@ class Declared(Model):
         return sum(self._bytes(self.outputs_by_name[name], sizes) for name in outputs)
 
     def _check_tensor(self, port: Port, tensor: Array) -> None:
-        came = datatype_of(tensor).name
-        if came != port.datatype:
-            raise RequestInvalid.at(f"inputs.{port.name}.datatype", port.datatype, came)
+        datatype = datatype_of(tensor).name
+        if datatype != port.datatype:
+            raise RequestInvalid.at(f"inputs.{port.name}.datatype", port.datatype, datatype)
         if port.name in self.unranked:
             return
         fits = len(tensor.shape) == len(port.shape) and all(
@@ -128,7 +127,7 @@ class Declared(Model):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class RepositoryModel(Declared):
+class InProcessModel(RepositoryModel):
     """One version of a model of the repository, computed in this process."""
 
     session: ort.InferenceSession
@@ -143,37 +142,37 @@ class RepositoryModel(Declared):
         self,
         inputs: Mapping[str, Array],
         outputs: Sequence[str],
-        scalars: Mapping[str, float],  # noqa: ARG002 - others' graphs have none
+        scalars: Mapping[str, float],  # noqa: ARG002 - untrusted graphs have none
         token: CancelToken | None = None,
         *,
-        reuse_inputs: bool = False,  # noqa: ARG002 - ONNX Runtime finds room for what others compute
+        reuse_inputs: bool = False,  # noqa: ARG002 - ONNX Runtime allocates the results
     ) -> dict[str, Array]:
         """Compute ``outputs``.
 
         Raises:
-            ModelFailed: The graph could not be run on these inputs, or was not let finish.
-            Overloaded: There was too little memory, and others held some.
+            ModelFailed: The graph could not be run on these inputs, or the run was cancelled.
+            Overloaded: There was too little memory because other requests use some.
         """
         options = run_options(token)
         with Use() as use:
             try:
-                feed = {name: _fed(tensor) for name, tensor in inputs.items()}
-                results = self._run_with_room(feed, list(outputs), options)
-            except Exception as error:  # ONNX Runtime's exceptions have no class in common but this
+                feed = {name: _to_feed(tensor) for name, tensor in inputs.items()}
+                results = self._run_or_shrink(feed, list(outputs), options)
+            except Exception as error:  # the exceptions of ONNX Runtime have no other common base
                 if token is not None and token.is_cancelled:
-                    raise ModelFailed("the run was ended: no caller waits for it") from error
+                    raise ModelFailed("the run was cancelled: no caller waits for it") from error
                 if use.shared and is_scarce(error, self.engine.arena_bytes):
-                    raise Overloaded(
-                        "memory", "other requests hold the memory of models"
-                    ) from error
-                raise ModelFailed(f"{self.name} cannot compute that: {reason(error)}") from error
+                    raise Overloaded("memory", "other requests use the memory of models") from error
+                raise ModelFailed(
+                    f"{self.name} cannot compute that: {message_of(error)}"
+                ) from error
             use.hold(results.values())
         return results
 
-    def _run_with_room(
+    def _run_or_shrink(
         self, feed: Mapping[str, Any], names: list[str], options: Any
     ) -> dict[str, Array]:
-        """Run the graph; once more, if it may fit when nothing is kept for nobody."""
+        """Run the graph; if memory is short, release unused memory and run it again."""
         try:
             return self._run(feed, names, options)
         except Exception as error:
@@ -183,6 +182,8 @@ class RepositoryModel(Declared):
         return self._run(feed, names, options)
 
     def _run(self, feed: Mapping[str, Any], names: list[str], options: Any) -> dict[str, Array]:
+        # ONNX Runtime has no NumPy arrays of bfloat16: such outputs need its own values, and then
+        # all inputs do.
         if not any(port.datatype == BF16 and port.name in names for port in self.outputs):
             return dict(zip(names, self.session.run(names, feed, options), strict=True))
         values = {
@@ -192,13 +193,13 @@ class RepositoryModel(Declared):
             for name, value in feed.items()
         }
         results = self.session.run_with_ort_values(names, values, options)
-        return {name: _taken(result) for name, result in zip(names, results, strict=True)}
+        return {name: _to_array(result) for name, result in zip(names, results, strict=True)}
 
 
-def _fed(tensor: Array) -> Any:
-    """A tensor as ONNX Runtime takes it: strings as ``str``, bfloat16 as a value of its own."""
+def _to_feed(tensor: Array) -> Any:
+    """Return a tensor in the form of ONNX Runtime: strings as ``str``, bfloat16 as an OrtValue."""
     if tensor.dtype == np.object_:
-        return _text(tensor)
+        return _to_text(tensor)
     contiguous = np.require(tensor, requirements=["C", "A"])
     datatype = datatype_of(contiguous)
     if datatype.name != BF16:
@@ -207,15 +208,18 @@ def _fed(tensor: Array) -> Any:
     return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(bits, datatype.onnx)
 
 
-def _text(tensor: Array) -> Array:
+def _to_text(tensor: Array) -> Array:
     flat = [item.decode() if isinstance(item, bytes) else item for item in tensor.reshape(-1)]
     texts = np.empty(len(flat), np.object_)
     texts[:] = flat
     return texts.reshape(tensor.shape)
 
 
-def _taken(value: ort.OrtValue) -> Array:
-    """A result as an array; bfloat16, that ONNX Runtime gives none of, is copied by address."""
+def _to_array(value: ort.OrtValue) -> Array:
+    """Return a result as an array.
+
+    bfloat16 is copied from its address, because `OrtValue.numpy` does not support it (1.32).
+    """
     if value.data_type() != DATATYPES[BF16].ort:
         array: Array = value.numpy()
         return array
@@ -226,7 +230,7 @@ def _taken(value: ort.OrtValue) -> Array:
     return bits.view(DATATYPES[BF16].numpy)
 
 
-def opened(
+def open_model(
     files: VersionFiles,
     engine: Engine,
     shaped: frozenset[str],
@@ -235,8 +239,8 @@ def opened(
     *,
     instances: int = 0,
     warmup: str = "",
-) -> RepositoryModel:
-    """Load a version.
+) -> InProcessModel:
+    """Open a version in this process.
 
     Args:
         files: Its files.
@@ -244,28 +248,30 @@ def opened(
         shaped: The inputs and outputs with a declared shape.
         batching: The batching of its requests.
         batching_note: The reason for batching or its absence.
-        instances: The most runs of it at a time; 0 leaves it to the lanes.
+        instances: The largest number of concurrent runs; 0 means no limit of its own.
         warmup: The shapes of inputs that it first ran on, if sizes were raised for it.
 
     Raises:
-        ModelRefused: ONNX Runtime cannot load it, or requests cannot carry its inputs.
+        ModelRefused: ONNX Runtime cannot load it, or its inputs or outputs are not tensors of the
+            protocol.
     """
     try:
         session, _ = engine.open(files.folder / MODEL, files.model, data=files.data)
     except ArtifactInvalid as error:
-        why = reason(error.__cause__) if error.__cause__ else str(error)
-        raise ModelRefused(f"ONNX Runtime {ort.__version__} cannot load it: {why}") from error
-    needed, spare = session.get_inputs(), session.get_overridable_initializers()
-    given = session.get_outputs()
-    arguments = [*needed, *spare, *given]
+        message = message_of(error.__cause__) if error.__cause__ else str(error)
+        raise ModelRefused(f"ONNX Runtime {ort.__version__} cannot load it: {message}") from error
+    required, optional = session.get_inputs(), session.get_overridable_initializers()
+    outputs = session.get_outputs()
+    arguments = [*required, *optional, *outputs]
+    # ONNX Runtime reports the shape [] for scalars and for unknown shapes.
     unranked = frozenset(a.name for a in arguments if not a.shape and a.name not in shaped)
-    unranked -= {argument.name for argument in spare}
-    model = RepositoryModel(
+    unranked -= {argument.name for argument in optional}
+    model = InProcessModel(
         name=files.folder.parent.name,
         version=files.folder.name,
-        inputs=tuple(_port(argument, unranked) for argument in [*needed, *spare]),
-        outputs=tuple(_port(argument, unranked) for argument in given),
-        optional=frozenset(argument.name for argument in spare),
+        inputs=tuple(_port(argument, unranked) for argument in [*required, *optional]),
+        outputs=tuple(_port(argument, unranked) for argument in outputs),
+        optional=frozenset(argument.name for argument in optional),
         unranked=unranked,
         symbols={argument.name: _symbols(argument, unranked) for argument in arguments},
         session=session,
@@ -275,7 +281,7 @@ def opened(
         instances=instances,
         warmup=warmup,
     )
-    _refuse_mixed(model)
+    _check_datatypes(model)
     return model
 
 
@@ -299,32 +305,13 @@ def _symbols(argument: Any, unranked: frozenset[str]) -> Symbols:
     return tuple(size if isinstance(size, str) else None for size in argument.shape)
 
 
-def _refuse_mixed(model: RepositoryModel) -> None:
-    """ONNX Runtime takes strings only where it gives arrays, and those it has none of bfloat16."""
+def _check_datatypes(model: InProcessModel) -> None:
+    """Refuse models with string inputs and bfloat16 outputs.
+
+    ONNX Runtime accepts strings as arrays only, and returns bfloat16 as OrtValues only; a run uses
+    one or the other.
+    """
     if any(port.datatype == BYTES for port in model.inputs) and any(
         port.datatype == BF16 for port in model.outputs
     ):
-        raise ModelRefused("it takes strings and gives bfloat16, which cannot be had together")
-
-
-PREFIX = re.compile(r"\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ")
-SOURCE = re.compile(
-    r"/\S+\.(?:cc|h|cu|cuh):\d+(?: [\w:<>,&*~ ]*::[\w~]+\(.*?\)(?: const)?(?= |$))?"
-)
-"""A place in ONNX Runtime's source, and the C++ function there."""
-NODE = re.compile(r"Non-zero status code returned while running (\S+) node\..*?Status Message: ?")
-PATH = re.compile(r"(?:/[^\s/:\"']+){2,}")
-
-
-def reason(error: BaseException) -> str:
-    """Return the reason of an error of ONNX Runtime, in one line.
-
-    Places in its source and on our disk are left out; the reason is not.
-    """
-    text = str(error)
-    if is_of_memory(error):
-        return "it asks for more memory than all models may take (GATEWAVE_ARENA_BYTES)"
-    text = NODE.sub(r"\1: ", PREFIX.sub("", text))
-    text = PATH.sub("…", SOURCE.sub("", text))
-    text = " ".join(text.split()) or type(error).__name__
-    return abridged(text, LONGEST_REASON)
+        raise ModelRefused("string inputs and bfloat16 outputs are not supported together")

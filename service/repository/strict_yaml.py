@@ -62,7 +62,7 @@ class _Loader(yaml.SafeLoader):
         if self._nodes > MAX_NODES:
             raise _refused(f"expected at most {MAX_NODES} values", event)
         if self._depth >= MAX_DEPTH and isinstance(event, CollectionStartEvent):
-            raise _refused(f"it nests deeper than {MAX_DEPTH} levels", event)
+            raise _refused(f"values are nested deeper than {MAX_DEPTH} levels", event)
         if isinstance(event, ScalarEvent) and len(event.value) > MAX_SCALAR:
             raise _refused(f"expected at most {MAX_SCALAR} characters in a value", event)
         if isinstance(event, ScalarEvent) and not _is_unicode(event.value):

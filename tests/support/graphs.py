@@ -4,8 +4,8 @@ import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
 from gatewave.service.repository.files import read_version
-from gatewave.service.repository.model import opened
-from gatewave.service.repository.trial.job import Job
+from gatewave.service.repository.model import open_model
+from gatewave.service.repository.trial.messages import TrialJob
 
 FLOAT = TensorProto.FLOAT
 
@@ -179,7 +179,7 @@ def put(root, name, version, made, config=None):
 def load(path, engine, batching=None):
     """Open the version with the ONNX file ``path``, as the trial does."""
     found, files = read_version(path.parent.parent, path.parent, 1 << 30)
-    return opened(files, engine, found.shaped, batching)
+    return open_model(files, engine, found.shaped, batching)
 
 
 def trial_job(root, **more):
@@ -194,7 +194,7 @@ def trial_job(root, **more):
         "threads": 1,
         "arena_bytes": 1 << 28,
         "seconds": 30,
-        "proof_seconds": 30,
-        "most_bytes": 1 << 32,
+        "batching_seconds": 30,
+        "max_bytes": 1 << 32,
     }
-    return Job(**settings | more)
+    return TrialJob(**settings | more)

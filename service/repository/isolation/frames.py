@@ -2,7 +2,7 @@
 
 A frame is two lengths, a header in JSON, and the bytes of its tensors in the header's order.
 Numbers are sent as they are in memory, strings as their lengths and then their bytes. A graph may
-have damaged the sending process; each frame is checked before memory is allocated for it.
+have damaged the memory of the sending process, so each frame is checked before memory is allocated.
 """
 
 from __future__ import annotations
@@ -21,34 +21,36 @@ from gatewave.service.codecs.datatypes import BYTES, DATATYPES, Array, datatype_
 LENGTHS = struct.Struct("<IQ")
 MAX_HEADER = 1 << 20
 MAX_RANK = 64
-SMALL = 1 << 16
+SMALL_FRAME_BYTES = 1 << 16
 """Bytes up to which a frame is sent in one piece: a copy costs less than a second system call."""
 CHECK_SECONDS = 0.05
 """Seconds between two checks of a waiting side whether it should continue to wait."""
 
 Tensors = Mapping[str, Array]
-Look = Callable[[], None]
+WaitCheck = Callable[[], None]
 
 
 class FrameError(Exception):
-    """The other side has gone, or sent an invalid frame."""
+    """The connection is closed, or a frame is invalid."""
 
 
 class Frames:
-    """One end of a connection; used by at most one reader and one writer at a time.
+    """One end of a connection; for at most one reader and one writer at a time.
 
     Args:
         connection: A stream socket; it is closed with this object.
-        most: Bytes of the largest frame that is accepted.
-        look: Called while reading or writing is blocked; its exceptions end the wait. Without it, a
-            wait may last for ever.
+        max_bytes: Limit on the bytes of the tensors of a received frame.
+        check_wait: Called every `CHECK_SECONDS` while reading or writing is blocked; its exceptions
+            end the wait. Without it, a wait has no limit.
     """
 
-    def __init__(self, connection: socket.socket, most: int, look: Look | None = None) -> None:
-        self.most = most
-        self.look = look
+    def __init__(
+        self, connection: socket.socket, max_bytes: int, check_wait: WaitCheck | None = None
+    ) -> None:
+        self.max_bytes = max_bytes
+        self.check_wait = check_wait
         self._connection = connection
-        connection.settimeout(CHECK_SECONDS if look is not None else None)
+        connection.settimeout(CHECK_SECONDS if check_wait is not None else None)
 
     def close(self) -> None:
         self._connection.close()
@@ -57,7 +59,7 @@ class Frames:
         """Send a frame.
 
         Raises:
-            FrameError: The other side has gone.
+            FrameError: The connection is closed.
         """
         pieces = [(name, array, _raw(array)) for name, array in (tensors or {}).items()]
         described = [
@@ -73,7 +75,7 @@ class Frames:
         size = sum(len(raw) for _, _, raw in pieces)
         parts: list[bytes | memoryview] = [LENGTHS.pack(len(text), size) + text]
         parts += [raw for _, _, raw in pieces]
-        if size <= SMALL:
+        if size <= SMALL_FRAME_BYTES:
             parts = [b"".join(parts)]
         for part in parts:
             self._send(part)
@@ -82,15 +84,15 @@ class Frames:
         """Return the next frame: its header and its tensors; strings are ``bytes``.
 
         Raises:
-            FrameError: The other side has gone, or sent an invalid frame.
+            FrameError: The connection is closed, or the frame is invalid.
         """
         length, size = LENGTHS.unpack(self._exactly(LENGTHS.size))
-        if length > MAX_HEADER or size > self.most:
-            raise FrameError(f"a frame of {length} and {size} bytes came")
+        if length > MAX_HEADER or size > self.max_bytes:
+            raise FrameError(f"a frame of {length} and {size} bytes is too large")
         header = _header(self._exactly(length))
         described = [_described(tensor) for tensor in header.pop("tensors", ())]
         if sum(each[3] for each in described) != size:
-            raise FrameError("a frame has another size than its tensors")
+            raise FrameError("the size of a frame is not that of its tensors")
         return header, {each[0]: self._tensor(*each[1:]) for each in described}
 
     def _tensor(self, datatype: str, shape: list[int], size: int) -> Array:
@@ -106,27 +108,28 @@ class Frames:
         self._fill(memoryview(data))
         return data
 
-    def _fill(self, room: memoryview) -> None:
-        while room:
-            room = room[self._retried(lambda rest=room: self._connection.recv_into(rest)) :]  # type: ignore[misc]
+    def _fill(self, buffer: memoryview) -> None:
+        while buffer:
+            buffer = buffer[self._retry(lambda rest=buffer: self._connection.recv_into(rest)) :]  # type: ignore[misc]
 
     def _send(self, data: bytes | memoryview) -> None:
         rest = memoryview(data)
         while rest:
-            rest = rest[self._retried(lambda part=rest: self._connection.send(part)) :]  # type: ignore[misc]
+            rest = rest[self._retry(lambda part=rest: self._connection.send(part)) :]  # type: ignore[misc]
 
-    def _retried(self, act: Callable[[], int]) -> int:
+    def _retry(self, transfer: Callable[[], int]) -> int:
+        """Return the number of bytes that ``transfer`` moved, after as many waits as it takes."""
         while True:
             try:
-                count = act()
+                count = transfer()
             except TimeoutError:
-                if self.look is not None:
-                    self.look()
+                if self.check_wait is not None:
+                    self.check_wait()
             except OSError as error:
-                raise FrameError(f"the other side has gone: {error.strerror}") from error
+                raise FrameError(f"the connection is closed: {error.strerror}") from error
             else:
                 if not count:
-                    raise FrameError("the other side has gone")
+                    raise FrameError("the connection is closed")
                 return count
 
 
@@ -134,9 +137,9 @@ def _header(text: bytes | bytearray) -> dict[str, Any]:
     try:
         header: Any = orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        raise FrameError("a frame's header is not JSON") from error
+        raise FrameError("the header of a frame is not JSON") from error
     if not isinstance(header, dict) or not isinstance(header.get("tensors", []), list):
-        raise FrameError("a frame's header is no object")
+        raise FrameError("the header of a frame is not an object")
     return dict(header)
 
 
@@ -146,13 +149,16 @@ def _described(tensor: Any) -> tuple[str, str, list[int], int]:
         name, datatype = tensor["name"], tensor["datatype"]
         shape, size = tensor["shape"], tensor["size"]
         sizes = [*shape, size]
-        sound = len(shape) <= MAX_RANK and all(type(n) is int and 0 <= n < 1 << 62 for n in sizes)
+        # Products of such sizes are exact: Python's integers do not overflow.
+        is_valid = len(shape) <= MAX_RANK and all(
+            type(n) is int and 0 <= n < 1 << 62 for n in sizes
+        )
         width = DATATYPES[datatype].numpy.itemsize if datatype != BYTES else 0
         least = 4 * math.prod(shape) if datatype == BYTES else math.prod(shape) * width
     except (KeyError, TypeError) as error:
-        raise FrameError("a frame's header describes no tensors") from error
-    if not sound or size < least or (datatype != BYTES and size != least):
-        raise FrameError("a frame's header describes tensors that cannot be")
+        raise FrameError("the header of a frame does not describe tensors") from error
+    if not is_valid or size < least or (datatype != BYTES and size != least):
+        raise FrameError("the header of a frame describes impossible tensors")
     return str(name), datatype, shape, size
 
 
@@ -168,7 +174,7 @@ def _strings(data: bytearray, shape: list[int]) -> Array:
     count = math.prod(shape)
     ends = 4 * count + np.cumsum(np.frombuffer(data, np.uint32, count), dtype=np.uint64)
     if (int(ends[-1]) if count else 0) != len(data):
-        raise FrameError("strings have another size than their lengths")
+        raise FrameError("the size of strings is not the sum of their lengths")
     texts: Array = np.empty(count, np.object_)
     begin = 4 * count
     for index, end in enumerate(ends.tolist()):

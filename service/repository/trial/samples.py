@@ -15,14 +15,16 @@ Shapes = Mapping[str, tuple[int, ...]]
 Tensors = dict[str, Array]
 
 SCALES = (0.0, 1e-3, 1.0, 255.0, 1e4)
+"""Largest magnitudes of rows. A model may scale pixels (255) or branch on the largest element; rows
+of one scale do not show that (ADR 21)."""
 SIGNS = (0, 1, -1)
-"""Signs of sample rows: both, positive, negative."""
+"""Signs of the elements of a row: mixed, positive, negative."""
 SPECIAL = (np.inf, -np.inf, np.nan)
 TEXTS = ("", "0", "-1", "3.5e10", "a text", "é")
 
 
 @dataclass(frozen=True, slots=True)
-class Spread:
+class SampleRange:
     """Range from which mixed rows are drawn.
 
     Attributes:
@@ -38,11 +40,11 @@ class Spread:
     texts: bool = False
 
 
-SPREADS = (
-    Spread(None, -1, special=True, texts=True),
-    Spread(100, -1, special=True),
-    Spread(9),
-    Spread(1),
+SAMPLE_RANGES = (
+    SampleRange(None, -1, special=True, texts=True),
+    SampleRange(100, -1, special=True),
+    SampleRange(9),
+    SampleRange(1),
 )
 """Ranges, the widest first: a model that takes indices or codes cannot compute the wide ones."""
 
@@ -57,42 +59,45 @@ def plain(port: Port, shape: tuple[int, ...], source: np.random.Generator) -> Ar
 
 
 def mixed(
-    ports: tuple[Port, ...], shapes: Shapes, source: np.random.Generator, spread: Spread
+    ports: tuple[Port, ...], shapes: Shapes, source: np.random.Generator, sample_range: SampleRange
 ) -> Tensors:
     """Draw rows of different scale and sign, so that effects of a row on another are visible."""
-    return {port.name: _mixed(port, shapes[port.name], source, spread) for port in ports}
+    return {port.name: _mixed(port, shapes[port.name], source, sample_range) for port in ports}
 
 
-def special_rows(count: int, spread: Spread) -> frozenset[int]:
+def special_rows(count: int, sample_range: SampleRange) -> frozenset[int]:
     """Return which rows contain infinities or NaN; they are computed beside the others.
 
-    They are not compared: the order of a sum decides between infinity and NaN.
+    They are not compared: the order of a sum decides between infinity and NaN, and that order may
+    depend on the number of rows.
     """
-    return frozenset(range(3, count, 4)) if spread.special else frozenset()
+    return frozenset(range(3, count, 4)) if sample_range.special else frozenset()
 
 
 def _mixed(
-    port: Port, shape: tuple[int, ...], source: np.random.Generator, spread: Spread
+    port: Port, shape: tuple[int, ...], source: np.random.Generator, sample_range: SampleRange
 ) -> Array:
     if port.datatype == BYTES:
-        choices = TEXTS if spread.texts else ("0", "1")
+        choices = TEXTS if sample_range.texts else ("0", "1")
         return _texts(source.choice(choices, shape))
     datatype = DATATYPES[port.datatype]
     if datatype.is_float:
-        return _floats(shape, source, spread).astype(datatype.numpy)
+        return _floats(shape, source, sample_range).astype(datatype.numpy)
     if datatype.numpy == np.bool_:
         return source.integers(0, 2, shape).astype(np.bool_)
-    return _integers(shape, source, spread, np.dtype(datatype.numpy))
+    return _integers(shape, source, sample_range, np.dtype(datatype.numpy))
 
 
-def _floats(shape: tuple[int, ...], source: np.random.Generator, spread: Spread) -> Array:
+def _floats(
+    shape: tuple[int, ...], source: np.random.Generator, sample_range: SampleRange
+) -> Array:
     kinds = [(scale, sign) for scale in SCALES for sign in SIGNS]
     order = source.permutation(len(kinds))
     values = source.uniform(-1, 1, shape)
     for row in range(shape[0]):
         scale, sign = kinds[order[row % len(kinds)]]
         values[row] = (np.abs(values[row]) * sign if sign else values[row]) * scale
-    for row in special_rows(shape[0], spread):
+    for row in special_rows(shape[0], sample_range):
         flat = values[row : row + 1].reshape(-1)
         flat[:: len(SPECIAL) + 1] = SPECIAL[row % len(SPECIAL)]
         values[row : row + 1] = flat.reshape((1, *shape[1:]))
@@ -102,12 +107,12 @@ def _floats(shape: tuple[int, ...], source: np.random.Generator, spread: Spread)
 def _integers(
     shape: tuple[int, ...],
     source: np.random.Generator,
-    spread: Spread,
+    sample_range: SampleRange,
     kind: np.dtype[Any],
 ) -> Array:
     most = int(np.iinfo(kind).max)
-    most = most if spread.largest is None else min(most, spread.largest)
-    least = most * spread.lowest if kind.kind == "i" else 0
+    most = most if sample_range.largest is None else min(most, sample_range.largest)
+    least = most * sample_range.lowest if kind.kind == "i" else 0
     values = source.integers(least, most, shape, dtype=kind, endpoint=True)
     # Every second row has small numbers; the others have numbers of all sizes.
     values[::2] = np.clip(values[::2], max(least, -1), 1)

@@ -3,12 +3,14 @@ import contextlib
 import threading
 
 import pytest
+from graphs import load, put
 
 from gatewave.service.activations.catalogue import Catalogue
 from gatewave.service.onnx.engine import Engine
 from gatewave.service.repository.files import read_version
-from gatewave.service.repository.isolation.isolated import Work
-from gatewave.service.repository.isolation.isolation import Processes, isolated
+from gatewave.service.repository.isolation.messages import IsolationSetup
+from gatewave.service.repository.isolation.model import start_isolated
+from gatewave.service.repository.isolation.pool import ProcessPool
 from gatewave.service.repository.repository import Repository
 from gatewave.service.security.keys import new_key
 from gatewave.service.serving.memory import Budget
@@ -30,14 +32,14 @@ def start_processes():
     """Return a function that starts processes for a version; they end with the test."""
     started = []
 
-    def start(folder, *, batching=None, instances=1, output_bytes=0, tell=lambda _: None):
+    def start(folder, *, batching=None, instances=1, output_bytes=0, report=lambda _: None):
         version = (folder.parent.name, folder.name)
         found, files = read_version(folder, folder, 1 << 30)
-        work = Work(
+        setup = IsolationSetup(
             folder=str(folder),
             config="warmup: off",
             digests=dict(files.digests),
-            most_bytes=1 << 30,
+            max_bytes=1 << 30,
             shaped=sorted(found.shaped),
             device="cpu",
             kernels="function",
@@ -47,15 +49,15 @@ def start_processes():
             request_bytes=1 << 28,
             output_bytes=output_bytes,
         )
-        processes = Processes(version, work, 60, tell)
-        started.append(processes)
-        return isolated(
-            version, processes, batching=batching, instances=instances, why="a test says so"
+        pool = ProcessPool(version, setup, 60, report)
+        started.append(pool)
+        return start_isolated(
+            version, pool, batching=batching, instances=instances, reason="a test says so"
         )
 
     yield start
-    for processes in started:
-        processes.close()
+    for pool in started:
+        pool.close()
 
 
 @pytest.fixture
@@ -63,6 +65,16 @@ def root(tmp_path):
     folder = tmp_path / "repository"
     folder.mkdir()
     return folder
+
+
+@pytest.fixture
+def open_model(root, engine):
+    """Return a function that opens a model in this process."""
+
+    def open_(made, batching=None):
+        return load(put(root, "m", "1", made), engine, batching)
+
+    return open_
 
 
 LANES = 2

@@ -3,7 +3,7 @@
 import pytest
 
 from gatewave.service.errors import ModelRefused
-from gatewave.service.repository.config import MAX_ERRORS, Config, parsed
+from gatewave.service.repository.config import MAX_ERRORS, Config, parse
 from gatewave.service.serving.model import Batching
 
 PRESENT = ["1", "2", "10", "9"]
@@ -11,7 +11,7 @@ PRESENT = ["1", "2", "10", "9"]
 
 @pytest.mark.parametrize("text", ["", "{}", "# nothing", "null"])
 def test_nothing_need_be_said(text):
-    assert parsed(text) == Config()
+    assert parse(text) == Config()
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ def test_nothing_need_be_said(text):
     ],
 )
 def test_versions_are_chosen_by_number(said, among):
-    assert parsed(f"versions: {said}").versions.among(PRESENT) == among
+    assert parse(f"versions: {said}").versions.choose(PRESENT) == among
 
 
 @pytest.mark.parametrize(
@@ -39,12 +39,12 @@ def test_versions_are_chosen_by_number(said, among):
     ],
 )
 def test_batching_is_off_or_as_said(said, batching):
-    assert parsed(f"batching: {said}").batching.batching == batching
+    assert parse(f"batching: {said}").batching.batching == batching
 
 
 def test_a_warm_up_has_shapes_or_is_off():
-    assert parsed("warmup: {x: [2, 3], s: []}").warmup == {"x": (2, 3), "s": ()}
-    assert parsed("warmup: off").warmup is None
+    assert parse("warmup: {x: [2, 3], s: []}").warmup == {"x": (2, 3), "s": ()}
+    assert parse("warmup: off").warmup is None
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_a_warm_up_has_shapes_or_is_off():
 )
 def test_what_is_wrong_is_said_with_the_field(text, said):
     with pytest.raises(ModelRefused, match=said):
-        parsed(text)
+        parse(text)
 
 
 BOMB = "a0: &a0 {k: v, j: w}\n" + "".join(
@@ -96,9 +96,12 @@ BOMB = "a0: &a0 {k: v, j: w}\n" + "".join(
         ("versions: !!int 'x'", "tags are not allowed, line 1"),
         ("!", "tags are not allowed, line 1"),
         ("%TAG !t! tag:x,2000:\n---\n!t!a b", "tags are not allowed, line 3"),
-        ("[" * 60_000, "it nests deeper than 8 levels, line 1"),
-        ("- " * 30_000, "it nests deeper than 8 levels, line 1"),
-        ("".join(" " * i + "a:\n" for i in range(300)), "it nests deeper than 8 levels, line 9"),
+        ("[" * 60_000, "values are nested deeper than 8 levels, line 1"),
+        ("- " * 30_000, "values are nested deeper than 8 levels, line 1"),
+        (
+            "".join(" " * i + "a:\n" for i in range(300)),
+            "values are nested deeper than 8 levels, line 9",
+        ),
         ("[" + "1," * 30_000 + "]", "expected at most 4096 values, line 1"),
         (f"versions: [{'9' * 5000}]", "expected at most 1024 characters in a value, line 1"),
         (f"versions: [0x{'f' * 5000}]", "expected at most 1024 characters in a value, line 1"),
@@ -112,7 +115,7 @@ BOMB = "a0: &a0 {k: v, j: w}\n" + "".join(
 )
 def test_hostile_yaml_is_refused_in_one_line(text, said):
     with pytest.raises(ModelRefused) as refused:
-        parsed(text)
+        parse(text)
     assert str(refused.value) == f"config.yaml: expected YAML: {said}"
 
 
@@ -120,20 +123,20 @@ def test_hostile_yaml_is_refused_in_one_line(text, said):
 def test_dates_and_merge_keys_are_plain_strings(text):
     name = text.partition(":")[0]
     with pytest.raises(ModelRefused, match=f"config.yaml: {name}: expected no field of this name"):
-        parsed(text)
+        parse(text)
 
 
 def test_a_few_of_many_errors_are_reported():
     with pytest.raises(ModelRefused) as refused:
-        parsed(f"warmup: {{x: [{'-1,' * 3000}]}}")
+        parse(f"warmup: {{x: [{'-1,' * 3000}]}}")
     assert str(refused.value).count("expected") == MAX_ERRORS
 
 
 def test_isolation_and_instances():
-    assert (parsed("").isolation, parsed("").instances) == ("auto", None)
-    assert parsed("isolation: null").isolation == "none"
-    said = parsed("isolation: process\ninstances: 3")
+    assert (parse("").isolation, parse("").instances) == ("auto", None)
+    assert parse("isolation: null").isolation == "none"
+    said = parse("isolation: process\ninstances: 3")
     assert (said.isolation, said.instances) == ("process", 3)
     for text in ("isolation: thread", "instances: 0", "instances: many"):
         with pytest.raises(ModelRefused, match=rf"config\.yaml: {text.split(':')[0]}: expected"):
-            parsed(text)
+            parse(text)

@@ -133,7 +133,7 @@ CHANGES = {
 def test_changed_files_are_not_opened(root, version, name, change):
     _, tried = read_version(root, version, MOST)
     CHANGES[change](version / name)
-    with pytest.raises(FilesChanged, match=f"changed while it was loaded: {name}"):
+    with pytest.raises(FilesChanged, match=f"changed while the model was loaded: {name}"):
         read_tried(version, tried.digests, MOST)
 
 

@@ -8,7 +8,7 @@ from graphs import external, put, unary
 
 from gatewave.service.errors import ModelRefused
 from gatewave.service.repository.files import read_version
-from gatewave.service.repository.folder import fingerprint, folders, is_name, plan
+from gatewave.service.repository.folder import fingerprint, is_name, model_folders, read_plan
 
 MOST = 1 << 32
 WEIGHTS = np.array([2.0, 3.0], np.float32).tobytes()
@@ -46,7 +46,7 @@ def test_hidden_folders_and_loose_files_are_not_meant(root):
     (root / "README").write_text("mine")
     (root / "self").symlink_to("self")
     (root / "nowhere").symlink_to("missing")
-    assert folders(root) == ["m"]
+    assert model_folders(root) == ["m"]
 
 
 def test_external_data_beside_the_model_is_admitted_and_counted(root, version):
@@ -83,7 +83,7 @@ def test_external_data_elsewhere_is_refused(root, version, location):
 
 def test_external_data_that_is_not_there_is_refused(root, version):
     (version / "weights").unlink()
-    assert refusal(root, version) == "weights: there is no such file"
+    assert refusal(root, version) == "weights: the file does not exist"
 
 
 def test_external_data_that_is_too_short_is_refused(root, version):
@@ -96,7 +96,7 @@ def test_a_symbolic_link_out_is_refused(root, version, name):
     outside = root.parent / "outside"
     (version / name).rename(outside)
     (version / name).symlink_to(outside)
-    assert refusal(root, version) == f"{name}: a link leads out of 1"
+    assert refusal(root, version) == f"{name}: a link points out of 1"
 
 
 @pytest.mark.parametrize("name", ["weights", "model.onnx"])
@@ -115,13 +115,13 @@ def test_a_folder_that_is_a_link_out_is_refused(root, version):
     outside = root.parent / "elsewhere"
     version.rename(outside)
     version.symlink_to(outside)
-    assert refusal(root, version) == "1: a link leads out of the repository"
+    assert refusal(root, version) == "1: a link points out of the repository"
 
 
 def test_a_link_that_leads_to_itself_is_refused(root, version):
     (version / "weights").unlink()
     (version / "weights").symlink_to("weights")
-    assert "no such file" in refusal(root, version)
+    assert "does not exist" in refusal(root, version)
 
 
 def test_a_pipe_is_refused_and_not_waited_for(root, version):
@@ -132,7 +132,7 @@ def test_a_pipe_is_refused_and_not_waited_for(root, version):
 
 def test_an_empty_file_is_refused(root, version):
     (version / "model.onnx").write_bytes(b"")
-    assert refusal(root, version) == "model.onnx: it is empty"
+    assert refusal(root, version) == "model.onnx: the file is empty"
 
 
 def test_a_file_larger_than_a_message_can_be_is_refused_unread(root, version):
@@ -143,20 +143,23 @@ def test_a_file_larger_than_a_message_can_be_is_refused_unread(root, version):
 def test_what_is_no_number_is_no_version(root):
     for version in ("1", "2", "0", "01", "-1", "v3", "tmp", "٣"):
         put(root, "m", version, unary("Neg"))
-    found = plan(root, "m")
+    found = read_plan(root, "m")
     assert found.present == {"1", "2"}
-    assert found.odd == {"0", "01", "-1"}
+    assert found.invalid == {"0", "01", "-1"}
     assert list(found.wanted) == ["2"]
 
 
 def test_a_folder_without_versions_says_so(root):
     (root / "m").mkdir()
-    assert "it has no version" in plan(root, "m").wrong
+    assert "the model has no version" in read_plan(root, "m").error
 
 
 def test_versions_that_are_not_there_are_said(root):
     put(root, "m", "4", unary("Neg"), "versions: [1, 2]")
-    assert plan(root, "m").wrong == "config.yaml: versions: expected one of those there, 4"
+    assert (
+        read_plan(root, "m").error
+        == "config.yaml: versions: expected one of the existing versions, 4"
+    )
 
 
 @pytest.mark.parametrize(
@@ -169,25 +172,25 @@ def test_versions_that_are_not_there_are_said(root):
 def test_a_configuration_that_is_no_short_text_is_refused(root, raw, said):
     put(root, "m", "1", unary("Neg"))
     (root / "m" / "config.yaml").write_bytes(raw)
-    assert said in plan(root, "m").wrong
+    assert said in read_plan(root, "m").error
 
 
 def test_a_configuration_that_is_a_link_out_is_refused(root):
     put(root, "m", "1", unary("Neg"))
     (root.parent / "secret").write_text("a: 1")
     (root / "m" / "config.yaml").symlink_to(root.parent / "secret")
-    assert "a link leads out" in plan(root, "m").wrong
+    assert "a link points out" in read_plan(root, "m").error
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
 def test_a_configuration_that_is_no_file_is_refused(root, make):
     put(root, "m", "1", unary("Neg"))
     make(root / "m" / "config.yaml")
-    assert plan(root, "m").wrong == "config.yaml: expected a regular file"
+    assert read_plan(root, "m").error == "config.yaml: expected a regular file"
 
 
 def test_there_is_no_plan_for_what_is_not_there(root):
-    assert plan(root, "m") is None
+    assert read_plan(root, "m") is None
 
 
 def test_the_fingerprint_tells_every_change_and_nothing_else(root, version):

@@ -44,7 +44,7 @@ from gatewave.service.errors import (
 from gatewave.service.observability.metrics import numbers
 from gatewave.service.repository import attempts
 from gatewave.service.repository.repository import check
-from gatewave.service.repository.slots import TrialSlots
+from gatewave.service.repository.trial.scheduler import TrialScheduler
 from gatewave.service.serving.registry import State
 from gatewave.service.serving.request import InferenceRequest
 from gatewave.service.settings import Settings
@@ -118,10 +118,10 @@ def test_a_model_that_is_refused_hinders_no_other(root, served):
     put(root, "m", "1", unary("Neg"))
 
     async def scenario(s):
-        assert "is no ONNX file" in s.state("bad").reason
-        assert "nests deeper" in s.state("deep").reason
-        assert "whole number from 1 on" in s.state("zero", "0").reason
-        assert "no such file" in s.state("empty").reason
+        assert "is not an ONNX file" in s.state("bad").reason
+        assert "nested deeper" in s.state("deep").reason
+        assert "positive integer without leading zeros" in s.state("zero", "0").reason
+        assert "does not exist" in s.state("empty").reason
         assert "versoins: expected no field" in s.state("said", "").reason
         assert [model.name for model in s.runtime.registry] == ["m"]
 
@@ -140,9 +140,9 @@ def test_a_name_that_is_taken_or_none_is_refused_with_the_reason(root, served):
 
     async def scenario(s):
         assert s.runtime.registry.get("mine") is activation
-        assert "the name is taken" in s.state("mine", "").reason
-        assert "a model's name is like" in s.state("a name", "").reason
-        assert "a model's name is like" in s.state("\\udcff\\udcfe", "").reason
+        assert "is the name of an activation" in s.state("mine", "").reason
+        assert "the name of a model must match" in s.state("a name", "").reason
+        assert "the name of a model must match" in s.state("\\udcff\\udcfe", "").reason
         for name in ("mine", "a name"):
             shutil.rmtree(root / name)
         await s.repository.scan()
@@ -157,7 +157,7 @@ def test_a_tiny_model_that_asks_for_all_memory_is_refused(root, served, count):
     put(root, "m", "1", filled(count))
 
     async def scenario(s):
-        assert "more memory than all models may take" in s.state("m").reason
+        assert "more memory than all models may use" in s.state("m").reason
 
     served(scenario)
 
@@ -192,7 +192,7 @@ def test_a_model_that_never_ends_is_given_up(root, served):
     put(root, "m", "1", endless())
 
     async def scenario(s):
-        assert s.state("m").reason == "its trial took more than 4 seconds"
+        assert s.state("m").reason == "the trial took more than 4 seconds"
 
     served(scenario, trial_seconds=4)
 
@@ -352,7 +352,7 @@ def test_how_long_until_another_attempt_doubles_and_is_bounded():
     often = once
     for _ in range(20):
         often = attempts.unfinished(files, often)
-    assert often.wait == attempts.LONGEST_WAIT
+    assert often.wait == attempts.MAX_WAIT
 
 
 def test_unreadable_models_do_not_affect_others(root, served, monkeypatch, caplog):
@@ -375,9 +375,11 @@ def test_unreadable_models_do_not_affect_others(root, served, monkeypatch, caplo
     monkeypatch.setattr(os, "walk", refusing(os.walk, root / "odd" / "1"))
 
     async def scenario(s):
-        assert s.state("said", "").reason == "config.yaml: it cannot be read: Permission denied"
-        assert s.state("shut", "").reason == "its folder cannot be read: Permission denied"
-        assert s.state("odd", "") == State("UNAVAILABLE", "it cannot be read")
+        assert (
+            s.state("said", "").reason == "config.yaml: the file cannot be read: Permission denied"
+        )
+        assert s.state("shut", "").reason == "the model's folder cannot be read: Permission denied"
+        assert s.state("odd", "") == State("UNAVAILABLE", "the model's folder cannot be read")
         assert [model.name for model in s.runtime.registry] == ["m"]
         await s.repository.scan()
         told = [record for record in caplog.records if record.exc_info]
@@ -471,7 +473,7 @@ def test_files_that_change_while_they_are_loaded_are_not_served(root, served, ad
             factor += 1
             put(root, "m", "1", scaled(factor))
             await asyncio.sleep(0)
-        with pytest.raises(ModelRefused, match=r"changed while it was loaded|was replaced while"):
+        with pytest.raises(ModelRefused, match=r"the files changed while|was replaced while"):
             await load
         await s.repository.load("m")
         assert s.states("m") == {"1": READY}
@@ -487,7 +489,7 @@ def test_batching_that_is_refused_is_said_beside_the_model(root, served):
 
     async def scenario(s):
         assert s.state("m").state == "READY"
-        assert "it is not batched: y of 2 rows together differs" in s.state("m").reason
+        assert "not batched: y of 2 rows together differs" in s.state("m").reason
         assert s.runtime.registry.get("m").batching is None
         batching = s.runtime.registry.get("fits").batching
         assert (batching.max_size, batching.max_delay) == (8, 1e-4)
@@ -558,19 +560,19 @@ def test_an_admin_loads_and_unloads(root, served, admin):
 
     async def scenario(s):
         assert s.state("m") == READY
-        assert s.states("later") == {"": State("UNAVAILABLE", "it is not loaded")}
+        assert s.states("later") == {"": State("UNAVAILABLE", "the model is not loaded")}
         await s.repository.load("later")
         assert s.states("later") == {"1": READY}
         await s.repository.unload("m")
-        assert s.states("m") == {"": State("UNAVAILABLE", "it was unloaded")}
-        with pytest.raises(Exception, match="m is not ready: it was unloaded"):
+        assert s.states("m") == {"": State("UNAVAILABLE", "the model was unloaded")}
+        with pytest.raises(Exception, match="m is not ready: the model was unloaded"):
             await s.infer("m", x=X)
         put(root, "m", "2", scaled(5))
         await s.repository.load("m")
         assert s.states("m") == {"2": READY}
         put(root, "new", "1", scaled(7))
         await s.repository.look()
-        assert s.states("new") == {"": State("UNAVAILABLE", "it is not loaded")}
+        assert s.states("new") == {"": State("UNAVAILABLE", "the model is not loaded")}
 
     served(scenario, repository_mode="explicit", keys=admin)
 
@@ -602,11 +604,13 @@ def test_a_known_model_stays_known_while_it_loads(root, served, admin):
         await control.unload("m")
         over.set()
         await asker
-        reasons = {(v, why) for v in ("", "1", "2") for why in ("it was unloaded", "loading")}
+        reasons = {
+            (v, why) for v in ("", "1", "2") for why in ("the model was unloaded", "loading")
+        }
         assert refusals == reasons
         put(root, "new", "1", scaled(2))
         await control.unload("new")
-        assert s.states("new") == {"": State("UNAVAILABLE", "it was unloaded")}
+        assert s.states("new") == {"": State("UNAVAILABLE", "the model was unloaded")}
         shutil.rmtree(root / "m")
         with pytest.raises(NameUnknown):
             await control.load("m")
@@ -659,7 +663,7 @@ def test_an_admin_hears_why_a_model_is_refused(root, served, admin):
     async def scenario(s):
         put(root, "m", "1", b"junk")
         for _ in range(2):  # it is tried again each time
-            with pytest.raises(ModelRefused, match=r"m is refused: version 1: .*no ONNX file"):
+            with pytest.raises(ModelRefused, match=r"m is refused: version 1: .*not an ONNX file"):
                 await s.repository.load("m")
         assert (await s.infer("m", x=X))["y"].tolist() == [[2.0, 4.0]]
         put(root, "m", "1", scaled(3), "versions: 3")
@@ -690,7 +694,7 @@ def trials():
     return [
         pid
         for pid in processes.children()
-        if "repository.trial.verify" in processes.read(Path(f"/proc/{pid}/cmdline"))
+        if "repository.trial.program" in processes.read(Path(f"/proc/{pid}/cmdline"))
         and "onnxruntime" in processes.read(Path(f"/proc/{pid}/maps"))
     ]
 
@@ -713,7 +717,7 @@ def test_endless_trials_do_not_block_other_models(root, served, admin):
     """There are more endless trials than slots and places beside them."""
 
     async def scenario(s):
-        s.repository.trials = TrialSlots(1, patience=0.1, quantum=0.5)
+        s.repository.loader.scheduler = TrialScheduler(1, slot_seconds=0.1, min_seconds=0.5)
         for number in range(3):
             put(root, f"endless{number}", "1", endless())
         loads = [asyncio.create_task(s.repository.load(f"endless{n}")) for n in range(3)]

@@ -63,7 +63,7 @@ def index(call):
 def test_models_come_and_go_over_http(root, call):
     assert ("m", "1") not in index(call)
     put(root, "m", "1", scaled(2))
-    assert index(call)["m", ""] == ("UNAVAILABLE", "it is not loaded")
+    assert index(call)["m", ""] == ("UNAVAILABLE", "the model is not loaded")
     assert call("/v2/models/m/infer", X)[0] == 503
     for parameters in ({"config": "{}"}, {"file:1/model.onnx": "AA=="}):
         status, problem = call("/v2/repository/models/m/load", {"parameters": parameters})
@@ -75,10 +75,10 @@ def test_models_come_and_go_over_http(root, call):
     put(root, "m", "1", external("../../../secret"))
     status, problem = call("/v2/repository/models/m/load")
     assert status == 400
-    assert "leads out of the version's folder" in problem["error"]
+    assert "is out of the version's folder" in problem["error"]
     state, reason = index(call)["m", "1"]
     assert state == "READY"
-    assert "leads out" in reason
+    assert "out of the version's folder" in reason
     assert call("/v2/models/m/infer", X)[1]["outputs"][0]["data"] == [2.0, 4.0]
     assert call("/v2/repository/models/m/unload", UNLOAD) == (200, None)
     assert call("/v2/repository/models/m/unload", UNLOAD) == (200, None), "it is idempotent"
@@ -90,7 +90,7 @@ def test_models_come_and_go_over_http(root, call):
 
 
 def test_the_index_mentions_a_configuration_that_is_not_read(root, call):
-    note = "config.pbtxt is not read: settings of a model are in config.yaml"
+    note = "config.pbtxt is ignored: the settings of a model are in config.yaml"
     put(root, "m", "1", scaled(2), "batching: off")
     put(root, "bad", "1", b"junk")
     for name in ("m", "bad"):
@@ -100,7 +100,7 @@ def test_the_index_mentions_a_configuration_that_is_not_read(root, call):
     assert found["m", "1"][0] == "READY"
     assert found["m", "1"][1].endswith(note)
     assert found["bad", "1"][0] == "UNAVAILABLE"
-    assert "no ONNX file" in found["bad", "1"][1]
+    assert "not an ONNX file" in found["bad", "1"][1]
     assert found["bad", "1"][1].endswith(f"; {note}")
     (root / "m" / "config.pbtxt").unlink()
     call("/v2/repository/models/m/load")
@@ -119,7 +119,7 @@ def test_external_data_truncated_in_place_changes_no_answer(root, call):
         os.truncate(path, size and 8)
         assert call("/v2/models/m/infer", X) == expected
     status, problem = call("/v2/repository/models/m/load")
-    assert (status, "model.onnx: it is empty" in problem["error"]) == (400, True)
+    assert (status, "model.onnx: the file is empty" in problem["error"]) == (400, True)
     assert call("/v2/models/m/infer", X) == expected
 
 
@@ -145,9 +145,9 @@ def test_the_reason_for_batching_is_told_everywhere(root, call):
     put(root, "meets", "1", conditional())
     put(root, "off", "1", scaled(2), "batching: off")
     reasons = {
-        "shown": "it is batched: its graph shows that rows are independent",
-        "meets": "it is not batched: node most (ReduceMax) joins the rows",
-        "off": "it is not batched: config.yaml says batching: off",
+        "shown": "batched: the graph shows that rows are independent",
+        "meets": "not batched: node most (ReduceMax) joins the rows",
+        "off": "not batched: config.yaml has batching: off",
     }
     for name, reason in reasons.items():
         assert call(f"/v2/repository/models/{name}/load") == (200, None)

@@ -8,7 +8,7 @@ from onnx import TensorProto
 
 from gatewave.service.codecs.wire import MalformedError, Reader
 from gatewave.service.errors import ModelRefused
-from gatewave.service.repository.contents import NESTED, contents, contents_of
+from gatewave.service.repository.onnx_file import NESTED, parse, parse_bytes
 
 
 def tensor(location):
@@ -26,7 +26,7 @@ def subgraph(location):
 
 
 def locations(made):
-    return {external.location for external in contents_of(made.SerializeToString()).externals}
+    return {external.location for external in parse_bytes(made.SerializeToString()).externals}
 
 
 def test_the_fields_that_are_followed_are_all_that_lead_to_tensors():
@@ -84,7 +84,7 @@ def test_external_data_is_found_where_a_tensor_only_hints_at_it():
 def test_a_second_graph_in_the_same_file_is_read_too():
     """Protocol Buffers merge fields that come twice."""
     both = unary("Neg").SerializeToString() + external("second").SerializeToString()
-    assert {e.location for e in contents_of(both).externals} == {"second"}
+    assert {e.location for e in parse_bytes(both).externals} == {"second"}
 
 
 def test_a_scalar_has_a_shape_and_an_unknown_one_has_none():
@@ -93,14 +93,14 @@ def test_a_scalar_has_a_shape_and_an_unknown_one_has_none():
         [port("a", []), port("b", None)],
         [port("c", None)],
     )
-    assert contents_of(made.SerializeToString()).shaped == {"a"}
+    assert parse_bytes(made.SerializeToString()).shaped == {"a"}
 
 
 def test_every_beginning_of_a_file_is_read_or_refused():
     whole = external("weights").SerializeToString()
     for end in range(len(whole)):
         try:
-            contents_of(whole[:end])
+            parse_bytes(whole[:end])
         except (MalformedError, UnicodeDecodeError):
             continue
 
@@ -113,15 +113,15 @@ def test_any_byte_may_be_wrong():
         for place in source.integers(0, len(whole), 3):
             changed[place] = source.integers(0, 256)
         try:
-            contents_of(bytes(changed))
+            parse_bytes(bytes(changed))
         except (MalformedError, UnicodeDecodeError):
             continue
 
 
 def test_nesting_has_an_end():
-    contents_of(nested(30))
-    with pytest.raises(MalformedError, match="nests deeper"):
-        contents_of(nested(5000))
+    parse_bytes(nested(30))
+    with pytest.raises(MalformedError, match="nested deeper"):
+        parse_bytes(nested(5000))
 
 
 def test_fields_have_a_most():
@@ -144,28 +144,28 @@ def test_fields_have_a_most():
 )
 def test_what_is_no_message_is_refused(data, why):
     with pytest.raises(MalformedError, match=why):
-        contents_of(data)
+        parse_bytes(data)
 
 
 def test_a_file_is_refused_by_its_name():
-    with pytest.raises(ModelRefused, match=r"model\.onnx is no ONNX file"):
-        contents(b"no model")
+    with pytest.raises(ModelRefused, match=r"model\.onnx is not an ONNX file"):
+        parse(b"no model")
 
 
 def test_a_location_that_is_no_text_is_refused():
     raw = external("weights").SerializeToString().replace(b"weights", b"we\xff\xfehts")
-    with pytest.raises(ModelRefused, match="no ONNX file"):
-        contents(raw)
+    with pytest.raises(ModelRefused, match="not an ONNX file"):
+        parse(raw)
 
 
 @pytest.mark.parametrize("offset", ["-1", "1e3", "", "9" * 30, "٣"])
 def test_an_offset_that_is_no_number_is_refused(offset):
-    with pytest.raises(MalformedError, match="whole numbers"):
-        contents_of(external("weights", offset=offset).SerializeToString())
+    with pytest.raises(MalformedError, match="not a non-negative integer"):
+        parse_bytes(external("weights", offset=offset).SerializeToString())
 
 
 def test_two_locations_of_one_tensor_are_refused():
     made = external("first")
     made.graph.initializer[0].external_data.add(key="location", value="second")
     with pytest.raises(MalformedError, match="twice"):
-        contents_of(made.SerializeToString())
+        parse_bytes(made.SerializeToString())

@@ -4,14 +4,14 @@ import asyncio
 
 import pytest
 
-from gatewave.service.repository.slots import TrialSlots
+from gatewave.service.repository.trial.scheduler import TrialScheduler
 
 
 class Trials:
     """Trials that record their starts, and end on request."""
 
     def __init__(self, count, **times):
-        self.slots = TrialSlots(count, **times)
+        self.scheduler = TrialScheduler(count, **times)
         self.begun = []
         self.tasks = {}
         self.gates = {}
@@ -20,7 +20,7 @@ class Trials:
         for name in names:
             self.gates[name] = asyncio.Event()
             self.tasks[name] = asyncio.create_task(
-                self.slots.run(name.split("/")[0], self._work(name), starts)
+                self.scheduler.run(name.split("/")[0], self._work(name), starts)
             )
 
     def _work(self, name):
@@ -52,7 +52,7 @@ def play(scenario):
 
 def test_the_number_of_concurrent_trials_is_bounded():
     async def scenario():
-        trials = Trials(2, patience=30)
+        trials = Trials(2, slot_seconds=30)
         trials.ask("a", "b", "c")
         await trials.until("a", "b")
         await asyncio.sleep(0)
@@ -66,7 +66,7 @@ def test_the_number_of_concurrent_trials_is_bounded():
 
 def test_trials_without_end_make_room_for_others():
     async def scenario():
-        trials = Trials(2, patience=0.01)
+        trials = Trials(2, slot_seconds=0.01)
         trials.ask("endless 1", "endless 2", "good")
         await trials.until("good")
         await trials.end("good", "endless 1", "endless 2")
@@ -76,7 +76,7 @@ def test_trials_without_end_make_room_for_others():
 
 def test_the_longest_trial_yields_to_untried_models():
     async def scenario():
-        trials = Trials(1, patience=0.01, quantum=0.05)
+        trials = Trials(1, slot_seconds=0.01, min_seconds=0.05)
         trials.ask("endless 1", "endless 2", "good")
         await trials.until("good")
         assert trials.begun[:3] == ["endless 1", "endless 2", "good"]
@@ -90,7 +90,7 @@ def test_the_longest_trial_yields_to_untried_models():
 
 def test_a_passed_trial_is_not_ended():
     async def scenario():
-        trials = Trials(1, patience=0.0, quantum=0.01)
+        trials = Trials(1, slot_seconds=0.0, min_seconds=0.01)
         trials.ask("a", "b")
         await trials.until("a", "b")
         for name in ("a", "b"):
@@ -107,7 +107,7 @@ def test_a_trial_runs_longer_with_each_start():
     """A trial is not ended for another that was started as often."""
 
     async def scenario():
-        trials = Trials(1, patience=0.0, quantum=0.01)
+        trials = Trials(1, slot_seconds=0.0, min_seconds=0.01)
         trials.ask("a", "b", "c", "d")
         await trials.until("a", "b", "c", "d")
         await trials.end("a", "b", "c", "d")
@@ -118,7 +118,7 @@ def test_a_trial_runs_longer_with_each_start():
 
 def test_untried_models_come_first_and_models_take_turns():
     async def scenario():
-        trials = Trials(1, patience=30)
+        trials = Trials(1, slot_seconds=30)
         trials.ask("m/1")
         await trials.until("m/1")
         trials.ask("again", starts=1)
@@ -133,7 +133,7 @@ def test_untried_models_come_first_and_models_take_turns():
 
 def test_versions_of_one_model_leave_a_turn_to_others():
     async def scenario():
-        trials = Trials(2, patience=30)
+        trials = Trials(2, slot_seconds=30)
         trials.ask("m/1", "x")
         await trials.until("m/1", "x")
         trials.ask("m/2", "other")
@@ -147,7 +147,7 @@ def test_versions_of_one_model_leave_a_turn_to_others():
 
 def test_a_cancelled_trial_passes_on_its_turn():
     async def scenario():
-        trials = Trials(1, patience=30)
+        trials = Trials(1, slot_seconds=30)
         trials.ask("a", "b", "c")
         await trials.until("a")
         trials.tasks["b"].cancel()

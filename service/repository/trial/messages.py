@@ -1,4 +1,4 @@
-"""What the process that serves and the one that tries a model say to each other."""
+"""Messages between the serving process and the process that tries a model."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ COPIES = 4
 """Copies of a graph in memory while it is loaded: read, parsed, optimized, packed."""
 
 
-class Setup(BaseModel):
-    """A version to load, and the engine for it.
+class LoadSettings(BaseModel):
+    """Version to load, and the engine for it.
 
     Attributes:
         config: The text of config.yaml.
         kernels: Whether the native kernels compute it.
         instructions: The instruction set that the kernels must use, if any.
-        most_bytes: Limit on the bytes of all its files.
+        max_bytes: Limit on the bytes of all its files.
     """
 
     folder: str
@@ -27,34 +27,34 @@ class Setup(BaseModel):
     instructions: str
     threads: int
     arena_bytes: int
-    most_bytes: int
+    max_bytes: int
 
 
-class Job(Setup):
-    """A version to try, and its limits.
+class TrialJob(LoadSettings):
+    """Version to try, and the limits of the trial.
 
     Attributes:
         seconds: Time limit for loading and running.
-        proof_seconds: Time limit for the following check that batching is exact.
+        batching_seconds: Time limit for the following check of batching.
     """
 
     root: str
     seconds: float
-    proof_seconds: float
+    batching_seconds: float
 
 
-class Report(BaseModel):
-    """Result of a trial; a served model has one before the check of batching, and one after.
+class TrialReport(BaseModel):
+    """Result of a trial. The process sends one before the check of batching, and one after it.
 
     Attributes:
-        refused: The reason why it cannot be served, if there is one.
+        refused: The reason why the model cannot be served; empty if it can.
         needs: Bytes that the arena must have at least, if its size is the reason; otherwise 0.
-        warmup: The shapes of the inputs that it ran on, if sizes were raised for it.
+        warmup: The shapes of the inputs that the model ran on, if sizes were raised for it.
         shaped: The inputs and outputs with a declared shape.
         digests: The SHA-256 of each file that was tried, by its path in the version's folder.
-        batched: Whether its requests may be batched.
+        batched: Whether requests may be batched.
         note: The reason for batching or its absence.
-        hazard: The reason why the graph may end or block its process, if there is one.
+        hazard: The reason why the graph may end or block its process; empty if it cannot.
     """
 
     refused: str = ""

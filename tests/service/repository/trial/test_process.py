@@ -9,8 +9,8 @@ import pytest
 from graphs import endless, put, trial_job, unary
 
 from gatewave.service.errors import ModelRefused
-from gatewave.service.repository.trial.job import Report
-from gatewave.service.repository.trial.verification import verified
+from gatewave.service.repository.trial.messages import TrialReport
+from gatewave.service.repository.trial.process import run_trial
 
 
 def test_a_crash_of_the_trial_is_a_reason(root, tmp_path, monkeypatch):
@@ -20,13 +20,13 @@ def test_a_crash_of_the_trial_is_a_reason(root, tmp_path, monkeypatch):
     program.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(program))
     with pytest.raises(ModelRefused, match=f"ended by {signal.SIGSEGV.name}"):
-        asyncio.run(verified(trial_job(root)))
+        asyncio.run(run_trial(trial_job(root)))
     program.write_text("#!/bin/sh\ncat > /dev/null\necho nonsense\nexit 3\n")
     with pytest.raises(ModelRefused, match="ended with status 3"):
-        asyncio.run(verified(trial_job(root)))
+        asyncio.run(run_trial(trial_job(root)))
     program.unlink()
     with pytest.raises(ModelRefused, match="cannot be started: No such file"):
-        asyncio.run(verified(trial_job(root)))
+        asyncio.run(run_trial(trial_job(root)))
 
 
 SERVED = 'echo "{\\"shaped\\": [\\"x\\"]}"'
@@ -35,9 +35,9 @@ SERVED = 'echo "{\\"shaped\\": [\\"x\\"]}"'
 @pytest.mark.parametrize(
     ("then", "why"),
     [
-        ("kill -SEGV $$", "its proof was ended by SIGSEGV"),
-        ("exit 3", "its proof ended with status 3"),
-        ("exec sleep 60", "its proof took more than 0.2 seconds"),
+        ("kill -SEGV $$", "the check was ended by SIGSEGV"),
+        ("exit 3", "the check ended with status 3"),
+        ("exec sleep 60", "the check took more than 0.2 seconds"),
     ],
 )
 def test_a_proof_that_comes_to_no_end_leaves_the_model_unbatched(
@@ -47,14 +47,14 @@ def test_a_proof_that_comes_to_no_end_leaves_the_model_unbatched(
     program.write_text(f"#!/bin/sh\ncat > /dev/null\n{SERVED}\n{then}\n")
     program.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(program))
-    report = asyncio.run(verified(trial_job(root, proof_seconds=0.2)))
-    assert report == Report(shaped=["x"], batched=False, note=f"it is not batched: {why}")
+    report = asyncio.run(run_trial(trial_job(root, batching_seconds=0.2)))
+    assert report == TrialReport(shaped=["x"], batched=False, note=f"not batched: {why}")
 
 
 @pytest.mark.parametrize(
     ("made", "why"),
     [
-        (endless("others"), "its proof took more than 1 seconds"),
+        (endless("others"), "the check took more than 1 seconds"),
         (unary("Neg", ("n", 1 << 16)), "Unable to allocate 32.0 GiB"),
     ],
     ids=["time", "memory"],
@@ -62,10 +62,10 @@ def test_a_proof_that_comes_to_no_end_leaves_the_model_unbatched(
 def test_a_model_that_cannot_compute_so_many_rows_is_served_without(root, made, why):
     config = "batching: {max_size: 65536}"
     put(root, "m", "1", made, config)
-    report = asyncio.run(verified(trial_job(root, config=config, proof_seconds=1)))
+    report = asyncio.run(run_trial(trial_job(root, config=config, batching_seconds=1)))
     assert not report.refused
     assert not report.batched
-    assert f"it is not batched: {why}" in report.note
+    assert f"not batched: {why}" in report.note
 
 
 def test_the_trial_does_not_see_the_services_keys(root, tmp_path, monkeypatch):
@@ -76,7 +76,7 @@ def test_the_trial_does_not_see_the_services_keys(root, tmp_path, monkeypatch):
     monkeypatch.setenv("GATEWAVE_KEYS", "infer:secret")
     monkeypatch.setenv("OTHER", "thing")
     with pytest.raises(ModelRefused):
-        asyncio.run(verified(trial_job(root)))
+        asyncio.run(run_trial(trial_job(root)))
     seen = (tmp_path / "seen").read_text()
     assert "OTHER=thing" in seen
     assert "GATEWAVE" not in seen
@@ -88,7 +88,7 @@ def test_a_trial_whose_service_is_gone_ends_by_the_clock(root):
 
     async def scenario():
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "gatewave.service.repository.trial.verify"),
+            *(sys.executable, "-m", "gatewave.service.repository.trial.program"),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
         )
@@ -100,8 +100,8 @@ def test_a_trial_whose_service_is_gone_ends_by_the_clock(root):
 
 def test_a_trial_gets_no_more_memory_than_it_may_have():
     program = (
-        "from gatewave.service.repository import bounds\n"
-        "bounds.bound_memory(1 << 26); b' ' * (1 << 28)"
+        "from gatewave.service.repository.trial import limits\n"
+        "limits.limit_memory(1 << 26); b' ' * (1 << 28)"
     )
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
     assert b"MemoryError" in ended.stderr

@@ -1,7 +1,8 @@
-"""What must be known of an ONNX file before anything that computes opens it.
+"""Reader of untrusted ONNX files: their external data, and their declared shapes.
 
-That is the files that its tensors lie in, wherever in the graph a tensor may be, and which of its
-ports have a shape: ONNX Runtime tells a scalar from an unknown shape to nobody.
+It runs before ONNX Runtime opens the file, because ONNX Runtime reads external data from any path
+that a tensor names. It also finds the inputs and outputs with a declared shape: ONNX Runtime
+reports a scalar and an unknown shape alike.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from gatewave.service.codecs.wire import (
 from gatewave.service.errors import ModelRefused
 from gatewave.service.onnx import fields as onnx
 
-DEEPEST = 100
-"""Messages within messages; Protocol Buffers' own readers stop there too."""
+MAX_DEPTH = 100
+"""Depth of nested messages; the readers of Protocol Buffers have the same limit."""
 
 NESTED: Mapping[str, Mapping[int, str]] = {
     "ModelProto": {
@@ -52,7 +53,7 @@ NESTED: Mapping[str, Mapping[int, str]] = {
     "SparseTensorProto": {onnx.SPARSE_VALUES: "TensorProto", onnx.SPARSE_INDICES: "TensorProto"},
     "TensorProto": {onnx.TENSOR_EXTERNAL: "StringStringEntryProto"},
 }
-"""By the messages of onnx.proto, the fields that lead to where a tensor lies."""
+"""Fields that lead to the location of a tensor, by message of onnx.proto."""
 
 EXTERNAL = "StringStringEntryProto"
 COUNTS = ("offset", "length")
@@ -64,7 +65,7 @@ class External:
 
     Attributes:
         location: A path, relative to the folder of the ONNX file.
-        end: Offset of the first byte after the data, as far as it is given.
+        end: Offset of the first byte after the data; equal to ``offset`` if no length is given.
         offset: Offset of the first byte of the data.
     """
 
@@ -74,10 +75,11 @@ class External:
 
 
 @dataclass(frozen=True, slots=True)
-class Contents:
-    """What an ONNX file says of itself.
+class OnnxFile:
+    """Facts about an ONNX file.
 
     Attributes:
+        externals: The locations of external data, of tensors anywhere in the graph.
         shaped: The inputs and outputs whose shape is declared.
     """
 
@@ -85,36 +87,36 @@ class Contents:
     shaped: frozenset[str]
 
 
-def contents(model: bytes) -> Contents:
-    """Return the contents of the ONNX file with the bytes ``model``.
+def parse(model: bytes) -> OnnxFile:
+    """Return the facts about the ONNX file with the bytes ``model``.
 
     Raises:
         ModelRefused: It is not an ONNX file.
     """
     try:
-        return contents_of(model)
+        return parse_bytes(model)
     except (MalformedError, ValueError) as error:
-        raise ModelRefused(f"model.onnx is no ONNX file: {error}") from error
+        raise ModelRefused(f"model.onnx is not an ONNX file: {error}") from error
 
 
-def contents_of(data: bytes) -> Contents:
-    """What the ONNX file with the bytes ``data`` says of itself.
+def parse_bytes(data: bytes) -> OnnxFile:
+    """Return the facts about the ONNX file with the bytes ``data``.
 
     Raises:
-        MalformedError: It is none.
+        MalformedError: It is not an ONNX file.
     """
     reader = Reader(data)
     whole = (0, len(data))
-    externals = frozenset(_externals(reader, "ModelProto", whole, DEEPEST))
+    externals = frozenset(_externals(reader, "ModelProto", whole, MAX_DEPTH))
     graphs = [span for number, span in reader.fields(whole) if number == onnx.MODEL_GRAPH]
     if not graphs:
-        raise MalformedError("it holds no graph")
-    return Contents(externals, frozenset(_shaped(reader, graphs)))
+        raise MalformedError("there is no graph")
+    return OnnxFile(externals, frozenset(_shaped(reader, graphs)))
 
 
 def _externals(reader: Reader, message: str, span: Span, depth: int) -> Iterator[External]:
     if not depth:
-        raise MalformedError(f"it nests deeper than {DEEPEST} messages")
+        raise MalformedError(f"messages are nested deeper than {MAX_DEPTH} levels")
     nested = NESTED[message]
     entries = []
     for number, inner in reader.fields(span):
@@ -136,13 +138,13 @@ def _entry(reader: Reader, span: Span) -> tuple[str, str]:
 
 
 def _external(entries: list[tuple[str, str]]) -> External:
-    said = dict(entries)
-    if len(said) < len(entries):
-        raise MalformedError("a tensor says twice where it lies")
-    counts = [said.get(key, "0") for key in COUNTS]
+    fields = dict(entries)
+    if len(fields) < len(entries):
+        raise MalformedError("the external data of a tensor has a field twice")
+    counts = [fields.get(key, "0") for key in COUNTS]
     if not all(count.isascii() and count.isdigit() and len(count) < 20 for count in counts):  # noqa: PLR2004
-        raise MalformedError("a tensor says where it lies in no whole numbers")
-    return External(said.get("location", ""), sum(map(int, counts)), int(counts[0]))
+        raise MalformedError("the offset or length of a tensor is not a non-negative integer")
+    return External(fields.get("location", ""), sum(map(int, counts)), int(counts[0]))
 
 
 def _shaped(reader: Reader, graphs: list[Span]) -> Iterator[str]:
@@ -161,15 +163,15 @@ def _has_shape(reader: Reader, kind: Span) -> bool:
     )
 
 
-def inlined(model: bytes, data: Mapping[str, Array]) -> bytes:
+def inline_external_data(model: bytes, data: Mapping[str, Array]) -> bytes:
     """Return ``model`` with the external data of nested tensors in it.
 
-    ONNX Runtime 1.32 takes external data from memory for the initializers of the main graph only.
-    Tensors of subgraphs, of functions, of attributes and of sparse initializers get theirs as
-    ``raw_data``; without such tensors, ``model`` itself is returned.
+    ONNX Runtime 1.32 accepts external data from memory for the initializers of the main graph only.
+    Tensors of subgraphs, functions, attributes and sparse initializers therefore get their data as
+    ``raw_data``. Without such tensors, ``model`` itself is returned.
 
     Args:
-        model: An ONNX file that `contents` has read.
+        model: An ONNX file that `parse` has read.
         data: The contents of the files with external data, by location.
     """
     pieces = _inlined(Reader(model), "ModelProto", (0, len(model)), data)
@@ -203,14 +205,14 @@ def _inlined(
     if entries and is_external:
         external = _external(entries)
         raw: Pieces = [_raw(external, data)]
-        # If a field occurs twice, readers take the last.
+        # If a field occurs twice, readers of Protocol Buffers take the last.
         location = bytes((onnx.TENSOR_LOCATION << 3 | VARINT, 0))
         return [whole[copied:end], _header(onnx.TENSOR_RAW, raw), *raw, location]
     return [*pieces, whole[copied:end]] if pieces else None
 
 
 def _raw(external: External, data: Mapping[str, Array]) -> memoryview:
-    """Return the bytes of a tensor; without a given length, to the end of the file."""
+    """Return the bytes of a tensor: up to the end of the file if no length is given."""
     content = data[external.location].data
     end = external.end if external.end > external.offset else len(content)
     return content[external.offset : end]

@@ -4,14 +4,14 @@ import asyncio
 
 import onnx.parser
 import pytest
-from graphs import filled, load, put, trial_job
+from graphs import filled, put, trial_job
 
 from gatewave.service.errors import ModelRefused
 from gatewave.service.oip.metadata import model_config
-from gatewave.service.repository.config import parsed
-from gatewave.service.repository.trial import trial
-from gatewave.service.repository.trial.sizes import MAX_ELEMENTS, candidates
-from gatewave.service.repository.trial.verification import verified
+from gatewave.service.repository.config import parse
+from gatewave.service.repository.trial.process import run_trial
+from gatewave.service.repository.trial.shapes import MAX_ELEMENTS, candidates
+from gatewave.service.repository.trial.warmup import warm_up
 
 HEAD = '<ir_version: 8, opset_import: ["" : 17]> g '
 KERNEL = (
@@ -57,12 +57,24 @@ NEVER = (
 )
 
 
-@pytest.fixture
-def open_model(root, engine):
-    def open_(text):
-        return load(put(root, "m", "1", onnx.parser.parse_model(text)), engine)
+CONCAT = (
+    HEAD
+    + """(float[n, k, 3] a, float[m, k, 3] b) => (float[p, k, 3] y) {
+    y = Concat <axis = 0> (a, b)
+}"""
+)
 
-    return open_
+
+@pytest.fixture
+def parse_and_open(open_model):
+    return lambda text: open_model(onnx.parser.parse_model(text))
+
+
+def test_open_sizes_are_one_by_default(parse_and_open):
+    model = parse_and_open(CONCAT)
+    assert next(candidates(model, {})) == {"a": (1, 1, 3), "b": (1, 1, 3)}
+    given = next(candidates(model, {"a": (2, 5, 3)}))
+    assert given == {"a": (2, 5, 3), "b": (1, 5, 3)}
 
 
 @pytest.mark.parametrize(
@@ -77,32 +89,32 @@ def open_model(root, engine):
         (ALONE, {"x": (1,), "w": (2,)}),
     ],
 )
-def test_sizes_are_raised_until_the_model_runs(open_model, text, shapes):
-    assert trial.warm(open_model(text), parsed("")) == shapes
+def test_sizes_are_raised_until_the_model_runs(parse_and_open, text, shapes):
+    assert warm_up(parse_and_open(text), parse("")) == shapes
 
 
-def test_sizes_that_are_known_are_kept(open_model):
-    model = open_model(PAIR)
-    given = parsed("warmup: {x: [2, 12]}")
-    assert trial.warm(model, given) == {"x": (2, 12), "mask": (2, 12)}
-    assert trial.warm(model, parsed(""), {"x": (1, 16), "mask": (1, 16)})["x"] == (1, 16)
-    with pytest.raises(ModelRefused, match=r"tried with x \[1, 5\], mask \[1, 5\]: config"):
-        trial.warm(model, parsed("warmup: {x: [1, 5]}"))
+def test_sizes_that_are_known_are_kept(parse_and_open):
+    model = parse_and_open(PAIR)
+    given = parse("warmup: {x: [2, 12]}")
+    assert warm_up(model, given) == {"x": (2, 12), "mask": (2, 12)}
+    assert warm_up(model, parse(""), {"x": (1, 16), "mask": (1, 16)})["x"] == (1, 16)
+    with pytest.raises(ModelRefused, match=r"tried with x \[1, 5\], mask \[1, 5\]: set"):
+        warm_up(model, parse("warmup: {x: [1, 5]}"))
 
 
-def test_a_model_that_takes_no_size_is_refused_with_the_first_and_the_largest(open_model):
+def test_a_model_that_takes_no_size_is_refused_with_the_first_and_the_largest(parse_and_open):
     with pytest.raises(
         ModelRefused, match=r"tried with x \[1, 1\] and \d+ others, up to x \["
     ) as e:
-        trial.warm(open_model(NEVER), parsed(""))
+        warm_up(parse_and_open(NEVER), parse(""))
     assert "requested shape" in str(e.value)
-    with pytest.raises(ModelRefused, match=r"tried with x \[1, 1\]: config"):
-        trial.warm(open_model(NEVER), parsed(""), seconds=0)
+    with pytest.raises(ModelRefused, match=r"tried with x \[1, 1\]: set"):
+        warm_up(parse_and_open(NEVER), parse(""), seconds=0)
 
 
-def test_candidates_are_few_small_and_different(open_model):
+def test_candidates_are_few_small_and_different(parse_and_open):
     for text in (KERNEL, SIDES, PAIR, ALONE):
-        found = [tuple(shapes.values()) for shapes in candidates(open_model(text), {})]
+        found = [tuple(shapes.values()) for shapes in candidates(parse_and_open(text), {})]
         assert len(set(found)) == len(found) < 300
         for shapes in found:
             assert all(shape and max(shape) <= MAX_ELEMENTS for shape in shapes)
@@ -127,11 +139,11 @@ def test_sizes_that_were_found_are_served_and_shown(root, served):
 def test_a_model_that_needs_a_larger_arena_says_how_large(root):
     put(root, "m", "1", filled(1 << 23))  # 32 MiB
     with pytest.raises(ModelRefused, match="GATEWAVE_ARENA_BYTES=") as caught:
-        asyncio.run(verified(trial_job(root, arena_bytes=1 << 24)))
+        asyncio.run(run_trial(trial_job(root, arena_bytes=1 << 24)))
     said = str(caught.value)
     assert said.endswith(" it runs")
     enough = int(said.rpartition("=")[2].removesuffix(" it runs"))
-    assert not asyncio.run(verified(trial_job(root, arena_bytes=enough))).refused
+    assert not asyncio.run(run_trial(trial_job(root, arena_bytes=enough))).refused
     assert enough <= 48 << 20
 
 
@@ -139,4 +151,4 @@ def test_a_model_that_needs_more_than_there_is_says_how_much_at_least(root):
     put(root, "m", "1", filled(1 << 44))
     needed = r"it needs GATEWAVE_ARENA_BYTES=7036874\d+ or more, and has 16777216$"
     with pytest.raises(ModelRefused, match=needed):
-        asyncio.run(verified(trial_job(root, arena_bytes=1 << 24)))
+        asyncio.run(run_trial(trial_job(root, arena_bytes=1 << 24)))

@@ -4,7 +4,6 @@ import asyncio
 import gc
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -12,7 +11,6 @@ from pathlib import Path
 
 import graphs
 import numpy as np
-import orjson
 import processes
 import pytest
 from calls import eventually
@@ -22,7 +20,6 @@ from onnx import TensorProto
 from gatewave.service.errors import LimitExceeded, ModelFailed, ModelNotReady
 from gatewave.service.observability.metrics import RESTARTS, numbers
 from gatewave.service.oip.metadata import model_config, model_parameters
-from gatewave.service.repository.isolation.frames import LENGTHS, FrameError, Frames
 from gatewave.service.serving.registry import State
 from gatewave.service.system.cancellation import CancelToken
 
@@ -63,7 +60,7 @@ def no_children():
 
 
 def is_a_model(pid):
-    return "repository.isolation.isolated" in processes.read(Path(f"/proc/{pid}/cmdline"))
+    return "repository.isolation.program" in processes.read(Path(f"/proc/{pid}/cmdline"))
 
 
 def is_computing(pid):
@@ -128,7 +125,9 @@ def test_a_model_that_keeps_crashing_rests_and_comes_back(root, served):
             await asyncio.sleep(0)
         state = s.state("m")
         assert state.state == "UNAVAILABLE"
-        assert state.reason.startswith("its process was ended by SIGFPE; it is started again in")
+        assert state.reason.startswith(
+            "the model's process was ended by SIGFPE; it is started again in"
+        )
         with pytest.raises(ModelNotReady, match="was ended by SIGFPE"):
             await s.infer("m", **PLAIN)
         await s.until(lambda: s.state("m") == READY)
@@ -149,7 +148,7 @@ def test_the_configuration_decides(root, served):
         assert model_config(index["auto"])["parameters"]["isolation"] == {"string_value": why}
         assert model_parameters(index["auto"])["isolation"] == why
         assert index["div"].isolation == ""
-        assert index["plain"].isolation == "process: config.yaml says so"
+        assert index["plain"].isolation == "process: config.yaml requests it"
         assert model_config(index["plain"])["instance_group"] == [{"kind": "KIND_CPU", "count": 2}]
         assert "warmup: off" in index["untried"].isolation
         assert len(children()) == 4
@@ -225,7 +224,7 @@ def test_a_run_that_ignores_its_flag_is_killed(isolate):
     assert is_computing(pid)
     token.cancel()
     thread.join(30)
-    assert failures == ["the model's process was ended: its run did not end when it was told to"]
+    assert failures == ["the model's process was ended: its run did not end after its cancellation"]
     assert run(made, **AT_ONCE)["y"].tolist() == [[[[16.0]]]]
 
 
@@ -236,7 +235,7 @@ def test_a_run_that_heeds_the_flag_keeps_its_process(isolate):
     assert is_computing(*before)
     token.cancel()
     thread.join(30)
-    assert failures == ["the run was ended: no caller waits for it"]
+    assert failures == ["the run was cancelled: no caller waits for it"]
     assert children() == before
 
 
@@ -303,18 +302,20 @@ OUTLIVED = """
 import pathlib, sys
 import numpy as np
 from gatewave.service.repository.files import read_version
-from gatewave.service.repository.isolation.isolated import Work
-from gatewave.service.repository.isolation.isolation import Processes, isolated
+from gatewave.service.repository.isolation.messages import IsolationSetup
+from gatewave.service.repository.isolation.model import start_isolated
+from gatewave.service.repository.isolation.pool import ProcessPool
 
 folder = pathlib.Path(sys.argv[1])
 digests = dict(read_version(folder, folder, 1 << 20)[1].digests)
-work = Work(folder=str(folder), config="warmup: off", digests=digests, most_bytes=1 << 20,
-            shaped=["x", "w", "y"], device="cpu",
-            kernels="function", instructions="", threads=1, arena_bytes=1 << 28,
-            request_bytes=1 << 28, output_bytes=0)
-processes = Processes(("m", "1"), work, 60, print)
-made = isolated(("m", "1"), processes, batching=None, instances=1, why="")
-print(processes._idle[0].pid, flush=True)
+setup = IsolationSetup(
+    folder=str(folder), config="warmup: off", digests=digests, max_bytes=1 << 20,
+    shaped=["x", "w", "y"], device="cpu", kernels="function", instructions="", threads=1,
+    arena_bytes=1 << 28, request_bytes=1 << 28, output_bytes=0,
+)
+pool = ProcessPool(("m", "1"), setup, 60, print)
+made = start_isolated(("m", "1"), pool, batching=None, instances=1, reason="")
+print(pool.idle[0].pid, flush=True)
 x, w = np.ones((1, 1, 4, 4), np.float32), np.ones((1, 1, 0, 0), np.float32)
 made.run({"x": x, "w": w}, ("y",), {})
 """
@@ -333,56 +334,3 @@ def test_no_process_outlives_the_service(root):
         assert is_computing(pid)
         service.kill()
     eventually(lambda: not is_a_model(pid))
-
-
-@pytest.fixture
-def connected():
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        yield Frames(ours, 1 << 16), theirs
-
-
-def tensor(**changed):
-    return {"name": "x", "datatype": "FP32", "shape": [2], "size": 8} | changed
-
-
-@pytest.mark.parametrize(
-    ("header", "size"),
-    [
-        (b"junk", 0),
-        (b"[]", 0),
-        (b'{"tensors": 1}', 0),
-        ({"tensors": [1]}, 0),
-        ({"tensors": [tensor()]}, 4),
-        ({"tensors": [tensor(size=4)]}, 4),
-        ({"tensors": [tensor(shape=[-2])]}, 8),
-        ({"tensors": [tensor(shape=[2**40, 2**40])]}, 8),
-        ({"tensors": [tensor(datatype="FP33")]}, 8),
-        ({"tensors": [tensor(datatype="BYTES")]}, 8),
-        ({"tensors": [tensor(shape=[True])]}, 8),
-        ({}, 1 << 20),
-    ],
-)
-def test_invalid_frames_are_refused(connected, header, size):
-    frames, other = connected
-    text = header if isinstance(header, bytes) else orjson.dumps(header)
-    other.sendall(LENGTHS.pack(len(text), size) + text + b"\xff" * min(size, 64))
-    other.shutdown(socket.SHUT_WR)
-    with pytest.raises(FrameError):
-        frames.receive()
-
-
-def test_frames_bring_what_was_sent(connected):
-    frames, other = connected
-    sent = {
-        "s": np.array([[b"", b"\0\xff"], [b"abc", "é".encode()]], np.object_),
-        "f": np.arange(6, dtype=np.float64).reshape(2, 3)[:, ::2],
-        "e": np.empty((0, 3), np.int8),
-        "z": np.array(7, np.int64),
-    }
-    Frames(other, 0).send({"run": 1}, sent)
-    header, got = frames.receive()
-    assert header == {"run": 1}
-    for name, array in sent.items():
-        assert got[name].dtype == array.dtype
-        assert np.array_equal(got[name], array)

@@ -1,4 +1,4 @@
-"""Candidate sizes for the open axes of a model's inputs, in the order of trial.
+"""Candidate shapes for a model's inputs with open sizes, in the order of trial.
 
 The graph does not declare the sizes that it accepts: a convolution needs as many samples as its
 kernel has, the sides of an image may have to be multiples of 32, an LSTM's window is 576 samples
@@ -13,11 +13,11 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from gatewave.service.repository.model import Declared
+from gatewave.service.repository.model import RepositoryModel
 from gatewave.service.serving.model import ANY, Port
 
 Shapes = dict[str, tuple[int, ...]]
-"""The shape of each input that is needed."""
+"""Shape of each required input."""
 
 LADDER = (
     *(2, 4, 3, 8, 16, 6, 12, 32, 64, 24, 48, 128, 256, 320, 512, 576, 640, 1024, 224, 96, 160),
@@ -26,25 +26,27 @@ LADDER = (
 """Sizes from small to large; the usual ones of images, audio windows and tokens come first."""
 
 COMMON = 14
-DIFFERENT = (3, 5, 7, 11, 13, 17, 19, 23)
+"""Number of sizes in `LADDER` that are tried with all groups of axes before the others."""
+DISTINCT = (3, 5, 7, 11, 13, 17, 19, 23)
+"""Sizes of the last candidate: one for each open size, for models that confuse equal sizes."""
 MAX_ALONE = 8
-"""Open sizes up to which each is also raised alone."""
+"""Number of open sizes up to which each is also raised alone: the trials grow with the number."""
 MAX_ELEMENTS = 1 << 24
-"""Elements of one input, above which sizes are not tried."""
+"""Largest candidate in elements of one input: 64 MiB of float32."""
 RANKS = (1, 2, 3, 4, 0)
 """Ranks to try for an input of any rank."""
 
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """The place of an open axis in an input."""
+    """Position of an open axis in an input."""
 
     position: int
     rank: int
 
 
 Group = Callable[[list[Axis]], bool]
-"""Whether a size that these axes have is raised."""
+"""Predicate: is a size raised that these axes have?"""
 
 WITHIN_ROWS: tuple[Group, ...] = (
     lambda axes: all(axis.position > 0 for axis in axes),
@@ -56,11 +58,12 @@ WITH_ROWS: tuple[Group, ...] = (lambda axes: all(axis.position == 0 for axis in 
 """Groups of axes: the first ones, and all."""
 
 
-def in_words(shapes: Mapping[str, tuple[int, ...]]) -> str:
+def format_shapes(shapes: Mapping[str, tuple[int, ...]]) -> str:
+    """Return the shapes as one line of text."""
     return ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
 
 
-def candidates(model: Declared, given: Mapping[str, tuple[int, ...]]) -> Iterator[Shapes]:
+def candidates(model: RepositoryModel, given: Mapping[str, tuple[int, ...]]) -> Iterator[Shapes]:
     """Yield shapes for the inputs that ``model`` needs, each once; the first has 1 for open sizes.
 
     Args:
@@ -72,7 +75,7 @@ def candidates(model: Declared, given: Mapping[str, tuple[int, ...]]) -> Iterato
     seen: list[Shapes] = []
     for rank in RANKS if set(any_rank) - set(given) else RANKS[:1]:
         symbols = {port.name: _symbols(model, port, rank) for port in model.inputs}
-        known = _known(symbols, given)
+        known = _known_sizes(symbols, given)
         for sizes in _assignments(_axes(needed, symbols, given), known):
             shapes = {
                 port.name: given[port.name]
@@ -80,7 +83,7 @@ def candidates(model: Declared, given: Mapping[str, tuple[int, ...]]) -> Iterato
                 else tuple(s if isinstance(s, int) else sizes[s] for s in symbols[port.name])
                 for port in needed
             }
-            # The first has no size but what the graph or the configuration gives.
+            # The first candidate is tried at any size: only the graph or the operator chose it.
             if shapes not in seen and (not seen or all(map(_is_small, shapes.values()))):
                 seen.append(shapes)
                 yield shapes
@@ -90,8 +93,8 @@ def _is_small(shape: tuple[int, ...]) -> bool:
     return math.prod(shape) <= MAX_ELEMENTS
 
 
-def _symbols(model: Declared, port: Port, rank: int) -> list[str | int]:
-    """Return for each axis its size, or the name of it; a size without a name gets its own."""
+def _symbols(model: RepositoryModel, port: Port, rank: int) -> list[str | int]:
+    """Return for each axis its size or its symbol; open sizes without a symbol get a unique one."""
     if port.name in model.unranked:
         return [f"{port.name}[{axis}]" for axis in range(rank)]
     return [
@@ -100,9 +103,10 @@ def _symbols(model: Declared, port: Port, rank: int) -> list[str | int]:
     ]
 
 
-def _known(
+def _known_sizes(
     symbols: Mapping[str, list[str | int]], given: Mapping[str, tuple[int, ...]]
 ) -> dict[str, int]:
+    """Return the sizes by symbol that the configuration gives."""
     return {
         symbol: size
         for name, shape in given.items()
@@ -128,10 +132,11 @@ def _axes(
 def _assignments(
     axes: Mapping[str, list[Axis]], known: Mapping[str, int]
 ) -> Iterator[dict[str, int]]:
-    """Yield a size for each name: 1, one size for a group, one size alone, and different ones."""
+    """Yield sizes by symbol: all 1, a group raised, one symbol raised, and all distinct."""
     free = [symbol for symbol in axes if symbol not in known]
     yield {**dict.fromkeys(free, 1), **known}
-    # The commoner sizes first, and one row while it can be: rows are batched afterwards.
+    # Common sizes come first. The rows stay 1 as long as possible, because a model that runs on one
+    # row may be batched.
     for sizes in (LADDER[:COMMON], LADDER[COMMON:]):
         for size, is_raised in itertools.product(sizes, WITHIN_ROWS):
             yield {symbol: size if is_raised(axes[symbol]) else 1 for symbol in free} | dict(known)
@@ -139,5 +144,5 @@ def _assignments(
             yield {symbol: size if is_raised(axes[symbol]) else 1 for symbol in free} | dict(known)
         for size, raised in itertools.product(sizes, free if len(free) <= MAX_ALONE else ()):
             yield {symbol: size if symbol == raised else 1 for symbol in free} | dict(known)
-    different = itertools.cycle(DIFFERENT)
-    yield {symbol: next(different) for symbol in free} | dict(known)
+    distinct = itertools.cycle(DISTINCT)
+    yield {symbol: next(distinct) for symbol in free} | dict(known)

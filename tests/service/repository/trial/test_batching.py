@@ -1,28 +1,18 @@
-"""What a model is put to before it is served."""
+"""Decision whether requests to a model are batched."""
 
 import numpy as np
 import pytest
 from graphs import averaged, conditional, helper, load, model, numpy_helper, port, put, unary
 from onnx import TensorProto
 
-from gatewave.service.errors import ModelRefused
-from gatewave.service.repository.config import parsed
+from gatewave.service.codecs.datatypes import DATATYPES
+from gatewave.service.repository.config import parse
 from gatewave.service.repository.rowwise.analysis import unshown
-from gatewave.service.repository.trial import trial
-from gatewave.service.repository.trial.sizes import candidates
+from gatewave.service.repository.trial import batching
 from gatewave.service.serving.model import Batching
 
-ON = parsed("batching: {max_size: 4}")
-AUTO = parsed("batching: auto")
-
-
-@pytest.fixture
-def open_model(root, engine):
-    def open_(made):
-        path = put(root, "m", "1", made)
-        return load(path, engine)
-
-    return open_
+ON = parse("batching: {max_size: 4}")
+AUTO = parse("batching: auto")
 
 
 def reshaped():
@@ -39,49 +29,7 @@ def flattened():
     return model([node], [port("x")], [port("y", ("m",))], [shape])
 
 
-def test_open_sizes_are_one_unless_something_tells(open_model):
-    node = helper.make_node("Concat", ["a", "b"], ["y"], axis=0)
-    inputs = [port("a", ("n", "k", 3)), port("b", ("m", "k", 3))]
-    made = open_model(model([node], inputs, [port("y", None)]))
-    assert next(candidates(made, {})) == {"a": (1, 1, 3), "b": (1, 1, 3)}
-    told = next(candidates(made, {"a": (2, 5, 3)}))
-    assert told == {"a": (2, 5, 3), "b": (1, 5, 3)}
-
-
-def test_a_model_that_needs_other_sizes_is_run_on_those_that_fit(open_model):
-    made = open_model(reshaped())
-    assert trial.warm(made, parsed("")) == {"x": (1, 6)}
-    assert trial.warm(made, parsed("warmup: {x: [2, 3]}")) == {"x": (2, 3)}
-    assert trial.warm(made, parsed("warmup: off")) == {}
-    with pytest.raises(ModelRefused, match=r"tried with x \[2, 2\]: config.yaml can say"):
-        trial.warm(made, parsed("warmup: {x: [2, 2]}"))
-
-
-def test_a_model_that_takes_no_zeros_is_tried_with_ones(open_model):
-    table = numpy_helper.from_array(np.array([1], np.int64), "one")
-    nodes = [
-        helper.make_node("Sub", ["x", "one"], ["index"]),
-        helper.make_node("Add", ["index", "index"], ["wide"]),
-        helper.make_node("Gather", ["one", "wide"], ["y"]),
-    ]
-    ports = [port("x", ("n",), TensorProto.INT64)], [port("y", None, TensorProto.INT64)]
-    trial.warm(open_model(model(nodes, *ports, [table])), parsed(""))
-
-
-@pytest.mark.parametrize(
-    ("said", "why"),
-    [
-        ("{y: [1]}", "warmup.y: expected only x"),
-        ("{x: [1]}", r"warmup.x: expected \[-1, 2\], where -1 is any size, got \[1\]"),
-        ("{x: [1, 3]}", r"warmup.x: expected \[-1, 2\]"),
-    ],
-)
-def test_shapes_that_the_model_cannot_have_are_refused(open_model, said, why):
-    with pytest.raises(ModelRefused, match=why):
-        trial.warm(open_model(unary("Neg")), parsed(f"warmup: {said}"))
-
-
-SHOWN = "it is batched: its graph shows that rows are independent"
+SHOWN = "batched: the graph shows that rows are independent"
 
 
 @pytest.fixture
@@ -91,7 +39,7 @@ def decided(root, engine):
     def decide(made, config=ON):
         path = put(root, "m", "1", made)
         model = load(path, engine)
-        return trial.batching(model, config, unshown(path.read_bytes()))
+        return batching.decide(model, config, unshown(path.read_bytes()))
 
     return decide
 
@@ -111,13 +59,13 @@ def test_rows_that_do_not_look_at_each_other_are_batched(decided):
 
 
 def test_batching_off_is_given_as_the_reason(refusal):
-    off = refusal(unary("Neg"), parsed("batching: off"))
-    assert off == "it is not batched: config.yaml says batching: off"
+    off = refusal(unary("Neg"), parse("batching: off"))
+    assert off == "not batched: config.yaml has batching: off"
 
 
 def test_default_batching_gives_its_reason(decided, refusal):
-    assert decided(unary("Neg"), parsed("")) == (Batching(32), SHOWN)
-    assert "the first size of x is not open" in refusal(unary("Neg", (3, 2)), parsed(""))
+    assert decided(unary("Neg"), parse("")) == (Batching(32), SHOWN)
+    assert "the first size of x is not open" in refusal(unary("Neg", (3, 2)), parse(""))
 
 
 def test_what_might_be_meant_otherwise_is_batched_only_when_asked(decided, refusal):
@@ -127,17 +75,15 @@ def test_what_might_be_meant_otherwise_is_batched_only_when_asked(decided, refus
         return model([node], [port("a", (rows, 2)), port("b", (rows, 2))], [port("y")])
 
     assert decided(made("n"), AUTO) == (Batching(32), SHOWN)
-    assert "nothing says that its inputs have equally many rows" in refusal(made(None), AUTO)
+    assert "does not declare that its inputs have equally many rows" in refusal(made(None), AUTO)
     assert decided(made(None), ON) == (Batching(4), SHOWN)
-    off = parsed("batching: auto\nwarmup: off")
-    assert "not to be run" in refusal(made("n"), off)
+    off = parse("batching: auto\nwarmup: off")
+    assert "warmup: off" in refusal(made("n"), off)
 
 
 def test_rows_dependent_for_some_data_are_not_batched(refusal):
-    assert refusal(conditional(), AUTO) == (
-        "it is not batched: node most (ReduceMax) joins the rows"
-    )
-    assert refusal(averaged(), AUTO) == "it is not batched: node mean (ReduceMean) joins the rows"
+    assert refusal(conditional(), AUTO) == ("not batched: node most (ReduceMax) joins the rows")
+    assert refusal(averaged(), AUTO) == "not batched: node mean (ReduceMean) joins the rows"
 
 
 @pytest.mark.parametrize("make", [conditional, averaged])
@@ -157,9 +103,7 @@ def test_configured_batching_names_the_doubt(decided):
     made = model(nodes, [port("x")], [port("z")], [one])
     batching, note = decided(made, ON)
     assert batching == Batching(4)
-    assert note.startswith(
-        "it is batched because config.yaml says so; not shown: node all (Unique)"
-    )
+    assert note.startswith("batched: config.yaml requests it; not shown: node all (Unique)")
 
 
 def embedding(vocabulary):
@@ -180,10 +124,8 @@ def test_a_model_of_tokens_is_batched_though_it_refuses_large_ones(decided, voca
 def test_a_model_whose_rows_look_at_each_other_is_not(refusal):
     node = helper.make_node("Softmax", ["x"], ["y"], axis=0)
     made = model([node], [port("x")], [port("y")])
-    assert refusal(made) == (
-        "it is not batched: y of 2 rows together differs from that of each alone"
-    )
-    assert refusal(made, AUTO) == "it is not batched: node y (Softmax) normalises over the rows"
+    assert refusal(made) == ("not batched: y of 2 rows together differs from that of each alone")
+    assert refusal(made, AUTO) == "not batched: node y (Softmax) normalises over the rows"
 
 
 def test_nor_is_one_that_differs_by_two_units_in_the_last_place(refusal):
@@ -202,7 +144,7 @@ def test_nor_is_one_that_differs_by_two_units_in_the_last_place(refusal):
         constants = [numpy_helper.from_array(np.float32([v]), n) for n, v in values.items()]
         return model(nodes, [port("x")], [port("y")], constants)
 
-    two = parsed("batching: {max_size: 2}")
+    two = parse("batching: {max_size: 2}")
     assert "differs" in refusal(made(2), two)
     # Of 2 and 3 rows the latter would be 2 ULP off.
     assert "3 rows together differs" in refusal(made(1), two)
@@ -230,7 +172,7 @@ def test_nor_is_one_that_differs_by_two_units_in_the_last_place(refusal):
             ),
             "the first size of y is not open",
         ),
-        (flattened(), "y has not a row for each row"),
+        (flattened(), "y does not have one row for each row"),
     ],
     ids=["fixed", "scalar", "unknown", "two-sizes", "reduced", "other-rows"],
 )
@@ -240,8 +182,8 @@ def test_a_model_without_rows_is_not(refusal, made, why):
 
 
 def test_a_model_that_cannot_compute_the_rows_is_not(refusal):
-    assert "it is not batched" in refusal(
-        reshaped(), parsed("batching: {max_size: 4}\nwarmup: {x: [1, 6]}")
+    assert "not batched" in refusal(
+        reshaped(), parse("batching: {max_size: 4}\nwarmup: {x: [1, 6]}")
     )
 
 
@@ -249,37 +191,37 @@ def test_where_it_is_left_to_us_the_measurement_decides(decided, refusal):
     """Running a graph costs much more than one Neg; and a Sin of so much costs more than that."""
     assert decided(unary("Neg"), AUTO) == (Batching(32), SHOWN)
     note = refusal(unary("Sin", ("n", 1 << 16)), AUTO)
-    assert note.startswith("it is not batched: it does not pay, 8 rows take ")
+    assert note.startswith("not batched: batching saves too little: 8 rows take ")
 
 
 def test_a_run_is_timed(open_model):
     made = open_model(unary("Neg"))
-    assert 0 < trial.seconds_of(made, {"x": np.ones((1, 2), np.float32)}) < 10
+    assert 0 < batching.seconds_of(made, {"x": np.ones((1, 2), np.float32)}) < 10
 
 
 @pytest.mark.parametrize("kind", ["float16", "float32", "float64", "bfloat16"])
 def test_numbers_are_equal_to_their_neighbours_and_no_farther(kind):
-    kind = trial.DATATYPES[
+    kind = DATATYPES[
         {"float16": "FP16", "float32": "FP32", "float64": "FP64", "bfloat16": "BF16"}[kind]
     ].numpy
     values = np.array([0.0, 1.0, -1.0, 3e-5, np.nan, np.inf, -np.inf], kind)
     above = np.nextafter(values, np.array(np.inf, kind))
-    assert trial.equal_within_an_ulp(values, values)
-    assert trial.equal_within_an_ulp(values, above)
-    assert not trial.equal_within_an_ulp(values[:4], np.nextafter(above, kind.type(np.inf))[:4])
-    assert not trial.equal_within_an_ulp(values[:1], values[4:5])
-    assert not trial.equal_within_an_ulp(values, values[:3])
+    assert batching.equal_within_one_ulp(values, values)
+    assert batching.equal_within_one_ulp(values, above)
+    assert not batching.equal_within_one_ulp(values[:4], np.nextafter(above, kind.type(np.inf))[:4])
+    assert not batching.equal_within_one_ulp(values[:1], values[4:5])
+    assert not batching.equal_within_one_ulp(values, values[:3])
 
 
 def test_whole_numbers_and_texts_are_equal_or_not():
     for kind in (np.int64, np.bool_, np.object_):
-        assert trial.equal_within_an_ulp(np.array([0, 1], kind), np.array([0, 1], kind))
-        assert not trial.equal_within_an_ulp(np.array([0, 1], kind), np.array([0, 0], kind))
+        assert batching.equal_within_one_ulp(np.array([0, 1], kind), np.array([0, 1], kind))
+        assert not batching.equal_within_one_ulp(np.array([0, 1], kind), np.array([0, 0], kind))
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 32, 33, 1 << 16])
 def test_the_rows_compared_are_few_and_among_them_the_first_and_the_last(count):
-    rows = trial.sampled(count)
+    rows = batching.sampled(count)
     assert rows == sorted(set(rows))
     assert (rows[0], rows[-1]) == (0, count - 1)
     assert len(rows) == min(count, 32)
@@ -295,12 +237,12 @@ def test_of_many_rows_a_sample_decides(decided, refusal):
         helper.make_node("Add", ["x", "more"], ["y"]),
     ]
     three = numpy_helper.from_array(np.float32([3.0]), "three")
-    many = parsed("batching: {max_size: 65536}")
+    many = parse("batching: {max_size: 65536}")
     assert decided(unary("Neg"), many) == (Batching(1 << 16), SHOWN)
     made = model(nodes, [port("x")], [port("y")], [three])
     assert "y of 65536 rows together differs" in refusal(made, many)
 
 
 def test_a_model_that_is_slow_to_prove_is_left_alone(refusal, monkeypatch):
-    monkeypatch.setattr(trial, "SECONDS_OF_PROOF", 0.0)
-    assert "seconds, and the proof 32 of them" in refusal(unary("Neg"), AUTO)
+    monkeypatch.setattr(batching, "MAX_CHECK_SECONDS", 0.0)
+    assert "seconds, and the check needs 32 runs" in refusal(unary("Neg"), AUTO)
