@@ -54,7 +54,7 @@ class Failure:
     reason: str
 
 
-Failed = Callable[[Failure], None]
+OnFailure = Callable[[Failure], None]
 """Callback for each failed graph; the others are written. Without it, a failure ends the run."""
 
 REFUSALS = (ExportError, onnx.checker.ValidationError, onnx.shape_inference.InferenceError)
@@ -93,7 +93,7 @@ def file_names(activation: Activation, selection: Selection) -> list[str]:
 
 
 def artifacts_of(
-    activation: Activation, selection: Selection, failed: Failed | None = None
+    activation: Activation, selection: Selection, failed: OnFailure | None = None
 ) -> Iterator[Artifact]:
     """Export ``activation``, certify each graph, and yield its files as they become ready.
 
@@ -119,7 +119,7 @@ def models_of(
     activation: Activation,
     operator: Operator,
     selection: Selection,
-    failed: Failed | None = None,
+    failed: OnFailure | None = None,
 ) -> Iterator[Artifact]:
     """The models of one operator, certified; see `artifacts_of`."""
     stem = activation.stem(operator)
@@ -183,7 +183,7 @@ def write(
     folder: Path,
     selection: Selection,
     progress: Callable[[Artifact], None] = lambda _: None,
-    failed: Failed | None = None,
+    failed: OnFailure | None = None,
 ) -> list[Path]:
     """Write the artifacts of all ``activations`` into ``folder``, or leave it as it was on failure.
 

@@ -22,7 +22,7 @@ from gatewave.export.certificates.alike import arrays, kinds
 from gatewave.export.certificates.expected import Expected
 from gatewave.export.channel import Refused, Value
 from gatewave.export.evaluator_cases import Variant, variants
-from gatewave.export.evaluator_page import EvaluatorRow, Outcome, text
+from gatewave.export.evaluator_page import EvaluatorOutcome, EvaluatorRow, text
 from gatewave.export.runtimes.catalogue import PLAIN, RUNTIMES
 from gatewave.export.runtimes.running import Running
 from gatewave.export.verification.differences import Allowance, Difference
@@ -89,7 +89,7 @@ class Comparison:
             mended,
         )
 
-    def _refused(self, variant: Variant, outcome: Outcome, why: str) -> EvaluatorRow:
+    def _refused(self, variant: Variant, outcome: EvaluatorOutcome, why: str) -> EvaluatorRow:
         found = self._ran(self._runnings[2], variant) if "evaluator" in outcome else why
         ours = not isinstance(found, str)
         words = " ".join(why.split())

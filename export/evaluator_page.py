@@ -17,7 +17,7 @@ from gatewave.export.markdown import bullets, page, plain, table
 
 COMMAND = "make evaluator"
 
-Outcome = Literal["agree", "differ", "refused by the evaluator", "refused by ONNX Runtime"]
+EvaluatorOutcome = Literal["agree", "differ", "refused by the evaluator", "refused by ONNX Runtime"]
 
 INTRODUCTION = f"""\
 # The reference evaluator of onnx, and ONNX Runtime
@@ -85,7 +85,7 @@ class EvaluatorRow:
     operator: str
     opsets: tuple[int, int | None]
     dtype: str
-    outcome: Outcome
+    outcome: EvaluatorOutcome
     cases: int
     example: str
     ours: bool = False
@@ -128,7 +128,7 @@ def text(rows: Sequence[EvaluatorRow], versions: Mapping[str, str]) -> str:
     )
 
 
-OUTCOMES: tuple[Outcome, ...] = (
+OUTCOMES: tuple[EvaluatorOutcome, ...] = (
     "agree",
     "differ",
     "refused by the evaluator",
@@ -136,7 +136,7 @@ OUTCOMES: tuple[Outcome, ...] = (
 )
 
 
-def _counted(of: Mapping[Outcome, Sequence[EvaluatorRow]]) -> str:
+def _counted(of: Mapping[EvaluatorOutcome, Sequence[EvaluatorRow]]) -> str:
     counts = {outcome: sum(row.cases for row in found) for outcome, found in of.items()}
     return ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
 

@@ -18,7 +18,7 @@ import typer
 import yaml
 
 from gatewave.export.certificates import checking, pages
-from gatewave.export.certificates.document import Cell, Certificate, Row, Verdict
+from gatewave.export.certificates.document import Cell, CellVerdict, Certificate, Row
 from gatewave.export.documents import StrictModel
 from gatewave.export.errors import ExportError
 from gatewave.export.graph import IR_VERSION, OPSET
@@ -29,7 +29,7 @@ from gatewave.models import DTYPES, DType
 PAGE = Path("docs/portability.md")
 COMMAND = "make certify"
 
-WORST: Sequence[Verdict] = ("crashed", "differs", "refused", "no baseline", "exact")
+WORST: Sequence[CellVerdict] = ("crashed", "differs", "refused", "no baseline", "exact")
 
 INTRODUCTION = f"""\
 # Portability
@@ -65,7 +65,7 @@ LEGEND = (
 )
 
 
-Numbers = list[float] | float
+TensorValues = list[float] | float
 """A tensor with one axis, or a scalar."""
 
 
@@ -87,7 +87,7 @@ class Cells(StrictModel):
     subjects: tuple[str, ...] = ("*",)
     graphs: tuple[str, ...] = ("*",)
     dtypes: tuple[str, ...] = ("*",)
-    verdicts: tuple[Verdict, ...] = ("differs",)
+    verdicts: tuple[CellVerdict, ...] = ("differs",)
     why: tuple[str, ...] = NUMBERS
     share: float = 0.0
 
@@ -121,9 +121,9 @@ class RuntimeDefect(StrictModel):
     title: str
     says: str
     model: str
-    inputs: Mapping[str, Numbers]
-    due: Mapping[str, Numbers]
-    got: Mapping[str, Mapping[str, Numbers] | str]
+    inputs: Mapping[str, TensorValues]
+    due: Mapping[str, TensorValues]
+    got: Mapping[str, Mapping[str, TensorValues] | str]
     cells: tuple[Cells, ...]
 
     def explains(self, row: Row, cell: Cell) -> bool:
@@ -291,11 +291,11 @@ def _defect(number: int, defect: RuntimeDefect) -> str:
     )
 
 
-def _values(values: Mapping[str, Numbers]) -> list[str]:
+def _values(values: Mapping[str, TensorValues]) -> list[str]:
     return ["; ".join(f"{name} = {numbers}" for name, numbers in values.items())]
 
 
-def _got(found: Mapping[str, Numbers] | str) -> str:
+def _got(found: Mapping[str, TensorValues] | str) -> str:
     return f"error: … {found} …" if isinstance(found, str) else _values(found)[0]
 
 

@@ -28,7 +28,7 @@ from gatewave.export.probe_models import Probed
 from gatewave.export.subprocesses import Ended, Process
 from gatewave.models import DType
 
-Outcome = Literal["runs", "wrong", "refused", "crashed"]
+ProbeOutcome = Literal["runs", "wrong", "refused", "crashed"]
 
 PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
 IR_VERSIONS = tuple(range(8, 15))
@@ -49,7 +49,7 @@ class ProbeResult:
     opset: int
     ir: int
     provider: str
-    outcome: Outcome
+    outcome: ProbeOutcome
     detail: str = ""
 
 
@@ -183,7 +183,9 @@ def _judged(probed: Probed, row: ProbeResult, answer: dict[str, Any] | None) -> 
     return ProbeResult(row.operator, row.dtype, row.opset, row.ir, row.provider, outcome, detail)
 
 
-def _outcome(probed: Probed, dtype: DType, answer: dict[str, Any] | None) -> tuple[Outcome, str]:
+def _outcome(
+    probed: Probed, dtype: DType, answer: dict[str, Any] | None
+) -> tuple[ProbeOutcome, str]:
     if answer is None:
         return "crashed", "the process ended"
     if "refused" in answer:

@@ -19,7 +19,7 @@ from gatewave.models import DTYPES, DType
 OPSETS = (17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28)
 OLDEST = 17
 VALUES = (-2.5, -0.5, 0.25, 3.0)
-"""Inputs of the models; no two activations agree on them."""
+"""Inputs of the models; different activations give different results."""
 
 IR_OF_OPSET = {24: 11, 25: 12, 26: 13, 27: 14, 28: 14}
 """The file format that came with an opset; before, 8 is enough, and every runtime reads it."""

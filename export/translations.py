@@ -34,7 +34,7 @@ from gatewave.models.glu import PLAIN_GLU
 from gatewave.models.sinc import SINC
 from gatewave.models.swish import SWISH
 
-Draw = Callable[..., ir.Value]
+DrawNode = Callable[..., ir.Value]
 """Draws an activation: called with it, the dtype and the tensors."""
 
 
@@ -58,7 +58,7 @@ def as_nodes() -> Translations:
     return {**torch_translations(), **_activations(_node)}
 
 
-def _activations(draw: Draw) -> Translations:
+def _activations(draw: DrawNode) -> Translations:
     def sinc(x: Any) -> Any:
         return draw(SINC, dtype_of(x), x)
 

@@ -28,7 +28,7 @@ BEGIN, END = "<!-- Measured by `make bench-graphs`: -->", "<!-- Here ends what w
 TURNS, QUICK_TURNS = 15, 5
 
 NOISE = 1.02
-"""Ratio between two runs of the same graph."""
+"""Ratio between two runs of the same graph, below which a difference is noise."""
 
 SLOWER = "**slower**"
 

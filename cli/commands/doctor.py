@@ -24,8 +24,8 @@ from gatewave.service.onnx.session import CUDA
 from gatewave.service.settings import Settings
 from gatewave.service.system import cpus
 
-Verdict = Literal["ok", "note", "wrong"]
-STYLES: dict[Verdict, str] = {"ok": "green", "note": "yellow", "wrong": "bold red"}
+FindingLevel = Literal["ok", "note", "wrong"]
+STYLES: dict[FindingLevel, str] = {"ok": "green", "note": "yellow", "wrong": "bold red"}
 
 PACKAGES = ("gatewave", "fastapi", "uvicorn", "pydantic", "numpy", "onnx", "torch")
 RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml")
@@ -36,7 +36,7 @@ class Finding:
     """One thing that was looked at."""
 
     subject: str
-    verdict: Verdict
+    verdict: FindingLevel
     detail: str
 
 
@@ -76,7 +76,7 @@ def _versions() -> Iterator[Finding]:
     yield Finding("python", "ok", f"{platform.python_version()} on {platform.platform()}")
     for name in PACKAGES:
         version = _version(name)
-        verdict: Verdict = "ok" if version else "note"
+        verdict: FindingLevel = "ok" if version else "note"
         yield Finding(name, verdict, version or "not installed; only export needs it")
     yield Finding("processors", "ok", f"{cpus.available()} really available")
 

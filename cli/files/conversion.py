@@ -13,7 +13,7 @@ from gatewave.cli.files.errors import ContentError
 from gatewave.service.codecs.datatypes import NUMPY, DType
 from gatewave.service.codecs.rounding import narrowed
 
-Place = Callable[[int], str]
+PlaceName = Callable[[int], str]
 """Says where an element stands, by its index in the chunk: file, tensor, index."""
 
 
@@ -22,7 +22,7 @@ def is_number(dtype: np.dtype[Any]) -> bool:
     return dtype.kind in "iu" or dtype.newbyteorder("=") in NUMPY.values()
 
 
-def as_dtype(values: NDArray[Any], dtype: DType, place: Place) -> NDArray[Any]:
+def as_dtype(values: NDArray[Any], dtype: DType, place: PlaceName) -> NDArray[Any]:
     """The values in ``dtype``, each rounded once to the nearest; as they are where they have it.
 
     Raises:

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as arrow_csv
 from numpy.typing import NDArray
 
-from gatewave.cli.files.conversion import Place, as_dtype, beyond
+from gatewave.cli.files.conversion import PlaceName, as_dtype, beyond
 from gatewave.cli.files.errors import ContentError, explained
 from gatewave.cli.files.format import Chunk, ChunkReader, Evaluation, Format, Layout, Values, Writer
 from gatewave.cli.files.table import ARROW_TYPES, DAMAGE, HELD, TableReader, check_columns
@@ -52,7 +52,7 @@ def _as_text(names: Sequence[str]) -> arrow_csv.ConvertOptions:
     )
 
 
-def _numbers(column: pa.Array, dtype: DType, place: Place) -> NDArray[Any]:
+def _numbers(column: pa.Array, dtype: DType, place: PlaceName) -> NDArray[Any]:
     """Decimal numbers, rounded once to float32 or float64; NaN and inf are numbers too."""
     parsed: DType = "float32" if dtype == "float32" else "float64"
     text = pc.utf8_trim_whitespace(column)

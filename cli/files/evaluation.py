@@ -21,7 +21,7 @@ FAMILIES: Mapping[str, tuple[str, ...]] = MappingProxyType(
 """Suffixes of the supported formats, by family. The module of a format has its suffix as name, and
 is loaded when one is met: pyarrow is an extra, and slow to import."""
 
-Compute = Callable[[Values], Values]
+ComputeValues = Callable[[Values], Values]
 Progress = Callable[[int, int | None], None]
 
 
@@ -36,7 +36,7 @@ def evaluate_file(
     inputs: Sequence[str],
     outputs: Sequence[str],
     dtype: DType,
-    compute: Compute,
+    compute: ComputeValues,
     chunk_elements: int = 1 << 20,
     progress: Progress = _unseen,
 ) -> int:

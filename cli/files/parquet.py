@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from gatewave.cli.files.conversion import Place, as_dtype
+from gatewave.cli.files.conversion import PlaceName, as_dtype
 from gatewave.cli.files.errors import ContentError, explained
 from gatewave.cli.files.format import Chunk, ChunkReader, Evaluation, Format, Layout, Values, Writer
 from gatewave.cli.files.table import DAMAGE, HELD, TableReader, check_columns, output_schema
@@ -50,7 +50,7 @@ def _check(evaluation: Evaluation, schema: pa.Schema) -> None:
             raise ContentError(msg)
 
 
-def _numbers(column: pa.Array, dtype: DType, place: Place) -> NDArray[Any]:
+def _numbers(column: pa.Array, dtype: DType, place: PlaceName) -> NDArray[Any]:
     return as_dtype(column.to_numpy(zero_copy_only=False), dtype, place)
 
 

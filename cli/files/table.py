@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from gatewave.cli.files.conversion import Place
+from gatewave.cli.files.conversion import PlaceName
 from gatewave.cli.files.errors import ContentError, explained, require_names
 from gatewave.cli.files.format import Chunk, Evaluation, Layout
 from gatewave.service.codecs.datatypes import DTYPES, DType
@@ -26,7 +26,7 @@ DAMAGE = (pa.ArrowException, UnicodeDecodeError)
 HELD = frozenset(dtype for dtype in DTYPES if dtype in ARROW_TYPES)
 """Arrow has no bfloat16."""
 
-Numbers = Callable[[pa.Array, DType, Place], NDArray[Any]]
+ReadNumbers = Callable[[pa.Array, DType, PlaceName], NDArray[Any]]
 """The elements of a column without nulls, in the dtype wanted."""
 
 
@@ -43,7 +43,7 @@ class TableReader:
     layout: Layout
     total: int | None
     batches: Callable[[int], Iterator[pa.RecordBatch]]
-    numbers: Numbers
+    numbers: ReadNumbers
 
     def chunks(self, size: int) -> Iterator[Chunk]:
         first_row = 0

@@ -16,7 +16,7 @@ import onnx_ir as ir
 
 from gatewave.export import artifacts, reference, signature
 from gatewave.export.certificates.arrays import array_of, tensor_of
-from gatewave.export.certificates.document import Cell, Shaped, Verdict
+from gatewave.export.certificates.document import Cell, CellVerdict, Shaped
 from gatewave.export.certificates.lowering import lowered, target_of
 from gatewave.export.certificates.verdict import CellErrors, ExactResults, compare, wrong_kind
 from gatewave.export.certify import hold_to_formula
@@ -164,7 +164,7 @@ def cell(subject: Subject, runtime: Runtime, running: Running) -> Cell:
 
 @dataclass(frozen=True, slots=True)
 class _Attempt:
-    verdict: Verdict
+    verdict: CellVerdict
     why: str = ""
     model: Prepared | None = None
     errors: CellErrors | None = None

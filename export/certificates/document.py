@@ -20,7 +20,7 @@ Number = Annotated[
 ]
 """A float; JSON has no NaN and no infinities."""
 
-Verdict = Literal["exact", "differs", "no baseline", "refused", "crashed"]
+CellVerdict = Literal["exact", "differs", "no baseline", "refused", "crashed"]
 """In order: within tolerance; beyond it; no baseline; refused with an error message; no answer, as
 the process ended."""
 
@@ -79,7 +79,7 @@ class Shaped(CertificatePart):
     """
 
     shape: tuple[int, ...]
-    verdict: Verdict
+    verdict: CellVerdict
     why: str = ""
 
 
@@ -93,7 +93,7 @@ class Tried(CertificatePart):
     """
 
     name: str
-    verdict: Verdict
+    verdict: CellVerdict
     used: Number | None = None
 
 
@@ -130,7 +130,7 @@ class Cell(CertificatePart):
     elements: int = 0
     wrong: int = 0
     allowed: str = ""
-    verdict: Verdict
+    verdict: CellVerdict
     why: str = ""
     ulp: Number | None = None
     absolute: Number | None = None

@@ -74,15 +74,15 @@ OF_FORMULA = (
 )
 """Description of an activation's expected results; see `gatewave.export.reference`."""
 
-Progress = Callable[[Runtime, Cell], None]
+CellProgress = Callable[[Runtime, Cell], None]
 
 
-Cells = Callable[[Runtime, Running], Iterable[Cell]]
+RunCells = Callable[[Runtime, Running], Iterable[Cell]]
 """Runs all subjects or models on one runtime and yields the cells."""
 
 
 def of_activation(
-    activation: Activation, plan: CertificationPlan, progress: Progress = lambda _, __: None
+    activation: Activation, plan: CertificationPlan, progress: CellProgress = lambda _, __: None
 ) -> Certificate:
     """Run ``activation`` on all of the plan's runtimes.
 
@@ -106,7 +106,7 @@ def of_activation(
 
 
 def of_model(
-    path: Path, plan: CertificationPlan, progress: Progress = lambda _, __: None
+    path: Path, plan: CertificationPlan, progress: CellProgress = lambda _, __: None
 ) -> Certificate:
     """Run the model in ``path``, lowered for each runtime, on the plan's runtimes.
 
@@ -162,11 +162,11 @@ class _Work:
     models: Mapping[str, str]
     truth: str
     baseline: Baseline
-    cells: Cells
+    cells: RunCells
     left_out: Mapping[str, str] = field(default_factory=dict)
 
 
-def _made(work: _Work, plan: CertificationPlan, progress: Progress) -> Certificate:
+def _made(work: _Work, plan: CertificationPlan, progress: CellProgress) -> Certificate:
     return Certificate(
         name=work.name,
         kind=work.kind,
@@ -183,7 +183,7 @@ def _made(work: _Work, plan: CertificationPlan, progress: Progress) -> Certifica
     )
 
 
-def _row(runtime: Runtime, plan: CertificationPlan, cells: Cells, progress: Progress) -> Row:
+def _row(runtime: Runtime, plan: CertificationPlan, cells: RunCells, progress: CellProgress) -> Row:
     empty = Row(runtime=runtime.name, title=runtime.title)
     found = []
     try:

@@ -12,7 +12,7 @@ from pathlib import Path
 import onnx_ir as ir
 
 from gatewave.export.certificates.baseline import Network
-from gatewave.export.certificates.document import Cell, Point, Tried, Verdict
+from gatewave.export.certificates.document import Cell, CellVerdict, Point, Tried
 from gatewave.export.certificates.expected import Expected
 from gatewave.export.certificates.lowering import lowered, target_of
 from gatewave.export.channel import Array, Lost, Refused
@@ -29,7 +29,7 @@ from gatewave.export.verification.differences import (
     is_float,
 )
 from gatewave.export.verification.samples import Case
-from gatewave.export.verification.sizes import Shapes
+from gatewave.export.verification.sizes import InputShapes
 
 
 @dataclass
@@ -59,7 +59,7 @@ class _OutputResults:
         found, over = expected.between(name, got, tolerance), expected.passed_over(name, got)
         self.compared += expected.outputs[name].size - (0 if over is None else int(over.sum()))
         self.wrong += found.wrong
-        verdict: Verdict = "differs" if found.used > 1 else "exact"
+        verdict: CellVerdict = "differs" if found.used > 1 else "exact"
         self.tried.append(Tried(name=expected.case.name, verdict=verdict, used=found.used))
         if found.used > self.worst.used:
             self.worst, self.case = found, expected.case.name
@@ -89,7 +89,7 @@ def cells(network: Network, runtime: Runtime, running: Running) -> Iterator[Cell
 
 def _answers(
     network: Network, runtime: Runtime, running: Running, answers: _RuntimeResults
-) -> tuple[Verdict, str]:
+) -> tuple[CellVerdict, str]:
     """Fill ``answers``; return the verdict, and the crash or the first refusal."""
     refusals: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:
@@ -124,7 +124,7 @@ class _ModelLoader:
     runtime: Runtime
     running: Running
     path: Path
-    shapes: Shapes | None = None
+    shapes: InputShapes | None = None
     given: tuple[tuple[str, ...], str] = ((), "")
 
     def ready(self, case: Case) -> tuple[tuple[str, ...], str]:
@@ -144,7 +144,7 @@ class _ModelLoader:
         return self.given
 
 
-def _write(source: Path, path: Path, runtime: Runtime, shapes: Shapes) -> tuple[str, ...]:
+def _write(source: Path, path: Path, runtime: Runtime, shapes: InputShapes) -> tuple[str, ...]:
     """Write the model, lowered for ``runtime``; return the changes in words."""
     model = files.read(source)
     if runtime.static:
@@ -157,7 +157,7 @@ def _write(source: Path, path: Path, runtime: Runtime, shapes: Shapes) -> tuple[
 
 
 def _cell(
-    network: Network, name: str, answers: _RuntimeResults, verdict: Verdict, why: str
+    network: Network, name: str, answers: _RuntimeResults, verdict: CellVerdict, why: str
 ) -> Cell:
     answer, want = answers.outputs[name], network.expected[0].outputs[name]
     worst, place = answer.worst, answer.worst.place

@@ -7,11 +7,11 @@ from html import escape
 
 from markdown_it import MarkdownIt
 
-from gatewave.export.certificates.document import Cell, Certificate, Point, Row, Verdict
+from gatewave.export.certificates.document import Cell, CellVerdict, Certificate, Point, Row
 from gatewave.export.markdown import bullets, page, plain, table
 from gatewave.models import DTYPES
 
-MARKS: dict[Verdict, str] = {
+MARKS: dict[CellVerdict, str] = {
     "exact": "✓",
     "differs": "✗",
     "no baseline": "?",

@@ -24,7 +24,7 @@ import onnx_ir as ir
 from gatewave.export.model_files import calls, protos, unsupported
 from gatewave.export.model_files.contents import swapped
 from gatewave.export.model_files.follower import FOLLOWER, Failed
-from gatewave.export.model_files.protos import Body, Identifier
+from gatewave.export.model_files.protos import Body, FunctionIdentifier
 from gatewave.export.model_files.scopes import Scope, scopes
 from gatewave.export.model_files.unsupported import SparseInitializer
 from gatewave.export.signature import DOMAIN
@@ -39,7 +39,7 @@ LIKE_INPUT = frozenset(
 )
 """Contributed operators whose result has the type and shape of their first input."""
 
-MAIN: Identifier = ("", "", "")
+MAIN: FunctionIdentifier = ("", "", "")
 """Key of the model's own graph among the names of its functions."""
 
 GENERATED = "unk__"
@@ -52,7 +52,7 @@ def inferred(model: ir.Model) -> None:
     functions = {protos.function_identifier(function): function for function in light.functions}
     roots = _roots(model)
     _add(_run(light), roots.pop(MAIN), made_up=True)
-    callers: dict[Identifier, list[ir.Node]] = {}
+    callers: dict[FunctionIdentifier, list[ir.Node]] = {}
     for node in _nodes(scopes(model)):
         callers.setdefault(node.op_identifier(), []).append(node)
     for identifier in _callers_first(roots):
@@ -95,7 +95,7 @@ def _lighter(tensor: ir.TensorProtocol) -> ir.TensorProtocol | None:
     return None
 
 
-def _is_like_input(node: onnx.NodeProto, functions: Iterable[Identifier]) -> bool:
+def _is_like_input(node: onnx.NodeProto, functions: Iterable[FunctionIdentifier]) -> bool:
     if len(node.output) != 1 or not node.input or protos.identifier(node) in functions:
         return False
     return node.domain == DOMAIN or (node.domain, node.op_type) in LIKE_INPUT
@@ -118,9 +118,9 @@ def _run(model: onnx.ModelProto) -> onnx.GraphProto:
     return onnx.GraphProto()
 
 
-def _roots(model: ir.Model) -> dict[Identifier, list[Scope]]:
+def _roots(model: ir.Model) -> dict[FunctionIdentifier, list[Scope]]:
     """The scopes of ``model``: those of its graph under `MAIN`, those of functions under theirs."""
-    roots: dict[Identifier, list[Scope]] = {}
+    roots: dict[FunctionIdentifier, list[Scope]] = {}
     root = MAIN
     for scope in scopes(model):
         if isinstance(scope.graph, ir.Function):
@@ -129,8 +129,12 @@ def _roots(model: ir.Model) -> dict[Identifier, list[Scope]]:
     return roots
 
 
-def _callers_first(functions: Mapping[Identifier, Sequence[Scope]]) -> list[Identifier]:
-    callers: dict[Identifier, set[Identifier]] = {identifier: set() for identifier in functions}
+def _callers_first(
+    functions: Mapping[FunctionIdentifier, Sequence[Scope]],
+) -> list[FunctionIdentifier]:
+    callers: dict[FunctionIdentifier, set[FunctionIdentifier]] = {
+        identifier: set() for identifier in functions
+    }
     for identifier, own in functions.items():
         for node in _nodes(own):
             if node.op_identifier() in callers:

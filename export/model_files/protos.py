@@ -13,7 +13,7 @@ from google.protobuf.message import Message
 
 Body = onnx.GraphProto | onnx.FunctionProto
 
-Identifier = tuple[str, str, str]
+FunctionIdentifier = tuple[str, str, str]
 """Domain, name and overload of an operator."""
 
 
@@ -22,11 +22,11 @@ def domain(name: str) -> str:
     return "" if name == "ai.onnx" else name
 
 
-def identifier(node: onnx.NodeProto) -> Identifier:
+def identifier(node: onnx.NodeProto) -> FunctionIdentifier:
     return domain(node.domain), node.op_type, node.overload
 
 
-def function_identifier(function: onnx.FunctionProto) -> Identifier:
+def function_identifier(function: onnx.FunctionProto) -> FunctionIdentifier:
     return domain(function.domain), function.name, function.overload
 
 
@@ -95,7 +95,7 @@ def node_name(node: onnx.NodeProto, index: int) -> str:
     return (f"node {node.name!r}" if node.name else f"node {index}") + f" ({node.op_type})"
 
 
-def name(identifier: Identifier) -> str:
+def name(identifier: FunctionIdentifier) -> str:
     """Return the name of an operator for a message."""
     of_domain, operator, overload = identifier
     return f"{of_domain or 'ai.onnx'}::{operator}" + (f":{overload}" if overload else "")

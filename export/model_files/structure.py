@@ -16,7 +16,7 @@ import onnx
 
 from gatewave.export.errors import ModelError
 from gatewave.export.model_files import protos
-from gatewave.export.model_files.protos import Body, Identifier
+from gatewave.export.model_files.protos import Body, FunctionIdentifier
 
 MAX_NODES = 1_000_000
 """Limit on nodes after inlining: thirty functions that call the next one twice make 2³⁰."""
@@ -27,7 +27,7 @@ class _Content:
     """Content of the main graph or a function, with the graphs inside its nodes."""
 
     nodes: int = 0
-    calls: list[Identifier] = field(default_factory=list)
+    calls: list[FunctionIdentifier] = field(default_factory=list)
     domains: set[str] = field(default_factory=set)
 
 
@@ -41,7 +41,7 @@ def check(model: onnx.ModelProto) -> bool:
     functions = {protos.function_identifier(f): f for f in model.functions}
     main, ordered = _content(model.graph, "the graph")
     _check_imports(main, model.opset_import, model.ir_version, "the model")
-    contents: dict[Identifier, _Content] = {}
+    contents: dict[FunctionIdentifier, _Content] = {}
     for identifier, function in functions.items():
         what = f"function {protos.name(identifier)}"
         contents[identifier], in_order = _content(function, what)
@@ -79,7 +79,7 @@ def _check_imports(
         raise ModelError(f"{what} uses operators of ai.onnx, but imports no opset of it")
 
 
-def _check_calls(main: _Content, contents: Mapping[Identifier, _Content]) -> None:
+def _check_calls(main: _Content, contents: Mapping[FunctionIdentifier, _Content]) -> None:
     called = {
         identifier: [call for call in content.calls if call in contents]
         for identifier, content in contents.items()
@@ -89,7 +89,7 @@ def _check_calls(main: _Content, contents: Mapping[Identifier, _Content]) -> Non
     except graphlib.CycleError as error:
         circle = " → ".join(protos.name(call) for call in error.args[1][:-MAX_SAID:-1])
         raise ModelError(f"functions call each other in a circle: {circle}") from error
-    sizes: dict[Identifier, int] = {}
+    sizes: dict[FunctionIdentifier, int] = {}
     for identifier in order:
         sizes[identifier] = contents[identifier].nodes + sum(sizes[c] for c in called[identifier])
     inlined = sum(sizes.get(call, 0) for call in main.calls)

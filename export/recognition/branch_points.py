@@ -17,7 +17,7 @@ _HALF = np.unique(
 )
 GRID = np.array([*-_HALF[:0:-1], *_HALF])
 
-MOST = 64
+MAX_CROSSINGS = 64
 """Limit on crossings and extremes, more than any activation has."""
 
 DIP = 1e-3
@@ -43,7 +43,7 @@ def crossings(differences: Differences) -> list[float] | None:
     grid = np.union1d(GRID, extremes)
     signs = np.sign(differences(grid))
     rows, columns = np.nonzero(_unlike(signs[:, :-1], signs[:, 1:]))
-    if len(rows) > MOST:
+    if len(rows) > MAX_CROSSINGS:
         return None
     sides = _halved(differences, rows, grid[columns], grid[columns + 1], signs[rows, columns])
     found = np.unique(np.where(np.abs(sides) < _HALF[1], 0.0, sides))
@@ -73,7 +73,7 @@ def _extremes(differences: Differences) -> Any:
     with np.errstate(invalid="ignore"):
         dips = (here <= before) & (here <= after) & (before + after - 2 * here > DIP * here)
     rows, columns = np.nonzero(one_sign & dips)
-    if len(rows) > MOST:
+    if len(rows) > MAX_CROSSINGS:
         return None
     return _closed_in(differences, rows, GRID[columns], GRID[columns + 2], signs[rows, columns])
 

@@ -274,7 +274,7 @@ def _product(
 
 
 def _weighted(one: ir.Value, other: ir.Value) -> bool:
-    """Return true if ``one`` is ``other`` times or plus weights: x · σ(α·x), with a row of α.
+    """Return true if one is the other times or plus weights: x · σ(α·x), with a row of α.
 
     Swish with an alpha for each channel is no gated unit, though it is a product of two.
     """

@@ -48,7 +48,7 @@ FAMILIES: Mapping[frozenset[str], str] = {
 }
 """Per-channel activations, by the kinds of the single channels."""
 
-Array = np.ndarray[Any, np.dtype[np.float64]]
+Float64Array = np.ndarray[Any, np.dtype[np.float64]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class WeightRow:
         shape: Of the tensor.
     """
 
-    numbers: Array
+    numbers: Float64Array
     shape: tuple[int, ...]
 
     @property

@@ -63,12 +63,12 @@ class Constant:
     like: ir.Value | None = None
 
 
-Memo = dict[tuple[ir.Value, int], Constant | None]
+ConstantMemo = dict[tuple[ir.Value, int], Constant | None]
 """Results by value and number of nodes looked at before it."""
 
 
 def constant(
-    value: ir.Value | None, memo: Memo | None = None, depth: int = DEEPEST
+    value: ir.Value | None, memo: ConstantMemo | None = None, depth: int = DEEPEST
 ) -> Constant | None:
     """The one number that ``value`` holds in every run; None if it holds several or changes.
 
@@ -82,7 +82,7 @@ def constant(
     return memo[value, depth]
 
 
-def _found(value: ir.Value, memo: Memo, depth: int) -> Constant | None:
+def _found(value: ir.Value, memo: ConstantMemo, depth: int) -> Constant | None:
     tensor = ir.convenience.get_const_tensor(value)
     if tensor is not None:
         return _of_tensor(tensor)
@@ -96,7 +96,7 @@ def _found(value: ir.Value, memo: Memo, depth: int) -> Constant | None:
     return _of_operands(node, memo, depth)
 
 
-def _of_operands(node: ir.Node, memo: Memo, depth: int) -> Constant | None:
+def _of_operands(node: ir.Node, memo: ConstantMemo, depth: int) -> Constant | None:
     if node.attributes or not hasattr(NumpyOps, node.op_type):
         return None
     operands = []

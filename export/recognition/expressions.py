@@ -16,7 +16,7 @@ import onnx_ir as ir
 
 from gatewave.export.recognition.constants import (
     Constant,
-    Memo,
+    ConstantMemo,
     cast_target,
     constant,
     is_parameter,
@@ -116,7 +116,7 @@ class ExpressionReader:
     depth: int = MAX_NESTED
     found: dict[ir.Node, list[Any]] = field(default_factory=dict)
     channels: list[Any] = field(default_factory=list)
-    _constants: Memo = field(default_factory=dict)
+    _constants: ConstantMemo = field(default_factory=dict)
     _meanings: dict[ir.Node, NodeFunction | None] = field(default_factory=dict)
     _inside: dict[tuple[ir.OperatorIdentifier, int], ExpressionReader] = field(default_factory=dict)
 

@@ -17,10 +17,10 @@ MAX_ELEMENTS = 64
 DEEPEST = 16
 """Limit on followed nodes."""
 
-Memo = dict[tuple[ir.Value, int], Any]
+IntegerMemo = dict[tuple[ir.Value, int], Any]
 """Results by value and number of nodes looked at before it."""
 
-Array = np.ndarray[Any, np.dtype[np.int64]]
+Int64Array = np.ndarray[Any, np.dtype[np.int64]]
 
 
 class NotKnownError(Exception):
@@ -30,9 +30,9 @@ class NotKnownError(Exception):
 def integers(
     value: ir.Value | None,
     shape_of: Callable[[ir.Value], ir.Shape | None],
-    memo: Memo,
+    memo: IntegerMemo,
     depth: int = DEEPEST,
-) -> Array | None:
+) -> Int64Array | None:
     """The integers that ``value`` holds in every run; None if they are not known.
 
     Args:
@@ -46,7 +46,7 @@ def integers(
     if (value, depth) not in memo:
         operands = _Operands(value.producer(), shape_of, memo, depth - 1)
         memo[value, depth] = _found(value, operands)
-    found: Array | None = memo[value, depth]
+    found: Int64Array | None = memo[value, depth]
     return found
 
 
@@ -61,12 +61,12 @@ class _Operands:
         self,
         node: ir.Node | None,
         shape_of: Callable[[ir.Value], ir.Shape | None],
-        memo: Memo,
+        memo: IntegerMemo,
         depth: int,
     ) -> None:
         self.node, self._shape_of, self._memo, self._depth = node, shape_of, memo, depth
 
-    def __getitem__(self, index: int) -> Array:
+    def __getitem__(self, index: int) -> Int64Array:
         found = integers(self._value(index), self._shape_of, self._memo, self._depth)
         if found is None:
             raise NotKnownError
@@ -84,7 +84,7 @@ class _Operands:
         return inputs[index] if index < len(inputs) else None
 
 
-def _found(value: ir.Value, operands: _Operands) -> Array | None:
+def _found(value: ir.Value, operands: _Operands) -> Int64Array | None:
     tensor = ir.convenience.get_const_tensor(value)
     if tensor is not None:
         whole = tensor.size <= MAX_ELEMENTS and tensor.dtype.is_integer()
@@ -108,7 +108,7 @@ def _number(node: ir.Node, name: str, default: int) -> int:
     return attribute.as_int()
 
 
-def _gather(node: ir.Node, operands: _Operands) -> Array:
+def _gather(node: ir.Node, operands: _Operands) -> Int64Array:
     """One size may be known where others of the shape are not."""
     if _number(node, "axis", 0) != 0:
         raise NotKnownError
@@ -122,19 +122,19 @@ def _gather(node: ir.Node, operands: _Operands) -> Array:
     return _all(chosen).reshape(indices.shape)
 
 
-def _shape(node: ir.Node, operands: _Operands) -> Array:
+def _shape(node: ir.Node, operands: _Operands) -> Int64Array:
     if node.attributes:
         raise NotKnownError
     return _all(operands.shape(0))
 
 
-def _all(sizes: list[int | None]) -> Array:
+def _all(sizes: list[int | None]) -> Int64Array:
     if any(size is None for size in sizes):
         raise NotKnownError
     return np.array(sizes, np.int64)
 
 
-def _quotient(_: ir.Node, operands: _Operands) -> Array:
+def _quotient(_: ir.Node, operands: _Operands) -> Int64Array:
     """Of numbers that are not negative, ONNX's quotient is rounded down, as NumPy's is."""
     one, other = operands[0], operands[1]
     if (one < 0).any() or (other <= 0).any():
@@ -142,7 +142,7 @@ def _quotient(_: ir.Node, operands: _Operands) -> Array:
     return np.asarray(one // other)
 
 
-_COMPUTED: dict[str, Callable[[ir.Node, _Operands], Array]] = {
+_COMPUTED: dict[str, Callable[[ir.Node, _Operands], Int64Array]] = {
     "Shape": _shape,
     "Gather": _gather,
     "Add": lambda _, operands: operands[0] + operands[1],

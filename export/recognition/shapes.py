@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from gatewave.export.model_files import infer
 from gatewave.export.model_files.scopes import scopes
-from gatewave.export.recognition.integers import Memo, integers
+from gatewave.export.recognition.integers import IntegerMemo, integers
 from gatewave.export.recognition.ranks import Ranks
 
 Known = tuple[ir.DataType | None, ir.Shape | None]
@@ -21,7 +21,7 @@ class Shapes:
     """Types and shapes as the model states them, or else as ONNX infers them."""
 
     inferred: dict[ir.Value, Known]
-    _integers: Memo = field(default_factory=dict)
+    _integers: IntegerMemo = field(default_factory=dict)
     _ranks: Ranks | None = None
 
     def dtype(self, value: ir.Value) -> ir.DataType | None:

@@ -12,6 +12,7 @@ from onnx import version_converter
 from gatewave.export.model_files import element_types
 from gatewave.export.model_files.element_types import Types
 from gatewave.export.reasons import reason_of
+from gatewave.export.recognition.ranks import ShapeOf
 from gatewave.export.rewrite.meanings import (
     PAD_WITH_INPUTS,
     SPLIT_WITH_INPUTS,
@@ -64,10 +65,6 @@ def takes_tensors(node: ir.Node, opset: int) -> bool:
         return True  # another domain's
     ports = [*schema.inputs, *schema.outputs]
     return all(kind.startswith("tensor(") for port in ports for kind in port.types)
-
-
-ShapeOf = Callable[[ir.Value], ir.Shape | None]
-"""Returns the inferred shape of a value whose shape the model does not state."""
 
 
 def converted(

@@ -17,9 +17,9 @@ from gatewave.export.rewrite.bodies import DTYPES
 from gatewave.export.rewrite.replacement import Outcome, Replacement, skipped
 from gatewave.export.signature import DOMAIN
 
-Form = Literal["gatewave", "standard"]
+FusedForm = Literal["gatewave", "standard"]
 
-FUSED: dict[Form, tuple[str, ...]] = {
+FUSED: dict[FusedForm, tuple[str, ...]] = {
     "gatewave": tuple(
         name for name, kind in KINDS.items() if kind.operator is not None and name != "sigmoid"
     ),
@@ -34,7 +34,7 @@ LEFT = "after a convolution ONNX Runtime's own fusion is faster; --kind swish fu
 
 
 def fuse(
-    model: ir.Model, *, to: Form = "gatewave", kinds: Collection[str] | None = None
+    model: ir.Model, *, to: FusedForm = "gatewave", kinds: Collection[str] | None = None
 ) -> Outcome:
     """Replace activations of ``model``, in place, by single operators.
 
@@ -65,7 +65,7 @@ def fuse(
 
 
 def _refusal(
-    to: Form, wanted: Collection[tuple[Kind, Mapping[str, float]]], *, by_default: bool
+    to: FusedForm, wanted: Collection[tuple[Kind, Mapping[str, float]]], *, by_default: bool
 ) -> Refusal:
     why_not = {"gatewave": _not_ours, "standard": _not_standard}[to]
 
@@ -87,7 +87,7 @@ def _refusal(
     return refusal
 
 
-def _unasked(site: Site, to: Form) -> str:
+def _unasked(site: Site, to: FusedForm) -> str:
     """Return why a decomposed activation is not fused by default; empty for a single node."""
     lacking = to == "gatewave" and KINDS[site.kind].operator is None
     return NO_OPERATOR if lacking and len(site.nodes) > 1 else ""
@@ -107,7 +107,7 @@ def _left_to_the_runtime(site: Site) -> str | None:
 
 
 def unlike(site: Site, asked: Mapping[str, float]) -> str | None:
-    """Return true if the real parameters differ from the requested ones, as those of an alias."""
+    """Return the mismatch of the real parameters and the requested ones; None without one."""
     reals = {name: plain(real) for name, real in site.reals.items()}
     return f"its parameters are {reals}, not {dict(asked)}" if asked and reals != asked else None
 

@@ -38,7 +38,7 @@ DEPTHS = (1, 2, 3)
 INITIALIZATION = "Exception during initialization"
 """Start of ONNX Runtime's errors from an optimiser or a kernel."""
 
-Call = tuple[ir.OperatorIdentifier, tuple[ir.DataType | None, ...]]
+FunctionCall = tuple[ir.OperatorIdentifier, tuple[ir.DataType | None, ...]]
 """A function, and the element types that it is called with."""
 
 
@@ -129,7 +129,7 @@ class Legality:
         self._target = target
         self.opset = target.opsets.nearest(opset_of(model) or 1)
         self.types = element_types.of_model(model)
-        self._bodies: dict[Call, list[Problem]] = {}
+        self._bodies: dict[FunctionCall, list[Problem]] = {}
         self._arguments = {value for f in model.functions.values() for value in f.inputs}
 
     def dtype_of(self, node: ir.Node, types: Types | None = None) -> ir.DataType | None:
@@ -265,7 +265,7 @@ class Legality:
 
     def problems(self) -> Iterator[Problem]:
         """Yield the problems of the main graph, its bodies, and the functions that they call."""
-        seen: set[Call] = set()
+        seen: set[FunctionCall] = set()
         for scope in scopes(self._model):
             if scope.name.startswith("function "):
                 continue
@@ -323,21 +323,21 @@ class Legality:
             bool(identifier[0]) and identifier in LOWERINGS and not self._target.knows(identifier)
         )
 
-    def call(self, node: ir.Node, types: Types) -> Call | None:
+    def call(self, node: ir.Node, types: Types) -> FunctionCall | None:
         if node.op_identifier() not in self._model.functions:
             return None
         return node.op_identifier(), tuple(
             None if value is None else value.dtype or types.get(value) for value in node.inputs
         )
 
-    def of_body(self, call: Call) -> Sequence[Problem]:
+    def of_body(self, call: FunctionCall) -> Sequence[Problem]:
         """Of a function called with these element types, and of the functions that it calls."""
         if call not in self._bodies:
             self._bodies[call] = []  # what calls itself is not asked again
             self._bodies[call] += self._within(call)
         return self._bodies[call]
 
-    def _within(self, call: Call) -> Iterator[Problem]:
+    def _within(self, call: FunctionCall) -> Iterator[Problem]:
         identifier, kinds = call
         function = self._model.functions[identifier]
         types = element_types.of_function(self._model, function, kinds)

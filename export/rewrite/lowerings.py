@@ -14,7 +14,7 @@ from gatewave.export.signature import DOMAIN, GRAPHS, Graph
 from gatewave.models import ACTIVATIONS, Activation, Operator
 
 CONTRIB = "com.microsoft"
-Identifier = tuple[str, str]
+OperatorName = tuple[str, str]
 
 Lowering = Callable[[Any, ir.Node, Sequence[Any]], tuple[Any, ...]]
 """Takes an ``op``, the node and its inputs; returns the node's outputs."""
@@ -33,7 +33,7 @@ CLIP_TAKES_INPUTS = 11
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
-def identifier_of(node: ir.Node) -> Identifier:
+def identifier_of(node: ir.Node) -> OperatorName:
     return ("" if node.domain == "ai.onnx" else node.domain, node.op_type)
 
 
@@ -182,7 +182,7 @@ OURS: Mapping[str, tuple[Activation, Operator, Graph]] = MappingProxyType(
 )
 """Our operators by their names."""
 
-LOWERINGS: Mapping[Identifier, Lowering] = MappingProxyType(
+LOWERINGS: Mapping[OperatorName, Lowering] = MappingProxyType(
     {
         ("", "Sigmoid"): _of_one(formulas.sigmoid),
         ("", "Swish"): _swish,

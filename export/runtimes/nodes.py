@@ -12,16 +12,16 @@ from gatewave.export.rewrite.lowerings import OURS
 from gatewave.export.signature import DOMAIN, Graph
 from gatewave.models import Operator
 
-Compute = Callable[[Operator, Graph, Sequence[Any], Mapping[str, float]], Sequence[Any]]
+ComputeGraph = Callable[[Operator, Graph, Sequence[Any], Mapping[str, float]], Sequence[Any]]
 """Computes a graph of an operator for arrays and real parameters."""
 
 
-def nodes(compute: Compute) -> list[type[OpRun]]:
+def nodes(compute: ComputeGraph) -> list[type[OpRun]]:
     """All of them, as the reference evaluator has classes for operators."""
     return [_node(name, compute) for name in OURS]
 
 
-def _node(name: str, compute: Compute) -> type[OpRun]:
+def _node(name: str, compute: ComputeGraph) -> type[OpRun]:
     activation, operator, graph = OURS[name]
     count = len(signature.inputs(activation, graph))
 

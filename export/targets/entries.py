@@ -62,7 +62,7 @@ class Functions(Entry):
     run: bool
 
 
-class Types(Entry):
+class TypesEntry(Entry):
     """The element types in which floating-point tensors are computed at all."""
 
     dtypes: tuple[DType, ...]
@@ -157,7 +157,7 @@ class TargetFile(StrictModel):
     providers: tuple[str, ...] = ()
     opsets: tuple[Opsets, ...]
     functions: tuple[Functions, ...]
-    types: tuple[Types, ...]
+    types: tuple[TypesEntry, ...]
     domains: tuple[Domains, ...] = ()
     operators: tuple[OperatorEntry, ...] = ()
     defects: tuple[Defect, ...] = ()

@@ -18,9 +18,9 @@ from torch.utils import _pytree as pytree
 
 from gatewave.export.errors import ArgumentsError
 
-Kind = inspect.Parameter
-BY_POSITION = (Kind.POSITIONAL_ONLY, Kind.POSITIONAL_OR_KEYWORD)
-BY_NAME = (*BY_POSITION, Kind.KEYWORD_ONLY)
+ParameterKind = inspect.Parameter
+BY_POSITION = (ParameterKind.POSITIONAL_ONLY, ParameterKind.POSITIONAL_OR_KEYWORD)
+BY_NAME = (*BY_POSITION, ParameterKind.KEYWORD_ONLY)
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def bind(
     )
 
 
-Place = str | tuple[str, ...] | Mapping[str, str]
+ArgumentPath = str | tuple[str, ...] | Mapping[str, str]
 """Inputs of a parameter: one name; a sequence for ``*args``; a mapping for ``**kwargs``."""
 
 
@@ -107,18 +107,18 @@ def _signature(module: nn.Module | ExportedProgram) -> inspect.Signature:
     return inspect.signature(getattr(module, "_orig_mod", module).forward)
 
 
-def _placed(names: Sequence[str], signature: inspect.Signature) -> dict[str, Place]:
+def _placed(names: Sequence[str], signature: inspect.Signature) -> dict[str, ArgumentPath]:
     """Return the inputs that each parameter takes, in the order of the signature."""
     parameters = signature.parameters
     by_name = [n for n, p in parameters.items() if p.kind in BY_NAME]
     known = [name for name in names if name in by_name]
     if not known:
         placed = _by_position(names, signature)
-    elif len(known) == len(names) or _variadic(signature, Kind.VAR_KEYWORD):
+    elif len(known) == len(names) or _variadic(signature, ParameterKind.VAR_KEYWORD):
         placed = {name: name for name in by_name if name in known}
         rest = {name: name for name in names if name not in known}
         if rest:
-            placed[_variadic(signature, Kind.VAR_KEYWORD)] = rest
+            placed[_variadic(signature, ParameterKind.VAR_KEYWORD)] = rest
     else:
         raise ArgumentsError(
             f"arguments: {_listed(n for n in names if n not in known)}: no such parameter of "
@@ -126,7 +126,9 @@ def _placed(names: Sequence[str], signature: inspect.Signature) -> dict[str, Pla
             f"({_listed(by_name)}), or none of them, which binds by position; "
             f"got {_listed(names)}"
         )
-    needed = [n for n in by_name if parameters[n].default is Kind.empty and n not in placed]
+    needed = [
+        n for n in by_name if parameters[n].default is ParameterKind.empty and n not in placed
+    ]
     if needed:
         raise ArgumentsError(
             f"arguments: forward's parameter {needed[0]!r} is not given: expected "
@@ -135,12 +137,12 @@ def _placed(names: Sequence[str], signature: inspect.Signature) -> dict[str, Pla
     return placed
 
 
-def _by_position(names: Sequence[str], signature: inspect.Signature) -> dict[str, Place]:
+def _by_position(names: Sequence[str], signature: inspect.Signature) -> dict[str, ArgumentPath]:
     parameters = [n for n, p in signature.parameters.items() if p.kind in BY_POSITION]
-    placed: dict[str, Place] = dict(zip(parameters, names, strict=False))
+    placed: dict[str, ArgumentPath] = dict(zip(parameters, names, strict=False))
     rest = tuple(names[len(parameters) :])
-    several = _variadic(signature, Kind.VAR_POSITIONAL)
-    by_keyword = _variadic(signature, Kind.VAR_KEYWORD)
+    several = _variadic(signature, ParameterKind.VAR_POSITIONAL)
+    by_keyword = _variadic(signature, ParameterKind.VAR_KEYWORD)
     if rest and several:
         placed[several] = rest
     elif rest and by_keyword and not parameters:
@@ -158,10 +160,10 @@ def _variadic(signature: inspect.Signature, kind: inspect._ParameterKind) -> str
     return next((n for n, p in signature.parameters.items() if p.kind == kind), "")
 
 
-def _filled(placed: Mapping[str, Place], values: Mapping[str, Any]) -> dict[str, Any]:
+def _filled(placed: Mapping[str, ArgumentPath], values: Mapping[str, Any]) -> dict[str, Any]:
     """Return ``placed`` with values in place of the inputs' names."""
 
-    def fill(place: Place) -> Any:
+    def fill(place: ArgumentPath) -> Any:
         if isinstance(place, tuple):
             return tuple(values[name] for name in place)
         if isinstance(place, Mapping):
@@ -224,7 +226,7 @@ def _key(entry: Any) -> str:
     )
 
 
-def _specs(given: Any, placed: Mapping[str, Place], names: Sequence[str]) -> dict[str, Any]:
+def _specs(given: Any, placed: Mapping[str, ArgumentPath], names: Sequence[str]) -> dict[str, Any]:
     """Return the dynamic shapes of each input, by its name."""
     if not isinstance(given, Mapping):
         return _in_order(list(given), placed, names)
@@ -248,7 +250,7 @@ def _specs(given: Any, placed: Mapping[str, Place], names: Sequence[str]) -> dic
 
 
 def _in_order(
-    given: list[Any], placed: Mapping[str, Place], names: Sequence[str]
+    given: list[Any], placed: Mapping[str, ArgumentPath], names: Sequence[str]
 ) -> dict[str, Any]:
     several = next((place for place in placed.values() if isinstance(place, tuple)), ())
     if several and given and len(given) == len(names) - len(several) + 1 and _is_nested(given[-1]):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from gatewave.export.verification import sizes
 from gatewave.export.verification.ranges import NORMAL, ValueRange
 from gatewave.export.verification.samples import OPPOSED, REPLACED, Case, Replaced, Samples, name_of
-from gatewave.export.verification.sizes import Shapes
+from gatewave.export.verification.sizes import InputShapes
 
 MAX_SHAPES = 4
 """Sets of shapes that the model takes and that are tried, of those that `sizes` lists."""
@@ -23,7 +23,7 @@ MAX_RATIO = 8
 A batch of 32 images took the time of all other cases together, eight times over.
 """
 
-Sized = tuple[str, Shapes]
+Sized = tuple[str, InputShapes]
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Draft:
     """
 
     words: str
-    shapes: Shapes
+    shapes: InputShapes
     kind: ValueRange = NORMAL
     given: Replaced | None = None
     searched: bool = False
@@ -132,7 +132,7 @@ class Planned:
             if self.taken() == before:
                 yield Draft(words, shapes, kind)
 
-    def _is_excessive(self, shapes: Shapes) -> bool:
+    def _is_excessive(self, shapes: InputShapes) -> bool:
         """Return true if smaller shapes that the model takes show as much."""
         enough = [count for _, one in self.accepted if (count := _elements(one)) >= ENOUGH]
         return bool(self.accepted) and _elements(shapes) > MAX_RATIO * min(enough, default=ENOUGH)
@@ -168,5 +168,5 @@ def _has_some(one: Sized) -> bool:
     return _elements(one[1]) >= ENOUGH / 4
 
 
-def _elements(shapes: Shapes) -> int:
+def _elements(shapes: InputShapes) -> int:
     return sum(map(math.prod, shapes.values()))

@@ -38,7 +38,7 @@ class ModelDifference:
 def changed(original: ir.Model, rewritten: ir.Model) -> ModelDifference:
     """Return the nodes that the main graphs of the two models do not share."""
     equal = _equal_constants(original, rewritten)
-    graphs = [_Nodes(model, equal) for model in (original, rewritten)]
+    graphs = [_NodeIndex(model, equal) for model in (original, rewritten)]
     names = [set(nodes.by_name) for nodes in graphs]
     shared = {
         name
@@ -108,7 +108,7 @@ def _digest(tensor: ir.TensorProtocol) -> str:
     return hashlib.blake2b(content).hexdigest()
 
 
-class _Nodes:
+class _NodeIndex:
     """The nodes of a main graph, by the names of their first outputs."""
 
     def __init__(self, model: ir.Model, equal: Callable[[str], bool]) -> None:

@@ -30,7 +30,7 @@ from gatewave.export.verification.samples import Case
 MAX_STEPS = 64
 """Largest number of steps in the last place by which values are moved."""
 
-Values = dict[str, Value]
+NamedValues = dict[str, Value]
 
 
 @dataclass
@@ -89,7 +89,7 @@ class Parts:
         self.found += found
         return found
 
-    def moves(self, case: Case, source: Source) -> Iterator[Values]:
+    def moves(self, case: Case, source: Source) -> Iterator[NamedValues]:
         """Yield the original's outputs when results of the changed parts are moved by steps.
 
         The number of steps is the difference of the parts, but at least one.
@@ -115,7 +115,7 @@ class Parts:
             self._whole, self._ones = None, []
         self._hosts = hosts
 
-    def _values(self, case: Case) -> Values:
+    def _values(self, case: Case) -> NamedValues:
         """Return the original's values at the boundary between changed and shared nodes."""
         asked = {*self.changed.inputs[0], *self.changed.inputs[1], *self.changed.outputs}
         if self._whole is None:
@@ -127,7 +127,7 @@ class Parts:
             raise Refused(f"{', '.join(sorted(needed))}: not a tensor, or an omitted input")
         return {name: value for name, value in values.items() if name in asked}
 
-    def _load(self, values: Values) -> None:
+    def _load(self, values: NamedValues) -> None:
         for which, models in enumerate(([self.original], self.rewritten)):
             kinds = {n: _element(values[n]) for n in self.changed.inputs[which]}
             cut = Cut(self.changed.nodes[which], kinds, self.changed.outputs)
@@ -141,7 +141,9 @@ class Parts:
                 except NotRunnableError as error:
                     raise Refused(str(error)) from error
 
-    def _compared(self, case: Case, want: Values, got: Values, runtime: str) -> Iterator[Compared]:
+    def _compared(
+        self, case: Case, want: NamedValues, got: NamedValues, runtime: str
+    ) -> Iterator[Compared]:
         for name in dict.fromkeys([*want, *got]):
             expected = want.get(name)
             slack = None if expected is None else cancellation(expected, self.plan)
@@ -152,7 +154,7 @@ class Parts:
             yield Compared(name, dtype, runtime, case.name, found)
 
     def _steady(
-        self, case: Case, feeds: Values, want: Values, found: list[Compared]
+        self, case: Case, feeds: NamedValues, want: NamedValues, found: list[Compared]
     ) -> list[Compared]:
         """Return ``found`` without differences that one step of the part's own inputs makes too."""
         exact = self.plan.strict or self.plan.tolerance.is_given
@@ -183,7 +185,7 @@ def parts(
     return Parts(found, tasks, original, rewritten, plan)
 
 
-def _outputs(results: Values) -> Values:
+def _outputs(results: NamedValues) -> NamedValues:
     return {name.replace(OUT, ""): value for name, value in results.items()}
 
 

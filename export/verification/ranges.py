@@ -18,7 +18,7 @@ SPECIAL_SHARE = 0.25
 LARGE = 30.0
 
 Source = np.random.Generator
-Draw = Callable[[Source, tuple[int, ...], Any], Array]
+DrawFloats = Callable[[Source, tuple[int, ...], Any], Array]
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class ValueRange:
     """
 
     name: str
-    draw: Draw
+    draw: DrawFloats
     integers: tuple[int, int] = (0, 5)
     extreme: bool = False
     thresholds: bool = False
@@ -58,7 +58,7 @@ def _large(source: Source, shape: tuple[int, ...], _: Any) -> Array:
     return source.standard_normal(shape) * LARGE
 
 
-def _among(special: Callable[[Any, Source, int], Array]) -> Draw:
+def _among(special: Callable[[Any, Source, int], Array]) -> DrawFloats:
     """Normal numbers, a quarter of them replaced by special ones; one at least."""
 
     def draw(source: Source, shape: tuple[int, ...], limits: Any) -> Array:

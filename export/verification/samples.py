@@ -19,7 +19,7 @@ from gatewave.export.verification.meanings import InputMeaning, meaning_of
 from gatewave.export.verification.ports import Port, inputs_of
 from gatewave.export.verification.ranges import THRESHOLDS, VALUE_RANGES, Source, ValueRange
 from gatewave.export.verification.report import GIVEN
-from gatewave.export.verification.sizes import Shapes
+from gatewave.export.verification.sizes import InputShapes
 
 SMALL_DEFAULT = 64
 """A default of more elements is a weight, and left alone."""
@@ -70,7 +70,7 @@ class Samples:
                 self.meanings[value.name].thresholds |= found
 
     def case(
-        self, words: str, shapes: Shapes, kind: ValueRange, *, given: Replaced | None = None
+        self, words: str, shapes: InputShapes, kind: ValueRange, *, given: Replaced | None = None
     ) -> Case:
         """A case of ``kind``; ``given`` gives inputs that have a default, and omits optional ones.
 
@@ -108,7 +108,7 @@ class Samples:
     def _value(
         self,
         port: Port,
-        shapes: Shapes,
+        shapes: InputShapes,
         kind: ValueRange,
         source: Source,
         *,
@@ -123,7 +123,7 @@ class Samples:
             return [self._tensor(port, shapes, kind, source) for _ in range(2)]
         return self._tensor(port, shapes, kind, source)
 
-    def _tensor(self, port: Port, shapes: Shapes, kind: ValueRange, source: Source) -> Array:
+    def _tensor(self, port: Port, shapes: InputShapes, kind: ValueRange, source: Source) -> Array:
         if port.dtype == "unknown":
             raise ModelError(f"input {port.name}: inputs of its type cannot be generated")
         shape = shapes[port.name]

@@ -15,7 +15,7 @@ import onnx_ir as ir
 
 from gatewave.export.verification.ports import Port
 
-Shapes = Mapping[str, tuple[int, ...]]
+InputShapes = Mapping[str, tuple[int, ...]]
 """The shape of each input."""
 
 Sizes = dict[str, int]
@@ -55,7 +55,7 @@ class Open:
         return bool(self.axes)
 
 
-def candidates(inputs: Sequence[Port]) -> Iterator[tuple[str, Shapes]]:
+def candidates(inputs: Sequence[Port]) -> Iterator[tuple[str, InputShapes]]:
     """Shapes to try, each with its name; only one if all sizes are fixed.
 
     Shapes too large to be generated are left out, which may be all.
@@ -64,12 +64,12 @@ def candidates(inputs: Sequence[Port]) -> Iterator[tuple[str, Shapes]]:
         yield from block
 
 
-def blocks(inputs: Sequence[Port]) -> Iterator[list[tuple[str, Shapes]]]:
+def blocks(inputs: Sequence[Port]) -> Iterator[list[tuple[str, InputShapes]]]:
     """The same in groups: ordinary sizes, and then one group for each size in `LONG`."""
     yield from _shapes(inputs, _assignments)
 
 
-def empties(inputs: Sequence[Port]) -> Iterator[tuple[str, Shapes]]:
+def empties(inputs: Sequence[Port]) -> Iterator[tuple[str, InputShapes]]:
     """Shapes without elements, which a model may take or refuse."""
     for block in _shapes(inputs, _emptied):
         yield from block
@@ -77,13 +77,13 @@ def empties(inputs: Sequence[Port]) -> Iterator[tuple[str, Shapes]]:
 
 def _shapes(
     inputs: Sequence[Port], assignments: Callable[[Sequence[Open]], Iterator[list[Sizes]]]
-) -> Iterator[list[tuple[str, Shapes]]]:
-    seen: list[Shapes] = []
+) -> Iterator[list[tuple[str, InputShapes]]]:
+    seen: list[InputShapes] = []
     ranked = any(port.shape is None for port in inputs)
     for rank in RANKS if ranked else (0,):
         fixed = [with_rank(port, rank) for port in inputs]
         for block in assignments(_opens(fixed)):
-            found: list[tuple[str, Shapes]] = []
+            found: list[tuple[str, InputShapes]] = []
             for sizes in block:
                 shapes = {port.name: shape_of(port, sizes) for port in fixed}
                 if shapes not in seen and _fits(shapes):
@@ -170,5 +170,5 @@ def _evaluated(symbol: str, sizes: Mapping[str, int]) -> int:
     return max(0, size if isinstance(size, int) else 0)
 
 
-def _fits(shapes: Shapes) -> bool:
+def _fits(shapes: InputShapes) -> bool:
     return all(math.prod(shape) <= MAX_ELEMENTS for shape in shapes.values())
