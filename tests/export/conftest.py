@@ -1,25 +1,15 @@
-"""The graphs of every record, exported once a session; and models as files, small and by hand."""
-
-import functools
+"""The graphs of every record; and models as files, small and by hand."""
 
 import numpy as np
 import onnx
 import onnx.parser
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from records import CASES
 from verifications import HEAD
 
-from gatewave.export.graph import graphs_of
 from gatewave.export.signature import GRAPHS
 from gatewave.export.verification.comparison import VerificationPlan
 from gatewave.export.verification.verifier import verify
-
-
-@pytest.fixture(scope="session")
-def exported():
-    """The models of an operator, by graph and dtype, given its stem."""
-    return functools.cache(lambda stem: graphs_of(*CASES[stem]))
 
 
 @pytest.fixture(params=GRAPHS)

@@ -1,6 +1,5 @@
 """The library of kernels, built from its sources, once for each instruction set."""
 
-import functools
 import json
 import os
 import shutil
@@ -12,11 +11,9 @@ import onnxruntime as ort
 import pytest
 from native_models import INSTRUCTIONS, model, options
 from onnx import TensorProto, helper
-from records import CASES
 from sharing import alone
 
 from gatewave.export.certify import Kernels
-from gatewave.export.graph import graphs_of
 from gatewave.export.signature import DOMAIN, GRAPHS
 
 ROOT = Path(__file__).parents[2]
@@ -81,11 +78,6 @@ def subprocess_python():
         return done.stdout
 
     return run
-
-
-@pytest.fixture(scope="session")
-def exported():
-    return functools.cache(lambda stem: graphs_of(*CASES[stem]))
 
 
 @pytest.fixture(params=GRAPHS)

@@ -9,6 +9,13 @@ from gatewave.service.http import body_pool
 from gatewave.service.http.body_pool import ENOUGH, LARGE, memory
 
 
+@pytest.fixture(scope="module", autouse=True)
+def quick_collections():
+    """Leave what other tests have made out of the collections here."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def nothing_is_free():
     gc.collect()

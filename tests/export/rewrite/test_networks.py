@@ -1,5 +1,7 @@
 """Networks as Torch exports them, lowered for runtimes that lack what they hold."""
 
+import functools
+
 import numpy as np
 import onnx
 import onnx_ir as ir
@@ -72,6 +74,7 @@ NETWORKS = {
 }
 
 
+@functools.cache
 def exported(name, opset):
     return exported_from(*NETWORKS[name], opset)
 
@@ -135,15 +138,23 @@ def test_what_keeps_even_those_bodies_from_an_older_opset_is_named():
         lowered(exported("block", 23), "litert")
 
 
+GATED = {
+    "block": lambda: Block(SwiGLU("linear", alpha=1.5)),
+    "filters": lambda: Filters(Sinc()),
+}
+
+
+@functools.cache
+def gated(name):
+    """Return a network of our operators, its example, and its graph."""
+    module, example = GATED[name](), NETWORKS[name][1]
+    return module, example, ir.to_proto(to_onnx(module, {"x": example}))
+
+
+@pytest.mark.parametrize("name", GATED)
 @pytest.mark.parametrize("target", ["tvm", "tract", "onnxruntime"])
-@pytest.mark.parametrize("name", ["block", "filters"])
 def test_a_network_of_our_operators_is_brought_to_runtimes_without_functions(name, target):
-    gates = {
-        "block": lambda: Block(SwiGLU("linear", alpha=1.5)),
-        "filters": lambda: Filters(Sinc()),
-    }
-    module, example = gates[name](), NETWORKS[name][1]
-    proto = ir.to_proto(to_onnx(module, {"x": example}))
+    module, example, proto = gated(name)
     assert {node.domain for node in proto.graph.node} == {"", "ai.gatewave"}
     after = lowered(proto, target)
     want = module(example).detach().numpy()

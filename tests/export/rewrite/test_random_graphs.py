@@ -228,7 +228,7 @@ def _kinds(model):
 
 
 @pytest.mark.parametrize("kind", ACTIVATIONS)
-@settings(max_examples=40)
+@settings(max_examples=12)
 @given(data=st.data())
 def test_an_activation_is_found_and_fused_to_the_same(kind, data):
     dtype = data.draw(st.sampled_from(["float32", "float32", "float16"]))
@@ -246,7 +246,7 @@ def test_an_activation_is_found_and_fused_to_the_same(kind, data):
 
 
 @pytest.mark.parametrize("kind", NEAR_MISSES)
-@settings(max_examples=25)
+@settings(max_examples=10)
 @given(data=st.data())
 def test_what_is_nearly_an_activation_is_not_found(kind, data):
     op, _ = _written(data.draw, kind, NEAR_MISSES, "float32")
@@ -255,7 +255,7 @@ def test_what_is_nearly_an_activation_is_not_found(kind, data):
 
 
 @pytest.mark.parametrize("kind", ACTIVATIONS)
-@settings(max_examples=25)
+@settings(max_examples=10)
 @given(data=st.data())
 def test_an_activation_is_not_found_where_its_inside_is_used(kind, data):
     op, inside = _written(data.draw, kind, ACTIVATIONS, "float32")

@@ -195,8 +195,14 @@ THRESHOLDS = {
 }
 
 
-@pytest.mark.parametrize("what", THRESHOLDS)
-@pytest.mark.parametrize("test", ["Greater(x, c)", "Less(c, x)", "GreaterOrEqual(x, c)"])
+@pytest.mark.parametrize(
+    ("what", "test"),
+    [
+        *((what, "Greater(x, c)") for what in THRESHOLDS),
+        ("a float", "Less(c, x)"),
+        ("an integer", "GreaterOrEqual(x, c)"),
+    ],
+)
 def test_a_threshold_that_is_moved_is_found(check, what, test):
     dtype, constant, one, other = THRESHOLDS[what]
     text = f"agraph ({dtype}[8] x) => ({dtype}[8] y) {{ {constant} t = {test} n = Neg(x) "
