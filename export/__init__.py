@@ -1,4 +1,4 @@
-"""From activation records to certified ONNX artifacts."""
+"""Export of activation records to certified ONNX artifacts, and work on anyone's ONNX models."""
 
 from __future__ import annotations
 

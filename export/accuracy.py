@@ -81,7 +81,7 @@ PEERS: Mapping[str, Peer] = MappingProxyType(
         "geglu-none": Peer("F.gelu(a) * b", lambda a, b: functional.gelu(a) * b),
     }
 )
-"""By the stems of the operators that they are compared with."""
+"""Peers by the stems of the operators that they are compared with."""
 
 
 def text(activations: Mapping[str, Activation] = ACTIVATIONS) -> str:

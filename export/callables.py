@@ -38,10 +38,10 @@ def module_class(found: Any, name: str, source: str) -> type[nn.Module]:
     Args:
         found: One of the forms above.
         name: The name of the class, if one is made.
-        source: Where it was found, ``package.module``.
+        source: Place at which it was found, ``package.module``.
 
     Raises:
-        NotAnActivationError: It is another thing, or its tensors cannot be told.
+        NotAnActivationError: It is another object, or its tensor arguments cannot be determined.
     """
     if isinstance(found, type) and issubclass(found, nn.Module):
         return found

@@ -34,7 +34,7 @@ class Kernels:
 
     Attributes:
         library: The shared library that has them.
-        instructions: Which of its instruction sets; the fittest where it is empty.
+        instructions: Its instruction set; the best supported one if empty.
     """
 
     library: Path
@@ -52,8 +52,8 @@ class Measured:
     """The largest errors of one output over all samples.
 
     Attributes:
-        ulp: In units in the last place, where the absolute bound does not already hold.
-        absolute: Where both results are finite, divided by the scale of the inputs, as
+        ulp: Error in units in the last place where the absolute bound does not hold.
+        absolute: Error where both results are finite, divided by the scale of the inputs, as
             `Tolerance.atol` is multiplied by it.
         used: Largest error as a share of the tolerance.
     """
@@ -81,8 +81,8 @@ def certify(
     Args:
         model: The graph, as ONNX.
         activation: The record.
-        operator: Which of its operators the graph is of.
-        graph: Which graph of it.
+        operator: Operator of the activation.
+        graph: Graph of the operator.
         dtype: The type of its tensors.
         compute: Runs it; by default ONNX Runtime on CPU.
 
@@ -112,7 +112,7 @@ def hold_to_formula(activation: Activation, operator: Operator) -> None:
     """Check the record's decompositions, in float64 by Torch, against its formula by mpmath.
 
     Raises:
-        ToleranceError: They are further from it than the record allows in float64.
+        ToleranceError: The differences exceed the record's tolerance in float64.
     """
     if operator.formula.has(AppliedUndef):
         return  # the decomposition is its own reference

@@ -25,7 +25,7 @@ ERF_TERMS = 14
 """Terms of that series that matter to float64 at `ERF_NEAR_ZERO`."""
 
 ERFCX_FAR = 1e8
-"""From here on ``erfcx(x)`` is ``1 / (x√π)`` to the last bit of float64."""
+"""Bound from which ``erfcx(x)`` is ``1 / (x√π)`` to the last bit of float64."""
 
 
 def expm1(op: Any, x: Any) -> Any:

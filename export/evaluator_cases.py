@@ -59,11 +59,11 @@ class Variant:
 
     Attributes:
         test: The test of the onnx package that it is made from.
-        operator: With its domain, unless that is ONNX's own.
+        operator: Name of the operator, with its domain unless that is ONNX's own.
         opsets: The first and the last that have this version of it; no last one for the newest.
-        dtype: Of the inputs that were cast; else of the first input.
+        dtype: Element type of the inputs that were cast, or of the first input.
         model: The node; its output types may be missing.
-        inputs: By name.
+        inputs: Inputs by name.
     """
 
     test: str

@@ -73,9 +73,9 @@ class EvaluatorRow:
     """An operator at some opsets, in one element type.
 
     Attributes:
-        operator: With its domain, unless that is ONNX's own.
+        operator: Name of the operator, with its domain unless that is ONNX's own.
         opsets: The first and the last that have this version of it; no last one for the newest.
-        dtype: Of its first input.
+        dtype: Element type of its first input.
         outcome: The result of the cases of this kind.
         cases: The number of cases.
         example: A test, and the results of both, or the message of a refusal.

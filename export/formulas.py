@@ -16,7 +16,7 @@ from gatewave.models import glu, sinc, swish
 from gatewave.models.normal import normal_cdf
 
 MISH_SATURATED = 20.0
-"""From here on ``tanh(softplus(x))`` is 1 to the last bit of float64."""
+"""Bound from which ``tanh(softplus(x))`` is 1 to the last bit of float64."""
 
 
 def sigmoid(op: Any, x: Any) -> Any:

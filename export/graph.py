@@ -89,7 +89,7 @@ def to_onnx(
         dynamic_shapes: As ``torch.onnx.export`` takes them: a sequence with an entry for each of
             ``arguments``, in their order, or a dictionary, by the names given or by those of
             ``forward``. Without it all shapes are fixed. A program has decided on them already.
-        opset: Of the standard operators, as ``torch.onnx.export`` takes it.
+        opset: Version of the standard operators, as ``torch.onnx.export`` takes it.
         verify: Run the model, and compare it with the module, before it is returned: on
             the example, on generated inputs, and at other sizes where they are dynamic. Outputs
             that are random are not compared; the log says so.

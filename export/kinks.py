@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 POINTS = 40_001
-"""Of the grid on which slopes are compared; two kinks between two of them are not told apart."""
+"""Points of the grid on which slopes are compared; two kinks between neighbours count as one."""
 
 JUMP = 1e-5
 """Neighbouring floats whose slopes differ by more, relatively, have a kink between them."""

@@ -77,7 +77,7 @@ class Cells(StrictModel):
     """Cells of certificates, by patterns.
 
     Attributes:
-        runtimes: Of them; likewise subjects, graphs and dtypes.
+        runtimes: Patterns of runtimes; likewise subjects, graphs and dtypes.
         verdicts: Verdicts of the cells.
         why: Their reasons.
         share: Largest share of wrong elements, from 0 to 1: the observed one, rounded up.
@@ -109,13 +109,13 @@ class RuntimeDefect(StrictModel):
     """Known defect of one or more runtimes.
 
     Attributes:
-        title: In a line.
+        title: Title in one line.
         says: Description and cause.
         model: The smallest model that shows it, as ONNX text at `OPSET`, without its head.
         inputs: Inputs by name.
         due: Expected outputs by name.
         got: Actual results by runtime: outputs by name, or words of its error.
-        cells: Where in certificates it may be the reason.
+        cells: Cells of certificates for which it may be the reason.
     """
 
     title: str

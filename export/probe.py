@@ -59,8 +59,8 @@ class Answer:
 
     Attributes:
         version: ONNX Runtime's own.
-        providers: Those that were tried.
-        rows: In the order in which they were tried.
+        providers: Providers that were tried.
+        rows: Results in the order in which the models were tried.
     """
 
     version: str
@@ -87,7 +87,7 @@ def probe(folder: Path | None = None, python: Path = Path(sys.executable)) -> An
 
 
 def cache_folder() -> Path:
-    """As the XDG base directory specification has it."""
+    """Return the cache folder of the XDG base directory specification."""
     given = os.environ.get("XDG_CACHE_HOME", "")
     return (
         Path(given) if Path(given).is_absolute() else Path("~/.cache").expanduser()
@@ -220,7 +220,7 @@ class ProbeWorker:
         """Wait until it has imported the runtime.
 
         Raises:
-            TargetError: It does not.
+            TargetError: The process does not start.
         """
         about = self._answer(None)
         if about is None:
@@ -243,7 +243,7 @@ class ProbeWorker:
 
         Args:
             content: A model with one output.
-            provider: By which it is run.
+            provider: Provider that runs it.
             inputs: Arrays, in the order of the model's inputs; the probe's values, for all, if none
                 are given.
         """

@@ -32,7 +32,7 @@ class Probed:
     Attributes:
         identifier: Its domain and its name.
         inputs: Number of inputs; all have the element type that is tried.
-        attributes: As the node has them.
+        attributes: Attributes of the node.
         condition: True if one more input comes first, the condition of ``Where``.
         any_attributes: True if these, which are not the defaults, stand for all attributes.
     """

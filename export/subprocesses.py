@@ -23,7 +23,7 @@ class Ended(Exception):  # noqa: N818 - it is an answer
     """A process ended instead of answering; the message is the end of a sentence about its task.
 
     Attributes:
-        late: It was ended, because it took too long.
+        late: True if it was ended because it took too long.
     """
 
     def __init__(self, how: str, *, late: bool) -> None:
@@ -110,7 +110,7 @@ class Process:
 
 
 def own_python(*arguments: str) -> Process:
-    """This very Python, with the modules that this process finds."""
+    """Start this same Python, with the modules that this process finds."""
     variables = {"PYTHONPATH": own_paths(), "ORT_DISABLE_TELEMETRY": "1"}
     return Process([sys.executable, "-P", *arguments], {**os.environ, **variables})
 

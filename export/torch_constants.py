@@ -20,7 +20,7 @@ DEFAULT = -1
 
 
 def table() -> Translations:
-    """By ATen's functions."""
+    """Return the translations by ATen function."""
     aten = torch.ops.aten
     return {
         aten.scalar_tensor.default: _scalar_tensor,

@@ -86,7 +86,7 @@ def trace(
         arguments: Example tensors, by the names that the graph's inputs are to have.
         operators: Operators to keep whole. The rest becomes standard operators that Torch chooses.
         dynamic_shapes: As `gatewave.export.graph.to_onnx` takes them.
-        opset: Of the standard operators.
+        opset: Version of the standard operators.
         translations: Translations of Torch functions that replace Torch's own.
 
     Raises:
@@ -180,7 +180,7 @@ def _sort_inputs(graph: ir.Graph, bound: Bound) -> None:
 
 
 class _Keeper:
-    """Has the forwards of ``operators`` draw nodes while a module is traced.
+    """Replacement of the forwards of ``operators``, which draw nodes while a module is traced.
 
     A call becomes a node only if it is certain to be the plain activation: the forward that the
     record was made with is running, on an instance of the very class, with plain numbers for its

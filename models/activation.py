@@ -57,7 +57,7 @@ class Parameter:
     """A knob of an activation, next to its tensors.
 
     Attributes:
-        name: As callers and formulas write it.
+        name: Name for callers and in formulas.
         default: Its value if a caller does not set it.
         description: One sentence, for people.
         choices: The words it may be. Empty for a real number.
@@ -137,14 +137,14 @@ class Activation:
         inputs: The names of its tensors, in order; all have one shape and dtype.
         operators: One function for each choice, the default first.
         parameters: Parameters that a caller may set besides the tensors.
-        source: Where the formula comes from.
+        source: Origin of the formula.
         example: Input values worth trying, all of one length.
-        plot_range: Where the curve is worth looking at, ``(low, high)``.
+        plot_range: Range of the plot, ``(low, high)``.
         properties: Mathematical properties.
         uses: Typical uses.
-        limits: Where it misleads.
-        domain: Where the tolerances hold, for every input; infinities and NaN belong to it only if
-            it is unbounded.
+        limits: Known pitfalls.
+        domain: Range of every input in which the tolerances hold; infinities and NaN belong to it
+            only if it is unbounded.
     """
 
     name: str

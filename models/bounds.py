@@ -20,7 +20,7 @@ GATED: Mapping[DType, Tolerance] = MappingProxyType(
         "float64": Tolerance(ulp=4, atol=1e-15),
     }
 )
-"""For products with a sigmoid, tanh or erf: runtimes compute those to an absolute error only."""
+"""Bounds of products with a sigmoid, tanh or erf: runtimes have absolute errors there."""
 
 SLOPE: Mapping[DType, Tolerance] = MappingProxyType(
     {
@@ -30,7 +30,7 @@ SLOPE: Mapping[DType, Tolerance] = MappingProxyType(
         "float64": Tolerance(ulp=4, atol=5e-15),
     }
 )
-"""For slopes of ``u·s(u)``, which multiply the error of the sigmoid ``s`` by a polynomial."""
+"""Bounds of slopes of ``u·s(u)``, which multiply the sigmoid's error by a polynomial."""
 
 PRODUCT: Mapping[DType, Tolerance] = MappingProxyType(
     {
@@ -40,4 +40,4 @@ PRODUCT: Mapping[DType, Tolerance] = MappingProxyType(
         "float64": Tolerance(ulp=0.5, atol=0),
     }
 )
-"""For one multiplication: correctly rounded."""
+"""Bounds of one multiplication, which is correctly rounded."""

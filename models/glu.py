@@ -26,7 +26,7 @@ EXAMPLE = {"a": (0.5, -1.0, 2.0, -2.0), "b": (1.0, -1.0, 0.5, 2.0)}
 GELU_SLOPE = math.sqrt(2 / math.pi)
 GELU_CUBIC = 0.044715
 GELU_SATURATED = 30.0
-"""Beyond it the tanh form's gate is 0 or 1 to the last bit, and its slope 0, in every dtype."""
+"""Bound beyond which the tanh form's gate is 0 or 1 in every dtype, and its slope 0."""
 
 
 class GLU(nn.Module):

@@ -97,7 +97,7 @@ def common_dtype(*tensors: Tensor) -> torch.dtype:
     """The dtype that Torch would compute ``tensors`` in together.
 
     Raises:
-        TypeError: It is not a floating one: results would be cut to integers.
+        TypeError: It is not a floating type: results would be cut to integers.
     """
     dtype = functools.reduce(torch.promote_types, (tensor.dtype for tensor in tensors))
     if not dtype.is_floating_point:

@@ -37,7 +37,7 @@ class Ran:
     """A command that has ended.
 
     Attributes:
-        seconds: From its start to its end.
+        seconds: Time from its start to its end.
         peak: Peak memory of the command and all its child processes together, in bytes.
         document: The JSON that it printed, if any.
         error: Its error message, or a note that it took too long.

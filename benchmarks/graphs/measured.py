@@ -37,7 +37,7 @@ class Measured:
     """Row of the table for one graph.
 
     Attributes:
-        name: Of the graph.
+        name: Name of the graph.
         found: Number of activations of each kind.
         fused: Number of each that were fused.
         left: Number of each that were left to ONNX Runtime.

@@ -32,7 +32,7 @@ def graphs(folder: Path, scratch: Path, only: Collection[str] = ()) -> Iterator[
     """Yield the graphs of packages in ``folder``, and two from Torch, written to ``scratch``.
 
     Args:
-        folder: Where the packages are.
+        folder: Folder of the packages.
         scratch: Any folder.
         only: Names, if not all are wanted.
 

@@ -34,7 +34,7 @@ LOOSE = {"float32": 1e-3, "float64": 1e-10}
 """Tolerance of the first results against the plain formula, which cancels near sinc's zeros."""
 
 SMALL = 64
-"""At this size, calls are compared rather than elements: with one standard node."""
+"""Size at which the cost of a call dominates; it is compared with one standard node."""
 
 Call = Callable[[], Sequence[Tensor] | None]
 

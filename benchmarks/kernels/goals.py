@@ -21,7 +21,7 @@ GRADIENTS = ("sinc grad", "swiglu-sigmoid grad", "swiglu-linear grad")
 
 @dataclass(frozen=True)
 class Goal:
-    """At each of ``sizes``, ``rival`` takes at least ``factor`` times as long as ours."""
+    """Goal: at each of ``sizes``, ``rival`` takes at least ``factor`` times as long as ours."""
 
     cases: Sequence[str]
     sizes: Sequence[int]

@@ -60,7 +60,7 @@ def write_verified(
     """Write ``model`` if it computes the same as ``source``; without a change, no model is run.
 
     Raises:
-        VerificationError: It does not compute the same, and is not written.
+        VerificationError: It differs, and is not written.
         CommandError: No runtime runs ``source``.
     """
     from gatewave.export.errors import NotRunnableError
@@ -108,7 +108,7 @@ def say(
         report: The comparison with the original, if there was one.
         skipped: The activations that were left unchanged.
         assessment: The verdict for the target.
-        tried: For a model that computes something else, the result of running it.
+        tried: Result of running a model that computes another function.
         as_json: Print JSON.
     """
     if as_json:

@@ -21,7 +21,7 @@ app = typer.Typer(help="The runtimes that certificates are made with.", no_args_
 def listed(
     as_json: Annotated[bool, typer.Option("--json", help="Print the list as JSON.")] = False,
 ) -> None:
-    """Which runtimes there are, and which are installed.
+    """List the runtimes, and which of them are installed.
 
     Example: `gatewave runtimes list`
     """

@@ -170,7 +170,7 @@ def require_loading(found: Assessment) -> None:
     """Stop the command if the target refused the model.
 
     Raises:
-        CommandError: It did; the message has the full reason, and the nodes at fault.
+        CommandError: The target refused it; the message has the full reason and the nodes at fault.
     """
     if found.loading.refused:
         whys = [problem.why for problem in found.problems if problem.known]

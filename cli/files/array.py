@@ -31,12 +31,12 @@ class StoredArray:
     """An array in a file, its elements not read yet.
 
     Attributes:
-        file: Where it lies.
+        file: File that holds it.
         label: Name in messages: the file, and the name inside it.
         fortran: True if the first axis, not the last, runs fastest.
         stream: Stands at the first element that was not taken yet.
         stored: The bytes that the file holds for the elements.
-        origin: Where in the stream the elements begin.
+        origin: Position of the first element in the stream.
         transposed: Take elements in C order from a file in Fortran order.
     """
 

@@ -1,4 +1,4 @@
-"""From the numbers that files hold to the dtype that is computed in, never silently to infinity."""
+"""Conversion of a file's numbers to the dtype of the computation, never silently to infinity."""
 
 from __future__ import annotations
 

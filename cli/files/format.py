@@ -38,7 +38,7 @@ class Layout:
     """Properties other than the numbers that the target takes over from the source.
 
     Attributes:
-        shape: Of every array; empty for tables.
+        shape: Shape of every array; empty for tables.
         fortran: True if elements come in Fortran order.
         columns: The ``pyarrow.Schema`` of the columns that a table keeps.
     """
@@ -50,7 +50,7 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Some consecutive elements.
+    """Consecutive elements.
 
     Attributes:
         size: Number of elements.

@@ -32,7 +32,7 @@ class Network:
     Attributes:
         path: Its file.
         baseline_runtime: The runtime whose values are the baseline; it is not compared with itself.
-        expected: For each of the inputs.
+        expected: Expected results for each of the inputs.
         tolerance: The allowed difference of other runtimes.
         left_out: Outputs that cannot be compared, with the reason.
         whole: True if there was time for all inputs.

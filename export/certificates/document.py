@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field, WithJsonSchema
 from gatewave.export.documents import StrictModel
 
 KEY = "ai.gatewave.certificate"
-"""Of a model's metadata: the SHA-256 of the certificate that was made of it."""
+"""Key in a model's metadata of the SHA-256 of its certificate."""
 
 Number = Annotated[
     float,
@@ -21,8 +21,8 @@ Number = Annotated[
 """A float; JSON has no NaN and no infinities."""
 
 CellVerdict = Literal["exact", "differs", "no baseline", "refused", "crashed"]
-"""In order: within tolerance; beyond it; no baseline; refused with an error message; no answer, as
-the process ended."""
+"""Verdicts, in order: within tolerance; beyond it; no baseline; refused with a message; no answer,
+as the process ended."""
 
 Level = Literal["formula", "agreed", "checked", "single", "none"]
 """Level of evidence: the record's formula; two implementations that agree on the whole model; one,
@@ -39,10 +39,10 @@ class Point(CertificatePart):
     """One element.
 
     Attributes:
-        inputs: Of an activation, by name.
-        case: Of a model, which of the inputs that were tried.
-        index: Of a model, where in the output.
-        output: Which output.
+        inputs: Inputs of an activation, by name.
+        case: Case of inputs, for a model.
+        index: Position in the output, for a model.
+        output: Name of the output.
         due: Expected value, to the precision of float64.
         got: Value from the runtime.
     """
@@ -59,9 +59,9 @@ class Special(CertificatePart):
     """A number that functions get wrong, wherever it stood among the inputs.
 
     Attributes:
-        value: Of the input.
+        value: Value of the input.
         holds: True if all results were within tolerance.
-        worst: Where they were not.
+        worst: Point with the largest error if one was not.
     """
 
     value: Number
@@ -73,7 +73,7 @@ class Shaped(CertificatePart):
     """Tensors of another shape than a long line.
 
     Attributes:
-        shape: Of all inputs.
+        shape: Shape of all inputs.
         verdict: Result of the comparison in that shape.
         why: Reason, unless the results are exact.
     """
@@ -84,7 +84,7 @@ class Shaped(CertificatePart):
 
 
 class Tried(CertificatePart):
-    """Some inputs of a user's model: zeros and subnormals, infinities, NaN and others.
+    """Result for one case of inputs of a user's model, such as infinities or subnormals.
 
     Attributes:
         name: Kind and sizes of the inputs.
@@ -103,22 +103,22 @@ class Cell(CertificatePart):
     Attributes:
         subject: The operator's stem, ``swiglu-linear``; of a user's model, the output's name.
         graph: ``value``, ``grad`` or ``vjp``; empty for a user's model.
-        dtype: Of the tensors.
+        dtype: Element type of the tensors.
         form: ``function``, or ``decomposed`` where the runtime does not run functions.
         changes: Changes that `lower` made for this runtime.
         model: The SHA-256 of the model as it was run.
         elements: Number of compared elements.
         wrong: Number of elements beyond the tolerance.
         allowed: Tolerance, in words.
-        verdict: On all of them, and on all shapes.
-        why: In words, unless it is exact.
+        verdict: Verdict on all elements and all shapes.
+        why: Reason in words, unless the cell is exact.
         ulp: The largest error in units in the last place, where the absolute bound does not hold.
         absolute: Largest error divided by the scale of the bound.
         used: Largest error as a share of the tolerance.
-        worst: Where that is, unless it is exact.
+        worst: Point of the largest error, unless the cell is exact.
         special: Special values, one by one.
         shapes: Other shapes.
-        cases: Of a user's model, the inputs that were tried, one by one.
+        cases: Results of a user's model for each case of inputs.
     """
 
     subject: str
@@ -150,10 +150,10 @@ class Row(CertificatePart):
 
     Attributes:
         runtime: Its name in the catalogue.
-        title: For people.
-        versions: Of its packages.
+        title: Name for display.
+        versions: Versions of its packages.
         why: Reason for having no cells.
-        cells: By model.
+        cells: Results by model.
     """
 
     runtime: str
@@ -167,10 +167,10 @@ class DifferingNode(CertificatePart):
     """A node that two implementations compute differently when they are given the same inputs.
 
     Attributes:
-        node: Its name; of one without a name, that of its first output.
-        operator: With its domain, unless that is ONNX's own.
+        node: Name of the node, or of its first output.
+        operator: Name of the operator, with its domain unless that is ONNX's own.
         opset: The version of its domain.
-        dtype: Of its inputs.
+        dtype: Element type of its inputs.
         says: The values of both where they differ most, and with which inputs.
         cases: The inputs with which it was seen.
     """
@@ -192,14 +192,14 @@ class Baseline(CertificatePart):
     Attributes:
         level: Level of evidence.
         by: The implementations; the values are the first one's.
-        versions: Of their packages.
+        versions: Versions of their packages.
         nodes: Number of nodes of the main graph that were compared one by one on equal inputs;
             0 if the implementations agree on the whole model.
         checked: Number of these with equal results.
         unchecked: Why others were not compared, by node.
         differing: Nodes with different results; an output that depends on one has no baseline.
         refused: Number of inputs that the second implementation refuses.
-        refusal: Its reason.
+        refusal: Reason of the refusal.
     """
 
     level: Level
@@ -232,7 +232,7 @@ class Inputs(CertificatePart):
 
     Attributes:
         file: The name of their file.
-        sha256: Of each array, by name: of its type, its shape and its bytes.
+        sha256: Digest of each array's type, shape and bytes, by name.
     """
 
     file: Annotated[str, Field(pattern=r"^[^/\x00]+$")]
@@ -243,9 +243,9 @@ class Allowed(CertificatePart):
     """Tolerances that replace the default ones; see `gatewave verify`.
 
     Attributes:
-        rtol: Of the number.
-        atol: Of the scale of the tensor.
-        ulp: In units in the last place.
+        rtol: Bound relative to the number.
+        atol: Bound relative to the scale of the tensor.
+        ulp: Bound in units in the last place.
     """
 
     rtol: Annotated[float, Field(ge=0)] | None = None
@@ -257,9 +257,9 @@ class Certificate(CertificatePart):
     """Record of a run: models, machine, runtimes and results.
 
     Attributes:
-        format: Of this document.
-        name: Of the activation, or of the model's file.
-        kind: Which of both.
+        format: Version of this document's format.
+        name: Name of the activation, or of the model's file.
+        kind: ``activation`` or ``model``.
         models: The SHA-256 of each model, without its entries about certificates, and of files with
             external data; by name.
         truth: Baseline of the comparison, in words.

@@ -42,9 +42,9 @@ class Expected:
         stepped: True if the graph quantises. A rounding then changes an element by zero or by a
             whole step. Inputs are then moved further, see `moved_far`, and the largest change in a
             tensor is allowed at each of its elements.
-        other: For some outputs, the results of a second runtime that computes every node alike:
+        other: Results for some outputs of a second runtime that computes every node alike:
             they differ by roundings alone.
-        without: For some outputs, the reason why they have no baseline here.
+        without: Outputs without a baseline here, each with the reason.
     """
 
     case: Case

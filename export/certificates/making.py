@@ -39,7 +39,7 @@ class CertificationPlan:
     Attributes:
         runtimes: The runtimes.
         graphs: Value, derivatives, vector-Jacobian product; of activations.
-        dtypes: Of the tensors; of each runtime, those that it has; of activations.
+        dtypes: Element types of the tensors that a runtime has; for activations.
         seed: Seed of the generated inputs of a user's model.
         seconds: Limit on each of: the start of a runtime, loading a model, running it.
         tolerance: The allowed difference of floats from the baseline; for models.

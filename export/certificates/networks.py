@@ -132,7 +132,7 @@ class _ModelLoader:
 
         Raises:
             TargetError: `lower` knows that it will not run it.
-            Refused: It does not load it.
+            Refused: The runtime does not load it.
         """
         shapes = {name: array.shape for name, array in case.inputs.items()}
         if self.shapes is None or (self.runtime.static and shapes != self.shapes):

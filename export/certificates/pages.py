@@ -18,7 +18,7 @@ MARKS: dict[CellVerdict, str] = {
     "refused": "–",
     "crashed": "†",
 }
-"""In tables; the first and the others differ without colour."""
+"""Marks in tables, which can be told apart without colour."""
 
 LEGEND = (
     "✓ within tolerance, with the largest share of it that was used; ✗ beyond it; "
@@ -120,7 +120,7 @@ def _section(subject: str, rows: Sequence[Row]) -> str:
 
 
 def _tried(cells: Sequence[tuple[Row, Cell]]) -> str:
-    """Of a user's model: a line for each of the inputs, a column for each runtime."""
+    """Table of a user's model: a line for each case of inputs, a column for each runtime."""
     found = {row.title: {tried.name: tried for tried in cell.cases} for row, cell in cells}
     names = dict.fromkeys(name for tried in found.values() for name in tried)
     if not names:

@@ -21,9 +21,9 @@ class ExactResults:
 
     Attributes:
         operator: The record has its tolerances.
-        dtype: Of all tensors.
+        dtype: Element type of all tensors.
         inputs: Flat tensors of one length, by name.
-        outputs: By name.
+        outputs: Exact results by name.
     """
 
     operator: Operator

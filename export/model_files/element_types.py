@@ -1,4 +1,4 @@
-"""Which element type each value of a model has: as declared, or as ONNX infers it."""
+"""Element types of a model's values, as declared or as ONNX infers them."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ def write(
 
     Args:
         model: Anything; it stays as it is.
-        path: Where to. Its folder is made if there is none.
+        path: Target file. A missing folder is created.
         source: The file that the model was read from. Neither it nor its data may be overwritten.
         check: Called with the new file, complete with its data but in a folder of its own, before
             it takes its place. What it raises stops the writing.

@@ -32,7 +32,7 @@ from gatewave.export.signature import DOMAIN
 logger = logging.getLogger(__name__)
 
 MAX_BYTES = 1024
-"""Of a tensor that may be a shape, an axis or a scalar; larger ones are left out."""
+"""Largest tensor that may be a shape, an axis or a scalar; larger ones are left out."""
 
 LIKE_INPUT = frozenset(
     ("com.microsoft", name) for name in ("QuickGelu", "Gelu", "FastGelu", "BiasGelu")

@@ -18,7 +18,7 @@ FunctionIdentifier = tuple[str, str, str]
 
 
 def domain(name: str) -> str:
-    """Of two spellings of ONNX's own domain, the one that has no letters."""
+    """Return the empty spelling of ONNX's own domain; other domains stay."""
     return "" if name == "ai.onnx" else name
 
 

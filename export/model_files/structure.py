@@ -35,7 +35,7 @@ def check(model: onnx.ModelProto) -> bool:
     """Check ``model``; return true if all nodes come after the nodes that they depend on.
 
     Raises:
-        ModelError: It is not sound; the message says where.
+        ModelError: It is not sound; the message names the place.
     """
     _check_header(model)
     functions = {protos.function_identifier(f): f for f in model.functions}
@@ -175,7 +175,7 @@ class _ScopeWalk:
 
 
 MAX_SAID = 8
-"""Of a circle of a million nodes no one reads all."""
+"""Nodes of a cycle that a message lists."""
 
 
 FIELDS: Mapping[int, str] = MappingProxyType(

@@ -29,7 +29,7 @@ SPLITS = 9
 """Number of halvings around a crossing, and of subdivisions and parts around an extreme."""
 
 Differences = Callable[[Any], Any]
-"""Of points; gives a row for each pair of branches: see `BranchPoint.difference`."""
+"""Takes points; returns a row for each pair of branches: see `BranchPoint.difference`."""
 
 
 def crossings(differences: Differences) -> list[float] | None:

@@ -51,7 +51,7 @@ class Candidate:
         misfit: The reason why types or shapes make it another function.
         doubt: The reason why its output may have more axes than its input.
         biases: Tensors that are first added to inputs.
-        ranges: Of real parameters that differ between channels.
+        ranges: Ranges of real parameters that differ between channels.
     """
 
     kind: str

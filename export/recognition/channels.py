@@ -66,7 +66,7 @@ class WeightRow:
 
     Attributes:
         numbers: All numbers, in order.
-        shape: Of the tensor.
+        shape: Shape of the tensor.
     """
 
     numbers: Float64Array

@@ -26,7 +26,7 @@ FEW_BITS = 0.5
 """A number of fewer of a dtype's bits, such as 0.5 or 3, is meant as it is in every dtype."""
 
 GREATEST = 3.4e38
-"""Of float32."""
+"""Greatest number of float32, rounded."""
 
 FITTED = 1e-11
 """Relative error with which a real parameter is found."""
@@ -52,7 +52,7 @@ class Constant:
         number: Its value.
         roundoff: Relative rounding error of the number.
         shape: Shape of the tensor that holds it in all its elements; None if not known.
-        dtype: Of that tensor.
+        dtype: Element type of that tensor.
         like: Value from which the graph computes the tensor's shape, if any.
     """
 

@@ -15,7 +15,7 @@ SELU_GAMMA = 1.05070102214813232421875
 """The attributes of ONNX's `Selu`, which are float32."""
 
 EXP_SATURATED = 20.0
-"""From here on ``tanh(eˣ)`` is 1 to the last bit of float64."""
+"""Bound from which ``tanh(eˣ)`` is 1 to the last bit of float64."""
 
 
 def clipped(op: Any, x: Any, low: float, high: float) -> Any:

@@ -45,7 +45,7 @@ NAMES: Mapping[str, str] = {
 NOTHING = {"", "none", "identity", "affine"}
 
 GROUP_NORMS = ("GroupNorm", "SkipGroupNorm")
-"""Their ``activation`` is a number: 1 is SiLU."""
+"""Operators whose ``activation`` is a number: 1 is SiLU."""
 
 
 def embedded(node: ir.Node) -> Iterator[tuple[str, str]]:

@@ -106,8 +106,8 @@ class ExpressionReader:
         functions: The model's functions, which are analysed.
         order: The graph's nodes, and where each is.
         depth: The depth of nested function calls that are analysed.
-        found: For `candidates`: what it has found at the nodes of a function.
-        channels: For `channels`: the readers of single channels.
+        found: Memo of `candidates` for the nodes of a function.
+        channels: Memo of `channels` with the readers of single channels.
     """
 
     graph: ir.Graph
@@ -130,7 +130,7 @@ class ExpressionReader:
         return cls(inner, functions, {node: i for i, node in enumerate(inner)})
 
     def inside(self, function: ir.Function) -> ExpressionReader:
-        """Of the function's body: the same reader for all its calls. ``depth`` must not be 0."""
+        """Return the reader of a function's body, shared by its calls; ``depth`` must not be 0."""
         key = function.identifier(), self.depth - 1
         if key not in self._inside:
             order = {node: i for i, node in enumerate(function)}
@@ -306,7 +306,7 @@ class ExpressionReader:
             given: The number that its parameter has; others are in the place of constants.
 
         Raises:
-            NotElementwiseError: It has no meaning element by element.
+            NotElementwiseError: The expression does not work element by element.
         """
         bias = {} if expression.bias is None else {expression.bias: 0.0}
         known: dict[ir.Value, Any] = {**bias, expression.source: points, **given}

@@ -135,7 +135,7 @@ def _all(sizes: list[int | None]) -> Int64Array:
 
 
 def _quotient(_: ir.Node, operands: _Operands) -> Int64Array:
-    """Of numbers that are not negative, ONNX's quotient is rounded down, as NumPy's is."""
+    """Divide numbers that are not negative: ONNX then rounds down, as NumPy does."""
     one, other = operands[0], operands[1]
     if (one < 0).any() or (other <= 0).any():
         raise NotKnownError
@@ -153,4 +153,4 @@ _COMPUTED: dict[str, Callable[[ir.Node, _Operands], Int64Array]] = {
     "Unsqueeze": lambda _, operands: operands[0].reshape(-1),
     "Squeeze": lambda _, operands: operands[0].squeeze(),
 }
-"""By the operators of the domain of ONNX. A number with an axis is as good as one without."""
+"""Computations by operator of ONNX's domain. A number with an axis counts as a scalar."""

@@ -24,7 +24,7 @@ class Standard:
     """The ONNX operator for a kind.
 
     Attributes:
-        op_type: In the default domain.
+        op_type: Name of the operator in the default domain.
         opset: The first that has it.
         attributes: Attributes that distinguish the kind from others of the same operator.
         least: The least opset at which it takes floats of 16 bits that are no halves.
@@ -40,9 +40,9 @@ class Kind:
     """Description of an activation in graphs.
 
     Attributes:
-        name: As it is reported and asked for.
+        name: Name in reports and options.
         inputs: The tensors: one or two.
-        formula: Of ``(op, *inputs, **reals)``.
+        formula: Function of ``(op, *inputs, **reals)``.
         reals: Its real parameters, with their defaults.
         standard: ONNX's operator for it, where there is one.
         operator: Ours, where there is one.
@@ -170,7 +170,7 @@ def _others() -> Iterator[Kind]:
 
 
 KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (*_ALL, *_others())}
-"""By name; of two that could be found at one value, the first is meant."""
+"""Kinds by name; the first wins if two fit one value."""
 
 ALIASES: Mapping[str, tuple[str, Mapping[str, float]]] = {
     "silu": ("swish", {"alpha": 1.0}),

@@ -10,7 +10,7 @@ from gatewave.export.recognition.shapes import Shapes, SlicedAxis, sliced
 
 SEPARATE = "separate"
 GATE_IS_SECOND = ("glu",)
-"""Of these the second input is the gate; of all others, the first."""
+"""Kinds whose second input is the gate; for all others it is the first."""
 
 UNMOVED = ("Squeeze", "Reshape", "Cast", "Identity", "Flatten")
 """Operators that may follow the slice of a tensor."""

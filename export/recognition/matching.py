@@ -30,7 +30,7 @@ FAR = (-600.3, -350.7, -100.9, 100.9, 350.7, 600.3)
 """Points at which most spellings overflow, and decaying functions reach their smallest values."""
 
 FARTHER = np.array([sign * 10.0**power for sign in (-1, 1) for power in range(2, 39)])
-"""As far as float32 goes: a function that is another one there need not part into branches."""
+"""Points up to the range of float32: a function without branches may differ there, too."""
 
 GROSS = 1e-6
 """Relative difference that is no rounding error there, beyond the rounding of the constants."""
@@ -50,7 +50,7 @@ CLOSE = 1e-12
 """Relative loss of float64 elsewhere; near 0 there is no loss, and 1e-12 more is a difference."""
 
 LEAST = 1e-300
-"""Less than this, numbers lose their digits."""
+"""Magnitude below which numbers lose precision."""
 
 TINY = 1e-9
 SEEN = 1e-11
@@ -63,7 +63,7 @@ SNAKE_GUARD = 1.001e-9
 """Implementations of Snake divide by ``α + 1e-9``."""
 
 SHARES = (0.0, -1.0, -0.75, -0.5, -0.25, 0.25, 0.5, 0.75, 1.0)
-"""Of the rounding that is allowed: a curve that bends is answered for in between, too."""
+"""Shares of the allowed rounding that are tried: a curve may also bend between its ends."""
 
 SCREEN = np.flatnonzero(np.isin(POINTS, (-2.37, -0.86, 0.7, 1.78)))
 COARSE = 0.05

@@ -36,7 +36,7 @@ class NodeFunction:
 
 
 def ours(operator: Operator, attributes: Mapping[str, Any] | None) -> NodeFunction | None:
-    """By its name: the real parameters are scalar inputs, or attributes."""
+    """Identify a node of ours by name; real parameters are scalar inputs or attributes."""
     if attributes is None or not {*attributes} <= {*operator.reals}:
         return None
     return NodeFunction(lambda op, _, *operands: operator.value(op, *operands, **attributes))

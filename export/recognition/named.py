@@ -41,7 +41,7 @@ def _contributed(node: ir.Node) -> Named | None:
 
 
 def _with_reals(node: ir.Node, kind: Kind) -> Named | None:
-    """With real parameters that are attributes, or scalar inputs."""
+    """Identify a node whose real parameters are attributes or scalar inputs."""
     reals, parameters = dict(kind.reals), {}
     for name, value in zip(kind.reals, node.inputs[len(kind.inputs) :], strict=False):
         number = constant(value)

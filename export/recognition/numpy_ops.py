@@ -96,7 +96,7 @@ class NumpyOps:
         return x
 
     def Dropout(self, x: Any, ratio: Any = None, training: Any = None, **_: Any) -> Any:
-        """As models are run: it passes everything."""
+        """Return the input, as in inference."""
         del ratio
         if training is not None and np.any(training):
             raise NotElementwiseError("Dropout in training")
@@ -158,7 +158,7 @@ class NumpyOps:
         return found
 
     def Clip(self, x: Any, low: Any = None, high: Any = None, **limits: float) -> Any:
-        """With limits as inputs, or, before opset 11, as the attributes ``min`` and ``max``."""
+        """Clamp to limits: inputs, or, before opset 11, the attributes ``min`` and ``max``."""
         low = limits.pop("min", None) if low is None else low
         high = limits.pop("max", None) if high is None else high
         if limits:

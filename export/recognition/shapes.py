@@ -159,10 +159,10 @@ class SlicedAxis:
 
     Attributes:
         number: The axis; negative if it is counted from the end, as the rank is not known.
-        size: Its whole size, where that is known.
-        begin: As Python has it: negative, it is counted from the end.
+        size: Size of the axis, if known.
+        begin: First index; a negative one counts from the end, as in Python.
         end: Likewise.
-        step: From each to the next.
+        step: Distance between taken elements.
     """
 
     number: int

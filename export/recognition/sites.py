@@ -41,8 +41,8 @@ class Site:
         nan_at_zero: True if it gives NaN at 0, where the activation is finite.
         misfit: The reason why types or shapes make it another function: then it is a near miss.
         doubt: The reason why its output may gain axes, so that it cannot be replaced.
-        biases: By input, a tensor that is first added to it.
-        ranges: Of real parameters that differ between channels; they are not among ``reals``.
+        biases: Tensors that are first added to inputs, by input.
+        ranges: Ranges of real parameters that differ between channels and are not in ``reals``.
     """
 
     kind: str
@@ -67,7 +67,7 @@ class Site:
 
     @property
     def name(self) -> str:
-        """Of its last node; of its output, where that has none."""
+        """Name of its last node, or of its output."""
         return self.root.name or self.output.name or ""
 
 
@@ -84,7 +84,7 @@ class Survey:
     """All activations found, and the known shapes and types of values.
 
     Attributes:
-        readers: Those of the graphs that were searched.
+        readers: Readers of the graphs that were searched.
     """
 
     sites: list[Site]
@@ -109,7 +109,7 @@ def survey(model: ir.Model, refusal: Refusal = lambda _site, _shapes: None) -> S
 
     Args:
         model: Stays as it is.
-        refusal: In the place of a site that it refuses smaller ones are looked for: Swish alone
+        refusal: Refuses sites; smaller ones are searched in place of a refused one: Swish alone
             where SwiGLU is not wanted.
     """
     known = shapes(model)

@@ -29,11 +29,11 @@ WITH_OVERLOADS = 10
 """The versions of the file format that brought them."""
 
 BROADCASTING = 7
-"""From this opset on a scalar may be an operand of any other tensor."""
+"""First opset in which a scalar may be an operand of any other tensor."""
 
 EXTREMES = frozenset({"Max", "Min"})
 BROADCASTING_EXTREMES = 8
-"""From this opset on theirs may, too."""
+"""First opset in which `Max` and `Min` broadcast their operands, too."""
 
 WITH_BFLOAT16 = 13
 

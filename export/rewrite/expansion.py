@@ -21,7 +21,7 @@ from gatewave.export.rewrite.splicing import splice
 from gatewave.export.targets import Target
 
 DOMAIN = "ai.onnx.body"
-"""Of the functions that are made here; they do not outlive the rewrite."""
+"""Domain of the functions that are made here; they do not outlive the rewrite."""
 
 
 def expand(model: ir.Model, target: Target, legality: Legality) -> list[Change]:

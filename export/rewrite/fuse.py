@@ -39,10 +39,10 @@ def fuse(
     """Replace activations of ``model``, in place, by single operators.
 
     Args:
-        model: Is changed.
+        model: Model; changed in place.
         to: ``gatewave``: our operators; each has its body in the model, so that it runs anywhere.
             ``standard``: ONNX's, where the model's opset has them.
-        kinds: Which activations; ``silu``, say, is Swish with an alpha of 1 only. `FUSED` has the
+        kinds: Kinds to fuse; ``silu``, say, is Swish with an alpha of 1 only. `FUSED` has the
             default, which leaves fusions that ONNX Runtime does better: see `_left_to_the_runtime`.
 
     Returns:

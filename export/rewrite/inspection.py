@@ -36,10 +36,10 @@ class Inspection:
 
     Attributes:
         sites: The activations.
-        shares: For each, its share of the model's computing, by `RULE`.
+        shares: Share of each in the model's operations, by `RULE`.
         near_misses: Near misses and activations that cannot be replaced, with the reason.
         opsets: The version imported of each domain.
-        ir_version: Of the file format.
+        ir_version: Version of the file format.
         producer: The tool that wrote the model, if known.
         dtypes: The number of values of each known element type.
         operations: All of the model's, estimated.
@@ -87,7 +87,7 @@ def inspect(model: ir.Model) -> Inspection:
 
 
 def report(inspection: Inspection) -> Any:
-    """As JSON has it."""
+    """Return the inspection as a JSON document."""
     return plain(_document(inspection))
 
 

@@ -49,7 +49,7 @@ class Problem:
     Attributes:
         scope: The graph that it is in, as `Scope.name` has it; empty for the model itself, too.
         node: The node's name; empty where the whole model is meant.
-        operator: With its domain, unless that is the standard one.
+        operator: Name of the operator, with its domain unless that is the standard one.
         dtype: The element type; empty if not known, or of no matter.
         why: One line for people.
         known: True for a known problem; false if it is unknown whether the operator runs.
@@ -331,7 +331,7 @@ class Legality:
         )
 
     def of_body(self, call: FunctionCall) -> Sequence[Problem]:
-        """Of a function called with these element types, and of the functions that it calls."""
+        """Return the problems of a function for these element types, with its callees'."""
         if call not in self._bodies:
             self._bodies[call] = []  # what calls itself is not asked again
             self._bodies[call] += self._within(call)

@@ -142,7 +142,7 @@ def _of_one(formula: Callable[[Any, Any], Any]) -> Lowering:
 
 
 def _clip(op: Any, node: ir.Node, inputs: Sequence[Any]) -> tuple[Any, ...]:
-    """With limits as inputs, or, before opset 11, as attributes: then they have defaults."""
+    """Lower `Clip`: limits are inputs, or, before opset 11, attributes with defaults."""
     x, *given = inputs
     low: Any
     high: Any
@@ -163,7 +163,7 @@ def _greater_or_equal(op: Any, _: ir.Node, inputs: Sequence[Any]) -> tuple[Any, 
 
 
 def _ours(op: Any, node: ir.Node, inputs: Sequence[Any]) -> tuple[Any, ...]:
-    """By the record: 16-bit tensors and real parameters come in the dtype computed in."""
+    """Lower our operator by its record; 16-bit tensors and real parameters are already widened."""
     activation, operator, graph = OURS[node.op_type]
     count = tensors_of(node)
     reals: dict[str, Any] = {**activation.defaults(operator)}

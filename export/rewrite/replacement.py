@@ -27,7 +27,7 @@ class Skipped:
     Attributes:
         scope: The graph that it is in.
         node: Name of the node that makes its output, or the output's name.
-        kind: Which activation it is, or would be.
+        kind: Kind of the activation, or the one wanted.
         reason: Why it was left, in one line for people.
         output: The name of its output.
     """
@@ -69,7 +69,7 @@ class Replacement:
         reals: Mapping[str, float],
         parameters: Mapping[str, ir.Value],
     ) -> None:
-        """By our operator of that kind, whose body the model gets.
+        """Replace the site by our operator of that kind, whose body the model gets.
 
         Real parameters are those inputs of the model that ``parameters`` has, or else constants.
         `bodies.missing` returns the operators that the site's opset lacks.
@@ -88,7 +88,7 @@ class Replacement:
         self._put(site, [*sums, node], kind.operator.op_type, reals)
 
     def by_standard(self, site: Site, kind: Kind, reals: Mapping[str, float]) -> None:
-        """By ONNX's own operator of that kind."""
+        """Replace the site by ONNX's own operator of that kind."""
         assert kind.standard is not None  # noqa: S101
         sums, inputs = self._inputs(site)
         node = ir.node(
@@ -97,7 +97,7 @@ class Replacement:
         self._put(site, [*sums, node], kind.standard.op_type, reals)
 
     def by_formula(self, site: Site, kind: Kind, reals: Mapping[str, float]) -> None:
-        """By the formula, in basic operators; 16-bit floats are computed in float32."""
+        """Replace the site by the formula in basic operators; 16-bit floats compute in float32."""
         assert site.dtype is not None  # noqa: S101
         dtype = DTYPES[site.dtype]
         op = GraphOps(dtype, site.scope.opsets.get("", 1))

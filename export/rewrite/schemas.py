@@ -31,7 +31,7 @@ CONTRIBUTED: Mapping[str, tuple[int, int]] = {
 """Least and greatest number of inputs of the contributed operators that have a lowering."""
 
 NUMBERS = ("alpha", "limit", "activation_alpha", "activation_beta")
-"""Their attributes that are floats."""
+"""Attributes of contributed operators that are floats."""
 
 FLOAT = ir.AttributeType.FLOAT
 
@@ -47,7 +47,7 @@ class _Wanted:
         least: Least number of inputs.
         most: Greatest number of inputs.
         outputs: Greatest number of outputs; the least is one.
-        required: Which of the inputs may not be left empty.
+        required: Numbers of the inputs that may not be omitted.
         attributes: The types of the attributes that are known.
     """
 

@@ -26,10 +26,10 @@ class Runtime:
     """One runtime, in one version.
 
     Attributes:
-        name: As the command line writes it; its environment has the same name.
-        title: For people.
+        name: Name on the command line, and of its environment.
+        title: Name for display.
         worker: Its adapter, a file in `workers`.
-        requirements: What its environment is made from, a file in `requirements`: for pip, or a
+        requirements: Requirements of its environment, a file in `requirements`: for pip, or a
             folder with a ``package-lock.json`` for npm. Empty: the environment that we run in.
         target: Its target for `lower`; empty if it runs all that the standard allows.
         dtypes: The element types that it has.
@@ -212,7 +212,7 @@ RUNTIMES: Mapping[str, Runtime] = MappingProxyType(
         )
     }
 )
-"""By their names, in the order that tables have."""
+"""Runtimes by name, in the order of tables."""
 
 
 PLAIN = Runtime(

@@ -33,7 +33,7 @@ SILENT: Mapping[str, str] = {
 """Variables that turn off telemetry and log output of runtimes."""
 
 NO_GPU: Mapping[str, str] = {"CUDA_VISIBLE_DEVICES": ""}
-"""For runtimes that are to compute on CPU, and would take a GPU."""
+"""Variables that hide GPUs from runtimes that must compute on CPU."""
 
 CUDA_DRIVER = "libcuda.so.1"
 

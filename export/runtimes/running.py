@@ -17,7 +17,7 @@ class Running:
     """A runtime's process, started when it is needed.
 
     Args:
-        runtime: Which.
+        runtime: The runtime.
         seconds: Limit on each of: its start, loading a model, running it.
 
     Raises:
@@ -35,7 +35,7 @@ class Running:
         """Return the versions of the runtime's packages.
 
         Raises:
-            Refused: It does not start.
+            Refused: The process does not start.
         """
         self._started()
         return self._versions
@@ -52,7 +52,7 @@ class Running:
             wrapped: True if sequences of tensors are valid results.
 
         Raises:
-            Refused: It does not.
+            Refused: The runtime does not load it.
         """
         self._started()
         ports = {"inputs": list(inputs), "outputs": list(outputs)}

@@ -44,7 +44,7 @@ class Target:
     """Capabilities of a runtime in one version, with one provider.
 
     Attributes:
-        name: As the command line writes it.
+        name: Name on the command line.
         opsets: The versions of the standard operators that a model may import.
         ir: The versions of the file format.
         functions: True if model-local functions run.

@@ -36,8 +36,8 @@ class Entry(StrictModel):
     """Something that is true of some versions and providers.
 
     Attributes:
-        versions: Of which versions; all, if absent.
-        provider: Of which provider; all, if absent.
+        versions: Versions for which it holds; all if absent.
+        provider: Provider for which it holds; all if absent.
         evidence: Key of the evidence in the same file.
     """
 
@@ -78,11 +78,11 @@ class OperatorEntry(Entry):
     """Support for an operator. An operator with entries runs only where an entry allows it.
 
     Attributes:
-        operator: Its name; with its domain, if that is another than the standard one.
-        opsets: In models that import these versions of its domain.
-        dtypes: With these element types; an empty list means that it does not run.
+        operator: Its name, with its domain unless that is the standard one.
+        opsets: Versions of its domain that the model imports.
+        dtypes: Element types with which it runs; an empty list means that it does not run.
         body: True if ONNX's function body for it runs instead.
-        attributes: With these values of its attributes, of `DEFAULTS`.
+        attributes: Values of its attributes in `DEFAULTS` for which the entry holds.
     """
 
     operator: str = Field(pattern=r"^([a-z0-9.]+::)?[A-Za-z]\w*$")
@@ -109,8 +109,8 @@ class TriedOperators(Entry):
 
     Attributes:
         operators: Their names, as in `OperatorEntry`.
-        opsets: In models that import these versions of their domain.
-        dtypes: With these element types.
+        opsets: Versions of their domain that the model imports.
+        dtypes: Element types for which it holds.
     """
 
     operators: tuple[str, ...]
@@ -126,7 +126,7 @@ class Defect(Entry):
     """Something that goes wrong although all operators are there.
 
     Attributes:
-        defect: Which, of those that `lower` knows.
+        defect: Name of a defect that `lower` knows.
         says: Description in one line.
     """
 
@@ -138,9 +138,9 @@ class Fusion(Entry):
     """A form that the runtime makes one operator of.
 
     Attributes:
-        formula: As `gatewave.export.rewrite.formulas` names it.
+        formula: Name in `gatewave.export.formulas`.
         into: The operator that it becomes.
-        dtypes: With these element types.
+        dtypes: Element types for which it holds.
     """
 
     formula: str

@@ -34,7 +34,7 @@ class Example:
     """Further attributes and inputs of a valid node.
 
     Attributes:
-        attributes: Besides the required ones.
+        attributes: Attributes besides the required ones.
         given: Optional inputs that are always given.
         inputs: Number of inputs of a variadic operator.
         shapes: Shapes of inputs, where the operator looks at them.
@@ -88,7 +88,7 @@ EXAMPLES: Mapping[str, tuple[Example, ...]] = MappingProxyType(
         "SkipGroupNorm": (Example({"groups": 1, "activation": 0}),),
     }
 )
-"""By operator; the first whose opsets fit is taken."""
+"""Examples by operator; the first with fitting opsets is used."""
 
 
 def example(name: str, opset: int) -> Example:

@@ -46,7 +46,7 @@ class Trial:
     """A model to be loaded.
 
     Attributes:
-        name: Its row in the table.
+        name: Name of its row in the table.
         opset: The version of the operator's domain that it imports.
         signature: The element types.
         content: The model.

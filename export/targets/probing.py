@@ -42,7 +42,7 @@ STANDARD_FOR_OTHERS = 17
 
 Fates = dict[Signature, str]
 Seen = dict[str, dict[int, Fates]]
-"""By operator and by opset."""
+"""Fates by operator and by opset."""
 
 
 def main() -> None:

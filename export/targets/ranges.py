@@ -15,7 +15,7 @@ VERSION = re.compile(r"\d+(\.\d+)*")
 
 @dataclass(frozen=True, slots=True)
 class VersionRange:
-    """From ``least`` to ``most``, both included; None is no limit."""
+    """Range from ``least`` to ``most``, both included; None is no limit."""
 
     least: Key | None = None
     most: Key | None = None

@@ -54,8 +54,8 @@ class Schema:
     """Ports and type variables of an operator.
 
     Attributes:
-        inputs: In their order.
-        outputs: In their order.
+        inputs: Inputs in order.
+        outputs: Outputs in order.
         variables: The allowed types of each type variable, as ONNX writes them.
         required: The attributes without a default that a node must have.
         attributes: The names of all attributes.
@@ -127,7 +127,7 @@ def signature(schema: Schema, inputs: Sequence[str], stated: str = "") -> Signat
     """Return the types bound to the variables of ``schema``, in its order.
 
     Args:
-        schema: Of the node's operator.
+        schema: Schema of the node's operator.
         inputs: The element type of each input; empty for one that is left out.
         stated: The element type of the first output, where an attribute states it.
     """

@@ -66,7 +66,7 @@ class Table:
         version: The version by which rows are chosen.
         listed: The rows of all versions as the file has them, by operator, with the value of its
             attribute in `TOLD_APART`.
-        schemas: Of operators that ONNX does not define.
+        schemas: Schemas of operators that ONNX does not define.
     """
 
     runtime: str

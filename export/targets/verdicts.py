@@ -35,7 +35,7 @@ class NodeQuery:
         dtype: The element type that it computes in; None if that is not known.
         inputs: The element type of each input; empty where it is left out, ``?`` if not known.
         stated: The element type of the first output, where an attribute states it.
-        attributes: Those that are numbers or words.
+        attributes: Attributes that are numbers or words.
         moves: True if it moves numbers and does not compute.
     """
 

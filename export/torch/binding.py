@@ -28,9 +28,9 @@ class Bound:
     """Examples as a call of a module takes them.
 
     Attributes:
-        args: By position.
-        kwargs: By keyword, in the order of the signature.
-        names: Of each tensor, in the order in which ``args`` and ``kwargs`` are flattened.
+        args: Positional arguments.
+        kwargs: Keyword arguments, in the order of the signature.
+        names: Name of each tensor, in the order in which ``args`` and ``kwargs`` are flattened.
         given: The same names, in the order in which the caller gave them.
         dynamic_shapes: As ``torch.onnx.export`` takes them for these arguments.
     """

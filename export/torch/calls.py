@@ -73,7 +73,7 @@ class Call:
         """Compare the exported model with the module.
 
         Raises:
-            VerificationError: They differ.
+            VerificationError: The results differ.
             NotRunnableError: No runtime runs the model.
             ArgumentsError: The module cannot be run on the examples.
         """

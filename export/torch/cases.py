@@ -57,8 +57,8 @@ class ModuleInputs:
     """Inputs of a module.
 
     Attributes:
-        name: For people.
-        tensors: In the order of the module's own arguments.
+        name: Name for display.
+        tensors: Tensors in the order of the module's own arguments.
         extreme: True if the module may overflow on them; see `ValueRange`.
     """
 

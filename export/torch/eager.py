@@ -23,7 +23,7 @@ BITS = {
     torch.float8_e5m2: (torch.int8, ml_dtypes.float8_e5m2),
     torch.float8_e5m2fnuz: (torch.int8, ml_dtypes.float8_e5m2fnuz),
 }
-"""For dtypes that NumPy lacks: an integer of the same size, and ml_dtypes' dtype."""
+"""Dtypes that NumPy lacks, each with an integer of the same size and ml_dtypes' dtype."""
 
 
 @dataclass(frozen=True)

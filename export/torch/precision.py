@@ -30,7 +30,7 @@ class Precision:
     """The lowest precision among the float values before an output.
 
     Attributes:
-        epsilon: Of that type.
+        epsilon: Machine epsilon of that type.
         tolerance: The difference that is allowed in the output.
     """
 

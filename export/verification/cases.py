@@ -32,7 +32,7 @@ class Draft:
 
     Attributes:
         words: The sizes of its open axes, in words.
-        shapes: Of its inputs.
+        shapes: Shapes of its inputs.
         kind: The range of its numbers.
         given: See `Samples.case`.
         searched: True if it looks for shapes that the model takes.
@@ -55,7 +55,7 @@ class Draft:
 
     @property
     def range(self) -> str:
-        """Its name; without sizes if it stands for a range, which is tried in several sizes."""
+        """Name of the case, without sizes if it stands for a range tried in several sizes."""
         return self.name if self.kind is NORMAL else self.kind.name
 
     def drawn(self, samples: Samples) -> Case:

@@ -85,7 +85,7 @@ def cancellation(want: Value, plan: VerificationPlan) -> Array | None:
 
 
 def joined(found: Iterable[Compared]) -> list[Compared]:
-    """Of each value and runtime the largest differences, over all cases."""
+    """Return the largest differences of each value and runtime over all cases."""
     worst: dict[tuple[str, str], Compared] = {}
     for one in found:
         key = one.name, one.runtime
@@ -94,7 +94,7 @@ def joined(found: Iterable[Compared]) -> list[Compared]:
 
 
 def unlike(ones: Mapping[str, Value], others: Mapping[str, Value]) -> list[str]:
-    """Which of the values differ by more than threads that add up in another order explain."""
+    """Return the values that differ by more than another order of summation explains."""
     return [
         name
         for name, one in ones.items()

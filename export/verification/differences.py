@@ -16,13 +16,13 @@ from gatewave.export.channel import STRINGS, Array
 RELATIVE: Mapping[str, float] = MappingProxyType(
     {"complex128": 1e-10, "float64": 1e-10, "complex64": 1e-4, "float32": 1e-4, "float16": 1e-2}
 )
-"""By dtype, the default of `Allowance.rtol`; bfloat16 and shorter floats have four roundings."""
+"""Default of `Allowance.rtol` by dtype; bfloat16 and shorter floats get four roundings."""
 
 COARSE = 1e-6
-"""Of float64, where an operator is computed with constants of float32; see `coarse`."""
+"""Default for float64 if an operator computes with float32 constants; see `coarse`."""
 
 TIGHT = 2e-5
-"""For one activation in float32: kernels and bodies differ by up to 1e-6 of the scale."""
+"""Default for one activation in float32: kernels and bodies differ by up to 1e-6 of the scale."""
 
 ROUNDINGS = 4
 
@@ -47,10 +47,10 @@ class Allowance:
     each operator makes one.
 
     Attributes:
-        rtol: Of the original number; `RELATIVE` by default.
-        atol: Of the scale of the original tensor, or of its slice; `rtol` by default.
-        ulp: In units in the last place of the number, in the dtype of the output; for who wants to
-            be strict, together with ``rtol=0`` and ``atol=0``.
+        rtol: Bound relative to the original number; `RELATIVE` by default.
+        atol: Bound relative to the scale of the original tensor or slice; `rtol` by default.
+        ulp: Bound in units in the last place of the number, in the dtype of the output; strict
+            together with ``rtol=0`` and ``atol=0``.
         coarse: True if the default for float64 is `COARSE`.
         sliced: True if slices of different scale have their own scales, as columns of an output
             do; channels within a network differ too, and mean nothing by themselves.
@@ -124,13 +124,13 @@ class Difference:
     Attributes:
         used: Largest error as a share of the tolerance; infinite if that is zero.
         absolute: The largest difference of finite numbers.
-        relative: As a share of the original; both of this and `ulp` only where the original is
+        relative: Largest share of the original; both this and `ulp` only where the original is
             larger than the allowance, as at zero they say nothing.
-        ulp: In units in the last place of the original.
+        ulp: Largest difference in units in the last place of the original.
         excused_overflows: Number of excused elements that overflow in one of the two only: the
             original is NaN, infinite, or close to overflow there.
         wrong: Number of elements beyond the tolerance.
-        place: Where `used` is largest.
+        place: Element with the largest `used`.
     """
 
     used: float = 0.0
@@ -186,7 +186,7 @@ def dtype_of(array: Array) -> str:
 
 
 def described(array: Array | None) -> str:
-    """Its dtype and shape, in words."""
+    """Describe dtype and shape in words."""
     return "nothing" if array is None else f"{dtype_of(array)} of shape {list(array.shape)}"
 
 

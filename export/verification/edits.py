@@ -23,10 +23,10 @@ RAW = "//raw"
 
 @dataclass(frozen=True)
 class Cut:
-    """Some nodes of the main graph, as a separate model.
+    """Subset of the main graph's nodes, run as a separate model.
 
     Attributes:
-        nodes: By their first outputs.
+        nodes: Names of the nodes' first outputs.
         inputs: Values that are fed, with their element types, even if the nodes compute them.
         outputs: The values that are returned, named with the suffix `OUT`.
     """

@@ -45,7 +45,7 @@ INDICES: Mapping[str, int] = {
     "OneHot": 0,
     "EmbedLayerNormalization": 0,
 }
-"""Which input of an operator holds indices."""
+"""Number of the input that holds indices, by operator."""
 
 LENGTHS: Mapping[str, int] = {"LSTM": 4, "GRU": 4, "RNN": 4, "ReverseSequence": 1}
 COUNTS: Mapping[str, tuple[int, ...]] = {

@@ -13,7 +13,7 @@ LAST_IR_OF_WEIGHTS = 3
 """Up to this IR version all initializers had to be inputs too: there, they are weights."""
 
 Size = int | str | None
-"""Of an axis: fixed, of that name, or open."""
+"""Size of an axis: fixed, of that name, or open."""
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,8 @@ class Port:
     """An input or an output.
 
     Attributes:
-        name: As the model has it.
-        dtype: Of the tensor, or of the tensors in the sequence; ``string`` and ``bool`` too.
+        name: Name in the model.
+        dtype: Element type, also of the tensors in a sequence; ``string`` and ``bool`` too.
         wrapped: ``sequence``, ``optional``, ``other``, or empty for a plain tensor.
         shape: The shape; ``None`` if even the rank is open.
         default: Value of an input that is not given.

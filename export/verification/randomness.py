@@ -27,7 +27,7 @@ RANDOM = frozenset(
 )
 
 TRAINING = 2
-"""Which input of `Dropout` says that it drops anything."""
+"""Number of the input that puts `Dropout` into training mode."""
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ class ValueRange:
     """A range of values.
 
     Attributes:
-        name: For people.
+        name: Name for display.
         draw: Floats, as float64, given the limits of their type.
         integers: Range of integers without a known meaning.
         extreme: True if the original may overflow on them, or gets infinities.

@@ -19,7 +19,7 @@ class Ran:
 
     Attributes:
         model: ``original`` or ``rewritten``.
-        runtime: In words.
+        runtime: Runtime in words.
         why: Reason for this runtime, if there was a choice.
     """
 
@@ -41,10 +41,10 @@ class Compared:
     """A value in both models, over all cases.
 
     Attributes:
-        name: Of the output, or of the value within the graphs.
-        dtype: Of its elements.
+        name: Name of the output, or of the value within the graphs.
+        dtype: Element type.
         runtime: Runtime of the rewritten model.
-        case: Where the difference is largest.
+        case: Case with the largest difference.
         difference: The place is that of the largest error; the other numbers are the largest each.
     """
 
@@ -59,7 +59,7 @@ class Compared:
         return self.difference.used <= 1
 
     def joined(self, other: Compared) -> Compared:
-        """This one and ``other``, which is of another case."""
+        """Merge this comparison with ``other``, which is of another case."""
         worse = max(self, other, key=lambda one: one.difference.used)
         both = (self.difference, other.difference)
         merged = replace(

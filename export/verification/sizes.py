@@ -19,10 +19,10 @@ InputShapes = Mapping[str, tuple[int, ...]]
 """The shape of each input."""
 
 Sizes = dict[str, int]
-"""Of each symbol."""
+"""Size of each symbol."""
 
 MAX_ELEMENTS = 1 << 26
-"""Of one generated input: 256 MiB of float32."""
+"""Limit on elements of one generated input: 256 MiB of float32."""
 
 RANKS = (2, 1, 0, 3)
 """Ranks that are tried for inputs of open rank."""
@@ -32,7 +32,7 @@ MAX_NAMED = 4
 LONG = (32, 64, 8, 128, 256, 320, 512, 576, 640, 1024)
 
 Axis = tuple[str, int, int]
-"""Of an open axis: the input's name, its number there, and the input's rank."""
+"""Open axis: the input's name, the axis's number, and the input's rank."""
 
 
 @dataclass(frozen=True)

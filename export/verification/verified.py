@@ -40,16 +40,16 @@ def write_verified(
 
     Args:
         model: The model in ``source``, rewritten.
-        path: Where to.
+        path: Target file.
         source: The original.
         sites: The names of values that were made anew: they are compared too.
         plan: Settings of the verification; its own sites are compared as well.
 
     Raises:
-        DiffersError: They do not compute the same; it has the report.
+        DiffersError: The two differ; the error has the report.
         NotRunnableError: No runtime runs the original, so the two cannot be compared.
-        ModelError: As `files.write`.
-        NotWrittenError: As `files.write`.
+        ModelError: See `files.write`.
+        NotWrittenError: See `files.write`.
     """
     reports: list[Report] = []
     whole = replace(plan, sites=[*plan.sites, *sites])
@@ -68,8 +68,8 @@ def write_unchanged(path: Path, *, source: Path, plan: VerificationPlan = DEFAUL
 
     Raises:
         NotRunnableError: ONNX Runtime does not load it, and ``plan.native`` asks for that.
-        ModelError: As `files.write`.
-        NotWrittenError: As `files.write`.
+        ModelError: See `files.write`.
+        NotWrittenError: See `files.write`.
     """
 
     def check(new: Path) -> None:
@@ -91,8 +91,8 @@ def write_running(
     Raises:
         DiffersError: Its results with the kernels differ.
         NotRunnableError: No runtime runs it, or the runtime of ``source`` does not.
-        ModelError: As `files.write`.
-        NotWrittenError: As `files.write`.
+        ModelError: See `files.write`.
+        NotWrittenError: See `files.write`.
     """
     reports: list[Report] = []
 
@@ -111,7 +111,7 @@ def require(original: Path, rewritten: Path, plan: VerificationPlan = DEFAULT) -
     """Return the report that no difference of ``rewritten`` from ``original`` was found.
 
     Raises:
-        DiffersError: It does not.
+        DiffersError: A difference was found.
         NotRunnableError: No runtime runs the original.
     """
     report = verify(original, rewritten, plan)

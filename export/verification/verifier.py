@@ -265,7 +265,7 @@ class _Verifier:
     def _telling(
         self, case: Case, original: Restarted, wanted: Mapping[str, Value], found: list[Compared]
     ) -> list[Compared]:
-        """Without the outputs that say nothing: random ones, and such as hang on the last bit.
+        """Drop outputs that are no evidence: random ones, and those that depend on the last bit.
 
         What is random may show so late: a coin seldom falls on its other side. So where there is a
         difference the original is run again, and what a random operator feeds is left out anyway.
