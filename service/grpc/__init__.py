@@ -1,33 +1,27 @@
-"""The Open Inference Protocol over gRPC, on the event loop that HTTP has."""
+"""The Open Inference Protocol over gRPC, on the same event loop as HTTP."""
 
 from __future__ import annotations
 
 import os
-from typing import Protocol
+from typing import TYPE_CHECKING
 
-from gatewave.service.state import ServiceState
+if TYPE_CHECKING:
+    from gatewave.service.grpc.server import GrpcServer
+    from gatewave.service.state import ServiceState
 
-
-class Server(Protocol):
-    """A gRPC server that answers."""
-
-    @property
-    def port(self) -> int:
-        """The one that it listens on, whoever chose it."""
-
-    async def stop(self, seconds: float) -> None:
-        """Accept no more, and let what is under way end within ``seconds``."""
+__all__ = ["GrpcServer", "start"]
 
 
-async def start(state: ServiceState, port: int) -> Server:
+async def start(state: ServiceState, port: int) -> GrpcServer:
     """Listen on ``port``.
 
     Raises:
-        PortUnavailable: It is taken.
+        PortUnavailable: The port is in use.
     """
-    # Read when gRPC is imported. Nothing here forks and goes on: it would only log of each process
-    # that is started, and in no format of ours.
+    # grpcio reads the variable when it is imported. Its support of forks logs a line for each
+    # process that is started, in a format of its own, and the service forks no process that uses
+    # gRPC.
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
-    from gatewave.service.grpc import server  # noqa: PLC0415 - 25 MB and a tenth of a second, if wanted
+    from gatewave.service.grpc import server  # noqa: PLC0415 - takes 25 MB and 0.1 s, if wanted
 
     return await server.start(state, port)

@@ -1,173 +1,200 @@
-"""How requests come in: message by message, and never so many at once that memory ends."""
+"""Admission of calls: slots for each kind of call, and the reading of messages within limits."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from gatewave.service.errors import BodyLate, BodyMalformed, BodyTooLong, RequestInvalid
-from gatewave.service.grpc.messages import words_in
-from gatewave.service.grpc.slots import MOMENT, Desk
-from gatewave.service.grpc.streams import Context, Streams
-from gatewave.service.quoting import NOTHING
+from gatewave.service.grpc.message_stream import Context, MessageStream
+from gatewave.service.grpc.messages import structured_bytes
+from gatewave.service.grpc.slots import EVICTION_DELAY, EvictionDelays, SlotPool
+from gatewave.service.quoting import Words
 from gatewave.service.serving.memory import Permit
 from gatewave.service.settings import Settings
 
-WEIGHT = 32
-"""How many bytes a byte comes to that is not raw: an empty message is two bytes, and an object."""
+STRUCTURED_WEIGHT = 32
+"""Bytes of memory for each byte of a message that is not raw contents. An empty nested message is
+two bytes on the wire, and an object in memory."""
 
-LONGEST_QUESTION = 1 << 16
-"""In bytes, of what is no inference: a name, mostly."""
-QUESTIONS = 16
-"""Number of those that are received at a time from callers with a key, and again from others."""
-LONGEST_LINE = 256
-"""Number of calls without a key that may wait for one of these places."""
-WATCHERS = 64
-"""How many may watch the health; clients that lose their place ask again."""
-WATCH_SECONDS = 3600.0
-"""How long one may."""
-REFLECTIONS = 16
-"""Number of open streams of gRPC's reflection."""
+MAX_CONTROL_BYTES = 1 << 16
+"""Longest message of a method other than inference, in bytes. It holds the name of a model and
+little else."""
 
-BRIEF = 0.25
-"""Seconds after which a health check or a call of reflection can lose its place to others. Clients
-send these messages, of a few bytes, in one packet with the call."""
-PATIENCE = 3.0
-"""Seconds after which the call of an inference request can lose its place if each caller has at
-most its share: a message of 64 MiB takes that long at 180 Mbit/s."""
-STREAM_PATIENCE = 5.0
-"""Seconds after which an idle stream can lose its place if each caller has at most its share."""
+CONTROL_SLOTS = 16
+"""Messages of methods other than inference that are received at a time. Methods that need no key
+have as many slots of their own, so that calls without a key cannot block calls with a key. gRPC
+receives up to GATEWAVE_MAX_BODY_BYTES before the length is known, so few slots bound the memory."""
+
+PUBLIC_QUEUE = 256
+"""Calls without a key that may wait for one of these slots. One connection can fill the queue, and
+the queue then rejects its calls in favour of callers with fewer calls."""
+
+WATCH_SLOTS = 64
+"""Number of health watchers. Each compares its status four times a second. A client whose watch
+ends calls again."""
+
+MAX_WATCH_SECONDS = 3600.0
+"""Longest duration of a health watch."""
+
+REFLECTION_SLOTS = 16
+"""Number of open reflection streams. Command-line tools use them, for a moment at a time."""
+
+PACKET_EVICTION_DELAY = 0.25
+"""Idle time in seconds after which a health check or a reflection stream can be evicted. Clients
+send these messages, of a few bytes, in one packet with the call. A Kubernetes probe fails after one
+second by default, so a check must get its slot much sooner."""
+
+MESSAGE_EVICTION_DELAY = 3.0
+"""Idle time in seconds after which an inference call can be evicted whose caller has no more than
+its share of the slots. A message of 64 MiB, the default limit, takes that long at 180 Mbit/s."""
+
+STREAM_EVICTION_DELAY = 5.0
+"""Idle time in seconds after which a stream can be evicted whose caller has no more than its share
+of the slots. It is longer than that of a message, since streams may pause between messages."""
+
+STREAM_QUEUE_TIMEOUT = 2 * EVICTION_DELAY
+"""Longest wait of a new stream for a slot, in seconds. Within that time an idle stream of a caller
+above its share is evicted. Streams may stay open for hours, so a longer wait gains little."""
 
 
-class Intake:
-    """Bounded places in which messages are received.
+class Admission:
+    """Slot pools of all kinds of calls.
 
-    A message may be as long as a body, and gRPC does not tell its length before it has come. Only
-    as many messages are received at a time as fit into memory together; the flow control of HTTP/2
-    holds up the others. An open stream has a place of its own. Methods other than inference have
-    separate places, and so do methods without a key: calls without a message do not hold up
-    inference or other queries.
+    gRPC tells the length of a message only when all of it is in memory. The number of messages that
+    are received at a time is therefore bounded, so that they fit into memory if each has the
+    maximum length. The flow control of HTTP/2 delays the others. An open stream has a slot of
+    another pool for its whole duration.
 
-    Each kind of call has places of its own: health checks are answered however many others wait.
+    Every kind of call has its own pool, so that silent calls of one kind do not block the others:
+    health checks are answered however many inference calls wait.
 
     Attributes:
-        places: The number of inference requests that are received at a time, and of open streams.
-        messages: Places in which inference requests are received.
-        most_words: Limit on the bytes of a message that are not raw contents: reading them holds up
-            others, as reading JSON does, and takes many times their memory.
-        questions: Places in which the messages of other methods are received.
-        public: Places for messages of methods that need no key.
-        watchers: Places of health watchers.
-        opened: The open streams of inference requests.
-        reflections: The open streams of reflection.
+        inference: Slots in which inference requests are received.
+        streams: Slots of open inference streams.
+        control: Slots in which messages of other methods are received.
+        public: Slots in which messages of methods that need no key are received.
+        watchers: Slots of health watchers.
+        reflection: Slots of open reflection streams.
+        read_timeout: Longest time in seconds for the reception of a message.
+        queue_timeout: Longest wait of an inference call for a slot, in seconds.
+        max_structured: Greatest number of bytes of a message that are not raw contents. Parsing
+            them blocks other requests, like parsing JSON, and takes a multiple of their memory.
     """
 
-    def __init__(self, settings: Settings, ending: asyncio.Future[None]) -> None:
-        self.places = max(1, settings.max_memory_bytes // settings.max_body_bytes)
-        self.most_words = settings.max_json_bytes
-        self.seconds = settings.body_seconds
-        self.patience = settings.timeout_seconds
-        line = settings.max_queue + self.places
-        self.messages = Desk(self.places, line, self.seconds, name="memory", patience=PATIENCE)
-        streams = Desk(
-            self.places,
-            self.places,
-            settings.grpc_idle_seconds,
-            name="streams",
-            moment=min(MOMENT, self.seconds),
-            patience=min(STREAM_PATIENCE, self.seconds),
-            own_patience=self.seconds,
+    def __init__(self, settings: Settings, stopping: asyncio.Future[None]) -> None:
+        self._stopping = stopping
+        self.read_timeout = timeout = settings.body_seconds
+        self.queue_timeout = settings.timeout_seconds
+        self.max_structured = settings.max_json_bytes
+        size = max(1, settings.max_memory_bytes // settings.max_body_bytes)
+        message_delays = EvictionDelays(within_share=MESSAGE_EVICTION_DELAY)
+        packet_delays = EvictionDelays(*(PACKET_EVICTION_DELAY,) * 3)
+        # Requests wait for a slot here before they wait in the queue of the workers.
+        queue_size = settings.max_queue + size
+        self.inference = SlotPool(size, queue_size, timeout, reason="memory", delays=message_delays)
+        # Streams of one connection have one owner, who opened the idle ones on purpose: a new one
+        # takes their slots only after the read timeout. A shorter read timeout shortens all delays.
+        stream_delays = EvictionDelays(
+            above_share=min(EVICTION_DELAY, timeout),
+            within_share=min(STREAM_EVICTION_DELAY, timeout),
+            same_connection=timeout,
         )
-        self.opened = Streams(streams, ending)
-        self.questions = Desk(QUESTIONS, settings.max_queue, self.seconds)
-        self.public = _brief(QUESTIONS, LONGEST_LINE, self.seconds, "calls")
-        self.watchers = Desk(WATCHERS, WATCHERS, WATCH_SECONDS)
-        reflections = _brief(REFLECTIONS, REFLECTIONS, self.seconds, "streams")
-        self.reflections = Streams(reflections, ending)
+        idle = settings.grpc_idle_seconds
+        self.streams = SlotPool(size, size, idle, reason="streams", delays=stream_delays)
+        self.control = SlotPool(CONTROL_SLOTS, settings.max_queue, timeout)
+        self.public = SlotPool(CONTROL_SLOTS, PUBLIC_QUEUE, timeout, delays=packet_delays)
+        self.watchers = SlotPool(WATCH_SLOTS, WATCH_SLOTS, MAX_WATCH_SECONDS)
+        self.reflection = SlotPool(
+            REFLECTION_SLOTS, REFLECTION_SLOTS, timeout, reason="streams", delays=packet_delays
+        )
 
     @property
-    def most_calls(self) -> int:
-        """How many calls can be here at once."""
-        desks = (self.messages, self.questions, self.public, self.watchers)
-        return sum(desk.most for desk in (*desks, self.opened.desk, self.reflections.desk))
+    def max_calls(self) -> int:
+        """Return the number of calls that can hold slots or wait for them."""
+        pools = (self.inference, self.streams, self.control, self.public)
+        return sum(pool.max_calls for pool in (*pools, self.watchers, self.reflection))
 
-    async def only(self, context: Context) -> bytes:
-        """The message of an inference request.
+    async def inference_message(self, context: Context) -> bytes:
+        """Return the message of an inference call.
 
         Raises:
-            Overloaded: No place became free.
-            BodyLate: The message did not come in time, or another call needed the place.
+            Overloaded: No slot became free.
+            BodyLate: The message did not arrive in time, or the call was evicted.
             BodyMalformed: The call has no message.
         """
-        async with self.messages.seat(context.peer(), self.patience) as place:
+        async with self.inference.slot(context.peer(), self.queue_timeout) as slot:
             try:
-                async with self.messages.waiting(place):
+                async with self.inference.idle(slot):
                     data = await context.read()
             except TimeoutError as error:
                 raise self._late() from error
-        return _one(data)
+        return _checked(data)
 
-    async def question(self, context: Context, desk: Desk) -> bytes:
-        """The message of a request that is no inference.
+    async def control_message(self, context: Context, pool: SlotPool) -> bytes:
+        """Return the message of a call other than inference.
 
         Raises:
-            Overloaded: There is no place at the ``desk``.
-            BodyLate: The message did not come in time, or another call needed the place.
+            Overloaded: The queue of ``pool`` is full.
+            BodyLate: The message did not arrive in time, or the call was evicted.
             BodyMalformed: The call has no message.
             BodyTooLong: The message is longer than any valid one.
         """
         try:
-            async with desk.place(context.peer()):
+            async with pool.idle_slot(context.peer()):
                 data = await context.read()
         except TimeoutError as error:
             raise self._late() from error
-        return short(_one(data))
+        return check_control_length(_checked(data))
 
-    def _late(self) -> RequestInvalid:
-        expected = f"all of it within {self.seconds:g} seconds, or sooner where others wait"
-        return BodyLate.at("message", expected, NOTHING)
+    @asynccontextmanager
+    async def stream(self, context: Context, pool: SlotPool) -> AsyncIterator[MessageStream]:
+        """Hold a slot of ``pool`` for a stream, and yield the stream.
 
-    def admit(self, data: bytes, permit: Permit) -> int:
-        """Hold the memory of an inference request; return its bytes that are not raw contents.
+        Raises:
+            Overloaded: No slot became free in time.
+        """
+        async with pool.slot(context.peer(), STREAM_QUEUE_TIMEOUT) as slot:
+            yield MessageStream(slot, pool, self._stopping)
+
+    def reserve(self, data: bytes, permit: Permit) -> int:
+        """Reserve the memory of an inference request.
+
+        Returns:
+            The number of bytes that are not raw contents.
 
         Raises:
             BodyMalformed: The bytes are not a message.
-            BodyTooLong: Too many of them are not raw contents.
-            Overloaded: There is not enough memory now.
+            BodyTooLong: Too many bytes are not raw contents.
+            Overloaded: There is not enough free memory now.
         """
-        text = words_in(data)
-        if text > self.most_words:
-            expected = f"at most {self.most_words} bytes besides raw_input_contents"
-            raise BodyTooLong.at("message", expected, text)
-        permit.take(2 * len(data) + WEIGHT * text)
-        return text
+        structured = structured_bytes(data)
+        if structured > self.max_structured:
+            expected = f"at most {self.max_structured} bytes besides raw_input_contents"
+            raise BodyTooLong.at("message", expected, structured)
+        # The bytes are in memory twice: as received, and as the fields of the parsed message.
+        permit.take(2 * len(data) + STRUCTURED_WEIGHT * structured)
+        return structured
+
+    def _late(self) -> RequestInvalid:
+        expected = f"all of it within {self.read_timeout:g} seconds, or sooner if other calls wait"
+        return BodyLate.at("message", expected, Words("an incomplete message"))
 
 
-def _brief(places: int, longest_line: int, seconds: float, name: str) -> Desk:
-    """Return places for messages that come in one packet with their call."""
-    return Desk(
-        places,
-        longest_line,
-        seconds,
-        name=name,
-        moment=BRIEF,
-        patience=BRIEF,
-        own_patience=BRIEF,
-    )
-
-
-def short(data: bytes) -> bytes:
-    """Return a message that is no inference request.
+def check_control_length(data: bytes) -> bytes:
+    """Return the message of a method other than inference.
 
     Raises:
         BodyTooLong: The message is longer than any valid one.
     """
-    if len(data) > LONGEST_QUESTION:
-        raise BodyTooLong.at("message", f"at most {LONGEST_QUESTION} bytes", len(data))
+    if len(data) > MAX_CONTROL_BYTES:
+        raise BodyTooLong.at("message", f"at most {MAX_CONTROL_BYTES} bytes", len(data))
     return data
 
 
-def _one(data: object) -> bytes:
-    """A message that was read, if it is one and not the end."""
+def _checked(data: object) -> bytes:
+    """Return what `read` returned, if it is a message and not the end of the call."""
     if not isinstance(data, bytes):
-        raise BodyMalformed.at("message", "one", NOTHING)
+        raise BodyMalformed.at("message", "one message", Words("the end of the request stream"))
     return data

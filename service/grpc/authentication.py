@@ -1,4 +1,4 @@
-"""Who may call what, over gRPC: the keys are those of HTTP."""
+"""Authentication of gRPC calls, by the same keys as over HTTP."""
 
 from __future__ import annotations
 
@@ -17,8 +17,12 @@ from gatewave.service.security.keys import Keys, Right
 Continuation: TypeAlias = "Callable[[grpc.HandlerCallDetails], Awaitable[Handler]]"
 
 
-class Access(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in its stubs only
-    """Lets nobody go further who has no key for what is called, before any of it is read."""
+class Authentication(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in its stubs only
+    """Interceptor that rejects calls without a valid key before any message is read.
+
+    Unknown paths are rejected here too, after the key was checked: a caller without a key cannot
+    find out which methods exist.
+    """
 
     def __init__(self, keys: Keys, handlers: Handlers) -> None:
         self.keys = keys
@@ -27,18 +31,19 @@ class Access(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic i
     async def intercept_service(
         self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
     ) -> Handler:
+        """Return the handler of the call, or a handler that rejects it."""
         path = handler_call_details.method
         if path in PUBLIC:
             return await continuation(handler_call_details)
-        refused = self._refused(path, handler_call_details)
-        if refused is not None:
-            return self.handlers.refusal(path, refused)
+        error = self._denial(path, handler_call_details)
+        if error is not None:
+            return self.handlers.rejection(path, error)
         handler: Handler | None = await continuation(handler_call_details)
         if handler is None:
-            return self.handlers.refusal(path, _unserved())
+            return self.handlers.rejection(path, _unknown_path())
         return handler
 
-    def _refused(self, path: str, details: grpc.HandlerCallDetails) -> ServiceError | None:
+    def _denial(self, path: str, details: grpc.HandlerCallDetails) -> ServiceError | None:
         """Return the error that denies the caller ``path``, if there is one."""
         right: Right = "admin" if path in ADMIN else "infer"
         try:
@@ -48,6 +53,6 @@ class Access(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic i
         return None
 
 
-def _unserved() -> ServiceError:
+def _unknown_path() -> ServiceError:
     expected = "a method of one of the services that reflection lists"
-    return HttpUnsupported.at("path", expected, Words("another"))
+    return HttpUnsupported.at("path", expected, Words("another path"))

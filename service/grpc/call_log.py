@@ -1,4 +1,4 @@
-"""What operators see of one call: its id, its trace, and a line in the log."""
+"""Observation of one call: its request id, its metrics, its trace and its log line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gatewave.service.observability import metrics
 from gatewave.service.observability.request_ids import ACCEPTABLE_ID, HEADER, request_id
 from gatewave.service.state import ServiceState
 
-OURS = frozenset(
+SERVER_ERRORS = frozenset(
     {
         StatusCode.UNKNOWN,
         StatusCode.DEADLINE_EXCEEDED,
@@ -24,19 +24,20 @@ OURS = frozenset(
         StatusCode.DATA_LOSS,
     }
 )
-"""What OpenTelemetry takes for errors of a server; the other statuses blame the caller."""
+"""Statuses that OpenTelemetry's conventions for RPC mark as errors of a server span. The others
+are the caller's errors."""
 
 Headers = list[tuple[bytes, bytes]]
 
 log = logging.getLogger(__name__)
 
 
-class Account:
-    """One call, from its metadata to its status.
+class CallLog:
+    """Record of one call, from its metadata to its status.
 
     Attributes:
-        path: ``/service/Method``, or one word for all unknown paths.
-        id: The request's id, the caller's own if it is fit for logs.
+        path: ``/service/Method``, or one name for all unknown paths.
+        id: The request id: the caller's own if it is suitable for logs, or else a new one.
     """
 
     def __init__(self, state: ServiceState, path: str, metadata: Iterable[tuple[str, Any]]) -> None:
@@ -50,7 +51,10 @@ class Account:
         self._trace = None if tracer is None else tracer.begin(path.lstrip("/"), headers)
 
     def close(self, status: StatusCode) -> None:
-        """The call is answered; in the context in which it was opened."""
+        """Record the end of the call.
+
+        It must run in the context of the constructor, whose request id it resets.
+        """
         seconds = time.perf_counter() - self.began
         metrics.observe_grpc(self.path, status.name, seconds)
         if self.access_log:
@@ -62,16 +66,17 @@ class Account:
             log.info("request", extra=fields)
         if self._trace is not None:
             name = self.path.lstrip("/")
-            self._trace.end(name, failed=status in OURS, attributes=self._said(status))
+            failed = status in SERVER_ERRORS
+            self._trace.end(name, failed=failed, attributes=self._attributes(status))
         request_id.reset(self._token)
 
-    def _said(self, status: StatusCode) -> dict[str, str | int]:
+    def _attributes(self, status: StatusCode) -> dict[str, str | int]:
         service, _, method = self.path.lstrip("/").partition("/")
         code: int = status.value[0]
         return {
             "rpc.system": "grpc",
             "rpc.service": service,
-            # OpenTelemetry's word for a method that the server does not know.
+            # OpenTelemetry's name for a method that the server does not know.
             "rpc.method": method or "_OTHER",
             "rpc.grpc.status_code": code,
             "gatewave.request_id": self.id,
@@ -79,7 +84,7 @@ class Account:
 
 
 def headers_of(metadata: Iterable[tuple[str, Any]]) -> Headers:
-    """Metadata as the headers that they travel as."""
+    """Return metadata as HTTP headers, the form in which they travel."""
     return [
         (name.encode(), value if isinstance(value, bytes) else value.encode())
         for name, value in metadata

@@ -1,10 +1,20 @@
-"""gRPC's asyncio server, with a loop of our own that accepts calls.
+"""gRPC's asyncio server with another loop that accepts calls.
 
-The loop of grpcio 1.85 decodes the path of every call as UTF-8. A path with another byte raises
-there, without a key, and ends the server for good. The loop also accepts one call at a time: a
-burst of calls to one method holds up all others. Health checks are refused if too many calls are
-open. Here each served path is registered with gRPC's core, which compares the bytes; calls of all
-other paths share one name.
+The loop of grpcio 1.85.1 has three faults for a public server:
+
+- It decodes the path of every call as UTF-8. A path with another byte raises an error there and
+  ends the server for good. The caller needs no key for that.
+- It accepts one call at a time, so a burst of calls to one method delays calls to all others.
+- It counts all open calls together: 900 idle reflection streams blocked inference and health
+  checks.
+
+Here each served path is registered with gRPC's core, which compares bytes. Calls of all other paths
+arrive under one name. ADR 24 has the details.
+
+This module is the only one that uses private names of grpcio: `cygrpc.AioServer` with its methods
+`_request_call` and `_request_registered_call`, `cygrpc._handle_rpc`, `cygrpc._schedule_rpc_coro`,
+and `grpc.aio._server.Server`. They can change in any release, so ``pyproject.toml`` bounds grpcio
+to 1.85. Raise the bound only if the tests of this package pass.
 """
 
 from __future__ import annotations
@@ -24,26 +34,29 @@ Options = Sequence[tuple[str, int]]
 
 
 class MetadataFilter(logging.Filter):
-    """Filter of grpcio's error logs about metadata that are not UTF-8.
+    """Filter that drops grpcio's error logs about metadata that are not UTF-8.
 
-    A caller without a key can cause any number of them, and the call continues with the bytes.
+    A caller without a key can cause any number of them. The call continues with the bytes, so the
+    log tells no fault.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
         return not str(record.msg).startswith("Invalid encoding on")
 
 
-DROP = MetadataFilter()
+METADATA_FILTER = MetadataFilter()
+"""The only instance: a logger ignores a filter that it already has."""
 
 
 class Core(cygrpc.AioServer):  # type: ignore[misc]  # it has no types
-    """The core's server, in which only the acceptance of calls is replaced.
+    """Server of gRPC's core, in which only the acceptance of calls is replaced.
 
     Attributes:
         loop: The event loop.
         interceptors: The interceptors of each call.
         handlers: Handlers by path.
-        most_calls: The most open calls; as many again of the public methods.
+        max_calls: Greatest number of open calls. Twice as many are allowed for a call of a public
+            method, so that health checks are answered while other calls fill the limit.
         calls: The open calls.
     """
 
@@ -52,39 +65,40 @@ class Core(cygrpc.AioServer):  # type: ignore[misc]  # it has no types
         interceptors: Sequence[grpc.aio.ServerInterceptor],  # type: ignore[type-arg]
         handlers: Mapping[str, Handler],
         options: Options,
-        most_calls: int,
+        max_calls: int,
     ) -> None:
         self.loop = cygrpc.get_working_loop()
         super().__init__(self.loop, None, (), interceptors, tuple(options), None)
         self.interceptors = tuple(interceptors)
         self.handlers = handlers
-        self.most_calls = most_calls
+        self.max_calls = max_calls
         self.calls: set[asyncio.Task[None]] = set()
         self.add_registered_method_handlers(dict(handlers))
 
     def resolve_handler(self, details: grpc.HandlerCallDetails) -> Handler | None:
-        """Return the handler of a call, in the form that grpcio needs."""
+        """Return the handler of a call; grpcio calls this method."""
         return self.handlers.get(details.method)
 
     def _make_request_call_future(self, method: bytes | None) -> asyncio.Task[None]:
         """Accept the calls of one method, or of all unregistered paths, until the server ends.
 
-        The loop of grpcio calls this once for each call.
+        It replaces a method that grpcio's loop calls again whenever the returned task is done. The
+        task here never ends, so grpcio calls it once for each method.
         """
-        task: asyncio.Task[None] = self.loop.create_task(self._take_up(method))
+        task: asyncio.Task[None] = self.loop.create_task(self._accept(method))
         return task
 
-    async def _take_up(self, method: bytes | None) -> None:
+    async def _accept(self, method: bytes | None) -> None:
         path = UNKNOWN if method is None else method.decode()
-        most = 2 * self.most_calls if path in PUBLIC else self.most_calls
+        limit = 2 * self.max_calls if path in PUBLIC else self.max_calls
         while True:
             if method is None:
                 state = await self._request_call()
             else:
                 state = await self._request_registered_call(method)
-            is_too_much = len(self.calls) >= most
+            is_over_limit = len(self.calls) >= limit
             answer = cygrpc._handle_rpc(  # noqa: SLF001 - as grpcio's own loop does
-                path, self, self.interceptors, state, self.loop, is_too_much
+                path, self, self.interceptors, state, self.loop, is_over_limit
             )
             call = self.loop.create_task(
                 cygrpc._schedule_rpc_coro(answer, state, self.loop, path)  # noqa: SLF001
@@ -97,8 +111,8 @@ class AioServer(_server.Server):
     """`grpc.aio.Server` around `Core`."""
 
     def __init__(self, core: Core) -> None:
-        logging.getLogger("grpc._cython.cygrpc").addFilter(DROP)
-        # The base class would create its own server of the core.
+        logging.getLogger("grpc._cython.cygrpc").addFilter(METADATA_FILTER)
+        # The constructor of the base class is not called: it creates a core server of its own.
         self._loop = core.loop
         self._server = core
 

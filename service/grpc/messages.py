@@ -1,4 +1,4 @@
-"""What ModelInfer asks and answers: between gRPC's messages, and tensors and parameters."""
+"""Conversion of ModelInfer messages to tensors and parameters, and of results to messages."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ FIELDS = {
     "FP64": "fp64_contents",
     BYTES: "bytes_contents",
 }
-"""Where a tensor's elements are, if they are not raw; FP16 and BF16 always are."""
+"""Field of the elements of each datatype, if they are not raw. FP16 and BF16 have none."""
 
 RAW = pb.ModelInferRequest.RAW_INPUT_CONTENTS_FIELD_NUMBER
 ID = pb.ModelInferRequest.ID_FIELD_NUMBER
@@ -53,14 +53,14 @@ TENSORS = {
     pb.ModelInferRequest.OUTPUTS_FIELD_NUMBER,
 }
 MAX_PARTS = 1 << 12
-"""Parts of one request: its inputs, their raw contents, outputs and all parameters."""
+"""Greatest number of inputs, raw contents, outputs and parameters of a request, in total."""
 
 
 def parsed(kind: type[Kind], data: bytes) -> Kind:
-    """The message in ``data``.
+    """Return the message in ``data``.
 
     Raises:
-        BodyMalformed: It is none of that kind.
+        BodyMalformed: The bytes are not a message of that kind.
     """
     try:
         return kind.FromString(data)
@@ -69,11 +69,14 @@ def parsed(kind: type[Kind], data: bytes) -> Kind:
         raise BodyMalformed.at("message", f"a {name}", Words("something else")) from error
 
 
-def words_in(data: bytes) -> int:
-    """How many bytes of a ModelInferRequest are not raw contents.
+def structured_bytes(data: bytes) -> int:
+    """Return how many bytes of a ModelInferRequest are not raw contents.
+
+    The message is scanned and not parsed, because parsing takes memory and time before the limits
+    can be checked.
 
     Raises:
-        BodyMalformed: It is none, or has more tensors than is sensible.
+        BodyMalformed: The bytes are not a ModelInferRequest, or have too many parts.
     """
     reader = Reader(data, MAX_PARTS)
     raw = 0
@@ -82,7 +85,8 @@ def words_in(data: bytes) -> int:
             if number == RAW:
                 raw += span[1] - span[0]
             elif number in TENSORS:
-                # Their parameters are a map, whose parsing takes more than linear time.
+                # Counts their parameters too. They are a map, which protobuf parses in more than
+                # linear time, so their number has to be bounded before.
                 for _ in reader.fields(span):
                     pass
     except MalformedError as error:
@@ -91,7 +95,10 @@ def words_in(data: bytes) -> int:
 
 
 def identity_in(data: bytes) -> str:
-    """The id of the ModelInferRequest in ``data``, if there is one; all else may be wrong."""
+    """Return the id of the ModelInferRequest in ``data``, or an empty string.
+
+    The message may be invalid otherwise: the answer that reports its error needs the id.
+    """
     reader = Reader(data, MAX_PARTS)
     try:
         for number, span in reader.fields((0, len(data))):
@@ -103,10 +110,10 @@ def identity_in(data: bytes) -> str:
 
 
 def check_sizes(request: pb.ModelInferRequest) -> None:
-    """Refuse a request with too many parts, before they are read.
+    """Check the numbers of inputs, outputs and parameters before they are read.
 
     Raises:
-        LimitExceeded: It has too many inputs, outputs or parameters.
+        LimitExceeded: One of the numbers is too large.
     """
     check_count(request.inputs, MAX_TENSORS, "inputs", "tensors")
     check_count(request.outputs, MAX_TENSORS, "outputs", "outputs")
@@ -114,12 +121,15 @@ def check_sizes(request: pb.ModelInferRequest) -> None:
 
 
 def elements_in(request: pb.ModelInferRequest) -> int:
-    """How many elements the inputs have, by what their shapes say."""
+    """Return the number of elements of all inputs according to their shapes."""
     return sum(map(_claimed, request.inputs))
 
 
 def memory_of(request: pb.ModelInferRequest) -> int:
-    """How many bytes raw strings take besides the message; what else is raw is a view of it."""
+    """Return the bytes that raw strings take besides the message.
+
+    Other raw contents take none, because their arrays are views of the message.
+    """
     return sum(
         memory_of_strings(_claimed(given), len(raw))
         for given, raw in zip(request.inputs, request.raw_input_contents, strict=False)
@@ -128,16 +138,16 @@ def memory_of(request: pb.ModelInferRequest) -> int:
 
 
 def is_raw(request: pb.ModelInferRequest) -> bool:
-    """Whether the tensors lie in the request as they are, and need not be read one by one."""
+    """Return whether all tensors are views of the message, without a loop over their elements."""
     return bool(request.raw_input_contents) and all(i.datatype != BYTES for i in request.inputs)
 
 
 def inputs_of(request: pb.ModelInferRequest, model: Model, max_rank: int) -> dict[str, Array]:
-    """The tensors in ``request``, by name; ``model`` takes those of such a name and datatype.
+    """Return the tensors in ``request`` by name, checked against the inputs of ``model``.
 
     Raises:
-        RequestInvalid: A name comes twice, a tensor's elements are missing or do not fit its shape
-            and datatype, or raw and typed contents are mixed.
+        RequestInvalid: A name occurs twice, the elements of a tensor are missing or do not fit its
+            shape and datatype, or raw and typed contents are mixed.
     """
     raws = _raws(request)
     tensors: dict[str, Array] = {}
@@ -154,7 +164,7 @@ def inputs_of(request: pb.ModelInferRequest, model: Model, max_rank: int) -> dic
 
 
 def wanted_of(request: pb.ModelInferRequest) -> list[str]:
-    """The names of the outputs that are wanted."""
+    """Return the names of the requested outputs."""
     for index, output in enumerate(request.outputs):
         field = f"outputs[{index}].parameters"
         check_count(output.parameters, MAX_FIELDS, field, "parameters")
@@ -163,10 +173,10 @@ def wanted_of(request: pb.ModelInferRequest) -> list[str]:
 
 
 def parameters_of(request: pb.ModelInferRequest) -> dict[str, Value]:
-    """The request's parameters.
+    """Return the parameters of the request by name.
 
     Raises:
-        RequestInvalid: One has no value.
+        RequestInvalid: A parameter has no value.
     """
     return {
         name: _value(parameter, f"parameters.{name}")
@@ -177,7 +187,7 @@ def parameters_of(request: pb.ModelInferRequest) -> dict[str, Value]:
 def response_to(
     request: pb.ModelInferRequest, model: Model, outputs: Mapping[str, Array]
 ) -> pb.ModelInferResponse:
-    """The answer: raw always, in the order in which the outputs are given."""
+    """Return the response, with raw contents in the order of ``outputs``."""
     response = pb.ModelInferResponse(
         model_name=model.name, model_version=model.version, id=request.id
     )
@@ -188,11 +198,16 @@ def response_to(
 
 
 def _claimed(given: Input) -> int:
+    """Return the number of elements by the shape; 0 for a shape that is rejected later."""
     return claimed(list(given.shape)) if len(given.shape) <= MAX_AXES else 0
 
 
 def _raws(request: pb.ModelInferRequest) -> Sequence[bytes | None]:
-    """The raw contents of each input, or nothing for each."""
+    """Return the raw contents of each input, or None for each.
+
+    Raises:
+        RequestInvalid: Raw and typed contents are mixed, or their number is wrong.
+    """
     raws = list(request.raw_input_contents)
     if not raws:
         return [None] * len(request.inputs)
@@ -208,7 +223,7 @@ def _raws(request: pb.ModelInferRequest) -> Sequence[bytes | None]:
 
 def _tensor(given: Input, raw: bytes | None, field: str, max_rank: int) -> Array:
     datatype = checked_datatype(given.datatype, f"{field}.datatype")
-    # One axis more than allowed is enough to refuse the shape.
+    # One axis more than allowed is enough to reject the shape, so a long one is not copied.
     shape = checked_shape(given.shape[: max_rank + 1], f"{field}.shape", max_rank)
     if raw is not None:
         return from_raw(datatype, shape, raw, f"raw contents of {field}")
@@ -217,7 +232,11 @@ def _tensor(given: Input, raw: bytes | None, field: str, max_rank: int) -> Array
 
 
 def _typed(given: Input, datatype: Datatype, field: str) -> list[Value]:
-    """The elements of a tensor, from the field that its datatype has, and no other."""
+    """Return the elements of a tensor from the field of its datatype.
+
+    Raises:
+        RequestInvalid: Another field has elements, or the datatype has no field.
+    """
     right = FIELDS.get(datatype.name)
     if right is None:
         expected = f"raw_input_contents: {datatype.name} has no others"

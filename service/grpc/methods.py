@@ -1,4 +1,4 @@
-"""What each method of the protocol does; how it is called, and what errors become, is elsewhere."""
+"""Methods of the inference service other than inference: from a parsed request to a response."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from gatewave.service.state import ServiceState
 
 
 class Methods:
-    """The methods of GRPCInferenceService, by their names in lower case."""
+    """Methods of GRPCInferenceService, named in snake case.
+
+    They raise ServiceError; the handlers turn it into a status.
+    """
 
     def __init__(self, state: ServiceState) -> None:
         self.state = state
@@ -25,7 +28,7 @@ class Methods:
         return pb.ServerReadyResponse(ready=self.state.ready)
 
     async def model_ready(self, request: pb.ModelReadyRequest) -> pb.ModelReadyResponse:
-        """A model that nobody knows is not ready: that is what Triton says of it too."""
+        """Return whether a model is ready; an unknown model is not, as in Triton."""
         try:
             self.state.registry.get(request.name, request.version)
         except (NameUnknown, ModelNotReady):
@@ -84,10 +87,10 @@ class Methods:
 
 
 def _name(request: pb.RepositoryModelLoadRequest | pb.RepositoryModelUnloadRequest) -> str:
-    """The model's name: KServe's clients have it where Triton's have the repository's.
+    """Return the name of the model, which Triton's clients send as the name of the repository.
 
     Raises:
-        RequestInvalid: The request brings files or a configuration.
+        RequestInvalid: The request contains files or a configuration, which are not supported.
     """
     refuse_of_repository(request.parameters)
     return request.model_name or request.repository_name

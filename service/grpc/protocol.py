@@ -27,17 +27,17 @@ class ModelInferProtocol(InferenceProtocol[pb.ModelInferRequest, pb.ModelInferRe
 
     Args:
         state: The state of the service.
-        text: The bytes of the message that are not raw contents.
+        structured: Number of bytes of the message that are not raw contents.
         call_deadline: The deadline of the call, in seconds of `time.monotonic`, if it has one.
     """
 
-    def __init__(self, state: ServiceState, text: int, call_deadline: float | None) -> None:
+    def __init__(self, state: ServiceState, structured: int, call_deadline: float | None) -> None:
         self.state = state
-        self.text = text
+        self.structured = structured
         self.call_deadline = call_deadline
 
     def decode(self, body: Body, timing: Timing) -> Decoding[pb.ModelInferRequest]:
-        return Stage(self.text, partial(self._parsed, bytes(body), timing))
+        return Stage(self.structured, partial(self._parsed, bytes(body), timing))
 
     def encode(
         self, decoded: Decoded[pb.ModelInferRequest], outputs: Mapping[str, Array]
@@ -89,7 +89,7 @@ class ModelInferProtocol(InferenceProtocol[pb.ModelInferRequest, pb.ModelInferRe
         return Decoded(request, call_of(self.state, model, inputs, wanted, parameters, due))
 
     def _deadline(self, parameters: Mapping[str, Any], timing: Timing) -> float:
-        """Return the deadline: that of the call takes the place of the default."""
+        """Return the deadline; the deadline of the gRPC call replaces the default timeout."""
         due = deadline(self.state, parameters, timing.arrived)
         if self.call_deadline is None:
             return due

@@ -8,17 +8,17 @@ from typing import Any
 import grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
-from gatewave.service.grpc.admission import short
+from gatewave.service.grpc.admission import check_control_length
 from gatewave.service.grpc.handlers import Handler, Handlers
+from gatewave.service.grpc.message_stream import Context, MessageStream
 from gatewave.service.grpc.messages import parsed
 from gatewave.service.grpc.paths import REFLECTION
-from gatewave.service.grpc.streams import Context, Stream
 
 Request: Any = reflection_pb2.ServerReflectionRequest
 
 
 class Reflection:
-    """Reflection by grpcio's own servicer, in bounded streams."""
+    """Reflection by grpcio's own servicer, in a bounded number of streams."""
 
     def __init__(self, handlers: Handlers, services: tuple[str, ...]) -> None:
         self.handlers = handlers
@@ -28,20 +28,20 @@ class Reflection:
     def by_path(self) -> dict[str, Handler]:
         """Return the handler of the service's only method."""
         path = f"/{REFLECTION.full_name}/ServerReflectionInfo"
-        behaviour = self.handlers.contained(path, self._answer)
+        behaviour = self.handlers.behaviour(path, self._respond)
         return {path: grpc.stream_stream_rpc_method_handler(behaviour)}
 
-    async def _answer(self, context: Context) -> None:
-        reflections = self.handlers.intake.reflections
-        async with reflections.one(context) as stream:
+    async def _respond(self, context: Context) -> None:
+        admission = self.handlers.admission
+        async with admission.stream(context, admission.reflection) as stream:
             requests = _requests(stream, context)
-            async for answer in self.servicer.ServerReflectionInfo(requests, context):
-                # A caller that reads no answers keeps its place no longer than one that asks no
-                # questions.
-                async with stream.waiting():
-                    await context.write(answer.SerializeToString())
+            async for response in self.servicer.ServerReflectionInfo(requests, context):
+                # `write` waits for a client that does not read. The stream is idle meanwhile, and
+                # can be evicted like one whose client sends no request.
+                async with stream.idle():
+                    await context.write(response.SerializeToString())
 
 
-async def _requests(stream: Stream, context: Context) -> AsyncIterator[Any]:
+async def _requests(stream: MessageStream, context: Context) -> AsyncIterator[Any]:
     while isinstance(data := await stream.next(context), bytes):
-        yield parsed(Request, short(data))
+        yield parsed(Request, check_control_length(data))

@@ -1,4 +1,12 @@
-"""Places that calls hold for a time, shared among the callers."""
+"""Bounded slots for open calls, shared among callers, with eviction of idle calls.
+
+A call holds a slot from its admission to its end. It is idle while the server waits for its caller:
+for a message, or for the caller to read an answer. An idle call can be evicted: its slot goes to a
+waiting call, and the evicted call ends. A call that the server works on keeps its slot.
+
+Without eviction, calls that send no message hold slots until their timeout. 900 silent streams of
+one caller once blocked inference and health checks of all callers (ADR 24).
+"""
 
 from __future__ import annotations
 
@@ -10,302 +18,336 @@ from dataclasses import dataclass, field
 from gatewave.service.errors import Overloaded
 from gatewave.service.security.clients import client_of_call
 
-MOMENT = 1.0
-"""Seconds for which a place is held at least; a small message comes with its call."""
+EVICTION_DELAY = 1.0
+"""Default idle time in seconds after which a call can be evicted. A small message comes in one
+packet with its call, so a caller that is silent for longer is slow or sends nothing."""
 
-REVIEW_SECONDS = 0.05
-"""Seconds between two searches for places that may be taken back, while calls wait."""
+REVIEW_INTERVAL = 0.05
+"""Seconds between two searches for calls to evict, while calls wait.
+
+A search looks at all slots. When each of 200 calls that came together searched, the burst took
+twice as long."""
+
+
+@dataclass(frozen=True, slots=True)
+class EvictionDelays:
+    """Idle times in seconds after which a call can be evicted, if other calls wait for a slot.
+
+    Attributes:
+        above_share: For a call whose caller has more than its share of the slots.
+        within_share: For a call whose caller has no more than its share.
+        same_connection: For a call on the connection of the call that waits.
+    """
+
+    above_share: float = EVICTION_DELAY
+    within_share: float = EVICTION_DELAY
+    same_connection: float = EVICTION_DELAY
 
 
 @dataclass(eq=False, slots=True)
-class Place:
-    """Place of one call, or its wait for a place.
+class Slot:
+    """Slot of one call, or its position in the queue for a slot.
 
     Attributes:
         connection: The caller's connection, as gRPC names it: ``ipv4:10.0.0.7:50412``.
-        address: The caller's address; the network of an IPv6 address, as for the other limits.
-        since: The start of its wait for the caller, in the event loop's seconds.
-        time: Limit of that wait; None while the call is computed, when its place cannot be taken.
-        is_wanted: Whether the place was taken from the call.
-        turn: Set when the call has a place, or is refused.
+        address: The caller's address; the /64 network of an IPv6 address, as for other limits.
+        idle_since: Start of the current idle time, on the clock of the event loop.
+        idle_timeout: Timeout of the current idle time; None while the server works on the call.
+        is_evicted: Whether the slot was taken from the call.
+        decision: Result of the wait in the queue: True if the call got a slot, False if rejected.
     """
 
     connection: str
     address: str | bytes = field(init=False)
-    since: float = 0.0
-    time: asyncio.Timeout | None = None
-    is_wanted: bool = False
-    turn: asyncio.Future[bool] | None = None
+    idle_since: float = 0.0
+    idle_timeout: asyncio.Timeout | None = None
+    is_evicted: bool = False
+    decision: asyncio.Future[bool] | None = None
 
     def __post_init__(self) -> None:
         self.address = client_of_call(self.connection, None)
 
 
 class Shares:
-    """Number of places of each address and each connection."""
+    """Number of slots of each address and of each connection."""
 
     def __init__(self) -> None:
-        self._of: dict[str | bytes, int] = {}
+        self._counts: dict[str | bytes, int] = {}
 
-    def add(self, place: Place, count: int = 1) -> None:
-        for caller in (place.address, place.connection):
-            has = self._of.get(caller, 0) + count
-            if has:
-                self._of[caller] = has
+    def add(self, slot: Slot, count: int = 1) -> None:
+        """Count ``slot`` for its caller; -1 removes it."""
+        for caller in (slot.address, slot.connection):
+            total = self._counts.get(caller, 0) + count
+            if total:
+                self._counts[caller] = total
             else:
-                del self._of[caller]
+                del self._counts[caller]
 
     def copy(self) -> Shares:
+        """Return an independent copy."""
         shares = Shares()
-        shares._of = self._of.copy()
+        shares._counts = self._counts.copy()
         return shares
 
-    def of(self, place: Place) -> tuple[int, int]:
-        """Return the numbers of places of the address and the connection of ``place``."""
-        return self._of.get(place.address, 0), self._of.get(place.connection, 0)
+    def of(self, slot: Slot) -> tuple[int, int]:
+        """Return the numbers of slots of the address and the connection of ``slot``."""
+        return self._counts.get(slot.address, 0), self._counts.get(slot.connection, 0)
 
 
-class Desk:
-    """Bounded number of places, shared so that one caller cannot exclude others.
+class SlotPool:
+    """Bounded number of slots, shared so that one caller cannot exclude the others.
 
-    A place goes to the caller that has the fewest. While calls wait, the places of callers that
-    have the most are taken back, those first that have waited longest for their callers. Callers
-    are compared by address and then by connection: a caller may open many connections, and many
-    callers may come through one proxy.
+    A free slot goes to the waiting caller that has the fewest slots. While calls wait, idle calls
+    of the callers with the most slots are evicted, the longest idle first. Callers are compared by
+    address, then by connection: one caller may open many connections, and many callers may come
+    through one proxy.
 
     Attributes:
-        places: The number of places.
-        longest_line: The number of calls that may wait for a place.
-        seconds: Time limit of a wait for the caller, also if no other call needs the place.
-        name: The reason of `Overloaded` when there is no place.
-        moment: Seconds that a call may wait if its caller has more than its share of the places.
-        patience: The same, if a caller with at most as many places needs the place.
-        own_patience: The same, if its own connection needs the place.
+        size: The number of slots.
+        queue_size: The number of calls that may wait for a slot.
+        idle_timeout: Longest idle time in seconds, also if no other call waits.
+        reason: The reason of `Overloaded` if no slot is free.
+        delays: The idle times after which calls can be evicted.
     """
 
     def __init__(
         self,
-        places: int,
-        longest_line: int,
-        seconds: float,
+        size: int,
+        queue_size: int,
+        idle_timeout: float,
         *,
-        name: str = "calls",
-        moment: float = MOMENT,
-        patience: float = MOMENT,
-        own_patience: float = MOMENT,
+        reason: str = "calls",
+        delays: EvictionDelays | None = None,
     ) -> None:
-        self.places = places
-        self.longest_line = longest_line
-        self.seconds = seconds
-        self.name = name
-        self.moment = moment
-        self.patience = patience
-        self.own_patience = own_patience
-        self._held: dict[Place, None] = {}
-        self._line: dict[str, dict[Place, None]] = {}  # by connection
-        self._in_line = 0
-        self._shares = Shares()  # of the places that are held
-        self._asked = Shares()  # of these and of those that are waited for
+        self.size = size
+        self.queue_size = queue_size
+        self.idle_timeout = idle_timeout
+        self.reason = reason
+        self.delays = EvictionDelays() if delays is None else delays
+        self._held: dict[Slot, None] = {}  # in the order in which they were granted
+        # By connection, so that a connection with many waiting calls is one candidate, not many.
+        self._queue: dict[str, dict[Slot, None]] = {}
+        self._queued = 0
+        self._held_shares = Shares()
+        self._asked_shares = Shares()  # of the calls that hold a slot or wait for one
         self._next_review: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
+        """Return the number of slots that are held."""
         return len(self._held)
 
     @property
-    def most(self) -> int:
-        """Return the number of calls that can hold or await places."""
-        return self.places + self.longest_line
+    def max_calls(self) -> int:
+        """Return the number of calls that can hold slots or wait for them."""
+        return self.size + self.queue_size
 
     @asynccontextmanager
-    async def place(self, connection: str) -> AsyncIterator[None]:
-        """Hold a place in a block that waits for the caller, with a time limit.
+    async def idle_slot(self, connection: str) -> AsyncIterator[None]:
+        """Hold a slot for a block that waits for the caller all the time.
 
         Raises:
             Overloaded: The queue is full.
-            TimeoutError: The time limit has passed, or the place was taken.
+            TimeoutError: The idle timeout has passed, or the call was evicted.
         """
-        async with self.seat(connection) as place, self.waiting(place):
+        async with self.slot(connection) as slot, self.idle(slot):
             yield
 
     @asynccontextmanager
-    async def seat(self, connection: str, wait: float | None = None) -> AsyncIterator[Place]:
-        """Hold a place in a block that waits for its caller at times, each time within `waiting`.
+    async def slot(
+        self, connection: str, queue_timeout: float | None = None
+    ) -> AsyncIterator[Slot]:
+        """Hold a slot for a block. Parts of the block that wait for the caller use `idle`.
 
         Args:
-            connection: The caller's.
-            wait: Seconds to wait for a place at most.
+            connection: The caller's connection, as gRPC names it.
+            queue_timeout: Longest wait for a slot in seconds.
 
         Raises:
-            Overloaded: The queue is full, or no place became free.
+            Overloaded: The queue is full, or no slot became free in time.
         """
-        place = Place(connection)
-        await self._turn(place, wait)
+        slot = Slot(connection)
+        await self._acquire(slot, queue_timeout)
         try:
-            yield place
+            yield slot
         finally:
-            self._release(place)
+            self._release(slot)
 
     @asynccontextmanager
-    async def waiting(self, place: Place) -> AsyncIterator[None]:
-        """Mark a block in which the call of ``place`` waits for its caller.
+    async def idle(self, slot: Slot) -> AsyncIterator[None]:
+        """Mark a block in which the call of ``slot`` waits for its caller.
 
         Raises:
-            TimeoutError: The time is over, or the place is taken back: then it ``is_wanted``.
+            TimeoutError: The idle timeout has passed, or the call was evicted: then ``slot`` is
+                marked as evicted.
         """
-        async with asyncio.timeout(self.seconds) as time:
-            place.time = time
-            place.since = asyncio.get_running_loop().time()
-            if self._line:
+        async with asyncio.timeout(self.idle_timeout) as timeout:
+            slot.idle_timeout = timeout
+            slot.idle_since = asyncio.get_running_loop().time()
+            if self._queue:
                 self._review_soon()
             try:
                 yield
             finally:
-                place.time = None
+                slot.idle_timeout = None
 
-    async def _turn(self, place: Place, wait: float | None) -> None:
-        if len(self._held) < self.places and not self._line:
-            self._hold(place)
+    async def _acquire(self, slot: Slot, queue_timeout: float | None) -> None:
+        if len(self._held) < self.size and not self._queue:
+            self._hold(slot)
             return
-        if self._in_line >= self.longest_line:
-            self._shorten_line(place)
-        self._join(place)
-        place.turn = asyncio.get_running_loop().create_future()
+        if self._queued >= self.queue_size:
+            self._displace_for(slot)
+        self._enqueue(slot)
+        slot.decision = asyncio.get_running_loop().create_future()
         self._review_soon()
-        is_given = False
+        is_granted = False
         try:
-            async with asyncio.timeout(wait):
-                is_given = await place.turn
+            async with asyncio.timeout(queue_timeout):
+                is_granted = await slot.decision
         except TimeoutError:
             pass
         finally:
-            if not is_given:
-                self._leave(place)
-        if not is_given:
-            raise self._full()
+            # Also when the call is cancelled while it waits.
+            if not is_granted:
+                self._withdraw(slot)
+        if not is_granted:
+            raise self._overloaded()
 
-    def _leave(self, place: Place) -> None:
-        """Remove a call that no longer waits; a place that it was just given goes to another."""
-        if place in self._line.get(place.connection, ()):
-            self._quit(place)
-        if place in self._held:
-            self._release(place)
+    def _withdraw(self, slot: Slot) -> None:
+        """Remove a call that no longer waits.
 
-    def _join(self, place: Place) -> None:
-        self._line.setdefault(place.connection, {})[place] = None
-        self._in_line += 1
-        self._asked.add(place)
+        The slot may have been granted in the same iteration of the event loop in which the wait
+        was cancelled or timed out. It is released then, so that no slot is lost.
+        """
+        if slot in self._queue.get(slot.connection, ()):
+            self._dequeue(slot)
+        if slot in self._held:
+            self._release(slot)
 
-    def _quit(self, place: Place) -> None:
-        of_connection = self._line[place.connection]
-        del of_connection[place]
-        if not of_connection:
-            del self._line[place.connection]
-        self._in_line -= 1
-        self._asked.add(place, -1)
+    def _enqueue(self, slot: Slot) -> None:
+        self._queue.setdefault(slot.connection, {})[slot] = None
+        self._queued += 1
+        self._asked_shares.add(slot)
 
-    def _hold(self, place: Place) -> None:
-        self._held[place] = None
-        self._shares.add(place)
-        self._asked.add(place)
+    def _dequeue(self, slot: Slot) -> None:
+        same_connection = self._queue[slot.connection]
+        del same_connection[slot]
+        if not same_connection:
+            del self._queue[slot.connection]
+        self._queued -= 1
+        self._asked_shares.add(slot, -1)
 
-    def _release(self, place: Place) -> None:
-        del self._held[place]
-        self._shares.add(place, -1)
-        self._asked.add(place, -1)
-        self._share_out()
+    def _hold(self, slot: Slot) -> None:
+        self._held[slot] = None
+        self._held_shares.add(slot)
+        self._asked_shares.add(slot)
 
-    def _shorten_line(self, newcomer: Place) -> None:
-        """Refuse a waiting call in favour of a caller with fewer calls.
+    def _release(self, slot: Slot) -> None:
+        del self._held[slot]
+        self._held_shares.add(slot, -1)
+        self._asked_shares.add(slot, -1)
+        self._grant_free_slots()
+
+    def _displace_for(self, newcomer: Slot) -> None:
+        """Reject a waiting call, so that a caller with fewer calls can join the full queue.
 
         Raises:
-            Overloaded: No caller has more calls than that of ``newcomer``.
+            Overloaded: No caller has more calls than the caller of ``newcomer``.
         """
-        shares = self._asked.copy()
+        shares = self._asked_shares.copy()
         shares.add(newcomer)
-        lasts = [next(reversed(of_connection)) for of_connection in self._line.values()]
+        lasts = [next(reversed(same_connection)) for same_connection in self._queue.values()]
         last = max(lasts, key=shares.of, default=newcomer)
-        if last.turn is None or shares.of(last) <= shares.of(newcomer):
-            raise self._full()
-        self._quit(last)
-        if not last.turn.done():  # It may have been cancelled; its task notices that later.
-            last.turn.set_result(False)
+        if last.decision is None or shares.of(last) <= shares.of(newcomer):
+            raise self._overloaded()
+        self._dequeue(last)
+        # The future is done if the call was cancelled and its task has not run since.
+        if not last.decision.done():
+            last.decision.set_result(False)
 
-    def _share_out(self) -> None:
-        """Give free places to waiting calls, first those of callers with the fewest places."""
-        while self._line and len(self._held) < self.places:
-            place = self._following()
-            self._quit(place)
-            # Callers with equally few places take turns: the calls of the first would all come
-            # before the others otherwise, one after the other.
-            if of_connection := self._line.pop(place.connection, None):
-                self._line[place.connection] = of_connection
-            self._hold(place)
-            if place.turn is not None and not place.turn.done():
-                place.turn.set_result(True)
+    def _grant_free_slots(self) -> None:
+        """Give free slots to waiting calls, first to the callers with the fewest slots."""
+        while self._queue and len(self._held) < self.size:
+            slot = self._next_in_queue()
+            self._dequeue(slot)
+            # The connection moves to the end of the queue, so that callers with equally few slots
+            # take turns. Otherwise the connection at the front got every free slot: two silent
+            # connections kept a third waiting for minutes.
+            if same_connection := self._queue.pop(slot.connection, None):
+                self._queue[slot.connection] = same_connection
+            self._hold(slot)
+            if slot.decision is not None and not slot.decision.done():
+                slot.decision.set_result(True)
 
-    def _following(self) -> Place:
-        """Return the call in the line that is the next to get a place."""
-        firsts = [next(iter(of_connection)) for of_connection in self._line.values()]
-        return min(firsts, key=self._shares.of)
+    def _next_in_queue(self) -> Slot:
+        """Return the waiting call that gets the next slot."""
+        firsts = [next(iter(same_connection)) for same_connection in self._queue.values()]
+        return min(firsts, key=self._held_shares.of)
 
     def _review_soon(self) -> None:
-        """Look for places to take back: now, or a little later where that was just done.
-
-        A look costs as much as a call, so that each of many calls that come together has none.
-        """
+        """Search for calls to evict, now or within `REVIEW_INTERVAL` of the last search."""
         if self._next_review is None:
             self._review()
 
     def _review(self) -> None:
-        """Take back as many places as calls wait for, and look again while calls wait."""
+        """Evict as many calls as wait for a slot, and schedule the next search while calls wait."""
         loop = asyncio.get_running_loop()
-        self._next_review = loop.call_later(REVIEW_SECONDS, self._review) if self._line else None
+        self._next_review = loop.call_later(REVIEW_INTERVAL, self._review) if self._queue else None
         now = loop.time()
-        shares = self._shares.copy()
-        for place in self._held:
-            if place.is_wanted:
-                shares.add(place, -1)
-        taken = sum(place.is_wanted for place in self._held)
-        while taken < self._in_line:
-            due = self._due(shares)
-            ripe = [place for place, when in due.items() if when <= now]
+        # An evicted call holds its slot until its task has run. Its caller is treated as if the
+        # slot was free, so that one search does not take too many slots of one caller.
+        shares = self._held_shares.copy()
+        evicted = [slot for slot in self._held if slot.is_evicted]
+        for slot in evicted:
+            shares.add(slot, -1)
+        for _ in range(self._queued - len(evicted)):
+            ripe = [slot for slot, when in self._evictable(shares).items() if when <= now]
             if not ripe:
                 return
-            self._take(max(ripe, key=lambda place: (*shares.of(place), -place.since)), now, shares)
-            taken += 1
+            slot = max(ripe, key=lambda slot: (*shares.of(slot), -slot.idle_since))
+            shares.add(slot, -1)
+            _evict(slot, now)
 
-    def _take(self, place: Place, now: float, shares: Shares) -> None:
-        place.is_wanted = True
-        shares.add(place, -1)
-        if place.time is not None and not place.time.expired():
-            place.time.reschedule(now)
+    def _evictable(self, shares: Shares) -> dict[Slot, float]:
+        """Return the slots that the next call in the queue may get, and the earliest time of each.
 
-    def _due(self, shares: Shares) -> dict[Place, float]:
-        """Return the places that the next in the line may get, and from when on."""
-        following = self._following()
-        callers = [*self._held, *(next(iter(each)) for each in self._line.values())]
-        fair = (
-            max(1, self.places // len({place.address for place in callers})),
-            max(1, self.places // len({place.connection for place in callers})),
-        )
-        due = {}
-        for place in self._held:
-            if place.time is None or place.is_wanted or shares.of(place) < shares.of(following):
+        A caller with fewer slots than the waiting caller loses none to it.
+        """
+        waiting = self._next_in_queue()
+        fair = self._fair_shares()
+        evictable = {}
+        for slot in self._held:
+            has = shares.of(slot)
+            if slot.idle_timeout is None or slot.is_evicted or has < shares.of(waiting):
                 continue
-            has = shares.of(place)
-            if place.connection == following.connection:
-                patience = self.own_patience
+            if slot.connection == waiting.connection:
+                delay = self.delays.same_connection
             elif has[0] > fair[0] or has[1] > fair[1]:
-                patience = self.moment
+                delay = self.delays.above_share
             else:
-                patience = self.patience
-            due[place] = place.since + patience
-        return due
+                delay = self.delays.within_share
+            evictable[slot] = slot.idle_since + delay
+        return evictable
 
-    def _full(self) -> Overloaded:
+    def _fair_shares(self) -> tuple[int, int]:
+        """Return the share of each address and of each connection, at least one slot."""
+        callers = [*self._held, *(next(iter(slots)) for slots in self._queue.values())]
+        return (
+            max(1, self.size // len({slot.address for slot in callers})),
+            max(1, self.size // len({slot.connection for slot in callers})),
+        )
+
+    def _overloaded(self) -> Overloaded:
         detail = {
-            "memory": f"{self.places} messages are being received",
-            "streams": f"{self.places} streams are open",
+            "memory": f"{self.size} messages are being received",
+            "streams": f"{self.size} streams are open",
         }
-        open_calls = f"{self.places} calls like this one are open"
-        return Overloaded(self.name, detail.get(self.name, open_calls))
+        return Overloaded(
+            self.reason, detail.get(self.reason, f"{self.size} calls of this kind are open")
+        )
+
+
+def _evict(slot: Slot, now: float) -> None:
+    """End the idle time of a call with TimeoutError, as if its timeout had passed."""
+    slot.is_evicted = True
+    if slot.idle_timeout is not None and not slot.idle_timeout.expired():
+        slot.idle_timeout.reschedule(now)

@@ -57,7 +57,7 @@ class Server(uvicorn.Server):
         self.state = state
         self.status = 0
         self._started = started
-        self._rpc: grpc.Server | None = None
+        self._rpc: grpc.GrpcServer | None = None
         self._stop_at = self._deadline = float("inf")
         self._loop: asyncio.AbstractEventLoop | None = None
         self._head_timeout = HeadTimeout()

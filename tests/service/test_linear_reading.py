@@ -158,7 +158,7 @@ class Taking:
 
 
 def of_message(data):
-    messages.words_in(data)
+    messages.structured_bytes(data)
     request = messages.parsed(pb.ModelInferRequest, data)
     messages.check_sizes(request)
     messages.elements_in(request)

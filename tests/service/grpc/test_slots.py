@@ -1,4 +1,4 @@
-"""Calls of one caller, of any number and kind, leave room for other callers."""
+"""Calls of one caller, of any number and kind, leave slots for other callers."""
 
 import asyncio
 import contextlib
@@ -18,14 +18,14 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from gatewave.service.errors import Overloaded
 from gatewave.service.grpc import inference_pb2 as pb
 from gatewave.service.grpc.paths import HEALTH, REFLECTION, SERVICE
-from gatewave.service.grpc.slots import Desk
+from gatewave.service.grpc.slots import EvictionDelays, SlotPool
 
 OWN_CONNECTION = [("grpc.use_local_subchannel_pool", 1)]
 INFER = f"/{SERVICE.full_name}/ModelInfer"
 STREAM = f"/{SERVICE.full_name}/ModelStreamInfer"
 REFLECT = f"/{REFLECTION.full_name}/ServerReflectionInfo"
 LONG = 300.0
-"""Seconds longer than any test: a place that is lost sooner is lost to another caller."""
+"""Seconds longer than any test. A slot that is lost sooner is lost to another caller."""
 
 
 def sinc():
@@ -36,8 +36,8 @@ def sinc():
 
 
 @pytest.fixture(scope="module")
-def patient(rpc_settings):
-    """Service with two places for messages and streams, and long time limits."""
+def two_slots(rpc_settings):
+    """Service with two slots for messages and streams, and long timeouts."""
     few = {"max_memory_bytes": 2 * rpc_settings.max_body_bytes, "body_seconds": LONG}
     with serving_rpc(rpc_settings.model_copy(update=few)) as served:
         yield served
@@ -45,7 +45,7 @@ def patient(rpc_settings):
 
 @contextlib.contextmanager
 def callers(port, count):
-    """Return ``count`` channels, each with a connection of its own."""
+    """Open ``count`` channels, each with a connection of its own."""
     with contextlib.ExitStack() as stack:
         target = f"127.0.0.1:{port}"
         yield [
@@ -77,9 +77,9 @@ def silent(channels, path, count):
     [INFER, STREAM, REFLECT, f"/{SERVICE.full_name}/ModelReady", f"/{HEALTH.full_name}/Check"],
     ids=lambda path: path.rpartition("/")[2],
 )
-def test_calls_without_a_message_block_no_method(patient, path, connections):
-    """There are more such calls than places of their kind, and others still get places."""
-    server = patient.server
+def test_calls_without_a_message_block_no_method(two_slots, path, connections):
+    """There are more silent calls than slots of their kind, and others still get slots."""
+    server = two_slots.server
     with (
         callers(server.port, connections) as greedy,
         silent(greedy, path, 120),
@@ -89,7 +89,7 @@ def test_calls_without_a_message_block_no_method(patient, path, connections):
         client = Client(other)
 
         def answers(call, request):
-            # The place of an idle stream is given up a moment after it was asked for.
+            # An idle stream is evicted some time after another stream waits for its slot.
             with contextlib.suppress(grpc.RpcError):
                 return list(call(iter([request]), timeout=20))
 
@@ -105,25 +105,25 @@ def test_calls_without_a_message_block_no_method(patient, path, connections):
 
 
 @pytest.mark.parametrize("path", [b"/\xff/x", b"/a\0b/c", b"", b"\xff" * 3000])
-def test_a_path_of_any_bytes_ends_only_its_call(patient, path):
-    with http2.connected(patient.server.port) as connection:
+def test_a_path_of_any_bytes_ends_only_its_call(two_slots, path):
+    with http2.connected(two_slots.server.port) as connection:
         connection.send(http2.headers(1, path), http2.message(1))
         answer = next(each for each in connection.frames() if each.kind == http2.HEADERS)
         assert answer.stream == 1
         assert answer.flags & http2.END_STREAM
-    with callers(patient.server.port, 1) as (other,):
+    with callers(two_slots.server.port, 1) as (other,):
         assert Client(other).ServerLive(pb.ServerLiveRequest(), timeout=20).live
 
 
-def test_metadata_of_any_bytes_log_no_error(patient, caplog):
+def test_metadata_of_any_bytes_log_no_error(two_slots, caplog):
     path = f"/{SERVICE.full_name}/ServerLive".encode()
-    with http2.connected(patient.server.port) as connection:
+    with http2.connected(two_slots.server.port) as connection:
         connection.send(http2.headers(1, path, (b"x-note", b"\xff\xfe")), http2.message(1))
         assert any(each.kind == http2.DATA for each in connection.frames())
     assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
-def test_a_burst_of_resets_cancels_no_other_call(patient):
+def test_a_burst_of_resets_cancels_no_other_call(two_slots):
     """Two connections open calls and reset them at once, as in CVE-2023-44487."""
     codes = set()
     over = threading.Event()
@@ -132,13 +132,13 @@ def test_a_burst_of_resets_cancels_no_other_call(patient):
         while not over.is_set():
             codes.add(client.ModelInfer.future(sinc(), timeout=30).code())
 
-    with callers(patient.server.port, 1) as (other,):
+    with callers(two_slots.server.port, 1) as (other,):
         bystander = threading.Thread(target=ask, args=(Client(other),))
         bystander.start()
         try:
             with (
-                http2.connected(patient.server.port) as one,
-                http2.connected(patient.server.port) as two,
+                http2.connected(two_slots.server.port) as one,
+                http2.connected(two_slots.server.port) as two,
             ):
                 readers = [
                     threading.Thread(target=lambda c=each: list(c.frames())) for each in (one, two)
@@ -163,7 +163,7 @@ def test_a_burst_of_resets_cancels_no_other_call(patient):
 
 
 def settings_of(port):
-    """Return the HTTP/2 settings of the server, by their numbers."""
+    """Return the HTTP/2 settings of the server by number."""
     with http2.connected(port) as connection:
         (said,) = (
             each.payload
@@ -174,7 +174,7 @@ def settings_of(port):
     return dict(struct.iter_unpack(">HI", said))
 
 
-def test_the_settings_of_connections_hold(rpc_settings):
+def test_connection_settings_take_effect(rpc_settings):
     chosen = {
         "grpc_max_streams": 7,
         "grpc_min_ping_seconds": LONG,
@@ -211,16 +211,16 @@ def test_connections_end_at_their_age_and_when_they_are_idle(rpc_settings):
 
 
 class Crowd:
-    """Calls at a `Desk`, in one event loop."""
+    """Calls that hold slots of a pool, in one event loop."""
 
-    def __init__(self, desk):
-        self.desk = desk
+    def __init__(self, pool):
+        self.pool = pool
         self.order = []
         self.tasks = {}
 
     async def call(self, name, connection):
         try:
-            async with self.desk.place(connection):
+            async with self.pool.idle_slot(connection):
                 self.order.append(name)
                 await asyncio.Event().wait()
         except Overloaded:
@@ -242,12 +242,12 @@ class Crowd:
         for task in self.tasks.values():
             task.cancel()
         await asyncio.gather(*self.tasks.values(), return_exceptions=True)
-        assert len(self.desk) == 0
+        assert len(self.pool) == 0
 
 
-def scenario(desk, steps):
+def scenario(pool, steps):
     async def run():
-        crowd = Crowd(desk)
+        crowd = Crowd(pool)
         try:
             await steps(crowd)
         finally:
@@ -256,11 +256,14 @@ def scenario(desk, steps):
     asyncio.run(run())
 
 
+NEVER = EvictionDelays(LONG, LONG, LONG)
+"""Delays with which no call is evicted during a test."""
+
 ONE, TWO, FAR = "ipv4:10.0.0.1:1", "ipv4:10.0.0.1:2", "ipv4:10.0.0.2:1"
 
 
 @pytest.mark.parametrize("other", [TWO, FAR])
-def test_a_free_place_goes_to_the_caller_with_the_fewest(other):
+def test_a_free_slot_goes_to_the_caller_with_fewest(other):
     async def steps(crowd):
         for number in range(4):
             await crowd.come(f"greedy {number}", ONE)
@@ -268,11 +271,11 @@ def test_a_free_place_goes_to_the_caller_with_the_fewest(other):
         await crowd.leave("greedy 0")
         assert crowd.order == ["greedy 0", "greedy 1", "other"]
 
-    scenario(Desk(2, 9, LONG, moment=LONG, patience=LONG, own_patience=LONG), steps)
+    scenario(SlotPool(2, 9, LONG, delays=NEVER), steps)
 
 
 @pytest.mark.parametrize("other", [TWO, FAR])
-def test_the_place_of_the_caller_with_the_most_is_taken(other):
+def test_the_caller_with_most_slots_is_evicted(other):
     async def steps(crowd):
         await crowd.come("modest", FAR if other == TWO else "ipv4:10.0.0.3:1")
         for number in range(3):
@@ -284,10 +287,10 @@ def test_the_place_of_the_caller_with_the_most_is_taken(other):
         assert not crowd.tasks["modest"].done()
         assert crowd.order[-1] == "other"
 
-    scenario(Desk(4, 9, LONG, moment=0.0, patience=LONG, own_patience=LONG), steps)
+    scenario(SlotPool(4, 9, LONG, delays=EvictionDelays(0.0, LONG, LONG)), steps)
 
 
-def test_a_caller_takes_no_place_of_those_with_fewer():
+def test_callers_with_fewer_slots_are_not_evicted():
     async def steps(crowd):
         await crowd.come("modest", FAR)
         for number in range(9):
@@ -296,7 +299,7 @@ def test_a_caller_takes_no_place_of_those_with_fewer():
             await asyncio.sleep(0)
         assert not crowd.tasks["modest"].done()
 
-    scenario(Desk(4, 9, LONG, moment=0.0, patience=0.0, own_patience=0.0), steps)
+    scenario(SlotPool(4, 9, LONG, delays=EvictionDelays(0.0, 0.0, 0.0)), steps)
 
 
 def test_addresses_of_one_ipv6_network_are_one_caller():
@@ -307,10 +310,10 @@ def test_addresses_of_one_ipv6_network_are_one_caller():
         await crowd.leave("greedy 0")
         assert crowd.order == ["greedy 0", "greedy 1", "other"]
 
-    scenario(Desk(2, 9, LONG, moment=LONG, patience=LONG, own_patience=LONG), steps)
+    scenario(SlotPool(2, 9, LONG, delays=NEVER), steps)
 
 
-def test_callers_with_equally_few_places_take_turns():
+def test_callers_with_equally_few_slots_take_turns():
     async def steps(crowd):
         for number in range(3):
             await crowd.come(f"greedy {number}", ONE)
@@ -319,10 +322,10 @@ def test_callers_with_equally_few_places_take_turns():
             await crowd.leave(first)
             assert crowd.order[-1] == then
 
-    scenario(Desk(1, 9, LONG, moment=LONG, patience=LONG, own_patience=LONG), steps)
+    scenario(SlotPool(1, 9, LONG, delays=NEVER), steps)
 
 
-def test_a_full_line_makes_room_for_the_caller_that_asks_for_less():
+def test_a_full_queue_displaces_the_greediest_caller():
     async def steps(crowd):
         for number in range(3):
             await crowd.come(f"greedy {number}", ONE)
@@ -333,26 +336,26 @@ def test_a_full_line_makes_room_for_the_caller_that_asks_for_less():
         await crowd.leave("greedy 0")
         assert crowd.order == ["greedy 0", "greedy 1", "other"]
 
-    scenario(Desk(2, 1, LONG, moment=LONG, patience=LONG, own_patience=LONG), steps)
+    scenario(SlotPool(2, 1, LONG, delays=NEVER), steps)
 
 
 class Strangers:
-    """Calls that arrive, wait for their callers and leave at random."""
+    """Calls that arrive, wait for their callers and leave at random times."""
 
     def __init__(self, seed):
         self.choose = random.Random(seed)  # noqa: S311 - to be repeated
-        self.desk = Desk(3, 4, LONG, moment=0.0, patience=0.001, own_patience=0.0)
+        self.pool = SlotPool(3, 4, LONG, delays=EvictionDelays(0.0, 0.001, 0.0))
         self.inside = 0
         self.tasks = []
 
     async def call(self, connection):
         with contextlib.suppress(Overloaded, TimeoutError):
             wait = self.choose.choice([None, 0.001])
-            async with self.desk.seat(connection, wait) as place:
+            async with self.pool.slot(connection, wait) as slot:
                 self.inside += 1
-                assert self.inside <= self.desk.places
+                assert self.inside <= self.pool.size
                 try:
-                    async with self.desk.waiting(place):
+                    async with self.pool.idle(slot):
                         await asyncio.sleep(self.choose.choice([0, 0.001, LONG]))
                     await asyncio.sleep(0)
                 finally:
@@ -372,9 +375,9 @@ class Strangers:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_places_are_never_lost_or_given_twice(seed):
+def test_slots_are_never_lost_or_granted_twice(seed):
     strangers = Strangers(seed)
     asyncio.run(strangers.come_and_go())
-    assert (len(strangers.desk), strangers.inside) == (0, 0)
+    assert (len(strangers.pool), strangers.inside) == (0, 0)
     errors = [task.exception() for task in strangers.tasks if not task.cancelled()]
     assert [error for error in errors if error is not None] == []

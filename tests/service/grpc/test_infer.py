@@ -227,7 +227,7 @@ def test_a_call_without_a_message_is_refused(served):
     code, details = refusal(call, iter(()))
     assert (code, details) == (
         grpc.StatusCode.INVALID_ARGUMENT,
-        "message: expected one, got nothing",
+        "message: expected one message, got the end of the request stream",
     )
 
 
@@ -281,7 +281,7 @@ NO_READING_AHEAD = [("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 
 
 
 def test_an_answer_that_nobody_takes_is_held_until_its_stream_is_ended(served):
-    budget, intake = served.runtime.pipeline.budget, served.server.handlers.intake
+    budget, admission = served.runtime.pipeline.budget, served.server.handlers.admission
     requests = [raw_request("sinc", x=np.ones(200_000, np.float32))] * 3
     with grpc.insecure_channel(f"127.0.0.1:{served.server.port}", NO_READING_AHEAD) as channel:
         stream = Client(channel).ModelStreamInfer(iter(requests))
@@ -290,7 +290,7 @@ def test_an_answer_that_nobody_takes_is_held_until_its_stream_is_ended(served):
         time.sleep(1)
         assert budget.used > 800_000
         stream.cancel()
-        eventually(lambda: not intake.opened)
+        eventually(lambda: not admission.streams)
         assert budget.used == 0
 
 
@@ -318,10 +318,13 @@ def test_a_message_of_a_stream_that_is_none_is_answered_so(client):
 
 
 def test_only_so_many_streams_are_open_at_a_time(served, client):
-    places = served.server.handlers.intake.places
+    admission = served.server.handlers.admission
     requests = [raw_request("sinc", x=A)]
     over = threading.Event()
-    streams = [client.ModelStreamInfer(until(over, requests), timeout=60) for _ in range(places)]
+    streams = [
+        client.ModelStreamInfer(until(over, requests), timeout=60)
+        for _ in range(admission.streams.size)
+    ]
     for stream in streams:
         next(stream)
     with pytest.raises(grpc.RpcError) as caught:
@@ -329,8 +332,8 @@ def test_only_so_many_streams_are_open_at_a_time(served, client):
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
     assert dict(caught.value.trailing_metadata())["grpc-retry-pushback-ms"] == "1000"
     over.set()
-    assert [list(stream) for stream in streams] == [[]] * places
-    assert not served.server.handlers.intake.opened
+    assert [list(stream) for stream in streams] == [[]] * admission.streams.size
+    assert not admission.streams
 
 
 def until(over, messages):

@@ -1,4 +1,4 @@
-"""Calls that send nothing, or never end, keep nobody else from being answered."""
+"""Calls without a message, or without an end, do not block other calls."""
 
 import asyncio
 import contextlib
@@ -12,9 +12,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from gatewave.service.errors import Overloaded
 from gatewave.service.grpc import inference_pb2 as pb
-from gatewave.service.grpc.admission import LONGEST_QUESTION, QUESTIONS, WATCHERS
+from gatewave.service.grpc.admission import CONTROL_SLOTS, MAX_CONTROL_BYTES, WATCH_SLOTS
 from gatewave.service.grpc.paths import HEALTH, SERVICE
-from gatewave.service.grpc.slots import MOMENT, Desk
+from gatewave.service.grpc.slots import EVICTION_DELAY, SlotPool
 from gatewave.service.security.keys import new_key
 
 
@@ -32,7 +32,7 @@ def key_and_hash():
 
 @pytest.fixture(scope="module")
 def guarded(rpc_settings, key_and_hash):
-    """A service with a key, two places for inference, and streams that may idle a moment."""
+    """Service with a key and two slots for inference messages."""
     few = {"max_memory_bytes": 2 * rpc_settings.max_body_bytes, "body_seconds": 20}
     settings = rpc_settings.model_copy(update={**few, "keys": key_and_hash[1]})
     with serving_rpc(settings) as served:
@@ -46,7 +46,7 @@ def key(key_and_hash):
 
 @contextlib.contextmanager
 def silent(channel, path, count):
-    """So many calls that have no key, and send no message."""
+    """Open ``count`` calls without a key and without a message."""
     over = threading.Event()
 
     def nothing():
@@ -65,7 +65,7 @@ def silent(channel, path, count):
 
 @contextlib.contextmanager
 def watched(channel, count):
-    """So many watchers of the health, who have been told of it."""
+    """Open ``count`` health watches."""
     stub = health_pb2_grpc.HealthStub(channel)
     watches = [stub.Watch(health_pb2.HealthCheckRequest(), timeout=60) for _ in range(count)]
     try:
@@ -76,11 +76,11 @@ def watched(channel, count):
 
 
 PUBLIC = {f"/{SERVICE.full_name}/ServerLive": 20, f"/{HEALTH.full_name}/Check": 100}
-"""What needs no key, and how many calls of it that send nothing once kept others out."""
+"""Paths that need no key, and the number of silent calls that once blocked other calls."""
 
 
 @pytest.mark.parametrize(("path", "count"), PUBLIC.items())
-def test_calls_without_a_key_or_a_message_keep_nobody_waiting(guarded, key, path, count):
+def test_silent_calls_without_a_key_block_no_call(guarded, key, path, count):
     with (
         silent(guarded.channel, path, count),
         grpc.insecure_channel(f"127.0.0.1:{guarded.server.port}") as other,
@@ -99,19 +99,21 @@ def test_calls_without_a_key_or_a_message_keep_nobody_waiting(guarded, key, path
         eventually(are_answered)
 
 
-def test_questions_without_a_message_keep_nobody_from_computing(guarded, key):
+def test_silent_control_calls_do_not_block_inference(guarded, key):
     call = guarded.channel.stream_unary(f"/{SERVICE.full_name}/ModelReady")
     over = threading.Event()
-    calls = [call.future(iter(over.wait, True), metadata=key, timeout=60) for _ in range(QUESTIONS)]
+    calls = [
+        call.future(iter(over.wait, True), metadata=key, timeout=60) for _ in range(CONTROL_SLOTS)
+    ]
     assert guarded.client.ModelInfer(sinc(), metadata=key, timeout=10).raw_output_contents
     for each in calls:
         each.cancel()
     over.set()
 
 
-def test_watchers_leave_room_for_calls_and_for_watchers(guarded, key):
-    with watched(guarded.channel, 3 * WATCHERS) as watches:
-        for each in watches[:WATCHERS]:
+def test_watchers_block_neither_calls_nor_watchers(guarded, key):
+    with watched(guarded.channel, 3 * WATCH_SLOTS) as watches:
+        for each in watches[:WATCH_SLOTS]:
             next(each)
         infer = guarded.client.ModelInfer
         assert infer(sinc(), metadata=key, timeout=10).raw_output_contents
@@ -125,14 +127,14 @@ def test_watchers_leave_room_for_calls_and_for_watchers(guarded, key):
     again.cancel()
 
 
-def test_a_question_is_short(guarded, key):
-    request = pb.ModelMetadataRequest(name="x" * LONGEST_QUESTION)
+def test_a_long_control_message_is_rejected(guarded, key):
+    request = pb.ModelMetadataRequest(name="x" * MAX_CONTROL_BYTES)
     with pytest.raises(grpc.RpcError) as caught:
         guarded.client.ModelMetadata(request, metadata=key, timeout=10)
     assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
-def test_a_stream_that_idles_makes_room_for_another(rpc_settings):
+def test_an_idle_stream_is_evicted_for_another(rpc_settings):
     few = {"max_memory_bytes": rpc_settings.max_body_bytes, "body_seconds": 0.01}
     with serving_rpc(rpc_settings.model_copy(update=few)) as served:
         over = threading.Event()
@@ -156,46 +158,46 @@ def test_a_stream_that_idles_makes_room_for_another(rpc_settings):
         over.set()
 
 
-async def holding(desk, entered):
-    async with desk.place("ipv4:10.0.0.1:1"):
+async def holding(pool, entered):
+    async with pool.idle_slot("ipv4:10.0.0.1:1"):
         entered.set()
         await asyncio.Event().wait()
 
 
-async def came(desk):
+async def came(pool):
     entered = asyncio.Event()
-    task = asyncio.create_task(holding(desk, entered))
+    task = asyncio.create_task(holding(pool, entered))
     await entered.wait()
     return task
 
 
-def test_the_oldest_leaves_its_place_to_the_next():
+def test_the_longest_idle_call_is_evicted_first():
     async def run():
-        desk = Desk(places=2, longest_line=1, seconds=60)
-        oldest, newer = await came(desk), await came(desk)
+        pool = SlotPool(size=2, queue_size=1, idle_timeout=60)
+        oldest, newer = await came(pool), await came(pool)
         began = asyncio.get_running_loop().time()
-        waiting = asyncio.create_task(came(desk))
-        await asyncio.sleep(0)  # for both to begin: the line is full now
+        waiting = asyncio.create_task(came(pool))
+        await asyncio.sleep(0)  # The task starts, and then waits in the queue, which is full.
         await asyncio.sleep(0)
         with pytest.raises(Overloaded, match="2 calls"):
-            await holding(desk, asyncio.Event())
+            await holding(pool, asyncio.Event())
         newest = await waiting
-        assert asyncio.get_running_loop().time() - began < 2 * MOMENT
+        assert asyncio.get_running_loop().time() - began < 2 * EVICTION_DELAY
         with pytest.raises(TimeoutError):
             await oldest
         for task in (newer, newest):
             assert not task.done()
             task.cancel()
         await asyncio.gather(newer, newest, return_exceptions=True)
-        for task in (await came(desk), await came(desk)):
+        for task in (await came(pool), await came(pool)):
             task.cancel()
 
     asyncio.run(run())
 
 
-def test_a_place_is_not_held_for_ever():
+def test_an_idle_call_ends_at_its_timeout():
     async def run():
         with pytest.raises(TimeoutError):
-            await holding(Desk(places=1, longest_line=0, seconds=0.01), asyncio.Event())
+            await holding(SlotPool(size=1, queue_size=0, idle_timeout=0.01), asyncio.Event())
 
     asyncio.run(run())

@@ -206,7 +206,7 @@ def test_few_messages_come_at_a_time_and_the_others_wait(rpc_settings):
 
         began = time.monotonic()
         idle = [call.future(nothing(), timeout=60) for _ in range(2)]
-        eventually(lambda: len(served.server.handlers.intake.messages) == 2)
+        eventually(lambda: len(served.server.handlers.admission.inference) == 2)
         assert served.client.ModelInfer(sinc(), timeout=60).raw_output_contents
         assert time.monotonic() - began >= 0.5
         ends = {each.exception().code() for each in idle}
