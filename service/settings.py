@@ -1,4 +1,4 @@
-"""Everything that may differ between two deployments, and nothing else."""
+"""Settings of a deployment."""
 
 from __future__ import annotations
 
@@ -21,43 +21,49 @@ OWN_PATHS = frozenset(
         *("redoc", "static-offline-docs", "v2"),
     )
 )
-"""First segments of the service's paths; a prefix with one of them would be ambiguous."""
+"""First segments of the service's paths. A prefix that begins with one would be ambiguous."""
 
 
 class Settings(BaseSettings):
-    """Read once, from ``GATEWAVE_*`` environment variables, when the app is created."""
+    """Settings from ``GATEWAVE_*`` environment variables, read once when the app is created."""
 
     model_config = SettingsConfigDict(env_prefix="GATEWAVE_", frozen=True)
 
     artifacts: Path = Field(
-        default=Path("artifacts"), description="The folder that `gatewave export` wrote."
+        default=Path("artifacts"), description="Folder that `gatewave export` wrote."
     )
-    host: str = Field(default="127.0.0.1", description="The address to listen on.")
+    host: str = Field(default="127.0.0.1", description="Address to listen on.")
     port: int = Field(
-        default=8000, ge=0, le=65535, description="The port; 0 lets the system choose."
+        default=8000, ge=0, le=65535, description="Port to listen on; 0 lets the system choose."
     )
     device: Device = Field(
         default="auto",
-        description="Where to compute: `cuda` refuses to start where CUDA does not really work, "
-        "`auto` takes CUDA if it works and the CPU otherwise.",
+        description="Device for computing: `cuda` fails at the start if CUDA does not work, "
+        "`auto` uses CUDA if it works and the CPU otherwise.",
     )
     kernels: KernelMode = Field(
         default="auto",
-        description="Whether nodes of ours are computed by the native kernels: `native` refuses to "
-        "start where they cannot be, `function` computes the graphs' function bodies, `auto` takes "
-        "the kernels if they are there and load.",
+        description="Implementation of our operators: `native` fails at the start if the native "
+        "kernels cannot be loaded, `function` runs the function bodies of the graphs, "
+        "`auto` uses the kernels if they load.",
     )
     kernels_instructions: str = Field(
         default="",
         max_length=32,
-        description="The instruction set that the kernels use: `avx512`, `avx2`, `x86-64`, `neon`; "
-        "none means the best that this processor has.",
+        description="Instruction set of the kernels: `avx512`, `avx2`, `x86-64` or `neon`; an "
+        "empty value means the best that this processor has.",
     )
     threads: int = Field(
-        default=0, ge=0, le=1024, description="Compute threads; 0 means the CPUs really available."
+        default=0,
+        ge=0,
+        le=1024,
+        description="Compute threads; 0 means the number of available CPUs.",
     )
     workers: int = Field(
-        default=1, ge=1, le=256, description="Processes that share the port; CPUs are divided."
+        default=1,
+        ge=1,
+        le=256,
+        description="Worker processes that share the port and divide the CPUs.",
     )
     heartbeat_seconds: float = Field(
         default=30.0,
@@ -67,24 +73,25 @@ class Settings(BaseSettings):
         "replaced; 0 means never.",
     )
     grpc_port: int | None = Field(
-        default=None, ge=0, le=65535, description="The port for gRPC; none means no gRPC."
+        default=None, ge=0, le=65535, description="Port for gRPC; None means no gRPC."
     )
     grpc_max_streams: int = Field(
         default=256,
         ge=1,
-        description="The most open gRPC calls on one connection; clients delay further calls.",
+        description="Maximum number of open gRPC calls on one connection; clients "
+        "delay further calls.",
     )
     grpc_idle_seconds: float = Field(
         default=900.0,
         gt=0,
-        description="The longest time of a gRPC stream without a message, and of a gRPC "
-        "connection without a call.",
+        description="Longest time of a gRPC stream without a message, and of a gRPC connection "
+        "without a call.",
     )
     grpc_max_age_seconds: float | None = Field(
         default=None,
         gt=0,
-        description="The greatest age of a gRPC connection, so that clients spread over new "
-        "workers or hosts; its calls are finished. None means any age.",
+        description="Maximum age of a gRPC connection, after which its calls are finished and "
+        "clients reconnect, to other workers or hosts too; None means no limit.",
     )
     grpc_keepalive_seconds: float = Field(
         default=60.0,
@@ -94,188 +101,217 @@ class Settings(BaseSettings):
     grpc_keepalive_timeout_seconds: float = Field(
         default=20.0,
         gt=0,
-        description="The longest wait for the answer to such a ping, before the connection is "
-        "closed.",
+        description="Longest wait for the answer to such a ping, before the connection is closed.",
     )
     grpc_min_ping_seconds: float = Field(
         default=10.0,
         ge=0,
-        description="The shortest time between two pings of a gRPC client with no data between "
-        "them.",
+        description="Shortest time between two pings of a gRPC client without data between them.",
     )
     grpc_max_ping_strikes: int = Field(
         default=2,
         ge=0,
-        description="The most early pings that are tolerated before the connection is closed; "
-        "0 means any number.",
+        description="Maximum number of early pings before the connection is closed; 0 means no "
+        "limit.",
     )
     metrics_port: int | None = Field(
         default=None,
         ge=0,
         le=65535,
-        description="A separate port for /metrics, /livez and /readyz; `port` then has no "
-        "/metrics. None means that `port` serves /metrics.",
+        description="Separate port for /metrics, /livez and /readyz; `port` then has no /metrics. "
+        "None means that `port` serves /metrics.",
     )
     metrics_host: str | None = Field(
         default=None,
-        description="The address of the port for metrics; None means `host`.",
+        description="Address of the port for metrics; None means `host`.",
     )
     repository: Path | None = Field(
-        default=None, description="A folder of ONNX models: <name>/<version>/model.onnx."
+        default=None, description="Folder of ONNX models: <name>/<version>/model.onnx."
     )
     repository_mode: Literal["fixed", "poll", "explicit"] = Field(
         default="fixed",
-        description="When models are loaded: at the start only; also when files change (`poll`); "
-        "or when an admin asks (`explicit`), which needs an admin key and one worker.",
+        description="Time at which models are loaded: only at the start (`fixed`); also when "
+        "files change (`poll`); or on request of an admin (`explicit`), which needs "
+        "an admin key and one worker.",
     )
     repository_poll_seconds: float = Field(
-        default=5.0, gt=0, description="How often the repository is looked at in mode `poll`."
+        default=5.0,
+        gt=0,
+        description="Seconds between two checks of the repository in mode `poll`.",
     )
     max_model_bytes: int = Field(
         default=0,
         ge=0,
-        description="The most bytes of all files of one version of a model in the repository. "
+        description="Maximum number of bytes of all files of one version of a model in the "
+        "repository. "
         "The files are read into memory; while a version is loaded, there are up to "
         "four copies. 0 means a quarter of the memory, divided by `workers`.",
     )
     keys: str = Field(
         default="",
         repr=False,
-        description="Who may call: scope:sha256 of each key, with commas, as `gatewave key` prints "
-        "them; scopes are infer and admin. None means that anybody may infer, and nobody is admin.",
+        description="API keys of callers: comma-separated pairs scope:sha256, as `gatewave key` "
+        "prints them; scopes are infer and admin. Without keys, all callers may "
+        "infer, and no caller is admin.",
     )
     keys_file: Path | None = Field(
         default=None,
-        description="A file of keys, one on each line, in addition to `keys`; it is read at the "
+        description="File of keys, one on each line, in addition to `keys`; it is read at the "
         "start and at SIGHUP. `#` begins a comment.",
     )
     allow_anonymous: bool = Field(
-        default=False, description="Listen beyond this machine though there are no keys."
+        default=False, description="Whether to listen beyond this machine without keys."
     )
     root_path: str = Field(
         default="",
         pattern=r"^((/[A-Za-z0-9._~-]+)+)?$",
-        description="The prefix under which a proxy shows the service, such as `/gatewave`. "
-        "Requests are answered with the prefix and without it, and links carry it.",
+        description="Prefix under which a proxy publishes the service, such as `/gatewave`. "
+        "Requests are answered with the prefix and without it, and links have it.",
     )
     published_host: str | None = Field(
         default=None,
-        description="Where callers reach the port, if not at `host`: a container's is published.",
+        description="Address at which callers reach the port if it is not `host`, as with a "
+        "container's published port.",
     )
     tls_certificate: Path | None = Field(
-        default=None, description="The server's certificate chain, PEM; for HTTP and gRPC."
+        default=None, description="Certificate chain of the server, in PEM, for HTTP and gRPC."
     )
-    tls_key: Path | None = Field(default=None, description="Its private key, PEM.")
+    tls_key: Path | None = Field(
+        default=None, description="Private key of the certificate, in PEM."
+    )
     tls_client_ca: Path | None = Field(
-        default=None, description="Who signs clients' certificates; they must then have one."
+        default=None,
+        description="Authorities that sign client certificates, in PEM; clients then need a "
+        "certificate.",
     )
     traces: str | None = Field(
         default=None,
-        description="Where OpenTelemetry traces go: an OTLP/HTTP address; needs gatewave[tracing].",
+        description="OTLP/HTTP address that receives OpenTelemetry traces; needs "
+        "gatewave[tracing].",
     )
     lanes: int = Field(
-        default=0, ge=0, le=1024, description="Requests computed at a time; 0 means the CPUs."
+        default=0,
+        ge=0,
+        le=1024,
+        description="Requests that are computed at the same time; 0 means the number of CPUs.",
     )
     max_queue: int = Field(
-        default=256, ge=0, description="The most requests that wait for a lane; others get 503."
+        default=256,
+        ge=0,
+        description="Maximum number of requests that wait for a lane; further requests get 503.",
     )
     timeout_seconds: float = Field(
-        default=30.0, gt=0, description="How long a request may wait, unless it says itself."
+        default=30.0, gt=0, description="Deadline of a request that sets none."
     )
     drain_seconds: float = Field(
         default=30.0,
         ge=0,
-        description="How long requests under way may take after SIGTERM, the grace included.",
+        description="Longest time for requests in progress after SIGTERM, including the grace "
+        "period.",
     )
     grace_seconds: float = Field(
         default=2.0,
         ge=0,
-        description="How long after SIGTERM new requests are still taken, though it is not ready "
-        "any more: load balancers need that time to notice. Not after SIGINT.",
+        description="Time after SIGTERM in which new requests are still accepted, although the "
+        "service is not ready, so that load balancers notice; SIGINT has no grace "
+        "period.",
     )
     max_memory_bytes: int = Field(
         default=1 << 30,
         ge=1,
-        description="What bodies and results of all requests under way may take together.",
+        description="Memory limit for bodies and results of all requests in progress.",
     )
     max_connections: int = Field(
         default=0,
         ge=0,
-        description="The most HTTP connections of a process; 0 means as many as there are file "
+        description="Maximum number of HTTP connections of a process; 0 means the number of file "
         "descriptors. At the limit, the connections that have been idle longest are "
         "closed.",
     )
     client_connections: int = Field(
         default=0,
         ge=0,
-        description="The most HTTP connections of one address (of IPv6, a /64) in each process; "
-        "0 means any number. A proxy in front of all callers is one address.",
+        description="Maximum number of HTTP connections of one address (of IPv6, a /64) in each "
+        "process; "
+        "0 means no limit. A proxy in front of all callers is one address.",
     )
     client_requests_per_second: float = Field(
         default=0,
         ge=0,
-        description="The most requests per second of one client in each process; further "
-        "requests get 429. A client is a key or, without keys, an address. 0 means "
-        "any number.",
+        description="Maximum number of requests per second of one client in each process; further "
+        "requests get 429. A client is a key or, without keys, an address. 0 means no "
+        "limit.",
     )
     client_memory_share: float = Field(
         default=0.5,
         gt=0,
         le=1,
-        description="The part of `max_memory_bytes` that several requests of one client may "
-        "hold together. A client is a key or, without keys, an address. If all "
-        "callers come through one proxy, set 1.",
+        description="Part of `max_memory_bytes` that several requests of one client may hold "
+        "together. A client is a key or, without keys, an address. If all callers use "
+        "one proxy, set 1.",
     )
     max_output_bytes: int = Field(
-        default=1 << 28, ge=1, description="The most that one request's results may take."
+        default=1 << 28, ge=1, description="Maximum size of the results of one request."
     )
     arena_bytes: int = Field(
         default=1 << 30,
         ge=1 << 20,
-        description="The most that ONNX Runtime may take for all models' tensors together.",
+        description="Memory limit of ONNX Runtime for the tensors of all models together.",
     )
     inline_bytes: int = Field(
         default=1 << 18,
         ge=0,
-        description="Requests up to this size are answered on the event loop, others in a thread.",
+        description="Size up to which requests are answered on the event loop; larger requests "
+        "are answered in a thread.",
     )
-    max_body_bytes: int = Field(default=1 << 26, ge=1, description="The longest request body.")
+    max_body_bytes: int = Field(
+        default=1 << 26, ge=1, description="Maximum size of a request body."
+    )
     max_json_bytes: int = Field(
         default=1 << 23,
         ge=1,
-        description="The longest body in JSON: reading it holds up others, as safetensors do not.",
+        description="Maximum size of a JSON body; parsing JSON delays other requests, reading "
+        "safetensors does not.",
     )
     body_seconds: float = Field(
         default=30.0,
         gt=0,
-        description="How long a caller may take to send a body, or take nothing of an answer.",
+        description="Longest time in which a caller sends a body, and longest time in which it "
+        "reads no part of an answer.",
     )
     max_elements: int = Field(
-        default=1 << 23, ge=1, description="The most numbers in all tensors of a request together."
+        default=1 << 23,
+        ge=1,
+        description="Maximum number of elements in all tensors of a request together.",
     )
     max_rank: int = Field(
-        default=16, ge=1, le=64, description="The most axes of a tensor: how deep lists may nest."
+        default=16,
+        ge=1,
+        le=64,
+        description="Maximum number of axes of a tensor, which is the depth of nested lists.",
     )
     max_batch: int = Field(
-        default=256, ge=1, description="The most evaluations in one request to /activate/batch."
+        default=256,
+        ge=1,
+        description="Maximum number of evaluations in one request to /activate/batch.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="The least severe log line written."
+        default="info", description="Lowest level of log lines."
     )
     access_log: bool = Field(default=True, description="Whether each request is logged.")
 
     @field_validator("root_path")
     @classmethod
-    def _prefix_of_no_path_of_ours(cls, root_path: str) -> str:
+    def _validate_root_path(cls, root_path: str) -> str:
         first = root_path.split("/")[1] if root_path else ""
         if first in OWN_PATHS:
-            msg = f"expected a prefix that begins with another name, got {root_path}"
+            msg = f"a prefix that does not begin with /{first}, a path of the service"
             raise PydanticCustomError("root_path", "{reason}", {"reason": msg})
         return root_path
 
     @field_validator("keys")
     @classmethod
-    def _keys_that_can_be_read(cls, keys: str) -> str:
+    def _validate_keys(cls, keys: str) -> str:
         try:
             Keys.parse(keys)
         except ValueError as error:

@@ -51,13 +51,13 @@ def _serve(settings: Settings) -> NoReturn:
         refuse_exposure(
             settings.published_host or host, keys=keys, allow_anonymous=settings.allow_anonymous
         )
-    launch.refuse_contradictions(settings)
+    launch.check_worker_settings(settings)
     tls.context(settings)  # Workers read the files again; errors in them are to be reported here.
     listeners = sockets.bind(settings.host, settings.port, settings.workers)
     if settings.metrics_port is not None:
         free = sockets.free_port(metrics_host, settings.metrics_port)
         settings = settings.model_copy(update={"metrics_port": free})
-    launch.become(launch.share(settings, cpus.available()), listeners)
+    launch.exec_supervisor(launch.worker_settings(settings, cpus.available()), listeners)
 
 
 def _settings(**options: Any) -> Settings:

@@ -50,95 +50,95 @@ class Distribution(Histogram):
 
 HTTP = Distribution(
     "gatewave_http_request_duration_seconds",
-    "HTTP requests, from their headers to the end of their answer, by template of the route.",
+    "Duration of HTTP requests, from their headers to the end of the answer, by route template.",
     ["route", "method", "status"],
     buckets=SECONDS,
     registry=INSTRUMENTS,
 )
 GRPC = Distribution(
     "gatewave_grpc_request_duration_seconds",
-    "Calls over gRPC, from their metadata to their status; a stream is one call.",
+    "Duration of gRPC calls, from their metadata to their status; a stream is one call.",
     ["method", "status"],
     buckets=SECONDS,
     registry=INSTRUMENTS,
 )
 REQUEST = Distribution(
     "gatewave_request_seconds",
-    "Inference requests that reached a model, over any protocol, from when they had come to when "
-    "their answer was made, by what became of them.",
+    "Duration of inference requests that reached a model, over any protocol, from arrival to the "
+    "complete answer, by outcome.",
     [*MODEL, "outcome"],
     buckets=SECONDS,
     registry=INSTRUMENTS,
 )
 QUEUE = Distribution(
     "gatewave_queue_seconds",
-    "How long requests waited for a lane, from admission to start; small ones need none.",
+    "Time that requests waited for a lane, from admission to start; small requests need no lane.",
     MODEL,
     buckets=SECONDS,
     registry=INSTRUMENTS,
 )
 DECODE = Distribution(
     "gatewave_decode_seconds",
-    "How long it took to make tensors of a request's bytes, once it had begun.",
+    "Time to read the tensors of a request, without waiting.",
     MODEL,
     buckets=SECONDS,
     registry=INSTRUMENTS,
 )
 COMPUTE = Distribution(
     "gatewave_compute_seconds",
-    "How long a run in ONNX Runtime took; requests that are batched share one.",
+    "Duration of runs in ONNX Runtime; batched requests share one run.",
     MODEL,
     buckets=SECONDS,
     registry=INSTRUMENTS,
 )
 ENCODE = Distribution(
     "gatewave_encode_seconds",
-    "How long it took to make an answer's bytes of tensors, once it had begun.",
+    "Time to write the answer of a request, without waiting.",
     MODEL,
     buckets=SECONDS,
     registry=INSTRUMENTS,
 )
 BATCH_ROWS = Distribution(
     "gatewave_batch_rows",
-    "Rows of all requests computed in one run, of models that are batched.",
+    "Rows of all requests in one run, for models with batching.",
     MODEL,
     buckets=ROWS,
     registry=INSTRUMENTS,
 )
 LAST = Gauge(
     "gatewave_last_inference_timestamp_seconds",
-    "When the model last answered, as a Unix time.",
+    "Unix time of the model's last answer.",
     MODEL,
     multiprocess_mode="max",
     registry=INSTRUMENTS,
 )
 REJECTED = Counter(
     "gatewave_rejected",
-    "Requests refused for what they are or when they came, over any protocol, by reason.",
+    "Rejected requests over any protocol, by reason; invalid requests are not counted.",
     ["reason"],
     registry=INSTRUMENTS,
 )
 RESTARTS = Counter(
     "gatewave_model_process_ends",
-    "Processes of isolated models that ended, or were ended, and were replaced.",
+    "Ended processes of isolated models; each was replaced.",
     MODEL,
     registry=INSTRUMENTS,
 )
 QUEUE_DEPTH = Gauge(
     "gatewave_queue_depth",
-    "Requests waiting for a lane now.",
+    "Requests that wait for a lane.",
     multiprocess_mode="livesum",
     registry=INSTRUMENTS,
 )
 ABANDONED_LANES = Gauge(
     "gatewave_abandoned_lanes",
-    "Halted runs that have not ended; other lanes replace their lanes.",
+    "Cancelled runs that have not ended; other lanes replace theirs.",
     multiprocess_mode="livesum",
     registry=INSTRUMENTS,
 )
 RESERVED_BYTES = Gauge(
     "gatewave_reserved_bytes",
-    "Memory that bodies and results of requests under way hold now, give or take 64 KiB a worker.",
+    "Memory held by bodies and results of requests in progress, to 64 KiB per worker.",
     multiprocess_mode="livesum",
     registry=INSTRUMENTS,
 )

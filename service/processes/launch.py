@@ -15,15 +15,15 @@ import tempfile
 from typing import NoReturn
 
 from gatewave.service.errors import SettingsInvalid
-from gatewave.service.processes.supervised import HEARD
+from gatewave.service.processes.signals import HANDLED
 from gatewave.service.settings import Settings
 
 
-def refuse_contradictions(settings: Settings) -> None:
-    """See that several workers can do what is asked of them.
+def check_worker_settings(settings: Settings) -> None:
+    """Check that several workers can do what the settings ask for.
 
     Raises:
-        SettingsInvalid: They cannot.
+        SettingsInvalid: A setting needs a single worker.
     """
     if settings.workers == 1:
         return
@@ -38,33 +38,33 @@ def refuse_contradictions(settings: Settings) -> None:
         )
 
 
-def share(settings: Settings, processors: int) -> Settings:
-    """The settings of one worker: where they leave it open, its part of the processors."""
+def worker_settings(settings: Settings, processors: int) -> Settings:
+    """Return the settings of one worker, with its share of the processors as the default."""
     part = max(1, processors // settings.workers)
     return settings.model_copy(
         update={"threads": settings.threads or part, "lanes": settings.lanes or part}
     )
 
 
-def become(settings: Settings, listeners: list[socket.socket]) -> NoReturn:
+def exec_supervisor(settings: Settings, listeners: list[socket.socket]) -> NoReturn:
     """Replace this process by the supervisor of a worker for each of ``listeners``.
 
-    Its exit status is that of the service: 0, or 1 where requests were given up or workers do not
-    start, or 2 where settings are wrong.
+    Its exit status is that of the service: 0; 1 if requests were aborted or workers do not start;
+    2 if settings are invalid.
     """
-    given = _readable(settings.model_dump_json().encode())
+    given = memory_file(settings.model_dump_json().encode())
     descriptors = [given, *(listener.fileno() for listener in listeners)]
     for descriptor in descriptors:
         os.set_inheritable(descriptor, True)
     sys.stdout.flush()
     sys.stderr.flush()
     # Signals between exec and the new handlers stay pending until then.
-    signal.pthread_sigmask(signal.SIG_BLOCK, HEARD)
+    signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
     arguments = ["-P", "-m", "gatewave.service.processes.supervisor", *map(str, descriptors)]
     os.execv(sys.executable, [sys.executable, *arguments])  # noqa: S606 - Python itself
 
 
-def _readable(content: bytes) -> int:
+def memory_file(content: bytes) -> int:
     """Return the descriptor of an unnamed file with ``content``, in memory if possible."""
     if hasattr(os, "memfd_create"):
         descriptor = os.memfd_create("gatewave-settings")

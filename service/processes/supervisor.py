@@ -2,83 +2,49 @@
 
 It runs for one worker too. A worker that dies is replaced at once; its listening socket stays open
 meanwhile, so connections wait in its queue, or are served by the other workers. See
-`gatewave.service.processes.worker` for the lines that the two exchange.
+`gatewave.service.processes.worker` for the messages that the two exchange.
 
 It is a program of its own (``python -m gatewave.service.processes.supervisor``), which
 `gatewave.service.processes.launch` starts. It needs neither ONNX Runtime nor the web framework, and
-what is imported here must not need them.
+modules that are imported here must not need them.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import os
 import selectors
 import signal
 import socket
-import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gatewave.service.errors import ServiceError, SettingsInvalid
 from gatewave.service.observability.logs import configure_logging
 from gatewave.service.observability.table import LIVE, Table, create
-from gatewave.service.processes.supervised import HEARD, Worker, reap_orphans, signal_name
+from gatewave.service.processes.restarts import RestartPolicy, WorkersFailed, start_failure
+from gatewave.service.processes.signals import SignalQueue, signal_name
+from gatewave.service.processes.watchdog import Watchdog
+from gatewave.service.processes.worker_process import WorkerProcess, reap_orphans
 from gatewave.service.system.drain import OVERTIME_SECONDS, grace_of
 from gatewave.service.system.sockets import address, readable, seal
-
-if TYPE_CHECKING:
-    pass
-
-MAX_FAILURES = 3
-"""How many workers may fail to start, one after the other, before that is taken to be for good."""
-
-STABLE_SECONDS = 5.0
-"""A worker that dies sooner after its start counts as one of a crash loop."""
-
-MAX_QUICK_DEATHS = 3
-"""Successive early deaths of workers that are replaced without a delay."""
-
-LONGEST_DELAY_SECONDS = 30.0
-"""Longest delay before a replacement, in seconds; delays start at one second and double."""
-
-START_SECONDS = 600.0
-"""Seconds in which a worker's event loop must run, after imports and the loading of artifacts."""
-
-TICK_SECONDS = 1.0
-"""Seconds between two searches for silent workers."""
-
-MAX_COUNTED_SECONDS = 2 * TICK_SECONDS
-"""Limit in seconds on the silence between two searches: beyond it, the supervisor did not run."""
-
-ABORT_SECONDS = 2.0
-"""Seconds between SIGABRT, at which Python writes its stacks, and SIGKILL for a silent worker."""
 
 EXIT_SECONDS = 10.0
 """Seconds in which a worker must exit after it has closed its control socket."""
 
-TWICE_SECONDS = 0.02
+REPEAT_SECONDS = 0.02
 """Seconds within which a repeated signal counts as the same request to end."""
 
-LONGEST_LINE = 1 << 16
-
-log = logging.getLogger(
-    "gatewave.service.processes.supervisor"
-)  # and not __main__, its name when it runs
-
-
-class WorkersFailed(ServiceError):  # noqa: N818 - a state, as HTTP names them
-    pass
+# Not __name__, which is __main__ when this module runs.
+log = logging.getLogger("gatewave.service.processes.supervisor")
 
 
 def metric_tables(count: int) -> dict[int, Table]:
-    """Return the descriptors of a table of metrics for each worker.
+    """Return a table of metrics for each worker, by its descriptor.
 
     If tables cannot be created, each worker reports its own metrics only, and the service starts.
     """
@@ -93,8 +59,8 @@ def metric_tables(count: int) -> dict[int, Table]:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """Settings of the supervisor itself."""
+class SupervisorSettings:
+    """Settings that the supervisor itself uses."""
 
     workers: int
     drain_seconds: float
@@ -102,7 +68,7 @@ class Limits:
     heartbeat_seconds: float
 
     @classmethod
-    def of(cls, settings: Mapping[str, Any]) -> Limits:
+    def of(cls, settings: Mapping[str, Any]) -> SupervisorSettings:
         return cls(**{field.name: settings[field.name] for field in fields(cls)})
 
 
@@ -111,23 +77,22 @@ class Supervisor:
 
     def __init__(self, settings: dict[str, Any], listeners: list[socket.socket]) -> None:
         self.settings = settings
-        self.limits = Limits.of(settings)
+        self.own = SupervisorSettings.of(settings)
         self.listeners = listeners
-        self.shown = address(listeners[0], "https" if settings["tls_certificate"] else "http")
-        self.workers: dict[int, Worker] = {}
+        self.url = address(listeners[0], "https" if settings["tls_certificate"] else "http")
+        self.workers: dict[int, WorkerProcess] = {}
         self.status = 0
         self._events = selectors.DefaultSelector()
-        self._signals: list[int] = []
-        self._failures = 0
-        self._quick_deaths: dict[int, int] = {}
+        self._signals = SignalQueue()
+        self._restarts = RestartPolicy()
+        self._watchdog = Watchdog(self.own.heartbeat_seconds)
         self._delayed: dict[int, float] = {}
         self._has_served = self._has_been_ready = False
         self._failure: ServiceError | None = None
         self._draining = self._is_stopping = False
         self._stop_at = self._kill_at = float("inf")
-        self._looked_at = time.monotonic()
-        # One worker keeps its own numbers.
-        self._tables = metric_tables(self.limits.workers) if self.limits.workers > 1 else {}
+        # A single worker keeps its own numbers.
+        self._tables = metric_tables(self.own.workers) if self.own.workers > 1 else {}
 
     def run(self) -> int:
         """Serve until a signal ends it; return the exit status.
@@ -135,9 +100,9 @@ class Supervisor:
         Raises:
             ServiceError: Workers do not start.
         """
-        with self._hearing_signals():
+        with self._events, self._signals.listening(self._events):
             try:
-                for number in range(self.limits.workers):
+                for number in range(self.own.workers):
                     self._start(number)
                 while self.workers or self._delayed:
                     self._step()
@@ -148,22 +113,20 @@ class Supervisor:
         return self.status
 
     def _step(self) -> None:
-        """Wait for what happens next, and do what it asks for."""
+        """Wait for the next event, and handle it."""
         events = self._events.select(self._timeout())
-        while self._signals:
-            self._on_signal(self._signals.pop(0))
+        while (sig := self._signals.take()) is not None:
+            self._on_signal(sig)
         for event, _ in events:
-            if isinstance(event.data, Worker):
-                self._hear(event.data)
-            else:
-                event.fileobj.recv(LONGEST_LINE)  # type: ignore[union-attr]  # the signals' socket
+            event.data()
         for worker in list(self.workers.values()):
             self._collect(worker)
         reap_orphans({worker.process.pid for worker in self.workers.values()})
-        self._watch()
-        self._do_what_is_due()
+        if not self._draining:
+            self._watchdog.check(self.workers.values())
+        self._run_timers()
 
-    def _do_what_is_due(self) -> None:
+    def _run_timers(self) -> None:
         now = time.monotonic()
         for number in [number for number, at in self._delayed.items() if now >= at]:
             del self._delayed[number]
@@ -176,64 +139,48 @@ class Supervisor:
     def _timeout(self) -> float | None:
         """Return the longest wait for an event, in seconds."""
         now = time.monotonic()
-        until = min(self._stop_at, self._kill_at, *self._delayed.values(), float("inf"))
         closed = [each.closed_at for each in self.workers.values() if each.closed_at is not None]
-        until = min(until, *(at + EXIT_SECONDS for at in closed), until)
-        if self.limits.heartbeat_seconds:
-            until = min(until, now + min(TICK_SECONDS, self.limits.heartbeat_seconds / 2))
+        until = min(
+            self._stop_at,
+            self._kill_at,
+            now + self._watchdog.interval,
+            *self._delayed.values(),
+            *(at + EXIT_SECONDS for at in closed),
+        )
         return None if until == float("inf") else max(0.0, until - now)
 
     def _start(self, number: int) -> None:
-        ours, theirs = socket.socketpair()
-        descriptors = [listener.fileno() for listener in self.listeners]
-        tables = list(self._tables)
-        with theirs:
-            try:
-                process = subprocess.Popen(  # noqa: S603 - Python itself
-                    # -P: a folder `service` in the working directory is not this package.
-                    [sys.executable, "-P", "-m", "gatewave.service.processes.worker"]
-                    + [f"--tables={','.join(map(str, tables))}"]
-                    + [str(given) for given in (theirs.fileno(), number, *descriptors)],
-                    pass_fds=(theirs.fileno(), *descriptors, *tables),
-                    # A process group of its own: its processes end with it, however it ends.
-                    process_group=0,
-                )
-            except OSError as error:  # Too many processes, or too little memory.
-                ours.close()
-                self._on_no_process(number, error)
-                return
-        worker = self.workers[number] = Worker(number, process, ours)
-        self._events.register(ours, selectors.EVENT_READ, worker)
+        try:
+            worker = WorkerProcess.start(number, self.listeners, list(self._tables))
+        except OSError as error:
+            self._on_no_process(number, error)
+            return
+        self.workers[number] = worker
+        self._events.register(worker.control, selectors.EVENT_READ, lambda: self._read(worker))
         joins_late = any(other.is_ready for other in self.workers.values())
         worker.tell(json.dumps({"settings": self.settings, "joins_late": joins_late}))
 
     def _on_no_process(self, number: int, error: OSError) -> None:
         if not self._has_served:
             raise WorkersFailed(f"a worker cannot be started: {error.strerror}") from error
-        self._failures += 1
-        delay = _doubled(self._failures)
+        delay = self._restarts.after_failed_start()
         extra = {"worker": number, "reason": error.strerror, "delay_seconds": delay}
         log.error("a worker cannot be started", extra=extra)
         self._replace(number, delay)
 
-    def _hear(self, worker: Worker) -> None:
-        try:
-            said = worker.control.recv(LONGEST_LINE)
-        except OSError:  # It was killed with unread data.
-            said = b""
-        worker.silent = 0.0
-        *lines, worker.heard = (worker.heard + said).split(b"\n")
-        for line in lines:
-            self._obey(worker, *line.decode().split(" ", 1))
-        if not said:
+    def _read(self, worker: WorkerProcess) -> None:
+        lines = worker.read()
+        for line in lines or []:
+            self._obey(worker, *line.split(" ", 1))
+        if lines is None:
             self._close(worker)
 
-    def _close(self, worker: Worker) -> None:
+    def _close(self, worker: WorkerProcess) -> None:
         self._events.unregister(worker.control)
         worker.control.close()
         worker.closed_at = time.monotonic()
 
-    def _obey(self, worker: Worker, command: str, rest: str = "") -> None:
+    def _obey(self, worker: WorkerProcess, command: str, rest: str = "") -> None:
         match command:
             case "alive":
                 worker.is_beating = True
@@ -241,7 +188,7 @@ class Supervisor:
                 self._on_ready(worker)
             case "loaded":
                 worker.has_loaded = True
-                self._tell_readiness()
+                self._log_readiness()
             case "grpc":
                 # The system chose the port: a replacement must use the same.
                 self.settings["grpc_port"] = int(rest)
@@ -252,35 +199,36 @@ class Supervisor:
                 self._leave_queue(worker)
                 worker.tell("leave")
 
-    def _on_ready(self, worker: Worker) -> None:
+    def _on_ready(self, worker: WorkerProcess) -> None:
         log.info("worker is ready", extra={"worker": worker.number, "pid": worker.process.pid})
         worker.started_at = time.monotonic()
         worker.is_ready = True
-        self._failures = 0
+        self._restarts.on_ready()
         for other in self.workers.values():
             other.tell(f"release {worker.number}")
         if self._has_served:
-            for number in range(self.limits.workers):
+            for number in range(self.own.workers):
                 if number not in self.workers or not self.workers[number].is_ready:
                     worker.tell(f"adopt {number}")
         elif self._all_are("is_ready"):
             self._has_served = True
-            log.info("serving on %s", self.shown)
-            self._tell_readiness()
+            log.info("serving on %s", self.url)
+            self._log_readiness()
 
     def _all_are(self, state: str) -> bool:
-        return len(self.workers) == self.limits.workers and all(
+        return len(self.workers) == self.own.workers and all(
             getattr(worker, state) for worker in self.workers.values()
         )
 
-    def _tell_readiness(self) -> None:
+    def _log_readiness(self) -> None:
+        """Log once that the service is ready."""
         is_first = self._has_served and not self._has_been_ready and not self._draining
-        # A worker that drains ends its trials, and has then loaded all that it will.
+        # A draining worker ends its trials, and then reports that it has loaded its models.
         if is_first and self._all_are("has_loaded"):
             self._has_been_ready = True
             log.info("ready")
 
-    def _leave_queue(self, worker: Worker) -> None:
+    def _leave_queue(self, worker: WorkerProcess) -> None:
         """Have the others serve the connections that wait for ``worker``."""
         worker.is_ready = False
         others = [other for other in self.workers.values() if other is not worker]
@@ -291,22 +239,22 @@ class Supervisor:
             for other in others:
                 other.tell("join")
 
-    def _collect(self, worker: Worker) -> None:
-        """Check whether a worker has exited, and read its last lines."""
+    def _collect(self, worker: WorkerProcess) -> None:
+        """Check whether a worker has exited, and read its last messages."""
         status = worker.process.poll()
         if status is None:
             if time.monotonic() > (worker.closed_at or float("inf")) + EXIT_SECONDS:
                 worker.kill()
             return
         while worker.closed_at is None and readable([worker.control.fileno()]):
-            self._hear(worker)
+            self._read(worker)
         if worker.closed_at is None:
             self._close(worker)  # A process that it started may keep the other end open.
         self._on_end(worker, status)
 
-    def _on_end(self, worker: Worker, status: int) -> None:
-        worker.end_group()
-        self._forget_numbers(worker)
+    def _on_end(self, worker: WorkerProcess, status: int) -> None:
+        worker.kill_group()
+        self._disown_table(worker)
         del self.workers[worker.number]
         if not self._is_stopping:
             self._leave_queue(worker)
@@ -323,6 +271,7 @@ class Supervisor:
             return
         delay = self._delay(worker, status)
         if delay is None:
+            self._failure = start_failure(worker, status)
             self._drain(0)
             return
         if delay:
@@ -330,7 +279,7 @@ class Supervisor:
         log.warning("worker ended; it is replaced", extra=extra)
         self._replace(worker.number, delay)
 
-    def _forget_numbers(self, worker: Worker) -> None:
+    def _disown_table(self, worker: WorkerProcess) -> None:
         """Keep only the totals of an ended worker's metrics."""
         for number, table in enumerate(self._tables.values()):
             if number == worker.number:
@@ -343,88 +292,40 @@ class Supervisor:
         else:
             self._start(number)
 
-    def _delay(self, worker: Worker, status: int) -> float | None:
-        """Return the seconds until ``worker`` is replaced; None if all workers are ending."""
-        if worker.started_at is None:
-            return self._delay_after_failure(worker, status)
-        lived = time.monotonic() - worker.started_at
-        if lived >= STABLE_SECONDS or status == 0:
-            self._quick_deaths.pop(worker.number, None)
-            return 0.0
-        deaths = self._quick_deaths[worker.number] = self._quick_deaths.get(worker.number, 0) + 1
-        return _doubled(deaths - MAX_QUICK_DEATHS)
-
-    def _delay_after_failure(self, worker: Worker, status: int) -> float | None:
-        """Return the delay, as `_delay` does, for a worker that ended before it was ready."""
-        self._failures += 1
-        serving = any(other.is_ready for other in self.workers.values())
-        final = not self._has_served and worker.failure is not None
-        if final or (self._failures >= MAX_FAILURES and not serving):
-            self._failure = self._failed(worker, status)
+    def _delay(self, worker: WorkerProcess, status: int) -> float | None:
+        """Return the seconds until ``worker`` is replaced; None ends the service."""
+        if worker.has_started:
+            return self._restarts.after_death(worker, status)
+        delay = self._restarts.after_failed_start()
+        is_served = any(other.is_ready for other in self.workers.values())
+        # At the first start, an error that the worker reports is final: the others have it too.
+        is_final = not self._has_served and worker.failure is not None
+        if is_final or (self._restarts.is_exhausted and not is_served):
             return None
-        return _doubled(self._failures) if self._has_served else 0.0
-
-    def _failed(self, worker: Worker, status: int) -> ServiceError:
-        """Return the error of a worker that could not start, in its own words if it gave any."""
-        if worker.failure is None:
-            return WorkersFailed(
-                f"workers do not start: one ended with {status} before it was ready"
-            )
-        kind, why = worker.failure
-        return SettingsInvalid(why) if kind == SettingsInvalid.__name__ else WorkersFailed(why)
-
-    def _watch(self) -> None:
-        """Kill workers that have been silent for too long, because they are stopped or stuck."""
-        now = time.monotonic()
-        # Where the supervisor did not run either, the machine was suspended, or busy: such time
-        # counts against no worker. What they have said meanwhile was read before this.
-        limit = self.limits.heartbeat_seconds
-        elapsed = min(now - self._looked_at, MAX_COUNTED_SECONDS, limit / 2)
-        self._looked_at = now
-        if not limit or self._draining:
-            return
-        for worker in self.workers.values():
-            worker.silent += elapsed
-            bound = limit if worker.is_beating else max(limit, START_SECONDS)
-            if worker.silent < bound:
-                continue
-            if not worker.is_aborted:
-                self._abort(worker)
-            elif worker.silent >= bound + ABORT_SECONDS:
-                worker.kill()
-
-    def _abort(self, worker: Worker) -> None:
-        extra = {
-            "worker": worker.number,
-            "pid": worker.process.pid,
-            "silent_seconds": round(worker.silent, 1),
-        }
-        log.error("worker is silent; it is killed", extra=extra)
-        worker.is_aborted = True
-        worker.process.send_signal(signal.SIGABRT)
+        return delay if self._has_served else 0.0
 
     def _on_signal(self, sig: int) -> None:
         if sig == signal.SIGHUP:
             for worker in self.workers.values():
                 worker.tell("reload")
         elif self._draining:
-            self.status = 128 + sig if self.limits.workers == 1 else 1
+            self.status = 128 + sig if self.own.workers == 1 else 1
             self._kill()
         else:
-            # `timeout` and shells tell a process and its group: that is one signal, not a second.
-            time.sleep(TWICE_SECONDS)
-            self._signals = [other for other in self._signals if other != sig]
-            self._drain(grace_of(sig, self.limits.grace_seconds))
+            # `timeout` and shells signal a process and then its group: one request, sent twice.
+            time.sleep(REPEAT_SECONDS)
+            self._signals.discard(sig)
+            self._drain(grace_of(sig, self.own.grace_seconds))
 
     def _drain(self, grace: float) -> None:
-        """Have all workers say that they are not ready, and end them after ``grace`` seconds."""
+        """Have all workers report that they are not ready, and end them after ``grace`` seconds."""
         if not any(worker.has_loaded for worker in self.workers.values()):
-            grace = 0.0  # None of them was ready yet, so no balancer has sent requests.
+            grace = 0.0  # No worker was ready yet, so no balancer has sent requests.
         now = time.monotonic()
         self._draining = True
         self._delayed.clear()
-        self._stop_at = now + min(grace, self.limits.drain_seconds)
-        self._kill_at = now + self.limits.drain_seconds + 2 * OVERTIME_SECONDS
+        self._stop_at = now + min(grace, self.own.drain_seconds)
+        self._kill_at = now + self.own.drain_seconds + 2 * OVERTIME_SECONDS
         for worker in self.workers.values():
             if worker.has_started:
                 worker.tell("drain")
@@ -432,7 +333,7 @@ class Supervisor:
                 worker.kill()
 
     def _stop(self) -> None:
-        """Let nobody connect any more, and have all workers end when they have answered."""
+        """Reject new connections, and have all workers end when their requests are answered."""
         self._stop_at = float("inf")
         self._is_stopping = True
         for listener in self.listeners:
@@ -450,37 +351,6 @@ class Supervisor:
         self._delayed.clear()
         for worker in self.workers.values():
             worker.kill()
-
-    @contextlib.contextmanager
-    def _hearing_signals(self) -> Iterator[None]:
-        """Collect signals in ``_signals``, and wake the wait for events."""
-        woken, waking = socket.socketpair()
-        waking.setblocking(False)
-        with woken, waking:
-            self._events.register(woken, selectors.EVENT_READ)
-            before = signal.set_wakeup_fd(waking.fileno())
-            handlers = {sig: signal.signal(sig, self._note) for sig in HEARD}
-            # The end of a child also wakes the wait.
-            handlers[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, lambda *_: None)
-            # `launch.become` has blocked them, so that none was lost before there were handlers.
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, HEARD)
-            try:
-                yield
-            finally:
-                for sig, handler in handlers.items():
-                    signal.signal(sig, handler)
-                signal.set_wakeup_fd(before)
-                self._events.close()
-
-    def _note(self, sig: int, _: FrameType | None) -> None:
-        self._signals.append(sig)
-
-
-def _doubled(steps: int) -> float:
-    """Return a delay that starts at one second with the first step, and doubles up to its bound."""
-    if steps < 1:
-        return 0.0
-    return min(LONGEST_DELAY_SECONDS, 2.0 ** (min(steps, 30) - 1))
 
 
 def main() -> int:

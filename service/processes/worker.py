@@ -3,19 +3,29 @@
 It is started by `gatewave.service.processes.supervisor`, which passes the descriptors of the tables
 of metrics, its own and those of other workers, if there are any; the descriptor of the control
 socket; its number; and the descriptors of the listening sockets, its own and those of other
-workers. Messages are lines:
+workers.
 
-* to the worker: first its settings, in JSON, and whether it joins late: it then accepts connections
-  only after the trial of its models, because other workers have theirs; ``join``, to end that wait;
-  ``reload``, to read certificates and keys again; ``drain`` and ``stop``, when all end; ``leave``,
-  when it ends alone; and, for the queue of worker N, ``adopt N`` while that worker is missing, and
-  ``release N`` when it is back;
-* from the worker: ``alive``, again and again, as long as its event loop turns; ``ready``, when it
-  accepts connections; ``loaded``, when it has tried its models; ``grpc PORT``, when the system
-  chose that; or ``failed KIND WHY``, when it cannot start; ``told``, when it was told to end by
-  somebody else: who looks after a group of processes may tell all of them.
+Messages to the worker, one on each line:
 
-When the supervisor is gone, the worker ends too.
+* first, its settings in JSON, and whether it joins late: it then accepts connections only after the
+  trial of its models, because other workers have theirs;
+* ``join``: end that wait;
+* ``reload``: read certificates and keys again;
+* ``drain`` and ``stop``: end together with all workers;
+* ``leave``: end alone;
+* ``adopt N``: accept the connections of worker N, which is missing;
+* ``release N``: worker N is back.
+
+Messages from the worker:
+
+* ``alive``: its event loop runs; sent again and again;
+* ``ready``: it accepts connections;
+* ``loaded``: it has tried its models;
+* ``grpc PORT``: the system chose the port for gRPC;
+* ``failed KIND WHY``: it cannot start;
+* ``told``: it received a signal to end. Process managers may signal each process of a group.
+
+The worker ends when its supervisor is gone.
 """
 
 from __future__ import annotations
@@ -47,7 +57,7 @@ BEATS = 4
 
 
 class Worker(Server):
-    """A server that has a supervisor, and may take over the queues of others."""
+    """Server that obeys a supervisor, and may adopt the queues of other workers."""
 
     def __init__(
         self,
@@ -81,7 +91,10 @@ class Worker(Server):
             self._may_join.set()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - uvicorn's
-        """Leave it to the supervisor, who may have had the signal too; a terminal tells both."""
+        """Report a signal to the supervisor, which may have received it too.
+
+        A terminal sends SIGINT to both, so that is not reported.
+        """
         if sig != signal.SIGINT:
             say(self._supervisor, "told")
 
@@ -143,15 +156,16 @@ class Worker(Server):
             self.servers.append(self._adopted[number])
 
     async def _serve_queue(self, listeners: list[socket.socket]) -> None:
-        """Accept all who have connected, if everybody ends; otherwise others will."""
+        """Accept the waiting connections if all workers end; otherwise other workers do."""
         if self._is_dismissed:
             await self._accept_all([*listeners, *(self.listeners[n] for n in self._adopted)])
         for listener in self.listeners:
-            listener.close()  # Nobody is refused, but left waiting, while any process has them.
+            # The connections of a queue wait, and are not refused, while any process has it open.
+            listener.close()
 
 
 class Orders(asyncio.Protocol):
-    """The lines that the supervisor sends to ``worker``."""
+    """Protocol of the control socket: messages of the supervisor to ``worker``."""
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
@@ -163,12 +177,12 @@ class Orders(asyncio.Protocol):
             self._worker.obey(*line.decode().split())
 
     def connection_lost(self, _: Exception | None) -> None:
-        """End without the supervisor."""
+        """End, because the supervisor is gone."""
         self._worker.drain(0)
 
 
 def say(supervisor: socket.socket, line: str) -> None:
-    """Tell the supervisor, if it is still there."""
+    """Send a message to the supervisor, if it still runs."""
     with contextlib.suppress(OSError):
         supervisor.sendall(line.encode() + b"\n")
 
@@ -181,7 +195,7 @@ def _orders(supervisor: socket.socket) -> tuple[Settings, bool]:
 
 
 def main() -> int:
-    """Serve until told to end; the exit status."""
+    """Serve until told to end; return the exit status."""
     tables, *given = sys.argv[1:]
     descriptor, number, *waiting = map(int, given)
     for sig in (signal.SIGINT, signal.SIGHUP):  # A terminal sends these signals to the whole group.

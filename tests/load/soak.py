@@ -36,9 +36,9 @@ from calls import Client
 from chaos import children
 from odd_calls import CALLS, OddCalls, rpc_address
 from processes import GATEWAVE, run, serving
+from prometheus_client import ProcessCollector
 
 from gatewave.service.grpc import inference_pb2 as pb
-from gatewave.service.observability.processes import Process
 
 CLIENTS = 4
 PATIENCE_SECONDS = 60
@@ -252,10 +252,17 @@ def watch(pid, seconds):
     began = time.monotonic()
     samples = []
     while (at := time.monotonic() - began) < seconds:
-        seen = Process.look(pid)
-        if seen is None:
+        seen = {
+            sample.name: sample.value
+            for family in ProcessCollector(pid=lambda: pid, registry=None).collect()
+            for sample in family.samples
+        }
+        try:
+            threads = len(list(Path(f"/proc/{pid}/task").iterdir()))
+            resident, files = seen["process_resident_memory_bytes"], seen["process_open_fds"]
+        except (FileNotFoundError, KeyError):  # It has ended.
             break
-        samples.append(Sample(at, seen.resident_bytes, seen.open_files, seen.threads))
+        samples.append(Sample(at, resident, files, threads))
         time.sleep(seconds / SAMPLES)
     return samples
 

@@ -1,5 +1,6 @@
 """GET /metrics: what Prometheus is told, in its words, and that it is true."""
 
+import contextlib
 import functools
 import os
 import re
@@ -12,7 +13,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as from_text
 
 from gatewave.service import errors
-from gatewave.service.observability import metrics, processes
+from gatewave.service.http.exposition import worker_pids
+from gatewave.service.observability import metrics
 from gatewave.service.serving.memory import GRAIN, Budget
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -268,27 +270,20 @@ def test_every_worker_is_told_of_as_a_process(pair):
 def test_an_ended_process_is_not_reported():
     gone = 2**22 + 1  # more than there may be
     noted = [gone, os.getppid()]  # the second is there, and no worker
-    assert [process.pid for process in processes.workers(noted)] == [os.getpid()]
+    assert list(worker_pids(noted)) == [os.getpid()]
 
 
-def test_a_process_is_what_the_system_says(tmp_path):
-    files = [(tmp_path / str(number)).open("w") for number in range(5)]
-    try:
-        more = processes.Process.look(os.getpid())
-    finally:
-        for file in files:
-            file.close()
-    fewer = processes.Process.look(os.getpid())
-    assert more.open_files - fewer.open_files == 5
+def test_a_process_is_what_the_system_says(scrape, tmp_path):
+    with contextlib.ExitStack() as files:
+        for number in range(5):
+            files.enter_context((tmp_path / str(number)).open("w"))
+        more = scrape()
+    fewer = scrape()
+    assert more.value("process_open_fds") - fewer.value("process_open_fds") == 5
     status = Path("/proc/self/status").read_text()
     resident = int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) * 1024
-    assert fewer.resident_bytes == pytest.approx(resident, rel=0.1)
-    assert fewer.threads == int(re.search(r"Threads:\s+(\d+)", status)[1])
-    assert fewer.parent == os.getppid()
-
-
-def test_there_is_nothing_to_say_where_the_system_shows_no_processes(tmp_path):
-    assert processes.Process.look(os.getpid(), tmp_path) is None
+    assert fewer.value("process_resident_memory_bytes") == pytest.approx(resident, rel=0.1)
+    assert fewer.value("process_threads") == int(re.search(r"Threads:\s+(\d+)", status)[1])
 
 
 def test_memory_that_is_held_is_told_while_it_is_held(scrape):

@@ -18,9 +18,9 @@ from chaos import awaited, children, peers
 from graphs import endless, put, scaled
 from processes import GATEWAVE, serving
 
-from gatewave.service.processes.launch import _readable
-from gatewave.service.processes.supervised import Worker
-from gatewave.service.processes.supervisor import LONGEST_DELAY_SECONDS, STABLE_SECONDS, Supervisor
+from gatewave.service.processes.launch import memory_file
+from gatewave.service.processes.restarts import MAX_DELAY_SECONDS, STABLE_SECONDS, RestartPolicy
+from gatewave.service.processes.worker_process import WorkerProcess
 from gatewave.service.settings import Settings
 
 ONE = {"GATEWAVE_THREADS": "1", "GATEWAVE_GRACE_SECONDS": "0.2"}
@@ -158,7 +158,7 @@ def test_sigterm_before_the_port_opens_ends_with_0(artifacts):
     command = [sys.executable, "-P", "-m", "gatewave.service.processes.supervisor"]
     listener = socket.create_server(("127.0.0.1", 0))
     settings = Settings(artifacts=artifacts, threads=1)
-    descriptors = [_readable(settings.model_dump_json().encode()), listener.fileno()]
+    descriptors = [memory_file(settings.model_dump_json().encode()), listener.fileno()]
     with (
         listener,
         subprocess.Popen([*command, *map(str, descriptors)], pass_fds=descriptors) as process,
@@ -216,17 +216,16 @@ def test_a_replacement_joins_the_others_when_its_models_were_tried(artifacts, lo
 
 
 def test_a_crash_loop_is_slowed_down():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        supervisor = Supervisor(Settings().model_dump(), [listener])
+    restarts = RestartPolicy()
     now = time.monotonic()
 
     def delay(lived, status=-11):
-        worker = Worker(0, None, None, started_at=now - lived)
-        return supervisor._delay(worker, status)  # noqa: SLF001 - it would take a minute else
+        worker = WorkerProcess(0, None, None, started_at=now - lived)
+        return restarts.after_death(worker, status)
 
     delays = [delay(0) for _ in range(12)]
     assert delays[:6] == [0, 0, 0, 1, 2, 4]
-    assert delays[-1] == LONGEST_DELAY_SECONDS
+    assert delays[-1] == MAX_DELAY_SECONDS
     assert delay(STABLE_SECONDS + 1) == 0
     assert delay(0) == 0
 
@@ -234,7 +233,7 @@ def test_a_crash_loop_is_slowed_down():
 ADOPTING = """
 import ctypes, pathlib, subprocess, sys, time
 ctypes.CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER: orphans become ours, as those of pid 1 do
-from gatewave.service.processes.supervised import reap_orphans
+from gatewave.service.processes.worker_process import reap_orphans
 shell = subprocess.run(["sh", "-c", "sleep 0 & echo $!"], stdout=subprocess.PIPE, check=True)
 orphan = pathlib.Path("/proc", shell.stdout.decode().strip())
 ours = subprocess.Popen(["true"])

@@ -14,7 +14,7 @@ import pytest
 from processes import run, serving
 
 from gatewave.service.errors import SettingsInvalid
-from gatewave.service.processes.launch import refuse_contradictions, share
+from gatewave.service.processes.launch import check_worker_settings, worker_settings
 from gatewave.service.processes.worker import Worker
 from gatewave.service.settings import Settings
 
@@ -173,20 +173,20 @@ def test_workers_that_die_before_they_serve_end_the_service_after_a_few(artifact
 
 
 def test_processors_are_divided_among_workers():
-    assert share(Settings(workers=3), 8).threads == 2
-    assert share(Settings(workers=3), 8).lanes == 2
-    assert share(Settings(workers=4), 2).threads == 1
-    assert share(Settings(workers=2, threads=5, lanes=7), 8).threads == 5
-    assert share(Settings(workers=2, threads=5, lanes=7), 8).lanes == 7
+    assert worker_settings(Settings(workers=3), 8).threads == 2
+    assert worker_settings(Settings(workers=3), 8).lanes == 2
+    assert worker_settings(Settings(workers=4), 2).threads == 1
+    assert worker_settings(Settings(workers=2, threads=5, lanes=7), 8).threads == 5
+    assert worker_settings(Settings(workers=2, threads=5, lanes=7), 8).lanes == 7
 
 
 @pytest.mark.parametrize(
     "contradiction", [{"repository_mode": "explicit"}, {"grpc_port": 0}], ids=str
 )
 def test_what_several_cannot_do_is_refused(contradiction):
-    refuse_contradictions(Settings(workers=1, **contradiction))
+    check_worker_settings(Settings(workers=1, **contradiction))
     with pytest.raises(SettingsInvalid, match="needs workers 1, got 2"):
-        refuse_contradictions(Settings(workers=2, **contradiction))
+        check_worker_settings(Settings(workers=2, **contradiction))
 
 
 def test_what_is_refused_ends_with_2(artifacts):
