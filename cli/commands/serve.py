@@ -21,17 +21,21 @@ from gatewave.service.system import cpus, sockets, tls
 
 
 def serve(
-    host: Annotated[str | None, typer.Option(help="The address to listen on.")] = None,
-    port: Annotated[int | None, typer.Option(help="The port to listen on.")] = None,
-    artifacts: Annotated[Path | None, typer.Option(help="What `gatewave export` wrote.")] = None,
-    device: Annotated[Device | None, typer.Option(help="Where to compute.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[
+        int | None, typer.Option(help="Port to listen on; 0 lets the system choose.")
+    ] = None,
+    artifacts: Annotated[
+        Path | None, typer.Option(help="Folder that `gatewave export` wrote.")
+    ] = None,
+    device: Annotated[Device | None, typer.Option(help="Device for computing.")] = None,
     worker_count: Annotated[
-        int | None, typer.Option("--workers", help="Processes that share the port.")
+        int | None, typer.Option("--workers", help="Worker processes that share the port.")
     ] = None,
 ) -> None:
-    """Serve the exported activations over HTTP, until interrupted.
+    """Serve the exported activations over HTTP until interrupted.
 
-    Options that are not given come from the environment: GATEWAVE_HOST, GATEWAVE_PORT, and so on.
+    Other options come from the environment: GATEWAVE_HOST, GATEWAVE_PORT, and so on.
 
     Example: `gatewave serve --port 9000 --device cpu`
     """
@@ -52,7 +56,9 @@ def _serve(settings: Settings) -> NoReturn:
             settings.published_host or host, keys=keys, allow_anonymous=settings.allow_anonymous
         )
     launch.check_worker_settings(settings)
-    tls.context(settings)  # Workers read the files again; errors in them are to be reported here.
+    tls.context(
+        settings
+    )  # Workers read the files again, but errors are reported before they start.
     listeners = sockets.bind(settings.host, settings.port, settings.workers)
     if settings.metrics_port is not None:
         free = sockets.free_port(metrics_host, settings.metrics_port)

@@ -1,7 +1,7 @@
 """Counters and timers for Prometheus and for the statistics of the inference protocol.
 
 Each of several workers keeps its numbers in a table that the others can read
-(`gatewave.service.observability.table`). The worker that is scraped adds them up.
+(`gatewave.service.observability.table`). The scraped worker adds them up.
 `gatewave.service.http.exposition` writes them, and adds values that are looked up and not counted:
 the processes, the provider, the models.
 
@@ -26,8 +26,8 @@ from gatewave.service.observability.table import Table
 from gatewave.service.observability.tracing.trace import current
 
 INSTRUMENTS = CollectorRegistry()
-"""The instruments of this process. The library's own registry holds collectors of its own besides,
-which are silent with several workers."""
+"""The instruments of this process. The library's default registry also has collectors of its own,
+which report nothing with several workers."""
 
 # By default, the library reads PROMETHEUS_MULTIPROC_DIR, which may belong to another program.
 values.ValueClass = values.MutexValue
@@ -151,7 +151,7 @@ Result = TypeVar("Result")
 
 
 def timed(work: Callable[[], Result]) -> Callable[[], tuple[Result, Span]]:
-    """``work``, which also tells when it was done, wherever and however late that is."""
+    """Return ``work`` with its time span, which another thread may read later."""
 
     def run() -> tuple[Result, Span]:
         began = time.perf_counter()
@@ -162,12 +162,12 @@ def timed(work: Callable[[], Result]) -> Callable[[], tuple[Result, Span]]:
 
 
 class Meter:
-    """One model's numbers; its children are looked up once, since a lookup costs a microsecond.
+    """Instruments of one model. Their children are looked up once: a lookup costs a microsecond.
 
     Attributes:
         labels: The values of the labels ``model`` and ``version``.
         ok: Requests answered with tensors.
-        failed: Requests answered with an error, by the caller's fault or the service's.
+        failed: Requests answered with an error, of the caller or of the service.
     """
 
     def __init__(self, model: str, version: str) -> None:
@@ -182,14 +182,14 @@ class Meter:
         self.last = LAST.labels(*labels)
 
     def answered(self, came: float, began: float, read: float, computed: float) -> None:
-        """Count and trace a request that was answered in one go, after it had come.
+        """Count and trace a request that was answered without waiting between its phases.
 
-        The marks are of `time.perf_counter`.
+        The times are of `time.perf_counter`.
         """
         self.finished(came, (began, read), (computed, time.perf_counter()))
 
     def finished(self, began: float, decoding: Span, encoding: Span) -> None:
-        """Count and trace a request that was answered, and may have waited before each phase."""
+        """Count and trace a request that was answered, and may have waited before a phase."""
         self.decode.observe(decoding[1] - decoding[0])
         self.encode.observe(encoding[1] - encoding[0])
         self.ok.observe(encoding[1] - began)
@@ -201,7 +201,7 @@ class Meter:
 
     @contextmanager
     def expecting(self, began: float) -> Iterator[None]:
-        """A block for a part of a request's work; an error that ends it ends the request too."""
+        """Count the request as failed if an error ends the block."""
         try:
             yield
         except BaseException:
@@ -216,7 +216,7 @@ class Meter:
             REQUEST.remove(*self.labels, outcome)
 
     def unanswered(self, began: float) -> None:
-        """Count a request that was not, whoever is to blame."""
+        """Count a request that was answered with an error."""
         self.failed.observe(time.perf_counter() - began)
 
 
@@ -230,22 +230,22 @@ PARTS = {
 }
 
 
-class Numbers(dict[str, tuple[int, float]]):
-    """One model's counts and sums, by the names that `Meter` gives them; what is not there is 0."""
+class ModelTotals(dict[str, tuple[int, float]]):
+    """Counts and sums of one model, by the names that `Meter` gives them; 0 by default."""
 
     def __missing__(self, name: str) -> tuple[int, float]:
         return 0, 0.0
 
 
-def numbers() -> dict[tuple[str, str], Numbers]:
-    """The numbers of every model and version that was asked for anything, of all workers."""
-    found: dict[tuple[str, str], Numbers] = {}
+def numbers() -> dict[tuple[str, str], ModelTotals]:
+    """Return the totals of all workers, by model and version."""
+    found: dict[tuple[str, str], ModelTotals] = {}
     for family in collected():
         for sample in family.samples:
             part = PARTS.get(family.name) or sample.labels.get("outcome")
             if part is None or sample.name.endswith(("_bucket", "_created")):
                 continue
-            of = found.setdefault((sample.labels["model"], sample.labels["version"]), Numbers())
+            of = found.setdefault((sample.labels["model"], sample.labels["version"]), ModelTotals())
             count, total = of[part]
             if sample.name.endswith("_count"):
                 of[part] = int(sample.value), total
@@ -315,7 +315,7 @@ def expect_rejections() -> None:
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 UNMATCHED = "unmatched"
-"""The route of requests that no route takes: their paths are the callers' to make up."""
+"""Route label of requests without a route, because callers can invent paths."""
 
 
 def method_label(method: str, other: str = "other") -> str:
@@ -331,9 +331,9 @@ def observe_http(route: str, method: str, status: int, seconds: float) -> None:
 
     Args:
         route: The template, such as ``/v2/models/{model}/infer``: never a path.
-        method: What the caller sent; those that are none of HTTP's are counted as one.
-        status: The answer's, or 0 where the caller went away before it.
-        seconds: From the request's headers to the end of its answer.
+        method: The caller's method; methods that HTTP does not define are counted as one.
+        status: The status of the answer; 0 if the caller disconnected before it.
+        seconds: The duration from the request's headers to the end of its answer.
     """
     key = (route, method_label(method), status)
     child = _HTTP.get(key)
@@ -348,6 +348,6 @@ def observe_grpc(method: str, status: str, seconds: float) -> None:
     Args:
         method: A served path, or one word for all others; never text from the caller.
         status: The name of the call's status code.
-        seconds: From the call's metadata to its status.
+        seconds: The duration from the call's metadata to its status.
     """
     GRPC.labels(method, status).observe(seconds)

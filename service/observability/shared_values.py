@@ -52,7 +52,7 @@ def decoded(coded: bytes) -> Name | None:
         return None
 
 
-class Value:
+class SharedValue:
     """One number of an instrument, in a table for as long as the instrument uses it."""
 
     _multiprocess = False  # For the library: this number is not in one of its files.
@@ -111,8 +111,8 @@ def _full() -> None:
 
 
 def value_class(table: Table) -> ValueClass:
-    """Return a factory of numbers in ``table``."""
-    return partial(Value, table)
+    """Return a factory of instruments' numbers in ``table``."""
+    return partial(SharedValue, table)
 
 
 def added_up(families: Iterable[Metric], tables: Iterable[Table]) -> list[Metric]:

@@ -10,7 +10,7 @@ from importlib.metadata import version
 from typing import Any
 
 from gatewave.service.codecs.datatypes import BYTES
-from gatewave.service.observability.metrics import Numbers, numbers
+from gatewave.service.observability.metrics import ModelTotals, numbers
 from gatewave.service.serving.model import Model, Port
 from gatewave.service.serving.registry import Registry
 
@@ -79,7 +79,7 @@ async def statistics(registry: Registry, name: str = "", version: str = "") -> D
     counted = await asyncio.to_thread(numbers)
     return {
         "model_stats": [
-            _statistics(model, counted.get((model.name, model.version), Numbers()))
+            _statistics(model, counted.get((model.name, model.version), ModelTotals()))
             for model in models
         ]
     }
@@ -127,7 +127,7 @@ def _kind(model: Model) -> str:
     return "KIND_CPU" if model.provider.startswith("CPU") else "KIND_GPU"
 
 
-def _statistics(model: Model, of: Numbers) -> Document:
+def _statistics(model: Model, of: ModelTotals) -> Document:
     parts = {name: _duration(*of[name]) for name in ("queue", "decode", "compute", "encode")}
     none = _duration(0, 0.0)
     return {

@@ -17,7 +17,7 @@ from gatewave.service.http.exchange import Exchange
 from gatewave.service.http.media import SAFETENSORS
 from gatewave.service.http.routes.activate import ActivateEndpoint, BatchEndpoint
 from gatewave.service.http.routes.v2 import InferEndpoint
-from gatewave.service.observability.metrics import Numbers, numbers
+from gatewave.service.observability.metrics import ModelTotals, numbers
 from gatewave.service.oip.requests import deadline
 from gatewave.service.state import ServiceState
 from gatewave.service.system.cancellation import CancelToken
@@ -216,7 +216,7 @@ def test_the_results_of_a_batch_are_bounded_together(runtime):
 def counting(model):
     """What is added to a model's counts and sums by the block."""
     added = {}
-    before = numbers().get((model, "1"), Numbers())
+    before = numbers().get((model, "1"), ModelTotals())
     yield added
     after = numbers()[model, "1"]
     for name in ("ok", "failed", "decode", "compute", "encode"):

@@ -86,7 +86,9 @@ def test_a_full_table_takes_no_more_and_breaks_nothing(owned):
     assert all(owned.place(name) for _ in range(3))
     assert owned.place(name) == 0
     assert owned.place(b"small")
-    instrument = shared_values.Value(owned, "counter", "f", "f_total", ["label"], ["y" * SIZE], "")
+    instrument = shared_values.SharedValue(
+        owned, "counter", "f", "f_total", ["label"], ["y" * SIZE], ""
+    )
     instrument.inc(1)
     assert instrument.get() == 1
 

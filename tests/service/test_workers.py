@@ -125,7 +125,7 @@ def test_they_answer_small_requests_as_soon_as_they_are_read(artifacts):
     with ours, theirs:
         worker = Worker(Settings(artifacts=artifacts, device="cpu", threads=1), 0, [], theirs)
         assert worker.config.http.keywords["fast_path"] is not None
-        worker.runtime.close(0)
+        worker.state.close(0)
 
 
 def test_metrics_are_kept_in_memory(artifacts, tmp_path):

@@ -1,4 +1,4 @@
-"""GET /activations and below: the records, their pictures and their models."""
+"""GET /activations and below: records, plots, models and certificates."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from gatewave.service.http.schemas import (
     ActivationView,
     FunctionView,
 )
+from gatewave.service.quoting import Words, quoted
 
 router = APIRouter(prefix="/activations", tags=["describe"])
 
@@ -28,14 +29,14 @@ PICTURES = {"svg": "image/svg+xml", "png": "image/png"}
 
 @router.get("")
 async def list_activations(request: Request) -> ActivationList:
-    """All activations that can be evaluated."""
+    """List the activations."""
     root_path = request.app.state.service.settings.root_path
     return ActivationList(activations=[_summary(e, root_path) for e in _catalogue(request)])
 
 
 @router.get("/{name}")
 async def describe(name: str, request: Request) -> ActivationView:
-    """The record: formula, derivatives, properties, uses, limits, source and error bounds."""
+    """Return the record: formula, derivatives, properties, uses, limits, source, error bounds."""
     entry = _catalogue(request).entry(name, at="name")
     functions = [_function(function) for function in entry.functions]
     example = {"activation": name, "inputs": entry.example}
@@ -44,12 +45,12 @@ async def describe(name: str, request: Request) -> ActivationView:
 
 @router.get("/{name}/plot.{kind}", response_class=Response)
 async def plot(name: str, kind: Literal["svg", "png"], request: Request) -> Response:
-    """The function and its derivatives: curves, or filled contours for two inputs.
+    """Plot the function and its derivatives: curves, or filled contours for two inputs.
 
-    A parameter that is a word chooses the formula: `?gate=linear`.
+    Parameters with choices select the formula: `?gate=linear`.
     """
     catalogue = _catalogue(request)
-    function = _chosen(catalogue.entry(name, at="name"), request, ())
+    function = _selected(catalogue.entry(name, at="name"), request, ())
     path = catalogue.folder / f"{function.stem}.{kind}"
     return _file(await _read(path), PICTURES[kind])
 
@@ -62,18 +63,18 @@ async def model(
     graph: Literal["value", "grad", "vjp"] = "value",
     form: Literal["function", "decomposed"] = "function",
 ) -> Response:
-    """The ONNX model: one node of our domain with its body, or in standard operators only.
+    """Return the ONNX model: one node of the domain ai.gatewave, or standard operators only.
 
     `graph` is the value, the value with all partial derivatives (`grad`), or the vector-Jacobian
-    product (`vjp`). A parameter that is a word chooses the formula: `?gate=linear`.
+    product (`vjp`). Parameters with choices select the formula: `?gate=linear`.
     """
     catalogue = _catalogue(request)
-    function = _chosen(catalogue.entry(name, at="name"), request, ("dtype", "graph", "form"))
+    function = _selected(catalogue.entry(name, at="name"), request, ("dtype", "graph", "form"))
     suffix = ".decomposed" if form == "decomposed" else ""
     path = catalogue.folder / f"{function.stem}.{graph}.{dtype}{suffix}.onnx"
     content = await _read(path)
     if sha256(content).hexdigest() != catalogue.digests.get(path.name):
-        expected = "an artifact as it was when the service started: start it again"
+        expected = "an artifact that has not changed since the service started"
         raise NameUnknown.at("path", expected, path.name)
     return _file(content, "application/octet-stream", path.name)
 
@@ -84,10 +85,10 @@ async def model(
     responses={200: {"content": {kind: {} for kind in CERTIFICATES}}},
 )
 async def certificate(name: str, request: Request) -> Response:
-    """What runtimes made of the models, and how far that is from exact results.
+    """Return the certificate: the results of runtimes, and their errors.
 
-    JSON; a page of HTML for who accepts that rather. It is shown only if the models name it, by
-    its SHA-256, in their metadata: `gatewave certify NAME --artifacts FOLDER` makes it.
+    It is JSON, or a page of HTML if `Accept` names that first. It is served only if the models name
+    its SHA-256 in their metadata; `gatewave certify NAME --artifacts FOLDER` makes it.
     """
     catalogue = _catalogue(request)
     entry = catalogue.entry(name, at="name")
@@ -102,7 +103,7 @@ async def certificate(name: str, request: Request) -> Response:
 
 
 def _preferred(accept: str) -> str:
-    """HTML where it is named before JSON, as browsers do."""
+    """Return the preferred type: HTML if it is named before JSON, as browsers do."""
     named = preferences(accept, "Accept")
     return next((kind for kind in named if kind in CERTIFICATES), next(iter(CERTIFICATES)))
 
@@ -112,19 +113,20 @@ def _catalogue(request: Request) -> Catalogue:
     return catalogue
 
 
-def _chosen(entry: Entry, request: Request, other: tuple[str, ...]) -> Function:
-    """The function that the query's words choose; scalar parameters change no file."""
-    words = {n: value for n, value in request.query_params.items() if n not in other}
-    for name, word in words.items():
+def _selected(entry: Entry, request: Request, other: tuple[str, ...]) -> Function:
+    """Return the function that the query selects; scalar parameters change no file."""
+    choices = {n: value for n, value in request.query_params.items() if n not in other}
+    for name in choices:
         if name not in entry.words:
             known = ", ".join((*entry.words, *other))
-            expected = f"only {known}" if known else "no query"
-            raise RequestInvalid.at(f"query.{name}", expected, word)
-    return entry.select(words, at="query")
+            expected = f"one of the query parameters {known}" if known else "no query parameters"
+            unknown = Words(f"the unknown query parameter {quoted(name)}")
+            raise RequestInvalid.at(f"query.{name}", expected, unknown)
+    return entry.select(choices, at="query")
 
 
 async def _read(path: Path, otherwise: bytes | None = None) -> bytes:
-    """Return the content of a file, read at once: it may change while an answer is sent.
+    """Return the content of a file, read completely: it may change while an answer is sent.
 
     Raises:
         NameUnknown: There is no such file, and no ``otherwise``.
@@ -134,7 +136,7 @@ async def _read(path: Path, otherwise: bytes | None = None) -> bytes:
     except ArtifactInvalid as error:
         if otherwise is not None:
             return otherwise
-        raise NameUnknown.at("path", "an artifact that was exported", path.name) from error
+        raise NameUnknown.at("path", "the name of an exported artifact", path.name) from error
 
 
 def _file(content: bytes, media_type: str, filename: str | None = None) -> Response:

@@ -1,4 +1,4 @@
-"""GET /livez and /readyz, for whoever starts and watches the process."""
+"""GET /livez and /readyz, for orchestrators."""
 
 from __future__ import annotations
 
@@ -14,15 +14,13 @@ router = APIRouter(tags=["health"])
 
 @router.get("/livez")
 async def livez() -> Liveness:
-    """The process runs, and its event loop turns."""
+    """Return 200 while the process and its event loop run."""
     return Liveness(status="alive")
 
 
 @router.get(
     "/readyz",
-    responses={
-        503: {"model": Readiness, "description": "The service is loading models, or ending."}
-    },
+    responses={503: {"model": Readiness, "description": "The service loads models, or ends."}},
 )
 async def readyz(request: Request, response: Response) -> Readiness:
     """Return 200 once every artifact is loaded and every model of the repository was tried.

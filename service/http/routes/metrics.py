@@ -18,19 +18,19 @@ TEXT = {"schema": {"type": "string"}}
     response_class=Response,
     responses={
         200: {
-            "description": "The numbers of all workers.",
+            "description": "The metrics of all workers.",
             "content": {"text/plain": TEXT, "application/openmetrics-text": TEXT},
         }
     },
 )
 async def metrics(request: Request) -> Response:
-    """What is counted and timed, in the text format of Prometheus, or OpenMetrics if accepted."""
+    """Return all metrics in the text format of Prometheus, or in OpenMetrics if accepted."""
     settings = request.app.state.service.settings
     if settings.metrics_port is not None and metrics_port.MARK not in request.scope:
         expected = "another: /metrics is served on GATEWAVE_METRICS_PORT only"
         raise NameUnknown.at("path", expected, request.url.path)
     registry = exposition.families(request.app.state.service)
     accept = request.headers.get("accept", "")
-    # Thousands of lines take milliseconds, in which others are to be answered.
+    # In a thread: thousands of lines take milliseconds, in which other requests are answered.
     text, media_type = await to_thread.run_sync(exposition.encoded, registry, accept)
     return Response(text, headers={"content-type": media_type, "cache-control": "no-store"})

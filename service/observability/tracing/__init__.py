@@ -1,4 +1,4 @@
-"""Traces of requests, for those who ask where the time went; off unless GATEWAVE_TRACES is set."""
+"""Traces of requests, by OpenTelemetry; off unless GATEWAVE_TRACES is set."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from gatewave.service.observability.tracing.trace import Tracer
 
 
 def start(address: str) -> Tracer:
-    """What traces requests, and sends the traces to ``address``.
+    """Return a tracer of requests that sends the traces to ``address``.
 
     Raises:
-        SettingsInvalid: The address is none, or OpenTelemetry is not installed.
+        SettingsInvalid: The address is invalid, or OpenTelemetry is not installed.
     """
     try:
-        from gatewave.service.observability.tracing import otlp  # noqa: PLC0415 - an extra, which need not be there
+        from gatewave.service.observability.tracing import otlp  # noqa: PLC0415 - an optional dependency
     except ModuleNotFoundError as error:
         msg = f"GATEWAVE_TRACES needs {error.name}: pip install 'gatewave[tracing]'"
         raise SettingsInvalid(msg) from error

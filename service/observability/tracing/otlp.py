@@ -1,8 +1,8 @@
-"""Traces as OpenTelemetry has them, sent by OTLP over HTTP.
+"""Traces of OpenTelemetry, sent by OTLP over HTTP.
 
-What is sent waits in a bounded line and goes out from a thread of its own: a receiver that is slow,
-wrong or gone costs spans, never requests. The standard variables of OpenTelemetry hold where no
-setting of ours says otherwise: OTEL_TRACES_SAMPLER, OTEL_RESOURCE_ATTRIBUTES,
+Spans wait in a bounded queue and are sent from a thread: a receiver that is slow, wrong or gone
+costs spans, never requests. The standard variables of OpenTelemetry apply unless a setting of the
+service overrides them: OTEL_TRACES_SAMPLER, OTEL_RESOURCE_ATTRIBUTES,
 OTEL_EXPORTER_OTLP_HEADERS, OTEL_BSP_SCHEDULE_DELAY and the others.
 """
 
@@ -29,11 +29,11 @@ from gatewave.service.observability.tracing.trace import Trace, Value, current
 PATH = "/v1/traces"
 PROPAGATED = frozenset({b"traceparent", b"tracestate"})
 FLUSH_SECONDS = 5.0
-"""How long the spans that wait may hold up the end of the process."""
+"""Longest time for which waiting spans delay the end of the process."""
 
 
 class OtlpTrace(Trace):
-    """A trace that is a span already, of which its marks become children."""
+    """Trace of a request as a span; its marks become child spans."""
 
     __slots__ = ("clock", "library", "span", "token")
 
@@ -67,18 +67,18 @@ class OtlpTrace(Trace):
             span.end(self._moment(mark.ended))
 
     def _moment(self, seconds: float) -> int:
-        """A moment of `time.perf_counter` as a Unix time in nanoseconds."""
+        """Return a time of `time.perf_counter` as a Unix time in nanoseconds."""
         return self.clock + int(seconds * 1e9)
 
 
 class OtlpTracer:
-    """Begins traces, and sends them."""
+    """Tracer that sends traces by OTLP."""
 
     def __init__(self, address: str) -> None:
-        """Prepare to send to ``address``: nothing is sent, nor looked up, before there is a span.
+        """Prepare to send to ``address``, which is not resolved before the first span.
 
         Raises:
-            SettingsInvalid: The address is none.
+            SettingsInvalid: The address is invalid.
         """
         exporter = OTLPSpanExporter(endpoint=_endpoint(address))
         self.provider = TracerProvider(resource=_resource(), shutdown_on_exit=False)
@@ -92,14 +92,14 @@ class OtlpTracer:
         return OtlpTrace(self.library, self.library.start_span(name, parent, SpanKind.SERVER))
 
     def close(self, seconds: float) -> None:
-        # The library's own limit is half a minute, and more where the receiver does not answer.
+        # The library's own limit is half a minute, and more if the receiver does not answer.
         closing = threading.Thread(target=self.provider.shutdown, daemon=True)
         closing.start()
         closing.join(min(seconds, FLUSH_SECONDS))
 
 
 def _endpoint(address: str) -> str:
-    """The full address: the path is the protocol's own, unless one is given."""
+    """Return the full address, with the path of the protocol unless another is given."""
     parts = urlsplit(address)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         expected = "an address such as http://collector:4318"
@@ -108,7 +108,7 @@ def _endpoint(address: str) -> str:
 
 
 def _resource() -> Resource:
-    """Who sends: what the environment says, or our name."""
+    """Return the resource of the service, named by the environment or else `gatewave`."""
     given = Resource.create()
     ours = {"service.version": version("gatewave")}
     if str(given.attributes["service.name"]).startswith("unknown_service"):

@@ -1,4 +1,4 @@
-"""One traced request: plain marks in time, from which `otlp` makes spans."""
+"""Trace of one request: time spans, from which `otlp` makes spans of OpenTelemetry."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import NamedTuple, Protocol
 Value = str | int | float | bool
 
 MAX_MARKS = 128
-"""So many parts are told of one request: a stream may go on for days."""
+"""Most marks of one request: a stream may go on for days."""
 
 
 class Mark(NamedTuple):
-    """A part of a request, from and to moments of `time.perf_counter`."""
+    """Part of a request, between two times of `time.perf_counter`."""
 
     name: str
     began: float
@@ -23,12 +23,12 @@ class Mark(NamedTuple):
 
 
 class Trace(ABC):
-    """A request, with an id that other services know it by.
+    """Trace of one request.
 
     Attributes:
-        trace_id: 32 hexadecimal digits, as W3C Trace Context has them.
-        recording: Whether marks are wanted; who called may have decided that they are not.
-        attributes: What there is to say of the request as a whole.
+        trace_id: Id of 32 hexadecimal digits, as in W3C Trace Context.
+        recording: Whether marks are kept; the caller may have disabled sampling.
+        attributes: Attributes of the whole request.
     """
 
     __slots__ = ("attributes", "marks", "recording", "trace_id")
@@ -40,35 +40,35 @@ class Trace(ABC):
         self.attributes: dict[str, Value] = {}
 
     def mark(self, name: str, began: float, ended: float, **attributes: Value) -> None:
-        """Note that a part of the request was done, in any thread."""
+        """Record a part of the request; called in any thread."""
         if self.recording and len(self.marks) < MAX_MARKS:
             self.marks.append(Mark(name, began, ended, attributes))
 
     @abstractmethod
     def end(self, name: str, *, failed: bool, attributes: Mapping[str, Value]) -> None:
-        """The request is answered; in the context in which the trace began.
+        """End the trace, in the context in which it began.
 
         Args:
-            name: What was asked for: one of few, as the template of a route.
-            failed: Whether the service is to blame for the outcome.
-            attributes: What there is to say of the request as a whole, besides.
+            name: Name of the request, of a bounded set, such as the template of a route.
+            failed: Whether the service caused the failure.
+            attributes: Further attributes of the whole request.
         """
 
 
 class Tracer(Protocol):
-    """What begins traces, and makes them known."""
+    """Factory and exporter of traces."""
 
     def begin(self, name: str, headers: Iterable[tuple[bytes, bytes]]) -> Trace:
-        """The trace of a request, which is the current one until it ends.
+        """Begin the trace of a request; it is the current trace until it ends.
 
         Args:
-            name: What is asked for, as far as it is known yet.
-            headers: In which the caller may say what trace the request is part of.
+            name: Provisional name of the request.
+            headers: Headers of the request, which may name the trace of the caller.
         """
 
     def close(self, seconds: float) -> None:
-        """Make known what waits to be; give it up after ``seconds``, or before."""
+        """Export the waiting traces; give up after ``seconds`` at the latest."""
 
 
 current: ContextVar[Trace | None] = ContextVar("trace", default=None)
-"""The trace of the request being answered, where traces are on."""
+"""The trace of the current request, if requests are traced."""
