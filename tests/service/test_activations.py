@@ -103,7 +103,7 @@ def test_a_model_that_changed_since_the_start_is_not_given(client, artifacts, fo
     try:
         response = client.get(url)
         assert response.status_code == 404
-        assert "as it was when the service started" in response.json()["detail"]
+        assert "has not changed since the service started" in response.json()["detail"]
     finally:
         path.write_bytes(whole)
     assert client.get(url).content == whole
