@@ -17,7 +17,7 @@ import typer
 from rich.text import Text
 
 from gatewave.cli.commands import output, probing
-from gatewave.service.activations.catalogue import artifact_paths, load
+from gatewave.service.activations.artifact import artifact_paths, load
 from gatewave.service.errors import DeviceUnavailable, ServiceError
 from gatewave.service.onnx.engine import Engine
 from gatewave.service.onnx.session import CUDA

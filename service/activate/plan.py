@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from gatewave.service.activations.catalogue import Catalogue, Function, Params
-from gatewave.service.activations.graph import Graph
+from gatewave.service.activations.model import ActivationModel
 from gatewave.service.codecs.datatypes import NUMPY, Array, DType
 from gatewave.service.errors import RequestInvalid
 from gatewave.service.serving.input_names import check_input_names
@@ -31,7 +31,7 @@ class Plan:
 
     activation: str
     function: Function
-    graph: Graph
+    graph: ActivationModel
     outputs: tuple[str, ...]
     scalars: Mapping[str, float]
 

@@ -35,7 +35,7 @@ Shape = tuple[int | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Tensor:
+class TensorProto:
     """Tensor whose value is in the file.
 
     Attributes:
@@ -51,7 +51,7 @@ class Tensor:
 
 
 @dataclass(frozen=True, slots=True)
-class Port:
+class ValueInfoProto:
     """Input of a graph.
 
     Attributes:
@@ -65,7 +65,7 @@ class Port:
 
 
 @dataclass(frozen=True, slots=True)
-class Attribute:
+class AttributeProto:
     """Attribute of a node.
 
     Attributes:
@@ -78,33 +78,33 @@ class Attribute:
     text: str = ""
     integers: tuple[int, ...] = ()
     numbers: tuple[float, ...] = ()
-    tensor: Tensor | None = None
+    tensor: TensorProto | None = None
     reference: str = ""
     graphs: tuple[Span, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
+class NodeProto:
     operator: str
     domain: str
     overload: str
     name: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-    attributes: Mapping[str, Attribute]
+    attributes: Mapping[str, AttributeProto]
 
 
 @dataclass(frozen=True, slots=True)
-class Function:
+class FunctionProto:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-    nodes: tuple[Node, ...]
-    defaults: Mapping[str, Attribute]
+    nodes: tuple[NodeProto, ...]
+    defaults: Mapping[str, AttributeProto]
     opsets: Mapping[str, int]
 
 
 @dataclass(slots=True)
-class Graph:
+class GraphProto:
     """Main graph of a file, or a graph within it.
 
     Attributes:
@@ -112,14 +112,14 @@ class Graph:
         outputs: The names of its outputs.
     """
 
-    nodes: list[Node] = field(default_factory=list)
-    tensors: list[Tensor] = field(default_factory=list)
-    inputs: list[Port] = field(default_factory=list)
+    nodes: list[NodeProto] = field(default_factory=list)
+    tensors: list[TensorProto] = field(default_factory=list)
+    inputs: list[ValueInfoProto] = field(default_factory=list)
     outputs: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
+class ModelProto:
     """Main graph of a file, and the functions that it calls.
 
     Attributes:
@@ -129,8 +129,8 @@ class Model:
 
     version: int
     opsets: Mapping[str, int]
-    graph: Graph
-    functions: Mapping[tuple[str, str, str], Function]
+    graph: GraphProto
+    functions: Mapping[tuple[str, str, str], FunctionProto]
 
 
 class File:
@@ -144,10 +144,10 @@ class File:
     def __init__(self, data: bytes) -> None:
         self.reader = Reader(data)
 
-    def model(self) -> Model:
+    def model(self) -> ModelProto:
         """Read the model without the graphs within nodes."""
         fields = self._fields((0, len(self.reader.data)))
-        return Model(
+        return ModelProto(
             self._one(fields, onnx.MODEL_VERSION, 0),
             self._opsets(self._spans(fields, onnx.MODEL_OPSETS)),
             # Protocol Buffers merge repeated pieces of a message: all graph fields are one graph.
@@ -155,9 +155,9 @@ class File:
             dict(map(self._function, self._spans(fields, onnx.MODEL_FUNCTIONS))),
         )
 
-    def graph(self, *spans: Span) -> Graph:
+    def graph(self, *spans: Span) -> GraphProto:
         """Read the graph with its pieces at ``spans``."""
-        graph = Graph()
+        graph = GraphProto()
         for fields in map(self._fields, spans):
             graph.nodes += map(self._node, self._spans(fields, onnx.GRAPH_NODES))
             graph.tensors += map(self._tensor, self._spans(fields, onnx.GRAPH_TENSORS))
@@ -167,11 +167,11 @@ class File:
             graph.outputs += (self._text(port, onnx.PORT_NAME) for port in outputs)
         return graph
 
-    def _port(self, span: Span) -> Port:
+    def _port(self, span: Span) -> ValueInfoProto:
         fields = self._fields(span)
         tensor = self._inner(self._inner(fields, onnx.PORT_TYPE), onnx.TYPE_TENSOR)
         kind = self._one(tensor, onnx.TENSOR_TYPE_ELEMENT, 0)
-        return Port(self._text(fields, onnx.PORT_NAME), kind, self._shape(tensor))
+        return ValueInfoProto(self._text(fields, onnx.PORT_NAME), kind, self._shape(tensor))
 
     def _shape(self, tensor: Fields) -> Shape | None:
         if onnx.TENSOR_TYPE_SHAPE not in tensor:
@@ -183,14 +183,14 @@ class File:
         size = self._fields(span)
         return _signed(self._one(size, onnx.DIM_VALUE, 0)) if onnx.DIM_VALUE in size else None
 
-    def _function(self, span: Span) -> tuple[tuple[str, str, str], Function]:
+    def _function(self, span: Span) -> tuple[tuple[str, str, str], FunctionProto]:
         fields = self._fields(span)
         called = (
             self._text(fields, onnx.FUNCTION_DOMAIN),
             self._text(fields, onnx.FUNCTION_NAME),
             self._text(fields, onnx.FUNCTION_OVERLOAD),
         )
-        return called, Function(
+        return called, FunctionProto(
             self._texts(fields, onnx.FUNCTION_INPUTS),
             self._texts(fields, onnx.FUNCTION_OUTPUTS),
             tuple(map(self._node, self._spans(fields, onnx.FUNCTION_NODES))),
@@ -206,9 +206,9 @@ class File:
         version = _signed(self._one(fields, onnx.OPSET_VERSION, 0))
         return _domain(self._text(fields, onnx.OPSET_DOMAIN)), version
 
-    def _node(self, span: Span) -> Node:
+    def _node(self, span: Span) -> NodeProto:
         fields = self._fields(span)
-        return Node(
+        return NodeProto(
             self._text(fields, onnx.NODE_OPERATOR),
             _domain(self._text(fields, onnx.NODE_DOMAIN)),
             self._text(fields, onnx.NODE_OVERLOAD),
@@ -218,12 +218,12 @@ class File:
             dict(map(self._attribute, self._spans(fields, onnx.NODE_ATTRIBUTES))),
         )
 
-    def _attribute(self, span: Span) -> tuple[str, Attribute]:
+    def _attribute(self, span: Span) -> tuple[str, AttributeProto]:
         fields = self._fields(span)
         number = self._spans(fields, onnx.ATTRIBUTE_FLOAT)
         text = self.reader.bytes(self._one(fields, onnx.ATTRIBUTE_TEXT, (0, 0)))
         tensor = self._spans(fields, onnx.ATTRIBUTE_TENSOR)
-        attribute = Attribute(
+        attribute = AttributeProto(
             integer=_signed(self._one(fields, onnx.ATTRIBUTE_INT, 0)),
             number=self._floats(number, "f")[-1] if number else 0.0,
             text=text.decode(errors="replace"),
@@ -238,17 +238,19 @@ class File:
         )
         return self._text(fields, onnx.ATTRIBUTE_NAME), attribute
 
-    def _tensor(self, span: Span) -> Tensor:
+    def _tensor(self, span: Span) -> TensorProto:
         fields = self._fields(span)
         kind = self._one(fields, onnx.TENSOR_TYPE, 0)
         shape = tuple(self._integers(fields.get(onnx.TENSOR_DIMS, [])))
-        return Tensor(
+        return TensorProto(
             self._text(fields, onnx.TENSOR_NAME), kind, shape, self._elements(fields, kind, shape)
         )
 
-    def _sparse(self, span: Span) -> Tensor:
+    def _sparse(self, span: Span) -> TensorProto:
         values = self._inner(self._fields(span), onnx.SPARSE_VALUES)
-        return Tensor(self._text(values, onnx.TENSOR_NAME), self._one(values, onnx.TENSOR_TYPE, 0))
+        return TensorProto(
+            self._text(values, onnx.TENSOR_NAME), self._one(values, onnx.TENSOR_TYPE, 0)
+        )
 
     def _elements(
         self, fields: Fields, kind: int, shape: tuple[int, ...]

@@ -38,7 +38,7 @@ from dataclasses import dataclass
 
 from gatewave.service.codecs.datatypes import BOOL, FLOAT, INT32, INT64
 from gatewave.service.codecs.wire import MalformedError
-from gatewave.service.onnx.proto import MAX_ELEMENTS, File, Graph, Node, Tensor
+from gatewave.service.onnx.proto import MAX_ELEMENTS, File, GraphProto, NodeProto, TensorProto
 
 MAX_DEPTH = 100
 """Nesting depth of graphs and functions beyond which a file is not analysed."""
@@ -145,7 +145,7 @@ class _Analysis:
     def run(self) -> None:
         self._graph(self.model.graph, {}, MAX_DEPTH)
 
-    def _graph(self, graph: Graph, names: Names, depth: int) -> None:
+    def _graph(self, graph: GraphProto, names: Names, depth: int) -> None:
         """Add the tensors of a graph to ``names``, and check that its nodes are safe."""
         if not depth:
             raise HazardError(f"it nests deeper than {MAX_DEPTH} graphs")
@@ -157,13 +157,15 @@ class _Analysis:
                 names[port.name] = Known(port.kind)
         self._nodes(graph.nodes, names, depth)
 
-    def _nodes(self, nodes: Sequence[Node], names: Names, depth: int) -> None:
+    def _nodes(self, nodes: Sequence[NodeProto], names: Names, depth: int) -> None:
         for node in nodes:
             given = [names.get(name, UNKNOWN) for name in node.inputs]
             results = self._results(node, given, names, depth)
             names.update(zip(node.outputs, results, strict=False))
 
-    def _results(self, node: Node, given: list[Known], names: Names, depth: int) -> Sequence[Known]:
+    def _results(
+        self, node: NodeProto, given: list[Known], names: Names, depth: int
+    ) -> Sequence[Known]:
         """Check that ``node`` is safe; return what is known of its results.
 
         Raises:
@@ -203,19 +205,19 @@ class _Analysis:
         return self.called[key, given]
 
 
-def _hazard(node: Node, what: str) -> HazardError:
+def _hazard(node: NodeProto, what: str) -> HazardError:
     result = next((name[:40] for name in node.outputs if name), "no result")
     called = f"node {node.name[:40]}" if node.name else f"the node that gives {result}"
     return HazardError(f"{called} ({node.operator}) {what}")
 
 
-def _known(tensor: Tensor) -> Known:
+def _known(tensor: TensorProto) -> Known:
     if tensor.elements is None or tensor.kind not in TRAPPING:
         return Known(tensor.kind, is_fixed=True)
     return Known(tensor.kind, is_fixed=True, values=tuple(map(int, tensor.elements)))
 
 
-def _first(node: Node, given: list[Known], *, fixed: bool) -> Known:
+def _first(node: NodeProto, given: list[Known], *, fixed: bool) -> Known:
     """Return what is known of the first result of a node of a standard operator."""
     operator, first = node.operator, given[0] if given else UNKNOWN
     if operator == "Constant":
@@ -236,7 +238,7 @@ def _cast(given: Known, kind: int, *, fixed: bool) -> Known:
     return Known(kind, fixed, given.is_size and kept, given.values if kept else None)
 
 
-def _kind(node: Node, given: list[Known]) -> int:
+def _kind(node: NodeProto, given: list[Known]) -> int:
     operator, first = node.operator, given[0] if given else UNKNOWN
     if operator == "ConstantOfShape":
         value = node.attributes.get("value")
@@ -249,7 +251,7 @@ def _kind(node: Node, given: list[Known]) -> int:
     return FLOAT if operator in FLOATING else BOOL if operator in BOOLEAN else 0
 
 
-def _constant(node: Node) -> Known:
+def _constant(node: NodeProto) -> Known:
     for name, attribute in node.attributes.items():
         if attribute.reference:  # The call of the function sets the value.
             return Known(0, is_fixed=True)
@@ -270,12 +272,12 @@ def _counts(known: Known) -> bool:
     return known.is_size or (known.values is not None and all(v >= 0 for v in known.values))
 
 
-def _number(node: Node, name: str) -> int:
+def _number(node: NodeProto, name: str) -> int:
     attribute = node.attributes.get(name)
     return attribute.integer if attribute is not None else 0
 
 
-def _divides(node: Node, given: list[Known]) -> None:
+def _divides(node: NodeProto, given: list[Known]) -> None:
     """Check that no element is divided by -1, or that the type cannot trap."""
     kinds = {known.kind for known in given} - {0}
     if kinds and not kinds & TRAPPING.keys():
@@ -287,41 +289,41 @@ def _divides(node: Node, given: list[Known]) -> None:
     raise _hazard(node, f"on {kind} can trap")
 
 
-def _frames(node: Node, given: list[Known]) -> None:
+def _frames(node: NodeProto, given: list[Known]) -> None:
     length = given[3] if len(given) > 3 else Known(is_fixed=True)  # noqa: PLR2004
     if not length.is_fixed or (len(given) > 2 and not given[2].is_fixed and node.inputs[2]):  # noqa: PLR2004
         raise _hazard(node, "can trap: a request decides the length of its frames")
 
 
-def _convolves(node: Node, given: list[Known]) -> None:
+def _convolves(node: NodeProto, given: list[Known]) -> None:
     position = KERNELS[node.operator]
     if len(given) <= position or not given[position].is_fixed:
         raise _hazard(node, "may never end: a request decides its kernel")
 
 
-def _recurs(node: Node, given: list[Known]) -> None:
+def _recurs(node: NodeProto, given: list[Known]) -> None:
     if not given or not given[0].is_fixed:
         raise _hazard(node, "can trap: a request may give it no rows or no steps")
 
 
-def _distinguishes(node: Node, given: list[Known]) -> None:
+def _distinguishes(node: NodeProto, given: list[Known]) -> None:
     if "axis" in node.attributes and not (given and given[0].is_fixed):
         raise _hazard(node, "can trap: a request may give it no elements")
 
 
-def _joins(node: Node, given: list[Known]) -> None:
+def _joins(node: NodeProto, given: list[Known]) -> None:
     if not all(known.is_fixed for known in given):
         raise _hazard(node, "can trap: a request may give it no rows")
 
 
-def _samples(node: Node, given: list[Known]) -> None:
+def _samples(node: NodeProto, given: list[Known]) -> None:
     """Check that the number of samples in a region does not grow with the region."""
     regions = given[1] if len(given) > 1 else UNKNOWN
     if not regions.is_fixed and _number(node, "sampling_ratio") <= 0:
         raise _hazard(node, "can trap: the size of a region decides how often it samples")
 
 
-def _suppresses(node: Node, given: list[Known]) -> None:
+def _suppresses(node: NodeProto, given: list[Known]) -> None:
     """See that the number of boxes that are kept has a bound; without the input it is 0."""
     if len(given) <= 2 or not node.inputs[2]:  # noqa: PLR2004
         return
@@ -330,7 +332,7 @@ def _suppresses(node: Node, given: list[Known]) -> None:
         raise _hazard(node, f"may take hours: it may keep more than {MAX_KEPT} boxes of a class")
 
 
-def _loops(node: Node, given: list[Known]) -> None:
+def _loops(node: NodeProto, given: list[Known]) -> None:
     trips = given[0] if given and node.inputs[0] else UNKNOWN
     few = trips.values is not None and all(value <= MAX_TRIPS for value in trips.values)
     if not (trips.is_size or few):

@@ -9,7 +9,8 @@ import numpy as np
 import onnx
 import pytest
 
-from gatewave.service.activations.catalogue import MANIFEST, METADATA_KEY, Catalogue, artifact_paths
+from gatewave.service.activations.artifact import MANIFEST, METADATA_KEY, artifact_paths
+from gatewave.service.activations.catalogue import Catalogue
 from gatewave.service.codecs.datatypes import NUMPY
 from gatewave.service.errors import ArtifactInvalid
 from gatewave.service.onnx.engine import Engine

@@ -13,7 +13,7 @@ from gatewave.export.certificates.document import KEY
 from gatewave.export.errors import ModelError
 from gatewave.export.runtimes import catalogue
 from gatewave.models import ACTIVATIONS
-from gatewave.service.activations.catalogue import CERTIFICATE_KEY
+from gatewave.service.activations.artifact import CERTIFICATE_KEY
 from gatewave.service.app import create_app
 from gatewave.service.settings import Settings
 

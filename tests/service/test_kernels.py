@@ -16,7 +16,7 @@ from onnx import helper
 from processes import beginning_with, run, serving
 
 from gatewave.models import ACTIVATIONS
-from gatewave.service.activations.catalogue import load
+from gatewave.service.activations.artifact import load
 from gatewave.service.app import create_app
 from gatewave.service.codecs.datatypes import NUMPY
 from gatewave.service.errors import KernelsUnavailable, ModelRefused, SettingsInvalid

@@ -9,7 +9,8 @@ from typing import Literal
 
 from fastapi import APIRouter, Request, Response
 
-from gatewave.service.activations.catalogue import Catalogue, Entry, Function, read_artifact
+from gatewave.service.activations.artifact import read_artifact
+from gatewave.service.activations.catalogue import Catalogue, Entry, Function
 from gatewave.service.codecs.datatypes import DType
 from gatewave.service.errors import ArtifactInvalid, NameUnknown, RequestInvalid
 from gatewave.service.http.media import preferences

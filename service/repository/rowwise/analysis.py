@@ -7,7 +7,14 @@ from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 
 from gatewave.service.codecs.wire import MalformedError
-from gatewave.service.onnx.proto import Attribute, File, Function, Model, Node, Shape
+from gatewave.service.onnx.proto import (
+    AttributeProto,
+    File,
+    FunctionProto,
+    ModelProto,
+    NodeProto,
+    Shape,
+)
 from gatewave.service.repository.rowwise import alongaxes, elementwise, linear, reshaping
 from gatewave.service.repository.rowwise.operands import Operands, Outcome, Rule
 from gatewave.service.repository.rowwise.values import (
@@ -89,21 +96,21 @@ class _Scope:
         depth: The number of enclosing functions.
     """
 
-    model: Model
+    model: ModelProto
     opsets: Mapping[str, int]
     fresh: Fresh
     found: dict[str, Found]
-    arguments: Mapping[str, Attribute] = field(default_factory=dict)
+    arguments: Mapping[str, AttributeProto] = field(default_factory=dict)
     depth: int = 0
 
-    def run(self, nodes: Sequence[Node]) -> None:
+    def run(self, nodes: Sequence[NodeProto]) -> None:
         for node in nodes:
             results = self._results(node)
             for name, result in zip_longest(node.outputs, results[: len(node.outputs)]):
                 unknown = NotShown(f"{_label(node)} has an output that no rule describes")
                 self.found[name] = unknown if result is None else result
 
-    def _results(self, node: Node) -> Sequence[Found]:
+    def _results(self, node: NodeProto) -> Sequence[Found]:
         """Return what is known of the outputs of a node; errors name the node."""
         inputs = [self._of(name) for name in node.inputs]
         for value in inputs:
@@ -121,7 +128,7 @@ class _Scope:
             return None
         return self.found.get(name, NotShown(f"{_short(name)} is read before it is computed"))
 
-    def _followed(self, node: Node, values: Sequence[Value | None]) -> Sequence[Outcome]:
+    def _followed(self, node: NodeProto, values: Sequence[Value | None]) -> Sequence[Outcome]:
         """Apply the rule of a node's operator, or follow the function that it calls.
 
         Raises:
@@ -139,7 +146,7 @@ class _Scope:
                 return [Value()] * len(node.outputs)
             raise
 
-    def _ruled(self, node: Node, values: Sequence[Value | None]) -> Sequence[Outcome]:
+    def _ruled(self, node: NodeProto, values: Sequence[Value | None]) -> Sequence[Outcome]:
         if node.domain == ONNX and node.operator == "Constant":
             return [_constant(node.attributes)]
         rule = RULES.get(node.domain, {}).get(node.operator)
@@ -152,7 +159,7 @@ class _Scope:
         except (LookupError, TypeError, ValueError) as error:
             raise NotShown("is written otherwise than its rule expects") from error
 
-    def _resolved(self, attributes: Mapping[str, Attribute]) -> Mapping[str, Attribute]:
+    def _resolved(self, attributes: Mapping[str, AttributeProto]) -> Mapping[str, AttributeProto]:
         """Return attributes in which references are replaced by the attributes of the call."""
         return {
             name: self.arguments[each.reference] if each.reference else each
@@ -161,7 +168,7 @@ class _Scope:
         }
 
     def _called(
-        self, node: Node, function: Function, values: Sequence[Value | None]
+        self, node: NodeProto, function: FunctionProto, values: Sequence[Value | None]
     ) -> Sequence[Outcome]:
         if self.depth == MAX_NESTED_FUNCTIONS or node.domain in RULES:
             raise NotShown("calls a function that is not followed")
@@ -180,13 +187,13 @@ class _Scope:
         return [inner.found.get(name, unknown) for name in function.outputs]
 
 
-def _without(node: Node, missing: set[str]) -> Node:
+def _without(node: NodeProto, missing: set[str]) -> NodeProto:
     """Return a function's node without the inputs ``missing``, which the call omits."""
     inputs = tuple("" if name in missing else name for name in node.inputs)
     return replace(node, inputs=inputs)
 
 
-def _constant(attributes: Mapping[str, Attribute]) -> Value:
+def _constant(attributes: Mapping[str, AttributeProto]) -> Value:
     for name, attribute in attributes.items():
         if name == "value" and attribute.tensor is not None:
             return constant(attribute.tensor)
@@ -201,7 +208,7 @@ def _constant(attributes: Mapping[str, Attribute]) -> Value:
     return Value()
 
 
-def _is_constant(node: Node, values: Sequence[Value | None]) -> bool:
+def _is_constant(node: NodeProto, values: Sequence[Value | None]) -> bool:
     """Return whether a node without a rule gives the same result for every batch."""
     given = [value for value in values if value is not None]
     graphs = any(attribute.graphs for attribute in node.attributes.values())
@@ -214,7 +221,7 @@ def _is_constant(node: Node, values: Sequence[Value | None]) -> bool:
 
 
 def _checked(
-    node: Node, values: Sequence[Value | None], results: Sequence[Outcome]
+    node: NodeProto, values: Sequence[Value | None], results: Sequence[Outcome]
 ) -> Sequence[Outcome]:
     """Check that a batched input gives a batched output: a second check of the rules."""
     batched = any(value is not None and value.is_batched for value in values)
@@ -225,14 +232,14 @@ def _checked(
     return results
 
 
-def _named(node: Node, outcome: Outcome) -> Found:
+def _named(node: NodeProto, outcome: Outcome) -> Found:
     if isinstance(outcome, Value):
         return outcome
     text = str(outcome)
     return outcome if text.startswith("node ") else NotShown(f"{_label(node)} {text}")
 
 
-def _label(node: Node) -> str:
+def _label(node: NodeProto) -> str:
     name = node.name or next(filter(None, node.outputs), "")
     domain = f"{node.domain}." if node.domain else ""
     return f"node {_short(name)} ({domain}{_short(node.operator)})"

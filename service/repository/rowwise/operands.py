@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from gatewave.service.onnx.proto import Attribute
+from gatewave.service.onnx.proto import AttributeProto
 from gatewave.service.repository.rowwise.values import Dims, Element, Fresh, NotShown, Value, whole
 
-NO_ATTRIBUTE = Attribute()
+NO_ATTRIBUTE = AttributeProto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Operands:
     operator: str
     values: Sequence[Value | None]
     outputs: int
-    attributes: Mapping[str, Attribute]
+    attributes: Mapping[str, AttributeProto]
     opset: int
     fresh: Fresh
 

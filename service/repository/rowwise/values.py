@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from gatewave.service.onnx.proto import MAX_ELEMENTS, Tensor
+from gatewave.service.onnx.proto import MAX_ELEMENTS, TensorProto
 
 ROWS = "rows"
 """Symbol of the number of rows in a batch."""
@@ -132,7 +132,7 @@ def sizes_of(shape: Iterable[int]) -> Dims:
     return tuple(Size(number) for number in shape)
 
 
-def constant(tensor: Tensor) -> Value:
+def constant(tensor: TensorProto) -> Value:
     """Return the value of a tensor of the file, with the elements of a scalar or a short vector."""
     if tensor.shape is None:
         return Value()

@@ -1,4 +1,4 @@
-"""One artifact, loaded: a function in one dtype, as a model."""
+"""Model that computes an activation: one loaded artifact, for one dtype."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from gatewave.service.system.cancellation import CancelToken
 
 
 @dataclass(frozen=True, eq=False)
-class Graph(Model):
-    """One artifact, loaded: a function in one dtype, of tensors of one shape, any.
+class ActivationModel(Model):
+    """One loaded artifact: an elementwise function in one dtype, of tensors of equal shapes.
 
     Attributes:
         kind: ``value``, ``grad`` or ``vjp``.
-        implementation: What computes it: ``native avx512``, ``function body`` where there is no
-            kernel for its node, or ``standard operators`` where it is decomposed.
+        implementation: ``native avx512`` for a kernel, ``function body`` without a kernel for its
+            node, or ``standard operators`` for a decomposed graph.
     """
 
     path: Path
@@ -50,7 +50,7 @@ class Graph(Model):
         """Refuse tensors that are missing, unknown, of another dtype, or of different shapes.
 
         Raises:
-            RequestInvalid: It names the first.
+            RequestInvalid: The error names the first such tensor.
         """
         check_names_and_types(self, inputs)
         self.check_shapes(inputs)
@@ -59,7 +59,7 @@ class Graph(Model):
         """Refuse tensors of different shapes.
 
         Raises:
-            RequestInvalid: It names the first that differs.
+            RequestInvalid: The error names the first that differs.
         """
         first, *others = self.input_names
         for name in others:
@@ -79,10 +79,10 @@ class Graph(Model):
         *,
         reuse_inputs: bool = False,
     ) -> dict[str, Array]:
-        """Evaluate at ``inputs``, of one shape; the results have it too.
+        """Compute ``outputs``; they have the shape of ``inputs``.
 
         Raises:
-            Overloaded: There is no memory for what is between its nodes: a slice, which is little.
+            Overloaded: There is no memory for the intermediate results of a slice.
         """
         first = inputs[self.input_names[0]]
         shape = first.shape
@@ -101,8 +101,9 @@ class Graph(Model):
     ) -> dict[str, Array]:
         try:
             return self.session.run(flat, length, outputs, reuse_inputs=reuse_inputs)
-        except Exception as error:  # ONNX Runtime's exceptions have no class in common but this
+        except Exception as error:  # the only common base of ONNX Runtime's exceptions
             if is_scarce(error):
+                # A slice is small, so the arena is full of the results of other requests.
                 raise Overloaded("memory", "others' results hold ONNX Runtime's") from error
             raise
 
@@ -114,11 +115,12 @@ class Graph(Model):
 
     @property
     def _wide(self) -> np.dtype[Any]:
-        """What 16-bit floats compute in."""
+        """Dtype of scalar parameters: 16-bit graphs compute in float32."""
         return NUMPY["float64" if self.dtype == "float64" else "float32"]
 
 
 def _flat(tensor: Array) -> Array:
+    """Return the elements as one axis; ONNX Runtime requires contiguous, aligned memory."""
     if tensor.ndim == 1 and tensor.flags.c_contiguous and tensor.flags.aligned:
         return tensor
     return np.require(tensor, requirements=["C", "A"]).reshape(-1)
