@@ -1,4 +1,4 @@
-"""Everything that one worker holds: made once, when the application is created."""
+"""State of one worker: created once, with the application."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class ServiceState:
-    """The engine, its models, and the admission of requests.
+    """Engine, models, and admission of requests.
 
     Attributes:
         registry: Every model that is served, the activations' graphs included.
@@ -35,7 +35,7 @@ class ServiceState:
         tracer: The tracer of requests, if they are traced.
         keys: The accepted keys; all protocols read them here, so that they can be replaced.
         certificates: The certificates of connections, if they are encrypted.
-        draining: Whether the worker is ending: it answers, but is not ready.
+        draining: Whether the worker is ending: it answers requests, but is not ready.
         loading: Whether models of the repository have yet to be tried for the first time.
     """
 
@@ -68,13 +68,13 @@ class ServiceState:
 
     @classmethod
     def start(cls, settings: Settings) -> ServiceState:
-        """Load and prove all there is to serve.
+        """Load and check all activations.
 
         Raises:
-            DeviceUnavailable: The wanted device does not work.
-            KernelsUnavailable: The kernels are demanded, and cannot be had for all there is.
-            ArtifactInvalid: The artifacts folder is empty, or holds what cannot be served.
-            SettingsInvalid: Traces are wanted, and cannot be sent; or unknown instructions.
+            DeviceUnavailable: The device of the settings does not work.
+            KernelsUnavailable: The kernels are required, and one is missing.
+            ArtifactInvalid: The artifacts folder is empty, or one cannot be served.
+            SettingsInvalid: Traces cannot be exported, or the instruction set is unknown.
         """
         engine = Engine.start(
             settings.device,
@@ -107,7 +107,7 @@ class ServiceState:
             seconds: Time limit for that, and for sending the remaining traces.
 
         Returns:
-            Whether all threads have ended: Python waits for the others at its exit.
+            Whether all threads have ended; Python waits for the others at its exit.
         """
         have_ended = self.pipeline.worker_pool.close(seconds)
         if self.tracer is not None:

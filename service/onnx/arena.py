@@ -1,4 +1,4 @@
-"""The memory that ONNX Runtime shares among all models, and who holds some of it."""
+"""Arena of memory that all models in this process share, and the runs that hold parts of it."""
 
 from __future__ import annotations
 
@@ -21,27 +21,31 @@ NO_MEMORY = (
 )
 
 _USES: set[Use] = set()
-"""Whoever holds some of it now, in whatever thread. Each step on it is one that Python does not
-divide: a lock could be wanted by a callback of the collector, in the thread that holds it."""
+"""Runs that hold memory of the arena now, in any thread. It is changed by single operations, which
+the interpreter does not interrupt. A lock could deadlock: the garbage collector may run a weak
+reference's callback in the thread that holds the lock."""
 
 
 def is_scarce(error: BaseException, most: float = inf) -> bool:
-    """Whether ``error`` says that there is too little left, of ``most`` bytes that would do."""
+    """Return whether a request for at most ``most`` bytes exceeded the rest of the arena."""
     asked = SCARCE.search(str(error))
     return asked is not None and int(asked[2]) <= most
 
 
 def is_of_memory(error: BaseException) -> bool:
-    """Return whether ``error`` says that there is too little memory."""
+    """Return whether ``error`` reports a lack of memory."""
     return isinstance(error, MemoryError) or any(sign in str(error) for sign in NO_MEMORY)
 
 
 def arena_needed(error: BaseException | None, arena_bytes: int) -> int | None:
-    """Return how large the arena must be, at least, where ``error`` or a cause of it is its size.
+    """Return the least size of the arena with which ``error`` would not occur.
 
     Args:
         error: An error of a run, or of loading a model.
         arena_bytes: The size of the arena in which it occurred.
+
+    Returns:
+        The size in bytes, or None if neither the error nor a cause of it is a lack of memory.
     """
     while error is not None:
         asked = SCARCE.search(str(error))
@@ -54,10 +58,12 @@ def arena_needed(error: BaseException | None, arena_bytes: int) -> int | None:
 
 
 class Use:
-    """A run, from its beginning until nobody has its results, which lie in that memory too.
+    """Use of the arena by one run, from its start until its results, which lie in it, are freed.
+
+    A run that lacked memory is worth a retry only if another run held some at the same time.
 
     Attributes:
-        shared: Whether anybody else held some of it meanwhile.
+        shared: Whether another run held memory of the arena meanwhile.
     """
 
     __slots__ = ("_results", "shared")
@@ -67,7 +73,7 @@ class Use:
         self.shared = False
 
     def hold(self, results: Iterable[Array]) -> None:
-        """Last as long as one of ``results`` does."""
+        """Extend the use until all ``results`` are freed."""
         self._results = [weakref.ref(result, self._let_go) for result in results]
 
     def _let_go(self, result: weakref.ref[Any]) -> None:

@@ -1,4 +1,4 @@
-"""ONNX Runtime, as the service uses it: one device, one shared thread pool, many small graphs."""
+"""Engine that opens graphs in ONNX Runtime, with one device, thread pool and arena per process."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ from gatewave.service.settings import Device, KernelMode
 from gatewave.service.system import cpus
 
 LIBRARIES = {CPU: "libgatewave.so", CUDA: "libgatewave_cuda.so"}
-"""The native kernels for each provider."""
+"""File names of the native kernels, by provider."""
 EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
 ONLY_FATAL = 4
-"""ONNX Runtime's severity: errors come as exceptions, and warnings are about what is meant."""
+"""ONNX Runtime's log severity: errors are raised as exceptions anyway."""
 
 ARENA_BYTES = 1 << 30
 SAME_AS_REQUESTED = 1
-"""ONNX Runtime's strategy of taking from the system what is asked for, and not powers of two."""
+"""ONNX Runtime's ``kSameAsRequested``: the arena grows by the requested size, not by doubling."""
 
 FOLDER = Path(__file__).parents[1]
-"""Where the libraries are, if they were built."""
+"""Folder of the libraries, if they were built."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """A device that works, and the threads that computing on it may use.
+    """Device on which graphs are computed, with its threads and native kernels.
 
     Attributes:
         provider: ONNX Runtime's execution provider.
-        threads: How many threads a graph may use.
-        kernels: The native kernels that it uses.
+        threads: Number of threads that a graph may use.
+        kernels: The native kernels.
     """
 
     provider: str
@@ -62,22 +62,22 @@ class Engine:
         """Choose the device, size the thread pool, bound the memory, and load the kernels.
 
         Raises:
-            DeviceUnavailable: ``cuda`` is wanted, and does not really work.
-            KernelsUnavailable: ``native`` kernels are wanted, and cannot be had.
-            SettingsInvalid: The kernels have not these ``instructions``, or none are used.
+            DeviceUnavailable: ``device`` is ``cuda``, which does not work.
+            KernelsUnavailable: ``kernels`` is ``native``, and they do not work.
+            SettingsInvalid: The kernels do not have these ``instructions``, or are not used.
         """
         return cls._on(device, threads, arena_bytes).using(kernels, instructions)
 
     @classmethod
     def _on(cls, device: Device, threads: int, arena_bytes: int) -> Engine:
-        ort.disable_telemetry_events()  # since 1.29 it reports to its makers unless told not to
+        ort.disable_telemetry_events()  # since 1.29 it reports to Microsoft by default
         threads = _shared_pool(threads or cpus.available())
         _shared_arena(arena_bytes)
         if device == "cpu":
             return cls(CPU, threads, NO_KERNELS)
         engine = cls(CUDA, threads, NO_KERNELS)
         try:
-            engine.prove()
+            engine.verify()
         except DeviceUnavailable as error:
             if device == "cuda":
                 raise
@@ -86,21 +86,21 @@ class Engine:
         return engine
 
     def using(self, kernels: KernelMode, instructions: str = "") -> Engine:
-        """The same, with the kernels that are there for its provider.
+        """Return a copy with the kernels for its provider.
 
         Raises:
-            KernelsUnavailable: ``native`` kernels are wanted, and cannot be had.
-            SettingsInvalid: The kernels have not these ``instructions``, or none are used.
+            KernelsUnavailable: ``kernels`` is ``native``, and they do not work.
+            SettingsInvalid: The kernels do not have these ``instructions``, or are not used.
         """
         path = FOLDER / LIBRARIES[self.provider]
         found = Kernels.find(path, kernels, instructions, self.options, self._providers())
         return replace(self, kernels=found)
 
-    def prove(self) -> None:
-        """Run a graph on the device, and see that it ran there.
+    def verify(self) -> None:
+        """Check that the device computes: the CUDA provider also loads without a working driver.
 
         Raises:
-            DeviceUnavailable: It cannot, or ONNX Runtime put it elsewhere.
+            DeviceUnavailable: The run failed, or ONNX Runtime chose another provider.
         """
         if self.provider not in ort.get_available_providers():
             msg = (
@@ -122,11 +122,16 @@ class Engine:
 
     @property
     def arena_bytes(self) -> int:
-        """The most that all sessions together may take."""
+        """Limit on the memory of all sessions together."""
         return _ARENA[0]
 
     def shrink(self) -> None:
-        """Give back what the arena keeps for nobody: pieces that never grow, and may fit none."""
+        """Return unused memory of the arena to the system.
+
+        The arena keeps freed regions, which never grow: a larger request may not fit any of them,
+        although their sum would suffice.
+        """
+        # There is no call for this but an option of a run, so a tiny graph is run.
         options = ort.RunOptions()
         options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         self._open(CANARY, NONE_OF_OURS).run(None, {"x": np.array([1.5], np.float32)}, options)
@@ -183,7 +188,7 @@ class Engine:
         return session
 
     def options(self) -> ort.SessionOptions:
-        """What a session takes that may be opened in this process."""
+        """Return options for a session in this process, with its shared threads and arena."""
         options = ort.SessionOptions()
         options.log_severity_level = ONLY_FATAL
         if _POOL:
@@ -198,13 +203,13 @@ class Engine:
 
 
 _POOL: list[int] = []
-"""The size of the process's one thread pool, once it is made; ONNX Runtime cannot resize it."""
+"""Size of the process's thread pool, once it exists; ONNX Runtime cannot resize it."""
 
 
 def _shared_pool(threads: int) -> int:
-    """Make the pool that all sessions share, and tell its size; one thread needs no pool.
+    """Create the pool that all sessions share; return its size. One thread needs no pool.
 
-    Once it is made, ONNX Runtime refuses sessions with threads of their own in this process.
+    With a shared pool, ONNX Runtime refuses sessions with their own threads in this process.
     """
     if not _POOL and threads > 1:
         ort.set_global_thread_pool_sizes(threads, 1)
@@ -213,11 +218,11 @@ def _shared_pool(threads: int) -> int:
 
 
 _ARENA: list[int] = []
-"""The most bytes of the process's one arena, once it is made; ONNX Runtime cannot resize it."""
+"""Limit of the process's arena in bytes, once it exists; ONNX Runtime cannot change it."""
 
 
 def _shared_arena(most: int) -> None:
-    """Make the arena that all sessions share: a graph that asks for more fails, and only it."""
+    """Create the arena that all sessions share; a run that needs more than the limit fails."""
     if not _ARENA:
         memory = ort.OrtMemoryInfo(
             "Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT

@@ -1,8 +1,7 @@
-"""The native kernels: operators of our domain that ONNX Runtime computes in place of their bodies.
+"""Native kernels: operators of the domain ``ai.gatewave`` in a library for ONNX Runtime.
 
-They are in a library beside this package's modules, or there is none: then a node is computed by
-the function that its file carries. What the library has, it says itself, by an operator that gives
-a text.
+The library lies in the folder `service`. Without it, ONNX Runtime computes a node by the function
+in the node's file. One operator of the library, ``Kernels``, returns a list of its kernels.
 """
 
 from __future__ import annotations
@@ -22,13 +21,13 @@ from gatewave.service.errors import KernelsUnavailable, SettingsInvalid
 from gatewave.service.settings import KernelMode
 
 INSTRUCTIONS = "ai.gatewave.instructions"
-"""The entry of a session's configuration by which the library is told an instruction set."""
+"""Session configuration entry that selects the library's instruction set."""
 
 OPERATORS = "ai.gatewave.operators"
-"""And the operators that the session needs: registering all of them takes a millisecond."""
+"""Session configuration entry with the operators to register: all of them take a millisecond."""
 
 SUFFIXES = ("", "ValueAndGrad", "VJP")
-"""Behind a kernel's name, what the library's three operators of it are called."""
+"""Suffixes of the three operators of each kernel."""
 
 CURE = "it was not built (for CUDA that needs nvcc); in a checkout `make native` builds it"
 
@@ -42,15 +41,15 @@ Options = Callable[[], ort.SessionOptions]
 
 @dataclass(frozen=True, slots=True)
 class Kernels:
-    """What a library computes; where none is used, nothing.
+    """Library of native kernels, or the reason for its absence.
 
     Attributes:
-        path: The library, if there is one and it is wanted.
+        path: The library, if it exists and may be used.
         instructions: The instruction set that it uses.
-        forced: The one that it was told to use; none, if it chose the best.
-        operators: The names of its operators, in all dtypes.
-        absence: Why it is not used, if so.
-        demanded: Whether nothing that it could compute may be computed otherwise.
+        forced: The instruction set of the settings; empty if the library chose the best.
+        operators: Names of its operators, which exist in all dtypes.
+        absence: Reason why it is not used; empty if it is.
+        demanded: Whether function bodies may not replace missing kernels.
     """
 
     path: Path | None = None
@@ -59,7 +58,7 @@ class Kernels:
     operators: frozenset[str] = frozenset()
     absence: str = ""
     demanded: bool = False
-    # Registered, and kept: the system lets go of a library that no session is open with.
+    # Options that the library is registered with keep it loaded while no session is open.
     _loaded: ort.SessionOptions | None = field(default=None, repr=False, compare=False)
 
     @classmethod
@@ -71,26 +70,26 @@ class Kernels:
         options: Options,
         providers: Sequence[Any],
     ) -> Kernels:
-        """The library at ``path``, loaded into ONNX Runtime, as far as ``mode`` wants it.
+        """Load the library at ``path`` into ONNX Runtime, if ``mode`` allows it.
 
         Args:
-            path: Where it is, if it was built.
+            path: The file, which may not exist.
             mode: Whether to use it.
-            instructions: Which instruction set it is to use; the best, if empty.
-            options: Makes the options of a session that may be opened in this process.
-            providers: What such a session computes with.
+            instructions: The instruction set to use; empty means the best.
+            options: Factory of options for a session in this process.
+            providers: Execution providers of such a session.
 
         Raises:
-            KernelsUnavailable: It is demanded, and is not there, or does not load or compute.
-            SettingsInvalid: It does not have the instruction set, or this processor has not; or
-                the library that is told to use it is not used.
+            KernelsUnavailable: ``mode`` is ``native``, and the library is missing or does not work.
+            SettingsInvalid: The library or the processor does not have the instruction set, or the
+                library is not used.
         """
         if mode == "function":
             _in_vain(instructions, mode, "function bodies have none")
             return cls(absence="GATEWAVE_KERNELS=function")
         try:
             found = cls._load(path, instructions, options, demanded=mode == "native")
-            found.prove(options(), providers)
+            found.verify(options(), providers)
         except KernelsUnavailable as error:
             if mode == "native":
                 raise KernelsUnavailable(f"GATEWAVE_KERNELS=native: {error}") from error
@@ -122,13 +121,13 @@ class Kernels:
             _loaded=loaded,
         )
 
-    def prove(self, options: ort.SessionOptions, providers: Sequence[Any]) -> None:
-        """Run a kernel, and see that it computes.
+    def verify(self, options: ort.SessionOptions, providers: Sequence[Any]) -> None:
+        """Check the result of a kernel.
 
-        A library for GPUs loads where the driver is too old, or the GPU is, for what is in it.
+        A library for GPUs also loads with a driver or a GPU that is too old for its code.
 
         Raises:
-            KernelsUnavailable: It does not.
+            KernelsUnavailable: The run failed, or its result is wrong.
         """
         try:
             self.register(options, frozenset({"Sinc"}))
@@ -144,17 +143,18 @@ class Kernels:
 
     @property
     def implementation(self) -> str:
-        """What computes the operators that it has."""
+        """Implementation of its operators, for people."""
         return f"native {self.instructions}" if self.operators else FUNCTION_BODY
 
     def register(
         self, options: ort.SessionOptions, operators: frozenset[str] | None = None
     ) -> None:
-        """Have a session with these ``options`` use the library.
+        """Register the library with the ``options`` of a session.
 
         Args:
-            options: The session's.
-            operators: Those of our domain that its graph has; none means that nobody knows.
+            options: The options.
+            operators: Operators of the domain ``ai.gatewave`` in the session's graph; None means
+                unknown.
         """
         wanted = self.operators if operators is None else self.operators & operators
         if self.path is not None and wanted:
@@ -162,7 +162,7 @@ class Kernels:
             _register(options, self.path, self.forced, names)
 
     def serving(self, operators: frozenset[str]) -> str:
-        """What computes a graph with these ``operators`` of our domain, for people.
+        """Return the implementation of a graph with these ``operators`` of our domain.
 
         Raises:
             KernelsUnavailable: Kernels are demanded, and one is missing.
@@ -177,7 +177,7 @@ class Kernels:
 
 
 def _in_vain(instructions: str, mode: KernelMode, why: str) -> None:
-    """Refuse an instruction set that nothing would use."""
+    """Refuse an instruction set that has no effect."""
     if instructions:
         msg = (
             f"GATEWAVE_KERNELS_INSTRUCTIONS={instructions} is for kernels, and with "
@@ -186,13 +186,13 @@ def _in_vain(instructions: str, mode: KernelMode, why: str) -> None:
         raise SettingsInvalid(msg)
 
 
-NO_KERNELS = Kernels(absence="nobody looked for them")
+NO_KERNELS = Kernels(absence="they were not searched for")
 
 
 def _described(
     path: Path, instructions: str, options: Options
 ) -> tuple[dict[str, Any], ort.SessionOptions]:
-    """What the library says of itself; and options that it is registered with."""
+    """Return the library's description of itself, and options that it is registered with."""
     with_library = options()
     try:
         _register(with_library, path, instructions, ["Kernels"])
@@ -224,11 +224,11 @@ DESCRIPTION = (
     b'\x08\x08:0\n\x19\x12\x01t"\x07Kernels:\x0bai.gatewave\x12\x01kb\x10\n\x01t\x12\x0b\n\t\x08'
     b"\x02\x12\x05\n\x03\x12\x01nB\x0f\n\x0bai.gatewave\x10\x01"
 )
-"""An ONNX model: ``t = ai.gatewave::Kernels()``, a text in UTF-8 as bytes."""
+"""ONNX model ``t = ai.gatewave::Kernels()``; the result is JSON in UTF-8, as bytes."""
 
 PROOF = (
     b'\x08\x08:@\n\x19\n\x01x\x12\x01y"\x04Sinc:\x0bai.gatewave\x12\x011Z\x0f\n\x01x\x12\n\n'
     b"\x08\x08\x01\x12\x04\n\x02\x08\x01b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01"
     b"B\x0f\n\x0bai.gatewave\x10\x01"
 )
-"""And one of ``y = ai.gatewave::Sinc(x)``, of one float32."""
+"""ONNX model ``y = ai.gatewave::Sinc(x)`` for one float32."""

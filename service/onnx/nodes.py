@@ -1,4 +1,7 @@
-"""What nodes of ours an ONNX file has: the metadata say what was exported, these what is there."""
+"""Operators of the domain ``ai.gatewave`` in an ONNX file.
+
+The metadata of an artifact can differ from its graph, so the nodes are read.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +17,13 @@ DOMAIN = b"ai.gatewave"
 
 
 def operators(model: bytes) -> tuple[frozenset[str], int]:
-    """The operators of our domain that nodes of a graph have, and how many nodes there are.
+    """Return the operators of our domain in the main graph, and the number of its nodes.
 
     Args:
         model: An ONNX file.
 
     Raises:
-        MalformedError: It is none.
+        MalformedError: It is not an ONNX file.
     """
     reader = Reader(model)
     nodes = [

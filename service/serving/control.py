@@ -1,4 +1,4 @@
-"""Who loads and unloads models while the service runs."""
+"""Interface of a repository that loads and unloads models while the service runs."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ from typing import Protocol
 
 
 class Control(Protocol):
-    """A repository of models, as those see it who speak for callers."""
+    """Repository operations that protocol handlers may call."""
 
     @property
     def is_busy(self) -> bool:
         """Return whether its threads still read or open models."""
 
     async def look(self) -> None:
-        """Note the models that are there and were never loaded."""
+        """Register the models that exist in the repository and were never loaded."""
 
     async def load(self, name: str) -> None:
-        """Load the versions of the model ``name``, or load them again.
+        """Load or reload the versions of the model ``name``.
 
         Raises:
             ControlOff: Models are not loaded by request.
             NameUnknown: The repository has no such model.
-            ModelRefused: It cannot be served; what was served before still is.
+            ModelRefused: It cannot be served; versions that were served before still are.
         """
 
     async def unload(self, name: str) -> None:
-        """Serve the model ``name`` no more; what is under way is finished.
+        """Unload the model ``name``; requests in progress are finished.
 
         Raises:
             ControlOff: Models are not unloaded by request.
@@ -33,4 +33,4 @@ class Control(Protocol):
         """
 
     async def close(self) -> None:
-        """Load nothing any more."""
+        """End all loading."""

@@ -1,4 +1,10 @@
-"""Budget of bytes that all requests under way may hold together."""
+"""Budget of the bytes that all requests in progress may hold together.
+
+The limit counts the bytes of bodies, decoded tensors, results and answers before they are
+allocated, so that overload is answered with 503 instead of by the system's out-of-memory killer.
+A request that comes or is read slowly holds its bytes for long. So when memory is short, slow
+transfers are ended, the largest first; a client that sends at full speed never loses its request.
+"""
 
 from __future__ import annotations
 
@@ -13,18 +19,19 @@ from gatewave.service.errors import Overloaded, ServiceError
 from gatewave.service.observability import metrics
 
 GRAIN = 1 << 16
-"""So many bytes up or down are worth telling: telling costs as much as decoding a small request."""
+"""Change in bytes from which on the metric is updated. An update takes as long as decoding a small
+request."""
 
 GRACE_SECONDS = 1.0
-"""Age of a body, in seconds, before its pace is judged: TCP starts slowly."""
+"""Age in seconds from which on the pace of a transfer counts: TCP starts slowly."""
 
 PACE_SECONDS = 1.0
-"""Time constant in seconds of the pace, an exponentially weighted mean: after this time without a
-byte it has fallen to a third."""
+"""Time constant, in seconds, of the exponentially weighted mean of the pace: in this time without a
+byte, the mean falls to 1/e."""
 
 SCAN_SECONDS = 0.02
-"""Seconds between two searches for slow bodies that found too few: each search reads all of
-them."""
+"""Seconds without a search for slow transfers, after one that found too few: each search reads all
+transfers, and under overload every new request would cause one."""
 
 READER = "gatewave.reader"
 """Key of the scope that holds the connection, as a `Reader`."""
@@ -33,90 +40,98 @@ Client = str | bytes
 
 
 class Budget:
-    """Limit on the bytes in use at a time; used from the event loop only.
+    """Limit on the bytes in use at a time; used from one event loop only.
 
     Args:
-        most: The limit in bytes.
+        limit: The limit in bytes.
         share: Part of the limit that several requests of one client may hold together. A single
             request may hold more, so the share rejects no request for its size alone.
     """
 
-    def __init__(self, most: int, share: float = 1.0) -> None:
-        self.most = most
-        self.client_most = int(most * share)
+    def __init__(self, limit: int, share: float = 1.0) -> None:
+        self.limit = limit
+        self.client_limit = int(limit * share)
         self.used = 0
-        self.yielding: set[Yielding] = set()
-        self._told = 0
+        self.transfers: set[Transfer] = set()
+        self._reported = 0
         self._held_by: dict[Client, int] = {}
         self._next_scan = 0.0
 
     def change(self, count: int, client: Client | None = None) -> None:
-        """Hold ``count`` bytes more, or fewer."""
+        """Add ``count`` bytes, or remove them if ``count`` is negative."""
         self.used += count
         if client is not None:
             held = self._held_by.get(client, 0) + count
             if held:
                 self._held_by[client] = held
             else:
+                # Clients without bytes are removed, because their number has no limit.
                 self._held_by.pop(client, None)
-        if not -GRAIN < self.used - self._told < GRAIN:
-            self._told = self.used
+        if not -GRAIN < self.used - self._reported < GRAIN:
+            self._reported = self.used
             metrics.RESERVED_BYTES.set(self.used)
 
     def permit(self, client: Client | None = None) -> Permit:
-        """Return an empty permit for a request of ``client``; None has no share."""
+        """Return an empty permit for a request of ``client``; None is a client without a limit."""
         return Permit(self, client)
 
     def has_room(self, permit: Permit, count: int) -> bool:
         """Return whether ``permit`` may hold ``count`` bytes more now."""
-        return self.used + count <= self.most and self._over_share(permit, count) <= 0
+        return self.used + count <= self.limit and self._over_share(permit, count) <= 0
 
     def make_room(self, permit: Permit, count: int) -> None:
-        """End slow bodies and answers, until ``permit`` may hold ``count`` bytes more.
+        """End slow transfers, until ``permit`` may hold ``count`` bytes more.
 
         Raises:
             Overloaded: Ending all of them would not suffice; then all of them stay.
         """
+        # First the client's own transfers: a client that exceeds its share ends no other's.
         over = self._over_share(permit, count)
-        if over > 0 and not self._give_up_slow(permit, over, permit.client):
-            detail = f"the requests of one client may hold {self.client_most} bytes together"
+        if over > 0 and not self._evict_slow(permit, over, permit.client):
+            detail = f"the requests of one client may hold {self.client_limit} bytes together"
             raise Overloaded("client_memory", detail)
-        over = self.used + count - self.most
-        if over > 0 and not self._give_up_slow(permit, over, None):
-            raise Overloaded("memory", f"{self.used} of {self.most} bytes are in use")
+        over = self.used + count - self.limit
+        if over > 0 and not self._evict_slow(permit, over, None):
+            raise Overloaded("memory", f"{self.used} of {self.limit} bytes are in use")
 
     def _over_share(self, permit: Permit, count: int) -> int:
         """Return the bytes by which ``permit`` would exceed its client's share."""
         if permit.client is None:
             return 0
         held = self._held_by.get(permit.client, 0)
-        return 0 if held == permit.held else held + count - self.client_most
+        # The client's only request has no limit but the budget's.
+        return 0 if held == permit.held else held + count - self.client_limit
 
-    def _give_up_slow(self, permit: Permit, missing: int, client: Client | None) -> bool:
-        """End slow transfers of ``client``, or of all clients, largest first, for so many bytes."""
+    def _evict_slow(self, permit: Permit, missing: int, client: Client | None) -> bool:
+        """End slow transfers of ``client``, or of all clients, that hold ``missing`` bytes.
+
+        Returns:
+            Whether they held so many; otherwise, none was ended.
+        """
         now = time.monotonic()
         if now < self._next_scan:
             return False
         slow = [
-            body
-            for body in self.yielding
-            if body.permit is not permit
-            and client in (None, body.permit.client)
-            and body.is_slow(now)
+            transfer
+            for transfer in self.transfers
+            if transfer.permit is not permit
+            and client in (None, transfer.permit.client)
+            and transfer.is_slow(now)
         ]
-        if sum(body.permit.held for body in slow) < missing:
+        if sum(transfer.permit.held for transfer in slow) < missing:
             self._next_scan = now + SCAN_SECONDS
             return False
-        slow.sort(key=lambda body: body.permit.held)
+        # The largest first, so that as few requests as possible fail.
+        slow.sort(key=lambda transfer: transfer.permit.held)
         while missing > 0:
-            body = slow.pop()
-            missing -= body.permit.held
-            body.give_up()
+            transfer = slow.pop()
+            missing -= transfer.permit.held
+            transfer.evict()
         return True
 
 
 class Permit:
-    """The bytes that one request holds; it gives them back when its block ends."""
+    """Bytes that one request holds; they are released when its block ends."""
 
     __slots__ = ("budget", "client", "held")
 
@@ -136,23 +151,23 @@ class Permit:
         self.owe(count)
 
     def owe(self, count: int) -> None:
-        """Hold ``count`` bytes more, free or not: they are in use already, and others see it."""
+        """Hold ``count`` bytes more, even above the limit, because they are already in use."""
         self.budget.change(count, self.client)
         self.held += count
 
     def give_back(self) -> None:
-        """Hold nothing any more."""
+        """Release all bytes; further calls have no effect."""
         self.budget.change(-self.held, self.client)
         self.held = 0
 
     def check_possible(self, count: int) -> None:
-        """Refuse a request that needs more bytes than the limit, before its body comes.
+        """Refuse a request that needs more bytes than the limit, before its body is read.
 
         Raises:
-            Overloaded: It needs more than the limit.
+            Overloaded: The request needs more than the limit.
         """
-        if count > self.budget.most:
-            detail = f"the request needs {count} bytes, and {self.budget.most} may be in use"
+        if count > self.budget.limit:
+            detail = f"the request needs {count} bytes, and {self.budget.limit} may be in use"
             raise Overloaded("memory", detail)
 
     def __enter__(self) -> Self:
@@ -167,8 +182,11 @@ class Permit:
         self.give_back()
 
 
-class Yielding(ABC):
-    """Body or answer that gives up its memory to others, in its block, if it is slow."""
+class Transfer(ABC):
+    """Body or answer in transfer. If it is slow, it can be ended in favour of other requests.
+
+    It is registered with the budget while its block lasts.
+    """
 
     __slots__ = ("_seconds", "_start", "permit")
 
@@ -179,20 +197,21 @@ class Yielding(ABC):
 
     @abstractmethod
     def is_slow(self, now: float) -> bool:
-        """Return whether it would take longer than allowed, at its pace."""
+        """Return whether the transfer would take longer than allowed, at its pace."""
 
     @abstractmethod
     def _end(self) -> None:
-        """End what is slow."""
+        """End the transfer."""
 
-    def give_up(self) -> None:
-        """Release its memory now, and end it."""
+    def evict(self) -> None:
+        """Release the memory, and end the transfer."""
+        # Now, not when the request's task next runs: the caller needs the bytes at once.
         self.permit.give_back()
-        self.permit.budget.yielding.discard(self)
+        self.permit.budget.transfers.discard(self)
         self._end()
 
     def __enter__(self) -> Self:
-        self.permit.budget.yielding.add(self)
+        self.permit.budget.transfers.add(self)
         return self
 
     def __exit__(
@@ -201,11 +220,11 @@ class Yielding(ABC):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.permit.budget.yielding.discard(self)
+        self.permit.budget.transfers.discard(self)
 
 
-class Incoming(Yielding):
-    """Body of which a part has come. It gives up its memory to others if it comes slowly.
+class Incoming(Transfer):
+    """Body that is being received.
 
     Args:
         permit: The permit of the received bytes.
@@ -223,8 +242,10 @@ class Incoming(Yielding):
         self._pace = 0.0
 
     def came(self, count: int) -> None:
-        """Note that ``count`` bytes more have come."""
+        """Record that ``count`` more bytes have come."""
         now = time.monotonic()
+        # The mean over all past times t of the bytes, weighted by exp((t - now) / PACE_SECONDS),
+        # takes one multiplication for each piece, and no memory.
         self._pace = self._pace_at(now) + count / PACE_SECONDS
         self._last = now
         self._came += count
@@ -234,7 +255,7 @@ class Incoming(Yielding):
         return self._pace * math.exp((self._last - now) / PACE_SECONDS)
 
     def hold(self, count: int) -> None:
-        """Hold a total of ``count`` bytes for the body.
+        """Hold a total of ``count`` bytes for the body, if it holds fewer.
 
         Raises:
             Overloaded: There is not enough free memory now.
@@ -244,12 +265,15 @@ class Incoming(Yielding):
             self._held = count
 
     def is_slow(self, now: float) -> bool:
-        """Return whether the received bytes would take longer than allowed, at the recent pace."""
+        """Return whether the received bytes would take longer than allowed, at the recent pace.
+
+        The length of the whole body is not used: it may be unknown, and a client may announce any.
+        """
         is_old = now - self._start >= GRACE_SECONDS
         return is_old and self._came > self._pace_at(now) * self._seconds
 
     def _end(self) -> None:
-        """Have the request answered with 503."""
+        """Have the request answered with status 503."""
         detail = "memory was short, and the body came too slowly"
         self._refuse(Overloaded("memory", detail))
 
@@ -258,20 +282,23 @@ class Reader(Protocol):
     """Connection whose client reads an answer."""
 
     def untaken(self) -> int:
-        """Return how many bytes of its answers the client has not taken."""
+        """Return the number of bytes of its answers that the client has not taken."""
 
     def cut_off(self) -> None:
         """End the connection, and discard the bytes that the client has not taken."""
 
 
-class Outgoing(Yielding):
-    """Answer that a client reads. It gives up its memory to others if it is read slowly.
+class Outgoing(Transfer):
+    """Answer that a client reads.
 
     Args:
         permit: The permit of the answer's bytes.
         length: The length of the answer in bytes.
-        seconds: Time limit of the whole answer if memory is short.
+        seconds: Time limit for the whole answer if memory is short.
         reader: The connection.
+
+    Attributes:
+        sent: Bytes that were given to the connection, which may still hold some of them.
     """
 
     __slots__ = ("_length", "_reader", "sent")

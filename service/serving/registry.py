@@ -1,4 +1,4 @@
-"""Every model that can be asked for, by name and version."""
+"""Registry of the models that are served, by name and version."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from gatewave.service.serving.model import Model
 READY, UNAVAILABLE, LOADING = "READY", "UNAVAILABLE", "LOADING"
 
 WHOLE = ""
-"""What stands for the version where a model as a whole is meant."""
+"""Key of the state of a model as a whole, in place of a version."""
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What became of one version: the Open Inference Protocol's words, and why.
+    """State of one version, in the words of the Open Inference Protocol.
 
     Attributes:
         state: ``READY``, ``UNAVAILABLE``, ``LOADING`` or ``UNLOADING``.
-        reason: Why; of a version that answers, what went wrong since, or what it does without.
+        reason: Cause of the state. For a ready version, a later failure or a restriction.
     """
 
     state: str
@@ -28,8 +28,8 @@ class State:
 
 
 @dataclass(slots=True)
-class Versions:
-    """Versions of one model: those that answer, and the states of the others.
+class ModelVersions:
+    """Versions of one model: those that are ready, and the states of all.
 
     Attributes:
         states: States by version; errors of the model as a whole are under ``WHOLE``.
@@ -47,7 +47,7 @@ class Versions:
         return next(iter(self.ready.values()), None)
 
     def absence(self, name: str, version: str) -> ServiceError:
-        """Return the reason why ``version``, or by default any version, does not answer.
+        """Return the error for a request to ``version``, or to any version, that is not ready.
 
         A version is unknown only if the model has others: a model that is unloaded, or about to be
         loaded, may have it soon.
@@ -70,7 +70,7 @@ class Registry:
     """Names and versions of models. It is changed and read on the event loop only."""
 
     def __init__(self, models: Sequence[Model] = ()) -> None:
-        self.models: dict[str, Versions] = {}
+        self.models: dict[str, ModelVersions] = {}
         for model in models:
             self.put(model)
 
@@ -79,16 +79,16 @@ class Registry:
             yield from versions.ready.values()
 
     def put(self, model: Model, reason: str = "") -> Model | None:
-        """Serve ``model``, instead of what had its name and version before; that is given back."""
-        versions = self.models.setdefault(model.name, Versions())
+        """Serve ``model``; return the model that had its name and version before, if any."""
+        versions = self.models.setdefault(model.name, ModelVersions())
         before = versions.ready.get(model.version)
         versions.ready[model.version] = model
         versions.states[model.version] = State(READY, reason)
         return before
 
     def mark(self, name: str, version: str, state: str, reason: str = "") -> None:
-        """Say what became of a version; one that answers goes on, with the reason beside it."""
-        versions = self.models.setdefault(name, Versions())
+        """Set the state of a version; a ready version stays ready, and gets the reason."""
+        versions = self.models.setdefault(name, ModelVersions())
         versions.states[version] = State(READY if version in versions.ready else state, reason)
 
     def annotate(self, name: str, note: str) -> None:
@@ -105,7 +105,7 @@ class Registry:
         return True
 
     def remove(self, name: str, version: str) -> Model | None:
-        """Serve a version no more, and forget it; what was served is given back."""
+        """Remove a version; return its model, if it was ready."""
         versions = self.models.get(name)
         if versions is None:
             return None
@@ -118,11 +118,11 @@ class Registry:
         return model
 
     def get(self, name: str, version: str = "") -> Model:
-        """The model called ``name``: the ``version`` given, or the highest.
+        """Return the model ``name`` in ``version``, or in its highest version.
 
         Raises:
             NameUnknown: There is no such model, or no such version of it.
-            ModelNotReady: There is, but it does not answer now.
+            ModelNotReady: It exists, and is not ready.
         """
         versions = self.models.get(name)
         if versions is None:
@@ -141,5 +141,5 @@ class Registry:
         ]
 
     def index(self) -> Mapping[str, Mapping[str, State]]:
-        """What became of every version of every model."""
+        """Return the states of all versions of all models."""
         return {name: dict(versions.states) for name, versions in self.models.items()}

@@ -1,4 +1,4 @@
-"""How much memory results take, once they are there: not every graph tells before."""
+"""Size of computed results, which the shapes of the inputs do not always determine."""
 
 from __future__ import annotations
 
@@ -22,11 +22,12 @@ def check_results(results: Mapping[str, Array], most: int) -> None:
 
 
 def _bytes(tensor: Array) -> int:
-    """What ``tensor`` takes, its texts included, as they are sent."""
+    """Return the bytes of ``tensor``, strings included, in the form in which they are sent."""
     if tensor.dtype != np.object_:
         return tensor.nbytes
     return tensor.nbytes + sum(map(_length, tensor.flat))
 
 
 def _length(text: str) -> int:
+    # Encoding an ASCII string would copy it to learn a length that is known.
     return len(text) if text.isascii() else len(text.encode())

@@ -1,4 +1,4 @@
-"""Cyclic garbage collection, delayed while a long document is read.
+"""Delay of cyclic garbage collection while a long document is read.
 
 The collector runs for each 700 new lists of a document, although they are not garbage, and
 traverses all of them several times. Reading 7 MB of empty lists takes 0.13 s without the collector,

@@ -1,4 +1,4 @@
-"""How many processors this process may really use, in a container too."""
+"""Processors that this process may use, also in a container."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ CGROUP = Path("/sys/fs/cgroup")
 
 
 def available(cgroup: Path = CGROUP) -> int:
-    """The processors that affinity allows, or fewer where the container's quota is less."""
+    """Return the number of processors by affinity, or the container's quota if that is less."""
     allowed = len(os.sched_getaffinity(0))
     quota = _quota(cgroup)
     return allowed if quota is None else max(1, min(allowed, math.ceil(quota)))
 
 
 def _quota(cgroup: Path) -> float | None:
-    """The control group's limit in processors: ``cpu.max`` of version 2, or version 1's pair."""
+    """Return the limit of the control group: ``cpu.max`` of version 2, or the pair of version 1."""
     try:
         most, period = (cgroup / "cpu.max").read_text().split()
     except (OSError, ValueError):

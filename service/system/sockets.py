@@ -16,14 +16,14 @@ SO_ATTACH_FILTER = 26
 NO_NEW_CONNECTIONS = b"".join(
     struct.pack("HBBI", *instruction)
     for instruction in (
-        (0x30, 0, 0, 13),  # load the byte of TCP's header that has the flags
+        (0x30, 0, 0, 13),  # load the byte of TCP's header with the flags
         (0x54, 0, 0, 0x12),  # of those, SYN and ACK
         (0x15, 0, 1, 0x02),  # is it SYN alone, with which a connection begins?
         (0x06, 0, 0, 0),  # then drop the packet
         (0x06, 0, 0, 0xFFFFFFFF),  # otherwise let all of it pass
     )
 )
-"""A program for the kernel's packet filter."""
+"""Program for the kernel's packet filter (classic BPF): drop the first packet of a handshake."""
 
 
 class PortUnavailable(ServiceError):  # noqa: N818 - a state, as HTTP names them
@@ -31,14 +31,14 @@ class PortUnavailable(ServiceError):  # noqa: N818 - a state, as HTTP names them
 
 
 def bind(host: str, port: int, count: int = 1) -> list[socket.socket]:
-    """Sockets for so many workers on one port; none of them listens yet.
+    """Return ``count`` sockets, one for each worker, on one port; they do not listen yet.
 
-    Each worker has a queue of its own, and the kernel spreads connections over them evenly: of one
-    queue that all share, the first worker to wake takes all that is there. The sockets belong to
-    whoever made them, so the queue of a worker that dies waits for the next.
+    Each worker has its own queue of connections, and the kernel spreads connections evenly over the
+    queues. From a shared queue, the worker that wakes first would take all connections. The process
+    that calls this owns the sockets, so the queue of a worker that dies waits for its successor.
 
     Raises:
-        PortUnavailable: The port is taken, or the address is none of this machine's.
+        PortUnavailable: The port is taken, or the address does not belong to this machine.
     """
     try:
         # With SO_REUSEPORT a port that another process serves would count as free.
@@ -96,22 +96,22 @@ def _bound(host: str, port: int, *, shared: bool) -> socket.socket:
 
 
 def seal(listener: socket.socket) -> None:
-    """Let nobody begin to connect to ``listener`` any more; who has begun may go on.
+    """Stop new connections to ``listener``; connections whose handshake has begun go on.
 
     Closing a socket resets the connections in its queue, with the requests that they hold. Behind
-    this filter, the queue can be served to its end first; who knocks meanwhile hears nothing,
-    knocks again after a second, and is refused by then.
+    this filter, the queue can be emptied first. A client that connects meanwhile gets no answer,
+    sends its SYN again after one second (TCP's initial timeout, RFC 6298), and is refused then.
     """
     instructions = ctypes.create_string_buffer(NO_NEW_CONNECTIONS)
     count = len(NO_NEW_CONNECTIONS) // struct.calcsize("HBBI")
     program = struct.pack("HL", count, ctypes.addressof(instructions))
-    # Where the kernel does not offer it, connections of the last moment may be lost.
+    # Where the kernel does not support it, the last connections may be lost.
     with contextlib.suppress(OSError):
         listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
 
 
 def readable(descriptors: list[int]) -> set[int]:
-    """Which of them have something to be read now: bytes, or a connection to accept."""
+    """Return the descriptors that are readable now: bytes have come, or a connection."""
     poll = select.poll()
     for descriptor in descriptors:
         poll.register(descriptor, select.POLLIN)
@@ -119,6 +119,6 @@ def readable(descriptors: list[int]) -> set[int]:
 
 
 def address(listener: socket.socket, scheme: str) -> str:
-    """The URL of ``listener``."""
+    """Return the URL of ``listener``."""
     host, port = listener.getsockname()[:2]
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

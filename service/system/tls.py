@@ -1,17 +1,28 @@
-"""Encryption of connections: the certificate that the service shows, and whom it lets in."""
+"""TLS: the certificate of the service, and the authority for certificates of clients."""
 
 from __future__ import annotations
 
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from gatewave.service.errors import SettingsInvalid
-from gatewave.service.settings import Settings
 
 
-def context(settings: Settings) -> ssl.SSLContext | None:
-    """What HTTPS needs, or nothing where no certificate is given; TLS 1.2 is the least.
+class TLSSettings(Protocol):
+    """Paths of the files in PEM, as `Settings` has them."""
+
+    @property
+    def tls_certificate(self) -> Path | None: ...
+    @property
+    def tls_key(self) -> Path | None: ...
+    @property
+    def tls_client_ca(self) -> Path | None: ...
+
+
+def context(settings: TLSSettings) -> ssl.SSLContext | None:
+    """Return the TLS context of HTTPS, for TLS 1.2 or later; None without a certificate.
 
     Raises:
         SettingsInvalid: A file cannot be read, or the files do not fit together.
@@ -46,7 +57,7 @@ class Certificates:
             use the files that were read last; open connections keep theirs.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: TLSSettings) -> None:
         """Read the files.
 
         Raises:

@@ -186,7 +186,7 @@ def test_results_over_the_inputs_are_the_results(graph):
     kind = NUMPY[graph.dtype]
     inputs = {name: chance.normal(0, 4, length).astype(kind) for name in graph.input_names}
     apart = graph.run(inputs, graph.output_names, {})
-    over = graph.run(inputs, graph.output_names, {}, over=True)
+    over = graph.run(inputs, graph.output_names, {}, reuse_inputs=True)
     for name in graph.output_names:
         assert over[name].tobytes() == apart[name].tobytes()
     assert np.shares_memory(over[graph.output_names[0]], inputs[graph.input_names[0]])
@@ -196,5 +196,5 @@ def test_what_must_not_be_written_to_is_not(graph):
     inputs = {name: np.zeros(2 * SLICE, NUMPY[graph.dtype]) for name in graph.input_names}
     for array in inputs.values():
         array.setflags(write=False)
-    graph.run(inputs, graph.output_names, {}, over=True)
+    graph.run(inputs, graph.output_names, {}, reuse_inputs=True)
     assert not any(array.any() for array in inputs.values())

@@ -289,7 +289,7 @@ def test_a_native_graph_writes_whole_results_over_its_inputs(artifacts):
     chance = np.random.default_rng(0)
     inputs = {n: chance.normal(0, 4, 3 * SLICE + 5).astype("f4") for n in graph.input_names}
     apart = graph.run(inputs, graph.output_names, {})
-    over = graph.run(inputs, graph.output_names, {}, over=True)
+    over = graph.run(inputs, graph.output_names, {}, reuse_inputs=True)
     for given, name in zip(inputs, graph.output_names, strict=False):
         assert over[name] is inputs[given]
     for name in graph.output_names:
@@ -302,7 +302,7 @@ def test_one_node_that_is_not_ours_gets_its_buffers(artifacts):
     assert operators(path.read_bytes()) == (frozenset(), 1)
     _, graph = load(path, Engine.start("cpu", 1))
     inputs = {name: np.full(SLICE, 2, np.float32) for name in graph.input_names}
-    (y,) = graph.run(inputs, ["y"], {}, over=True).values()
+    (y,) = graph.run(inputs, ["y"], {}, reuse_inputs=True).values()
     assert (y == 4).all()
     assert all((given == 2).all() for given in inputs.values())
 
