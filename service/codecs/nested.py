@@ -26,7 +26,7 @@ Nested = Any
 def decode(
     value: Nested, dtype: DType, field: str, max_rank: int, max_elements: int = sys.maxsize
 ) -> Array:
-    """Return the tensor of ``value``: a number has no axes, a list of numbers has one, and so on.
+    """Return the tensor of ``value``: a number has no axes, a list of numbers has one.
 
     Raises:
         RequestInvalid: Lists are ragged, an element is not a number, or a number is out of the
@@ -35,6 +35,8 @@ def decode(
     """
     shape, leaves = flatten(value, field, max_rank, max_elements)
     exact = _numbers(leaves, shape, field)
+    # All numbers are read as float64 and rounded once to the dtype. Integers above 2^53 are rounded
+    # twice, as in any JSON reader with float64; -0.0 keeps its sign, and the integer -0 is 0.
     array, lost = narrowed(exact, dtype)
     if lost is not None:
         index = int(lost.argmax())
@@ -112,6 +114,7 @@ def _refuse_ragged(level: list[Any], width: int, field: str, shape: tuple[int, .
 
 
 def _numbers(leaves: Sequence[Any], shape: tuple[int, ...], field: str) -> NDArray[np.float64]:
+    # Types, not `isinstance`: a bool is an int in Python, and is no number in JSON.
     if set(map(type, leaves)) <= NUMBERS:
         return np.array(leaves, np.float64)
     return np.fromiter(_each_number(leaves, shape, field), np.float64, len(leaves))

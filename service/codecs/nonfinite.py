@@ -11,7 +11,7 @@ from gatewave.service.codecs.datatypes import Array
 
 WORDS = {"NaN": np.nan, "Infinity": np.inf, "-Infinity": -np.inf}
 EXPECTED = f"a number, or one of {', '.join(WORDS)}"
-"""The part of an error that tells what may be in a list of numbers."""
+"""Expected elements of a list of numbers, for errors."""
 
 
 def word(number: float) -> bytes:

@@ -1,9 +1,9 @@
-"""Tensors as a safetensors file, in memory: read where they lie, written in one go.
+"""Reader and writer of safetensors files in memory, without copies of tensors.
 
-The format, from https://huggingface.co/docs/safetensors: eight bytes that say how long the header
-is, the header in JSON, and the tensors' bytes, little-endian, one after the other without gaps.
-The ``safetensors`` library reads files by path, or copies each tensor; this reads and writes
-without a copy, and is tested against the library.
+The format (https://huggingface.co/docs/safetensors) has eight bytes with the length of the header,
+the header in JSON, and the bytes of the tensors, little-endian, one after the other without gaps.
+The ``safetensors`` library reads files by path, or copies each tensor. Tests compare this module
+with the library.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def decode(body: bytes | memoryview, max_rank: int) -> tuple[dict[str, Array], d
 
 
 def encode(tensors: Mapping[str, Array], metadata: Mapping[str, str]) -> list[Part]:
-    """A safetensors file of ``tensors``, in parts: the header, and the tensors where they lie."""
+    """Return a safetensors file in parts: the header, and a view of each tensor's memory."""
     header: Header = {METADATA: dict(metadata)}
     parts: list[Part] = []
     end = 0
@@ -75,7 +75,7 @@ def encode(tensors: Mapping[str, Array], metadata: Mapping[str, str]) -> list[Pa
 
 
 def data_at(beginning: bytes) -> int:
-    """Where in a file that starts with ``beginning`` the tensors begin."""
+    """Return the position of the tensors in a file that starts with ``beginning``."""
     return LENGTH_BYTES + int.from_bytes(beginning[:LENGTH_BYTES], "little")
 
 

@@ -1,7 +1,7 @@
-"""JSON read by simdjson: arrays of numbers become tensors without a Python object for each number.
+"""Fast reader of JSON by simdjson: arrays become tensors without a Python object for each number.
 
-What is plain and right is read here. Anything else, whatever may be wrong with it, is left to the
-complete and slower reading, which also says what it is: `NotPlain` is no error, but a way on.
+Only plain, valid requests are read here. For all others `NotPlain` is raised, and the complete and
+slower reader takes over, which also describes errors.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from gatewave.service.codecs.limits import MAX_FIELDS, MAX_TENSORS
 from gatewave.service.codecs.rounding import narrowed
 
 KEPT_BYTES = 1 << 18
-"""A parser keeps memory for ten times its longest document; longer ones get one of their own."""
+"""Longest document for the kept parser, in bytes. A parser keeps memory for ten times its longest
+document; longer documents get a new parser."""
 
 MAX_ARRAYS = 4096
 """Arrays of one document that are read with proxies, at 0.3 µs each. For more arrays, the complete
@@ -29,20 +30,22 @@ reader is as fast, and moves to a lane sooner."""
 BRACKET = ord("[")
 INTEGER = frozenset({int})
 LONG = 4096
-"""In bytes: from about here on, what NumPy takes to begin is worth it."""
+"""Length in bytes from which on NumPy counts faster than `bytes.count`, despite its call."""
 
 _kept = threading.local()
 
 
-class NotPlain(Exception):  # noqa: N818 - no error: read it the other way
-    pass
+class NotPlain(Exception):  # noqa: N818 - no error: the complete reader takes over
+    """The document needs the complete reader."""
 
 
 def parse(body: bytes) -> simdjson.Object:
-    """The document in ``body``, an object; its proxies must be dropped before the next one is read.
+    """Return the object in ``body``; its proxies must be dropped before the next call.
+
+    A kept parser reuses its memory, and refuses to do so while proxies of it exist.
 
     Raises:
-        NotPlain: It is not JSON, or no object.
+        NotPlain: The body is not JSON, or not an object.
     """
     try:
         document = _parser(len(body)).parse(body)
@@ -63,10 +66,10 @@ def _parser(length: int) -> simdjson.Parser:
 
 
 def fields(value: Any, known: frozenset[str]) -> dict[str, Any]:
-    """The fields of an object, the objects and arrays among them as proxies.
+    """Return the fields of an object, with proxies for objects and arrays.
 
     Raises:
-        NotPlain: It is no object, or has a field that is not ``known``, or one twice.
+        NotPlain: The value is not an object, has a field that is not ``known``, or a field twice.
     """
     found = members(value)
     if not known.issuperset(found):
@@ -107,11 +110,12 @@ def words(value: Any) -> tuple[str, ...]:
 
 
 class Numbers:
-    """Arrays of numbers, taken from a document one after the other.
+    """Reader of the arrays of numbers in one document, one after the other.
 
-    simdjson flattens arrays within arrays, however deep and uneven. What is read here are rows of
-    equal length; that nothing else was in them, the document's count of brackets tells in the end.
-    They are taken within its block, where numbers beyond a dtype's range are found.
+    simdjson flattens nested arrays of any depth, also ragged ones: ``[[1], 2]`` and ``[1, [2]]``
+    have the same flat numbers. Therefore `take` compares the lengths of rows, and `finish` compares
+    the number of arrays that were read with the number of brackets in the text. Arrays are taken
+    within the block of this context, in which NumPy raises on overflow.
     """
 
     __slots__ = ("_overflow", "arrays", "body")
@@ -161,17 +165,17 @@ class Numbers:
         return array if len(shape) == 1 else array.reshape(shape)
 
     def finish(self, other: int) -> None:
-        """See that the document holds the arrays taken, and ``other`` ones, and no more.
+        """Check that the document has no arrays but those taken and ``other`` ones.
 
         Raises:
-            NotPlain: It holds others.
+            NotPlain: There are others, or a string contains a bracket.
         """
         if _brackets(self.body) != self.arrays + other:
             raise NotPlain
 
 
 def _brackets(body: bytes) -> int:
-    """How many brackets open in ``body``: a long one NumPy counts in a quarter of the time."""
+    """Return the number of opening brackets in ``body``, also of those in strings."""
     if len(body) < LONG:
         return body.count(b"[")
     return int(np.count_nonzero(np.frombuffer(body, np.uint8) == BRACKET))
@@ -185,10 +189,10 @@ def _common_length(rows: Sequence[Any]) -> int:
 
 
 def _rounded(exact: NDArray[np.float64], dtype: DType) -> Array:
-    """``exact`` in ``dtype``.
+    """Return ``exact``, rounded to ``dtype``.
 
     Raises:
-        NotPlain: A number is beyond its range.
+        NotPlain: A number is out of range.
     """
     if dtype == "float64":
         return exact
@@ -197,6 +201,8 @@ def _rounded(exact: NDArray[np.float64], dtype: DType) -> Array:
         if lost is not None:
             raise NotPlain
         return array
+    # JSON has no infinities, so each overflow is an error; NumPy's own flag saves a pass over the
+    # results. bfloat16 is rounded by `narrowed`, because ml_dtypes rounds float64 twice.
     try:
         return exact.astype(NUMPY[dtype])
     except FloatingPointError as error:
@@ -230,10 +236,10 @@ def sizes(value: Any) -> tuple[int, ...]:
 
 
 def reshaped(flat: Array, shape: tuple[int, ...]) -> Array:
-    """``flat`` in ``shape``.
+    """Return ``flat`` in ``shape``.
 
     Raises:
-        NotPlain: It has not so many elements.
+        NotPlain: The shape has another number of elements, or a negative size.
     """
     if min(shape, default=1) < 0:
         raise NotPlain

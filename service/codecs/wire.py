@@ -1,4 +1,4 @@
-"""Protocol Buffers as bytes: the fields of a message, without its schema and without copies."""
+"""Reader of Protocol Buffers messages, without a schema and without copies."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ Span = tuple[int, int]
 
 
 class MalformedError(Exception):
-    """The bytes are no message of Protocol Buffers; or one with more fields than is sensible."""
+    """The bytes are not a Protocol Buffers message, or the message has too many fields."""
 
 
 class Reader:
-    """Reads messages that lie in ``data``; all messages together have so many fields at most."""
+    """Reader of the messages in ``data``, with a limit on the fields of all messages together."""
 
     def __init__(self, data: bytes, most_fields: int = MAX_FIELDS) -> None:
         self.data = data
@@ -89,7 +89,7 @@ class Reader:
         return self.data[begin:end]
 
     def _size(self, kind: int, position: int, end: int) -> tuple[int, int]:
-        """How many bytes a field still has, and where they begin."""
+        """Return the number of bytes in the value of a field, and their position."""
         if kind == LENGTH_DELIMITED:
             return self._varint(position, end)
         if kind == VARINT:
@@ -112,7 +112,7 @@ class Reader:
 
 
 def varint(value: int) -> bytes:
-    """Return the form of a number that is not negative."""
+    """Return the encoding of a number that is not negative."""
     out = bytearray()
     while value > 0x7F:  # noqa: PLR2004 - what fits beside the bit that says that more follows
         out.append(value & 0x7F | 0x80)

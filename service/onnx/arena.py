@@ -27,13 +27,16 @@ reference's callback in the thread that holds the lock."""
 
 
 def is_scarce(error: BaseException, most: float = inf) -> bool:
-    """Return whether a request for at most ``most`` bytes exceeded the rest of the arena."""
+    """Return True if an allocation of at most ``most`` bytes exceeded the rest of the arena.
+
+    ONNX Runtime has no status code for that, so the text of the error is searched.
+    """
     asked = SCARCE.search(str(error))
     return asked is not None and int(asked[2]) <= most
 
 
 def is_of_memory(error: BaseException) -> bool:
-    """Return whether ``error`` reports a lack of memory."""
+    """Return True if ``error`` reports a lack of memory."""
     return isinstance(error, MemoryError) or any(sign in str(error) for sign in NO_MEMORY)
 
 
@@ -63,7 +66,7 @@ class Use:
     A run that lacked memory is worth a retry only if another run held some at the same time.
 
     Attributes:
-        shared: Whether another run held memory of the arena meanwhile.
+        shared: True if another run held memory of the arena meanwhile.
     """
 
     __slots__ = ("_results", "shared")

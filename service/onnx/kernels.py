@@ -49,7 +49,7 @@ class Kernels:
         forced: The instruction set of the settings; empty if the library chose the best.
         operators: Names of its operators, which exist in all dtypes.
         absence: Reason why it is not used; empty if it is.
-        demanded: Whether function bodies may not replace missing kernels.
+        demanded: True if function bodies may not replace missing kernels.
     """
 
     path: Path | None = None
@@ -74,7 +74,7 @@ class Kernels:
 
         Args:
             path: The file, which may not exist.
-            mode: Whether to use it.
+            mode: Use of the library in the settings.
             instructions: The instruction set to use; empty means the best.
             options: Factory of options for a session in this process.
             providers: Execution providers of such a session.

@@ -1,6 +1,6 @@
 """Operators of the domain ``ai.gatewave`` in an ONNX file.
 
-The metadata of an artifact can differ from its graph, so the nodes are read.
+The nodes are read because the metadata of an artifact can differ from its graph.
 """
 
 from __future__ import annotations

@@ -27,8 +27,8 @@ Reopen = Callable[[], ort.InferenceSession]
 def run_options(token: CancelToken | None) -> ort.RunOptions | None:
     """Return options with which a run ends when ``token`` is cancelled.
 
-    ONNX Runtime reads ``terminate`` between the nodes of a graph, so a single long node runs to its
-    end. Options are made for each run: ``terminate`` stays set.
+    ONNX Runtime reads ``terminate`` between the nodes of a graph, and a single long node runs to
+    its end. Options are made for each run: ``terminate`` stays set.
     """
     if token is None:
         return None
@@ -65,7 +65,7 @@ class Session:
             opened: The session.
             reopen: Opens another session of the same graph.
             dtype: The element type of its tensors.
-            in_one_pass: Whether the graph is one native kernel. It reads each element before it
+            in_one_pass: True if the graph is one native kernel. It reads each element before it
                 writes the result, and has no intermediate results.
         """
         self.provider: str = opened.get_providers()[0]
@@ -101,7 +101,7 @@ class Session:
             inputs: Tensors of ``length`` elements, and scalars.
             length: Number of elements of a result.
             outputs: Names of the outputs to compute; None means all.
-            reuse_inputs: Whether results may be written into the memory of ``inputs``.
+            reuse_inputs: Permission to write results into the memory of ``inputs``.
         """
         names = self._outputs if outputs is None else outputs
         if self._dtype == "bfloat16" or length >= BIND_FROM:

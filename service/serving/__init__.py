@@ -1,1 +1,1 @@
-"""Serving any model: what one is, where it is found, and when it may run."""
+"""Serving of models: registry, queue, threads, batches and memory."""

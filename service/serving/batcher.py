@@ -40,7 +40,7 @@ class Batcher:
     the first axis, and they want the same outputs with the same parameters. With a delay of 0 no
     request waits for others: a batch is what has come while all threads were busy.
 
-    Empty queues are dropped, so replaced models are freed.
+    Empty queues are dropped, which frees models that were replaced.
     """
 
     def __init__(self, worker_pool: WorkerPool, output_bytes: int) -> None:

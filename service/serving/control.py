@@ -10,7 +10,7 @@ class Control(Protocol):
 
     @property
     def is_busy(self) -> bool:
-        """Return whether its threads still read or open models."""
+        """Return True if its threads still read or open models."""
 
     async def look(self) -> None:
         """Register the models that exist in the repository and were never loaded."""

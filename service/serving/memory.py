@@ -1,8 +1,8 @@
 """Budget of the bytes that all requests in progress may hold together.
 
 The limit counts the bytes of bodies, decoded tensors, results and answers before they are
-allocated, so that overload is answered with 503 instead of by the system's out-of-memory killer.
-A request that comes or is read slowly holds its bytes for long. So when memory is short, slow
+allocated. Without it, the system's out-of-memory killer would end an overloaded service.
+A request that comes or is read slowly holds its bytes for long. When memory is short, slow
 transfers are ended, the largest first; a client that sends at full speed never loses its request.
 """
 
@@ -45,7 +45,7 @@ class Budget:
     Args:
         limit: The limit in bytes.
         share: Part of the limit that several requests of one client may hold together. A single
-            request may hold more, so the share rejects no request for its size alone.
+            request may hold more: the share alone rejects no request for its size.
     """
 
     def __init__(self, limit: int, share: float = 1.0) -> None:
@@ -76,7 +76,7 @@ class Budget:
         return Permit(self, client)
 
     def has_room(self, permit: Permit, count: int) -> bool:
-        """Return whether ``permit`` may hold ``count`` bytes more now."""
+        """Return True if ``permit`` may hold ``count`` bytes more now."""
         return self.used + count <= self.limit and self._over_share(permit, count) <= 0
 
     def make_room(self, permit: Permit, count: int) -> None:
@@ -106,7 +106,7 @@ class Budget:
         """End slow transfers of ``client``, or of all clients, that hold ``missing`` bytes.
 
         Returns:
-            Whether they held so many; otherwise, none was ended.
+            True if they held enough; otherwise, all of them continue.
         """
         now = time.monotonic()
         if now < self._next_scan:
@@ -197,7 +197,7 @@ class Transfer(ABC):
 
     @abstractmethod
     def is_slow(self, now: float) -> bool:
-        """Return whether the transfer would take longer than allowed, at its pace."""
+        """Return True if the transfer would take longer than allowed, at its pace."""
 
     @abstractmethod
     def _end(self) -> None:
@@ -265,7 +265,7 @@ class Incoming(Transfer):
             self._held = count
 
     def is_slow(self, now: float) -> bool:
-        """Return whether the received bytes would take longer than allowed, at the recent pace.
+        """Return True if the received bytes would take longer than allowed, at the recent pace.
 
         The length of the whole body is not used: it may be unknown, and a client may announce any.
         """
@@ -310,7 +310,7 @@ class Outgoing(Transfer):
         self._reader = reader
 
     def is_slow(self, now: float) -> bool:
-        """Return whether the whole answer would take longer than allowed, at its average pace."""
+        """Return True if the whole answer would take longer than allowed, at its average pace."""
         age = now - self._start
         if age < GRACE_SECONDS:
             return False

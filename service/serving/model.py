@@ -1,4 +1,4 @@
-"""What a model is to those who serve it, whoever made it: named ports, and a way to run."""
+"""Interface of a model: named inputs and outputs, checks, and a method to run it."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from gatewave.service.serving.input_names import missing_input, unknown_input
 from gatewave.service.system.cancellation import CancelToken
 
 PLATFORM = "onnxruntime_onnx"
-"""What the Open Inference Protocol calls ONNX graphs that ONNX Runtime runs."""
+"""Name in the Open Inference Protocol of ONNX graphs that ONNX Runtime runs."""
 
 ANY = -1
-"""A size that the model leaves open, in the shape of a port."""
+"""Open size, in the shape of a port."""
 
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """A tensor that a model takes or gives.
+    """Input or output tensor of a model.
 
     Attributes:
-        datatype: As the Open Inference Protocol names it.
-        shape: The size of each axis; ``ANY`` where it is open.
+        datatype: Name in the Open Inference Protocol.
+        shape: Size of each axis; ``ANY`` if it is open.
     """
 
     name: str
@@ -37,11 +37,11 @@ class Port:
 
 @dataclass(frozen=True, slots=True)
 class Batching:
-    """How requests to one model are put together.
+    """Limits of the batches of one model.
 
     Attributes:
-        max_size: The most rows in one run.
-        max_delay: How long a request may wait for others, in seconds.
+        max_size: Limit on the rows of one run.
+        max_delay: Longest wait of a request for others, in seconds.
     """
 
     max_size: int
@@ -49,18 +49,18 @@ class Batching:
 
 
 class Model(ABC):
-    """One version of a model, loaded, tried and ready to run.
+    """One loaded and tested version of a model.
 
     Attributes:
         scalars: The scalar parameters of a request, and their defaults.
         batching: The batching of its requests, if they are batched.
         batching_note: The reason for batching or its absence; empty for a model that is never
             batched.
-        trusted: Whether it computes in time and memory proportional to its input, so that a small
-            request may run on the event loop.
-        instances: The most runs of it at a time; 0 leaves it to the lanes.
-        isolation: The reason why it is computed in processes of its own; empty if it is not.
-        warmup: The shapes of inputs that it first ran on, if sizes were raised for it.
+        trusted: True if its time and memory are proportional to its input. Small requests then run
+            on the event loop, and runs are not cancelled at the deadline.
+        instances: Limit on concurrent runs; 0 leaves it to the worker pool.
+        isolation: Reason for computing it in separate processes; empty if it is not.
+        warmup: Shapes of the inputs of its first run, if sizes were raised for it.
     """
 
     name: str
@@ -83,7 +83,7 @@ class Model(ABC):
 
     @cached_property
     def meter(self) -> Meter:
-        """What is counted and timed of it."""
+        """Counters and histograms of this version."""
         return Meter(self.name, self.version)
 
     @cached_property
@@ -119,12 +119,12 @@ class Model(ABC):
         """Refuse inputs that the model does not take.
 
         Raises:
-            RequestInvalid: It names the first that is missing, unknown, or of a wrong shape.
+            RequestInvalid: The error names the first that is missing, unknown, or of a wrong shape.
         """
 
     @abstractmethod
     def output_bytes(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> int:
-        """How much memory the outputs will take, as far as the inputs tell."""
+        """Return the bytes of the outputs, as far as the inputs determine them."""
 
     @abstractmethod
     def run(
@@ -136,14 +136,14 @@ class Model(ABC):
         *,
         reuse_inputs: bool = False,
     ) -> dict[str, Array]:
-        """Compute ``outputs``; inputs have passed `check`. It may be called from many threads.
+        """Compute ``outputs`` from inputs that have passed `check`; called from any thread.
 
         Args:
             inputs: The tensors, by name.
-            outputs: The names of those wanted.
+            outputs: Names of the requested outputs.
             scalars: The scalar parameters that differ from their defaults.
             token: Ends the run early when it is cancelled.
-            reuse_inputs: Whether results may be written into the memory of ``inputs``, which the
+            reuse_inputs: Permission to write results into the memory of ``inputs``, which the
                 caller then does not read again.
 
         Raises:
@@ -152,10 +152,10 @@ class Model(ABC):
         """
 
     def scalar(self, name: str, value: object, *, at: str = "parameters") -> float:
-        """``value`` for one of `scalars`, if the model can take it.
+        """Return ``value`` for one of `scalars`.
 
         Raises:
-            RequestInvalid: It is no finite number, or beyond the range that is computed in.
+            RequestInvalid: It is not a finite number, or is out of range for the model's dtype.
         """
         if isinstance(value, bool) or not isinstance(value, int | float) or not is_finite(value):
             raise RequestInvalid.at(f"{at}.{name}", "a finite number", value)
@@ -163,7 +163,7 @@ class Model(ABC):
 
 
 def is_finite(number: float) -> bool:
-    """Return whether ``number``, also an integer of any length, is within the range of float64."""
+    """Return True if ``number``, also an integer of any length, is within the range of float64."""
     try:
         return isfinite(number)
     except OverflowError:
@@ -171,7 +171,7 @@ def is_finite(number: float) -> bool:
 
 
 def check_names_and_types(model: Model, inputs: Mapping[str, Array]) -> None:
-    """What every model checks.
+    """Check the names and datatypes of all inputs.
 
     Raises:
         RequestInvalid: An input is missing, unknown, or of another datatype.
@@ -190,10 +190,10 @@ def check_names_and_types(model: Model, inputs: Mapping[str, Array]) -> None:
 
 
 def check_outputs(model: Model, outputs: Sequence[str]) -> None:
-    """Refuse outputs that the model does not give.
+    """Refuse names that are not outputs of the model, or are repeated.
 
     Raises:
-        RequestInvalid: It names the first that is unknown, or asked for twice.
+        RequestInvalid: The error names the first of them.
     """
     if not outputs:
         return

@@ -96,7 +96,7 @@ class Registry:
         self.models[name].note = note
 
     def suspend(self, model: Model, reason: str) -> bool:
-        """Suspend ``model``, if it is served; return whether it was served."""
+        """Suspend ``model``; return False if it was not served."""
         versions = self.models.get(model.name)
         if versions is None or versions.ready.get(model.version) is not model:
             return False

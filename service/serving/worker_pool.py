@@ -26,7 +26,7 @@ UNFINISHED = "the deadline passed while the request was computed, and its run wa
 
 ABANDON_SECONDS = 2.0
 """Seconds after which a cancelled run no longer counts as a thread of the pool. A model's isolated
-process, which gets one second to end its run before it is killed, never takes so long."""
+process has one second to end its run before it is killed, which is less."""
 MAX_ABANDONED = 16
 """Limit on abandoned runs, because they go on using processors and memory."""
 NO_OWNER: Any = object()
@@ -38,7 +38,7 @@ class Owner(Protocol):
 
     Attributes:
         instances: Limit on concurrent runs; 0 means all threads but one.
-        trusted: Whether its runs always end in time, which lets it use all threads.
+        trusted: True if its runs always end in time; it may then use all threads.
     """
 
     instances: int
@@ -53,7 +53,7 @@ class WorkerPool:
     another thread replaces its thread.
 
     The owners of waiting work are served in rotation, one run each, however many requests each has.
-    An owner has no more threads than its share, so a slow model leaves threads to others. The queue
+    An owner has no more threads than its share: a slow model leaves threads to others. The queue
     is shared too: when it is full, the owner with the most requests in it loses its latest one.
 
     Attributes:
@@ -184,7 +184,7 @@ class WorkerPool:
         """End the threads after their present work, without waiting for abandoned runs.
 
         Returns:
-            Whether all threads have ended within ``seconds``.
+            True if all threads have ended within ``seconds``.
         """
         self._threads.shutdown(wait=False)
         running = dict(self._runs)

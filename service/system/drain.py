@@ -9,5 +9,5 @@ OVERTIME_SECONDS = 1.0
 
 
 def grace_of(sig: int, grace_seconds: float) -> float:
-    """Return the seconds of service after ``sig``; Ctrl-C needs none, without a load balancer."""
+    """Return the seconds of service after ``sig``; Ctrl-C has none, without a load balancer."""
     return grace_seconds if sig == signal.SIGTERM else 0.0
