@@ -1,7 +1,7 @@
 """Steps in which the HTTP server ends without losing a request.
 
 1. `announce`: the service is not ready, which load balancers see. It still answers, and each answer
-   is the last one of its connection, so clients connect to another process.
+   is the last one of its connection: clients then connect to another process.
 2. `accept_queued`: the kernel's queue of new connections is emptied, after it was sealed.
 3. `await_requests`: requests that are being sent are read.
 4. uvicorn closes idle connections and finishes requests under way. `abort_unclosed` ends the

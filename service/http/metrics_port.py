@@ -1,4 +1,8 @@
-"""Application of the separate port for /metrics and health checks."""
+"""Application of the separate port for /metrics and health checks.
+
+It is the main application behind a filter of paths: the port demands the same keys, and its errors
+and log lines are the same.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +13,10 @@ from gatewave.service.http import problems
 from gatewave.service.http.connection.malformed import REFUSED
 
 MARK = "gatewave.metrics_port"
-"""Key of the scope of a request to that port."""
+"""Key of the scope of a request to the separate port: /metrics of the main port answers 404."""
 
 SERVED = ("/metrics", "/livez", "/readyz")
+"""Paths that the port answers."""
 
 
 class MetricsOnly:

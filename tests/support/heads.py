@@ -22,3 +22,25 @@ def request(body, path="/activate", method="POST", **headers):
     lines = [f"{method} {path} HTTP/1.1", "host: x", f"content-length: {len(body)}"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+def status(connection, asked):
+    """Return the status and the document of the answer to ``asked``; 0 if the connection ends."""
+    try:
+        connection.sendall(asked)
+        with connection.makefile("rb") as file:
+            first = file.readline()
+            if not first:
+                return 0, None, {}
+            fields = dict(
+                line.strip().lower().split(b": ") for line in iter(file.readline, b"\r\n")
+            )
+            body = file.read(int(fields[b"content-length"]))
+            return int(first.split()[1]), json.loads(body), fields
+    except ConnectionError:
+        return 0, None, {}
+
+
+def asked_anew(server, asked, source="127.0.0.1"):
+    with connect(server, source) as connection:
+        return status(connection, asked)[0]

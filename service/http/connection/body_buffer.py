@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 MAX_BUFFERED_BYTES = 1 << 18
-"""Longest announced body whose rest the fast path waits for, in bytes."""
+"""Longest announced body that is buffered while it is incomplete, in bytes."""
 
 BODY_WAIT_SECONDS = 0.1
 """Seconds for which the fast path waits for the rest of a body. Many clients send the head and the

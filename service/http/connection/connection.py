@@ -87,7 +87,7 @@ class Connection(HttpToolsProtocol):
 
     @property
     def awaited(self) -> object | None:
-        """Identity of the request that is being read, or of the first one; None if none is."""
+        """Identity of the request that is read now, or of a first one that may come."""
         if self._state is states.NEW:
             return self.transport
         return self.scope if self._state in states.UNASSIGNED else None
@@ -99,6 +99,7 @@ class Connection(HttpToolsProtocol):
         return cycle is None or cycle.response_complete
 
     def idle_since(self) -> float | None:
+        # A buffered or incomplete request counts as idle: a client could hold it back for ever.
         if self._state is states.QUEUED or not self.is_free or self.transport.is_closing():
             return None
         if self.transport.get_write_buffer_size():
@@ -287,7 +288,7 @@ class Connection(HttpToolsProtocol):
             self._queue.join(self)
 
     def take_turn(self) -> None:
-        """Answer the queued request; does nothing if that was done before its turn."""
+        """Answer the queued request, if that was not done before its turn."""
         try:
             self._settle()
         except Exception as error:  # noqa: BLE001 - as in `data_received`

@@ -17,7 +17,7 @@ class PipelineFullError(Exception):
 
 
 class PipelineFlowControl(FlowControl):
-    """Flow control that reads nothing while pipelined requests wait for their turn.
+    """Flow control that stops reading while pipelined requests wait for their turn.
 
     uvicorn pauses reading when a request has to wait, but resumes it whenever an answer ends and
     whenever the application asks for a body or for a disconnect. A client could then fill the

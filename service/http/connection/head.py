@@ -28,7 +28,7 @@ MAX_LENGTH_DIGITS = 19
 """Limit on the digits of Content-Length; a longer number exceeds 64 bits."""
 
 CHECKED_FIELDS = frozenset({b"content-length", b"transfer-encoding", b"host", b"expect"})
-"""Header fields whose values are examined as they are parsed."""
+"""Header fields with values that are examined as they are parsed."""
 
 HOST = re.compile(rb"(?:\[[0-9A-Za-z:.%_~-]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(?::[0-9]{0,5})?")
 """Value of a Host field: RFC 9110, section 7.2, with the host of RFC 3986, section 3.2.2."""
@@ -108,7 +108,7 @@ def too_long(url: bytes) -> ServiceError:
 
 
 def length_of(headers: Headers) -> float:
-    """Return the announced length of a body in bytes; infinity if none is announced."""
+    """Return the announced length of a body in bytes; infinity if it is unknown."""
     return next((int(value) for name, value in headers if name == b"content-length"), inf)
 
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from gatewave.service.http.connection.connection import Connection
 
 HEAD_SECONDS = 30
-"""Seconds after which an incomplete head is overdue. Connections are compared once in this time, so
-a head has between one and two times as long."""
+"""Seconds after which an incomplete head is overdue. Connections are compared once in this time: a
+head has between one and two times as long."""
 
 
 class HeadTimeout:

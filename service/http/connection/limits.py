@@ -1,8 +1,8 @@
 """Limits on open connections: of all clients, of each client, and of file descriptors.
 
 At a limit, the connections that have been idle longest are closed. If no connection is idle, one
-whose body has stopped is closed. If there is none of these either, a new connection is answered
-with an error, except for health checks.
+with a stopped body is closed. If that fails too, a new connection is answered with an error, except
+for health checks.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ MAX_OLDEST = 4096
 """Number of the oldest connections that are searched first; a search of all may take long."""
 
 SEARCH_SECONDS = 1.0
-"""Seconds without another search, after a search of all connections found none to close."""
+"""Seconds without another search, after a search of all connections without a result."""
 
 STALLED_SECONDS = 5.0
-"""Seconds without a byte of a body after which its connection is closed if none is idle."""
+"""Seconds without a byte of a body after which its connection is closed if there is no idle one."""
 
 MAX_SURPLUS = 8
 """Connections beyond a client's limit that are answered with an error; further ones are reset."""

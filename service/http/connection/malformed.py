@@ -1,7 +1,7 @@
 """Answers to malformed requests, and to those that exceed a limit on heads.
 
 A malformed request goes to the application too, in its turn and as the last one of its connection.
-The error stands in its scope (`REFUSED`), so all errors are answered in one place.
+The error stands in its scope (`REFUSED`): all errors are answered in one place.
 """
 
 from __future__ import annotations

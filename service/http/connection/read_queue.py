@@ -34,7 +34,7 @@ class QueuedConnection(Protocol):
 
 
 class ReadQueue:
-    """FIFO of the connections of one event loop whose requests are complete.
+    """FIFO of connections with a complete request, for one event loop.
 
     The queue has two purposes:
 
@@ -64,8 +64,8 @@ class ReadQueue:
     def start_of_answers(self, default_headers: Headers) -> bytes | None:
         """Return the status line of an answer with ``default_headers``, written out.
 
-        None means that the server closes each connection after its answer. uvicorn does that, so
-        the application has to answer.
+        None means that the server closes each connection after its answer. uvicorn does that for
+        answers of the application only.
         """
         if default_headers is not self._default_headers:  # The server drains, or adds a date.
             self._default_headers = default_headers

@@ -1,19 +1,20 @@
 """States of a connection, the events that change them, and the table of all transitions.
 
-The state tells how far the request that is read last has come on its way to an answer. Answers are
-written in the order of the requests, which uvicorn sees to (`HttpToolsProtocol.pipeline`).
+A state belongs to the request that is read last. Earlier requests may still wait for their answers:
+`HttpToolsProtocol.pipeline` of uvicorn keeps the order.
+
+The ways of a request:
 
 ```
-NEW ─► HEAD ─► BUFFERING ─► QUEUED ─► TAKEN ─► DONE       small request: the fast path answers
-         │         └──────────►─────────┘ │      │
-         │                                ▼      │
-         ├────────────────────────► STREAMING ─► DONE     any other: the application answers
-         ├─► UPGRADING ─► HEAD                   │        an Upgrade field is ignored
-         ▲                                       ▼
-         └───────────────────────────────────────┘        the next request of the connection
+HEAD → BUFFERING → QUEUED → TAKEN → DONE               small: the fast path answers
+HEAD → BUFFERING → QUEUED → TAKEN → STREAMING → DONE   declined by the fast path
+HEAD → BUFFERING → TAKEN → STREAMING → DONE            small in its head, with a late or long body
+HEAD → STREAMING → DONE                                any other: the application answers
+HEAD → UPGRADING → HEAD                                the Upgrade field is ignored
 ```
 
-Each state except CLOSED may change to CLOSED, in which the connection reads no more.
+A connection begins in NEW, and goes from DONE to HEAD with the next request. It ends in CLOSED, in
+which it reads no more. A queued request is taken before that, to be answered.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Check that the installed uvicorn has the attributes on which `Connection` relies.
 
-They are no public interface of uvicorn, so any of its releases may change them.
+They are no public interface of uvicorn: any of its releases may change them.
 """
 
 from __future__ import annotations
@@ -88,8 +88,8 @@ def check(required: dict[type, frozenset[str]] = REQUIRED) -> None:
 def attributes_of(kind: type) -> set[str]:
     """Return the names that ``kind`` defines, and those that its methods use.
 
-    The constructors need a running server, so instance attributes are read from the code of the
-    methods that set them.
+    A constructor needs a running server. Instance attributes are therefore read from the code of
+    the methods, which also contains the names that they only use.
     """
     names = set(dir(kind))
     for method in vars(kind).values():

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 class WriteTimeout:
-    """Timer that aborts a connection whose client reads nothing for too long.
+    """Timer that aborts a connection if its client stops reading its answers.
 
     It refers to the transport only. A reference to the connection would be a cycle, which keeps
     the scopes of its requests until the garbage collector runs.
@@ -44,7 +44,7 @@ class WriteTimeout:
     def restart(self) -> None:
         """Wait for the client to read, if bytes wait for it.
 
-        Writing is paused or has ended, so the count of waiting bytes only falls. The client has
+        Writing is paused or has ended: the count of waiting bytes only falls. The client has
         read something if the count is lower after the timeout.
         """
         self.stop()
@@ -80,7 +80,7 @@ def untaken(transport: asyncio.Transport) -> int:
 
     This includes the kernel's buffer. It holds megabytes, and accepts more only after a third of
     them has gone, which can take a slow client minutes: the transport's own buffer alone would
-    look as if the client read nothing.
+    look as if the client did not read.
     """
     request = descriptor_of(transport), termios.TIOCOUTQ, bytes(4)
     (queued,) = struct.unpack("i", fcntl.ioctl(*request))

@@ -1,23 +1,15 @@
-"""Limits on connections, descriptors and requests: of all clients, and of each."""
+"""Limits on connections and file descriptors: of all clients, and of each."""
 
 import contextlib
-import json
 import resource
 import socket
 import sys
 from pathlib import Path
 
-import grpc
 import pytest
-from calls import eventually, serving_rpc
-from heads import GOOD, OIP, connect, request
+from calls import eventually
+from heads import GOOD, OIP, asked_anew, connect, request, status
 from processes import serving
-
-from gatewave.service.grpc import inference_pb2 as pb
-from gatewave.service.security import clients
-from gatewave.service.security.clients import RateLimiter, client_of_call, network_of
-from gatewave.service.security.keys import new_key
-from gatewave.service.settings import Settings
 
 LIVEZ = request(b"", "/livez", "GET")
 LIMITED = (
@@ -28,29 +20,8 @@ FEW = [sys.executable, "-c", LIMITED % (128, 128)]
 """Command that serves with few file descriptors."""
 
 
-def status(connection, asked):
-    """Return the status and the document of the answer to ``asked``; 0 if the connection ends."""
-    try:
-        connection.sendall(asked)
-        with connection.makefile("rb") as file:
-            first = file.readline()
-            if not first:
-                return 0, None, {}
-            fields = dict(
-                line.strip().lower().split(b": ") for line in iter(file.readline, b"\r\n")
-            )
-            body = file.read(int(fields[b"content-length"]))
-            return int(first.split()[1]), json.loads(body), fields
-    except ConnectionError:
-        return 0, None, {}
-
-
-def asked_anew(server, asked, source="127.0.0.1"):
-    with connect(server, source) as connection:
-        return status(connection, asked)[0]
-
-
 def is_closed(connection):
+    """Return True if the server has closed ``connection``."""
     connection.setblocking(False)
     try:
         return connection.recv(1, socket.MSG_PEEK) == b""
@@ -63,7 +34,7 @@ def is_closed(connection):
 
 
 @pytest.mark.parametrize("idle", ["silent", "answered", "half a head"])
-def test_a_service_with_few_descriptors_sheds_idle_connections(artifacts, idle):
+def test_idle_connections_are_closed_when_descriptors_are_few(artifacts, idle):
     with serving(artifacts, program=FEW) as server, contextlib.ExitStack() as stack:
         opened = []
         for _ in range(200):
@@ -123,7 +94,7 @@ def test_idle_grpc_connections_leave_descriptors_for_http(artifacts):
         assert server.stop() == 0
 
 
-def test_a_worker_takes_all_descriptors_that_it_may_have(artifacts):
+def test_worker_raises_its_descriptor_limit(artifacts):
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     program = [sys.executable, "-c", LIMITED % (64, "hard")]
     with serving(artifacts, program=program) as server:
@@ -132,7 +103,7 @@ def test_a_worker_takes_all_descriptors_that_it_may_have(artifacts):
         assert resource.prlimit(int(worker), resource.RLIMIT_NOFILE) == (hard, hard)
 
 
-def test_connections_are_limited_in_all_and_for_each_client(artifacts):
+def test_connections_are_limited_in_total_and_per_client(artifacts):
     settings = {"GATEWAVE_MAX_CONNECTIONS": "20", "GATEWAVE_CLIENT_CONNECTIONS": "5"}
     busy = f"POST /activate HTTP/1.1\r\nhost: x\r\ncontent-length: {1 << 19}\r\n\r\n[".encode()
     with serving(artifacts, **settings) as server, contextlib.ExitStack() as stack:
@@ -153,78 +124,3 @@ def test_connections_are_limited_in_all_and_for_each_client(artifacts):
                 stack.enter_context(connect(server, f"127.0.0.{client}")).sendall(busy)
         assert asked_anew(server, request(GOOD), "127.0.0.6") == 503
         assert asked_anew(server, LIVEZ, "127.0.0.6") == 200
-
-
-@pytest.mark.parametrize("with_keys", [False, True])
-def test_requests_of_each_client_are_limited(artifacts, with_keys):
-    key, pair = new_key("infer")
-    other, other_pair = new_key("infer")
-    settings = {"GATEWAVE_KEYS": f"{pair},{other_pair}"} if with_keys else {}
-    settings["GATEWAVE_CLIENT_REQUESTS_PER_SECOND"] = "0.01"
-    first, second = ({"x_api_key": k} if with_keys else {} for k in (key, other))
-    with serving(artifacts, **settings) as server, connect(server) as connection:
-        assert status(connection, request(GOOD, **first))[0] == 200
-        code, problem, fields = status(connection, request(GOOD, **first))
-        assert (code, problem["type"]) == (429, "urn:gatewave:problem:client-limited")
-        assert 90 <= int(fields[b"retry-after"]) <= 100
-        code, document, _ = status(connection, request(OIP, "/v2/models/swiglu/infer", **first))
-        assert (code, list(document)) == (429, ["error"])
-        for path in ("/livez", "/readyz"):
-            assert status(connection, request(b"", path, "GET"))[0] == 200
-        source = "127.0.0.1" if with_keys else "127.0.0.2"
-        assert asked_anew(server, request(GOOD, **second), source) == 200
-        if with_keys:
-            # Unknown keys count for their address, however many there are.
-            codes = [status(connection, request(GOOD, x_api_key=f"k{n}"))[0] for n in range(3)]
-            assert codes == [401, 429, 429]
-
-
-def test_requests_over_grpc_are_limited_too(artifacts):
-    settings = Settings(
-        artifacts=artifacts, device="cpu", threads=1, client_requests_per_second=0.01
-    )
-    inputs = [
-        pb.ModelInferRequest.InferInputTensor(name=n, datatype="FP32", shape=[1]) for n in "ab"
-    ]
-    asked = pb.ModelInferRequest(
-        model_name="swiglu", inputs=inputs, raw_input_contents=[bytes(4)] * 2
-    )
-    with serving_rpc(settings) as served:
-        assert served.client.ModelInfer(asked).model_name == "swiglu"
-        with pytest.raises(grpc.RpcError) as refused:
-            served.client.ModelInfer(asked)
-        assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-        (answer,) = served.client.ModelStreamInfer(iter([asked]))
-        assert "requests a second" in answer.error_message
-        with pytest.raises(grpc.RpcError) as refused:
-            served.client.ModelMetadata(pb.ModelMetadataRequest(name="swiglu"))
-        assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-        assert served.client.ServerLive(pb.ServerLiveRequest()).live
-
-
-@pytest.mark.parametrize(
-    ("peer", "client"),
-    [
-        ("ipv4:10.0.0.7:50412", "10.0.0.7"),
-        ("ipv6:%5B2001:db8::1%5D:50412", "2001:db8::/64"),
-        ("ipv6:[::ffff:10.0.0.7]:50412", "10.0.0.7"),
-        ("unix:/tmp/x", ""),
-    ],
-)
-def test_a_call_is_its_callers(peer, client):
-    assert client_of_call(peer, None) == client
-    assert client_of_call(peer, b"key") == b"key"
-
-
-def test_a_limiter_forgets_clients_that_sent_nothing_for_longest(monkeypatch):
-    monkeypatch.setattr(clients, "MAX_CLIENTS", 2)
-    limiter = RateLimiter(0.001)
-    for name in ("a", "b", "c"):
-        limiter.admit(name)
-    assert [limiter.has_room(name) for name in ("a", "b", "c")] == [True, False, False]
-
-
-def test_an_ipv6_network_is_one_client():
-    assert network_of("2001:db8::1") == network_of("2001:db8:0:0:ffff::2")
-    assert network_of("2001:db8:0:1::1") != network_of("2001:db8::1")
-    assert network_of("::ffff:10.0.0.1") == network_of("10.0.0.1")

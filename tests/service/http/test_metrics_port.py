@@ -36,7 +36,7 @@ def netlocs(server, count):
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_metrics_have_a_port_of_their_own(artifacts, count):
+def test_metrics_have_a_separate_port(artifacts, count):
     chosen = {"GATEWAVE_METRICS_PORT": "0", "GATEWAVE_WORKERS": str(count)}
     with serving(artifacts, **chosen, GATEWAVE_THREADS="1") as server:
         main, metrics = netlocs(server, count)
@@ -56,7 +56,7 @@ def test_metrics_have_a_port_of_their_own(artifacts, count):
         assert server.stop() == 0
 
 
-def test_metrics_port_wants_the_same_keys(artifacts):
+def test_metrics_port_demands_the_same_keys(artifacts):
     key, entry = new_key("infer")
     with serving(artifacts, GATEWAVE_METRICS_PORT="0", GATEWAVE_KEYS=entry) as server:
         _, metrics = netlocs(server, 1)
@@ -65,7 +65,7 @@ def test_metrics_port_wants_the_same_keys(artifacts):
         assert ask(metrics, "/metrics", key)[0] == 200
 
 
-def test_the_worker_after_one_that_died_serves_metrics(artifacts):
+def test_replacement_of_a_dead_worker_serves_metrics(artifacts):
     with serving(artifacts, GATEWAVE_METRICS_PORT="0", GATEWAVE_THREADS="1") as server:
         _, metrics = netlocs(server, 1)
         pid = int(ask(metrics, "/metrics")[1].partition('process_threads{pid="')[2].split('"')[0])
@@ -74,7 +74,7 @@ def test_the_worker_after_one_that_died_serves_metrics(artifacts):
         assert ask(metrics, "/metrics")[0] == 200
 
 
-def test_a_metrics_port_that_is_taken_ends_the_start(artifacts):
+def test_taken_metrics_port_ends_the_start(artifacts):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         variables = {"GATEWAVE_METRICS_PORT": port, "GATEWAVE_WORKERS": "2"}
@@ -83,7 +83,7 @@ def test_a_metrics_port_that_is_taken_ends_the_start(artifacts):
     assert f"cannot listen on 127.0.0.1:{port}" in " ".join(ended.stderr.split())
 
 
-def test_a_metrics_host_that_others_reach_needs_keys(artifacts):
+def test_metrics_host_that_others_reach_needs_keys(artifacts):
     variables = {"GATEWAVE_METRICS_PORT": "0", "GATEWAVE_METRICS_HOST": "0.0.0.0"}  # noqa: S104
     ended = run("serve", "--port", "0", "--artifacts", artifacts, **variables)
     assert ended.returncode != 0

@@ -60,7 +60,7 @@ def settings(workers, *, grace="0", drain=LONG):
 
 
 @ONE_OR_TWO
-def test_it_is_not_ready_at_once_and_answers_on(artifacts, workers):
+def test_draining_service_is_not_ready_and_answers(artifacts, workers):
     with serving(artifacts, **settings(workers, grace=LONG)) as server:
         with connected(server) as kept:
             kept.sendall(ASKED)
@@ -83,7 +83,7 @@ def test_it_is_not_ready_at_once_and_answers_on(artifacts, workers):
 
 
 @ONE_OR_TWO
-def test_what_is_under_way_is_answered_and_idle_connections_are_closed(artifacts, workers):
+def test_requests_under_way_are_answered_and_idle_connections_closed(artifacts, workers):
     with (
         serving(artifacts, **settings(workers)) as server,
         connected(server) as idle,
@@ -115,7 +115,7 @@ def _is_refused(server):
     return False
 
 
-def test_a_request_that_has_begun_to_come_is_answered(artifacts):
+def test_incomplete_request_is_answered(artifacts):
     with serving(artifacts, **settings("1")) as server, connected(server) as connection:
         connection.sendall(ASKED[:20])
         server.process.send_signal(signal.SIGTERM)
@@ -127,7 +127,7 @@ def test_a_request_that_has_begun_to_come_is_answered(artifacts):
 
 
 @ONE_OR_TWO
-def test_connections_that_nobody_has_accepted_yet_are_answered(artifacts, workers):
+def test_queued_connections_are_answered(artifacts, workers):
     with serving(artifacts, **settings(workers)) as server, contextlib.ExitStack() as stack:
         accepting = _children(server)
         for pid in accepting:
@@ -149,7 +149,7 @@ def _children(server):
 
 
 @ONE_OR_TWO
-def test_what_takes_longer_than_the_limit_is_given_up_and_the_status_tells(artifacts, workers):
+def test_requests_beyond_the_limit_are_aborted_with_status_1(artifacts, workers):
     with (
         serving(artifacts, **settings(workers, drain="1")) as server,
         connected(server) as connection,
@@ -162,7 +162,7 @@ def test_what_takes_longer_than_the_limit_is_given_up_and_the_status_tells(artif
 
 
 @ONE_OR_TWO
-def test_a_second_signal_ends_it_at_once(artifacts, workers):
+def test_second_signal_ends_the_service_now(artifacts, workers):
     with serving(artifacts, **settings(workers)) as server, connected(server) as connection:
         started(connection)
         server.process.send_signal(signal.SIGTERM)
@@ -172,7 +172,7 @@ def test_a_second_signal_ends_it_at_once(artifacts, workers):
 
 
 @ONE_OR_TWO
-def test_an_interrupt_knows_no_grace(artifacts, workers):
+def test_interrupt_has_no_grace_time(artifacts, workers):
     with serving(artifacts, **settings(workers, grace=LONG)) as server:
         server.process.send_signal(signal.SIGINT)
         assert server.process.wait(20) == 0

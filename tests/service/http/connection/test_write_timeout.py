@@ -1,4 +1,4 @@
-"""Answers that nobody takes: they are held, and not for ever."""
+"""Clients that do not read their answers: the answers are held for a limited time."""
 
 import contextlib
 import signal
@@ -8,18 +8,19 @@ import urllib.request
 from urllib.parse import urlsplit
 
 import numpy as np
+from calls import eventually
 from processes import serving
 from safetensors.numpy import save
 
 MIB = 1 << 20
 BUDGET = 64 * MIB
 BODY = save({"x": np.zeros(2 * MIB, np.float32)}, {"activation": "sinc"})
-"""8 MiB, and so is its answer."""
+"""Request of 8 MiB; its answer has 8 MiB too."""
 
 
 @contextlib.contextmanager
 def asking(server, body=BODY):
-    """A connection with a request on it, whose answer is not read."""
+    """Send a request, and do not read its answer."""
     with socket.socket() as connection:
         # Small, so that the kernel takes little of the answer itself.
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 12)
@@ -37,16 +38,8 @@ def metric(server, name):
     return sum(float(line.split()[-1]) for line in lines if line.startswith(name))
 
 
-def until(condition, seconds=20):
-    """Wait until it is so."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
-
-
 def count(connection):
-    """How many bytes come."""
+    """Return the number of bytes that arrive until the connection ends."""
     total = 0
     with contextlib.suppress(ConnectionResetError):
         while piece := connection.recv(MIB):
@@ -54,24 +47,24 @@ def count(connection):
     return total
 
 
-def test_what_is_not_taken_is_held_until_the_client_is_cut_off(artifacts):
+def test_unread_answers_hold_memory_until_the_timeout(artifacts):
     settings = {"GATEWAVE_MAX_MEMORY_BYTES": str(BUDGET), "GATEWAVE_BODY_SECONDS": "0.7"}
     settings["GATEWAVE_CLIENT_MEMORY_SHARE"] = "1"
     with serving(artifacts, GATEWAVE_THREADS="1", **settings) as server:
         with contextlib.ExitStack() as stack:
             for _ in range(3):
                 stack.enter_context(asking(server))
-            until(lambda: metric(server, "gatewave_reserved_bytes") >= 48 * MIB)
+            eventually(lambda: metric(server, "gatewave_reserved_bytes") >= 48 * MIB)
             with asking(server) as refused, asking(server) as too:
                 first = {refused.recv(12), too.recv(12)}
             assert b"HTTP/1.1 503" in first
-            until(lambda: metric(server, "gatewave_reserved_bytes") == 0)
+            eventually(lambda: metric(server, "gatewave_reserved_bytes") == 0)
             server.await_log("a client that did not take its answer was cut off")
         with asking(server) as taken:
             assert taken.recv(12) == b"HTTP/1.1 200"
 
 
-def test_a_client_that_takes_its_answer_slowly_gets_all_of_it(artifacts):
+def test_slow_reader_gets_its_whole_answer(artifacts):
     with (
         serving(artifacts, GATEWAVE_THREADS="1", GATEWAVE_BODY_SECONDS="0.4") as server,
         asking(server, BODY) as slow,
@@ -87,7 +80,7 @@ def test_a_client_that_takes_its_answer_slowly_gets_all_of_it(artifacts):
         assert came > 8 * MIB
 
 
-def test_a_client_that_takes_nothing_does_not_hold_up_the_end(artifacts):
+def test_client_that_does_not_read_does_not_delay_shutdown(artifacts):
     with (
         serving(artifacts, GATEWAVE_THREADS="1", GATEWAVE_GRACE_SECONDS="0") as server,
         asking(server) as connection,

@@ -1,4 +1,4 @@
-"""What is answered as soon as it is read, over real connections: whole, in pieces, in a row."""
+"""Requests over HTTP/1.1 on real connections: whole, in pieces, pipelined, malformed."""
 
 import contextlib
 import json
@@ -7,45 +7,28 @@ import signal
 import socket
 import time
 import urllib.request
-from urllib.parse import urlsplit
 
 import pytest
+from heads import GOOD, OIP, connect, request
 from processes import serving
 
 from gatewave.service.http.connection.body_buffer import BODY_WAIT_SECONDS
 from gatewave.service.http.connection.head import MAX_HEAD_BYTES, MAX_HEADERS
 from gatewave.service.security.keys import new_key
 
-GOOD = json.dumps({"activation": "swiglu", "inputs": {"a": [1, 2], "b": [3, 4]}}).encode()
 BAD = json.dumps({"activation": "swiglu", "inputs": {"a": [1, 2]}}).encode()
-OIP = json.dumps(
-    {"inputs": [{"name": n, "datatype": "FP32", "shape": [1], "data": [1]} for n in ("a", "b")]}
-).encode()
 
 
 @pytest.fixture(scope="module")
 def server(artifacts):
     with serving(artifacts) as server:
-        # The first request of its kind takes the long way, which is what the others are spared.
+        # The application answers the first request of its kind; the fast path answers the others.
         assert exchange(server, request(GOOD))[0][0] == 200
         yield server
 
 
-def request(body, path="/activate", method="POST", **headers):
-    lines = [f"{method} {path} HTTP/1.1", "host: x", f"content-length: {len(body)}"]
-    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
-    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
-
-
-def connect(server):
-    connection = socket.create_connection(("127.0.0.1", urlsplit(server.url).port))
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    connection.settimeout(30)
-    return connection
-
-
 def answers(connection, count):
-    """The next ``count`` answers: each its status, headers and document."""
+    """Return the status, headers and document of each of the next ``count`` answers."""
     with connection.makefile("rb") as file:
         return [_answer(file) for _ in range(count)]
 
@@ -61,7 +44,7 @@ def _answer(file):
 
 
 def is_over(file):
-    """Whether the connection ends; with a reset, if more was sent than was read."""
+    """Return True if the connection ends; with a reset, if more was sent than was read."""
     try:
         return file.read() == b""
     except ConnectionResetError:
@@ -77,7 +60,7 @@ def exchange(server, *pieces, count=1, pause=0.0):
 
 
 def counted(server, labels):
-    """How many requests the service has counted whose labels look so."""
+    """Return the number of requests that the service has counted with ``labels``."""
     with urllib.request.urlopen(f"{server.url}/metrics") as response:  # noqa: S310 - loopback
         metrics = response.read().decode()
     pattern = rf"^gatewave_http_request_duration_seconds_count\{{.*{labels}\}} (\S+)"
@@ -88,7 +71,7 @@ def outputs(answer):
     return answer[2]["outputs"]["y"]
 
 
-def test_both_ways_give_the_same_answer(server):
+def test_fast_path_and_application_give_the_same_answer(server):
     whole = request(GOOD)
     ((status, headers, document),) = exchange(server, whole)
     ((slow_status, slow_headers, slow_document),) = exchange(
@@ -101,21 +84,21 @@ def test_both_ways_give_the_same_answer(server):
 
 
 @pytest.mark.parametrize("cut", [1, 20, 60, 90, 110])
-def test_a_request_may_come_in_pieces(server, cut):
+def test_request_may_arrive_in_pieces(server, cut):
     whole = request(GOOD)
     (answer,) = exchange(server, whole[:cut], whole[cut:], pause=0.05)
     assert answer[0] == 200
     assert len(outputs(answer)) == 2
 
 
-def test_a_chunked_body_is_read_too(server):
+def test_chunked_body_is_read(server):
     head = b"POST /activate HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
     chunks = b"".join(b"%x\r\n%s\r\n" % (len(p), p) for p in (GOOD[:9], GOOD[9:], b""))
     (answer,) = exchange(server, head + chunks)
     assert len(outputs(answer)) == 2
 
 
-def test_requests_in_a_row_are_answered_in_their_order(server):
+def test_pipelined_requests_are_answered_in_order(server):
     bodies = [GOOD, BAD, GOOD, b"nonsense", *[GOOD] * 20, BAD]
     row = b"".join(request(body, x_request_id=f"n{i}") for i, body in enumerate(bodies))
     got = exchange(server, row, count=len(bodies))
@@ -125,7 +108,7 @@ def test_requests_in_a_row_are_answered_in_their_order(server):
     ]
 
 
-def test_each_connection_gets_its_own_answer_whatever_the_others_ask(server):
+def test_each_connection_gets_its_own_answer(server):
     bodies = [json.dumps({"activation": "sinc", "inputs": {"x": [n]}}).encode() for n in range(40)]
     asked = [request(body) for body in bodies]
     asked[10] = request(GOOD, path="http://")
@@ -142,14 +125,14 @@ def test_each_connection_gets_its_own_answer_whatever_the_others_ask(server):
     assert [got[n][2]["outputs"]["y"] for n in (0, 1, 9, 39)] == [[1.0], [-0.0], [-0.0], [-0.0]]
 
 
-def test_who_has_said_all_is_answered(server):
+def test_half_closed_connection_is_answered(server):
     with connect(server) as connection:
         connection.sendall(request(GOOD))
         connection.shutdown(socket.SHUT_WR)
         assert answers(connection, 1)[0][0] == 200
 
 
-def test_what_follows_nonsense_is_not_answered_but_what_came_before_is(server):
+def test_request_before_malformed_bytes_is_answered(server):
     with connect(server) as connection:
         connection.sendall(request(GOOD) + b"nonsense\r\n\r\n")
         with connection.makefile("rb") as file:
@@ -193,7 +176,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("pause", [0.0, 0.05], ids=["whole", "in-pieces"])
 @pytest.mark.parametrize(("sent", "status"), REFUSED.values(), ids=REFUSED)
-def test_what_is_no_proper_request_is_refused_as_all_that_is_wrong(server, sent, status, pause):
+def test_malformed_request_gets_a_problem_document(server, sent, status, pause):
     with connect(server) as connection:
         with contextlib.suppress(ConnectionError):
             connection.sendall(sent[:-2])
@@ -211,12 +194,12 @@ def test_what_is_no_proper_request_is_refused_as_all_that_is_wrong(server, sent,
     assert headers["cache-control"] == "no-store"
 
 
-def test_as_many_headers_as_may_be_are_read(server):
+def test_largest_allowed_number_of_headers_is_read(server):
     more = {f"n{number}": "v" * 400 for number in range(MAX_HEADERS - 2)}
     assert exchange(server, request(GOOD, **more))[0][0] == 200
 
 
-def test_what_is_no_request_is_counted_and_logged_as_a_request_is_and_no_louder(server):
+def test_malformed_request_is_counted_and_logged_as_info(server):
     server.log()
     refused = '"other".*unmatched.*"400"'
     before = counted(server, refused)
@@ -239,7 +222,7 @@ def test_trailers_are_no_headers(server, pause):
 
 
 @pytest.mark.parametrize("rest", [b"zz\r\n", b"0\r\na: " + LONG * 6], ids=["no-chunk", "trailer"])
-def test_what_was_answered_is_not_answered_again_when_the_rest_of_it_is_wrong(server, rest):
+def test_malformed_rest_is_not_answered_twice(server, rest):
     with connect(server) as connection:
         connection.sendall(CHUNKED.replace(b"activate", b"nowhere"))
         with connection.makefile("rb") as file:
@@ -249,7 +232,7 @@ def test_what_was_answered_is_not_answered_again_when_the_rest_of_it_is_wrong(se
             assert is_over(file)
 
 
-def test_the_last_answer_of_a_connection_says_so(server):
+def test_last_answer_has_connection_close(server):
     with connect(server) as connection:
         connection.sendall(request(GOOD, connection="close"))
         with connection.makefile("rb") as file:
@@ -268,7 +251,7 @@ def test_expect_is_continued(server):
             assert _answer(file)[0] == 200
 
 
-def test_a_name_may_be_percent_encoded(server):
+def test_percent_encoded_name_is_decoded(server):
     (plain, encoded) = exchange(
         server,
         request(OIP, "/v2/models/swiglu/infer"),
@@ -291,12 +274,12 @@ def test_a_name_may_be_percent_encoded(server):
         ("/v2/models/swiglu/infer", {"content_encoding": "gzip"}, 400),
     ],
 )
-def test_what_is_else_takes_the_usual_way(server, path, headers, status):
+def test_other_requests_go_to_the_application(server, path, headers, status):
     body = GOOD if path.startswith("/activate") else OIP
     assert exchange(server, request(body, path, **headers))[0][0] == status
 
 
-def test_each_is_counted_and_logged_once(server):
+def test_each_request_is_counted_and_logged_once(server):
     answered = 'route="/activate".*"200"'
     before = counted(server, answered)
     exchange(server, *[request(GOOD, x_request_id="counted")] * 3, count=3)
@@ -306,7 +289,7 @@ def test_each_is_counted_and_logged_once(server):
             pass
 
 
-def test_keys_are_asked_for(artifacts):
+def test_fast_path_checks_keys(artifacts):
     key, pair = new_key("infer")
     with serving(artifacts, GATEWAVE_KEYS=pair) as server:
         statuses = [
@@ -316,16 +299,7 @@ def test_keys_are_asked_for(artifacts):
     assert statuses == [401, 200, 200, 401, 401]
 
 
-def test_an_answered_connection_stays_open(server):
-    with connect(server) as idle:
-        idle.sendall(request(GOOD))
-        answers(idle, 1)
-        time.sleep(1)
-        idle.sendall(request(GOOD))
-        assert answers(idle, 1)[0][0] == 200
-
-
-def test_at_the_end_an_unfinished_request_is_heard_out_and_an_answered_connection_is_not(artifacts):
+def test_drain_reads_incomplete_requests_and_closes_idle_connections(artifacts):
     with (
         serving(artifacts, GATEWAVE_GRACE_SECONDS="0") as server,
         connect(server) as idle,
@@ -344,7 +318,7 @@ def test_at_the_end_an_unfinished_request_is_heard_out_and_an_answered_connectio
         assert server.process.wait(20) == 0
 
 
-def test_a_body_in_chunks_of_a_byte_is_answered(server):
+def test_body_in_one_byte_chunks_is_answered(server):
     chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in GOOD) + b"0\r\n\r\n"
     head = b"POST /activate HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
     ((status, _, document),) = exchange(server, head + chunks)

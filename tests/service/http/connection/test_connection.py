@@ -1,4 +1,4 @@
-"""One connection: what waits on it, for how long, and how much of it there may be."""
+"""One connection: its order of answers, its timers and its limits."""
 
 import asyncio
 import contextlib
@@ -12,7 +12,7 @@ from calls import eventually, loop_in_a_thread
 
 from gatewave.service.errors import HeadTooLong, HttpMalformed
 from gatewave.service.http.configuration import configuration
-from gatewave.service.http.connection.body_buffer import BODY_WAIT_SECONDS
+from gatewave.service.http.connection import body_buffer
 from gatewave.service.http.connection.flow_control import MAX_PIPELINED
 from gatewave.service.http.connection.malformed import REFUSED
 from gatewave.service.http.server import Server
@@ -23,7 +23,7 @@ KEEP_ALIVE = 0.2
 
 
 class Slow:
-    """An application that answers when it is told to, and looks for the client as long."""
+    """Application that answers when it is released, and awaits a disconnect until then."""
 
     def __init__(self):
         self.release = asyncio.Event()
@@ -63,7 +63,7 @@ def fast_path(path, headers, body, began, came, address):  # noqa: ARG001 - as i
 
 @contextlib.contextmanager
 def served(app, keep_alive=75):
-    """``app`` on a port of its own, and one connection to it, from both sides."""
+    """Serve ``app`` on a port of its own; yield both sides of one connection to it."""
     config = configuration(app, None, fast_path)
     config.timeout_keep_alive = keep_alive
     config.load()
@@ -106,7 +106,7 @@ async def release(app):
 
 
 def read(client):
-    """All that comes until the connection ends, as one that was sent more than was read may."""
+    """Return all bytes until the connection ends, be it with a reset."""
     said = b""
     with contextlib.suppress(ConnectionResetError):
         while piece := client.recv(1 << 16):
@@ -119,7 +119,7 @@ def statuses(said):
 
 
 @pytest.mark.parametrize("cut", [30, -1], ids=["head", "body"])
-def test_what_comes_in_two_pieces_is_answered_at_once_too(slow, cut):
+def test_request_in_two_pieces_takes_the_fast_path(slow, cut):
     slow.client.sendall(FAST[:cut])
     eventually(lambda: slow.connection.scope is not None)
     slow.client.sendall(FAST[cut:])
@@ -127,24 +127,35 @@ def test_what_comes_in_two_pieces_is_answered_at_once_too(slow, cut):
     assert not slow.app.is_asked
 
 
-def test_the_application_waits_for_what_is_long_in_coming(slow):
+def test_application_answers_a_request_with_a_late_body(slow):
     slow.client.sendall(FAST[:-1])
-    time.sleep(2 * BODY_WAIT_SECONDS)
+    eventually(lambda: slow.connection.cycle is not None)  # After `BODY_WAIT_SECONDS`.
     slow.client.sendall(FAST[-1:])
     eventually(lambda: slow.app.is_asked)
     slow.release()
     assert slow.client.recv(1000).startswith(b"HTTP/1.1 200")
 
 
-def test_an_idle_connection_is_not_closed_while_the_rest_of_a_request_is_waited_for():
-    with served(late, KEEP_ALIVE) as it:
+def test_idle_timer_stops_while_a_body_is_awaited():
+    with served(late) as it:
         it.client.sendall(FAST)
         it.client.recv(1000)
-        time.sleep(KEEP_ALIVE - BODY_WAIT_SECONDS / 2)
+        timer = it.connection.timeout_keep_alive_task
+        assert not timer.cancelled()
         it.client.sendall(FAST[:-1])
-        time.sleep(2 * BODY_WAIT_SECONDS)
+        eventually(timer.cancelled)
+        eventually(lambda: it.connection.cycle is not None)  # The application waits too.
+        assert it.connection.timeout_keep_alive_task is None
         it.client.sendall(FAST[-1:])
         assert it.client.recv(1000).startswith(b"HTTP/1.1 200")
+
+
+def test_answered_connection_stays_open(slow):
+    for _ in range(2):
+        slow.client.sendall(FAST)
+        assert slow.client.recv(1000).startswith(b"HTTP/1.1 200")
+        for _ in range(3):  # As often as it takes to close a connection with half a head.
+            slow.do(slow.server.on_tick(0))
 
 
 @pytest.mark.parametrize(
@@ -156,7 +167,7 @@ def test_an_idle_connection_is_not_closed_while_the_rest_of_a_request_is_waited_
     ],
     ids=["nothing", "a length of many digits", "and all of it"],
 )
-def test_what_is_odd_is_answered(slow, sent, error):
+def test_odd_requests_are_answered(slow, sent, error):
     slow.client.sendall(sent)
     eventually(lambda: slow.app.is_asked)
     slow.release()
@@ -165,17 +176,43 @@ def test_what_is_odd_is_answered(slow, sent, error):
     assert type(slow.app.refused) is error
 
 
-def test_the_time_until_the_rest_comes_counts(slow):
+def test_time_until_the_rest_arrives_counts(slow, monkeypatch):
+    monkeypatch.setattr(body_buffer, "BODY_WAIT_SECONDS", 60)
     before = time.perf_counter()
     slow.client.sendall(FAST[:-1])
-    time.sleep(BODY_WAIT_SECONDS / 2)
+    eventually(lambda: slow.connection.awaited is not slow.connection.transport)
+    between = time.perf_counter()
     slow.client.sendall(FAST[-1:])
     slow.client.recv(1000)
-    (began, came) = MARKS.pop()
-    assert before < began < came - BODY_WAIT_SECONDS / 4
+    (head_read, request_read) = MARKS.pop()
+    assert before < head_read < between < request_read
 
 
-def test_a_slow_request_read_with_a_fast_one_is_not_cut_off_as_idle():
+def test_queued_request_of_a_closing_connection_is_dropped(slow):
+    async def receive_and_abort():
+        slow.connection.data_received(FAST + FAST)  # One answered, one queued.
+        slow.connection.transport.abort()
+
+    slow.do(receive_and_abort())
+    read(slow.client)
+    eventually(lambda: not slow.server.server_state.connections)
+    assert not slow.app.is_asked
+    assert slow.connection.awaited is None
+
+
+def test_requests_after_a_dropped_one_are_not_parsed(slow):
+    async def abort_and_receive():
+        slow.connection.data_received(FAST)
+        slow.connection.transport.abort()
+        slow.connection.data_received(FAST + ASKED % 1)
+
+    slow.do(abort_and_receive())
+    read(slow.client)
+    assert slow.connection.cycle is None
+    assert slow.connection.awaited is None
+
+
+def test_slow_request_after_a_fast_one_is_not_idle():
     with served(late, KEEP_ALIVE) as it:
         it.client.sendall(FAST + ASKED % 1 + FAST)
         said = read(it.client)  # Now it is idle, and closed for that.
@@ -185,7 +222,7 @@ def test_a_slow_request_read_with_a_fast_one_is_not_cut_off_as_idle():
 
 @pytest.mark.parametrize("rest", [b"", b"\r\n", b"GET "])
 @pytest.mark.parametrize("first", [FAST, ASKED % 1], ids=["fast", "slow"])
-def test_an_idle_connection_is_closed_whatever_comes_that_is_no_request(first, rest):
+def test_bytes_that_are_no_request_keep_no_connection_open(first, rest):
     with served(late, KEEP_ALIVE) as it:
         it.client.sendall(first)
         assert it.client.recv(1000)
@@ -193,7 +230,7 @@ def test_an_idle_connection_is_closed_whatever_comes_that_is_no_request(first, r
         read(it.client)
 
 
-def test_a_request_is_answered_though_the_head_of_the_next_does_not_come_on(slow):
+def test_incomplete_next_head_does_not_end_an_answer(slow):
     slow.client.sendall(ASKED % 1 + b"GET /2")
     eventually(lambda: slow.app.is_asked)
     for _ in range(3):
@@ -205,7 +242,7 @@ def test_a_request_is_answered_though_the_head_of_the_next_does_not_come_on(slow
     read(slow.client)
 
 
-def test_answers_come_in_order_and_what_is_no_request_is_the_last(slow):
+def test_answers_keep_order_and_a_malformed_request_is_last(slow):
     slow.client.sendall(ASKED % 1 + ASKED % 2 + b"nonsense" + ASKED % 3)
     eventually(lambda: len(slow.connection.pipeline) == 2)
     slow.client.sendall(ASKED % 4)
@@ -213,7 +250,7 @@ def test_answers_come_in_order_and_what_is_no_request_is_the_last(slow):
     assert statuses(read(slow.client)) == [200, 200, 400]
 
 
-def test_nothing_is_read_while_requests_wait(slow):
+def test_reading_stops_while_requests_wait(slow):
     slow.client.sendall(ASKED % 0 + ASKED % 1)
     eventually(lambda: slow.app.is_asked and slow.connection.pipeline)
     assert slow.connection.flow.read_paused
@@ -226,7 +263,7 @@ def test_nothing_is_read_while_requests_wait(slow):
     assert re.findall(rb"\n/(\d+)", said) == [b"%d" % number for number in range(MAX_PIPELINED)]
 
 
-def test_so_many_requests_may_wait_and_who_sends_more_hears_where_to_go_on(slow):
+def test_pipeline_is_limited_and_its_last_answer_closes(slow):
     slow.client.sendall(b"".join(ASKED % number for number in range(3 * MAX_PIPELINED)))
     eventually(lambda: len(slow.connection.pipeline) == MAX_PIPELINED)
     assert slow.connection.awaited is None
