@@ -14,7 +14,7 @@ from gatewave.service.errors import Overloaded
 from gatewave.service.grpc import inference_pb2 as pb
 from gatewave.service.grpc.admission import CONTROL_SLOTS, MAX_CONTROL_BYTES, WATCH_SLOTS
 from gatewave.service.grpc.paths import HEALTH, SERVICE
-from gatewave.service.grpc.slots import EVICTION_DELAY, SlotPool
+from gatewave.service.grpc.slots import SlotPool
 from gatewave.service.security.keys import new_key
 
 
@@ -175,14 +175,12 @@ def test_the_longest_idle_call_is_evicted_first():
     async def run():
         pool = SlotPool(size=2, queue_size=1, idle_timeout=60)
         oldest, newer = await came(pool), await came(pool)
-        began = asyncio.get_running_loop().time()
         waiting = asyncio.create_task(came(pool))
         await asyncio.sleep(0)  # The task starts, and then waits in the queue, which is full.
         await asyncio.sleep(0)
         with pytest.raises(Overloaded, match="2 calls"):
             await holding(pool, asyncio.Event())
         newest = await waiting
-        assert asyncio.get_running_loop().time() - began < 2 * EVICTION_DELAY
         with pytest.raises(TimeoutError):
             await oldest
         for task in (newer, newest):

@@ -1,8 +1,7 @@
-"""ModelInfer and ModelStreamInfer: tensors in, tensors out, and what is said of wrong ones."""
+"""ModelInfer and ModelStreamInfer: tensors, parameters, streams, and rejected requests."""
 
 import struct
 import threading
-import time
 
 import grpc
 import ml_dtypes
@@ -67,7 +66,7 @@ def test_raw_contents_come_back_computed(client):
     np.testing.assert_allclose(tensors(response)["y"], swiglu(A, B), rtol=1e-6)
 
 
-def test_typed_contents_give_what_raw_ones_give(client):
+def test_typed_and_raw_contents_give_the_same(client):
     raw = client.ModelInfer(raw_request(a=A, b=B))
     typed = client.ModelInfer(typed_request(a=A, b=B))
     assert typed.raw_output_contents == raw.raw_output_contents
@@ -90,7 +89,7 @@ def test_a_large_request_is_computed_too(client):
     np.testing.assert_allclose(y, np.sinc(x.astype(np.float64)), atol=1e-6)
 
 
-def test_many_typed_contents_are_read_in_a_lane(client):
+def test_many_typed_contents_are_read_in_a_worker(client):
     x = np.linspace(-10, 10, 10_000, dtype=np.float32)
     y = tensors(client.ModelInfer(typed_request("sinc", x=x)))["y"]
     np.testing.assert_allclose(y, np.sinc(x.astype(np.float64)), atol=1e-6)
@@ -199,7 +198,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_what_is_wrong_is_said(client, case):
+def test_invalid_requests_name_the_fault(client, case):
     request, said = WRONG[case]
     code, details = refusal(client.ModelInfer, request())
     assert code is grpc.StatusCode.INVALID_ARGUMENT
@@ -215,7 +214,7 @@ def test_an_unknown_model_or_version_is_not_found(client):
     assert (code, "version" in details) == (grpc.StatusCode.NOT_FOUND, True)
 
 
-def test_garbage_is_no_request(client):
+def test_garbage_is_rejected(client):
     code, _ = refusal(client.ModelInfer, b"\xff" * 20)
     assert code is grpc.StatusCode.INVALID_ARGUMENT
     code, _ = refusal(client.ModelMetadata, b"\xff" * 20)
@@ -277,17 +276,18 @@ def test_a_stream_answers_in_order_and_goes_on_after_an_error(client):
 
 
 NO_READING_AHEAD = [("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 1 << 14)]
-"""Of a channel whose client takes only what it asks for: by itself gRPC's takes megabytes more."""
+"""Options of a channel that reads only what its client asks for. By default it reads ahead."""
 
 
-def test_an_answer_that_nobody_takes_is_held_until_its_stream_is_ended(served):
+def test_an_unread_answer_is_held_until_its_stream_ends(served):
     budget, admission = served.runtime.pipeline.budget, served.server.handlers.admission
     requests = [raw_request("sinc", x=np.ones(200_000, np.float32))] * 3
     with grpc.insecure_channel(f"127.0.0.1:{served.server.port}", NO_READING_AHEAD) as channel:
         stream = Client(channel).ModelStreamInfer(iter(requests))
         next(stream)
         eventually(lambda: budget.used > 800_000)
-        time.sleep(1)
+        for _ in range(50):  # The server is free to do other work meanwhile.
+            served.client.ServerLive(pb.ServerLiveRequest(), timeout=30)
         assert budget.used > 800_000
         stream.cancel()
         eventually(lambda: not admission.streams)
@@ -310,7 +310,7 @@ def test_loading_model_is_unavailable_and_to_be_asked_again(served, client, vers
         registry.remove("coming", "")
 
 
-def test_a_message_of_a_stream_that_is_none_is_answered_so(client):
+def test_an_invalid_message_of_a_stream_is_answered(client):
     good = raw_request("sinc", x=A)
     first, second = client.ModelStreamInfer(iter([b"\xff" * 9, good]), timeout=30)
     assert "ModelInferRequest" in first.error_message
@@ -337,7 +337,7 @@ def test_only_so_many_streams_are_open_at_a_time(served, client):
 
 
 def until(over, messages):
-    """``messages``, after which the stream stays open until it is ``over``."""
+    """Yield ``messages``, then keep the stream open until ``over`` is set."""
     yield from messages
     over.wait(60)
 
@@ -350,7 +350,7 @@ def of_strings(count, *items):
     return request
 
 
-def test_more_strings_than_numbers_are_allowed_are_not_read(served, client, tmp_path):
+def test_too_many_strings_are_not_read(served, client, tmp_path):
     most = served.runtime.settings.max_elements
     words = unary("Identity", ["n"], TensorProto.STRING)
     with added(served.runtime, tmp_path, "words", words):

@@ -1,4 +1,4 @@
-"""Calls over gRPC are traced as requests over HTTP are."""
+"""Calls over gRPC are traced like requests over HTTP."""
 
 import grpc
 import numpy as np
@@ -22,7 +22,7 @@ def sinc():
 
 @pytest.fixture(scope="module")
 def traced(rpc_settings):
-    # Nothing listens there: what is sent is looked at on its way.
+    # No collector listens there: the spans are read by a processor of their own.
     settings = rpc_settings.model_copy(update={"traces": "http://127.0.0.1:1"})
     with serving_rpc(settings) as served:
         spans = InMemorySpanExporter()
@@ -39,7 +39,7 @@ def ask(client, request, sampled="01"):
     return grpc.StatusCode.OK
 
 
-def test_a_call_is_a_span_within_its_callers_trace_with_a_child_for_each_phase(traced):
+def test_a_call_is_a_span_with_a_child_per_phase(traced):
     client, spans = traced
     spans.clear()
     assert ask(client, sinc()) is grpc.StatusCode.OK
@@ -55,7 +55,7 @@ def test_a_call_is_a_span_within_its_callers_trace_with_a_child_for_each_phase(t
     assert {child.parent.span_id for child in children} == {root.context.span_id}
 
 
-def test_a_refusal_is_traced_and_blamed_on_the_caller(traced):
+def test_a_rejection_is_no_error_of_the_server(traced):
     client, spans = traced
     spans.clear()
     assert ask(client, pb.ModelInferRequest(model_name="nonesuch")) is grpc.StatusCode.NOT_FOUND
@@ -76,7 +76,7 @@ def test_a_made_up_path_names_no_span(traced):
     assert root.attributes["rpc.method"] == "_OTHER"
 
 
-def test_what_the_caller_does_not_sample_is_not_recorded(traced):
+def test_unsampled_calls_are_not_recorded(traced):
     client, spans = traced
     spans.clear()
     assert ask(client, sinc(), sampled="00") is grpc.StatusCode.OK
