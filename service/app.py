@@ -16,7 +16,7 @@ from gatewave.service.http import problems
 from gatewave.service.http.connection.read_queue import FastPath
 from gatewave.service.http.endpoints import EndpointMiddleware, EndpointTable
 from gatewave.service.http.fast_path import answering
-from gatewave.service.http.middleware.authentication import Authentication
+from gatewave.service.http.middleware.authentication import AuthenticationMiddleware
 from gatewave.service.http.middleware.head import HeadAsGet
 from gatewave.service.http.middleware.query import BoundedQuery
 from gatewave.service.http.middleware.rejections import RejectedRequests
@@ -78,7 +78,9 @@ def _front(app: FastAPI, routes: ASGIApp, state: ServiceState) -> ASGIApp:
     """What every request passes first, before all that FastAPI and Starlette put around routes."""
     settings = state.settings
     endpoints = EndpointMiddleware(routes, endpoints=app.state.endpoints)
-    access = Authentication(endpoints, keys=state.keys, refuse=problems.answer, rate=state.rate)
+    access = AuthenticationMiddleware(
+        endpoints, keys=state.keys, refuse=problems.answer, rate=state.rate
+    )
     front = RequestContext(
         RejectedRequests(access, refuse=problems.answer),
         failure=problems.internal,

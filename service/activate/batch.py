@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from gatewave.service.activate.messages import Reader
+from gatewave.service.activate.messages import BodyReader
 from gatewave.service.activate.plan import Plan
 from gatewave.service.activate.protocol import ActivateProtocol
 from gatewave.service.errors import (
@@ -45,7 +45,7 @@ class Item:
     decoding: Span
 
 
-def read_batch(reader: Reader, body: bytes, deadline: float | None) -> list[Item | bytes]:
+def read_batch(reader: BodyReader, body: bytes, deadline: float | None) -> list[Item | bytes]:
     """Return the requests in a batch, with the problem document of each invalid one.
 
     Raises:

@@ -36,7 +36,7 @@ DEFAULT_OUTPUTS = ("y",)
 Model = TypeVar("Model", bound=BaseModel)
 
 
-class Reader:
+class BodyReader:
     """Reader of bodies.
 
     The complete validation makes a plan once. Later requests for the same activation, parameters,

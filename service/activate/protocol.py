@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
-from gatewave.service.activate.messages import Reader, parsed, to_json, to_safetensors
+from gatewave.service.activate.messages import BodyReader, parsed, to_json, to_safetensors
 from gatewave.service.activate.plan import Plan
 from gatewave.service.codecs.bodies import JSON, SAFETENSORS, Body
 from gatewave.service.codecs.datatypes import Array
@@ -32,7 +32,7 @@ class ActivateProtocol(InferenceProtocol[Plan, Answer]):
         accepted: The media type of the answer.
     """
 
-    def __init__(self, reader: Reader, media_type: str = JSON, accepted: str = JSON) -> None:
+    def __init__(self, reader: BodyReader, media_type: str = JSON, accepted: str = JSON) -> None:
         self.reader = reader
         self.media_type = media_type
         self.accepted = accepted.encode()

@@ -16,7 +16,7 @@ from gatewave.service.http import body_pool
 from gatewave.service.http.middleware.security_headers import HEADERS
 from gatewave.service.quoting import NOTHING
 from gatewave.service.security.clients import client_of
-from gatewave.service.serving.memory import READER, Client, Incoming, Outgoing, Permit, Reader
+from gatewave.service.serving.memory import READER, AnswerReader, Client, Incoming, Outgoing, Permit
 
 Headers = Sequence[tuple[bytes, bytes]]
 Result = TypeVar("Result")
@@ -166,7 +166,7 @@ class Exchange:
         given = [(b"content-type", media_type), (b"content-length", b"%d" % length)]
         given += (*headers, *HEADERS)
         await self.send({"type": "http.response.start", "status": status, "headers": given})
-        reader: Reader | None = self.scope.get(READER)
+        reader: AnswerReader | None = self.scope.get(READER)
         if length <= BUFFERED or self._permit is None or reader is None:
             await self._send(parts)
             return

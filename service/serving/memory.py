@@ -34,7 +34,7 @@ SCAN_SECONDS = 0.02
 transfers, and under overload every new request would cause one."""
 
 READER = "gatewave.reader"
-"""Key of the scope that holds the connection, as a `Reader`."""
+"""Key of the scope that holds the connection, as an `AnswerReader`."""
 
 Client = str | bytes
 
@@ -278,7 +278,7 @@ class Incoming(Transfer):
         self._refuse(Overloaded("memory", detail))
 
 
-class Reader(Protocol):
+class AnswerReader(Protocol):
     """Connection whose client reads an answer."""
 
     def untaken(self) -> int:
@@ -303,7 +303,7 @@ class Outgoing(Transfer):
 
     __slots__ = ("_length", "_reader", "sent")
 
-    def __init__(self, permit: Permit, length: int, seconds: float, reader: Reader) -> None:
+    def __init__(self, permit: Permit, length: int, seconds: float, reader: AnswerReader) -> None:
         super().__init__(permit, seconds)
         self.sent = 0
         self._length = length

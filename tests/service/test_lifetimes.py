@@ -12,7 +12,7 @@ from safetensors.numpy import save
 from starlette.requests import ClientDisconnect
 
 from gatewave.service.activate.batch import read_batch, to_json_batch
-from gatewave.service.activate.messages import Reader
+from gatewave.service.activate.messages import BodyReader
 from gatewave.service.http.exchange import Exchange
 from gatewave.service.http.media import SAFETENSORS
 from gatewave.service.http.routes.activate import ActivateEndpoint, BatchEndpoint
@@ -182,7 +182,7 @@ def test_a_timeout_counts_from_when_the_request_had_come(runtime):
 
 
 def test_an_item_of_a_batch_that_is_late_says_so_and_fails_alone(runtime):
-    reader, body = Reader(runtime), orjson.dumps({"requests": [SHORT]})
+    reader, body = BodyReader(runtime), orjson.dumps({"requests": [SHORT]})
     deadlines = (time.monotonic() - 1, time.monotonic() + 60)
     items = [item for deadline in deadlines for item in read_batch(reader, body, deadline)]
     late, good = orjson.loads(to_json_batch(runtime.pipeline, items, CancelToken()))["results"]
@@ -191,7 +191,7 @@ def test_an_item_of_a_batch_that_is_late_says_so_and_fails_alone(runtime):
 
 
 def test_a_batch_that_nobody_waits_for_is_computed_no_further(runtime):
-    items = read_batch(Reader(runtime), orjson.dumps({"requests": [SHORT]}), None)
+    items = read_batch(BodyReader(runtime), orjson.dumps({"requests": [SHORT]}), None)
     token = CancelToken()
     token.cancel()
     before = numbers()["sinc.float64", "1"]["compute"]

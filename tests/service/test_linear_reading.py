@@ -16,7 +16,7 @@ from onnx import TensorProto
 from repository_models import added
 
 from gatewave.service.activate.batch import read_batch
-from gatewave.service.activate.messages import Reader
+from gatewave.service.activate.messages import BodyReader
 from gatewave.service.app import create_app
 from gatewave.service.codecs.datatypes import DATATYPES
 from gatewave.service.errors import DeadlineExceeded, ServiceError
@@ -168,7 +168,7 @@ def of_message(data):
 
 @pytest.fixture(scope="module")
 def reader(app):
-    reader = Reader(app.state.service)
+    reader = BodyReader(app.state.service)
     reader.json(b'{"activation":"sinc","inputs":{"x":[1]}}')
     return reader
 

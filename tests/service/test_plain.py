@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatewave.service.activate.messages import Reader, parsed
+from gatewave.service.activate.messages import BodyReader, parsed
 from gatewave.service.errors import RequestInvalid
 
 NUMBERS = st.one_of(
@@ -39,7 +39,7 @@ def outcome(read):
 
 @pytest.fixture(scope="module")
 def reader(app):
-    reader = Reader(app.state.service)
+    reader = BodyReader(app.state.service)
     for dtype in ("float16", "bfloat16", "float32", "float64"):
         for outputs in (["y"], ["y", "dy_dx"]):
             for params in ({}, {"alpha": 2}, {"alpha": 2.0}):

@@ -12,7 +12,7 @@ from gatewave.service.security.clients import CLIENT, RateLimiter, client_of
 from gatewave.service.security.keys import Keys, presented
 
 
-class Authentication:
+class AuthenticationMiddleware:
     """Pure ASGI middleware that rejects requests without a sufficient key.
 
     Args:

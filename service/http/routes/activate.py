@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from gatewave.service.activate.batch import Item, read_batch, to_json_batch
-from gatewave.service.activate.messages import Reader
+from gatewave.service.activate.messages import BodyReader
 from gatewave.service.activate.protocol import ActivateProtocol
 from gatewave.service.activate.schemas import ActivateRequest, BatchRequest
 from gatewave.service.codecs import nested, safetensors
@@ -47,7 +47,7 @@ class ActivateEndpoint(InferenceEndpoint):
 
     def __init__(self, state: ServiceState) -> None:
         super().__init__(state)
-        self.reader = Reader(state)
+        self.reader = BodyReader(state)
         self._json = ActivateProtocol(self.reader)
 
     def protocol(self, path: str, headers: RequestHeaders) -> ActivateProtocol:  # noqa: ARG002 - it has one path
@@ -70,7 +70,7 @@ class BatchEndpoint(BodyEndpoint):
 
     def __init__(self, state: ServiceState) -> None:
         super().__init__(state)
-        self.reader = Reader(state)
+        self.reader = BodyReader(state)
 
     def fast_path(self, path: str, headers: RequestHeaders, body: bytes, arrived: float) -> None:
         """Decline each request: a batch takes too long."""
