@@ -37,7 +37,7 @@ class CallLog:
 
     Attributes:
         path: ``/service/Method``, or one name for all unknown paths.
-        id: The request id: the caller's own if it is suitable for logs, or else a new one.
+        id: The request id: the caller's own if it is suitable for logs, otherwise a new one.
     """
 
     def __init__(self, state: ServiceState, path: str, metadata: Iterable[tuple[str, Any]]) -> None:
@@ -53,7 +53,7 @@ class CallLog:
     def close(self, status: StatusCode) -> None:
         """Record the end of the call.
 
-        It must run in the context of the constructor, whose request id it resets.
+        It must run in the context of the constructor, to reset its request id.
         """
         seconds = time.perf_counter() - self.began
         metrics.observe_grpc(self.path, status.name, seconds)

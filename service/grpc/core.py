@@ -4,7 +4,7 @@ The loop of grpcio 1.85.1 has three faults for a public server:
 
 - It decodes the path of every call as UTF-8. A path with another byte raises an error there and
   ends the server for good. The caller needs no key for that.
-- It accepts one call at a time, so a burst of calls to one method delays calls to all others.
+- It accepts one call at a time: a burst of calls to one method delays calls to all others.
 - It counts all open calls together: 900 idle reflection streams blocked inference and health
   checks.
 
@@ -13,8 +13,8 @@ arrive under one name. ADR 24 has the details.
 
 This module is the only one that uses private names of grpcio: `cygrpc.AioServer` with its methods
 `_request_call` and `_request_registered_call`, `cygrpc._handle_rpc`, `cygrpc._schedule_rpc_coro`,
-and `grpc.aio._server.Server`. They can change in any release, so ``pyproject.toml`` bounds grpcio
-to 1.85. Raise the bound only if the tests of this package pass.
+and `grpc.aio._server.Server`. They can change in any release. Therefore ``pyproject.toml`` bounds
+grpcio to 1.85. Raise the bound only if the tests of this package pass.
 """
 
 from __future__ import annotations
@@ -36,8 +36,7 @@ Options = Sequence[tuple[str, int]]
 class MetadataFilter(logging.Filter):
     """Filter that drops grpcio's error logs about metadata that are not UTF-8.
 
-    A caller without a key can cause any number of them. The call continues with the bytes, so the
-    log tells no fault.
+    A caller without a key can cause any number of them. The call continues with the bytes.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -83,7 +82,7 @@ class Core(cygrpc.AioServer):  # type: ignore[misc]  # it has no types
         """Accept the calls of one method, or of all unregistered paths, until the server ends.
 
         It replaces a method that grpcio's loop calls again whenever the returned task is done. The
-        task here never ends, so grpcio calls it once for each method.
+        task here never ends, and grpcio calls it once for each method.
         """
         task: asyncio.Task[None] = self.loop.create_task(self._accept(method))
         return task

@@ -139,7 +139,7 @@ class Handlers:
         return await self.state.pipeline.answer(protocol, data, timing, permit)
 
     async def _stream(self, context: Context) -> None:
-        """Answer the requests of a stream one by one, so that responses keep their order."""
+        """Answer the requests of a stream one by one, to keep the order of responses."""
         async with self.admission.stream(context, self.admission.streams) as stream:
             while isinstance(data := await stream.next(context), bytes):
                 # gRPC cannot withdraw a response that the client does not read. Its memory is in

@@ -44,7 +44,7 @@ FIELDS = {
     "FP64": "fp64_contents",
     BYTES: "bytes_contents",
 }
-"""Field of the elements of each datatype, if they are not raw. FP16 and BF16 have none."""
+"""Field of the elements of each datatype, if they are not raw. FP16 and BF16 have no field."""
 
 RAW = pb.ModelInferRequest.RAW_INPUT_CONTENTS_FIELD_NUMBER
 ID = pb.ModelInferRequest.ID_FIELD_NUMBER
@@ -70,7 +70,7 @@ def parsed(kind: type[Kind], data: bytes) -> Kind:
 
 
 def structured_bytes(data: bytes) -> int:
-    """Return how many bytes of a ModelInferRequest are not raw contents.
+    """Return the number of bytes of a ModelInferRequest that are not raw contents.
 
     The message is scanned and not parsed, because parsing takes memory and time before the limits
     can be checked.

@@ -23,8 +23,8 @@ from gatewave.service.system.tls import Certificates, Files
 SERVICES = (SERVICE.full_name, HEALTH.full_name)
 
 SENDING_CALLS = 1024
-"""Open calls that hold no slot any more, because their responses are being sent. A caller that does
-not read delays that, so their number needs a limit too."""
+"""Open calls that hold no slot any more, because their responses are being sent. A caller can
+delay that by not reading, and their number needs a limit too."""
 
 PENDING_CALLS = 1 << 14
 """Calls that may wait to be accepted. By default gRPC's core cancels calls at random once 1000

@@ -20,7 +20,7 @@ from gatewave.service.security.clients import client_of_call
 
 EVICTION_DELAY = 1.0
 """Default idle time in seconds after which a call can be evicted. A small message comes in one
-packet with its call, so a caller that is silent for longer is slow or sends nothing."""
+packet with its call. A caller that is silent for longer is slow, or sends no message."""
 
 REVIEW_INTERVAL = 0.05
 """Seconds between two searches for calls to evict, while calls wait.
@@ -95,7 +95,7 @@ class Shares:
 
 
 class SlotPool:
-    """Bounded number of slots, shared so that one caller cannot exclude the others.
+    """Bounded number of slots, shared among callers: one caller cannot exclude the others.
 
     A free slot goes to the waiting caller that has the fewest slots. While calls wait, idle calls
     of the callers with the most slots are evicted, the longest idle first. Callers are compared by
@@ -216,7 +216,7 @@ class SlotPool:
         """Remove a call that no longer waits.
 
         The slot may have been granted in the same iteration of the event loop in which the wait
-        was cancelled or timed out. It is released then, so that no slot is lost.
+        was cancelled or timed out. It is released then; otherwise it would be lost.
         """
         if slot in self._queue.get(slot.connection, ()):
             self._dequeue(slot)
@@ -248,7 +248,7 @@ class SlotPool:
         self._grant_free_slots()
 
     def _displace_for(self, newcomer: Slot) -> None:
-        """Reject a waiting call, so that a caller with fewer calls can join the full queue.
+        """Reject a waiting call, to let a caller with fewer calls join the full queue.
 
         Raises:
             Overloaded: No caller has more calls than the caller of ``newcomer``.
