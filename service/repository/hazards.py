@@ -27,8 +27,9 @@ com.microsoft: SkipLayerNormalization  skip without rows: SIGFPE; Inverse withou
                                        less, so that only those that were tried count as safe.
 =====================================  ============================================================
 
-The analysis shows that a graph is safe; everything that it cannot show is a hazard. Values that do
-not depend on requests are covered by the trial, before a model is served.
+The analysis shows that a graph is safe. Each node that it cannot show to be safe is a hazard, and
+with ``isolation: auto`` the model then runs in a process of its own. The trial before a model is
+served covers the values that do not depend on requests.
 """
 
 from __future__ import annotations
@@ -158,6 +159,7 @@ class _Analysis:
         self._nodes(graph.nodes, names, depth)
 
     def _nodes(self, nodes: Sequence[NodeProto], names: Names, depth: int) -> None:
+        """Check that the nodes are safe, and add the facts about their results to ``names``."""
         for node in nodes:
             given = [names.get(name, UNKNOWN) for name in node.inputs]
             results = self._results(node, given, names, depth)
@@ -206,12 +208,14 @@ class _Analysis:
 
 
 def _hazard(node: NodeProto, what: str) -> HazardError:
+    """Return an error that names the node and tells how it can end or block the process."""
     result = next((name[:40] for name in node.outputs if name), "no result")
     called = f"node {node.name[:40]}" if node.name else f"the node that gives {result}"
     return HazardError(f"{called} ({node.operator}) {what}")
 
 
 def _known(tensor: TensorProto) -> Known:
+    """Return the facts about an initializer, with its values if they are few integers."""
     if tensor.elements is None or tensor.kind not in TRAPPING:
         return Known(tensor.kind, is_fixed=True)
     return Known(tensor.kind, is_fixed=True, values=tuple(map(int, tensor.elements)))
@@ -233,12 +237,14 @@ def _first(node: NodeProto, given: list[Known], *, fixed: bool) -> Known:
 
 
 def _cast(given: Known, kind: int, *, fixed: bool) -> Known:
+    """Return the facts about the result of a Cast to the element type ``kind``."""
     # A narrower type keeps neither sizes nor values.
     kept = kind == INT64 or (kind == INT32 and given.kind == INT32)
     return Known(kind, fixed, given.is_size and kept, given.values if kept else None)
 
 
 def _kind(node: NodeProto, given: list[Known]) -> int:
+    """Return the element type of the first result of a node; 0 if it is unknown."""
     operator, first = node.operator, given[0] if given else UNKNOWN
     if operator == "ConstantOfShape":
         value = node.attributes.get("value")
@@ -252,6 +258,7 @@ def _kind(node: NodeProto, given: list[Known]) -> int:
 
 
 def _constant(node: NodeProto) -> Known:
+    """Return the facts about the result of a Constant node."""
     for name, attribute in node.attributes.items():
         if attribute.reference:  # The call of the function sets the value.
             return Known(0, is_fixed=True)
@@ -273,6 +280,7 @@ def _counts(known: Known) -> bool:
 
 
 def _number(node: NodeProto, name: str) -> int:
+    """Return an integer attribute; 0 if the node has none of that name."""
     attribute = node.attributes.get(name)
     return attribute.integer if attribute is not None else 0
 
@@ -290,28 +298,33 @@ def _divides(node: NodeProto, given: list[Known]) -> None:
 
 
 def _frames(node: NodeProto, given: list[Known]) -> None:
+    """Check that no request sets the frame length of STFT: a length of 0 is divided by."""
     length = given[3] if len(given) > 3 else Known(is_fixed=True)  # noqa: PLR2004
     if not length.is_fixed or (len(given) > 2 and not given[2].is_fixed and node.inputs[2]):  # noqa: PLR2004
         raise _hazard(node, "can trap: a request decides the length of its frames")
 
 
 def _convolves(node: NodeProto, given: list[Known]) -> None:
+    """Check that no request sets the kernel: a kernel of size 0 never ends."""
     position = KERNELS[node.operator]
     if len(given) <= position or not given[position].is_fixed:
         raise _hazard(node, "may never end: a request decides its kernel")
 
 
 def _recurs(node: NodeProto, given: list[Known]) -> None:
+    """Check that no request can give an empty batch or sequence, which aborts the process."""
     if not given or not given[0].is_fixed:
         raise _hazard(node, "can trap: a request may give it no rows or no steps")
 
 
 def _distinguishes(node: NodeProto, given: list[Known]) -> None:
+    """Check that Unique along an axis gets elements; without any it aborts the process."""
     if "axis" in node.attributes and not (given and given[0].is_fixed):
         raise _hazard(node, "can trap: a request may give it no elements")
 
 
 def _joins(node: NodeProto, given: list[Known]) -> None:
+    """Check that FeatureVectorizer gets rows; without any it aborts the process."""
     if not all(known.is_fixed for known in given):
         raise _hazard(node, "can trap: a request may give it no rows")
 
@@ -324,7 +337,7 @@ def _samples(node: NodeProto, given: list[Known]) -> None:
 
 
 def _suppresses(node: NodeProto, given: list[Known]) -> None:
-    """See that the number of boxes that are kept has a bound; without the input it is 0."""
+    """Check that the number of boxes that are kept has a bound; without the input it is 0."""
     if len(given) <= 2 or not node.inputs[2]:  # noqa: PLR2004
         return
     kept = given[2].values
@@ -333,6 +346,7 @@ def _suppresses(node: NodeProto, given: list[Known]) -> None:
 
 
 def _loops(node: NodeProto, given: list[Known]) -> None:
+    """Check that a loop ends: its trip count is a size of a tensor or a small constant."""
     trips = given[0] if given and node.inputs[0] else UNKNOWN
     few = trips.values is not None and all(value <= MAX_TRIPS for value in trips.values)
     if not (trips.is_size or few):

@@ -37,7 +37,9 @@ def softmax(node: Operands) -> Sequence[Outcome]:
 
 
 def reduce(node: Operands) -> Sequence[Outcome]:
+    """Reduction over some axes; all axes if none are named."""
     dims = node.dims()
+    # The opset from which the axes are an input: ReduceSum changed before the other reductions.
     since = 13 if node.operator == "ReduceSum" else 18
     axes = node.listed("axes", 1, since)
     if not axes and node.opset >= since and node.integer("noop_with_empty_axes", 0):
@@ -47,6 +49,7 @@ def reduce(node: Operands) -> Sequence[Outcome]:
 
 
 def _reduced(node: Operands, removed: set[int]) -> Value:
+    """Return the operand without the axes ``removed``, or with size 1 there."""
     dims = node.dims()
     apart(node.value(), *removed)
     if node.integer("keepdims", 1):
@@ -55,10 +58,12 @@ def _reduced(node: Operands, removed: set[int]) -> Value:
 
 
 def extremum(node: Operands) -> Sequence[Outcome]:
+    """Index of the largest or smallest element along an axis."""
     return [_reduced(node, {from_start(node.integer("axis", 0), len(node.dims()))})]
 
 
 def cumulative(node: Operands) -> Sequence[Outcome]:
+    """Running sum along an axis."""
     axes = node.integers(1)
     if axes is None or len(axes) != 1:
         raise NotShown("computes its axis")
@@ -67,15 +72,18 @@ def cumulative(node: Operands) -> Sequence[Outcome]:
 
 
 def top(node: Operands) -> Sequence[Outcome]:
+    """Largest elements along an axis, and their indices."""
     dims = node.dims()
     axis = from_start(node.integer("axis", -1), len(dims))
     apart(node.value(), axis, why="ranks the rows")
+    # A count that depends on a row would give rows of different lengths.
     node.fixed(1)
     chosen = Value((*dims[:axis], node.fresh(), *dims[axis + 1 :]))
     return [chosen, chosen]
 
 
 def one_hot(node: Operands) -> Sequence[Outcome]:
+    """One-hot encoding, which inserts an axis."""
     node.fixed(1, 2)
     dims = list(node.dims())
     axis = from_start(node.integer("axis", -1), len(dims) + 1)
@@ -84,6 +92,7 @@ def one_hot(node: Operands) -> Sequence[Outcome]:
 
 
 def concat(node: Operands) -> Sequence[Outcome]:
+    """Concatenation along an axis, also of small vectors of sizes."""
     small = [node.raw(i).small for i in range(len(node.values))]
     joined = tuple(element for part in small for element in part or ())
     ranked = all(node.raw(i).dims is not None for i in range(len(node.values)))
@@ -95,6 +104,11 @@ def concat(node: Operands) -> Sequence[Outcome]:
 
 
 def _joined(node: Operands, shapes: Sequence[Dims], axis: int) -> Dims:
+    """Return the shape of a concatenation.
+
+    Raises:
+        NotShown: Rows are concatenated, or ranks differ.
+    """
     if len({len(dims) for dims in shapes}) > 1:
         raise NotShown("joins tensors of other ranks")
     dims = []
@@ -112,6 +126,7 @@ def _joined(node: Operands, shapes: Sequence[Dims], axis: int) -> Dims:
 
 
 def split(node: Operands) -> Sequence[Outcome]:
+    """Parts along an axis."""
     dims = node.dims()
     axis = from_start(node.integer("axis", 0), len(dims))
     apart(node.value(), axis, why="divides the rows")
@@ -151,6 +166,7 @@ Elements = tuple[Element, ...]
 
 
 def _ranges(node: Operands) -> tuple[Elements, Elements, tuple[int, ...], Elements]:
+    """Return starts, ends, axes and steps of a Slice: attributes before opset 10, then inputs."""
     if node.opset < 10:  # noqa: PLR2004 - attributes until then
         first = node.list("starts") or ()
         starts: Elements | None = tuple(map(Size, first))
@@ -173,6 +189,7 @@ def _ranges(node: Operands) -> tuple[Elements, Elements, tuple[int, ...], Elemen
 
 
 def _part(elements: Elements, start: Element, end: Element, step: Element) -> Value:
+    """Return a slice of a small vector of sizes or constants."""
     first, last, every = whole(start), whole(end), whole(step)
     if first is None or last is None or not every:
         raise NotShown("takes a part that is computed from sizes")
@@ -180,12 +197,14 @@ def _part(elements: Elements, start: Element, end: Element, step: Element) -> Va
 
 
 def _length(size: int | None, start: int | None, end: int | None, step: int | None) -> int | None:
+    """Return the size of a sliced axis; None if it is unknown or the step is negative."""
     if size is None or start is None or end is None or not step:
         return None
     return len(range(size)[start:end:step]) if step > 0 else None
 
 
 def pad(node: Operands) -> Sequence[Outcome]:
+    """Padding of axes; the batch axis only by 0."""
     dims = node.dims()
     by_attribute = node.opset < 11  # noqa: PLR2004
     pads = _pads(node) if by_attribute else node.elements(1)
@@ -207,11 +226,13 @@ def pad(node: Operands) -> Sequence[Outcome]:
 
 
 def _pads(node: Operands) -> Elements | None:
+    """Return the pads of opsets before 11, which are an attribute."""
     given = node.list("pads")
     return None if given is None else tuple(map(Size, given))
 
 
 def gather(node: Operands) -> Sequence[Outcome]:
+    """Slices of the data at indices; the axis of the indices may be the batch axis."""
     data, indices = node.raw(0), node.value(1)
     if data.elements is not None and data.dims is not None and len(data.dims) == 1:
         return [_picked(data.elements, indices)]
@@ -236,6 +257,7 @@ def _picked(elements: Elements, indices: Value) -> Value:
 
 
 def gather_elements(node: Operands) -> Sequence[Outcome]:
+    """Elements of the data at indices within the same row."""
     data, indices = node.value(0), node.value(1)
     shape, chosen = node.dims(0), node.dims(1)
     axis = from_start(node.integer("axis", 0), len(shape))
@@ -248,6 +270,7 @@ def gather_elements(node: Operands) -> Sequence[Outcome]:
 
 
 def gather_nd(node: Operands) -> Sequence[Outcome]:
+    """Slices of the data at multi-dimensional indices."""
     data, indices = node.value(0), node.value(1)
     shape, chosen = node.dims(0), node.dims(1)
     shared, depth = node.integer("batch_dims", 0), chosen[-1].number if chosen else None
@@ -278,6 +301,11 @@ def resize(node: Operands) -> Sequence[Outcome]:
 
 
 def _unscaled(node: Operands, place: int, size: Size) -> None:
+    """Check that the batch axis keeps its size.
+
+    Raises:
+        NotShown: Its scale is not 1, or its size is not the number of rows.
+    """
     scales = node.elements(1 if node.opset < 11 or node.operator == "Upsample" else 2)  # noqa: PLR2004
     if node.operator == "Upsample" and "scales" in node.attributes:
         scales = node.attributes["scales"].numbers
@@ -289,6 +317,7 @@ def _unscaled(node: Operands, place: int, size: Size) -> None:
 
 
 def triangle(node: Operands) -> Sequence[Outcome]:
+    """Upper or lower triangle of matrices: the last two axes."""
     rank = len(node.dims())
     apart(node.value(), rank - 1, rank - 2)
     node.fixed(1)
@@ -296,6 +325,7 @@ def triangle(node: Operands) -> Sequence[Outcome]:
 
 
 def grid_sample(node: Operands) -> Sequence[Outcome]:
+    """Samples of each image at the positions of its own grid."""
     data, grid = node.dims(0), node.dims(1)
     if data[0] != grid[0] or not data[0].has_rows:
         raise NotShown("samples at places of other rows")

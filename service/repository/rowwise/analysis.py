@@ -71,6 +71,7 @@ def unshown_in(data: bytes) -> str:
 
 
 def _input(shape: Shape | None, fresh: Fresh) -> Found:
+    """Return the value of an input of the graph: its first axis is the batch axis."""
     if not shape:
         return NotShown("an input has no first axis")
     rest = (fresh() if size is None or size < 0 else Size(size) for size in shape[1:])
@@ -124,6 +125,7 @@ class _Scope:
         return [_named(node, outcome) for outcome in found]
 
     def _of(self, name: str) -> Found | None:
+        """Return the value of a name that a node reads; None for an omitted input."""
         if not name:
             return None
         return self.found.get(name, NotShown(f"{_short(name)} is read before it is computed"))
@@ -147,6 +149,11 @@ class _Scope:
             raise
 
     def _ruled(self, node: NodeProto, values: Sequence[Value | None]) -> Sequence[Outcome]:
+        """Apply the rule of the node's operator.
+
+        Raises:
+            NotShown: No rule describes the node.
+        """
         if node.domain == ONNX and node.operator == "Constant":
             return [_constant(node.attributes)]
         rule = RULES.get(node.domain, {}).get(node.operator)
@@ -170,6 +177,7 @@ class _Scope:
     def _called(
         self, node: NodeProto, function: FunctionProto, values: Sequence[Value | None]
     ) -> Sequence[Outcome]:
+        """Follow the body of a function with the operands of its call."""
         if self.depth == MAX_NESTED_FUNCTIONS or node.domain in RULES:
             raise NotShown("calls a function that is not followed")
         given = dict(zip(function.inputs, values, strict=False))
@@ -194,6 +202,7 @@ def _without(node: NodeProto, missing: set[str]) -> NodeProto:
 
 
 def _constant(attributes: Mapping[str, AttributeProto]) -> Value:
+    """Return the value of a Constant node."""
     for name, attribute in attributes.items():
         if name == "value" and attribute.tensor is not None:
             return constant(attribute.tensor)
@@ -233,6 +242,7 @@ def _checked(
 
 
 def _named(node: NodeProto, outcome: Outcome) -> Found:
+    """Return an outcome of a rule; a finding gets the name of the node."""
     if isinstance(outcome, Value):
         return outcome
     text = str(outcome)
@@ -240,11 +250,13 @@ def _named(node: NodeProto, outcome: Outcome) -> Found:
 
 
 def _label(node: NodeProto) -> str:
+    """Return the name and operator of a node for messages."""
     name = node.name or next(filter(None, node.outputs), "")
     domain = f"{node.domain}." if node.domain else ""
     return f"node {_short(name)} ({domain}{_short(node.operator)})"
 
 
 def _short(name: str) -> str:
+    """Return a name for messages, escaped and cut: it comes from the file."""
     shown = ascii(name)[1:-1]
     return shown if len(shown) <= LONGEST_NAME else f"{shown[:LONGEST_NAME]}..."

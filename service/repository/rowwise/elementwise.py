@@ -43,11 +43,14 @@ def unary(node: Operands) -> Sequence[Outcome]:
 
 
 def identity(node: Operands) -> Sequence[Outcome]:
+    """Return the operand, also if it holds the number of rows."""
     return [node.raw(0)]
 
 
 def cast(node: Operands) -> Sequence[Outcome]:
+    """Return the operand with another element type; integers keep known sizes."""
     value, kind = node.raw(0), node.integer("to", 0)
+    # A narrower type wraps around, and a floating-point type rounds: neither keeps a size.
     kept = value.elements
     if kept is None or kind not in SIZE_TYPES or any(isinstance(e, float) for e in kept):
         return [Value(node.value().dims)]
@@ -110,22 +113,27 @@ def _checked(result: Element, operands: Sequence[Element]) -> Element:
 
 
 def _multiplied(a: Element, b: Element) -> Element:
+    """Return a product of sizes, which may have symbols."""
     return a.times(b) if isinstance(a, Size) and isinstance(b, Size) else None
 
 
 def _divided(a: Element, b: Element) -> Element:
+    """Return an exact quotient of sizes; None if it has a remainder or is unknown."""
     return a.over(b) if isinstance(a, Size) and isinstance(b, Size) else None
 
 
 def _added(a: Element, b: Element) -> Element:
+    """Return a sum of known numbers."""
     return _summed(a, b, 1)
 
 
 def _subtracted(a: Element, b: Element) -> Element:
+    """Return a difference of known numbers."""
     return _summed(a, b, -1)
 
 
 def _summed(a: Element, b: Element, sign: int) -> Element:
+    """Return ``a`` + ``sign`` · ``b``; None if a symbol is involved, unless ``b`` is 0."""
     if not isinstance(a, Size) or not isinstance(b, Size):
         return None
     if b == Size(0):
@@ -136,6 +144,7 @@ def _summed(a: Element, b: Element, sign: int) -> Element:
 
 
 def _equal(a: Element, b: Element) -> Element:
+    """Return 1 or 0 if the comparison has the same result for every batch, otherwise None."""
     if not isinstance(a, Size) or not isinstance(b, Size):
         return None
     if a == b:
@@ -148,12 +157,14 @@ def _equal(a: Element, b: Element) -> Element:
 
 
 def _remainder(a: Element, b: Element) -> Element:
+    """Return a remainder of non-negative numbers; the sign rules of Mod are not needed then."""
     if not isinstance(a, Size) or not isinstance(b, Size) or a.symbols or b.symbols:
         return None
     return Size(a.factor % b.factor) if a.factor >= 0 and b.factor > 0 else None
 
 
 def _chosen(condition: Element, yes: Element, no: Element) -> Element:
+    """Return the element that Where chooses, if the condition is known or both are equal."""
     if isinstance(condition, Size) and condition.number is not None:
         return yes if condition.number else no
     return yes if yes == no else None

@@ -24,15 +24,19 @@ HEADS = 4
 
 
 def matmul(node: Operands) -> Sequence[Outcome]:
+    """Matrix product, as NumPy defines ``matmul``."""
     return [Value(_product(node.dims(0), node.dims(1), node.fresh))]
 
 
 def matmul_integer(node: Operands) -> Sequence[Outcome]:
+    """Matrix product of integers, with one zero point for each whole tensor."""
     node.plain(2, 3)
     return matmul(node)
 
 
 def matmul_quantized(node: Operands) -> Sequence[Outcome]:
+    """Matrix product of quantized tensors; only the weights may be quantized per column."""
+    # The left scale and zero point may be vectors with an element for each row: those are rejected.
     node.plain(1, 2, 6, 7)
     node.fixed(4, 5)
     return [Value(_product(node.dims(0), node.dims(3), node.fresh))]
@@ -55,6 +59,7 @@ def _product(left: Dims, right: Dims, fresh: Fresh) -> Dims:
 
 
 def gemm(node: Operands) -> Sequence[Outcome]:
+    """Product of two matrices plus a broadcast matrix."""
     left, right = node.dims(0), node.dims(1)
     if len(left) != MATRIX or len(right) != MATRIX:
         raise NotShown("multiplies other than matrices")
@@ -65,6 +70,7 @@ def gemm(node: Operands) -> Sequence[Outcome]:
 
 
 def fused_matmul(node: Operands) -> Sequence[Outcome]:
+    """Matrix product with transposed operands."""
     if node.integer("transBatchA", 0) or node.integer("transBatchB", 0):
         raise NotShown("transposes its batches")
     left = _turned(node.dims(0), node.integer("transA", 0))
@@ -72,11 +78,12 @@ def fused_matmul(node: Operands) -> Sequence[Outcome]:
 
 
 def _turned(dims: Dims, turn: int) -> Dims:
+    """Return a shape with its last two axes exchanged, if ``turn`` is set."""
     return (*dims[:-2], dims[-1], dims[-2]) if turn and len(dims) > 1 else dims
 
 
 def einsum(node: Operands) -> Sequence[Outcome]:
-    """Sums of products, where the rows' letter is in each operand with rows and in the result."""
+    """Sums of products; the letter of the rows is in each batched operand and in the result."""
     terms, arrow, result = node.text("equation").replace(" ", "").partition("->")
     letters = terms.split(",")
     if not arrow or "." in terms or len(letters) != len(node.values):
@@ -100,27 +107,32 @@ def einsum(node: Operands) -> Sequence[Outcome]:
 
 
 def _one_of(sizes: set[Size], fresh: Fresh) -> Size:
+    """Return the size of a letter; a new symbol if operands differ, since 1 broadcasts."""
     return next(iter(sizes)) if len(sizes) == 1 else fresh()
 
 
 def conv(node: Operands) -> Sequence[Outcome]:
+    """Convolution of each sample."""
     node.fixed(1, 2)
     return _convolved(node, node.dims(1))
 
 
 def conv_quantized(node: Operands) -> Sequence[Outcome]:
+    """Convolution of quantized tensors; only the weights may be quantized per channel."""
     node.plain(1, 2, 6, 7)
     node.fixed(3, 4, 5, 8)
     return _convolved(node, node.dims(3))
 
 
 def conv_integer(node: Operands) -> Sequence[Outcome]:
+    """Convolution of integers."""
     node.plain(2)
     node.fixed(1, 3)
     return _convolved(node, node.dims(1))
 
 
 def conv_transpose(node: Operands) -> Sequence[Outcome]:
+    """Transposed convolution of each sample."""
     node.fixed(1, 2)
     dims, weights = node.dims(0), node.dims(1)
     first(node)
@@ -129,6 +141,7 @@ def conv_transpose(node: Operands) -> Sequence[Outcome]:
 
 
 def _convolved(node: Operands, weights: Dims) -> Sequence[Outcome]:
+    """Return the result of a convolution with weights of the shape ``weights``."""
     first(node)
     kernel = node.list("kernel_shape") or tuple(size.number or 0 for size in weights[2:])
     dims = node.dims()
@@ -146,6 +159,7 @@ def first(node: Operands) -> None:
 
 
 def pool(node: Operands) -> Sequence[Outcome]:
+    """Pooling over windows in space."""
     value, dims = node.value(), node.dims()
     apart(value, *range(2, len(dims)))
     kernel = node.list("kernel_shape") or ()
@@ -155,13 +169,14 @@ def pool(node: Operands) -> Sequence[Outcome]:
 
 
 def global_pool(node: Operands) -> Sequence[Outcome]:
+    """Pooling over all of space."""
     value, dims = node.value(), node.dims()
     apart(value, *range(2, len(dims)))
     return [Value((*dims[:2], *(ONE,) * (len(dims) - 2)))]
 
 
 def _windows(node: Operands, sizes: Dims, kernel: Sequence[int]) -> Iterator[Size]:
-    """The spatial sizes that are left after a convolution or pooling; unknown where unsure."""
+    """Yield the spatial sizes after a convolution or pooling, as symbols if they are unknown."""
     count = len(sizes)
     strides = node.list("strides") or (1,) * count
     dilations = node.list("dilations") or (1,) * count
@@ -177,7 +192,7 @@ def _windows(node: Operands, sizes: Dims, kernel: Sequence[int]) -> Iterator[Siz
 
 
 def batch_normalization(node: Operands) -> Sequence[Outcome]:
-    """An affine map of each channel; training takes the mean over the rows."""
+    """Affine map of each channel; in training mode, with the mean over the rows."""
     trains = node.integer("training_mode", 0) or (node.opset < 14 and node.outputs > 1)  # noqa: PLR2004
     if node.opset < 7 or trains:  # noqa: PLR2004 - before, an attribute says whether it trains
         raise NotShown("may take the mean over the rows")
@@ -189,14 +204,14 @@ def batch_normalization(node: Operands) -> Sequence[Outcome]:
 
 
 def per_sample(node: Operands) -> Sequence[Outcome]:
-    """A normalisation of each sample and channel: the batch is the first axis."""
+    """Normalisation of each sample and channel; the batch is the first axis."""
     node.fixed(*range(1, len(node.values)))
     first(node)
     return [Value(node.dims())]
 
 
 def layer_normalization(node: Operands) -> Sequence[Outcome]:
-    """A normalisation over the axes from ``axis`` on; scale and bias broadcast."""
+    """Normalisation over the axes from ``axis`` on; scale and bias broadcast."""
     dims = node.dims()
     axis = from_start(node.integer("axis", -1), len(dims))
     apart(node.value(), *range(axis, len(dims)), why="normalises over the rows")
@@ -209,7 +224,7 @@ def layer_normalization(node: Operands) -> Sequence[Outcome]:
 
 
 def skip_normalization(node: Operands) -> Sequence[Outcome]:
-    """A sum with a residual, normalised over the last axis; the sum is the fourth output."""
+    """Sum with a residual, normalised over the last axis; the sum is the fourth output."""
     dims = broadcast([node.dims(0), node.dims(1)], node.fresh)
     result = Value(dims)
     apart(result, len(dims) - 1, why="normalises over the rows")
@@ -219,12 +234,14 @@ def skip_normalization(node: Operands) -> Sequence[Outcome]:
 
 
 def lp_normalization(node: Operands) -> Sequence[Outcome]:
+    """Normalisation by the p-norm along one axis."""
     axis = from_start(node.integer("axis", -1), len(node.dims()))
     apart(node.value(), axis, why="normalises over the rows")
     return [Value(node.dims())]
 
 
 def mean_variance(node: Operands) -> Sequence[Outcome]:
+    """Normalisation to mean 0 and variance 1 over axes; by default over the batch axis too."""
     rank = len(node.dims())
     axes = node.list("axes") or (0, 2, 3)
     counted = [from_start(axis, rank) for axis in axes]
@@ -233,12 +250,14 @@ def mean_variance(node: Operands) -> Sequence[Outcome]:
 
 
 def lrn(node: Operands) -> Sequence[Outcome]:
+    """Local response normalisation across channels, the second axis."""
     apart(node.value(), 1)
     return [Value(node.dims())]
 
 
 def recurrent(node: Operands) -> Sequence[Outcome]:
-    """LSTM, GRU and RNN: the batch is the second axis of all but the lengths, where it is first."""
+    """LSTM, GRU and RNN; the batch is the second axis, and the first axis of the lengths."""
+    # Layout 1 exchanges the first two axes, and has no rule here.
     if node.integer("layout", 0):
         raise NotShown("has its layout turned")
     node.fixed(1, 2, 3, 7)
@@ -257,7 +276,7 @@ def recurrent(node: Operands) -> Sequence[Outcome]:
 
 
 def attention(node: Operands) -> Sequence[Outcome]:
-    """Softmax(q·kᵀ + mask)·v of each sample, without what came before."""
+    """Softmax(q·kᵀ + mask)·v of each sample, without a state of earlier calls."""
     if any(node.has(index) for index in range(4, len(node.values))) or node.outputs > 1:
         raise NotShown("keeps a state")
     query = node.dims(0)
@@ -272,7 +291,7 @@ def attention(node: Operands) -> Sequence[Outcome]:
 
 
 def _head(node: Operands, query: Dims) -> Size:
-    """The last size of the result: the values', if there is a head of them for each query."""
+    """Return the last size of the result: that of the values, if each query head has its own."""
     shared = node.integer("q_num_heads", 0) != node.integer("kv_num_heads", 0)
     return node.fresh() if len(query) != HEADS and shared else node.dims(2)[-1]
 

@@ -30,6 +30,7 @@ class Operands:
     fresh: Fresh
 
     def has(self, index: int) -> bool:
+        """Return whether the node has this input."""
         return index < len(self.values) and self.values[index] is not None
 
     def raw(self, index: int) -> Value:
@@ -51,9 +52,15 @@ class Operands:
         return value
 
     def all(self) -> list[Value]:
+        """Return all operands of a computation."""
         return [self.value(i) for i in range(len(self.values)) if self.has(i)]
 
     def dims(self, index: int = 0) -> Dims:
+        """Return the sizes of an operand.
+
+        Raises:
+            NotShown: Its rank is unknown.
+        """
         dims = self.value(index).dims
         if dims is None:
             raise NotShown("has an input of unknown rank")
@@ -107,12 +114,15 @@ class Operands:
         return found
 
     def integer(self, name: str, default: int) -> int:
+        """Return an integer attribute."""
         return self.attributes[name].integer if name in self.attributes else default
 
     def text(self, name: str, default: str = "") -> str:
+        """Return a string attribute."""
         return self.attributes.get(name, NO_ATTRIBUTE).text or default
 
     def list(self, name: str) -> tuple[int, ...] | None:
+        """Return an attribute of several integers; None if the node does not have it."""
         return self.attributes[name].integers if name in self.attributes else None
 
 

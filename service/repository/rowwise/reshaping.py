@@ -29,6 +29,7 @@ LIST_SINCE = 13
 
 
 def shape(node: Operands) -> Sequence[Outcome]:
+    """Shape of a tensor, as a vector of sizes; the number of rows may be among them."""
     dims = node.raw(0).dims
     if dims is None:
         raise NotShown("has an input of unknown rank")
@@ -37,10 +38,12 @@ def shape(node: Operands) -> Sequence[Outcome]:
 
 
 def size(node: Operands) -> Sequence[Outcome]:
+    """Number of elements of a tensor."""
     return [scalar(product(node.dims()))]
 
 
 def constant_of_shape(node: Operands) -> Sequence[Outcome]:
+    """Constant of a given shape."""
     elements = node.elements(0)
     if elements is None:
         raise NotShown("has a shape that is computed")
@@ -55,6 +58,7 @@ def constant_of_shape(node: Operands) -> Sequence[Outcome]:
 
 
 def _size(element: Element, node: Operands) -> Size:
+    """Return an element of a shape as a size; a new symbol if it is unknown."""
     return element if isinstance(element, Size) and element.factor >= 0 else node.fresh()
 
 
@@ -66,6 +70,7 @@ def ranged(node: Operands) -> Sequence[Outcome]:
 
 
 def reshape(node: Operands) -> Sequence[Outcome]:
+    """Reshape, which may merge the batch axis with others or split it again."""
     given: Sequence[Element] | None = node.elements(1)
     if "shape" in node.attributes:
         given = tuple(Size(number) for number in node.attributes["shape"].integers)
@@ -122,12 +127,14 @@ def _placed(dims: Dims, batch: int, result: Sequence[Size], at: int) -> Size:
 
 
 def _rest(dims: Dims, target: Sequence[Size | None]) -> Size | None:
+    """Return the size that Reshape infers, if all other sizes are known."""
     others = [size for size in target if size != REST]
     known = [size for size in others if size is not None]
     return product(dims).over(product(known)) if len(known) == len(others) else None
 
 
 def expand(node: Operands) -> Sequence[Outcome]:
+    """Broadcast to a given shape."""
     sizes = node.elements(1)
     if sizes is None:
         raise NotShown("has a shape that is computed")
@@ -140,6 +147,7 @@ def expand(node: Operands) -> Sequence[Outcome]:
 
 
 def tile(node: Operands) -> Sequence[Outcome]:
+    """Repetition along axes; not along the batch axis, which would repeat rows."""
     dims, repeats = node.dims(), node.elements(1)
     if repeats is None or len(repeats) != len(dims):
         raise NotShown("has repetitions that are computed")
@@ -156,6 +164,7 @@ def tile(node: Operands) -> Sequence[Outcome]:
 
 
 def squeeze(node: Operands) -> Sequence[Outcome]:
+    """Removal of axes of size 1."""
     axes = node.listed("axes", 1, LIST_SINCE)
     value = node.raw(0)
     if value.elements is not None and len(value.elements) == 1:
@@ -172,6 +181,7 @@ def squeeze(node: Operands) -> Sequence[Outcome]:
 
 
 def unsqueeze(node: Operands) -> Sequence[Outcome]:
+    """Insertion of axes of size 1."""
     axes = node.listed("axes", 1, LIST_SINCE)
     value = node.raw(0)
     if axes is None:
@@ -186,6 +196,7 @@ def unsqueeze(node: Operands) -> Sequence[Outcome]:
 
 
 def transpose(node: Operands) -> Sequence[Outcome]:
+    """Permutation of axes."""
     dims = node.dims()
     order = node.list("perm") or tuple(reversed(range(len(dims))))
     if sorted(order) != list(range(len(dims))):
@@ -194,7 +205,7 @@ def transpose(node: Operands) -> Sequence[Outcome]:
 
 
 def depth_space(node: Operands) -> Sequence[Outcome]:
-    """Between channels and space: all axes but the first change."""
+    """Exchange of channels and space: all axes but the first change."""
     dims = node.dims()
     if node.value().axis not in {None, 0}:
         raise NotShown("joins the rows")

@@ -35,6 +35,7 @@ class Size(NamedTuple):
 
     @property
     def has_rows(self) -> bool:
+        """Return whether an element is computed from the number of rows."""
         return ROWS in self.symbols
 
     @property
@@ -122,6 +123,7 @@ def has_rows(element: Element) -> bool:
 
 
 def product(sizes: Iterable[Size]) -> Size:
+    """Return the product of sizes as a number."""
     result = ONE
     for size in sizes:
         result = result.times(size)
@@ -129,6 +131,7 @@ def product(sizes: Iterable[Size]) -> Size:
 
 
 def sizes_of(shape: Iterable[int]) -> Dims:
+    """Return the sizes of a shape without symbols."""
     return tuple(Size(number) for number in shape)
 
 
@@ -151,6 +154,7 @@ def vector(elements: Sequence[Element]) -> Value:
 
 
 def scalar(element: Element) -> Value:
+    """Return a scalar with a known or unknown element."""
     return Value((), (element,))
 
 
@@ -182,6 +186,7 @@ def broadcast(shapes: Sequence[Dims], fresh: Fresh) -> Dims:
 
 
 def _joined(column: Sequence[Size], fresh: Fresh) -> Size:
+    """Return the size of one axis after broadcasting."""
     sizes = set(column) - {ONE}
     if len(sizes) < 2:  # noqa: PLR2004 - all the same
         return next(iter(sizes), ONE)
