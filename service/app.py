@@ -1,4 +1,4 @@
-"""The application: what it holds, and how it is put together."""
+"""The ASGI application: its state, routes and middleware."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ batches, from certified ONNX graphs. Errors are problem details (RFC 9457).
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
-    """Build the app, reading the environment only if no ``settings`` are given.
+    """Build the app; without ``settings``, they are read from the environment.
 
-    Every artifact is loaded and proved before this returns: an app that exists is ready.
+    All artifacts are loaded and checked before this returns.
 
     Raises:
-        DeviceUnavailable: The wanted device does not work.
-        KernelsUnavailable: The kernels are demanded, and cannot be had for all there is.
-        ArtifactInvalid: The artifacts folder is empty, or holds what cannot be served.
+        DeviceUnavailable: The requested device does not work.
+        KernelsUnavailable: The kernels are required, and cannot be loaded for all artifacts.
+        ArtifactInvalid: The artifacts folder is empty, or a file in it cannot be served.
     """
     settings = settings or Settings()
     state = ServiceState.start(settings)
@@ -54,9 +54,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         version=version("gatewave"),
         description=DESCRIPTION,
         redirect_slashes=False,
-        # We have our own; looking for a provider of another costs each request ten microseconds.
+        # The service has its own. FastAPI's search for a provider costs each request 10 µs.
         telemetry={"tracing": False, "metrics": False, "logs": False},
-        responses={"4XX": {"model": ProblemDocument, "description": "What was wrong, and where."}},
+        responses={"4XX": {"model": ProblemDocument, "description": "The error, and its fields."}},
     )
     app.state.service = state
     app.state.endpoints = EndpointTable(
@@ -75,7 +75,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 
 def _front(app: FastAPI, routes: ASGIApp, state: ServiceState) -> ASGIApp:
-    """What every request passes first, before all that FastAPI and Starlette put around routes."""
+    """Return the middleware that each request passes before the router of FastAPI."""
     settings = state.settings
     endpoints = EndpointMiddleware(routes, endpoints=app.state.endpoints)
     access = AuthenticationMiddleware(
@@ -91,7 +91,7 @@ def _front(app: FastAPI, routes: ASGIApp, state: ServiceState) -> ASGIApp:
 
 
 def fast_path(app: FastAPI) -> FastPath | None:
-    """What a server may have ``app`` answer without telling it; nothing where all is traced."""
+    """Return the fast path of ``app``; None with traces, because it records none."""
     state: ServiceState = app.state.service
     settings = state.settings
     if state.tracer is not None:
@@ -107,7 +107,7 @@ def fast_path(app: FastAPI) -> FastPath | None:
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:
-    """The document that FastAPI makes, with the bodies that the routes read by themselves."""
+    """Return FastAPI's OpenAPI document, with the bodies that the routes read themselves."""
     if app.openapi_schema is None:
         root_path = app.state.service.settings.root_path
         document = get_openapi(

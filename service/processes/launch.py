@@ -20,7 +20,7 @@ from gatewave.service.settings import Settings
 
 
 def check_worker_settings(settings: Settings) -> None:
-    """Check that several workers can do what the settings ask for.
+    """Check that the settings are possible with several workers.
 
     Raises:
         SettingsInvalid: A setting needs a single worker.

@@ -33,7 +33,7 @@ class RestartPolicy:
 
     @property
     def is_exhausted(self) -> bool:
-        """Return whether so many starts have failed in a row that the next would fail too."""
+        """Return True after `MAX_START_FAILURES` failed starts in a row."""
         return self._failed_starts >= MAX_START_FAILURES
 
     def on_ready(self) -> None:

@@ -1,7 +1,7 @@
 """Supervisor that starts the workers of a service, and replaces workers that end or hang.
 
 It runs for one worker too. A worker that dies is replaced at once; its listening socket stays open
-meanwhile, so connections wait in its queue, or are served by the other workers. See
+meanwhile. Connections wait in its queue, or are served by the other workers. See
 `gatewave.service.processes.worker` for the messages that the two exchange.
 
 It is a program of its own (``python -m gatewave.service.processes.supervisor``), which

@@ -1,4 +1,4 @@
-"""Detection of workers whose event loop does not run."""
+"""Detection of workers with a stopped event loop."""
 
 from __future__ import annotations
 

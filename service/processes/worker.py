@@ -7,8 +7,8 @@ workers.
 
 Messages to the worker, one on each line:
 
-* first, its settings in JSON, and whether it joins late: it then accepts connections only after the
-  trial of its models, because other workers have theirs;
+* first, its settings in JSON, and a flag ``joins_late``: it then accepts connections only after
+  the trial of its models, because other workers have theirs;
 * ``join``: end that wait;
 * ``reload``: read certificates and keys again;
 * ``drain`` and ``stop``: end together with all workers;
@@ -93,7 +93,7 @@ class Worker(Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - uvicorn's
         """Report a signal to the supervisor, which may have received it too.
 
-        A terminal sends SIGINT to both, so that is not reported.
+        SIGINT is not reported, because a terminal sends it to both.
         """
         if sig != signal.SIGINT:
             say(self._supervisor, "told")
@@ -188,7 +188,7 @@ def say(supervisor: socket.socket, line: str) -> None:
 
 
 def _orders(supervisor: socket.socket) -> tuple[Settings, bool]:
-    """Return the settings, and whether the worker joins late."""
+    """Return the settings, and the flag ``joins_late``."""
     with supervisor.makefile("rb", buffering=0) as lines:
         orders = json.loads(lines.readline())
     return Settings(**orders["settings"]), orders["joins_late"]

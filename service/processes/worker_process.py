@@ -22,11 +22,11 @@ class WorkerProcess:
 
     Attributes:
         started_at: Time by the monotonic clock at which it became ready for the first time.
-        is_ready: Whether it accepts connections.
-        has_loaded: Whether it has tried all models that existed at its start.
-        is_beating: Whether its event loop has reported.
+        is_ready: True while it accepts connections.
+        has_loaded: True once it has tried all models that existed at its start.
+        is_beating: True once its event loop has reported.
         silent: Seconds since its last report.
-        is_aborted: Whether it got SIGABRT for its silence.
+        is_aborted: True once it got SIGABRT for its silence.
         closed_at: Time at which it closed its control socket, which it does at its exit.
         failure: The error that prevented its start: kind and text.
     """
@@ -72,7 +72,7 @@ class WorkerProcess:
 
     @property
     def has_started(self) -> bool:
-        """Return whether it has ever accepted connections."""
+        """Return True if it has ever accepted connections."""
         return self.started_at is not None
 
     def tell(self, line: str) -> None:
@@ -105,7 +105,7 @@ class WorkerProcess:
 def reap_orphans(ours: set[int]) -> None:
     """Collect ended processes that are not in ``ours``.
 
-    The first process of a container inherits the processes whose parent has died.
+    The first process of a container inherits the children of ended processes.
     """
     if not hasattr(os, "waitid"):
         return

@@ -21,7 +21,7 @@ CLIENT = "gatewave.client"
 
 
 def client_of(scope: Mapping[str, Any]) -> str | bytes:
-    """Return the caller of a request: its API key if one was checked, or else its address."""
+    """Return the caller of a request: its API key if one was checked, otherwise its address."""
     key: bytes | None = scope.get(CLIENT)
     if key is not None:
         return key
@@ -34,7 +34,7 @@ def client_at(address: tuple[str, int] | None) -> str:
 
 
 def client_of_call(peer: str, key: bytes | None) -> str | bytes:
-    """Return the caller of a gRPC call: its API key if one was checked, or else its address.
+    """Return the caller of a gRPC call: its API key if one was checked, otherwise its address.
 
     Args:
         peer: The other side as gRPC names it: ``ipv4:10.0.0.7:50412``, ``ipv6:%5B::1%5D:50412``.
@@ -80,7 +80,7 @@ class RateLimiter:
         self._full_at: OrderedDict[str | bytes, float] = OrderedDict()
 
     def has_room(self, client: str | bytes) -> bool:
-        """Return whether `admit` would admit a request of ``client`` now."""
+        """Return True if `admit` would admit a request of ``client`` now."""
         return self._wait(client, time.monotonic()) <= 0
 
     def admit(self, client: str | bytes) -> None:

@@ -25,7 +25,7 @@ def refuse_exposure(host: str, *, keys: Keys, allow_anonymous: bool) -> None:
 
 
 def _is_loopback(host: str) -> bool:
-    """Return whether all addresses of ``host`` are loopback addresses."""
+    """Return True if all addresses of ``host`` are loopback addresses."""
     if not host:
         return False
     try:

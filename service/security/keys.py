@@ -46,7 +46,7 @@ class Keys:
     """Keys that callers may present.
 
     Attributes:
-        required: Whether there are any. Without keys, all callers may infer, and no caller is
+        required: True if there are any. Without keys, all callers may infer, and no caller is
             admin.
     """
 
@@ -74,7 +74,7 @@ class Keys:
     def scopes(self, presented: str | bytes | None) -> frozenset[Right]:
         """Return the rights of a caller with the key ``presented``.
 
-        All entries are compared, in constant time each, so the duration reveals no entry.
+        All entries are compared, in constant time each: the duration reveals no entry.
         """
         if not self.required:
             return ANONYMOUS

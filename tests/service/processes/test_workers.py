@@ -6,21 +6,17 @@ import os
 import re
 import signal
 import socket
-import sys
 import urllib.parse
 from pathlib import Path
 
 import pytest
+from chaos import awaited, children, peers
 from processes import run, serving
 
 from gatewave.service.errors import SettingsInvalid
 from gatewave.service.processes.launch import check_worker_settings, worker_settings
 from gatewave.service.processes.worker import Worker
 from gatewave.service.settings import Settings
-
-sys.path.append(str(Path(__file__).parents[1] / "load"))
-
-from chaos import awaited, children, peers
 
 TWO = {"GATEWAVE_WORKERS": "2", "GATEWAVE_THREADS": "1", "GATEWAVE_GRACE_SECONDS": "0.2"}
 ASKED = b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n"

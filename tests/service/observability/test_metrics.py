@@ -298,7 +298,7 @@ def test_memory_that_is_held_is_told_while_it_is_held(scrape):
 
 def documented():
     """Name, type, labels and meaning of each metric in docs/metrics.md."""
-    text = (Path(__file__).parents[2] / "docs/metrics.md").read_text()
+    text = (Path(__file__).parents[3] / "docs/metrics.md").read_text()
     for name, kind, labels, meaning in re.findall(
         r"^\| `(\w+)` \| (\w+) \| ([\w, ]*?) ?\| (.*) \|$", text, re.MULTILINE
     ):
