@@ -11,9 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from gatewave.service.quoting import CONFIDENTIAL
 from gatewave.service.security.keys import Keys
-
-Device = Literal["auto", "cpu", "cuda"]
-KernelMode = Literal["auto", "native", "function"]
+from gatewave.service.system.devices import Device, KernelMode
 
 OWN_PATHS = frozenset(
     (

@@ -16,7 +16,8 @@ from gatewave.service.activations.catalogue import Catalogue
 from gatewave.service.codecs.datatypes import DType
 from gatewave.service.onnx.engine import Engine
 from gatewave.service.serving.request import run
-from gatewave.service.settings import Device, Settings
+from gatewave.service.settings import Settings
+from gatewave.service.system.devices import Device
 
 
 def evaluate(

@@ -16,8 +16,9 @@ from gatewave.service.observability.logs import configure_logging
 from gatewave.service.processes import launch
 from gatewave.service.security.exposure import refuse_exposure
 from gatewave.service.security.keys import configured
-from gatewave.service.settings import Device, Settings
+from gatewave.service.settings import Settings
 from gatewave.service.system import cpus, sockets, tls
+from gatewave.service.system.devices import Device
 
 
 def serve(

@@ -61,7 +61,7 @@ class Methods:
         self, request: pb.RepositoryIndexRequest
     ) -> pb.RepositoryIndexResponse:
         if self.state.repository is not None:
-            await self.state.repository.look()
+            await self.state.repository.discover()
         models = metadata.repository_index(self.state.registry, ready_only=request.ready)
         return ParseDict({"models": models}, pb.RepositoryIndexResponse())
 

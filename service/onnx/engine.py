@@ -16,8 +16,8 @@ from gatewave.service.codecs.datatypes import Array
 from gatewave.service.errors import ArtifactInvalid, DeviceUnavailable
 from gatewave.service.onnx.kernels import NO_KERNELS, Kernels
 from gatewave.service.onnx.session import CPU, CUDA
-from gatewave.service.settings import Device, KernelMode
 from gatewave.service.system import cpus
+from gatewave.service.system.devices import Device, KernelMode
 
 LIBRARIES = {CPU: "libgatewave.so", CUDA: "libgatewave_cuda.so"}
 """File names of the native kernels, by provider."""

@@ -18,7 +18,7 @@ import numpy as np
 import onnxruntime as ort
 
 from gatewave.service.errors import KernelsUnavailable, SettingsInvalid
-from gatewave.service.settings import KernelMode
+from gatewave.service.system.devices import KernelMode
 
 INSTRUCTIONS = "ai.gatewave.instructions"
 """Session configuration entry that selects the library's instruction set."""

@@ -85,11 +85,14 @@ def read_version(root: Path, folder: Path, most: int) -> tuple[OnnxFile, Version
         raise ModelRefused(
             f"expected at most {MAX_LOCATIONS} files with tensors, got {len(locations)}"
         )
+    # All locations are checked before the first of these files is opened.
     for external in found.externals:
         _check_location(external)
     ends = dict.fromkeys(locations, 0)
     for external in found.externals:
         ends[external.location] = max(ends[external.location], external.end)
+    # The sizes are checked before memory is allocated; `_array` checks each size again, because a
+    # file may have grown.
     _check_total(folder, locations, most - len(model))
     data = {location: _array(folder, location, ends[location]) for location in sorted(locations)}
     return found, _files(folder, model, data, _digests(model, data))

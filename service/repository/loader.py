@@ -57,6 +57,7 @@ class ModelLoader:
             memory.available() // (COPIES * settings.workers)
         )
         self.scheduler = TrialScheduler(cpus.available() + 1)
+        # Weak references: the processes of a model end when its last reference is gone.
         self._pools: WeakSet[ProcessPool] = WeakSet()
 
     async def load(self, name: str, version: str, plan: ModelPlan, starts: int) -> RepositoryModel:
@@ -78,6 +79,7 @@ class ModelLoader:
 
         async def attempt(trial: ScheduledTrial) -> RepositoryModel:
             report = await run_trial(job)
+            # The process of the trial has ended, so the slot is nearly free; and the model is good.
             trial.is_settled = True
             is_isolated = reasons.of_isolation(plan.config, report)
             open_ = self._open_isolated if is_isolated else self._open_here

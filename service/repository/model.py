@@ -161,6 +161,8 @@ class InProcessModel(RepositoryModel):
             except Exception as error:  # the exceptions of ONNX Runtime have no other common base
                 if token is not None and token.is_cancelled:
                     raise ModelFailed("the run was cancelled: no caller waits for it") from error
+                # Other runs hold memory of the arena: the same request may succeed later, and its
+                # caller should retry.
                 if use.shared and is_scarce(error, self.engine.arena_bytes):
                     raise Overloaded("memory", "other requests use the memory of models") from error
                 raise ModelFailed(

@@ -139,6 +139,8 @@ def _entry(reader: Reader, span: Span) -> tuple[str, str]:
 
 def _external(entries: list[tuple[str, str]]) -> External:
     fields = dict(entries)
+    # Readers differ in which of two values they take, so that a checked path could be another one
+    # than the opened path.
     if len(fields) < len(entries):
         raise MalformedError("the external data of a tensor has a field twice")
     counts = [fields.get(key, "0") for key in COUNTS]

@@ -23,8 +23,8 @@ def name_taken(name: str) -> str:
 def of_served(model: RepositoryModel, plan: ModelPlan) -> str:
     """Return the reason why a requested setting of a served model has no effect, or an empty text.
 
-    Only an explicit request for batching counts. The default is batching where it is safe and
-    saves time, so its absence is not an anomaly that the index should report.
+    An admin's load tries a version with a reason again although no file has changed (see
+    `Reconciler.forget_refusals`). That is useful only if config.yaml requests batching.
     """
     is_requested = "batching" in plan.config.model_fields_set and plan.config.batching.mode != "off"
     return model.batching_note if is_requested and model.batching is None else ""

@@ -85,6 +85,7 @@ class Reconciler:
                 if await self.refresh(name, may_defer=may_defer) is None:
                     self.drop(name)
             except Exception:
+                # Any error: the operator's file system may fail in any way.
                 known = self.registry.models.get(_label(name))
                 # Log the error once, and not at every poll.
                 unreadable = State(UNAVAILABLE, reasons.UNREADABLE)
@@ -167,6 +168,7 @@ class Reconciler:
     async def _load(self, name: str, version: str, plan: ModelPlan) -> str:
         """Load a version and serve it; return the reason if it was refused."""
         attempts, fingerprint = self.attempts[name], plan.wanted[version]
+        # Removed during the trial: the next update repeats a trial that was cancelled.
         before = attempts.pop(version, None)
         starts = 1 if before is not None and before.wait < inf else 0
         try:

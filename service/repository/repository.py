@@ -104,6 +104,7 @@ class Repository:
             msg = f"GATEWAVE_REPOSITORY: {root} cannot be read: {error.strerror}"
             raise SettingsInvalid(msg) from error
         state.loading = True
+        # The task is not awaited here: the port opens before the models are tried.
         repository.first_scan = repository._begin(repository._load_all(names))
         if settings.repository_mode == "poll":
             repository._begin(repository._poll(settings.repository_poll_seconds))
@@ -129,7 +130,7 @@ class Repository:
         """Bring all models in line with the folder."""
         await self._update_all(await self.reconciler.names())
 
-    async def look(self) -> None:
+    async def discover(self) -> None:
         """Mark the models of the folder that are neither loaded nor refused."""
         for name in await self.threads.run(folders.model_folders, self.root):
             if name not in self.registry.models and folders.is_name(name):
@@ -146,6 +147,7 @@ class Repository:
             ModelRefused: A version of it cannot be served.
         """
         self._check_control(name)
+        # The shield keeps a client that disconnects from ending a trial that has begun.
         refused = await asyncio.shield(self._begin(self._load(name)))
         if refused:
             raise ModelRefused(f"model {name} is refused: {'; '.join(refused)}")

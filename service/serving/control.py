@@ -12,7 +12,7 @@ class Control(Protocol):
     def is_busy(self) -> bool:
         """Return True if its threads still read or open models."""
 
-    async def look(self) -> None:
+    async def discover(self) -> None:
         """Register the models that exist in the repository and were never loaded."""
 
     async def load(self, name: str) -> None:

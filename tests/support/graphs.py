@@ -1,4 +1,4 @@
-"""Small ONNX models, as operators might put them in a repository."""
+"""Small ONNX models for a repository."""
 
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
@@ -34,7 +34,7 @@ def scaled(factor):
 
 
 def external(location, *, key="location", **more):
-    """``y = x · w``, and ``w`` lies in the file at ``location``."""
+    """``y = x · w``, with ``w`` in the file ``location``."""
     weight = numpy_helper.from_array(np.array([2.0, 3.0], np.float32), "w")
     lying_elsewhere(weight, location, key=key, **more)
     node = helper.make_node("Mul", ["x", "w"], ["y"])
@@ -63,7 +63,7 @@ def conditional():
 
 
 def averaged():
-    """``y = 0 · mean(x) + x``: the rows meet, and only infinities and NaN show it."""
+    """``y = 0 · mean(x) + x``: only infinities and NaN show that the rows depend on each other."""
     zero = numpy_helper.from_array(np.float32([0]), "zero")
     nodes = [
         helper.make_node("ReduceMean", ["x"], ["mean"], axes=[0], keepdims=1),
@@ -101,7 +101,7 @@ def centred():
 
 
 def endless(per="all"):
-    """A loop that nothing ends; ``per`` others, it ends at once where there is only one row."""
+    """Endless loop; with ``per="others"``, it has no iteration for a single row."""
     most = numpy_helper.from_array(np.array(2**62, np.int64), "most")
     one = numpy_helper.from_array(np.array([1], np.int64), "one")
     on = numpy_helper.from_array(np.array(True), "on")
@@ -129,14 +129,14 @@ def endless(per="all"):
 
 
 def filled(count):
-    """``y`` is so many zeros: 72 bytes that ask for any memory."""
+    """``y`` is ``count`` zeros: a file of 72 bytes that needs any amount of memory."""
     shape = numpy_helper.from_array(np.array([count], np.int64), "shape")
     node = helper.make_node("ConstantOfShape", ["shape"], ["y"])
     return model([node], [], [port("y", None)], [shape])
 
 
 def filling():
-    """As many zeros as the request says."""
+    """As many zeros as the request asks for."""
     node = helper.make_node("ConstantOfShape", ["shape"], ["y"])
     return model([node], [port("shape", [1], TensorProto.INT64)], [port("y", ["k"])])
 
@@ -161,12 +161,19 @@ def _varint(value):
     return bytes([*out, value])
 
 
+def reshaped():
+    """Six numbers in any number of rows: for example 1 row of 6, or 2 rows of 3."""
+    shape = numpy_helper.from_array(np.array([6], np.int64), "shape")
+    node = helper.make_node("Reshape", ["x", "shape"], ["y"])
+    return model([node], [port("x", ("n", "k"))], [port("y", [6])], [shape])
+
+
 def raw(made):
     return made if isinstance(made, bytes) else made.SerializeToString()
 
 
 def put(root, name, version, made, config=None):
-    """Put a model in the repository, as one would with `mv`: it is there as a whole, or not."""
+    """Put a model into the repository atomically, as `mv` does."""
     folder = root / name / version
     folder.mkdir(parents=True, exist_ok=True)
     if config is not None:
@@ -183,7 +190,7 @@ def load(path, engine, batching=None):
 
 
 def trial_job(root, **more):
-    """The trial of version 1 of the model ``m`` in the repository ``root``."""
+    """Return the trial of version 1 of the model ``m`` in the repository ``root``."""
     settings = {
         "root": str(root),
         "folder": str(root / "m" / "1"),

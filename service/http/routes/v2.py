@@ -166,7 +166,7 @@ async def repository_index(request: Request) -> JSONResponse:
     """Return each model and version that is served or in the repository, and its state."""
     state = _runtime(request)
     if state.repository is not None:
-        await state.repository.look()
+        await state.repository.discover()
     wanted = await _document(request)
     ready_only = wanted.get("ready", False) is True
     return JSONResponse(metadata.repository_index(state.registry, ready_only=ready_only))

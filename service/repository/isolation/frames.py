@@ -76,6 +76,7 @@ class Frames:
         parts: list[bytes | memoryview] = [LENGTHS.pack(len(text), size) + text]
         parts += [raw for _, _, raw in pieces]
         if size <= SMALL_FRAME_BYTES:
+            # One system call, and one wake-up of the other side.
             parts = [b"".join(parts)]
         for part in parts:
             self._send(part)

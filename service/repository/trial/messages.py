@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel
 
-from gatewave.service.settings import Device, KernelMode
+from gatewave.service.system.devices import Device, KernelMode
 
 COPIES = 4
 """Copies of a graph in memory while it is loaded: read, parsed, optimized, packed."""

@@ -34,18 +34,19 @@ def main() -> None:
     _limit_processor_time(job)
     _limit_time(job.seconds)
     try:
-        model, config, report, graph = tried(job)
+        model, config, report, graph = try_model(job)
     except (ServiceError, MemoryError) as error:
         needs = arena_needed(error, job.arena_bytes) or 0
         _send(TrialReport(refused=str(error) or limits.OUT_OF_MEMORY, needs=needs))
         return
     _send(report)
+    # A new limit: the check of batching has its own time, which does not count against the model.
     _limit_time(job.batching_seconds)
     decided, note = batching.decide(model, config, unshown(graph), report.warmup)
     _send(report.model_copy(update={"batched": decided is not None, "note": note}))
 
 
-def tried(job: TrialJob) -> tuple[InProcessModel, Config, TrialReport, bytes]:
+def try_model(job: TrialJob) -> tuple[InProcessModel, Config, TrialReport, bytes]:
     """Load and run a model; return it with its configuration, its report and its graph.
 
     Raises:

@@ -42,6 +42,7 @@ def warm_up(
     if config.warmup is None:
         return {}
     check_shapes(model, config.warmup)
+    # The time limits the number of runs; the process of the trial limits the time of each run.
     end = time.monotonic() + seconds
     tried: list[Shapes] = []
     errors: list[ModelFailed] = []

@@ -81,7 +81,7 @@ LANES = 2
 
 
 class Served:
-    """A repository that is being served in this process."""
+    """Repository that is served in this process."""
 
     def __init__(self, runtime, repository):
         self.runtime = runtime
@@ -94,14 +94,14 @@ class Served:
         return self.states(name)[version]
 
     async def until(self, condition):
-        """Let everything else go on, until it is so."""
+        """Let other tasks run until ``condition`` is true."""
         async with asyncio.timeout(30):
             while not condition():  # noqa: ASYNC110 - what is waited for has no event
                 await asyncio.sleep(0)
 
     @contextlib.asynccontextmanager
     async def busy(self):
-        """A context in which all lanes are taken: what is asked for waits."""
+        """Return a context in which all threads are busy, so that requests wait."""
         worker_pool, gate = self.runtime.pipeline.worker_pool, threading.Event()
         holding = [asyncio.create_task(worker_pool.run(gate.wait)) for _ in range(LANES)]
         await asyncio.sleep(0)
@@ -112,7 +112,7 @@ class Served:
             await asyncio.gather(*holding)
 
     async def waiting(self, *coroutines):
-        """Tasks that wait for a lane."""
+        """Start tasks, and return them when all of them wait for a thread."""
         worker_pool = self.runtime.pipeline.worker_pool
         count = worker_pool.queued + len(coroutines)
         tasks = [asyncio.create_task(each) for each in coroutines]
@@ -129,7 +129,7 @@ class Served:
 
 @pytest.fixture
 def serving(root, engine):
-    """A context: the repository's models, served as the settings given say."""
+    """Return a context manager that serves the repository with the given settings."""
 
     @contextlib.asynccontextmanager
     async def context(*, trial_seconds=60.0, activations=(), **settings):
@@ -156,7 +156,7 @@ def serving(root, engine):
 
 @pytest.fixture
 def served(serving):
-    """Runs a scenario, a coroutine function of what is `Served`, to its end."""
+    """Return a function that runs a scenario, a coroutine function of a `Served`."""
 
     def run(scenario, **options):
         async def whole():
@@ -170,5 +170,5 @@ def served(serving):
 
 @pytest.fixture(scope="session")
 def admin():
-    """What the settings need to say for there to be an admin."""
+    """Return the entry of an admin's key for the settings."""
     return new_key("admin")[1]

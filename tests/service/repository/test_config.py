@@ -1,4 +1,4 @@
-"""What the operator may say of a model, and what is said of it when it is wrong."""
+"""Configuration of a model, and its errors."""
 
 import pytest
 
@@ -10,7 +10,7 @@ PRESENT = ["1", "2", "10", "9"]
 
 
 @pytest.mark.parametrize("text", ["", "{}", "# nothing", "null"])
-def test_nothing_need_be_said(text):
+def test_all_fields_are_optional(text):
     assert parse(text) == Config()
 
 
@@ -25,7 +25,7 @@ def test_nothing_need_be_said(text):
         ("[7]", []),
     ],
 )
-def test_versions_are_chosen_by_number(said, among):
+def test_versions_are_chosen_by_the_policy(said, among):
     assert parse(f"versions: {said}").versions.choose(PRESENT) == among
 
 
@@ -38,11 +38,11 @@ def test_versions_are_chosen_by_number(said, among):
         ("{max_size: 8, max_delay_microseconds: 500}", Batching(8, 0.0005)),
     ],
 )
-def test_batching_is_off_or_as_said(said, batching):
+def test_batching_is_read(said, batching):
     assert parse(f"batching: {said}").batching.batching == batching
 
 
-def test_a_warm_up_has_shapes_or_is_off():
+def test_warmup_has_shapes_or_is_off():
     assert parse("warmup: {x: [2, 3], s: []}").warmup == {"x": (2, 3), "s": ()}
     assert parse("warmup: off").warmup is None
 
@@ -71,7 +71,7 @@ def test_a_warm_up_has_shapes_or_is_off():
         ("1: all", "config.yaml: .*expected"),
     ],
 )
-def test_what_is_wrong_is_said_with_the_field(text, said):
+def test_errors_name_the_field(text, said):
     with pytest.raises(ModelRefused, match=said):
         parse(text)
 

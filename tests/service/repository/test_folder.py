@@ -1,4 +1,4 @@
-"""What of the operator's folder may be opened."""
+"""Operator's folder: names, versions, links and fingerprints."""
 
 import os
 
@@ -16,7 +16,7 @@ WEIGHTS = np.array([2.0, 3.0], np.float32).tobytes()
 
 @pytest.fixture
 def version(root):
-    """The folder of a version whose weights lie in a file beside it."""
+    """Return the folder of a version with external data."""
     put(root, "m", "1", external("weights"))
     folder = root / "m" / "1"
     (folder / "weights").write_bytes(WEIGHTS)
@@ -31,16 +31,16 @@ def refusal(root, folder):
 
 
 @pytest.mark.parametrize("name", ["a", "A-1_b.c", "0", "x" * 64])
-def test_a_name_is_of_letters_digits_and_three_signs(name):
+def test_valid_names_are_accepted(name):
     assert is_name(name)
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a b", "é", "x" * 65, "a\n", "a\0"])
-def test_any_other_name_is_none(name):
+def test_invalid_names_are_refused(name):
     assert not is_name(name)
 
 
-def test_hidden_folders_and_loose_files_are_not_meant(root):
+def test_hidden_folders_and_files_are_ignored(root):
     put(root, "m", "1", unary("Neg"))
     (root / ".git").mkdir()
     (root / "README").write_text("mine")
@@ -49,13 +49,13 @@ def test_hidden_folders_and_loose_files_are_not_meant(root):
     assert model_folders(root) == ["m"]
 
 
-def test_external_data_beside_the_model_is_admitted_and_counted(root, version):
+def test_external_data_beside_the_model_is_counted(root, version):
     found, files = read_version(root, version, MOST)
     assert {e.location for e in found.externals} == {"weights"}
     assert files.size == (version / "model.onnx").stat().st_size + len(WEIGHTS)
 
 
-def test_external_data_may_lie_in_a_folder_of_the_version(root, version):
+def test_external_data_may_be_in_a_subfolder(root, version):
     (version / "data").mkdir()
     (version / "weights").rename(version / "data" / "w.bin")
     put(root, "m", "1", external("data/w.bin"))
@@ -81,12 +81,12 @@ def test_external_data_elsewhere_is_refused(root, version, location):
     assert "location" in refusal(root, version)
 
 
-def test_external_data_that_is_not_there_is_refused(root, version):
+def test_missing_external_data_is_refused(root, version):
     (version / "weights").unlink()
     assert refusal(root, version) == "weights: the file does not exist"
 
 
-def test_external_data_that_is_too_short_is_refused(root, version):
+def test_short_external_data_is_refused(root, version):
     put(root, "m", "1", external("weights", offset=4, length=8))
     assert refusal(root, version) == "weights: expected 12 bytes or more, got 8"
 
@@ -111,7 +111,7 @@ def test_a_symbolic_link_within_the_version_is_admitted(root, version):
     read_version(root, version, MOST)
 
 
-def test_a_folder_that_is_a_link_out_is_refused(root, version):
+def test_a_link_to_another_folder_is_refused(root, version):
     outside = root.parent / "elsewhere"
     version.rename(outside)
     version.symlink_to(outside)
@@ -124,7 +124,7 @@ def test_a_link_that_leads_to_itself_is_refused(root, version):
     assert "does not exist" in refusal(root, version)
 
 
-def test_a_pipe_is_refused_and_not_waited_for(root, version):
+def test_a_pipe_is_refused_without_waiting(root, version):
     (version / "model.onnx").unlink()
     os.mkfifo(version / "model.onnx")
     assert refusal(root, version) == "model.onnx: expected a regular file"
@@ -135,12 +135,12 @@ def test_an_empty_file_is_refused(root, version):
     assert refusal(root, version) == "model.onnx: the file is empty"
 
 
-def test_a_file_larger_than_a_message_can_be_is_refused_unread(root, version):
+def test_a_too_large_graph_is_refused_unread(root, version):
     os.truncate(version / "model.onnx", 1 << 31)
     assert "expected at most 2147483647 bytes" in refusal(root, version)
 
 
-def test_what_is_no_number_is_no_version(root):
+def test_versions_are_positive_integers(root):
     for version in ("1", "2", "0", "01", "-1", "v3", "tmp", "٣"):
         put(root, "m", version, unary("Neg"))
     found = read_plan(root, "m")
@@ -149,12 +149,12 @@ def test_what_is_no_number_is_no_version(root):
     assert list(found.wanted) == ["2"]
 
 
-def test_a_folder_without_versions_says_so(root):
+def test_a_folder_without_versions_is_reported(root):
     (root / "m").mkdir()
     assert "the model has no version" in read_plan(root, "m").error
 
 
-def test_versions_that_are_not_there_are_said(root):
+def test_missing_versions_are_reported(root):
     put(root, "m", "4", unary("Neg"), "versions: [1, 2]")
     assert (
         read_plan(root, "m").error
@@ -169,13 +169,13 @@ def test_versions_that_are_not_there_are_said(root):
         (b"#" * 70_000, "config.yaml: expected at most 65536 bytes, got 70000"),
     ],
 )
-def test_a_configuration_that_is_no_short_text_is_refused(root, raw, said):
+def test_long_or_binary_configurations_are_refused(root, raw, said):
     put(root, "m", "1", unary("Neg"))
     (root / "m" / "config.yaml").write_bytes(raw)
     assert said in read_plan(root, "m").error
 
 
-def test_a_configuration_that_is_a_link_out_is_refused(root):
+def test_a_link_as_configuration_is_refused(root):
     put(root, "m", "1", unary("Neg"))
     (root.parent / "secret").write_text("a: 1")
     (root / "m" / "config.yaml").symlink_to(root.parent / "secret")
@@ -183,17 +183,17 @@ def test_a_configuration_that_is_a_link_out_is_refused(root):
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
-def test_a_configuration_that_is_no_file_is_refused(root, make):
+def test_a_pipe_as_configuration_is_refused(root, make):
     put(root, "m", "1", unary("Neg"))
     make(root / "m" / "config.yaml")
     assert read_plan(root, "m").error == "config.yaml: expected a regular file"
 
 
-def test_there_is_no_plan_for_what_is_not_there(root):
+def test_a_missing_folder_has_no_plan(root):
     assert read_plan(root, "m") is None
 
 
-def test_the_fingerprint_tells_every_change_and_nothing_else(root, version):
+def test_the_fingerprint_changes_with_the_files(root, version):
     more = version / "more"
     changes = (
         lambda: (version / "weights").write_bytes(WEIGHTS * 2),

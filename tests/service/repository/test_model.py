@@ -1,4 +1,4 @@
-"""Graphs of others, as they are checked and run."""
+"""Models of the repository: checks of requests, and runs."""
 
 import os
 import subprocess
@@ -136,14 +136,14 @@ def test_what_does_not_fit_is_refused_by_name(open_anywhere, inputs, field):
 
 @pytest.fixture
 def biased(open_anywhere):
-    """``x + bias``, where ``bias`` need not be given."""
+    """``x + bias``, with an optional ``bias``."""
     bias = numpy_helper.from_array(np.float32([10.0]), "bias")
     node = helper.make_node("Add", ["x", "bias"], ["y"])
     inputs = [port("x", ("n",)), port("bias", [1])]
     return open_anywhere(model([node], inputs, [port("y", ("n",))], [bias]))
 
 
-def test_an_input_with_a_value_of_its_own_may_be_left_out(biased):
+def test_inputs_with_a_default_are_optional(biased):
     x = np.float32([1.0, 2.0])
     assert biased.input_names == ("x", "bias")
     assert run(biased, x=x)["y"].tolist() == [11.0, 12.0]
@@ -155,7 +155,7 @@ def test_one_that_is_needed_may_not(biased):
         biased.check({"bias": np.float32([1.0])})
 
 
-def test_requests_that_are_put_together_have_one_number_of_rows(open_anywhere):
+def test_batched_requests_have_equally_many_rows(open_anywhere):
     node = helper.make_node("Add", ["a", "b"], ["y"])
     made = model([node], [port("a"), port("b")], [port("y")])
     one, two = np.ones((1, 2), np.float32), np.ones((2, 2), np.float32)
@@ -164,7 +164,7 @@ def test_requests_that_are_put_together_have_one_number_of_rows(open_anywhere):
         open_anywhere(made, Batching(8)).check({"a": one, "b": two})
 
 
-def test_the_size_of_outputs_follows_from_that_of_inputs(open_anywhere):
+def test_output_bytes_follow_from_the_inputs(open_anywhere):
     nodes = [helper.make_node("Cast", ["x"], ["y"], to=TensorProto.DOUBLE)]
     nodes.append(helper.make_node("Transpose", ["x"], ["z"]))
     outputs = [port("y", ("n", 2), TensorProto.DOUBLE), port("z", (2, "n"))]
@@ -209,8 +209,8 @@ print(outcome(3 << 20).size)
 """
 
 
-def test_memory_that_others_hold_is_asked_for_later_and_what_nobody_holds_is_given(root):
-    """In a process of its own: ONNX Runtime has one arena in each, and this one's is large."""
+def test_unused_memory_is_released_and_used_memory_is_busy(root):
+    """A process of its own is needed, because ONNX Runtime has one arena in each process."""
     paths = os.pathsep.join((str(Path(graphs.__file__).parent), *sys.path))
     said = subprocess.run(
         [sys.executable, "-c", CROWDED, root],
@@ -296,19 +296,19 @@ def text_and_bfloat16():
         (sequence(), r"y: expected a tensor .* got seq\(tensor\(float\)\)"),
         (optional(), r"y: expected a tensor .* got optional\(tensor\(float\)\)"),
         (unary("Identity", ("n",), TensorProto.COMPLEX64), "complex64|[Cc]ould not find"),
-        (text_and_bfloat16(), "cannot be had together"),
+        (text_and_bfloat16(), "not supported together"),
         (unary("NoSuchOperator"), "NoSuchOperator"),
         (model([], [], [], opsets=(("", 9999),)), "cannot load it"),
     ],
     ids=["sequence", "optional", "complex", "mixed", "operator", "opset"],
 )
-def test_what_cannot_be_served_is_refused_with_the_reason(open_model, root, made, why):
+def test_unsupported_models_are_refused_with_the_reason(open_model, root, made, why):
     with pytest.raises(ModelRefused, match=why) as caught:
         open_model(made)
     assert str(root) not in str(caught.value)
 
 
-def test_a_model_of_a_later_onnx_is_refused_by_its_version(open_model):
+def test_a_later_ir_version_is_refused(open_model):
     made = unary("Neg")
     made.ir_version = onnx.IR_VERSION + 100
     with pytest.raises(ModelRefused, match="IR version"):

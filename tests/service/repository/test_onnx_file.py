@@ -1,4 +1,4 @@
-"""What is read of an ONNX file before anything that computes opens it."""
+"""Reading of untrusted ONNX files."""
 
 import numpy as np
 import onnx
@@ -29,8 +29,8 @@ def locations(made):
     return {external.location for external in parse_bytes(made.SerializeToString()).externals}
 
 
-def test_the_fields_that_are_followed_are_all_that_lead_to_tensors():
-    """Derived from onnx.proto itself: a field that it gains must be followed too."""
+def test_all_fields_that_lead_to_tensors_are_followed():
+    """The fields are derived from onnx.proto, so that new ones are not missed."""
 
     def leads(descriptor, seen=()):
         if descriptor.name == "TensorProto":
@@ -52,7 +52,7 @@ def test_the_fields_that_are_followed_are_all_that_lead_to_tensors():
     assert followed == NESTED
 
 
-def test_external_data_is_found_wherever_a_tensor_may_be():
+def test_external_data_of_every_tensor_is_found():
     nodes = [
         helper.make_node("Constant", [], ["a"], value=tensor("constant")),
         helper.make_node("Constant", [], ["b"], sparse_value=sparse("sparse")),
@@ -75,19 +75,19 @@ def test_external_data_is_found_wherever_a_tensor_may_be():
     }
 
 
-def test_external_data_is_found_where_a_tensor_only_hints_at_it():
+def test_external_data_without_its_flag_is_found():
     made = external("hidden")
     made.graph.initializer[0].data_location = TensorProto.DEFAULT
     assert locations(made) == {"hidden"}
 
 
-def test_a_second_graph_in_the_same_file_is_read_too():
-    """Protocol Buffers merge fields that come twice."""
+def test_a_second_graph_in_a_file_is_read():
+    """Protocol Buffers merge fields that occur twice."""
     both = unary("Neg").SerializeToString() + external("second").SerializeToString()
     assert {e.location for e in parse_bytes(both).externals} == {"second"}
 
 
-def test_a_scalar_has_a_shape_and_an_unknown_one_has_none():
+def test_scalars_are_told_from_unknown_shapes():
     made = model(
         [helper.make_node("Add", ["a", "b"], ["c"])],
         [port("a", []), port("b", None)],
@@ -96,7 +96,7 @@ def test_a_scalar_has_a_shape_and_an_unknown_one_has_none():
     assert parse_bytes(made.SerializeToString()).shaped == {"a"}
 
 
-def test_every_beginning_of_a_file_is_read_or_refused():
+def test_truncated_files_are_read_or_refused():
     whole = external("weights").SerializeToString()
     for end in range(len(whole)):
         try:
@@ -105,7 +105,7 @@ def test_every_beginning_of_a_file_is_read_or_refused():
             continue
 
 
-def test_any_byte_may_be_wrong():
+def test_files_with_changed_bytes_are_read_or_refused():
     source = np.random.default_rng(0)
     whole = bytearray(external("weights").SerializeToString())
     for _ in range(3000):

@@ -1,4 +1,4 @@
-"""A folder of models, served: what is ready, what is not, and why."""
+"""Models of a folder: loaded, replaced, refused and unloaded."""
 
 import asyncio
 import contextlib
@@ -53,7 +53,7 @@ X = np.float32([[1.0, 2.0]])
 READY = State("READY")
 
 
-def test_what_is_in_the_folder_is_served(root, served):
+def test_models_of_the_folder_are_served(root, served):
     put(root, "twice", "1", scaled(2))
     put(root, "neg", "3", unary("Neg"))
 
@@ -66,7 +66,7 @@ def test_what_is_in_the_folder_is_served(root, served):
     served(scenario)
 
 
-def test_external_data_is_served_too(root, served):
+def test_external_data_is_served(root, served):
     put(root, "m", "1", external("weights", offset=4, length=8))
     (root / "m" / "1" / "weights").write_bytes(np.float32([9, 2, 3]).tobytes())
 
@@ -76,7 +76,7 @@ def test_external_data_is_served_too(root, served):
     served(scenario)
 
 
-def test_external_data_overwritten_in_place_is_not_served_untried(root, served):
+def test_overwritten_external_data_is_not_served(root, served):
     path = put(root, "m", "1", external("weights"))
     weights = path.with_name("weights")
     weights.write_bytes(np.float32([2, 3]).tobytes())
@@ -94,7 +94,7 @@ def test_external_data_overwritten_in_place_is_not_served_untried(root, served):
     served(scenario)
 
 
-def test_versions_are_those_that_are_wanted_and_the_highest_answers(root, served):
+def test_wanted_versions_are_served_and_the_highest_answers(root, served):
     for version in (1, 2, 10):
         put(root, "m", str(version), scaled(version), "versions: {latest: 2}")
 
@@ -108,7 +108,7 @@ def test_versions_are_those_that_are_wanted_and_the_highest_answers(root, served
     served(scenario)
 
 
-def test_a_model_that_is_refused_hinders_no_other(root, served):
+def test_refused_models_do_not_affect_others(root, served):
     put(root, "bad", "1", b"junk")
     put(root, "deep", "1", nested(5000))
     put(root, "zero", "0", unary("Neg"))
@@ -128,7 +128,7 @@ def test_a_model_that_is_refused_hinders_no_other(root, served):
     served(scenario)
 
 
-def test_a_name_that_is_taken_or_none_is_refused_with_the_reason(root, served):
+def test_invalid_and_taken_names_are_refused(root, served):
     put(root, "mine", "1", unary("Neg"))
 
     async def first(s):
@@ -153,7 +153,7 @@ def test_a_name_that_is_taken_or_none_is_refused_with_the_reason(root, served):
 
 
 @pytest.mark.parametrize("count", [1 << 40, 1 << 29])
-def test_a_tiny_model_that_asks_for_all_memory_is_refused(root, served, count):
+def test_a_model_that_needs_all_memory_is_refused(root, served, count):
     put(root, "m", "1", filled(count))
 
     async def scenario(s):
@@ -163,14 +163,14 @@ def test_a_tiny_model_that_asks_for_all_memory_is_refused(root, served, count):
 
 
 def repeated():
-    """As many copies of a text as the request says."""
+    """Repeat a text as often as the request asks."""
     node = helper.make_node("Expand", ["text", "shape"], ["y"])
     text = port("text", [1], TensorProto.STRING)
     shape = port("shape", [1], TensorProto.INT64)
     return model([node], [text, shape], [port("y", ["k"], TensorProto.STRING)])
 
 
-def test_results_are_bounded_though_nothing_told_how_large_they_would_be(root, served):
+def test_results_of_unknown_size_are_limited(root, served):
     put(root, "zeros", "1", filling(), "batching: off")
     put(root, "texts", "1", repeated(), "batching: off")
 
@@ -188,7 +188,7 @@ def test_results_are_bounded_though_nothing_told_how_large_they_would_be(root, s
     served(scenario, max_output_bytes=1000)
 
 
-def test_a_model_that_never_ends_is_given_up(root, served):
+def test_an_endless_trial_is_ended(root, served):
     put(root, "m", "1", endless())
 
     async def scenario(s):
@@ -197,7 +197,7 @@ def test_a_model_that_never_ends_is_given_up(root, served):
     served(scenario, trial_seconds=4)
 
 
-def test_a_changed_file_is_served_by_the_next_look(root, served):
+def test_a_scan_loads_changed_files(root, served):
     put(root, "m", "1", scaled(2))
 
     async def scenario(s):
@@ -211,7 +211,7 @@ def test_a_changed_file_is_served_by_the_next_look(root, served):
     served(scenario)
 
 
-def test_a_reload_that_fails_leaves_the_old_and_says_why(root, served):
+def test_a_failed_reload_keeps_the_old_model(root, served):
     put(root, "m", "1", scaled(2))
 
     async def scenario(s):
@@ -230,7 +230,7 @@ def test_a_reload_that_fails_leaves_the_old_and_says_why(root, served):
     served(scenario)
 
 
-def test_a_new_version_that_fails_leaves_the_one_before(root, served):
+def test_a_refused_version_keeps_the_one_before(root, served):
     put(root, "m", "1", scaled(2))
 
     async def scenario(s):
@@ -246,7 +246,7 @@ def test_a_new_version_that_fails_leaves_the_one_before(root, served):
     served(scenario)
 
 
-def test_a_configuration_that_breaks_leaves_what_is_served(root, served):
+def test_an_invalid_configuration_keeps_the_served_model(root, served):
     put(root, "m", "1", scaled(2), "versions: all")
 
     async def scenario(s):
@@ -263,7 +263,7 @@ def test_a_configuration_that_breaks_leaves_what_is_served(root, served):
     served(scenario)
 
 
-def test_what_is_gone_from_the_folder_is_served_no_more(root, served):
+def test_removed_versions_are_unloaded(root, served):
     for version in (1, 2):
         put(root, "m", str(version), scaled(version), "versions: all")
 
@@ -279,7 +279,7 @@ def test_what_is_gone_from_the_folder_is_served_no_more(root, served):
     served(scenario)
 
 
-def test_polling_sees_changes_by_itself(root, served):
+def test_polling_loads_changed_files(root, served):
     put(root, "m", "1", scaled(2))
 
     async def scenario(s):
@@ -291,7 +291,7 @@ def test_polling_sees_changes_by_itself(root, served):
     served(scenario, repository_mode="poll", repository_poll_seconds=0.01)
 
 
-def test_polling_goes_on_while_a_model_is_tried_at_length(root, served):
+def test_a_long_trial_does_not_stop_polling(root, served):
     put(root, "m", "1", scaled(2))
 
     async def scenario(s):
@@ -305,7 +305,7 @@ def test_polling_goes_on_while_a_model_is_tried_at_length(root, served):
     served(scenario, repository_mode="poll", repository_poll_seconds=0.01)
 
 
-def test_an_unload_waits_for_no_other_models_trial(root, served, admin):
+def test_an_unload_does_not_wait_for_trials(root, served, admin):
     put(root, "m", "1", scaled(2))
 
     async def scenario(s):
@@ -321,7 +321,7 @@ def test_an_unload_waits_for_no_other_models_trial(root, served, admin):
     served(scenario, repository_mode="explicit", keys=admin)
 
 
-def test_what_was_not_tried_to_an_end_is_tried_again_in_time(root, served, monkeypatch):
+def test_unfinished_trials_are_repeated(root, served, monkeypatch):
     async def scenario(s):
         put(root, "m", "1", scaled(2))
         with monkeypatch.context() as patch:
@@ -341,7 +341,7 @@ def test_what_was_not_tried_to_an_end_is_tried_again_in_time(root, served, monke
     served(scenario)
 
 
-def test_how_long_until_another_attempt_doubles_and_is_bounded():
+def test_the_delay_of_attempts_doubles_up_to_a_limit():
     files, others = (("a", 1, 1, 1),), (("a", 2, 1, 1),)
     once = attempts.unfinished(files, None)
     assert once.is_of(files)
@@ -356,7 +356,7 @@ def test_how_long_until_another_attempt_doubles_and_is_bounded():
 
 
 def test_unreadable_models_do_not_affect_others(root, served, monkeypatch, caplog):
-    """The superuser reads everything: the system's refusals are put in the place of its answers."""
+    """Errors of the system are simulated, because the superuser may read everything."""
     put(root, "said", "1", unary("Neg"), "batching: off")
     put(root, "shut", "1", unary("Neg"))
     put(root, "odd", "1", unary("Neg"))
@@ -391,7 +391,7 @@ def test_unreadable_models_do_not_affect_others(root, served, monkeypatch, caplo
     served(scenario)
 
 
-def test_a_fixed_repository_is_not_looked_at_again(served):
+def test_a_fixed_repository_is_read_once(served):
     async def scenario(s):
         assert not s.repository.tasks
         for action in (s.repository.load, s.repository.unload):
@@ -428,7 +428,7 @@ def test_no_request_fails_while_versions_are_swapped(root, served):
 
 
 @pytest.mark.parametrize("batching", ["off", "{max_size: 8}"])
-def test_requests_under_way_on_what_is_replaced_are_finished(root, served, batching):
+def test_requests_to_a_replaced_model_are_finished(root, served, batching):
     put(root, "m", "1", scaled(2), f"batching: {batching}")
 
     async def scenario(s):
@@ -443,7 +443,7 @@ def test_requests_under_way_on_what_is_replaced_are_finished(root, served, batch
     served(scenario)
 
 
-def test_what_is_replaced_is_let_go(root, served):
+def test_replaced_models_are_freed(root, served):
     put(root, "m", "1", scaled(2), "batching: {max_size: 8}")
 
     async def scenario(s):
@@ -465,7 +465,7 @@ def test_what_is_replaced_is_let_go(root, served):
     served(scenario)
 
 
-def test_files_that_change_while_they_are_loaded_are_not_served(root, served, admin):
+def test_files_that_change_during_a_load_are_refused(root, served, admin):
     async def scenario(s):
         put(root, "m", "1", scaled(2))
         load, factor = asyncio.create_task(s.repository.load("m")), 2
@@ -482,7 +482,7 @@ def test_files_that_change_while_they_are_loaded_are_not_served(root, served, ad
     served(scenario, repository_mode="explicit", keys=admin)
 
 
-def test_batching_that_is_refused_is_said_beside_the_model(root, served):
+def test_refused_batching_is_reported(root, served):
     softmax = helper.make_node("Softmax", ["x"], ["y"], axis=0)
     put(root, "m", "1", model([softmax], [port("x")], [port("y")]), "batching: {max_size: 8}")
     put(root, "fits", "1", unary("Neg"), "batching: {max_size: 8, max_delay_microseconds: 100}")
@@ -535,7 +535,7 @@ def tangent():
 
 
 @pytest.mark.parametrize("make", [perceptron, tangent])
-def test_what_is_computed_together_is_what_is_computed_alone_within_an_ulp(root, served, make):
+def test_batched_results_equal_single_results_within_one_ulp(root, served, make):
     name = make.__name__
     put(root, name, "1", make(), "batching: {max_size: 8}")
     source = np.random.default_rng(3)
@@ -571,14 +571,14 @@ def test_an_admin_loads_and_unloads(root, served, admin):
         await s.repository.load("m")
         assert s.states("m") == {"2": READY}
         put(root, "new", "1", scaled(7))
-        await s.repository.look()
+        await s.repository.discover()
         assert s.states("new") == {"": State("UNAVAILABLE", "the model is not loaded")}
 
     served(scenario, repository_mode="explicit", keys=admin)
 
 
 def test_a_known_model_stays_known_while_it_loads(root, served, admin):
-    """Each turn of the event loop is one at which a request may come."""
+    """A request may come in each cycle of the event loop."""
     put(root, "m", "1", scaled(2))
     put(root, "m", "2", scaled(3), "versions: all")
 
@@ -598,7 +598,7 @@ def test_a_known_model_stays_known_while_it_loads(root, served, admin):
         control = s.repository
         await asyncio.gather(
             *(action("m") for action in (control.unload, control.load, control.load) * 2),
-            control.look(),
+            control.discover(),
         )
         await control.unload("m")
         await control.unload("m")
@@ -636,7 +636,7 @@ def test_a_model_is_known_before_it_is_tried(root, served):
     served(scenario)
 
 
-def test_series_go_with_the_version_they_count(root, served):
+def test_metrics_of_removed_versions_are_removed(root, served):
     put(root, "m", "1", scaled(2), "versions: all")
     put(root, "m", "2", scaled(3))
 
@@ -657,7 +657,7 @@ def test_series_go_with_the_version_they_count(root, served):
     served(scenario)
 
 
-def test_an_admin_hears_why_a_model_is_refused(root, served, admin):
+def test_a_refused_load_gives_the_reason(root, served, admin):
     put(root, "m", "1", scaled(2))
 
     async def scenario(s):
@@ -678,7 +678,7 @@ def test_an_admin_hears_why_a_model_is_refused(root, served, admin):
     served(scenario, repository_mode="explicit", keys=admin)
 
 
-def test_a_load_is_seen_through_though_nobody_waits_for_it(root, served, admin):
+def test_a_load_continues_without_its_caller(root, served, admin):
     async def scenario(s):
         put(root, "m", "1", scaled(2))
         load = asyncio.create_task(s.repository.load("m"))
@@ -690,7 +690,7 @@ def test_a_load_is_seen_through_though_nobody_waits_for_it(root, served, admin):
 
 
 def trials():
-    """The processes of trials that this one has started and that run a graph."""
+    """Return the trials of this process that have loaded ONNX Runtime."""
     return [
         pid
         for pid in processes.children()
@@ -699,7 +699,7 @@ def trials():
     ]
 
 
-def test_closing_ends_what_is_being_tried(root, served, admin):
+def test_closing_ends_running_trials(root, served, admin):
     async def scenario(s):
         put(root, "m", "1", endless())
         load = asyncio.create_task(s.repository.load("m"))
@@ -714,7 +714,7 @@ def test_closing_ends_what_is_being_tried(root, served, admin):
 
 
 def test_endless_trials_do_not_block_other_models(root, served, admin):
-    """There are more endless trials than slots and places beside them."""
+    """There are more endless trials than slots and places beside the slots."""
 
     async def scenario(s):
         s.repository.loader.scheduler = TrialScheduler(1, slot_seconds=0.1, min_seconds=0.5)
@@ -732,7 +732,7 @@ def test_endless_trials_do_not_block_other_models(root, served, admin):
     served(scenario, repository_mode="explicit", keys=admin)
 
 
-def test_settings_that_contradict_each_other_are_refused(root, admin):
+def test_contradictory_settings_are_refused(root, admin):
     def refusal(**settings):
         with pytest.raises(SettingsInvalid) as caught:
             check(Settings(**{"repository": root, "repository_mode": "explicit"} | settings))

@@ -1,4 +1,4 @@
-"""The repository behind the real server, as operators and their callers meet it."""
+"""Repository behind a real server."""
 
 import json
 import math
@@ -31,11 +31,20 @@ X = {"inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [1, 2
 UNLOAD = {"parameters": {"unload_dependents": False}}
 
 
-@pytest.fixture
-def call(root, artifacts):
-    """Calls the server as an admin; gives the status and the document."""
+@pytest.fixture(scope="module")
+def shared_root(tmp_path_factory):
+    """Repository of the server that tests share; each test has models of other names."""
+    return tmp_path_factory.mktemp("repository")
+
+
+@pytest.fixture(scope="module")
+def call(shared_root, artifacts):
+    """Return a function that calls the shared server as an admin.
+
+    It returns the status and the document of the response.
+    """
     key, entry = new_key("admin")
-    settings = {"GATEWAVE_REPOSITORY": str(root), "GATEWAVE_KEYS": entry}
+    settings = {"GATEWAVE_REPOSITORY": str(shared_root), "GATEWAVE_KEYS": entry}
     with serving(artifacts, GATEWAVE_REPOSITORY_MODE="explicit", **settings) as server:
 
         def post(path, document=None, method="POST"):
@@ -60,9 +69,9 @@ def index(call):
     return {(m["name"], m["version"]): (m["state"], m["reason"]) for m in models}
 
 
-def test_models_come_and_go_over_http(root, call):
+def test_models_are_loaded_and_unloaded_over_http(shared_root, call):
     assert ("m", "1") not in index(call)
-    put(root, "m", "1", scaled(2))
+    put(shared_root, "m", "1", scaled(2))
     assert index(call)["m", ""] == ("UNAVAILABLE", "the model is not loaded")
     assert call("/v2/models/m/infer", X)[0] == 503
     for parameters in ({"config": "{}"}, {"file:1/model.onnx": "AA=="}):
@@ -72,7 +81,7 @@ def test_models_come_and_go_over_http(root, call):
     status, answer = call("/v2/models/m/infer", X)
     assert status == 200
     assert answer["outputs"][0]["data"] == [2.0, 4.0]
-    put(root, "m", "1", external("../../../secret"))
+    put(shared_root, "m", "1", external("../../../secret"))
     status, problem = call("/v2/repository/models/m/load")
     assert status == 400
     assert "is out of the version's folder" in problem["error"]
@@ -89,38 +98,38 @@ def test_models_come_and_go_over_http(root, call):
     assert index(call)["sinc", "1"] == ("READY", "")
 
 
-def test_the_index_mentions_a_configuration_that_is_not_read(root, call):
+def test_the_index_mentions_an_ignored_configuration(shared_root, call):
     note = "config.pbtxt is ignored: the settings of a model are in config.yaml"
-    put(root, "m", "1", scaled(2), "batching: off")
-    put(root, "bad", "1", b"junk")
-    for name in ("m", "bad"):
-        (root / name / "config.pbtxt").write_text("max_batch_size: 8")
+    put(shared_root, "noted", "1", scaled(2), "batching: off")
+    put(shared_root, "bad", "1", b"junk")
+    for name in ("noted", "bad"):
+        (shared_root / name / "config.pbtxt").write_text("max_batch_size: 8")
         call(f"/v2/repository/models/{name}/load")
     found = index(call)
-    assert found["m", "1"][0] == "READY"
-    assert found["m", "1"][1].endswith(note)
+    assert found["noted", "1"][0] == "READY"
+    assert found["noted", "1"][1].endswith(note)
     assert found["bad", "1"][0] == "UNAVAILABLE"
     assert "not an ONNX file" in found["bad", "1"][1]
     assert found["bad", "1"][1].endswith(f"; {note}")
-    (root / "m" / "config.pbtxt").unlink()
-    call("/v2/repository/models/m/load")
-    assert note not in index(call)["m", "1"][1]
+    (shared_root / "noted" / "config.pbtxt").unlink()
+    call("/v2/repository/models/noted/load")
+    assert note not in index(call)["noted", "1"][1]
 
 
-def test_external_data_truncated_in_place_changes_no_answer(root, call):
-    path = put(root, "m", "1", external("weights", offset=1 << 16))
+def test_external_data_truncated_in_place_changes_no_answer(shared_root, call):
+    path = put(shared_root, "truncated", "1", external("weights", offset=1 << 16))
     weights = path.with_name("weights")
     weights.write_bytes(bytes(1 << 16) + np.float32([2, 3]).tobytes())
-    assert call("/v2/repository/models/m/load") == (200, None)
-    expected = call("/v2/models/m/infer", X)
+    assert call("/v2/repository/models/truncated/load") == (200, None)
+    expected = call("/v2/models/truncated/infer", X)
     assert expected[1]["outputs"][0]["data"] == [2.0, 6.0]
     for size in (1 << 12, 0):
         os.truncate(weights, size)
         os.truncate(path, size and 8)
-        assert call("/v2/models/m/infer", X) == expected
-    status, problem = call("/v2/repository/models/m/load")
+        assert call("/v2/models/truncated/infer", X) == expected
+    status, problem = call("/v2/repository/models/truncated/load")
     assert (status, "model.onnx: the file is empty" in problem["error"]) == (400, True)
-    assert call("/v2/models/m/infer", X) == expected
+    assert call("/v2/models/truncated/infer", X) == expected
 
 
 @pytest.mark.parametrize(
@@ -133,17 +142,17 @@ def test_external_data_truncated_in_place_changes_no_answer(root, call):
         ),
     ],
 )
-def test_a_repository_that_cannot_be_served_is_said_at_the_start(artifacts, settings, said):
+def test_an_unusable_repository_is_reported_at_the_start(artifacts, settings, said):
     ended = run("serve", "--port", "0", "--artifacts", artifacts, **settings)
     assert ended.returncode == 2
     assert said in ended.stdout + ended.stderr
     assert "Traceback" not in ended.stdout + ended.stderr
 
 
-def test_the_reason_for_batching_is_told_everywhere(root, call):
-    put(root, "shown", "1", scaled(2), "batching: {max_size: 8}")
-    put(root, "meets", "1", conditional())
-    put(root, "off", "1", scaled(2), "batching: off")
+def test_the_reason_for_batching_is_shown_everywhere(shared_root, call):
+    put(shared_root, "shown", "1", scaled(2), "batching: {max_size: 8}")
+    put(shared_root, "meets", "1", conditional())
+    put(shared_root, "off", "1", scaled(2), "batching: off")
     reasons = {
         "shown": "batched: the graph shows that rows are independent",
         "meets": "not batched: node most (ReduceMax) joins the rows",
@@ -159,10 +168,10 @@ def test_the_reason_for_batching_is_told_everywhere(root, call):
     assert "parameters" not in call("/v2/models/sinc", method="GET")[1]
 
 
-def test_answers_under_load_equal_single_answers(root, call):
+def test_answers_under_load_equal_single_answers(shared_root, call):
     models = {"branching": branching, "centred": centred, "conditional": conditional}
     for name, make in models.items():
-        put(root, name, "1", make())
+        put(shared_root, name, "1", make())
         assert call(f"/v2/repository/models/{name}/load") == (200, None)
     questions = [
         (f"/v2/models/{name}/infer", {"inputs": [X["inputs"][0] | {"data": data}]})
@@ -203,7 +212,7 @@ def test_a_crashing_request_fails_alone(root, artifacts):
 
 
 def test_endless_runs_end_at_their_deadline(root, artifacts):
-    """Runs end between two nodes; with their process; or never, which costs a lane for a while."""
+    """A run ends between two nodes, or with its process, or never; then its thread is replaced."""
     node = helper.make_node("Conv", ["x", "w"], ["y"])
     ports = [port("x", (1, 1, "h", "w")), port("w", (1, 1, "k", "l"))]
     convolving = model([node], ports, [port("y", (1, 1, "o", "p"))])

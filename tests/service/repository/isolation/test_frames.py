@@ -46,7 +46,7 @@ def test_invalid_frames_are_refused(connected, header, size):
         frames.receive()
 
 
-def test_frames_bring_what_was_sent(connected):
+def test_frames_are_received_as_sent(connected):
     frames, other = connected
     sent = {
         "s": np.array([[b"", b"\0\xff"], [b"abc", "é".encode()]], np.object_),

@@ -115,7 +115,7 @@ def test_a_crash_fails_its_request_and_no_other(root, served):
     served(scenario)
 
 
-def test_a_model_that_keeps_crashing_rests_and_comes_back(root, served):
+def test_repeated_crashes_delay_the_next_process(root, served):
     put(root, "m", "1", dividing())
 
     async def scenario(s):
@@ -170,8 +170,8 @@ def test_isolated_requests_are_computed_together(root, served):
     served(scenario)
 
 
-def test_a_crash_in_company_fails_its_requests_only(root, served):
-    """Though three ends of the process follow each other, for which it rests a while."""
+def test_a_crash_in_a_batch_fails_only_its_request(root, served):
+    """Three successive ends delay the next process, and the last request waits for it."""
     nodes = [
         helper.make_node("Add", ["b", "two"], ["more"]),
         helper.make_node("Div", ["a", "more"], ["y"]),
@@ -217,7 +217,7 @@ def isolate(root, start_processes):
     return start
 
 
-def test_a_run_that_ignores_its_flag_is_killed(isolate):
+def test_a_run_that_ignores_cancellation_is_killed(isolate):
     made, token, failures = isolate(convolving()), CancelToken(), []
     (pid,) = children()
     thread = running(made, token, FOREVER, failures)
@@ -228,7 +228,7 @@ def test_a_run_that_ignores_its_flag_is_killed(isolate):
     assert run(made, **AT_ONCE)["y"].tolist() == [[[[16.0]]]]
 
 
-def test_a_run_that_heeds_the_flag_keeps_its_process(isolate):
+def test_a_cancelled_run_keeps_its_process(isolate):
     made, token, failures = isolate(endless()), CancelToken(), []
     before = children()
     thread = running(made, token, {"x": np.ones((1, 2), np.float32)}, failures)
@@ -252,7 +252,7 @@ def test_the_end_of_a_process_is_reported(isolate, sent):
 
 
 def test_a_stopped_process_is_replaced(isolate):
-    """The request is too large to be sent to a process that does not read."""
+    """The request is larger than the buffer of the socket, so sending it blocks."""
     made, token, failures = isolate(unary("Relu", ("n",))), CancelToken(), []
     (pid,) = children()
     os.kill(pid, signal.SIGSTOP)
@@ -263,7 +263,7 @@ def test_a_stopped_process_is_replaced(isolate):
     assert run(made, x=np.float32([-1, 2]))["y"].tolist() == [0, 2]
 
 
-def test_processes_ignore_signals_that_are_meant_for_the_service(isolate):
+def test_processes_ignore_signals_to_the_service(isolate):
     made = isolate(scaled(2))
     (pid,) = children()
     for sent in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -272,7 +272,7 @@ def test_processes_ignore_signals_that_are_meant_for_the_service(isolate):
     assert children() == {pid}
 
 
-def test_instances_compute_at_a_time(isolate):
+def test_instances_compute_concurrently(isolate):
     made, token, failures = isolate(convolving(), instances=2), CancelToken(), []
     before = children()
     assert len(before) == 2
@@ -284,13 +284,13 @@ def test_instances_compute_at_a_time(isolate):
     assert len(failures) == 1
 
 
-def test_large_tensors_pass(isolate):
+def test_large_tensors_are_passed(isolate):
     made = isolate(unary("Neg", ("n",)))
     x = np.arange(1 << 24, dtype=np.float32)  # 64 MiB
     assert np.array_equal(run(made, x=x)["y"], -x)
 
 
-def test_results_are_refused_before_they_are_passed(isolate):
+def test_large_results_are_refused_in_the_process(isolate):
     made = isolate(filling(), output_bytes=1 << 10)
     with pytest.raises(LimitExceeded) as caught:
         run(made, shape=np.array([1 << 20]))

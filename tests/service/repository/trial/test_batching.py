@@ -2,7 +2,18 @@
 
 import numpy as np
 import pytest
-from graphs import averaged, conditional, helper, load, model, numpy_helper, port, put, unary
+from graphs import (
+    averaged,
+    conditional,
+    helper,
+    load,
+    model,
+    numpy_helper,
+    port,
+    put,
+    reshaped,
+    unary,
+)
 from onnx import TensorProto
 
 from gatewave.service.codecs.datatypes import DATATYPES
@@ -13,13 +24,6 @@ from gatewave.service.serving.model import Batching
 
 ON = parse("batching: {max_size: 4}")
 AUTO = parse("batching: auto")
-
-
-def reshaped():
-    """Six numbers, however many rows: nothing but one row of six, or 2 of 3, fits."""
-    shape = numpy_helper.from_array(np.array([6], np.int64), "shape")
-    node = helper.make_node("Reshape", ["x", "shape"], ["y"])
-    return model([node], [port("x", ("n", "k"))], [port("y", [6])], [shape])
 
 
 def flattened():
@@ -34,7 +38,7 @@ SHOWN = "batched: the graph shows that rows are independent"
 
 @pytest.fixture
 def decided(root, engine):
-    """Return the decision of a trial on a graph: first by the graph, then by runs."""
+    """Return a function that decides on a graph: first by the graph, then by runs."""
 
     def decide(made, config=ON):
         path = put(root, "m", "1", made)
@@ -54,7 +58,7 @@ def refusal(decided):
     return refuse
 
 
-def test_rows_that_do_not_look_at_each_other_are_batched(decided):
+def test_independent_rows_are_batched(decided):
     assert decided(unary("Sin")) == (Batching(4), SHOWN)
 
 
@@ -68,7 +72,7 @@ def test_default_batching_gives_its_reason(decided, refusal):
     assert "the first size of x is not open" in refusal(unary("Neg", (3, 2)), parse(""))
 
 
-def test_what_might_be_meant_otherwise_is_batched_only_when_asked(decided, refusal):
+def test_ambiguous_rows_are_batched_on_request_only(decided, refusal):
     node = helper.make_node("Add", ["a", "b"], ["y"])
 
     def made(rows):
@@ -117,19 +121,19 @@ def embedding(vocabulary):
 
 
 @pytest.mark.parametrize("vocabulary", [2, 10, 1000])
-def test_a_model_of_tokens_is_batched_though_it_refuses_large_ones(decided, vocabulary):
+def test_models_that_refuse_large_tokens_are_batched(decided, vocabulary):
     assert decided(embedding(vocabulary), ON) == (Batching(4), SHOWN)
 
 
-def test_a_model_whose_rows_look_at_each_other_is_not(refusal):
+def test_dependent_rows_are_not_batched(refusal):
     node = helper.make_node("Softmax", ["x"], ["y"], axis=0)
     made = model([node], [port("x")], [port("y")])
     assert refusal(made) == ("not batched: y of 2 rows together differs from that of each alone")
     assert refusal(made, AUTO) == "not batched: node y (Softmax) normalises over the rows"
 
 
-def test_nor_is_one_that_differs_by_two_units_in_the_last_place(refusal):
-    """It adds 2 ULP of 1 for each row that comes with the first."""
+def test_a_difference_of_two_ulp_prevents_batching(refusal):
+    """The graph adds ``ulps`` ULP of 1 for each row."""
     nodes = [
         helper.make_node("Shape", ["x"], ["shape"], end=1),
         helper.make_node("Cast", ["shape"], ["rows"], to=TensorProto.FLOAT),
@@ -176,31 +180,31 @@ def test_nor_is_one_that_differs_by_two_units_in_the_last_place(refusal):
     ],
     ids=["fixed", "scalar", "unknown", "two-sizes", "reduced", "other-rows"],
 )
-def test_a_model_without_rows_is_not(refusal, made, why):
+def test_models_without_rows_are_not_batched(refusal, made, why):
     note = refusal(made)
     assert any(part in note for part in why.split("|")), note
 
 
-def test_a_model_that_cannot_compute_the_rows_is_not(refusal):
+def test_models_that_fail_on_many_rows_are_not_batched(refusal):
     assert "not batched" in refusal(
         reshaped(), parse("batching: {max_size: 4}\nwarmup: {x: [1, 6]}")
     )
 
 
-def test_where_it_is_left_to_us_the_measurement_decides(decided, refusal):
-    """Running a graph costs much more than one Neg; and a Sin of so much costs more than that."""
+def test_automatic_batching_must_save_time(decided, refusal):
+    """A run costs much more than one small Neg, and much less than a large Sin."""
     assert decided(unary("Neg"), AUTO) == (Batching(32), SHOWN)
     note = refusal(unary("Sin", ("n", 1 << 16)), AUTO)
     assert note.startswith("not batched: batching saves too little: 8 rows take ")
 
 
-def test_a_run_is_timed(open_model):
+def test_runs_are_timed(open_model):
     made = open_model(unary("Neg"))
     assert 0 < batching.seconds_of(made, {"x": np.ones((1, 2), np.float32)}) < 10
 
 
 @pytest.mark.parametrize("kind", ["float16", "float32", "float64", "bfloat16"])
-def test_numbers_are_equal_to_their_neighbours_and_no_farther(kind):
+def test_floats_equal_their_neighbours_only(kind):
     kind = DATATYPES[
         {"float16": "FP16", "float32": "FP32", "float64": "FP64", "bfloat16": "BF16"}[kind]
     ].numpy
@@ -213,22 +217,22 @@ def test_numbers_are_equal_to_their_neighbours_and_no_farther(kind):
     assert not batching.equal_within_one_ulp(values, values[:3])
 
 
-def test_whole_numbers_and_texts_are_equal_or_not():
+def test_integers_and_strings_are_compared_exactly():
     for kind in (np.int64, np.bool_, np.object_):
         assert batching.equal_within_one_ulp(np.array([0, 1], kind), np.array([0, 1], kind))
         assert not batching.equal_within_one_ulp(np.array([0, 1], kind), np.array([0, 0], kind))
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 32, 33, 1 << 16])
-def test_the_rows_compared_are_few_and_among_them_the_first_and_the_last(count):
+def test_compared_rows_include_the_first_and_last(count):
     rows = batching.sampled(count)
     assert rows == sorted(set(rows))
     assert (rows[0], rows[-1]) == (0, count - 1)
     assert len(rows) == min(count, 32)
 
 
-def test_of_many_rows_a_sample_decides(decided, refusal):
-    """It adds to each row how many more than three there are."""
+def test_a_sample_of_many_rows_decides(decided, refusal):
+    """The graph adds to each row the number of rows beyond three."""
     nodes = [
         helper.make_node("Shape", ["x"], ["shape"], end=1),
         helper.make_node("Cast", ["shape"], ["rows"], to=TensorProto.FLOAT),
@@ -243,6 +247,6 @@ def test_of_many_rows_a_sample_decides(decided, refusal):
     assert "y of 65536 rows together differs" in refusal(made, many)
 
 
-def test_a_model_that_is_slow_to_prove_is_left_alone(refusal, monkeypatch):
+def test_slow_models_are_not_batched_automatically(refusal, monkeypatch):
     monkeypatch.setattr(batching, "MAX_CHECK_SECONDS", 0.0)
     assert "seconds, and the check needs 32 runs" in refusal(unary("Neg"), AUTO)

@@ -1,4 +1,4 @@
-"""The process in which a model is tried: how it ends, what it sees, and what it may take."""
+"""Process of a trial: its ends, its environment and its limits."""
 
 import asyncio
 import signal
@@ -13,8 +13,8 @@ from gatewave.service.repository.trial.messages import TrialReport
 from gatewave.service.repository.trial.process import run_trial
 
 
-def test_a_crash_of_the_trial_is_a_reason(root, tmp_path, monkeypatch):
-    """Python itself is replaced by a program that crashes, as ONNX Runtime might."""
+def test_a_crash_of_the_trial_is_reported(root, tmp_path, monkeypatch):
+    """Another program takes the place of Python and crashes, as ONNX Runtime may."""
     program = tmp_path / "python"
     program.write_text("#!/bin/sh\ncat > /dev/null\nkill -SEGV $$\n")
     program.chmod(0o755)
@@ -40,9 +40,7 @@ SERVED = 'echo "{\\"shaped\\": [\\"x\\"]}"'
         ("exec sleep 60", "the check took more than 0.2 seconds"),
     ],
 )
-def test_a_proof_that_comes_to_no_end_leaves_the_model_unbatched(
-    root, tmp_path, monkeypatch, then, why
-):
+def test_an_unfinished_check_leaves_the_model_unbatched(root, tmp_path, monkeypatch, then, why):
     program = tmp_path / "python"
     program.write_text(f"#!/bin/sh\ncat > /dev/null\n{SERVED}\n{then}\n")
     program.chmod(0o755)
@@ -59,7 +57,7 @@ def test_a_proof_that_comes_to_no_end_leaves_the_model_unbatched(
     ],
     ids=["time", "memory"],
 )
-def test_a_model_that_cannot_compute_so_many_rows_is_served_without(root, made, why):
+def test_a_model_that_cannot_compute_many_rows_is_unbatched(root, made, why):
     config = "batching: {max_size: 65536}"
     put(root, "m", "1", made, config)
     report = asyncio.run(run_trial(trial_job(root, config=config, batching_seconds=1)))
@@ -68,7 +66,7 @@ def test_a_model_that_cannot_compute_so_many_rows_is_served_without(root, made, 
     assert f"not batched: {why}" in report.note
 
 
-def test_the_trial_does_not_see_the_services_keys(root, tmp_path, monkeypatch):
+def test_a_trial_does_not_see_the_keys(root, tmp_path, monkeypatch):
     program = tmp_path / "python"
     program.write_text(f"#!/bin/sh\ncat > /dev/null\nenv > {tmp_path}/seen\n")
     program.chmod(0o755)
@@ -82,8 +80,8 @@ def test_the_trial_does_not_see_the_services_keys(root, tmp_path, monkeypatch):
     assert "GATEWAVE" not in seen
 
 
-def test_a_trial_whose_service_is_gone_ends_by_the_clock(root):
-    """Nobody waits for it here: the time that it is given is its own to keep."""
+def test_a_trial_without_its_service_ends_in_time(root):
+    """The service is not there to end the trial, so the trial's own timer does."""
     put(root, "m", "1", endless())
 
     async def scenario():
@@ -98,7 +96,7 @@ def test_a_trial_whose_service_is_gone_ends_by_the_clock(root):
     assert asyncio.run(scenario()) == -signal.SIGALRM
 
 
-def test_a_trial_gets_no_more_memory_than_it_may_have():
+def test_the_memory_of_a_trial_is_limited():
     program = (
         "from gatewave.service.repository.trial import limits\n"
         "limits.limit_memory(1 << 26); b' ' * (1 << 28)"

@@ -64,7 +64,7 @@ def test_the_number_of_concurrent_trials_is_bounded():
     play(scenario)
 
 
-def test_trials_without_end_make_room_for_others():
+def test_endless_trials_leave_their_slots():
     async def scenario():
         trials = Trials(2, slot_seconds=0.01)
         trials.ask("endless 1", "endless 2", "good")
@@ -104,7 +104,7 @@ def test_a_passed_trial_is_not_ended():
 
 
 def test_a_trial_runs_longer_with_each_start():
-    """A trial is not ended for another that was started as often."""
+    """A trial is not ended for another with as many starts."""
 
     async def scenario():
         trials = Trials(1, slot_seconds=0.0, min_seconds=0.01)
@@ -131,7 +131,7 @@ def test_untried_models_come_first_and_models_take_turns():
     play(scenario)
 
 
-def test_versions_of_one_model_leave_a_turn_to_others():
+def test_models_take_turns_with_their_versions():
     async def scenario():
         trials = Trials(2, slot_seconds=30)
         trials.ask("m/1", "x")

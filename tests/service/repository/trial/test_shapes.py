@@ -1,4 +1,4 @@
-"""Sizes that a model is tried with, where its graph leaves them open."""
+"""Candidate shapes for inputs with open sizes."""
 
 import asyncio
 
@@ -93,7 +93,7 @@ def test_sizes_are_raised_until_the_model_runs(parse_and_open, text, shapes):
     assert warm_up(parse_and_open(text), parse("")) == shapes
 
 
-def test_sizes_that_are_known_are_kept(parse_and_open):
+def test_known_sizes_are_kept(parse_and_open):
     model = parse_and_open(PAIR)
     given = parse("warmup: {x: [2, 12]}")
     assert warm_up(model, given) == {"x": (2, 12), "mask": (2, 12)}
@@ -102,7 +102,7 @@ def test_sizes_that_are_known_are_kept(parse_and_open):
         warm_up(model, parse("warmup: {x: [1, 5]}"))
 
 
-def test_a_model_that_takes_no_size_is_refused_with_the_first_and_the_largest(parse_and_open):
+def test_a_refusal_names_the_tried_sizes(parse_and_open):
     with pytest.raises(
         ModelRefused, match=r"tried with x \[1, 1\] and \d+ others, up to x \["
     ) as e:
@@ -120,7 +120,7 @@ def test_candidates_are_few_small_and_different(parse_and_open):
             assert all(shape and max(shape) <= MAX_ELEMENTS for shape in shapes)
 
 
-def test_sizes_that_were_found_are_served_and_shown(root, served):
+def test_found_sizes_are_used_and_shown(root, served):
     put(root, "kernel", "1", onnx.parser.parse_model(KERNEL))
     put(root, "slow", "1", onnx.parser.parse_model(KERNEL), "isolation: process")
     put(root, "fours", "1", onnx.parser.parse_model(FOURS), "warmup: {x: [2, 4]}")
@@ -136,7 +136,7 @@ def test_sizes_that_were_found_are_served_and_shown(root, served):
     served(scenario)
 
 
-def test_a_model_that_needs_a_larger_arena_says_how_large(root):
+def test_a_sufficient_arena_is_found(root):
     put(root, "m", "1", filled(1 << 23))  # 32 MiB
     with pytest.raises(ModelRefused, match="GATEWAVE_ARENA_BYTES=") as caught:
         asyncio.run(run_trial(trial_job(root, arena_bytes=1 << 24)))
@@ -147,7 +147,7 @@ def test_a_model_that_needs_a_larger_arena_says_how_large(root):
     assert enough <= 48 << 20
 
 
-def test_a_model_that_needs_more_than_there_is_says_how_much_at_least(root):
+def test_an_impossible_arena_is_reported(root):
     put(root, "m", "1", filled(1 << 44))
     needed = r"it needs GATEWAVE_ARENA_BYTES=7036874\d+ or more, and has 16777216$"
     with pytest.raises(ModelRefused, match=needed):

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from graphs import helper, model, numpy_helper, port, unary
+from graphs import helper, model, numpy_helper, port, reshaped, unary
 from onnx import TensorProto
 
 from gatewave.service.errors import ModelRefused
@@ -10,14 +10,7 @@ from gatewave.service.repository.config import parse
 from gatewave.service.repository.trial.warmup import warm_up
 
 
-def reshaped():
-    """Six numbers, however many rows: nothing but one row of six, or 2 of 3, fits."""
-    shape = numpy_helper.from_array(np.array([6], np.int64), "shape")
-    node = helper.make_node("Reshape", ["x", "shape"], ["y"])
-    return model([node], [port("x", ("n", "k"))], [port("y", [6])], [shape])
-
-
-def test_a_model_that_needs_other_sizes_is_run_on_those_that_fit(open_model):
+def test_sizes_are_raised_until_one_fits(open_model):
     made = open_model(reshaped())
     assert warm_up(made, parse("")) == {"x": (1, 6)}
     assert warm_up(made, parse("warmup: {x: [2, 3]}")) == {"x": (2, 3)}
@@ -26,7 +19,7 @@ def test_a_model_that_needs_other_sizes_is_run_on_those_that_fit(open_model):
         warm_up(made, parse("warmup: {x: [2, 2]}"))
 
 
-def test_a_model_that_takes_no_zeros_is_tried_with_ones(open_model):
+def test_models_that_refuse_zeros_get_ones(open_model):
     table = numpy_helper.from_array(np.array([1], np.int64), "one")
     nodes = [
         helper.make_node("Sub", ["x", "one"], ["index"]),
@@ -45,6 +38,6 @@ def test_a_model_that_takes_no_zeros_is_tried_with_ones(open_model):
         ("{x: [1, 3]}", r"warmup.x: expected \[-1, 2\]"),
     ],
 )
-def test_shapes_that_the_model_cannot_have_are_refused(open_model, said, why):
+def test_impossible_shapes_are_refused(open_model, said, why):
     with pytest.raises(ModelRefused, match=why):
         warm_up(open_model(unary("Neg")), parse(f"warmup: {said}"))
