@@ -14,42 +14,39 @@ body in two pieces."""
 
 
 class BodyBuffer:
-    """Body of a request that is incomplete, or waits in the queue; with the timer for its rest."""
+    """Body of a request that is incomplete, or waits in the queue; with the timer for its rest.
 
-    __slots__ = ("_body", "_timer")
+    Attributes:
+        data: The bytes so far.
+        timer: Timer after which the rest is late, while it runs.
+    """
+
+    __slots__ = ("data", "timer")
 
     def __init__(self) -> None:
-        self._body: bytes | bytearray = b""
-        self._timer: asyncio.TimerHandle | None = None
-
-    def __len__(self) -> int:
-        return len(self._body)
+        self.data: bytes | bytearray = b""
+        self.timer: asyncio.TimerHandle | None = None
 
     def append(self, piece: bytes) -> None:
-        if not self._body:
-            self._body = piece
+        if not self.data:
+            self.data = piece
             return
         # A body may come in thousands of chunks of one byte: each is copied once.
-        if isinstance(self._body, bytes):
-            self._body = bytearray(self._body)
-        self._body += piece
+        if isinstance(self.data, bytes):
+            self.data = bytearray(self.data)
+        self.data += piece
 
     def take(self) -> bytes:
         """Return the body, and empty the buffer."""
-        body, self._body = self._body, b""
+        body, self.data = self.data, b""
         return bytes(body)
-
-    @property
-    def is_awaited(self) -> bool:
-        """True while the timer runs."""
-        return self._timer is not None
 
     def wait(self, loop: asyncio.AbstractEventLoop, on_late: Callable[[], None]) -> None:
         """Start the timer, after which ``on_late`` is called."""
-        self._timer = loop.call_later(BODY_WAIT_SECONDS, on_late)
+        self.timer = loop.call_later(BODY_WAIT_SECONDS, on_late)
 
     def stop_waiting(self) -> None:
         """Stop the timer, if it runs."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None

@@ -138,7 +138,11 @@ class Connection(HttpToolsProtocol):
             return
         self._head_bytes += len(data)
         try:
-            self._parse(data)
+            upgrade.feed(self, data)
+            if self._head_bytes > head.MAX_HEAD_BYTES:
+                raise head.too_long(self.url)  # noqa: TRY301 - as the parser's own errors
+            if self._state is states.BUFFERING and self._body.timer is None:
+                self._await_body()
         except Exception as error:  # noqa: BLE001 - an exception would go to the event loop only
             self.refuse(malformed.error_of(error))
 
@@ -177,13 +181,6 @@ class Connection(HttpToolsProtocol):
             super().timeout_keep_alive_handler()
 
     # Callbacks of the parser.
-
-    def _parse(self, data: bytes) -> None:
-        upgrade.feed(self, data)
-        if self._head_bytes > head.MAX_HEAD_BYTES:
-            raise head.too_long(self.url)
-        if self._state is states.BUFFERING and not self._body.is_awaited:
-            self._await_body()
 
     def on_message_begin(self) -> None:
         if self._state is states.QUEUED:
@@ -268,20 +265,21 @@ class Connection(HttpToolsProtocol):
             self._unset_keepalive_if_required()
             self._body.wait(self.loop, self._on_body_late)
         else:
-            self._pass_on_taken(self._take())
+            self._pass_on_buffered()
 
     def _on_body_late(self) -> None:
         self._body.stop_waiting()
         try:
-            self._pass_on_taken(self._take())
+            self._pass_on_buffered()
         except Exception as error:  # noqa: BLE001 - as in `data_received`
             self.refuse(error)
 
     def _join_queue(self) -> None:
         self._request_read = time.perf_counter()
-        self._body.stop_waiting()
+        if self._body.timer is not None:
+            self._body.stop_waiting()
         self._unset_keepalive_if_required()
-        self._queue.bytes += len(self._body)
+        self._queue.bytes += len(self._body.data)
         if self._queue.bytes > MAX_QUEUED_BYTES:
             self._settle()
         else:
@@ -303,15 +301,11 @@ class Connection(HttpToolsProtocol):
         """Answer the queued request, if there is one, or pass it on to the application."""
         if self._state is not states.QUEUED:
             return
-        body = self._take()
+        self._state = TRANSITIONS[states.QUEUED][states.TAKE]
+        body = self._body.take()
         self._queue.bytes -= len(body)
         if not self._answer(body) and self._pass_on_taken(body):
             self.on_message_complete()
-
-    def _take(self) -> bytes:
-        """Remove the body from the buffer."""
-        self._state = TRANSITIONS[self._state][states.TAKE]
-        return self._body.take()
 
     def _answer(self, body: bytes) -> bool:
         """Answer the request that was taken, unless the fast path declines it."""
@@ -356,6 +350,11 @@ class Connection(HttpToolsProtocol):
         except (httptools.HttpParserError, AttributeError) as error:  # The path may be None.
             raise HttpMalformed.at("URL", "one with a path", self.url.decode("latin-1")) from error
         self._state = TRANSITIONS[self._state][states.PASS]
+
+    def _pass_on_buffered(self) -> None:
+        """Pass on a request with an incomplete body."""
+        self._state = TRANSITIONS[self._state][states.TAKE]
+        self._pass_on_taken(self._body.take())
 
     def _pass_on_taken(self, body: bytes) -> bool:
         """Pass on a request that was taken; drop it if the connection is closing."""
