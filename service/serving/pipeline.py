@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from functools import partial
+from math import inf
 from typing import Any, Protocol, TypeVar
 
 from gatewave.service.codecs.bodies import Body
@@ -141,7 +142,9 @@ class Pipeline:
             ServiceError: The request has no answer. It was not counted: `answer` reports the error.
         """
         began = time.perf_counter()
-        step = protocol.decode(body, Timing(began=arrived))
+        # All arguments are given, because the defaults read two clocks, which takes a microsecond.
+        # The infinite time of arrival means that no timeout ends a request that is answered now.
+        step = protocol.decode(body, Timing(None, arrived, inf))
         while not isinstance(step, Decoded):
             if isinstance(step, TextStage):
                 step = step.plain()

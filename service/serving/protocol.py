@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic, NamedTuple, TypeAlias, TypeVar, Union
+from typing import Generic, TypeAlias, TypeVar, Union
 
 from gatewave.service.codecs.bodies import Body, Part
 from gatewave.service.codecs.datatypes import Array
@@ -19,7 +19,8 @@ Source = TypeVar("Source")
 Output = TypeVar("Output")
 
 
-class Decoded(NamedTuple, Generic[Source]):
+@dataclass(slots=True)
+class Decoded(Generic[Source]):
     """Decoded request.
 
     Attributes:

@@ -22,7 +22,7 @@ from gatewave.service.http.inference import (
 )
 from gatewave.service.http.schemas import InferBody, InferError, InferResult
 from gatewave.service.oip import json, metadata
-from gatewave.service.oip.protocol import InferProtocol
+from gatewave.service.oip.protocol import InferLimits, InferProtocol
 from gatewave.service.oip.unsupported import refuse_of_repository
 from gatewave.service.serving.control import Control
 from gatewave.service.state import ServiceState
@@ -45,9 +45,14 @@ class InferEndpoint(InferenceEndpoint):
 
     route = f"{MODELS}{{model}}{INFER}"
 
+    def __init__(self, state: ServiceState) -> None:
+        super().__init__(state)
+        self.limits = InferLimits.of(state.settings)
+
     def protocol(self, path: str, headers: RequestHeaders) -> InferProtocol:
         model = self.state.registry.get(*_names(path))
-        return InferProtocol(self.state, model, headers.get(json.LENGTH_HEADER))
+        length = headers.get(json.LENGTH_HEADER)
+        return InferProtocol(self.state, self.limits, model, length)
 
     def body_rule(self, headers: RequestHeaders) -> BodyRule:
         length = headers.get(json.LENGTH_HEADER)
