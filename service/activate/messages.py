@@ -134,7 +134,7 @@ class BodyReader:
         if plan is None or inputs.keys() != set(plan.graph.input_names):
             raise simd.NotPlain
         dtype, most = plan.graph.dtype, self.settings.max_rank
-        with simd.Numbers(body) as numbers:
+        with simd.ArrayReader(body) as numbers:
             tensors = {name: numbers.take(value, dtype, most) for name, value in inputs.items()}
         numbers.finish(other="outputs" in document)
         return self._decoded(plan, tensors, deadline)

@@ -25,7 +25,7 @@ document; longer documents get a new parser."""
 
 MAX_ARRAYS = 4096
 """Arrays of one document that are read with proxies, at 0.3 µs each. For more arrays, the complete
-reader is as fast, and moves to a lane sooner."""
+reader is as fast, and moves to a thread of the pool sooner."""
 
 BRACKET = ord("[")
 INTEGER = frozenset({int})
@@ -109,7 +109,7 @@ def words(value: Any) -> tuple[str, ...]:
     return found
 
 
-class Numbers:
+class ArrayReader:
     """Reader of the arrays of numbers in one document, one after the other.
 
     simdjson flattens nested arrays of any depth, also ragged ones: ``[[1], 2]`` and ``[1, [2]]``

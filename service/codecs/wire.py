@@ -17,7 +17,7 @@ class MalformedError(Exception):
     """The bytes are not a Protocol Buffers message, or the message has too many fields."""
 
 
-class Reader:
+class WireReader:
     """Reader of the messages in ``data``, with a limit on the fields of all messages together."""
 
     def __init__(self, data: bytes, most_fields: int = MAX_FIELDS) -> None:

@@ -9,7 +9,7 @@ from google.protobuf.message import DecodeError, Message
 
 from gatewave.service.codecs.datatypes import BYTES, Array, Datatype, datatype_of
 from gatewave.service.codecs.limits import MAX_FIELDS, MAX_TENSORS, check_count
-from gatewave.service.codecs.wire import MalformedError, Reader
+from gatewave.service.codecs.wire import MalformedError, WireReader
 from gatewave.service.errors import BodyMalformed, RequestInvalid
 from gatewave.service.grpc import inference_pb2 as pb
 from gatewave.service.oip.tensors import (
@@ -78,7 +78,7 @@ def structured_bytes(data: bytes) -> int:
     Raises:
         BodyMalformed: The bytes are not a ModelInferRequest, or have too many parts.
     """
-    reader = Reader(data, MAX_PARTS)
+    reader = WireReader(data, MAX_PARTS)
     raw = 0
     try:
         for number, span in reader.fields((0, len(data))):
@@ -99,7 +99,7 @@ def identity_in(data: bytes) -> str:
 
     The message may be invalid otherwise: the answer that reports its error needs the id.
     """
-    reader = Reader(data, MAX_PARTS)
+    reader = WireReader(data, MAX_PARTS)
     try:
         for number, span in reader.fields((0, len(data))):
             if number == ID:

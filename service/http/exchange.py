@@ -139,7 +139,7 @@ class Exchange:
             body: Body = message.get("body", b"")
             if message.get("more_body", False):
                 with Incoming(permit, seconds, patience.end) as incoming:
-                    incoming.came(len(body))
+                    incoming.received(len(body))
                     if length:
                         body = await self._rest_of(body, length, incoming, data_at)
                     else:
@@ -222,7 +222,7 @@ class Exchange:
         """Return the next piece of the body, and whether more pieces follow."""
         message = await self._message()
         piece: bytes = message.get("body", b"")
-        incoming.came(len(piece))
+        incoming.received(len(piece))
         return piece, message.get("more_body", False)
 
     async def _rest_of(

@@ -145,6 +145,6 @@ class InferenceEndpoint(BodyEndpoint):
         self, exchange: Exchange, answer: Answer, coding: str, permit: Permit
     ) -> Answer:
         size = sum(map(len, answer.parts))
-        permit.owe(size)
+        permit.take_unchecked(size)
         work = partial(compression.encoded, answer, coding)
         return await exchange.cancel_on_disconnect(self.pipeline.finish(size, work))

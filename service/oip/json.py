@@ -262,7 +262,7 @@ def plain(text: bytes, max_rank: int) -> InferRequest:
     if type(identity) is not str or "parameters" in document or "outputs" in document:
         raise simd.NotPlain
     values = simd.elements(document.get("inputs"))
-    with simd.Numbers(text) as numbers:
+    with simd.ArrayReader(text) as numbers:
         inputs = dict(_plain_tensor(value, numbers, max_rank) for value in values)
     numbers.finish(other=1 + len(values))
     if len(inputs) != len(values):
@@ -270,7 +270,7 @@ def plain(text: bytes, max_rank: int) -> InferRequest:
     return InferRequest(inputs, identity)
 
 
-def _plain_tensor(value: Any, numbers: simd.Numbers, max_rank: int) -> tuple[str, Array]:
+def _plain_tensor(value: Any, numbers: simd.ArrayReader, max_rank: int) -> tuple[str, Array]:
     tensor = simd.fields(value, PLAIN_FIELDS)
     name, dtype = tensor.get("name"), PLAIN.get(tensor.get("datatype", ""))
     shape = simd.sizes(tensor.get("shape"))

@@ -5,7 +5,7 @@ The nodes are read because the metadata of an artifact can differ from its graph
 
 from __future__ import annotations
 
-from gatewave.service.codecs.wire import Reader
+from gatewave.service.codecs.wire import WireReader
 from gatewave.service.onnx.fields import (
     GRAPH_NODES,
     MODEL_GRAPH,
@@ -25,7 +25,7 @@ def operators(model: bytes) -> tuple[frozenset[str], int]:
     Raises:
         MalformedError: It is not an ONNX file.
     """
-    reader = Reader(model)
+    reader = WireReader(model)
     nodes = [
         dict(reader.fields(node))
         for number, graph in reader.fields((0, len(model)))

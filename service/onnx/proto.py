@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from gatewave.service.codecs.datatypes import BOOL, DOUBLE, FLOAT, INT32, INT64
-from gatewave.service.codecs.wire import MalformedError, Reader, Span
+from gatewave.service.codecs.wire import MalformedError, Span, WireReader
 from gatewave.service.onnx import fields as onnx
 
 T = TypeVar("T", int, Span)
@@ -142,7 +142,7 @@ class File:
     """
 
     def __init__(self, data: bytes) -> None:
-        self.reader = Reader(data)
+        self.reader = WireReader(data)
 
     def model(self) -> ModelProto:
         """Read the model without the graphs within nodes."""

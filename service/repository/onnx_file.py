@@ -15,8 +15,8 @@ from gatewave.service.codecs.wire import (
     LENGTH_DELIMITED,
     VARINT,
     MalformedError,
-    Reader,
     Span,
+    WireReader,
     varint,
 )
 from gatewave.service.errors import ModelRefused
@@ -105,7 +105,7 @@ def parse_bytes(data: bytes) -> OnnxFile:
     Raises:
         MalformedError: It is not an ONNX file.
     """
-    reader = Reader(data)
+    reader = WireReader(data)
     whole = (0, len(data))
     externals = frozenset(_externals(reader, "ModelProto", whole, MAX_DEPTH))
     graphs = [span for number, span in reader.fields(whole) if number == onnx.MODEL_GRAPH]
@@ -114,7 +114,7 @@ def parse_bytes(data: bytes) -> OnnxFile:
     return OnnxFile(externals, frozenset(_shaped(reader, graphs)))
 
 
-def _externals(reader: Reader, message: str, span: Span, depth: int) -> Iterator[External]:
+def _externals(reader: WireReader, message: str, span: Span, depth: int) -> Iterator[External]:
     if not depth:
         raise MalformedError(f"messages are nested deeper than {MAX_DEPTH} levels")
     nested = NESTED[message]
@@ -129,7 +129,7 @@ def _externals(reader: Reader, message: str, span: Span, depth: int) -> Iterator
         yield _external(entries)
 
 
-def _entry(reader: Reader, span: Span) -> tuple[str, str]:
+def _entry(reader: WireReader, span: Span) -> tuple[str, str]:
     parts = dict(reader.fields(span))
     key, value = (
         reader.bytes(parts.get(number, (0, 0))) for number in (onnx.ENTRY_KEY, onnx.ENTRY_VALUE)
@@ -149,7 +149,7 @@ def _external(entries: list[tuple[str, str]]) -> External:
     return External(fields.get("location", ""), sum(map(int, counts)), int(counts[0]))
 
 
-def _shaped(reader: Reader, graphs: list[Span]) -> Iterator[str]:
+def _shaped(reader: WireReader, graphs: list[Span]) -> Iterator[str]:
     for graph in graphs:
         for number, port in reader.fields(graph):
             if number in {onnx.GRAPH_INPUTS, onnx.GRAPH_OUTPUTS}:
@@ -158,7 +158,7 @@ def _shaped(reader: Reader, graphs: list[Span]) -> Iterator[str]:
                     yield reader.bytes(parts.get(onnx.PORT_NAME, (0, 0))).decode()
 
 
-def _has_shape(reader: Reader, kind: Span) -> bool:
+def _has_shape(reader: WireReader, kind: Span) -> bool:
     return any(
         number == onnx.TYPE_TENSOR and onnx.TENSOR_TYPE_SHAPE in dict(reader.fields(tensor))
         for number, tensor in reader.fields(kind)
@@ -176,7 +176,7 @@ def inline_external_data(model: bytes, data: Mapping[str, Array]) -> bytes:
         model: An ONNX file that `parse` has read.
         data: The contents of the files with external data, by location.
     """
-    pieces = _inlined(Reader(model), "ModelProto", (0, len(model)), data)
+    pieces = _inlined(WireReader(model), "ModelProto", (0, len(model)), data)
     return model if pieces is None else b"".join(pieces)
 
 
@@ -184,7 +184,12 @@ Pieces = list[bytes | memoryview]
 
 
 def _inlined(
-    reader: Reader, message: str, span: Span, data: Mapping[str, Array], *, in_main: bool = False
+    reader: WireReader,
+    message: str,
+    span: Span,
+    data: Mapping[str, Array],
+    *,
+    in_main: bool = False,
 ) -> Pieces | None:
     """Return the message at ``span`` with external data in it, or None if there is none."""
     nested, whole = NESTED[message], memoryview(reader.data)

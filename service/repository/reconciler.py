@@ -18,7 +18,7 @@ from gatewave.service.repository.loader import ModelLoader
 from gatewave.service.repository.readiness import ReadinessMonitor
 from gatewave.service.repository.threads import BackgroundThreads
 from gatewave.service.repository.trial.process import TrialUnfinished
-from gatewave.service.serving.registry import LOADING, UNAVAILABLE, WHOLE, Registry, State
+from gatewave.service.serving.registry import LOADING, UNAVAILABLE, WHOLE, Registry, VersionState
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ class Reconciler:
                 # Any error: the operator's file system may fail in any way.
                 known = self.registry.models.get(_label(name))
                 # Log the error once, and not at every poll.
-                unreadable = State(UNAVAILABLE, reasons.UNREADABLE)
+                unreadable = VersionState(UNAVAILABLE, reasons.UNREADABLE)
                 if known is None or known.states.get(WHOLE) != unreadable:
                     log.exception("model cannot be read", extra={"model": _label(name)})
                 self.registry.mark(_label(name), WHOLE, UNAVAILABLE, reasons.UNREADABLE)
@@ -160,7 +160,7 @@ class Reconciler:
         # Served versions continue. They are loaded again once the configuration is valid.
         self.attempts[name].clear()
         known = self.registry.models.get(name)
-        if known is None or known.states.get(WHOLE, State("")).reason != plan.error:
+        if known is None or known.states.get(WHOLE, VersionState("")).reason != plan.error:
             log.warning("model refused", extra={"model": name, "reason": plan.error})
         for version in (WHOLE, *(known.ready if known else ())):
             self.registry.mark(name, version, UNAVAILABLE, plan.error)

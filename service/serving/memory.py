@@ -18,7 +18,7 @@ from typing import Protocol, Self
 from gatewave.service.errors import Overloaded, ServiceError
 from gatewave.service.observability import metrics
 
-GRAIN = 1 << 16
+REPORT_STEP = 1 << 16
 """Change in bytes from which on the metric is updated. An update takes as long as decoding a small
 request."""
 
@@ -67,7 +67,7 @@ class Budget:
             else:
                 # Clients without bytes are removed, because their number has no limit.
                 self._held_by.pop(client, None)
-        if not -GRAIN < self.used - self._reported < GRAIN:
+        if not -REPORT_STEP < self.used - self._reported < REPORT_STEP:
             self._reported = self.used
             metrics.RESERVED_BYTES.set(self.used)
 
@@ -148,9 +148,9 @@ class Permit:
         """
         if not self.budget.has_room(self, count):
             self.budget.make_room(self, count)
-        self.owe(count)
+        self.take_unchecked(count)
 
-    def owe(self, count: int) -> None:
+    def take_unchecked(self, count: int) -> None:
         """Hold ``count`` bytes more, even above the limit, because they are already in use."""
         self.budget.change(count, self.client)
         self.held += count
@@ -232,23 +232,23 @@ class Incoming(Transfer):
         end: Called with an error to end the reception.
     """
 
-    __slots__ = ("_came", "_held", "_last", "_pace", "_refuse")
+    __slots__ = ("_held", "_last", "_pace", "_received", "_refuse")
 
     def __init__(self, permit: Permit, seconds: float, end: Callable[[ServiceError], None]) -> None:
         super().__init__(permit, seconds)
         self._refuse = end
-        self._came = self._held = 0
+        self._received = self._held = 0
         self._last = self._start
         self._pace = 0.0
 
-    def came(self, count: int) -> None:
+    def received(self, count: int) -> None:
         """Record that ``count`` more bytes have come."""
         now = time.monotonic()
         # The mean over all past times t of the bytes, weighted by exp((t - now) / PACE_SECONDS),
         # takes one multiplication for each piece, and no memory.
         self._pace = self._pace_at(now) + count / PACE_SECONDS
         self._last = now
-        self._came += count
+        self._received += count
 
     def _pace_at(self, now: float) -> float:
         """Return the recent pace in bytes per second."""
@@ -270,7 +270,7 @@ class Incoming(Transfer):
         The length of the whole body is not used: it may be unknown, and a client may announce any.
         """
         is_old = now - self._start >= GRACE_SECONDS
-        return is_old and self._came > self._pace_at(now) * self._seconds
+        return is_old and self._received > self._pace_at(now) * self._seconds
 
     def _end(self) -> None:
         """Have the request answered with status 503."""
@@ -295,7 +295,7 @@ class Outgoing(Transfer):
         permit: The permit of the answer's bytes.
         length: The length of the answer in bytes.
         seconds: Time limit for the whole answer if memory is short.
-        reader: The connection.
+        reader: The connection of the client.
 
     Attributes:
         sent: Bytes that were given to the connection, which may still hold some of them.

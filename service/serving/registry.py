@@ -15,7 +15,7 @@ WHOLE = ""
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class VersionState:
     """State of one version, in the words of the Open Inference Protocol.
 
     Attributes:
@@ -37,7 +37,7 @@ class ModelVersions:
     """
 
     ready: dict[str, Model] = field(default_factory=dict)
-    states: dict[str, State] = field(default_factory=dict)
+    states: dict[str, VersionState] = field(default_factory=dict)
     note: str = ""
 
     @property
@@ -58,7 +58,7 @@ class ModelVersions:
             known = ", ".join(sorted(others, key=int)) or "none"
             return NameUnknown.at("version", f"a version of {name}: {known}", version)
         if state is None and LOADING in {other.state for other in self.states.values()}:
-            state = State(LOADING)
+            state = VersionState(LOADING)
         if state is None and others:
             state = self.states[max(others, key=int)]
         why = state.reason or state.state.lower() if state else "no version of it is loaded"
@@ -83,13 +83,15 @@ class Registry:
         versions = self.models.setdefault(model.name, ModelVersions())
         before = versions.ready.get(model.version)
         versions.ready[model.version] = model
-        versions.states[model.version] = State(READY, reason)
+        versions.states[model.version] = VersionState(READY, reason)
         return before
 
     def mark(self, name: str, version: str, state: str, reason: str = "") -> None:
         """Set the state of a version; a ready version stays ready, and gets the reason."""
         versions = self.models.setdefault(name, ModelVersions())
-        versions.states[version] = State(READY if version in versions.ready else state, reason)
+        versions.states[version] = VersionState(
+            READY if version in versions.ready else state, reason
+        )
 
     def annotate(self, name: str, note: str) -> None:
         """Set the note of the index on each version of a known model; an empty note removes it."""
@@ -101,7 +103,7 @@ class Registry:
         if versions is None or versions.ready.get(model.version) is not model:
             return False
         del versions.ready[model.version]
-        versions.states[model.version] = State(UNAVAILABLE, reason)
+        versions.states[model.version] = VersionState(UNAVAILABLE, reason)
         return True
 
     def remove(self, name: str, version: str) -> Model | None:
@@ -140,6 +142,6 @@ class Registry:
             if any(state.state == LOADING for state in versions.states.values())
         ]
 
-    def index(self) -> Mapping[str, Mapping[str, State]]:
+    def index(self) -> Mapping[str, Mapping[str, VersionState]]:
         """Return the states of all versions of all models."""
         return {name: dict(versions.states) for name, versions in self.models.items()}

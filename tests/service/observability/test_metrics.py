@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families as from_text
 from gatewave.service import errors
 from gatewave.service.http.exposition import worker_pids
 from gatewave.service.observability import metrics
-from gatewave.service.serving.memory import GRAIN, Budget
+from gatewave.service.serving.memory import REPORT_STEP, Budget
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 WORD = re.compile(r"[^{ ]*")
@@ -292,7 +292,7 @@ def test_memory_that_is_held_is_told_while_it_is_held(scrape):
         for _ in range(100):
             permit.take(1 << 15)
         held = scrape().value("gatewave_reserved_bytes")
-        assert held == pytest.approx(100 << 15, abs=GRAIN)
+        assert held == pytest.approx(100 << 15, abs=REPORT_STEP)
     assert scrape().value("gatewave_reserved_bytes") == 0
 
 

@@ -6,7 +6,7 @@ import pytest
 from graphs import external, helper, lying_elsewhere, model, nested, numpy_helper, port, unary
 from onnx import TensorProto
 
-from gatewave.service.codecs.wire import MalformedError, Reader
+from gatewave.service.codecs.wire import MalformedError, WireReader
 from gatewave.service.errors import ModelRefused
 from gatewave.service.repository.onnx_file import NESTED, parse, parse_bytes
 
@@ -126,7 +126,7 @@ def test_nesting_has_an_end():
 
 def test_fields_have_a_most():
     with pytest.raises(MalformedError, match="too many fields"):
-        list(Reader(b"\x08\x00" * 11, most_fields=10).fields((0, 22)))
+        list(WireReader(b"\x08\x00" * 11, most_fields=10).fields((0, 22)))
 
 
 @pytest.mark.parametrize(

@@ -45,12 +45,12 @@ from gatewave.service.observability.metrics import numbers
 from gatewave.service.repository import attempts
 from gatewave.service.repository.repository import check
 from gatewave.service.repository.trial.scheduler import TrialScheduler
-from gatewave.service.serving.registry import State
+from gatewave.service.serving.registry import VersionState
 from gatewave.service.serving.request import InferenceRequest
 from gatewave.service.settings import Settings
 
 X = np.float32([[1.0, 2.0]])
-READY = State("READY")
+READY = VersionState("READY")
 
 
 def test_models_of_the_folder_are_served(root, served):
@@ -300,7 +300,7 @@ def test_a_long_trial_does_not_stop_polling(root, served):
         put(root, "m", "1", scaled(3))
         before = s.runtime.registry.get("m")
         await s.until(lambda: s.runtime.registry.get("m") is not before)
-        assert s.state("slow") == State("LOADING")
+        assert s.state("slow") == VersionState("LOADING")
 
     served(scenario, repository_mode="poll", repository_poll_seconds=0.01)
 
@@ -379,7 +379,9 @@ def test_unreadable_models_do_not_affect_others(root, served, monkeypatch, caplo
             s.state("said", "").reason == "config.yaml: the file cannot be read: Permission denied"
         )
         assert s.state("shut", "").reason == "the model's folder cannot be read: Permission denied"
-        assert s.state("odd", "") == State("UNAVAILABLE", "the model's folder cannot be read")
+        assert s.state("odd", "") == VersionState(
+            "UNAVAILABLE", "the model's folder cannot be read"
+        )
         assert [model.name for model in s.runtime.registry] == ["m"]
         await s.repository.scan()
         told = [record for record in caplog.records if record.exc_info]
@@ -560,11 +562,11 @@ def test_an_admin_loads_and_unloads(root, served, admin):
 
     async def scenario(s):
         assert s.state("m") == READY
-        assert s.states("later") == {"": State("UNAVAILABLE", "the model is not loaded")}
+        assert s.states("later") == {"": VersionState("UNAVAILABLE", "the model is not loaded")}
         await s.repository.load("later")
         assert s.states("later") == {"1": READY}
         await s.repository.unload("m")
-        assert s.states("m") == {"": State("UNAVAILABLE", "the model was unloaded")}
+        assert s.states("m") == {"": VersionState("UNAVAILABLE", "the model was unloaded")}
         with pytest.raises(Exception, match="m is not ready: the model was unloaded"):
             await s.infer("m", x=X)
         put(root, "m", "2", scaled(5))
@@ -572,7 +574,7 @@ def test_an_admin_loads_and_unloads(root, served, admin):
         assert s.states("m") == {"2": READY}
         put(root, "new", "1", scaled(7))
         await s.repository.discover()
-        assert s.states("new") == {"": State("UNAVAILABLE", "the model is not loaded")}
+        assert s.states("new") == {"": VersionState("UNAVAILABLE", "the model is not loaded")}
 
     served(scenario, repository_mode="explicit", keys=admin)
 
@@ -610,7 +612,7 @@ def test_a_known_model_stays_known_while_it_loads(root, served, admin):
         assert refusals == reasons
         put(root, "new", "1", scaled(2))
         await control.unload("new")
-        assert s.states("new") == {"": State("UNAVAILABLE", "the model was unloaded")}
+        assert s.states("new") == {"": VersionState("UNAVAILABLE", "the model was unloaded")}
         shutil.rmtree(root / "m")
         with pytest.raises(NameUnknown):
             await control.load("m")
@@ -625,7 +627,7 @@ def test_a_model_is_known_before_it_is_tried(root, served):
         put(root, "m", "1", scaled(2))
         scan = asyncio.create_task(s.repository.scan())
         await s.until(lambda: "m" in s.runtime.registry.models)
-        assert s.states("m") == {"": State("LOADING")}
+        assert s.states("m") == {"": VersionState("LOADING")}
         while not scan.done():
             for version in ("", "1"):
                 with contextlib.suppress(ModelNotReady):

@@ -12,7 +12,7 @@ from heads import connect
 from processes import serving
 from safetensors.numpy import save
 
-from gatewave.service.serving.memory import GRAIN
+from gatewave.service.serving.memory import REPORT_STEP
 
 MIB = 1 << 20
 BUDGET = 64 * MIB
@@ -113,7 +113,7 @@ def test_bodies_that_stopped_coming_yield_their_memory(server, framing):
     else:
         fields = f"{SAFETENSORS}transfer-encoding: chunked\r\n"
         sent = b"d00000\r\n" + bytes(13 * MIB) + b"\r\n"
-        held = 4 * 13 * MIB - GRAIN
+        held = 4 * 13 * MIB - REPORT_STEP
     with contextlib.ExitStack() as stack:
         # Each of another client, so that all of them together hold nearly everything.
         stalled = [stall(stack, server, fields, sent, f"127.0.0.{n}") for n in range(2, 6)]

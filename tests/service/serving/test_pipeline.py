@@ -8,7 +8,7 @@ import pytest
 
 from gatewave.service.codecs.simd import NotPlain
 from gatewave.service.errors import DeadlineExceeded, RequestInvalid
-from gatewave.service.observability.metrics import Numbers, numbers
+from gatewave.service.observability.metrics import ModelTotals, numbers
 from gatewave.service.serving.memory import Budget
 from gatewave.service.serving.model import ANY, Model, Port
 from gatewave.service.serving.pipeline import Pipeline
@@ -97,9 +97,9 @@ def answer(pipeline, protocol, body, seconds=60):
 @contextlib.contextmanager
 def counted(**expected):
     """Block in which so many requests to the model are counted, by outcome or phase."""
-    before = numbers().get(("toy-doubling", "1"), Numbers())
+    before = numbers().get(("toy-doubling", "1"), ModelTotals())
     yield
-    after = numbers().get(("toy-doubling", "1"), Numbers())
+    after = numbers().get(("toy-doubling", "1"), ModelTotals())
     assert {name: after[name][0] - before[name][0] for name in expected} == expected
 
 

@@ -20,10 +20,10 @@ from onnx import TensorProto
 from gatewave.service.errors import LimitExceeded, ModelFailed, ModelNotReady
 from gatewave.service.observability.metrics import RESTARTS, numbers
 from gatewave.service.oip.metadata import model_config, model_parameters
-from gatewave.service.serving.registry import State
+from gatewave.service.serving.registry import VersionState
 from gatewave.service.system.cancellation import CancelToken
 
-READY = State("READY")
+READY = VersionState("READY")
 INT32 = TensorProto.INT32
 WORST = {"a": np.int32([-(2**31)]), "b": np.int32([-1])}
 PLAIN = {"a": np.int32([7]), "b": np.int32([2])}
