@@ -4,7 +4,8 @@
         [--peer NAME=COMMAND ...]
 
 SwiGLU of two inputs: A in JSON, 64 floats each, 32 connections; B in JSON, 4096 floats each, 32
-connections; C in binary, 1 Mi float32 each, 4 connections. The echo is a bare uvicorn application
+connections; C in binary, 1 Mi float32 each, 4 connections; D in binary, 64 floats each,
+32 connections; E as A, with the header Accept-Encoding. The echo is a bare uvicorn application
 that drops the body and returns as many bytes as the answer has: the limit of the stack. The others
 are a bare uvicorn application that computes with ONNX Runtime and does no more, and a plain FastAPI
 route. The servers take turns, each turn gives ratios, and the medians of these are printed: the
@@ -220,14 +221,14 @@ def _ratios(server: Server, peer: Server) -> list[float]:
     return [ours / theirs for ours, theirs in zip(server.rates, peer.rates, strict=True)]
 
 
-def _json_case(name: str, count: int) -> Case:
+def _json_case(name: str, count: int, **more: str) -> Case:
     a, b = np.random.default_rng(0).normal(size=(2, count)).astype(np.float32).tolist()
     body = orjson.dumps({"activation": "swiglu", "inputs": {"a": a, "b": b}})
     tensors = [
         {"name": n, "datatype": "FP32", "shape": [count], "data": v}
         for n, v in (("a", a), ("b", b))
     ]
-    headers = {"Content-Type": JSON}
+    headers = {"Content-Type": JSON, **more}
     ours = Load("/activate", body, headers)
     loads = {
         "echo": Load(f"/{len(body) // 2}", body, headers),
@@ -239,7 +240,7 @@ def _json_case(name: str, count: int) -> Case:
     return Case(name, 32, loads)
 
 
-def _binary_case(name: str, count: int) -> Case:
+def _binary_case(name: str, count: int, connections: int = 4) -> Case:
     a, b = np.random.default_rng(0).normal(size=(2, count)).astype(np.float32)
     body = safetensors.numpy.save({"a": a, "b": b}, {"activation": "swiglu"})
     size = {"binary_data_size": a.nbytes}
@@ -257,13 +258,18 @@ def _binary_case(name: str, count: int) -> Case:
         "bare ASGI": raw,
         "plain FastAPI": raw,
     }
-    return Case(name, 4, loads)
+    return Case(name, connections, loads)
 
+
+CODINGS = {"Accept-Encoding": "gzip, deflate"}
+"""The header that requests and httpx send with each request."""
 
 CASES = {
     "A": lambda: _json_case("A: JSON, 2 x 64", 64),
     "B": lambda: _json_case("B: JSON, 2 x 4096", 4096),
     "C": lambda: _binary_case("C: binary, 2 x 1 Mi", 1 << 20),
+    "D": lambda: _binary_case("D: binary, 2 x 64", 64, 32),
+    "E": lambda: _json_case("E: JSON, 2 x 64, codings accepted", 64, **CODINGS),
 }
 
 
