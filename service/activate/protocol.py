@@ -42,9 +42,7 @@ class ActivateProtocol(InferenceProtocol[Plan, Answer]):
         if self.media_type == SAFETENSORS:
             # The tensors are views of the body, and the header of the file is short.
             return Stage(0, partial(self.reader.safetensors, body, timing))
-        text = bytes(body)
-        plain = partial(self._plain, text, timing)
-        return TextStage(text, plain, partial(self._complete, text, timing))
+        return TextStage(bytes(body), timing, self._plain, self._complete)
 
     def encode(self, decoded: Decoded[Plan], outputs: Mapping[str, Array]) -> Answer:
         if self._is_json:

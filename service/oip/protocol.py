@@ -77,9 +77,7 @@ class InferProtocol(InferenceProtocol[InferRequest, Answer]):
         if text > most:
             raise BodyTooLong.at("body", f"at most {most} bytes of JSON", text)
         if length is None:
-            whole = bytes(body)
-            plain = partial(self._plain, whole, timing)
-            return TextStage(whole, plain, partial(self._complete, whole, timing))
+            return TextStage(bytes(body), timing, self._plain, self._complete)
         if length == 0:
             memory = json.memory_of_whole(body, self.model)
             return Stage(len(body) if memory else 0, partial(self._whole, body, timing), memory)

@@ -106,7 +106,9 @@ class Session:
         names = self._outputs if outputs is None else outputs
         if self._dtype == "bfloat16" or length >= BIND_FROM:
             return self._run_bound(inputs, length, names, reuse_inputs=reuse_inputs)
-        results = self._session.run(names, inputs)
+        # The session of the extension: the wrapper looks for absent inputs, which the caller has
+        # checked, and would fall back to another provider. It takes 1.3 of 5.3 µs for 64 elements.
+        results = self._session._sess.run(names, inputs, None)  # noqa: SLF001
         return dict(zip(names, results, strict=True))
 
     def _run_bound(

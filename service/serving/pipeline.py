@@ -147,7 +147,7 @@ class Pipeline:
         step = protocol.decode(body, Timing(None, arrived, inf))
         while not isinstance(step, Decoded):
             if isinstance(step, TextStage):
-                step = step.plain()
+                step = step.plain(step.text, step.timing)
             elif step.size <= self.inline_bytes:
                 step = step.work()
             else:
@@ -285,9 +285,9 @@ class Pipeline:
         if isinstance(step, TextStage):
             if self.is_inline(len(step.text)):
                 with suppress(NotPlain):
-                    return timed(step.plain)()
+                    return timed(step.read_plain)()
                 # After the handler of that error, which would keep simdjson's document alive.
-                size, work = len(step.text) * READ_WEIGHT, step.complete
+                size, work = len(step.text) * READ_WEIGHT, step.read_completely
             else:
                 size, work = len(step.text), partial(_either, step)
             # The lists of JSON take many times the memory of their text.
@@ -347,8 +347,8 @@ class Pipeline:
 def _either(stage: TextStage[Source]) -> Decoded[Source]:
     """Decode with the quick reader or, if the text is not plain, with the complete one."""
     with suppress(NotPlain):
-        return stage.plain()
-    return stage.complete()
+        return stage.read_plain()
+    return stage.read_completely()
 
 
 def _uncollected(work: Callable[[], Result]) -> Result:

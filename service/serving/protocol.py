@@ -53,13 +53,23 @@ class TextStage(Generic[Source]):
 
     Attributes:
         text: The JSON.
+        timing: The timing of the request.
         plain: The quick reader; it raises `NotPlain` for text that it does not read.
         complete: The complete reader, which reports each error.
     """
 
     text: bytes
-    plain: Callable[[], Decoded[Source]]
-    complete: Callable[[], Decoded[Source]]
+    timing: Timing
+    plain: Callable[[bytes, Timing], Decoded[Source]]
+    complete: Callable[[bytes, Timing], Decoded[Source]]
+
+    def read_plain(self) -> Decoded[Source]:
+        """Return the request as the quick reader reads it."""
+        return self.plain(self.text, self.timing)
+
+    def read_completely(self) -> Decoded[Source]:
+        """Return the request as the complete reader reads it."""
+        return self.complete(self.text, self.timing)
 
 
 Decoding: TypeAlias = Union[Decoded[Source], Stage[Source], TextStage[Source]]  # noqa: UP007 - of types that are not yet defined

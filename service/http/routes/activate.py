@@ -51,7 +51,8 @@ class ActivateEndpoint(InferenceEndpoint):
         self._json = ActivateProtocol(self.reader)
 
     def protocol(self, path: str, headers: RequestHeaders) -> ActivateProtocol:  # noqa: ARG002 - it has one path
-        _refuse_coding(headers)
+        if b"content-encoding" in headers:
+            _refuse_coding(headers)
         if media.is_json(headers):
             return self._json
         kind = media.content_type(header(headers, b"content-type"))

@@ -53,9 +53,11 @@ class Csv(InferenceProtocol):
         timing.model = self.model
         if self.staged:
             return Stage(1, lambda: Stage(len(body), lambda: self.read("stage", body), len(body)))
-        complete = body.replace(b";", b",")
         return TextStage(
-            body, lambda: self.read("plain", body), lambda: self.read("complete", complete)
+            body,
+            timing,
+            lambda text, _: self.read("plain", text),
+            lambda text, _: self.read("complete", text.replace(b";", b",")),
         )
 
     def read(self, reader, text):
