@@ -6,13 +6,13 @@ import re
 import shutil
 import socket
 import subprocess
-import time
 import urllib.request
 from pathlib import Path
 
 import pytest
 import yaml
 from processes import serving
+from waiting import eventually
 
 from gatewave.service.app import create_app
 from gatewave.service.http import exposition
@@ -240,17 +240,6 @@ def prometheus(folder, target):
             process.wait(30)
 
 
-def eventually(look, seconds=60):
-    """What ``look`` finds, as soon as it finds something."""
-    deadline = time.monotonic() + seconds
-    while True:
-        with contextlib.suppress(OSError):
-            if found := look():
-                return found
-        assert time.monotonic() < deadline, "nothing was found in time"
-        time.sleep(0.2)  # between two looks at another program
-
-
 @real
 def test_prometheus_scrapes_a_live_service(server, tmp_path):
     with prometheus(tmp_path, server.url.removeprefix("http://")) as ask:
@@ -259,13 +248,16 @@ def test_prometheus_scrapes_a_live_service(server, tmp_path):
             targets = ask("targets")["activeTargets"]
             return [target for target in targets if target["health"] == "up"]
 
-        (target,) = eventually(up)
+        (target,) = eventually(up, 60, pause=0.2, ignored=OSError)
         assert target["lastError"] == ""
         query = 'query?query=gatewave_request_seconds_count{model="sinc",outcome="ok"}'
-        (sample,) = eventually(lambda: ask(query)["result"])
+        (sample,) = eventually(lambda: ask(query)["result"], 60, pause=0.2, ignored=OSError)
         assert float(sample["value"][1]) == 20
         rules = ask("rules")["groups"][0]["rules"]
-        assert {rule["health"] for rule in eventually(lambda: _evaluated(ask))} == {"ok"}
+        assert {
+            rule["health"]
+            for rule in eventually(lambda: _evaluated(ask), 60, pause=0.2, ignored=OSError)
+        } == {"ok"}
         assert [rule["name"] for rule in rules if rule["state"] == "firing"] == []
 
 

@@ -10,6 +10,7 @@ import orjson
 import pytest
 from safetensors.numpy import save
 from starlette.requests import ClientDisconnect
+from waiting import until
 
 from gatewave.service.activate.batch import read_batch, to_json_batch
 from gatewave.service.activate.messages import BodyReader
@@ -119,12 +120,6 @@ async def busy(runtime):
     finally:
         gate.open.set()
         await work
-
-
-async def until(condition):
-    async with asyncio.timeout(30):
-        while not condition():  # noqa: ASYNC110 - a count has no event
-            await asyncio.sleep(0.001)
 
 
 @ASKED

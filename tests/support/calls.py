@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import threading
-import time
 from types import SimpleNamespace
 
 import grpc
@@ -30,14 +29,6 @@ class Client:
             ),
             response_deserializer=GetMessageClass(method.output_type).FromString,
         )
-
-
-def eventually(condition):
-    """Wait until ``condition`` is true."""
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 @contextlib.contextmanager

@@ -7,8 +7,9 @@ import threading
 import grpc
 import numpy as np
 import pytest
-from calls import Client, eventually, serving_rpc
+from calls import Client, serving_rpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from waiting import eventually
 
 from gatewave.service.errors import Overloaded
 from gatewave.service.grpc import inference_pb2 as pb

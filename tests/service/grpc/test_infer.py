@@ -7,10 +7,11 @@ import grpc
 import ml_dtypes
 import numpy as np
 import pytest
-from calls import Client, eventually
+from calls import Client
 from graphs import unary
 from onnx import TensorProto
 from repository_models import added
+from waiting import eventually
 
 from gatewave.service.grpc import inference_pb2 as pb
 
@@ -322,7 +323,7 @@ def test_only_so_many_streams_are_open_at_a_time(served, client):
     requests = [raw_request("sinc", x=A)]
     over = threading.Event()
     streams = [
-        client.ModelStreamInfer(until(over, requests), timeout=60)
+        client.ModelStreamInfer(held_open(over, requests), timeout=60)
         for _ in range(admission.streams.size)
     ]
     for stream in streams:
@@ -336,7 +337,7 @@ def test_only_so_many_streams_are_open_at_a_time(served, client):
     assert not admission.streams
 
 
-def until(over, messages):
+def held_open(over, messages):
     """Yield ``messages``, then keep the stream open until ``over`` is set."""
     yield from messages
     over.wait(60)

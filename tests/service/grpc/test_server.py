@@ -10,10 +10,11 @@ import threading
 import grpc
 import numpy as np
 import pytest
-from calls import Client, eventually, loop_in_a_thread, serving_rpc
+from calls import Client, loop_in_a_thread, serving_rpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from processes import run, serving
+from waiting import eventually
 
 from gatewave.service import grpc as grpc_service
 from gatewave.service.grpc import inference_pb2 as pb

@@ -11,9 +11,10 @@ import grpc
 import http2
 import numpy as np
 import pytest
-from calls import Client, eventually, serving_rpc
+from calls import Client, serving_rpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from waiting import eventually
 
 from gatewave.service.errors import Overloaded
 from gatewave.service.grpc import inference_pb2 as pb

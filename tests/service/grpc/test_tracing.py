@@ -3,9 +3,10 @@
 import grpc
 import numpy as np
 import pytest
-from calls import eventually, serving_rpc
+from calls import serving_rpc
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from waiting import eventually
 
 from gatewave.service.grpc import inference_pb2 as pb
 

@@ -9,10 +9,10 @@ import sys
 import urllib.request
 
 import pytest
-from calls import eventually
 from processes import serving
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client import values as prometheus_values
+from waiting import eventually
 
 from gatewave.service.observability import shared_values
 from gatewave.service.observability.table import HEAD, LIVE, SIZE, Table, create

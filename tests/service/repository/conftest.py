@@ -4,6 +4,7 @@ import threading
 
 import pytest
 from graphs import load, put
+from waiting import until
 
 from gatewave.service.activations.catalogue import Catalogue
 from gatewave.service.onnx.engine import Engine
@@ -93,12 +94,6 @@ class Served:
     def state(self, name, version="1"):
         return self.states(name)[version]
 
-    async def until(self, condition):
-        """Let other tasks run until ``condition`` is true."""
-        async with asyncio.timeout(30):
-            while not condition():  # noqa: ASYNC110 - what is waited for has no event
-                await asyncio.sleep(0)
-
     @contextlib.asynccontextmanager
     async def busy(self):
         """Return a context in which all threads are busy, so that requests wait."""
@@ -116,7 +111,7 @@ class Served:
         worker_pool = self.runtime.pipeline.worker_pool
         count = worker_pool.queued + len(coroutines)
         tasks = [asyncio.create_task(each) for each in coroutines]
-        await self.until(lambda: worker_pool.queued == count)
+        await until(lambda: worker_pool.queued == count)
         return tasks
 
     async def infer(self, name, version="", **inputs):

@@ -32,6 +32,7 @@ from graphs import (
     unary,
 )
 from onnx import TensorProto
+from waiting import until
 
 from gatewave.service.errors import (
     ControlOff,
@@ -285,7 +286,7 @@ def test_polling_loads_changed_files(root, served):
     async def scenario(s):
         before = s.runtime.registry.get("m")
         put(root, "m", "1", scaled(3))
-        await s.until(lambda: s.runtime.registry.get("m") is not before)
+        await until(lambda: s.runtime.registry.get("m") is not before)
         assert (await s.infer("m", x=X))["y"].tolist() == [[3.0, 6.0]]
 
     served(scenario, repository_mode="poll", repository_poll_seconds=0.01)
@@ -296,10 +297,10 @@ def test_a_long_trial_does_not_stop_polling(root, served):
 
     async def scenario(s):
         put(root, "slow", "1", endless())
-        await s.until(trials)
+        await until(trials)
         put(root, "m", "1", scaled(3))
         before = s.runtime.registry.get("m")
-        await s.until(lambda: s.runtime.registry.get("m") is not before)
+        await until(lambda: s.runtime.registry.get("m") is not before)
         assert s.state("slow") == VersionState("LOADING")
 
     served(scenario, repository_mode="poll", repository_poll_seconds=0.01)
@@ -311,7 +312,7 @@ def test_an_unload_does_not_wait_for_trials(root, served, admin):
     async def scenario(s):
         put(root, "slow", "1", endless())
         load = asyncio.create_task(s.repository.load("slow"))
-        await s.until(trials)
+        await until(trials)
         async with asyncio.timeout(20):  # the trial itself may take a minute
             await s.repository.unload("m")
         assert not load.done()
@@ -626,7 +627,7 @@ def test_a_model_is_known_before_it_is_tried(root, served):
     async def scenario(s):
         put(root, "m", "1", scaled(2))
         scan = asyncio.create_task(s.repository.scan())
-        await s.until(lambda: "m" in s.runtime.registry.models)
+        await until(lambda: "m" in s.runtime.registry.models)
         assert s.states("m") == {"": VersionState("LOADING")}
         while not scan.done():
             for version in ("", "1"):
@@ -686,7 +687,7 @@ def test_a_load_continues_without_its_caller(root, served, admin):
         load = asyncio.create_task(s.repository.load("m"))
         await asyncio.sleep(0)
         load.cancel()
-        await s.until(lambda: s.states("m") == {"1": READY})
+        await until(lambda: s.states("m") == {"1": READY})
 
     served(scenario, repository_mode="explicit", keys=admin)
 
@@ -705,7 +706,7 @@ def test_closing_ends_running_trials(root, served, admin):
     async def scenario(s):
         put(root, "m", "1", endless())
         load = asyncio.create_task(s.repository.load("m"))
-        await s.until(trials)
+        await until(trials)
         async with asyncio.timeout(20):  # the trial itself may take a minute
             await s.repository.close()
         assert not trials()
@@ -723,7 +724,7 @@ def test_endless_trials_do_not_block_other_models(root, served, admin):
         for number in range(3):
             put(root, f"endless{number}", "1", endless())
         loads = [asyncio.create_task(s.repository.load(f"endless{n}")) for n in range(3)]
-        await s.until(trials)
+        await until(trials)
         put(root, "good", "1", scaled(2))
         await s.repository.load("good")
         assert s.state("good") == READY

@@ -7,10 +7,10 @@ import urllib.request
 
 import numpy as np
 import pytest
-from calls import eventually
 from heads import connect
 from processes import serving
 from safetensors.numpy import save
+from waiting import eventually
 
 from gatewave.service.serving.memory import REPORT_STEP
 

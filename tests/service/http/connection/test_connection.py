@@ -8,7 +8,8 @@ import time
 from types import SimpleNamespace
 
 import pytest
-from calls import eventually, loop_in_a_thread
+from calls import loop_in_a_thread
+from waiting import eventually
 
 from gatewave.service.errors import HeadTooLong, HttpMalformed
 from gatewave.service.http.configuration import configuration

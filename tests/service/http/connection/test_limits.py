@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from calls import eventually
 from heads import GOOD, OIP, asked_anew, connect, request, status
 from processes import serving
+from waiting import eventually
 
 LIVEZ = request(b"", "/livez", "GET")
 LIMITED = (

@@ -8,9 +8,9 @@ import urllib.request
 from urllib.parse import urlsplit
 
 import numpy as np
-from calls import eventually
 from processes import serving
 from safetensors.numpy import save
+from waiting import eventually
 
 MIB = 1 << 20
 BUDGET = 64 * MIB

@@ -13,9 +13,9 @@ import graphs
 import numpy as np
 import processes
 import pytest
-from calls import eventually
 from graphs import endless, filling, helper, model, numpy_helper, port, put, scaled, unary
 from onnx import TensorProto
+from waiting import eventually, until
 
 from gatewave.service.errors import LimitExceeded, ModelFailed, ModelNotReady
 from gatewave.service.observability.metrics import RESTARTS, numbers
@@ -130,7 +130,7 @@ def test_repeated_crashes_delay_the_next_process(root, served):
         )
         with pytest.raises(ModelNotReady, match="was ended by SIGFPE"):
             await s.infer("m", **PLAIN)
-        await s.until(lambda: s.state("m") == READY)
+        await until(lambda: s.state("m") == READY)
         assert (await s.infer("m", **PLAIN))["y"].tolist() == [3]
 
     served(scenario)
@@ -199,12 +199,12 @@ def test_unloading_ends_the_process(root, served, admin):
     async def scenario(s):
         (pid,) = children()
         await s.repository.unload("m")
-        await s.until(lambda: not is_a_model(pid))
+        await until(lambda: not is_a_model(pid))
         await s.repository.load("m")
         (other,) = children()
         put(root, "m", "1", scaled(2))
         await s.repository.load("m")
-        await s.until(lambda: not is_a_model(other))
+        await until(lambda: not is_a_model(other))
 
     served(scenario, repository_mode="explicit", keys=admin)
 

@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from waiting import until
 
 from gatewave.service.repository.trial.scheduler import TrialScheduler
 
@@ -33,8 +34,7 @@ class Trials:
         return work
 
     async def until(self, *names):
-        while not set(names) <= set(self.begun):  # noqa: ASYNC110 - of many begins, some
-            await asyncio.sleep(0.001)
+        await until(lambda: set(names) <= set(self.begun))
 
     async def end(self, *names):
         for name in names:
