@@ -141,7 +141,7 @@ def _operators(path: Path, content: bytes) -> tuple[frozenset[str], int]:
     try:
         return operators(content)
     except MalformedError as error:
-        raise ArtifactInvalid(f"{path} is no ONNX file: {error}") from error
+        raise ArtifactInvalid(f"{path} is not an ONNX file: {error}") from error
 
 
 def _document(path: Path, metadata: Mapping[str, str]) -> Document:

@@ -1,4 +1,4 @@
-"""What the protocol tells of the server and its models, with the names that its JSON has.
+"""Metadata of the server and its models, with the field names of the protocol's JSON.
 
 The messages of gRPC have the same names, and are made of the same documents.
 """
@@ -46,7 +46,7 @@ def model_parameters(model: Model) -> dict[str, str]:
 
 
 def model_config(model: Model) -> Document:
-    """The model's configuration, in the words of Triton's ``ModelConfig``."""
+    """Return the configuration of a model, in the fields of Triton's ``ModelConfig``."""
     batching = model.batching
     document: Document = {
         "name": model.name,
@@ -67,15 +67,15 @@ def model_config(model: Model) -> Document:
 
 
 async def statistics(registry: Registry, name: str = "", version: str = "") -> Document:
-    """How often and how long: of one model, of one version of it, or of all that answer.
+    """Return counts and durations of one model, of one of its versions, or of all ready models.
 
     Raises:
         NameUnknown: There is no such model or version.
-        ModelNotReady: There is, but it does not answer now.
+        ModelNotReady: The model is known, but does not answer now.
     """
     models = _models(registry, name, version)
-    # In a thread: with several workers, the numbers of all are read from files. The registry is
-    # not: models come and go on the event loop.
+    # In a thread, since the numbers of several workers are read from shared tables. The registry
+    # is read here, because models come and go on the event loop.
     counted = await asyncio.to_thread(numbers)
     return {
         "model_stats": [
@@ -117,7 +117,7 @@ def _tensor(port: Port) -> Document:
 
 
 def _configured(port: Port, *, batched: bool) -> Document:
-    """A port as Triton has it, where the shape leaves out the axis of the batch."""
+    """Return a port as Triton describes it: the shape leaves out the axis of the batch."""
     kind = "STRING" if port.datatype == BYTES else port.datatype
     dims = port.shape[1:] if batched else port.shape
     return {"name": port.name, "data_type": f"TYPE_{kind}", "dims": list(dims)}
