@@ -39,8 +39,10 @@ class Generated(BuildHookInterface):
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002
         root = Path(self.root)
         # None at all where only the dependencies are installed: see deploy/Dockerfile.
-        found = [str(path.relative_to(root)) for path in root.glob("service/**/*.proto")]
-        if found and protoc.main(["protoc", *_options(root), *found]) != 0:
+        # A source distribution has files where a checkout has links to the folders at the top.
+        base = root if (root / "service").is_dir() else root / "src" / "gatewave"
+        found = [str(path.relative_to(base)) for path in base.glob("service/**/*.proto")]
+        if found and protoc.main(["protoc", *_options(base), *found]) != 0:
             msg = f"protoc failed on {', '.join(found)}"
             raise RuntimeError(msg)
         native = _native(root)

@@ -25,7 +25,9 @@ from pathlib import Path
 
 NATIVE = Path(__file__).resolve().parent
 ROOT = NATIVE.parent
-PACKAGE = ROOT / "service"
+_CHECKOUT, _SDIST = ROOT / "service", ROOT / "src" / "gatewave" / "service"
+PACKAGE = _CHECKOUT if _CHECKOUT.is_dir() else _SDIST
+"""Folder of the service. A source distribution has files where a checkout has links."""
 CPU, CUDA = "gatewave", "gatewave_cuda"
 """What CMake builds; the second only where there is nvcc."""
 

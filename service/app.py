@@ -17,9 +17,9 @@ from gatewave.service.http.connection.read_queue import FastPath
 from gatewave.service.http.endpoints import EndpointMiddleware, EndpointTable
 from gatewave.service.http.fast_path import answering
 from gatewave.service.http.middleware.authentication import AuthenticationMiddleware
-from gatewave.service.http.middleware.head import HeadAsGet
+from gatewave.service.http.middleware.head_as_get import HeadAsGet
+from gatewave.service.http.middleware.malformed_requests import MalformedRequests
 from gatewave.service.http.middleware.query import BoundedQuery
-from gatewave.service.http.middleware.rejections import RejectedRequests
 from gatewave.service.http.middleware.request_context import RequestContext
 from gatewave.service.http.middleware.root_path import RootPath, under
 from gatewave.service.http.middleware.security_headers import SecurityHeaders
@@ -82,7 +82,7 @@ def _front(app: FastAPI, routes: ASGIApp, state: ServiceState) -> ASGIApp:
         endpoints, keys=state.keys, refuse=problems.answer, rate=state.rate
     )
     front = RequestContext(
-        RejectedRequests(access, refuse=problems.answer),
+        MalformedRequests(access, refuse=problems.answer),
         failure=problems.internal,
         access_log=settings.access_log,
         tracer=state.tracer,

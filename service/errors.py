@@ -14,7 +14,7 @@
   x ModelFailed               the model could not compute the inputs
   x ModelRefused              a model in the repository cannot be served
     x FilesChanged            its files changed while they were read (`repository.files`)
-    x TrialUnfinished         its trial was stopped (`repository.trial.verification`)
+    x TrialUnfinished         its trial was stopped (`repository.trial.process`)
   x ControlOff                loading and unloading by request is disabled
   x KeyMissing                the request has no valid API key
   x ScopeMissing              the API key does not allow the request

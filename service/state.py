@@ -12,10 +12,10 @@ from gatewave.service.observability.tracing.trace import Tracer
 from gatewave.service.onnx.engine import Engine
 from gatewave.service.security.clients import RateLimiter
 from gatewave.service.security.keys import Keys, configured
-from gatewave.service.serving.control import Control
 from gatewave.service.serving.memory import Budget
 from gatewave.service.serving.pipeline import Pipeline
 from gatewave.service.serving.registry import Registry
+from gatewave.service.serving.repository_control import RepositoryControl
 from gatewave.service.serving.worker_pool import WorkerPool
 from gatewave.service.settings import Settings
 from gatewave.service.system import cpus
@@ -45,7 +45,7 @@ class ServiceState:
     registry: Registry
     pipeline: Pipeline
     tracer: Tracer | None = None
-    repository: Control | None = None
+    repository: RepositoryControl | None = None
     rate: RateLimiter | None = None
     draining: bool = False
     loading: bool = False

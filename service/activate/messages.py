@@ -17,8 +17,8 @@ from gatewave.service.activate.plan import Plan, elements_dtype
 from gatewave.service.activate.schemas import ActivateRequest, BatchRequest
 from gatewave.service.codecs import nested, safetensors, simd
 from gatewave.service.codecs.bodies import Body, Part
+from gatewave.service.codecs.count_limits import check_count, check_elements, check_fields
 from gatewave.service.codecs.datatypes import Array, DType
-from gatewave.service.codecs.limits import check_count, check_elements, check_fields
 from gatewave.service.codecs.validation import from_pydantic
 from gatewave.service.errors import BodyMalformed, RequestInvalid
 from gatewave.service.quoting import Words

@@ -16,8 +16,8 @@ import numpy as np
 import orjson
 
 from gatewave.service.codecs.bodies import Part
+from gatewave.service.codecs.count_limits import MAX_FIELDS, check_count
 from gatewave.service.codecs.datatypes import NUMPY, Array, DType
-from gatewave.service.codecs.limits import MAX_FIELDS, check_count
 from gatewave.service.errors import BodyMalformed, LimitExceeded
 from gatewave.service.quoting import Words
 

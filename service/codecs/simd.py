@@ -15,8 +15,8 @@ import numpy as np
 import simdjson
 from numpy.typing import NDArray
 
+from gatewave.service.codecs.count_limits import MAX_FIELDS, MAX_TENSORS
 from gatewave.service.codecs.datatypes import NUMPY, Array, DType
-from gatewave.service.codecs.limits import MAX_FIELDS, MAX_TENSORS
 from gatewave.service.codecs.rounding import narrowed
 
 KEPT_BYTES = 1 << 18

@@ -129,13 +129,12 @@ class Handlers:
     async def _response(
         self, data: bytes, context: Context, permit: Permit
     ) -> pb.ModelInferResponse:
-        timing = Timing.now(self.state.settings.timeout_seconds)
+        # The timeout is known when the message is parsed: until then, only the call has a deadline.
+        timing = Timing()
         remaining = context.time_remaining()
-        call_deadline = None if remaining is None else timing.arrived + remaining
-        if call_deadline is not None:
-            timing.deadline = call_deadline
+        timing.deadline = None if remaining is None else timing.arrived + remaining
         structured = self.admission.reserve(data, permit)
-        protocol = ModelInferProtocol(self.state, structured, call_deadline)
+        protocol = ModelInferProtocol(self.state, structured, timing.deadline)
         return await self.state.pipeline.answer(protocol, data, timing, permit)
 
     async def _stream(self, context: Context) -> None:

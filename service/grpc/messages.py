@@ -7,8 +7,8 @@ from typing import TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
+from gatewave.service.codecs.count_limits import MAX_FIELDS, MAX_TENSORS, check_count
 from gatewave.service.codecs.datatypes import BYTES, Array, Datatype, datatype_of
-from gatewave.service.codecs.limits import MAX_FIELDS, MAX_TENSORS, check_count
 from gatewave.service.codecs.wire import MalformedError, WireReader
 from gatewave.service.errors import BodyMalformed, RequestInvalid
 from gatewave.service.grpc import inference_pb2 as pb

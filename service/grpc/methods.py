@@ -8,7 +8,7 @@ from gatewave.service.errors import ControlOff, ModelNotReady, NameUnknown
 from gatewave.service.grpc import inference_pb2 as pb
 from gatewave.service.oip import metadata
 from gatewave.service.oip.unsupported import refuse_of_repository
-from gatewave.service.serving.control import Control
+from gatewave.service.serving.repository_control import RepositoryControl
 from gatewave.service.state import ServiceState
 
 
@@ -80,7 +80,7 @@ class Methods:
         return pb.RepositoryModelUnloadResponse(model_name=name, isUnloaded=True)
 
     @property
-    def _repository(self) -> Control:
+    def _repository(self) -> RepositoryControl:
         if self.state.repository is None:
             raise ControlOff("there is no model repository: set GATEWAVE_REPOSITORY")
         return self.state.repository

@@ -7,8 +7,8 @@ from functools import partial
 from typing import Any
 
 from gatewave.service.codecs.bodies import Body
+from gatewave.service.codecs.count_limits import check_elements
 from gatewave.service.codecs.datatypes import Array
-from gatewave.service.codecs.limits import check_elements
 from gatewave.service.grpc import inference_pb2 as pb
 from gatewave.service.grpc import messages
 from gatewave.service.oip.requests import call_of, deadline

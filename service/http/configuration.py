@@ -9,7 +9,10 @@ from typing import Any
 import uvicorn
 
 from gatewave.service.http.connection.connection import Connection
-from gatewave.service.http.connection.limits import ConnectionLimits, raise_descriptor_limit
+from gatewave.service.http.connection.connection_limits import (
+    ConnectionLimits,
+    raise_descriptor_limit,
+)
 from gatewave.service.http.connection.read_queue import FastPath, ReadQueue
 from gatewave.service.http.connection.write_timeout import WRITE_TIMEOUT_SECONDS
 from gatewave.service.settings import Settings

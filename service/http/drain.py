@@ -21,7 +21,7 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from gatewave.service.http.connection.connection import Connection
-from gatewave.service.http.connection.limits import descriptor_of
+from gatewave.service.http.connection.connection_limits import descriptor_of
 from gatewave.service.system.sockets import readable
 
 HANDSHAKE_SECONDS = 0.2

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 
 from gatewave.service.codecs.bodies import Body, Part
-from gatewave.service.errors import BodyLate, BodyTooLong, ServiceError
-from gatewave.service.http import body_pool
 from gatewave.service.http.middleware.security_headers import HEADERS
-from gatewave.service.quoting import NOTHING
+from gatewave.service.http.request_body import at_its_start, receive_body
 from gatewave.service.security.clients import client_of
-from gatewave.service.serving.memory import READER, AnswerReader, Client, Incoming, Outgoing, Permit
+from gatewave.service.serving.memory import READER, AnswerReader, Client, Outgoing, Permit
 
 Headers = Sequence[tuple[bytes, bytes]]
 Result = TypeVar("Result")
@@ -25,67 +22,11 @@ BUFFERED = 1 << 16
 """Bytes of an answer that may lie in the transport's buffer when the answer counts as sent: as many
 as asyncio buffers before it pauses the writer."""
 
-GATHERED = 1 << 19
-"""Received bytes of a long body after which memory for the whole body is allocated."""
-
-STEP = 2 << 20
-"""Granularity in bytes in which memory of long bodies is held: the size of its resident pages."""
-
-ALIGNMENT = 64
-"""Alignment in bytes of the tensors in a body: the width of AVX-512 registers."""
-
-
-def at_its_start(_: bytes) -> int:
-    """Return the position of the tensors in a body that has no head."""
-    return 0
-
 
 def header(headers: Mapping[bytes, bytes], name: bytes) -> str | None:
     """Return the text of the header ``name``, if it was sent."""
     value = headers.get(name)
     return None if value is None else value.decode("latin-1")
-
-
-class Patience:
-    """Time limit for the reception of a body: `asyncio.timeout`, at a third of its cost.
-
-    Raises:
-        BodyLate: The body did not arrive in time.
-    """
-
-    __slots__ = ("_error", "_seconds", "_task", "_timer")
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._error: ServiceError | None = None
-
-    def __enter__(self) -> Self:
-        loop = asyncio.get_running_loop()
-        self._task = asyncio.current_task(loop)
-        self._timer = loop.call_later(self._seconds, self._end)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._timer.cancel()
-        # A cancellation from elsewhere in the meantime goes on.
-        if self._error is not None and self._task and self._task.uncancel() <= 0:
-            raise self._error from error
-
-    def end(self, error: ServiceError) -> None:
-        """End the block with ``error``; called from outside the block."""
-        if self._error is None:
-            self._error = error
-            if self._task:
-                self._task.cancel()
-
-    def _end(self) -> None:
-        expected = f"all of it within {self._seconds:g} seconds"
-        self.end(BodyLate.at("body", expected, NOTHING))
 
 
 class Exchange:
@@ -131,26 +72,9 @@ class Exchange:
         """
         self._permit, self._seconds = permit, seconds
         length = self._announced()
-        if length > most:
-            raise BodyTooLong.at("body", f"at most {most} bytes", length)
-        permit.check_possible(length * weight)
-        with Patience(seconds) as patience:
-            message = await self._message()
-            body: Body = message.get("body", b"")
-            if message.get("more_body", False):
-                with Incoming(permit, seconds, patience.end) as incoming:
-                    incoming.received(len(body))
-                    if length:
-                        body = await self._rest_of(body, length, incoming, data_at)
-                    else:
-                        body = await self._unannounced(body, most, incoming)
-            elif len(body) <= most:
-                permit.take(len(body))
-        if len(body) > most:
-            raise BodyTooLong.at("body", f"at most {most} bytes", len(body))
-        if weight > 1:
-            permit.take(len(body) * (weight - 1))
-        return body
+        return await receive_body(
+            self._message, length, most, seconds, permit, weight=weight, data_at=data_at
+        )
 
     async def reply(
         self, status: int, media_type: bytes, *parts: Part, headers: Headers = ()
@@ -217,51 +141,3 @@ class Exchange:
     async def _gone(self) -> None:
         while (await self.receive())["type"] != "http.disconnect":
             pass
-
-    async def _piece(self, incoming: Incoming) -> tuple[bytes, bool]:
-        """Return the next piece of the body, and whether more pieces follow."""
-        message = await self._message()
-        piece: bytes = message.get("body", b"")
-        incoming.received(len(piece))
-        return piece, message.get("more_body", False)
-
-    async def _rest_of(
-        self, first: Body, length: int, incoming: Incoming, data_at: Callable[[bytes], int]
-    ) -> Body:
-        """Receive a body of known length.
-
-        Memory for a long body is allocated when a good part has arrived. Only received bytes are
-        held, because a client can announce any length.
-        """
-        start, more = bytearray(first), True
-        incoming.hold(len(start))
-        while more and len(start) < min(length, GATHERED):
-            piece, more = await self._piece(incoming)
-            start += piece
-            incoming.hold(len(start))
-        offset = -data_at(bytes(start)) % ALIGNMENT
-        memory = body_pool.memory(length + offset + ALIGNMENT)
-        offset += -memory.ctypes.data % ALIGNMENT
-        body = memory.data[offset : offset + length]
-        position = len(start)
-        body[:position] = start
-        del start
-        while more:
-            piece, more = await self._piece(incoming)
-            end = position + len(piece)
-            incoming.hold(min(length, end + -end % STEP))
-            body[position:end] = piece
-            position = end
-        return body[:position]
-
-    async def _unannounced(self, first: Body, most: int, incoming: Incoming) -> bytes:
-        """Receive a body of unknown length, within ``most`` bytes."""
-        body, more = bytearray(first), True
-        incoming.hold(len(body))
-        while more:
-            piece, more = await self._piece(incoming)
-            if len(body) + len(piece) > most:
-                raise BodyTooLong.at("body", f"at most {most} bytes", len(body) + len(piece))
-            incoming.hold(len(body) + len(piece))
-            body += piece
-        return bytes(body)

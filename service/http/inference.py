@@ -11,7 +11,8 @@ from typing import Any
 from gatewave.service.codecs.bodies import Body
 from gatewave.service.http import compression
 from gatewave.service.http.endpoints import Endpoint
-from gatewave.service.http.exchange import Exchange, at_its_start
+from gatewave.service.http.exchange import Exchange
+from gatewave.service.http.request_body import at_its_start
 from gatewave.service.serving.memory import Permit
 from gatewave.service.serving.protocol import Answer, InferenceProtocol
 from gatewave.service.serving.request import Timing

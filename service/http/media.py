@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from gatewave.service.codecs.bodies import JSON, SAFETENSORS
-from gatewave.service.codecs.limits import MAX_PREFERENCES
+from gatewave.service.codecs.count_limits import MAX_PREFERENCES
 from gatewave.service.errors import LimitExceeded, MediaTypeUnacceptable, MediaTypeUnsupported
 
 JSON_BYTES = JSON.encode()

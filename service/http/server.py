@@ -27,7 +27,7 @@ from gatewave.service.http.configuration import configuration, connection_limits
 from gatewave.service.http.connection.head_timeout import HEAD_SECONDS, HeadTimeout
 from gatewave.service.http.metrics_port import MetricsOnly
 from gatewave.service.state import ServiceState
-from gatewave.service.system.drain import OVERTIME_SECONDS
+from gatewave.service.system.shutdown_times import OVERTIME_SECONDS
 from gatewave.service.system.sockets import address, join, seal
 
 TLS_HANDSHAKE_SECONDS = 10.0

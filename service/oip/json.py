@@ -17,8 +17,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import orjson
 
-from gatewave.service.codecs import limits, simd
+from gatewave.service.codecs import count_limits, simd
 from gatewave.service.codecs.bodies import Body, Part
+from gatewave.service.codecs.count_limits import check_elements
 from gatewave.service.codecs.datatypes import (
     BY_NUMPY,
     BYTES,
@@ -29,7 +30,6 @@ from gatewave.service.codecs.datatypes import (
     DType,
     datatype_of,
 )
-from gatewave.service.codecs.limits import check_elements
 from gatewave.service.codecs.nonfinite import dumps
 from gatewave.service.errors import BodyMalformed, RequestInvalid
 from gatewave.service.oip.tensors import (
@@ -345,7 +345,7 @@ class _Reading:
         inputs = fields.get("inputs")
         if not isinstance(inputs, list):
             raise RequestInvalid.at("inputs", "a list of tensors", inputs)
-        limits.check_count(inputs, limits.MAX_TENSORS, "inputs", "tensors")
+        count_limits.check_count(inputs, count_limits.MAX_TENSORS, "inputs", "tensors")
         tensors: dict[str, Array] = {}
         for index, value in enumerate(inputs):
             name, tensor = self.tensor(value, f"inputs[{index}]")
@@ -409,7 +409,7 @@ def _wanted(fields: Mapping[str, Any], parameters: Mapping[str, Any]) -> Iterato
         return
     if not isinstance(outputs, list):
         raise RequestInvalid.at("outputs", "a list", outputs)
-    limits.check_count(outputs, limits.MAX_TENSORS, "outputs", "outputs")
+    count_limits.check_count(outputs, count_limits.MAX_TENSORS, "outputs", "outputs")
     otherwise = _flag(parameters, "binary_data_output", "parameters") or False
     seen: set[str] = set()
     for index, value in enumerate(outputs):
@@ -441,14 +441,14 @@ def _parameters(fields: Mapping[str, Any], at: str) -> Mapping[str, Any]:
         return {}
     if not isinstance(parameters, dict):
         raise RequestInvalid.at(f"{at}parameters", "an object", parameters)
-    limits.check_fields(parameters, f"{at}parameters")
+    count_limits.check_fields(parameters, f"{at}parameters")
     return {name: value for name, value in parameters.items() if value is not None}
 
 
 def _object(value: Any, at: str, known: frozenset[str] | None) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise RequestInvalid.at(at, "an object", value)
-    limits.check_fields(value, at)
+    count_limits.check_fields(value, at)
     for name in value:
         if known is not None and name not in known:
             raise RequestInvalid.at(f"{at}.{name}", "no field of this name", value[name])

@@ -122,7 +122,7 @@ class InferProtocol(InferenceProtocol[InferRequest, Answer]):
         parameters = request.parameters
         due = timing.deadline
         if parameters:
-            due = deadline(self.state, parameters, timing.arrived)
+            due = deadline(self.state, parameters, timing.arrival())
         wanted = list(request.raw)
         call = call_of(self.state, self.model, request.inputs, wanted, parameters, due)
         return Decoded(request, call)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from gatewave.service.codecs.count_limits import check_elements
 from gatewave.service.codecs.datatypes import Array
-from gatewave.service.codecs.limits import check_elements
 from gatewave.service.errors import RequestInvalid
 from gatewave.service.serving.model import Model, check_outputs
 from gatewave.service.serving.request import InferenceRequest

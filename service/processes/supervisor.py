@@ -30,7 +30,7 @@ from gatewave.service.processes.restarts import RestartPolicy, WorkersFailed, st
 from gatewave.service.processes.signals import SignalQueue, signal_name
 from gatewave.service.processes.watchdog import Watchdog
 from gatewave.service.processes.worker_process import WorkerProcess, reap_orphans
-from gatewave.service.system.drain import OVERTIME_SECONDS, grace_of
+from gatewave.service.system.shutdown_times import OVERTIME_SECONDS, grace_of
 from gatewave.service.system.sockets import address, readable, seal
 
 EXIT_SECONDS = 10.0

@@ -18,8 +18,8 @@ from gatewave.service.errors import (
     ModelNotReady,
     Overloaded,
 )
+from gatewave.service.serving.batch_queue import BatchQueue, Outcome, PendingRequest
 from gatewave.service.serving.model import Batching
-from gatewave.service.serving.queue import Outcome, PendingRequest, RequestQueue
 from gatewave.service.serving.request import InferenceRequest
 from gatewave.service.serving.sizes import check_results
 from gatewave.service.serving.worker_pool import LATE, WorkerPool, is_late
@@ -46,7 +46,7 @@ class Batcher:
     def __init__(self, worker_pool: WorkerPool, output_bytes: int) -> None:
         self.worker_pool = worker_pool
         self.output_bytes = output_bytes
-        self._queues: dict[Key, RequestQueue] = {}
+        self._queues: dict[Key, BatchQueue] = {}
         # The event loop itself keeps only weak references to tasks.
         self._dispatchers: set[asyncio.Task[None]] = set()
 
@@ -59,7 +59,7 @@ class Batcher:
             LimitExceeded: Its outputs are too large.
             ModelFailed: The graph could not be run on its own inputs.
         """
-        slot = self.worker_pool.reserve(request.model)
+        slot = self.worker_pool.queue.reserve(request.model)
         queue = self._queue(_key(request), batching)
         pending = queue.add(request, slot)
         try:
@@ -69,10 +69,10 @@ class Batcher:
             # An error's traceback holds this frame, and the future holds the error: a cycle.
             del pending
 
-    def _queue(self, key: Key, batching: Batching) -> RequestQueue:
+    def _queue(self, key: Key, batching: Batching) -> BatchQueue:
         queue = self._queues.get(key)
         if queue is None:
-            queue = self._queues[key] = RequestQueue(batching)
+            queue = self._queues[key] = BatchQueue(batching)
             task = asyncio.create_task(self._dispatch(key))
             self._dispatchers.add(task)
             task.add_done_callback(self._dispatchers.discard)

@@ -143,7 +143,7 @@ class Pipeline:
         """
         began = time.perf_counter()
         # All arguments are given, because the defaults read two clocks, which takes a microsecond.
-        # The infinite time of arrival means that no timeout ends a request that is answered now.
+        # Without the second clock, `Timing.arrival` computes the time of arrival when it is needed.
         step = protocol.decode(body, Timing(None, arrived, inf))
         while not isinstance(step, Decoded):
             if isinstance(step, TextStage):
@@ -267,13 +267,12 @@ class Pipeline:
         permit: Permit,
         cancel_on_disconnect: CancelOnDisconnect,
     ) -> tuple[Decoded[Source], Span]:
-        """Return the decoded request, and the time from its first stage to its last."""
-        first: float | None = None
-        ended = 0.0
+        """Return the decoded request, and a span as long as its stages, without their waiting."""
+        total = ended = 0.0
         while not isinstance(step, Decoded):
             step, (began, ended) = await self._stage(step, timing, permit, cancel_on_disconnect)
-            first = began if first is None else first
-        return step, (first or ended, ended)
+            total += ended - began
+        return step, (ended - total, ended)
 
     async def _stage(
         self,

@@ -1,173 +1,108 @@
-"""Queue of requests that can be computed in one run, and the waiting for a batch."""
+"""Bounded queue of the requests that wait for a thread or for a batch."""
 
 from __future__ import annotations
 
-import asyncio
-import time
-from functools import partial
-from math import inf
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
 
-from gatewave.service.codecs.datatypes import Array
-from gatewave.service.errors import DeadlineExceeded, ServiceError
-from gatewave.service.serving.model import Batching
-from gatewave.service.serving.request import InferenceRequest
-from gatewave.service.serving.worker_pool import LATE, UNFINISHED, QueueSlot, is_late
-from gatewave.service.system.cancellation import CancelToken
-from gatewave.service.system.tracebacks import clear_locals
-
-Outcome = dict[str, Array] | ServiceError
-
-BATCH_WAIT_SHARE = 0.5
-"""Largest part of a request's remaining time that it waits for a batch. The other half must do for
-getting a thread and computing, which suffices on a machine that is not overloaded."""
-
-
-class PendingRequest:
-    """Queued request, and the future that its caller awaits.
-
-    Attributes:
-        rows: Size of the first axis of its inputs.
-        queued_at: Time of its arrival, by `time.perf_counter`.
-        batch_at: End of its wait for a batch, by `time.monotonic`.
-        token: Cancels its run, if it is computed alone.
-    """
-
-    __slots__ = ("batch_at", "future", "queued_at", "request", "rows", "slot", "timers", "token")
-
-    def __init__(self, request: InferenceRequest, slot: QueueSlot, max_delay: float) -> None:
-        self.request = request
-        self.slot = slot
-        self.future: asyncio.Future[dict[str, Array]] = asyncio.get_running_loop().create_future()
-        self.rows: int = next(iter(request.inputs.values())).shape[0]
-        self.queued_at = time.perf_counter()
-        now = time.monotonic()
-        delay = max_delay
-        if request.deadline is not None:
-            delay = min(delay, (request.deadline - now) * BATCH_WAIT_SHARE)
-        self.batch_at = now + delay
-        self.timers: list[asyncio.TimerHandle] = []
-        self.token: CancelToken | None = None
-
-    def settle(self, outcome: Outcome | BaseException) -> None:
-        """Give the caller the outcome, if it still waits."""
-        self._stop_timers()
-        if self.future.done():
-            return
-        if isinstance(outcome, BaseException):
-            # Some frames of its traceback refer to this future.
-            clear_locals(outcome)
-            self.future.set_exception(outcome)
-        else:
-            self.future.set_result(outcome)
-
-    def leave(self) -> None:
-        """Release the slot and stop the timers of the queue."""
-        self.slot.leave()
-        self._stop_timers()
-
-    def fail_at_deadline(self) -> None:
-        """Fail the future at the deadline, also while the request is computed."""
-        if self.request.deadline is not None:
-            left = self.request.deadline - time.monotonic()
-            loop = asyncio.get_running_loop()
-            late = DeadlineExceeded(UNFINISHED)
-            self.timers.append(loop.call_later(left, self.settle, late))
-
-    def _stop_timers(self) -> None:
-        for timer in self.timers:
-            timer.cancel()
-        self.timers.clear()
+from gatewave.service.errors import Overloaded
+from gatewave.service.observability import metrics
 
 
 class RequestQueue:
-    """First-in, first-out queue of requests that can be computed in one run.
+    """Limit on waiting requests, shared by their owners.
 
-    A request whose deadline has passed, or whose caller has gone, is removed at once, with the
-    tensors that it holds.
+    When the queue is full, the owner with the most requests in it loses its latest one. The order
+    in which requests leave is not decided here: `WorkerPool` serves the owners in rotation.
 
     Attributes:
-        ready: Set when a batch needs only a thread: there are enough rows for one, a request has
-            waited long enough for others, or the queue has become empty.
+        limit: The greatest number of waiting requests.
+        length: The number of waiting requests.
     """
 
-    def __init__(self, batching: Batching) -> None:
-        self.batching = batching
-        self.ready = asyncio.Event()
-        self._rows = 0
-        # A dict keeps the order of insertion, and removes from the middle in constant time.
-        self._pending: dict[PendingRequest, None] = {}
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.length = 0
+        self._slots: dict[object, dict[QueueSlot, None]] = {}
 
-    def __len__(self) -> int:
-        return len(self._pending)
+    def reserve(self, owner: object = None) -> QueueSlot:
+        """Return a slot for one request of ``owner``.
 
-    def add(self, request: InferenceRequest, slot: QueueSlot) -> PendingRequest:
-        """Append ``request``."""
-        pending = PendingRequest(request, slot, self.batching.max_delay)
-        slot.evict = partial(self._refuse, pending)
-        self._pending[pending] = None
-        self._rows += pending.rows
-        loop, now = asyncio.get_running_loop(), time.monotonic()
-        if request.deadline is not None:
-            late = DeadlineExceeded(LATE)
-            left = request.deadline - now
-            pending.timers.append(loop.call_later(left, self._refuse, pending, late))
-        if pending.batch_at > now:
-            delay = pending.batch_at - now
-            pending.timers.append(loop.call_later(delay, self._end_wait, pending))
-        self._update()
-        return pending
-
-    def remove(self, pending: PendingRequest) -> None:
-        """Remove a pending request; does nothing if it has already left."""
-        if pending in self._pending:
-            self._remove(pending)
-            self._update()
-
-    def next_batch(self) -> list[PendingRequest]:
-        """Remove and return the first requests, as many as one run takes.
-
-        The first one is taken however many rows it has. Requests that cannot start in time fail.
+        Raises:
+            Overloaded: The queue is full.
         """
-        batch: list[PendingRequest] = []
-        rows = 0
-        while self._pending:
-            first = next(iter(self._pending))
-            if batch and rows + first.rows > self.batching.max_size:
-                break
-            self._remove(first)
-            # The timer of the deadline may be due, and not have run yet on a busy event loop.
-            if is_late(first.request.deadline):
-                first.settle(DeadlineExceeded(LATE))
-            elif not first.future.done():
-                batch.append(first)
-                rows += first.rows
-        self._update()
-        return batch
+        if self.length >= self.limit and not self._evict_for(owner):
+            raise self._full()
+        return QueueSlot(self, owner)
 
-    def _remove(self, pending: PendingRequest) -> None:
-        del self._pending[pending]
-        self._rows -= pending.rows
-        pending.leave()
+    def admit(self) -> QueueSlot:
+        """Return a slot for a request that was admitted before: the limit does not apply."""
+        return QueueSlot(self, None)
 
-    def _refuse(self, pending: PendingRequest, error: ServiceError) -> None:
-        self.remove(pending)
-        pending.settle(error)
+    def add(self, slot: QueueSlot, owner: object) -> None:
+        """Count a slot; called by the slot."""
+        self.length += 1
+        self._slots.setdefault(owner, {})[slot] = None
+        metrics.QUEUE_DEPTH.inc()
 
-    def _end_wait(self, pending: PendingRequest) -> None:
-        # The event loop runs timers up to its clock's resolution early. Compared with the clock,
-        # `batch_at` could still lie ahead, and this timer does not run again.
-        pending.batch_at = -inf
-        self._update()
+    def remove(self, slot: QueueSlot, owner: object) -> None:
+        """Count a slot no longer; called by the slot."""
+        self.length -= 1
+        del self._slots[owner][slot]
+        # Empty groups are removed, so that replaced models are freed.
+        if not self._slots[owner]:
+            del self._slots[owner]
+        metrics.QUEUE_DEPTH.dec()
 
-    def _update(self) -> None:
-        if self._is_ready():
-            self.ready.set()
-        else:
-            self.ready.clear()
+    def _evict_for(self, owner: object) -> bool:
+        """Evict the latest request of the owner with the most, if that has more than ``owner``.
 
-    def _is_ready(self) -> bool:
-        if not self._pending or not self.batching.max_delay or self._rows >= self.batching.max_size:
-            return True
-        # Not only the first request: one with a close deadline waits less than those before it.
-        now = time.monotonic()
-        return any(pending.batch_at <= now for pending in self._pending)
+        The new request counts for ``owner``: otherwise two owners whose numbers differ by one would
+        evict each other's requests in turn.
+        """
+        largest = max(self._slots.values(), key=len, default={})
+        if len(largest) <= len(self._slots.get(owner, ())) + 1:
+            return False
+        for slot in reversed(largest):
+            if slot.evict is not None:
+                slot.evict(self._full())
+                slot.leave()
+                return True
+        return False
+
+    def _full(self) -> Overloaded:
+        return Overloaded("queue", f"{self.limit} requests are waiting")
+
+
+class QueueSlot:
+    """Slot of a request in the queue; it is released when its block ends, or earlier.
+
+    Attributes:
+        evict: Tells the request that it has lost the slot; None means that it cannot lose it.
+    """
+
+    __slots__ = ("_owner", "_queue", "evict")
+
+    def __init__(self, queue: RequestQueue, owner: object) -> None:
+        self.evict: Callable[[Overloaded], None] | None = None
+        self._queue: RequestQueue | None = queue
+        self._owner = owner
+        queue.add(self, owner)
+
+    def leave(self) -> None:
+        """Release the slot; further calls have no effect."""
+        if self._queue is not None:
+            self._queue.remove(self, self._owner)
+            self._queue = self._owner = self.evict = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.leave()

@@ -1,4 +1,4 @@
-"""Threads that compute, and the bounded queue in front of them."""
+"""Threads that compute, each owner within its share."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextvars import copy_context
 from functools import partial
 from math import inf
-from types import TracebackType
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from gatewave.service.errors import DeadlineExceeded, Overloaded
 from gatewave.service.observability import metrics
+from gatewave.service.serving.queue import QueueSlot, RequestQueue
 from gatewave.service.system import cancellation
 from gatewave.service.system.cancellation import CancelToken
 from gatewave.service.system.tracebacks import clear_locals
@@ -53,25 +53,22 @@ class WorkerPool:
     another thread replaces its thread.
 
     The owners of waiting work are served in rotation, one run each, however many requests each has.
-    An owner has no more threads than its share: a slow model leaves threads to others. The queue
-    is shared too: when it is full, the owner with the most requests in it loses its latest one.
+    An owner has no more threads than its share: a slow model leaves threads to others.
 
     Attributes:
-        queued: Number of requests in the queue, including those that wait for a batch.
+        queue: Slots of the requests that wait, including those that wait for a batch.
     """
 
     def __init__(
         self, size: int, max_queued: int, abandon_seconds: float = ABANDON_SECONDS
     ) -> None:
         self.size = size
-        self.max_queued = max_queued
+        self.queue = RequestQueue(max_queued)
         self.abandon_seconds = abandon_seconds
-        self.queued = 0
         self._busy = 0
         self._running: Counter[Owner | None] = Counter()
         # The order of the keys is the rotation: the owner that was served last is at the end.
         self._waiters: OrderedDict[Owner | None, deque[asyncio.Future[None]]] = OrderedDict()
-        self._slots: dict[Owner | None, dict[QueueSlot, None]] = {}
         self._runs: dict[asyncio.Future[Any], Future[Any]] = {}
         self._abandoned: set[asyncio.Future[Any]] = set()
         # An abandoned run keeps its thread of the operating system, so there are spare ones.
@@ -97,24 +94,14 @@ class WorkerPool:
             DeadlineExceeded: The turn did not come in time, or the run did not end in time.
         """
         token = token or CancelToken()
-        await self._acquire_for(lambda: self.reserve(owner), token.deadline, owner)
+        await self._acquire_for(lambda: self.queue.reserve(owner), token.deadline, owner)
         until = token.deadline if owner is not None and not owner.trusted else None
         return await self._result(work, token, owner, until=until)
 
     async def run_admitted(self, work: Callable[[], Result]) -> Result:
         """Run ``work`` of a request that was admitted before: the queue's limit does not apply."""
-        await self._acquire_for(lambda: QueueSlot(self), None, None)
+        await self._acquire_for(self.queue.admit, None, None)
         return await self._result(work, CancelToken(), None)
-
-    def reserve(self, owner: Owner | None = None) -> QueueSlot:
-        """Return a slot of the queue, for one request.
-
-        Raises:
-            Overloaded: The queue is full.
-        """
-        if self.queued >= self.max_queued and not self._evict_for(owner):
-            raise self._full()
-        return QueueSlot(self, owner)
 
     async def acquire(self, owner: Owner | None = None, slot: QueueSlot | None = None) -> None:
         """Wait for a free thread, and take it; the caller holds a slot of the queue.
@@ -206,7 +193,10 @@ class WorkerPool:
             return await _until(asyncio.shield(future), until)
         except (asyncio.CancelledError, DeadlineExceeded):
             token.cancel()
-            self.abandon_later(future)
+            # Only runs of models may go on without an end. Reading and writing end soon, and keep
+            # their thread until then, so that no more than `size` pieces of work run at a time.
+            if owner is not None:
+                self.abandon_later(future)
             # The caller has gone, so an error of the work is read here: asyncio logs unread ones.
             future.add_done_callback(lambda done: done.cancelled() or done.exception())
             raise
@@ -298,25 +288,6 @@ class WorkerPool:
             self._busy -= 1
             self._grant()
 
-    def _evict_for(self, owner: Owner | None) -> bool:
-        """Evict the latest request of the owner with the most, if that has more than ``owner``.
-
-        The new request counts for ``owner``: otherwise two owners whose numbers differ by one would
-        evict each other's requests in turn.
-        """
-        largest = max(self._slots.values(), key=len, default={})
-        if len(largest) <= len(self._slots.get(owner, ())) + 1:
-            return False
-        for slot in reversed(largest):
-            if slot.evict is not None:
-                slot.evict(self._full())
-                slot.leave()
-                return True
-        return False
-
-    def _full(self) -> Overloaded:
-        return Overloaded("queue", f"{self.max_queued} requests are waiting")
-
 
 def _fail(turn: asyncio.Future[None], error: Overloaded) -> None:
     if not turn.done():
@@ -351,47 +322,6 @@ def _contained(work: Callable[[], Result]) -> Result:
     finally:
         # The error's traceback holds this frame, whose locals cannot be cleared while it runs.
         del work
-
-
-class QueueSlot:
-    """Slot of a request in the queue; it is released when its block ends, or earlier.
-
-    Attributes:
-        evict: Tells the request that it has lost the slot; None means that it cannot lose it.
-    """
-
-    __slots__ = ("_owner", "_pool", "evict")
-
-    def __init__(self, pool: WorkerPool, owner: Owner | None = None) -> None:
-        self.evict: Callable[[Overloaded], None] | None = None
-        self._pool: WorkerPool | None = pool
-        self._owner = owner
-        pool.queued += 1
-        pool._slots.setdefault(owner, {})[self] = None  # noqa: SLF001 - of one module
-        metrics.QUEUE_DEPTH.inc()
-
-    def leave(self) -> None:
-        """Release the slot; further calls have no effect."""
-        if self._pool is not None:
-            self._pool.queued -= 1
-            slots = self._pool._slots  # noqa: SLF001 - of one module
-            del slots[self._owner][self]
-            # Empty groups are removed, so that replaced models are freed.
-            if not slots[self._owner]:
-                del slots[self._owner]
-            metrics.QUEUE_DEPTH.dec()
-            self._pool = self._owner = self.evict = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.leave()
 
 
 def is_late(deadline: float | None) -> bool:

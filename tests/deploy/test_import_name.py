@@ -128,6 +128,16 @@ def test_the_wheel_has_one_top_level_package(wheel):
     assert any(name.endswith("_pb2.py") for name in names)
 
 
+def test_the_source_distribution_makes_the_same_wheel(checkout, wheel, tmp_path):
+    command = [sys.executable, "-m", "hatchling", "build", "--target", "sdist"]
+    subprocess.run([*command, "--directory", tmp_path], cwd=checkout, check=True)
+    (sdist,) = tmp_path.glob("*.tar.gz")
+    pip(sys.executable, "wheel", "--wheel-dir", tmp_path, sdist)
+    (again,) = tmp_path.glob("*.whl")
+    names, expected = (sorted(zipfile.ZipFile(path).namelist()) for path in (again, wheel))
+    assert names == expected
+
+
 def test_a_project_with_the_same_folder_names_imports_both(installed):
     done = installed.run("use.py")
     assert done.returncode == 0, done.stderr

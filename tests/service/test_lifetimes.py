@@ -146,11 +146,11 @@ def test_who_has_gone_waits_for_no_lane(runtime, endpoint, path, body):
         async with busy(runtime):
             caller = Caller(path, body)
             asked = caller.ask(endpoint(runtime))
-            await until(lambda: runtime.pipeline.worker_pool.queued == 1)
+            await until(lambda: runtime.pipeline.worker_pool.queue.length == 1)
             caller.gone.set()
             async with asyncio.timeout(10):
                 await asyncio.gather(asked, return_exceptions=True)
-            await until(lambda: runtime.pipeline.worker_pool.queued == 0)
+            await until(lambda: runtime.pipeline.worker_pool.queue.length == 0)
             return caller.sent
 
     assert asyncio.run(work()) == []
@@ -161,9 +161,9 @@ def test_what_was_computed_is_not_refused_for_want_of_a_place_in_the_line(runtim
     async def work():
         async with busy(runtime) as gate:
             line = [asyncio.create_task(runtime.pipeline.worker_pool.run(int)) for _ in range(2)]
-            await until(lambda: runtime.pipeline.worker_pool.queued == 2)
+            await until(lambda: runtime.pipeline.worker_pool.queue.length == 2)
             writing = asyncio.create_task(runtime.pipeline.finish(1 << 20, lambda: "written"))
-            await until(lambda: runtime.pipeline.worker_pool.queued == 3)
+            await until(lambda: runtime.pipeline.worker_pool.queue.length == 3)
             gate.open.set()
             await asyncio.gather(*line)
             return await writing
@@ -258,7 +258,7 @@ def test_the_wait_for_a_lane_is_no_part_of_reading(runtime, endpoint, path, body
         async with busy(runtime) as gate:
             caller = Caller(path, long)
             asked = caller.ask(endpoint(runtime))
-            await until(lambda: runtime.pipeline.worker_pool.queued == 1)
+            await until(lambda: runtime.pipeline.worker_pool.queue.length == 1)
             asyncio.get_running_loop().call_later(0.5, gate.open.set)
             await asked
         return caller.status

@@ -13,13 +13,13 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from gatewave.service.errors import HttpMalformed, HttpUnsupported, Overloaded
 from gatewave.service.http.connection import head, malformed, states, upgrade, uvicorn_api
 from gatewave.service.http.connection.body_buffer import MAX_BUFFERED_BYTES, BodyBuffer
+from gatewave.service.http.connection.connection_limits import ConnectionLimits
 from gatewave.service.http.connection.flow_control import (
     MAX_PIPELINED,
     PipelineFlowControl,
     PipelineFullError,
 )
 from gatewave.service.http.connection.head import Headers
-from gatewave.service.http.connection.limits import ConnectionLimits
 from gatewave.service.http.connection.read_queue import MAX_QUEUED_BYTES, FastPath, ReadQueue
 from gatewave.service.http.connection.states import TRANSITIONS
 from gatewave.service.http.connection.write_timeout import WriteTimeout, untaken

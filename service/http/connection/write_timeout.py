@@ -12,7 +12,7 @@ import logging
 import struct
 import termios
 
-from gatewave.service.http.connection.limits import descriptor_of
+from gatewave.service.http.connection.connection_limits import descriptor_of
 
 WRITE_TIMEOUT_SECONDS = 30.0
 """Seconds in which a client must read a part of the bytes that wait for it."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gatewave.service.codecs.limits import MAX_QUERY_FIELDS
+from gatewave.service.codecs.count_limits import MAX_QUERY_FIELDS
 from gatewave.service.errors import LimitExceeded, ServiceError
 
 COOKIE = b"cookie"

@@ -24,7 +24,7 @@ from gatewave.service.http.schemas import InferBody, InferError, InferResult
 from gatewave.service.oip import json, metadata
 from gatewave.service.oip.protocol import InferLimits, InferProtocol
 from gatewave.service.oip.unsupported import refuse_of_repository
-from gatewave.service.serving.control import Control
+from gatewave.service.serving.repository_control import RepositoryControl
 from gatewave.service.state import ServiceState
 
 router = APIRouter(
@@ -223,7 +223,7 @@ def _runtime(request: Request) -> ServiceState:
     return state
 
 
-def _repository(state: ServiceState) -> Control:
+def _repository(state: ServiceState) -> RepositoryControl:
     if state.repository is None:
         raise ControlOff("there is no model repository: set GATEWAVE_REPOSITORY")
     return state.repository

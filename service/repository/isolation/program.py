@@ -23,7 +23,7 @@ from gatewave.service.repository.files import read_tried
 from gatewave.service.repository.isolation.frames import FrameError, Frames
 from gatewave.service.repository.isolation.messages import IsolationSetup, Signature
 from gatewave.service.repository.model import RepositoryModel, open_model
-from gatewave.service.repository.trial import limits
+from gatewave.service.repository.trial import process_limits
 from gatewave.service.repository.trial.warmup import warm_up
 from gatewave.service.serving.sizes import check_results
 from gatewave.service.system.cancellation import CancelToken
@@ -98,7 +98,7 @@ def load(setup: IsolationSetup) -> RepositoryModel:
         ServiceError: The model cannot be served.
     """
     files = read_tried(Path(setup.folder), setup.digests, setup.max_bytes)
-    engine = limits.start_engine(setup, files.size, 2 * setup.request_bytes)
+    engine = process_limits.start_engine(setup, files.size, 2 * setup.request_bytes)
     model = open_model(files, engine, frozenset(setup.shaped))
     warm_up(model, configs.parse(setup.config), setup.warmup)
     return model
@@ -108,14 +108,14 @@ def main() -> None:
     # A terminal and a service manager signal all processes; this one ends with the service.
     for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)
-    limits.forbid_core_dumps()
+    process_limits.forbid_core_dumps()
     frames = Frames(socket.socket(fileno=int(sys.argv[1])), MAX_FRAME_BYTES)
     try:
         setup = IsolationSetup.model_validate(frames.receive()[0])
         try:
             model = load(setup)
         except (ServiceError, MemoryError) as error:
-            refused = str(error) or limits.OUT_OF_MEMORY
+            refused = str(error) or process_limits.OUT_OF_MEMORY
             frames.send(Signature(refused=refused).model_dump())
             return
         frames.send(Signature.of(model).model_dump())

@@ -16,7 +16,7 @@ from gatewave.service.codecs.datatypes import Array
 from gatewave.service.errors import ModelFailed, ModelRefused
 from gatewave.service.repository.config import BatchingConfig, Config
 from gatewave.service.repository.model import InProcessModel
-from gatewave.service.repository.trial import limits, samples
+from gatewave.service.repository.trial import process_limits, samples
 from gatewave.service.repository.trial.samples import Tensors
 from gatewave.service.repository.trial.shapes import Shapes, candidates
 from gatewave.service.serving.model import ANY, Batching
@@ -53,7 +53,7 @@ def decide(
     try:
         _check(model, config, wanted, unshown, shapes)
     except (ModelFailed, ModelRefused, MemoryError) as error:
-        return None, not_batched(str(error) or limits.OUT_OF_MEMORY)
+        return None, not_batched(str(error) or process_limits.OUT_OF_MEMORY)
     if unshown:
         return wanted.batching, f"batched: config.yaml requests it; not shown: {unshown}"
     return wanted.batching, "batched: the graph shows that rows are independent"

@@ -21,7 +21,7 @@ from gatewave.service.repository.files import read_version
 from gatewave.service.repository.hazards import hazard_of
 from gatewave.service.repository.model import InProcessModel, open_model
 from gatewave.service.repository.rowwise.analysis import unshown
-from gatewave.service.repository.trial import batching, limits, warmup
+from gatewave.service.repository.trial import batching, process_limits, warmup
 from gatewave.service.repository.trial.messages import TrialJob, TrialReport
 from gatewave.service.repository.trial.shapes import candidates
 
@@ -30,14 +30,14 @@ NO_WARMUP = "its configuration has warmup: off"
 
 def main() -> None:
     job = TrialJob.model_validate_json(sys.stdin.buffer.read())
-    limits.forbid_core_dumps()
+    process_limits.forbid_core_dumps()
     _limit_processor_time(job)
     _limit_time(job.seconds)
     try:
         model, config, report, graph = try_model(job)
     except (ServiceError, MemoryError) as error:
         needs = arena_needed(error, job.arena_bytes) or 0
-        _send(TrialReport(refused=str(error) or limits.OUT_OF_MEMORY, needs=needs))
+        _send(TrialReport(refused=str(error) or process_limits.OUT_OF_MEMORY, needs=needs))
         return
     _send(report)
     # A new limit: the check of batching has its own time, which does not count against the model.
@@ -53,7 +53,7 @@ def try_model(job: TrialJob) -> tuple[InProcessModel, Config, TrialReport, bytes
         ModelRefused: The model cannot be served.
     """
     found, files = read_version(Path(job.root), Path(job.folder), job.max_bytes)
-    engine = limits.start_engine(job, files.size)
+    engine = process_limits.start_engine(job, files.size)
     model = open_model(files, engine, found.shaped)
     config = configs.parse(job.config)
     shapes = warmup.warm_up(model, config, seconds=min(warmup.SEARCH_SECONDS, job.seconds / 2))

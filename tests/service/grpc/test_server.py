@@ -131,7 +131,7 @@ def test_each_answer_has_a_request_id(client):
 def test_a_rejected_call_is_told_when_to_retry(served, client):
     with busy(served) as worker_pool:
         waiting = client.ModelInfer.future(sinc(), timeout=60)
-        eventually(lambda: worker_pool.queued == 1)
+        eventually(lambda: worker_pool.queue.length == 1)
         with pytest.raises(grpc.RpcError) as caught:
             client.ModelInfer(sinc(), timeout=60)
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
@@ -142,9 +142,9 @@ def test_a_rejected_call_is_told_when_to_retry(served, client):
 def test_a_cancelled_call_leaves_the_queue(served, client):
     with busy(served) as worker_pool:
         call = client.ModelInfer.future(sinc(), timeout=60)
-        eventually(lambda: worker_pool.queued == 1)
+        eventually(lambda: worker_pool.queue.length == 1)
         call.cancel()
-        eventually(lambda: worker_pool.queued == 0)
+        eventually(lambda: worker_pool.queue.length == 0)
 
 
 def test_no_call_starts_after_its_deadline(served, client):
@@ -152,7 +152,7 @@ def test_no_call_starts_after_its_deadline(served, client):
         with pytest.raises(grpc.RpcError) as caught:
             client.ModelInfer(sinc(), timeout=0.2)
         assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-        eventually(lambda: worker_pool.queued == 0)
+        eventually(lambda: worker_pool.queue.length == 0)
 
 
 def test_a_deadline_replaces_the_default_timeout(rpc_settings):
@@ -160,7 +160,7 @@ def test_a_deadline_replaces_the_default_timeout(rpc_settings):
     with serving_rpc(settings) as served:
         with busy(served) as worker_pool:
             patient = served.client.ModelInfer.future(sinc(), timeout=60)
-            eventually(lambda: worker_pool.queued == 1)
+            eventually(lambda: worker_pool.queue.length == 1)
             with pytest.raises(grpc.RpcError) as caught:  # The default timeout passes.
                 served.client.ModelInfer(sinc())
             assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
@@ -307,7 +307,7 @@ def test_a_stop_answers_admitted_calls_and_ends_idle_ones(own):
     next(watched)
     with concurrent.futures.ThreadPoolExecutor(1) as pool, busy(own) as worker_pool:
         admitted = own.client.ModelInfer.future(sinc(), timeout=60)
-        eventually(lambda: worker_pool.queued == 1)
+        eventually(lambda: worker_pool.queue.length == 1)
         stopping = pool.submit(own.do, own.server.stop(60))
         assert list(stream) == []
         assert list(watched) == []

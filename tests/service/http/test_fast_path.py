@@ -1,5 +1,7 @@
 """Answers of the fast path equal those of the application, byte by byte."""
 
+import time
+
 import numpy as np
 import orjson
 import pytest
@@ -85,9 +87,10 @@ DECLINED = {
 def fast(app):
     answer = fast_path(app)
 
-    def ask(path, headers, body):
+    def ask(path, headers, body, waited=0.0):
         given = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-        return answer(path, given, body, 0.0, 0.0, None)
+        came = time.perf_counter() - waited
+        return answer(path, given, body, came, came, None)
 
     return ask
 
@@ -112,3 +115,9 @@ def test_the_fast_answer_equals_the_other(client, fast, sent):
 def test_other_requests_are_declined(fast, sent):
     path, headers, body = sent
     assert fast(path, headers, body) is None
+
+
+def test_a_request_past_its_own_timeout_is_declined(fast):
+    sent = infer(parameters={"timeout": 10**7})
+    assert fast(*sent) is not None
+    assert fast(*sent, waited=20.0) is None

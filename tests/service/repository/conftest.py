@@ -109,9 +109,9 @@ class Served:
     async def waiting(self, *coroutines):
         """Start tasks, and return them when all of them wait for a thread."""
         worker_pool = self.runtime.pipeline.worker_pool
-        count = worker_pool.queued + len(coroutines)
+        count = worker_pool.queue.length + len(coroutines)
         tasks = [asyncio.create_task(each) for each in coroutines]
-        await until(lambda: worker_pool.queued == count)
+        await until(lambda: worker_pool.queue.length == count)
         return tasks
 
     async def infer(self, name, version="", **inputs):

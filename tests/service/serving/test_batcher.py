@@ -16,9 +16,9 @@ from gatewave.service.errors import (
     ModelNotReady,
     Overloaded,
 )
+from gatewave.service.serving.batch_queue import BatchQueue
 from gatewave.service.serving.batcher import Batcher
 from gatewave.service.serving.model import ANY, Batching, Model, Port
-from gatewave.service.serving.queue import RequestQueue
 from gatewave.service.serving.request import InferenceRequest
 from gatewave.service.serving.worker_pool import UNFINISHED, WorkerPool
 
@@ -201,15 +201,15 @@ def test_who_has_gone_keeps_neither_memory_nor_place_though_no_lane_is_free():
         held = weakref.ref(leaving.inputs["x"])
         leaves, stays = await scene.asked(leaving, call(model, 2))
         del leaving
-        assert scene.worker_pool.queued == 2
+        assert scene.worker_pool.queue.length == 2
         await gone(leaves)
         del leaves
         gc.collect()
         assert held() is None
-        assert scene.worker_pool.queued == 1
+        assert scene.worker_pool.queue.length == 1
         model.gate.set()
         await stays
-        assert scene.worker_pool.queued == 0
+        assert scene.worker_pool.queue.length == 0
 
     play(scenario, model)
 
@@ -218,14 +218,14 @@ def test_rows_of_who_has_gone_fill_no_batch():
     model = Doubling("not full")
 
     async def work():
-        worker_pool, queue = WorkerPool(1, 8), RequestQueue(Batching(2, 30.0))
-        first, _ = (queue.add(call(model, n), worker_pool.reserve()) for n in (1, 2))
+        worker_pool, queue = WorkerPool(1, 8), BatchQueue(Batching(2, 30.0))
+        first, _ = (queue.add(call(model, n), worker_pool.queue.reserve()) for n in (1, 2))
         assert queue.ready.is_set()
         queue.remove(first)
         assert not queue.ready.is_set()
-        queue.add(call(model, 3), worker_pool.reserve())
+        queue.add(call(model, 3), worker_pool.queue.reserve())
         assert [pending.rows for pending in queue.next_batch()] == [1, 1]
-        assert worker_pool.queued == 0
+        assert worker_pool.queue.length == 0
         worker_pool.close()
 
     asyncio.run(work())
@@ -254,7 +254,7 @@ def test_a_flood_for_one_model_leaves_places_to_others():
     async def scenario(scene):
         flood = await scene.asked(*(call(flooded, n) for n in range(1, 9)))
         others = await scene.asked(*(call(other, n) for n in range(1, 6)))
-        assert scene.worker_pool.queued == 8
+        assert scene.worker_pool.queue.length == 8
         flooded.gate.set()
         results = await asyncio.gather(*flood, *others, return_exceptions=True)
         return [isinstance(result, Overloaded) for result in results]
@@ -342,7 +342,7 @@ def test_a_missed_deadline_is_told_though_no_lane_is_free():
         async with asyncio.timeout(10):
             with pytest.raises(DeadlineExceeded):
                 await late
-        assert scene.worker_pool.queued == 1
+        assert scene.worker_pool.queue.length == 1
         model.gate.set()
         await stays
 

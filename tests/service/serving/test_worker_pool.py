@@ -31,7 +31,7 @@ async def begun(gate):
 
 async def waiting(worker_pool, count):
     async with asyncio.timeout(30):
-        while worker_pool.queued != count:  # noqa: ASYNC110 - a count has no event
+        while worker_pool.queue.length != count:  # noqa: ASYNC110 - a count has no event
             await asyncio.sleep(0)
 
 
@@ -244,6 +244,28 @@ def test_a_run_that_does_not_end_is_abandoned():
         gate.open.set()
 
     before = ABANDONED_LANES._value.get()  # noqa: SLF001
+    play(work, count=1, overtime=0.0)
+
+
+def test_cancelled_reading_keeps_its_thread_until_it_ends():
+    """Work without a model ends soon: the pool runs no more than its size meanwhile."""
+
+    async def work(worker_pool):
+        gate, other = Gate(), Gate()
+        reading = asyncio.create_task(worker_pool.run_admitted(gate))
+        await begun(gate)
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+        task = asyncio.create_task(worker_pool.run(other, owner=Model()))
+        await waiting(worker_pool, 1)
+        # Timers that are due run before a later callback: none has replaced the thread.
+        await asyncio.sleep(0.01)
+        assert not other.begun.is_set()
+        gate.open.set()
+        await begun(other)
+        other.open.set()
+        assert await task == "done"
+
     play(work, count=1, overtime=0.0)
 
 

@@ -98,8 +98,8 @@ def test_a_trial_without_its_service_ends_in_time(root):
 
 def test_the_memory_of_a_trial_is_limited():
     program = (
-        "from gatewave.service.repository.trial import limits\n"
-        "limits.limit_memory(1 << 26); b' ' * (1 << 28)"
+        "from gatewave.service.repository.trial import process_limits\n"
+        "process_limits.limit_memory(1 << 26); b' ' * (1 << 28)"
     )
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
     assert b"MemoryError" in ended.stderr

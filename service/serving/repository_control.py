@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 
-class Control(Protocol):
+class RepositoryControl(Protocol):
     """Repository operations that protocol handlers may call."""
 
     @property

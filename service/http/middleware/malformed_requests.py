@@ -10,7 +10,7 @@ from gatewave.service.errors import ServiceError
 from gatewave.service.http.connection.malformed import REFUSED
 
 
-class RejectedRequests:
+class MalformedRequests:
     """Pure ASGI middleware that answers requests which the connection found invalid.
 
     Args:
