@@ -25,7 +25,7 @@ def eventually(condition, seconds=30, *, pause=0.005, ignored=()):
 
 
 async def until(condition, seconds=30):
-    """Let other tasks run until ``condition`` is true."""
+    """Let other tasks run until ``condition`` is true; it is checked in each cycle of the loop."""
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 - the condition has no event
-            await asyncio.sleep(0.001)
+            await asyncio.sleep(0)
