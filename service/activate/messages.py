@@ -6,7 +6,6 @@ All functions are plain computation, so that large bodies can be read and writte
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
@@ -19,9 +18,9 @@ from gatewave.service.codecs import nested, safetensors, simd
 from gatewave.service.codecs.bodies import Body, Part
 from gatewave.service.codecs.count_limits import check_count, check_elements, check_fields
 from gatewave.service.codecs.datatypes import Array, DType
+from gatewave.service.codecs.documents import parsed
 from gatewave.service.codecs.validation import from_pydantic
-from gatewave.service.errors import BodyMalformed, RequestInvalid
-from gatewave.service.quoting import Words
+from gatewave.service.errors import RequestInvalid
 from gatewave.service.serving.protocol import Decoded
 from gatewave.service.serving.request import Timing
 from gatewave.service.state import ServiceState
@@ -47,18 +46,6 @@ class BodyReader:
         self.state = state
         self.settings = state.settings
         self._plans: dict[tuple[Any, ...], Plan] = {}
-
-    def json(self, body: bytes, timing: Timing | None = None) -> Decoded[Plan]:
-        """Return the request in a JSON body.
-
-        Raises:
-            RequestInvalid: A field is invalid.
-        """
-        timing = timing or Timing()
-        with suppress(simd.NotPlain, RequestInvalid):
-            return self.plain(body, timing.deadline)
-        # After the handler of that error, which would keep simdjson's document alive.
-        return self.document(parsed(body), timing)
 
     def safetensors(self, body: Body, timing: Timing | None = None) -> Decoded[Plan]:
         """Return the request in a safetensors file, whose metadata hold the fields but the tensors.
@@ -186,20 +173,6 @@ def check_sizes(document: Any) -> None:
     if isinstance(document, dict):
         for name in ("inputs", "params"):
             check_fields(document.get(name), name)
-
-
-def parsed(body: Body) -> Any:
-    """Return the document in ``body``.
-
-    Raises:
-        BodyMalformed: The body is not JSON.
-    """
-    try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise BodyMalformed.at("body", "JSON", Words(error)) from error
-    cancellation.check()
-    return document
 
 
 def _key(

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
-from gatewave.service.activate.messages import BodyReader, parsed, to_json, to_safetensors
+from gatewave.service.activate.messages import BodyReader, to_json, to_safetensors
 from gatewave.service.activate.plan import Plan
 from gatewave.service.codecs.bodies import JSON, SAFETENSORS, Body
 from gatewave.service.codecs.datatypes import Array
+from gatewave.service.codecs.documents import parsed
 from gatewave.service.codecs.simd import NotPlain
 from gatewave.service.errors import RequestInvalid
 from gatewave.service.serving.pipeline import TEXT_WEIGHT

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect
@@ -11,7 +11,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from gatewave.service.codecs.bodies import Body, Part
 from gatewave.service.http.middleware.security_headers import HEADERS
-from gatewave.service.http.request_body import at_its_start, receive_body
+from gatewave.service.http.request_body import BodyRule, receive_body
 from gatewave.service.security.clients import client_of
 from gatewave.service.serving.memory import READER, AnswerReader, Client, Outgoing, Permit
 
@@ -46,35 +46,10 @@ class Exchange:
         self._permit: Permit | None = None
         self._seconds = 0.0
 
-    async def body(
-        self,
-        most: int,
-        seconds: float,
-        permit: Permit,
-        *,
-        weight: int = 1,
-        data_at: Callable[[bytes], int] = at_its_start,
-    ) -> Body:
-        """Receive the body, and return it in one piece.
-
-        Args:
-            most: The greatest length in bytes.
-            seconds: The time limit of its arrival.
-            permit: The permit that holds its memory.
-            weight: Bytes of memory for each byte of the body, decoding included.
-            data_at: Function from the first bytes to the position of the tensors, which are
-                aligned.
-
-        Raises:
-            BodyTooLong: The body is longer, or the headers announce a longer one.
-            BodyLate: The body did not arrive in time.
-            Overloaded: There is not enough memory now.
-        """
+    async def body(self, rule: BodyRule, seconds: float, permit: Permit) -> Body:
+        """Receive the body, and return it in one piece; see `receive_body`."""
         self._permit, self._seconds = permit, seconds
-        length = self._announced()
-        return await receive_body(
-            self._message, length, most, seconds, permit, weight=weight, data_at=data_at
-        )
+        return await receive_body(self._message, self._announced(), rule, seconds, permit)
 
     async def reply(
         self, status: int, media_type: bytes, *parts: Part, headers: Headers = ()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -12,7 +12,7 @@ from gatewave.service.codecs.bodies import Body
 from gatewave.service.http import compression
 from gatewave.service.http.endpoints import Endpoint
 from gatewave.service.http.exchange import Exchange
-from gatewave.service.http.request_body import at_its_start
+from gatewave.service.http.request_body import BodyRule
 from gatewave.service.serving.memory import Permit
 from gatewave.service.serving.protocol import Answer, InferenceProtocol
 from gatewave.service.serving.request import Timing
@@ -24,20 +24,8 @@ JSON_WEIGHT = 8
 
 RequestHeaders = Mapping[bytes, bytes]
 
-
-@dataclass(frozen=True, slots=True)
-class BodyRule:
-    """Reception of one body.
-
-    Attributes:
-        max_bytes: The greatest length.
-        weight: Bytes of memory for each byte of the body.
-        data_at: Function from the first bytes to the position of the tensors, which are aligned.
-    """
-
-    max_bytes: int
-    weight: int = 1
-    data_at: Callable[[bytes], int] = at_its_start
+CODING_HEADERS = frozenset({b"content-encoding", b"accept-encoding"})
+"""Headers by which a body or its answer is compressed."""
 
 
 class BodyEndpoint(Endpoint):
@@ -63,13 +51,8 @@ class BodyEndpoint(Endpoint):
             Overloaded: There is not enough memory now.
         """
         settings = self.state.settings
-        body = await exchange.body(
-            settings.max_body_bytes if coding else rule.max_bytes,
-            settings.body_seconds,
-            permit,
-            weight=1 if coding else rule.weight,
-            data_at=rule.data_at,
-        )
+        received = replace(rule, max_bytes=settings.max_body_bytes, weight=1) if coding else rule
+        body = await exchange.body(received, settings.body_seconds, permit)
         timing = Timing.now(settings.timeout_seconds)
         if coding is None:
             return body, timing
@@ -132,9 +115,12 @@ class InferenceEndpoint(BodyEndpoint):
         self, path: str, headers: RequestHeaders, body: bytes, arrived: float
     ) -> Answer | None:
         protocol = self.protocol(path, headers)
-        if self.content_coding(headers) is not None:
-            return None
-        coding = self.accepted_coding(headers)
+        coding = None
+        # Most requests have neither header: one look spares both methods.
+        if not CODING_HEADERS.isdisjoint(headers):
+            if self.content_coding(headers) is not None:
+                return None
+            coding = self.accepted_coding(headers)
         answer = self.pipeline.fast_answer(
             protocol, body, arrived, is_compressed=coding is not None
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from types import TracebackType
+from dataclasses import dataclass
 from typing import Self
 
 from starlette.types import Message
@@ -33,6 +33,21 @@ def at_its_start(_: bytes) -> int:
     return 0
 
 
+@dataclass(frozen=True, slots=True)
+class BodyRule:
+    """Limits on one body, and its layout.
+
+    Attributes:
+        max_bytes: The greatest length.
+        weight: Bytes of memory for each byte of the body, decoding included.
+        data_at: Function from the first bytes to the position of the tensors, which are aligned.
+    """
+
+    max_bytes: int
+    weight: int = 1
+    data_at: Callable[[bytes], int] = at_its_start
+
+
 class BodyTimeout:
     """Time limit for the reception of a body: `asyncio.timeout`, at a third of its cost.
 
@@ -52,12 +67,7 @@ class BodyTimeout:
         self._timer = loop.call_later(self._seconds, self._end)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         self._timer.cancel()
         # A cancellation from elsewhere in the meantime goes on.
         if self._error is not None and self._task and self._task.uncancel() <= 0:
@@ -76,34 +86,26 @@ class BodyTimeout:
 
 
 async def receive_body(
-    message: NextMessage,
-    length: int,
-    most: int,
-    seconds: float,
-    permit: Permit,
-    *,
-    weight: int,
-    data_at: Callable[[bytes], int],
+    message: NextMessage, length: int, rule: BodyRule, seconds: float, permit: Permit
 ) -> Body:
     """Return the complete body, in one piece.
 
     Args:
         message: Returns the next message.
         length: The announced length in bytes; 0 if there is none.
-        most: The greatest length in bytes.
+        rule: The limits on the body.
         seconds: The time limit of its arrival.
         permit: The permit that holds its memory.
-        weight: Bytes of memory for each byte of the body, decoding included.
-        data_at: Function from the first bytes to the position of the tensors, which are aligned.
 
     Raises:
         BodyTooLong: The body is longer, or the headers announce a longer one.
         BodyLate: The body did not arrive in time.
         Overloaded: There is not enough memory now.
     """
+    most = rule.max_bytes
     if length > most:
         raise BodyTooLong.at("body", f"at most {most} bytes", length)
-    permit.check_possible(length * weight)
+    permit.check_possible(length * rule.weight)
     with BodyTimeout(seconds) as timeout:
         first = await message()
         body: Body = first.get("body", b"")
@@ -111,15 +113,15 @@ async def receive_body(
             with Incoming(permit, seconds, timeout.end) as incoming:
                 incoming.received(len(body))
                 if length:
-                    body = await _rest_of(message, body, length, incoming, data_at)
+                    body = await _rest_of(message, body, length, incoming, rule.data_at)
                 else:
                     body = await _unannounced(message, body, most, incoming)
         elif len(body) <= most:
             permit.take(len(body))
     if len(body) > most:
         raise BodyTooLong.at("body", f"at most {most} bytes", len(body))
-    if weight > 1:
-        permit.take(len(body) * (weight - 1))
+    if rule.weight > 1:
+        permit.take(len(body) * (rule.weight - 1))
     return body
 
 

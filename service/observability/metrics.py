@@ -13,8 +13,7 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, values
@@ -181,15 +180,8 @@ class Meter:
         self.batch_rows = BATCH_ROWS.labels(*labels)
         self.last = LAST.labels(*labels)
 
-    def answered(self, came: float, began: float, read: float, computed: float) -> None:
-        """Count and trace a request that was answered without waiting between its phases.
-
-        The times are of `time.perf_counter`.
-        """
-        self.finished(came, (began, read), (computed, time.perf_counter()))
-
     def finished(self, began: float, decoding: Span, encoding: Span) -> None:
-        """Count and trace a request that was answered, and may have waited before a phase."""
+        """Count and trace a request that was answered. Times are of `time.perf_counter`."""
         self.decode.observe(decoding[1] - decoding[0])
         self.encode.observe(encoding[1] - encoding[0])
         self.ok.observe(encoding[1] - began)
@@ -198,15 +190,6 @@ class Meter:
         if trace is not None:
             trace.mark("decode", *decoding)
             trace.mark("encode", *encoding)
-
-    @contextmanager
-    def expecting(self, began: float) -> Iterator[None]:
-        """Count the request as failed if an error ends the block."""
-        try:
-            yield
-        except BaseException:
-            self.unanswered(began)
-            raise
 
     def remove(self) -> None:
         """Drop the model's series; later counts of requests under way are not exposed."""

@@ -7,10 +7,8 @@ with raw outputs has the same form. If the header is 0, the body is the tensor o
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -30,6 +28,7 @@ from gatewave.service.codecs.datatypes import (
     DType,
     datatype_of,
 )
+from gatewave.service.codecs.documents import parsed_leniently
 from gatewave.service.codecs.nonfinite import dumps
 from gatewave.service.errors import BodyMalformed, RequestInvalid
 from gatewave.service.oip.tensors import (
@@ -47,16 +46,12 @@ from gatewave.service.oip.unsupported import refuse_of_tensors
 from gatewave.service.quoting import Words
 from gatewave.service.serving.model import ANY, Model, Port
 from gatewave.service.serving.request import InferenceRequest
-from gatewave.service.system import cancellation
 
 LENGTH_HEADER = b"inference-header-content-length"
 REQUEST_FIELDS = frozenset({"id", "parameters", "inputs", "outputs"})
 INPUT_FIELDS = frozenset({"name", "shape", "datatype", "parameters", "data"})
 PLAIN_FIELDS = INPUT_FIELDS - {"parameters"}
 OUTPUT_FIELDS = frozenset({"name", "parameters"})
-DEEPEST = 64
-"""Greatest depth of JSON for Python's own reader, which is recursive: the stack is finite."""
-
 PLAIN: dict[str, DType] = {BY_NUMPY[NUMPY[dtype]].name: dtype for dtype in DTYPES}
 
 
@@ -136,7 +131,7 @@ def opened(body: Body, json_length: int) -> Envelope:
         BodyMalformed: The bytes are not JSON.
     """
     whole = memoryview(body)
-    document = _parsed(bytes(whole[:json_length]))
+    document = parsed_leniently(bytes(whole[:json_length]))
     return Envelope(document, whole[json_length:], _strings_in(document))
 
 
@@ -149,21 +144,13 @@ def unpacked(envelope: Envelope, model: Model, bounds: Bounds) -> InferRequest:
     return _Reading(envelope.data, model, bounds).request(envelope.document)
 
 
-def decode(text: bytes, model: Model, bounds: Bounds) -> InferRequest:
-    """Return the request to ``model`` in ``text``, a complete body in JSON.
+def complete(text: bytes, model: Model, bounds: Bounds) -> InferRequest:
+    """Return the request to ``model`` in any JSON ``text``; up to ten times slower than `plain`.
 
     Raises:
         RequestInvalid: A field is wrong.
     """
-    with suppress(simd.NotPlain):
-        return plain(text, bounds.max_rank)
-    # Not in the handler of that error: it would keep the document of simdjson.
-    return complete(text, model, bounds)
-
-
-def complete(text: bytes, model: Model, bounds: Bounds) -> InferRequest:
-    """Decode as `decode` does, also text that is not plain; up to ten times slower."""
-    return _Reading(memoryview(b""), model, bounds).request(_parsed(text))
+    return _Reading(memoryview(b""), model, bounds).request(parsed_leniently(text))
 
 
 def whole(body: Body, model: Model, bounds: Bounds) -> InferRequest:
@@ -278,46 +265,6 @@ def _plain_tensor(value: Any, numbers: simd.ArrayReader, max_rank: int) -> tuple
         raise simd.NotPlain
     flat = numbers.take(tensor.get("data"), dtype, 1)
     return name, flat if shape == flat.shape else simd.reshaped(flat, shape)
-
-
-def _parsed(text: bytes) -> Any:
-    document = _read(text)
-    cancellation.check()
-    return document
-
-
-def _read(text: bytes) -> Any:
-    try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        # Clients write NaN and Infinity bare, which JSON has not, and Python reads.
-        if b"NaN" not in text and b"Infinity" not in text:
-            raise BodyMalformed.at("body", "JSON", Words(error)) from error
-    return _lenient(text)
-
-
-def _lenient(text: bytes) -> Any:
-    if max(text.count(b"["), text.count(b"{")) > DEEPEST and _depth(text) > DEEPEST:
-        raise BodyMalformed.at("body", f"JSON at most {DEEPEST} deep", Words("more"))
-    try:
-        document = json.loads(text.decode())
-        if b"\\u" in text:
-            # Half of a surrogate pair, which no answer that quotes it could be written with.
-            json.dumps(document, ensure_ascii=False).encode()
-    except (ValueError, RecursionError) as error:
-        raise BodyMalformed.at("body", "JSON", Words(error)) from error
-    return document
-
-
-def _depth(text: bytes) -> int:
-    """Return the depth of the brackets, including those in strings."""
-    steps = _STEPS[np.frombuffer(text, np.uint8)]
-    return int(steps[steps != 0].cumsum(dtype=np.int64).max(initial=0))
-
-
-_STEPS = np.zeros(256, np.int8)
-_STEPS[list(b"[{")] = 1
-_STEPS[list(b"]}")] = -1
 
 
 def _strings_in(document: Any) -> int:

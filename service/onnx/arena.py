@@ -6,7 +6,6 @@ import re
 import weakref
 from collections.abc import Iterable
 from math import inf
-from types import TracebackType
 from typing import Any, Self
 
 from gatewave.service.codecs.datatypes import Array
@@ -91,11 +90,6 @@ class Use:
                 other.shared = self.shared = True
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if not self._results:
             _USES.discard(self)

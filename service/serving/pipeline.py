@@ -288,7 +288,7 @@ class Pipeline:
                 # After the handler of that error, which would keep simdjson's document alive.
                 size, work = len(step.text) * READ_WEIGHT, step.read_completely
             else:
-                size, work = len(step.text), partial(_either, step)
+                size, work = len(step.text), step.read
             # The lists of JSON take many times the memory of their text.
             step = Stage(size, work, memory_of_lists(step.text))
         permit.take(step.memory)
@@ -341,13 +341,6 @@ class Pipeline:
             return outputs
 
         return await self.worker_pool.run(compute, token, call.model)
-
-
-def _either(stage: TextStage[Source]) -> Decoded[Source]:
-    """Decode with the quick reader or, if the text is not plain, with the complete one."""
-    with suppress(NotPlain):
-        return stage.read_plain()
-    return stage.read_completely()
 
 
 def _uncollected(work: Callable[[], Result]) -> Result:

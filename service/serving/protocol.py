@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Generic, TypeAlias, TypeVar, Union
 
 from gatewave.service.codecs.bodies import Body, Part
 from gatewave.service.codecs.datatypes import Array
+from gatewave.service.codecs.simd import NotPlain
 from gatewave.service.serving.request import InferenceRequest, Timing
 
 Source = TypeVar("Source")
@@ -62,6 +64,13 @@ class TextStage(Generic[Source]):
     timing: Timing
     plain: Callable[[bytes, Timing], Decoded[Source]]
     complete: Callable[[bytes, Timing], Decoded[Source]]
+
+    def read(self) -> Decoded[Source]:
+        """Return the request, by the complete reader if the text is not plain."""
+        with suppress(NotPlain):
+            return self.read_plain()
+        # After the handler of that error, which would keep simdjson's document alive.
+        return self.read_completely()
 
     def read_plain(self) -> Decoded[Source]:
         """Return the request as the quick reader reads it."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import gc
 import threading
-from types import TracebackType
 
 MAX_CONTAINERS = 1 << 22
 """New containers after which the collector runs in any case: more than one document has."""
@@ -30,12 +29,7 @@ class HeldBack:
                 gc.set_threshold(MAX_CONTAINERS, *self._thresholds[1:])
             self._blocks += 1
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         with self._lock:
             self._blocks -= 1
             if not self._blocks:

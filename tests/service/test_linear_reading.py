@@ -17,6 +17,7 @@ from repository_models import added
 
 from gatewave.service.activate.batch import read_batch
 from gatewave.service.activate.messages import BodyReader
+from gatewave.service.activate.protocol import ActivateProtocol
 from gatewave.service.app import create_app
 from gatewave.service.codecs.datatypes import DATATYPES
 from gatewave.service.errors import DeadlineExceeded, ServiceError
@@ -25,9 +26,11 @@ from gatewave.service.grpc import messages
 from gatewave.service.http import compression, media
 from gatewave.service.oip import json
 from gatewave.service.oip.json import Bounds
+from gatewave.service.oip.protocol import InferLimits, InferProtocol
 from gatewave.service.oip.tensors import from_raw
 from gatewave.service.serving.memory import Budget
 from gatewave.service.serving.pipeline import Pipeline
+from gatewave.service.serving.request import Timing
 from gatewave.service.serving.worker_pool import WorkerPool
 from gatewave.service.settings import Settings
 from gatewave.service.system.cancellation import CancelToken
@@ -169,7 +172,7 @@ def of_message(data):
 @pytest.fixture(scope="module")
 def reader(app):
     reader = BodyReader(app.state.service)
-    reader.json(b'{"activation":"sinc","inputs":{"x":[1]}}')
+    reader.document({"activation": "sinc", "inputs": {"x": [1]}})
     return reader
 
 
@@ -186,6 +189,7 @@ BOUNDS = Bounds(16, 1 << 23)
 @pytest.fixture(scope="module")
 def readers(app, reader, words):
     sinc = app.state.service.registry.get("sinc", "")
+    infer = InferProtocol(app.state.service, InferLimits(BOUNDS, 1 << 30), sinc, None)
 
     def file(header):
         return reader.safetensors(len(header).to_bytes(8, "little") + header)
@@ -195,10 +199,10 @@ def readers(app, reader, words):
         json.unpacked(json.opened(head + data, len(head)), words, BOUNDS)
 
     return {
-        "activate": reader.json,
+        "activate": lambda body: ActivateProtocol(reader).decode(body, Timing()).read(),
         "batch": lambda body: read_batch(reader, body, None),
         "file": file,
-        "infer": lambda body: json.decode(body, sinc, BOUNDS),
+        "infer": lambda body: infer.decode(body, Timing()).read(),
         "strings": strings,
         "message": of_message,
         "accept": lambda text: media.accepted(text, media.JSON),

@@ -20,10 +20,10 @@ from gatewave.service.http.exchange import Exchange, header
 from gatewave.service.http.inference import (
     JSON_WEIGHT,
     BodyEndpoint,
-    BodyRule,
     InferenceEndpoint,
     RequestHeaders,
 )
+from gatewave.service.http.request_body import BodyRule
 from gatewave.service.http.schemas import ActivateResponse, BatchResponse
 from gatewave.service.serving.memory import Permit
 from gatewave.service.serving.pipeline import TEXT_WEIGHT

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.types import Message
 
-from gatewave.service.activate.messages import parsed
 from gatewave.service.codecs.bodies import JSON, OCTETS
+from gatewave.service.codecs.documents import parsed
 from gatewave.service.errors import ControlOff, NameUnknown, RequestInvalid
 from gatewave.service.http import compression
 from gatewave.service.http.endpoints import EndpointResponse
 from gatewave.service.http.exchange import Exchange, header
 from gatewave.service.http.inference import (
     JSON_WEIGHT,
-    BodyRule,
     InferenceEndpoint,
     RequestHeaders,
 )
+from gatewave.service.http.request_body import BodyRule
 from gatewave.service.http.schemas import InferBody, InferError, InferResult
 from gatewave.service.oip import json, metadata
 from gatewave.service.oip.protocol import InferLimits, InferProtocol
@@ -36,8 +37,8 @@ router = APIRouter(
 MODELS = "/v2/models/"
 INFER = "/infer"
 VERSIONS = "/versions/"
-MAX_DOCUMENT_BYTES = 1 << 16
-"""Longest body of a request to the model repository."""
+DOCUMENT = BodyRule(1 << 16)
+"""Limit on the body of a request to the model repository."""
 
 
 class InferEndpoint(InferenceEndpoint):
@@ -68,8 +69,11 @@ class InferEndpoint(InferenceEndpoint):
         return compression.accepted(header(headers, b"accept-encoding"))
 
 
+@lru_cache(64)
 def _names(path: str) -> tuple[str, str]:
     """Return the name and the version of the model in the path of an inference request.
+
+    Clients ask for few models. The cache is small, since a path may be as long as a head.
 
     Raises:
         NameUnknown: The path has other parts.
@@ -108,7 +112,7 @@ async def server_live() -> JSONResponse:
 @router.get("/health/ready", responses={503: {"model": InferError}})
 async def server_ready(request: Request) -> JSONResponse:
     """Answer 200 if the server takes requests. `/models/{model}/ready` is about one model."""
-    if _runtime(request).ready:
+    if _state(request).ready:
         return JSONResponse({"ready": True})
     return JSONResponse({"error": "the server is not ready"}, 503)
 
@@ -116,14 +120,14 @@ async def server_ready(request: Request) -> JSONResponse:
 @router.get("/models/stats")
 async def all_statistics(request: Request) -> JSONResponse:
     """Return the number of requests to each model since the start, and their durations."""
-    return JSONResponse(await metadata.statistics(_runtime(request).registry))
+    return JSONResponse(await metadata.statistics(_state(request).registry))
 
 
 @router.get("/models/{model}")
 @router.get("/models/{model}/versions/{version}")
 async def model_metadata(request: Request, model: str, version: str = "") -> JSONResponse:
     """Return the inputs and outputs of a model: names, datatypes, shapes; -1 is any size."""
-    registry = _runtime(request).registry
+    registry = _state(request).registry
     found = registry.get(model, version)
     document = metadata.model_metadata(registry, found)
     parameters = metadata.model_parameters(found)
@@ -134,7 +138,7 @@ async def model_metadata(request: Request, model: str, version: str = "") -> JSO
 @router.get("/models/{model}/versions/{version}/ready")
 async def model_ready(request: Request, model: str, version: str = "") -> JSONResponse:
     """Answer 200 if the model is ready."""
-    _runtime(request).registry.get(model, version)
+    _state(request).registry.get(model, version)
     return JSONResponse({"name": model, "ready": True})
 
 
@@ -142,14 +146,14 @@ async def model_ready(request: Request, model: str, version: str = "") -> JSONRe
 @router.get("/models/{model}/versions/{version}/config")
 async def model_config(request: Request, model: str, version: str = "") -> JSONResponse:
     """Return the configuration of a model, in the form of Triton's model configuration."""
-    return JSONResponse(metadata.model_config(_runtime(request).registry.get(model, version)))
+    return JSONResponse(metadata.model_config(_state(request).registry.get(model, version)))
 
 
 @router.get("/models/{model}/stats")
 @router.get("/models/{model}/versions/{version}/stats")
 async def model_statistics(request: Request, model: str, version: str = "") -> JSONResponse:
     """Return the number of requests to a model since the start, and their durations."""
-    registry = _runtime(request).registry
+    registry = _state(request).registry
     return JSONResponse(await metadata.statistics(registry, model, version))
 
 
@@ -169,7 +173,7 @@ async def infer(request: Request, model: str, version: str = "") -> Response:  #
 @router.post("/repository/index")
 async def repository_index(request: Request) -> JSONResponse:
     """Return each model and version that is served or in the repository, and its state."""
-    state = _runtime(request)
+    state = _state(request)
     if state.repository is not None:
         await state.repository.discover()
     wanted = await _document(request)
@@ -180,7 +184,7 @@ async def repository_index(request: Request) -> JSONResponse:
 @router.post("/repository/models/{model}/load")
 async def load_model(request: Request, model: str) -> Response:
     """Load the versions of a model from the repository, or load them again."""
-    repository = _repository(_runtime(request))
+    repository = _repository(_state(request))
     await _refuse_own_files(request)
     await repository.load(model)
     return Response()
@@ -189,7 +193,7 @@ async def load_model(request: Request, model: str) -> Response:
 @router.post("/repository/models/{model}/unload")
 async def unload_model(request: Request, model: str) -> Response:
     """Unload a model; requests that are being computed are answered."""
-    repository = _repository(_runtime(request))
+    repository = _repository(_state(request))
     await _refuse_own_files(request)
     await repository.unload(model)
     return Response()
@@ -197,10 +201,10 @@ async def unload_model(request: Request, model: str) -> Response:
 
 async def _document(request: Request) -> dict[str, Any]:
     """Return the body of a request to the repository; an empty body is an empty object."""
-    state = _runtime(request)
+    state = _state(request)
     exchange = Exchange(request.scope, request.receive, _nowhere)
     with state.pipeline.budget.permit(exchange.client) as permit:
-        body = await exchange.body(MAX_DOCUMENT_BYTES, state.settings.body_seconds, permit)
+        body = await exchange.body(DOCUMENT, state.settings.body_seconds, permit)
     document = parsed(body) if bytes(body).strip() else {}
     if not isinstance(document, dict):
         raise RequestInvalid.at("body", "an object", document)
@@ -218,7 +222,7 @@ async def _nowhere(_: Message) -> None:
     """Discard messages: the exchange only receives the body."""
 
 
-def _runtime(request: Request) -> ServiceState:
+def _state(request: Request) -> ServiceState:
     state: ServiceState = request.app.state.service
     return state
 

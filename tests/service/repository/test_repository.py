@@ -650,7 +650,7 @@ def test_metrics_of_removed_versions_are_removed(root, served):
         assert {("m", "1"), ("m", "2")} <= numbers().keys()
         shutil.rmtree(root / "m" / "1")
         await s.repository.scan()
-        removed.meter.answered(0.0, 0.0, 0.0, 0.0)  # a request that was under way
+        removed.meter.finished(0.0, (0.0, 0.0), (0.0, 0.0))  # a request that was under way
         assert ("m", "1") not in numbers()
         assert ("m", "2") in numbers()
         shutil.rmtree(root / "m")
