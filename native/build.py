@@ -1,10 +1,10 @@
-"""Builds the kernels, and puts `libgatewave.so` into the package `service`, where it is found.
+"""Build the native kernels, and install `libgatewave.so` in the package `service`.
 
-Where there is nvcc, `libgatewave_cuda.so` too: the same kernels for GPUs.
+If nvcc is available, `libgatewave_cuda.so` is built too: the same kernels for GPUs.
 
-What was built before is built again only where its source changed. Without a C++20 compiler or
-CMake nothing is built, and the function bodies of the artifacts serve instead; `--required` makes
-that a failure.
+Only changed sources are compiled again. Without a C++20 compiler or CMake, the build is skipped,
+and the service uses the function bodies of the artifacts instead. `--required` turns a skipped
+build into a failure.
 
     python native/build.py
 """
@@ -29,12 +29,12 @@ _CHECKOUT, _SDIST = ROOT / "service", ROOT / "src" / "gatewave" / "service"
 PACKAGE = _CHECKOUT if _CHECKOUT.is_dir() else _SDIST
 """Folder of the service. A source distribution has files where a checkout has links."""
 CPU, CUDA = "gatewave", "gatewave_cuda"
-"""What CMake builds; the second only where there is nvcc."""
+"""Targets of CMake; the second one is built only if nvcc is available."""
 
 SWITCH = "GATEWAVE_BUILD_NATIVE"
-"""The environment variable that says 0 where the kernels are not wanted."""
+"""Environment variable; 0 disables the native kernels."""
 CUDA_SWITCH = "GATEWAVE_BUILD_CUDA"
-"""And where those for GPUs are not."""
+"""Environment variable; 0 disables the kernels for GPUs."""
 
 INSTALL = "install one and run `make native`"
 FLAGS = ("CXXFLAGS", "LDFLAGS")
@@ -55,7 +55,7 @@ bool is_new() { return __builtin_cpu_supports("x86-64-v4"); }
 
 
 class Skipped(Exception):  # noqa: N818 - it is none
-    """The kernels cannot be built here, or are not wanted."""
+    """The kernels cannot be built here, or the environment disables them."""
 
     def __init__(self, reason: str, remedy: str) -> None:
         super().__init__(
@@ -64,10 +64,10 @@ class Skipped(Exception):  # noqa: N818 - it is none
 
 
 class BuildError(Exception):
-    """The kernels do not compile."""
+    """Failed compilation of the kernels."""
 
     def __init__(self, target: str, output: str) -> None:
-        """With what CMake and the compiler said."""
+        """Store the ``output`` of CMake and the compiler, and add a note about the fallback."""
         where = "on GPUs " if target == CUDA else ""
         super().__init__(
             f"{output}\nNative kernels are not built: see above. The function bodies serve {where}"
@@ -77,12 +77,12 @@ class BuildError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What the kernels are built with.
+    """Tools that build the kernels.
 
     Attributes:
-        compiler: A command, as CXX has it.
-        cmake: Where it is.
-        ninja: Where it is, or None: then it is make.
+        compiler: Command, in the syntax of CXX.
+        cmake: Path of CMake.
+        ninja: Path of Ninja; None selects make.
     """
 
     compiler: str
@@ -90,7 +90,7 @@ class Tools:
     ninja: str | None
 
     def key(self, target: str) -> str:
-        """What must not change within a build folder: CMake would keep to what it knew."""
+        """Return the state that must not change within a build folder, because CMake caches it."""
         version = _run([*shlex.split(self.compiler), "--version"]).stdout.partition("\n")[0]
         known = [str(NATIVE), self.compiler, version, str(bool(self.ninja))]
         known += [os.environ.get(name, "") for name in FLAGS]
@@ -101,15 +101,15 @@ class Tools:
 
 
 def is_wanted() -> bool:
-    """Whether the environment does not say otherwise."""
+    """Return True unless the environment disables the native kernels."""
     return os.environ.get(SWITCH) != "0"
 
 
 def find_tools() -> Tools:
-    """The tools of this machine.
+    """Return the tools of this machine.
 
     Raises:
-        Skipped: There is no compiler, or no CMake.
+        Skipped: No compiler or no CMake is found.
     """
     compiler = find_compiler()
     cmake = _program("cmake", "CMAKE_BIN_DIR")
@@ -119,10 +119,10 @@ def find_tools() -> Tools:
 
 
 def find_compiler() -> str:
-    """A compiler that makes a shared library of C++20: CXX, or the first that does.
+    """Return a compiler for C++20 shared libraries: CXX if it is set, or the first that works.
 
     Raises:
-        Skipped: There is none.
+        Skipped: No compiler is found.
     """
     if sys.platform != "linux":
         raise Skipped(f"they need Linux, this is {sys.platform}", "nothing is lost but speed")
@@ -144,7 +144,7 @@ def _compiles(command: list[str]) -> bool:
 
 
 def _program(name: str, folder: str) -> str | None:
-    """A program on the PATH, or of the PyPI package that says in which ``folder`` it has it."""
+    """Find a program on the PATH, or at the attribute ``folder`` of its PyPI package."""
     found = shutil.which(name)
     if found is None and importlib.util.find_spec(name):
         found = shutil.which(name, path=getattr(importlib.import_module(name), folder, ""))
@@ -156,12 +156,12 @@ def build(target: str, folder: Path, *, strict: bool = False) -> Path:
 
     Args:
         target: ``CPU`` or ``CUDA``.
-        folder: What is built on the way; kept, it makes the next time short.
-        strict: Whether a warning of the compiler is an error.
+        folder: Build folder; if it is kept, the next build is faster.
+        strict: Treat warnings of the compiler as errors.
 
     Raises:
         Skipped: It cannot be built here.
-        BuildError: It does not compile.
+        BuildError: The compilation failed.
     """
     tools = find_tools()
     _prepare(folder, tools.key(target))
@@ -202,7 +202,7 @@ def _run(command: list[str], **variables: str) -> subprocess.CompletedProcess[st
 
 
 def install(library: Path, target: Path) -> None:
-    """Put the library there at once: a service that has the old one loaded keeps that."""
+    """Replace the installed library atomically: a service that has loaded the old one keeps it."""
     part = target.with_name(f".{target.name}.part")
     shutil.copyfile(library, part)
     part.replace(target)
@@ -215,17 +215,18 @@ def build_into_package(
     required: bool = False,
     complain: Callable[[str], object] = print,
 ) -> list[Path]:
-    """Build the kernels, and put them where the service finds them; what is there then.
+    """Build the kernels, install them in the package, and return the paths of the new libraries.
 
     Args:
-        package: The service's folder.
-        strict: Whether a warning of the compiler is an error, and so is a failure of nvcc.
-        required: Whether a failure of nvcc is an error, whatever the warnings are.
-        complain: Told of a failure of nvcc, where that is none.
+        package: Folder of the service.
+        strict: Treat warnings of the compiler as errors, and a failure of nvcc too.
+        required: Treat a failure of nvcc as an error.
+        complain: Function that receives the message of a failure of nvcc that is not an error.
 
     Raises:
-        Skipped: They cannot be built here. What was there is left only where nothing is wanted.
-        BuildError: They do not compile.
+        Skipped: The kernels cannot be built here, or the environment disables them. Only in the
+            second case, earlier libraries are kept.
+        BuildError: The compilation failed.
     """
     if not is_wanted():
         raise Skipped(f"{SWITCH} is 0", "unset it and run `make native`")
@@ -260,7 +261,7 @@ def _install(target: str, package: Path, *, strict: bool) -> Path:
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--required", action="store_true", help="fail where nothing can be built")
     parser.add_argument("--strict", action="store_true", help="take warnings for errors")

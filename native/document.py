@@ -1,6 +1,8 @@
-"""Writes `docs/kernels.md`: what each kernel computes, and how nearly, as the library says itself.
+"""Generator of `docs/kernels.md`: the formula and the accuracy of each kernel.
 
-python native/document.py
+The library describes itself, and the page is written from this description.
+
+    python native/document.py
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ LIBRARY = ROOT / "service" / "libgatewave.so"
 HEADER = ("operator", "inputs", "range", "value, ULP", "partials, ULP", "near zero", "scale")
 
 SCALED_BY_B = {"SwiGLULinear", "GeGLU", "GeGLUTanh"}
-"""Kernels whose first partial derivative crosses zero as a multiple of the other input."""
+"""Kernels with a first partial derivative that crosses zero as a multiple of the other input."""
 
 INTRODUCTION = f"""\
 # Kernels
@@ -147,7 +149,7 @@ runs one element on the GPU before it uses them, and computes function bodies wh
 
 
 def described(library: Path) -> dict[str, Any]:
-    """What the library says of itself."""
+    """Return the description that the library gives of itself."""
     options = ort.SessionOptions()
     options.add_session_config_entry(OPERATORS, "Kernels")
     options.register_custom_ops_library(str(library))
@@ -158,7 +160,7 @@ def described(library: Path) -> dict[str, Any]:
 
 
 def text(library: Path) -> str:
-    """The page."""
+    """Return the text of the page."""
     rows = _rows(described(library)["kernels"])
     return page([INTRODUCTION.rstrip(), table(HEADER, rows), ACCURACY, USE])
 

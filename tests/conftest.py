@@ -1,4 +1,4 @@
-"""What several rooms' tests need: every record, one by one, and the artifacts."""
+"""Fixtures of several test folders: every record, one by one, and the artifacts."""
 
 import functools
 import gc
@@ -23,14 +23,14 @@ hypothesis.settings.load_profile("steady")
 
 
 def pytest_collection_finish():
-    """Leave modules and collected tests out of later collections, which take a second with them."""
+    """Exclude modules and tests from later garbage collections, which are a second faster then."""
     gc.collect()
     gc.freeze()
 
 
 @pytest.fixture(scope="session")
 def artifacts(tmp_path_factory):
-    """The folder that `gatewave export` writes; every test only reads it."""
+    """Return the folder that `gatewave export` writes; tests only read it."""
 
     def export(folder):
         export_artifacts.write(ACTIVATIONS.values(), folder, export_artifacts.Selection())
@@ -40,7 +40,7 @@ def artifacts(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory):
-    """The models of an operator, by graph and dtype, given its stem; every test only reads them."""
+    """Return a function from a stem to its models, by graph and dtype; tests only read them."""
 
     def models(stem):
         def export(folder):
@@ -57,7 +57,7 @@ def exported(tmp_path_factory):
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread():
-    """The tensors are small: a second thread would only be waited for, long on a busy machine."""
+    """Limit Torch to one thread: a second one is slow on a busy machine, and tensors are small."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

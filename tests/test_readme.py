@@ -1,4 +1,4 @@
-"""The README's examples, run as they stand: what it says comes out, comes out."""
+"""Examples of the README, run unchanged; the output must be the printed one."""
 
 import itertools
 import os
@@ -36,7 +36,7 @@ def server(artifacts):
 
 @pytest.fixture(scope="module")
 def folder(artifacts, tmp_path_factory):
-    """A folder with the environment and the artifacts where the README has them."""
+    """Return a folder with the environment and the artifacts where the README has them."""
     folder = tmp_path_factory.mktemp("readme")
     (folder / ".venv").symlink_to(sys.prefix)
     (folder / "artifacts").mkdir()
@@ -46,7 +46,7 @@ def folder(artifacts, tmp_path_factory):
 
 
 def same(got, said):
-    """Whether two texts agree, but for the last digits of numbers: processors differ there."""
+    """Check that two texts agree, except for last digits of numbers: they vary by processor."""
     numbers = [[float(n) for n in NUMBER.findall(text)] for text in (got, said)]
     words = [NUMBER.sub("#", text).strip() for text in (got, said)]
     assert words[0] == words[1]
@@ -54,7 +54,7 @@ def same(got, said):
 
 
 def steps(block):
-    """The commands of a console block, each with the output that is said to follow."""
+    """Return the commands of a console block, each with its expected output."""
     for step in block.split("$ ")[1:]:
         lines = step.splitlines()
         end = 1

@@ -1,7 +1,7 @@
-"""Writes `coefficients.h`: the polynomials of the kernels, fitted with mpmath in 60 digits.
+"""Generator of `coefficients.h`: polynomials of the kernels, fitted with mpmath in 60 digits.
 
-Each interpolates its function at Chebyshev's points, which is within a bit of the best polynomial
-of that degree; `fitted` sees how near it comes.
+Each polynomial interpolates its function at Chebyshev points. Its error is within a factor of two
+of the best polynomial of that degree; `fitted` checks the error.
 
     python native/mathematics/coefficients.py
 """
@@ -66,7 +66,7 @@ def normal_tail(y: mp.mpf) -> mp.mpf:
 def fitted(
     function: Callable[[mp.mpf], mp.mpf], low: mp.mpf, high: mp.mpf, count: int, bits: float
 ) -> list[mp.mpf]:
-    """The coefficients of ``x^0, x^1, …``, ``count`` of them, right to 2^-``bits`` everywhere."""
+    """Return the ``count`` coefficients of ``x^0, x^1, …``, accurate to 2^-``bits`` everywhere."""
     angles = [mp.pi * (k + mp.mpf(1) / 2) / count for k in range(count)]
     middle, half = (low + high) / 2, (high - low) / 2
     points = [middle + half * mp.cos(angle) for angle in angles]
@@ -83,7 +83,7 @@ def fitted(
 
 
 def constant(name: str, summary: str, number: mp.mpf) -> str:
-    """A number as an unevaluated sum of two."""
+    """Return a number as an unevaluated sum of two."""
     kinds = "".join(
         f"template <>\nGATEWAVE_CONSTANT Pair<{kind}> {name}<{kind}> = "
         f"{{{literal(kind, number)}, {literal(kind, remainder(kind, number))}}};\n"
@@ -102,7 +102,7 @@ def literal(kind: str, number: mp.mpf) -> str:
 
 
 def remainder(kind: str, number: mp.mpf) -> mp.mpf:
-    """What rounding ``number`` leaves."""
+    """Return the error of rounding ``number``."""
     near = np.float32(float(number)) if kind == "float" else float(number)
     return number - mp.mpf(float(near))
 

@@ -15,7 +15,7 @@ class Ended:
 
 @pytest.fixture
 def run(monkeypatch, capsys):
-    """`gatewave` with the arguments given, in this process, to its end."""
+    """Return a function that runs `gatewave` in this process until it ends."""
 
     def command(*arguments, **variables):
         # One thread: ONNX Runtime's shared pool would forbid the other tests sessions of their own.

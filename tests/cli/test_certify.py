@@ -1,4 +1,4 @@
-"""`gatewave certify` and `gatewave runtimes`, as a shell runs them."""
+"""Commands `gatewave certify` and `gatewave runtimes`, run as from a shell."""
 
 import json
 

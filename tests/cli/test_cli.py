@@ -1,4 +1,4 @@
-"""The `gatewave` command, as users run it: results, exit status, and errors in a line."""
+"""Command `gatewave` as users run it: results, exit status, and errors of one line."""
 
 import csv
 import hashlib
@@ -52,7 +52,7 @@ def package(tmp_path, monkeypatch):
 
 
 def said(ended):
-    """What a command that failed said: one line, and no traceback."""
+    """Return the error of a failed command: one line, without a traceback."""
     assert "Traceback" not in ended.stderr
     assert ended.stderr.strip().startswith("error: ")
     return " ".join(ended.stderr.split())

@@ -1,4 +1,4 @@
-"""What holds for files of every format: all or nothing, clear errors, bounded memory."""
+"""Properties of files of every format: atomic writes, clear errors, bounded memory."""
 
 import errno
 import os
@@ -57,13 +57,13 @@ def save(path, x):
 
 @pytest.fixture(params=SUFFIXES)
 def source(request, tmp_path):
-    """A file of ten float32, for each format."""
+    """Return a file of ten float32 numbers, for each format."""
     return save(tmp_path / f"x{request.param}", np.linspace(-2, 2, 10, dtype=np.float32))
 
 
 @pytest.fixture
 def target(source):
-    """A file of the same format that was there before."""
+    """Return an existing file of the same format."""
     path = source.with_stem("y")
     path.write_bytes(b"before")
     return path
@@ -299,7 +299,7 @@ def test_arrays_need_neither_pyarrow_nor_torch(tmp_path):
 @pytest.mark.parametrize("kept", [0, 1, 7, 20, -9, -1])
 @pytest.mark.parametrize("suffix", [".npy", ".npz", ".safetensors", ".parquet"])
 def test_a_file_cut_short_is_damaged(tmp_path, suffix, kept):
-    """Not CSV, which has no end: what was cut off was never there."""
+    """CSV has no end marker, therefore it is not tested."""
     source = save(tmp_path / f"x{suffix}", np.zeros(10, np.float32))
     source.write_bytes(source.read_bytes()[:kept])
 
@@ -362,7 +362,7 @@ def test_an_archive_with_a_password_is_told(tmp_path):
 
 @given(data=st.data(), suffix=st.sampled_from(SUFFIXES))
 def test_no_damage_shows_the_inside(tmp_path_factory, data, suffix):
-    """Whatever the bytes, there is a result or one of our errors, and nothing else."""
+    """Any bytes give a result or a `FileError`."""
     folder = tmp_path_factory.mktemp("damaged")
     source = save(folder / f"x{suffix}", np.linspace(-2, 2, 10, dtype=np.float32))
     content = bytearray(source.read_bytes())
@@ -400,7 +400,7 @@ print(peak() - before)
 
 
 def save_megabytes(path, megabytes):
-    """Numbers; in CSV, where each takes a microsecond, numbers with a kilobyte of text beside."""
+    """Save numbers; in CSV, a number takes a microsecond, therefore it gets a kilobyte of text."""
     if path.suffix != ".csv":
         return save(path, np.tile(np.linspace(0, 1, 1 << 18, dtype=np.float32), megabytes))
     with path.open("w") as file:
@@ -415,7 +415,7 @@ def save_megabytes(path, megabytes):
     [(".npz", 1, 80), (".safetensors", 1, 80), (".parquet", 1, 80), (".csv", 100, 300)],
 )
 def test_memory_is_bounded_whatever_the_size_of_the_file(tmp_path, suffix, before, after):
-    """A larger file takes less than half of the difference more than one that fills all buffers."""
+    """The peak of a larger file is higher by less than half of the difference in size."""
     small = save_megabytes(tmp_path / f"small{suffix}", before)
     large = save_megabytes(tmp_path / f"large{suffix}", after)
     arguments = [sys.executable, "-c", PEAK, small, large, tmp_path / f"y{suffix}"]

@@ -1,4 +1,4 @@
-"""Evaluating over .npy, .npz and .safetensors files."""
+"""Evaluation over .npy, .npz and .safetensors files."""
 
 import io
 import json
@@ -42,7 +42,7 @@ def sum_and_product(values):
 
 
 def evaluate(source, target, compute=identity, *, dtype="float64", **options):
-    """One input x, one output y, in small chunks unless said otherwise."""
+    """Evaluate with one input x and one output y, by default in small chunks."""
     asked = {"inputs": ["x"], "outputs": ["y"], "chunk_elements": CHUNK} | options
     return evaluate_file(source, target, dtype=dtype, compute=compute, **asked)
 
@@ -273,7 +273,7 @@ def test_a_chunk_has_at_least_one_element(tmp_path):
 
 
 def nearest_bfloat16(values):
-    """By brute force: the closest of all finite bfloat16 values, ties to even."""
+    """Return the closest finite bfloat16 values, ties to even, by brute force."""
     every = np.arange(0x7F80, dtype=np.uint16).view(ml_dtypes.bfloat16).astype(np.float64)
     above = np.clip(np.searchsorted(every, np.abs(values)), 1, len(every) - 1)
     down, up = np.abs(values) - every[above - 1], every[above] - np.abs(values)

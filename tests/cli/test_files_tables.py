@@ -1,4 +1,4 @@
-"""Evaluating over Parquet and CSV files."""
+"""Evaluation over Parquet and CSV files."""
 
 import csv
 import datetime as dt
@@ -26,13 +26,13 @@ def identity(values):
 
 
 def evaluate(source, target, compute=identity, *, dtype="float64", **options):
-    """One input x, one output y, in small chunks unless said otherwise."""
+    """Evaluate with one input x and one output y, by default in small chunks."""
     asked = {"inputs": ["x"], "outputs": ["y"], "chunk_elements": CHUNK} | options
     return evaluate_file(source, target, dtype=dtype, compute=compute, **asked)
 
 
 def evaluate_text(folder, text, **options):
-    """The CSV that CSV becomes."""
+    """Return the CSV that is computed from CSV."""
     (folder / "x.csv").write_text(text, encoding="utf-8", newline="")
     evaluate(folder / "x.csv", folder / "y.csv", **options)
     return (folder / "y.csv").read_bytes().decode()

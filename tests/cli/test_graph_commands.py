@@ -1,4 +1,4 @@
-"""`gatewave inspect`, `fuse` and `swap`, as a shell runs them."""
+"""Commands `gatewave inspect`, `fuse` and `swap`, run as from a shell."""
 
 import json
 
@@ -13,7 +13,7 @@ from drawing import drawn
 
 @pytest.fixture
 def model(tmp_path):
-    """A file with a SwiGLU in it, in three nodes."""
+    """Return a file with a SwiGLU in three nodes."""
     path = tmp_path / "model.onnx"
     made = drawn(lambda op, a, b: op.Mul(op.Mul(a, op.Sigmoid(a)), b), inputs=2, opset=20)
     onnx.save(onnx_proto(made), path)

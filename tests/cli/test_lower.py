@@ -1,4 +1,4 @@
-"""`gatewave lower`, and `gatewave doctor --probe`."""
+"""Commands `gatewave lower` and `gatewave doctor --probe`."""
 
 import json
 

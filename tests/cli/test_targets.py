@@ -1,4 +1,4 @@
-"""`gatewave inspect --target` and `gatewave lower` say what is known of a target, and no more."""
+"""Output of `gatewave inspect --target` and `gatewave lower` about a target."""
 
 import json
 import sys
@@ -60,7 +60,7 @@ def test_a_table_is_named_where_it_is_all_that_is_known(run, model):
 
 @pytest.fixture
 def mixed(model):
-    """Softsign or Tan of a Swish, which is written out for TVM."""
+    """Return a function that saves Softsign or Tan of a Swish; the Swish is written out for TVM."""
 
     def saved(operator, kind):
         path = model("Swish", kind)
@@ -106,7 +106,7 @@ for line in sys.stdin:
 
 @pytest.fixture
 def refusing(tmp_path):
-    """An environment of ONNX Runtime 1.27 that loads every node, and no model."""
+    """Environment of ONNX Runtime 1.27 that loads every node but no model."""
     home = tmp_path / "runtimes" / "onnxruntime-1.27"
     (home / "bin").mkdir(parents=True)
     (home / "bin" / "python").write_text(REFUSING)

@@ -1,4 +1,4 @@
-"""`gatewave verify`: two files, a verdict in words or JSON, and an exit status."""
+"""Command `gatewave verify`: two files, a verdict in words or JSON, and an exit status."""
 
 import json
 

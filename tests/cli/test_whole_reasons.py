@@ -1,4 +1,4 @@
-"""Reasons and names in the output of commands: nothing is cut, however narrow it is."""
+"""Complete reasons and names in the output of commands, at any width of the terminal."""
 
 import io
 import json
@@ -13,7 +13,7 @@ from gatewave.cli.commands import output
 from gatewave.cli.files.errors import DamagedFileError, explained
 
 LONG = "/".join(["a_very_long_name_of_a_layer"] * 8)
-"""The name of a node, far longer than the 80 columns that a pipe counts for."""
+"""Name of a node, far longer than the 80 columns of a pipe."""
 
 HEAD = '<ir_version: 8, opset_import: ["": 17, "org.example": 1]> g '
 UNKNOWN = HEAD + "(float[N, 4] x) => (float[N, 4] y) { y = org.example.Nameless(x) }"

@@ -13,12 +13,12 @@ from gatewave.service.security.keys import new_key
 
 HERE = Path(__file__).parent
 PYTHON = HERE.parents[1] / ".venv-clients" / "bin" / "python"
-"""The clients' own environment: their modules and ours define the same messages."""
+"""Environment of the clients; their modules and ours define the same messages."""
 
 
 @pytest.fixture(scope="session")
 def client():
-    """Runs a script of the folder ``clients``, and gives what it wrote."""
+    """Return a function that runs a script of the folder ``clients``, and returns its output."""
     if not PYTHON.exists():
         pytest.fail("the clients are not installed: make .venv-clients/.made")
 
@@ -38,7 +38,7 @@ def client():
 
 @pytest.fixture(scope="session")
 def repository(tmp_path_factory):
-    """A model ``identity_…`` of each datatype, for tensors of any shape."""
+    """Repository with a model ``identity_…`` of each datatype, for tensors of any shape."""
     folder = tmp_path_factory.mktemp("repository")
     for name, datatype in DATATYPES.items():
         version = folder / f"identity_{name}" / "1"
@@ -51,7 +51,7 @@ def repository(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def target(artifacts, repository):
-    """A running server, as the clients' scripts want to know it."""
+    """Return a running server in the format of the clients' scripts."""
     key, line = new_key("admin")
     settings = {
         "GATEWAVE_GRPC_PORT": "0",

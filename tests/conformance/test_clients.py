@@ -1,4 +1,4 @@
-"""The protocol as its clients speak it: tritonclient's four, and both of kserve's."""
+"""Conformance with the protocol's clients: four of tritonclient, and two of kserve."""
 
 import json
 from itertools import product

@@ -1,4 +1,4 @@
-"""The container files agree with the project: what they copy, install, name and promise exists."""
+"""Consistency of the container files with the project: copied files, packages and names exist."""
 
 import http.server
 import json
@@ -24,7 +24,7 @@ from gatewave.service.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 SERVING = {"cpu": "cpu", "gpu": "gpu"}
-"""The stages that serve, and the extra that each installs."""
+"""Stages of the service, and the extra that each installs."""
 
 NOT_SERVED = ("torch", "onnx", "onnx_ir", "onnxscript", "matplotlib", "mpmath", "sympy")
 
@@ -42,7 +42,7 @@ class Stage:
         return dict(pairs)
 
     def copies(self):
-        """``(source stage or None, sources, destination)`` of each COPY."""
+        """Yield ``(source stage or None, sources, destination)`` of each COPY."""
         for line in self.all("COPY"):
             flag, words = re.fullmatch(r"(?:--from=(\S+) )?(.*)", line).groups()
             *sources, destination = words.split()
@@ -66,7 +66,7 @@ def read_stages():
 STAGES = read_stages()
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES = {name: service for name, service in COMPOSE["services"].items() if "build" in service}
-"""Those of ours; tests/deploy/test_observability.py is about the others."""
+"""Services that are built here; tests/deploy/test_observability.py tests the others."""
 
 
 @pytest.fixture(autouse=True)
@@ -164,7 +164,7 @@ def test_images_configure_settings_that_exist(serving):
 
 
 def is_started(settings):
-    """Whether the service starts with these settings, as far as they expose it."""
+    """Return True if the service starts with these settings and their exposure."""
     host = settings.published_host or settings.host
     try:
         refuse_exposure(
@@ -203,7 +203,7 @@ def test_compose_needs_keys_where_it_publishes_to_others(name, shell, starts):
 
 
 def _interpolated(value, shell):
-    """As compose does it: what the shell has, or the default."""
+    """Interpolate as compose does: the variable of the shell, or the default."""
     return re.sub(r"\$\{(\w+):-(.*?)\}", lambda found: shell.get(*found.groups()), value)
 
 

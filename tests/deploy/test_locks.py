@@ -1,4 +1,4 @@
-"""Images contain pinned parts only: base images by digest, packages by their hashes."""
+"""Pinned contents of images: base images by digest, packages by their hashes."""
 
 import re
 import subprocess
@@ -16,7 +16,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 DOCKERFILE = (ROOT / "deploy/Dockerfile").read_text()
 
 PYTHON = {"build": "3.11", "cpu": "3.11", "export": "3.11", "gpu": "3.12"}
-"""The locks, and the Python of the image that installs each."""
+"""Lock files, and the Python of the image that installs each."""
 
 
 def extra(name):
@@ -32,7 +32,7 @@ WANTED = {
 
 
 def pins(text):
-    """The version of each package in a file of requirements, and its hashes."""
+    """Return the version of each package in a requirements file, and its hashes."""
     lines = re.sub(r"(?m)^\s*#.*\n", "", text).replace("\\\n", " ").splitlines()
     found = {}
     for line in lines:
@@ -101,7 +101,7 @@ def test_base_images_are_pinned_by_their_digest():
 @pytest.mark.matrix
 @pytest.mark.parametrize("name", ["build", "cpu", "gpu"])
 def test_a_lock_can_be_installed(name, tmp_path):
-    """Downloads the packages from PyPI; Torch's packages are on another index."""
+    """Downloads the packages from PyPI; the packages of Torch are on another index."""
     files = ("--requirement", str(LOCKS / f"{name}.txt"), "--target", str(tmp_path))
     only = ("--only-binary", ":all:", "--python-version", PYTHON[name])
     pip = (sys.executable, "-m", "pip", "install", "--dry-run", "--require-hashes", "--no-deps")

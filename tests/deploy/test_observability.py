@@ -1,4 +1,4 @@
-"""Prometheus and Grafana: what is configured is valid and safe, and asks for numbers that exist."""
+"""Configuration of Prometheus and Grafana: valid, safe, and limited to existing metrics."""
 
 import contextlib
 import json
@@ -34,19 +34,19 @@ real = pytest.mark.skipif(
 )
 SUFFIXES = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count"), "info": ("_info",)}
 BY_PROMETHEUS = {"up"}
-"""What Prometheus says itself of what it scrapes."""
+"""Metrics that Prometheus itself records about its targets."""
 
 
 @pytest.fixture(scope="module")
 def families(artifacts):
-    """The metrics that there are, by name."""
+    """Return the existing metrics by name."""
     app = create_app(Settings(artifacts=artifacts, device="cpu", threads=1))
     return {family.name: family for family in exposition.families(app.state.service).collect()}
 
 
 @pytest.fixture(scope="module")
 def series(families):
-    """The names that may be asked for."""
+    """Return the names of series that a query may use."""
     return BY_PROMETHEUS | {
         name + suffix
         for name, family in families.items()
@@ -59,7 +59,7 @@ def panels():
 
 
 def expressions():
-    """Every query of the dashboard and of the alerts, by where it stands."""
+    """Yield every query of the dashboard and of the alerts, with its location."""
     for panel in panels():
         for target in panel["targets"]:
             yield f"panel {panel['title']} {target['refId']}", target["expr"]
@@ -206,14 +206,14 @@ def test_promtool_finds_nothing_to_say_about_the_metrics(server):
 
 
 def free_port():
-    """Prometheus does not say which port it got, so that one has to be found for it."""
+    """Return a free port, because Prometheus does not report a port that it chooses."""
     with socket.create_server(("127.0.0.1", 0)) as found:
         return found.getsockname()[1]
 
 
 @contextlib.contextmanager
 def prometheus(folder, target):
-    """The real one, with our configuration, but for where its target is."""
+    """Run the real Prometheus with our configuration, except for the address of its target."""
     configuration = yaml.safe_load(CONFIGURATION.read_text())
     configuration["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
     (job,) = configuration["scrape_configs"]

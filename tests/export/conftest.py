@@ -1,4 +1,4 @@
-"""The graphs of every record; and models as files, small and by hand."""
+"""Fixtures of the export tests: the graphs of every record, and small models as files."""
 
 import numpy as np
 import onnx
@@ -30,7 +30,7 @@ def model(models, graph, dtype):
 
 @pytest.fixture
 def saved(tmp_path):
-    """Writes a model, given as a message, bytes or ONNX text, and gives its path."""
+    """Return a function that writes a model (message, bytes or ONNX text), and returns its path."""
 
     def save(model, name="model.onnx"):
         path = tmp_path / name
@@ -45,7 +45,7 @@ def saved(tmp_path):
 
 @pytest.fixture
 def weighted():
-    """A model that adds a tensor to its input; given what the tensor's message is to hold."""
+    """Return a function from the fields of a tensor to a model that adds it to its input."""
 
     def model(**fields):
         made = helper.make_model(
@@ -66,7 +66,7 @@ def weighted():
 
 @pytest.fixture
 def sparse(weighted):
-    """Likewise, of a tensor that is [1, 0, 0, 2, 0]."""
+    """Return a model that adds the sparse tensor [1, 0, 0, 2, 0] to its input."""
     model = weighted()
     model.graph.ClearField("initializer")
     values = numpy_helper.from_array(np.array([1, 2], np.float32), "w")
@@ -77,7 +77,7 @@ def sparse(weighted):
 
 @pytest.fixture
 def outside(weighted):
-    """Likewise, of external data; given the entries that say where they are."""
+    """Return a function from external data's entries to a model that adds them to its input."""
 
     def model(dims=(4,), **entries):
         made = weighted(dims=dims, data_location=TensorProto.EXTERNAL)
@@ -90,14 +90,14 @@ def outside(weighted):
 
 @pytest.fixture
 def external(saved, outside, tmp_path):
-    """A model whose data are in a file beside it."""
+    """Return a model file with data in a file beside it."""
     (tmp_path / "w.bin").write_bytes(bytes(8) + np.arange(4, dtype=np.float32).tobytes())
     return saved(outside(location="w.bin", offset=8, length=16))
 
 
 @pytest.fixture
 def check(saved):
-    """Verifies one graph, in ONNX text, against another, and gives the report."""
+    """Return a function that verifies one graph in ONNX text against another."""
 
     def run(original, rewritten, head=HEAD, **options):
         paths = [

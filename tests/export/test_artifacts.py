@@ -1,4 +1,4 @@
-"""The folder of artifacts: all of it, or none; nothing stale, and nothing that is not its own."""
+"""Folder of artifacts: atomic writes, no stale files, and no removal of foreign files."""
 
 import dataclasses
 import json
@@ -21,7 +21,7 @@ def names(folder):
 
 
 def wrong(activation):
-    """A record whose decomposition is not its formula."""
+    """Return a record with a decomposition that differs from its formula."""
     (operator,) = activation.operators
 
     def value(op, x, **reals):

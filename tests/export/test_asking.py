@@ -1,4 +1,4 @@
-"""Runtimes that are installed say themselves what they load, node by node where they refuse."""
+"""Installed runtimes, asked to load models; rejected nodes are named one by one."""
 
 import json
 import sys
@@ -25,7 +25,7 @@ def this():
 
 
 def judged(target, path, body, kind="double", opset=20):
-    """The model of ``body``, loaded by the target, and its problems."""
+    """Return the model of ``body``, loaded by the target, and its problems."""
     proto = parser.parse_model(
         f'<ir_version: 9, opset_import: ["": {opset}, "com.microsoft": 1, "Foreign": 1]> '
         f"g ({kind}[n] x) => ({kind}[n] y) <{kind} lo = {{0}}, {kind} hi = {{6}}> {{ {body} }}"
@@ -76,7 +76,7 @@ def test_operators_of_a_library_are_not_known(this, tmp_path):
 
 
 def script(path, *lines):
-    """A Python whose ONNX Runtime does what ``lines`` say with each ``line`` of stdin."""
+    """Write a Python with an ONNX Runtime that runs ``lines`` for each ``line`` of stdin."""
     about = json.dumps({"version": "9.9", "providers": [CPU]})
     start = [f"#!{sys.executable}", "import json, os, sys", f"print({about!r}, flush=True)"]
     path.write_text("\n".join([*start, "for line in sys.stdin:", *lines]))

@@ -1,4 +1,4 @@
-"""A user's function in the other forms that Torch has; its kinks; and what of it fails."""
+"""User functions in the other forms of Torch: exports, kinks and failures."""
 
 import functools
 import sys
@@ -16,12 +16,12 @@ from gatewave.models.torch_ops import FLOAT64
 
 
 def sharp(a, b, slope=3.0):
-    """A function with an option, and no module."""
+    """Compute a function with an option, without a module."""
     return a * torch.sigmoid(slope * b)
 
 
 class Straight(torch.autograd.Function):
-    """Rounding, whose derivative is that of the identity."""
+    """Rounding with the derivative of the identity."""
 
     @staticmethod
     def forward(ctx, x):
@@ -42,7 +42,7 @@ class NoWayBack(torch.autograd.Function):
 
 
 class LearntGate(nn.Module):
-    """A gate whose slope was learnt."""
+    """Gate with a trained slope."""
 
     def __init__(self):
         super().__init__()
@@ -59,7 +59,7 @@ def program():
 
 @pytest.fixture
 def named(monkeypatch):
-    """Makes an object one that `load` finds by name."""
+    """Return a function that makes an object available to `load` by name."""
     module = types.ModuleType("theirs")
     monkeypatch.setitem(sys.modules, "theirs", module)
 
@@ -127,7 +127,7 @@ def test_without_a_derivative_the_value_is_written_and_the_rest_named(named, tmp
 
 
 class Atan(nn.Module):
-    """ONNX Runtime has its operator for float32 only."""
+    """Arctangent; ONNX Runtime has the operator for float32 only."""
 
     def forward(self, x):
         return torch.atan(x)
@@ -145,7 +145,7 @@ def test_files_of_graphs_that_fail_now_are_removed(tmp_path):
 
 
 class Stairs(nn.Module):
-    """Kinks at 0.3, which no dtype holds, at 1, and at -2."""
+    """Kinks at 0.3, which is not exact in any dtype, at 1, and at -2."""
 
     def forward(self, x):
         return torch.where(x > 0.3, 2 * x, x).clamp(-2, 2)

@@ -1,4 +1,4 @@
-"""The certificate: every graph earns it, and nothing that is wrong does."""
+"""Certificates of graphs: every graph of a record gets one, and wrong graphs get none."""
 
 import dataclasses
 import functools
@@ -79,7 +79,7 @@ BROKEN = {
 
 @pytest.fixture(params=BROKEN)
 def broken(request):
-    """A record with a decomposition that is wrong, and a dtype to export it in."""
+    """Return a record with a wrong decomposition, and a dtype for its export."""
     activation, change, dtype = BROKEN[request.param]
     first, *rest = activation.operators
     operators = (dataclasses.replace(first, **change), *rest)

@@ -1,4 +1,4 @@
-"""A user's own module: exported and certified as those of the project, or refused with a reason."""
+"""Modules of users: exported and certified like ours, or rejected with a reason."""
 
 import json
 import math
@@ -20,7 +20,7 @@ from gatewave.models import ACTIVATIONS, DTYPES, Activation, Tolerance
 
 
 class Mish(nn.Module):
-    """A smooth, self-gated function."""
+    """Smooth, self-gated function."""
 
     formula = "x*tanh(log(1 + exp(x)))"
 
@@ -29,7 +29,7 @@ class Mish(nn.Module):
 
 
 class LearntGate(nn.Module):
-    """A gate whose slope was learnt."""
+    """Gate with a trained slope."""
 
     formula = "a*sigmoid(3*b/2)"
 
@@ -47,7 +47,7 @@ class Ramp(nn.Module):
 
 
 class Entropy(nn.Module):
-    """Of the positive numbers only."""
+    """Function with a domain of positive numbers."""
 
     formula = "-x*log(x)"
     domain = (0.01, 50.0)
@@ -149,7 +149,7 @@ class OnPole(nn.Module):
 
 
 class Atan(nn.Module):
-    """ONNX Runtime has its operator for float32 only."""
+    """Arctangent; ONNX Runtime has the operator for float32 only."""
 
     def forward(self, x):
         return torch.atan(x)
@@ -288,7 +288,7 @@ def test_what_torch_cannot_export_is_refused_with_torch_s_reason():
 
 @pytest.fixture
 def package(tmp_path, monkeypatch):
-    """A module file in the working folder, which is on no path."""
+    """Return the name of a module in the working folder, which is not on the import path."""
     source = """
     from torch import nn
     from gatewave.models import ACTIVATIONS

@@ -1,4 +1,4 @@
-"""The generated pages: from the records, and found out when they are not."""
+"""Generated pages: written from the records, and checked for being current."""
 
 import json
 import shutil

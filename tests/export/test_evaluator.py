@@ -38,7 +38,7 @@ def test_batch_normalization_takes_the_statistics_given(opset, kind):
 
 
 def test_the_evaluator_of_onnx_still_mixes_the_batch_in():
-    """The replacement goes when this fails."""
+    """If this test fails, remove the replacement."""
     model, given = batch_normalization(11), inputs("float32")
     (want,) = evaluator(model).run(None, given)
     (got,) = ReferenceEvaluator(model).run(None, given)

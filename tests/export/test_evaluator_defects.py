@@ -1,4 +1,4 @@
-"""The table of what onnx's evaluator and ONNX Runtime compute differently."""
+"""Table of the operators that onnx's evaluator and ONNX Runtime compute differently."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ def found():
 
 
 def lines(page, section):
-    """The lines of the table, or of the list, of a section, as cells."""
+    """Return the cells of the table, or of the list, in a section."""
     body = page.partition(f"## {section}\n")[2].partition("\n## ")[0]
     table = [line for line in body.splitlines() if line.startswith("| ")][2:]
     return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in table]

@@ -1,4 +1,4 @@
-"""The graphs: valid, portable, reproducible, of any rank, and the same in both forms."""
+"""Graphs of the records: valid, portable, reproducible, of any rank, and equal in both forms."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""The record in the file: what goes in comes out, and its example is right."""
+"""Record in the metadata of a file: the round trip, and its example."""
 
 import json
 
@@ -15,7 +15,7 @@ from gatewave.models import ACTIVATIONS
 
 @pytest.fixture(params=FORMS)
 def described(request, model, activation, operator, graph, dtype):
-    """The bytes of a model with its record, and the record read from them."""
+    """Return the bytes of a model with its record, and the record that is read from them."""
     form = request.param
     formed = decomposed(model) if form == "decomposed" else model
     describe(formed, activation, operator, graph=graph, dtype=dtype, form=form)

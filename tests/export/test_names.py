@@ -1,4 +1,4 @@
-"""Names of classes and type aliases have one meaning across the rooms that share their concepts."""
+"""Names of classes and type aliases: one meaning across the packages that share their concepts."""
 
 import ast
 import re
@@ -11,7 +11,7 @@ ROOMS = ("cli", "export", "models")
 ALIAS = re.compile(r"_?[A-Z][a-z]\w*")
 
 EXCEPTIONS: dict[str, str] = {}
-"""Names that two types may share, each with the reason."""
+"""Names that two types may share, each with its reason."""
 
 
 def types(module):

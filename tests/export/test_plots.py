@@ -1,4 +1,4 @@
-"""The pictures: of the record, the same each time."""
+"""Plots of a record: reproducible."""
 
 import xml.etree.ElementTree as ET
 
@@ -55,7 +55,7 @@ def test_the_reader_s_own_style_changes_nothing():
 
 
 class OnlyTheFirst(nn.Module):
-    """Its derivative for b is 0 everywhere."""
+    """Function with a derivative for b that is 0 everywhere."""
 
     def forward(self, a, b):
         return a + 0 * b

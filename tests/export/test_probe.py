@@ -1,4 +1,4 @@
-"""The installed ONNX Runtime is asked what it runs; its file says the same."""
+"""Probing of the installed ONNX Runtime; its file gives the same results."""
 
 import json
 import sys
@@ -35,7 +35,7 @@ def test_the_probed_target_says_what_the_file_says(answer):
 
 
 def script(path, *lines):
-    """A Python whose ONNX Runtime does what ``lines`` say with each ``line`` of stdin."""
+    """Write a Python with an ONNX Runtime that runs ``lines`` for each ``line`` of stdin."""
     about = {"version": "0", "providers": ["CPUExecutionProvider"]}
     start = [f"#!{sys.executable}", "import base64, json, os, sys", f"print({json.dumps(about)!r})"]
     path.write_text("\n".join([*start, "for line in sys.stdin:", *lines]))
@@ -48,7 +48,7 @@ ANSWERS = "    print(json.dumps({'values': [9, 9, 9, 9]}), flush=True)"
 
 @pytest.fixture
 def quick(tmp_path):
-    """A Python that answers at once, and a folder for the cache."""
+    """Return a Python that answers at once, and a folder for the cache."""
     return script(tmp_path / "python", ANSWERS), tmp_path / "cache"
 
 

@@ -1,4 +1,4 @@
-"""The reason in an error: it is whole, and noise that is known is not in it."""
+"""Reasons in errors: complete, and without known noise."""
 
 import sys
 
@@ -83,7 +83,7 @@ def test_last_words_hold_the_reason(output, words):
 
 
 def asked(process):
-    """It does not answer."""
+    """Send a request; the process ends without an answer."""
     with process.answering(60):
         process.requests.write(b"\n")
         process.requests.flush()

@@ -1,4 +1,4 @@
-"""The exact results: mpmath's, at as many digits as it takes."""
+"""Exact results: computed by mpmath with as many digits as necessary."""
 
 import math
 from fractions import Fraction

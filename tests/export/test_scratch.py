@@ -1,4 +1,4 @@
-"""Folders of killed commands are removed by the next command that writes there."""
+"""Folders of killed commands: the next command that writes there removes them."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""A foreign process, what it starts, and what it leaves."""
+"""Foreign processes, their children, and their temporary files."""
 
 import os
 import select
@@ -21,7 +21,7 @@ HANGS = "-1"
 
 
 def started(how):
-    """The process, a descriptor of the other one that it starts, and its temporary folder."""
+    """Start a process; return it, a descriptor of its child process, and its temporary folder."""
     process = Process([sys.executable, "-c", STARTS_ANOTHER, how], os.environ)
     other, scratch = process.answers.readline().split()
     return process, os.pidfd_open(int(other)), Path(scratch.decode())
@@ -32,7 +32,7 @@ def ends(descriptor, seconds=10):
 
 
 def asked(process):
-    """It does not answer."""
+    """Wait for an answer; the process gives no answer within the time limit, or ends."""
     with process.answering(0.1):
         if not process.answers.read(1):
             raise EOFError

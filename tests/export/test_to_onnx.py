@@ -1,4 +1,4 @@
-"""Networks with activations of ours inside: each is a node; the whole gives what Torch gives."""
+"""Networks with our activations: each becomes a node, and the results equal those of Torch."""
 
 import onnx
 import pytest
@@ -15,7 +15,7 @@ from gatewave.models.swish import Swish
 
 
 class Block(nn.Module):
-    """A feed-forward block as language models have it, and a periodic one after it."""
+    """Feed-forward block as in language models, and a periodic one after it."""
 
     def __init__(self):
         super().__init__()

@@ -1,8 +1,8 @@
 """Every activation of torch.nn and every elementwise function of torch.nn.functional, exported.
 
-The lists are Torch's own: a function that is new in Torch fails the first test until it has a case
-here, or a reason why it has none. All cases of a dtype are one model, since an export takes most of
-a second; a graph that fails then fails them all, which is worth the minute that it saves.
+The lists are Torch's own. A function that is new in Torch fails the first test until it has a case
+here, or a reason for its absence. All cases of a dtype are one model, because an export takes most
+of a second. A graph that fails then fails them all; the saved minute is worth that.
 """
 
 import functools
@@ -153,7 +153,7 @@ def test_every_activation_and_function_of_torch_has_a_case_or_a_reason():
 
 
 class Together(nn.Module):
-    """Many functions of one input."""
+    """Module that applies many functions to one input."""
 
     def __init__(self, functions):
         super().__init__()
@@ -171,7 +171,7 @@ ALL = {
 
 
 def line(dtype):
-    """Every value of the 16-bit floats; else a grid, whole numbers, and the special values."""
+    """Return every value of a 16-bit float, or a grid with integers and special values."""
     kind = getattr(torch, dtype)
     if kind.itemsize == 2:
         return torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16).view(kind)
@@ -182,7 +182,7 @@ def line(dtype):
 
 @functools.cache
 def exported(dtype):
-    """All cases as Torch exports them with the table."""
+    """Return one model of all cases, exported by Torch with the table."""
     names = [name for name in ALL if dtype[-2:] != "16" or name[:-2] not in TWICE_ROUNDED]
     model = torch.onnx.export(
         Together([ALL[name] for name in names]).eval(),
@@ -199,7 +199,7 @@ def exported(dtype):
 
 @functools.cache
 def results(dtype):
-    """By name; of bfloat16, for which ONNX Runtime has few kernels, by the reference evaluator."""
+    """Return results by name; bfloat16 by the reference evaluator, for lack of other kernels."""
     proto, x = exported(dtype), line(dtype)
     if dtype != "bfloat16":
         return run(proto.SerializeToString(), {"x": x})
@@ -211,7 +211,7 @@ def results(dtype):
 
 
 def check(got, want, x, tolerances):
-    """Hold the results to bounds like those of the records, on float64 results."""
+    """Check the results against float64, within bounds like those of the records."""
     want = want.detach()
     tolerance = tolerances[str(got.dtype).removeprefix("torch.")]
     scale = x.double().abs().nan_to_num(1.0, 1.0).clamp(1.0)
@@ -233,7 +233,7 @@ def test_with_the_table_a_function_is_right_in_every_dtype(name, dtype):
 
 @functools.cache
 def slopes(dtype):
-    """The value and the slope of every module, by ONNX Runtime, from one model."""
+    """Return the value and the slope of every module, by ONNX Runtime, from one model."""
     built = [build(name) for name in [*MODULES, *WITH_ARGUMENTS]]
     module = Together([flattened(one, dtype, 1) for one in built])
     model = trace(module, {"x": line(dtype)}, (), translations=export.torch_translations())

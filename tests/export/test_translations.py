@@ -1,4 +1,4 @@
-"""Torch's sinc, SiLU and GLU, exported by Torch with our table, and by us, from deep inside."""
+"""Torch's sinc, SiLU and GLU in nested modules, exported by Torch with our table, and by us."""
 
 import functools
 from pathlib import Path
@@ -33,13 +33,13 @@ pytestmark = [
 
 LIBRARY = Path(__file__).parents[2] / "service" / "libgatewave.so"
 KERNELS = [None, Kernels(LIBRARY)] if LIBRARY.exists() else [None]
-"""The function bodies, and what a compiler has made of ours."""
+"""Function bodies, and compiled kernels if they are built."""
 
 OPSETS = (18, 20, 22, 23, 25)
-"""The first and the last that Torch converts to by itself, its default, and what has bfloat16."""
+"""First and last opsets that Torch converts to, its default, and those with bfloat16."""
 
 TOLERANCES = {"float16": 2e-2, "bfloat16": 1e-1, "float32": 2e-5, "float64": 1e-13}
-"""For whole networks: what their other layers lose is the most of it."""
+"""Tolerances of whole networks; most of the error comes from the other layers."""
 
 TABLE = export.torch_translations()
 
@@ -58,7 +58,7 @@ ALONE = {"sinc": (Sinc(), ("x",)), "swish": (nn.SiLU(), ("x",)), "glu": (GLU(), 
 
 
 def exported(module, inputs, opset=20, table=TABLE, **options):
-    """What Torch's own exporter makes of ``module``."""
+    """Export ``module`` with Torch's own exporter."""
     return torch.onnx.export(
         module.eval(),
         tuple(inputs.values()),
@@ -72,14 +72,14 @@ def exported(module, inputs, opset=20, table=TABLE, **options):
 
 
 def content(model):
-    """The bytes of a model that the checker passes."""
+    """Return the bytes of a model that passes the checker."""
     proto = ir.to_proto(model)
     onnx.checker.check_model(proto, full_check=True)
     return proto.SerializeToString()
 
 
 def alone(name, dtype, export_it):
-    """An activation by itself, of one axis of any length."""
+    """Export an activation by itself, with one axis of any length."""
     module, names = ALONE[name]
     inputs = {n: torch.ones(4, dtype=getattr(torch, dtype)) for n in names}
     size = torch.export.Dim("n")
@@ -136,7 +136,7 @@ FUNCTIONS = (torch.sinc, functional.silu, functional.glu)
 
 
 class AllDtypes(nn.Module):
-    """Each function in each dtype, side by side."""
+    """Module with each function in each dtype."""
 
     def forward(self, x):
         return tuple(f(x.to(getattr(torch, dtype))) for dtype in DTYPES for f in FUNCTIONS)
@@ -146,7 +146,7 @@ GRID = torch.cat([torch.arange(-8.0, 8.0, 0.25), torch.tensor([0.0, 1e-30, 1e-3,
 
 
 def check_all_dtypes(results):
-    """Each is what float64 gives at the rounded grid, but for ONNX Runtime's rough sigmoid."""
+    """Compare with float64 at the rounded grid; ONNX Runtime's inexact sigmoid is excused."""
     kinds = [getattr(torch, dtype) for dtype in DTYPES]
     wanted = [(kind, f(GRID.to(kind).double())) for kind in kinds for f in FUNCTIONS]
     for result, (kind, exact) in zip(results, wanted, strict=True):
@@ -176,7 +176,7 @@ def test_what_is_not_optimized_is_right_too():
 
 
 class Llama(nn.Module):
-    """A block of a language model: attention, and a gated feed-forward part.
+    """Block of a language model: attention, and a gated feed-forward part.
 
     Its numbers are powers of two: Torch exports others to float64 with the digits of float32.
     """
@@ -225,7 +225,7 @@ class Gated(nn.Module):
 
 
 class Speech(nn.Module):
-    """All of them, one in another."""
+    """All these modules, nested."""
 
     def __init__(self):
         super().__init__()
@@ -251,7 +251,7 @@ LONGER = torch.randn(3, 1, 20, generator=torch.Generator().manual_seed(2), dtype
 
 
 def check_speech(speech, model, dtype, *, kernels=False):
-    """The model gives what the network gives in float64, in all that run it."""
+    """Check the model against the network in float64, in all that run it."""
     proto, x = onnx.load_from_string(content(model)), LONGER.to(getattr(torch, dtype))
     given = x.float().numpy().astype(ml_dtypes.bfloat16) if dtype == "bfloat16" else x.numpy()
     with np.errstate(invalid="ignore"):  # of 0 / 0, where Torch's own sinc takes the other branch
@@ -297,7 +297,7 @@ def test_fuse_finds_swiglu_in_it_afterwards(speech):
 
 
 class Corners(nn.Module):
-    """What Torch itself prepares before it asks for a translation."""
+    """Cases that Torch itself prepares before it looks for a translation."""
 
     def forward(self, x):
         changed = x.clone()
@@ -351,7 +351,7 @@ def Swish(x: FLOAT[...]) -> FLOAT[...]:
 
 @pytest.mark.parametrize("optimize", [False, True])
 def test_torch_writes_functions_of_a_table_out(optimize):
-    """If this fails, a table can give nodes with bodies, and `torch_translations` should."""
+    """If this test fails, a table can give nodes with bodies, and `torch_translations` should."""
     table = {torch.ops.aten.silu.default: Swish}
     model = exported(nn.SiLU(), {"x": torch.ones(2)}, 18, table, optimize=optimize)
     assert not model.functions

@@ -1,4 +1,4 @@
-"""Requests that are right, in every form that the service reads: what load is made of."""
+"""Valid requests in every format of the service, for load tests."""
 
 import http.client
 import json
@@ -19,11 +19,11 @@ DATATYPES = {
     "bfloat16": "BF16",
 }
 SHORT = {"float32": "F32", "float64": "F64", "float16": "F16", "bfloat16": "BF16"}
-"""What safetensors calls them."""
+"""Names of the dtypes in safetensors."""
 
 
 class WholeConnection(http.client.HTTPConnection):
-    """A connection that sends each request in one piece, as most clients but Python's do."""
+    """Connection that sends each request in one piece, unlike Python's own client."""
 
     def __init__(self, *args, **options):
         super().__init__(*args, **options)
@@ -44,10 +44,10 @@ class WholeConnection(http.client.HTTPConnection):
 
 @dataclass(frozen=True)
 class Asked:
-    """One request over HTTP.
+    """Request over HTTP.
 
     Attributes:
-        status: What its answer should have.
+        status: Expected status of the answer.
     """
 
     path: str
@@ -108,13 +108,13 @@ def in_oip(shape, dtype="float32", model="swiglu", *, binary=True, answer_binary
 
 
 def in_raw_body(count, model="sinc"):
-    """A raw binary request: its body is the tensor of the model's only input."""
+    """Return a raw binary request: its body is the tensor of the model's only input."""
     body = np.linspace(-3, 3, count).astype(np.float32).tobytes()
     return Asked(f"/v2/models/{model}/infer", body, {LENGTH: "0", "Content-Type": OCTETS})
 
 
 def in_strings(*items, model="words", count=None):
-    """A request of raw BYTES; its shape says ``count``."""
+    """Return a request of raw BYTES with ``count`` in its shape."""
     data = b"".join(len(item).to_bytes(4, "little") + item for item in items)
     one = {"name": "x", "datatype": "BYTES", "shape": [len(items) if count is None else count]}
     one["parameters"] = {"binary_data_size": len(data)}

@@ -1,11 +1,11 @@
-"""Kills workers and ends services under load, and sees that no more is lost than is promised.
+"""Kill workers and end services under load, and check that only the allowed requests are lost.
 
-``make chaos ROUNDS=10`` prints what it saw, and ends with 1 if a promise is broken:
+``make chaos ROUNDS=10`` prints its observations, and ends with 1 if a promise is broken:
 
-* A worker that is killed loses the requests on its own connections, and nothing else: nobody is
-  refused, no other request fails, and another worker takes its place.
-* A service that is told to end loses nothing: every request that is sent is answered, and nobody is
-  refused before its time.
+* A killed worker loses the requests on its own connections only. Other requests do not fail,
+  connections are not refused, and another worker takes its place.
+* A service that is told to end loses no request: every request that is sent is answered, and
+  connections are not refused before the end.
 """
 
 import argparse
@@ -32,14 +32,14 @@ CLIENTS = 16
 WORKERS = 2
 GRACE_SECONDS = 0.5
 PATIENCE_SECONDS = 60
-"""How long anything may take, before that is taken for broken."""
+"""Longest duration of any step, before it counts as failed."""
 
 LARGE = json.dumps({"activation": "sinc", "inputs": {"x": [0.5] * 400_000}}).encode()
 
 
 @dataclass
 class Loss:
-    """A request that was sent, and not answered."""
+    """Request that was sent but not answered."""
 
     port: int
     error: str
@@ -49,7 +49,7 @@ class Loss:
 
 @dataclass
 class Tally:
-    """What happened to the requests of all clients."""
+    """Results of the requests of all clients."""
 
     answered: int = 0
     refused: list[float] = field(default_factory=list)
@@ -58,7 +58,7 @@ class Tally:
 
 
 class Load:
-    """Clients that ask one thing after the other over connections that they keep."""
+    """Clients that send one request after the other over persistent connections."""
 
     def __init__(self, url, clients=CLIENTS):
         address = urllib.parse.urlsplit(url)
@@ -82,7 +82,7 @@ class Load:
             thread.join(PATIENCE_SECONDS)
 
     def await_answers(self, count):
-        """Wait until so many more requests were answered."""
+        """Wait until ``count`` more requests are answered."""
         with self.progress:
             enough = self.tally.answered + count
             return self.progress.wait_for(
@@ -107,7 +107,7 @@ class Load:
             connection.close()
 
     def _asked(self, connection, x):
-        """``connection`` after a request, if it is still open."""
+        """Send a request, and return ``connection`` if it is still open."""
         idle = time.monotonic() - connection.used
         try:
             status, body = connection.double(x)
@@ -125,10 +125,10 @@ class Load:
 
 
 class Connection:
-    """One connection to the service.
+    """Connection to the service.
 
     Attributes:
-        used: When something last came over it.
+        used: Time of the last received data.
     """
 
     def __init__(self, host, port):
@@ -157,7 +157,7 @@ class Connection:
 
 @dataclass
 class Report:
-    """What was seen, and which promises were broken."""
+    """Observations, and broken promises."""
 
     seen: collections.Counter = field(default_factory=collections.Counter)
     broken: list[str] = field(default_factory=list)
@@ -178,7 +178,7 @@ class Report:
 
 
 def kill_workers(artifacts, rounds):
-    """Kill a worker under load, so many times, of one service."""
+    """Kill a worker of one service under load, ``rounds`` times."""
     report = Report()
     with serving(artifacts, GATEWAVE_WORKERS=str(WORKERS), GATEWAVE_THREADS="1") as server:
         with Load(server.url) as load:
@@ -216,7 +216,7 @@ def _is_another_ready(server, victim):
 
 
 def end_services(artifacts, rounds):
-    """Tell a service under load to end, so many times, with one worker and with several."""
+    """End a service under load, ``rounds`` times, with one worker and with several."""
     report = Report()
     for number in range(rounds):
         _end_one(artifacts, WORKERS if number % 2 == 0 else 1, report)
@@ -252,7 +252,7 @@ def _end_one(artifacts, workers, report):
 
 
 def _ask_slowly(server, seconds, report):
-    """Have a large request under way when the service stops to take new ones."""
+    """Have a large request in progress when the service stops accepting new ones."""
     address = urllib.parse.urlsplit(server.url)
     connection = http.client.HTTPConnection(address.hostname, address.port, timeout=60)
     half = len(LARGE) // 2
@@ -273,13 +273,13 @@ def _ask_slowly(server, seconds, report):
 
 
 def children(pid):
-    """The processes that ``pid`` started, the oldest first."""
+    """Return the child processes of ``pid``, the oldest first."""
     listed = Path(f"/proc/{pid}/task/{pid}/children").read_text()
     return [int(child) for child in listed.split()]
 
 
 def peers(pid):
-    """The ports at the other ends of the TCP connections that the process ``pid`` holds."""
+    """Return the peer ports of the TCP connections of the process ``pid``."""
     held = set()
     for descriptor in Path(f"/proc/{pid}/fd").iterdir():
         with contextlib.suppress(FileNotFoundError):
@@ -289,7 +289,7 @@ def peers(pid):
 
 
 def awaited(condition):
-    """Whether ``condition`` comes true in time."""
+    """Return True if ``condition`` becomes true in time."""
     until = time.monotonic() + PATIENCE_SECONDS
     while not (true := condition()) and time.monotonic() < until:
         time.sleep(0.01)

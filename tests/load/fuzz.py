@@ -1,11 +1,11 @@
-"""Sends bodies that are nearly right, and sees that none is the service's fault.
+"""Send malformed requests, and check that the service rejects them without a failure.
 
-``make fuzz CASES=100000`` prints what came back, and ends with 1 if anything but 200 or 4xx did, if
-a connection was cut, or if the service did not answer rightly afterwards. Every
-case follows from the seed and its number: ``--only 1234`` shows that one, and sends it alone.
+``make fuzz CASES=100000`` prints the number of answers by status. It ends with 1 if a status was
+neither 200 nor 4xx, if a connection was cut, or if the service gave wrong answers afterwards. Every
+case is determined by the seed and its number: ``--only 1234`` shows that case, and sends it alone.
 
-Between them come gRPC calls made wrong, which may be refused, and end no other call and name no
-series.
+Malformed gRPC calls are sent between the cases. They may be refused, but must not end other calls
+or add series to the metrics.
 """
 
 import argparse
@@ -46,7 +46,7 @@ from processes import run, serving
 
 PATIENCE_SECONDS = 60
 BETWEEN_CHECKS = 2000
-"""After so many cases it is seen that a right request is answered rightly."""
+"""Number of cases between two checks with valid requests."""
 
 BETWEEN_RENEWALS = 500
 
@@ -76,7 +76,7 @@ SEEDS = (
 )
 
 NUMBERS = (0, 1, 2, 7, 8, 255, 2**15, 2**16, 2**31 - 1, 2**31, 2**32, 2**53, 2**63 - 1, 2**63)
-"""Lengths and sizes at which programs go wrong; their negatives too."""
+"""Lengths and sizes at which programs fail; their negatives are used too."""
 
 TEXTS = (
     *map(str, NUMBERS),
@@ -97,12 +97,12 @@ UPGRADES = (
     {"Connection": "upgrade"},
 )
 SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
-"""Its answer would be read as the answer of the next case."""
+"""Smuggled request: its answer would be read as the answer of the next case."""
 TYPES = (JSON, OCTETS, SAFETENSORS, "text/plain")
 
 
 class Case:
-    """One request made wrong; it follows from the seed and the number alone."""
+    """Malformed request, determined by the seed and the number."""
 
     def __init__(self, seed, number):
         self.random = random.Random(f"{seed}:{number}")  # noqa: S311 - nothing is secret
@@ -152,18 +152,18 @@ class Case:
             self.body = self.body[:begin] + self.body[begin:end] * times + self.body[end:]
 
     def change_length(self):
-        """The first eight bytes, in which safetensors tell where their header ends."""
+        """Change the first eight bytes, the length of the header in safetensors."""
         number = self.random.choice((*NUMBERS, len(self.body), len(self.body) - 8))
         self.body = number.to_bytes(16, "little")[:8] + self.body[8:]
 
     def change_number(self):
-        """A number within the text: a shape, an offset, a size, a value."""
+        """Change a number in the text: a shape, an offset, a size, a value."""
         found = list(re.finditer(rb"(?<=[\[:, ])-?\d[\d.e+-]*", self.body))
         if found:
             self._replace(self.random.choice(found), self.random.choice(TEXTS))
 
     def change_word(self):
-        """A name or a value in quotes."""
+        """Change a quoted name or value."""
         found = list(re.finditer(rb'"[^"\\]{0,64}"', self.body))
         if found:
             word = self.random.choice((*TEXTS, self.random.choice(found)[0].decode("latin-1")))
@@ -225,7 +225,7 @@ class Case:
         self.path = f"/v2/models/{self.random.choice(models)}/infer"
 
     def send_strings(self):
-        """Send many raw BYTES, or another number than the shape's."""
+        """Send many raw BYTES, with the count of the shape or another one."""
         count = self.random.choice((0, 1, 2, 1000, 50_000))
         item = self.random.choice((b"", b"a", b"\xff", "é".encode(), b"\0" * 100))
         items = [item] * min(count, 400_000 // (4 + len(item)))
@@ -240,7 +240,7 @@ class Case:
             self._mend(len(new) - len(match[0]), match.start())
 
     def _mend(self, longer, at):
-        """Let what tells the length of the header be right, so that more than it is looked at."""
+        """Correct the stated length of the header, which lets the service read beyond it."""
         told = self.headers.get(LENGTH, "")
         if told.isdecimal() and len(told) < 10:
             self.headers[LENGTH] = str(int(told) + longer)
@@ -256,9 +256,10 @@ class Case:
             self.random.choice((Case.flip_bits, Case.cut, Case.extend, Case.change_coding))(self)
 
     def _lengthen_head(self):
-        """About as many headers, or bytes of them, as are taken; with little of a body.
+        """Add headers near the limits of their number and size, and keep only a small body.
 
-        A connection may be closed before a long one is read, which the client would take ill.
+        The service may close a connection before it reads a long body; the client reports an error
+        then.
         """
         self.body = self.body[:4096]
         long = "x" * self.random.choice((1, 1000, 32_000, 65_000, 65_536, 70_000))
@@ -299,7 +300,7 @@ MUTATIONS = (
 
 
 class Broken(Exception):  # noqa: N818 - what is broken is a promise
-    """The service did not do what it promises."""
+    """The service broke a promise."""
 
 
 class Announcements:
@@ -320,7 +321,7 @@ class Announcements:
         self.open = {}
 
     def renew(self):
-        """Open connections again that the service has closed or answered."""
+        """Reopen connections that the service has closed or answered."""
         for number in range(self.COUNT):
             if number not in self.open or select.select([self.open[number]], [], [], 0)[0]:
                 if number in self.open:
@@ -336,17 +337,17 @@ class Announcements:
 
 
 class Connection:
-    """One connection that is kept for as long as the service keeps it."""
+    """Connection that is kept until the service closes it."""
 
     def __init__(self, url):
         address = urllib.parse.urlsplit(url)
         self.http = WholeConnection(address.hostname, address.port, timeout=PATIENCE_SECONDS)
 
     def ask(self, method, path, body, headers):
-        """Status, media type and body of the answer.
+        """Return the status, media type and body of the answer.
 
         Raises:
-            Broken: There is none.
+            Broken: The request was not answered.
         """
         try:
             self.http.request(method, path, body, headers)
@@ -361,10 +362,10 @@ class Connection:
 
 
 def check(case, status, kind, body):
-    """See that an answer is one that the protocols know.
+    """Check that an answer is valid in the protocols.
 
     Raises:
-        Broken: It is not.
+        Broken: It is not valid.
     """
     if status != http.HTTPStatus.OK and not 400 <= status < 500:
         raise Broken(f"status {status}: {body[:500]!r}")
@@ -379,10 +380,10 @@ def check(case, status, kind, body):
 
 
 def see_it_live(connection):
-    """See that right requests are answered rightly.
+    """Check that valid requests get correct answers.
 
     Raises:
-        Broken: They are not.
+        Broken: An answer is wrong.
     """
     upgrades = [asked.but(headers=asked.headers | UPGRADES[1]) for asked in SEEDS]
     for asked in (*SEEDS, *upgrades, get("/livez"), get("/readyz")):
@@ -392,10 +393,10 @@ def see_it_live(connection):
 
 
 def fuzz(server, cases, seed):
-    """Send the ``cases``; how often each status came back.
+    """Send the ``cases``, and return the number of answers by status.
 
     Raises:
-        Broken: A promise is; the message has the case.
+        Broken: The service broke a promise; the message contains the case.
     """
     seen = collections.Counter()
     with (
@@ -420,7 +421,7 @@ def fuzz(server, cases, seed):
 
 
 def _tried(connection, case, seed):
-    """The status of the answer to ``case``."""
+    """Send ``case``, and return the status of the answer."""
     try:
         status, kind, body = connection.ask("POST", case.path, case.body, case.headers)
         check(case, status, kind, body)
@@ -431,7 +432,7 @@ def _tried(connection, case, seed):
 
 @contextlib.contextmanager
 def serving_to_fuzz(artifacts, folder):
-    """A service with small limits, and a model of strings in the repository ``folder``."""
+    """Run a service with small limits, and a model of strings in the repository ``folder``."""
     put(folder, "words", "1", unary("Identity", ["n"], TensorProto.STRING))
     with serving(artifacts, GATEWAVE_REPOSITORY=str(folder), **LIMITS) as server:
         with contextlib.closing(Connection(server.url)) as connection:

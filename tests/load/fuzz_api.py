@@ -1,7 +1,7 @@
-"""Asks everything that the OpenAPI document describes, rightly and wrongly, by schemathesis.
+"""Send valid and invalid requests for all operations of the OpenAPI document, by schemathesis.
 
-``make fuzz-api CASES=10000`` ends with 1 if any answer is 5xx, and shows the request. Half of the
-cases make up the names of models too; the others ask those that there are.
+``make fuzz-api CASES=10000`` ends with 1 if an answer is 5xx, and shows the request. Half of the
+cases also use names of models that do not exist; the others use existing models.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from pathlib import Path
 from processes import run, serving
 
 OPERATIONS = 26
-"""About so many there are: by them the cases are divided."""
+"""Approximate number of operations, among which the cases are divided."""
 
 NAMES = """
 [parameters]
@@ -30,14 +30,14 @@ TESTER = [sys.executable, "-c", "from schemathesis.cli import schemathesis; sche
 
 
 class Broken(Exception):  # noqa: N818 - what is broken is a promise
-    """An answer was 5xx, or there was none."""
+    """An answer was 5xx, or a request was not answered."""
 
 
 def fuzz(url, cases, seed):
-    """Send at least so many cases; how many there were.
+    """Send at least ``cases`` cases, and return their number.
 
     Raises:
-        Broken: A promise is; the message has the request.
+        Broken: The service broke a promise; the message contains the request.
     """
     sent = 0
     with tempfile.TemporaryDirectory() as folder:
@@ -51,7 +51,7 @@ def fuzz(url, cases, seed):
 
 
 def _run(url, folder, cases, seed):
-    """Run schemathesis once, for about so many cases; how many there were."""
+    """Run schemathesis once for about ``cases`` cases, and return their number."""
     each = max(1, math.ceil(cases / OPERATIONS))
     arguments = ["run", f"{url}/openapi.json", "--checks", "not_a_server_error"]
     options = ["--max-examples", str(each), "--seed", str(seed), "--warnings", "off"]
@@ -72,7 +72,7 @@ def _run(url, folder, cases, seed):
 
 @contextlib.contextmanager
 def serving_all(artifacts, folder):
-    """A service with all that there is to ask; without a repository, its index answers 501."""
+    """Run a service with all operations; without a repository, its index answers 501."""
     variables = {"GATEWAVE_REPOSITORY": str(folder), "GATEWAVE_ACCESS_LOG": "false"}
     with serving(artifacts, **variables) as server:
         yield server

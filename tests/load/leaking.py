@@ -1,6 +1,6 @@
-"""`gatewave` with a service that leaks memory, files and threads, for the soak to find.
+"""Command `gatewave` with a service that leaks memory, files and threads, as a control of the soak.
 
-The worker is a process of its own, which imports this module by its `sitecustomize`.
+Workers are separate processes, which import this module through their `sitecustomize`.
 """
 
 import os

@@ -27,7 +27,7 @@ class OddCalls:
     """Client that makes malformed calls, determined by a seed.
 
     Attributes:
-        count: How many were made.
+        count: Number of calls made.
     """
 
     def __init__(self, address, seed):
@@ -66,7 +66,7 @@ class OddCalls:
         )
 
     def wrong(self, url):
-        """Return the error of the service after such calls; empty if it is healthy."""
+        """Return the error of the service after these calls; empty if it is healthy."""
         with grpc.insecure_channel(self.address) as channel:
             try:
                 live = Client(channel).ServerLive(pb.ServerLiveRequest(), timeout=PATIENCE_SECONDS)

@@ -1,17 +1,18 @@
-"""Loads a service with all kinds of requests for long, and sees that it does not grow.
+"""Load a service with all kinds of requests for a long time, and check that it does not grow.
 
-``make soak SECONDS=600`` prints what it saw, and ends with 1 if in the second half of the time
+``make soak SECONDS=600`` prints its measurements. It ends with 1 if one of these holds in the
+second half of the time:
 
-* resident memory rose by more than 1 % and more than 2 MiB. It is taken at its low tide, between
-  large requests, and along the line of Theil and Sen: the median of all slopes;
-* there were more file descriptors, or more threads, in the last quarter than in the one before, by
-  more than one; or
-* any answer was not what it should have been.
+* Resident memory grows by more than 1 % and more than 2 MiB. Samples are minima, taken between
+  large requests. The trend is the estimator of Theil and Sen: the median of all slopes.
+* The last quarter has more file descriptors, or more threads, than the quarter before, by more
+  than one.
+* An answer is wrong.
 
-Memory that rose is looked at once more, for as long again: an allocator's step is over then, and a
-leak goes on.
+If memory grows, it is measured once more for the same time: a step of the allocator is over then,
+and a leak continues.
 
-``--leak`` serves an application that leaks on purpose: then the verdict must be bad.
+``--leak`` runs an application that leaks on purpose; the verdict must be bad.
 """
 
 import argparse
@@ -43,10 +44,10 @@ from gatewave.service.grpc import inference_pb2 as pb
 CLIENTS = 4
 PATIENCE_SECONDS = 60
 SAMPLES = 400
-"""So often the process is looked at, however long it takes: slopes of all pairs are compared."""
+"""Number of samples, for any duration: the slopes of all pairs are compared."""
 
 TIDE = 10
-"""Of so many samples in a row the lowest counts: the others hold requests that are under way."""
+"""Number of samples of which the lowest counts: the others include requests in progress."""
 
 MAX_GROWTH = 0.01
 MAX_GROWTH_BYTES = 2 << 20
@@ -69,10 +70,10 @@ MIX = (
     (2, in_oip((8,)).but(path="/v2/models/nothing/infer", status=404)),
     (2, get("/nothing/here", status=404)),
 )
-"""What is asked, and how often."""
+"""Requests, each with its weight."""
 
 LISTS = b",".join([b"[]"] * 200_000)
-"""A request that is read in a lane, and refused there."""
+"""Request that is read in a lane, and refused there."""
 
 
 def refused(path, body, status=400):
@@ -103,20 +104,20 @@ REFUSALS = (
     in_oip((64,)).but(path="/v2/models/swiglu.float64/infer", status=400),
     in_strings(*[b"abc"] * 1000, model="sinc").but(status=400),
 )
-"""Requests that are refused, each at a different place."""
+"""Requests that are refused, each in a different place."""
 
 SHARE_REFUSED = 0.15
 
 GONE = (in_json(64), in_safetensors((1 << 18,)), in_oip((1 << 18,)))
-"""What is asked by clients that go away, amidst the question or before the answer."""
+"""Requests of clients that disconnect during the request or before the answer."""
 
 
 @dataclass
 class Load:
-    """Clients that ask as `MIX` says, for as long as the block lasts.
+    """Clients that send the requests of `MIX` until the block ends.
 
     Attributes:
-        wrong: The first answers that were not what they should have been.
+        wrong: Descriptions of wrong answers.
     """
 
     url: str
@@ -155,7 +156,7 @@ class Load:
             self.wrong.append(repr(error))
 
     def _ask(self, chance):
-        """Requests over one connection."""
+        """Send requests over one connection."""
         weights, requests = zip(*MIX, strict=True)
         connection = WholeConnection(*self.address, timeout=PATIENCE_SECONDS)
         with contextlib.closing(connection):
@@ -172,7 +173,7 @@ class Load:
                 yield
 
     def _leave(self, chance):
-        """Clients that go away; not too many, since each is a connection of its own."""
+        """Send requests and disconnect, at a limited rate, because each needs a new connection."""
         while True:
             asked = chance.choice(GONE)
             lines = {"Host": "test", "Content-Length": len(asked.body), **asked.headers}
@@ -186,7 +187,7 @@ class Load:
             self.over.wait(0.02)
 
     def _call(self, _):
-        """Calls over gRPC, alone and in a stream."""
+        """Make gRPC calls, alone and in a stream."""
         document = in_oip((64,))
         length = int(document.headers["Inference-Header-Content-Length"])
         inputs = json.loads(document.body[:length])["inputs"]
@@ -239,7 +240,7 @@ class Load:
 
 @dataclass(frozen=True)
 class Sample:
-    """What the service's process was at a moment."""
+    """State of the service's process at one time."""
 
     seconds: float
     resident_bytes: int
@@ -248,7 +249,7 @@ class Sample:
 
 
 def watch(pid, seconds):
-    """Samples of the process, at equal distances."""
+    """Return samples of the process at equal intervals."""
     began = time.monotonic()
     samples = []
     while (at := time.monotonic() - began) < seconds:
@@ -268,13 +269,13 @@ def watch(pid, seconds):
 
 
 def low_tides(samples):
-    """Of each few samples in a row the one with the least memory."""
+    """Return the sample with the least memory of each group of consecutive samples."""
     groups = (samples[at : at + TIDE] for at in range(0, len(samples), TIDE))
     return [min(group, key=lambda sample: sample.resident_bytes) for group in groups]
 
 
 def slope(samples):
-    """Bytes a second, by Theil and Sen."""
+    """Return the trend in bytes per second, by Theil and Sen."""
     pairs = itertools.combinations(samples, 2)
     return statistics.median(
         (b.resident_bytes - a.resident_bytes) / (b.seconds - a.seconds) for a, b in pairs
@@ -283,7 +284,7 @@ def slope(samples):
 
 @dataclass
 class Verdict:
-    """What grew, and by how much."""
+    """Measurements, and the ones that have grown."""
 
     said: list[str] = field(default_factory=list)
     bad: list[str] = field(default_factory=list)
@@ -293,7 +294,7 @@ class Verdict:
 
 
 def judge(samples, max_growth=MAX_GROWTH):
-    """Whether what was seen is a process that does not grow, by more than that share of it."""
+    """Return a verdict: growth of memory beyond ``max_growth``, a share of it, is bad."""
     verdict = Verdict()
     half = samples[len(samples) // 2 :]
     low = low_tides(half)
@@ -321,7 +322,7 @@ def judge(samples, max_growth=MAX_GROWTH):
 
 
 def soak(server, seconds, max_growth=MAX_GROWTH):
-    """Load a service, and judge it."""
+    """Load a service, and return the verdict."""
     (worker,) = children(server.process.pid)
     with Load(server.url, rpc_address(server)) as load:
         verdict = judge(watch(worker, seconds), max_growth)
@@ -340,7 +341,7 @@ def soak(server, seconds, max_growth=MAX_GROWTH):
 
 @contextlib.contextmanager
 def serving_to_soak(artifacts, *, leak=False):
-    """A service with everything on; or one that leaks."""
+    """Run a service with all protocols, or one that leaks."""
     program = LEAKING if leak else GATEWAVE
     variables = {"GATEWAVE_GRPC_PORT": "0", "GATEWAVE_ACCESS_LOG": "false"}
     with serving(artifacts, program=program, **variables) as server:

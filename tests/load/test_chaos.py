@@ -1,4 +1,4 @@
-"""What is promised about processes that die, in short; `make chaos` does it often."""
+"""Short version of `make chaos`: killed workers, and services that are told to end."""
 
 import chaos
 

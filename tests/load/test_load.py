@@ -1,4 +1,4 @@
-"""Long load and wrong bodies, in short; `make soak`, `make fuzz`, `make fuzz-api` take longer."""
+"""Short versions of `make soak`, `make fuzz` and `make fuzz-api`."""
 
 import fuzz
 import fuzz_api
@@ -7,7 +7,7 @@ import soak
 
 SHORT_SECONDS = 20
 SHORT_GROWTH = 0.05
-"""In so short a time, allocators may still be warming up. The leak is many times as large."""
+"""Growth that allocators may show while they warm up; the leak is many times as large."""
 
 SHORT_CASES = 3000
 SHORT_API_CASES = 300
@@ -20,7 +20,7 @@ def test_a_service_under_load_does_not_grow(artifacts):
 
 
 def test_a_service_that_leaks_is_found_out(artifacts):
-    """The positive control: each of the three leaks is found by the same check."""
+    """Positive control: the same check finds each of the three leaks."""
     with soak.serving_to_soak(artifacts, leak=True) as server:
         verdict = soak.soak(server, SHORT_SECONDS / 2, SHORT_GROWTH)
     assert verdict.bad == ["resident memory grows", "open files grow", "threads grow"], str(verdict)

@@ -1,4 +1,4 @@
-"""What the tests of the Torch modules share."""
+"""Fixtures of the tests of the Torch modules."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ def module(operator):
 
 @pytest.fixture
 def points(activation):
-    """Float64 inputs over the interesting range, none near a kink."""
+    """Return float64 inputs over the range of the plot, away from kinks."""
     numbers = torch.Generator().manual_seed(1)
     low, high = activation.plot_range
 

@@ -1,4 +1,4 @@
-"""Derivatives: autograd's, torch.func's, the explicit ones and the formula's are the same."""
+"""Derivatives by autograd, by torch.func, in explicit form and from the formula: they agree."""
 
 import shutil
 

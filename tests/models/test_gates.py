@@ -1,4 +1,4 @@
-"""What is particular to the gated family: which gate, which slope, what stands at the kink."""
+"""Properties of the gated family: choice of the gate, slope, and derivative at the kink."""
 
 import math
 

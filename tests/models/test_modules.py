@@ -1,4 +1,4 @@
-"""The Torch modules and the explicit derivatives: right in all dtypes, on any shape."""
+"""Torch modules and explicit derivatives: correct in all dtypes, on any shape."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The records themselves: complete, immutable, and never at odds with themselves."""
+"""Records: complete, immutable and consistent."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""What is particular to sinc: integers, zero, infinity, and a derivative often miscopied."""
+"""Properties of sinc: integers, zero, infinity, and a derivative that is often miscopied."""
 
 import math
 

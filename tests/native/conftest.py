@@ -1,4 +1,4 @@
-"""The library of kernels, built from its sources, once for each instruction set."""
+"""Fixtures of the native tests: the kernels, built from their sources for each instruction set."""
 
 import json
 import os
@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="session")
 def built():
-    """A build folder of ``native/``, by name, with the CMake options and the target given."""
+    """Return a function that builds a target of ``native/`` in a folder, with CMake options."""
 
     def build(name, target, *options):
         if not shutil.which("cmake"):
@@ -37,7 +37,7 @@ def built():
 
 @pytest.fixture(scope="session")
 def library(built):
-    """The shared library: what `make native` has put into the service, or one built here."""
+    """Return the shared library that `make native` installed in the service, or a new build."""
     installed = ROOT / "service" / "libgatewave.so"
     if installed.exists():
         return installed
@@ -46,7 +46,7 @@ def library(built):
 
 @pytest.fixture(scope="session")
 def description(library):
-    """What the library says of itself."""
+    """Return the description that the library gives of itself."""
     node = helper.make_node("Kernels", [], ["text"], domain=DOMAIN)
     port = helper.make_tensor_value_info("text", TensorProto.UINT8, ["n"])
     session = ort.InferenceSession(model([node], [], [port]), options(library))
@@ -55,7 +55,7 @@ def description(library):
 
 @pytest.fixture(params=INSTRUCTIONS)
 def kernels(request, library, description):
-    """The kernels for each instruction set that this processor has."""
+    """Return the kernels for each instruction set of this processor."""
     if request.param not in description["supported"]:
         pytest.skip(f"this processor has no {request.param}")
     return Kernels(library, request.param)
@@ -63,7 +63,7 @@ def kernels(request, library, description):
 
 @pytest.fixture
 def subprocess_python():
-    """Run a script in a Python of its own, with arguments."""
+    """Return a function that runs a script with arguments in a Python process."""
 
     def run(script, *arguments, **variables):
         done = subprocess.run(

@@ -1,4 +1,4 @@
-"""What a sanitizer watches: every operator, refusals, many threads, sessions that come and go.
+"""Program for the sanitizers: every operator, rejected inputs, many threads, short sessions.
 
 python exercise.py LIBRARY
 """

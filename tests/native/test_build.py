@@ -1,4 +1,4 @@
-"""How the kernels are built: to the same bytes everywhere, and not at all where nothing can."""
+"""Build of the kernels: reproducible, and skipped without a compiler."""
 
 import os
 import re
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(
 
 
 def copy(folder):
-    """A copy of the sources, which has its own build and its own library."""
+    """Return a copy of the sources, with its own build folder and library."""
     shutil.copytree(
         ROOT / "native", folder / "native", ignore=shutil.ignore_patterns("__pycache__")
     )
@@ -28,7 +28,7 @@ def copy(folder):
 
 
 CPU_ONLY = {"GATEWAVE_BUILD_CUDA": "0"}
-"""GPUs' kernels are built by test_cuda_build.py."""
+"""Environment without the kernels for GPUs, which test_cuda_build.py builds."""
 
 
 def run(folder, *arguments, **variables):
@@ -44,7 +44,7 @@ def run(folder, *arguments, **variables):
 
 @pytest.fixture(scope="session")
 def elsewhere(tmp_path_factory):
-    """A copy that was built, in a folder that has another name."""
+    """Return a copy that was built in a folder with another name."""
 
     def build(folder):
         done = run(copy(folder), "--required", "--strict")
@@ -61,14 +61,14 @@ def library(elsewhere):
 
 @pytest.fixture
 def sources(tmp_path):
-    """A copy in which there is a library from an earlier build."""
+    """Return a copy that contains a library from an earlier build."""
     folder = copy(tmp_path)
     (folder / "service/libgatewave.so").write_bytes(b"old")
     return folder
 
 
 def nm(path, *arguments):
-    """The letters and names of the symbols that are defined in a file."""
+    """Return the letters and names of the symbols that a file defines."""
     command = ["nm", "--defined-only", "--format=posix", *arguments, path]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return [tuple(line.split()[1::-1]) for line in done.stdout.splitlines()]
@@ -94,7 +94,7 @@ def test_the_entry_point_is_the_only_symbol_that_others_see(library):
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="there is but one instruction set")
 @pytest.mark.parametrize("target", TARGETS)
 def test_no_function_of_one_instruction_set_can_stand_in_for_that_of_another(elsewhere, target):
-    """Of equal weak symbols the linker keeps one: with AVX-512 inside, say, where there is none."""
+    """The linker keeps one of equal weak symbols; its instructions may be unsupported."""
     folder = elsewhere / "build/gatewave-strict/CMakeFiles" / f"kernels_{target}.dir"
     (made,) = folder.rglob("*.o")
     shared = [name for letter, name in nm(made) if letter in "VWuTDBR"]

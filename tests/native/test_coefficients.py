@@ -1,4 +1,4 @@
-"""The coefficients are what the script beside them makes."""
+"""Coefficients in the header: equal to the output of their script."""
 
 import re
 import subprocess
@@ -12,7 +12,7 @@ MATHEMATICS = Path(__file__).parents[2] / "native" / "mathematics"
 
 @pytest.fixture
 def script(tmp_path):
-    """A copy of the script beside a copy of its header."""
+    """Return a copy of the script beside a copy of its header."""
     for name in ("coefficients.py", "coefficients.h"):
         (tmp_path / name).write_text((MATHEMATICS / name).read_text())
     return tmp_path / "coefficients.py"

@@ -1,4 +1,4 @@
-"""The kernels on a GPU. Where CUDA does not work, nothing here runs."""
+"""Kernels on a GPU; the tests are skipped without CUDA."""
 
 import os
 from pathlib import Path

@@ -1,6 +1,6 @@
-"""The kernels for GPUs, as far as a machine without one can tell.
+"""Kernels for GPUs, tested without a GPU.
 
-That is what nvcc makes of them, and what their threads compute when the host plays them.
+The tests check the output of nvcc, and the results of the threads in an emulation on the host.
 """
 
 import json
@@ -22,7 +22,7 @@ NEEDED = ("nvcc", "cmake", "ninja", "nm")
 MISSING = [tool for tool in NEEDED if shutil.which(tool) is None]
 
 FATBIN = b"\x50\xed\x55\xba"
-"""What device code begins with, in a library."""
+"""First bytes of device code in a library."""
 KINDS = {1: "compute", 2: "sm"}
 DIFFERENCES_NOT_JUDGED = 77
 
@@ -53,7 +53,7 @@ def library(folder):
 
 @pytest.fixture(scope="module")
 def assembly(folder):
-    """The PTX of all kernels, made with the flags that the library is made with."""
+    """Return the PTX of all kernels, compiled with the flags of the library."""
     commands = json.loads((folder / "compile_commands.json").read_text())
     (command,) = [c["command"] for c in commands if c["file"].endswith("kernels.cu")]
     kept = []

@@ -1,4 +1,4 @@
-"""The page about the kernels is what the library says, and its program runs."""
+"""Page about the kernels: its text comes from the library, and its program runs."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""The kernels by themselves, without ONNX Runtime: the program in native/tests."""
+"""Kernels without ONNX Runtime, run by the program in native/tests."""
 
 import subprocess
 

@@ -1,8 +1,8 @@
-"""The kernels run in old and new versions of ONNX Runtime, each in its own environment.
+"""Kernels in old and new versions of ONNX Runtime, each in its own environment.
 
-An environment of a version has that and NumPy, in `.venv-matrix/VERSION`. What runs there is made
-here: every artifact, inputs, and what the kernels answer here, which is measured against exact
-results. bfloat16, which NumPy has not, is cast to float32 and from it within the models.
+The environment of a version contains it and NumPy, in `.venv-matrix/VERSION`. This process makes
+its models and inputs: every artifact, inputs, and the results of the kernels here, which are
+compared with exact results. NumPy has no bfloat16; the models cast it to float32 and back.
 """
 
 import json
@@ -43,7 +43,7 @@ REFUSED = {
         {"a": np.zeros((2, 2)), "alpha": np.ones(3)},
     ),
 }
-"""Inputs that no kernel takes: how they are declared, the operator, and the tensors."""
+"""Inputs that every kernel rejects: declarations, operator and tensors."""
 
 WORDS = {
     "shapes": "GLU: its inputs must have one shape, the first has [2, 2], the second input [3, 2]",
@@ -59,12 +59,12 @@ DECLARED = {
     "named": ("rows", 3),
     "unknown-rank": None,
 }
-"""How a tensor of shape [2, 3] may be declared."""
+"""Declarations of a tensor of shape [2, 3]."""
 
 
 @pytest.fixture(scope="module")
 def folder(artifacts, tmp_path_factory):
-    """What `runtimes/runs.py` runs; the results of this environment are within the bounds."""
+    """Return the input of `runtimes/runs.py`; results of this environment are within the bounds."""
     made = tmp_path_factory.mktemp("matrix")
     for stem in CASES:
         for graph in GRAPHS:
@@ -138,7 +138,7 @@ def in_float32(artifact):
 
 
 def without_body(artifact):
-    """A model that only a kernel can run, with the shapes of its outputs left to be inferred."""
+    """Return a model that only a kernel can run, with output shapes to be inferred."""
     bare = onnx.ModelProto.FromString(artifact.SerializeToString())
     del bare.functions[:]
     defaults = {tensor.name for tensor in bare.graph.initializer}
@@ -168,7 +168,7 @@ def assert_within_bounds(activation, operator, graph, inputs, results):
 
 
 def run_in(version, folder):
-    """What `runtimes/runs.py` reports from the environment of a version, made at first use."""
+    """Return the report of `runtimes/runs.py` from a version's environment, made at first use."""
     done = subprocess.run(
         [python_of(version), PROGRAM, LIBRARY, folder],
         cwd=folder,

@@ -18,7 +18,7 @@ from gatewave.export.signature import DOMAIN
 from gatewave.models import Tolerance
 
 ROUNDING = {"float64": 2.0**-53}
-"""Of 1, where numbers have not float32's digits; 16-bit floats are computed in float32."""
+"""Unit roundoff, unless it is that of float32, in which 16-bit floats are computed."""
 
 
 def test_every_graph_earns_its_certificate_within_the_kernels_own_bounds(
@@ -55,7 +55,7 @@ def promised(bounds, output, dtype):
 
 
 CANCELLED = (0.0, 1e-79)
-"""Formulas in erf and tanh cancel: `reference` takes for 0 what 80 digits do not tell from it."""
+"""Cancellation in formulas of erf and tanh: `reference` returns 0 if 80 digits do not suffice."""
 
 
 def test_the_library_describes_a_kernel_for_every_operator(description):
@@ -237,7 +237,7 @@ UNKNOWN = {
     "all named": ["rows", "columns"],
     "unknown rank": None,
 }
-"""How a tensor of shape [2, 3] may be declared."""
+"""Declarations of a tensor of shape [2, 3]."""
 
 DOWNSTREAM = {
     "Shape": ({}, lambda y: np.array(y.shape)),
@@ -246,7 +246,7 @@ DOWNSTREAM = {
     "Concat": ({"axis": 1}, lambda y: np.concatenate([y, y], axis=1)),
     "Flatten": ({}, lambda y: y.reshape(2, 3)),
 }
-"""ONNX's operators that use what they know of their input's shape; and what they give."""
+"""ONNX's operators that use the known part of their input's shape, and their results."""
 
 
 @pytest.mark.parametrize("declared", UNKNOWN.values(), ids=UNKNOWN)

@@ -1,4 +1,4 @@
-"""The kernels and the library under AddressSanitizer and UndefinedBehaviorSanitizer."""
+"""Kernels and library under AddressSanitizer and UndefinedBehaviorSanitizer."""
 
 import os
 import subprocess
@@ -17,7 +17,7 @@ OPTIONS = {
 
 @pytest.fixture(scope="session")
 def sanitized(built):
-    """The build folder of both, with sanitizers that end the process at the first finding."""
+    """Return the build folder of both; the sanitizers end the process at the first finding."""
     options = ("-DGATEWAVE_TESTS=ON", "-DGATEWAVE_SANITIZE=ON")
     built("sanitized", "gatewave", *options)
     return built("sanitized", "kernel_tests", *options)

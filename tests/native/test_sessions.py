@@ -1,4 +1,4 @@
-"""The kernels in sessions: in place, at once, over huge tensors, and opened and closed."""
+"""Kernels in sessions: in place, in parallel, over huge tensors, and opened and closed."""
 
 import concurrent.futures
 import itertools

@@ -24,7 +24,7 @@ def client(app):
 
 @pytest.fixture
 def activate(client):
-    """POST /activate with the fields given; gives the document of an answer of status 200."""
+    """Return a function that posts to /activate, expects status 200, and returns the document."""
 
     def post(activation, inputs, **rest):
         response = client.post(

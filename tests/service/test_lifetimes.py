@@ -1,4 +1,4 @@
-"""How long a request lives: its deadline, its caller, its turn, and what is counted of it."""
+"""Lifetime of a request: its deadline, its caller, its place in the queue, and its counts."""
 
 import asyncio
 import contextlib
@@ -25,12 +25,12 @@ from gatewave.service.system.cancellation import CancelToken
 
 LARGE = {"activation": "sinc", "inputs": {"x": [0.5] * 40_000}}
 SHORT = {"activation": "sinc", "inputs": {"x": [0] * 40_000}, "dtype": "float64"}
-"""Its text is short, and its tensor is not."""
+"""Request with a short text and a large tensor."""
 OIP = {"inputs": [{"name": "x", "datatype": "FP64", "shape": [40_000], "data": [0] * 40_000}]}
 
 
 class Gate:
-    """Work that ends when it may."""
+    """Work that ends when the gate is opened."""
 
     def __init__(self):
         self.open = threading.Event()
@@ -40,7 +40,7 @@ class Gate:
 
 
 class Caller:
-    """An HTTP client without a network: one request, and what is answered."""
+    """HTTP client without a network: one request and its answer."""
 
     def __init__(self, path, body, **headers):
         self.sent = []
@@ -78,7 +78,7 @@ class Caller:
 
 @pytest.fixture
 def start(settings):
-    """Starts a runtime with a single lane."""
+    """Return a function that starts a runtime with a single lane."""
     with contextlib.ExitStack() as stack:
 
         def start(**changes):
@@ -111,7 +111,7 @@ ASKED = pytest.mark.parametrize(
 
 @contextlib.asynccontextmanager
 async def busy(runtime):
-    """The only lane is taken."""
+    """Occupy the only lane."""
     gate = Gate()
     work = asyncio.create_task(runtime.pipeline.worker_pool.run(gate))
     await asyncio.sleep(0)
@@ -209,7 +209,7 @@ def test_the_results_of_a_batch_are_bounded_together(runtime):
 
 @contextlib.contextmanager
 def counting(model):
-    """What is added to a model's counts and sums by the block."""
+    """Record the changes of a model's counts and sums during the block."""
     added = {}
     before = numbers().get((model, "1"), ModelTotals())
     yield added

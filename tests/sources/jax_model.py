@@ -1,4 +1,4 @@
-"""Activations as one writes them in JAX, each after layers of its own, exported by jax2onnx.
+"""Activations in the usual spelling of JAX, each after layers of its own, exported by jax2onnx.
 
 ``python jax_model.py FILE``, in an environment of `jax2onnx.txt`.
 """

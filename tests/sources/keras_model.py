@@ -1,4 +1,4 @@
-"""Activations as one writes them in Keras and TensorFlow, exported by tf2onnx.
+"""Activations in the usual spelling of Keras and TensorFlow, exported by tf2onnx.
 
 ``python keras_model.py FILE``, in an environment of `tf2onnx.txt`.
 """
@@ -14,7 +14,7 @@ import tf2onnx
 
 
 def sinc(x):
-    """With a denominator that is never 0: tf2onnx writes `tf.where` as a sum of products."""
+    """Divide by a denominator that is never 0: tf2onnx writes `tf.where` as a sum of products."""
     angle = math.pi * x
     is_zero = tf.equal(angle, 0.0)
     safe = tf.where(is_zero, tf.ones_like(angle), angle)

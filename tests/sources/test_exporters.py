@@ -1,4 +1,4 @@
-"""The defects of exporters that docs/portability.md has: each program prints what is said there."""
+"""Defects of exporters in docs/portability.md: each program prints the stated output."""
 
 import re
 import subprocess

@@ -1,7 +1,7 @@
-"""Activations that were written in JAX and in Keras: recognised, fused, proven, and certified.
+"""Activations written in JAX and Keras: recognised, fused, verified and certified.
 
-The models were exported by the scripts beside them, whose environments the lists there make; with
-`make test-matrix` they are exported anew.
+The models were exported by the scripts beside them, in environments that the lists define.
+`make test-matrix` exports them again.
 """
 
 import re
@@ -30,7 +30,7 @@ FOLDER = Path(__file__).parent
 SOURCES = {"jax2onnx": "jax_model.py", "tf2onnx": "keras_model.py"}
 
 KINDS = {"geglu-none": "geglu"}
-"""The kinds of the outputs, where they have other names."""
+"""Kinds of outputs that have another name."""
 
 OURS = {
     "sinc": "Sinc",
@@ -42,7 +42,7 @@ OURS = {
     "swiglu-linear": "SwiGLULinear",
     "swiglu-sigmoid": "SwiGLUSigmoid",
 }
-"""By the outputs' names; ONNX has operators for the others: `fuse` leaves them as they are."""
+"""Our operators by output; ONNX has operators for the others, and `fuse` leaves them unchanged."""
 
 NOT_OURS = {"sigmoid", "gelu", "mish", "hardswish"}
 
@@ -62,7 +62,7 @@ def fused(source, tmp_path_factory):
 
 
 def kinds(model):
-    """What makes each output."""
+    """Return the kind of activation that computes each output."""
     return {site.output.name: site.kind for site in survey(model).sites}
 
 

@@ -1,4 +1,4 @@
-"""The gRPC server in this process, and a client that knows the protocol by its description."""
+"""Server for gRPC in this process, and a client that is built from the protocol's description."""
 
 import asyncio
 import contextlib
@@ -14,7 +14,7 @@ from gatewave.service.state import ServiceState
 
 
 class Client:
-    """Calls methods by their names, as the protocol's own description has them."""
+    """Client that calls methods by their names in the protocol's description."""
 
     def __init__(self, channel):
         self.channel = channel
@@ -46,7 +46,7 @@ def loop_in_a_thread():
 
 @contextlib.contextmanager
 def serving_rpc(settings):
-    """The gRPC server of a runtime of its own, and a client of it."""
+    """Run a gRPC server with its own runtime, and yield it with a client."""
     runtime = ServiceState.start(settings)
     with loop_in_a_thread() as do:
         server = do(grpc_service.start(runtime, 0))

@@ -1,4 +1,4 @@
-"""Draws small ONNX graphs, in which an activation may be written in any way."""
+"""Builder of small ONNX graphs with activations in any spelling."""
 
 import numpy as np
 import onnx_ir as ir
@@ -13,7 +13,7 @@ KINDS = {
 
 
 class Drawing:
-    """An ``op`` whose operators add nodes; numbers become constants of the dtype.
+    """Namespace ``op`` with operators that add nodes; numbers become constants of the dtype.
 
     Constants are initializers, ``Constant`` nodes, or such nodes cast from float64, by ``style``.
     """
@@ -97,7 +97,7 @@ class Drawing:
 
 
 def drawn(write, inputs=1, **options):
-    """The model that ``write(op, *inputs)`` draws."""
+    """Return the model that ``write(op, *inputs)`` draws."""
     drawing = Drawing(**options)
     values = [drawing.input(name) for name in "xyz"[:inputs]]
     drawing.output(write(drawing, *values), "out")

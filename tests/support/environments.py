@@ -14,11 +14,11 @@ ENVIRONMENTS = Path(__file__).parents[2] / ".venv-matrix"
 VERSIONS = ("1.20.1", "1.24.4", "1.27.0", "1.31.1", "1.32.0")
 TOO_OLD = "1.16.3"
 NUMPY = dict.fromkeys(VERSIONS, "2.4.6") | {TOO_OLD: "1.26.4"}
-"""Which NumPy goes with which ONNX Runtime."""
+"""Version of NumPy for each version of ONNX Runtime."""
 
 
 def python_of(version):
-    """The Python that imports this ONNX Runtime; the test is skipped where there is no wheel."""
+    """Return the Python that imports this ONNX Runtime; skip the test if no wheel exists."""
     environment = ENVIRONMENTS / version
     with alone(ENVIRONMENTS / f".{version}.lock"):
         if not (environment / "made").exists():
@@ -36,7 +36,7 @@ def make(environment, version):
 
 
 def _installed(environment, what):
-    """A new environment, and what pip says of installing ``what`` into it."""
+    """Make an environment, install packages into it, and return the finished pip process."""
     subprocess.run(
         [sys.executable, "-m", "venv", "--clear", "--without-pip", environment], check=True
     )
@@ -49,7 +49,7 @@ SOURCES = Path(__file__).parents[1] / "sources"
 
 
 def python_of_source(name):
-    """The Python that an exporter is installed for: what the list of its name makes."""
+    """Return the Python of an exporter, installed from the list of the same name."""
     environment, requirements = ENVIRONMENTS / "sources" / name, SOURCES / f"{name}.txt"
     made = environment / "made"
     with alone(ENVIRONMENTS / f".{name}.lock"):

@@ -136,13 +136,13 @@ def filled(count):
 
 
 def filling():
-    """As many zeros as the request asks for."""
+    """``y`` is as many zeros as the request asks for."""
     node = helper.make_node("ConstantOfShape", ["shape"], ["y"])
     return model([node], [port("shape", [1], TensorProto.INT64)], [port("y", ["k"])])
 
 
 def nested(depth):
-    """An ONNX file with a graph in an attribute of a node of a graph, and so on."""
+    """Return an ONNX file with a graph in an attribute of a node of a graph, and deeper."""
 
     def field(number, content):
         return _varint(number << 3 | 2) + _varint(len(content)) + content

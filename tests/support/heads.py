@@ -11,7 +11,7 @@ OIP = json.dumps(
 
 
 def connect(server, source="127.0.0.1"):
-    """A connection to ``server`` from one of this machine's own addresses."""
+    """Return a connection to ``server`` from one of this machine's own addresses."""
     address = ("127.0.0.1", urlsplit(server.url).port)
     connection = socket.create_connection(address, 30, source_address=(source, 0))
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -1,4 +1,4 @@
-"""HTTP/2 frame by frame, for what no gRPC client would send."""
+"""HTTP/2 frame by frame, for streams that gRPC clients never send."""
 
 import contextlib
 import socket
@@ -24,7 +24,7 @@ def frame(kind, flags, stream, payload=b""):
 
 
 def headers(stream, path, *more, end=False):
-    """A HEADERS frame that begins a gRPC call; HPACK literals, without a table or Huffman codes."""
+    """Return a HEADERS frame of a new gRPC call: HPACK literals, without table or Huffman codes."""
     fields = [
         (b":method", b"POST"),
         (b":scheme", b"http"),
@@ -51,7 +51,7 @@ def _string(text):
 
 
 def message(stream, data=b"", *, end=True):
-    """A DATA frame with one gRPC message."""
+    """Return a DATA frame with one gRPC message."""
     return frame(DATA, END_STREAM if end else 0, stream, struct.pack(">BI", 0, len(data)) + data)
 
 
@@ -60,7 +60,7 @@ def reset(stream):
 
 
 class Connection:
-    """A client that has sent its preface and settings, and answers pings while it reads."""
+    """Client that has sent its preface and settings, and answers pings while it reads."""
 
     def __init__(self, port):
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=30)
@@ -71,7 +71,7 @@ class Connection:
         self.socket.sendall(b"".join(frames))
 
     def frames(self):
-        """The frames that come, until the server closes the connection."""
+        """Yield the frames that arrive until the server closes the connection."""
         while (got := self._next()) is not None:
             if got.kind in {PING, SETTINGS} and not got.flags & ACK:
                 with contextlib.suppress(OSError):  # The connection may be closed by now.

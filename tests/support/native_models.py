@@ -14,7 +14,7 @@ INSTRUCTIONS = ("avx512", "avx2", "x86-64", "neon")
 
 
 def model(nodes, inputs, outputs):
-    """A model of nodes of our domain, without the functions that they may stand for."""
+    """Return a model of nodes of our domain, without their function bodies."""
     drawn = helper.make_graph(nodes, "kernels", inputs, outputs)
     imports = [helper.make_opsetid("", 17), helper.make_opsetid(DOMAIN, 1)]
     made = helper.make_model(drawn, opset_imports=imports, ir_version=8)
@@ -22,7 +22,7 @@ def model(nodes, inputs, outputs):
 
 
 def operator_model(op_type, inputs, outputs, shape=None, kind=TensorProto.FLOAT):
-    """One node; ``inputs`` and ``outputs`` are names, or ready-made ports."""
+    """Return a model of one node; ``inputs`` and ``outputs`` are names, or ready-made ports."""
 
     def port(name):
         return helper.make_tensor_value_info(name, kind, shape)

@@ -13,7 +13,7 @@ MODULES = ("gelu", "hardswish", "mish", "swiglu", "swish")
 OPSETS = (24, 25, 26, 27, 28)
 KINDS = {"float16": TensorProto.FLOAT16, "float64": TensorProto.DOUBLE}
 CLOSE = {"float16": 1e-3, "float32": 1e-3, "float64": 1e-12}
-"""The node tests' own tolerance, which is an ulp of float16."""
+"""Tolerance of the node tests, which is an ulp of float16."""
 
 
 @dataclass(frozen=True)
@@ -25,21 +25,21 @@ class Case:
     rtol: float
 
     def stamped(self, opset):
-        """The same model at another opset; its file format stays that of its own."""
+        """Return the same model at another opset; it keeps its IR version."""
         model = onnx.ModelProto.FromString(self.model.SerializeToString())
         del model.opset_import[:]
         model.opset_import.add(version=opset)
         return model
 
     def opsets(self):
-        """Those that have its operators."""
+        """Return the opsets that have its operators."""
         op_types = [node.op_type for node in self.model.graph.node]
         first = max(onnx.defs.get_schema(op_type, 28).since_version for op_type in op_types)
         return [opset for opset in OPSETS if opset >= first]
 
 
 def cases():
-    """Every test of the five activations as ONNX has it, and in float16 and float64."""
+    """Yield every test of the five activations as ONNX has it, and in float16 and float64."""
     for case in _collected():
         inputs, outputs = case.data_sets[0]
         dtype = inputs[0].dtype.name
@@ -59,9 +59,10 @@ def _collected():
 
 
 def _in(dtype, name, model, inputs):
-    """The same test in another element type.
+    """Return the same test in another element type.
 
-    Not by ONNX's reference evaluator: it takes 1/6 and √2 as float32, in float64 too.
+    ONNX's reference evaluator is too inexact for the results: it takes 1/6 and √2 as float32, in
+    float64 too.
     """
     given = tuple(array.astype(dtype) for array in inputs)
     formula = next(f for prefix, f in FORMULAS.items() if name.startswith(f"test_{prefix}"))
@@ -84,7 +85,7 @@ FORMULAS = {
     "swiglu": lambda alpha, a, b: _swish(alpha, a) * b,
     "swish": _swish,
 }
-"""As the operators' documentation has them."""
+"""Formulas of the operators' documentation."""
 
 
 def _typed(model, kind):

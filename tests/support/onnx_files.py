@@ -1,4 +1,4 @@
-"""Whether two models are the same but for what has no meaning: order of entries, empty fields."""
+"""Comparison of models without the order of entries and empty fields, which have no meaning."""
 
 import onnx
 
@@ -10,9 +10,9 @@ UNORDERED = {
 
 
 def normal(path):
-    """The model in the file ``path``, its data read, its lists sorted.
+    """Return the model in the file ``path`` with its data read and its lists sorted.
 
-    ``value_info`` is only of results inside: `onnx_ir` repeats in it what initializers say.
+    ``value_info`` is only of inner results: `onnx_ir` repeats the initializers' entries in it.
     """
     model = onnx.load(path)
     if not model.model_version:

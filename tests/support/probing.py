@@ -1,10 +1,10 @@
-"""What a runtime answered, beside what a target says of it."""
+"""Answers of a runtime, compared with the file of a target."""
 
 from gatewave.export import probe, probe_models
 
 
 def disagreements(answer, target):
-    """The models that ran though the target's file says that they do not, or the reverse."""
+    """Return the models for which the target's file contradicts the result of the runtime."""
     by_name = {str(p): p for p in (*probe_models.PROBED, probe.PLAIN)}
     for row in answer.rows:
         if row.operator in by_name and row.provider == "CPUExecutionProvider":

@@ -1,4 +1,4 @@
-"""The `gatewave` command in processes of its own, as users run it."""
+"""Command `gatewave` in processes of its own, as users run it."""
 
 import contextlib
 import json
@@ -24,7 +24,7 @@ def environment(**variables):
 
 
 def run(*arguments, program=GATEWAVE, **variables):
-    """`gatewave` with ``arguments``, to its end."""
+    """Run `gatewave` with ``arguments`` until it ends."""
     return subprocess.run(
         [*program, *map(str, arguments)],
         capture_output=True,
@@ -81,7 +81,7 @@ class Server:
             return response.status
 
     def log(self):
-        """The lines logged so far."""
+        """Return the lines logged since the last call."""
         lines = []
         with contextlib.suppress(queue.Empty):
             while True:
@@ -89,7 +89,7 @@ class Server:
         return lines
 
     def await_log(self, message, timeout=30):
-        """The next line with ``message``; those before it are forgotten."""
+        """Return the next line with ``message``; earlier lines are dropped."""
         until = time.monotonic() + timeout
         while True:
             line = parsed(self.lines.get(timeout=max(0, until - time.monotonic())))
@@ -103,15 +103,15 @@ class Server:
 
 @contextlib.contextmanager
 def serving(artifacts, *options, program=GATEWAVE, until_ready=True, cwd=None, **variables):
-    """`gatewave serve` on a free port, until the block ends.
+    """Run `gatewave serve` on a free port, until the block ends.
 
     Args:
-        artifacts: The folder of the activations.
-        options: Of the command.
-        program: What is run.
-        until_ready: Whether to wait until all models were tried, not only for the port.
+        artifacts: Folder of the activations.
+        options: Options of the command.
+        program: Command that is run.
+        until_ready: Wait until all models were tried, not only for the port.
         cwd: Working directory; None is the current one.
-        variables: Of the environment.
+        variables: Environment variables.
     """
     process = subprocess.Popen(
         [*program, "serve", "--port", "0", "--artifacts", str(artifacts), *options],

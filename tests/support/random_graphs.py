@@ -5,7 +5,7 @@ from onnx import TensorProto, helper, numpy_helper
 from rowwise import rows_of, session
 
 ROWS = 5
-"""Number of rows; other sizes are 2, 3, 4 and 6, so that the rows' axis is known by its size."""
+"""Number of rows; other sizes are 2, 3, 4 and 6, which identifies the axis of rows by its size."""
 OPSETS = (11, 13, 17)
 
 

@@ -1,4 +1,4 @@
-"""The records that tests are parametrised over, by the stem of their files."""
+"""Records that tests are parametrised over, by the stem of their files."""
 
 from gatewave.models import ACTIVATIONS
 

@@ -35,7 +35,7 @@ def session(made):
 def rows_of(made, count, seed=0, sizes=None):
     """Draw ``count`` rows for each input, of different scales and signs, with infinities and NaN.
 
-    ``sizes`` has the sizes of open axes but the first, by symbol; they are 3 where it has none.
+    ``sizes`` has the sizes of open axes but the first, by symbol; the default is 3.
     """
     source = np.random.default_rng(seed)
     spare = {tensor.name for tensor in made.graph.initializer}
@@ -62,7 +62,7 @@ def _drawn(port, count, source, sizes):
 
 
 def differing_rows(made, count=4, seed=0, sizes=None):
-    """Return the rows whose result together differs from the result alone."""
+    """Return the rows with a result that differs between the batch and the row alone."""
     run = session(made).run
     inputs = rows_of(made, count, seed, sizes)
     together = run(None, inputs)
@@ -77,7 +77,7 @@ def differing_rows(made, count=4, seed=0, sizes=None):
 
 
 def _equal(alone, together):
-    """Return whether results are equal, except for the order of sums, which may vary."""
+    """Return True if results are equal, except for the order of sums, which may vary."""
     if alone.shape != together.shape:
         return False
     scale = np.abs(alone[np.isfinite(alone)]).max(initial=0)

@@ -1,4 +1,4 @@
-"""Runs models of tests: with ONNX Runtime, or, what it does not run, with onnx's evaluator."""
+"""Runs of test models with ONNX Runtime, or with onnx's evaluator if it does not support them."""
 
 import numpy as np
 import onnx
@@ -19,7 +19,7 @@ def run(model, inputs, *, evaluator=False):
 
 
 def generated(model, seed=0, size=3):
-    """Inputs for ``model``; what has a name for its size gets ``size``."""
+    """Return inputs for ``model``; symbolic sizes become ``size``."""
     random = np.random.default_rng(seed)
     return {
         value.name: np.asarray(
@@ -31,7 +31,7 @@ def generated(model, seed=0, size=3):
 
 
 def check_same(original, rewritten, dtype="float32", *, evaluator=False, inputs=None):
-    """Both are valid, and give the same for the same inputs, as near as ``dtype`` can be."""
+    """Check that both are valid and give equal results within the tolerance of ``dtype``."""
     for model in (original, rewritten):
         onnx.checker.check_model(ir.to_proto(model), full_check=True)
     inputs = generated(original) if inputs is None else inputs

@@ -1,4 +1,4 @@
-"""What tests of verification write models with, and read in reports."""
+"""Helpers of the verification tests: head of models, and access to reports."""
 
 HEAD = '<ir_version: 8, opset_import: ["" : 17]>'
 

@@ -1,7 +1,8 @@
-"""What is sent, and what became of it. All of this folder runs in the clients' own environment.
+"""Cases for the clients: tensors to send, and a report of the results.
 
-A script reads where the server is from standard input, and writes to standard output the names of
-the cases that passed, and of those that failed, why.
+All modules in this folder run in the environment of the clients. A script reads the address of
+the server from standard input. It writes the names of the cases that passed to standard output,
+and the failed cases with their reasons.
 """
 
 import contextlib
@@ -14,7 +15,7 @@ import numpy as np
 
 NAN, INF = float("nan"), float("inf")
 SHAPES = {"(2,3)": (2, 3), "(0,3)": (0, 3), "()": (), "(50,40)": (50, 40)}
-"""The last is for answers that are worth compressing."""
+"""Shapes of the tensors; the answers of the last one are worth compressing."""
 
 STRINGS = ["", "plain", "ünïcödé 日本", 'a\n"quoted"', "nul\0inside", "x" * 300]
 
@@ -42,7 +43,7 @@ VALUES = {
 
 
 def tensor(datatype, shape):
-    """The values of ``datatype`` in ``shape``, again and again; of a scalar, the last."""
+    """Return the values of ``datatype``, repeated to ``shape``; a scalar has the last one."""
     values = VALUES[datatype]
     array = np.empty(shape, values.dtype)
     array[...] = np.resize(values, shape) if shape else values[-1]
@@ -50,7 +51,7 @@ def tensor(datatype, shape):
 
 
 def same(got, sent):
-    """See that ``got`` is ``sent``: the signs of zeros too, and NaN where it was."""
+    """Check that ``got`` equals ``sent``, with the signs of zeros and the places of NaN."""
     assert got is not None, "there is no such output"
     assert got.shape == sent.shape, f"shape {got.shape}, not {sent.shape}"
     if sent.dtype == np.object_:
@@ -67,7 +68,7 @@ def same(got, sent):
 
 
 class Report:
-    """The cases so far."""
+    """Cases that have passed or failed."""
 
     def __init__(self):
         self.passed = []
@@ -75,7 +76,7 @@ class Report:
 
     @contextlib.contextmanager
     def case(self, name):
-        """A case, that fails alone."""
+        """Run a case; its failure does not end the others."""
         try:
             yield
         except Exception as error:  # noqa: BLE001 - whatever it is, the case failed
@@ -91,12 +92,12 @@ class Report:
 
 
 def target():
-    """Where the server is: ``http`` and ``grpc`` addresses, ``headers`` with an admin's key."""
+    """Return the server: ``http`` and ``grpc`` addresses, and ``headers`` with an admin's key."""
     return json.load(sys.stdin)
 
 
 def refused(call, *words):
-    """See that ``call`` raises an error that says all of ``words``."""
+    """Check that ``call`` raises an error that contains all ``words``."""
     try:
         call()
     except Exception as error:  # noqa: BLE001 - each client has errors of its own
@@ -106,7 +107,7 @@ def refused(call, *words):
 
 
 async def refused_later(work, *words):
-    """As `refused`, of what is awaited."""
+    """Check that awaiting ``work`` raises an error that contains all ``words``."""
     try:
         await work
     except Exception as error:  # noqa: BLE001

@@ -1,4 +1,4 @@
-"""kserve's InferenceRESTClient and InferenceGRPCClient, against a running server."""
+"""Cases of kserve's InferenceRESTClient and InferenceGRPCClient against a running server."""
 
 import asyncio
 
@@ -11,7 +11,7 @@ FORMS = ("binary", "values")
 
 
 def request(datatype, form, shape):
-    """The array, and the request that holds it."""
+    """Return the array, and the request that contains it."""
     array = tensor(datatype, SHAPES[shape])
     if form == "values" and array.dtype.kind == "f":
         # It writes JSON with a library that knows no NaN and no infinity.
@@ -24,7 +24,7 @@ def request(datatype, form, shape):
 
 
 def cases():
-    """All that the client can say: BF16 it does not know, and FP16 only as binary data."""
+    """Yield all cases that the client supports: no BF16, and FP16 only as binary data."""
     for datatype in VALUES:
         for form in FORMS:
             for shape in SHAPES:

@@ -1,4 +1,4 @@
-"""Compares a description of a protocol, from standard input, with that of a client.
+"""Comparison of a protocol description, read from standard input, with that of a client.
 
 python protocol.py tritonclient.grpc.service_pb2 tritonclient.grpc.model_config_pb2
 """
@@ -11,7 +11,7 @@ from google.protobuf import descriptor_pb2
 
 
 def facts(file):
-    """What two ends of a wire must agree on: fields of messages, enumerations, methods."""
+    """Yield the facts that both ends must share: fields of messages, enumerations, methods."""
     for message in file.message_type:
         yield from _message(message, message.name)
     for enumeration in file.enum_type:

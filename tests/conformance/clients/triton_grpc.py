@@ -1,4 +1,4 @@
-"""tritonclient.grpc, against a running server."""
+"""Cases of tritonclient.grpc against a running server."""
 
 import functools
 import queue
@@ -10,7 +10,7 @@ ALGORITHMS = (None, "gzip", "deflate")
 
 
 def inference(datatype, shape):
-    """The array, and the input that holds it."""
+    """Return the array, and the input that contains it."""
     array = tensor(datatype, SHAPES[shape])
     given = triton.InferInput("x", list(array.shape), datatype)
     given.set_data_from_numpy(array)

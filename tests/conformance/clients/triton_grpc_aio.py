@@ -1,4 +1,4 @@
-"""tritonclient.grpc.aio, against a running server."""
+"""Cases of tritonclient.grpc.aio against a running server."""
 
 import asyncio
 import functools
@@ -56,7 +56,7 @@ async def questions(client, headers, report):
 
 
 async def stream(client, headers, array, given):
-    """Answers come in order, and an error does not end them."""
+    """Check that answers come in order, and that an error does not end the stream."""
     names = ["identity_FP32", "nonesuch", "identity_FP32"]
 
     async def requests():

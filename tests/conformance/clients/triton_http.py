@@ -1,4 +1,4 @@
-"""tritonclient.http, against a running server."""
+"""Cases of tritonclient.http against a running server."""
 
 import functools
 
@@ -10,7 +10,7 @@ FORMS = {"binary": (True, True), "JSON": (False, False), "mixed": (True, False)}
 
 
 def inference(datatype, form, shape):
-    """The array, the input that holds it, and the output that is to come back."""
+    """Return the array, the input that contains it, and the requested output."""
     binary_in, binary_out = FORMS[form]
     array = tensor(datatype, SHAPES[shape])
     given = triton.InferInput("x", list(array.shape), datatype)
@@ -19,7 +19,7 @@ def inference(datatype, form, shape):
 
 
 def cases():
-    """All that the client can say: BF16 it sends as binary data only."""
+    """Yield all cases that the client supports: BF16 only as binary data."""
     for datatype in VALUES:
         for algorithm in ALGORITHMS:
             for form in FORMS:
@@ -29,7 +29,7 @@ def cases():
 
 
 def asked(client, headers, *what, **how):
-    """`client.infer` with a copy of ``headers``: in those it gets it leaves a length of its own."""
+    """Call `client.infer` with a copy of ``headers``, because it adds its length to them."""
     return client.infer(*what, headers=dict(headers), **how)
 
 

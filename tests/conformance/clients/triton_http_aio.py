@@ -1,4 +1,4 @@
-"""tritonclient.http.aio, against a running server."""
+"""Cases of tritonclient.http.aio against a running server."""
 
 import asyncio
 import functools

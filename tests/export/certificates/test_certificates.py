@@ -1,4 +1,4 @@
-"""Certificates of activations: what is right is green, what is broken is red, and where."""
+"""Certificates of activations: correct cells are green, and defects are red at their place."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""The defects of runtimes, as their entries have them: each is seen again, or has been mended."""
+"""Recorded defects of runtimes: each is reproduced, or has been fixed."""
 
 import numpy as np
 import onnx
@@ -22,7 +22,7 @@ SEEN = [
 
 
 def arrays(defect):
-    """The model of an entry, and its inputs."""
+    """Return the model of an entry, and its inputs."""
     model = onnx.parser.parse_model(defect.whole())
     types = {value.name: value.type.tensor_type.elem_type for value in model.graph.input}
     return model, {
@@ -32,7 +32,7 @@ def arrays(defect):
 
 
 def is_close(got, want):
-    """Whether arrays are the numbers in ``want``, in their shape."""
+    """Return True if arrays have the shape and the numbers of ``want``, within a tolerance."""
     return all(
         np.shape(got[name]) == np.shape(numbers)
         and np.allclose(
@@ -47,7 +47,7 @@ def is_close(got, want):
 
 
 def subnormal(array):
-    """Some steps between numbers that have fewer digits."""
+    """Return an absolute tolerance for subnormal numbers."""
     dtype = np.asarray(array).dtype
     return 4e-324 if dtype == np.float64 else 1e-44
 
@@ -84,7 +84,7 @@ def test_each_is_seen_again(defect, name, tmp_path):
 
 
 def outcome(runtime, path, inputs, outputs):
-    """What the runtime gives, or the words of its error."""
+    """Return the result of the runtime, or its error message."""
     with Running(runtime, 120.0) as running:
         try:
             running.load(path, list(inputs), outputs)

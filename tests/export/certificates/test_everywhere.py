@@ -1,7 +1,7 @@
-"""Activations in runtimes that install quickly: exact, or for a reason that is known.
+"""Activations in runtimes that install quickly: exact results, or a known reason.
 
-`make test` runs three activations: of one input, of two, and with a parameter. `make test-matrix`
-runs all.
+`make test` runs three activations: with one input, with two, and with a parameter.
+`make test-matrix` runs all.
 """
 
 import shutil

@@ -1,4 +1,4 @@
-"""Certificates of models: what tells something of a runtime, and what does not."""
+"""Certificates of models: comparisons that count for a runtime, and exclusions."""
 
 import dataclasses
 import itertools
@@ -26,7 +26,7 @@ from gatewave.export.verification.samples import Case
 HEAD = '<ir_version: 8, opset_import: ["" : 17]> g '
 ORT = "onnxruntime"
 HALVES = HEAD + "(float[N] x) => (float[M] y) { y, other = Split <axis = 0> (x) }"
-"""The reference evaluator makes uneven halves, where ONNX Runtime refuses to."""
+"""Split into uneven halves: the reference evaluator computes it, ONNX Runtime rejects it."""
 
 
 @pytest.fixture
@@ -204,7 +204,7 @@ def test_another_shape_or_no_output_is_a_difference():
 WRONG_RESIZE = (
     """r = Resize<coordinate_transformation_mode = "align_corners", mode = "cubic"> (x, , s)"""
 )
-"""onnx's evaluator takes the corners of the size before it was rounded: see docs/evaluator.md."""
+"""onnx's evaluator uses the corners of the size before rounding: see docs/evaluator.md."""
 
 SIZED = HEAD.replace("17", "19") + "(float[1,1,4,5] x) => (float[1,1,A,B] y, float[1,1,4,5] z) "
 

@@ -1,4 +1,4 @@
-"""A model's data are read where they may be: in its own folder, and there in plain files."""
+"""Allowed places of external data: plain files in the model's own folder."""
 
 import os
 import subprocess
@@ -19,7 +19,7 @@ WEIGHTS = np.arange(4, dtype=np.float32)
 
 @pytest.fixture
 def secret(tmp_path_factory):
-    """A file that is none of the model's business."""
+    """Return a file that the model must not read."""
     path = tmp_path_factory.mktemp("elsewhere") / "secret"
     path.write_bytes(WEIGHTS.tobytes())
     return path

@@ -1,4 +1,4 @@
-"""Shapes and types are told wherever they can be, and nothing that a model says is changed."""
+"""Inference of shapes and types: as complete as possible, and without changes to the model."""
 
 import subprocess
 import sys
@@ -38,7 +38,7 @@ G (p) => (q) { h = Constant <value = float {0.5}> () q = Mul(p, h) }
 
 
 def values(model, name):
-    """The values of one scope, by name."""
+    """Return the values of one scope by name."""
     (scope,) = [scope for scope in scopes(model) if scope.name == name]
     return {value.name: value for node in scope.graph for value in node.outputs}
 
@@ -49,7 +49,7 @@ def shape(value):
 
 @pytest.fixture
 def told(saved):
-    """A model, read, with what can be told."""
+    """Return a function that reads a model and infers its shapes and types."""
 
     def tell(model):
         made = read(saved(model))

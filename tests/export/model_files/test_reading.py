@@ -1,4 +1,4 @@
-"""What no runtime could make sense of is refused, by name; what is only unusual is read."""
+"""Reading of model files: invalid files are rejected by name, unusual ones are read."""
 
 import os
 import time
@@ -16,7 +16,7 @@ RELU = HEADER + " g (float[n] x) => (float[n] y) { y = Relu(x) }"
 
 
 def refused(path):
-    """What is said of the file ``path``, which is not accepted."""
+    """Return the error message for the file ``path``, without the path."""
     with pytest.raises(ModelError) as caught:
         read(path)
     said = str(caught.value)
@@ -76,7 +76,7 @@ def test_ir_versions_of_no_known_meaning_are_refused(saved, version):
 
 
 def field(number, content):
-    """A field of a message, as it stands in a file."""
+    """Return a field of a message in wire format."""
     size, length = len(content), b""
     while size > 127:
         length += bytes([size & 127 | 128])
@@ -85,7 +85,7 @@ def field(number, content):
 
 
 def bomb(depth):
-    """A graph in a node of a graph in …, deeper than protobuf itself would build it."""
+    """Return nested graphs in attributes of nodes, deeper than protobuf itself would build them."""
     graph = b""
     for _ in range(depth):
         graph = field(1, field(5, field(6, graph)))

@@ -1,4 +1,4 @@
-"""Whatever is done to a model's file, it is read or refused: soon, and with one kind of error."""
+"""Fuzzed model files: each is read or rejected soon, with one type of error."""
 
 import string
 
@@ -50,7 +50,7 @@ NUMBERS = [0, 1, -1, 2, 8, 127, 2**31 - 1, 2**31, 2**40, 2**62, 2**63 - 1, -(2**
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """The folder of all models, with data beside them."""
+    """Return the folder of all models, with external data beside them."""
     path = tmp_path_factory.mktemp("fuzzed")
     (path / "w.bin").write_bytes(np.arange(4, dtype=np.float32).tobytes())
     return path
@@ -73,7 +73,7 @@ ORIGINALS = originals()
 
 
 def read_or_refused(folder, content):
-    """Read ``content`` as a file; what can be read can also be gone through and written."""
+    """Read ``content`` as a file; a readable model can also be traversed and written."""
     path = folder / "model.onnx"
     path.write_bytes(content)
     said = None
@@ -93,7 +93,7 @@ def read_or_refused(folder, content):
 
 @st.composite
 def damaged(draw):
-    """The bytes of a model with some of them lost, changed, repeated or moved."""
+    """Draw the bytes of a model with parts lost, changed, repeated or moved."""
     content = bytearray(draw(st.sampled_from(ORIGINALS)).SerializeToString())
     for _ in range(draw(st.integers(1, 4))):
         start = draw(st.integers(0, max(len(content) - 1, 0)))
@@ -118,7 +118,7 @@ def damaged(draw):
 
 
 def messages(message):
-    """``message`` and all in it, where something can be changed."""
+    """Return ``message`` and all messages in it."""
     found, pending = [], [message]
     while pending:
         current = pending.pop()
@@ -131,7 +131,7 @@ def messages(message):
 
 @st.composite
 def deranged(draw):
-    """A model whose fields hold what others hold, or what none should."""
+    """Draw a model with fields that have the content of others, or invalid content."""
     model = onnx.ModelProto()
     model.CopyFrom(draw(st.sampled_from(ORIGINALS)))
     for _ in range(draw(st.integers(1, 4))):
@@ -171,7 +171,7 @@ def change_plain(draw, message, field):
 
 
 def plain(field):
-    """What a field that is no message may be set to."""
+    """Return a strategy for the values of a field that is not a message."""
     if field.type == field.TYPE_STRING:
         return st.sampled_from(WORDS) | st.text(string.printable, max_size=4)
     if field.type == field.TYPE_BYTES:

@@ -1,4 +1,4 @@
-"""Every graph of a model is visited once, by name, with its opsets."""
+"""Traversal of the graphs of a model: each is visited once, with its name and its opsets."""
 
 import onnx.parser
 import onnx_ir as ir

@@ -1,4 +1,4 @@
-"""Tensors that are not what they declare are refused, and nothing is made of them."""
+"""Tensors that contradict their declaration: they are rejected."""
 
 import onnx
 import pytest
@@ -11,7 +11,7 @@ HEADER = '<ir_version: 10, opset_import: ["": 20]>'
 
 
 def refused(path):
-    """What is said of the file ``path``, which is not accepted."""
+    """Return the error message for the file ``path``, without the path."""
     with pytest.raises(ModelError) as caught:
         read(path)
     said = str(caught.value)

@@ -1,4 +1,4 @@
-"""What `onnx_ir` cannot hold is there again when the model is written."""
+"""Content that `onnx_ir` cannot represent: it is restored in the written model."""
 
 import numpy as np
 import onnx
@@ -13,7 +13,7 @@ from gatewave.export.model_files.unsupported import MARK, SparseInitializer
 
 @pytest.fixture
 def rewritten(saved, tmp_path):
-    """A model, read and written again, with no trace of what stood in for anything."""
+    """Return a function that reads and writes a model, and rejects remaining placeholders."""
 
     def through(model):
         path = tmp_path / "written.onnx"

@@ -1,4 +1,4 @@
-"""A written model is what was read, in the same bytes each time, whatever its size."""
+"""Written models: equal to the model that was read, in the same bytes each time, at any size."""
 
 import os
 import subprocess
@@ -38,7 +38,7 @@ F <alpha, beta: float = 0.5> (p) => (q) { q = Elu <alpha: float = @alpha> (p) }
 
 @pytest.fixture
 def rich(saved):
-    """A model with all that a model may say about itself."""
+    """Return a model with all kinds of metadata."""
     model = onnx.parser.parse_model(RICH)
     model.graph.doc_string = "about the graph"
     model.graph.node[0].doc_string = "about the node"
@@ -51,7 +51,7 @@ def rich(saved):
 
 
 def everything(folder):
-    """The files in ``folder``, with what they hold."""
+    """Return the files in ``folder`` with their contents."""
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 

@@ -1,4 +1,4 @@
-"""Nothing is written onto what was read, and no failure leaves less than there was."""
+"""Atomic writes of models: source files are kept, and a failure loses no file."""
 
 import contextlib
 import subprocess
@@ -26,16 +26,16 @@ def rich(saved):
 
 
 def everything(folder):
-    """The files in ``folder``, with what they hold."""
+    """Return the files in ``folder`` with their contents."""
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 class TestSource:
-    """The model that was read, and its data, are never written onto."""
+    """The files of the source model and its data are never overwritten."""
 
     @pytest.fixture(params=["itself", "spelt otherwise", "symbolic link", "hard link"])
     def named(self, request, tmp_path):
-        """Gives a file another name."""
+        """Return a function that gives another name to a file."""
 
         def name(path):
             if request.param == "itself":
@@ -88,11 +88,11 @@ def test_a_link_at_the_target_is_replaced_and_not_what_it_points_to(rich, tmp_pa
 
 
 class TestFailure:
-    """Whatever stops the writing, the folder is as it was."""
+    """A failed write leaves the folder unchanged."""
 
     @pytest.fixture
     def target(self, external, tmp_path):
-        """A file that is there already, with data of its own."""
+        """Return an existing file with external data of its own."""
         path = tmp_path / "out" / "out.onnx"
         write(read(external), path, source=external)
         (tmp_path / "w.bin").write_bytes(bytes(8) + (WEIGHTS + 1).tobytes())

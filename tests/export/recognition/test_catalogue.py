@@ -12,7 +12,7 @@ def found(model):
 
 
 def _log_sum(op, x, y):
-    """log(eˣ + eʸ) as icefall exports it, and JAX writes it."""
+    """Write log(eˣ + eʸ) as icefall exports it, and as JAX writes it."""
     far = op.Neg(op.Abs(op.Sub(x, y)))
     return op.Add(op.Max(x, y), op.Log(op.Add(op.Exp(far), 1.0)))
 
@@ -23,7 +23,7 @@ def _swoosh(op, x, shift, offset, log_sum=_log_sum):
 
 
 def _plain_log_sum(op, x, y):
-    """As Torch's newer exporter writes it."""
+    """Write log(eˣ + eʸ) as Torch's newer exporter does."""
     return op.Log(op.Add(op.Exp(x), op.Exp(y)))
 
 
@@ -94,7 +94,7 @@ def _snake(op, x, alpha, beta, wave=lambda op, u: op.Pow(op.Sin(u), 2.0)):
 
 
 def _halved(op, angle):
-    """sin²(u) as (1 - cos(2u)) / 2."""
+    """Write sin²(u) as (1 - cos(2u)) / 2."""
     return op.Mul(op.Sub(1.0, op.Cos(op.Mul(angle, 2.0))), 0.5)
 
 

@@ -1,4 +1,4 @@
-"""Numbers that a graph holds are known however they are written, with their types and shapes."""
+"""Constants of a graph: recognised in every spelling, with types and shapes."""
 
 import numpy as np
 import onnx_ir as ir

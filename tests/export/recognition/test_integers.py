@@ -1,4 +1,4 @@
-"""Integers that are computed of shapes are known where all that they hang on is."""
+"""Integers that are computed from shapes: known if all their operands are known."""
 
 import numpy as np
 import onnx_ir as ir

@@ -1,4 +1,4 @@
-"""Near misses: each is listed with the reason, and no operator that bends is left out."""
+"""Near misses: each is listed with its reason, and no nonlinear operator is omitted."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The operators, computed by NumPy, are those that ONNX defines."""
+"""Operators computed with NumPy: they equal those that ONNX defines."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Least ranks of values whose shape ONNX's inference leaves open, and what follows from them."""
+"""Lower bounds of ranks that ONNX's inference leaves open, and their use in recognition."""
 
 import numpy as np
 import onnx_ir as ir
@@ -20,14 +20,14 @@ def _ints(op, *numbers):
 
 
 def _open(op, x):
-    """``x`` as a tensor of unknown rank."""
+    """Return ``x`` as a tensor of unknown rank."""
     made = op.node("Unknown", [x], domain="some.where")
     made.type = ir.TensorType(ir.DataType.FLOAT)
     return made
 
 
 def _of_rank(op, x, rank):
-    """``x`` in a shape that is not known, of so many axes."""
+    """Return ``x`` reshaped to ``rank`` axes of unknown sizes."""
     sizes = op.node("Unknown", [x], domain="some.where")
     sizes.type, sizes.shape = ir.TensorType(ir.DataType.INT64), ir.Shape([rank])
     return op.Reshape(x, sizes)
@@ -149,7 +149,7 @@ def _scaled(op, x, shape=(1,)):
 
 
 def _paddle(op, x, shape=(1,)):
-    """A linear layer, whose input is reshaped to sizes that the graph computes."""
+    """Write a linear layer with an input that is reshaped to computed sizes."""
     linear = op.Add(op.MatMul(_of_rank(op, x, 3), _weight(op, 4, 8)), _weight(op, 8))
     return op.MatMul(_scaled(op, linear, shape), _weight(op, 8, 4))
 

@@ -1,4 +1,4 @@
-"""Which shapes are known to be equal, where ONNX's inference leaves dimensions open."""
+"""Equality of shapes with dimensions that ONNX's inference leaves open."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Activations are found however they are written, and nothing else is taken for one."""
+"""Recognition of activations in every spelling, without false positives."""
 
 import math
 
@@ -154,7 +154,7 @@ def test_sinc_is_found(spelling, dtype):
 
 
 def _as_jax_writes_it(op, x, taken=None):
-    """The 1 is expanded to the shape of the angle."""
+    """Write sinc as JAX does: the 1 is expanded to the shape of the angle."""
     angle = op.Mul(math.pi, x)
     rows = op.Gather(op.Shape(angle), op.tensor(np.array([0])), axis=0)
     shape = op.Concat(rows, op.tensor(np.array([4])), axis=0)
@@ -180,7 +180,7 @@ def test_the_shape_of_an_intermediate_for_a_constant_is_no_use_of_it(used):
 
 
 def _selected(op, condition, x, y):
-    """As tf2onnx writes `tf.where`."""
+    """Write a selection as tf2onnx writes `tf.where`."""
     yes = op.Cast(condition, to=ir.DataType.FLOAT.value)
     no = op.Cast(op.Not(condition), to=ir.DataType.FLOAT.value)
     return op.Add(op.Mul(yes, x), op.Mul(no, y))
@@ -466,7 +466,7 @@ def test_an_activation_inside_a_larger_function_is_found_there():
 
 
 def _calling(name, write):
-    """A function of one input of the domain ``some.package``."""
+    """Return a function of one input in the domain ``some.package``."""
     body, x = Drawing(style="node"), ir.Value(name="x")
     result = write(body, x)
     imports = {"": 18, "some.package": 1}
@@ -475,7 +475,7 @@ def _calling(name, write):
 
 
 def _levels(levels, calls):
-    """A model of functions each of which calls the one before so many times; the first is σ."""
+    """Return a model of nested functions: each calls the previous one ``calls`` times; F0 is σ."""
 
     def level(number):
         def write(op, x):
@@ -579,7 +579,7 @@ def _slices(drawing, x, *bounds):
 
 
 def _chunks(drawing, x):
-    """Two halves as TorchScript's exporter writes them."""
+    """Write two halves as TorchScript's exporter does."""
     one, two, last = (drawing.tensor(np.array([n])) for n in (1, 2, -1))
     size = drawing.Gather(drawing.Shape(x), last, axis=0)
     half = drawing.Div(drawing.Add(size, one), two)
@@ -796,7 +796,7 @@ def _swish(op, x):
 
 
 def _bumped(op, x, square, width):
-    """Swish, and a triangle on either side, as wide as 1 / ``width`` in x²."""
+    """Write Swish plus a triangle at x² = ``square``, of width 1 / ``width`` in x²."""
     far = op.Abs(op.Sub(op.Mul(x, x), square))
     return op.Add(_swish(op, x), op.Mul(1000.0, op.Max(op.Sub(1.0, op.Mul(far, width)), 0.0)))
 
@@ -841,7 +841,7 @@ def test_what_is_another_function_far_out_is_not_found(wrong, dtype):
 
 
 def _unsure(op, x):
-    """log(1 + exp(x)), and x where that overflows: the two are one from 40 on."""
+    """Write log(1 + exp(x)), or x if exp(x) is large: both are equal from 40 on."""
     grown = op.Exp(x)
     return op.Where(op.Less(grown, 1e30), op.Log(op.Add(1.0, grown)), x)
 
@@ -960,7 +960,7 @@ def test_a_constant_with_more_axes_than_the_input_makes_no_activation():
 
 
 def _called(write, inputs=1, depth=1):
-    """A model that calls a function, which calls another, and so on to what ``write`` draws."""
+    """Return a model with ``depth`` nested calls; ``write`` draws the innermost function."""
     first = _function(write, inputs)
     first.name = "F0"
     others = [_calling(f"F{level}", _call_of(f"F{level - 1}")) for level in range(1, depth)]

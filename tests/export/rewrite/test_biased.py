@@ -1,4 +1,4 @@
-"""Contributed operators of x + bias, rewritten: the sum is drawn, and the rest takes its place."""
+"""Rewriting of contributed operators of x + bias: the sum becomes a node of its own."""
 
 import numpy as np
 import onnx_ir as ir

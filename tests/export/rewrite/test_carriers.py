@@ -1,4 +1,4 @@
-"""Integers of another width give what the operator gives in its own."""
+"""Integer operators in another width: the results equal those in their own type."""
 
 import numpy as np
 import onnx
@@ -26,7 +26,7 @@ def node_of(operator, inputs, output):
 
 
 def operands(operator, dtype):
-    """The ends of the type, and numbers between; no division by zero, no shift beyond the type."""
+    """Return the ends of the type and numbers between, without invalid divisions and shifts."""
     kind = np.dtype(dtype)
     info = np.iinfo(kind)
     rng = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""Conversions by the text of the operators, where ONNX's converter has none or a wrong one."""
+"""Opset conversions by the text of the operators, if ONNX's converter has none or a wrong one."""
 
 import importlib
 
@@ -235,7 +235,7 @@ SLOW = (
     *("resize", "gridsample", "lppool", "reduce_l2", "cast"),
 )
 UNEVALUATED = {"GridSample", "Upsample", "DequantizeLinear", "MeanVarianceNormalization"}
-"""Operators that the evaluator has at their newest opset only."""
+"""Operators that the evaluator implements at their newest opset only."""
 
 
 def cases_of(name):
@@ -250,7 +250,7 @@ def cases_of(name):
 
 
 def neighbours(op_type, opset):
-    """The opsets on both sides of each version of the operator."""
+    """Yield the opsets on both sides of each version of the operator."""
     versions = {
         schema.since_version
         for schema in onnx.defs.get_all_schemas_with_history()

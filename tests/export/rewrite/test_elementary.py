@@ -1,4 +1,4 @@
-"""Operators that ONNX Runtime lacks in float64, in others: right by mpmath, and at the edges."""
+"""Float64 operators that ONNX Runtime lacks, in other operators: compared with mpmath."""
 
 import math
 
@@ -26,7 +26,7 @@ BEYOND = np.concatenate([1 + 10.0 ** RNG.uniform(-15, 3, 200), 10.0 ** RNG.unifo
 
 
 def real(value):
-    """As mpmath has it; NaN where the function leaves the real numbers."""
+    """Return the value in mpmath; NaN outside the real numbers."""
     number = mpmath.mpmathify(value)
     return mpmath.nan if isinstance(number, mpmath.mpc) and number.imag else number.real
 
@@ -100,7 +100,7 @@ def run(proto, *arrays):
 
 
 def ulps(got, want):
-    """How far numbers are from what mpmath says, in units in the last place of that."""
+    """Return the errors against mpmath, in units in the last place."""
     nearest = np.array([float(value) for value in want])
     with np.errstate(invalid="ignore"):
         unit = np.spacing(np.abs(nearest))

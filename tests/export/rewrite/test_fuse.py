@@ -1,4 +1,4 @@
-"""What is fused is one node, gives the same, and leaves all else as it was."""
+"""Fusion: each activation becomes one node with the same results; all other nodes are unchanged."""
 
 import numpy as np
 import onnx_ir as ir
@@ -19,7 +19,7 @@ DOMAIN = "ai.gatewave"
 
 
 def fused(model, **options):
-    """A fused copy, what was done to it, and the operators that its graph then has."""
+    """Return a fused copy, the outcome, and the operators in its graph."""
     copy = ir.from_proto(ir.to_proto(model))
     outcome = fuse(copy, **options)
     return copy, outcome, [node.op_type for node in copy.graph]
@@ -453,7 +453,7 @@ class Packed(nn.Module):
 
 
 class SincNet(nn.Module):
-    """A bank of band-pass filters, as sinc makes them, over raw samples."""
+    """Bank of band-pass filters made of sinc, over raw samples."""
 
     def __init__(self):
         super().__init__()
@@ -501,7 +501,7 @@ GALLERY = {
 
 
 class Gallery(nn.Module):
-    """All of them, each of an input of its own: exporting takes a second, of one or of many."""
+    """All activations, each with its own input: one export for all, because each takes a second."""
 
     def __init__(self):
         super().__init__()

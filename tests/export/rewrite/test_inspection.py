@@ -1,4 +1,4 @@
-"""What is said of a model: its activations, and their share of the computing."""
+"""Inspection of a model: its activations, and their share of the operations."""
 
 import json
 
@@ -10,7 +10,7 @@ from gatewave.export.rewrite.inspection import inspect, report
 
 
 def _layer():
-    """A product of 8 × 16 by 16 × 32, 8,192 operations, and a SiLU of 8 × 32 elements."""
+    """Write a product of 8 × 16 by 16 × 32, 8,192 operations, and a SiLU of 8 × 32 elements."""
     drawing = Drawing(shape=(8, 32))
     x, weight = drawing.input("x", (8, 16)), drawing.input("w", (16, 32))
     y = drawing.MatMul(x, weight)

@@ -1,4 +1,4 @@
-"""Models lowered for a target hold only what it runs, and give what they gave."""
+"""Lowering of models for a target: only supported operators, and the same results."""
 
 import numpy as np
 import onnx
@@ -47,7 +47,7 @@ def run(proto, *arrays):
 
 
 def evaluate(proto, *arrays):
-    """What ONNX itself means by ``proto``."""
+    """Evaluate ``proto`` with ONNX's reference evaluator."""
     names = [port.name for port in proto.graph.input]
     return ReferenceEvaluator(proto).run(None, dict(zip(names, arrays, strict=True)))
 
@@ -204,7 +204,7 @@ def test_sequences_are_no_tensors_that_could_be_cast():
 
 
 def between_float32(proto):
-    """The model with float32 ports, the first output only: NumPy has no bfloat16."""
+    """Return the model with float32 ports and its first output only: NumPy has no bfloat16."""
     graph = ir.from_proto(proto).graph
     (x,), y = graph.inputs, graph.outputs[0]
     wide = ir.Value(name="wide", type=ir.TensorType(ir.DataType.FLOAT), shape=x.shape)
@@ -269,7 +269,7 @@ def test_our_operators_become_standard_ones(stem, with_body, exported):
 
 
 def inputs_of(proto):
-    """Values for the inputs without a default."""
+    """Return values for the inputs without a default."""
     defaults = {tensor.name for tensor in proto.graph.initializer}
     ports = [port for port in proto.graph.input if port.name not in defaults]
     kinds = [onnx.helper.tensor_dtype_to_np_dtype(p.type.tensor_type.elem_type) for p in ports]

@@ -1,4 +1,4 @@
-"""Networks as Torch exports them, lowered for runtimes that lack what they hold."""
+"""Networks exported by Torch, lowered for runtimes that lack some of their operators."""
 
 import functools
 
@@ -24,7 +24,7 @@ WIDTH, HEADS, TOKENS = 16, 2, 5
 
 
 class Block(nn.Module):
-    """A block as Llama has them: RMSNorm, attention, and a SwiGLU feed-forward."""
+    """Block as in Llama: RMSNorm, attention, and a SwiGLU feed-forward."""
 
     def __init__(self, gate):
         super().__init__()
@@ -45,7 +45,7 @@ class Block(nn.Module):
 
 
 class Filters(nn.Module):
-    """A front end as SincNet has it: band-pass filters made of sinc, convolved with sound."""
+    """Front end as in SincNet: band-pass filters made of sinc, convolved with sound."""
 
     def __init__(self, sinc):
         super().__init__()

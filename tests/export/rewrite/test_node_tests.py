@@ -1,4 +1,4 @@
-"""ONNX's own tests of activations, lowered, run on the installed ONNX Runtime."""
+"""ONNX's node tests of activations, lowered and run on the installed ONNX Runtime."""
 
 import node_cases
 import onnx

@@ -1,4 +1,4 @@
-"""A model at another opset computes what it did; where that cannot be, the nodes are named."""
+"""Conversion of models to another opset: the same results, or an error with the nodes' names."""
 
 import numpy as np
 import onnx

@@ -1,4 +1,4 @@
-"""What keeps a model from running on a target is found, wherever it is."""
+"""Problems that prevent a model from running on a target, in any graph of the model."""
 
 import onnx_ir as ir
 import pytest

@@ -1,4 +1,4 @@
-"""Production graphs: what `make test` takes out of PyPI's packages."""
+"""Production graphs that `make test` extracts from packages on PyPI."""
 
 from collections import Counter
 from pathlib import Path
@@ -23,14 +23,14 @@ MODELS = {
         "glu": 6, "relu": 10, "sigmoid": 2, "tanh": 4},
     "magika/models/standard_v3_3/model.onnx": {"gelu-tanh": 2, "relu": 2},
 }  # fmt: skip
-"""The activations in each."""
+"""Activations in each model."""
 
 TAKEN = {
     "nudenet/320n.onnx": ("batch 2, height 32, width 32", 11),
     "rapidocr/models/PP-OCRv6_rec_small.onnx": ("DynamicDimension.0 2, DynamicDimension.1 32", 11),
     "silero_vad/data/silero_vad_op18_ifless.onnx": ("batch 2, sequence 128", 11),
 }
-"""Sizes that each is found to take, without being told, and in how many cases at least."""
+"""For each model, sizes that are found without a hint, and the least number of cases."""
 
 pytestmark = pytest.mark.skipif(not GRAPHS.exists(), reason="make .graphs/.made")
 
@@ -74,7 +74,7 @@ def _sizes(path):
 
 
 def _fixed(path):
-    """What a random number makes no sense for: the sampling rate, tokens, three channels."""
+    """Return inputs for which random numbers are invalid: sampling rate, tokens, three channels."""
     inputs = {
         "sr": np.array(16000, np.int64),
         "bytes": np.random.default_rng(0).integers(0, 256, (1, 2048)).astype(np.int32),

@@ -1,4 +1,4 @@
-"""In random graphs an activation, written at random, is found if and only if it is one."""
+"""Random graphs with randomly written activations: found if and only if they are activations."""
 
 import math
 
@@ -18,7 +18,7 @@ WIDER = {"float16": ["float32", "float64"], "float32": ["float64"], "float64": [
 
 
 class Scribe:
-    """Draws nodes, and everywhere chooses at random among ways to write the same."""
+    """Writer of nodes that chooses at random between equivalent forms."""
 
     def __init__(self, draw, op):
         self.draw, self.op = draw, op
@@ -27,12 +27,12 @@ class Scribe:
         return self.draw(st.sampled_from(ways))()
 
     def plain(self, value):
-        """The value itself, or behind what changes nothing."""
+        """Return the value itself, or behind an Identity."""
         op = self.op
         return self.choose(lambda: value, lambda: value, lambda: op.Identity(value))
 
     def product(self, *factors):
-        """In any order, and with any parentheses."""
+        """Multiply in any order, and with any parentheses."""
         op, left = self.op, [*self.draw(st.permutations(factors))]
         while len(left) > 1:
             at = self.draw(st.integers(0, len(left) - 2))
@@ -73,7 +73,7 @@ class Scribe:
         )
 
     def cast_around(self, write, x):
-        """Computed as it is, or in a wider type."""
+        """Compute in the type of ``x``, or in a wider one."""
         op = self.op
         wide = self.draw(st.sampled_from([None, *WIDER[op.dtype]]))
         if wide is None:
@@ -178,18 +178,18 @@ OTHERS = [
     lambda op, x, y: op.MatMul(op.Softmax(x), y),
     lambda op, x, y: op.Atan(op.Mul(x, y)),
 ]
-"""None is near another: x and 2x, say, would make of a GLU a Swish."""
+"""Nodes that cannot be mistaken for parts: x and 2x, for example, would turn a GLU into a Swish."""
 
 
 def _others(draw, op, values, count):
-    """Up to so many nodes of anything, applied to values that there are."""
+    """Add up to ``count`` random nodes, applied to existing values."""
     for _ in range(draw(st.integers(0, count))):
         x, y = (draw(st.sampled_from(values)) for _ in "xy")
         values.append(draw(st.sampled_from(OTHERS))(op, x, y))
 
 
 def _inside(written, nodes):
-    """What ``written`` is made of by ``nodes``."""
+    """Return the values among ``nodes`` from which ``written`` is computed."""
     pending, found = [written.producer()], []
     while pending:
         node = pending.pop()
@@ -200,7 +200,7 @@ def _inside(written, nodes):
 
 
 def _written(draw, kind, catalogue, dtype):
-    """A random graph in which what ``catalogue`` says of ``kind`` makes the value ``written``."""
+    """Draw a random graph in which ``catalogue`` writes an activation ``kind`` to ``written``."""
     op = Drawing(
         opset=draw(st.sampled_from([13, 17, 18, 20, 23])),
         dtype=dtype,

@@ -1,4 +1,4 @@
-"""Relu before a Clip with a constant minimum: ONNX Runtime's optimiser fails, unless merged."""
+"""Relu before a Clip with a constant minimum, merged because ONNX Runtime's optimiser fails."""
 
 import numpy as np
 import onnx

@@ -1,4 +1,4 @@
-"""Old and new versions of ONNX Runtime run what was lowered for them, as their files say."""
+"""Lowered models in old and new versions of ONNX Runtime, as the files of the targets state."""
 
 import node_cases
 import numpy as np

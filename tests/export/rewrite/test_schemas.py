@@ -1,4 +1,4 @@
-"""A node that is not what its operator wants is refused by name, before anything is rewritten."""
+"""Nodes that violate the schema of their operator: they are rejected by name before a rewrite."""
 
 import onnx
 import onnx_ir as ir

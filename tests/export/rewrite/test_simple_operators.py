@@ -1,4 +1,4 @@
-"""Round, Floor, Sign, Clip, comparisons, Cos and Erfc, in other operators: the same, or nearly."""
+"""Round, Floor, Sign, Clip, comparisons, Cos and Erfc in other operators: equal or nearly equal."""
 
 import math
 
@@ -17,7 +17,7 @@ GREAT = [2.0**21 + 0.5, 2.0**22 + 0.5, 2.0**22 + 1.5, 2.0**23 + 1, 6608997.5, 2.
 
 
 def written(text, dtype, target):
-    """The model, and the same in other operators."""
+    """Return the model, and the model in other operators."""
     kind = {"float32": "float", "float64": "double"}[dtype]
     proto = parser.parse_model(
         f'<ir_version: 8, opset_import: ["" : 17]> {text.replace("number", kind)}'
@@ -85,7 +85,7 @@ def test_a_clip_is_made_of_max_and_min(limits):
 
 
 def cut(text, opset, dtype="float"):
-    """What a model of one Clip becomes, in others."""
+    """Return a model of one Clip, lowered to other operators."""
     proto = parser.parse_model(
         f'<ir_version: 8, opset_import: ["" : {opset}]> g ({dtype}[n] x) => ({dtype}[n] y) {text}'
     )

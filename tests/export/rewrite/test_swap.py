@@ -1,4 +1,4 @@
-"""One activation takes another's place, where it was asked for and nowhere else."""
+"""Swap of one activation for another, at the selected nodes only."""
 
 import numpy as np
 import onnx_ir as ir
@@ -50,7 +50,7 @@ TORCH = {
 }
 
 SAME = {"celu": "elu"}
-"""Kinds that are another with the parameters that they have by default."""
+"""Kinds that equal another kind with its default parameters."""
 
 
 def swapped(model, **options):

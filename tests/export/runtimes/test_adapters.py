@@ -1,4 +1,4 @@
-"""Every runtime of the catalogue runs what is its own, and says why not of the rest.
+"""Adapters of all runtimes: each runs its supported models, and gives reasons for the others.
 
 Environments are made from our own lists, in `.venv-matrix/runtimes`, at first use.
 """
@@ -34,20 +34,20 @@ REFUSED = {
     ("ncnn", "sinc", "float32"): "layer torch.gt not exists or registered",
     **{("jaxonnxruntime", "sinc", dtype): "Greater is not implemented" for dtype in DTYPES},
 }
-"""What a runtime does not run in an element type that it has, and its own words."""
+"""Models that a runtime rejects in a supported element type, with its error message."""
 
 NO_SHAPE = {
     ("ncnn", ()): "pybind11::init(): factory function returned nullptr",
     ("ncnn", (0,)): "SIGSEGV",
     ("ncnn", (2, 0)): "SIGSEGV",
 }
-"""Likewise for shapes."""
+"""Shapes that a runtime rejects, with its error message."""
 
 NO_SCALARS = {"ncnn"}
-"""Which give one element on one axis for a scalar."""
+"""Runtimes that return a scalar as one element on one axis."""
 
 WIDENED = {"litert"}
-"""Which do so where a scalar is an input, too; a scalar that the model computes stays one."""
+"""Runtimes that do this for scalar inputs only; a scalar that the model computes is kept."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -74,7 +74,7 @@ def running(runtime):
 
 @pytest.fixture
 def run(running, tmp_path):
-    """What a model gives for arrays by name."""
+    """Return a function from a model and arrays by name to its results."""
 
     def run(content, arrays, outputs=("y",)):
         path = tmp_path / "model.onnx"
@@ -87,7 +87,7 @@ def run(running, tmp_path):
 
 @pytest.fixture(scope="module")
 def content(exported, runtime):
-    """An activation's model for tensors of one shape: fixed, where the runtime wants that."""
+    """Return the model of an activation for one shape, fixed if the runtime requires it."""
 
     def content(stem, dtype, shape):
         activation = decomposed(exported(stem)["value", dtype])
@@ -208,7 +208,7 @@ def test_a_model_that_it_refuses_leaves_it_as_it_was(running, run, content):
 
 
 def running_on(running, run, content, arrays):
-    """The result by the process that there was before."""
+    """Return the result, and check that the same process computed it."""
     before = running._process  # noqa: SLF001 - what no caller is to know
     found = run(content("swiglu-linear", "float32", (5,)), arrays)["y"]
     assert running._process is before  # noqa: SLF001

@@ -1,4 +1,4 @@
-"""Runtimes that take converted models, and the native one for Node: each is what it says it is."""
+"""Runtimes that take converted models, and the native runtime for Node."""
 
 import numpy as np
 import onnx_ir as ir
@@ -29,7 +29,7 @@ def running(request):
 
 @pytest.fixture
 def fitted(exported):
-    """The model of an activation, as the runtime wants it."""
+    """Return the model of an activation in the form that the runtime requires."""
 
     def fit(stem, kind, runtime):
         model = with_rank(decomposed(exported(stem)["value", kind]), len(SHAPE))

@@ -1,4 +1,4 @@
-"""ONNX Runtime Web under Node, and what an adapter in JavaScript may count on."""
+"""ONNX Runtime Web under Node, and the interface of adapters in JavaScript."""
 
 import shutil
 from dataclasses import replace
@@ -35,7 +35,7 @@ def web(runtime):
 
 @pytest.fixture
 def adapted(runtime, tmp_path):
-    """A runtime whose adapter is this text."""
+    """Return a function that makes a runtime with the text of an adapter."""
 
     def adapt(text):
         adapter = tmp_path / "adapter.mjs"

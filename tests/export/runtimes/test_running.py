@@ -1,4 +1,4 @@
-"""Runtimes in processes of their own: what they answer, and what if they do not."""
+"""Runtimes in separate processes: answers, crashes and timeouts."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ CARELESS = (
     + """(int64[N] i) => (int64[N] k) <int64 least = {-9223372036854775808}, int64 zero = {0}> {
     below = Less(i, zero) top = Where(below, least, least) k = Div(top, i) }"""
 )
-"""Divides the least integer, which ends a process where it is divided by -1."""
+"""Division of the least integer by -1, which ends the process."""
 
 ENDLESS = (
     HEAD

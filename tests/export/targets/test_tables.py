@@ -1,4 +1,4 @@
-"""The probed tables say what ONNX Runtime loads, and nothing of what was not tried."""
+"""Probed tables: operators that ONNX Runtime loads, and untried ones, which are unknown."""
 
 import sys
 from itertools import islice

@@ -1,4 +1,4 @@
-"""The targets' files say what they may, every entry has evidence, and names are found."""
+"""Files of the targets: valid content, evidence for each entry, and lookup of names."""
 
 import pytest
 

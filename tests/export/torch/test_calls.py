@@ -1,4 +1,4 @@
-"""What calling a module computes is what its graph computes, and the module stays as it was."""
+"""Calls of modules: their graphs give the same results, and the modules stay unchanged."""
 
 import functools
 import random
@@ -29,7 +29,7 @@ def ours(model):
 
 
 def check(model, module, inputs):
-    """The graph gives what the module gives."""
+    """Check that the graph gives the results of the module."""
     wanted = module(*inputs.values())
     results = list(run(to_bytes(model), inputs).values())
     torch.testing.assert_close(results, [t.detach() for t in wanted], rtol=1e-5, atol=1e-6)
@@ -85,7 +85,7 @@ CHANGES = (clamped, with_hook_of_accelerate, hooked, parametrized, trained, miss
 
 
 class Changed(nn.Module):
-    """Our activation, changed in every way that a user can, and a plain one, used twice."""
+    """Our activation, used twice and changed in every way a user can; and an unchanged one."""
 
     def __init__(self):
         super().__init__()
@@ -142,7 +142,7 @@ def test_a_hook_of_all_modules_is_exported():
 
 
 class Transformed(nn.Module):
-    """Under transformations of functions, where a node has no rule, and in branches."""
+    """Activation under function transformations, which have no node rule, and in branches."""
 
     def __init__(self):
         super().__init__()
@@ -161,7 +161,7 @@ def test_where_a_node_has_no_rule_torch_traces_the_activation():
 
 
 class Stateful(nn.Module):
-    """A forward that changes what it can, and draws random numbers."""
+    """Module with a forward that changes its state and draws random numbers."""
 
     def __init__(self):
         super().__init__()
@@ -184,7 +184,7 @@ class Stateful(nn.Module):
 
 
 def snapshot(module):
-    """All that a user could see of a module's state, and of the random numbers."""
+    """Return all visible state of a module, and of the random number generators."""
     tensors = dict([*module.named_parameters(), *module.named_buffers()])
     return {
         "attributes": {
@@ -314,7 +314,7 @@ def test_torchscript_is_refused():
 
 
 class Handed(nn.Module):
-    """Hands inputs on, beside a sum."""
+    """Module that returns its inputs beside their sum."""
 
     def forward(self, x, y):
         return x, x + y, y

@@ -1,4 +1,4 @@
-"""Exported models, compared with what their modules compute before they are returned."""
+"""Exported models, compared with their modules before they are returned."""
 
 import logging
 import re
@@ -22,7 +22,7 @@ X = torch.linspace(-3, 3, 12).reshape(3, 4)
 
 
 def verify(module, given, translations, shapes=None):
-    """Export a module with these translations, and compare what becomes of it."""
+    """Export a module with these translations, and verify the result."""
     with opened(module, given, shapes) as call:
         call.verify(call.exported((), opset=18, translations=translations), ())
 
@@ -39,7 +39,7 @@ class Net(nn.Module):
 
 
 def naive(a, b):
-    """What Torch's own exporter writes: it overflows from 88.7 on in float32."""
+    """Write the form of Torch's own exporter, which overflows from 88.7 on in float32."""
     return opset18.Log(opset18.Add(opset18.Exp(a), opset18.Exp(b)))
 
 
@@ -78,7 +78,7 @@ ROWS = np.zeros((3, 1), np.float32)
 
 
 def frozen(x):
-    """Correct at the size of the example alone."""
+    """Add a constant that fits the size of the example only."""
     return opset18.Add(x, opset18.Constant(value=ir.to_proto(ir.tensor(ROWS))))
 
 
@@ -140,7 +140,7 @@ def test_random_outputs_are_left_out_and_named(caplog):
 
 
 class Sharp(nn.Module):
-    """Small changes of its input are large changes of its outputs: rounding is no fault."""
+    """Module that amplifies small changes of its input: rounding is no fault."""
 
     def forward(self, x):
         return torch.sin(x * 1e6), (x * 1e6).round().long() % 2

@@ -1,4 +1,4 @@
-"""Cases are small, cheap ones come first, and those beyond the budget are left out and named."""
+"""Budget of cases: small and cheap ones come first, and the omitted ones are named."""
 
 import math
 
@@ -18,7 +18,7 @@ IMAGES = "agraph (float[N, 3, 64, 64] x) => (float[N, 3, 64, 64] y) { y = Neg(x)
 
 
 def drafts(text, takes=lambda _: True):
-    """All drafts for a model that takes what `takes` says."""
+    """Return all drafts for a model that accepts the shapes for which `takes` is true."""
     model = ir.from_proto(onnx.parser.parse_model(HEAD + text))
     found = []
     accepted = 0

@@ -1,4 +1,4 @@
-"""How large a difference may be: by the number, by the tensor, and by the slice."""
+"""Allowed differences: by element, by tensor, and by slice."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""A rewrite is judged where it changed the graph; what the network makes of roundings is not."""
+"""Verification of the changed parts alone, without the roundings of the rest of the network."""
 
 import onnx.parser
 import onnx_ir as ir
@@ -10,7 +10,7 @@ from gatewave.export.verification.changed import changed
 STEPS = """agraph (float[N, 512] x) => (float[N, 512] y) <float fine = {30000}, float gain = {60}> {
     g = Sigmoid(x) h = Mul(x, g)
     s = Mul(h, fine) r = Round(s) d = Div(r, fine) e = Mul(d, gain) y = Sin(e) }"""
-"""A rounding flips a step of quantisation now and then, which is worth 20 tolerances."""
+"""Network with quantisation: a rounding sometimes flips a step, which is 20 tolerances."""
 
 ALIKE = """one = Constant<value = float {1.0}>() minus = Neg(x) grown = Exp(minus)
     under = Add(one, grown) h = Div(x, under)"""
@@ -32,7 +32,7 @@ def test_a_flipped_step_is_reported_and_not_judged(check):
 
 
 def test_an_output_of_a_changed_part_may_cancel_as_the_part_may(check):
-    """ONNX Runtime's Sigmoid is 0 at -20: a scalar has no other element to set a scale."""
+    """ONNX Runtime's Sigmoid is 0 at -20, and a scalar has no other element to set a scale."""
     silu = "agraph (float x) => (float y) { g = Sigmoid(x) y = Mul(x, g) }"
     same = """agraph (float x) => (float y) { one = Constant<value = float {1.0}>() n = Neg(x)
         e = Exp(n) d = Add(one, e) y = Div(x, d) }"""
@@ -71,7 +71,7 @@ def test_a_wrong_rewrite_of_a_noisy_network_is_found(check, what, local):
 
 
 def test_each_changed_part_is_fed_alike(check):
-    """The second part would differ by what the first has made of it."""
+    """The second part gets equal inputs in both models, without differences of the first part."""
     chain = "g1 = Sigmoid(y0) y1 = Mul(y0, g1) s1 = Mul(y1, fine) r1 = Round(s1) y = Div(r1, fine)"
     one = STEPS.replace("y = Sin(e)", f"y0 = Sin(e) {chain}")
     other = one.replace("g = Sigmoid(x) h = Mul(x, g)", ALIKE).replace(
@@ -119,7 +119,7 @@ def test_a_function_that_differs_makes_its_calls_parts():
 
 
 def test_an_operator_of_another_meaning_is_changed():
-    """ReduceSum has its axes as an input from opset 13 on; Neg means the same in both."""
+    """ReduceSum has its axes as an input from opset 13 on; Neg is the same in both opsets."""
     text = "agraph (float[4] x) => (float[1] y) { n = Neg(x) y = ReduceMax<keepdims = 1>(n) }"
     old, new = (
         ir.from_proto(onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : {v}]>{text}'))

@@ -1,4 +1,4 @@
-"""What goes into compared models and comes out: types, shapes, defaults, real inputs."""
+"""Inputs and outputs of compared models: types, shapes, defaults, real inputs."""
 
 import numpy as np
 import onnx
@@ -165,7 +165,7 @@ def test_a_default_must_stay_one(check):
 
 
 def typed(kind):
-    """A model of one input of that type, which it says to have or not."""
+    """Return a model that applies OptionalHasElement to an input of that type."""
     node = helper.make_node("OptionalHasElement", ["x"], ["y"])
     ends = (
         helper.make_value_info("x", kind),

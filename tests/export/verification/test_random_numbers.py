@@ -1,4 +1,4 @@
-"""Random operators draw the same numbers in both models: in every runtime, scope and opset."""
+"""Random operators: the same numbers in both models, in every runtime, scope and opset."""
 
 import numpy as np
 import onnx
@@ -77,7 +77,7 @@ VOICE = """agraph (float[1, T] text) => (float[1, S] sound) <
     count = Cast<to = 7>(all) times = Range(first, count, step) wide = Cast<to = 1>(times)
     phase = Sin(wide) row = Unsqueeze(phase, zero) more = RandomUniformLike(row)
     sound = Add(row, more) }"""
-"""A duration predictor: how much sound there is hangs on random numbers."""
+"""Duration predictor: the length of the sound depends on random numbers."""
 
 
 def test_sizes_that_hang_on_random_numbers_are_compared(check):
@@ -127,7 +127,7 @@ def test_they_are_replaced_in_bodies_and_functions(check, where):
 
 
 def test_a_runtime_of_another_generator_draws_the_same(check):
-    """ONNX Runtime has no Elu in float64, so the reference evaluator runs the original."""
+    """ONNX Runtime has no Elu in float64, therefore the reference evaluator runs the original."""
     text = """agraph (double[64] x) => (double[64] y) {
         e = Elu(x) r = RandomNormalLike(x) y = Add(e, r) }"""
     lowered = text.replace(

@@ -1,4 +1,4 @@
-"""What runs the models that are compared: which runtime, and what if it refuses or dies."""
+"""Runners of compared models: choice of the runtime, rejected models, crashes."""
 
 from pathlib import Path
 
@@ -62,7 +62,7 @@ def test_a_model_that_hangs_is_ended(check):
 
 
 def test_a_model_that_crashes_ends_its_own_process_only(check):
-    """ONNX Runtime divides the least integer by -1 as processors do, which ends a process."""
+    """ONNX Runtime divides the least integer by -1 in hardware: the trap ends the process."""
     careless = """agraph (int64[N] i) => (int64[N] k)
         <int64 least = {-9223372036854775808}, int64 one = {1}, int64 zero = {0},
         int64 minus = {-1}> {

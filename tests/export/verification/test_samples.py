@@ -1,4 +1,4 @@
-"""What models are compared on: sizes, ranges and special values, as the graph asks for them."""
+"""Samples for the comparison of models: sizes, ranges and special values for each graph."""
 
 import numpy as np
 import onnx.parser

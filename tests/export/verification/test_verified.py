@@ -1,4 +1,4 @@
-"""A rewritten model reaches its file only after verification."""
+"""Rewritten models are written to their files only after verification."""
 
 import onnx_ir as ir
 import pytest

@@ -1,4 +1,4 @@
-"""Verification: what computes the same is found equal, and every kind of difference is found."""
+"""Verification of pairs of models: equal ones pass, and every kind of difference is found."""
 
 import json
 
@@ -242,7 +242,7 @@ def test_a_sequence_inside_is_compared_part_by_part(check):
 
 
 OLD = '<ir_version: 4, opset_import: ["" : 8]>'
-"""Too old for random operators to be replaced: they draw anew in every run."""
+"""Opset too old for the replacement of random operators: each run draws new numbers."""
 
 RANDOM = "agraph (float[4] x) => (float[4] y) { r = RandomNormalLike(x) y = Add(x, r) }"
 

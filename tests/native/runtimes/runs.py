@@ -1,12 +1,12 @@
-"""Runs models by the ONNX Runtime of whatever environment it is started in; needs NumPy besides.
+"""Runner of models with the ONNX Runtime of its environment; it also needs NumPy.
 
     python runs.py LIBRARY FOLDER
 
-The folder holds, for each case, what the other environment made: `NAME.onnx`, an activation with
-its function body; `NAME.bare.onnx`, the same without, its outputs' shapes left to be inferred; and
-`NAME.npz`, its inputs and, in order, its outputs. Below `refused` are models that must not run,
-with their inputs; below `shapes`, ones that give the shape of what a kernel makes of a [2, 3]
-tensor. What happened is written to stdout, as JSON.
+The other environment writes the folder. It contains for each case `NAME.onnx`, an activation with
+its function body; `NAME.bare.onnx`, the same without the body, with output shapes to be inferred;
+and `NAME.npz`, its inputs and, in order, its outputs. The folder `refused` has models that must
+not run, with their inputs. The folder `shapes` has models that return the shape of a kernel's
+result for a [2, 3] tensor. The results are written to stdout as JSON.
 """
 
 import json
@@ -86,7 +86,7 @@ def session(path, options):
 
 
 def is_equal(found, wanted):
-    """To the bit, but for what a NaN has besides."""
+    """Return True if all bits are equal, except for the payloads of NaN."""
     numbers = ~np.isnan(wanted)
     return (
         found.dtype == wanted.dtype

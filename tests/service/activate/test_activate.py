@@ -1,4 +1,4 @@
-"""POST /activate with JSON: right numbers, in the caller's shapes."""
+"""POST /activate with JSON: correct numbers, in the shapes of the request."""
 
 import math
 
@@ -20,7 +20,7 @@ def exact_sigmoid(x):
 
 
 def close(got, want, *, ulp, atol):
-    """Whether float32 numbers are within ``ulp`` units in the last place, or ``atol``."""
+    """Return True if float32 numbers agree within ``ulp`` units in the last place, or ``atol``."""
     want = np.array(want, np.float64)
     spacing = np.spacing(np.abs(want).astype(np.float32)).astype(np.float64)
     return np.all(np.abs(np.array(got) - want) <= np.maximum(ulp * spacing, atol))

@@ -1,4 +1,4 @@
-"""The artifacts folder: what is wrong in it is said before anything is served."""
+"""Folder of artifacts: its errors are reported before the service starts."""
 
 import json
 import os
@@ -26,7 +26,7 @@ def engine():
 
 @pytest.fixture(scope="module", params=["function", "auto"])
 def by_name(request, artifacts):
-    """The graphs, computed by their functions' bodies, and by what is there."""
+    """Return the graphs by name, computed by their function bodies or by the available kernels."""
     catalogue = Catalogue.open(artifacts, Engine.start("cpu", 1, kernels=request.param))
     return {graph.name: graph for graph in catalogue.graphs()}
 
@@ -38,7 +38,7 @@ def graph(request, by_name):
 
 @pytest.fixture
 def folder(artifacts, tmp_path):
-    """A folder of sinc's value in float32 alone, to be tampered with."""
+    """Return a folder with only the float32 value of sinc, for changes by the test."""
     shutil.copy(artifacts / "sinc.value.float32.onnx", tmp_path)
     return tmp_path
 

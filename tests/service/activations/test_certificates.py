@@ -1,4 +1,4 @@
-"""GET /activations/{name}/certificate: the one that the models name, and no other."""
+"""GET /activations/{name}/certificate: only the certificate that the models name."""
 
 import json
 import shutil
@@ -37,7 +37,7 @@ def folder(artifacts, tmp_path):
 
 @pytest.fixture
 def get(folder):
-    """GET of a path, from a service of the folder as it is then."""
+    """Return a function that gets a path from a service of the folder in its current state."""
 
     def answer(path=PATH, **headers):
         settings = Settings(artifacts=folder, device="cpu", threads=1)

@@ -1,4 +1,4 @@
-"""The JSON codec: what goes in comes out, for any tensor."""
+"""JSON codec: the round trip of any tensor."""
 
 import ml_dtypes
 import numpy as np

@@ -277,7 +277,7 @@ def test_a_stream_answers_in_order_and_goes_on_after_an_error(client):
 
 
 NO_READING_AHEAD = [("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 1 << 14)]
-"""Options of a channel that reads only what its client asks for. By default it reads ahead."""
+"""Options of a channel that reads only on request; by default it reads ahead."""
 
 
 def test_an_unread_answer_is_held_until_its_stream_ends(served):

@@ -1,4 +1,4 @@
-"""Memory for large bodies: used again when nobody uses it, and only then."""
+"""Pool of memory for large bodies: memory is reused only after its last reference is gone."""
 
 import gc
 
@@ -11,7 +11,7 @@ from gatewave.service.http.body_pool import ENOUGH, LARGE, memory
 
 @pytest.fixture(scope="module", autouse=True)
 def quick_collections():
-    """Leave what other tests have made out of the collections here."""
+    """Exclude objects of other tests from garbage collections here."""
     gc.collect()
     gc.freeze()
 

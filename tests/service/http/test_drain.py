@@ -1,4 +1,4 @@
-"""A service that is told to end says so, answers what was sent, and ends in time."""
+"""Drain: a service reports it, answers the requests it has received, and ends in time."""
 
 import contextlib
 import http.client
@@ -26,7 +26,7 @@ def connected(server):
 
 
 def is_accepting(server):
-    """Whether one can connect; when that is over, one hears nothing at first."""
+    """Return True if the server accepts connections; a closing one does not respond at first."""
     address = urllib.parse.urlsplit(server.url)
     try:
         socket.create_connection((address.hostname, address.port), 0.5).close()
@@ -43,7 +43,7 @@ def answer(connection, method="GET"):
 
 
 def started(connection):
-    """Begin a request to compute, without its last byte; the server has read what was sent."""
+    """Begin a request without its last byte; the server has read the rest."""
     head = b"POST /activate HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: "
     connection.sendall(head + b"%d\r\n\r\n" % len(BODY))
     assert connection.recv(1000).startswith(b"HTTP/1.1 100")
@@ -104,7 +104,7 @@ def test_requests_under_way_are_answered_and_idle_connections_closed(artifacts, 
 
 
 def _is_refused(server):
-    """Whether nobody can connect any more; the kernel takes a second to say so."""
+    """Return True if the kernel refuses connections, which takes up to a second."""
     until = time.monotonic() + 20
     while time.monotonic() < until:
         try:

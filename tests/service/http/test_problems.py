@@ -1,4 +1,4 @@
-"""What is wrong with a request is said, by field; nothing is a 5xx, and the service goes on."""
+"""Problem documents: errors are named by field, without 5xx, and the service continues."""
 
 import pytest
 

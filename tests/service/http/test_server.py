@@ -1,4 +1,4 @@
-"""The process: it starts, answers while it computes, logs, and stops; or says why it does not."""
+"""Process of the service: start, answers during computation, log, stop, and errors at the start."""
 
 import concurrent.futures
 import contextlib

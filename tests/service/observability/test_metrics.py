@@ -1,4 +1,4 @@
-"""GET /metrics: what Prometheus is told, in its words, and that it is true."""
+"""GET /metrics: families in the formats of Prometheus, with correct values."""
 
 import contextlib
 import functools
@@ -23,7 +23,7 @@ SWIGLU = {"activation": "swiglu", "inputs": {"a": [1.0, 2.0], "b": [0.5, 0.5]}}
 
 
 class Scrape:
-    """What /metrics says now."""
+    """Current content of /metrics."""
 
     def __init__(self, client, accept=OPENMETRICS):
         self.response = client.get("/metrics", headers={"accept": accept})
@@ -45,7 +45,7 @@ class Scrape:
         return [s for family in from_text(text) for s in family.samples]
 
     def value(self, name, **labels):
-        """The sum of the samples of that name that have the labels."""
+        """Return the sum of the samples of that name that have the labels."""
         found = [s.value for s in self.named(name) if labels.items() <= s.labels.items()]
         return sum(found)
 
@@ -192,7 +192,7 @@ def test_open_metrics_are_given_to_those_who_accept_them(scrape):
 
 
 def test_names_follow_the_conventions(scrape):
-    """Base units at the end of the name; help for each; no unit that is not one."""
+    """Base units end the name, every metric has a help text, and no invalid unit is used."""
     for name, family in scrape().families.items():
         assert family.documentation.endswith("."), name
         assert re.fullmatch(r"(gatewave|process)(_[a-z]+)+", name), name
@@ -215,7 +215,7 @@ def test_the_numbers_of_a_model_are_what_is_exposed(scrape, activate):
 
 
 class Client:
-    """Asks a server in processes of its own, by a new connection each time."""
+    """Client that sends requests from other processes, each over a new connection."""
 
     def __init__(self, server):
         self.server = server
@@ -297,7 +297,7 @@ def test_memory_that_is_held_is_told_while_it_is_held(scrape):
 
 
 def documented():
-    """Name, type, labels and meaning of each metric in docs/metrics.md."""
+    """Yield name, type, labels and meaning of each metric in docs/metrics.md."""
     text = (Path(__file__).parents[3] / "docs/metrics.md").read_text()
     for name, kind, labels, meaning in re.findall(
         r"^\| `(\w+)` \| (\w+) \| ([\w, ]*?) ?\| (.*) \|$", text, re.MULTILINE

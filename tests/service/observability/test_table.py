@@ -101,7 +101,7 @@ def test_a_name_that_is_being_written_is_passed_over():
 
 
 def instruments(kind):
-    """Return one instrument of each type, whose numbers are of ``kind``."""
+    """Return one instrument of each type, with numbers of ``kind``."""
     before, prometheus_values.ValueClass = prometheus_values.ValueClass, kind
     try:
         registry = CollectorRegistry()

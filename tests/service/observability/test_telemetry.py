@@ -1,4 +1,4 @@
-"""A failure of ours is logged, and the caller learns its request id and nothing of the inside."""
+"""Internal failures: logged, and reported to the caller by the request id only."""
 
 import asyncio
 import contextlib

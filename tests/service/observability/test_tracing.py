@@ -1,4 +1,4 @@
-"""Traces: a real receiver of OTLP learns what was asked, of whom, and where the time went."""
+"""Traces in an OTLP receiver: requests, models and phases."""
 
 import contextlib
 import gzip
@@ -29,7 +29,7 @@ LARGE = {"activation": "sinc", "inputs": {"x": [0.5] * 200_000}}
 
 @dataclass
 class Received:
-    """A span as the receiver got it."""
+    """Span as received."""
 
     name: str
     trace_id: str
@@ -45,13 +45,13 @@ class Received:
 
 @dataclass
 class Receiver:
-    """What takes OTLP over HTTP, and keeps the spans."""
+    """OTLP receiver over HTTP that keeps the spans."""
 
     url: str
     spans: queue.Queue = field(default_factory=queue.Queue)
 
     def until(self, wanted, timeout=30):
-        """The spans received, once ``wanted`` is true of them."""
+        """Return the spans received, once ``wanted`` is true of them."""
         seen = []
         while not wanted(seen):
             seen.append(self.spans.get(timeout=timeout))
@@ -148,7 +148,7 @@ def _root_is_in(seen):
 
 
 def _trace(receiver, names):
-    """The server's span of the next trace that is sent, and its children by name."""
+    """Return the server's span of the next trace, and its children by name."""
     seen = receiver.until(lambda seen: _root_is_in(seen) and names <= {span.name for span in seen})
     (root,) = (span for span in seen if span.parent_id in {PARENT_ID, ""})
     return root, {span.name: span for span in seen if span is not root}

@@ -1,4 +1,4 @@
-"""The native kernels: used where they are, told of truly, and never missed in silence."""
+"""Native kernels: used if available, reported correctly, and replaced only with a warning."""
 
 import json
 import logging
@@ -49,7 +49,7 @@ def mode(request):
 
 @pytest.fixture(scope="module")
 def clients(artifacts, request):
-    """A client of a service with the kernels, and one of a service without."""
+    """Return clients of a service with the kernels, and of one without, by mode."""
     request.getfixturevalue("library")
 
     def settings(mode):
@@ -60,7 +60,7 @@ def clients(artifacts, request):
 
 @pytest.fixture
 def sinc(artifacts, tmp_path):
-    """A folder of sinc's value in float32 alone."""
+    """Return a folder with only the float32 value of sinc."""
     folder = tmp_path / "sinc"
     folder.mkdir()
     shutil.copy(artifacts / "sinc.value.float32.onnx", folder)
@@ -69,7 +69,7 @@ def sinc(artifacts, tmp_path):
 
 @pytest.fixture(params=["missing", "corrupt", "idle"])
 def unfit(request, tmp_path, monkeypatch):
-    """A place for the library with none there, or something else; and what is said of it."""
+    """Return a folder without a usable library, and a part of the expected message."""
     return _placed(request.param, tmp_path / "place", monkeypatch)
 
 
@@ -90,7 +90,7 @@ def _placed(kind, folder, monkeypatch):
 
 
 def ran(session):
-    """The operators that ONNX Runtime itself says that it ran, and whether out of a function."""
+    """Return the operators that ONNX Runtime ran, each with True if it came from a function."""
     events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
     nodes = [event for event in events if event.get("cat") == "Node"]
     return {(node["args"]["op_name"], node["name"].startswith("_inlfunc_")) for node in nodes}
@@ -262,7 +262,7 @@ def test_an_instruction_set_that_is_not_there_is_refused(sinc, demanded):
 
 
 def _renamed(path, name):
-    """The artifact, with a node that no library has."""
+    """Rename the node of the artifact to an operator that the library lacks."""
     model = onnx.load(path)
     model.graph.node[0].op_type = model.functions[0].name = name
     onnx.save(model, path)
@@ -318,7 +318,7 @@ def test_a_graph_that_rested_is_opened_with_its_kernels_again(artifacts):
 
 
 def _network(root, *, name="Sinc", with_body):
-    """A network as it is exported: a node of ours among others."""
+    """Put an exported network with one of our nodes into the repository ``root``."""
     node = helper.make_node(name, ["x"], ["between"], domain="ai.gatewave")
     square = helper.make_node("Mul", ["between", "between"], ["y"])
     body = helper.make_function(

@@ -61,7 +61,7 @@ def trials(pid):
 
 @pytest.fixture
 def loading(tmp_path):
-    """Repository with a model ``slow``, whose trial is long, and one that is soon ready."""
+    """Repository with a model ``slow``, with a long trial, and one that is soon ready."""
     put(tmp_path, "good", "1", scaled(2))
     put(tmp_path, "slow", "1", endless())
     return {"GATEWAVE_REPOSITORY": str(tmp_path)}

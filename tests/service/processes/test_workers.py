@@ -1,4 +1,4 @@
-"""Several workers share a port, one that dies is missed by nobody, and all end together."""
+"""Workers that share a port: a worker that dies is replaced, and all end together."""
 
 import contextlib
 import http.client
@@ -43,7 +43,7 @@ def status(connection):
 
 
 def is_alive(pid):
-    """Whether the process runs: one that ended and was not waited for does not."""
+    """Return True if the process runs; a zombie does not."""
     try:
         return " Z " not in Path(f"/proc/{pid}/stat").read_text()
     except FileNotFoundError:

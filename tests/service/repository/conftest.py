@@ -96,7 +96,7 @@ class Served:
 
     @contextlib.asynccontextmanager
     async def busy(self):
-        """Return a context in which all threads are busy, so that requests wait."""
+        """Return a context in which all threads are busy: requests wait."""
         worker_pool, gate = self.runtime.pipeline.worker_pool, threading.Event()
         holding = [asyncio.create_task(worker_pool.run(gate.wait)) for _ in range(LANES)]
         await asyncio.sleep(0)

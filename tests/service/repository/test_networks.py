@@ -1,4 +1,4 @@
-"""Exported and published networks, and whether they are shown to be row-wise."""
+"""Exported and published networks, analysed for row-wise computation."""
 
 import warnings
 from pathlib import Path

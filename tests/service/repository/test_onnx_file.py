@@ -30,7 +30,7 @@ def locations(made):
 
 
 def test_all_fields_that_lead_to_tensors_are_followed():
-    """The fields are derived from onnx.proto, so that new ones are not missed."""
+    """The fields are derived from onnx.proto, which includes new ones."""
 
     def leads(descriptor, seen=()):
         if descriptor.name == "TensorProto":

@@ -1,4 +1,4 @@
-"""Who has no key is refused, in the words of each protocol; and nothing tells a key."""
+"""Requests without a key: refused in the format of each protocol, without revealing keys."""
 
 import base64
 import hashlib

@@ -1,4 +1,4 @@
-"""Requests that are computed together, and what each of them gets."""
+"""Requests that are computed together, and their results."""
 
 import asyncio
 import gc
@@ -27,9 +27,9 @@ TOO_LARGE = "outputs: expected outputs of at most 24 bytes, got 28"
 
 
 class Doubling(Model):
-    """y = 2·x, row by row; it fails on a 13, and remembers the batches that it was given.
+    """Model of y = 2·x, row by row; it fails on a 13, and records its batches.
 
-    It waits for its gate to open, and then does what `hold` says, with what it was given.
+    Its runs wait until the gate opens, and then call `hold` with their input.
     """
 
     version = "1"
@@ -71,7 +71,7 @@ def call(model, *rows, width=1, deadline=None):
 
 
 class Scene:
-    """A batcher, one lane, and a model that computes in it a call for a 0 that nobody minds."""
+    """Batcher with one lane, and a model that is busy with a run of the scene's own."""
 
     def __init__(self, model, worker_pool):
         self.model = model
@@ -82,14 +82,14 @@ class Scene:
         return asyncio.create_task(self.batcher.run(asked, asked.model.batching))
 
     async def asked(self, *calls):
-        """Tasks that have asked, and wait."""
+        """Start tasks, and return them when their requests wait."""
         tasks = [self.ask(call) for call in calls]
         await asyncio.sleep(0)
         return tasks
 
 
 def play(scenario, model, *, count=1, longest=8):
-    """The result of ``scenario``, which begins while all lanes are busy; and the gate is shut."""
+    """Return the result of ``scenario``, which begins with all lanes busy and the gate shut."""
 
     async def work():
         worker_pool = WorkerPool(count, longest)
@@ -107,7 +107,7 @@ def play(scenario, model, *, count=1, longest=8):
 
 
 def run(calls, *, name="doubling"):
-    """The results of ``calls``, asked for while another is being computed, and the batches."""
+    """Return the results of ``calls``, requested during another run, and the batches."""
     model = Doubling(name)
 
     async def scenario(scene):

@@ -1,4 +1,4 @@
-"""Memory is held for received bytes, not for announced ones; slow clients lose theirs."""
+"""Memory of bodies: held for received bytes only, and taken from slow clients."""
 
 import contextlib
 import json
@@ -17,7 +17,7 @@ from gatewave.service.serving.memory import REPORT_STEP
 MIB = 1 << 20
 BUDGET = 64 * MIB
 TENSORS = save({"x": np.zeros(7 * MIB // 4, np.float32)}, {"activation": "sinc"})
-"""7 MiB, and so is its answer."""
+"""Request of 7 MiB; its answer has 7 MiB too."""
 SAFETENSORS = "content-type: application/vnd.safetensors\r\n"
 BINARY = f"{SAFETENSORS}content-length: {16 * MIB}\r\n"
 
@@ -140,7 +140,7 @@ def is_answered(connection):
 
 @contextlib.contextmanager
 def untaken(server, source):
-    """Send a request whose answer is not read: 14 MiB are held."""
+    """Send a request without reading its answer: 14 MiB are held."""
     with socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 12)
         connection.settimeout(30)

@@ -98,7 +98,7 @@ def answer(pipeline, protocol, body, seconds=60):
 
 @contextlib.contextmanager
 def counted(**expected):
-    """Block in which so many requests to the model are counted, by outcome or phase."""
+    """Check the number of requests to the model that the block adds, by outcome or phase."""
     before = numbers().get(("toy-doubling", "1"), ModelTotals())
     yield
     after = numbers().get(("toy-doubling", "1"), ModelTotals())

@@ -1,4 +1,4 @@
-"""Threads that compute, and the line before them."""
+"""Threads that compute, and their queue."""
 
 import asyncio
 import threading
@@ -13,7 +13,7 @@ from gatewave.service.system.cancellation import CancelToken
 
 
 class Gate:
-    """Work that says when it has begun, and ends when it may."""
+    """Work that signals its start, and ends when the gate is opened."""
 
     def __init__(self):
         self.begun = threading.Event()

@@ -1,4 +1,4 @@
-"""Tokens that end work whose result is no longer needed."""
+"""Tokens that end work with a result that is no longer needed."""
 
 import time
 

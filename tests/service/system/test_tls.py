@@ -1,4 +1,4 @@
-"""Connections are encrypted where there is a certificate; what does not fit is said at once."""
+"""Encrypted connections, and rejection of files that do not match."""
 
 import asyncio
 import contextlib
@@ -240,7 +240,7 @@ def connected(server, party):
 
 
 def is_healthy(port, party):
-    """Return whether a gRPC client with the certificates of ``party`` gets an answer."""
+    """Return True if a gRPC client with the certificates of ``party`` gets an answer."""
     files = (party.authority.certificate, party.client.key, party.client.certificate)
     credentials = grpc.ssl_channel_credentials(*(path.read_bytes() for path in files))
     with grpc.secure_channel(f"127.0.0.1:{port}", credentials) as channel:

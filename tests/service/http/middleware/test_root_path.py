@@ -1,4 +1,4 @@
-"""Behind a proxy with a prefix, requests are answered with it and without it."""
+"""Proxies with a path prefix: requests are answered with it and without it."""
 
 import json
 import re
@@ -20,7 +20,7 @@ INFER = {"inputs": [{"name": "x", "shape": [1], "datatype": "FP32", "data": [0]}
 
 @pytest.fixture(scope="module")
 def ask(artifacts):
-    """Asks a service with a prefix; gives the status and the body."""
+    """Return a function that sends a request to a service with a prefix."""
     key, entry = new_key("infer")
     with serving(artifacts, GATEWAVE_ROOT_PATH=ROOT, GATEWAVE_KEYS=entry) as server:
 

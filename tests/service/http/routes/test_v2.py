@@ -1,4 +1,4 @@
-"""The Open Inference Protocol over HTTP, as its clients see it; conformance has the real ones."""
+"""Open Inference Protocol over HTTP; the real clients are in tests/conformance."""
 
 import asyncio
 import contextlib
@@ -46,7 +46,7 @@ def swiglu(**more):
 
 
 def binary(document, *raw):
-    """The body of a document and raw tensors, and the headers that say so."""
+    """Return the body of a document with raw tensors, and the header with the document's length."""
     head = document if isinstance(document, bytes) else orjson.dumps(document)
     return {"content": head + b"".join(raw), "headers": {LENGTH: str(len(head))}}
 
@@ -61,7 +61,7 @@ def raw_input(name, array):
 
 
 def answer(response):
-    """The outputs of an answer, raw ones too, by name."""
+    """Return the outputs of an answer by name, raw ones included."""
     assert response.status_code == 200, response.text
     length = int(response.headers.get(LENGTH, len(response.content)))
     document = json.loads(response.content[:length])
@@ -220,7 +220,7 @@ def strict(text):
 
 @pytest.mark.parametrize("datatype", ["FP16", "FP32", "FP64"])
 def test_non_finite_numbers_are_written_as_words(client, datatype):
-    """NumPy, with which Python's clients build arrays, reads the words."""
+    """NumPy reads the words; Python's clients build their arrays with it."""
     suffix = {"FP16": ".float16", "FP64": ".float64"}.get(datatype, "")
     response = client.post(f"/v2/models/swish{suffix}/infer", content=special(datatype=datatype))
     (output,) = strict(response.text)["outputs"]
@@ -259,7 +259,7 @@ def test_node_reads_non_finite_numbers(client):
 
 
 def test_bfloat16_has_bare_words(client):
-    """Only Python's clients read BF16 from JSON, with ml_dtypes, which takes numbers only."""
+    """Only Python's clients read BF16 from JSON, with ml_dtypes, which accepts numbers only."""
     content = special(datatype="BF16", data='[NaN,"Infinity"]', shape="[2]")
     response = client.post("/v2/models/swish.bfloat16/infer", content=content)
     assert b"[NaN,Infinity]" in response.content
@@ -567,7 +567,7 @@ def test_null_says_nothing(client, nothing):
 
 
 class Guarded(Registry):
-    """A registry that notices who reads it elsewhere than on the event loop."""
+    """Registry that may be read on the event loop only."""
 
     def __iter__(self):
         asyncio.get_running_loop()
@@ -586,7 +586,7 @@ def test_models_may_come_and_go_while_statistics_are_told(app, client, monkeypat
 
 
 def test_a_timeout_that_has_passed_is_503(client):
-    """One microsecond is over before anything could start."""
+    """A timeout of one microsecond is over before the request can start."""
     body = {"inputs": [X], "parameters": {"timeout": 1}}
     response = client.post("/v2/models/sinc/infer", json=body)
     assert response.status_code == 503
@@ -654,7 +654,7 @@ def test_tensors_of_another_datatype_are_refused_before_they_are_read(client):
 
 @pytest.fixture(scope="module")
 def narrow(settings):
-    """The service with 4 MB, and one lane, that is taken: whatever would go there is refused."""
+    """Service with 4 MB and one busy lane: all work for a lane is refused."""
     limits = {"inline_bytes": 1 << 12, "lanes": 1, "max_queue": 0, "max_memory_bytes": 1 << 22}
     app = create_app(settings.model_copy(update=limits))
     with TestClient(app) as client:
@@ -692,7 +692,7 @@ def test_strings_are_written_one_by_one_raw_ones_too():
 
 
 def zipped(length):
-    """A body of spaces, compressed to a thousandth."""
+    """Return a body of spaces, compressed to a thousandth of its size."""
     return {"content": gzip.compress(b" " * length), "headers": {"content-encoding": "gzip"}}
 
 

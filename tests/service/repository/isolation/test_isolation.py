@@ -53,7 +53,7 @@ def children():
 
 @pytest.fixture(autouse=True)
 def no_children():
-    """Wait for the end of earlier processes, so that the remaining ones belong to the test."""
+    """Wait for the end of earlier processes: the remaining ones belong to the test."""
     eventually(lambda: not children())
     yield
     gc.collect()
@@ -64,7 +64,7 @@ def is_a_model(pid):
 
 
 def is_computing(pid):
-    """Return whether the process has used processor time since the last call."""
+    """Return True once the process has used more processor time."""
 
     def ticks():
         return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11])
@@ -252,7 +252,7 @@ def test_the_end_of_a_process_is_reported(isolate, sent):
 
 
 def test_a_stopped_process_is_replaced(isolate):
-    """The request is larger than the buffer of the socket, so sending it blocks."""
+    """The request is larger than the buffer of the socket, which blocks the sender."""
     made, token, failures = isolate(unary("Relu", ("n",))), CancelToken(), []
     (pid,) = children()
     os.kill(pid, signal.SIGSTOP)

@@ -1,4 +1,4 @@
-"""Decision whether requests to a model are batched."""
+"""Decision for or against batching of a model's requests."""
 
 import numpy as np
 import pytest
@@ -92,7 +92,7 @@ def test_rows_dependent_for_some_data_are_not_batched(refusal):
 
 @pytest.mark.parametrize("make", [conditional, averaged])
 def test_mixed_rows_reveal_dependent_rows(refusal, make):
-    """config.yaml requests batching, so that the runs alone decide."""
+    """config.yaml requests batching; the runs alone decide."""
     assert "together differs from that of each alone" in refusal(make())
 
 

@@ -81,7 +81,7 @@ def test_a_trial_does_not_see_the_keys(root, tmp_path, monkeypatch):
 
 
 def test_a_trial_without_its_service_ends_in_time(root):
-    """The service is not there to end the trial, so the trial's own timer does."""
+    """The service is not there to end the trial, therefore the trial's own timer does."""
     put(root, "m", "1", endless())
 
     async def scenario():
