@@ -7,12 +7,12 @@ endpoints, the plots, the documentation and the tests of every room have it.
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from checkouts import copy_checkout
 
 ROOT = Path(__file__).parent.parent
 
@@ -79,11 +79,7 @@ SOFTSIGN = Activation(
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory):
     """A copy of the project with one more file, and one more name."""
-    copy = tmp_path_factory.mktemp("project")
-    for room in ("cli", "models", "export", "service", "src", "tests", "docs"):
-        ignored = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(ROOT / room, copy / room, symlinks=True, ignore=ignored)
-    shutil.copy(ROOT / "pyproject.toml", copy)
+    copy = copy_checkout(tmp_path_factory.mktemp("project"), "tests", "docs", "pyproject.toml")
     (copy / "models" / "softsign.py").write_text(SOFTSIGN)
     names = copy / "models" / "catalogue.py"
     source = names.read_text().replace(

@@ -6,7 +6,6 @@ work there, in their code and as a command. Dependencies come from the environme
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import sysconfig
@@ -15,10 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from checkouts import ROOT, copy_checkout
 from processes import serving
 
-ROOT = Path(__file__).parents[2]
-ROOMS = ("cli", "export", "models", "service", "src")
 FILES = ("LICENSE", "README.md", "hatch_build.py", "pyproject.toml")
 ONE = ("--graph", "value", "--dtype", "float32")
 THEIRS = ("cli", "export", "graphs", "models", "service", "tests")
@@ -66,13 +64,7 @@ def outside():
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory):
     """A copy of what a distribution is made from."""
-    copy = tmp_path_factory.mktemp("checkout")
-    for room in ROOMS:
-        ignored = shutil.ignore_patterns("__pycache__", "*.so")
-        shutil.copytree(ROOT / room, copy / room, symlinks=True, ignore=ignored)
-    for name in FILES:
-        shutil.copy(ROOT / name, copy)
-    return copy
+    return copy_checkout(tmp_path_factory.mktemp("checkout"), *FILES, ignored=["*.so"])
 
 
 @pytest.fixture(scope="module")
