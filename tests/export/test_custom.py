@@ -75,7 +75,7 @@ def test_its_record_is_found_out():
     record = custom.activation_of(LearntGate)
     assert record.name == "learnt_gate"
     assert record.title == "LearntGate"
-    assert record.summary == "A gate whose slope was learnt."
+    assert record.summary == "Gate with a trained slope."
     assert record.inputs == ("a", "b")
     assert record.source == f"{__name__}:LearntGate"
     assert record.domain == custom.DOMAIN_OF_CUSTOM
