@@ -20,8 +20,9 @@ from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
 from benchmarks.timing import turns
-from gatewave.export import certify, signature
-from gatewave.export.graph import graphs_of, to_bytes
+from gatewave.export.accuracy import certify
+from gatewave.export.operators import graphs_of, to_bytes
+from gatewave.graphs.ops import signature
 from gatewave.models import ACTIVATIONS, DTYPES, Activation, DType, Operator
 
 CUDA = "CUDAExecutionProvider"

@@ -96,8 +96,8 @@ def main() -> None:
 
 def _status_in_export(error: Exception) -> int | None:
     """The exit status of an error of `export`, which serving must not import."""
-    errors = sys.modules.get("gatewave.export.errors")  # if it is not there, none was raised
-    if errors is None or not isinstance(error, errors.ExportError):
+    errors = sys.modules.get("gatewave.graphs.errors")  # if it is not there, none was raised
+    if errors is None or not isinstance(error, errors.GatewaveError):
         return None
     return 2 if isinstance(error, (errors.ModelError, errors.TargetError)) else 1
 

@@ -11,5 +11,5 @@ __all__ = ["torch_translations"]
 def __getattr__(name: str) -> Any:
     # Not before it is used: most of these rooms do without Torch.
     if name in __all__:
-        return getattr(import_module("gatewave.export.translations"), name)
+        return getattr(import_module("gatewave.export.torch.translations"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

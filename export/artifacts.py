@@ -16,12 +16,13 @@ import onnx
 import onnx_ir as ir
 import torch
 
-from gatewave.export import plots, scratch
-from gatewave.export.certify import Measured, certify
-from gatewave.export.errors import ExportError
-from gatewave.export.graph import FORMS, Form, decomposed, graphs_of, to_bytes, with_rank
+from gatewave.export import plots
+from gatewave.export.accuracy.certify import Measured, certify
 from gatewave.export.metadata import describe
-from gatewave.export.signature import GRAPHS, Graph
+from gatewave.export.operators import FORMS, Form, decomposed, graphs_of, to_bytes, with_rank
+from gatewave.graphs.errors import GatewaveError
+from gatewave.graphs.files import scratch
+from gatewave.graphs.ops.signature import GRAPHS, Graph
 from gatewave.models import DTYPES, Activation, DType, Operator
 
 MANIFEST = "manifest.json"
@@ -57,7 +58,7 @@ class Failure:
 OnFailure = Callable[[Failure], None]
 """Callback for each failed graph; the others are written. Without it, a failure ends the run."""
 
-REFUSALS = (ExportError, onnx.checker.ValidationError, onnx.shape_inference.InferenceError)
+REFUSALS = (GatewaveError, onnx.checker.ValidationError, onnx.shape_inference.InferenceError)
 """Errors that concern one graph, and not necessarily the others."""
 
 
@@ -100,7 +101,7 @@ def artifacts_of(
     An operator of which every graph failed has no pictures either.
 
     Raises:
-        ExportError: A graph misses the tolerance of its record, or cannot be made or run, and
+        GatewaveError: A graph misses the tolerance of its record, or cannot be made or run, and
             ``failed`` is not given.
         onnx.checker.ValidationError: A graph is not valid ONNX, likewise.
     """
@@ -194,7 +195,7 @@ def write(
     Files of these activations that this version no longer makes are removed; other files stay.
 
     Raises:
-        ExportError: See `artifacts_of`.
+        GatewaveError: See `artifacts_of`.
         ValueError: Two of the activations have one name.
         OSError: The folder cannot be written.
     """

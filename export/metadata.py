@@ -12,9 +12,10 @@ import onnx_ir as ir
 import sympy
 import torch
 
-from gatewave.export import certify, reference, signature
-from gatewave.export.graph import Form
-from gatewave.export.signature import Graph
+from gatewave.export.accuracy import certify, reference
+from gatewave.export.operators import Form
+from gatewave.graphs.ops import signature
+from gatewave.graphs.ops.signature import Graph
 from gatewave.models import Activation, DType, Operator, Tolerance
 
 KEY = "ai.gatewave.activation"

@@ -12,8 +12,8 @@ import torch
 from matplotlib import style
 from matplotlib.figure import Figure
 
-from gatewave.export import signature
 from gatewave.export.errors import NotAnActivationError
+from gatewave.graphs.ops import signature
 from gatewave.models import Activation, Operator
 from gatewave.models.torch_ops import FLOAT64
 

@@ -16,7 +16,7 @@ from typing import Any
 import onnxruntime as ort
 
 from gatewave.export.markdown import page, table
-from gatewave.export.signature import DOMAIN
+from gatewave.graphs.ops.signature import DOMAIN
 from gatewave.models import ACTIVATIONS, DTYPES
 from gatewave.service.onnx.kernels import DESCRIPTION, INSTRUCTIONS, OPERATORS
 

@@ -13,9 +13,11 @@ from records import CASES
 from sharing import once
 
 from gatewave.export import artifacts as export_artifacts
-from gatewave.export.graph import graphs_of
-from gatewave.export.signature import GRAPHS
+from gatewave.export.operators import graphs_of
+from gatewave.graphs.ops.signature import GRAPHS
 from gatewave.models import ACTIVATIONS, DTYPES
+
+pytest_plugins = ["model_files"]
 
 # The same examples on every run, however slow and busy the machine is.
 hypothesis.settings.register_profile("steady", deadline=None, derandomize=True)

@@ -141,7 +141,7 @@ print(json.dumps([client.post("/activate", json=request).json()["outputs"], foun
 
 
 def test_the_documentation_has_its_page(copy):
-    python(copy, "-m", "gatewave.export.docs")
+    python(copy, "-m", "gatewave.certificates.report.docs")
     assert "Softsign" in (copy / "docs" / "activations.md").read_text()
     assert (copy / "docs" / "plots" / "softsign.svg").is_file()
 

@@ -25,7 +25,7 @@ READ = """
 import sys
 from pathlib import Path
 from gatewave import cli
-from gatewave.export.rewrite import fuse, inspection
+from gatewave.graphs.rewrite import fuse, inspection
 from gatewave.cli.commands import graphs
 graphs.read(Path(sys.argv[1]))
 """

@@ -14,13 +14,13 @@ import onnxruntime as ort
 from benchmarks.graphs.production import Graph
 from benchmarks.kernels.runtime import session
 from benchmarks.timing import turns
-from gatewave.export.model_files import files
-from gatewave.export.recognition.sites import sites
-from gatewave.export.rewrite.change import Change
-from gatewave.export.rewrite.fuse import FUSED, LEFT, fuse
-from gatewave.export.verification.comparison import VerificationPlan
-from gatewave.export.verification.report import Report
-from gatewave.export.verification.verified import write_verified
+from gatewave.graphs.files import files
+from gatewave.graphs.recognition.sites import sites
+from gatewave.graphs.rewrite.change import Change
+from gatewave.graphs.rewrite.fuse import FUSED, LEFT, fuse
+from gatewave.graphs.verify.comparison import VerificationPlan
+from gatewave.graphs.verify.report import Report
+from gatewave.graphs.verify.verified import write_verified
 
 OWN = "ONNX Runtime's own fusion"
 UNFUSED = "no fusion"

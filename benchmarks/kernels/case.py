@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.kernels.formulas import Formula, formula_of
-from gatewave.export import signature
-from gatewave.export.graph import decomposed, graphs_of, to_bytes
-from gatewave.export.signature import Graph
-from gatewave.export.trace import trace
+from gatewave.export.operators import decomposed, graphs_of, to_bytes
+from gatewave.export.torch.trace import trace
+from gatewave.graphs.ops import signature
+from gatewave.graphs.ops.signature import Graph
 from gatewave.models import ACTIVATIONS, Activation, DType, Operator
 
 SEED = 0

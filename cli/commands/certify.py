@@ -27,10 +27,10 @@ from gatewave.cli.commands.targets import activations_named
 from gatewave.cli.errors import CommandError, UsageError, needing
 
 if TYPE_CHECKING:
-    from gatewave.export.certificates.checking import Deviation
-    from gatewave.export.certificates.document import Cell, Certificate
-    from gatewave.export.certificates.making import CertificationPlan
-    from gatewave.export.runtimes.catalogue import Runtime
+    from gatewave.certificates.checking import Deviation
+    from gatewave.certificates.document import Cell, Certificate
+    from gatewave.certificates.making import CertificationPlan
+    from gatewave.certificates.runtimes.catalogue import Runtime
 
 
 def certify(
@@ -88,9 +88,9 @@ def certify(
     `gatewave certify --check certificates/sinc.certificate.json`
     """
     with needing("export"):
-        from gatewave.export.certificates import making, stamping
-        from gatewave.export.certificates.document import Allowed
-        from gatewave.export.signature import GRAPHS
+        from gatewave.certificates import making, stamping
+        from gatewave.certificates.document import Allowed
+        from gatewave.graphs.ops.signature import GRAPHS
         from gatewave.models import DTYPES
     if check is not None:
         if subjects:
@@ -160,7 +160,7 @@ def _conclude(found: list[Certificate], *, exact: bool) -> None:
 
 
 def _certificates(subjects: list[str], plan: CertificationPlan) -> Iterator[Certificate]:
-    from gatewave.export.certificates import making
+    from gatewave.certificates import making
 
     models = [Path(subject) for subject in subjects if subject.endswith(".onnx")]
     names = [subject for subject in subjects if not subject.endswith(".onnx")]
@@ -223,7 +223,7 @@ def _place(cell: Cell) -> str:
 
 
 def _checked(path: Path, timeout: float, *, as_json: bool) -> None:
-    from gatewave.export.certificates import checking
+    from gatewave.certificates import checking
 
     with Console(stderr=True).status("running everything again", spinner="dots"):
         changes = checking.check(path, timeout)

@@ -12,7 +12,7 @@ from gatewave import service
 from gatewave.cli.errors import UsageError, needing
 
 if TYPE_CHECKING:
-    from gatewave.export.verification.comparison import VerificationPlan
+    from gatewave.graphs.verify.comparison import VerificationPlan
 
 KERNELS = Path(service.__file__).with_name("libgatewave.so")
 """Path of the library of our kernels, if it is built."""
@@ -74,8 +74,8 @@ def plan(
     Raises:
         UsageError: ``inputs`` is not a file of arrays, or ``budget`` is not a time.
     """
-    from gatewave.export.verification.comparison import VerificationPlan
-    from gatewave.export.verification.differences import Allowance
+    from gatewave.graphs.verify.comparison import VerificationPlan
+    from gatewave.graphs.verify.differences import Allowance
 
     return VerificationPlan(
         tolerance=Allowance(rtol, atol, ulp),
@@ -92,7 +92,7 @@ def arrays(path: Path) -> dict[str, Any]:
         UsageError: It is not an .npz file, or holds Python objects.
     """
     with needing("export"):
-        from gatewave.export import npz
+        from gatewave.graphs.files import npz
     try:
         return npz.read(path)
     except (OSError, ValueError) as error:

@@ -69,9 +69,9 @@ def export(
     """
     with needing("export"):
         from gatewave.export import artifacts
-        from gatewave.export.errors import ExportError
-        from gatewave.export.graph import FORMS
-        from gatewave.export.signature import GRAPHS
+        from gatewave.export.operators import FORMS
+        from gatewave.graphs.errors import GatewaveError
+        from gatewave.graphs.ops.signature import GRAPHS
         from gatewave.models import DTYPES
     selection = artifacts.Selection(
         dtypes=words("--dtype", dtype, DTYPES),
@@ -96,7 +96,7 @@ def export(
             artifacts.write(activations, output, selection, advance, failures.append)
             if certify:
                 _certify(_whole(activations, failures), output, selection)
-        except (ExportError, OSError) as error:
+        except (GatewaveError, OSError) as error:
             raise CommandError(str(error)) from error
     _tell(activations, selection, written, output, as_json=as_json)
     if failures:
@@ -127,7 +127,7 @@ def _whole(activations: Sequence[Activation], failures: Sequence[Failure]) -> li
 
 def _kinks(activations: Sequence[Activation], selection: Selection) -> Iterator[str]:
     """Yield sentences on kinks, where the written derivatives are autograd's choice."""
-    from gatewave.export import kinks, reference
+    from gatewave.export.accuracy import kinks, reference
 
     for activation in activations if {"grad", "vjp"}.intersection(selection.graphs) else ():
         for operator in activation.operators:
@@ -159,8 +159,8 @@ def _refusal(failures: Sequence[Failure], selection: Selection, written: int) ->
 
 
 def _certify(activations: Sequence[Activation], output: Path, selection: Selection) -> None:
-    from gatewave.export.certificates import making, stamping
-    from gatewave.export.runtimes import catalogue
+    from gatewave.certificates import making, stamping
+    from gatewave.certificates.runtimes import catalogue
 
     plan = making.CertificationPlan(
         runtimes=[catalogue.find(name) for name in CERTIFYING],

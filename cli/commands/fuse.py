@@ -48,10 +48,10 @@ def fuse(
     Example: `gatewave fuse model.onnx -o fused.onnx`
     """
     with needing("export"):
-        from gatewave.export.model_files import files
-        from gatewave.export.recognition.kinds import ALIASES, KINDS
-        from gatewave.export.rewrite.fuse import FUSED
-        from gatewave.export.rewrite.fuse import fuse as fuse_model
+        from gatewave.graphs.files import files
+        from gatewave.graphs.recognition.kinds import ALIASES, KINDS
+        from gatewave.graphs.rewrite.fuse import FUSED
+        from gatewave.graphs.rewrite.fuse import fuse as fuse_model
     if to not in FUSED:
         raise UsageError(f"--to: expected {' or '.join(FUSED)}, got {to!r}")
     kinds = None if kind is None else words("--kind", kind, (*KINDS, *ALIASES))

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from gatewave.cli.commands.targeting import Assessment
-    from gatewave.export.rewrite.change import Change
-    from gatewave.export.rewrite.replacement import Skipped
-    from gatewave.export.verification.comparison import VerificationPlan
-    from gatewave.export.verification.report import Report
+    from gatewave.graphs.rewrite.change import Change
+    from gatewave.graphs.rewrite.replacement import Skipped
+    from gatewave.graphs.verify.comparison import VerificationPlan
+    from gatewave.graphs.verify.report import Report
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def read(path: Path) -> ir.Model:
         ExtraMissing: onnx is not installed.
     """
     with needing("export"):
-        from gatewave.export.model_files import files
+        from gatewave.graphs.files import files
     return files.read(path)
 
 
@@ -63,8 +63,8 @@ def write_verified(
         VerificationError: It differs, and is not written.
         CommandError: No runtime runs ``source``.
     """
-    from gatewave.export.errors import NotRunnableError
-    from gatewave.export.verification import verified
+    from gatewave.graphs.errors import NotRunnableError
+    from gatewave.graphs.verify import verified
 
     try:
         if not changes:
@@ -83,7 +83,7 @@ def write_running(model: ir.Model, path: Path, *, source: Path, plan: Verificati
         VerificationError: The kernels and the bodies differ; it is not written.
         NotRunnableError: No runtime runs it, or that of ``source`` does not; it is not written.
     """
-    from gatewave.export.verification import verified
+    from gatewave.graphs.verify import verified
 
     with Console(stderr=True).status("running the model", spinner="dots"):
         report = verified.write_running(model, path, source=source, plan=plan)

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from gatewave.cli.commands.targeting import Assessment
-    from gatewave.export.recognition.sites import Site
-    from gatewave.export.rewrite.inspection import Inspection
+    from gatewave.graphs.recognition.sites import Site
+    from gatewave.graphs.rewrite.inspection import Inspection
 
 
 def inspect(
@@ -36,8 +36,8 @@ def inspect(
     Example: `gatewave inspect model.onnx --target onnxruntime-1.31`
     """
     with needing("export"):
-        from gatewave.export.rewrite.inspection import inspect as inspect_model
-        from gatewave.export.rewrite.inspection import report
+        from gatewave.graphs.rewrite.inspection import inspect as inspect_model
+        from gatewave.graphs.rewrite.inspection import report
     loaded = graphs.read(model)
     found = None if target is None else _assessment(target, model, loaded)
     inspection = inspect_model(loaded)
@@ -61,7 +61,7 @@ def _assessment(name: str, path: Path, model: ir.Model) -> Assessment:
 
 def show(inspection: Inspection) -> None:
     """Print tables for people."""
-    from gatewave.export.rewrite.inspection import RULE
+    from gatewave.graphs.rewrite.inspection import RULE
 
     opsets = ", ".join(f"{domain or 'ai.onnx'} {v}" for domain, v in inspection.opsets.items())
     written_by = f", written by {inspection.producer}" if inspection.producer else ""

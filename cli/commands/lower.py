@@ -57,9 +57,9 @@ def lower(
     Example: `gatewave lower model.onnx --target onnxruntime-1.31 -o lowered.onnx`
     """
     with needing("export"):
-        from gatewave.export.model_files import files
-        from gatewave.export.probed_target import is_installed
-        from gatewave.export.rewrite.lower import lower as lower_model
+        from gatewave.graphs.files import files
+        from gatewave.graphs.rewrite.lower.lower import lower as lower_model
+        from gatewave.graphs.targets.probed_target import is_installed
     loaded = graphs.read(model)
     written = output or model.with_suffix(f".{target}.onnx")
     report = None

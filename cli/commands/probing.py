@@ -16,7 +16,7 @@ from gatewave.cli.commands import output
 from gatewave.cli.errors import needing
 
 if TYPE_CHECKING:
-    from gatewave.export.probe import Answer, ProbeResult
+    from gatewave.graphs.targets.probe import Answer, ProbeResult
 
 MARKS = {"wrong": "[bold red]wrong[/]", "crashed": "[bold red]crash[/]"}
 
@@ -24,7 +24,7 @@ MARKS = {"wrong": "[bold red]wrong[/]", "crashed": "[bold red]crash[/]"}
 def show(*, as_json: bool) -> None:
     """Probe, or remember, and print a table, or every model's row as JSON."""
     with needing("export"):
-        from gatewave.export.probe import probe
+        from gatewave.graphs.targets.probe import probe
     with Console(stderr=True).status("running tiny models", spinner="dots"):
         answer = probe()
     if as_json:

@@ -12,7 +12,7 @@ from gatewave.cli.commands import output
 from gatewave.cli.errors import CommandError, UsageError, needing
 
 if TYPE_CHECKING:
-    from gatewave.export.runtimes.catalogue import Runtime
+    from gatewave.certificates.runtimes.catalogue import Runtime
 
 app = typer.Typer(help="The runtimes that certificates are made with.", no_args_is_help=True)
 
@@ -26,8 +26,8 @@ def listed(
     Example: `gatewave runtimes list`
     """
     with needing("export"):
-        from gatewave.export.runtimes import environments
-        from gatewave.export.runtimes.catalogue import RUNTIMES
+        from gatewave.certificates.runtimes import environments
+        from gatewave.certificates.runtimes.catalogue import RUNTIMES
     found = {name: environments.is_installed(runtime) for name, runtime in RUNTIMES.items()}
     if as_json:
         document = {
@@ -64,8 +64,8 @@ def install(
     Examples: `gatewave runtimes install openvino`, `gatewave runtimes install all`
     """
     with needing("export"):
-        from gatewave.export.errors import NotRunnableError
-        from gatewave.export.runtimes import environments
+        from gatewave.certificates.runtimes import environments
+        from gatewave.graphs.errors import NotRunnableError
     failed = []
     for runtime in chosen(names):
         if environments.is_installed(runtime):
@@ -90,9 +90,9 @@ def chosen(names: list[str]) -> list[Runtime]:
     Raises:
         UsageError: A name is unknown.
     """
-    from gatewave.export.errors import TargetError
-    from gatewave.export.runtimes import environments
-    from gatewave.export.runtimes.catalogue import RUNTIMES, find
+    from gatewave.certificates.runtimes import environments
+    from gatewave.certificates.runtimes.catalogue import RUNTIMES, find
+    from gatewave.graphs.errors import TargetError
 
     if "all" in names:
         return [r for r in RUNTIMES.values() if environments.is_possible(r)]

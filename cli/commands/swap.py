@@ -27,7 +27,7 @@ from gatewave.cli.errors import CommandError, UsageError, needing
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from gatewave.export.rewrite.replacement import Outcome
+    from gatewave.graphs.rewrite.replacement import Outcome
 
 
 def swap(
@@ -58,8 +58,8 @@ def swap(
     `gatewave swap model.onnx --from silu --to gelu --names 'layer[.][0-3][.]'`
     """
     with needing("export"):
-        from gatewave.export.model_files import files
-        from gatewave.export.rewrite.swap import WARNING
+        from gatewave.graphs.files import files
+        from gatewave.graphs.rewrite.swap import WARNING
     swapped = functools.partial(
         _swapped, model, source=source, to=to, names=names, reals=_reals(param)
     )
@@ -91,7 +91,7 @@ def _swapped(
     reals: dict[str, float],
     standard: bool = True,
 ) -> tuple[ir.Model, Outcome]:
-    from gatewave.export.rewrite.swap import swap as swap_in
+    from gatewave.graphs.rewrite.swap import swap as swap_in
 
     model = graphs.read(path)
     try:
@@ -109,7 +109,7 @@ def _written_running(
     swapped: Callable[..., tuple[ir.Model, Outcome]],
 ) -> tuple[Outcome, graphs.RunOnly]:
     """Write ``new``; if ONNX's own operators do not run, the result of ``swapped`` without them."""
-    from gatewave.export.errors import NotRunnableError
+    from gatewave.graphs.errors import NotRunnableError
 
     try:
         return outcome, write(new)

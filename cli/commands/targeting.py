@@ -17,9 +17,9 @@ from gatewave.cli.errors import CommandError, needing
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from gatewave.export.rewrite.legality import Problem
-    from gatewave.export.targets import Target
-    from gatewave.export.targets.verdicts import Loading
+    from gatewave.graphs.rewrite.lower.legality import Problem
+    from gatewave.graphs.targets import Target
+    from gatewave.graphs.targets.verdicts import Loading
 
 
 @contextlib.contextmanager
@@ -31,16 +31,16 @@ def target_named(name: str) -> Iterator[Target]:
         ExtraMissing: onnx is not installed.
     """
     with needing("export"):
-        from gatewave.export import asking
+        from gatewave.certificates.runtimes import live_targets
     with contextlib.ExitStack() as open_until_done:
         with Console(stderr=True).status("asking the runtime", spinner="dots"):
-            found = open_until_done.enter_context(asking.target_named(name))
+            found = open_until_done.enter_context(live_targets.target_named(name))
         yield found
 
 
 def loading(target: Target, path: Path, model: ir.Model) -> Loading:
     """Load the model in ``path`` in the target itself, if it is installed here."""
-    from gatewave.export.targets.verdicts import Loading
+    from gatewave.graphs.targets.verdicts import Loading
 
     if target.live is None:
         return Loading(missing=f"{target.name} is not installed here")
@@ -50,7 +50,7 @@ def loading(target: Target, path: Path, model: ir.Model) -> Loading:
 
 def loading_of(target: Target, model: ir.Model, *, source: Path) -> Loading:
     """Load ``model``, rewritten from the one in ``source``, in the target, from a copy."""
-    from gatewave.export.model_files import files
+    from gatewave.graphs.files import files
 
     with tempfile.TemporaryDirectory(prefix="gatewave-") as folder:
         copy = Path(folder) / "model.onnx"
@@ -148,7 +148,7 @@ class Assessment:
 
 def assess(target: Target, model: ir.Model, found: Loading) -> Assessment:
     """Assess the support of ``target`` for ``model``, given the result of loading it."""
-    from gatewave.export.rewrite.legality import problems
+    from gatewave.graphs.rewrite.lower.legality import problems
 
     listed = problems(model, target, found)
     table = target.table.runtime if target.table else ""
@@ -158,7 +158,7 @@ def assess(target: Target, model: ir.Model, found: Loading) -> Assessment:
 def _notes(target: Target, model: ir.Model) -> list[str]:
     import onnx_ir as ir
 
-    from gatewave.export.model_files import element_types
+    from gatewave.graphs.analysis import element_types
 
     narrowed = target.defect("float64-as-float32")
     if narrowed is None or ir.DataType.DOUBLE not in element_types.of_model(model).values():

@@ -23,8 +23,8 @@ def activations_named(targets: list[str]) -> list[Activation]:
 
 
 def _activation(target: str) -> Activation:
-    from gatewave.export.custom import PROGRAM, load
     from gatewave.export.errors import NotAnActivationError
+    from gatewave.export.torch.custom import PROGRAM, load
     from gatewave.models import ACTIVATIONS
 
     known = ", ".join(ACTIVATIONS)

@@ -25,7 +25,7 @@ from gatewave.cli.commands.rewriting import JsonOption, ModelArgument
 from gatewave.cli.errors import needing
 
 if TYPE_CHECKING:
-    from gatewave.export.verification.report import Compared, Dropped, Report
+    from gatewave.graphs.verify.report import Compared, Dropped, Report
 
 MAX_SHOWN = 3
 
@@ -58,7 +58,7 @@ def verify(
     Example: `gatewave verify model.onnx fused.onnx --json`
     """
     with needing("export"):
-        from gatewave.export.verification import verifier
+        from gatewave.graphs.verify import verifier
     plan = replace(
         comparing.plan(inputs, rtol, atol, ulp, budget),
         sites=site or (),

@@ -64,8 +64,8 @@ def _is_locked(storage: _Storage) -> bool:
 def _remove_stale(folder: Path) -> None:
     """Remove the files of killed commands, on which no process holds a lock any more.
 
-    `gatewave.export.scratch` does the same. It is not imported, because tables do not depend on the
-    export.
+    `gatewave.graphs.files.scratch` does the same. It is not imported, because tables do not depend
+    on graphs.
     """
     with suppress(OSError):
         for path in folder.iterdir():

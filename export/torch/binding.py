@@ -61,7 +61,7 @@ def bind(
     Args:
         module: A module, or a program that Torch has exported.
         arguments: Tensors, or lists, tuples and dictionaries of tensors, by name.
-        dynamic_shapes: As `gatewave.export.graph.to_onnx` takes them.
+        dynamic_shapes: As `gatewave.export.torch.to_onnx.to_onnx` takes them.
 
     Raises:
         ArgumentsError: The names or examples do not fit the module, or the shapes do not fit them.

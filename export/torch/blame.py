@@ -12,12 +12,12 @@ from torch import Tensor, fx
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 
-from gatewave.export.channel import Array, Refused
 from gatewave.export.torch.cases import ModuleInputs
 from gatewave.export.torch.eager import array_of
-from gatewave.export.trace import Captured
-from gatewave.export.verification.differences import Allowance, between
-from gatewave.export.verification.runners import Runner
+from gatewave.export.torch.trace import Captured
+from gatewave.graphs.processes.channel import Array, Refused
+from gatewave.graphs.verify.differences import Allowance, between
+from gatewave.graphs.verify.runners import Runner
 from gatewave.models import Operator
 
 MAX_BYTES = 2**28

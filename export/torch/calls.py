@@ -15,12 +15,12 @@ from torch.nn.parameter import is_lazy
 from torch.utils import _pytree as pytree
 
 from gatewave.export.errors import ArgumentsError
-from gatewave.export.recorded_ops import Translations
 from gatewave.export.torch import verification
 from gatewave.export.torch.binding import Bound, bind
 from gatewave.export.torch.eager import Eager
+from gatewave.export.torch.recorded_ops import Translations
 from gatewave.export.torch.state import evaluating, preserved
-from gatewave.export.trace import Captured, captured
+from gatewave.export.torch.trace import Captured, captured
 from gatewave.models import Operator
 
 HOOKS = ("_forward_hooks", "_forward_pre_hooks")

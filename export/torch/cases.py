@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 
-from gatewave.export.signature import DOMAIN
-from gatewave.export.verification.ranges import NORMAL, VALUE_RANGES, ValueRange
+from gatewave.graphs.ops.signature import DOMAIN
+from gatewave.graphs.verify.ranges import NORMAL, VALUE_RANGES, ValueRange
 
 MAX_ELEMENTS = 2**22
 """Limit on the elements of inputs at other sizes."""

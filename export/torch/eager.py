@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from gatewave.export.channel import Array
 from gatewave.export.torch.binding import Bound
 from gatewave.export.torch.state import ModuleState
+from gatewave.graphs.processes.channel import Array
 
 BITS = {
     torch.bfloat16: (torch.int16, ml_dtypes.bfloat16),

@@ -8,9 +8,9 @@ import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 
-from gatewave.export.model_files.element_types import bodies
-from gatewave.export.verification import coarse
-from gatewave.export.verification.differences import RELATIVE, Allowance
+from gatewave.graphs.analysis.element_types import bodies
+from gatewave.graphs.verify import coarse
+from gatewave.graphs.verify.differences import RELATIVE, Allowance
 
 ROUNDINGS = 2
 """Units in the last place by which inputs are moved to measure the effect of rounding."""

@@ -22,17 +22,18 @@ import onnx_ir as ir
 import torch
 from torch import Tensor
 
-from gatewave.export.channel import Array, Refused, Value
-from gatewave.export.errors import ArgumentsError, NotRunnableError, VerificationError
+from gatewave.export.errors import ArgumentsError
 from gatewave.export.torch import blame, precision
 from gatewave.export.torch.binding import Bound
 from gatewave.export.torch.cases import NAN, ModuleInputs, drawn
 from gatewave.export.torch.eager import Eager, array_of
 from gatewave.export.torch.precision import NOISE, ROUNDINGS
-from gatewave.export.trace import Captured
-from gatewave.export.verification import randomness
-from gatewave.export.verification.differences import Difference, between, is_float
-from gatewave.export.verification.runners import WORDS, Runner, RunnerKind, Task, choose
+from gatewave.export.torch.trace import Captured
+from gatewave.graphs.errors import NotRunnableError, VerificationError
+from gatewave.graphs.processes.channel import Array, Refused, Value
+from gatewave.graphs.verify import randomness
+from gatewave.graphs.verify.differences import Difference, between, is_float
+from gatewave.graphs.verify.runners import WORDS, Runner, RunnerKind, Task, choose
 from gatewave.models import Operator
 
 logger = logging.getLogger(__name__)

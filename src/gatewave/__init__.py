@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gatewave import models
-    from gatewave.export.graph import decomposed, to_onnx
-    from gatewave.export.translations import torch_translations
+    from gatewave.export.operators import decomposed
+    from gatewave.export.torch.to_onnx import to_onnx
+    from gatewave.export.torch.translations import torch_translations
     from gatewave.models import ACTIVATIONS, Activation, Operator
     from gatewave.service.app import create_app
     from gatewave.service.settings import Settings
@@ -45,9 +46,9 @@ HOMES = {
     "Operator": "gatewave.models",
     "Settings": "gatewave.service.settings",
     "create_app": "gatewave.service.app",
-    "decomposed": "gatewave.export.graph",
-    "to_onnx": "gatewave.export.graph",
-    "torch_translations": "gatewave.export.translations",
+    "decomposed": "gatewave.export.operators",
+    "to_onnx": "gatewave.export.torch.to_onnx",
+    "torch_translations": "gatewave.export.torch.translations",
 }
 """Module of each public name that is no module itself."""
 

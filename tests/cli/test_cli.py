@@ -11,7 +11,7 @@ import onnxruntime as ort
 import pytest
 
 from gatewave.cli import main as cli
-from gatewave.export.errors import ModelError, NotWrittenError, TargetError, VerificationError
+from gatewave.graphs.errors import ModelError, NotWrittenError, TargetError, VerificationError
 
 MODULE = '''
 """A user's own activations."""

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-from graphs import unary
+from onnx_models import unary
 
 
 @pytest.fixture

@@ -6,10 +6,10 @@ import sys
 import onnx
 import onnxruntime as ort
 import pytest
-from graphs import unary
+from onnx_models import unary
 
-from gatewave.export.runtimes import environments
-from gatewave.export.runtimes.catalogue import RUNTIMES
+from gatewave.certificates.runtimes import environments
+from gatewave.certificates.runtimes.catalogue import RUNTIMES
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import onnx
 import pytest
-from graphs import model, port
 from onnx import helper
+from onnx_models import model, port
 from processes import serving
 
 from gatewave.service.codecs.datatypes import DATATYPES

@@ -19,7 +19,7 @@ from processes import serving
 
 FILES = ("LICENSE", "README.md", "hatch_build.py", "pyproject.toml")
 ONE = ("--graph", "value", "--dtype", "float32")
-THEIRS = ("cli", "export", "graphs", "models", "service", "tests")
+THEIRS = ("certificates", "cli", "export", "graphs", "models", "service", "tests")
 
 MINE = """
 import models

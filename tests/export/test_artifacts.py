@@ -7,8 +7,8 @@ import onnxruntime as ort
 import pytest
 import torch
 
+from gatewave.export.accuracy.certify import run
 from gatewave.export.artifacts import MANIFEST, Selection, expected_files, file_names, write
-from gatewave.export.certify import run
 from gatewave.export.errors import ToleranceError
 from gatewave.models import ACTIVATIONS
 

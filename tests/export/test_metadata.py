@@ -6,10 +6,10 @@ import onnx
 import pytest
 import torch
 
-from gatewave.export import signature
-from gatewave.export.certify import run
-from gatewave.export.graph import FORMS, decomposed, to_bytes
+from gatewave.export.accuracy.certify import run
 from gatewave.export.metadata import KEY, SCHEMA, derivatives, describe, formula
+from gatewave.export.operators import FORMS, decomposed, to_bytes
+from gatewave.graphs.ops import signature
 from gatewave.models import ACTIVATIONS
 
 

@@ -6,7 +6,7 @@ from collections import defaultdict
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-ROOMS = ("cli", "export", "models")
+ROOMS = ("certificates", "cli", "export", "graphs", "models")
 
 ALIAS = re.compile(r"_?[A-Z][a-z]\w*")
 

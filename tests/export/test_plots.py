@@ -6,7 +6,8 @@ import matplotlib as mpl
 import pytest
 from torch import nn
 
-from gatewave.export import custom, plots
+from gatewave.export import plots
+from gatewave.export.torch import custom
 from gatewave.models import ACTIVATIONS
 
 

@@ -5,9 +5,10 @@ import pytest
 import torch
 from torch import nn
 
-from gatewave.export.certify import run
-from gatewave.export.graph import decomposed, to_bytes, to_onnx
-from gatewave.export.signature import DOMAIN
+from gatewave.export.accuracy.certify import run
+from gatewave.export.operators import decomposed, to_bytes
+from gatewave.export.torch.to_onnx import to_onnx
+from gatewave.graphs.ops.signature import DOMAIN
 from gatewave.models.glu import ReGLU
 from gatewave.models.sinc import Sinc
 from gatewave.models.swiglu import SwiGLU

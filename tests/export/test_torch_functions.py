@@ -19,10 +19,10 @@ from torch.nn import functional
 from torch.nn.modules import activation as torch_activations
 
 from gatewave import export
-from gatewave.export.certify import measure, run
-from gatewave.export.module_graphs import flattened, partials
-from gatewave.export.reference import Exact
-from gatewave.export.trace import trace
+from gatewave.export.accuracy.certify import measure, run
+from gatewave.export.accuracy.reference import Exact
+from gatewave.export.torch.module_graphs import flattened, partials
+from gatewave.export.torch.trace import trace
 from gatewave.models.bounds import SLOPE
 
 pytestmark = [

@@ -39,9 +39,9 @@ from asked import (
     in_safetensors,
     in_strings,
 )
-from graphs import put, unary
 from odd_calls import OddCalls, rpc_address
 from onnx import TensorProto
+from onnx_models import put, unary
 from processes import run, serving
 
 PATIENCE_SECONDS = 60

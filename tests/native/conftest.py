@@ -13,8 +13,8 @@ from native_models import INSTRUCTIONS, model, options
 from onnx import TensorProto, helper
 from sharing import alone
 
-from gatewave.export.certify import Kernels
-from gatewave.export.signature import DOMAIN, GRAPHS
+from gatewave.export.accuracy.certify import Kernels
+from gatewave.graphs.ops.signature import DOMAIN, GRAPHS
 
 ROOT = Path(__file__).parents[2]
 

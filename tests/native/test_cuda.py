@@ -7,8 +7,9 @@ import pytest
 import torch
 from benchmarks import cuda
 
-from gatewave.export import reference, signature
-from gatewave.export.graph import graphs_of, to_bytes
+from gatewave.export.accuracy import reference
+from gatewave.export.operators import graphs_of, to_bytes
+from gatewave.graphs.ops import signature
 
 LIBRARY = Path(
     os.environ.get("GATEWAVE_CUDA_LIBRARY")

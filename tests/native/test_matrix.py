@@ -15,12 +15,13 @@ import onnxruntime as ort
 import pytest
 import torch
 from environments import TOO_OLD, VERSIONS, python_of
-from graphs import model, port
 from onnx import TensorProto, helper
+from onnx_models import model, port
 from records import CASES
 
-from gatewave.export import certify, reference, signature
-from gatewave.export.signature import GRAPHS
+from gatewave.export.accuracy import certify, reference
+from gatewave.graphs.ops import signature
+from gatewave.graphs.ops.signature import GRAPHS
 from gatewave.models import DTYPES
 
 pytestmark = pytest.mark.matrix

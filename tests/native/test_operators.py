@@ -11,10 +11,11 @@ from native_models import SCALAR, model, numbers, operator_model, options, run, 
 from onnx import TensorProto, helper
 from records import CASES
 
-from gatewave.export import certify, reference, signature
-from gatewave.export.certify import Kernels
-from gatewave.export.graph import decomposed, to_bytes, with_rank
-from gatewave.export.signature import DOMAIN
+from gatewave.export.accuracy import certify, reference
+from gatewave.export.accuracy.certify import Kernels
+from gatewave.export.operators import decomposed, to_bytes, with_rank
+from gatewave.graphs.ops import signature
+from gatewave.graphs.ops.signature import DOMAIN
 from gatewave.models import Tolerance
 
 ROUNDING = {"float64": 2.0**-53}

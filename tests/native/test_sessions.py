@@ -10,7 +10,7 @@ import pytest
 from native_models import SCALAR, numbers, operator_model, options, run, session
 from onnx import TensorProto
 
-from gatewave.export.certify import Kernels
+from gatewave.export.accuracy.certify import Kernels
 
 
 @pytest.mark.parametrize("length", [1, 67, 1024, 50_000])

@@ -11,8 +11,8 @@ import time
 
 import pytest
 from fastapi.testclient import TestClient
-from graphs import unary
 from onnx import TensorProto
+from onnx_models import unary
 from repository_models import added
 
 from gatewave.service.activate.batch import read_batch

@@ -12,8 +12,8 @@ import numpy as np
 import orjson
 import pytest
 from calls import serving_rpc
-from graphs import model, port
 from onnx import TensorProto, helper, numpy_helper
+from onnx_models import model, port
 from repository_models import added
 from safetensors.numpy import save
 

@@ -14,16 +14,16 @@ import onnx_ir as ir
 import pytest
 from environments import python_of_source
 
-from gatewave.export.certificates import making
-from gatewave.export.certificates.making import CertificationPlan
-from gatewave.export.portability import text
-from gatewave.export.recognition.sites import survey
-from gatewave.export.rewrite.fuse import fuse
-from gatewave.export.rewrite.lower import lower
-from gatewave.export.runtimes import catalogue
-from gatewave.export.targets import find
-from gatewave.export.verification import comparison
-from gatewave.export.verification.verifier import verify
+from gatewave.certificates import making
+from gatewave.certificates.making import CertificationPlan
+from gatewave.certificates.report.portability import text
+from gatewave.certificates.runtimes import catalogue
+from gatewave.graphs.recognition.sites import survey
+from gatewave.graphs.rewrite.fuse import fuse
+from gatewave.graphs.rewrite.lower.lower import lower
+from gatewave.graphs.targets import find
+from gatewave.graphs.verify import comparison
+from gatewave.graphs.verify.verifier import verify
 from gatewave.models import ACTIVATIONS
 
 FOLDER = Path(__file__).parent

@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-ROOMS = ("cli", "export", "models", "service", "src")
+ROOMS = ("certificates", "cli", "export", "graphs", "models", "service", "src")
 """Folders of the package; those in ``src`` are links to the others."""
 
 

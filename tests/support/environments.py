@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from sharing import alone
 
-from gatewave.export.runtimes import environments
+from gatewave.certificates.runtimes import environments
 
 ENVIRONMENTS = Path(__file__).parents[2] / ".venv-matrix"
 

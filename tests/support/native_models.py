@@ -6,8 +6,8 @@ import numpy as np
 import onnxruntime as ort
 from onnx import TensorProto, helper
 
-from gatewave.export.certify import Kernels
-from gatewave.export.signature import DOMAIN
+from gatewave.export.accuracy.certify import Kernels
+from gatewave.graphs.ops.signature import DOMAIN
 
 SCALAR = helper.make_tensor_value_info("alpha", TensorProto.FLOAT, None)
 INSTRUCTIONS = ("avx512", "avx2", "x86-64", "neon")

@@ -1,6 +1,6 @@
 """Answers of a runtime, compared with the file of a target."""
 
-from gatewave.export import probe, probe_models
+from gatewave.graphs.targets import probe, probe_models
 
 
 def disagreements(answer, target):

@@ -2,7 +2,7 @@
 
 import contextlib
 
-from graphs import load, put
+from onnx_models import load, put
 
 
 @contextlib.contextmanager

@@ -13,10 +13,11 @@ from torch.nn import functional
 from torch.nn.modules.module import register_module_forward_hook
 from torch.nn.utils import parametrize
 
-from gatewave.export.certify import run
+from gatewave.export.accuracy.certify import run
 from gatewave.export.errors import ArgumentsError
-from gatewave.export.graph import to_bytes, to_onnx
-from gatewave.export.signature import DOMAIN
+from gatewave.export.operators import to_bytes
+from gatewave.export.torch.to_onnx import to_onnx
+from gatewave.graphs.ops.signature import DOMAIN
 from gatewave.models.swiglu import SwiGLU
 from gatewave.models.swish import Swish
 

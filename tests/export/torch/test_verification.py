@@ -12,10 +12,10 @@ from onnxscript import opset18
 from onnxscript.values import Op, Opset
 from torch import nn
 
-from gatewave.export.errors import NotRunnableError, VerificationError
-from gatewave.export.graph import to_onnx
 from gatewave.export.torch.calls import opened
+from gatewave.export.torch.to_onnx import to_onnx
 from gatewave.export.torch.verification import DiffersFromTorchError
+from gatewave.graphs.errors import NotRunnableError, VerificationError
 from gatewave.models.swiglu import SwiGLU
 
 X = torch.linspace(-3, 3, 12).reshape(3, 4)

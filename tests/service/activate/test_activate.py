@@ -7,7 +7,7 @@ import mpmath
 import numpy as np
 import pytest
 
-from gatewave.export import reference
+from gatewave.export.accuracy import reference
 
 A = [0.5, -1.0, 2.0, -2.0]
 B = [1.0, -1.0, 0.0, 2.0]

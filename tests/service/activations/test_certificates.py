@@ -8,10 +8,10 @@ import onnx
 import pytest
 from fastapi.testclient import TestClient
 
-from gatewave.export.certificates import making, stamping
-from gatewave.export.certificates.document import KEY
-from gatewave.export.errors import ModelError
-from gatewave.export.runtimes import catalogue
+from gatewave.certificates import making, stamping
+from gatewave.certificates.document import KEY
+from gatewave.certificates.runtimes import catalogue
+from gatewave.graphs.errors import ModelError
 from gatewave.models import ACTIVATIONS
 from gatewave.service.activations.artifact import CERTIFICATE_KEY
 from gatewave.service.app import create_app

@@ -8,8 +8,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 from calls import Client
-from graphs import unary
 from onnx import TensorProto
+from onnx_models import unary
 from repository_models import added
 from waiting import eventually
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from graphs import external, unary
+from onnx_models import external, unary
 
 from gatewave.service.errors import ArtifactInvalid, DeviceUnavailable
 from gatewave.service.onnx.engine import Engine

@@ -6,9 +6,9 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-import graphs
 import numpy as np
 import onnx
+import onnx_models
 import onnxruntime as ort
 import pytest
 from fastapi.testclient import TestClient
@@ -329,20 +329,20 @@ def _network(root, *, name="Sinc", with_body):
         [helper.make_node("Neg", ["x"], ["y"])],
         [helper.make_opsetid("", 17)],
     )
-    model = graphs.model(
+    model = onnx_models.model(
         [node, square],
-        [graphs.port("x")],
-        [graphs.port("y")],
+        [onnx_models.port("x")],
+        [onnx_models.port("y")],
         functions=[body] if with_body else [],
         opsets=(("", 17), ("ai.gatewave", 1)),
     )
-    return graphs.put(root, "network", "1", model).parent
+    return onnx_models.put(root, "network", "1", model).parent
 
 
 @pytest.mark.usefixtures("library")
 def test_a_network_of_the_repository_is_computed_with_the_kernels(tmp_path):
     folder = _network(tmp_path, with_body=True)
-    model = graphs.load(folder / "model.onnx", Engine.start("cpu", 1))
+    model = onnx_models.load(folder / "model.onnx", Engine.start("cpu", 1))
     x = np.full((1, 2), 0.5, np.float32)
     (y,) = model.run({"x": x}, ["y"], {}).values()
     assert y == pytest.approx(np.full((1, 2), (2 / np.pi) ** 2))
@@ -352,7 +352,7 @@ def test_a_network_with_neither_body_nor_kernel_is_refused_by_the_nodes_name(tmp
     folder = _network(tmp_path, name="Unknown", with_body=False)
     engine = Engine.start("cpu", 1, kernels=mode)
     with pytest.raises(ModelRefused, match=r"ai\.gatewave:Unknown"):
-        graphs.load(folder / "model.onnx", engine)
+        onnx_models.load(folder / "model.onnx", engine)
 
 
 @pytest.mark.usefixtures("library")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from chaos import awaited, children, peers
-from graphs import endless, put, scaled
+from onnx_models import endless, put, scaled
 from processes import GATEWAVE, serving
 
 from gatewave.service.processes.launch import memory_file

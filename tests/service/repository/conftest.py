@@ -3,7 +3,7 @@ import contextlib
 import threading
 
 import pytest
-from graphs import load, put
+from onnx_models import load, put
 from waiting import until
 
 from gatewave.service.activations.catalogue import Catalogue

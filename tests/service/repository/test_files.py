@@ -4,7 +4,17 @@ import os
 
 import numpy as np
 import pytest
-from graphs import external, helper, load, lying_elsewhere, model, numpy_helper, port, put, scaled
+from onnx_models import (
+    external,
+    helper,
+    load,
+    lying_elsewhere,
+    model,
+    numpy_helper,
+    port,
+    put,
+    scaled,
+)
 
 from gatewave.service.errors import ModelRefused
 from gatewave.service.repository.files import FilesChanged, read_tried, read_version

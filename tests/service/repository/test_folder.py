@@ -4,7 +4,7 @@ import os
 
 import numpy as np
 import pytest
-from graphs import external, put, unary
+from onnx_models import external, put, unary
 
 from gatewave.service.errors import ModelRefused
 from gatewave.service.repository.files import read_version

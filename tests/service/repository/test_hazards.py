@@ -3,8 +3,8 @@
 import numpy as np
 import onnx
 import pytest
-from graphs import endless, helper, model, numpy_helper, port, scaled, unary
 from onnx import TensorProto
+from onnx_models import endless, helper, model, numpy_helper, port, scaled, unary
 
 from gatewave.service.repository import hazards
 from gatewave.service.repository.hazards import hazard_of

@@ -6,13 +6,13 @@ import sys
 import threading
 from pathlib import Path
 
-import graphs
 import ml_dtypes
 import numpy as np
 import onnx
+import onnx_models
 import pytest
-from graphs import endless, filling, helper, model, numpy_helper, port, put, unary
 from onnx import TensorProto
+from onnx_models import endless, filling, helper, model, numpy_helper, port, put, unary
 
 from gatewave.service.codecs.datatypes import DATATYPES
 from gatewave.service.errors import ModelFailed, ModelRefused, RequestInvalid
@@ -186,7 +186,8 @@ def test_a_request_for_too_much_memory_fails_alone(open_anywhere):
 CROWDED = """
 import pathlib, sys
 import numpy as np
-from graphs import filling, load, put
+import onnx_models
+from onnx_models import filling, load, put
 from gatewave.service.onnx.engine import Engine
 from gatewave.service.errors import ModelFailed, Overloaded
 from gatewave.service.onnx.arena import Use
@@ -211,7 +212,7 @@ print(outcome(3 << 20).size)
 
 def test_unused_memory_is_released_and_used_memory_is_busy(root):
     """A process of its own is needed, because ONNX Runtime has one arena in each process."""
-    paths = os.pathsep.join((str(Path(graphs.__file__).parent), *sys.path))
+    paths = os.pathsep.join((str(Path(onnx_models.__file__).parent), *sys.path))
     said = subprocess.run(
         [sys.executable, "-c", CROWDED, root],
         env={**os.environ, "PYTHONPATH": paths},

@@ -3,8 +3,8 @@
 import numpy as np
 import onnx
 import pytest
-from graphs import external, helper, lying_elsewhere, model, nested, numpy_helper, port, unary
 from onnx import TensorProto
+from onnx_models import external, helper, lying_elsewhere, model, nested, numpy_helper, port, unary
 
 from gatewave.service.codecs.wire import MalformedError, WireReader
 from gatewave.service.errors import ModelRefused

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import processes
 import pytest
-from graphs import (
+from onnx import TensorProto
+from onnx_models import (
     averaged,
     branching,
     centred,
@@ -31,7 +32,6 @@ from graphs import (
     scaled,
     unary,
 )
-from onnx import TensorProto
 from waiting import until
 
 from gatewave.service.errors import (

@@ -9,7 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from graphs import (
+from onnx import TensorProto
+from onnx_models import (
     branching,
     centred,
     conditional,
@@ -21,7 +22,6 @@ from graphs import (
     put,
     scaled,
 )
-from onnx import TensorProto
 from processes import run, serving
 
 from gatewave.service.security.keys import new_key

@@ -13,8 +13,8 @@ import numpy as np
 import orjson
 import pytest
 from fastapi.testclient import TestClient
-from graphs import unary
 from onnx import TensorProto
+from onnx_models import unary
 from repository_models import added
 
 from gatewave.service.app import create_app

@@ -9,12 +9,12 @@ import sys
 import threading
 from pathlib import Path
 
-import graphs
 import numpy as np
+import onnx_models
 import processes
 import pytest
-from graphs import endless, filling, helper, model, numpy_helper, port, put, scaled, unary
 from onnx import TensorProto
+from onnx_models import endless, filling, helper, model, numpy_helper, port, put, scaled, unary
 from waiting import eventually, until
 
 from gatewave.service.errors import LimitExceeded, ModelFailed, ModelNotReady
@@ -301,6 +301,7 @@ def test_large_results_are_refused_in_the_process(isolate):
 OUTLIVED = """
 import pathlib, sys
 import numpy as np
+import onnx_models
 from gatewave.service.repository.files import read_version
 from gatewave.service.repository.isolation.messages import IsolationSetup
 from gatewave.service.repository.isolation.model import start_isolated
@@ -323,7 +324,7 @@ made.run({"x": x, "w": w}, ("y",), {})
 
 def test_no_process_outlives_the_service(root):
     folder = put(root, "m", "1", convolving()).parent
-    paths = os.pathsep.join((str(Path(graphs.__file__).parent), *sys.path))
+    paths = os.pathsep.join((str(Path(onnx_models.__file__).parent), *sys.path))
     with subprocess.Popen(
         [sys.executable, "-c", OUTLIVED, folder],
         env={**os.environ, "PYTHONPATH": paths},

@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from graphs import (
+from onnx import TensorProto
+from onnx_models import (
     averaged,
     conditional,
     helper,
@@ -14,7 +15,6 @@ from graphs import (
     reshaped,
     unary,
 )
-from onnx import TensorProto
 
 from gatewave.service.codecs.datatypes import DATATYPES
 from gatewave.service.repository.config import parse

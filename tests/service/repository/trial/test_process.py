@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from graphs import endless, put, trial_job, unary
+from onnx_models import endless, put, trial_job, unary
 
 from gatewave.service.errors import ModelRefused
 from gatewave.service.repository.trial.messages import TrialReport

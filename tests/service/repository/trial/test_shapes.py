@@ -4,7 +4,7 @@ import asyncio
 
 import onnx.parser
 import pytest
-from graphs import filled, put, trial_job
+from onnx_models import filled, put, trial_job
 
 from gatewave.service.errors import ModelRefused
 from gatewave.service.oip.metadata import model_config

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from graphs import helper, model, numpy_helper, port, reshaped, unary
 from onnx import TensorProto
+from onnx_models import helper, model, numpy_helper, port, reshaped, unary
 
 from gatewave.service.errors import ModelRefused
 from gatewave.service.repository.config import parse

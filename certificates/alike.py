@@ -1,0 +1,287 @@
+"""Comparison of two runtimes node by node, each node run on its own with equal inputs.
+
+If two runtimes give different outputs for a whole model, either one of them has a defect in some
+node, or both agree on every node, and the graph amplifies their roundings. Each node is therefore
+run by both, on the values that reach it in the first.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+
+from gatewave.certificates import one_node
+from gatewave.certificates.document import DifferingNode
+from gatewave.certificates.expected import Expected
+from gatewave.certificates.runtimes.running import Running
+from gatewave.graphs.processes.channel import Array, Refused, Value
+from gatewave.graphs.verify import randomness
+from gatewave.graphs.verify.differences import Allowance, Difference, described, dtype_of
+from gatewave.graphs.verify.samples import Case, nudged
+from gatewave.graphs.verify.worker import flat
+
+NUDGES = 3
+"""Runs with perturbed inputs for a node whose results differ: it may be ill-conditioned there."""
+
+LATE = "there was no time for it (--timeout)"
+
+
+@dataclass(frozen=True)
+class WalkResult:
+    """Result of a walk.
+
+    Attributes:
+        nodes: The number of nodes, without constants.
+        parted: Nodes with different results in some case, by name.
+        unchecked: The reason why a node was not compared in some case, by name.
+        tainted: By case, the outputs that a parted node reaches, each with that node.
+        reached: By case, the outputs whose preceding nodes were all compared.
+    """
+
+    nodes: int = 0
+    parted: Mapping[str, DifferingNode] = field(default_factory=dict)
+    unchecked: Mapping[str, str] = field(default_factory=dict)
+    tainted: Mapping[str, Mapping[str, DifferingNode]] = field(default_factory=dict)
+    reached: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+    @property
+    def checked(self) -> int:
+        return self.nodes - len({*self.parted, *self.unchecked})
+
+
+@dataclass
+class _WalkState:
+    """The values of one case at the current node of the walk.
+
+    Attributes:
+        case: The case.
+        values: The values that later nodes take.
+        tainted: The values that depend on a parted node.
+        unsure: The values that depend on a node that was not compared.
+    """
+
+    case: Case
+    values: dict[ir.Value, Value]
+    tainted: dict[ir.Value, str] = field(default_factory=dict)
+    unsure: set[ir.Value] = field(default_factory=set)
+
+    def has(self, node: ir.Node) -> bool:
+        return all(
+            v in self.values or one_node.constant(v) is not None for v in one_node.taken(node)
+        )
+
+    def inputs(self, node: ir.Node) -> dict[str, Value]:
+        taken = (value for value in one_node.taken(node) if value in self.values)
+        return {value.name or "": self.values[value] for value in taken}
+
+    def add(self, node: ir.Node, results: Mapping[str, Value], *, sure: bool, parted: bool) -> None:
+        taken = one_node.taken(node)
+        reached = next((self.tainted[value] for value in taken if value in self.tainted), None)
+        taint = reached or (one_node.named(node) if parted else None)
+        unsure = not sure or any(value in self.unsure for value in taken)
+        for value in node.outputs:
+            if value.name and value.name in results:
+                self.values[value] = results[value.name]
+            if taint:
+                self.tainted[value] = taint
+            if unsure:
+                self.unsure.add(value)
+
+
+@dataclass
+class _Run:
+    """A runtime that has loaded a node, or its reason for not loading it."""
+
+    running: Running
+    path: Path
+    inputs: Sequence[str]
+    outputs: Sequence[str]
+    why: str = ""
+
+    def load(self) -> None:
+        try:
+            self.running.load(self.path, self.inputs, self.outputs, wrapped=True)
+        except Refused as error:
+            self.why = f"{self.running.runtime.title}: {error}"
+
+    def __call__(self, inputs: Mapping[str, Value]) -> dict[str, Value] | None:
+        """Return the node's results for ``inputs``; None if it fails."""
+        if self.why:
+            return None
+        try:
+            return self.running.run(inputs)
+        except Refused as error:
+            self.why = f"{self.running.runtime.title}: {error}"
+            return None
+
+
+class NodeWalk:
+    """Walk over a graph whose nodes two runtimes run one by one.
+
+    Args:
+        model: The model; its nodes must be sorted.
+        first: The runtime whose values go into later nodes, if it gives any.
+        second: The runtime that is compared with it.
+        tolerance: The difference that is allowed between floats.
+        seed: Seed of the perturbed inputs.
+    """
+
+    def __init__(
+        self, model: ir.Model, first: Running, second: Running, tolerance: Allowance, seed: int
+    ) -> None:
+        model.graph.sort()
+        self._model = model
+        self._runtimes = first, second
+        self._tolerance = tolerance
+        self._source = np.random.default_rng(seed)
+        self._parted: dict[str, DifferingNode] = {}
+        self._unchecked: dict[str, str] = {}
+        self._tainted: dict[str, Mapping[str, DifferingNode]] = {}
+        self._reached: dict[str, frozenset[str]] = {}
+
+    def walk(self, cases: Sequence[Case], end: float) -> WalkResult:
+        """Run every node on the values that reach it, in each of ``cases``; stop at ``end``.
+
+        Returns the result of these cases and all earlier ones.
+        """
+        inputs = {value.name: value for value in self._model.graph.inputs}
+        states = [
+            _WalkState(case, {inputs[name]: value for name, value in case.inputs.items()})
+            for case in cases
+        ]
+        nodes = [node for node in self._model.graph if not _is_constant(node)]
+        kept = Counter(value for node in nodes for value in one_node.taken(node))
+        kept.update(self._model.graph.outputs)
+        with tempfile.TemporaryDirectory() as folder:
+            for node in nodes:
+                if time.monotonic() > end:
+                    self._unchecked[one_node.named(node)] = LATE
+                    continue
+                self._node(node, Path(folder) / "node.onnx", states)
+                kept.subtract(one_node.taken(node))
+                for state in states:
+                    for value in one_node.taken(node):
+                        if not kept[value]:
+                            state.values.pop(value, None)
+        for state in states:
+            self._tainted[state.case.name] = dict(self._taints(state))
+            self._reached[state.case.name] = frozenset(self._sure(state))
+        return WalkResult(len(nodes), self._parted, self._unchecked, self._tainted, self._reached)
+
+    def _taints(self, state: _WalkState) -> Iterator[tuple[str, DifferingNode]]:
+        for value in self._model.graph.outputs:
+            if value in state.tainted:
+                yield value.name or "", self._parted[state.tainted[value]]
+
+    def _sure(self, state: _WalkState) -> Iterator[str]:
+        for value in self._model.graph.outputs:
+            known = value in state.values or one_node.constant(value) is not None
+            if known and value not in state.unsure:
+                yield value.name or ""
+
+    def _node(self, node: ir.Node, path: Path, states: Iterable[_WalkState]) -> None:
+        ready = [state for state in states if state.has(node)]
+        if not ready:
+            self._unchecked[one_node.named(node)] = "its inputs were not computed"
+            return
+        each = [state.inputs(node) for state in ready]
+        inputs = {name: [one[name] for one in each] for name in each[0]}
+        try:
+            content = one_node.model_of(node, self._model, inputs).SerializeToString()
+        except (ValueError, TypeError, KeyError) as error:  # beyond 2 GiB, or of no ONNX type
+            self._unchecked[one_node.named(node)] = str(error)
+            return
+        path.write_bytes(content)
+        first, second = (
+            _Run(running, path, [*inputs], one_node.given(node)) for running in self._runtimes
+        )
+        first.load()
+        second.load()
+        for state in ready:
+            self._compare(node, state, first, second)
+
+    def _compare(self, node: ir.Node, state: _WalkState, first: _Run, second: _Run) -> None:
+        name, inputs = one_node.named(node), state.inputs(node)
+        one, other = first(inputs), second(inputs)
+        results = other if one is None else one
+        if results is None:
+            self._unchecked[name] = f"{first.why}; {second.why}"
+            return
+        sure, found = one is not None and other is not None, None
+        case = Case(state.case.name, inputs, state.case.extreme)
+        if not sure:
+            self._unchecked[name] = first.why or second.why
+        elif randomness.is_random(node, self._model):
+            self._unchecked[name], sure = "it draws random numbers", False
+        else:
+            found = self._difference(case, one or {}, other or {}, first)
+        if found is not None:
+            self._note(node, case, *found)
+        state.add(node, results, sure=sure, parted=found is not None)
+
+    def _difference(
+        self, case: Case, want: Mapping[str, Value], got: Mapping[str, Value], first: _Run
+    ) -> tuple[str, Difference] | None:
+        """Return the output that differs most beyond both errors, with its difference."""
+        wanted, gotten = arrays(want), arrays(got)
+        worst = self._worst(Expected(case, wanted, []), gotten)
+        if worst is None:
+            return None
+        # Each moves up and down: at a tie, a quantised value changes in one direction only.
+        moves = [nudged(case), *(nudged(case, self._source) for _ in range(NUDGES))]
+        moved = [arrays(found) for move in moves if (found := first(move.inputs)) is not None]
+        if any(kinds(one) != kinds(wanted) for one in moved):
+            return None  # the last bits decide how much it gives
+        return self._worst(Expected(case, wanted, moved), gotten)
+
+    def _worst(self, expected: Expected, got: Mapping[str, Array]) -> tuple[str, Difference] | None:
+        """Return the output that differs most, if any differs."""
+        if expected.outputs.keys() != got.keys():
+            return ", ".join(expected.outputs.keys() ^ got.keys()), Difference(used=math.inf)
+        found = {
+            name: expected.between(name, got[name], self._tolerance) for name in expected.outputs
+        }
+        name = max(found, key=lambda one: found[one].used, default="")
+        return (name, found[name]) if name and found[name].used > 1 else None
+
+    def _note(self, node: ir.Node, case: Case, output: str, found: Difference) -> None:
+        name = one_node.named(node)
+        if name in self._parted:
+            known = self._parted[name]
+            self._parted[name] = known.model_copy(update={"cases": (*known.cases, case.name)})
+            return
+        first, second = (running.runtime.title for running in self._runtimes)
+        place = found.place
+        values = "" if place is None else f" is {place.original!r} by {first}"
+        values += "" if place is None else f", {place.rewritten!r} by {second}"
+        at = "" if place is None or place.index is None else str(list(place.index))
+        dtypes = dict.fromkeys(dtype_of(v) for v in case.inputs.values() if hasattr(v, "dtype"))
+        self._parted[name] = DifferingNode(
+            node=name,
+            operator=one_node.operator(node),
+            opset=self._model.opset_imports.get(node.domain) or 1,
+            dtype=", ".join(dtypes) or "no inputs",
+            says=f"{output}{at}{values} ({case.name})",
+            cases=(case.name,),
+        )
+
+
+def _is_constant(node: ir.Node) -> bool:
+    return node.op_type == "Constant" and one_node.constant(node.outputs[0]) is not None
+
+
+def arrays(results: Mapping[str, Value]) -> dict[str, Array]:
+    """The arrays of all results, those in sequences by the name and a number."""
+    return {name: array for name, array in flat(results).items() if array is not None}
+
+
+def kinds(arrays: Mapping[str, Array]) -> dict[str, str]:
+    return {name: described(array) for name, array in arrays.items()}

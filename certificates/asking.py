@@ -1,0 +1,272 @@
+"""Outputs of a model from two implementations, and the nodes in which they differ."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+
+from gatewave.certificates.alike import NodeWalk, WalkResult
+from gatewave.certificates.document import Baseline, DifferingNode, Level
+from gatewave.certificates.expected import Expected, moved_far
+from gatewave.certificates.runtimes.running import Running
+from gatewave.graphs.analysis.scopes import scopes
+from gatewave.graphs.errors import ModelError
+from gatewave.graphs.files import files
+from gatewave.graphs.processes.channel import Array, Lost, Refused
+from gatewave.graphs.verify import randomness
+from gatewave.graphs.verify.cases import drawn
+from gatewave.graphs.verify.comparison import unlike
+from gatewave.graphs.verify.differences import Allowance, described
+from gatewave.graphs.verify.samples import Case, Samples, from_file, nudged
+
+NUDGES = 2
+"""Runs with perturbed inputs, each float moved to one of its two neighbours."""
+
+HOPELESS = 2
+"""Cases that only the second runtime runs, after which the first counts as refusing the model."""
+
+TOGETHER = 4
+"""Cases whose values are held in memory at once while nodes are compared."""
+
+QUANTISERS = ("QuantizeLinear", "DynamicQuantize", "QLinear", "QGemm", "QAttention")
+"""Prefixes of the names of operators that quantise."""
+
+SIZES = "its size changes with the last bits of the inputs"
+TOLD = "the two implementations give different values for it"
+
+
+@dataclass(frozen=True)
+class BaselineSettings:
+    """Settings for trying a model.
+
+    Attributes:
+        seed: Seed of the generated inputs.
+        tolerance: The allowed difference from the baseline.
+        inputs: The caller's own inputs, instead of generated ones.
+    """
+
+    seed: int = 0
+    tolerance: Allowance = Allowance()  # noqa: RUF009 - frozen
+    inputs: Mapping[str, Array] | None = None
+
+
+@dataclass
+class BaselineRun:
+    """A model that the first of two runtimes runs; the second may refuse it.
+
+    Attributes:
+        path: Its file.
+        model: The same, read.
+        runtimes: Both processes; those that run the model have loaded it.
+        settings: Its settings.
+        expected: The inputs that the first runtime takes, and its results.
+        left_out: Outputs that cannot be compared, with the reason.
+        whole: True if there was time for all inputs.
+        answered: The number of cases that the second runs, too.
+        refusal: Its reason for not running the others.
+        apart: By case, the second's results that differ from the first's.
+        walked: The result for the nodes, if they were compared.
+    """
+
+    path: Path
+    model: ir.Model
+    runtimes: tuple[Running, Running]
+    settings: BaselineSettings
+    expected: list[Expected] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
+    whole: bool = True
+    answered: int = 0
+    refusal: str = ""
+    apart: dict[str, dict[str, Array]] = field(default_factory=dict)
+    walked: WalkResult | None = None
+
+    def __post_init__(self) -> None:
+        self._source = np.random.default_rng(self.settings.seed)
+        self._stepped = _quantises(self.model)
+        self._loaded = True
+        self.left_out |= dict.fromkeys(randomness.outputs(self.model), "a random operator feeds it")
+
+    def ask(self, refusal: str) -> None:
+        """Run all cases; start no further case once they have taken the time limit of one run.
+
+        The second runtime may run cases that the first refuses, to tell faults of the case apart.
+
+        Args:
+            refusal: The second runtime's reason for not loading the model; empty if it does.
+
+        Raises:
+            Refused: The first runtime refuses all cases.
+            ModelError: The inputs given are not the model's own.
+        """
+        self.refusal, self._loaded = refusal, not refusal
+        why = Refused("an input alone is too large to be generated")
+        seconds = self.runtimes[0].seconds
+        end = time.monotonic() + seconds
+        hopeless = 0
+        for case in self._cases():
+            if time.monotonic() > end:
+                self.whole = False
+                break
+            try:
+                self.expected.append(self._of(case))
+            except Lost:
+                raise
+            except Refused as error:
+                why = error
+                hopeless += not self.expected and self._second_runs(case)
+            if hopeless == HOPELESS:
+                break
+        if not self.expected:
+            raise why
+        self._compare_nodes(time.monotonic() + seconds)
+
+    def baseline(self) -> Baseline:
+        """Return the level of evidence, and the nodes that differ or were not compared."""
+        walked = self.walked or WalkResult()
+        return Baseline(
+            level=self._level(walked),
+            by=tuple(running.runtime.title for running in self.runtimes),
+            versions=self._versions(),
+            nodes=walked.nodes,
+            checked=walked.checked,
+            unchecked=dict(walked.unchecked),
+            differing=tuple(walked.parted.values()),
+            refused=len(self.expected) - self.answered,
+            refusal=self.refusal,
+        )
+
+    def _level(self, walked: WalkResult) -> Level:
+        known = [
+            expected
+            for expected in self.expected
+            if expected.outputs.keys() - expected.without.keys() - self.left_out.keys()
+        ]
+        if not known:
+            return "none"
+        if not self.answered:
+            return "single" if walked.unchecked else "checked"
+        return "checked" if any(expected.other for expected in known) else "agreed"
+
+    def _versions(self) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for running in self.runtimes:
+            found |= running.versions()
+        return found
+
+    def _cases(self) -> Iterator[Case]:
+        samples = Samples(self.model, self.settings.seed)
+        if self.settings.inputs is None:
+            yield from drawn(samples, lambda: len(self.expected))
+            return
+        case, wrong = from_file(self.settings.inputs, samples.inputs)
+        if wrong:
+            raise ModelError(f"{self.path}: the inputs given: {'; '.join(wrong)}")
+        yield case
+
+    def _of(self, case: Case) -> Expected:
+        first, _ = self.runtimes
+        outputs = first.run(case.inputs)
+        if not self.expected:
+            changing = unlike(outputs, first.run(case.inputs))
+            self.left_out |= dict.fromkeys(changing, "it changes from run to run")
+        move = moved_far if self._stepped else nudged
+        moved = [first.run(move(case, self._source).inputs) for _ in range(NUDGES)]
+        sizes = [
+            name
+            for name, want in outputs.items()
+            if any(described(other[name]) != described(want) for other in moved)
+        ]
+        expected = Expected(
+            case, outputs, moved, self._stepped, without=dict.fromkeys(sizes, SIZES)
+        )
+        self._ask_second(expected)
+        return expected
+
+    def _second_runs(self, case: Case) -> bool:
+        if not self._loaded:
+            return False
+        try:
+            self.runtimes[1].run(case.inputs)
+        except Refused:
+            return False
+        return True
+
+    def _ask_second(self, expected: Expected) -> None:
+        """Keep the second runtime's results that differ."""
+        if not self._loaded:
+            return
+        try:
+            got = self.runtimes[1].run(expected.case.inputs)
+        except Refused as error:
+            self.refusal = self.refusal or str(error)
+            return
+        self.answered += 1
+        tolerance = self.settings.tolerance
+        names = {*expected.outputs} - {*expected.without} - {*self.left_out}
+        apart = {n: got[n] for n in names if expected.between(n, got[n], tolerance).used > 1}
+        if apart:
+            self.apart[expected.case.name] = apart
+
+    def _compare_nodes(self, end: float) -> None:
+        """Compare the nodes in the cases where the second runtime differs or fails."""
+        if self.answered and not self.apart:
+            return
+        cases = [
+            expected.case
+            for expected in self.expected
+            if not self.answered or expected.case.name in self.apart
+        ]
+        cases = cases if self.answered else cases[:NUDGES]
+        model, settings = files.read(self.path), self.settings
+        walk = NodeWalk(model, *self.runtimes, settings.tolerance, settings.seed)
+        walked = WalkResult()
+        for start in range(0, len(cases), TOGETHER):
+            some = cases[start : start + TOGETHER]
+            if walked.nodes and time.monotonic() > end:
+                break
+            walked = walk.walk(some, end)
+        self.walked = walked
+        self.expected = [self._settled(expected, walked) for expected in self.expected]
+
+    def _settled(self, expected: Expected, walked: WalkResult) -> Expected:
+        """Return ``expected`` with the findings on outputs for which the two runtimes disagree."""
+        name = expected.case.name
+        if not self.answered:  # an operator that is in doubt is in doubt for all inputs
+            tainted = {o: one for found in walked.tainted.values() for o, one in found.items()}
+            return replace(
+                expected, without={**{o: _why(p) for o, p in tainted.items()}, **expected.without}
+            )
+        without, other = dict(expected.without), {}
+        for output, got in self.apart.get(name, {}).items():
+            parted = walked.tainted.get(name, {}).get(output)
+            if parted is not None:
+                without[output] = _why(parted)
+            elif output not in walked.reached.get(name, ()):
+                without[output] = f"{TOLD}; {_unknown(walked)}"
+            elif described(got) != described(expected.outputs[output]):
+                without[output] = SIZES
+            else:
+                other[output] = got
+        return replace(expected, without=without, other=other)
+
+
+def _why(parted: DifferingNode) -> str:
+    return f"{parted.words()} is computed differently: {parted.says}"
+
+
+def _unknown(walked: WalkResult) -> str:
+    """Return the reason why the responsible node is not known."""
+    if not walked.unchecked:
+        return "there was no time to compare the nodes (--timeout)"
+    node, why = next(iter(walked.unchecked.items()))
+    return f"node {node} could not be compared: {why}"
+
+
+def _quantises(model: ir.Model) -> bool:
+    nodes = (node for scope in scopes(model) for node in scope.graph)
+    return any(node.op_type.startswith(QUANTISERS) for node in nodes)

@@ -1,0 +1,132 @@
+"""Inputs of a model, and the expected results."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from gatewave.graphs.processes.channel import Array, Value
+from gatewave.graphs.verify.differences import (
+    Allowance,
+    Difference,
+    between,
+    described,
+    is_float,
+    unit_in_the_last_place,
+)
+from gatewave.graphs.verify.ranges import Source
+from gatewave.graphs.verify.samples import Case
+
+STEPS = 256.0
+"""Multiple of an element's change under perturbed inputs that counts as rounding, since each
+operator of a network rounds. For a stable element the change is about 0, and the slack with it."""
+
+STEPS_OF_SHORT = 16.0
+"""The same for floats of 16 bits and less: 256 units in the last place would be a quarter there."""
+
+JUMPS = 4.0
+"""Multiple of the largest jump seen in a graph that quantises: see `Expected.stepped`."""
+
+
+@dataclass(frozen=True)
+class Expected:
+    """Inputs, and the expected results for them.
+
+    Attributes:
+        case: The inputs.
+        outputs: The expected results.
+        moved: The results for perturbed inputs, each float moved to a neighbour: another runtime's
+            roundings change an element by a small multiple of that change.
+        stepped: True if the graph quantises. A rounding then changes an element by zero or by a
+            whole step. Inputs are then moved further, see `moved_far`, and the largest change in a
+            tensor is allowed at each of its elements.
+        other: Results for some outputs of a second runtime that computes every node alike:
+            they differ by roundings alone.
+        without: Outputs without a baseline here, each with the reason.
+    """
+
+    case: Case
+    outputs: Mapping[str, Array]
+    moved: Sequence[Mapping[str, Array]]
+    stepped: bool = False
+    other: Mapping[str, Array] = field(default_factory=dict)
+    without: Mapping[str, str] = field(default_factory=dict)
+
+    def between(self, name: str, got: Array | None, tolerance: Allowance) -> Difference:
+        """Return the difference of the output ``name`` from the expected result."""
+        want = self.outputs[name]
+        over = self.passed_over(name, got)
+        if got is None or over is None:
+            return between(want, got, tolerance, lenient=False)
+        known = np.where(over, want, got).astype(want.dtype)
+        return between(want, known, tolerance, lenient=self.case.extreme, slack=self._slack(name))
+
+    def passed_over(self, name: str, got: Array | None) -> Array | None:
+        """Return the elements that are not compared; None if ``got`` has another type or shape.
+
+        These are elements that are not finite in either result on huge inputs, since a sum may
+        overflow in one order of its terms only; and elements that perturbed inputs make another
+        index, or turn finite or not finite.
+        """
+        want = self.outputs[name]
+        if got is None or described(got) != described(want):
+            return None
+        others = [moved[name] for moved in self.moved]
+        others += [self.other[name]] if name in self.other else []
+        over = np.zeros(want.shape, bool)
+        if not is_float(want):
+            return np.asarray(np.any([over, *(want != other for other in others)], axis=0))
+        finite = np.isfinite(want)
+        over = np.any([over, *(finite != np.isfinite(other) for other in others)], axis=0)
+        if self.case.extreme and all(map(_is_finite, self.case.inputs.values())):
+            over = over | ~(finite & np.isfinite(got))
+        return np.asarray(over)
+
+    def _slack(self, name: str) -> Array | None:
+        """Return the error per element that the model's conditioning explains, in float64."""
+        want = self.outputs[name]
+        if not is_float(want):
+            return None
+        steps = [_change(want, moved[name]) for moved in self.moved]
+        slack = np.maximum.reduce([np.zeros(want.shape), *steps])
+        slack = JUMPS * slack.max(initial=0.0) if self.stepped else STEPS * slack
+        if name in self.other:
+            slack = np.maximum(slack, JUMPS * _change(want, self.other[name]).max(initial=0.0))
+        return np.asarray(np.broadcast_to(slack, want.shape))
+
+
+def _change(want: Array, other: Array) -> Array:
+    """Return the change of each element in float64; 0 if either is not finite."""
+    with np.errstate(all="ignore"):
+        change = np.abs(other.astype(np.float64) - want.astype(np.float64))
+    return np.nan_to_num(change, nan=0.0, posinf=0.0)
+
+
+def moved_far(case: Case, source: Source) -> Case:
+    """Return the same case with each float moved up or down by `STEPS` units in the last place."""
+    inputs = {name: _moved(value, source) for name, value in case.inputs.items()}
+    return replace(case, inputs=inputs)
+
+
+def _moved(value: Value, source: Source) -> Value:
+    if isinstance(value, list):
+        return [_moved(item, source) for item in value]
+    if value is None or not is_float(value):
+        return value
+    wide = value.astype(np.float64)
+    finite = np.isfinite(wide)
+    steps = STEPS_OF_SHORT if value.dtype.itemsize <= 2 else STEPS  # noqa: PLR2004
+    with np.errstate(all="ignore"):
+        units = unit_in_the_last_place(np.where(finite, wide, 0.0), value.dtype.name)
+        moved = (wide + steps * units * source.choice([-1.0, 1.0], value.shape)).astype(value.dtype)
+    return np.where(finite & np.isfinite(moved.astype(np.float64)), moved, value).astype(
+        value.dtype
+    )
+
+
+def _is_finite(value: Value) -> bool:
+    if isinstance(value, list):
+        return all(map(_is_finite, value))
+    return value is None or not is_float(value) or bool(np.isfinite(value).all())

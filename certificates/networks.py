@@ -1,0 +1,209 @@
+"""Certification of a user's model: its results on all runtimes against the baseline."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import onnx_ir as ir
+
+from gatewave.certificates.baseline import Network
+from gatewave.certificates.document import Cell, CellVerdict, Point, Tried
+from gatewave.certificates.expected import Expected
+from gatewave.certificates.lowering import lowered, target_of
+from gatewave.certificates.runtimes.catalogue import Runtime
+from gatewave.certificates.runtimes.running import Running
+from gatewave.graphs.errors import TargetError
+from gatewave.graphs.files import files
+from gatewave.graphs.processes.channel import Array, Lost, Refused
+from gatewave.graphs.verify.differences import (
+    SAME,
+    Allowance,
+    Difference,
+    Place,
+    dtype_of,
+    is_float,
+)
+from gatewave.graphs.verify.samples import Case
+from gatewave.graphs.verify.sizes import InputShapes
+
+
+@dataclass
+class _OutputResults:
+    """Results of a runtime for one output, so far.
+
+    Attributes:
+        tried: Case by case.
+        worst: The largest difference, and its case.
+        compared: The number of elements compared.
+        wrong: The number of these that are out of tolerance.
+        without: Cases without a baseline, by their reason.
+    """
+
+    tried: list[Tried] = field(default_factory=list)
+    worst: Difference = SAME
+    case: str = ""
+    compared: int = 0
+    wrong: int = 0
+    without: dict[str, list[str]] = field(default_factory=dict)
+
+    def add(self, name: str, expected: Expected, got: Array | None, tolerance: Allowance) -> None:
+        if name in expected.without:
+            self.tried.append(Tried(name=expected.case.name, verdict="no baseline"))
+            self.without.setdefault(expected.without[name], []).append(expected.case.name)
+            return
+        found, over = expected.between(name, got, tolerance), expected.passed_over(name, got)
+        self.compared += expected.outputs[name].size - (0 if over is None else int(over.sum()))
+        self.wrong += found.wrong
+        verdict: CellVerdict = "differs" if found.used > 1 else "exact"
+        self.tried.append(Tried(name=expected.case.name, verdict=verdict, used=found.used))
+        if found.used > self.worst.used:
+            self.worst, self.case = found, expected.case.name
+
+
+@dataclass
+class _RuntimeResults:
+    """Results of a runtime so far, by output, and the model that it was last given."""
+
+    outputs: dict[str, _OutputResults]
+    refused: list[Tried] = field(default_factory=list)
+    changes: tuple[str, ...] = ()
+    model: str = ""
+
+    def add(self, expected: Expected, got: Mapping[str, Array], tolerance: Allowance) -> None:
+        for name, answer in self.outputs.items():
+            answer.add(name, expected, got.get(name), tolerance)
+
+
+def cells(network: Network, runtime: Runtime, running: Running) -> Iterator[Cell]:
+    """Run ``network`` by ``runtime`` on all its inputs: a cell for each output."""
+    answers = _RuntimeResults({name: _OutputResults() for name in network.outputs})
+    verdict, why = _answers(network, runtime, running, answers)
+    for name in network.outputs:
+        yield _cell(network, name, answers, verdict, why)
+
+
+def _answers(
+    network: Network, runtime: Runtime, running: Running, answers: _RuntimeResults
+) -> tuple[CellVerdict, str]:
+    """Fill ``answers``; return the verdict, and the crash or the first refusal."""
+    refusals: Counter[str] = Counter()
+    with tempfile.TemporaryDirectory() as folder:
+        loading = _ModelLoader(network, runtime, running, Path(folder) / "model.onnx")
+        for expected in network.expected:
+            try:
+                answers.changes, answers.model = loading.ready(expected.case)
+                got = running.run(expected.case.inputs)
+            except TargetError as error:
+                return "refused", f"gatewave lower: {error}"
+            except Lost as error:
+                answers.refused.append(Tried(name=expected.case.name, verdict="crashed"))
+                return "crashed", f"{expected.case.name}: {error}"
+            except Refused as error:
+                answers.refused.append(Tried(name=expected.case.name, verdict="refused"))
+                refusals[f"{expected.case.name}: {error}"] += 1
+            else:
+                answers.add(expected, got, network.tolerance)
+    if not refusals:
+        return "exact", ""
+    return (
+        "refused",
+        f"{len(answers.refused)} of {len(network.expected)} inputs: {next(iter(refusals))}",
+    )
+
+
+@dataclass
+class _ModelLoader:
+    """The model of a network, as a runtime is given it: anew for new shapes, if those are fixed."""
+
+    network: Network
+    runtime: Runtime
+    running: Running
+    path: Path
+    shapes: InputShapes | None = None
+    given: tuple[tuple[str, ...], str] = ((), "")
+
+    def ready(self, case: Case) -> tuple[tuple[str, ...], str]:
+        """Load a model that takes ``case``; return the changes by `lower`, and its SHA-256.
+
+        Raises:
+            TargetError: `lower` knows that it will not run it.
+            Refused: The runtime does not load it.
+        """
+        shapes = {name: array.shape for name, array in case.inputs.items()}
+        if self.shapes is None or (self.runtime.static and shapes != self.shapes):
+            self.shapes = None
+            changes = _write(self.network.path, self.path, self.runtime, shapes)
+            self.given = changes, hashlib.sha256(self.path.read_bytes()).hexdigest()
+            self.running.load(self.path, [*case.inputs], self.network.outputs)
+            self.shapes = shapes
+        return self.given
+
+
+def _write(source: Path, path: Path, runtime: Runtime, shapes: InputShapes) -> tuple[str, ...]:
+    """Write the model, lowered for ``runtime``; return the changes in words."""
+    model = files.read(source)
+    if runtime.static:
+        for value in model.graph.inputs:
+            if (name := value.name or "") in shapes:
+                value.shape = ir.Shape(shapes[name])
+    changes = lowered(model, target_of(runtime))
+    files.write(model, path, source=source)
+    return changes
+
+
+def _cell(
+    network: Network, name: str, answers: _RuntimeResults, verdict: CellVerdict, why: str
+) -> Cell:
+    answer, want = answers.outputs[name], network.expected[0].outputs[name]
+    worst, place = answer.worst, answer.worst.place
+    if worst.used > 1:
+        differs = f"{name}{_where(place)} ({answer.case})"
+        why = "; ".join(filter(None, (why, differs) if verdict == "crashed" else (differs, why)))
+        verdict = verdict if verdict == "crashed" else "differs"
+    for reason, cases in answer.without.items():
+        verdict = "no baseline" if verdict == "exact" else verdict
+        counted = f"no baseline for {len(cases)} of {len(network.expected)} inputs: {reason}"
+        why = "; ".join(filter(None, (why, counted)))
+    return Cell(
+        subject=name,
+        graph="",
+        dtype=dtype_of(want),
+        form="model",
+        changes=answers.changes,
+        model=answers.model,
+        elements=answer.compared,
+        wrong=answer.wrong,
+        allowed=network.tolerance.words(dtype_of(want)) if is_float(want) else "none: it is equal",
+        verdict=verdict,
+        why=why,
+        ulp=worst.ulp,
+        absolute=worst.absolute,
+        used=worst.used,
+        worst=_point(name, answer.case, place) if worst.used > 1 else None,
+        cases=(*answer.tried, *answers.refused),
+    )
+
+
+def _where(place: Place | None) -> str:
+    if place is None:
+        return ""
+    at = "" if place.index is None else f"{list(place.index)}"
+    return f"{at} is {place.rewritten!r}, not {place.original!r}"
+
+
+def _point(name: str, case: str, place: Place | None) -> Point | None:
+    """Return the point of the largest difference; None if it has no index or no numbers."""
+    if place is None or place.index is None or isinstance(place.original, str | complex):
+        return None
+    return Point(
+        case=case,
+        index=place.index,
+        output=name,
+        due=float(place.original),
+        got=float(place.rewritten),
+    )

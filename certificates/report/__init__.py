@@ -1,0 +1,1 @@
+"""Certificates and comparisons as pages for people."""

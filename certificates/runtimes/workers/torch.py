@@ -1,0 +1,36 @@
+"""Torch itself, eagerly: activations by the modules that they are exported from.
+
+Their derivatives are the records' own, by Torch: autograd multiplies factor by factor, which
+overflows where a derivative does not. The reference evaluator runs the other nodes of a model.
+"""
+
+import torch
+
+from gatewave.certificates.arrays import array_of, tensor_of
+from gatewave.certificates.runtimes.nodes import nodes
+from gatewave.graphs.ops import signature
+from gatewave.graphs.verify.evaluator import running
+from gatewave.models.torch_ops import rounded_once, torch_ops
+
+torch.set_num_threads(1)
+
+
+def versions():
+    return {"torch": torch.__version__}
+
+
+def load(path, inputs, outputs):
+    return running(path, outputs, nodes(compute))
+
+
+def compute(operator, graph, arrays, reals):
+    tensors = [tensor_of(array) for array in arrays]
+
+    @rounded_once
+    def derived(*wide):
+        return signature.function(operator, graph)(torch_ops(wide[0]), *wide, **reals)
+
+    results = [] if graph == "value" else derived(*tensors)
+    if graph != "vjp":
+        results = [operator.build(**reals)(*tensors), *results[1:]]
+    return [array_of(result) for result in results]

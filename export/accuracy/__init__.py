@@ -1,0 +1,1 @@
+"""Exact results, and the measured errors of graphs."""

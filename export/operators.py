@@ -1,0 +1,156 @@
+"""Activations as ONNX models, which any runtime can open.
+
+The default form is one node of our domain whose decomposition travels along as a model-local
+function: a runtime that has a kernel for the node runs it, any other inlines the function. The
+decomposed form is the function's body itself, in standard operators only.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import torch
+from onnx_ir.passes import common as passes
+
+from gatewave.export.torch.trace import ActivationGraphs, trace
+from gatewave.graphs.ops import signature
+from gatewave.graphs.ops.functions import IR_VERSION, OPSET, body_of
+from gatewave.graphs.ops.graph_ops import ONNX_TYPES, compute_dtype, dtype_of
+from gatewave.graphs.ops.signature import DOMAIN, DOMAIN_VERSION, GRAPHS, Graph
+from gatewave.models import DTYPES, Activation, DType, Operator
+
+Form = Literal["function", "decomposed"]
+FORMS: tuple[Form, ...] = get_args(Form)
+
+
+def graphs_of(
+    activation: Activation,
+    operator: Operator,
+    dtypes: Sequence[DType] = DTYPES,
+    kinds: Sequence[Graph] = GRAPHS,
+) -> dict[tuple[Graph, DType], ir.Model]:
+    """Export the Torch module of ``operator``: a model for each graph of ``kinds`` and each dtype.
+
+    Real parameters become scalar inputs with a default, in the compute dtype. The tensors have one
+    axis of any length, since ONNX wants the rank of a model's inputs declared: see `with_rank`.
+    """
+    module = ActivationGraphs(activation, operator)
+    arguments = module.arguments(dtypes)
+    size = torch.export.Dim("n")
+    traced = trace(
+        module, arguments, [operator], dynamic_shapes=(tuple({0: size} for _ in arguments),)
+    )
+    graphs = {signature.op_type(operator, graph): graph for graph in GRAPHS}
+    return {
+        (graphs[node.op_type], dtype_of(node.outputs[0])): _model_of(
+            node, activation, operator, graphs[node.op_type]
+        )
+        for node in traced.graph
+        if graphs[node.op_type] in kinds
+    }
+
+
+def decomposed(model: ir.Model) -> ir.Model:
+    """The same model in standard operators only, constants as initializers: no functions left."""
+    # Not clone(): clones share their tensors, and the pass below names those.
+    flat = ir.from_proto(ir.to_proto(model))
+    passes.InlinePass()(flat)
+    passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(flat)
+    flat.opset_imports.pop(DOMAIN, None)
+    for index, node in enumerate(flat.graph):
+        node.name = f"{node.op_type.lower()}_{index}"
+    return flat
+
+
+def with_rank(model: ir.Model, rank: int | None) -> ir.Model:
+    """The same model for tensors of another rank; ``None`` leaves the rank open.
+
+    ONNX Runtime runs a model of open rank; ``onnx.checker`` refuses it, as the ONNX specification
+    wants the rank of a graph's inputs and outputs declared.
+    """
+    shaped = model.clone()
+    shape = None if rank is None else ir.Shape([f"d{axis}" for axis in range(rank)])
+    for value in (*shaped.graph.inputs, *shaped.graph.outputs):
+        if value.name not in shaped.graph.initializers:
+            value.shape = shape.copy() if shape is not None else None
+    return shaped
+
+
+def to_bytes(model: ir.Model, *, checked: bool = True) -> bytes:
+    """The file's bytes, the same on every run.
+
+    Raises:
+        onnx.checker.ValidationError: The model is not valid ONNX, and ``checked``.
+    """
+    proto = ir.to_proto(model)
+    if checked:
+        onnx.checker.check_model(proto, full_check=True)
+    content: bytes = proto.SerializeToString(deterministic=True)
+    return content
+
+
+def _model_of(node: ir.Node, activation: Activation, operator: Operator, graph: Graph) -> ir.Model:
+    """The node that Torch exported, alone in a model, under the names that the record gives."""
+    dtype = dtype_of(node.outputs[0])
+    kind = ir.TensorType(ONNX_TYPES[dtype])
+    tensors = [
+        ir.Value(name=name, type=kind, shape=ir.Shape(["n"]))
+        for name in signature.inputs(activation, graph)
+    ]
+    alone = ir.node(
+        node.op_type,
+        tensors,
+        attributes=dict(node.attributes),
+        domain=DOMAIN,
+        num_outputs=len(node.outputs),
+        name=operator.op_type,
+    )
+    for value, name in zip(alone.outputs, signature.outputs(activation, graph), strict=True):
+        value.name, value.type, value.shape = name, kind, ir.Shape(["n"])
+    drawn = ir.Graph(
+        tensors,
+        alone.outputs,
+        nodes=[alone],
+        opset_imports={"": OPSET, DOMAIN: DOMAIN_VERSION},
+        name=activation.stem(operator),
+    )
+    for real in attributes_to_inputs(alone, drawn, dtype):
+        drawn.inputs.append(real)
+    body = body_of(activation, operator, graph, dtype, OPSET)
+    drawn.opset_imports[""] = body.opset_imports[""]
+    return ir.Model(drawn, ir_version=IR_VERSION, producer_name="gatewave", functions=[body])
+
+
+def attributes_to_inputs(node: ir.Node, graph: ir.Graph, dtype: DType) -> list[ir.Value]:
+    """Turn the node's real attributes into scalar initializers: an attribute is float32 only."""
+    scalars = []
+    for name, attribute in list(node.attributes.items()):
+        number = np.array(attribute.as_float(), compute_dtype(dtype))
+        label = _free_name(graph, name)
+        scalar = ir.Value(
+            name=label,
+            type=ir.TensorType(ONNX_TYPES[compute_dtype(dtype)]),
+            shape=ir.Shape([]),
+            const_value=ir.tensor(number, name=label),
+        )
+        graph.register_initializer(scalar)
+        scalars.append(scalar)
+        node.attributes.pop(name)
+    count = len(node.inputs)
+    node.resize_inputs(count + len(scalars))
+    for index, scalar in enumerate(scalars, start=count):
+        node.replace_input_with(index, scalar)
+    return scalars
+
+
+def _free_name(graph: ir.Graph, name: str) -> str:
+    """``name``, or, where another value of ``graph`` has it, ``name_1``, ``name_2``, …."""
+    produced = itertools.chain.from_iterable(node.outputs for node in graph.all_nodes())
+    taken = {value.name for value in (*graph.inputs, *graph.initializers.values(), *produced)}
+    candidates = itertools.chain([name], (f"{name}_{count}" for count in itertools.count(1)))
+    return next(candidate for candidate in candidates if candidate not in taken)

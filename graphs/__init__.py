@@ -1,0 +1,1 @@
+"""Anyone's ONNX graphs: read, recognise, rewrite, compare."""

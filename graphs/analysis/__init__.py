@@ -1,0 +1,1 @@
+"""Scopes, element types, shapes and constants of a model."""

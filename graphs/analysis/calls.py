@@ -1,0 +1,95 @@
+"""A function as its calls use it: a model of its own, for inference."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import onnx
+import onnx_ir as ir
+
+from gatewave.graphs.analysis import protos
+
+OPAQUE = "nothing is known of this"
+"""A domain of operators that no inference knows."""
+
+
+def alone(
+    function: onnx.FunctionProto, nodes: Sequence[ir.Node], model: onnx.ModelProto
+) -> onnx.ModelProto:
+    """The body of ``function`` as a model's graph, with the facts that all calls ``nodes`` share.
+
+    Inputs have the type that they have in every call, with the dimensions that are the same. An
+    attribute has the value that it has in every call; nodes that use one that differs have become
+    nodes of which nothing is known.
+    """
+    graph = onnx.GraphProto(name=function.name, node=function.node)
+    for index, name in enumerate(function.input):
+        info = graph.input.add(name=name)
+        given = [node.inputs[index] if index < len(node.inputs) else None for node in nodes]
+        if (agreed := _agreed(given)) is not None:
+            info.type.CopyFrom(agreed)
+    for name in function.output:
+        graph.output.add(name=name)
+    defaults = {attribute.name: attribute for attribute in function.attribute_proto}
+    names = [*function.attribute, *defaults]
+    values = {name: _value(name, defaults.get(name), nodes) for name in names}
+    for body in protos.nested(graph):
+        for node in body.node:
+            _bind(node, values)
+    return onnx.ModelProto(
+        ir_version=model.ir_version,
+        opset_import=[*function.opset_import, onnx.helper.make_opsetid(OPAQUE, 1)],
+        functions=model.functions,
+        graph=graph,
+    )
+
+
+def _agreed(given: Sequence[ir.Value | None]) -> onnx.TypeProto | None:
+    values = [value for value in given if value is not None and _is_tensor(value)]
+    dtypes = {value.dtype for value in values if value.dtype is not None}
+    if len(values) != len(given) or len(dtypes) != 1:
+        return None
+    shape = _agreed_shape([value.shape for value in values])
+    return onnx.helper.make_tensor_type_proto(dtypes.pop().value, shape)
+
+
+def _is_tensor(value: ir.Value) -> bool:
+    return isinstance(value.type, ir.TensorType)
+
+
+def _agreed_shape(given: Sequence[ir.Shape | None]) -> list[int | str | None] | None:
+    shapes = [shape for shape in given if shape is not None]
+    if len(shapes) != len(given) or len({len(shape) for shape in shapes}) != 1:
+        return None
+    axes = zip(*(_dimensions(shape) for shape in shapes), strict=True)
+    return [axis[0] if len(set(axis)) == 1 else None for axis in axes]
+
+
+def _dimensions(shape: ir.Shape) -> Iterator[int | str | None]:
+    return (dim if isinstance(dim, int) else dim.value for dim in shape)
+
+
+def _value(
+    name: str, default: onnx.AttributeProto | None, nodes: Sequence[ir.Node]
+) -> onnx.AttributeProto | str | None:
+    """Return the attribute's value if all calls agree; None if left out, otherwise `OPAQUE`."""
+    given = [node.attributes.get(name) for node in nodes]
+    if any(attribute is not None and attribute.is_ref() for attribute in given):
+        return OPAQUE
+    values = [default if a is None else ir.serde.serialize_attribute(a) for a in given]
+    return values[0] if all(value == values[0] for value in values) else OPAQUE
+
+
+def _bind(node: onnx.NodeProto, values: dict[str, onnx.AttributeProto | str | None]) -> None:
+    for index in reversed(range(len(node.attribute))):
+        attribute = node.attribute[index]
+        if not attribute.ref_attr_name:
+            continue
+        value, name = values.get(attribute.ref_attr_name, OPAQUE), attribute.name
+        if isinstance(value, onnx.AttributeProto):
+            attribute.CopyFrom(value)
+            attribute.name = name
+        else:
+            del node.attribute[index]
+        if value == OPAQUE:
+            node.domain = OPAQUE

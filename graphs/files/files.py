@@ -1,0 +1,202 @@
+"""Reading of untrusted model files, and atomic writing of models."""
+
+from __future__ import annotations
+
+import os
+import stat
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+from google.protobuf.message import DecodeError
+
+from gatewave.graphs.analysis import contents, protos, unsupported
+from gatewave.graphs.analysis.protos import Body
+from gatewave.graphs.errors import ModelError
+from gatewave.graphs.files import storage, structure, tensors
+from gatewave.graphs.files.external import DataFolder
+
+MAX_BYTES = 2**31 - 1
+"""Protobuf's limit for a message."""
+
+MAX_SAID = 300
+"""Characters that are kept at each end of a long message: it may quote a name of any length."""
+
+OTHER_FORMATS = (
+    (b"version https://git-lfs", "is a Git LFS pointer, not the file itself: git lfs pull"),
+    (b"PK\x03\x04", "is a ZIP archive, as Torch writes: export it to ONNX first"),
+    (b"<", "is text, a web page perhaps, and no ONNX model"),
+)
+
+
+def read(path: Path) -> ir.Model:
+    """The model in the file ``path``, checked. Tensors beside it are mapped when they are used.
+
+    Everything is accepted that makes sense to some runtime: custom operators, nodes without names
+    or out of order, functions, sparse initializers, opsets of the future. What `onnx_ir` cannot
+    hold is kept by `unsupported`, for `write` to restore.
+
+    Nothing outside the folder of ``path`` is opened, nothing is allocated that the files do not
+    hold, and the time taken grows with the file's size only.
+
+    Raises:
+        ModelError: There is no such file; it is no ONNX model, cut short, or of a later IR version;
+            its graphs are not sound (see `structure`); a tensor has not the bytes that it declares
+            (see `tensors`); or its external data are not where they may be (see `external`).
+    """
+    try:
+        return _model(_parsed(_content(path)), DataFolder(Path(os.path.realpath(path.parent))))
+    except ModelError as error:
+        raise ModelError(f"{path}: {_printable(str(error))}") from error
+
+
+def write(
+    model: ir.Model,
+    path: Path,
+    *,
+    source: Path | None,
+    check: Callable[[Path], object] = lambda _: None,
+) -> None:
+    """Write ``model`` to the file ``path``, in one step.
+
+    Tensors are external if they were in the model that was read, or if the whole would be over
+    protobuf's limit of 2 GiB; they are copied piece by piece. They go into one file beside
+    ``path``, whose name ends in a digest of what it holds. The same model gives the same bytes and
+    the same names.
+
+    What holds at every moment, whoever reads and whatever fails:
+
+    - At ``path`` is the old file or the new one, whole and on the disk.
+    - The data file that it names is whole: it comes before the model that names it, and another
+      content has another name. The data file of a model that was replaced stays, since other
+      models may name it too.
+    - If this raises, ``path`` and the folder are as they were.
+
+    A symbolic link at ``path`` is replaced, and not what it points to.
+
+    Args:
+        model: Anything; it stays as it is.
+        path: Target file. A missing folder is created.
+        source: The file that the model was read from. Neither it nor its data may be overwritten.
+        check: Called with the new file, complete with its data but in a folder of its own, before
+            it takes its place. What it raises stops the writing.
+
+    Raises:
+        ModelError: ``path`` is the source or one of its data files, by whatever name, or a folder;
+            or the model does not fit into 2 GiB even without its tensors.
+        NotWrittenError: The file system refuses.
+    """
+    storage.write(model, path, source=source, check=check)
+
+
+def _content(path: Path) -> bytes:
+    try:
+        found = path.stat()
+        if stat.S_ISDIR(found.st_mode):
+            raise ModelError("is a folder, not an ONNX model")
+        if not stat.S_ISREG(found.st_mode):  # reading a pipe may never end
+            raise ModelError("is not a regular file")
+        if found.st_size > MAX_BYTES:
+            raise ModelError(
+                f"has {found.st_size:,} bytes, and protobuf holds {MAX_BYTES:,}: "
+                "a larger model keeps its tensors as external data"
+            )
+        content = path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"cannot be read: {error.strerror}") from error
+    if not content:
+        raise ModelError("is empty")
+    return content
+
+
+def _parsed(content: bytes) -> onnx.ModelProto:
+    for start, what in OTHER_FORMATS:
+        if content.startswith(start):
+            raise ModelError(what)
+    try:
+        return onnx.ModelProto.FromString(content)
+    except DecodeError as error:
+        raise ModelError(
+            f"is no ONNX model, is cut short, or nests deeper than protobuf reads ({error})"
+        ) from error
+
+
+def _model(proto: onnx.ModelProto, folder: DataFolder) -> ir.Model:
+    _check_text(proto)
+    ordered = structure.check(proto)
+    _check_tensors(proto, folder)
+    _name_domain_alike(proto)
+    unsupported.encode_unsupported(proto)
+    model = _deserialized(proto)
+    if not ordered:
+        _sort(model)
+    for tensor in contents.tensors_of(model):
+        if isinstance(tensor, ir.ExternalTensor):
+            tensor.base_dir = folder.path
+    model.meta[storage.DATA_FILES] = tuple(folder.sizes)
+    return model
+
+
+def _check_text(proto: onnx.ModelProto) -> None:
+    for field, text in protos.strings(proto):
+        if isinstance(text, bytes):
+            raise ModelError(f"the {field} {text[:40]!r} is not UTF-8 text")
+
+
+def _name_domain_alike(proto: onnx.ModelProto) -> None:
+    """`onnx_ir` knows both names of ONNX's own domain in nodes, and one in imports."""
+    for imports in (proto.opset_import, *(f.opset_import for f in proto.functions)):
+        for entry in imports:
+            entry.domain = protos.domain(entry.domain)
+
+
+def _deserialized(proto: onnx.ModelProto) -> ir.Model:
+    try:
+        with warnings.catch_warnings(action="ignore"):  # about keys of external data
+            return unsupported.deserialize(proto)
+    except ir.serde.SerdeError as error:
+        raise ModelError(f"cannot be understood: {_root(error)}") from error
+
+
+def _sort(model: ir.Model) -> None:
+    model.graph.sort()
+    for function in model.functions.values():
+        function.sort()
+
+
+def _check_tensors(proto: onnx.ModelProto, folder: DataFolder) -> None:
+    for body in protos.bodies(proto):
+        for what, tensor in protos.tensors(body):
+            tensors.check(tensor, what)
+            if tensor.data_location == onnx.TensorProto.EXTERNAL:
+                folder.check(tensor, what)
+        for what, sparse in protos.sparse_tensors(body):
+            tensors.check_sparse(sparse, what)
+    for training in proto.training_info:
+        for graph in (training.initialization, training.algorithm):
+            for body in protos.nested(graph):
+                _check_carried(body)
+
+
+def _check_carried(body: Body) -> None:
+    for what, tensor in protos.tensors(body):
+        tensors.check(tensor, what)
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            raise ModelError(f"{what}: external data are not supported in training information")
+
+
+def _root(error: BaseException) -> BaseException:
+    """Return the first cause: `onnx_ir` wraps an error once for each enclosing message."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _printable(text: str) -> str:
+    """Names come from the file, and go to a terminal."""
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    if len(shown) <= 2 * MAX_SAID:
+        return shown
+    return f"{shown[:MAX_SAID]} … {shown[-MAX_SAID:]}"

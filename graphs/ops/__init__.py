@@ -1,0 +1,1 @@
+"""Operators of records as ONNX nodes and functions, and formulas of activations."""

@@ -1,0 +1,1 @@
+"""Processes that run foreign code, and messages with them."""

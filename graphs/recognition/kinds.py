@@ -1,0 +1,193 @@
+"""The catalogue: the activations that can be told apart, found, and put in each other's place.
+
+A kind of one input has a formula, written with the ONNX operators of an abstract ``op`` as those of
+the records are; the records' own are theirs. A kind of two inputs is a product: what one input goes
+through, times what the other does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from gatewave.graphs.ops import formulas
+from gatewave.graphs.recognition import curves
+from gatewave.graphs.recognition.expressions import OPERATORS
+from gatewave.models import ACTIVATIONS, Operator
+
+Formula = Callable[..., Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Standard:
+    """The ONNX operator for a kind.
+
+    Attributes:
+        op_type: Name of the operator in the default domain.
+        opset: The first that has it.
+        attributes: Attributes that distinguish the kind from others of the same operator.
+        least: The least opset at which it takes floats of 16 bits that are no halves.
+    """
+
+    op_type: str
+    opset: int
+    attributes: Mapping[str, float | str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Kind:
+    """Description of an activation in graphs.
+
+    Attributes:
+        name: Name in reports and options.
+        inputs: The tensors: one or two.
+        formula: Function of ``(op, *inputs, **reals)``.
+        reals: Its real parameters, with their defaults.
+        standard: ONNX's operator for it, where there is one.
+        operator: Ours, where there is one.
+        parts: For a kind of two inputs, the kind applied to each; None for an unchanged input.
+        cost: Approximate number of floating-point operations per element.
+        numbers: Constants that the formula adds, by its keywords: where terms cancel, their
+            rounding moves the result by more than a share of it.
+        telling: Operators of which every spelling contains at least one; empty if not known.
+        per_channel: True if it has a parameter for each channel, as PReLU does: with one for all
+            it has another name.
+    """
+
+    name: str
+    formula: Formula
+    inputs: tuple[str, ...] = ("x",)
+    reals: Mapping[str, float] = field(default_factory=dict)
+    standard: Standard | None = None
+    operator: Operator | None = None
+    parts: tuple[str | None, str | None] = (None, None)
+    cost: int = 10
+    numbers: Mapping[str, float] = field(default_factory=dict)
+    telling: frozenset[str] = frozenset()
+    per_channel: bool = False
+    nan_is_open: bool = False
+
+
+SELECTING = frozenset(
+    {"Where", "Less", "LessOrEqual", "Greater", "GreaterOrEqual", "ThresholdedRelu", "Shrink"}
+)
+WAVES = frozenset({"Sin", "Cos"})
+ROUNDED_WAVE = {"phase": 1.0, "gain": 1.0}
+
+
+def _one(name: str, op_type: str | None, **rest: Any) -> Kind:
+    """A kind of one input that is a record's, where ``op_type`` names one."""
+    operator = None if op_type is None else OPERATORS[op_type]
+    return Kind(name=name, operator=operator, **{"formula": operator and operator.value, **rest})
+
+
+def _two(name: str, op_type: str, a: str | None, b: str | None, **rest: Any) -> Kind:
+    operator = OPERATORS[op_type]
+    return Kind(
+        name=name,
+        inputs=("a", "b"),
+        formula=operator.value,
+        operator=operator,
+        parts=(a, b),
+        **rest,
+    )
+
+
+_ALL = (
+    _two("swiglu-sigmoid", "SwiGLUSigmoid", "swish", "sigmoid", cost=16),
+    _two(
+        "swiglu-linear", "SwiGLULinear", "swish", None, reals={"alpha": 1.0},
+        standard=Standard("SwiGLU", 28), cost=9,
+    ),
+    _two("geglu", "GeGLU", "gelu", None, cost=16),
+    _two("geglu-tanh", "GeGLUTanh", "gelu-tanh", None, cost=16),
+    _one("sinc", "Sinc", cost=14),
+    _one("swish", "Swish", reals={"alpha": 1.0}, standard=Standard("Swish", 24), cost=8),
+    _one("gelu", None, formula=formulas.gelu,
+         standard=Standard("Gelu", 20, {"approximate": "none"}), cost=14),
+    _one("gelu-tanh", None, formula=formulas.gelu_tanh,
+         standard=Standard("Gelu", 20, {"approximate": "tanh"}), cost=14),
+    _one("mish", None, formula=formulas.mish, standard=Standard("Mish", 18), cost=20),
+    _one("hardswish", None, formula=formulas.hardswish, standard=Standard("HardSwish", 14), cost=5),
+    _two("reglu", "ReGLU", "relu", None, cost=2),
+    _two("glu", "GLU", None, "sigmoid", cost=8),
+    _one("selu", None, formula=curves.selu, standard=Standard("Selu", 6), cost=9),
+    _one("elu", None, formula=curves.elu, reals={"alpha": 1.0}, standard=Standard("Elu", 6),
+         cost=8),
+    _one("sigmoid", "Sigmoid", standard=Standard("Sigmoid", 6), cost=7),
+    _one("tanh", None, formula=lambda op, x: op.Tanh(x), standard=Standard("Tanh", 6), cost=8),
+    _one("softplus", None, formula=curves.softplus, standard=Standard("Softplus", 1), cost=10),
+    _one("hardsigmoid", None, formula=formulas.hardsigmoid, reals={"alpha": 0.2, "beta": 0.5},
+         standard=Standard("HardSigmoid", 6), cost=4),
+    _one("relu6", None, formula=lambda op, x: curves.clipped(op, x, 0.0, 6.0), cost=2),
+    _one("relu", None, formula=lambda op, x: op.Relu(x), standard=Standard("Relu", 6), cost=1),
+    _one("leaky-relu", None, formula=formulas.leaky_relu, reals={"alpha": 0.01},
+         standard=Standard("LeakyRelu", 6), cost=2),
+    _one("prelu", None, formula=formulas.leaky_relu, reals={"alpha": 0.25}, per_channel=True,
+         cost=2),
+    _one("celu", None, formula=curves.celu, reals={"alpha": 1.0}, standard=Standard("Celu", 12),
+         telling=frozenset({"Celu", "Elu", "Exp"}), cost=9),
+    _one("thresholded-relu", None, formula=formulas.thresholded_relu, reals={"alpha": 1.0},
+         standard=Standard("ThresholdedRelu", 10), nan_is_open=True, telling=SELECTING, cost=2),
+    _one("squared-relu", None, formula=curves.squared_relu, cost=2),
+    _one("hardtanh", None, formula=lambda op, x: curves.clipped(op, x, -1.0, 1.0), cost=2),
+    _one("softsign", None, formula=formulas.softsign, standard=Standard("Softsign", 1), cost=3),
+    _one("log-sigmoid", None, formula=curves.log_sigmoid, cost=10),
+    _one("tanhshrink", None, formula=lambda op, x: op.Sub(x, op.Tanh(x)), cost=9),
+    _one("hardshrink", None, formula=curves.hardshrink, reals={"lambd": 0.5},
+         nan_is_open=True, telling=SELECTING, cost=3),
+    _one("softshrink", None, formula=curves.softshrink, reals={"lambd": 0.5},
+         nan_is_open=True, telling=SELECTING | {"Relu", "Max", "Min", "Clip", "Sign"}, cost=4),
+    _one("swoosh-l", None, formula=curves.swoosh_l, numbers={"offset": 0.035, "slope": 0.08},
+         cost=13),
+    _one("swoosh-r", None, formula=curves.swoosh_r, numbers={"offset": 0.313261687, "slope": 0.08},
+         cost=13),
+    _one("snake", None, formula=curves.snake, reals={"alpha": 1.0}, telling=WAVES,
+         numbers=ROUNDED_WAVE, cost=14),
+    _one("snake-beta", None, formula=curves.snake, reals={"alpha": 1.0, "beta": 0.5},
+         telling=WAVES, numbers=ROUNDED_WAVE,
+         cost=14),
+    _one("lisht", None, formula=lambda op, x: op.Mul(x, op.Tanh(x)), cost=9),
+    _one("tanh-exp", None, formula=curves.tanh_exp, cost=15),
+    _one("logish", None, formula=curves.logish, cost=17),
+    _one("smish", None, formula=curves.smish, cost=24),
+    _one("serf", None, formula=curves.serf, cost=18),
+)  # fmt: skip
+
+
+def _others() -> Iterator[Kind]:
+    """The records' functions of one input that are not named above: a new record is found at once.
+
+    One of two inputs is a product of kinds, which only a line above can say.
+    """
+    named = {kind.operator for kind in _ALL}
+    for activation in ACTIVATIONS.values():
+        for operator in activation.operators:
+            if len(activation.inputs) == 1 and operator not in named:
+                reals = activation.defaults(operator)
+                yield _one(activation.stem(operator), operator.op_type, reals=reals)
+
+
+KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (*_ALL, *_others())}
+"""Kinds by name; the first wins if two fit one value."""
+
+ALIASES: Mapping[str, tuple[str, Mapping[str, float]]] = {
+    "silu": ("swish", {"alpha": 1.0}),
+    "quick-gelu": ("swish", {"alpha": 1.702}),
+    "swiglu": ("swiglu-linear", {"alpha": 1.0}),
+}
+"""Other common names, and the kinds that they mean."""
+
+
+def called(name: str) -> tuple[Kind, Mapping[str, float]]:
+    """The kind of that name or alias, and the real parameters that an alias stands for.
+
+    Raises:
+        ValueError: There is no such kind.
+    """
+    plain, reals = ALIASES.get(name, (name, {}))
+    if plain not in KINDS:
+        known = ", ".join(sorted({*KINDS, *ALIASES}))
+        raise ValueError(f"no activation is called {name!r}: known are {known}")
+    return KINDS[plain], reals

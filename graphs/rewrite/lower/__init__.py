@@ -1,0 +1,1 @@
+"""Lowering of a model to the operators that a target runs."""

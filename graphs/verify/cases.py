@@ -1,0 +1,172 @@
+"""Inputs that a model is tried on, cheap ones first; the choice depends on the ones it takes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from gatewave.graphs.verify import sizes
+from gatewave.graphs.verify.ranges import NORMAL, ValueRange
+from gatewave.graphs.verify.samples import OPPOSED, REPLACED, Case, Replaced, Samples, name_of
+from gatewave.graphs.verify.sizes import InputShapes
+
+MAX_SHAPES = 4
+"""Sets of shapes that the model takes and that are tried, of those that `sizes` lists."""
+
+ENOUGH = 1024
+"""Elements of all inputs together that suffice for every range: special numbers meet each other."""
+
+MAX_RATIO = 8
+"""Shapes with more elements, as a multiple of the smallest sufficient number, are skipped.
+
+A batch of 32 images took the time of all other cases together, eight times over.
+"""
+
+Sized = tuple[str, InputShapes]
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A case that is not drawn yet.
+
+    Attributes:
+        words: The sizes of its open axes, in words.
+        shapes: Shapes of its inputs.
+        kind: The range of its numbers.
+        given: See `Samples.case`.
+        searched: True if it looks for shapes that the model takes.
+    """
+
+    words: str
+    shapes: InputShapes
+    kind: ValueRange = NORMAL
+    given: Replaced | None = None
+    searched: bool = False
+
+    @property
+    def elements(self) -> int:
+        """Elements of all inputs together; the cost of the case is roughly proportional to them."""
+        return _elements(self.shapes)
+
+    @property
+    def name(self) -> str:
+        return name_of(self.words, self.kind, self.given)
+
+    @property
+    def range(self) -> str:
+        """Name of the case, without sizes if it stands for a range tried in several sizes."""
+        return self.name if self.kind is NORMAL else self.kind.name
+
+    def drawn(self, samples: Samples) -> Case:
+        return samples.case(self.words, self.shapes, self.kind, given=self.given)
+
+
+@dataclass(frozen=True)
+class Given:
+    """The case of the caller's own inputs, in place of a draft."""
+
+    case: Case
+    searched: bool = field(default=False, init=False)
+
+    @property
+    def elements(self) -> int:
+        return sum(getattr(value, "size", 1) for value in self.case.inputs.values())
+
+    @property
+    def name(self) -> str:
+        return self.case.name
+
+    @property
+    def range(self) -> str:
+        return self.case.name
+
+    def drawn(self, _: Samples) -> Case:
+        return self.case
+
+
+@dataclass
+class Planned:
+    """The cases for a model: normal numbers in several shapes, then all ranges in one of those.
+
+    The ranges are tried in the smallest shapes that have elements enough, not in the largest.
+
+    Args:
+        samples: Draws them.
+        taken: Returns the number of cases that the model has taken; called after each draft.
+    """
+
+    samples: Samples
+    taken: Callable[[], int]
+    accepted: list[Sized] = field(default_factory=list, init=False)
+
+    def __iter__(self) -> Iterator[Draft]:
+        for words, shapes in _smallest_first(self.samples):
+            if len(self.accepted) == MAX_SHAPES:
+                break
+            if self._is_excessive(shapes):
+                continue
+            before = self.taken()
+            yield Draft(words, shapes, searched=True)
+            self.accepted += [(words, shapes)] * (self.taken() - before)
+        if self.accepted:
+            yield from self._ranges()
+
+    def _ranges(self) -> Iterator[Draft]:
+        words, shapes = _telling(self.accepted)
+        for kind in self.samples.kinds():
+            yield from self._until_taken(kind)
+        if self.samples.can_replace():
+            yield Draft(words, shapes, given=REPLACED)
+        if self.samples.has_signs():
+            yield Draft(words, shapes, given=OPPOSED)
+        for words, shapes in sizes.empties(self.samples.inputs):
+            yield Draft(words, shapes)
+
+    def _until_taken(self, kind: ValueRange) -> Iterator[Draft]:
+        """Yield ``kind`` in one of the shapes after the other, until the model takes it."""
+        telling = _telling(self.accepted)
+        others = [one for one in self.accepted if one is not telling and _has_some(one)]
+        before = self.taken()
+        for words, shapes in (telling, *others):
+            if self.taken() == before:
+                yield Draft(words, shapes, kind)
+
+    def _is_excessive(self, shapes: InputShapes) -> bool:
+        """Return true if smaller shapes that the model takes show as much."""
+        enough = [count for _, one in self.accepted if (count := _elements(one)) >= ENOUGH]
+        return bool(self.accepted) and _elements(shapes) > MAX_RATIO * min(enough, default=ENOUGH)
+
+
+def drawn(samples: Samples, taken: Callable[[], int]) -> Iterator[Case]:
+    """All cases of `Planned`, drawn."""
+    return (draft.drawn(samples) for draft in Planned(samples, taken))
+
+
+def _smallest_first(samples: Samples) -> Iterator[Sized]:
+    """Yield the candidates of `sizes`, block by block, the smallest first."""
+    for index, block in enumerate(sizes.blocks(samples.inputs)):
+        # There are few ordinary sizes; among the others, mixed sizes show more than equal ones.
+        ordered = block if index else sorted(block, key=lambda one: _elements(one[1]))
+        least = min((_elements(shapes) for _, shapes in block), default=0)
+        yield from sorted(ordered, key=lambda one: _elements(one[1]) > MAX_RATIO * least)
+
+
+def _telling(accepted: Sequence[Sized]) -> Sized:
+    """Return the smallest shapes with enough elements, or the largest if no shapes have enough."""
+    enough = [one for one in accepted if _has_enough(one)]
+    if enough:
+        return min(enough, key=lambda one: _elements(one[1]))
+    return max(accepted, key=lambda one: _elements(one[1]))
+
+
+def _has_enough(one: Sized) -> bool:
+    return _elements(one[1]) >= ENOUGH
+
+
+def _has_some(one: Sized) -> bool:
+    return _elements(one[1]) >= ENOUGH / 4
+
+
+def _elements(shapes: InputShapes) -> int:
+    return sum(map(math.prod, shapes.values()))

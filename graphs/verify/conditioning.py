@@ -1,0 +1,65 @@
+"""Conditioning of a model: how its outputs change when input or inner floats move by one step.
+
+A network may be ill-conditioned: a rounding that crosses a quantisation step, or swaps two scores,
+changes outputs by more than any tolerance. Such a difference is no evidence against a rewrite that
+only rounds differently. The original is therefore run again with each float replaced by a
+neighbour. A difference that is not much larger than the resulting change is reported, but does not
+fail.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from gatewave.graphs.processes.channel import Value
+from gatewave.graphs.verify.comparison import VerificationPlan, compared
+from gatewave.graphs.verify.ranges import Source
+from gatewave.graphs.verify.report import Compared
+from gatewave.graphs.verify.samples import Case, nudged
+
+NOISE = 16.0
+"""Multiple of the change caused by one step up to which a difference counts as rounding: a rewrite
+rounds several times. An α of 1.7 for 1.702 is 10,000 steps off."""
+
+NUDGES = 4
+"""Runs with moved floats, each moved to one of its two neighbours."""
+
+
+def nudges(case: Case, source: Source) -> Iterator[Case]:
+    """Yield ``case`` with each float replaced by its upper neighbour, then by a random one."""
+    yield nudged(case)
+    for _ in range(NUDGES - 1):
+        yield nudged(case, source)
+
+
+def movement(
+    case: Case,
+    wanted: Mapping[str, Value],
+    moved: Iterable[Mapping[str, Value]],
+    plan: VerificationPlan,
+) -> dict[str, Compared]:
+    """Return the largest change of each output, as a difference from the wanted value."""
+    most: dict[str, Compared] = {}
+    for outputs in moved:
+        for one in compared(case, wanted, outputs, "", plan):
+            most[one.name] = most[one.name].joined(one) if one.name in most else one
+    return most
+
+
+def excused(found: Sequence[Compared], moves: Mapping[str, Compared]) -> list[Compared]:
+    """Return the differences in ``found`` that steps explain."""
+    return [
+        one
+        for one in found
+        if not one.holds and one.name in moves and _is_noise(one, moves[one.name])
+    ]
+
+
+def _is_noise(one: Compared, moved: Compared) -> bool:
+    """Return true if steps make as large a difference, in as many elements beyond tolerance.
+
+    One step changes few rounded elements; a different rounding mode changes half of them.
+    """
+    found, most = one.difference, moved.difference
+    as_many = moved.holds or found.wrong <= NOISE * most.wrong
+    return found.used <= NOISE * most.used and as_many

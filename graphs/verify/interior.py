@@ -1,0 +1,76 @@
+"""Values inside two graphs, compared where both have one of the same name."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import onnx_ir as ir
+
+from gatewave.graphs.processes.channel import Refused, Value
+from gatewave.graphs.verify.comparison import VerificationPlan, compared, joined
+from gatewave.graphs.verify.report import Compared, Dropped
+from gatewave.graphs.verify.runners import WORDS, Runner, RunnerKind, Task
+from gatewave.graphs.verify.samples import Case
+
+MAX_CASES = 2
+
+
+def compare(
+    models: Sequence[ir.Model],
+    tasks: Sequence[Task],
+    runtimes: Sequence[RunnerKind],
+    cases: Sequence[Case],
+    plan: VerificationPlan,
+) -> tuple[list[Compared], list[Dropped]]:
+    """The values that ``plan`` names, on the first cases, in models that give them out.
+
+    Runtimes fuse nothing across a value that is given out, so this says nothing of the models as
+    they are: outputs are compared without it. Returns also what could not be compared, and why.
+    """
+    inside = [_values_of(model) for model in models]
+    plan = replace(plan, tolerance=replace(plan.tolerance, sliced=False))
+    wanted = list(dict.fromkeys(plan.sites))
+    names = [name for name in wanted if all(name in values for values in inside)]
+    unseen = [
+        Dropped(name, "no value between nodes of both main graphs has this name")
+        for name in wanted
+        if name not in names
+    ]
+    if not names:
+        return [], unseen
+    try:
+        found = _compared([replace(task, extra=names) for task in tasks], runtimes, cases, plan)
+        return joined(found), unseen
+    except Refused as error:
+        return [], [*unseen, *(Dropped(name, str(error)) for name in names)]
+
+
+def _compared(
+    tasks: Sequence[Task],
+    runtimes: Sequence[RunnerKind],
+    cases: Sequence[Case],
+    plan: VerificationPlan,
+) -> Iterator[Compared]:
+    with contextlib.ExitStack() as stack:
+        ones, others = (
+            stack.enter_context(Runner(task, runtime))
+            for task, runtime in zip(tasks, runtimes, strict=True)
+        )
+        for case in cases[:MAX_CASES]:
+            want, got = (_inside(runner, case) for runner in (ones, others))
+            yield from compared(case, want, got, WORDS[runtimes[1]], plan)
+
+
+def _inside(runner: Runner, case: Case) -> dict[str, Value]:
+    """The values that are asked for; of a sequence its parts, as they come: ``s[0]``, ``s[1]``."""
+    asked = {*runner.task.extra}
+    results = runner.run(case.inputs)
+    return {name: v for name, v in results.items() if {name, name.rpartition("[")[0]} & asked}
+
+
+def _values_of(model: ir.Model) -> set[str]:
+    """Names of values in the main graph that are not outputs."""
+    made = {value.name or "" for node in model.graph for value in node.outputs}
+    return made - {value.name for value in model.graph.outputs}

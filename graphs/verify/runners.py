@@ -1,0 +1,236 @@
+"""Runners: processes that run one model each, in the first runtime that takes it.
+
+ONNX Runtime comes first. Where kernels are at hand and it refuses the model without them, it is
+asked again with them; what it refuses altogether the reference evaluator of the onnx package runs,
+slowly: ``Swish`` above opset 24 and ``SwiGLU``-28, for two.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import onnx_ir as ir
+
+from gatewave.graphs.errors import NotRunnableError
+from gatewave.graphs.processes.channel import Lost, Refused, Value, receive, send
+from gatewave.graphs.processes.reasons import reason_of
+from gatewave.graphs.processes.subprocesses import Ended, own_python
+from gatewave.graphs.verify.edits import Cut
+from gatewave.graphs.verify.random_numbers import Fixed
+
+RunnerKind = Literal["onnxruntime", "onnxruntime with kernels", "reference"]
+
+WORDS: Mapping[RunnerKind, str] = {
+    "onnxruntime": "ONNX Runtime",
+    "onnxruntime with kernels": "ONNX Runtime with the kernels",
+    "reference": "the onnx reference evaluator",
+}
+
+
+START = 120.0
+"""Seconds that a process may take to import its libraries, on a machine that is busy."""
+
+STANDARD = frozenset({"", "ai.onnx", "ai.onnx.ml", "ai.onnx.training", "ai.onnx.preview.training"})
+
+
+@dataclass(frozen=True)
+class Task:
+    """A model to run.
+
+    Attributes:
+        path: Its file; external data is found beside it.
+        kernels: A library to register where the runtime is to have one.
+        timeout: Seconds that loading it may take, and each run.
+        extra: Values of its graph that are wanted beside its outputs.
+        fixed: Replacement of its random operators.
+        cut: The nodes that are run, if not all.
+        moved: The element types of values that are multiplied by factors: see `edits.multiply`.
+    """
+
+    path: Path
+    kernels: Path | None
+    timeout: float
+    extra: Sequence[str] = ()
+    fixed: Fixed | None = None
+    cut: Cut | None = None
+    moved: Mapping[str, int] = field(default_factory=dict)
+
+    def runtimes(self) -> list[RunnerKind]:
+        with_kernels: list[RunnerKind] = ["onnxruntime with kernels"] if self.kernels else []
+        return ["onnxruntime", *with_kernels, "reference"]
+
+
+class Runner:
+    """A process that has loaded a model.
+
+    Args:
+        task: The model and its edits.
+        runtime: The runtime.
+        host: A runner whose process loads this model as well, to save the start of another.
+
+    Attributes:
+        process: Runs it.
+        keys: Keys of the models that the process has loaded.
+        grown: Largest memory of a run, in bytes, beyond that of loading.
+
+    Raises:
+        Refused: The runtime does not load it.
+        Lost: Loading it crashed the process, or took longer than allowed.
+    """
+
+    def __init__(self, task: Task, runtime: RunnerKind, host: Runner | None = None) -> None:
+        self.task = task
+        self.runtime = runtime
+        self.grown = 0
+        self._loaded: int | None = None
+        self._host = host
+        if host is None:
+            self.process, self.keys = (
+                own_python("-m", "gatewave.graphs.verify.worker"),
+                itertools.count(),
+            )
+        else:
+            self.process, self.keys = host.process, host.keys
+        self._key = next(self.keys)
+        library = task.kernels if runtime == "onnxruntime with kernels" else None
+        message = {
+            "path": str(task.path.absolute()),
+            "runtime": runtime.partition(" ")[0],
+            "library": library and str(library.absolute()),
+            "extra": list(task.extra),
+            "fixed": task.fixed and asdict(task.fixed),
+            "cut": task.cut and asdict(task.cut),
+            "moved": dict(task.moved),
+        }
+        try:
+            if host is None:
+                self._started()
+            self._ask("loading the model", message, {})
+        except BaseException:
+            self.close()
+            raise
+
+    def run(self, inputs: Mapping[str, Value]) -> dict[str, Value]:
+        """All outputs, by name.
+
+        Raises:
+            Refused: The runtime does not run the model on ``inputs``.
+            Lost: The process crashed, or took longer than allowed.
+        """
+        return self._ask("running the model", {}, inputs)
+
+    def close(self) -> None:
+        """End the process, unless it is another runner's."""
+        if self._host is None:
+            self.process.close()
+
+    def _started(self) -> None:
+        """Wait until the process has imported its libraries: that is not the model's time."""
+        try:
+            with self.process.answering(max(START, self.task.timeout)):
+                receive(self.process.answers)
+        except Ended as error:
+            raise Lost(f"{WORDS[self.runtime]}: starting {error}") from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _ask(
+        self, doing: str, message: Mapping[str, Any], values: Mapping[str, Value]
+    ) -> dict[str, Value]:
+        try:
+            with self.process.answering(self.task.timeout):
+                send(self.process.requests, {**message, "key": self._key}, values)
+                answer, results = receive(self.process.answers)
+        except Ended as error:
+            hint = " (--timeout)" if error.late else ""
+            raise Lost(f"{WORDS[self.runtime]}: {doing} {error}{hint}") from error
+        if "error" in answer:
+            raise Refused(reason_of(answer["error"]))
+        self._loaded = answer["peak"] if self._loaded is None else self._loaded
+        self.grown = answer["peak"] - self._loaded
+        return results
+
+
+@dataclass
+class Restarted:
+    """A runner that is started again after a crash: the next run may succeed."""
+
+    task: Task
+    runtime: RunnerKind
+    runner: Runner
+
+    def close(self) -> None:
+        self.runner.close()
+
+    def run(self, inputs: Mapping[str, Value]) -> dict[str, Value]:
+        try:
+            return self.runner.run(inputs)
+        except Lost:
+            self.restart()
+            raise
+
+    def restart(self) -> None:
+        """Load the model in a new process."""
+        self.close()
+        self.runner = Runner(self.task, self.runtime)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A runner, and the reasons why earlier choices do not run the model."""
+
+    runner: Runner
+    why: str
+
+
+def choose(
+    task: Task, runtimes: Sequence[RunnerKind], hint: str = "", host: Runner | None = None
+) -> Chosen:
+    """Load the model in the first of ``runtimes`` that takes it.
+
+    Raises:
+        NotRunnableError: No runtime takes it.
+    """
+    refusals: list[str] = []
+    for runtime in runtimes:
+        try:
+            runner = Runner(task, runtime, host)
+        except Lost as error:
+            refusals.append(str(error))
+        except Refused as error:
+            refusals.append(f"{WORDS[runtime]}: {error}")
+        else:
+            return Chosen(runner, "; ".join(refusals))
+    reasons = "; ".join(reason for reason in (hint, *refusals) if reason)
+    raise NotRunnableError(f"{task.path}: nothing runs it: {reasons}")
+
+
+def onnxruntime_loads(task: Task) -> bool:
+    """Return true if ONNX Runtime loads the model, with or without kernels."""
+    try:
+        chosen = choose(task, [runtime for runtime in task.runtimes() if runtime != "reference"])
+    except NotRunnableError:
+        return False
+    chosen.runner.close()
+    return True
+
+
+def unknown_domains(model: ir.Model) -> str:
+    """Describe the operators of unknown domains that have no function."""
+    nodes = model.graph.all_nodes()
+    domains = {
+        node.domain
+        for node in nodes
+        if node.domain not in STANDARD and node.op_identifier() not in model.functions
+    }
+    if not domains:
+        return ""
+    return f"it uses {', '.join(sorted(domains))}, of which it has no functions for all operators"

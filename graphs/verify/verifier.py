@@ -1,0 +1,343 @@
+"""Verification of a rewritten model: run it and its original, and compare their outputs."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+
+from gatewave.graphs.errors import ModelError, NotRunnableError
+from gatewave.graphs.files import files
+from gatewave.graphs.ops.signature import DOMAIN
+from gatewave.graphs.processes.channel import Refused, Value
+from gatewave.graphs.verify import coarse, interior, randomness
+from gatewave.graphs.verify.budget import Budget, Cost
+from gatewave.graphs.verify.cases import MAX_SHAPES, Draft, Given, Planned
+from gatewave.graphs.verify.comparison import (
+    VerificationPlan,
+    compared,
+    is_noise,
+    joined,
+    unlike,
+)
+from gatewave.graphs.verify.conditioning import excused, movement, nudges
+from gatewave.graphs.verify.local import Parts, parts
+from gatewave.graphs.verify.ports import disagreements
+from gatewave.graphs.verify.report import Compared, Dropped, Ran, Report
+from gatewave.graphs.verify.runners import (
+    WORDS,
+    Restarted,
+    RunnerKind,
+    Task,
+    choose,
+    unknown_domains,
+)
+from gatewave.graphs.verify.samples import Case, Samples, from_file, nudged
+
+MAX_FAILURES = 3
+
+NOISY = "the original itself changes about as much when the last bits of its inputs do"
+
+DEFAULT = VerificationPlan()
+
+
+def verify(original: Path, rewritten: Path, plan: VerificationPlan = DEFAULT) -> Report:
+    """Compare ``rewritten`` with ``original`` on sampled inputs.
+
+    Inputs and outputs must be alike, and every output equal, floats up to a tolerance, in cases
+    that are drawn from what the original takes: see `samples` and `sizes`. Each model runs in a
+    process of its own, which may crash or hang: see `runners`. A case that the original refuses is
+    dropped; one that the rewritten model refuses is a failure.
+
+    Raises:
+        ModelError: A file is no sound model, or the original refuses the inputs given.
+        NotRunnableError: No runtime runs the original, or it refuses all generated inputs.
+    """
+    models = files.read(original), files.read(rewritten)
+    unlike_ports = disagreements(*models)
+    if unlike_ports:
+        return Report(str(original), str(rewritten), plan.seed, disagreements=unlike_ports)
+    notes = coarse.notes(models)
+    if notes:
+        plan = replace(plan, tolerance=replace(plan.tolerance, coarse=True))
+    with contextlib.ExitStack() as stack:
+        found = _Verifier(models, (original, rewritten), plan, stack).report()
+    return replace(found, notes=[*notes, *found.notes])
+
+
+@dataclass
+class _Verifier:
+    models: tuple[ir.Model, ir.Model]
+    paths: tuple[Path, Path]
+    plan: VerificationPlan
+    stack: contextlib.ExitStack
+    ran: list[Ran] = field(default_factory=list)
+    cases: list[Case] = field(default_factory=list)
+    dropped: list[Dropped] = field(default_factory=list)
+    failures: list[Dropped] = field(default_factory=list)
+    unstable: set[str] = field(default_factory=set)
+    found: list[Compared] = field(default_factory=list)
+    skipped: list[tuple[Draft | Given, str]] = field(default_factory=list)
+    sized: int = 0
+    reported: list[Compared] = field(default_factory=list)
+    judged: bool = False
+    parts: Parts | None = None
+
+    def __post_init__(self) -> None:
+        self.samples = Samples(self.models[0], self.plan.seed, self.models[1])
+        self.draws = randomness.draws(self.models, self.plan.seed)
+        self.random = randomness.outputs(self.models[0], self.draws.replaced)
+
+    def report(self) -> Report:
+        with ThreadPoolExecutor(2) as pool:  # both processes start at once
+            first = pool.submit(self._loaded, "original", 0, self._runtimes(0))
+            second = pool.submit(self._rewritten)
+        original = first.result()
+        try:
+            rewritten = second.result()
+        except NotRunnableError as error:
+            self.failures.append(Dropped("any inputs", str(error)))
+            return self._report([], [])
+        self.parts = parts(
+            self.models, (self._task(0), self._task(1)), original, rewritten, self.plan
+        )
+        self._compare_all(original, rewritten)
+        if not self.cases and not self.failures:
+            raise NotRunnableError(
+                f"{self.paths[0]}: it refuses all inputs that were generated; --inputs can bring "
+                f"real ones. {self._refusal()}"
+            )
+        sites, unseen = self._interior(original.runtime, rewritten[-1].runtime)
+        unseen += self._compare_parts()
+        return self._report(joined([*sites, *(self.parts.found if self.parts else [])]), unseen)
+
+    def _compare_all(self, original: Restarted, rewritten: Sequence[Restarted]) -> None:
+        """Compare one case after the other, within the budget."""
+        budget = Budget(self.plan.budget)
+        for draft in self._drafts():
+            if len(self.failures) >= MAX_FAILURES:
+                break
+            refusal = budget.refuses(draft.elements) if self.cases or self.dropped else ""
+            if refusal:
+                self.skipped.append((draft, refusal))
+                continue
+            count, began = len(self.cases), time.monotonic()
+            self._compare(draft.drawn(self.samples), original, rewritten)
+            if len(self.cases) > count:
+                self.sized += draft.searched
+                grown = max(model.runner.grown for model in (original, *rewritten))
+                budget.add(draft.elements, Cost(time.monotonic() - began, grown))
+
+    def _compare_parts(self) -> list[Dropped]:
+        """Compare the changed parts on the smallest case and the largest of normal numbers."""
+        if self.parts is None or not self.plan.local:
+            return []
+        normal = self.cases[: max(1, self.sized)]
+        try:
+            for case in normal[:1] + normal[1:][-1:]:
+                self.parts.compare(case)
+        except Refused as error:
+            return [Dropped("the changed parts by themselves", str(error))]
+        return []
+
+    def _interior(self, *runtimes: RunnerKind) -> tuple[list[Compared], list[Dropped]]:
+        tasks = self._task(0), self._task(1)
+        return interior.compare(self.models, tasks, runtimes, self.cases, self.plan)
+
+    def _report(self, sites: list[Compared], unseen: list[Dropped]) -> Report:
+        original, rewritten = map(str, self.paths)
+        over = self._over_budget()
+        return Report(
+            original,
+            rewritten,
+            self.plan.seed,
+            planned=len(self.cases) + len(over) if over else 0,
+            budget=self.plan.budget,
+            ran=sorted(self.ran, key=lambda ran: ran.model),
+            cases=[case.name for case in self.cases],
+            dropped=[*self.dropped, *over],
+            outputs=joined(self._stable(self.found)),
+            sites=sites,
+            unseen=unseen,
+            failures=self.failures,
+            reported=joined(self.reported),
+            notes=[*self.draws.notes, *self._said()],
+        )
+
+    def _task(self, which: int) -> Task:
+        return Task(self.paths[which], self.plan.kernels, self.plan.timeout, fixed=self.draws.fixed)
+
+    def _runtimes(self, which: int) -> list[RunnerKind]:
+        return self._task(which).runtimes()
+
+    def _loaded(self, name: str, which: int, runtimes: Sequence[RunnerKind]) -> Restarted:
+        task = self._task(which)
+        chosen = choose(task, runtimes, unknown_domains(self.models[which]))
+        self.ran.append(Ran(name, WORDS[chosen.runner.runtime], chosen.why))
+        model = Restarted(task, chosen.runner.runtime, chosen.runner)
+        self.stack.callback(model.close)
+        return model
+
+    def _rewritten(self) -> list[Restarted]:
+        """Loaded as it is, and, if it holds operators of ours, with their kernels as well."""
+        runtimes: list[RunnerKind] = ["onnxruntime"] if self.plan.native else self._runtimes(1)
+        first = self._loaded("rewritten", 1, runtimes)
+        ours = DOMAIN in self.models[1].opset_imports
+        if not self.plan.kernels or not ours or first.runtime != "onnxruntime":
+            return [first]
+        try:
+            return [first, self._loaded("rewritten", 1, ["onnxruntime with kernels"])]
+        except NotRunnableError as error:
+            self.dropped.append(Dropped("the rewritten model with the kernels", str(error)))
+            return [first]
+
+    def _drafts(self) -> Iterator[Draft | Given]:
+        if self.plan.inputs is not None:
+            yield Given(self._given())
+        if self.plan.inputs is None or self.samples.can_draw():
+            yield from Planned(self.samples, lambda: len(self.cases))
+
+    def _over_budget(self) -> list[Dropped]:
+        """Return the cases that were left out for time or memory."""
+        searched = [one for one in self.skipped if one[0].searched]
+        wanted = max(0, MAX_SHAPES - self.sized)
+        ranges = {one[0].range: one for one in reversed(self.skipped) if not one[0].searched}
+        kept = [*searched[:wanted], *reversed(ranges.values())]
+        return [Dropped(draft.name, why) for draft, why in kept]
+
+    def _refusal(self) -> str:
+        if not self.dropped:
+            return "An input alone is too large to be generated"
+        return f"The first refusal: {self.dropped[0].why}"
+
+    def _given(self) -> Case:
+        case, wrong = from_file(self.plan.inputs or {}, self.samples.inputs)
+        if wrong:
+            raise ModelError(f"{self.paths[0]}: the inputs given: {'; '.join(wrong)}")
+        return case
+
+    def _compare(self, case: Case, original: Restarted, rewritten: Sequence[Restarted]) -> None:
+        wanted = self._wanted(case, original)
+        if wanted is None:
+            return
+        for model in rewritten:
+            try:
+                got = model.run(case.inputs)
+            except Refused as error:
+                self.failures.append(Dropped(case.name, str(error)))
+            else:
+                runtime = WORDS[model.runtime]
+                own = self.parts.changed.outputs if self.parts and self.plan.local else ()
+                found = list(compared(case, wanted, got, runtime, self.plan, replaced=own))
+                self.found += self._telling(case, original, wanted, found)
+        self.cases.append(case)
+
+    def _wanted(self, case: Case, original: Restarted) -> dict[str, Value] | None:
+        """Return the original's outputs; ``None`` if it refuses the inputs."""
+        try:
+            wanted = original.run(case.inputs)
+            if not self.cases:
+                self._leave_out(unlike(wanted, original.run(case.inputs)))
+        except Refused as error:
+            if self.plan.inputs is not None and not self.cases:
+                raise ModelError(
+                    f"{self.paths[0]}: it refuses the inputs given: {error}"
+                ) from error
+            self.dropped.append(Dropped(case.name, str(error)))
+            return None
+        return wanted
+
+    def _leave_out(self, names: Iterable[str]) -> None:
+        """Outputs that change from run to run: no case says anything of them."""
+        new = {*names} - self.unstable
+        self.unstable |= new
+        self.dropped += [
+            Dropped(f"output {name}", "it changes from run to run") for name in sorted(new)
+        ]
+
+    def _telling(
+        self, case: Case, original: Restarted, wanted: Mapping[str, Value], found: list[Compared]
+    ) -> list[Compared]:
+        """Drop outputs that are no evidence: random ones, and those that depend on the last bit.
+
+        What is random may show so late: a coin seldom falls on its other side. So where there is a
+        difference the original is run again, and what a random operator feeds is left out anyway.
+
+        At the edge of what can be computed, a sine of 1e30 for one, an original may be noise. There
+        it is run once more on inputs whose floats are each the next one: where that changes it by
+        about as much, a difference is no fault of the rewriting.
+        """
+        if all(one.holds for one in self._stable(found)):
+            return found
+        try:
+            self._leave_out(unlike(wanted, original.run(case.inputs)))
+            self._leave_out(one.name for one in found if not one.holds and self._is_drawn(one))
+            if self.plan.strict or all(one.holds for one in self._stable(found)):
+                return found
+            if case.extreme:
+                found = self._noisy(case, original, wanted, found)
+            if case.thresholds or all(one.holds for one in self._stable(found)):
+                return found
+            return self._excused(case, original, wanted, found)
+        except Refused:
+            return found
+
+    def _noisy(
+        self, case: Case, original: Restarted, wanted: Mapping[str, Value], found: list[Compared]
+    ) -> list[Compared]:
+        moved = original.run(nudged(case).inputs)
+        noise = {one.name: one for one in compared(case, wanted, moved, "", self.plan)}
+        noisy = [one.name for one in self._stable(found) if is_noise(one, noise[one.name])]
+        self.dropped += [Dropped(f"{case.name}: output {name}", NOISY) for name in noisy]
+        return [one for one in found if one.name not in noisy]
+
+    def _excused(
+        self, case: Case, original: Restarted, wanted: Mapping[str, Value], found: list[Compared]
+    ) -> list[Compared]:
+        """Drop differences that steps of the last place make, if the changed parts agree."""
+        if self.judged or not self._parts_agree(case):
+            self.judged = True
+            return found
+        source = np.random.default_rng([self.plan.seed, zlib.crc32(case.name.encode())])
+        wrong = [one for one in self._stable(found) if not one.holds]
+        moved = [original.run(one.inputs) for one in nudges(case, source)]
+        passed = excused(wrong, movement(case, wanted, moved, self.plan))
+        if len(passed) < len(wrong) and self.parts is not None:
+            with contextlib.suppress(Refused):
+                moved += self.parts.moves(case, source)
+            passed = excused(wrong, movement(case, wanted, moved, self.plan))
+        self.judged = len(passed) < len(wrong)
+        self.reported += passed
+        return [one for one in found if one not in passed]
+
+    def _parts_agree(self, case: Case) -> bool:
+        """Return true if no changed part is known to differ; with given bounds, all must run."""
+        if self.parts is None:
+            return True
+        try:
+            return all(one.holds for one in self.parts.compare(case))
+        except Refused:
+            return not self.plan.tolerance.is_given
+
+    def _said(self) -> list[str]:
+        """Return the reported differences, in words."""
+        return [
+            f"reported, not judged: output {one.name} differs by {one.difference.absolute:.2g}, "
+            f"{one.difference.used:.2g} times the tolerance ({one.case}, {one.runtime}): changes "
+            "in the last place of inputs or of changed parts move the original by about as much"
+            for one in joined(self.reported)
+        ]
+
+    def _stable(self, found: Iterable[Compared]) -> list[Compared]:
+        return [one for one in found if one.name not in self.unstable]
+
+    def _is_drawn(self, one: Compared) -> bool:
+        """Return true if a random operator feeds the output; items of a sequence have a number."""
+        return bool({one.name, one.name.rpartition("[")[0]} & self.random)

@@ -1,0 +1,120 @@
+"""Installed runtimes, asked to load models; rejected nodes are named one by one."""
+
+import json
+import sys
+
+import onnx
+import onnx_ir as ir
+import onnxruntime as ort
+import pytest
+from onnx import parser
+
+from gatewave.certificates.runtimes import environments, live_targets
+from gatewave.certificates.runtimes.catalogue import RUNTIMES
+from gatewave.graphs.rewrite.lower.legality import problems
+from gatewave.graphs.targets.verdicts import Loading
+
+CPU = "CPUExecutionProvider"
+
+
+@pytest.fixture(scope="module")
+def this():
+    with live_targets.target_named("this") as target:
+        yield target
+
+
+def judged(target, path, body, kind="double", opset=20):
+    """Return the model of ``body``, loaded by the target, and its problems."""
+    proto = parser.parse_model(
+        f'<ir_version: 9, opset_import: ["": {opset}, "com.microsoft": 1, "Foreign": 1]> '
+        f"g ({kind}[n] x) => ({kind}[n] y) <{kind} lo = {{0}}, {kind} hi = {{6}}> {{ {body} }}"
+    )
+    onnx.save(proto, path)
+    model = ir.from_proto(proto)
+    loading = target.live.load(path, model)
+    return loading, problems(model, target, loading)
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "operator"),
+    [
+        ("y = Elu (x)", "double", "Elu"),
+        ("y = PRelu (x, hi)", "double", "PRelu"),
+        ("a = Abs (x) y = Tan (a)", "double", "Tan"),
+        ("y = Relu (x)", "int16", "Relu"),
+        ("y = com.microsoft.BiasGelu (x, hi)", "double", "com.microsoft::BiasGelu"),
+    ],
+)
+def test_a_node_that_is_refused_is_named_with_the_reason(this, tmp_path, body, kind, operator):
+    loading, found = judged(this, tmp_path / "m.onnx", body, kind)
+    assert not loading.loads
+    node, whole = found
+    assert (node.operator, node.known) == (operator, True)
+    assert "NOT_IMPLEMENTED" in node.why or "Type Error" in node.why
+    assert loading.refused in whole.why
+
+
+@pytest.mark.parametrize("kind", ["double", "int8"])
+def test_nodes_that_are_refused_together_are_named_together(this, tmp_path, kind):
+    body = "a = Abs (x) r = Relu (a) y = Clip (r, lo, hi)"
+    loading, found = judged(this, tmp_path / "m.onnx", body, kind)
+    assert "relu_clip_fusion" in loading.refused
+    assert any("Relu" in problem.why and problem.operator == "Clip" for problem in found)
+
+
+def test_what_is_loaded_has_no_problem(this, tmp_path):
+    loading, found = judged(this, tmp_path / "m.onnx", "y = Tanh (x)")
+    assert loading == Loading(f"ONNX Runtime {ort.__version__}")
+    assert found == []
+
+
+def test_operators_of_a_library_are_not_known(this, tmp_path):
+    loading, found = judged(this, tmp_path / "m.onnx", "y = Foreign.Thing (x)")
+    assert "Foreign" in loading.missing
+    assert [problem.known for problem in found] == [False]
+
+
+def script(path, *lines):
+    """Write a Python with an ONNX Runtime that runs ``lines`` for each ``line`` of stdin."""
+    about = json.dumps({"version": "9.9", "providers": [CPU]})
+    start = [f"#!{sys.executable}", "import json, os, sys", f"print({about!r}, flush=True)"]
+    path.write_text("\n".join([*start, "for line in sys.stdin:", *lines]))
+    path.chmod(0o755)
+    return path
+
+
+REFUSES = "    print(json.dumps({'refused': 'core.cpp:84: no room'} if 'path' in json.loads(line) "
+REFUSES += "else {'loaded': True}), flush=True)"
+
+
+@pytest.mark.parametrize(
+    ("line", "how"),
+    [("    os.abort()", "crashed the process, SIGABRT"), ("    pass", "took more than")],
+)
+def test_a_crash_and_a_hang_are_answers(tmp_path, line, how):
+    live = live_targets.LiveOnnxRuntime(script(tmp_path / "python", line), CPU, seconds=2)
+    try:
+        model = ir.from_proto(parser.parse_model("<ir_version: 9> g (float[n] x) => () {}"))
+        assert how in live.load(tmp_path / "m.onnx", model).refused
+        verdict = live.verdict(b"", "Abs")  # by a new process
+        assert verdict.state == "refused"
+        assert how in verdict.why
+    finally:
+        live.close()
+
+
+def test_the_environment_of_another_version_is_asked(monkeypatch, tmp_path):
+    monkeypatch.setenv(environments.VARIABLE, str(tmp_path))
+    with live_targets.target_named("onnxruntime-1.27") as target:
+        assert target.live is None
+    home = tmp_path / "onnxruntime-1.27"
+    (home / "bin").mkdir(parents=True)
+    script(home / "bin" / "python", REFUSES)
+    listed = environments.REQUIREMENTS / RUNTIMES["onnxruntime-1.27"].requirements
+    (home / environments.MADE).write_text(listed.read_text())
+    with live_targets.target_named("onnxruntime-1.27") as target:
+        loading, found = judged(target, tmp_path / "m.onnx", "y = Tanh (x)")
+    assert loading == Loading("ONNX Runtime 9.9", refused="core.cpp:84: no room")
+    assert [p.why for p in found] == [
+        "ONNX Runtime 9.9 does not load the model: core.cpp:84: no room"
+    ]

@@ -1,0 +1,281 @@
+"""Certificates of activations: correct cells are green, and defects are red at their place."""
+
+import dataclasses
+import json
+import math
+from html import unescape
+
+import jsonschema_rs
+import numpy as np
+import onnx
+import onnx.parser
+import pytest
+import torch
+
+from gatewave.certificates import activations, checking, making
+from gatewave.certificates.document import KEY, Certificate, model_digest, schema
+from gatewave.certificates.making import CertificationPlan
+from gatewave.certificates.report import pages
+from gatewave.certificates.runtimes import catalogue
+from gatewave.graphs.errors import ModelError
+from gatewave.models import ACTIVATIONS
+
+HEAD = '<ir_version: 8, opset_import: ["" : 17]> g '
+HERE = [catalogue.find("reference"), catalogue.find("onnxruntime")]
+SINC = ACTIVATIONS["sinc"]
+
+
+def certificate(activation=SINC, graphs=("value",), dtypes=("float32",), runtimes=HERE):
+    return making.of_activation(
+        activation, CertificationPlan(runtimes=runtimes, graphs=graphs, dtypes=dtypes, seconds=60.0)
+    )
+
+
+@pytest.fixture(scope="module")
+def sinc():
+    return certificate(graphs=("value", "grad"), dtypes=("float32", "float64", "bfloat16"))
+
+
+def broken(**change):
+    first, *rest = SINC.operators
+    return dataclasses.replace(SINC, operators=(dataclasses.replace(first, **change), *rest))
+
+
+def sinc_with_float32_pi(op, x):
+    zero = op.Less(op.Abs(x), 1e-300)
+    angle = op.Mul(op.Where(zero, 1.0, x), float(np.float32(np.pi)))
+    return op.Where(zero, 1.0, op.Div(op.Sin(angle), angle))
+
+
+def naive_sinc(op, x):
+    angle = op.Mul(x, np.pi)
+    return op.Where(op.Less(op.Abs(angle), 1e-300), 1.0, op.Div(op.Sin(angle), angle))
+
+
+def test_what_is_right_everywhere_is_exact_in_every_cell(sinc):
+    assert sinc.holds
+    assert [(row.runtime, len(row.cells)) for row in sinc.rows] == [
+        ("reference", 6),
+        ("onnxruntime", 4),  # it has no bfloat16
+    ]
+    for row, cell in sinc.cells():
+        assert row.versions
+        assert cell.verdict == "exact", cell.why
+        assert 0 < cell.used <= 1
+        assert cell.elements > 700
+        assert [shaped.shape for shaped in cell.shapes] == [(), (0,), (3, 1, 5)]
+
+
+def test_special_values_are_told_one_by_one(sinc):
+    (cell, *_) = (cell for _, cell in sinc.cells() if cell.dtype == "float32")
+    told = [special.value for special in cell.special]
+    assert {math.inf, -math.inf, 0.0, 1.0, float(torch.finfo(torch.float32).max)} <= {*told}
+    assert float(np.float32(1e-45)) in told
+    assert any(math.isnan(value) for value in told)
+    assert [math.copysign(1, value) for value in told if value == 0] == [1, -1]
+
+
+def test_a_rounded_pi_turns_float64_red_and_float32_not():
+    found = certificate(broken(value=sinc_with_float32_pi), dtypes=("float64",), runtimes=HERE[:1])
+    ((_, cell),) = found.cells()
+    assert cell.verdict == "differs"
+    assert cell.worst.output == "y"
+    assert cell.worst.got != cell.worst.due
+    assert not found.holds
+
+
+def test_a_naive_sinc_is_red_at_whole_numbers():
+    found = certificate(broken(value=naive_sinc), dtypes=("float64",), runtimes=HERE[:1])
+    ((_, cell),) = found.cells()
+    assert cell.verdict == "differs"
+    wrong = {special.value for special in cell.special if not special.holds}
+    assert {1.0, -1.0, 1e4} <= wrong
+    assert not {0.0, 0.5} & wrong
+    assert "wrong at 1.0, -1.0" in pages.markdown(found)
+
+
+def test_a_runtime_that_is_not_there_is_a_row_that_says_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("GATEWAVE_RUNTIMES", str(tmp_path))
+    found = certificate(runtimes=[catalogue.find("onnxruntime-1.20"), HERE[0]])
+    assert "gatewave runtimes install onnxruntime-1.20" in found.rows[0].why
+    assert found.rows[1].cells[0].verdict == "exact"
+
+
+def test_the_document_keeps_to_its_schema_and_comes_back_as_it_was(sinc):
+    text = sinc.to_json()
+    jsonschema_rs.validate(schema(), json.loads(text))
+    again = Certificate.model_validate_json(text)
+    assert again.to_json() == text
+    assert again.digest() == sinc.digest()
+
+
+@pytest.mark.parametrize("name", ["swiglu", "geglu"])
+def test_numpy_and_torch_compute_derivatives_of_records(name):
+    found = certificate(
+        ACTIVATIONS[name],
+        ("grad", "vjp"),
+        ("bfloat16", "float64"),
+        [catalogue.find("numpy"), catalogue.find("torch")],
+    )
+    assert [len(row.cells) for row in found.rows] == [8, 8]
+    assert found.holds
+
+
+def test_a_models_digest_leaves_out_what_it_says_of_certificates():
+    (subject,) = activations.subjects(SINC, ["value"], ["float32"])
+    content = activations.models(subject)["sinc.value.float32.onnx"]
+    model = onnx.ModelProto.FromString(content)
+    before = model_digest(content)
+    model.metadata_props.add(key=KEY, value="0" * 64)
+    assert model_digest(model.SerializeToString()) == before
+    model.metadata_props.add(key="another", value="word")
+    assert model_digest(model.SerializeToString()) != before
+
+
+def test_the_pages_show_every_runtime_and_load_nothing(sinc):
+    page = pages.markdown(sinc)
+    assert "| the onnx reference evaluator | ✓" in page
+    assert sinc.digest() in page
+    html = pages.html(sinc)
+    assert "<table>" in html
+    assert "http" not in html.replace("http-equiv", "")
+
+
+def test_the_pages_say_what_is_allowed_where_something_was_compared(sinc):
+    assert "- allowed in value float32: y: 4 ULP" in pages.markdown(sinc)
+    cell = sinc.rows[0].cells[0].model_copy(update={"verdict": "refused", "allowed": ""})
+    row = sinc.rows[0].model_copy(update={"cells": (cell,)})
+    assert "allowed in" not in pages.markdown(sinc.model_copy(update={"rows": (row,)}))
+
+
+def test_the_same_comes_out_again(tmp_path):
+    path = tmp_path / "sinc.certificate.json"
+    path.write_text(certificate().to_json())
+    assert checking.check(path, 60.0) == []
+
+
+def test_another_verdict_is_told(tmp_path):
+    document = json.loads(certificate().to_json())
+    document["rows"][0]["cells"][0]["verdict"] = "differs"
+    document["rows"][0]["versions"]["onnx"] = "1.0"
+    document["models"]["sinc.value.float32.onnx"] = "0" * 64
+    path = tmp_path / "sinc.certificate.json"
+    path.write_text(json.dumps(document))
+    changes = {change.what: change for change in checking.check(path, 60.0)}
+    verdict = changes["the onnx reference evaluator: sinc value float32"]
+    assert (verdict.before, verdict.after, verdict.matters) == ("differs", "exact", True)
+    assert changes["the model sinc.value.float32.onnx"].matters
+    assert not changes["the onnx reference evaluator: versions"].matters
+
+
+ALTERED = {
+    "elements": 1,
+    "wrong": 7,
+    "form": "decomposed",
+    "changes": ["nothing"],
+    "model": "0" * 64,
+    "allowed": "anything",
+    "shapes": [],
+    "used": 0.5,
+    "ulp": 0.25,
+}
+
+
+@pytest.mark.parametrize("name", ALTERED)
+def test_what_was_altered_in_a_cell_is_told(tmp_path, name):
+    document = json.loads(certificate(runtimes=HERE[:1]).to_json())
+    document["rows"][0]["cells"][0][name] = ALTERED[name]
+    path = tmp_path / "sinc.certificate.json"
+    path.write_text(json.dumps(document))
+    (change,) = checking.check(path, 60.0)
+    assert change.what == f"the onnx reference evaluator: sinc value float32: {name}"
+    assert change.matters == (name not in {"wrong", "used", "ulp"})
+
+
+def test_what_was_cut_off_a_certificate_is_told(tmp_path):
+    document = json.loads(certificate(dtypes=("float32", "float64")).to_json())
+    document["rows"][0]["cells"].pop()
+    document["models"].popitem()
+    document["rows"][0]["cells"][0]["special"][0]["holds"] = False
+    path = tmp_path / "sinc.certificate.json"
+    path.write_text(json.dumps(document))
+    changes = checking.check(path, 60.0)
+    assert all(change.matters for change in changes)
+    whats = " ".join(change.what for change in changes)
+    for word in ("float32: special", "the model sinc.value.float64", "sinc value float64"):
+        assert word in whats
+    for row in document["rows"]:
+        row["cells"] = []
+    path.write_text(json.dumps(document))
+    with pytest.raises(ModelError, match="has no results"):
+        checking.check(path, 60.0)
+
+
+def test_other_weights_are_another_model(tmp_path):
+    path = tmp_path / "model.onnx"
+    weight = np.arange(512, dtype=np.float32)
+    text = f"{HEAD}(float[n, 512] x) => (float[n, 512] y) <float[512] w> {{ y = Mul(x, w) }}"
+    model = onnx.parser.parse_model(text)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(weight, "w"))
+    onnx.save(model, path, save_as_external_data=True, location="w.bin", size_threshold=0)
+    made = making.of_model(path, CertificationPlan(runtimes=HERE[1:]))
+    assert {*made.models} == {"model.onnx", "w.bin"}
+    written = tmp_path / "model.onnx.certificate.json"
+    written.write_text(made.to_json())
+    assert checking.check(written, 60.0) == []
+    (tmp_path / "w.bin").write_bytes((weight + 1).tobytes())
+    changes = {change.what: change for change in checking.check(written, 60.0)}
+    assert changes["the model w.bin"].matters
+
+
+def test_data_of_one_name_in_two_folders_are_two_files(tmp_path):
+    path = tmp_path / "model.onnx"
+    text = f"{HEAD}(float[n, 8] x) => (float[n, 8] y) <float[8] v, float[8] w>"
+    model = onnx.parser.parse_model(text + "{ z = Mul(x, v) y = Add(z, w) }")
+    for name in ("v", "w"):
+        (tmp_path / name).mkdir()
+        array = np.arange(8, dtype=np.float32)
+        (tmp_path / name / "data.bin").write_bytes(array.tobytes())
+        tensor = model.graph.initializer.add(name=name, dims=[8], data_type=onnx.TensorProto.FLOAT)
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        tensor.external_data.add(key="location", value=f"{name}/data.bin")
+    onnx.save(model, path)
+    made = making.of_model(path, CertificationPlan(runtimes=HERE[1:]))
+    assert {*made.models} == {"model.onnx", "v/data.bin", "w/data.bin"}
+
+
+NAMES = ["<script>alert(1)</script>", "a|b\n# Owned\n<img src=x onerror=alert(1)>", "`*_[a](b)&lt;"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_are_text_and_nothing_else(tmp_path, name):
+    path = tmp_path / "model.onnx"
+    model = onnx.parser.parse_model(HEAD + "(float[n] x) => (float[n] y) { y = Neg(x) }")
+    model.graph.output[0].name = model.graph.node[0].output[0] = name
+    onnx.save(model, path)
+    made = making.of_model(path, CertificationPlan(runtimes=HERE[1:]))
+    html = pages.html(made.model_copy(update={"name": name}))
+    assert "<script" not in html
+    assert "<img" not in html
+    assert "<a " not in html
+    assert html.count("<h1>") == 1
+    shown = " ".join(unescape(html).split())
+    assert shown.count(" ".join(name.split())) >= 2
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "the document: Invalid JSON"),
+        ("[]", "the document"),
+        ('{"format": 1}', "format: Input should be 2"),
+        ('{"format": 2}', "name: Field required"),
+    ],
+)
+def test_what_is_no_certificate_is_told(tmp_path, text, says):
+    path = tmp_path / "x.certificate.json"
+    path.write_text(text)
+    with pytest.raises(ModelError, match=says):
+        checking.check(path, 60.0)
+    with pytest.raises(ModelError, match="cannot be read: No such file"):
+        checking.check(tmp_path / "none", 60.0)

@@ -1,0 +1,58 @@
+"""Foreign processes, their children, and their temporary files."""
+
+import os
+import select
+import sys
+from pathlib import Path
+
+import pytest
+
+from gatewave.graphs.processes.subprocesses import Ended, Process
+
+STARTS_ANOTHER = """
+import subprocess, sys, tempfile
+tempfile.mkstemp()
+other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], stdout=2)
+print(other.pid, tempfile.gettempdir(), flush=True)
+sys.stdin.read(int(sys.argv[1]))
+"""
+ENDS = "0"
+HANGS = "-1"
+
+
+def started(how):
+    """Start a process; return it, a descriptor of its child process, and its temporary folder."""
+    process = Process([sys.executable, "-c", STARTS_ANOTHER, how], os.environ)
+    other, scratch = process.answers.readline().split()
+    return process, os.pidfd_open(int(other)), Path(scratch.decode())
+
+
+def ends(descriptor, seconds=10):
+    return bool(select.select([descriptor], [], [], seconds)[0])
+
+
+def asked(process):
+    """Wait for an answer; the process gives no answer within the time limit, or ends."""
+    with process.answering(0.1):
+        if not process.answers.read(1):
+            raise EOFError
+
+
+def test_what_takes_too_long_ends_with_all_that_it_started():
+    process, other, scratch = started(HANGS)
+    with pytest.raises(Ended, match="took more than"):
+        asked(process)
+    assert ends(other)
+    process.close()
+    assert not scratch.exists()
+    os.close(other)
+
+
+def test_what_has_ended_leaves_nothing():
+    process, other, scratch = started(ENDS)
+    assert not ends(other, 0)
+    assert list(scratch.iterdir())
+    process.close()
+    assert ends(other)
+    assert not scratch.exists()
+    os.close(other)

@@ -1,0 +1,119 @@
+"""Files of the targets: valid content, evidence for each entry, and lookup of names."""
+
+import pytest
+
+from gatewave.graphs import targets
+from gatewave.graphs.errors import TargetError
+from gatewave.graphs.targets.entries import TargetFile
+from gatewave.graphs.targets.ranges import VersionRange
+
+RUNTIMES = targets.runtimes()
+
+LEAST = """
+name: tiny
+title: Tiny
+versions: ["1.9", "1.10"]
+opsets: [{opsets: 17..20, evidence: seen}]
+functions: [{run: false, evidence: seen}]
+types: [{dtypes: [float32], evidence: seen}]
+evidence: {seen: It was run.}
+"""
+
+
+@pytest.mark.parametrize("name", RUNTIMES)
+def test_every_entry_has_evidence(name):
+    runtime = RUNTIMES[name]
+    for entry in runtime.entries():
+        assert len(runtime.evidence[entry.evidence].split()) >= 8, entry
+
+
+@pytest.mark.parametrize("name", targets.names())
+def test_every_name_is_a_target_that_reads_some_opset(name):
+    target = targets.find(name)
+    assert target.name.startswith(name.split("-")[0])
+    assert target.opsets.nearest(20) in target.opsets
+
+
+def test_the_issues_runtimes_are_all_there():
+    assert {*RUNTIMES} == {
+        "iree",
+        "jaxonnxruntime",
+        "litert",
+        "ncnn",
+        "onnx2torch",
+        "onnxruntime",
+        "onnxruntime-web",
+        "openvino",
+        "tensorflow",
+        "tract",
+        "tvm",
+    }
+
+
+def test_a_short_name_is_the_newest_version_with_the_first_provider():
+    newest = RUNTIMES["onnxruntime"].versions[-1]
+    assert targets.find("onnxruntime") == targets.find(f"onnxruntime-{newest}-cpu")
+    assert targets.find("onnxruntime-1.31").name == "onnxruntime-1.31-cpu"
+    assert targets.find("onnxruntime-cuda").name == f"onnxruntime-{newest}-cuda"
+
+
+def test_an_unknown_name_is_answered_with_those_that_come_close():
+    with pytest.raises(TargetError, match=r"did you mean onnxruntime-1\.31"):
+        targets.find("onxruntime-1.31")
+    with pytest.raises(TargetError, match=r"unknown target 'caffe'\. Known.*openvino \("):
+        targets.find("caffe")
+
+
+def test_versions_are_compared_as_numbers():
+    newer = LEAST.replace("17..20, ", "17..20, versions: '..1.9', ").replace(
+        "opsets: [", "opsets: [{opsets: 18, versions: '1.10..', evidence: seen}, "
+    )
+    (first, second) = targets.parse(newer, "tiny.yaml").opsets
+    assert first.opsets == VersionRange((18,), (18,))
+    assert second.holds((1, 9), None)
+    assert not second.holds((1, 10), None)
+
+
+WRONG = {
+    "unknown key": ("title: Tiny", "title: Tiny\nspeed: fast", "speed"),
+    "no evidence": (
+        "20, evidence: seen}]",
+        "20, evidence: heard}]",
+        "there is no evidence 'heard'",
+    ),
+    "idle evidence": ("run.}", "run., told: Said.}", "no entry rests on the evidence 'told'"),
+    "gap": ("17..20, ", "17..20, versions: '1.10', ", "opsets: 0 entries for version 1.9"),
+    "overlap": ("[{run", "[{run: true, evidence: seen}, {run", "2 entries for version 1.9"),
+    "number": ("17..20", "17.5", "write the range in quotes"),
+    "no range": ("17..20", "new", "expected a range"),
+    "empty": ("17..20", "20..17", "ends before it begins"),
+    "provider": ("20, evidence", "20, provider: gpu, evidence", "unknown providers"),
+    "dtype": ("[float32]", "[float12]", "float12"),
+    "yaml": ("title: Tiny", "title: [", "while parsing"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_file_that_says_more_or_less_is_refused(wrong):
+    was, becomes, told = WRONG[wrong]
+    assert was in LEAST
+    with pytest.raises(TargetError, match=r"tiny\.yaml") as error:
+        targets.parse(LEAST.replace(was, becomes), "tiny.yaml")
+    assert told in str(error.value)
+
+
+def test_the_least_file_passes():
+    assert isinstance(targets.parse(LEAST, "tiny.yaml"), TargetFile)
+
+
+def test_an_operator_runs_where_an_entry_says_so():
+    target = targets.find("onnxruntime-1.32")
+    assert target.runs(("", "Swish"), 24, "float32")
+    assert not target.runs(("", "Swish"), 25, "float32")
+    assert not target.runs(("", "Sigmoid"), 17, "bfloat16")
+    assert target.runs(("", "Gelu"), 20, "float64", {"approximate": "tanh"})
+    assert not target.runs(("", "Gelu"), 20, "float64")
+    assert not targets.find("onnxruntime-1.20").runs(("", "Swish"), 24, "float32")
+    assert not target.runs(("com.example", "Anything"), 1, "float32")
+    assert target.runs(("com.microsoft", "Anything"), 1, "float32")
+    assert not targets.find("iree").runs(("com.microsoft", "Anything"), 1, "float32")
