@@ -8,7 +8,19 @@ import pytest
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "architecture.md").read_text()
 PATHS = sorted(set(re.findall(r"`((?:\w+/)+[\w.]*|\w+\.py)`", TEXT)))
-ROOMS = ("certificates", "cli", "export", "graphs", "models", "native", "service", "src", "tests", "benchmarks", "deploy")
+ROOMS = (
+    "certificates",
+    "cli",
+    "export",
+    "graphs",
+    "models",
+    "native",
+    "service",
+    "src",
+    "tests",
+    "benchmarks",
+    "deploy",
+)
 SERVICE = ROOT / "service"
 MAX_TERMS = 25
 MAX_FILES = 6

@@ -8,7 +8,9 @@ from importlib import resources
 import pytest
 from environments import python_of_source
 
-TEXT = (resources.files("gatewave.certificates.report") / "exporters.md").read_text(encoding="utf-8")
+TEXT = (resources.files("gatewave.certificates.report") / "exporters.md").read_text(
+    encoding="utf-8"
+)
 SECTION = re.compile(
     r"^### (\S+) ([^:]+): .*?```python\n(.*?)```\n\n```text\n(.*?)```", re.MULTILINE | re.DOTALL
 )
