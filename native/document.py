@@ -35,7 +35,7 @@ INTRODUCTION = f"""\
 <!-- Written by `python native/document.py` from the library and the records. -->
 
 The native kernels are operators of the domain `{DOMAIN}`, for the stock ONNX Runtime
-([ADR 17](adr/0017-kernels-in-the-stock-runtime.md)). `make native` builds them:
+([ADR 17](adr/0017-kernels-as-custom-operators.md)). `make native` builds them:
 `service/libgatewave.so` for the CPU, and, where there is nvcc, `service/libgatewave_cuda.so`.
 [serving.md](serving.md#native-kernels) says how the service uses them,
 [performance.md](performance.md) how fast they are.
@@ -57,7 +57,7 @@ behind the operators' names.
 ACCURACY = """\
 Every number of the type is in range: subnormal numbers, infinities and NaN, which stays NaN. At
 infinity a product is a product, and NaN where it is infinity times 0
-([ADR 8](adr/0008-infinity.md)); sinc gives its limit, 0.
+([ADR 8](adr/0008-values-at-infinity.md)); sinc gives its limit, 0.
 
 ## Accuracy
 

@@ -27,9 +27,9 @@ MAX_FILES = 6
 
 
 def folders(room):
-    """Return the packages of ``room``, by their path below it."""
+    """Return the packages of ``room``, by their path in the repository."""
     packages = (path.parent for path in room.glob("**/__init__.py") if path.parent != room)
-    return sorted(str(package.relative_to(room)) for package in packages)
+    return sorted(str(package.relative_to(ROOT)) for package in packages)
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -42,8 +42,10 @@ def test_every_room_has_a_line(room):
     assert re.search(rf"^{room}/\S*\s+\w", TEXT, re.MULTILINE), room
 
 
-@pytest.mark.parametrize("folder", folders(SERVICE))
-def test_every_folder_of_the_service_has_a_line(folder):
+@pytest.mark.parametrize(
+    "folder", [*folders(SERVICE), *folders(ROOT / "graphs"), *folders(ROOT / "certificates")]
+)
+def test_every_folder_has_a_line(folder):
     assert re.search(rf"^\s*{Path(folder).name}/\s+\w", TEXT, re.MULTILINE), folder
 
 
