@@ -28,15 +28,22 @@ _erf = np.vectorize(math.erf, otypes=[float])
 _erfc = np.vectorize(math.erfc, otypes=[float])
 
 
-def _exactly(function: np.ufunc) -> Any:
-    """NumPy's function of as many operands as it takes: of one more it takes it for a result."""
+def _checked(function: np.ufunc) -> Callable[..., Any]:
+    """Return ``function`` with a check of the number of its operands.
+
+    NumPy takes one operand too many as the array for the result.
+    """
 
     def compute(*operands: Any) -> Any:
         if len(operands) != function.nin:
             raise TypeError(f"it takes {function.nin} operands, not {len(operands)}")
         return function(*operands)
 
-    return staticmethod(compute)
+    return compute
+
+
+def _exactly(function: np.ufunc) -> Any:
+    return staticmethod(_checked(function))
 
 
 class NotElementwiseError(Exception):
@@ -52,16 +59,28 @@ class BranchPoint:
 
 
 class NumpyOps:
-    """An ``op`` that computes with NumPy, and remembers where its branches part.
+    """An ``op`` that computes with NumPy, and records its branch points.
 
-    Attributes are keyword arguments, as the nodes have them: one that an operator does not know
-    makes a TypeError.
+    Attributes of a node are keyword arguments. An operator raises TypeError for an attribute that
+    it does not know.
+
+    An operator without a method here is NumPy's function of the same name in small letters, such as
+    ``Atan`` and `numpy.atan`: the decomposition of a new record may use it at once.
     """
 
     precision_bits = 53
 
     def __init__(self) -> None:
         self.branch_points: list[BranchPoint] = []
+
+    def __getattr__(self, op_type: str) -> Callable[..., Any]:
+        function = getattr(np, op_type.lower(), None) if op_type[:1].isupper() else None
+        if isinstance(function, np.ufunc):
+            return _checked(function)
+        raise AttributeError(
+            f"NumPy has no function for the operator {op_type}: add a method {op_type} to NumpyOps "
+            "in graphs/analysis/numpy_ops.py"
+        )
 
     Cos = _exactly(np.cos)
     Erf = staticmethod(_erf)

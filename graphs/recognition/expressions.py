@@ -32,20 +32,8 @@ from gatewave.graphs.analysis.node_functions import (
 )
 from gatewave.graphs.analysis.numpy_ops import FLOATS, ContribOps, NotElementwiseError, NumpyOps
 from gatewave.graphs.ops.signature import DOMAIN
-from gatewave.models import ACTIVATIONS, Operator
-
-OPERATORS: Mapping[str, Operator] = {
-    operator.op_type: operator
-    for activation in ACTIVATIONS.values()
-    for operator in activation.operators
-}
-"""Ours, by the types of their nodes."""
-
-ELEMENTWISE = {
-    "": {name for name in dir(NumpyOps) if name[0].isupper()},
-    CONTRIB: {name for name in vars(ContribOps) if name[0].isupper()},
-}
-"""The operators that have a meaning here, by their domains."""
+from gatewave.graphs.recognition.operators import ELEMENTWISE, OPERATORS
+from gatewave.models import Operator
 
 MAX_NODES = 220
 """Ours for float64, which does without Erf, has the most: about 150."""

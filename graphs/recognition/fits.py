@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from gatewave.graphs.recognition.kinds import Kind
+
 POINTS = np.array(
     sorted(
         {
@@ -134,3 +136,31 @@ FITS: Mapping[str, Fit] = {
     "snake-beta": _snake_beta,
 }
 """Estimators by the kind's name."""
+
+
+def _one_number(values: Any, numbers: Iterable[float]) -> Iterator[tuple[float, ...]]:
+    """Yield each of the expression's own numbers and 1, with both signs."""
+    del values
+    for number in dict.fromkeys((*_own(numbers), 1.0)):
+        yield (number,)
+        yield (-number,)
+
+
+def fit_of(kind: Kind) -> Fit | None:
+    """Return the estimator of the kind's real parameters; None if it has none.
+
+    A kind that is derived from a record has no estimator of its own. Its parameter is one of the
+    numbers in the graph.
+
+    Raises:
+        NotImplementedError: A kind with several parameters has no estimator.
+    """
+    if not kind.reals:
+        return None
+    if kind.name not in FITS and len(kind.reals) > 1:
+        raise NotImplementedError(
+            f"{kind.name} has the parameters {', '.join(kind.reals)}: add an estimator to FITS in "
+            f"{__name__.removeprefix('gatewave.').replace('.', '/')}.py"
+        )
+    fit: Fit = FITS.get(kind.name, _one_number)
+    return fit

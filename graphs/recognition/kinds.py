@@ -8,12 +8,15 @@ through, times what the other does.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+
+from gatewave.graphs.analysis.numpy_ops import NumpyOps
 from gatewave.graphs.ops import formulas
 from gatewave.graphs.recognition import curves
-from gatewave.graphs.recognition.expressions import OPERATORS
+from gatewave.graphs.recognition.operators import OPERATORS
 from gatewave.models import ACTIVATIONS, Operator
 
 Formula = Callable[..., Any]
@@ -156,20 +159,68 @@ _ALL = (
 )  # fmt: skip
 
 
-def _others() -> Iterator[Kind]:
-    """The records' functions of one input that are not named above: a new record is found at once.
+NO_KINDS = frozenset({"Bilinear"})
+"""Operators of records that are no kinds: ``a · b`` would be found in every product."""
 
-    One of two inputs is a product of kinds, which only a line above can say.
+_LINE = np.linspace(-12.7, 12.3, 41)
+"""Points at which a record's product is compared: beyond 6, where ReLU6 leaves ReLU."""
+
+
+def _derived() -> Iterator[Kind]:
+    """Yield a kind for each operator of a record that `_ALL` does not name.
+
+    A record may take the name of a kind that had no record. The kind then gets the operator.
     """
+    by_name = {kind.name: kind for kind in _ALL}
     named = {kind.operator for kind in _ALL}
     for activation in ACTIVATIONS.values():
         for operator in activation.operators:
-            if len(activation.inputs) == 1 and operator not in named:
-                reals = activation.defaults(operator)
-                yield _one(activation.stem(operator), operator.op_type, reals=reals)
+            if operator in named or operator.op_type in NO_KINDS:
+                continue
+            name, reals = activation.stem(operator), activation.defaults(operator)
+            if name in by_name:
+                yield replace(by_name[name], operator=operator, formula=operator.value, reals=reals)
+            elif len(activation.inputs) == 1:
+                yield _one(name, operator.op_type, reals=reals)
+            else:
+                yield _two(name, operator.op_type, *parts_of(operator, reals), reals=reals)
 
 
-KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (*_ALL, *_others())}
+def parts_of(operator: Operator, reals: Mapping[str, float]) -> tuple[str | None, str | None]:
+    """Return the kinds of the two factors of which ``operator`` is the product.
+
+    Raises:
+        NotImplementedError: It is not known to be such a product.
+    """
+    for first, a in _factors():
+        for second, b in _factors():
+            known = {} if first is None else first.reals
+            if (first or second) and {*reals} <= {*known}:
+                trials = [reals, {name: 1.25 * real for name, real in reals.items()}]
+                if all(_is_product(operator, trial, a, b) for trial in trials):
+                    return first.name if first else None, second.name if second else None
+    raise NotImplementedError(
+        f"the record of {operator.op_type} is not the product of two kinds: add a line to _ALL in "
+        "graphs/recognition/kinds.py, with None for both parts to find it by its name alone"
+    )
+
+
+def _factors() -> Iterator[tuple[Kind | None, Formula]]:
+    """Yield the kinds of one input and their formulas, and the input itself."""
+    yield None, lambda _op, x, **_: x
+    for kind in _ALL:
+        if len(kind.inputs) == 1 and not kind.per_channel:
+            yield kind, kind.formula
+
+
+def _is_product(operator: Operator, reals: Mapping[str, float], a: Formula, b: Formula) -> bool:
+    op, line = NumpyOps(), _LINE
+    with np.errstate(all="ignore"):
+        whole = operator.value(op, line[:, None], line[None, :], **reals)
+        return np.allclose(whole, a(op, line, **reals)[:, None] * b(op, line), rtol=1e-9)
+
+
+KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (*_ALL, *_derived())}
 """Kinds by name; the first wins if two fit one value."""
 
 ALIASES: Mapping[str, tuple[str, Mapping[str, float]]] = {

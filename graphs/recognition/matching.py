@@ -23,8 +23,9 @@ from gatewave.graphs.analysis.constants import snapped
 from gatewave.graphs.analysis.numpy_ops import BranchPoint, NotElementwiseError, NumpyOps, noise
 from gatewave.graphs.recognition.branch_points import crossings
 from gatewave.graphs.recognition.expressions import Expression, ExpressionReader
-from gatewave.graphs.recognition.fits import FITS, FLAT, POINTS, at
+from gatewave.graphs.recognition.fits import FLAT, POINTS, at, fit_of
 from gatewave.graphs.recognition.kinds import KINDS, Kind
+from gatewave.graphs.recognition.operators import DERIVED
 
 FAR = (-600.3, -350.7, -100.9, 100.9, 350.7, 600.3)
 """Points at which most spellings overflow, and decaying functions reach their smallest values."""
@@ -35,7 +36,7 @@ FARTHER = np.array([sign * 10.0**power for sign in (-1, 1) for power in range(2,
 GROSS = 1e-6
 """Relative difference that is no rounding error there, beyond the rounding of the constants."""
 
-TELLING = {
+TELLING = DERIVED | {
     "Sigmoid", "Exp", "Tanh", "Erf", "Erfc", "Sin", "Softplus", "HardSigmoid", "HardSwish", "Relu",
     "Clip", "Max", "Min", "Where", "LeakyRelu", "PRelu", "Elu", "Celu", "Selu", "Mish", "Gelu",
     "Swish", "QuickGelu", "FastGelu", "BiasGelu", "Abs", "Sinc", "ThresholdedRelu", "Cos", "Shrink",
@@ -335,7 +336,7 @@ def _zeros(points: Any, difference: Any, *, equality: bool) -> list[float] | Non
 
 def _reals(kind: Kind, values: Any, expression: Expression) -> Iterator[dict[str, float]]:
     """The real parameters that the values ask for, if any can be: the graph's own numbers first."""
-    fit = FITS.get(kind.name)
+    fit = fit_of(kind)
     if fit is None:
         yield {}
         return
@@ -355,9 +356,7 @@ def _screened() -> tuple[list[Kind], Any]:
     """Kinds of one input with their values at a few points; NaN where parameters decide."""
     kinds = [kind for kind in KINDS.values() if len(kind.inputs) == 1 and not kind.per_channel]
     nothing = np.full(SCREEN.shape, math.nan)
-    found = [
-        nothing if kind.name in FITS else kind.formula(NumpyOps(), POINTS[SCREEN]) for kind in kinds
-    ]
+    found = [nothing if kind.reals else kind.formula(NumpyOps(), POINTS[SCREEN]) for kind in kinds]
     return kinds, np.array(found)
 
 

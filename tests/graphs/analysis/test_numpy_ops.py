@@ -9,7 +9,7 @@ from drawing import Drawing
 from running import run
 
 from gatewave.graphs.analysis.numpy_ops import ContribOps, NotElementwiseError, NumpyOps
-from gatewave.graphs.recognition.expressions import ELEMENTWISE
+from gatewave.graphs.recognition.operators import ELEMENTWISE
 
 POINTS = np.array([-20.0, -2.5, -1.0, -0.75, 0.0, 0.25, 1.0, 2.5, 3.5, 20.0])
 OTHERS = np.array([1.0, -2.5, 3.0, 0.5, 0.0, 0.25, -1.0, 2.0, 1.5, -4.0])
@@ -105,3 +105,16 @@ def test_attributes_that_are_not_known_are_refused():
         NumpyOps().Clip(POINTS, least=1.0)
     with pytest.raises(TypeError):
         NumpyOps().Swish(POINTS, beta=1.0)
+
+
+@pytest.mark.parametrize("op_type", ["Atan", "Asinh", "Acos"])
+def test_other_operators_are_numpys_own(op_type):
+    x = np.array([-0.75, 0.0, 0.5, 1.0])
+    np.testing.assert_allclose(getattr(NumpyOps(), op_type)(x), _expected(op_type, x), rtol=1e-12)
+    with pytest.raises(TypeError, match="1 operands, not 2"):
+        getattr(NumpyOps(), op_type)(x, x)
+
+
+def test_operator_without_numpy_function_is_refused():
+    with pytest.raises(AttributeError, match="add a method Erfinv to NumpyOps"):
+        NumpyOps().Erfinv(POINTS)

@@ -6,7 +6,6 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 from drawing import Drawing, drawn
-from records import CASES
 
 from gatewave.export.operators import decomposed
 from gatewave.graphs.analysis.shapes import shapes
@@ -1196,8 +1195,3 @@ def test_a_gate_that_another_input_has_moved_makes_a_glu():
         return op.Mul(x, op.Sigmoid(op.Add(op.Mul(x, 2.0), y)))
 
     assert found(drawn(write, inputs=2)) == [("glu", {})]
-
-
-def test_the_records_are_all_in_the_catalogue():
-    ours = {kind.operator.op_type for kind in KINDS.values() if kind.operator is not None}
-    assert ours == {operator.op_type for _, operator in CASES.values()} - {"Bilinear"}

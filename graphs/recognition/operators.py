@@ -1,0 +1,67 @@
+"""Operators that recognition can evaluate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from gatewave.graphs.analysis.node_functions import CONTRIB
+from gatewave.graphs.analysis.numpy_ops import ContribOps, NumpyOps
+from gatewave.graphs.ops import signature
+from gatewave.models import ACTIVATIONS, Activation, Operator
+
+OPERATORS: Mapping[str, Operator] = {
+    operator.op_type: operator
+    for activation in ACTIVATIONS.values()
+    for operator in activation.operators
+}
+"""Operators of the records, by the types of their nodes."""
+
+
+class _Names:
+    """An ``op`` that only records the names of the operators that a decomposition uses."""
+
+    def __init__(self, precision_bits: int) -> None:
+        self.precision_bits = precision_bits
+        self.found: set[str] = set()
+
+    def __getattr__(self, op_type: str) -> Callable[..., object]:
+        self.found.add(op_type)
+        return lambda *_operands, **_attributes: object()
+
+
+def used_by(activation: Activation, operator: Operator) -> set[str]:
+    """Return the ONNX operators in the decompositions of ``operator`` and of its derivatives.
+
+    Raises:
+        NotImplementedError: NumPy has no function for one of them.
+    """
+    found: set[str] = set()
+    for precision_bits in (24, 53):
+        op = _Names(precision_bits)
+        tensors = [object() for _ in activation.inputs]
+        reals = {name: object() for name in operator.reals}
+        signature.function(operator, "grad")(op, *tensors, **reals)
+        found |= op.found
+    for name in sorted(found):
+        try:
+            getattr(NumpyOps(), name)
+        except AttributeError as error:
+            raise NotImplementedError(f"the record of {operator.op_type}: {error}") from None
+    return found
+
+
+_METHODS = {name for name in dir(NumpyOps) if name[0].isupper()}
+
+DERIVED = frozenset(
+    name
+    for activation in ACTIVATIONS.values()
+    for operator in activation.operators
+    for name in used_by(activation, operator) - _METHODS
+)
+"""Operators in records that NumPy computes by its function of the same name."""
+
+ELEMENTWISE: Mapping[str, frozenset[str]] = {
+    "": frozenset(_METHODS | DERIVED),
+    CONTRIB: frozenset(name for name in vars(ContribOps) if name[0].isupper()),
+}
+"""Elementwise operators by domain."""
