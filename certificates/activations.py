@@ -14,17 +14,17 @@ from typing import Any
 import onnx
 import onnx_ir as ir
 
-from gatewave.certificates.arrays import array_of, tensor_of
+from gatewave.certificates.activation_errors import CellErrors, ExactResults, compare, wrong_kind
 from gatewave.certificates.document import Cell, CellVerdict, Shaped
 from gatewave.certificates.lowering import lowered, target_of
 from gatewave.certificates.runtimes.catalogue import Runtime
 from gatewave.certificates.runtimes.running import Running
-from gatewave.certificates.verdict import CellErrors, ExactResults, compare, wrong_kind
 from gatewave.export import artifacts
 from gatewave.export.accuracy import reference
 from gatewave.export.accuracy.certify import hold_to_formula
 from gatewave.export.errors import ToleranceError
 from gatewave.export.operators import FORMS, Form, to_bytes
+from gatewave.export.torch.arrays import array_of, tensor_of
 from gatewave.graphs.errors import TargetError
 from gatewave.graphs.ops import signature
 from gatewave.graphs.ops.signature import Graph

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from gatewave.certificates.asking import BaselineRun, BaselineSettings
+from gatewave.certificates.baseline_run import BaselineRun, BaselineSettings
 from gatewave.certificates.document import Baseline
 from gatewave.certificates.expected import Expected
 from gatewave.certificates.runtimes.catalogue import PLAIN, RUNTIMES, Runtime
@@ -17,8 +17,8 @@ from gatewave.certificates.runtimes.running import Running
 from gatewave.graphs.errors import ModelError, NotRunnableError
 from gatewave.graphs.files import files
 from gatewave.graphs.processes.channel import Refused
-from gatewave.graphs.verify import coarse
-from gatewave.graphs.verify.differences import Allowance
+from gatewave.graphs.verify import coarse_operators
+from gatewave.graphs.verify.allowance import Allowance
 from gatewave.graphs.verify.ports import inputs_of, outputs_of
 
 IMPLEMENTATIONS = (RUNTIMES["reference"], PLAIN)
@@ -71,7 +71,7 @@ def with_baseline(
     settings = settings or BaselineSettings()
     model = files.read(path)
     _check_ports(path, model)
-    tolerance = replace(settings.tolerance, coarse=bool(coarse.notes([model])))
+    tolerance = replace(settings.tolerance, coarse=bool(coarse_operators.notes([model])))
     settings = replace(settings, tolerance=tolerance, seed=seed)
     with ExitStack() as stack:
         runnings = [stack.enter_context(Running(runtime, seconds)) for runtime in IMPLEMENTATIONS]

@@ -7,17 +7,12 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from gatewave.graphs.ops.ulp import unit_in_the_last_place
 from gatewave.graphs.processes.channel import Array, Value
-from gatewave.graphs.verify.differences import (
-    Allowance,
-    Difference,
-    between,
-    described,
-    is_float,
-    unit_in_the_last_place,
-)
-from gatewave.graphs.verify.ranges import Source
+from gatewave.graphs.verify.allowance import Allowance
 from gatewave.graphs.verify.samples import Case
+from gatewave.graphs.verify.tensor_difference import Difference, between, described, is_float
+from gatewave.graphs.verify.value_ranges import Source
 
 STEPS = 256.0
 """Multiple of an element's change under perturbed inputs that counts as rounding, since each

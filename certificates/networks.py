@@ -20,16 +20,10 @@ from gatewave.certificates.runtimes.running import Running
 from gatewave.graphs.errors import TargetError
 from gatewave.graphs.files import files
 from gatewave.graphs.processes.channel import Array, Lost, Refused
-from gatewave.graphs.verify.differences import (
-    SAME,
-    Allowance,
-    Difference,
-    Place,
-    dtype_of,
-    is_float,
-)
+from gatewave.graphs.verify.allowance import Allowance
+from gatewave.graphs.verify.input_shapes import InputShapes
 from gatewave.graphs.verify.samples import Case
-from gatewave.graphs.verify.sizes import InputShapes
+from gatewave.graphs.verify.tensor_difference import SAME, Difference, Place, dtype_of, is_float
 
 
 @dataclass

@@ -18,9 +18,9 @@ from gatewave.graphs.files import files
 from gatewave.graphs.recognition.sites import sites
 from gatewave.graphs.rewrite.change import Change
 from gatewave.graphs.rewrite.fuse import FUSED, LEFT, fuse
-from gatewave.graphs.verify.comparison import VerificationPlan
 from gatewave.graphs.verify.report import Report
-from gatewave.graphs.verify.verified import write_verified
+from gatewave.graphs.verify.verification_plan import VerificationPlan
+from gatewave.graphs.verify.verified_files import write_verified
 
 OWN = "ONNX Runtime's own fusion"
 UNFUSED = "no fusion"

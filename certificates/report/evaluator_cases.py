@@ -21,7 +21,7 @@ from onnx.backend.test.case.node import collect_testcases
 from onnx.defs import OpSchema
 
 from gatewave.graphs.processes.channel import Array
-from gatewave.graphs.verify.randomness import RANDOM
+from gatewave.graphs.verify.random_outputs import RANDOM
 
 FIRST_OPSET = 7
 """ONNX Runtime has no earlier ones."""

@@ -18,15 +18,16 @@ import numpy as np
 import typer
 from rich.console import Console
 
-from gatewave.certificates.alike import arrays, kinds
 from gatewave.certificates.expected import Expected
+from gatewave.certificates.node_comparison import arrays, kinds
 from gatewave.certificates.report.evaluator_cases import Variant, variants
 from gatewave.certificates.report.evaluator_page import EvaluatorOutcome, EvaluatorRow, text
 from gatewave.certificates.runtimes.catalogue import PLAIN, RUNTIMES
 from gatewave.certificates.runtimes.running import Running
 from gatewave.graphs.processes.channel import Refused, Value
-from gatewave.graphs.verify.differences import Allowance, Difference
+from gatewave.graphs.verify.allowance import Allowance
 from gatewave.graphs.verify.samples import Case, nudged
+from gatewave.graphs.verify.tensor_difference import Difference
 
 PAGE = Path("docs/evaluator.md")
 COMMAND = "python -m gatewave.certificates.report.evaluator_defects"

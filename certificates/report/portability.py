@@ -18,7 +18,7 @@ from typing import Annotated
 import typer
 import yaml
 
-from gatewave.certificates import checking
+from gatewave.certificates import reproduction
 from gatewave.certificates.document import Cell, CellVerdict, Certificate, Row
 from gatewave.certificates.report import pages
 from gatewave.certificates.runtimes.catalogue import RUNTIMES
@@ -331,7 +331,7 @@ def main(
 
 
 def _read(folder: Path) -> list[Certificate]:
-    return [checking.read(path) for path in sorted(folder.glob("*.certificate.json"))]
+    return [reproduction.read(path) for path in sorted(folder.glob("*.certificate.json"))]
 
 
 if __name__ == "__main__":

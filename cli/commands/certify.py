@@ -27,9 +27,9 @@ from gatewave.cli.commands.targets import activations_named
 from gatewave.cli.errors import CommandError, UsageError, needing
 
 if TYPE_CHECKING:
-    from gatewave.certificates.checking import Deviation
+    from gatewave.certificates.certification import CertificationPlan
     from gatewave.certificates.document import Cell, Certificate
-    from gatewave.certificates.making import CertificationPlan
+    from gatewave.certificates.reproduction import Deviation
     from gatewave.certificates.runtimes.catalogue import Runtime
 
 
@@ -88,7 +88,7 @@ def certify(
     `gatewave certify --check certificates/sinc.certificate.json`
     """
     with needing("export"):
-        from gatewave.certificates import making, stamping
+        from gatewave.certificates import certificate_files, certification
         from gatewave.certificates.document import Allowed
         from gatewave.graphs.ops.signature import GRAPHS
         from gatewave.models import DTYPES
@@ -100,7 +100,7 @@ def certify(
     _check_subjects(subjects or [], dtype=dtype, graph=graph, artifacts=artifacts)
     bounds = Allowed(rtol=rtol, atol=atol, ulp=ulp)
     _check_of_models(subjects or [], inputs, bounded=bounds != Allowed())
-    plan = making.CertificationPlan(
+    plan = certification.CertificationPlan(
         runtimes=chosen([name.strip() for name in runtimes.split(",")]),
         graphs=words("--graph", graph, GRAPHS),
         dtypes=words("--dtype", dtype, DTYPES),
@@ -112,9 +112,9 @@ def certify(
     )
     found = []
     for certificate in _certificates(subjects or [], plan):
-        path = stamping.write(certificate, artifacts or output)
+        path = certificate_files.write(certificate, artifacts or output)
         if artifacts:
-            stamping.stamp(certificate, artifacts)
+            certificate_files.stamp(certificate, artifacts)
         found.append(certificate)
         if not as_json:
             _show(certificate)
@@ -160,18 +160,18 @@ def _conclude(found: list[Certificate], *, exact: bool) -> None:
 
 
 def _certificates(subjects: list[str], plan: CertificationPlan) -> Iterator[Certificate]:
-    from gatewave.certificates import making
+    from gatewave.certificates import certification
 
     models = [Path(subject) for subject in subjects if subject.endswith(".onnx")]
     names = [subject for subject in subjects if not subject.endswith(".onnx")]
     activations = activations_named(names) if names or not models else []
     for path in models:
         with _progress() as progress:
-            certificate = making.of_model(path, plan, progress)
+            certificate = certification.of_model(path, plan, progress)
         yield certificate
     for activation in activations:
         with _progress() as progress:
-            certificate = making.of_activation(activation, plan, progress)
+            certificate = certification.of_activation(activation, plan, progress)
         yield certificate
 
 
@@ -223,10 +223,10 @@ def _place(cell: Cell) -> str:
 
 
 def _checked(path: Path, timeout: float, *, as_json: bool) -> None:
-    from gatewave.certificates import checking
+    from gatewave.certificates import reproduction
 
     with Console(stderr=True).status("running everything again", spinner="dots"):
-        changes = checking.check(path, timeout)
+        changes = reproduction.check(path, timeout)
     if as_json:
         typer.echo(json.dumps([change.as_dict() for change in changes], indent=2))
     else:

@@ -12,7 +12,7 @@ from gatewave import service
 from gatewave.cli.errors import UsageError, needing
 
 if TYPE_CHECKING:
-    from gatewave.graphs.verify.comparison import VerificationPlan
+    from gatewave.graphs.verify.verification_plan import VerificationPlan
 
 KERNELS = Path(service.__file__).with_name("libgatewave.so")
 """Path of the library of our kernels, if it is built."""
@@ -74,8 +74,8 @@ def plan(
     Raises:
         UsageError: ``inputs`` is not a file of arrays, or ``budget`` is not a time.
     """
-    from gatewave.graphs.verify.comparison import VerificationPlan
-    from gatewave.graphs.verify.differences import Allowance
+    from gatewave.graphs.verify.allowance import Allowance
+    from gatewave.graphs.verify.verification_plan import VerificationPlan
 
     return VerificationPlan(
         tolerance=Allowance(rtol, atol, ulp),

@@ -159,18 +159,18 @@ def _refusal(failures: Sequence[Failure], selection: Selection, written: int) ->
 
 
 def _certify(activations: Sequence[Activation], output: Path, selection: Selection) -> None:
-    from gatewave.certificates import making, stamping
+    from gatewave.certificates import certificate_files, certification
     from gatewave.certificates.runtimes import catalogue
 
-    plan = making.CertificationPlan(
+    plan = certification.CertificationPlan(
         runtimes=[catalogue.find(name) for name in CERTIFYING],
         graphs=selection.graphs,
         dtypes=selection.dtypes,
     )
     for activation in activations:
-        certificate = making.of_activation(activation, plan)
-        stamping.write(certificate, output)
-        stamping.stamp(certificate, output)
+        certificate = certification.of_activation(activation, plan)
+        certificate_files.write(certificate, output)
+        certificate_files.stamp(certificate, output)
 
 
 def _rank(text: str) -> int | None:

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from gatewave.cli.commands.targeting import Assessment
     from gatewave.graphs.rewrite.change import Change
     from gatewave.graphs.rewrite.replacement import Skipped
-    from gatewave.graphs.verify.comparison import VerificationPlan
     from gatewave.graphs.verify.report import Report
+    from gatewave.graphs.verify.verification_plan import VerificationPlan
 
 
 @dataclass(frozen=True)
@@ -64,14 +64,14 @@ def write_verified(
         CommandError: No runtime runs ``source``.
     """
     from gatewave.graphs.errors import NotRunnableError
-    from gatewave.graphs.verify import verified
+    from gatewave.graphs.verify import verified_files
 
     try:
         if not changes:
-            return verified.write_unchanged(path, source=source, plan=plan)
+            return verified_files.write_unchanged(path, source=source, plan=plan)
         with Console(stderr=True).status("running both models", spinner="dots"):
             plan = replace(plan, local=True)
-            return verified.write_verified(model, path, source=source, plan=plan)
+            return verified_files.write_verified(model, path, source=source, plan=plan)
     except NotRunnableError as error:
         raise CommandError(f"{error}; --no-verify writes it untried") from error
 
@@ -83,10 +83,10 @@ def write_running(model: ir.Model, path: Path, *, source: Path, plan: Verificati
         VerificationError: The kernels and the bodies differ; it is not written.
         NotRunnableError: No runtime runs it, or that of ``source`` does not; it is not written.
     """
-    from gatewave.graphs.verify import verified
+    from gatewave.graphs.verify import verified_files
 
     with Console(stderr=True).status("running the model", spinner="dots"):
-        report = verified.write_running(model, path, source=source, plan=plan)
+        report = verified_files.write_running(model, path, source=source, plan=plan)
     return RunOnly([*dict.fromkeys(ran.runtime for ran in report.ran)])
 
 

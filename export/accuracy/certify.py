@@ -21,6 +21,7 @@ from gatewave.export.errors import ToleranceError
 from gatewave.graphs.errors import NotRunnableError
 from gatewave.graphs.ops import signature
 from gatewave.graphs.ops.signature import Graph
+from gatewave.graphs.ops.ulp import unit_in_the_last_place
 from gatewave.models import DTYPES, Activation, DType, Operator, Tolerance
 
 NO_REALS: Mapping[str, float] = MappingProxyType({})
@@ -191,7 +192,7 @@ def measure(
     limits = torch.finfo(got.dtype)
     found, high = got.double(), want.high
     error = ((found - high) - want.low).abs()
-    ulp = unit_in_the_last_place(high, limits)
+    ulp = _units(high, limits)
     allowed = allowance(high, tolerance, scale, limits)
     share = torch.where(error == 0, 0.0, error / allowed)
     # Past the greatest number, infinity and that number are each a correct answer away from it.
@@ -212,16 +213,12 @@ def measure(
 
 def allowance(want: Tensor, tolerance: Tolerance, scale: Tensor, limits: torch.finfo) -> Tensor:
     """The largest absolute error that ``tolerance`` allows at the exact results ``want``."""
-    return torch.maximum(
-        tolerance.ulp * unit_in_the_last_place(want, limits), tolerance.atol * scale
-    )
+    return torch.maximum(tolerance.ulp * _units(want, limits), tolerance.atol * scale)
 
 
-def unit_in_the_last_place(exact: Tensor, limits: torch.finfo) -> Tensor:
-    """The distance between neighbouring floats of a dtype around ``exact``, in float64."""
-    least = limits.smallest_normal * limits.eps
-    _, exponent = torch.frexp(exact.abs().clamp(limits.smallest_normal, limits.max))
-    return torch.ldexp(torch.full_like(exact, limits.eps), exponent - 1).clamp(least)
+def _units(exact: Tensor, limits: torch.finfo) -> Tensor:
+    """Return `unit_in_the_last_place` of a tensor of float64."""
+    return torch.from_numpy(unit_in_the_last_place(exact.numpy(), limits.dtype))
 
 
 def in_words(tolerance: Tolerance, operator: Operator, names: Iterable[str]) -> str:

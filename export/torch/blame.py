@@ -12,12 +12,13 @@ from torch import Tensor, fx
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
 
+from gatewave.export.torch.arrays import array_of
 from gatewave.export.torch.cases import ModuleInputs
-from gatewave.export.torch.eager import array_of
 from gatewave.export.torch.trace import Captured
 from gatewave.graphs.processes.channel import Array, Refused
-from gatewave.graphs.verify.differences import Allowance, between
+from gatewave.graphs.verify.allowance import Allowance
 from gatewave.graphs.verify.runners import Runner
+from gatewave.graphs.verify.tensor_difference import between
 from gatewave.models import Operator
 
 MAX_BYTES = 2**28

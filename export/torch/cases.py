@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.export import ExportedProgram
 
 from gatewave.graphs.ops.signature import DOMAIN
-from gatewave.graphs.verify.ranges import NORMAL, VALUE_RANGES, ValueRange
+from gatewave.graphs.verify.value_ranges import NORMAL, VALUE_RANGES, ValueRange
 
 MAX_ELEMENTS = 2**22
 """Limit on the elements of inputs at other sizes."""

@@ -6,24 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import ml_dtypes
-import numpy as np
-import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from gatewave.export.torch.arrays import array_of
 from gatewave.export.torch.binding import Bound
 from gatewave.export.torch.state import ModuleState
 from gatewave.graphs.processes.channel import Array
-
-BITS = {
-    torch.bfloat16: (torch.int16, ml_dtypes.bfloat16),
-    torch.float8_e4m3fn: (torch.int8, ml_dtypes.float8_e4m3fn),
-    torch.float8_e4m3fnuz: (torch.int8, ml_dtypes.float8_e4m3fnuz),
-    torch.float8_e5m2: (torch.int8, ml_dtypes.float8_e5m2),
-    torch.float8_e5m2fnuz: (torch.int8, ml_dtypes.float8_e5m2fnuz),
-}
-"""Dtypes that NumPy lacks, each with an integer of the same size and ml_dtypes' dtype."""
 
 
 @dataclass(frozen=True)
@@ -47,16 +36,3 @@ class Eager:
         """Return the values that become outputs of a graph: flattened, without None."""
         leaves = pytree.tree_leaves(self(tensors))
         return [array_of(leaf) for leaf in leaves if leaf is not None]
-
-
-def array_of(value: Any) -> Array:
-    """Return the array of a tensor or number; complex numbers become pairs, as in graphs."""
-    if not isinstance(value, Tensor):
-        return np.asarray(value)
-    tensor = value.detach().cpu().resolve_conj().resolve_neg()
-    if tensor.is_complex():
-        tensor = torch.view_as_real(tensor)
-    if tensor.dtype in BITS:
-        bits, dtype = BITS[tensor.dtype]
-        return tensor.contiguous().view(bits).numpy().view(dtype)
-    return tensor.numpy()

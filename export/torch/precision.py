@@ -9,8 +9,8 @@ import numpy as np
 import onnx_ir as ir
 
 from gatewave.graphs.analysis.element_types import bodies
-from gatewave.graphs.verify import coarse
-from gatewave.graphs.verify.differences import RELATIVE, Allowance
+from gatewave.graphs.verify import coarse_operators
+from gatewave.graphs.verify.allowance import RELATIVE, Allowance
 
 ROUNDINGS = 2
 """Units in the last place by which inputs are moved to measure the effect of rounding."""
@@ -49,7 +49,7 @@ def of_outputs(model: ir.Model) -> dict[str, Precision]:
     A network that computes in float16 and returns float32 has the precision of float16. Constants
     do not count: one of float32 in a graph of float64 is an error, not a precision.
     """
-    rough = bool(coarse.notes([model]))
+    rough = bool(coarse_operators.notes([model]))
     widest: dict[ir.Value | None, float] = {value: _epsilon(value) for value in model.graph.inputs}
     for node in model.graph:
         live = [widest[value] for value in node.inputs if value in widest]

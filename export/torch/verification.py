@@ -24,16 +24,17 @@ from torch import Tensor
 
 from gatewave.export.errors import ArgumentsError
 from gatewave.export.torch import blame, precision
+from gatewave.export.torch.arrays import array_of
 from gatewave.export.torch.binding import Bound
 from gatewave.export.torch.cases import NAN, ModuleInputs, drawn
-from gatewave.export.torch.eager import Eager, array_of
+from gatewave.export.torch.eager import Eager
 from gatewave.export.torch.precision import NOISE, ROUNDINGS
 from gatewave.export.torch.trace import Captured
 from gatewave.graphs.errors import NotRunnableError, VerificationError
 from gatewave.graphs.processes.channel import Array, Refused, Value
-from gatewave.graphs.verify import randomness
-from gatewave.graphs.verify.differences import Difference, between, is_float
+from gatewave.graphs.verify import random_outputs
 from gatewave.graphs.verify.runners import WORDS, Runner, RunnerKind, Task, choose
+from gatewave.graphs.verify.tensor_difference import Difference, between, is_float
 from gatewave.models import Operator
 
 logger = logging.getLogger(__name__)
@@ -163,7 +164,7 @@ class _Verification:
 
     def _leave_out_random(self, once: Sequence[Array], again: Sequence[Array]) -> None:
         """Find random outputs: by the graph, and by two runs of the module."""
-        self.left_out |= randomness.outputs(self.capture.model)
+        self.left_out |= random_outputs.outputs(self.capture.model)
         for name, one, other in zip(self.names, once, again, strict=False):
             if between(one, other, self.precisions[name].tolerance, lenient=False).used > 1:
                 self.left_out.add(name)

@@ -12,10 +12,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from gatewave.graphs.processes.channel import Value
-from gatewave.graphs.verify.comparison import VerificationPlan, compared
-from gatewave.graphs.verify.ranges import Source
+from gatewave.graphs.verify.comparison import compared
 from gatewave.graphs.verify.report import Compared
 from gatewave.graphs.verify.samples import Case, nudged
+from gatewave.graphs.verify.value_ranges import Source
+from gatewave.graphs.verify.verification_plan import VerificationPlan
 
 NOISE = 16.0
 """Multiple of the change caused by one step up to which a difference counts as rounding: a rewrite

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from gatewave.graphs.documents import plain
-from gatewave.graphs.verify.differences import Difference
+from gatewave.graphs.verify.tensor_difference import Difference
 
 GIVEN = "the inputs given"
 """The name of the case of the caller's own inputs."""

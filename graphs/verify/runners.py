@@ -19,8 +19,8 @@ from gatewave.graphs.errors import NotRunnableError
 from gatewave.graphs.processes.channel import Lost, Refused, Value, receive, send
 from gatewave.graphs.processes.reasons import reason_of
 from gatewave.graphs.processes.subprocesses import Ended, own_python
-from gatewave.graphs.verify.edits import Cut
-from gatewave.graphs.verify.random_numbers import Fixed
+from gatewave.graphs.verify.instrumentation import Cut
+from gatewave.graphs.verify.random_replacement import Fixed
 
 RunnerKind = Literal["onnxruntime", "onnxruntime with kernels", "reference"]
 

@@ -14,12 +14,12 @@ import onnx_ir as ir
 
 from gatewave.graphs.errors import ModelError
 from gatewave.graphs.processes.channel import Array, Value
-from gatewave.graphs.verify.differences import is_float
 from gatewave.graphs.verify.input_roles import InputMeaning, meaning_of
+from gatewave.graphs.verify.input_shapes import InputShapes
 from gatewave.graphs.verify.ports import Port, inputs_of
-from gatewave.graphs.verify.ranges import THRESHOLDS, VALUE_RANGES, Source, ValueRange
 from gatewave.graphs.verify.report import GIVEN
-from gatewave.graphs.verify.sizes import InputShapes
+from gatewave.graphs.verify.tensor_difference import is_float
+from gatewave.graphs.verify.value_ranges import THRESHOLDS, VALUE_RANGES, Source, ValueRange
 
 SMALL_DEFAULT = 64
 """A default of more elements is a weight, and left alone."""

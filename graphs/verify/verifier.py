@@ -17,18 +17,12 @@ from gatewave.graphs.errors import ModelError, NotRunnableError
 from gatewave.graphs.files import files
 from gatewave.graphs.ops.signature import DOMAIN
 from gatewave.graphs.processes.channel import Refused, Value
-from gatewave.graphs.verify import coarse, interior, randomness
+from gatewave.graphs.verify import coarse_operators, inner_values, random_outputs
 from gatewave.graphs.verify.budget import Budget, Cost
-from gatewave.graphs.verify.cases import MAX_SHAPES, Draft, Given, Planned
-from gatewave.graphs.verify.comparison import (
-    VerificationPlan,
-    compared,
-    is_noise,
-    joined,
-    unlike,
-)
+from gatewave.graphs.verify.case_plan import MAX_SHAPES, CaseDraft, CasePlan, GivenCase
+from gatewave.graphs.verify.changed_parts import ChangedParts, parts
+from gatewave.graphs.verify.comparison import compared, is_noise, joined, unlike
 from gatewave.graphs.verify.conditioning import excused, movement, nudges
-from gatewave.graphs.verify.local import Parts, parts
 from gatewave.graphs.verify.ports import disagreements
 from gatewave.graphs.verify.report import Compared, Dropped, Ran, Report
 from gatewave.graphs.verify.runners import (
@@ -40,6 +34,7 @@ from gatewave.graphs.verify.runners import (
     unknown_domains,
 )
 from gatewave.graphs.verify.samples import Case, Samples, from_file, nudged
+from gatewave.graphs.verify.verification_plan import VerificationPlan
 
 MAX_FAILURES = 3
 
@@ -64,7 +59,7 @@ def verify(original: Path, rewritten: Path, plan: VerificationPlan = DEFAULT) ->
     unlike_ports = disagreements(*models)
     if unlike_ports:
         return Report(str(original), str(rewritten), plan.seed, disagreements=unlike_ports)
-    notes = coarse.notes(models)
+    notes = coarse_operators.notes(models)
     if notes:
         plan = replace(plan, tolerance=replace(plan.tolerance, coarse=True))
     with contextlib.ExitStack() as stack:
@@ -84,16 +79,16 @@ class _Verifier:
     failures: list[Dropped] = field(default_factory=list)
     unstable: set[str] = field(default_factory=set)
     found: list[Compared] = field(default_factory=list)
-    skipped: list[tuple[Draft | Given, str]] = field(default_factory=list)
+    skipped: list[tuple[CaseDraft | GivenCase, str]] = field(default_factory=list)
     sized: int = 0
     reported: list[Compared] = field(default_factory=list)
     judged: bool = False
-    parts: Parts | None = None
+    parts: ChangedParts | None = None
 
     def __post_init__(self) -> None:
         self.samples = Samples(self.models[0], self.plan.seed, self.models[1])
-        self.draws = randomness.draws(self.models, self.plan.seed)
-        self.random = randomness.outputs(self.models[0], self.draws.replaced)
+        self.draws = random_outputs.draws(self.models, self.plan.seed)
+        self.random = random_outputs.outputs(self.models[0], self.draws.replaced)
 
     def report(self) -> Report:
         with ThreadPoolExecutor(2) as pool:  # both processes start at once
@@ -149,7 +144,7 @@ class _Verifier:
 
     def _interior(self, *runtimes: RunnerKind) -> tuple[list[Compared], list[Dropped]]:
         tasks = self._task(0), self._task(1)
-        return interior.compare(self.models, tasks, runtimes, self.cases, self.plan)
+        return inner_values.compare(self.models, tasks, runtimes, self.cases, self.plan)
 
     def _report(self, sites: list[Compared], unseen: list[Dropped]) -> Report:
         original, rewritten = map(str, self.paths)
@@ -198,11 +193,11 @@ class _Verifier:
             self.dropped.append(Dropped("the rewritten model with the kernels", str(error)))
             return [first]
 
-    def _drafts(self) -> Iterator[Draft | Given]:
+    def _drafts(self) -> Iterator[CaseDraft | GivenCase]:
         if self.plan.inputs is not None:
-            yield Given(self._given())
+            yield GivenCase(self._given())
         if self.plan.inputs is None or self.samples.can_draw():
-            yield from Planned(self.samples, lambda: len(self.cases))
+            yield from CasePlan(self.samples, lambda: len(self.cases))
 
     def _over_budget(self) -> list[Dropped]:
         """Return the cases that were left out for time or memory."""

@@ -23,8 +23,8 @@ import onnxruntime as ort
 from onnx.helper import tensor_dtype_to_np_dtype as numpy_dtype
 
 from gatewave.graphs.processes.channel import Array, Value, receive, send
-from gatewave.graphs.verify import edits
-from gatewave.graphs.verify.random_numbers import Fixed, fix
+from gatewave.graphs.verify import instrumentation
+from gatewave.graphs.verify.random_replacement import Fixed, fix
 
 FOLDER = "session.model_external_initializers_file_folder_path"
 SPINNING = "session.intra_op.allow_spinning"
@@ -102,12 +102,12 @@ def load(message: Mapping[str, Any]) -> Loaded:
 
 def _edited(model: onnx.ModelProto, message: Mapping[str, Any]) -> onnx.ModelProto:
     if message["cut"]:
-        edits.cut(model, edits.Cut(**message["cut"]))
+        instrumentation.cut(model, instrumentation.Cut(**message["cut"]))
     if message["moved"]:
-        edits.multiply(model, message["moved"])
+        instrumentation.multiply(model, message["moved"])
     if message["fixed"]:
         fix(model, Fixed(**message["fixed"]))
-    edits.extend(model, message["extra"])
+    instrumentation.extend(model, message["extra"])
     return model
 
 

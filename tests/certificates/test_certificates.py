@@ -12,9 +12,9 @@ import onnx.parser
 import pytest
 import torch
 
-from gatewave.certificates import activations, checking, making
+from gatewave.certificates import activations, certification, reproduction
+from gatewave.certificates.certification import CertificationPlan
 from gatewave.certificates.document import KEY, Certificate, model_digest, schema
-from gatewave.certificates.making import CertificationPlan
 from gatewave.certificates.report import pages
 from gatewave.certificates.runtimes import catalogue
 from gatewave.graphs.errors import ModelError
@@ -26,7 +26,7 @@ SINC = ACTIVATIONS["sinc"]
 
 
 def certificate(activation=SINC, graphs=("value",), dtypes=("float32",), runtimes=HERE):
-    return making.of_activation(
+    return certification.of_activation(
         activation, CertificationPlan(runtimes=runtimes, graphs=graphs, dtypes=dtypes, seconds=60.0)
     )
 
@@ -151,7 +151,7 @@ def test_the_pages_say_what_is_allowed_where_something_was_compared(sinc):
 def test_the_same_comes_out_again(tmp_path):
     path = tmp_path / "sinc.certificate.json"
     path.write_text(certificate().to_json())
-    assert checking.check(path, 60.0) == []
+    assert reproduction.check(path, 60.0) == []
 
 
 def test_another_verdict_is_told(tmp_path):
@@ -161,7 +161,7 @@ def test_another_verdict_is_told(tmp_path):
     document["models"]["sinc.value.float32.onnx"] = "0" * 64
     path = tmp_path / "sinc.certificate.json"
     path.write_text(json.dumps(document))
-    changes = {change.what: change for change in checking.check(path, 60.0)}
+    changes = {change.what: change for change in reproduction.check(path, 60.0)}
     verdict = changes["the onnx reference evaluator: sinc value float32"]
     assert (verdict.before, verdict.after, verdict.matters) == ("differs", "exact", True)
     assert changes["the model sinc.value.float32.onnx"].matters
@@ -187,7 +187,7 @@ def test_what_was_altered_in_a_cell_is_told(tmp_path, name):
     document["rows"][0]["cells"][0][name] = ALTERED[name]
     path = tmp_path / "sinc.certificate.json"
     path.write_text(json.dumps(document))
-    (change,) = checking.check(path, 60.0)
+    (change,) = reproduction.check(path, 60.0)
     assert change.what == f"the onnx reference evaluator: sinc value float32: {name}"
     assert change.matters == (name not in {"wrong", "used", "ulp"})
 
@@ -199,7 +199,7 @@ def test_what_was_cut_off_a_certificate_is_told(tmp_path):
     document["rows"][0]["cells"][0]["special"][0]["holds"] = False
     path = tmp_path / "sinc.certificate.json"
     path.write_text(json.dumps(document))
-    changes = checking.check(path, 60.0)
+    changes = reproduction.check(path, 60.0)
     assert all(change.matters for change in changes)
     whats = " ".join(change.what for change in changes)
     for word in ("float32: special", "the model sinc.value.float64", "sinc value float64"):
@@ -208,7 +208,7 @@ def test_what_was_cut_off_a_certificate_is_told(tmp_path):
         row["cells"] = []
     path.write_text(json.dumps(document))
     with pytest.raises(ModelError, match="has no results"):
-        checking.check(path, 60.0)
+        reproduction.check(path, 60.0)
 
 
 def test_other_weights_are_another_model(tmp_path):
@@ -218,13 +218,13 @@ def test_other_weights_are_another_model(tmp_path):
     model = onnx.parser.parse_model(text)
     model.graph.initializer.append(onnx.numpy_helper.from_array(weight, "w"))
     onnx.save(model, path, save_as_external_data=True, location="w.bin", size_threshold=0)
-    made = making.of_model(path, CertificationPlan(runtimes=HERE[1:]))
+    made = certification.of_model(path, CertificationPlan(runtimes=HERE[1:]))
     assert {*made.models} == {"model.onnx", "w.bin"}
     written = tmp_path / "model.onnx.certificate.json"
     written.write_text(made.to_json())
-    assert checking.check(written, 60.0) == []
+    assert reproduction.check(written, 60.0) == []
     (tmp_path / "w.bin").write_bytes((weight + 1).tobytes())
-    changes = {change.what: change for change in checking.check(written, 60.0)}
+    changes = {change.what: change for change in reproduction.check(written, 60.0)}
     assert changes["the model w.bin"].matters
 
 
@@ -240,7 +240,7 @@ def test_data_of_one_name_in_two_folders_are_two_files(tmp_path):
         tensor.data_location = onnx.TensorProto.EXTERNAL
         tensor.external_data.add(key="location", value=f"{name}/data.bin")
     onnx.save(model, path)
-    made = making.of_model(path, CertificationPlan(runtimes=HERE[1:]))
+    made = certification.of_model(path, CertificationPlan(runtimes=HERE[1:]))
     assert {*made.models} == {"model.onnx", "v/data.bin", "w/data.bin"}
 
 
@@ -253,7 +253,7 @@ def test_names_are_text_and_nothing_else(tmp_path, name):
     model = onnx.parser.parse_model(HEAD + "(float[n] x) => (float[n] y) { y = Neg(x) }")
     model.graph.output[0].name = model.graph.node[0].output[0] = name
     onnx.save(model, path)
-    made = making.of_model(path, CertificationPlan(runtimes=HERE[1:]))
+    made = certification.of_model(path, CertificationPlan(runtimes=HERE[1:]))
     html = pages.html(made.model_copy(update={"name": name}))
     assert "<script" not in html
     assert "<img" not in html
@@ -276,6 +276,6 @@ def test_what_is_no_certificate_is_told(tmp_path, text, says):
     path = tmp_path / "x.certificate.json"
     path.write_text(text)
     with pytest.raises(ModelError, match=says):
-        checking.check(path, 60.0)
+        reproduction.check(path, 60.0)
     with pytest.raises(ModelError, match="cannot be read: No such file"):
-        checking.check(tmp_path / "none", 60.0)
+        reproduction.check(tmp_path / "none", 60.0)

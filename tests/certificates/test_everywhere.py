@@ -9,7 +9,7 @@ import shutil
 import pytest
 from environments import install
 
-from gatewave.certificates import making
+from gatewave.certificates import certification
 from gatewave.certificates.report.portability import Matrix, text
 from gatewave.certificates.runtimes import catalogue
 from gatewave.models import ACTIVATIONS
@@ -31,8 +31,8 @@ def matrix(request):
     there = [r for r in runtimes if r.language != "node" or shutil.which("npm")]
     for runtime in there:
         install(runtime)
-    plan = making.CertificationPlan(runtimes=there, graphs=["value"])
-    return Matrix([making.of_activation(ACTIVATIONS[name], plan) for name in request.param])
+    plan = certification.CertificationPlan(runtimes=there, graphs=["value"])
+    return Matrix([certification.of_activation(ACTIVATIONS[name], plan) for name in request.param])
 
 
 def test_every_cell_is_exact_or_explained(matrix):

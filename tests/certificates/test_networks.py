@@ -10,18 +10,18 @@ import onnx
 import onnx.parser
 import pytest
 
-from gatewave.certificates import asking, checking, making
-from gatewave.certificates.alike import NodeWalk
+from gatewave.certificates import baseline_run, certification, reproduction
 from gatewave.certificates.baseline import with_baseline
+from gatewave.certificates.certification import CertificationPlan
 from gatewave.certificates.document import Allowed
 from gatewave.certificates.expected import Expected
-from gatewave.certificates.making import CertificationPlan
+from gatewave.certificates.node_comparison import NodeWalk
 from gatewave.certificates.report import pages
 from gatewave.certificates.runtimes import catalogue
 from gatewave.certificates.runtimes.running import Running
 from gatewave.graphs.errors import ModelError, NotRunnableError
 from gatewave.graphs.files import files
-from gatewave.graphs.verify.differences import Allowance
+from gatewave.graphs.verify.allowance import Allowance
 from gatewave.graphs.verify.samples import Case
 
 HEAD = '<ir_version: 8, opset_import: ["" : 17]> g '
@@ -36,7 +36,7 @@ def certified(tmp_path):
         path = tmp_path / "model.onnx"
         onnx.save(onnx.parser.parse_model(text), path)
         runtimes = [catalogue.find(name) for name in names]
-        return making.of_model(path, CertificationPlan(runtimes=runtimes, seconds=60.0))
+        return certification.of_model(path, CertificationPlan(runtimes=runtimes, seconds=60.0))
 
     return certified
 
@@ -95,7 +95,7 @@ def test_a_baseline_that_takes_its_time_is_asked_less_and_it_is_said(tmp_path, m
     path = tmp_path / "model.onnx"
     onnx.save(onnx.parser.parse_model(HEAD + "(float[N] x) => (float[N] y) { y = Neg(x) }"), path)
     seconds = itertools.count(0, 20)
-    monkeypatch.setattr(asking, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
+    monkeypatch.setattr(baseline_run, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
     made = with_baseline(path, 0, 60.0)
     assert not made.whole
     assert len(made.expected) == 3
@@ -333,7 +333,7 @@ def test_the_inputs_given_are_the_only_case(tmp_path):
     plan = CertificationPlan(
         runtimes=runtimes, seconds=60.0, tolerance=bounds, inputs=given, arrays=arrays
     )
-    made = making.of_model(path, plan)
+    made = certification.of_model(path, plan)
     (cell,) = made.rows[0].cells
     assert [tried.name for tried in cell.cases] == ["the inputs given"]
     assert cell.elements == 2
@@ -345,9 +345,9 @@ def test_the_inputs_given_are_the_only_case(tmp_path):
     assert "The inputs are those of real.npz" in pages.markdown(made)
     written = tmp_path / "model.onnx.certificate.json"
     written.write_text(made.to_json())
-    assert checking.check(written, 60.0) == []
+    assert reproduction.check(written, 60.0) == []
     np.savez(given, x=np.array([0.5, 3.0], np.float32))
-    change = checking.check(written, 60.0)[0]
+    change = reproduction.check(written, 60.0)[0]
     assert (change.what, change.matters) == ("the inputs", True)
     with pytest.raises(ModelError, match="the model has no input z; input x is missing"):
-        making.of_model(path, dataclasses.replace(plan, arrays={"z": arrays["x"]}))
+        certification.of_model(path, dataclasses.replace(plan, arrays={"z": arrays["x"]}))

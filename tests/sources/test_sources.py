@@ -14,8 +14,8 @@ import onnx_ir as ir
 import pytest
 from environments import python_of_source
 
-from gatewave.certificates import making
-from gatewave.certificates.making import CertificationPlan
+from gatewave.certificates import certification
+from gatewave.certificates.certification import CertificationPlan
 from gatewave.certificates.report.portability import text
 from gatewave.certificates.runtimes import catalogue
 from gatewave.graphs.recognition.sites import survey
@@ -94,7 +94,7 @@ def test_fused_it_is_the_same(source, fused):
 @pytest.fixture(scope="module")
 def certificate(fused):
     runtimes = [catalogue.find(name) for name in ("reference", "onnxruntime")]
-    return making.of_model(fused, CertificationPlan(runtimes=runtimes))
+    return certification.of_model(fused, CertificationPlan(runtimes=runtimes))
 
 
 def test_it_is_certified(certificate):
@@ -108,7 +108,7 @@ def test_the_page_has_it_and_says_what_is_wrong(source, certificate):
     plan = CertificationPlan(
         runtimes=[catalogue.find("numpy")], graphs=["value"], dtypes=["float32"]
     )
-    activation = making.of_activation(ACTIVATIONS["sinc"], plan)
+    activation = certification.of_activation(ACTIVATIONS["sinc"], plan)
     page = text([activation, certificate])
     (section,) = re.findall(rf"### {source.stem}\n\n(.*?)\n\n## ", page, re.DOTALL)
     lines = section.splitlines()

@@ -8,7 +8,7 @@ from onnx import TensorProto, helper, numpy_helper
 from verifications import HEAD
 
 from gatewave.graphs.ops.signature import GRAPHS
-from gatewave.graphs.verify.comparison import VerificationPlan
+from gatewave.graphs.verify.verification_plan import VerificationPlan
 from gatewave.graphs.verify.verifier import verify
 
 

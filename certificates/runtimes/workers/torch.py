@@ -6,8 +6,8 @@ overflows where a derivative does not. The reference evaluator runs the other no
 
 import torch
 
-from gatewave.certificates.arrays import array_of, tensor_of
 from gatewave.certificates.runtimes.nodes import nodes
+from gatewave.export.torch.arrays import array_of, tensor_of
 from gatewave.graphs.ops import signature
 from gatewave.graphs.verify.evaluator import running
 from gatewave.models.torch_ops import rounded_once, torch_ops

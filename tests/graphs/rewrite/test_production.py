@@ -10,7 +10,7 @@ from running import generated, run
 
 from gatewave.graphs.rewrite.fuse import fuse
 from gatewave.graphs.rewrite.inspection import inspect
-from gatewave.graphs.verify.comparison import VerificationPlan
+from gatewave.graphs.verify.verification_plan import VerificationPlan
 from gatewave.graphs.verify.verifier import verify
 
 GRAPHS = Path(__file__).parents[3] / ".graphs"

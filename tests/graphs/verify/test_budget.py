@@ -8,11 +8,11 @@ import pytest
 from verifications import HEAD
 
 from gatewave.graphs.errors import NotRunnableError
-from gatewave.graphs.verify import cases
+from gatewave.graphs.verify import case_plan
 from gatewave.graphs.verify.budget import MAX_BYTES, Budget, Cost
-from gatewave.graphs.verify.comparison import VerificationPlan
 from gatewave.graphs.verify.samples import Samples
-from gatewave.graphs.verify.verified import write_unchanged
+from gatewave.graphs.verify.verification_plan import VerificationPlan
+from gatewave.graphs.verify.verified_files import write_unchanged
 
 IMAGES = "agraph (float[N, 3, 64, 64] x) => (float[N, 3, 64, 64] y) { y = Neg(x) }"
 
@@ -22,7 +22,7 @@ def drafts(text, takes=lambda _: True):
     model = ir.from_proto(onnx.parser.parse_model(HEAD + text))
     found = []
     accepted = 0
-    planned = cases.Planned(Samples(model, 0), lambda: accepted)
+    planned = case_plan.CasePlan(Samples(model, 0), lambda: accepted)
     for draft in planned:
         found.append(draft)
         accepted += takes(draft.shapes)

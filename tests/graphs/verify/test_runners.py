@@ -11,7 +11,7 @@ from verifications import HEAD
 
 from gatewave.export import operators
 from gatewave.graphs.errors import NotRunnableError
-from gatewave.graphs.verify.comparison import VerificationPlan
+from gatewave.graphs.verify.verification_plan import VerificationPlan
 from gatewave.graphs.verify.verifier import verify
 
 LOOP = """agraph (int64 n, float[N] x) => (float[N] y) {

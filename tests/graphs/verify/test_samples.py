@@ -5,10 +5,10 @@ import onnx.parser
 import onnx_ir as ir
 import pytest
 
-from gatewave.graphs.verify import sizes
+from gatewave.graphs.verify import input_shapes
 from gatewave.graphs.verify.ports import inputs_of
-from gatewave.graphs.verify.ranges import NORMAL, THRESHOLDS, VALUE_RANGES
 from gatewave.graphs.verify.samples import OPPOSED, REPLACED, Samples
+from gatewave.graphs.verify.value_ranges import NORMAL, THRESHOLDS, VALUE_RANGES
 
 HEAD = '<ir_version: 8, opset_import: ["" : 17]>'
 BY_NAME = {kind.name: kind for kind in (NORMAL, THRESHOLDS, *VALUE_RANGES)}
@@ -22,7 +22,7 @@ def samples_of(text, seed=0):
     return Samples(read(text), seed)
 
 
-def shapes_of(text, how=sizes.candidates):
+def shapes_of(text, how=input_shapes.candidates):
     return [shapes for _, shapes in how(inputs_of(read(text)))]
 
 
@@ -38,7 +38,7 @@ def test_symbols_have_one_size_in_all_inputs_and_different_ones_each_at_first():
     assert first == {"x": (3, 5), "w": (5, 7)}
     assert {"x": (1, 1), "w": (1, 1)} in others
     assert all(shapes["x"][1] == shapes["w"][0] for shapes in others)
-    assert {"x": (0, 2), "w": (2, 2)} in shapes_of(PAIR, sizes.empties)
+    assert {"x": (0, 2), "w": (2, 2)} in shapes_of(PAIR, input_shapes.empties)
 
 
 def test_open_axes_without_a_name_are_each_their_own():
@@ -55,13 +55,13 @@ def test_images_get_sides_that_networks_halve_and_halve_again():
 def test_sizes_that_are_computed_from_others_are():
     model = read("agraph (float[P] p, float[N] x) => (float[N] y) { y = Identity(x) }")
     model.graph.inputs[1].shape = ir.Shape(["P + 1"])
-    assert next(sizes.candidates(inputs_of(model)))[1] == {"p": (3,), "x": (4,)}
+    assert next(input_shapes.candidates(inputs_of(model)))[1] == {"p": (3,), "x": (4,)}
 
 
 def test_names_of_sizes_are_never_computed_at_length():
     model = read("agraph (float[P] p) => (float[P] y) { y = Identity(p) }")
     model.graph.inputs[0].shape = ir.Shape(["9**9**9**9"])
-    assert next(sizes.candidates(inputs_of(model)))[1] == {"p": (3,)}
+    assert next(input_shapes.candidates(inputs_of(model)))[1] == {"p": (3,)}
 
 
 def test_what_would_not_fit_into_memory_is_not_tried():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from verifications import worst
 
-from gatewave.graphs.verify.differences import Allowance
+from gatewave.graphs.verify.allowance import Allowance
 
 SWISH = """
 agraph (float[N, M] x) => (float[N, M] y) {

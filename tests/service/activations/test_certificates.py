@@ -8,7 +8,7 @@ import onnx
 import pytest
 from fastapi.testclient import TestClient
 
-from gatewave.certificates import making, stamping
+from gatewave.certificates import certificate_files, certification
 from gatewave.certificates.document import KEY
 from gatewave.certificates.runtimes import catalogue
 from gatewave.graphs.errors import ModelError
@@ -22,10 +22,10 @@ PATH = "/activations/sinc/certificate"
 
 @pytest.fixture(scope="module")
 def certificate():
-    plan = making.CertificationPlan(
+    plan = certification.CertificationPlan(
         runtimes=[catalogue.find("reference")], graphs=["value"], dtypes=["float32"]
     )
-    return making.of_activation(ACTIVATIONS["sinc"], plan)
+    return certification.of_activation(ACTIVATIONS["sinc"], plan)
 
 
 @pytest.fixture
@@ -49,8 +49,8 @@ def get(folder):
 
 @pytest.fixture
 def certified(certificate, folder):
-    stamping.write(certificate, folder)
-    stamping.stamp(certificate, folder)
+    certificate_files.write(certificate, folder)
+    certificate_files.stamp(certificate, folder)
 
 
 def test_both_rooms_write_the_same_key():
@@ -103,8 +103,8 @@ def test_a_model_that_is_not_the_certified_one_is_not_stamped(certificate, folde
     onnx.save(model, path)
     before = {path: path.read_bytes() for path in folder.iterdir()}
     with pytest.raises(ModelError, match="is not the model that was certified"):
-        stamping.stamp(certificate, folder)
+        certificate_files.stamp(certificate, folder)
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
     path.unlink()
     with pytest.raises(ModelError, match="No such file"):
-        stamping.stamp(certificate, folder)
+        certificate_files.stamp(certificate, folder)

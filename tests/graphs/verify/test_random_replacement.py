@@ -10,8 +10,8 @@ from verifications import worst
 from gatewave.graphs.files import files
 from gatewave.graphs.rewrite.fuse import fuse
 from gatewave.graphs.verify.evaluator import evaluator
-from gatewave.graphs.verify.random_numbers import Fixed, can_fix, fix
-from gatewave.graphs.verify.verified import write_verified
+from gatewave.graphs.verify.random_replacement import Fixed, can_fix, fix
+from gatewave.graphs.verify.verified_files import write_verified
 
 HEAD = '<ir_version: 8, opset_import: ["" : %d]>'
 

@@ -10,19 +10,20 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
-from gatewave.certificates.alike import NodeWalk, WalkResult
 from gatewave.certificates.document import Baseline, DifferingNode, Level
 from gatewave.certificates.expected import Expected, moved_far
+from gatewave.certificates.node_comparison import NodeWalk, WalkResult
 from gatewave.certificates.runtimes.running import Running
 from gatewave.graphs.analysis.scopes import scopes
 from gatewave.graphs.errors import ModelError
 from gatewave.graphs.files import files
 from gatewave.graphs.processes.channel import Array, Lost, Refused
-from gatewave.graphs.verify import randomness
-from gatewave.graphs.verify.cases import drawn
+from gatewave.graphs.verify import random_outputs
+from gatewave.graphs.verify.allowance import Allowance
+from gatewave.graphs.verify.case_plan import drawn
 from gatewave.graphs.verify.comparison import unlike
-from gatewave.graphs.verify.differences import Allowance, described
 from gatewave.graphs.verify.samples import Case, Samples, from_file, nudged
+from gatewave.graphs.verify.tensor_difference import described
 
 NUDGES = 2
 """Runs with perturbed inputs, each float moved to one of its two neighbours."""
@@ -89,7 +90,9 @@ class BaselineRun:
         self._source = np.random.default_rng(self.settings.seed)
         self._stepped = _quantises(self.model)
         self._loaded = True
-        self.left_out |= dict.fromkeys(randomness.outputs(self.model), "a random operator feeds it")
+        self.left_out |= dict.fromkeys(
+            random_outputs.outputs(self.model), "a random operator feeds it"
+        )
 
     def ask(self, refusal: str) -> None:
         """Run all cases; start no further case once they have taken the time limit of one run.

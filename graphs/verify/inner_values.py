@@ -9,10 +9,11 @@ from dataclasses import replace
 import onnx_ir as ir
 
 from gatewave.graphs.processes.channel import Refused, Value
-from gatewave.graphs.verify.comparison import VerificationPlan, compared, joined
+from gatewave.graphs.verify.comparison import compared, joined
 from gatewave.graphs.verify.report import Compared, Dropped
 from gatewave.graphs.verify.runners import WORDS, Runner, RunnerKind, Task
 from gatewave.graphs.verify.samples import Case
+from gatewave.graphs.verify.verification_plan import VerificationPlan
 
 MAX_CASES = 2
 

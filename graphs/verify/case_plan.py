@@ -6,10 +6,10 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from gatewave.graphs.verify import sizes
-from gatewave.graphs.verify.ranges import NORMAL, ValueRange
+from gatewave.graphs.verify import input_shapes
+from gatewave.graphs.verify.input_shapes import InputShapes
 from gatewave.graphs.verify.samples import OPPOSED, REPLACED, Case, Replaced, Samples, name_of
-from gatewave.graphs.verify.sizes import InputShapes
+from gatewave.graphs.verify.value_ranges import NORMAL, ValueRange
 
 MAX_SHAPES = 4
 """Sets of shapes that the model takes and that are tried, of those that `sizes` lists."""
@@ -27,7 +27,7 @@ Sized = tuple[str, InputShapes]
 
 
 @dataclass(frozen=True)
-class Draft:
+class CaseDraft:
     """A case that is not drawn yet.
 
     Attributes:
@@ -63,7 +63,7 @@ class Draft:
 
 
 @dataclass(frozen=True)
-class Given:
+class GivenCase:
     """The case of the caller's own inputs, in place of a draft."""
 
     case: Case
@@ -86,7 +86,7 @@ class Given:
 
 
 @dataclass
-class Planned:
+class CasePlan:
     """The cases for a model: normal numbers in several shapes, then all ranges in one of those.
 
     The ranges are tried in the smallest shapes that have elements enough, not in the largest.
@@ -100,37 +100,37 @@ class Planned:
     taken: Callable[[], int]
     accepted: list[Sized] = field(default_factory=list, init=False)
 
-    def __iter__(self) -> Iterator[Draft]:
+    def __iter__(self) -> Iterator[CaseDraft]:
         for words, shapes in _smallest_first(self.samples):
             if len(self.accepted) == MAX_SHAPES:
                 break
             if self._is_excessive(shapes):
                 continue
             before = self.taken()
-            yield Draft(words, shapes, searched=True)
+            yield CaseDraft(words, shapes, searched=True)
             self.accepted += [(words, shapes)] * (self.taken() - before)
         if self.accepted:
             yield from self._ranges()
 
-    def _ranges(self) -> Iterator[Draft]:
+    def _ranges(self) -> Iterator[CaseDraft]:
         words, shapes = _telling(self.accepted)
         for kind in self.samples.kinds():
             yield from self._until_taken(kind)
         if self.samples.can_replace():
-            yield Draft(words, shapes, given=REPLACED)
+            yield CaseDraft(words, shapes, given=REPLACED)
         if self.samples.has_signs():
-            yield Draft(words, shapes, given=OPPOSED)
-        for words, shapes in sizes.empties(self.samples.inputs):
-            yield Draft(words, shapes)
+            yield CaseDraft(words, shapes, given=OPPOSED)
+        for words, shapes in input_shapes.empties(self.samples.inputs):
+            yield CaseDraft(words, shapes)
 
-    def _until_taken(self, kind: ValueRange) -> Iterator[Draft]:
+    def _until_taken(self, kind: ValueRange) -> Iterator[CaseDraft]:
         """Yield ``kind`` in one of the shapes after the other, until the model takes it."""
         telling = _telling(self.accepted)
         others = [one for one in self.accepted if one is not telling and _has_some(one)]
         before = self.taken()
         for words, shapes in (telling, *others):
             if self.taken() == before:
-                yield Draft(words, shapes, kind)
+                yield CaseDraft(words, shapes, kind)
 
     def _is_excessive(self, shapes: InputShapes) -> bool:
         """Return true if smaller shapes that the model takes show as much."""
@@ -139,13 +139,13 @@ class Planned:
 
 
 def drawn(samples: Samples, taken: Callable[[], int]) -> Iterator[Case]:
-    """All cases of `Planned`, drawn."""
-    return (draft.drawn(samples) for draft in Planned(samples, taken))
+    """All cases of `CasePlan`, drawn."""
+    return (draft.drawn(samples) for draft in CasePlan(samples, taken))
 
 
 def _smallest_first(samples: Samples) -> Iterator[Sized]:
     """Yield the candidates of `sizes`, block by block, the smallest first."""
-    for index, block in enumerate(sizes.blocks(samples.inputs)):
+    for index, block in enumerate(input_shapes.blocks(samples.inputs)):
         # There are few ordinary sizes; among the others, mixed sizes show more than equal ones.
         ordered = block if index else sorted(block, key=lambda one: _elements(one[1]))
         least = min((_elements(shapes) for _, shapes in block), default=0)

@@ -10,9 +10,9 @@ import onnx_ir as ir
 
 from gatewave.graphs.errors import NotRunnableError, VerificationError
 from gatewave.graphs.files import files
-from gatewave.graphs.verify.comparison import VerificationPlan
 from gatewave.graphs.verify.report import Report
 from gatewave.graphs.verify.runners import WORDS, Task, choose, onnxruntime_loads
+from gatewave.graphs.verify.verification_plan import VerificationPlan
 from gatewave.graphs.verify.verifier import DEFAULT, verify
 
 

@@ -10,9 +10,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from gatewave.certificates import making
+from gatewave.certificates import certification
+from gatewave.certificates.certification import CertificationPlan
 from gatewave.certificates.document import Baseline, Cell, Certificate, Row
-from gatewave.certificates.making import CertificationPlan
 from gatewave.certificates.runtimes.catalogue import find
 from gatewave.graphs.errors import ModelError
 from gatewave.graphs.files import npz
@@ -96,8 +96,8 @@ def _again(certificate: Certificate, folder: Path, seconds: float) -> Certificat
     if certificate.kind == "activation":
         if certificate.name not in ACTIVATIONS:
             raise ModelError(f"there is no activation {certificate.name!r}")
-        return making.of_activation(ACTIVATIONS[certificate.name], plan)
-    return making.of_model(
+        return certification.of_activation(ACTIVATIONS[certificate.name], plan)
+    return certification.of_model(
         _beside(folder, certificate.name), _with_inputs(plan, certificate, folder)
     )
 

@@ -17,15 +17,16 @@ import onnx_ir as ir
 
 from gatewave.graphs.errors import NotRunnableError
 from gatewave.graphs.processes.channel import Lost, Refused, Value
-from gatewave.graphs.verify.changed import ModelDifference, changed
-from gatewave.graphs.verify.comparison import VerificationPlan, cancellation
+from gatewave.graphs.verify.comparison import cancellation
 from gatewave.graphs.verify.conditioning import NUDGES, excused, movement, nudges
-from gatewave.graphs.verify.differences import between, dtype_of, is_float
-from gatewave.graphs.verify.edits import FACTOR, OUT, Cut
-from gatewave.graphs.verify.ranges import Source
+from gatewave.graphs.verify.graph_difference import GraphDifference, changed
+from gatewave.graphs.verify.instrumentation import FACTOR, OUT, Cut
 from gatewave.graphs.verify.report import Compared
 from gatewave.graphs.verify.runners import WORDS, Restarted, Runner, Task, choose
 from gatewave.graphs.verify.samples import Case
+from gatewave.graphs.verify.tensor_difference import between, dtype_of, is_float
+from gatewave.graphs.verify.value_ranges import Source
+from gatewave.graphs.verify.verification_plan import VerificationPlan
 
 MAX_STEPS = 64
 """Largest number of steps in the last place by which values are moved."""
@@ -34,7 +35,7 @@ NamedValues = dict[str, Value]
 
 
 @dataclass
-class Parts:
+class ChangedParts:
     """The changed parts of two models, ready to run.
 
     Attributes:
@@ -46,7 +47,7 @@ class Parts:
         found: Comparisons up to now.
     """
 
-    changed: ModelDifference
+    changed: GraphDifference
     tasks: tuple[Task, Task]
     original: Restarted
     rewritten: Sequence[Restarted]
@@ -177,12 +178,12 @@ def parts(
     original: Restarted,
     rewritten: Sequence[Restarted],
     plan: VerificationPlan,
-) -> Parts | None:
+) -> ChangedParts | None:
     """Return the changed parts of ``models``; ``None`` if all nodes are shared."""
     found = changed(*models)
     if not found.outputs:
         return None
-    return Parts(found, tasks, original, rewritten, plan)
+    return ChangedParts(found, tasks, original, rewritten, plan)
 
 
 def _outputs(results: NamedValues) -> NamedValues:

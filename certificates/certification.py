@@ -10,8 +10,8 @@ from typing import Literal
 
 from gatewave.certificates import activations, networks
 from gatewave.certificates.activations import Subject, subjects
-from gatewave.certificates.asking import BaselineSettings
 from gatewave.certificates.baseline import with_baseline
+from gatewave.certificates.baseline_run import BaselineSettings
 from gatewave.certificates.document import (
     Allowed,
     Baseline,
@@ -28,7 +28,7 @@ from gatewave.graphs.errors import NotRunnableError
 from gatewave.graphs.files import files, storage
 from gatewave.graphs.ops.signature import GRAPHS, Graph
 from gatewave.graphs.processes.channel import Array, Refused
-from gatewave.graphs.verify.differences import Allowance
+from gatewave.graphs.verify.allowance import Allowance
 from gatewave.models import DTYPES, Activation, DType
 
 

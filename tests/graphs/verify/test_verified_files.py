@@ -5,8 +5,8 @@ import pytest
 
 from gatewave.graphs.errors import ModelError, NotRunnableError, VerificationError
 from gatewave.graphs.files import files
-from gatewave.graphs.verify.comparison import VerificationPlan
-from gatewave.graphs.verify.verified import write_verified
+from gatewave.graphs.verify.verification_plan import VerificationPlan
+from gatewave.graphs.verify.verified_files import write_verified
 
 MODEL = """<ir_version: 8, opset_import: ["" : 17]>
 agraph (float[N] x) => (float[N] y) { g = Sigmoid(x) y = Mul(x, g) }"""

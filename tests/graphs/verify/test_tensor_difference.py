@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from gatewave.graphs.verify.differences import Allowance, between, unit_in_the_last_place
+from gatewave.graphs.ops.ulp import unit_in_the_last_place
+from gatewave.graphs.verify.allowance import Allowance
+from gatewave.graphs.verify.tensor_difference import between
 
 SOURCE = np.random.default_rng(0)
 

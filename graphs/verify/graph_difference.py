@@ -21,8 +21,8 @@ from gatewave.graphs.analysis.element_types import bodies
 
 
 @dataclass(frozen=True)
-class ModelDifference:
-    """Parts that two models do not share.
+class GraphDifference:
+    """ChangedParts that two models do not share.
 
     Attributes:
         nodes: The changed nodes of each, by their first outputs, with the constants they need.
@@ -35,7 +35,7 @@ class ModelDifference:
     outputs: Sequence[str]
 
 
-def changed(original: ir.Model, rewritten: ir.Model) -> ModelDifference:
+def changed(original: ir.Model, rewritten: ir.Model) -> GraphDifference:
     """Return the nodes that the main graphs of the two models do not share."""
     equal = _equal_constants(original, rewritten)
     graphs = [_NodeIndex(model, equal) for model in (original, rewritten)]
@@ -69,7 +69,7 @@ def changed(original: ir.Model, rewritten: ir.Model) -> ModelDifference:
         nodes.closed([*some, *few])
         for nodes, some, few in zip(graphs, different, constants, strict=True)
     ]
-    return ModelDifference(
+    return GraphDifference(
         (wanted[0], wanted[1]), (inputs[0], inputs[1]), sorted(outputs & common - {""})
     )
 

@@ -18,14 +18,15 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
-from gatewave.certificates import one_node
+from gatewave.certificates import node_models
 from gatewave.certificates.document import DifferingNode
 from gatewave.certificates.expected import Expected
 from gatewave.certificates.runtimes.running import Running
 from gatewave.graphs.processes.channel import Array, Refused, Value
-from gatewave.graphs.verify import randomness
-from gatewave.graphs.verify.differences import Allowance, Difference, described, dtype_of
+from gatewave.graphs.verify import random_outputs
+from gatewave.graphs.verify.allowance import Allowance
 from gatewave.graphs.verify.samples import Case, nudged
+from gatewave.graphs.verify.tensor_difference import Difference, described, dtype_of
 from gatewave.graphs.verify.worker import flat
 
 NUDGES = 3
@@ -75,17 +76,17 @@ class _WalkState:
 
     def has(self, node: ir.Node) -> bool:
         return all(
-            v in self.values or one_node.constant(v) is not None for v in one_node.taken(node)
+            v in self.values or node_models.constant(v) is not None for v in node_models.taken(node)
         )
 
     def inputs(self, node: ir.Node) -> dict[str, Value]:
-        taken = (value for value in one_node.taken(node) if value in self.values)
+        taken = (value for value in node_models.taken(node) if value in self.values)
         return {value.name or "": self.values[value] for value in taken}
 
     def add(self, node: ir.Node, results: Mapping[str, Value], *, sure: bool, parted: bool) -> None:
-        taken = one_node.taken(node)
+        taken = node_models.taken(node)
         reached = next((self.tainted[value] for value in taken if value in self.tainted), None)
-        taint = reached or (one_node.named(node) if parted else None)
+        taint = reached or (node_models.named(node) if parted else None)
         unsure = not sure or any(value in self.unsure for value in taken)
         for value in node.outputs:
             if value.name and value.name in results:
@@ -158,17 +159,17 @@ class NodeWalk:
             for case in cases
         ]
         nodes = [node for node in self._model.graph if not _is_constant(node)]
-        kept = Counter(value for node in nodes for value in one_node.taken(node))
+        kept = Counter(value for node in nodes for value in node_models.taken(node))
         kept.update(self._model.graph.outputs)
         with tempfile.TemporaryDirectory() as folder:
             for node in nodes:
                 if time.monotonic() > end:
-                    self._unchecked[one_node.named(node)] = LATE
+                    self._unchecked[node_models.named(node)] = LATE
                     continue
                 self._node(node, Path(folder) / "node.onnx", states)
-                kept.subtract(one_node.taken(node))
+                kept.subtract(node_models.taken(node))
                 for state in states:
-                    for value in one_node.taken(node):
+                    for value in node_models.taken(node):
                         if not kept[value]:
                             state.values.pop(value, None)
         for state in states:
@@ -183,25 +184,25 @@ class NodeWalk:
 
     def _sure(self, state: _WalkState) -> Iterator[str]:
         for value in self._model.graph.outputs:
-            known = value in state.values or one_node.constant(value) is not None
+            known = value in state.values or node_models.constant(value) is not None
             if known and value not in state.unsure:
                 yield value.name or ""
 
     def _node(self, node: ir.Node, path: Path, states: Iterable[_WalkState]) -> None:
         ready = [state for state in states if state.has(node)]
         if not ready:
-            self._unchecked[one_node.named(node)] = "its inputs were not computed"
+            self._unchecked[node_models.named(node)] = "its inputs were not computed"
             return
         each = [state.inputs(node) for state in ready]
         inputs = {name: [one[name] for one in each] for name in each[0]}
         try:
-            content = one_node.model_of(node, self._model, inputs).SerializeToString()
+            content = node_models.model_of(node, self._model, inputs).SerializeToString()
         except (ValueError, TypeError, KeyError) as error:  # beyond 2 GiB, or of no ONNX type
-            self._unchecked[one_node.named(node)] = str(error)
+            self._unchecked[node_models.named(node)] = str(error)
             return
         path.write_bytes(content)
         first, second = (
-            _Run(running, path, [*inputs], one_node.given(node)) for running in self._runtimes
+            _Run(running, path, [*inputs], node_models.given(node)) for running in self._runtimes
         )
         first.load()
         second.load()
@@ -209,7 +210,7 @@ class NodeWalk:
             self._compare(node, state, first, second)
 
     def _compare(self, node: ir.Node, state: _WalkState, first: _Run, second: _Run) -> None:
-        name, inputs = one_node.named(node), state.inputs(node)
+        name, inputs = node_models.named(node), state.inputs(node)
         one, other = first(inputs), second(inputs)
         results = other if one is None else one
         if results is None:
@@ -219,7 +220,7 @@ class NodeWalk:
         case = Case(state.case.name, inputs, state.case.extreme)
         if not sure:
             self._unchecked[name] = first.why or second.why
-        elif randomness.is_random(node, self._model):
+        elif random_outputs.is_random(node, self._model):
             self._unchecked[name], sure = "it draws random numbers", False
         else:
             found = self._difference(case, one or {}, other or {}, first)
@@ -253,7 +254,7 @@ class NodeWalk:
         return (name, found[name]) if name and found[name].used > 1 else None
 
     def _note(self, node: ir.Node, case: Case, output: str, found: Difference) -> None:
-        name = one_node.named(node)
+        name = node_models.named(node)
         if name in self._parted:
             known = self._parted[name]
             self._parted[name] = known.model_copy(update={"cases": (*known.cases, case.name)})
@@ -266,7 +267,7 @@ class NodeWalk:
         dtypes = dict.fromkeys(dtype_of(v) for v in case.inputs.values() if hasattr(v, "dtype"))
         self._parted[name] = DifferingNode(
             node=name,
-            operator=one_node.operator(node),
+            operator=node_models.operator(node),
             opset=self._model.opset_imports.get(node.domain) or 1,
             dtype=", ".join(dtypes) or "no inputs",
             says=f"{output}{at}{values} ({case.name})",
@@ -275,7 +276,7 @@ class NodeWalk:
 
 
 def _is_constant(node: ir.Node) -> bool:
-    return node.op_type == "Constant" and one_node.constant(node.outputs[0]) is not None
+    return node.op_type == "Constant" and node_models.constant(node.outputs[0]) is not None
 
 
 def arrays(results: Mapping[str, Value]) -> dict[str, Array]:

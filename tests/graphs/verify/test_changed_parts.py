@@ -5,7 +5,7 @@ import onnx_ir as ir
 import pytest
 from verifications import HEAD
 
-from gatewave.graphs.verify.changed import changed
+from gatewave.graphs.verify.graph_difference import changed
 
 STEPS = """agraph (float[N, 512] x) => (float[N, 512] y) <float fine = {30000}, float gain = {60}> {
     g = Sigmoid(x) h = Mul(x, g)

@@ -16,8 +16,8 @@ import onnx_ir as ir
 from gatewave.graphs.analysis import element_types
 from gatewave.graphs.analysis.element_types import bodies, operands
 from gatewave.graphs.analysis.scopes import Scope, scopes
-from gatewave.graphs.verify import random_numbers
-from gatewave.graphs.verify.random_numbers import Fixed
+from gatewave.graphs.verify import random_replacement
+from gatewave.graphs.verify.random_replacement import Fixed
 
 RANDOM = frozenset(
     {
@@ -50,7 +50,11 @@ def draws(models: Sequence[ir.Model], seed: int) -> Draws:
     found = [[(s, n) for s in scopes(model) for n in s.graph if _may_draw(n)] for model in models]
     kinds = [_kinds(model, nodes) for model, nodes in zip(models, found, strict=True)]
     protos = [
-        [(scope, proto) for scope, node in nodes if random_numbers.is_random(proto := _proto(node))]
+        [
+            (scope, proto)
+            for scope, node in nodes
+            if random_replacement.is_random(proto := _proto(node))
+        ]
         for nodes in found
     ]
     if not any(protos):
@@ -62,7 +66,7 @@ def draws(models: Sequence[ir.Model], seed: int) -> Draws:
         node.output[0]
         for nodes in protos
         for scope, node in nodes
-        if random_numbers.can_fix(node, scope.opsets.get("", 1), types)
+        if random_replacement.can_fix(node, scope.opsets.get("", 1), types)
     }
     return Draws(fixed, replaced, [_said(protos[0] or protos[1], seed)] if replaced else [])
 
@@ -77,7 +81,7 @@ def _proto(node: ir.Node) -> onnx.NodeProto:
 
 def _kinds(model: ir.Model, nodes: Sequence[tuple[Scope, ir.Node]]) -> dict[str, int]:
     """Return the element types of the outputs of ``nodes``, by name, if an old opset needs them."""
-    if all(scope.opsets.get("", 1) >= random_numbers.WITH_CAST_LIKE for scope, _ in nodes):
+    if all(scope.opsets.get("", 1) >= random_replacement.WITH_CAST_LIKE for scope, _ in nodes):
         return {}
     types = element_types.of_model(model)
     outputs = (node.outputs[0] for _, node in nodes)
