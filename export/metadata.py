@@ -61,14 +61,14 @@ def formula(activation: Activation, operator: Operator) -> str:
     """The definition in LaTeX, with its name and arguments on the left."""
     arguments = ", ".join((*activation.inputs, *(rf"\{real}" for real in operator.reals)))
     name = activation.name.replace("_", r"\_")
-    return rf"\operatorname{{{name}}}({arguments}) = {sympy.latex(operator.formula)}"
+    return rf"\operatorname{{{name}}}({arguments}) = {sympy.latex(activation.expression(operator))}"
 
 
 def derivatives(activation: Activation, operator: Operator) -> dict[str, str]:
     """The partial derivatives in LaTeX, by the name that outputs give them."""
     return {
         f"dy_d{name}": rf"\frac{{\partial y}}{{\partial {name}}} = "
-        + sympy.latex(sympy.diff(operator.formula, sympy.Symbol(name, real=True)))
+        + sympy.latex(sympy.diff(activation.expression(operator), sympy.Symbol(name, real=True)))
         for name in activation.inputs
     }
 

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from gatewave.export.errors import NotAnActivationError
 from gatewave.graphs.ops import signature
 from gatewave.models import Activation, Operator
-from gatewave.models.torch_ops import FLOAT64
+from gatewave.models.torch.ops import FLOAT64
 
 KINDS = ("svg", "png")
 POINTS_OF_CURVE = 401

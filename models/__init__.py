@@ -1,6 +1,7 @@
-"""Activations: Torch modules, and the records from which all other parts are derived.
+"""Activations: the records from which all other parts are derived, and their Torch modules.
 
-Each name is imported from its file when it is first used, since Torch takes seconds to import.
+Each name is imported from its file when it is first used: the records import neither Torch nor
+SymPy, and the modules import Torch, which takes seconds.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ if TYPE_CHECKING:
         Tolerance,
     )
     from gatewave.models.catalogue import ACTIVATIONS
-    from gatewave.models.glu import GLU, Bilinear, GeGLU, ReGLU
-    from gatewave.models.sigmoid import Sigmoid
-    from gatewave.models.sinc import Sinc
-    from gatewave.models.swiglu import SwiGLU
-    from gatewave.models.swish import Swish
+    from gatewave.models.torch.glu import GLU, Bilinear, GeGLU, ReGLU
+    from gatewave.models.torch.sigmoid import Sigmoid
+    from gatewave.models.torch.sinc import Sinc
+    from gatewave.models.torch.swiglu import SwiGLU
+    from gatewave.models.torch.swish import Swish
 
 __all__ = [
     "ACTIVATIONS",
@@ -42,24 +43,20 @@ __all__ = [
     "Tolerance",
 ]
 
-HOMES = {
-    "ACTIVATIONS": "catalogue",
-    "GLU": "glu",
-    "Bilinear": "glu",
-    "GeGLU": "glu",
-    "ReGLU": "glu",
-    "Sigmoid": "sigmoid",
-    "Sinc": "sinc",
-    "SwiGLU": "swiglu",
-    "Swish": "swish",
-}
-"""File of each name that is not in `activation`."""
+RECORDS = ("Activation", "DType", "DTYPES", "Operator", "Parameter", "Tolerance")
+"""The names that are in `activation`; the others are the catalogue, and classes of its records."""
 
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{HOMES.get(name, 'activation')}"), name)
+    if name in RECORDS:
+        return getattr(import_module(f"{__name__}.activation"), name)
+    if name[0].isupper():  # the name of a submodule is not, and must be left to the import system
+        catalogue = import_module(f"{__name__}.catalogue")
+        if name == "ACTIVATIONS":
+            return catalogue.ACTIVATIONS
+        if name in catalogue.CLASSES:
+            return catalogue.CLASSES[name].module_class
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -6,18 +6,20 @@ name can mean: most have one, `swiglu` has two, told apart by its parameter `gat
 
 from __future__ import annotations
 
+import ast
+import inspect
 import itertools
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import MappingProxyType
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-import sympy
-from torch import Tensor, nn
-
-from gatewave.models.torch_ops import rounded_once, torch_ops
+if TYPE_CHECKING:  # commands that only need the records start without these
+    import sympy
+    from torch import Tensor, nn
 
 DType = Literal["float16", "bfloat16", "float32", "float64"]
 DTYPES: tuple[DType, ...] = get_args(DType)
@@ -31,6 +33,9 @@ alike; ``op.precision_bits`` is the precision of the computation: 24 bits, or 53
 
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 """Names of activations: they stand in URLs and file names."""
+
+CONSTANTS = frozenset({"E", "pi"})
+"""Names in formulas that are numbers of SymPy's."""
 
 RESERVED = re.compile(r"y|dy_d.*|grad_.*")
 """Names that the graphs give to outputs and gradients: no input may bear one."""
@@ -69,28 +74,30 @@ class Parameter:
     choices: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Operator:
     """One elementwise function, described well enough to export, serve, plot and test it unseen.
 
     Attributes:
         op_type: The ONNX operator of our domain, e.g. ``"SwiGLULinear"``.
-        formula: The definition, in the symbols of its inputs and real parameters. LaTeX, exact
-            values and exact derivatives all follow from it.
-        module: The class of the Torch module; its arguments are the choice and the real parameters.
-        value: The function in standard ONNX operators.
+        formula: Definition in the symbols of its inputs and real parameters: text in SymPy's
+            language with `symbols.VOCABULARY`, or an expression. LaTeX, exact values and exact
+            derivatives all follow from it.
+        value: The function in standard ONNX operators. Its arguments are the inputs and the real
+            parameters, by their names.
         partials: Its partial derivatives, one per input, likewise.
         tolerances: The error allowed in the value, per dtype.
         derivative_tolerances: The error allowed in each partial derivative, per dtype.
         scale: The inputs that the absolute error grows with.
         reals: The real parameters that this function takes.
         choice: The words that select this function among its activation's, e.g. ``gate: linear``.
-        forward: Forward of the module's class, as it was when the record was made.
+        module: The class of the Torch module, or its path, ``package.module:Class``; its arguments
+            are the choice and the real parameters. Without one the class is derived: it computes
+            ``value``, and autograd differentiates that.
     """
 
     op_type: str
-    formula: sympy.Expr
-    module: type[nn.Module]
+    formula: str | sympy.Expr
     value: Decomposition
     partials: Decomposition
     tolerances: Mapping[DType, Tolerance]
@@ -98,32 +105,41 @@ class Operator:
     scale: tuple[str, ...] = ()
     reals: tuple[str, ...] = ()
     choice: Mapping[str, str] = field(default_factory=dict)
-    forward: Callable[..., Any] = field(init=False)
+    module: type[nn.Module] | str | None = None
 
     def __post_init__(self) -> None:
         """Make the record as immutable as it looks."""
-        object.__setattr__(self, "forward", self.module.forward)
         _freeze(self, "tolerances", "derivative_tolerances", "choice")
+
+    @property
+    def class_name(self) -> str:
+        """The name of the Torch module's class."""
+        if isinstance(self.module, str):
+            return self.module.rpartition(":")[2]
+        return self.op_type if self.module is None else self.module.__name__
+
+    @cached_property
+    def module_class(self) -> type[nn.Module]:
+        """The class of the Torch module, imported or derived when it is first asked for."""
+        from gatewave.models.torch import modules  # noqa: PLC0415 - Torch takes seconds to import
+
+        return modules.class_of(self)
 
     def build(self, **reals: float) -> nn.Module:
         """The Torch module, with the real parameters given, or their defaults."""
-        return self.module(**self.choice, **reals)
+        return self.module_class(**self.choice, **reals)
 
     def matches(self, module: nn.Module) -> bool:
         """Return true if ``module`` computes this very function."""
-        return type(module) is self.module and all(
+        return type(module) is self.module_class and all(
             getattr(module, name) == word for name, word in self.choice.items()
         )
 
     def derivative(self, *inputs: Tensor, **parameters: float) -> tuple[Tensor, ...]:
         """The exact partial derivatives at ``inputs``, one per input, in their shape and dtype."""
+        from gatewave.models.torch import modules  # noqa: PLC0415 - Torch takes seconds to import
 
-        @rounded_once
-        def partials(*wide: Tensor) -> tuple[Tensor, ...]:
-            found: tuple[Tensor, ...] = self.partials(torch_ops(wide[0]), *wide, **parameters)
-            return found
-
-        return partials(*inputs)
+        return modules.derivative(self, *inputs, **parameters)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -166,8 +182,8 @@ class Activation:
 
         Raises:
             ValueError: A name is no name, is taken, or names nothing; a dtype has no tolerance; the
-                operators are not exactly the combinations of the choices, the default first; or the
-                example is not one of the inputs.
+                operators are not exactly the combinations of the choices, the default first; the
+                example is not one of the inputs; or a decomposition has other arguments.
         """
         _freeze(self, "example")
         for problem in itertools.chain(
@@ -187,15 +203,30 @@ class Activation:
             yield f"its example must give {', '.join(self.inputs)}, equally many values of each"
 
     def _problems_of(self, operator: Operator) -> Iterator[str]:
-        symbols = {sympy.Symbol(name, real=True) for name in (*self.inputs, *operator.reals)}
+        names = (*self.inputs, *operator.reals)
         if unknown := {*operator.reals} - {p.name for p in self.parameters if not p.choices}:
             yield f"{operator.op_type} takes {sorted(unknown)}, which are no real parameters"
+            return
         if unknown := {*operator.scale} - {*self.inputs}:
             yield f"{operator.op_type} scales with {sorted(unknown)}, which are no inputs"
-        if unknown := operator.formula.free_symbols - symbols:
-            yield f"the formula of {operator.op_type} has {unknown}: its real symbols are {symbols}"
+        if others := _symbols(operator.formula) - {*names}:
+            yield (
+                f"the formula of {operator.op_type} has {', '.join(sorted(others))}: its real "
+                f"symbols are {', '.join(names)}"
+            )
+        for decomposition in (operator.value, operator.partials):
+            taken = arguments_of(decomposition)
+            if taken is not None and taken != self._arguments(operator):
+                yield (
+                    f"{decomposition.__name__} of {operator.op_type} must take (op, "
+                    f"{', '.join(names)}), real parameters with their defaults, not {taken}"
+                )
         if {*operator.tolerances} != {*DTYPES} or {*operator.derivative_tolerances} != {*DTYPES}:
             yield f"{operator.op_type} must have tolerances for {', '.join(DTYPES)}"
+
+    def _arguments(self, operator: Operator) -> dict[str, float | None]:
+        """The arguments of the decompositions of ``operator`` after ``op``, with their defaults."""
+        return {**dict.fromkeys(self.inputs), **self.defaults(operator)}
 
     def _combinations(self) -> list[dict[str, str]]:
         """The words that select one operator each: every combination, the defaults first."""
@@ -212,9 +243,39 @@ class Activation:
         """Return the stem of ``operator``'s file names: ``sinc``, ``swiglu-linear``."""
         return "-".join([self.name, *operator.choice.values()])
 
+    def expression(self, operator: Operator) -> sympy.Expr:
+        """Return the formula of ``operator`` as an expression of SymPy.
+
+        Raises:
+            ValueError: The formula is no expression, or calls an unknown function.
+        """
+        if not isinstance(operator.formula, str):
+            return operator.formula
+        from gatewave.models import symbols  # noqa: PLC0415 - SymPy takes a second to import
+
+        return symbols.parsed(operator.formula, (*self.inputs, *operator.reals))
+
     def defaults(self, operator: Operator) -> dict[str, float]:
         """The real parameters of ``operator``, at their defaults."""
         return {p.name: float(p.default) for p in self.parameters if p.name in operator.reals}
+
+
+def arguments_of(decomposition: Decomposition) -> dict[str, float | None] | None:
+    """Return the arguments after ``op``, with their defaults; None if it takes any number."""
+    parameters = list(inspect.signature(decomposition).parameters.values())[1:]
+    if any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters):
+        return None
+    return {p.name: None if p.default is p.empty else p.default for p in parameters}
+
+
+def _symbols(formula: str | sympy.Expr) -> set[str]:
+    """Return the names of the variables in a formula; text is not evaluated, nor SymPy imported."""
+    if not isinstance(formula, str):
+        return {s.name if s.is_real else f"{s.name} (not real)" for s in formula.free_symbols}
+    nodes = list(ast.walk(ast.parse(formula, mode="eval")))
+    called = {id(node.func) for node in nodes if isinstance(node, ast.Call)}
+    names = {n.id for n in nodes if isinstance(n, ast.Name) and id(n) not in called}
+    return names - CONSTANTS
 
 
 def _freeze(record: Operator | Activation, *names: str) -> None:

@@ -7,18 +7,11 @@ already apart; `torch.nn.functional.glu` takes them packed, in the same order.
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
-
-import torch
-from sympy import Rational, erf, pi, sqrt, tanh
-from torch import Tensor, nn
-from torch.nn import functional
+from typing import Any
 
 from gatewave.models.activation import Activation, Operator, Parameter
 from gatewave.models.bounds import GATED, PRODUCT, SLOPE, TAILS
 from gatewave.models.normal import normal_cdf
-from gatewave.models.symbols import Relu, Sigma, a, b
-from gatewave.models.torch_ops import rounded_once
 
 SHAZEER = "https://arxiv.org/abs/2002.05202"
 EXAMPLE = {"a": (0.5, -1.0, 2.0, -2.0), "b": (1.0, -1.0, 0.5, 2.0)}
@@ -27,67 +20,6 @@ GELU_SLOPE = math.sqrt(2 / math.pi)
 GELU_CUBIC = 0.044715
 GELU_SATURATED = 30.0
 """Bound beyond which the tanh form's gate is 0 or 1 in every dtype, and its slope 0."""
-
-
-class GLU(nn.Module):
-    """``a · σ(b)``; equal shapes, any floating dtype.
-
-    Source: Dauphin et al. 2017, https://arxiv.org/abs/1612.08083.
-    """
-
-    @rounded_once
-    def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        return a * torch.sigmoid(b)
-
-
-class Bilinear(nn.Module):
-    """``a · b``; equal shapes, any floating dtype.
-
-    Source: Shazeer 2020, https://arxiv.org/abs/2002.05202.
-    """
-
-    @rounded_once
-    def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        return a * b
-
-
-class ReGLU(nn.Module):
-    """``max(0, a) · b``; equal shapes, any floating dtype. The derivative at a = 0 is 0.
-
-    Source: Shazeer 2020, https://arxiv.org/abs/2002.05202.
-    """
-
-    @rounded_once
-    def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        return torch.relu(a) * b
-
-
-class GeGLU(nn.Module):
-    """``GELU(a) · b``; equal shapes, any floating dtype.
-
-    Args:
-        approximate: ``"none"``, with erf, or ``"tanh"``, as `torch.nn.GELU` has it.
-
-    Raises:
-        ValueError: ``approximate`` is another word.
-
-    Source: Shazeer 2020, https://arxiv.org/abs/2002.05202; Hendrycks and Gimpel 2016,
-    https://arxiv.org/abs/1606.08415, for both forms of GELU.
-    """
-
-    def __init__(self, approximate: Literal["none", "tanh"] = "none") -> None:
-        super().__init__()
-        if approximate not in ("none", "tanh"):
-            raise ValueError(f"approximate must be 'none' or 'tanh', not {approximate!r}")
-        self.approximate = approximate
-
-    @rounded_once
-    def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        if self.approximate == "tanh":
-            return functional.gelu(a, approximate="tanh") * b
-        # functional.gelu errs by 3.3e-7 · |a| in float32, which the record does not allow.
-        gate: Tensor = torch.special.ndtr(a)
-        return a * gate * b
 
 
 def glu_value(op: Any, a: Any, b: Any) -> Any:
@@ -160,8 +92,8 @@ PLAIN_GLU = Activation(
     operators=(
         _operator(
             "GLU",
-            formula=a * Sigma(b),
-            module=GLU,
+            formula="a*sigmoid(b)",
+            module="gatewave.models.torch.glu:GLU",
             value=glu_value,
             partials=glu_partials,
             scale=("a",),
@@ -186,8 +118,8 @@ BILINEAR = Activation(
     operators=(
         _operator(
             "Bilinear",
-            formula=a * b,
-            module=Bilinear,
+            formula="a*b",
+            module="gatewave.models.torch.glu:Bilinear",
             value=bilinear_value,
             partials=bilinear_partials,
             tolerances=PRODUCT,
@@ -210,8 +142,8 @@ REGLU = Activation(
     operators=(
         _operator(
             "ReGLU",
-            formula=Relu(a) * b,
-            module=ReGLU,
+            formula="relu(a)*b",
+            module="gatewave.models.torch.glu:ReGLU",
             value=reglu_value,
             partials=reglu_partials,
             tolerances=PRODUCT,
@@ -246,8 +178,8 @@ GEGLU = Activation(
         _operator(
             "GeGLU",
             choice={"approximate": "none"},
-            formula=a / 2 * (1 + erf(a / sqrt(2))) * b,
-            module=GeGLU,
+            formula="a/2*(1 + erf(a/sqrt(2)))*b",
+            module="gatewave.models.torch.glu:GeGLU",
             value=erf_value,
             partials=erf_partials,
             scale=("a", "b"),
@@ -255,8 +187,8 @@ GEGLU = Activation(
         _operator(
             "GeGLUTanh",
             choice={"approximate": "tanh"},
-            formula=a / 2 * (1 + tanh(sqrt(2 / pi) * (a + Rational(44715, 1_000_000) * a**3))) * b,
-            module=GeGLU,
+            formula="a/2*(1 + tanh(sqrt(2/pi)*(a + Rational(44715, 1000000)*a**3)))*b",
+            module="gatewave.models.torch.glu:GeGLU",
             value=tanh_value,
             partials=tanh_partials,
             derivative_tolerances=SLOPE,

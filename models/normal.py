@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
-import functools
-import itertools
 import math
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
-import mpmath
+# Numbers, not a computation: mpmath takes a quarter of a second to import, and each start of
+# `gatewave inspect` needs them. The tests compute them again.
+# fmt: off
+ERFCX: tuple[float, ...] = (
+    0.37737609962585944, 0.4825091196506807, 0.12232459533097705, 0.017831149719276792,
+    0.00032117365249439837, -0.0003503952564796157, -2.243880650620326e-05, 1.0537433119356064e-05,
+    5.671331132647553e-07, -4.297681576665876e-07, 5.104952512865141e-09, 1.8899699318179606e-08,
+    -2.242755529856193e-09, -6.855254370550185e-10, 2.1487959525733994e-10, 5.515409718485674e-12,
+    -1.3477495048063454e-11, 2.0863894672105998e-12, 4.481881445148597e-13, -2.2684175777875652e-13,
+    1.8505867519748427e-14, 1.1509611397547722e-14, -4.00989014707125e-15, 1.3982845705777133e-16,
+    2.635380772175244e-16, -7.953987696969462e-17, 9.151033515546319e-19, 6.071172780200626e-18,
+    -1.806095710895107e-18, 2.69762181618846e-20, 1.4381261422622832e-19, -4.6412203821304233e-20,
+    2.0362599032219945e-21, 3.449143464080188e-21, -1.307281347649728e-21, 1.2028331490556615e-22,
+    7.9992903532887e-23, -3.872309029965948e-23, 5.937536504609093e-24, 1.3437329120653522e-24,
+)
+# fmt: on
+"""Chebyshev coefficients of ``erfcx((2 - 2t) / (1 + t))``: interpolation at 40 points."""
 
-TERMS = 40
-"""Chebyshev terms that carry erfcx to the last bit of float64."""
+TERMS: Mapping[int, int] = MappingProxyType({24: 16, 53: 40})
+"""Number of `ERFCX`'s terms that matter, by the bits of the working precision."""
 
-_TERMS_OF = {24: 16, 53: TERMS}
-"""Number of terms that matter, by the digits of the working precision."""
+FAR: Mapping[int, float] = MappingProxyType({24: 1e30, 53: 1e100})
+"""Distance beyond which ``t`` is -1 to the last bit, by the bits of the working precision."""
 
 
 def normal_cdf(op: Any, a: Any) -> Any:
@@ -33,36 +49,12 @@ def erfcx(op: Any, distance: Any) -> Any:
     """``exp(x²) · erfc(x)`` for ``x >= 0``, by Clenshaw's rule in ``t = (2 - x) / (2 + x)``."""
     t = op.Div(op.Sub(2.0, distance), op.Add(2.0, distance))
     # At infinity the quotient is ∞/∞; what it multiplies is 0 there.
-    t = op.Where(op.Greater(distance, _FAR[op.precision_bits]), -1.0, t)
+    t = op.Where(op.Greater(distance, FAR[op.precision_bits]), -1.0, t)
     double_t = op.Mul(t, 2.0)
-    first, *rest = _chebyshev_coefficients()[: _TERMS_OF[op.precision_bits]]
+    first, *rest = ERFCX[: TERMS[op.precision_bits]]
     later: Any = op.Mul(t, 0.0)
     last: Any = later
     for coefficient in reversed(rest):
         # The coefficient comes first: Torch's exporter drops additions of less than 1e-8.
         last, later = op.Add(op.Mul(double_t, last), op.Sub(coefficient, later)), last
     return op.Add(op.Mul(t, last), op.Sub(first, later))
-
-
-_FAR = {24: 1e30, 53: 1e100}
-
-
-@functools.cache
-def _chebyshev_coefficients() -> tuple[float, ...]:
-    """Interpolation at Chebyshev's points, in 40 digits."""
-    with mpmath.workdps(40):
-        angles = [mpmath.pi * (k + mpmath.mpf(1) / 2) / TERMS for k in range(TERMS)]
-        values = [_erfcx_exactly(mpmath.cos(angle)) for angle in angles]
-        sums = [
-            mpmath.fsum(v * mpmath.cos(n * angle) for v, angle in zip(values, angles, strict=True))
-            for n in range(TERMS)
-        ]
-        return tuple(
-            float(factor * total / TERMS)
-            for factor, total in zip(itertools.chain([1], itertools.repeat(2)), sums, strict=False)
-        )
-
-
-def _erfcx_exactly(t: mpmath.mpf) -> mpmath.mpf:
-    x = 2 * (1 - t) / (1 + t)
-    return mpmath.exp(x * x) * mpmath.erfc(x)

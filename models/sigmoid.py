@@ -4,22 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-
 from gatewave.models.activation import Activation, Operator
 from gatewave.models.bounds import GATED, TAILS
-from gatewave.models.symbols import Sigma
-from gatewave.models.symbols import x as symbol
-from gatewave.models.torch_ops import rounded_once
-
-
-class Sigmoid(nn.Module):
-    """``1 / (1 + exp(-x))``; any shape, any floating dtype. 0 at -∞, 1 at +∞."""
-
-    @rounded_once
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.sigmoid(x)
 
 
 def value(op: Any, x: Any) -> Any:
@@ -39,8 +25,8 @@ SIGMOID = Activation(
     operators=(
         Operator(
             op_type="Sigmoid",
-            formula=Sigma(symbol),
-            module=Sigmoid,
+            formula="sigmoid(x)",
+            module="gatewave.models.torch.sigmoid:Sigmoid",
             value=value,
             partials=partials,
             tolerances=GATED,

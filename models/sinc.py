@@ -5,13 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import torch
-from sympy import Eq, Piecewise, pi, sin
-from torch import Tensor, nn
-
 from gatewave.models.activation import Activation, Operator, Tolerance
-from gatewave.models.symbols import x as symbol
-from gatewave.models.torch_ops import rounded_once, torch_ops
 
 SERIES_RADIUS = 0.5
 """Below it the derivative is its Taylor series: the closed form subtracts nearly equal numbers."""
@@ -23,30 +17,10 @@ NEGLIGIBLE = 1e-9
 """Below it sinc is 1 to the last bit of float64; nor can 0 / 0 arise, denormals flushed or not."""
 
 
-class Sinc(nn.Module):
-    r"""``sin(πx) / (πx)``, and 1 at 0; any shape, any floating dtype.
-
-    Exactly 0 at every other integer, by reducing the range to ``r = x - round(x)`` before the sine
-    is taken, and 0, its limit, at ±∞. ``torch.sinc`` answers about 1e-8 at integers, and NaN at ±∞.
-
-    Source: https://numpy.org/doc/stable/reference/generated/numpy.sinc.html, for the convention.
-    """
-
-    @rounded_once
-    def forward(self, x: Tensor) -> Tensor:
-        # The series is for autograd: differentiating the quotient cancels near 0, at every order.
-        op = torch_ops(x)
-        distance = torch.abs(x)
-        near = distance < SERIES_RADIUS
-        sign, angle = _reduced(op, distance)
-        closed = sign * torch.sin(angle) / (math.pi * torch.where(near, 1.0, distance))
-        return torch.where(near, _even_series(op, torch.where(near, x, 0.0)), closed)
-
-
 def value(op: Any, x: Any) -> Any:
     """``sin(πr) · (-1)^n / (πx)`` with ``n = round(|x|)`` and ``r = |x| - n``, which is exact."""
     distance = op.Abs(x)
-    sign, angle = _reduced(op, distance)
+    sign, angle = reduced(op, distance)
     near = op.Less(distance, NEGLIGIBLE)
     pi_x = op.Where(near, 1.0, op.Mul(distance, math.pi))
     return op.Where(near, 1.0, op.Div(op.Mul(sign, op.Sin(angle)), pi_x))
@@ -59,7 +33,7 @@ def partials(op: Any, x: Any) -> tuple[Any]:
     and is too small by a factor of π: the derivative at 1/2 is -4/π = -1.273, not -0.405.
     """
     distance = op.Abs(x)
-    sign, angle = _reduced(op, distance)
+    sign, angle = reduced(op, distance)
     near = op.Less(distance, SERIES_RADIUS)
     safe_x = op.Where(near, 1.0, x)
     sinc = op.Div(op.Mul(sign, op.Sin(angle)), op.Mul(op.Abs(safe_x), math.pi))
@@ -67,7 +41,7 @@ def partials(op: Any, x: Any) -> tuple[Any]:
     return (op.Where(near, _series(op, op.Where(near, x, 0.0)), closed),)
 
 
-def _reduced(op: Any, distance: Any) -> tuple[Any, Any]:
+def reduced(op: Any, distance: Any) -> tuple[Any, Any]:
     """The sign and the angle, within ±π/2, that give the sine and cosine of ``π · distance``.
 
     For ``distance >= 0``; the angle is exactly 0 at integers.
@@ -83,12 +57,12 @@ def _reduced(op: Any, distance: Any) -> tuple[Any, Any]:
 
 
 def _series(op: Any, x: Any) -> Any:
-    r"""The derivative of `_even_series`, term by term."""
+    r"""The derivative of `even_series`, term by term."""
     terms = [2 * k * c for k, c in enumerate(_coefficients(op.precision_bits))]
     return op.Mul(x, _polynomial(op, op.Mul(x, x), terms[1:]))
 
 
-def _even_series(op: Any, x: Any) -> Any:
+def even_series(op: Any, x: Any) -> Any:
     r"""``Σ (-1)^k (πx)^(2k) / (2k+1)!``, the Taylor series of sinc."""
     return _polynomial(op, op.Mul(x, x), _coefficients(op.precision_bits))
 
@@ -115,8 +89,8 @@ SINC = Activation(
     operators=(
         Operator(
             op_type="Sinc",
-            formula=Piecewise((1, Eq(symbol, 0)), (sin(pi * symbol) / (pi * symbol), True)),
-            module=Sinc,
+            formula="Piecewise((1, Eq(x, 0)), (sin(pi*x)/(pi*x), True))",
+            module="gatewave.models.torch.sinc:Sinc",
             value=value,
             partials=partials,
             tolerances={

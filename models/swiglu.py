@@ -7,47 +7,11 @@ puts the second input through a sigmoid. What language models such as Llama mean
 
 from __future__ import annotations
 
-from typing import Any, Literal
-
-import torch
-from torch import Tensor, nn
+from typing import Any
 
 from gatewave.models import swish
 from gatewave.models.activation import Activation, Operator, Parameter
 from gatewave.models.bounds import GATED, TAILS
-from gatewave.models.symbols import Sigma, a, alpha, b
-from gatewave.models.torch_ops import rounded_once
-
-
-class SwiGLU(nn.Module):
-    """``a·σ(a)·σ(b)``, or ``a·σ(αa)·b`` with ``gate="linear"``; equal shapes, any floating dtype.
-
-    NaN at a = -∞, as in Torch: the limit is 0.
-
-    Args:
-        gate: Use of ``b``: through a sigmoid, or as it is.
-        alpha: The slope of the linear form's sigmoid; the other form refuses it.
-
-    Raises:
-        ValueError: ``gate`` is another word, or ``alpha`` is set where there is none.
-
-    Source: Shazeer 2020, https://arxiv.org/abs/2002.05202, for the linear form.
-    """
-
-    def __init__(self, gate: Literal["sigmoid", "linear"] = "sigmoid", alpha: float = 1.0) -> None:
-        super().__init__()
-        if gate not in ("sigmoid", "linear"):
-            raise ValueError(f"gate must be 'sigmoid' or 'linear', not {gate!r}")
-        if gate == "sigmoid" and alpha != 1.0:
-            raise ValueError("alpha belongs to gate='linear': a·σ(a)·σ(b) has none")
-        self.gate = gate
-        self.alpha = alpha
-
-    @rounded_once
-    def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        if self.gate == "sigmoid":
-            return a * torch.sigmoid(a) * torch.sigmoid(b)
-        return a * torch.sigmoid(self.alpha * a) * b
 
 
 def sigmoid_value(op: Any, a: Any, b: Any) -> Any:
@@ -90,8 +54,8 @@ SWIGLU = Activation(
         Operator(
             op_type="SwiGLUSigmoid",
             choice={"gate": "sigmoid"},
-            formula=a * Sigma(a) * Sigma(b),
-            module=SwiGLU,
+            formula="a*sigmoid(a)*sigmoid(b)",
+            module="gatewave.models.torch.swiglu:SwiGLU",
             value=sigmoid_value,
             partials=sigmoid_partials,
             tolerances=GATED,
@@ -101,8 +65,8 @@ SWIGLU = Activation(
         Operator(
             op_type="SwiGLULinear",
             choice={"gate": "linear"},
-            formula=a * Sigma(alpha * a) * b,
-            module=SwiGLU,
+            formula="a*sigmoid(alpha*a)*b",
+            module="gatewave.models.torch.swiglu:SwiGLU",
             value=linear_value,
             partials=linear_partials,
             tolerances=GATED,

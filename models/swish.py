@@ -4,34 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-
 from gatewave.models.activation import Activation, Operator, Parameter
 from gatewave.models.bounds import GATED, TAILS
-from gatewave.models.symbols import Sigma, alpha
-from gatewave.models.symbols import x as symbol
-from gatewave.models.torch_ops import rounded_once
 
 ALPHA = Parameter("alpha", 1.0, "The slope of the gate's sigmoid, α.")
-
-
-class Swish(nn.Module):
-    """``x · σ(αx)``; any shape, any floating dtype. NaN at -∞, as in Torch: the limit is 0.
-
-    Args:
-        alpha: The slope of the gate's sigmoid.
-
-    Source: Ramachandran et al. 2017, https://arxiv.org/abs/1710.05941; ONNX ``Swish``-24.
-    """
-
-    def __init__(self, alpha: float = 1.0) -> None:
-        super().__init__()
-        self.alpha = alpha
-
-    @rounded_once
-    def forward(self, x: Tensor) -> Tensor:
-        return x * torch.sigmoid(self.alpha * x)
 
 
 def value(op: Any, x: Any, alpha: Any = 1.0) -> Any:
@@ -62,8 +38,8 @@ SWISH = Activation(
     operators=(
         Operator(
             op_type="Swish",
-            formula=symbol * Sigma(alpha * symbol),
-            module=Swish,
+            formula="x*sigmoid(alpha*x)",
+            module="gatewave.models.torch.swish:Swish",
             value=value,
             partials=partials,
             tolerances=GATED,

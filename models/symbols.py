@@ -1,19 +1,18 @@
-"""The vocabulary that formulas are written in.
+"""Formulas: the functions they are written with, and their translation to SymPy.
 
 Each function knows its derivative, its LaTeX, and, through `EXACT`, its value at any precision.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
 import mpmath
 import sympy
-
-a, b, x, alpha = sympy.symbols("a b x alpha", real=True)
-"""The tensors ``a``, ``b``, ``x``, and the parameter α."""
+from sympy.core.function import AppliedUndef
 
 
 class Sigma(sympy.Function):  # type: ignore[misc]  # SymPy has no types
@@ -50,6 +49,9 @@ def _latex(name: str, arguments: str, exponent: str | None) -> str:
     return rf"{name}{power}\left({arguments}\right)"
 
 
+VOCABULARY: Mapping[str, Any] = MappingProxyType({"sigmoid": Sigma, "relu": Relu})
+"""The functions that formulas may call besides those of SymPy."""
+
 EXACT: Mapping[str, Callable[[Any], Any]] = MappingProxyType(
     {
         "Sigma": lambda z: 1 / (1 + mpmath.exp(-z)),
@@ -58,3 +60,39 @@ EXACT: Mapping[str, Callable[[Any], Any]] = MappingProxyType(
     }
 )
 """The value of each function above, for mpmath."""
+
+
+def parse(written: Any, names: tuple[str, ...]) -> sympy.Expr:
+    """Translate a formula: text in SymPy's language with `VOCABULARY`, or an expression.
+
+    Args:
+        written: The formula.
+        names: The names that stand for real numbers in it.
+
+    Raises:
+        ValueError: The formula is no expression, no number, or calls an unknown function.
+    """
+    symbols = {name: sympy.Symbol(name, real=True) for name in names}
+    try:
+        found = sympy.sympify(written, locals={**VOCABULARY, **symbols})
+    except (sympy.SympifyError, TypeError, SyntaxError) as error:
+        raise ValueError(f"{written!r} is not a SymPy expression: {error}") from error
+    if not isinstance(found, sympy.Expr):
+        raise ValueError(f"{written!r} is not a number")  # noqa: TRY004 - its content is wrong
+    if unknown := found.atoms(AppliedUndef):
+        raise ValueError(f"calls {unknown.pop().func}, which SymPy does not know")
+    return found.subs({sympy.Symbol(name): symbol for name, symbol in symbols.items()})
+
+
+parsed = functools.cache(parse)
+"""Parse a formula of a record once: SymPy takes milliseconds."""
+
+
+def undefined(name: str, names: tuple[str, ...]) -> sympy.Expr:
+    """Return the formula of a function that has none: the function itself, of real numbers."""
+    return sympy.Function(name)(*(sympy.Symbol(n, real=True) for n in names))
+
+
+def is_undefined(formula: sympy.Expr) -> bool:
+    """Return true for the formula of a function that has none: its decomposition defines it."""
+    return bool(formula.has(AppliedUndef))

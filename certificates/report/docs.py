@@ -23,7 +23,7 @@ from gatewave.export.accuracy import certify
 from gatewave.export.markdown import bullets, page, table
 from gatewave.graphs.ops import signature
 from gatewave.models import ACTIVATIONS, DTYPES, Activation, Operator
-from gatewave.models.symbols import Relu, Sigma, Step, x
+from gatewave.models.symbols import Relu, Sigma, Step
 
 FOLDER = Path("docs")
 PAGE = "activations.md"
@@ -110,6 +110,7 @@ def _drawn(folder: Path) -> list[Path]:
 
 
 def _notation() -> str:
+    x = sympy.Symbol("x", real=True)
     functions = (function(x) for function in (Sigma, Relu, Step))
     return bullets(f"${sympy.latex(f)}$: {type(f).__doc__}" for f in functions)
 

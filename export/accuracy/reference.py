@@ -17,7 +17,6 @@ from dataclasses import dataclass
 import mpmath
 import sympy
 import torch
-from sympy.core.function import AppliedUndef
 from torch import Tensor
 
 from gatewave.export.accuracy.kinks import Kink, find
@@ -25,8 +24,8 @@ from gatewave.export.errors import NotAnActivationError
 from gatewave.graphs.ops import signature
 from gatewave.graphs.ops.signature import Graph
 from gatewave.models import Activation, DType, Operator
-from gatewave.models.symbols import EXACT
-from gatewave.models.torch_ops import FLOAT64
+from gatewave.models.symbols import EXACT, is_undefined
+from gatewave.models.torch.ops import FLOAT64
 
 DIGITS = 40
 MAX_DIGITS = 2560
@@ -103,7 +102,7 @@ def kinks(activation: Activation, operator: Operator) -> tuple[Kink, ...]:
     It is also empty for functions with a formula, which defines the slope there, and for functions
     without a derivative.
     """
-    if len(activation.inputs) > 1 or not operator.formula.has(AppliedUndef):
+    if len(activation.inputs) > 1 or not is_undefined(activation.expression(operator)):
         return ()
     low, high = activation.domain
     try:
@@ -143,7 +142,7 @@ def exact(
 ) -> list[Exact]:
     """Return the exact results of ``graph`` for ``tensors``, with default real parameters."""
     found = decomposition(activation, operator, graph, tensors)
-    if tensors[0].dtype != torch.float64 or operator.formula.has(AppliedUndef):
+    if tensors[0].dtype != torch.float64 or is_undefined(activation.expression(operator)):
         return [Exact(result, torch.zeros_like(result)) for result in found]
     finite = torch.stack(list(tensors)).isfinite().all(dim=0)
     evaluate = definition(activation, operator, **activation.defaults(operator))
@@ -205,7 +204,7 @@ def definition(
 ) -> Callable[..., tuple[mpmath.mpf, ...]]:
     """The formula and its derivatives as a function of floats, exact to 25 significant digits."""
     symbols = [sympy.Symbol(name, real=True) for name in activation.inputs]
-    formula = operator.formula.subs(
+    formula = activation.expression(operator).subs(
         {sympy.Symbol(name, real=True): sympy.Rational(value) for name, value in reals.items()}
     )
     expressions = [formula, *(sympy.diff(formula, symbol) for symbol in symbols)]

@@ -26,7 +26,6 @@ from typing import Any
 
 import sympy
 import torch
-from sympy.core.function import AppliedUndef
 from torch import Tensor, nn
 
 from gatewave.export.accuracy import reference
@@ -34,9 +33,8 @@ from gatewave.export.accuracy.kinks import in_words
 from gatewave.export.errors import NotAnActivationError
 from gatewave.export.torch import callables, module_graphs
 from gatewave.graphs.ops.graph_ops import GraphOps
-from gatewave.models import ACTIVATIONS, Activation, Operator
+from gatewave.models import ACTIVATIONS, Activation, Operator, symbols
 from gatewave.models.bounds import SLOPE
-from gatewave.models.symbols import Relu, Sigma
 
 DOMAIN_OF_CUSTOM = (-100.0, 100.0)
 """Range in which custom modules are certified. Beyond it many lose all digits, as sin(1e30)."""
@@ -208,28 +206,18 @@ def _check_elementwise(module: type[nn.Module], example: dict[str, tuple[float, 
 
 
 def _formula(module: type[nn.Module], names: Sequence[str]) -> sympy.Expr:
-    symbols = {name: sympy.Symbol(name, real=True) for name in names}
     written = getattr(module, "formula", None)
     if written is None:
-        return sympy.Function(module.__name__)(*symbols.values())
+        return symbols.undefined(module.__name__, tuple(names))
     try:
-        found = sympy.sympify(written, locals={**symbols, "sigmoid": Sigma, "relu": Relu})
-    except (sympy.SympifyError, TypeError, SyntaxError) as error:
-        raise NotAnActivationError(
-            f"{module.__name__}.formula {written!r} is not a SymPy expression: {error}"
-        ) from error
-    if not isinstance(found, sympy.Expr):
-        raise NotAnActivationError(f"{module.__name__}.formula {written!r} is not a number")
-    if unknown := found.atoms(AppliedUndef):
-        raise NotAnActivationError(
-            f"{module.__name__}.formula calls {unknown.pop().func}, which SymPy does not know"
-        )
-    return found.subs({sympy.Symbol(name): symbol for name, symbol in symbols.items()})
+        return symbols.parse(written, tuple(names))
+    except ValueError as error:
+        raise NotAnActivationError(f"{module.__name__}.formula {error}") from error
 
 
 def _check_formula(activation: Activation) -> None:
     (only,) = activation.operators
-    if only.formula.has(AppliedUndef):
+    if symbols.is_undefined(activation.expression(only)):
         return
     try:
         reference.definition(activation, only)(*(v[0] for v in activation.example.values()))

@@ -25,7 +25,8 @@ from gatewave.export.torch.simplification import simplify
 from gatewave.export.torch.state import evaluating, preserved
 from gatewave.graphs.ops import signature
 from gatewave.models import DTYPES, Activation, DType, Operator
-from gatewave.models.torch_ops import KEEP, common_dtype
+from gatewave.models.torch.modules import plain_forward
+from gatewave.models.torch.ops import KEEP, common_dtype
 
 DTYPES_OF_TORCH = frozenset(getattr(torch, dtype) for dtype in DTYPES)
 
@@ -191,7 +192,8 @@ class _Keeper:
         self._operators: dict[Callable[..., Any], list[Operator]] = {}
         self.kept = 0
         for operator in operators:
-            self._operators.setdefault(operator.forward, []).append(operator)
+            forward = plain_forward(operator.module_class)
+            self._operators.setdefault(forward, []).append(operator)
 
     @contextlib.contextmanager
     def keeping(self) -> Iterator[None]:

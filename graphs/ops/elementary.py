@@ -8,12 +8,10 @@ branches of a `Where` are computed: the branch that is not selected may overflow
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
-
-import mpmath
 
 from gatewave.models.normal import erfcx
 
@@ -25,6 +23,46 @@ ERF_SPLIT = 1.0
 
 SMALL = 1.0
 """Up to here `sinh` is computed from tanh, as the difference of two exponentials would cancel."""
+
+# The numbers below are in the text, as mpmath, which computes them in the tests, takes a quarter of
+# a second to import. Polynomials interpolate at Chebyshev's points; the highest power comes first.
+# fmt: off
+ATAN: Mapping[int, tuple[float, ...]] = MappingProxyType({
+    24: (
+        0.05048138512079743, -0.08624676145249494, 0.11071365021884794, -0.14284151193628614,
+        0.19999977258688387, -0.333333332792548,
+    ),
+    53: (
+        0.01628575685522102, -0.03457056198142774, 0.045515932206265486, -0.05230454270650244,
+        0.05878928997834775, -0.06666424885738255, 0.07692296375032143, -0.09090908753500877,
+        0.11111111105155447, -0.14285714285659828, 0.19999999999999804, -0.3333333333333333,
+    ),
+})
+"""Coefficients of ``(atan(√z)/√z - 1) / z`` up to `ATAN_SPLIT` squared, by bits of precision."""
+
+ERF: Mapping[int, tuple[float, ...]] = MappingProxyType({
+    24: (
+        7.875875062685488e-05, -0.000801686428716587, 0.005189087423433974, -0.026854212010626412,
+        0.11283594715160218, -0.37612626666720334, 1.1283791658483509,
+    ),
+    53: (
+        5.957176147748911e-11, -1.1372848856791674e-09, 1.4659775274047436e-08,
+        -1.6350312701054695e-07, 1.6461000484121368e-06, -1.4925595266831182e-05,
+        0.0001205533111164271, -0.000854832698083379, 0.0052239776248180145,
+        -0.026866170645076792, 0.11283791670954879, -0.3761263890318375,
+        1.1283791670955126,
+    ),
+})
+"""Coefficients of ``erf(√z)/√z`` up to `ERF_SPLIT` squared, by bits of precision."""
+# fmt: on
+
+PI: Mapping[int, tuple[float, float]] = MappingProxyType(
+    {
+        24: (3.1415927410125732, -8.742278000372467e-08),
+        53: (3.141592653589793, 1.2246467991473532e-16),
+    }
+)
+"""π rounded to float32 or float64, and the remainder, by bits of precision."""
 
 
 def expm1(op: Any, x: Any) -> Any:
@@ -113,9 +151,9 @@ def atan(op: Any, x: Any) -> Any:
     turned = op.Div(op.Where(is_far, -1.0, op.Sub(a, 1.0)), denominator)
     reduced = op.Where(is_near, a, turned)
     z = op.Mul(reduced, reduced)
-    bend = op.Mul(op.Mul(reduced, z), _horner(op, z, _atan_coefficients(op.precision_bits)))
+    bend = op.Mul(op.Mul(reduced, z), _horner(op, z, ATAN[op.precision_bits]))
     # The rounding errors of π/2 and π/4 are added to the small part.
-    high, low = _pi_parts(op.precision_bits)
+    high, low = PI[op.precision_bits]
     rest = op.Add(bend, op.Where(is_near, 0.0, op.Where(is_far, low / 2, low / 4)))
     base = op.Where(is_near, 0.0, op.Where(is_far, high / 2, high / 4))
     return _signed(op, x, op.Add(base, op.Add(reduced, rest)))
@@ -136,7 +174,7 @@ def erf(op: Any, x: Any) -> Any:
     a = op.Abs(x)
     is_near = op.Less(a, ERF_SPLIT)
     z = op.Mul(x, x)
-    near = op.Mul(a, _horner(op, op.Where(is_near, z, 0.0), _erf_coefficients(op.precision_bits)))
+    near = op.Mul(a, _horner(op, op.Where(is_near, z, 0.0), ERF[op.precision_bits]))
     far = op.Sub(1.0, op.Mul(op.Exp(op.Neg(z)), erfcx(op, a)))
     return _signed(op, x, op.Where(is_near, near, far))
 
@@ -157,39 +195,3 @@ def _horner(op: Any, x: Any, coefficients: Sequence[float]) -> Any:
     for coefficient in rest:
         value = op.Add(op.Mul(value, x), coefficient)
     return value
-
-
-@functools.cache
-def _atan_coefficients(precision_bits: int) -> tuple[float, ...]:
-    """Return the coefficients of ``(atan(√z)/√z - 1) / z`` up to `ATAN_SPLIT` squared."""
-
-    def bend(z: mpmath.mpf) -> mpmath.mpf:
-        root = mpmath.sqrt(z)
-        return (mpmath.atan(root) / root - 1) / z
-
-    return _fitted(bend, ATAN_SPLIT**2, {24: 6, 53: 12}[precision_bits])
-
-
-@functools.cache
-def _erf_coefficients(precision_bits: int) -> tuple[float, ...]:
-    """Return the coefficients of ``erf(√z)/√z`` up to `ERF_SPLIT` squared."""
-
-    def slope(z: mpmath.mpf) -> mpmath.mpf:
-        root = mpmath.sqrt(z)
-        return mpmath.erf(root) / root
-
-    return _fitted(slope, ERF_SPLIT**2, {24: 7, 53: 13}[precision_bits])
-
-
-def _fitted(f: Callable[[Any], Any], end: float, count: int) -> tuple[float, ...]:
-    """Return the Chebyshev interpolation polynomial between 0 and ``end``, in 40 digits."""
-    with mpmath.workdps(40):
-        return tuple(float(c) for c in mpmath.chebyfit(f, [mpmath.mpf(10) ** -30, end], count))
-
-
-def _pi_parts(precision_bits: int) -> tuple[float, float]:
-    """Return π rounded to that many bits, and the remainder."""
-    with mpmath.workprec(precision_bits):
-        high = +mpmath.pi
-    with mpmath.workprec(3 * precision_bits):
-        return float(high), float(mpmath.pi - high)

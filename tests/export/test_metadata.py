@@ -71,6 +71,6 @@ def test_derivatives_are_latex_too(activation, operator):
 
 
 def test_powers_of_our_functions_are_latex():
-    (operator,) = ACTIVATIONS["sigmoid"].operators
-    squared = operator.formula**2
+    sigmoid = ACTIVATIONS["sigmoid"]
+    squared = sigmoid.expression(sigmoid.operators[0]) ** 2
     assert squared._repr_latex_() == r"$\displaystyle \sigma^{2}\left(x\right)$"

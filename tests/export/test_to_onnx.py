@@ -9,10 +9,10 @@ from gatewave.export.accuracy.certify import run
 from gatewave.export.operators import decomposed, to_bytes
 from gatewave.export.torch.to_onnx import to_onnx
 from gatewave.graphs.ops.signature import DOMAIN
-from gatewave.models.glu import ReGLU
-from gatewave.models.sinc import Sinc
-from gatewave.models.swiglu import SwiGLU
-from gatewave.models.swish import Swish
+from gatewave.models.torch.glu import ReGLU
+from gatewave.models.torch.sinc import Sinc
+from gatewave.models.torch.swiglu import SwiGLU
+from gatewave.models.torch.swish import Swish
 
 
 class Block(nn.Module):

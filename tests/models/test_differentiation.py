@@ -29,7 +29,9 @@ def test_explicit_derivative_is_what_high_precision_central_differences_find(
 ):
     symbols = [sympy.Symbol(name, real=True) for name in activation.inputs]
     reals = {sympy.Symbol(n, real=True): v for n, v in activation.defaults(operator).items()}
-    function = sympy.lambdify(symbols, operator.formula.subs(reals), [dict(EXACT), "mpmath"])
+    function = sympy.lambdify(
+        symbols, activation.expression(operator).subs(reals), [dict(EXACT), "mpmath"]
+    )
     explicit = torch.stack(operator.derivative(*points), dim=1).tolist()
     for row, partials in zip(torch.stack(points, dim=1).tolist(), explicit, strict=True):
         for index, partial in enumerate(partials):

@@ -8,10 +8,10 @@ import torch
 from torch.nn import functional
 
 from gatewave.models import ACTIVATIONS
-from gatewave.models.glu import GLU, GeGLU, ReGLU
-from gatewave.models.sigmoid import Sigmoid
-from gatewave.models.swiglu import SwiGLU
-from gatewave.models.swish import Swish
+from gatewave.models.torch.glu import GLU, GeGLU, ReGLU
+from gatewave.models.torch.sigmoid import Sigmoid
+from gatewave.models.torch.swiglu import SwiGLU
+from gatewave.models.torch.swish import Swish
 
 A = (0.5, -1.0, 2.0, -2.0)
 B = (1.0, -1.0, 0.0, 2.0)

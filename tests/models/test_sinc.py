@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from gatewave.models import ACTIVATIONS
-from gatewave.models.sinc import Sinc
+from gatewave.models.torch.sinc import Sinc
 
 (SINC,) = ACTIVATIONS["sinc"].operators
 INFINITY = float("inf")

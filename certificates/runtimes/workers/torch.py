@@ -10,7 +10,7 @@ from gatewave.certificates.runtimes.nodes import nodes
 from gatewave.export.torch.arrays import array_of, tensor_of
 from gatewave.graphs.ops import signature
 from gatewave.graphs.verify.evaluator import running
-from gatewave.models.torch_ops import rounded_once, torch_ops
+from gatewave.models.torch.ops import rounded_once, torch_ops
 
 torch.set_num_threads(1)
 

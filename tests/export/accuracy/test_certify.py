@@ -14,7 +14,7 @@ from gatewave.export.operators import decomposed, graphs_of, to_bytes
 from gatewave.graphs.errors import NotRunnableError
 from gatewave.graphs.ops.graph_ops import GraphOps
 from gatewave.models import ACTIVATIONS, Tolerance
-from gatewave.models.sinc import _reduced
+from gatewave.models.sinc import reduced
 
 SINC, SWIGLU = ACTIVATIONS["sinc"], ACTIVATIONS["swiglu"]
 
@@ -49,7 +49,7 @@ def test_samples_reach_from_the_least_to_the_greatest_of_the_long_floats(activat
 
 def sinc_with_float32_pi(op, x):
     distance = op.Abs(x)
-    sign, angle = _reduced(op, distance)
+    sign, angle = reduced(op, distance)
     near = op.Less(distance, 1e-9)
     pi_x = op.Where(near, 1.0, op.Mul(distance, float(np.float32(np.pi))))
     return op.Where(near, 1.0, op.Div(op.Mul(sign, op.Sin(angle)), pi_x))

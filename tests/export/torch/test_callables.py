@@ -13,7 +13,7 @@ from gatewave.export.artifacts import Selection, write
 from gatewave.export.errors import NotAnActivationError
 from gatewave.export.operators import graphs_of, to_bytes
 from gatewave.export.torch import custom
-from gatewave.models.torch_ops import FLOAT64
+from gatewave.models.torch.ops import FLOAT64
 
 
 def sharp(a, b, slope=3.0):

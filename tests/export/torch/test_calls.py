@@ -18,8 +18,8 @@ from gatewave.export.errors import ArgumentsError
 from gatewave.export.operators import to_bytes
 from gatewave.export.torch.to_onnx import to_onnx
 from gatewave.graphs.ops.signature import DOMAIN
-from gatewave.models.swiglu import SwiGLU
-from gatewave.models.swish import Swish
+from gatewave.models.torch.swiglu import SwiGLU
+from gatewave.models.torch.swish import Swish
 
 A, B = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0)).unbind()
 GIVEN = {"a": A, "b": B}

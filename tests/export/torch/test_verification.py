@@ -16,7 +16,7 @@ from gatewave.export.torch.calls import opened
 from gatewave.export.torch.to_onnx import to_onnx
 from gatewave.export.torch.verification import DiffersFromTorchError
 from gatewave.graphs.errors import NotRunnableError, VerificationError
-from gatewave.models.swiglu import SwiGLU
+from gatewave.models.torch.swiglu import SwiGLU
 
 X = torch.linspace(-3, 3, 12).reshape(3, 4)
 

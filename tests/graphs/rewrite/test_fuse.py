@@ -14,7 +14,7 @@ from gatewave.export.torch.to_onnx import to_onnx
 from gatewave.export.torch.trace import trace
 from gatewave.graphs.recognition.sites import sites
 from gatewave.graphs.rewrite.fuse import FUSED, fuse
-from gatewave.models.swiglu import SwiGLU
+from gatewave.models.torch.swiglu import SwiGLU
 
 DOMAIN = "ai.gatewave"
 

@@ -17,8 +17,8 @@ from gatewave.graphs import targets
 from gatewave.graphs.errors import TargetError
 from gatewave.graphs.rewrite.lower.legality import problems
 from gatewave.graphs.rewrite.lower.lower import lower
-from gatewave.models.sinc import Sinc
-from gatewave.models.swiglu import SwiGLU
+from gatewave.models.torch.sinc import Sinc
+from gatewave.models.torch.swiglu import SwiGLU
 
 WIDTH, HEADS, TOKENS = 16, 2, 5
 

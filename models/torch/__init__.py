@@ -1,0 +1,1 @@
+"""Torch modules of the records, and their decompositions computed by Torch."""
