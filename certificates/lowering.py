@@ -26,5 +26,5 @@ def lowered(model: ir.Model, target: targets.Target | None) -> tuple[str, ...]:
     Raises:
         TargetError: The target is known not to run it, whatever its form.
     """
-    changes = [] if target is None else lower(model, target)
+    changes = [] if target is None else lower(model, target).changes
     return tuple(f"{change.node}: {change.what}".removeprefix(": ") for change in changes)

@@ -15,11 +15,16 @@ ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
 )
 """Every record, by name, in the order in which the documentation lists them."""
 
-CLASSES: Mapping[str, Operator] = MappingProxyType(
+OPERATORS: Mapping[str, tuple[Activation, Operator]] = MappingProxyType(
     {
-        operator.class_name: operator
+        operator.op_type: (activation, operator)
         for activation in ACTIVATIONS.values()
         for operator in activation.operators
     }
+)
+"""Every operator of the records, with its record, by the operator's type in ONNX."""
+
+CLASSES: Mapping[str, Operator] = MappingProxyType(
+    {operator.class_name: operator for _, operator in OPERATORS.values()}
 )
 """An operator of each class of Torch modules, by the name of the class."""

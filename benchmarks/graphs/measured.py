@@ -16,8 +16,8 @@ from benchmarks.kernels.runtime import session
 from benchmarks.timing import turns
 from gatewave.graphs.files import files
 from gatewave.graphs.recognition.sites import sites
-from gatewave.graphs.rewrite.change import Change
 from gatewave.graphs.rewrite.fuse import FUSED, LEFT, fuse
+from gatewave.graphs.rewrite.outcome import Change
 from gatewave.graphs.verify.report import Report
 from gatewave.graphs.verify.verification_plan import VerificationPlan
 from gatewave.graphs.verify.verified_files import write_verified

@@ -8,8 +8,7 @@ from typing import Any
 from onnx.reference.op_run import OpRun
 
 from gatewave.graphs.ops import signature
-from gatewave.graphs.ops.signature import DOMAIN, Graph
-from gatewave.graphs.rewrite.lower.lowerings import OURS
+from gatewave.graphs.ops.signature import DOMAIN, DOMAIN_OPERATORS, Graph
 from gatewave.models import Operator
 
 ComputeGraph = Callable[[Operator, Graph, Sequence[Any], Mapping[str, float]], Sequence[Any]]
@@ -18,11 +17,11 @@ ComputeGraph = Callable[[Operator, Graph, Sequence[Any], Mapping[str, float]], S
 
 def nodes(compute: ComputeGraph) -> list[type[OpRun]]:
     """All of them, as the reference evaluator has classes for operators."""
-    return [_node(name, compute) for name in OURS]
+    return [_node(name, compute) for name in DOMAIN_OPERATORS]
 
 
 def _node(name: str, compute: ComputeGraph) -> type[OpRun]:
-    activation, operator, graph = OURS[name]
+    activation, operator, graph = DOMAIN_OPERATORS[name]
     count = len(signature.inputs(activation, graph))
 
     def run(_: OpRun, *inputs: Any, **attributes: float) -> tuple[Any, ...]:

@@ -66,4 +66,4 @@ def fuse(
         )
     else:
         files.write(loaded, written, source=model)
-    graphs.say(written, outcome.changes, report, skipped=outcome.skipped, as_json=as_json)
+    graphs.say(written, outcome, report, as_json=as_json)

@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from gatewave.cli.commands.targeting import Assessment
-    from gatewave.graphs.rewrite.change import Change
-    from gatewave.graphs.rewrite.replacement import Skipped
+    from gatewave.graphs.rewrite.outcome import Change, Outcome
     from gatewave.graphs.verify.report import Report
     from gatewave.graphs.verify.verification_plan import VerificationPlan
 
@@ -92,10 +91,9 @@ def write_running(model: ir.Model, path: Path, *, source: Path, plan: Verificati
 
 def say(
     written: Path,
-    changes: Sequence[Change],
+    outcome: Outcome,
     report: Report | None,
     *,
-    skipped: Sequence[Skipped] = (),
     assessment: Assessment | None = None,
     tried: RunOnly | None = None,
     as_json: bool,
@@ -104,13 +102,13 @@ def say(
 
     Args:
         written: The file.
-        changes: The changes.
+        outcome: The changes, and the activations that were left unchanged.
         report: The comparison with the original, if there was one.
-        skipped: The activations that were left unchanged.
         assessment: The verdict for the target.
         tried: Result of running a model that computes another function.
         as_json: Print JSON.
     """
+    changes, skipped = outcome.changes, outcome.skipped
     if as_json:
         document = {
             "written": str(written),

@@ -64,16 +64,18 @@ def lower(
     written = output or model.with_suffix(f".{target}.onnx")
     report = None
     with targeting.target_named(target) as wanted:
-        changes = lower_model(loaded, wanted)
+        outcome = lower_model(loaded, wanted)
         loading = targeting.loading_of(wanted, loaded, source=model)
         found = targeting.assess(wanted, loaded, loading)
     if verify:
         targeting.require_loading(found)
         plan = comparing.plan(inputs, rtol, atol, ulp, budget)
         plan = replace(plan, native=is_installed(wanted))
-        report = graphs.write_verified(loaded, written, source=model, changes=changes, plan=plan)
+        report = graphs.write_verified(
+            loaded, written, source=model, changes=outcome.changes, plan=plan
+        )
     else:
         files.write(loaded, written, source=model)
-    graphs.say(written, changes, report, assessment=found, as_json=as_json)
+    graphs.say(written, outcome, report, assessment=found, as_json=as_json)
     if loading.refused:
         raise typer.Exit(1)

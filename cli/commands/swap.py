@@ -27,7 +27,7 @@ from gatewave.cli.errors import CommandError, UsageError, needing
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from gatewave.graphs.rewrite.replacement import Outcome
+    from gatewave.graphs.rewrite.outcome import Outcome
 
 
 def swap(
@@ -76,9 +76,7 @@ def swap(
         outcome, tried = _written_running(new, outcome, write, swapped)
     else:
         files.write(new, written, source=model)
-    graphs.say(
-        written, outcome.changes, None, skipped=outcome.skipped, tried=tried, as_json=as_json
-    )
+    graphs.say(written, outcome, None, tried=tried, as_json=as_json)
     Console(stderr=True).print(f"warning: {WARNING}", style="yellow", soft_wrap=True)
 
 

@@ -16,7 +16,8 @@ from gatewave.export.torch.translations import as_nodes
 from gatewave.graphs.ops.functions import body_of
 from gatewave.graphs.ops.graph_ops import dtype_of
 from gatewave.graphs.ops.signature import DOMAIN
-from gatewave.models import ACTIVATIONS, DType
+from gatewave.models import DType
+from gatewave.models.catalogue import OPERATORS
 
 
 def to_onnx(
@@ -56,19 +57,14 @@ def to_onnx(
         VerificationError: The model differs from the module.
         NotRunnableError: No runtime here runs the model, which therefore cannot be verified.
     """
-    declared = {
-        operator.op_type: (activation, operator)
-        for activation in ACTIVATIONS.values()
-        for operator in activation.operators
-    }
-    operators = [operator for _, operator in declared.values()]
+    operators = [operator for _, operator in OPERATORS.values()]
     with opened(module, arguments, dynamic_shapes) as call:
         capture = call.exported(operators, opset=opset, translations=as_nodes())
         model = capture.model
         first: dict[str, DType] = {}
         for node in [n for n in model.graph.all_nodes() if n.domain == DOMAIN]:
             dtype = dtype_of(node.outputs[0])
-            body = body_of(*declared[node.op_type], "value", dtype, model.opset_imports[""])
+            body = body_of(*OPERATORS[node.op_type], "value", dtype, model.opset_imports[""])
             if first.setdefault(node.op_type, dtype) != dtype:
                 node.overload = body.overload = dtype
             model.functions[body.identifier()] = body

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, Literal, get_args
 
 from gatewave.models import Activation, Operator
+from gatewave.models.catalogue import OPERATORS
 
 DOMAIN = "ai.gatewave"
 DOMAIN_VERSION = 1
@@ -22,6 +24,16 @@ SUFFIXES: dict[Graph, str] = {"value": "", "grad": "ValueAndGrad", "vjp": "VJP"}
 
 def op_type(operator: Operator, graph: Graph) -> str:
     return operator.op_type + SUFFIXES[graph]
+
+
+DOMAIN_OPERATORS: Mapping[str, tuple[Activation, Operator, Graph]] = MappingProxyType(
+    {
+        op_type(operator, graph): (activation, operator, graph)
+        for activation, operator in OPERATORS.values()
+        for graph in GRAPHS
+    }
+)
+"""Every operator type of our domain, with the record, the operator and the graph it stands for."""
 
 
 def inputs(activation: Activation, graph: Graph) -> tuple[str, ...]:

@@ -32,8 +32,9 @@ from gatewave.graphs.analysis.node_functions import (
 )
 from gatewave.graphs.analysis.numpy_ops import FLOATS, ContribOps, NotElementwiseError, NumpyOps
 from gatewave.graphs.ops.signature import DOMAIN
-from gatewave.graphs.recognition.operators import ELEMENTWISE, OPERATORS
+from gatewave.graphs.recognition.operators import ELEMENTWISE
 from gatewave.models import Operator
+from gatewave.models.catalogue import OPERATORS
 
 MAX_NODES = 220
 """Ours for float64, which does without Erf, has the most: about 150."""
@@ -204,7 +205,7 @@ class ExpressionReader:
         if node.domain != DOMAIN or node.op_type not in OPERATORS:
             return False
         function = self.functions.get(node.op_identifier())
-        return function is None or self._is_ours(function, OPERATORS[node.op_type])
+        return function is None or self._is_ours(function, OPERATORS[node.op_type][1])
 
     def _is_ours(self, function: ir.Function, operator: Operator) -> bool:
         meaning = self._function(function)
@@ -231,7 +232,7 @@ class ExpressionReader:
         """The Python function that the node stands for, of an ``op`` and the operands."""
         attributes = attributes_of(node)
         if self.is_named(node):
-            return ours(OPERATORS[node.op_type], attributes)
+            return ours(OPERATORS[node.op_type][1], attributes)
         function = self.functions.get(node.op_identifier())
         if function is not None:
             return None if node.attributes else self._function(function)

@@ -16,8 +16,8 @@ import numpy as np
 from gatewave.graphs.analysis.numpy_ops import NumpyOps
 from gatewave.graphs.ops import formulas
 from gatewave.graphs.recognition import curves
-from gatewave.graphs.recognition.operators import OPERATORS
-from gatewave.models import ACTIVATIONS, Operator
+from gatewave.models import Operator
+from gatewave.models.catalogue import OPERATORS
 
 Formula = Callable[..., Any]
 
@@ -81,12 +81,12 @@ ROUNDED_WAVE = {"phase": 1.0, "gain": 1.0}
 
 def _one(name: str, op_type: str | None, **rest: Any) -> Kind:
     """A kind of one input that is a record's, where ``op_type`` names one."""
-    operator = None if op_type is None else OPERATORS[op_type]
+    operator = None if op_type is None else OPERATORS[op_type][1]
     return Kind(name=name, operator=operator, **{"formula": operator and operator.value, **rest})
 
 
 def _two(name: str, op_type: str, a: str | None, b: str | None, **rest: Any) -> Kind:
-    operator = OPERATORS[op_type]
+    _, operator = OPERATORS[op_type]
     return Kind(
         name=name,
         inputs=("a", "b"),
@@ -173,17 +173,16 @@ def _derived() -> Iterator[Kind]:
     """
     by_name = {kind.name: kind for kind in _ALL}
     named = {kind.operator for kind in _ALL}
-    for activation in ACTIVATIONS.values():
-        for operator in activation.operators:
-            if operator in named or operator.op_type in NO_KINDS:
-                continue
-            name, reals = activation.stem(operator), activation.defaults(operator)
-            if name in by_name:
-                yield replace(by_name[name], operator=operator, formula=operator.value, reals=reals)
-            elif len(activation.inputs) == 1:
-                yield _one(name, operator.op_type, reals=reals)
-            else:
-                yield _two(name, operator.op_type, *parts_of(operator, reals), reals=reals)
+    for activation, operator in OPERATORS.values():
+        if operator in named or operator.op_type in NO_KINDS:
+            continue
+        name, reals = activation.stem(operator), activation.defaults(operator)
+        if name in by_name:
+            yield replace(by_name[name], operator=operator, formula=operator.value, reals=reals)
+        elif len(activation.inputs) == 1:
+            yield _one(name, operator.op_type, reals=reals)
+        else:
+            yield _two(name, operator.op_type, *parts_of(operator, reals), reals=reals)
 
 
 def parts_of(operator: Operator, reals: Mapping[str, float]) -> tuple[str | None, str | None]:

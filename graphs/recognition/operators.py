@@ -7,14 +7,8 @@ from collections.abc import Callable, Mapping
 from gatewave.graphs.analysis.node_functions import CONTRIB
 from gatewave.graphs.analysis.numpy_ops import ContribOps, NumpyOps
 from gatewave.graphs.ops import signature
-from gatewave.models import ACTIVATIONS, Activation, Operator
-
-OPERATORS: Mapping[str, Operator] = {
-    operator.op_type: operator
-    for activation in ACTIVATIONS.values()
-    for operator in activation.operators
-}
-"""Operators of the records, by the types of their nodes."""
+from gatewave.models import Activation, Operator
+from gatewave.models.catalogue import OPERATORS
 
 
 class _Names:
@@ -54,8 +48,7 @@ _METHODS = {name for name in dir(NumpyOps) if name[0].isupper()}
 
 DERIVED = frozenset(
     name
-    for activation in ACTIVATIONS.values()
-    for operator in activation.operators
+    for activation, operator in OPERATORS.values()
     for name in used_by(activation, operator) - _METHODS
 )
 """Operators in records that NumPy computes by its function of the same name."""

@@ -14,15 +14,10 @@ import onnx_ir as ir
 from gatewave.graphs.ops.functions import body_of
 from gatewave.graphs.ops.graph_ops import ONNX_TYPES, GraphOps
 from gatewave.graphs.recognition.kinds import Kind
-from gatewave.models import ACTIVATIONS, DType
+from gatewave.models import DType
+from gatewave.models.catalogue import OPERATORS
 
 DTYPES: Mapping[ir.DataType, DType] = {kind: name for name, kind in ONNX_TYPES.items()}
-
-RECORDS = {
-    operator.op_type: (activation, operator)
-    for activation in ACTIVATIONS.values()
-    for operator in activation.operators
-}
 
 WITH_FUNCTIONS = 8
 WITH_OVERLOADS = 10
@@ -44,7 +39,7 @@ def ensure(model: ir.Model, op_type: str, dtype: DType, opset: int) -> ir.Functi
     One of another dtype, or of another version of ours, has another body: where there is one, the
     new one is an overload.
     """
-    new = body_of(*RECORDS[op_type], "value", dtype, opset)
+    new = body_of(*OPERATORS[op_type], "value", dtype, opset)
     overloads = itertools.chain(["", dtype], (f"{dtype}_{n}" for n in itertools.count(1)))
     for overload in overloads:
         new.overload = overload
@@ -66,7 +61,7 @@ def _put_first(model: ir.Model, function: ir.Function) -> None:
 @functools.cache
 def missing(op_type: str, dtype: DType, opset: int) -> str:
     """Return the operators that our operator's body needs and the opset lacks."""
-    body = body_of(*RECORDS[op_type], "value", dtype, opset)
+    body = body_of(*OPERATORS[op_type], "value", dtype, opset)
     return lacking({node.op_type for node in body}, dtype, opset)
 
 

@@ -15,7 +15,8 @@ from gatewave.graphs.recognition.kinds import KINDS, Kind, called
 from gatewave.graphs.recognition.sites import Refusal, Site, survey
 from gatewave.graphs.rewrite import bodies
 from gatewave.graphs.rewrite.bodies import DTYPES
-from gatewave.graphs.rewrite.replacement import Outcome, Replacement, skipped
+from gatewave.graphs.rewrite.outcome import Outcome, Skipped
+from gatewave.graphs.rewrite.replacement import Replacement
 
 FusedForm = Literal["gatewave", "standard"]
 
@@ -60,8 +61,7 @@ def fuse(
             replacement.by_ours(site, kind, site.reals, site.parameters)
         else:
             replacement.by_standard(site, kind, site.reals)
-    left = [skipped(miss.site, miss.reason) for miss in found.near_misses]
-    return Outcome(replacement.finish(), left)
+    return Outcome(replacement.finish(), [Skipped.of(miss) for miss in found.near_misses])
 
 
 def _refusal(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
@@ -15,40 +14,9 @@ from gatewave.graphs.recognition.kinds import Kind
 from gatewave.graphs.recognition.sites import Site
 from gatewave.graphs.rewrite import bodies
 from gatewave.graphs.rewrite.bodies import DTYPES
-from gatewave.graphs.rewrite.change import Change
 from gatewave.graphs.rewrite.naming import Names
+from gatewave.graphs.rewrite.outcome import Change
 from gatewave.models import DType
-
-
-@dataclass(frozen=True, slots=True)
-class Skipped:
-    """An activation that was left as it is.
-
-    Attributes:
-        scope: The graph that it is in.
-        node: Name of the node that makes its output, or the output's name.
-        kind: Kind of the activation, or the one wanted.
-        reason: Why it was left, in one line for people.
-        output: The name of its output.
-    """
-
-    scope: str
-    node: str
-    kind: str
-    reason: str
-    output: str
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """Changed and skipped sites of a rewrite."""
-
-    changes: list[Change]
-    skipped: list[Skipped]
-
-
-def skipped(site: Site, reason: str) -> Skipped:
-    return Skipped(site.scope.name, site.name, site.kind, reason, site.output.name or "")
 
 
 class Replacement:

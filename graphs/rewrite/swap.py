@@ -21,7 +21,8 @@ from gatewave.graphs.recognition.sites import Refusal, Site, survey
 from gatewave.graphs.rewrite import bodies
 from gatewave.graphs.rewrite.bodies import DTYPES
 from gatewave.graphs.rewrite.fuse import unequal, unlike
-from gatewave.graphs.rewrite.replacement import Outcome, Replacement, skipped
+from gatewave.graphs.rewrite.outcome import Outcome, Skipped
+from gatewave.graphs.rewrite.replacement import Replacement
 
 WARNING = (
     "The weights were trained with the other activation: measure the model's accuracy again, "
@@ -77,9 +78,7 @@ def swap(
     replacement = Replacement(model)
     for site in found.sites:
         successor.put(replacement, site)
-    return Outcome(
-        replacement.finish(), [skipped(miss.site, miss.reason) for miss in found.near_misses]
-    )
+    return Outcome(replacement.finish(), [Skipped.of(miss) for miss in found.near_misses])
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,6 @@ from gatewave.graphs.targets.entries import (
     Defect,
     DefectName,
     Entry,
-    Fusion,
     OperatorEntry,
     TargetFile,
     TriedOperators,
@@ -55,7 +54,6 @@ class Target:
         table: The probed table of this version, if there is one.
         live: The runtime itself, if it is installed.
         defects: Known failures although all operators are supported.
-        fusions: The forms that it fuses into one operator.
     """
 
     name: str
@@ -66,7 +64,6 @@ class Target:
     domains: tuple[str, ...] = ()
     operators: tuple[OperatorEntry, ...] = ()
     defects: tuple[Defect, ...] = ()
-    fusions: tuple[Fusion, ...] = ()
     tried: tuple[TriedOperators, ...] = ()
     table: Table | None = None
     live: Live | None = None
@@ -131,9 +128,6 @@ class Target:
 
     def defect(self, name: DefectName) -> Defect | None:
         return next((defect for defect in self.defects if defect.defect == name), None)
-
-    def fuses(self, formula: str, dtype: str) -> bool:
-        return any(f.formula == formula and dtype in f.dtypes for f in self.fusions)
 
 
 def _admits(
@@ -233,7 +227,6 @@ def _target(runtime: TargetFile, version: str, provider: str | None) -> Target:
         domains=tuple(name for entry in hold(runtime.domains) for name in entry.domains),
         operators=(*hold(runtime.operators), *map(_nowhere, sorted(elsewhere))),
         defects=hold(runtime.defects),
-        fusions=hold(runtime.fusions),
     )
 
 

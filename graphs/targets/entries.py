@@ -134,20 +134,6 @@ class Defect(Entry):
     says: str
 
 
-class Fusion(Entry):
-    """A form that the runtime makes one operator of.
-
-    Attributes:
-        formula: Name in `gatewave.graphs.ops.formulas`.
-        into: The operator that it becomes.
-        dtypes: Element types for which it holds.
-    """
-
-    formula: str
-    into: str
-    dtypes: tuple[DType, ...]
-
-
 class TargetFile(StrictModel):
     """The file of a runtime: all of its versions and providers, each fact written once."""
 
@@ -161,14 +147,13 @@ class TargetFile(StrictModel):
     domains: tuple[Domains, ...] = ()
     operators: tuple[OperatorEntry, ...] = ()
     defects: tuple[Defect, ...] = ()
-    fusions: tuple[Fusion, ...] = ()
     tried: tuple[TriedOperators, ...] = ()
     evidence: Mapping[str, str]
 
     def entries(self) -> Iterator[Entry]:
         for part in (self.opsets, self.functions, self.types):
             yield from part
-        for more in (self.domains, self.operators, self.defects, self.fusions, self.tried):
+        for more in (self.domains, self.operators, self.defects, self.tried):
             yield from more
 
     @model_validator(mode="after")

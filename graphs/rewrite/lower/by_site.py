@@ -15,8 +15,8 @@ from gatewave.graphs.analysis.scopes import scopes
 from gatewave.graphs.ops.graph_ops import GraphOps
 from gatewave.graphs.recognition.kinds import KINDS
 from gatewave.graphs.recognition.sites import Site, survey
-from gatewave.graphs.rewrite.change import Change
 from gatewave.graphs.rewrite.lower.legality import Legality
+from gatewave.graphs.rewrite.outcome import Change
 from gatewave.graphs.rewrite.replacement import Replacement
 from gatewave.graphs.targets import Target
 

@@ -13,10 +13,10 @@ import onnx_ir as ir
 
 from gatewave.graphs.analysis.element_types import Types
 from gatewave.graphs.analysis.scopes import Scope, scopes
-from gatewave.graphs.rewrite.change import Change
 from gatewave.graphs.rewrite.lower.conversion import since
 from gatewave.graphs.rewrite.lower.legality import Legality
 from gatewave.graphs.rewrite.lower.lowerings import identifier_of, lowering_of
+from gatewave.graphs.rewrite.outcome import Change
 from gatewave.graphs.rewrite.splicing import splice
 from gatewave.graphs.targets import Target
 

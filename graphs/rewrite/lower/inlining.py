@@ -10,10 +10,10 @@ from onnx_ir.passes import common as passes
 from gatewave.graphs.analysis.element_types import values
 from gatewave.graphs.analysis.scopes import scopes
 from gatewave.graphs.errors import TargetError
-from gatewave.graphs.rewrite.change import Change
 from gatewave.graphs.rewrite.lower import expansion
 from gatewave.graphs.rewrite.lower.legality import Legality
 from gatewave.graphs.rewrite.naming import settle
+from gatewave.graphs.rewrite.outcome import Change
 from gatewave.graphs.targets import Target
 
 

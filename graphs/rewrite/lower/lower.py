@@ -13,7 +13,6 @@ from gatewave.graphs.errors import TargetError
 from gatewave.graphs.ops import formulas
 from gatewave.graphs.ops.functions import OPSET
 from gatewave.graphs.ops.graph_ops import ONNX_TYPES, compute_dtype
-from gatewave.graphs.rewrite.change import Change
 from gatewave.graphs.rewrite.drawing import Constants, Drawing
 from gatewave.graphs.rewrite.lower import (
     by_site,
@@ -36,6 +35,7 @@ from gatewave.graphs.rewrite.lower.lowerings import (
     tensors_of,
 )
 from gatewave.graphs.rewrite.naming import Names
+from gatewave.graphs.rewrite.outcome import Change, Outcome
 from gatewave.graphs.rewrite.splicing import needed, splice, sweep
 from gatewave.graphs.targets import Target
 
@@ -46,7 +46,7 @@ MAX_NAMED = 12
 """Limit on the operators that a change lists by name: `Erf` in float64 becomes a hundred."""
 
 
-def lower(model: ir.Model, target: Target) -> list[Change]:
+def lower(model: ir.Model, target: Target) -> Outcome:
     """Lower ``model``, in place, to operators that ``target`` runs.
 
     In this order: operators that it has not get the body that ONNX gives for them, if there is one
@@ -76,7 +76,7 @@ def lower(model: ir.Model, target: Target) -> list[Change]:
             f"{problem.node}: {problem.why}" if problem.node else problem.why for problem in left
         )
         raise TargetError(f"the model cannot be brought to {target.name}: {listed}")
-    return changes
+    return Outcome(changes)
 
 
 def _widened(model: ir.Model, target: Target, legality: Legality) -> list[Change]:

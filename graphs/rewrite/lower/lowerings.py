@@ -10,8 +10,7 @@ import numpy as np
 import onnx_ir as ir
 
 from gatewave.graphs.ops import elementary, formulas, signature
-from gatewave.graphs.ops.signature import DOMAIN, GRAPHS, Graph
-from gatewave.models import ACTIVATIONS, Activation, Operator
+from gatewave.graphs.ops.signature import DOMAIN, DOMAIN_OPERATORS
 
 CONTRIB = "com.microsoft"
 OperatorName = tuple[str, str]
@@ -45,9 +44,9 @@ def attributes_of(node: ir.Node) -> dict[str, float | str]:
 
 def tensors_of(node: ir.Node) -> int:
     """Return the number of tensor inputs in the computed type; the others are real parameters."""
-    if node.domain != DOMAIN or node.op_type not in OURS:
+    if node.domain != DOMAIN or node.op_type not in DOMAIN_OPERATORS:
         return len(node.inputs)
-    activation, _, graph = OURS[node.op_type]
+    activation, _, graph = DOMAIN_OPERATORS[node.op_type]
     return len(signature.inputs(activation, graph))
 
 
@@ -164,23 +163,13 @@ def _greater_or_equal(op: Any, _: ir.Node, inputs: Sequence[Any]) -> tuple[Any, 
 
 def _ours(op: Any, node: ir.Node, inputs: Sequence[Any]) -> tuple[Any, ...]:
     """Lower our operator by its record; 16-bit tensors and real parameters are already widened."""
-    activation, operator, graph = OURS[node.op_type]
+    activation, operator, graph = DOMAIN_OPERATORS[node.op_type]
     count = tensors_of(node)
     reals: dict[str, Any] = {**activation.defaults(operator)}
     reals |= {name: v for name, v in attributes_of(node).items() if name in reals}
     reals |= dict(zip(operator.reals, inputs[count:], strict=False))
     return signature.function(operator, graph)(op, *inputs[:count], **reals)
 
-
-OURS: Mapping[str, tuple[Activation, Operator, Graph]] = MappingProxyType(
-    {
-        signature.op_type(operator, graph): (activation, operator, graph)
-        for activation in ACTIVATIONS.values()
-        for operator in activation.operators
-        for graph in GRAPHS
-    }
-)
-"""Our operators by their names."""
 
 LOWERINGS: Mapping[OperatorName, Lowering] = MappingProxyType(
     {
@@ -225,7 +214,7 @@ LOWERINGS: Mapping[OperatorName, Lowering] = MappingProxyType(
         (CONTRIB, "BiasGelu"): _bias_gelu,
         (CONTRIB, "FastGelu"): _fast_gelu,
         (CONTRIB, "SwiGLU"): _swiglu_clamped,
-        **{(DOMAIN, op_type): _ours for op_type in OURS},
+        **{(DOMAIN, op_type): _ours for op_type in DOMAIN_OPERATORS},
     }
 )
 

@@ -18,10 +18,10 @@ from gatewave.graphs.analysis.element_types import Types
 from gatewave.graphs.analysis.scopes import Scope, scopes
 from gatewave.graphs.analysis.shapes import shapes
 from gatewave.graphs.errors import TargetError
-from gatewave.graphs.rewrite.change import Change
 from gatewave.graphs.rewrite.lower.conversion import converted, given
 from gatewave.graphs.rewrite.lower.opset_rules import NotConvertibleError
 from gatewave.graphs.rewrite.naming import Names
+from gatewave.graphs.rewrite.outcome import Change
 from gatewave.graphs.rewrite.splicing import splice
 
 STANDARD = ("", "ai.onnx")

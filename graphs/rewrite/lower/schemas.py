@@ -16,8 +16,8 @@ import onnx_ir as ir
 from gatewave.graphs.analysis.scopes import Scope, scopes
 from gatewave.graphs.errors import ModelError
 from gatewave.graphs.ops import signature
-from gatewave.graphs.ops.signature import DOMAIN
-from gatewave.graphs.rewrite.lower.lowerings import CONTRIB, OURS, identifier_of, tensors_of
+from gatewave.graphs.ops.signature import DOMAIN, DOMAIN_OPERATORS
+from gatewave.graphs.rewrite.lower.lowerings import CONTRIB, identifier_of, tensors_of
 
 MAX_SAID = 3
 
@@ -110,8 +110,8 @@ def _wrong(node: ir.Node, scope: Scope) -> Iterator[str]:
 def _wanted(node: ir.Node, scope: Scope) -> _Wanted | None:
     """Return the requirements of the node's operator; None if they are not known."""
     domain, name = identifier_of(node)
-    if domain == DOMAIN and name in OURS:
-        activation, operator, graph = OURS[name]
+    if domain == DOMAIN and name in DOMAIN_OPERATORS:
+        activation, operator, graph = DOMAIN_OPERATORS[name]
         count = tensors_of(node)
         reals = {**activation.defaults(operator)}
         outputs = len(signature.outputs(activation, graph))

@@ -12,9 +12,9 @@ import onnx_ir as ir
 from gatewave.graphs.analysis.element_types import values
 from gatewave.graphs.analysis.scopes import Scope, scopes
 from gatewave.graphs.analysis.shapes import Shapes, shapes
-from gatewave.graphs.rewrite.change import Change
 from gatewave.graphs.rewrite.lower.legality import Legality
 from gatewave.graphs.rewrite.naming import Names, settle
+from gatewave.graphs.rewrite.outcome import Change
 from gatewave.graphs.rewrite.splicing import splice, sweep
 from gatewave.graphs.targets import Target
 from gatewave.graphs.targets.entries import DefectName

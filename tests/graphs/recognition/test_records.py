@@ -6,14 +6,15 @@ import pytest
 from records import CASES
 
 from gatewave.graphs.recognition.kinds import KINDS, parts_of
-from gatewave.graphs.recognition.operators import OPERATORS, used_by
+from gatewave.graphs.recognition.operators import used_by
 from gatewave.models import ACTIVATIONS
+from gatewave.models.catalogue import OPERATORS
 
 GATED = [kind.name for kind in KINDS.values() if kind.parts != (None, None)]
 
 
 def made(value):
-    return replace(OPERATORS["Sinc"], op_type="Made", value=value, partials=lambda _, x: (x,))
+    return replace(OPERATORS["Sinc"][1], op_type="Made", value=value, partials=lambda _, x: (x,))
 
 
 @pytest.mark.parametrize("name", GATED)
@@ -24,7 +25,7 @@ def test_factors_of_gated_units_are_derived(name):
 
 def test_underivable_record_asks_for_a_kind():
     with pytest.raises(NotImplementedError, match=r"Bilinear is not the product .* add a line"):
-        parts_of(OPERATORS["Bilinear"], {})
+        parts_of(OPERATORS["Bilinear"][1], {})
 
 
 def test_operator_without_method_is_accepted_from_numpy():

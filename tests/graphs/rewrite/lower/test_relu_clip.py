@@ -26,7 +26,7 @@ def model(nodes, dtype="double", opset=20, more="", low=0, functions=""):
 
 def lowered(proto):
     made = ir.from_proto(proto)
-    changes = lower(made, targets.find(TARGET))
+    changes = lower(made, targets.find(TARGET)).changes
     after = ir.to_proto(made)
     onnx.checker.check_model(after, full_check=True)
     return after, changes

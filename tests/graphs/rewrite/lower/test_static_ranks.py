@@ -19,7 +19,7 @@ def model(text, opset=17):
 
 def lowered(proto, target="openvino"):
     made = ir.from_proto(proto)
-    changes = [change.what for change in lower(made, targets.find(target))]
+    changes = [change.what for change in lower(made, targets.find(target)).changes]
     after = ir.to_proto(made)
     onnx.checker.check_model(after, full_check=True)
     return after, changes
