@@ -24,27 +24,30 @@ INTRODUCTION = f"""\
 
 <!-- Written by `{COMMAND}`; the reasons are in certificates/report/evaluator_reasons.yaml. -->
 
-The baseline of a certificate, and the verification of a rewrite that ONNX Runtime does not run,
-come from the reference evaluator of the onnx package. It is no standard: this page lists each
-operator, opset and element type in which it differs from ONNX Runtime. Each node test of
-the onnx package was run by both, stamped with each version of its operator and cast to each type
-that this version takes; ONNX Runtime without its graph optimisations. Floats may differ as in
-`gatewave verify`, or by some hundred times what a change of the inputs' last bits changes.
+The baseline of a certificate uses the reference evaluator of the onnx package. So does the
+verification of a rewrite that ONNX Runtime does not run. The evaluator is not the standard: this
+page lists each operator, opset and element type for which it differs from ONNX Runtime.
 
-"right" says which of both computes what the text of the standard says. "here" says whether
-Gatewave's evaluator (`graphs/verify/evaluator.py`, which replaces some operators) agrees with ONNX
-Runtime. A certificate uses neither where both differ: it names the node, and says "no baseline"."""
+Both ran each node test of the onnx package, with each version of the operator and each element type
+that this version accepts. ONNX Runtime ran without its graph optimisations. Floats may differ as in
+`gatewave verify`, or by some hundred times the effect of a change in the last bits of the inputs.
+
+- *right*: the implementation that follows the text of the standard.
+- *here*: "agrees" if Gatewave's evaluator (`graphs/verify/evaluator.py`, which replaces some
+  operators) agrees with ONNX Runtime.
+
+If the two differ, a certificate uses neither: it names the node, and its verdict is "no baseline"."""
 
 REFUSED = (
-    "By operator: opsets, and the types that ONNX Runtime has no kernel for there, or refuses in "
-    "some of the cases."
+    "For each operator: opsets, and the types without a kernel in ONNX Runtime there, or refused "
+    "in some of the cases."
 )
 
-UNKNOWN = "not looked into yet"
+UNKNOWN = "not investigated"
 
 
 class Reason(StrictModel):
-    """Why results differ.
+    """Reason for different results.
 
     Attributes:
         operators: Patterns of their names.
@@ -57,7 +60,7 @@ class Reason(StrictModel):
     operators: tuple[str, ...]
     opsets: tuple[int, ...] = ()
     dtypes: tuple[str, ...] = ("*",)
-    right: Literal["ONNX Runtime", "the evaluator", "both", "neither", "not said"]
+    right: Literal["ONNX Runtime", "the evaluator", "both", "neither", "not determined"]
     why: str
 
     def holds(self, row: EvaluatorRow) -> bool:

@@ -21,10 +21,10 @@ MARKS: dict[CellVerdict, str] = {
 """Marks in tables, which can be told apart without colour."""
 
 LEGEND = (
-    "✓ within tolerance, with the largest share of it that was used; ✗ beyond it; "
+    "✓ within tolerance, with the largest used share of it; ✗ out of tolerance; "
     "? no baseline: the two implementations differ; "
     "– the runtime refuses the model; † its process ended without an answer. "
-    "An empty cell is a type that the runtime has not. Zeros of both signs are equal."
+    "An empty cell is a type that the runtime does not support. 0 and -0 are equal."
 )
 
 STYLE = """\

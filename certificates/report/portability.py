@@ -1,8 +1,8 @@
-"""docs/portability.md: which runtimes compute which activations right, out of certificates.
+"""Generator of docs/portability.md: results of activations on runtimes, from certificates.
 
-``python -m gatewave.certificates.report.portability FOLDER`` writes it from the certificates in a
-folder, as ``gatewave certify --runtimes all`` makes them: of activations, and of models
-from other sources.
+``python -m gatewave.certificates.report.portability FOLDER`` writes the page from the certificates
+in a folder, which ``gatewave certify --runtimes all`` makes: of activations, and of models from
+other sources.
 """
 
 from __future__ import annotations
@@ -38,32 +38,34 @@ INTRODUCTION = f"""\
 
 <!-- Written by `{COMMAND}`. -->
 
-Every activation, run by every runtime, in every element type that the runtime has: its value, the
-value with all derivatives, and the vector-Jacobian product. Each runtime runs in an environment and
-a process of its own, made from our own pinned lists, on what `gatewave lower` makes of the artifact
-for it. The inputs are those of [accuracy.md](accuracy.md), and tensors without axes, without
-elements, and with several axes; the results are compared with exact ones, within the bounds of
-[activations.md](activations.md).
+Results of every activation on every runtime, in every element type that the runtime supports: the
+value, the value with all derivatives, and the vector-Jacobian product.
 
-Make it again with `{COMMAND}`: it installs the runtimes, makes a certificate of each activation in
-`certificates/`, and writes this page. `gatewave certify sinc --runtimes openvino` is a part of it,
-and `gatewave certify model.onnx` the same for a model of yours."""
+- Each runtime has its own environment, made from a pinned list, and its own process. It runs the
+  artifact as `gatewave lower` rewrote it for this runtime.
+- The inputs are those of [accuracy.md](accuracy.md), and tensors of rank 0, without elements, and
+  with several axes. The results are compared with exact ones, within the bounds of
+  [activations.md](activations.md).
+
+`{COMMAND}` makes this page again: it installs the runtimes and makes a certificate of each activation
+in `certificates/`. `gatewave certify sinc --runtimes openvino` makes a part of it, and
+`gatewave certify model.onnx` does the same for your model."""
 
 SOURCES = "sources"
 """The folder, beside the certificates of activations, of those of other frameworks' models."""
 
 OF_SOURCES = """\
-Models that hold each activation as one writes it in JAX and in Keras, after layers of its own, as
-jax2onnx and tf2onnx export them (`tests/sources`). `gatewave fuse` has put our operators in the
-place of what it recognised, and verified it; then every runtime ran what `gatewave lower` makes of
-that for it. The baseline is what the reference evaluator of the onnx package and ONNX Runtime agree
-on. Columns are outputs; what is not right is said below, and is what the defects further down do to
-a network."""
+Models with each activation as written in JAX and in Keras, each after its own layers, exported by
+jax2onnx and tf2onnx (`tests/sources`). `gatewave fuse` replaced the recognised activations by our
+operators and verified the result. Every runtime then ran the model as `gatewave lower` rewrote it
+for this runtime. The baseline is the result on which the reference evaluator of the onnx package and
+ONNX Runtime agree. Columns are outputs. Below each table are the differences; the defects at the end
+of this page cause them."""
 
 LEGEND = (
-    "✓ all three graphs within tolerance; ✗ one is beyond it; – one is refused; † the process "
-    "ended without an answer. A number names the defect of the runtime that is the reason, below. "
-    "An empty cell is an element type that the runtime has not."
+    "✓ all three graphs within tolerance; ✗ one is out of tolerance; – one is refused; † the "
+    "process ended without an answer. A number is that of the defect below that is the reason. "
+    "An empty cell is an element type that the runtime does not support."
 )
 
 
@@ -307,7 +309,7 @@ def _runtimes(rows: Mapping[str, Row]) -> str:
         for name, row in rows.items()
     ]
     missing = [runtime.title for name, runtime in RUNTIMES.items() if name not in rows]
-    left = f"Not run, as this machine has not what they need: {', '.join(missing)}."
+    left = f"Not run, because this machine lacks their requirements: {', '.join(missing)}."
     blocks = ["## Runtimes", table(("", "name", "versions"), lines), left if missing else ""]
     return page(blocks).rstrip()
 
