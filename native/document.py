@@ -34,57 +34,56 @@ INTRODUCTION = f"""\
 
 <!-- Written by `python native/document.py` from the library and the records. -->
 
-The native kernels are operators of the domain `{DOMAIN}`, for the stock ONNX Runtime
+The native kernels are operators of the domain `{DOMAIN}` for the stock ONNX Runtime
 ([ADR 17](adr/0017-kernels-as-custom-operators.md)). `make native` builds them:
-`service/libgatewave.so` for the CPU, and, where there is nvcc, `service/libgatewave_cuda.so`.
-[serving.md](serving.md#native-kernels) says how the service uses them,
-[performance.md](performance.md) how fast they are.
+`service/libgatewave.so` for the CPU and, with nvcc, `service/libgatewave_cuda.so`.
+[serving.md](serving.md#native-kernels) describes their use in the service,
+[performance.md](performance.md) their speed.
 
 ## Operators
 
-Each row is three operators, here of `Swish`:
+Each row of the table is three operators. For `Swish` they are:
 
 - `Swish`: the value `y`.
 - `SwishValueAndGrad`: `y`, then the partial derivative for each input.
-- `SwishVJP`: takes `grad_y` after the inputs, and gives each partial derivative times that.
+- `SwishVJP`: takes `grad_y` after the inputs, and returns each partial derivative times `grad_y`.
 
-All of them are there in {", ".join(DTYPES)}. Inputs, `grad_y` and results have one type and one
-shape, of any rank; shapes that differ are refused, nothing is broadcast. `alpha`, where there is
-one, comes last: a scalar, of float64 where the tensors are, and else of float32. Formulas are
-behind the operators' names.
-"""
+All of them exist in {", ".join(DTYPES)}. Inputs, `grad_y` and results have the same type and the
+same shape, of any rank. Different shapes are rejected; there is no broadcasting. `alpha` is the
+last input: a scalar, float64 for float64 tensors and float32 otherwise. The links lead to the
+formulas. """
 
 ACCURACY = """\
-Every number of the type is in range: subnormal numbers, infinities and NaN, which stays NaN. At
-infinity a product is a product, and NaN where it is infinity times 0
-([ADR 8](adr/0008-values-at-infinity.md)); sinc gives its limit, 0.
+Every number of the type is in range, including subnormal numbers and infinities. NaN stays NaN. At
+infinity, gated units return the IEEE product, which is NaN for infinity times 0
+([ADR 8](adr/0008-values-at-infinity.md)). Sinc returns its limit, 0.
 
 ## Accuracy
 
-In float32 and float64 a result may differ from the exact one by
+In float32 and float64, a result may differ from the exact one by
 
     max(ulp · ULP, near_zero · u · scale)
 
-where ULP is the distance of neighbouring numbers at the exact result, and u is a rounding of 1:
-2^-24 in float32, 2^-53 in float64. The second term is for the first partial derivative, where it
-crosses zero though no input is 0; in a vector-Jacobian product its scale is multiplied by
-|grad_y|. A dash says that there is no such place. Gates below e^-174 in float32 and e^-1416 in
-float64 count as 0, whatever they are multiplied by.
+ULP is the distance between neighbouring numbers at the exact result. u is the unit roundoff: 2^-24
+in float32, 2^-53 in float64. The second term applies to the first partial derivative, near zeros at
+which no input is 0. In a vector-Jacobian product, its scale is multiplied by |grad_y|. A dash means
+that there is no such zero. Gates below e^-174 in float32 and e^-1416 in float64 become 0, whatever
+their factor.
 
-float16 and bfloat16 are computed in float32, and the result is rounded once more. That is never
-more than 1 ULP off (near zero, half of one and the second term). Of all 65,536 values it is the
+float16 and bfloat16 are computed in float32, and the result is rounded once more. The error is at
+most 1 ULP (near zero, half a ULP and the second term). Of all 65,536 values, the result is the
 nearest number for
 
 - 99.9 % or more: values and partial derivatives of one input, alpha 1, 1.702, -1, 0 or 50;
 - 99.6 % or more: those of two inputs, and vector-Jacobian products;
 - 98.8 % or more: any of them, alpha 0.001.
 
-The rest is where two roundings meet: the first makes a tie of what was nearly one, as, with a small
-alpha, of x/2 (1 + αx/2) for each second subnormal x.
+The other results suffer from double rounding: the first rounding turns a near tie into a tie. With
+a small alpha, this happens to x/2 (1 + αx/2) for every second subnormal x.
 
-`native/tests` holds every instruction set to this, against references in wider floats: all values
-of the 16-bit types, samples and edges of the wider ones; `make native-exhaustive` tries all of
-float32."""
+`native/tests` checks these bounds for every instruction set, against references in wider floats:
+all values of the 16-bit types, and samples and edge cases of the wider types. `make
+native-exhaustive` checks all float32 values."""
 
 SETTINGS = table(
     ("entry", "meaning"),
@@ -92,15 +91,15 @@ SETTINGS = table(
         (
             f"`{INSTRUCTIONS}`",
             (
-                "the instruction set; the best, if it is not there. One that the processor has "
-                "not is refused"
+                "the instruction set; by default, the best that the processor supports. An "
+                "unsupported one is rejected"
             ),
         ),
         (
             f"`{OPERATORS}`",
             (
-                "the operators that the session needs, with commas between; all, if it is not "
-                "there, which takes a millisecond longer"
+                "the operators that the session needs, separated by commas; by default all, "
+                "which takes a millisecond longer"
             ),
         ),
     ),
@@ -109,13 +108,14 @@ SETTINGS = table(
 USE = f"""\
 ## Instruction sets
 
-`avx512`, `avx2` and `x86-64` on x86-64, `neon` on AArch64. All are in one library, which takes
-the best that the processor has. Their results are within the same bounds, and may differ in the
-last bits.
+`avx512`, `avx2` and `x86-64` on x86-64, `neon` on AArch64. One library contains all of them and
+selects the best that the processor supports. The same bounds apply to all; their results may differ
+in the last bits.
 
-## In a program of your own
+## In your program
 
-Any session takes the library. A model needs no function for its nodes then:
+Any session of ONNX Runtime can load the library. A model then needs no function bodies for its
+nodes:
 
 ```python
 import numpy as np
@@ -130,26 +130,25 @@ alpha = np.array(1, np.float32)
 (y,) = session.run(None, {{"a": a, "b": b, "alpha": alpha}})
 ```
 
-Two entries of the session's configuration are read, at `register_custom_ops_library`:
+`register_custom_ops_library` reads two entries of the session's configuration:
 
 {SETTINGS}
 
-The operator `Kernels`, with no inputs, gives JSON as a tensor of uint8: the instruction set,
-those that there are, and the bounds above. The library asks for version 17 of ONNX Runtime's C
-API, and is shown to load in 1.20 to 1.32. There are no Torch operators: these are for ONNX
-Runtime alone.
+The operator `Kernels` has no inputs and returns JSON as a tensor of uint8: the instruction set in
+use, the available ones, and the bounds above. The library needs version 17 of ONNX Runtime's C API;
+tests load it in ONNX Runtime 1.20 to 1.32. There are no Torch operators.
 
 ## On CUDA
 
 The same kernels are compiled for GPUs: machine code for sm_80 and sm_90, and PTX (compute_90) for
-later ones. Their one instruction set is `cuda`. Tests have the host play their threads, and
-compare that with the CPU's kernels, and read what nvcc made of them; they have not been run on a
-GPU so far. `make bench-cuda`, on a machine with one, certifies and measures them. The service
-runs one element on the GPU before it uses them, and computes function bodies where that fails."""
+later GPUs. Their only instruction set is `cuda`. Tests emulate their threads on the host, compare
+the results with the CPU kernels, and inspect nvcc's output. They have not been run on a GPU so far.
+`make bench-cuda` certifies and measures them on a machine with a GPU. The service runs one element
+on the GPU before it uses them, and falls back to function bodies if that fails."""
 
 
 def described(library: Path) -> dict[str, Any]:
-    """Return the description that the library gives of itself."""
+    """Return the library's description of its kernels."""
     options = ort.SessionOptions()
     options.add_session_config_entry(OPERATORS, "Kernels")
     options.register_custom_ops_library(str(library))
@@ -190,7 +189,7 @@ def _limit(number: float) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--library", type=Path, default=LIBRARY)
-    parser.add_argument("--check", action="store_true", help="only see whether the page is right")
+    parser.add_argument("--check", action="store_true", help="only compare the page")
     options = parser.parse_args()
     made = text(options.library)
     if options.check:

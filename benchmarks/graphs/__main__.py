@@ -1,8 +1,9 @@
-"""`make bench-graphs`: production graphs, fused, verified and timed: docs/graphs.md.
+"""Benchmark of `gatewave fuse` on published models: counts, verification and times.
 
     python -m benchmarks.graphs [--quick] [--only NAME] [--write]
 
-It prints a table, and with ``--write`` puts it into docs/graphs.md, between its marks.
+It prints a table; ``--write`` writes it into docs/graphs.md, between its marks. `make bench-graphs`
+runs it.
 """
 
 from __future__ import annotations
@@ -49,16 +50,17 @@ HEADER = (
 )
 
 LEGEND = f"""\
-*Found* are activations of every kind, *fused* those that several nodes made up, *left* those that
-ONNX Runtime fuses by itself, and better: *fused regardless*, with kernels, says how much. The
-largest difference is that of any output, by `gatewave verify`, with kernels and without, as an
-absolute number and as a share of what is allowed. Times are medians: milliseconds of the original
-as ONNX Runtime itself fuses it, the others as multiples of that, turn by turn (above 1: slower).
-*No fusion* is the original without ONNX Runtime's fusion of SiLU. All take turns in one process,
-with {THREADS} threads each. The last column compares with ONNX Runtime's own fusion: **slower**
-is a graph where the lower quartile of the turns' ratios is above {NOISE}, and which is better
-left to ONNX Runtime; *faster* one where the upper quartile is below 1 / {NOISE}; *equal* where
-the median is between them."""
+- *Found*: activations of every kind. *Fused*: those of several nodes that `fuse` replaced.
+- *Left*: those that ONNX Runtime's own fusion computes faster. *Fused regardless* is the time if
+  `fuse` replaces them too, with kernels.
+- *Largest difference*: that of any output in `gatewave verify`, with kernels and without, as an
+  absolute number and as a share of the tolerance.
+- Times are medians. *ONNX Runtime's own fusion* is the original, in ms; the others are multiples of
+  it, turn by turn (above 1: slower). *No fusion* is the original without ONNX Runtime's fusion of
+  SiLU. All run in turns in one process, with {THREADS} threads each.
+- The last column compares with ONNX Runtime's own fusion. **slower**: the lower quartile of the
+  turns' ratios is above {NOISE}; do not fuse such a graph. *faster*: the upper quartile is below
+  1 / {NOISE}. *equal*: the median is between these numbers."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -1,9 +1,9 @@
-"""`make bench-graphs`: packaged models of many origins, and the cost of commands: docs/graphs.md.
+"""Benchmark of commands and of fused models, on models from PyPI packages.
 
     python -m benchmarks.graphs.packaged [--quick] [--models NAME ...] [--write]
 
-It prints two tables, and with ``--write`` puts them into docs/graphs.md, between their marks. Run
-it on an idle machine.
+It prints two tables; ``--write`` writes them into docs/graphs.md, between their marks. Run it on an
+idle machine. `make bench-graphs` runs it.
 """
 
 from __future__ import annotations
@@ -49,18 +49,20 @@ MODELS_HEADER = (
 HEADING = "### Models of other packages, and the cost of commands"
 
 LEGEND = """\
-Models that PyPI packages carry; the versions are in `benchmarks/graphs/packages.txt`. No package
-has a model of opset 20, or with external data: *variant* is a packaged model that ONNX's own
-converter brought there. *Found*, *fused* and *left* are as above; *evidence* is that of `fuse`:
-its level, the number of cases, and the share of the tolerance that was used. *CPU time* is that of
-the fused model as a multiple of the original's, both as ONNX Runtime optimises them, in one thread
-and in turns: the median, and the quartiles. Below 1, fusing saves time."""
+These models come from PyPI packages; `benchmarks/graphs/packages.txt` lists the versions. No
+package has a model of opset 20 or with external data. *Variant* is a packaged model that ONNX's
+converter upgraded. *Found*, *fused* and *left* are as above. *Evidence* is that of `fuse`: its
+level, the number of cases, and the used share of the tolerance. *CPU time* is that of the fused
+model relative to the original, both optimised by ONNX Runtime, in one thread and in turns: median
+and quartiles. Below 1, fusing saves time."""
 
 COMMANDS_LEGEND = f"""\
-Seconds from start to end, and the memory of all processes of a command at its peak, in MB. *Load*
-is Python's start, the imports and reading the model. `lower` is for `{TARGET}`; `verify` compares
-the original with what `fuse` wrote. Bold is over a limit: {UNCHANGED:g} s beyond the load where the
-command changes nothing, and {FUSE:g} s for `fuse` of a model below {SMALL >> 20} MB."""
+The next table shows the time of each command, and the peak memory of all its processes in MB.
+*Load* is the start of Python, the imports and reading the model. `lower` is for `{TARGET}`.
+`verify` compares the original with the output of `fuse`. Bold exceeds a limit: {UNCHANGED:g} s more
+than the load for a command that changes nothing, and {FUSE:g} s for `fuse` of a model below {
+    SMALL >> 20
+} MB."""
 
 COMMANDS = ("inspect", "lower", "fuse", "verify", "certify")
 
@@ -215,13 +217,13 @@ def _gain(rows: Sequence[Row]) -> str:
         (row.with_kernels.median, row.model.about.name) for row in rows if row.with_kernels
     )
     if not found:
-        return f"On the {len(rows)} models of packages below, nothing is fused."
+        return f"`fuse` changes none of the {len(rows)} models of packages below."
     least, most = (
         f"{(ratio - 1) * 100:+.1f} % (*{name}*)" for ratio, name in (found[0], found[-1])
     )
     return (
-        f"Something is fused in {len(found)} of the {len(rows)} models of packages below. With our "
-        f"kernels, their CPU time end to end changes by {least} to {most}."
+        f"`fuse` changes {len(found)} of the {len(rows)} models of packages below. With our "
+        f"kernels, their end-to-end CPU time changes by {least} to {most}."
     )
 
 

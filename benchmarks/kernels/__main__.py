@@ -1,8 +1,8 @@
-"""`make bench-kernels`: the kernels against their rivals, in turns, and against memory.
+"""Benchmark of the native kernels against other implementations and memory bandwidth.
 
     python -m benchmarks.kernels [--quick] [--all] [--dtype float16] [--write]
 
-It prints two tables, and with ``--write`` puts them into docs/performance.md.
+It prints two tables; ``--write`` writes them to docs/performance.md. `make bench-kernels` runs it.
 """
 
 from __future__ import annotations
@@ -40,41 +40,42 @@ INTRODUCTION = """\
 
 <!-- Measured and written by `make bench-kernels`. -->
 
-The native kernels, inside ONNX Runtime, against what one would run instead. Measure again with
-`make bench-kernels`; `python -m benchmarks.kernels` has options: `--quick`, `--all` for every
+Times of the native kernels in ONNX Runtime, compared with alternatives. Measure again with
+`make bench-kernels`. `python -m benchmarks.kernels` has options: `--quick`, `--all` for every
 record, `--dtype`, `--sizes`, `--without`."""
 
 METHOD = f"""\
-The contestants take turns, in one process, with {THREADS} threads each (NumPy has one), each on a
-processor of its own. Before a turn all threads of the process have come to rest, so that none
-spins in another's turn; a turn is warmed for 30 ms, and repeats its call for 10 ms or more. The
-inputs are of a normal distribution times {SPREAD:g}, the same for all (seed {SEED}). A graph in
-ONNX Runtime is bound to its inputs and outputs beforehand,
-with and without kernels alike.
+The alternatives run in turns, in one process, with {THREADS} threads each (NumPy has one), each
+thread on its own processor. Before a turn, all threads of the process are idle, so no thread spins
+in another's turn. A turn has 30 ms of warm-up, and then repeats its call for at least 10 ms. The
+inputs are normally distributed with standard deviation {SPREAD:g}, the same for all (seed {SEED}).
+Graphs in ONNX Runtime are bound to their inputs and outputs beforehand, with and without kernels.
 
-- *torch.onnx.export*: the graph that it makes of the plain Torch formula (`torch.sinc(x)`,
-  `F.silu(a) * b`, …; for gradients the value and the partial derivatives, written out), run by ONNX
-  Runtime. *Function body*: our graph, without the kernels' library. Of records that nobody wrote a
-  plain formula for (`--all`), the record's own Torch module is exported, and run eagerly.
-- *Torch eager* allocates its results, as it does for its users: beyond some 32 MB that costs it
-  page faults. *torch.compile* is compiled for each size, and writes to given outputs. For
-  gradients both run forward and `torch.autograd.grad`.
-- *NumPy*: the formula as one writes it, `out=` for the results. *OpenVINO*: our decomposed graph.
-- The roof is what memory allows: ONNX Runtime's own `Abs` for one input, `Add` for two. For
-  gradients it is a copy by Torch that reads and writes as many bytes in all, half each; that is
-  strict, as the gradients write more than they read, and writing costs more than reading."""
+- *torch.onnx.export*: its graph of the plain Torch formula (`torch.sinc(x)`, `F.silu(a) * b`, …;
+  for gradients, the value and the partial derivatives, written out), run by ONNX Runtime. For
+  records without a plain formula (`--all`), the record's Torch module is exported, and run eagerly.
+- *Function body*: our graph without the kernel library.
+- *Torch eager* allocates its results, as in normal use; above about 32 MB this costs page faults.
+  *torch.compile* is compiled for each size, and writes to given outputs. For gradients, both run
+  forward and `torch.autograd.grad`.
+- *NumPy*: the plain formula, with `out=` for the results. *OpenVINO*: our decomposed graph.
+- *The roof* is the limit of memory bandwidth: ONNX Runtime's own `Abs` for one input, `Add` for
+  two. For gradients, it is a copy by Torch of the same total number of bytes, half read and half
+  written. This roof is strict, because gradients write more than they read, and writing is
+  slower."""
 
 LEGEND = """\
-Medians: microseconds of ours; the others as multiples of it, turn by turn (above 1: slower than
-ours; a dash: it does not run this); and the share of the roof's speed that ours has. At small sizes
-the share is one of what a call costs, and Torch's copy is a call without ONNX Runtime."""
+All numbers are medians: the time of our kernel in µs; the others as multiples of it, turn by turn
+(above 1: slower than ours; a dash: not supported); and our speed as a share of the roof's. At small
+sizes, the share reflects the overhead of a call, and Torch's copy is a call without ONNX
+Runtime."""
 
 NOISE = """\
 ## Goals
 
-A goal is reached if the median of the turns' ratios reaches it; within noise, if the upper quartile
-of these ratios does. Beside it stands what the roof would reach: where that is less than the goal,
-memory or the call itself is in the way, and where it is more, arithmetic is."""
+A goal is reached if the median ratio of the turns reaches it, and "within noise" if the upper
+quartile does. The column *the roof* shows the ratio that the roof would reach. If it is below the
+goal, memory or call overhead is the limit; if it is above, arithmetic is the limit."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -145,7 +146,7 @@ def _about(options: argparse.Namespace) -> str:
         f"Measured on {today} in {options.dtype}, on {platform.system()} {platform.machine()} "
         f"({machine()}), kernels for {instructions(options.library)}, with Python "
         f"{platform.python_version()}, {packages}. Load average at the start: "
-        f"{os.getloadavg()[0]:.1f}; beyond some tenths, threads that wait for each other are slow."
+        f"{os.getloadavg()[0]:.1f}; above some tenths, synchronising threads are slow."
     )
 
 

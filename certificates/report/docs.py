@@ -1,9 +1,8 @@
-"""docs/activations.md and its pictures, rendered from the records, and the schema of certificates.
+"""Generator of docs/activations.md, its pictures, and the schema of certificates.
 
-``python -m gatewave.certificates.report.docs`` writes them. With ``--check`` it reports what
-differs, and exits with 1 if anything does. Pictures are checked for being there, not for their
-bytes: their coordinates are floating-point results, whose last digits differ from machine to
-machine.
+``python -m gatewave.certificates.report.docs`` writes them. With ``--check`` it reports
+differences, and exits with 1 if there is one. Only the existence of pictures is checked: the last
+digits of their coordinates differ between machines.
 """
 
 from __future__ import annotations
@@ -45,13 +44,15 @@ INTRODUCTION = f"""\
 
 Each section is one record of `models/`. Each formula is an ONNX operator of the domain
 `{signature.DOMAIN}` in three graphs: the value, the value with all partial derivatives, and the
-vector-Jacobian product that a backward pass needs. An error is within its bound if either of the
-two numbers holds: units in the last place of the exact result, or an absolute error. Every export
-is certified to be; [accuracy.md](accuracy.md) says what was measured."""
+vector-Jacobian product for a backward pass.
+
+An error is within its bound if it meets either number: the error in units in the last place (ULP)
+of the exact result, or the absolute error. Every export is checked against its bounds.
+[accuracy.md](accuracy.md) lists the measured errors."""
 
 
 def text() -> str:
-    """The page."""
+    """Return the page."""
     contents = bullets(
         f"[{a.title}](#{a.title.lower()}): {a.summary}" for a in ACTIVATIONS.values()
     )
@@ -87,7 +88,7 @@ def write(folder: Path) -> None:
 
 
 def differences(folder: Path) -> Iterator[str]:
-    """Yield a sentence for each file in ``folder`` that differs from the records."""
+    """Yield a message for each file in ``folder`` that differs from the records."""
     for name, content in texts().items():
         yield from itertools.islice(_differing(folder / name, content), 1)
     there = {path.name for path in _drawn(folder)}
@@ -190,8 +191,8 @@ def _names(*names: str) -> str:
 
 def main(
     *,
-    check: Annotated[bool, typer.Option("--check", help="Only say what differs.")] = False,
-    folder: Annotated[Path, typer.Option(help="Where the documentation lies.")] = FOLDER,
+    check: Annotated[bool, typer.Option("--check", help="Only report differences.")] = False,
+    folder: Annotated[Path, typer.Option(help="The folder of the documentation.")] = FOLDER,
 ) -> None:
     """Write docs/activations.md and its pictures from the records, and the certificates' schema."""
     if not check:

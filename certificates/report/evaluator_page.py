@@ -36,7 +36,8 @@ that this version accepts. ONNX Runtime ran without its graph optimisations. Flo
 - *here*: "agrees" if Gatewave's evaluator (`graphs/verify/evaluator.py`, which replaces some
   operators) agrees with ONNX Runtime.
 
-If the two differ, a certificate uses neither: it names the node, and its verdict is "no baseline"."""
+If the two differ, a certificate uses neither: it names the node, and its verdict is "no
+baseline"."""
 
 REFUSED = (
     "For each operator: opsets, and the types without a kernel in ONNX Runtime there, or refused "

@@ -47,8 +47,8 @@ value, the value with all derivatives, and the vector-Jacobian product.
   with several axes. The results are compared with exact ones, within the bounds of
   [activations.md](activations.md).
 
-`{COMMAND}` makes this page again: it installs the runtimes and makes a certificate of each activation
-in `certificates/`. `gatewave certify sinc --runtimes openvino` makes a part of it, and
+`{COMMAND}` makes this page again: it installs the runtimes and makes a certificate of each
+activation in `certificates/`. `gatewave certify sinc --runtimes openvino` makes a part of it, and
 `gatewave certify model.onnx` does the same for your model."""
 
 SOURCES = "sources"
@@ -58,9 +58,9 @@ OF_SOURCES = """\
 Models with each activation as written in JAX and in Keras, each after its own layers, exported by
 jax2onnx and tf2onnx (`tests/sources`). `gatewave fuse` replaced the recognised activations by our
 operators and verified the result. Every runtime then ran the model as `gatewave lower` rewrote it
-for this runtime. The baseline is the result on which the reference evaluator of the onnx package and
-ONNX Runtime agree. Columns are outputs. Below each table are the differences; the defects at the end
-of this page cause them."""
+for this runtime. The baseline is the result on which the reference evaluator of the onnx package
+and ONNX Runtime agree. Columns are outputs. Below each table are the differences; the defects at
+the end of this page cause them."""
 
 LEGEND = (
     "✓ all three graphs within tolerance; ✗ one is out of tolerance; – one is refused; † the "

@@ -1,7 +1,7 @@
-"""docs/accuracy.md: the errors of every graph, measured, beside those of a plain export.
+"""Generator of docs/accuracy.md: measured errors of every graph, and of a plain export.
 
-``python -m gatewave.export.accuracy.page`` measures and writes it. Its numbers are those of one
-machine and of its versions of ONNX Runtime and Torch, which the page names.
+``python -m gatewave.export.accuracy.page`` measures them and writes the page. The numbers depend on
+the machine and its versions of ONNX Runtime and Torch, which the page names.
 """
 
 from __future__ import annotations
@@ -40,34 +40,40 @@ INTRODUCTION = f"""\
 
 <!-- Measured and written by `{COMMAND}`. -->
 
-What ONNX Runtime gives on CPU for each exported graph, against exact results: of mpmath for
-float64, of float64 for the others. The inputs are all 65,536 values of the 16-bit floats; of
-float32 and float64 a dense grid over the interesting range and beyond, integers, and magnitudes
-from the least subnormal to the greatest; and of all, every combination of special values
-(±0, ±∞, NaN, huge). Both forms of the artifacts, the function and the decomposed one, are the same
-nodes, and give the same numbers.
+Errors of ONNX Runtime on CPU for each exported graph. The reference is mpmath for float64, and
+float64 for the other types.
 
-Measure again with `{COMMAND}`, or `make accuracy`."""
+- In 16 bits, each input takes all 65,536 values. With one input, the level of evidence is
+  exhaustive. With two inputs, the pairs are sampled.
+- In float32 and float64, the inputs are sampled: a dense grid over the interesting range and
+  beyond, integers, and magnitudes from the smallest subnormal to the largest number.
+- In all types, every combination of special values is added (±0, ±∞, NaN, huge numbers).
+
+Both forms of the artifacts, function and decomposed, contain the same operators and give the same
+numbers. Measure again with `{COMMAND}`, or `make accuracy`."""
 
 LEGEND = """\
-Each cell: the largest error in units in the last place, among results whose absolute error is
-beyond the absolute bound (a dash: there are none); the largest absolute error, divided by what the
-bound grows with (a dash: the bound is in units in the last place only); and the largest share of
-the allowed error that is used. 16-bit results are rounded to the next value, which near 1 is an
-error of up to 4.9e-4 in float16 and 3.9e-3 in bfloat16. [activations.md](activations.md) has the
-bounds."""
+Each cell has three numbers:
+
+1. The largest error in ULP, over results with an absolute error above the absolute bound. A dash:
+   there are no such results.
+2. The largest absolute error, divided by the scale of the bound. A dash: the bound is in ULP only.
+3. The largest share of the allowed error.
+
+Rounding a 16-bit result near 1 is an error of up to 4.9e-4 in float16 and 3.9e-3 in bfloat16.
+[activations.md](activations.md) lists the bounds."""
 
 PEERS_INTRODUCTION = """\
 ## A plain export, for comparison
 
-The same functions as `torch.onnx.export` writes them by itself, run by the same ONNX Runtime on the
-same inputs and held to the same bounds. Absolute errors are over results that are finite, divided
-by what the bound grows with."""
+The same functions, exported by `torch.onnx.export` without our translations. The same ONNX Runtime
+ran them on the same inputs, and the same bounds apply. Absolute errors are over finite results,
+divided by the scale of the bound."""
 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """The same function written plainly in Torch, as ``code``."""
+    """Plain Torch version of a function; ``code`` is its source."""
 
     code: str
     function: Callable[..., Tensor]
@@ -87,7 +93,7 @@ PEERS: Mapping[str, Peer] = MappingProxyType(
 
 
 def text(activations: Mapping[str, Activation] = ACTIVATIONS) -> str:
-    """The page, measured now."""
+    """Measure all graphs, and return the page."""
     ours: dict[tuple[str, DType], Measured] = {}
     sections = []
     for activation in activations.values():
@@ -104,7 +110,7 @@ def text(activations: Mapping[str, Activation] = ACTIVATIONS) -> str:
 def measure(
     activation: Activation, operator: Operator
 ) -> dict[tuple[Graph, DType], dict[str, Measured]]:
-    """The errors of every output of every graph of ``operator``.
+    """Return the errors of every output of every graph of ``operator``.
 
     Raises:
         GatewaveError: A graph misses its tolerance.
@@ -164,7 +170,7 @@ def _peers(
 
 
 def _peer_errors(activation: Activation, operator: Operator, dtype: DType) -> tuple[str, str, str]:
-    """The peer's largest error, and the numbers of its results that miss the bound or are NaN."""
+    """Return the peer's largest error, and how many results are out of bounds, and NaN."""
     names = signature.inputs(activation, "value")
     inputs = dict(zip(names, reference.samples(activation, "value", dtype), strict=True))
     try:
@@ -204,7 +210,7 @@ NOISE = re.compile(r"\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : | node with name '[^
 
 
 def _reason(error: Exception) -> str:
-    """ONNX Runtime's own words, without its error codes and the name of the node."""
+    """Return ONNX Runtime's message without error codes and the name of the node."""
     return reason_of(NOISE.sub("", str(error)))
 
 
