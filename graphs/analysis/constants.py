@@ -10,6 +10,14 @@ import numpy as np
 import onnx_ir as ir
 
 from gatewave.graphs.analysis.numpy_ops import FLOATS, NotElementwiseError, NumpyOps
+from gatewave.graphs.analysis.thresholds import (
+    FEW_BITS,
+    FITTED,
+    MAX_CONSTANT_DEPTH,
+    MAX_CONSTANT_ELEMENTS,
+    MAX_EXACT_INTEGER,
+    MAX_FLOAT32,
+)
 
 ROUNDOFF = {
     ir.DataType.FLOAT16: 2.0**-11,
@@ -21,25 +29,6 @@ ROUNDOFF = {
 
 RESHAPES = ("Identity", "Expand", "Unsqueeze", "Squeeze", "Reshape", "Flatten", "Cast", "CastLike")
 """Operators that keep the only element of a tensor, except for a cast's rounding."""
-
-FEW_BITS = 0.5
-"""A number of fewer of a dtype's bits, such as 0.5 or 3, is meant as it is in every dtype."""
-
-GREATEST = 3.4e38
-"""Greatest number of float32, rounded."""
-
-FITTED = 1e-11
-"""Relative error with which a real parameter is found."""
-
-DEEPEST = 16
-"""Limit on followed nodes: models make constants of two or three."""
-
-LARGEST = 1 << 24
-"""A tensor of more elements is taken for weights, and not looked into."""
-
-GREATEST_INTEGER = 1 << 24
-"""No integer type overflows before it, and all floats of 32 bits hold it."""
-
 
 Shape = tuple[int, ...]
 
@@ -68,7 +57,7 @@ ConstantMemo = dict[tuple[ir.Value, int], Constant | None]
 
 
 def constant(
-    value: ir.Value | None, memo: ConstantMemo | None = None, depth: int = DEEPEST
+    value: ir.Value | None, memo: ConstantMemo | None = None, depth: int = MAX_CONSTANT_DEPTH
 ) -> Constant | None:
     """The one number that ``value`` holds in every run; None if it holds several or changes.
 
@@ -109,7 +98,7 @@ def _of_operands(node: ir.Node, memo: ConstantMemo, depth: int) -> Constant | No
 
 
 def _of_tensor(tensor: ir.TensorProtocol) -> Constant | None:
-    if not 0 < tensor.size <= LARGEST or tensor.dtype not in {*FLOATS, *_INTEGERS}:
+    if not 0 < tensor.size <= MAX_CONSTANT_ELEMENTS or tensor.dtype not in {*FLOATS, *_INTEGERS}:
         return None
     elements = tensor.numpy().reshape(-1)
     if elements[0] != elements[-1] or not (elements == elements[0]).all():
@@ -210,7 +199,7 @@ def _cast(inner: Constant, to: ir.DataType | None) -> Constant | None:
 
 
 def _is_small_integer(number: float) -> bool:
-    return number.is_integer() and abs(number) <= GREATEST_INTEGER
+    return number.is_integer() and abs(number) <= MAX_EXACT_INTEGER
 
 
 def _stated(value: ir.Value) -> Shape | None:
@@ -233,7 +222,7 @@ def _sizes(node: ir.Node, index: int) -> Shape | None:
 def _shaped_like(node: ir.Node, index: int) -> ir.Value | None:
     """The value behind a `Shape` that a node takes, cast or not."""
     value = node.inputs[index] if len(node.inputs) > index else None
-    for _ in range(DEEPEST):
+    for _ in range(MAX_CONSTANT_DEPTH):
         maker = None if value is None else value.producer()
         if maker is None or maker.domain or not maker.inputs:
             return None
@@ -306,7 +295,7 @@ def plain(number: float) -> float:
 
     1.702 in float32 is 1.70200002193.
     """
-    single = float(np.float32(number)) if abs(number) < GREATEST else math.inf
+    single = float(np.float32(number)) if abs(number) < MAX_FLOAT32 else math.inf
     if math.isfinite(single) and abs(number - single) <= FITTED * abs(number):
         return float(str(np.float32(number)))
     return number

@@ -11,11 +11,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-MAX_ELEMENTS = 64
-"""A tensor of more is no shape."""
-
-DEEPEST = 16
-"""Limit on followed nodes."""
+from gatewave.graphs.analysis.thresholds import MAX_INTEGER_DEPTH, MAX_SHAPE_ELEMENTS
 
 IntegerMemo = dict[tuple[ir.Value, int], Any]
 """Results by value and number of nodes looked at before it."""
@@ -31,7 +27,7 @@ def integers(
     value: ir.Value | None,
     shape_of: Callable[[ir.Value], ir.Shape | None],
     memo: IntegerMemo,
-    depth: int = DEEPEST,
+    depth: int = MAX_INTEGER_DEPTH,
 ) -> Int64Array | None:
     """The integers that ``value`` holds in every run; None if they are not known.
 
@@ -87,7 +83,7 @@ class _Operands:
 def _found(value: ir.Value, operands: _Operands) -> Int64Array | None:
     tensor = ir.convenience.get_const_tensor(value)
     if tensor is not None:
-        whole = tensor.size <= MAX_ELEMENTS and tensor.dtype.is_integer()
+        whole = tensor.size <= MAX_SHAPE_ELEMENTS and tensor.dtype.is_integer()
         return tensor.numpy().astype(np.int64) if whole else None
     node = operands.node
     if node is None or node.domain != "" or value.index() != 0:

@@ -14,15 +14,19 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from gatewave.graphs.analysis.thresholds import (
+    EQUAL_OPERANDS,
+    NUDGE,
+    NUDGE_TRIALS,
+    OPERATOR_ROUNDOFF,
+)
+
 FLOATS = (
     ir.DataType.FLOAT16,
     ir.DataType.BFLOAT16,
     ir.DataType.FLOAT,
     ir.DataType.DOUBLE,
 )
-
-SAME = 1e-9
-"""Operands of `Equal` this close count as equal: rounding might just miss where they are."""
 
 _erf = np.vectorize(math.erf, otypes=[float])
 _erfc = np.vectorize(math.erfc, otypes=[float])
@@ -153,7 +157,7 @@ class NumpyOps:
 
     def Equal(self, left: Any, right: Any) -> Any:
         self._part(left, right, equality=True)
-        return np.isclose(left, right, rtol=SAME, atol=0)
+        return np.isclose(left, right, rtol=EQUAL_OPERANDS, atol=0)
 
     def Abs(self, x: Any) -> Any:
         self._part(x, 0.0)
@@ -287,13 +291,6 @@ _ROUNDING_NOTHING = {
     "Floor", "Ceil", "Round",
 }  # fmt: skip
 
-NUDGE = 2.0**-43
-"""Much more than float64's own rounding, and much less than anything that an activation does."""
-
-TRIALS = 6
-ROUNDINGS = 16.0
-"""Error of an operator in roundings of float64: library functions err by several."""
-
 
 def noise(evaluate: Callable[[Any], Any]) -> Any:
     """Return the error of float64 in the result of ``evaluate``: larger where terms cancel.
@@ -302,5 +299,7 @@ def noise(evaluate: Callable[[Any], Any]) -> Any:
     """
     with np.errstate(all="ignore"):
         result = evaluate(NumpyOps())
-        moved = np.max([np.abs(evaluate(RoughOps(n)) - result) for n in range(TRIALS)], axis=0)
-    return np.where(np.isfinite(moved), moved, 0.0) * (ROUNDINGS * 2.0**-53 / NUDGE)
+        moved = np.max(
+            [np.abs(evaluate(RoughOps(n)) - result) for n in range(NUDGE_TRIALS)], axis=0
+        )
+    return np.where(np.isfinite(moved), moved, 0.0) * (OPERATOR_ROUNDOFF * 2.0**-53 / NUDGE)

@@ -7,26 +7,26 @@ grid the difference may dip to zero and come back: each extreme towards zero is 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
+
+from gatewave.graphs.analysis.thresholds import (
+    BISECTIONS,
+    DIP,
+    EXTREME_PARTS,
+    EXTREME_STEPS,
+    LINEAR,
+    MAX_CROSSINGS,
+    ZERO,
+)
 
 _HALF = np.unique(
     [*np.geomspace(1e-38, 1e38, 3041), *np.linspace(0.0, 100.0, 801), *np.geomspace(10, 1e4, 1501)]
 )
 GRID = np.array([*-_HALF[:0:-1], *_HALF])
-
-MAX_CROSSINGS = 64
-"""Limit on crossings and extremes, more than any activation has."""
-
-DIP = 1e-3
-"""Relative depth of a dip below which a smooth difference does not reach zero off the grid."""
-
-HALVINGS = 64
-CLOSINGS = 14
-SPLITS = 9
-"""Number of halvings around a crossing, and of subdivisions and parts around an extreme."""
 
 Differences = Callable[[Any], Any]
 """Takes points; returns a row for each pair of branches: see `BranchPoint.difference`."""
@@ -57,7 +57,7 @@ def _unlike(one: Any, other: Any) -> Any:
 def _halved(differences: Differences, rows: Any, left: Any, right: Any, signs: Any) -> list[float]:
     """Neighbours between which ``rows`` leave the ``signs`` that they have on the left."""
     each = np.arange(len(rows))
-    for _ in range(HALVINGS if len(rows) else 0):
+    for _ in range(BISECTIONS if len(rows) else 0):
         middle = left + (right - left) / 2
         stays = np.sign(differences(middle)[rows, each]) == signs
         left, right = np.where(stays, middle, left), np.where(stays, right, middle)
@@ -82,12 +82,41 @@ def _closed_in(differences: Differences, rows: Any, left: Any, right: Any, signs
     """Return the point from ``left`` to ``right`` at which each row, times its sign, is lowest."""
     each = np.arange(len(rows))
     best = left
-    for _ in range(CLOSINGS if len(rows) else 0):
-        points = np.linspace(left, right, SPLITS)
+    for _ in range(EXTREME_STEPS if len(rows) else 0):
+        points = np.linspace(left, right, EXTREME_PARTS)
         shape = (-1, *points.shape)
         heights = signs * differences(points.reshape(-1)).reshape(shape)[rows, :, each].T
         lowest = np.nanargmin(np.where(np.isnan(heights), np.inf, heights), axis=0)
         best = points[lowest, each]
         left = points[np.maximum(lowest - 1, 0), each]
-        right = points[np.minimum(lowest + 1, SPLITS - 1), each]
+        right = points[np.minimum(lowest + 1, EXTREME_PARTS - 1), each]
     return best
+
+
+def beside(points: Iterable[float]) -> list[float]:
+    """Return ``points`` and, on both sides of each, a near and a far neighbour.
+
+    The near one is 1e-6 away: float64 still computes a difference from a kink there.
+    """
+    near = {point * by for point in points for by in (0.5, 1 - 1e-6, 1.0, 1 + 1e-6, 2.0)}
+    return sorted(point for point in near if math.isfinite(point))
+
+
+def zeros(points: Any, difference: Any, *, equality: bool) -> list[float] | None:
+    """Return the zeros of a difference in one half of the line; None if they are not known.
+
+    A linear difference is extrapolated: it may become 0 between the points or beyond. Inequalities
+    of other differences are left to `crossings`. `Equal` may hold at a single point that no grid
+    has, unless the difference is monotonic and moves away from 0.
+    """
+    if not np.all(np.isfinite(difference)):
+        return None if equality else []
+    slope = (difference[-1] - difference[0]) / (points[-1] - points[0])
+    line = difference[0] + slope * (points - points[0])
+    if np.all(np.abs(difference - line) <= LINEAR * np.max(np.abs(difference))):
+        zero = float(points[0] - difference[0] / slope) if slope else math.inf
+        return [zero if abs(zero) > ZERO else 0.0]
+    steps = np.diff(difference)
+    one_way = np.all(steps > 0) or np.all(steps < 0)
+    away = np.all(difference > 0) or np.all(difference < 0)
+    return [] if not equality or (one_way and away) else None

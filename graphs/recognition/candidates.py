@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Iterator
+from dataclasses import replace
 
 import onnx_ir as ir
 
 from gatewave.graphs.analysis.constants import Constant, cast_target
 from gatewave.graphs.analysis.shapes import Shapes
+from gatewave.graphs.analysis.thresholds import MAX_WEIGHT_DEPTH
+from gatewave.graphs.recognition.candidate import Candidate
 from gatewave.graphs.recognition.channels import (
     BENDS,
     FAMILIES,
     ROOTS,
     Channelled,
-    ParameterRange,
     channelled,
 )
 from gatewave.graphs.recognition.expressions import ExpressionReader, Factor
-from gatewave.graphs.recognition.fitting import WIDTHS, doubt, misfit
 from gatewave.graphs.recognition.kinds import KINDS
 from gatewave.graphs.recognition.matching import Match, matches
 from gatewave.graphs.recognition.named import named
 from gatewave.graphs.recognition.products import ONE, Product, products
+from gatewave.graphs.recognition.type_check import WIDTHS, doubt, misfit
 
 _PLACES = {name: place for place, name in enumerate(KINDS)}
-
-MAX_WEIGHTS = 4
-"""Limit on the nodes between a value and its product with weights."""
 
 _WEIGHING = ("Mul", "Div", "Add", "Sub", "Clip", "Cast", "Identity")
 
@@ -39,34 +37,6 @@ NEVER_LAST = ("Identity", "Dropout", "Constant")
 
 NEGATED = frozenset({"log-sigmoid"})
 """Kinds that end in a `Neg`, as in ``-softplus(-x)``; other sites do not include it."""
-
-
-@dataclass(frozen=True, eq=False)
-class Candidate:
-    """A possible site; its fields are those of a `Site`.
-
-    Attributes:
-        constants: The numbers inside.
-        inside: The nodes that compute with numbers; other nodes make shapes of constants.
-        misfit: The reason why types or shapes make it another function.
-        doubt: The reason why its output may have more axes than its input.
-        biases: Tensors that are first added to inputs.
-        ranges: Ranges of real parameters that differ between channels.
-    """
-
-    kind: str
-    reals: Mapping[str, float]
-    inputs: tuple[ir.Value, ...]
-    output: ir.Value
-    nodes: tuple[ir.Node, ...]
-    parameters: Mapping[str, ir.Value] = field(default_factory=dict)
-    constants: tuple[Constant, ...] = ()
-    nan_at_zero: bool = False
-    inside: Collection[ir.Node] = ()
-    misfit: str = ""
-    doubt: str = ""
-    biases: Mapping[ir.Value, ir.Value] = field(default_factory=dict)
-    ranges: Mapping[str, ParameterRange] = field(default_factory=dict)
 
 
 def candidates(root: ir.Node, reader: ExpressionReader, known: Shapes) -> Iterator[Candidate]:
@@ -285,7 +255,7 @@ def _weighted(one: ir.Value, other: ir.Value) -> bool:
 
 def _weighed(value: ir.Value) -> Iterator[ir.Value]:
     """Yield the values from which ``value`` is computed with weights alone, the nearest first."""
-    for _ in range(MAX_WEIGHTS):
+    for _ in range(MAX_WEIGHT_DEPTH):
         node = value.producer()
         if node is None or node.domain != "" or node.op_type not in _WEIGHING:
             return
@@ -296,7 +266,7 @@ def _weighed(value: ir.Value) -> Iterator[ir.Value]:
         yield value
 
 
-def _is_of_weights(value: ir.Value, depth: int = MAX_WEIGHTS) -> bool:
+def _is_of_weights(value: ir.Value, depth: int = MAX_WEIGHT_DEPTH) -> bool:
     """Return true for a weight, a replaceable default, or a value computed from those."""
     if value.is_initializer():
         return True

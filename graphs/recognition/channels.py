@@ -15,20 +15,17 @@ import onnx_ir as ir
 
 from gatewave.graphs.analysis.constants import RESHAPES, Constant, roundoff
 from gatewave.graphs.analysis.numpy_ops import FLOATS, NotElementwiseError, NumpyOps
+from gatewave.graphs.analysis.thresholds import (
+    CHANNEL_FIT,
+    MAX_CHANNEL_NODES,
+    MAX_ROW_DEPTH,
+    MAX_ROW_ELEMENTS,
+)
 from gatewave.graphs.recognition.expressions import ExpressionReader, Factor
 from gatewave.graphs.recognition.matching import Match, matches
 
-SHARES = (0.0, 0.37, 0.71, 1.0)
+CHANNEL_SHARES = (0.0, 0.37, 0.71, 1.0)
 """Relative positions of the channels that are evaluated."""
-
-MAX_ELEMENTS = 1 << 16
-"""Largest tensor that may be a row of parameters."""
-
-DEEPEST = 8
-"""Largest number of nodes between a weight and the value that is multiplied by it."""
-
-MAX_NODES = 24
-"""Largest number of nodes that are searched for weights and a nonlinear operator."""
 
 BENDS = {
     "Sin", "Cos", "Relu", "Max", "Min", "Where", "Abs", "Less", "LessOrEqual", "Greater",
@@ -84,7 +81,7 @@ class WeightRows:
     def __init__(self) -> None:
         self._found: dict[ir.Value, WeightRow | None] = {}
 
-    def of(self, value: ir.Value | None, depth: int = DEEPEST) -> WeightRow | None:
+    def of(self, value: ir.Value | None, depth: int = MAX_ROW_DEPTH) -> WeightRow | None:
         if value is None or depth == 0 or value.is_graph_input():
             return None
         if value not in self._found:
@@ -94,7 +91,7 @@ class WeightRows:
     def _row(self, value: ir.Value, depth: int) -> WeightRow | None:
         tensor = ir.convenience.get_const_tensor(value)
         if tensor is not None:
-            if tensor.dtype not in FLOATS or not 0 < tensor.size <= MAX_ELEMENTS:
+            if tensor.dtype not in FLOATS or not 0 < tensor.size <= MAX_ROW_ELEMENTS:
                 return None
             return WeightRow(tensor.numpy().astype(float).reshape(-1), tuple(tensor.shape.numpy()))
         node = value.producer()
@@ -154,7 +151,7 @@ def readers(reader: ExpressionReader) -> list[ChannelReader]:
         rows = WeightRows()
         reader.channels.extend(
             ChannelReader(reader.graph, reader.functions, reader.order, share=share, rows=rows)
-            for share in SHARES
+            for share in CHANNEL_SHARES
         )
     return reader.channels
 
@@ -205,7 +202,7 @@ def _is_promising(root: ir.Node, reader: ChannelReader, bends: Collection[str]) 
     """Return true if a row multiplies an inner value and a nonlinear operator occurs."""
     nonlinear = scaled = False
     pending, seen = [root], set[ir.Node]()
-    while pending and len(seen) < MAX_NODES and not (nonlinear and scaled):
+    while pending and len(seen) < MAX_CHANNEL_NODES and not (nonlinear and scaled):
         node = pending.pop(0)
         if node in seen:
             continue
@@ -237,8 +234,8 @@ def _range(seen: Sequence[float | None], rows: Sequence[WeightRow]) -> Parameter
     with np.errstate(all="ignore"):
         for row in rows:
             for numbers in (row.numbers, -row.numbers, 1 / row.numbers, -1 / row.numbers):
-                places = [round(share * (numbers.size - 1)) for share in SHARES]
+                places = [round(share * (numbers.size - 1)) for share in CHANNEL_SHARES]
                 pairs = zip(places, seen, strict=True)
-                if all(n is None or np.isclose(numbers[p], n, rtol=1e-6) for p, n in pairs):
+                if all(n is None or np.isclose(numbers[p], n, rtol=CHANNEL_FIT) for p, n in pairs):
                     return ParameterRange(float(numbers.min()), float(numbers.max()), count)
     return ParameterRange(min(whole), max(whole), count)

@@ -31,20 +31,18 @@ from gatewave.graphs.analysis.node_functions import (
     ours,
 )
 from gatewave.graphs.analysis.numpy_ops import FLOATS, ContribOps, NotElementwiseError, NumpyOps
+from gatewave.graphs.analysis.thresholds import (
+    MAX_CALL_DEPTH,
+    MAX_EXPRESSION_NODES,
+    MAX_PENDING,
+    MAX_PRODUCT_SOURCES,
+    MAX_SOURCES,
+    NAMED_FUNCTION,
+)
 from gatewave.graphs.ops.signature import DOMAIN
 from gatewave.graphs.recognition.operators import ELEMENTWISE
 from gatewave.models import Operator
 from gatewave.models.catalogue import OPERATORS
-
-MAX_NODES = 220
-"""Ours for float64, which does without Erf, has the most: about 150."""
-MAX_NESTED = 16
-"""Limit on the depth of nested function calls."""
-MAX_PENDING = 8
-MAX_SOURCES = 16
-MAX_SOURCES_OF_PRODUCTS = 4
-"""Limits of the search. In a product the other factors depend on one factor, except for casts."""
-
 
 _LINE = np.linspace(-4.7, 4.3, 19)
 """Points at which a function of our domain must equal the formula of its name."""
@@ -102,7 +100,7 @@ class ExpressionReader:
     graph: ir.Graph
     functions: Mapping[ir.OperatorIdentifier, ir.Function]
     order: dict[ir.Node, int]
-    depth: int = MAX_NESTED
+    depth: int = MAX_CALL_DEPTH
     found: dict[ir.Node, list[Any]] = field(default_factory=dict)
     channels: list[Any] = field(default_factory=list)
     _constants: ConstantMemo = field(default_factory=dict)
@@ -145,8 +143,11 @@ class ExpressionReader:
         bias: ir.Value | None = None
         sources = 0
         size = 0
-        max_sources = MAX_SOURCES if len(factors) == 1 else MAX_SOURCES_OF_PRODUCTS
-        while 0 < len(pending) <= MAX_PENDING and min(MAX_NODES - size, max_sources - sources) > 0:
+        max_sources = MAX_SOURCES if len(factors) == 1 else MAX_PRODUCT_SOURCES
+        while (
+            0 < len(pending) <= MAX_PENDING
+            and min(MAX_EXPRESSION_NODES - size, max_sources - sources) > 0
+        ):
             if len(pending) == 1 and (nodes or len(factors) > 1):
                 (source,) = pending
                 sources += 1
@@ -220,7 +221,7 @@ class ExpressionReader:
         except (NotElementwiseError, TypeError):
             return False
         return not any(c.shape for c in meaning.constants) and bool(
-            np.allclose(does, says, rtol=1e-3, atol=1e-3)
+            np.allclose(does, says, rtol=NAMED_FUNCTION, atol=NAMED_FUNCTION)
         )
 
     def _meaning(self, node: ir.Node) -> NodeFunction | None:
@@ -246,14 +247,14 @@ class ExpressionReader:
 
     def _function(self, function: ir.Function) -> NodeFunction | None:
         """A function of the model's own, if all that it does is done element by element."""
-        if len(function.outputs) != 1 or len(function) > MAX_NODES or self.depth == 0:
+        if len(function.outputs) != 1 or len(function) > MAX_EXPRESSION_NODES or self.depth == 0:
             return None
         inside = self.inside(function)
         nodes = [node for node in function if node.op_type != "Constant"]
         meanings = [inside._meaning(node) for node in nodes]  # noqa: SLF001
         whole = [meaning for meaning in meanings if meaning is not None]
         size = 1 + sum(meaning.size for meaning in whole)
-        if len(whole) < len(meanings) or size > MAX_NODES:
+        if len(whole) < len(meanings) or size > MAX_EXPRESSION_NODES:
             return None
 
         def compute(op: Any, besides: Mapping[ir.Value, Any], *operands: Any) -> Any:

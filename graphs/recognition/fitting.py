@@ -1,121 +1,150 @@
-"""Check that types and shapes of a candidate are those of an elementwise function."""
+"""Estimation of real parameters from the values of an expression."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
-import onnx_ir as ir
+import numpy as np
 
-from gatewave.graphs.analysis.constants import Constant, cast_target
-from gatewave.graphs.analysis.shapes import Shapes
-from gatewave.graphs.recognition.expressions import ExpressionReader
+from gatewave.graphs.analysis.thresholds import FLAT_SLOPE, GATE_RANGE, OWN_NUMBER, WAVE_FIT
+from gatewave.graphs.recognition.kinds import Kind
+from gatewave.graphs.recognition.points import POINTS, at
 
-if TYPE_CHECKING:
-    from gatewave.graphs.recognition.candidates import Candidate
+Fit = Callable[[Any, Iterable[float]], Iterator[tuple[float, ...]]]
+"""Function of the values at `POINTS` and the expression's own numbers; yields parameters to try."""
 
-WIDTHS = {
-    ir.DataType.FLOAT16: {ir.DataType.FLOAT16, ir.DataType.FLOAT, ir.DataType.DOUBLE},
-    ir.DataType.BFLOAT16: {ir.DataType.BFLOAT16, ir.DataType.FLOAT, ir.DataType.DOUBLE},
-    ir.DataType.FLOAT: {ir.DataType.FLOAT, ir.DataType.DOUBLE},
-    ir.DataType.DOUBLE: {ir.DataType.DOUBLE},
+
+def _swish(values: Any, _: Iterable[float]) -> Iterator[tuple[float, ...]]:
+    """``logit(y/x) / x``, at the point where the sigmoid is steepest but y/x is not yet 1/2."""
+    for point in (1.0, 1e-3, 1e-6, 11.7):
+        gate = at(values, point) / point
+        if GATE_RANGE[0] < gate < GATE_RANGE[1] and gate != 0.5:  # noqa: PLR2004
+            alpha = math.log(gate / (1 - gate)) / point
+            if abs(alpha) > FLAT_SLOPE:
+                yield (alpha,)
+            return
+
+
+def _leaky_relu(values: Any, _: Iterable[float]) -> Iterator[tuple[float, ...]]:
+    alpha = -at(values, -1.0)
+    plain_line = (
+        abs(alpha) <= FLAT_SLOPE or abs(abs(alpha) - 1) <= FLAT_SLOPE
+    )  # or ReLU, or the magnitude
+    if not plain_line:
+        yield (alpha,)
+
+
+def _elu(values: Any, _: Iterable[float]) -> Iterator[tuple[float, ...]]:
+    alpha = at(values, -1.0) / math.expm1(-1.0)
+    if abs(alpha) > FLAT_SLOPE:
+        yield (alpha,)
+
+
+def _hardsigmoid(values: Any, _: Iterable[float]) -> Iterator[tuple[float, ...]]:
+    beta = at(values, 0.0)
+    alpha = (at(values, 0.05) - beta) / 0.05
+    if 0 < beta < 1 and abs(alpha) > FLAT_SLOPE:
+        yield (alpha, beta)
+
+
+def _own(numbers: Iterable[float]) -> list[float]:
+    """Return the magnitudes of an expression's own numbers, their reciprocals, and halves."""
+    sizes = [size for number in numbers if FLAT_SLOPE < (size := abs(number)) < 1 / FLAT_SLOPE]
+    both = [*sizes, *(1 / size for size in sizes)]
+    return list(dict.fromkeys((*both, *(size / 2 for size in both))))
+
+
+def _celu(values: Any, numbers: Iterable[float]) -> Iterator[tuple[float, ...]]:
+    low = at(values, -1.0)
+    for alpha in _own(numbers):
+        if math.isclose(alpha * math.expm1(-1.0 / alpha), low, rel_tol=OWN_NUMBER):
+            yield (alpha,)
+
+
+def _thresholded_relu(values: Any, numbers: Iterable[float]) -> Iterator[tuple[float, ...]]:
+    for alpha in (*numbers, 1.0):
+        if np.array_equal(np.where(alpha < POINTS, POINTS, 0.0), values):
+            yield (float(alpha),)
+            return
+
+
+def _hardshrink(values: Any, numbers: Iterable[float]) -> Iterator[tuple[float, ...]]:
+    for lambd in (*_own(numbers), 0.5):
+        if np.array_equal(np.where(np.abs(POINTS) > lambd, POINTS, 0.0), values):
+            yield (lambd,)
+            return
+
+
+def _softshrink(values: Any, _: Iterable[float]) -> Iterator[tuple[float, ...]]:
+    last = float(POINTS[-1])
+    lambd = last - at(values, last)
+    if FLAT_SLOPE < lambd < last and at(values, 0.0) == 0:
+        yield (lambd,)
+
+
+def _waves(values: Any, numbers: Iterable[float]) -> Iterator[tuple[float, float]]:
+    """α is one of the expression's own numbers, or 1; β follows from it."""
+    wave = at(values, 0.7) - 0.7
+    other = at(values, -1.78) + 1.78
+    for alpha in dict.fromkeys((*_own(numbers), 1.0)):
+        if wave > 0 and math.sin(0.7 * alpha) != 0:
+            beta = math.sin(0.7 * alpha) ** 2 / wave
+            if math.isclose(
+                math.sin(1.78 * alpha) ** 2 / beta, other, rel_tol=WAVE_FIT, abs_tol=1e-9
+            ):
+                yield alpha, beta
+
+
+def _snake(values: Any, numbers: Iterable[float]) -> Iterator[tuple[float, ...]]:
+    for alpha, beta in _waves(values, numbers):
+        if math.isclose(alpha, beta, rel_tol=WAVE_FIT):
+            yield (alpha,)
+
+
+def _snake_beta(values: Any, numbers: Iterable[float]) -> Iterator[tuple[float, ...]]:
+    yield from _waves(values, numbers)
+
+
+FITS: Mapping[str, Fit] = {
+    "swish": _swish,
+    "leaky-relu": _leaky_relu,
+    "elu": _elu,
+    "hardsigmoid": _hardsigmoid,
+    "celu": _celu,
+    "thresholded-relu": _thresholded_relu,
+    "hardshrink": _hardshrink,
+    "softshrink": _softshrink,
+    "snake": _snake,
+    "snake-beta": _snake_beta,
 }
-"""Types to which each type may be cast without loss."""
+"""Estimators by the kind's name."""
 
 
-def misfit(candidate: Candidate, known: Shapes, reader: ExpressionReader) -> str:
-    """Return the reason why types or shapes make it another function; empty without one."""
-    reason = _of_types(candidate, known, reader)
-    for tensor in candidate.inputs:
-        reason = reason or _of_shapes(candidate, tensor, known)
-    return reason
+def _one_number(values: Any, numbers: Iterable[float]) -> Iterator[tuple[float, ...]]:
+    """Yield each of the expression's own numbers and 1, with both signs."""
+    del values
+    for number in dict.fromkeys((*_own(numbers), 1.0)):
+        yield (number,)
+        yield (-number,)
 
 
-def _of_types(candidate: Candidate, known: Shapes, reader: ExpressionReader) -> str:
-    """Check that the dtypes of inputs and output are equal, and that no inner dtype is narrower."""
-    dtypes = {known.dtype(value) for value in (candidate.output, *candidate.inputs)} - {None}
-    names = " and ".join(sorted(dtype.name for dtype in dtypes if dtype is not None))
-    if len(dtypes) > 1:
-        return f"its input and its output have different element types: {names}"
-    if not dtypes <= {*WIDTHS}:
-        return f"its element type is {names}"
-    casts = [n for n in candidate.inside if n.op_type in {"Cast", "CastLike"} and n.domain == ""]
-    targets = {*(_cast_to(cast, known) for cast in casts), *reader.casts_within(candidate.inside)}
-    targets -= {ir.DataType.BOOL}  # of a condition: what it does is among the numbers
-    if not targets:
-        return ""
-    if not dtypes:
-        return "its element type is not known, and a cast is inside"
-    (dtype,) = dtypes
-    narrow = targets - {*WIDTHS[dtype]}  # type: ignore[index]
-    if not narrow:
-        return ""
-    cast = ", ".join(sorted("an unknown type" if to is None else to.name for to in narrow))
-    return f"a cast inside, of {names} to {cast}, loses digits"
+def fit_of(kind: Kind) -> Fit | None:
+    """Return the estimator of the kind's real parameters; None if it has none.
 
+    A kind that is derived from a record has no estimator of its own. Its parameter is one of the
+    numbers in the graph.
 
-def _cast_to(cast: ir.Node, known: Shapes) -> ir.DataType | None:
-    if cast.op_type == "Cast":
-        return cast_target(cast)
-    return known.dtype(cast.outputs[0])
-
-
-def _of_shapes(candidate: Candidate, tensor: ir.Value, known: Shapes) -> str:
-    """Check that neither another input nor a constant changes the shape of ``tensor``."""
-    if known.differ(candidate.output, tensor):
-        given = f"{_shown(tensor, known)} becomes {_shown(candidate.output, known)}"
-        return f"its input's shape is not that of its output: {given}"
-    for constant in _with_axes(candidate, tensor):
-        if not _keeps(constant, tensor, known, equal=known.equal(candidate.output, tensor)):
-            return f"a constant of {_shape_of(constant)} may change the shape of {tensor.name}"
-    return ""
-
-
-def _shown(value: ir.Value, known: Shapes) -> str:
-    shape = known.shape(value)
-    return "[?]" if shape is None else str(shape)
-
-
-def _shape_of(constant: Constant) -> str:
-    return "unknown shape" if constant.shape is None else f"shape {[*constant.shape]}"
-
-
-def _with_axes(candidate: Candidate, tensor: ir.Value) -> Iterator[Constant]:
-    """Yield the constants that are not scalars and do not get their shape from ``tensor``."""
-    alike = {tensor, *(value for node in candidate.inside for value in node.outputs)}
-    for constant in candidate.constants:
-        if constant.shape != () and constant.like not in alike:
-            yield constant
-
-
-def _keeps(constant: Constant, tensor: ir.Value, known: Shapes, *, equal: bool) -> bool:
-    """Return true if a constant is not known to change the shape of ``tensor``.
-
-    A constant of many equal numbers must have exactly that shape. With fewer axes, it is a row of
-    weights that happen to be equal.
+    Raises:
+        NotImplementedError: A kind with several parameters has no estimator.
     """
-    if constant.shape is None:
-        return equal
-    of_tensor = known.shape(tensor)
-    if math.prod(constant.shape) != 1:
-        return of_tensor is not None and tuple(of_tensor) == constant.shape
-    return equal or of_tensor is None or len(constant.shape) <= len(of_tensor)
-
-
-def doubt(candidate: Candidate, known: Shapes) -> str:
-    """Return the reason why its output may have more axes than its input; empty if it cannot.
-
-    A number of shape ``[1]`` acts like a scalar, but turns a scalar into a vector, and a value of
-    unknown rank may be a scalar.
-    """
-    for tensor in candidate.inputs:
-        rank = known.least_rank(tensor)
-        for constant in _with_axes(candidate, tensor):
-            wide = constant.shape is not None and len(constant.shape) > rank
-            if wide and known.shape(tensor) is None and not known.equal(candidate.output, tensor):
-                return (
-                    f"the rank of {tensor.name} is not known, so that a constant of "
-                    f"{_shape_of(constant)} inside may add an axis to it"
-                )
-    return ""
+    if not kind.reals:
+        return None
+    if kind.name not in FITS and len(kind.reals) > 1:
+        raise NotImplementedError(
+            f"{kind.name} has the parameters {', '.join(kind.reals)}: add an estimator to FITS in "
+            f"{__name__.removeprefix('gatewave.').replace('.', '/')}.py"
+        )
+    fit: Fit = FITS.get(kind.name, _one_number)
+    return fit

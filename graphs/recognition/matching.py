@@ -1,9 +1,7 @@
 """Recognition of one-input activations by the values of an expression.
 
 The expression is evaluated, in float64, at points all over the line and at its own branch points:
-see `branch_points`. Its constants may be rounded to their dtype, and its results may differ from
-the formula's by the effect of that rounding. Where terms cancel, as in 1 + tanh(x), the loss of
-float64 is measured and allowed in addition.
+see `agreement` and `branch_points`.
 """
 
 from __future__ import annotations
@@ -12,7 +10,7 @@ import functools
 import itertools
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -20,21 +18,22 @@ import numpy as np
 import onnx_ir as ir
 
 from gatewave.graphs.analysis.constants import snapped
-from gatewave.graphs.analysis.numpy_ops import BranchPoint, NotElementwiseError, NumpyOps, noise
-from gatewave.graphs.recognition.branch_points import crossings
+from gatewave.graphs.analysis.numpy_ops import BranchPoint, NotElementwiseError, NumpyOps
+from gatewave.graphs.analysis.thresholds import (
+    FLAT_SLOPE,
+    GUARD_EFFECT,
+    GUARD_SIZE,
+    SCREENING_TOLERANCE,
+    SNAKE_GUARD,
+    STEEP,
+)
+from gatewave.graphs.recognition.agreement import Curve, agree, strays
+from gatewave.graphs.recognition.branch_points import beside, crossings, zeros
 from gatewave.graphs.recognition.expressions import Expression, ExpressionReader
-from gatewave.graphs.recognition.fits import FLAT, POINTS, at, fit_of
+from gatewave.graphs.recognition.fitting import fit_of
 from gatewave.graphs.recognition.kinds import KINDS, Kind
 from gatewave.graphs.recognition.operators import DERIVED
-
-FAR = (-600.3, -350.7, -100.9, 100.9, 350.7, 600.3)
-"""Points at which most spellings overflow, and decaying functions reach their smallest values."""
-
-FARTHER = np.array([sign * 10.0**power for sign in (-1, 1) for power in range(2, 39)])
-"""Points up to the range of float32: a function without branches may differ there, too."""
-
-GROSS = 1e-6
-"""Relative difference that is no rounding error there, beyond the rounding of the constants."""
+from gatewave.graphs.recognition.points import OVERFLOW_POINTS, POINTS, SCREEN, at
 
 TELLING = DERIVED | {
     "Sigmoid", "Exp", "Tanh", "Erf", "Erfc", "Sin", "Softplus", "HardSigmoid", "HardSwish", "Relu",
@@ -42,34 +41,13 @@ TELLING = DERIVED | {
     "Swish", "QuickGelu", "FastGelu", "BiasGelu", "Abs", "Sinc", "ThresholdedRelu", "Cos", "Shrink",
     "Softsign", "Log", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Sign",
 }  # fmt: skip
-"""Operators that bend a line; every activation has at least one."""
-
-MAX_NOISE = 1e-12
-"""Largest loss from cancellation for ``|x|`` up to 1; it grows in proportion beyond."""
-
-CLOSE = 1e-12
-"""Relative loss of float64 elsewhere; near 0 there is no loss, and 1e-12 more is a difference."""
-
-LEAST = 1e-300
-"""Magnitude below which numbers lose precision."""
-
-TINY = 1e-9
-SEEN = 1e-11
-"""Constants below the first may hide in rounding; they count if they move a result this far."""
+"""Nonlinear operators; every activation has at least one."""
 
 ALPHAS = (0.625, -0.7, 0.0, 3.0, -5.0)
-"""An input that is to be alpha must be it, whatever it is; at 1 it has been tried."""
+"""Values of a scalar input at which an expression must be Swish with that α.
 
-SNAKE_GUARD = 1.001e-9
-"""Implementations of Snake divide by ``α + 1e-9``."""
-
-SHARES = (0.0, -1.0, -0.75, -0.5, -0.25, 0.25, 0.5, 0.75, 1.0)
-"""Shares of the allowed rounding that are tried: a curve may also bend between its ends."""
-
-SCREEN = np.flatnonzero(np.isin(POINTS, (-2.37, -0.86, 0.7, 1.78)))
-COARSE = 0.05
-"""Points, and the difference from a formula there, that make an expression worth a closer look."""
-
+Both signs and 0 are needed: α, |α| and max(α, 0) are equal at 1, at which it has been tried.
+"""
 
 NOTHING: Mapping[ir.Value, float] = MappingProxyType({})
 
@@ -100,35 +78,6 @@ def matches(reader: ExpressionReader, expressions: Iterable[Expression]) -> Iter
                 yield found
 
 
-@dataclass(frozen=True, slots=True)
-class Curve:
-    """An expression whose parameter, and some constants, have these numbers."""
-
-    reader: ExpressionReader
-    expression: Expression
-    given: Mapping[ir.Value, float] = field(default_factory=dict)
-    nan_at_zero: bool = False
-
-    def values(self, points: Any) -> Any:
-        return self.reader.evaluate(self.expression, points, NumpyOps(), self.given)
-
-    def differences(self, points: Any) -> Any:
-        """Return the differences that decide between branches: a row for each pair of them."""
-        op = NumpyOps()
-        self.reader.evaluate(self.expression, points, op, self.given)
-        rows = [
-            np.broadcast_to(branch_point.difference, points.shape)
-            for branch_point in op.branch_points
-        ]
-        return np.array(rows).reshape(len(rows), len(points))
-
-    def noise(self, points: Any) -> Any:
-        def evaluate(op: Any) -> Any:
-            return self.reader.evaluate(self.expression, points, op, self.given)
-
-        return noise(evaluate)
-
-
 def match(
     reader: ExpressionReader, expression: Expression, given: Mapping[ir.Value, float] = NOTHING
 ) -> Match | None:
@@ -143,7 +92,7 @@ def match(
             if kind.telling and not _tells(expression, kind.telling):
                 continue
             for reals in _reals(kind, values, expression):
-                if _agree(curve, kind, reals, POINTS, values):
+                if agree(curve, kind, reals, POINTS, values):
                     whole = _everywhere(curve, kind, reals, op.branch_points)
                     named = _named(kind, reals)
                     return Match(*named, expression, curve.nan_at_zero) if whole else None
@@ -167,28 +116,29 @@ def _tells(expression: Expression, telling: Collection[str]) -> bool:
 def _everywhere(
     curve: Curve, kind: Kind, reals: Mapping[str, float], branch_points: Sequence[BranchPoint]
 ) -> bool:
-    """Return true if the curve also agrees at kinks and at branch points.
-
-    And at NaN: a branch may be there for nothing else.
-    """
+    """Return true if the curve also agrees between and beyond the usual points."""
     if curve.expression.parameter is not None and not _follows(curve, kind):
         return False
     critical = _critical(branch_points)
     found = crossings(curve.differences) if branch_points else []
     if critical is None or found is None:
         return False
-    beyond = _beside(found)
+    # A branch may exist for NaN alone, such as Where(x == x, x, 0).
     nan = [] if kind.nan_is_open else [math.nan]
-    points = np.array([*nan, *_scaled(reals), *critical, *_computed(curve, beyond)])
+    points = np.array([*nan, *_scaled(reals), *critical, *_computed(curve, beside(found))])
     return (
-        _agree(curve, kind, reals, points)
-        and not _strays(curve, kind, reals)
+        agree(curve, kind, reals, points)
+        and not strays(curve, kind, reals)
         and not _hides_a_constant(curve, kind, reals)
     )
 
 
 def _computed(curve: Curve, points: list[float]) -> Any:
-    """``points`` but for those beyond the usual ones at which float64 overflows."""
+    """Drop the points beyond the usual ones at which float64 overflows.
+
+    An expression that is correct in float32 may be ``inf/inf`` there. A constant that is infinite
+    itself is no such overflow, so it excuses nothing.
+    """
     values = curve.values(np.array(points))
     constants = [constant.number for constant in curve.expression.constants]
     if not np.all(np.isfinite(constants)):
@@ -196,29 +146,17 @@ def _computed(curve: Curve, points: list[float]) -> Any:
     return np.array(points)[np.isfinite(values) | (np.abs(points) <= POINTS[-1])]
 
 
-def _strays(curve: Curve, kind: Kind, reals: Mapping[str, float]) -> bool:
-    """Return true if the curve is another function far out, beyond the losses of float64."""
-    values = curve.values(FARTHER)
-    roundoff = 1.05 * curve.expression.roundoff()
-    expected, response, lost = _expected(
-        kind.name, tuple(reals.items()), roundoff, FARTHER.tobytes()
-    )
-    with np.errstate(invalid="ignore", over="ignore"):
-        allowed = GROSS * np.maximum(1, np.abs(expected)) + response + lost + curve.noise(FARTHER)
-        return bool(np.any(np.isfinite(values) & (np.abs(values - expected) > allowed)))
-
-
 def _follows(curve: Curve, kind: Kind) -> bool:
     """Return true if the scalar input acts as the kind's only real parameter.
 
-    Values of both signs, and its default: of an alpha's magnitude, say, each knows one half only.
+    The default is tried as well: a graph may compare the input with it.
     """
     parameter = curve.expression.parameter
     if list(kind.reals) != ["alpha"] or parameter is None or parameter.const_value is None:
         return False
     default = float(parameter.const_value.numpy())
     return all(
-        _agree(replace(curve, given={parameter: alpha}), kind, {"alpha": alpha}, POINTS)
+        agree(replace(curve, given={parameter: alpha}), kind, {"alpha": alpha}, POINTS)
         for alpha in dict.fromkeys((*ALPHAS, default))
     )
 
@@ -226,116 +164,43 @@ def _follows(curve: Curve, kind: Kind) -> bool:
 def _hides_a_constant(curve: Curve, kind: Kind, reals: Mapping[str, float]) -> bool:
     """Return true if cancellation alone has hidden the effect of a tiny constant.
 
-    It guards a logarithm or a division that comes after: 1e-20 is more than no 0.
+    Such a constant guards a logarithm or a division that follows: log(1e-20) is finite, log(0) is
+    not. It counts if the expression without it is still the activation, but has other values.
     """
-    points = np.array([*POINTS, *FAR])
-    for value in dict.fromkeys(curve.reader.constants_of(curve.expression.nodes, TINY)):
+    points = np.array([*POINTS, *OVERFLOW_POINTS])
+    for value in dict.fromkeys(curve.reader.constants_of(curve.expression.nodes, GUARD_SIZE)):
         without = replace(curve, given={**curve.given, value: 0.0})
-        if _agree(without, kind, reals, POINTS):
+        if agree(without, kind, reals, POINTS):
             others = without.values(points)
             with np.errstate(invalid="ignore"):
-                moved = np.abs(others - curve.values(points)) > SEEN * np.abs(others)
+                moved = np.abs(others - curve.values(points)) > GUARD_EFFECT * np.abs(others)
             if np.any(moved):
                 return True
     return False
 
 
-def _agree(
-    curve: Curve, kind: Kind, reals: Mapping[str, float], points: Any, values: Any = None
-) -> bool:
-    values = curve.values(points) if values is None else values
-    roundoff = 1.05 * curve.expression.roundoff()
-    expected, response, lost = _expected(
-        kind.name, tuple(reals.items()), roundoff, points.tobytes()
-    )
-    most = MAX_NOISE * np.maximum(1, np.abs(points))
-    with np.errstate(invalid="ignore"):
-        difference = np.abs(values - expected)
-        no_number = np.isnan(points) & np.isnan(expected) | (curve.nan_at_zero & (points == 0))
-        excused = np.isnan(values) & no_number
-        allowed = LEAST + CLOSE * np.abs(expected) + response + np.minimum(lost, most)
-        if not np.all((difference <= allowed + most) | excused):
-            return False
-        if np.all((difference <= allowed) | excused):
-            return True
-        allowed += np.minimum(curve.noise(points), most)
-        return bool(np.all((difference <= allowed) | excused))
-
-
-@functools.lru_cache(maxsize=512)
-def _expected(
-    name: str, reals: tuple[tuple[str, float], ...], roundoff: float, points: bytes
-) -> tuple[Any, Any, Any]:
-    """The formula's values, and their error if its constants are off by ``roundoff``.
-
-    A constant scales the formula or its argument. The error of float64 in the formula is added.
-    """
-    x = np.frombuffer(points)
-    kind = KINDS[name]
-
-    def evaluate(op: Any, share: float = 0.0, **numbers: float) -> Any:
-        moved = x * (1 + share * roundoff)
-        return np.asarray(kind.formula(op, moved, **dict(reals), **numbers), float)
-
-    with np.errstate(all="ignore"):
-        value, *others = (
-            evaluate(NumpyOps(), share) for share in (SHARES if roundoff else SHARES[:1])
-        )
-        others += [
-            evaluate(NumpyOps(), **{name: number * (1 + sign * roundoff)})
-            for name, number in kind.numbers.items()
-            for sign in (-1, 1)
-            if roundoff
-        ]
-        moved = np.max([np.abs(other - value) for other in others] or [0 * value], axis=0)
-    return value, roundoff * np.abs(value) + moved, noise(evaluate)
-
-
 def _scaled(reals: Mapping[str, float]) -> Any:
-    """More points where a very steep or very flat slope hides the bend from the usual ones."""
+    """Return points around the bend of a very steep or very flat slope."""
     alpha = abs(reals.get("alpha", 1.0))
-    return POINTS / alpha if not 0.5 <= alpha <= 2.0 and alpha > FLAT else POINTS[:0]  # noqa: PLR2004
+    is_usual = STEEP[0] <= alpha <= STEEP[1]
+    return POINTS / alpha if not is_usual and alpha > FLAT_SLOPE else POINTS[:0]
 
 
 def _critical(branch_points: Iterable[BranchPoint]) -> list[float] | None:
-    """Branch points and points beside them; None if they cannot be determined."""
+    """Return branch points and points beside them; None if they cannot be determined."""
     found: set[float] = set()
     for branch_point in branch_points:
         difference = np.broadcast_to(branch_point.difference, POINTS.shape)
         for half in (POINTS >= 1, POINTS <= -1):
-            zeros = _zeros(POINTS[half], difference[half], equality=branch_point.equality)
-            if zeros is None:
+            here = zeros(POINTS[half], difference[half], equality=branch_point.equality)
+            if here is None:
                 return None
-            found.update(zeros)
-    return _beside(found)
-
-
-def _beside(found: Iterable[float]) -> list[float]:
-    beside = {zero * by for zero in found for by in (0.5, 1 - 1e-6, 1.0, 1 + 1e-6, 2.0)}
-    return sorted(point for point in beside if math.isfinite(point))
-
-
-def _zeros(points: Any, difference: Any, *, equality: bool) -> list[float] | None:
-    """Return the zeros of the difference in one half of the line; exact ones where it is linear.
-
-    Where it is not, an inequality is left to `crossings`. An equality may hold anywhere between the
-    points, unless it moves one way and away from zero.
-    """
-    if not np.all(np.isfinite(difference)):
-        return None if equality else []
-    slope = (difference[-1] - difference[0]) / (points[-1] - points[0])
-    line = difference[0] + slope * (points - points[0])
-    if np.all(np.abs(difference - line) <= 1e-9 * np.max(np.abs(difference))):
-        zero = float(points[0] - difference[0] / slope) if slope else math.inf
-        return [zero if abs(zero) > 1e-15 else 0.0]  # noqa: PLR2004 - a rounding error
-    steps = np.diff(difference)
-    one_way = np.all(steps > 0) or np.all(steps < 0)
-    away = np.all(difference > 0) or np.all(difference < 0)
-    return [] if not equality or (one_way and away) else None
+            found.update(here)
+    return beside(found)
 
 
 def _reals(kind: Kind, values: Any, expression: Expression) -> Iterator[dict[str, float]]:
-    """The real parameters that the values ask for, if any can be: the graph's own numbers first."""
+    """Yield real parameters that fit the values, with the graph's own numbers where they do."""
     fit = fit_of(kind)
     if fit is None:
         yield {}
@@ -353,7 +218,7 @@ def _reals(kind: Kind, values: Any, expression: Expression) -> Iterator[dict[str
 
 @functools.cache
 def _screened() -> tuple[list[Kind], Any]:
-    """Kinds of one input with their values at a few points; NaN where parameters decide."""
+    """Return the kinds of one input, and their values at `SCREEN`: NaN if they have parameters."""
     kinds = [kind for kind in KINDS.values() if len(kind.inputs) == 1 and not kind.per_channel]
     nothing = np.full(SCREEN.shape, math.nan)
     found = [nothing if kind.reals else kind.formula(NumpyOps(), POINTS[SCREEN]) for kind in kinds]
@@ -364,11 +229,10 @@ def _kinds_near(values: Any) -> list[Kind]:
     """Return the kinds worth a closer look; nearly all expressions are far from most kinds."""
     kinds, expected = _screened()
     with np.errstate(invalid="ignore"):
-        near = (np.abs(values[SCREEN] - expected) <= COARSE).all(axis=1)
+        near = (np.abs(values[SCREEN] - expected) <= SCREENING_TOLERANCE).all(axis=1)
     near |= np.isnan(expected[:, 0])
     return list(itertools.compress(kinds, near))
 
 
 def _near(values: Any, expected: Any) -> bool:
-    """Return true if the values are near enough for a closer look."""
-    return bool((np.abs(values[SCREEN] - expected) <= COARSE).all())
+    return bool((np.abs(values[SCREEN] - expected) <= SCREENING_TOLERANCE).all())

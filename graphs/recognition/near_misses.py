@@ -19,6 +19,13 @@ import onnx_ir as ir
 from gatewave.graphs.analysis.node_functions import NodeFunction
 from gatewave.graphs.analysis.numpy_ops import FLOATS
 from gatewave.graphs.analysis.scopes import Scope
+from gatewave.graphs.analysis.thresholds import (
+    MAX_MISSED_EXPRESSIONS,
+    MAX_MISSED_NODES,
+    MAX_MISSED_TRIALS,
+    MAX_ROW_DEPTH,
+    MEANT_CONSTANT,
+)
 from gatewave.graphs.recognition.candidates import NEVER_LAST
 from gatewave.graphs.recognition.channels import (
     ChannelReader,
@@ -39,14 +46,6 @@ MEANT = (
     1.67326319217681884765625 * 1.05070102214813232421875, 0.08, 0.035, 0.313261687,
 )  # fmt: skip
 """The constants in the formulas of the catalogue."""
-
-NEAR = 0.03
-"""Relative error up to which a constant was probably meant as one of them."""
-
-MAX_EXPRESSIONS = 8
-MAX_NODES = 40
-MAX_TRIALS = 16
-"""Limit on the trials at one node."""
 
 QUANTISING = ("QuantizeLinear", "DequantizeLinear")
 
@@ -92,7 +91,7 @@ class QuantisedReader(ExpressionReader):
 class _Zeros(WeightRows):
     """Rows of weights, replaced by 0."""
 
-    def of(self, value: ir.Value | None, depth: int = 8) -> WeightRow | None:
+    def of(self, value: ir.Value | None, depth: int = MAX_ROW_DEPTH) -> WeightRow | None:
         found = super().of(value, depth)
         return None if found is None else WeightRow(0.0 * found.numbers, found.shape)
 
@@ -166,8 +165,8 @@ class _Search:
 
     def _expressions(self, node: ir.Node, reader: ExpressionReader) -> Iterator[Expression]:
         whole = (Factor(node.outputs[0]),)
-        for one in itertools.islice(reader.expressions(whole, None), MAX_EXPRESSIONS):
-            if len(one.nodes) > MAX_NODES:
+        for one in itertools.islice(reader.expressions(whole, None), MAX_MISSED_EXPRESSIONS):
+            if len(one.nodes) > MAX_MISSED_NODES:
                 return
             if any(inner.op_type in TELLING for inner in one.nodes):
                 yield one
@@ -223,14 +222,14 @@ def _corrected(
             found = None if value is None else reader.constant(value)
             if value is not None and found is not None and found.number:
                 size = abs(found.number)
-                meant = (m for m in MEANT if 0 < abs(m - size) <= NEAR * m)
+                meant = (m for m in MEANT if 0 < abs(m - size) <= MEANT_CONSTANT * m)
                 near[value] = [math.copysign(m, found.number) for m in meant]
     near = {value: numbers for value, numbers in near.items() if numbers}
     one_each = [{value: number} for value, numbers in near.items() for number in numbers]
-    yield from one_each[:MAX_TRIALS]
+    yield from one_each[:MAX_MISSED_TRIALS]
     if len(near) > 1:
         every = [[(value, number) for number in numbers] for value, numbers in near.items()]
-        yield from map(dict, itertools.islice(itertools.product(*every), MAX_TRIALS))
+        yield from map(dict, itertools.islice(itertools.product(*every), MAX_MISSED_TRIALS))
 
 
 def _differing(given: Mapping[ir.Value, float], reader: ExpressionReader) -> str:

@@ -9,10 +9,8 @@ import onnx_ir as ir
 
 from gatewave.graphs.analysis.constants import Constant, cast_target, times
 from gatewave.graphs.analysis.numpy_ops import FLOATS
+from gatewave.graphs.analysis.thresholds import MAX_FACTORS, MAX_PRODUCTS
 from gatewave.graphs.recognition.expressions import ExpressionReader, Factor
-
-MAX_FACTORS = 3
-MAX_PRODUCTS = 32
 
 _PASSING = ("Identity", "Cast", "Neg")
 

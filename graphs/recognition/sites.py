@@ -14,7 +14,8 @@ from gatewave.graphs.analysis.numpy_ops import FLOATS
 from gatewave.graphs.analysis.scopes import Scope, scopes
 from gatewave.graphs.analysis.shapes import Shapes, shapes
 from gatewave.graphs.ops.signature import DOMAIN
-from gatewave.graphs.recognition.candidates import Candidate, candidates
+from gatewave.graphs.recognition.candidate import Candidate
+from gatewave.graphs.recognition.candidates import candidates
 from gatewave.graphs.recognition.channels import ParameterRange
 from gatewave.graphs.recognition.expressions import ExpressionReader
 from gatewave.graphs.recognition.layouts import layout

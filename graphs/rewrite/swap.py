@@ -13,8 +13,8 @@ from types import MappingProxyType
 
 import onnx_ir as ir
 
-from gatewave.graphs.analysis.constants import GREATEST
 from gatewave.graphs.analysis.shapes import Shapes
+from gatewave.graphs.analysis.thresholds import MAX_FLOAT32
 from gatewave.graphs.recognition.kinds import Kind, called
 from gatewave.graphs.recognition.layouts import GATE_IS_SECOND
 from gatewave.graphs.recognition.sites import Refusal, Site, survey
@@ -71,7 +71,7 @@ def swap(
     if unknown := {*reals} - {*new.reals}:
         raise ValueError(f"{to} has no {', '.join(sorted(unknown))}: {_parameters(new)}")
     for name, real in reals.items():
-        if not abs(real) <= GREATEST:
+        if not abs(real) <= MAX_FLOAT32:
             raise ValueError(f"{name} must be a number that float32 can hold, not {real!r}")
     successor = _Successor(new, {**new.reals, **usual, **reals}, standard)
     found = survey(model, _refusal(old, asked, successor, _compiled(names)))

@@ -5,7 +5,8 @@ import onnx_ir as ir
 import pytest
 from drawing import Drawing
 
-from gatewave.graphs.analysis.constants import LARGEST, constant
+from gatewave.graphs.analysis.constants import constant
+from gatewave.graphs.analysis.thresholds import MAX_CONSTANT_ELEMENTS
 
 
 def _cast(op, value, kind):
@@ -150,6 +151,9 @@ def test_a_stated_shape_is_taken():
 
 def test_weights_are_not_looked_into():
     large = ir.LazyTensor(
-        lambda: pytest.fail("it was read"), dtype=FLOAT, shape=ir.Shape([LARGEST + 1]), name="w"
+        lambda: pytest.fail("it was read"),
+        dtype=FLOAT,
+        shape=ir.Shape([MAX_CONSTANT_ELEMENTS + 1]),
+        name="w",
     )
     assert constant(ir.Value(name="w", const_value=large)) is None
