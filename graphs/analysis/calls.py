@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 
 import onnx
@@ -22,20 +23,42 @@ def alone(
     attribute has the value that it has in every call; nodes that use one that differs have become
     nodes of which nothing is known.
     """
-    graph = onnx.GraphProto(name=function.name, node=function.node)
-    for index, name in enumerate(function.input):
-        info = graph.input.add(name=name)
-        given = [node.inputs[index] if index < len(node.inputs) else None for node in nodes]
-        if (agreed := _agreed(given)) is not None:
-            info.type.CopyFrom(agreed)
-    for name in function.output:
-        graph.output.add(name=name)
+    given = (
+        [node.inputs[index] if index < len(node.inputs) else None for node in nodes]
+        for index in range(len(function.input))
+    )
+    alone = _model(function, [_agreed(values) for values in given], model)
     defaults = {attribute.name: attribute for attribute in function.attribute_proto}
     names = [*function.attribute, *defaults]
     values = {name: _value(name, defaults.get(name), nodes) for name in names}
-    for body in protos.nested(graph):
+    for body in protos.nested(alone.graph):
         for node in body.node:
             _bind(node, values)
+    return alone
+
+
+def called(
+    function: onnx.FunctionProto, arguments: Sequence[ir.DataType | None], model: onnx.ModelProto
+) -> onnx.ModelProto:
+    """Return the body of ``function`` as a model's graph, with the element types of ``arguments``.
+
+    Attributes that a call gives stay references: most element types do not depend on them.
+    """
+    types = (
+        None if kind is None else onnx.helper.make_tensor_type_proto(kind.value, None)
+        for kind in arguments
+    )
+    return _model(function, list(types), model)
+
+
+def _model(
+    function: onnx.FunctionProto, types: Sequence[onnx.TypeProto | None], model: onnx.ModelProto
+) -> onnx.ModelProto:
+    graph = onnx.GraphProto(name=function.name, node=function.node)
+    for name, type_ in itertools.zip_longest(function.input, types[: len(function.input)]):
+        graph.input.add(name=name, type=type_)
+    for name in function.output:
+        graph.output.add(name=name)
     return onnx.ModelProto(
         ir_version=model.ir_version,
         opset_import=[*function.opset_import, onnx.helper.make_opsetid(OPAQUE, 1)],

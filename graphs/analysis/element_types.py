@@ -1,15 +1,15 @@
-"""Element types of a model's values, as declared or as ONNX infers them."""
+"""Element types of a model's values, stated or inferred."""
 
 from __future__ import annotations
 
-import contextlib
-import logging
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 
+import onnx
 import onnx_ir as ir
-from onnx_ir.passes import common as passes
-from onnx_ir.passes.common import shape_inference
 
+from gatewave.graphs.analysis import calls, infer, protos, unsupported
+from gatewave.graphs.analysis.scopes import Scope
 from gatewave.graphs.ops.graph_ops import ONNX_TYPES
 from gatewave.models import DType
 
@@ -19,47 +19,42 @@ Types = dict[ir.Value, ir.DataType]
 
 
 def of_model(model: ir.Model) -> Types:
-    """The element types in the main graph and all bodies in it; the model stays as it is.
+    """Return the element types in the main graph and all bodies in it; the model is not changed.
 
-    The types in a function depend on the call: see `of_function`.
+    Types in a function depend on the call: see `of_function`. Values are not followed, as element
+    types do not depend on them; inference is then safe to run in this process.
     """
-    copy = model.clone()
-    _infer(copy)
-    return _paired(model.graph, copy.graph)
+    return _types(infer.root_scopes(model)[infer.MAIN], infer.run_here(infer.light_copy(model)))
 
 
 def of_function(
     model: ir.Model, function: ir.Function, arguments: Sequence[ir.DataType | None]
 ) -> Types:
-    """The element types in a function's body, called with ``arguments``."""
-    copies = {identifier: f.clone() for identifier, f in model.functions.items()}
-    graph = copies.pop(function.identifier()).graph
-    for value, kind in zip(graph.inputs, arguments, strict=False):
-        value.type = None if kind is None else ir.TensorType(kind)
-    _infer(ir.Model(graph, ir_version=model.ir_version, functions=[*copies.values()]))
-    return _paired(function.graph, graph)
+    """Return the element types in a function's body if it is called with ``arguments``."""
+    scopes = infer.root_scopes(model)[function.identifier()]
+    functions = infer.light_functions(model)
+    by_name = {protos.function_identifier(body): body for body in functions.functions}
+    called = calls.called(by_name[function.identifier()], arguments, functions)
+    return _types(scopes, infer.run_here(called))
 
 
-def _infer(model: ir.Model) -> None:
-    # A model that contradicts itself is not refused here: what is not inferred is not known. The
-    # pass would log that, as a traceback, on standard error.
-    with contextlib.suppress(Exception), _silent(shape_inference.logger):
-        passes.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=False)(model)
+def _types(within: Sequence[Scope], found: onnx.GraphProto) -> Types:
+    bodies = itertools.chain(protos.nested(found), itertools.repeat(onnx.GraphProto()))
+    types: Types = {}
+    for scope, body in zip(within, bodies, strict=False):
+        infos = {info.name: info.type for info in protos.value_infos(body)}
+        for value in scope.values():
+            kind = value.dtype or _element_type(infos.get(value.name or ""))
+            if kind is not None:
+                types[value] = kind
+    return types
 
 
-@contextlib.contextmanager
-def _silent(logger: logging.Logger) -> Iterator[None]:
-    before = logger.disabled
-    logger.disabled = True
-    try:
-        yield
-    finally:
-        logger.disabled = before
-
-
-def _paired(graph: ir.Graph, copy: ir.Graph) -> Types:
-    pairs = zip(values(graph), values(copy), strict=True)
-    return {value: twin.dtype for value, twin in pairs if twin.dtype is not None}
+def _element_type(type_: onnx.TypeProto | None) -> ir.DataType | None:
+    if type_ is None or type_.WhichOneof("value") is None or not unsupported.is_supported(type_):
+        return None
+    told = ir.serde.deserialize_type_proto_for_type(type_)
+    return None if told is None else told.dtype
 
 
 def values(graph: ir.Graph) -> Iterator[ir.Value]:

@@ -1,12 +1,13 @@
-"""Types and shapes of the values in a model, as far as ONNX's own inference can tell.
+"""Types and shapes of the values in a model, as inferred by ONNX.
 
-It is run on a copy without the large tensors, so that a model's size does not matter, and what it
-finds is added to the model: nothing that the model says itself is changed. Two things are added to
-what it knows:
+All inference runs here: `shapes` asks for types and shapes, `element_types` for types alone.
 
-- contributed activations, which it takes for anything, have the type of their first input;
-- a function's body has only the types and shapes that all its calls agree on; those in which the
-  calls differ stay unknown, as do the values that depend on them.
+Inference runs on a copy without the large tensors, so its time does not depend on the model's size.
+Two facts are added to those that ONNX knows:
+
+- a contributed activation has the type and shape of its first input;
+- the body of a function has the types and shapes that all its calls agree on. If the calls differ,
+  the type is unknown, as are the types of the values that depend on it.
 """
 
 from __future__ import annotations
@@ -26,13 +27,11 @@ from gatewave.graphs.analysis.contents import swapped
 from gatewave.graphs.analysis.follower import FOLLOWER, Failed
 from gatewave.graphs.analysis.protos import Body, FunctionIdentifier
 from gatewave.graphs.analysis.scopes import Scope, scopes
+from gatewave.graphs.analysis.thresholds import MAX_SHAPE_BYTES
 from gatewave.graphs.analysis.unsupported import SparseInitializer
 from gatewave.graphs.ops.signature import DOMAIN
 
 logger = logging.getLogger(__name__)
-
-MAX_BYTES = 1024
-"""Largest tensor that may be a shape, an axis or a scalar; larger ones are left out."""
 
 LIKE_INPUT = frozenset(
     ("com.microsoft", name) for name in ("QuickGelu", "Gelu", "FastGelu", "BiasGelu")
@@ -47,10 +46,13 @@ GENERATED = "unk__"
 
 
 def inferred(model: ir.Model) -> None:
-    """Add to the values of ``model`` the types and shapes that can be told. It never fails."""
-    light = _light(model)
+    """Add inferred types and shapes to the values of ``model``; stated ones stay.
+
+    It never fails. Values of small tensors are followed, in a process of its own: see `following`.
+    """
+    light = light_copy(model)
     functions = {protos.function_identifier(function): function for function in light.functions}
-    roots = _roots(model)
+    roots = root_scopes(model)
     _add(_run(light), roots.pop(MAIN), made_up=True)
     callers: dict[FunctionIdentifier, list[ir.Node]] = {}
     for node in _nodes(scopes(model)):
@@ -61,8 +63,8 @@ def inferred(model: ir.Model) -> None:
             _add(_run(lone), roots[identifier], made_up=False)
 
 
-def _light(model: ir.Model) -> onnx.ModelProto:
-    """The message of ``model`` without its large tensors, in the words that inference knows."""
+def light_copy(model: ir.Model) -> onnx.ModelProto:
+    """Return the message of ``model`` without large tensors, in operators that ONNX knows."""
     with swapped(model, _lighter):
         light = ir.to_proto(model)
     own = {protos.function_identifier(function) for function in light.functions}
@@ -81,10 +83,17 @@ def _light(model: ir.Model) -> onnx.ModelProto:
     return light
 
 
+def light_functions(model: ir.Model) -> onnx.ModelProto:
+    """Return the message of the functions of ``model``, as `light_copy`, with an empty graph."""
+    empty = ir.Graph((), (), nodes=(), opset_imports=model.opset_imports)
+    functions = [*model.functions.values()]
+    return light_copy(ir.Model(empty, ir_version=model.ir_version, functions=functions))
+
+
 def _lighter(tensor: ir.TensorProtocol) -> ir.TensorProtocol | None:
     if isinstance(tensor, ir.StringTensor):
         return None
-    if isinstance(tensor, SparseInitializer) or tensor.nbytes > MAX_BYTES:
+    if isinstance(tensor, SparseInitializer) or tensor.nbytes > MAX_SHAPE_BYTES:
         shape = ir.Shape(tensor.shape.numpy())
         return ir.ExternalTensor(
             "left out", 0, None, tensor.dtype, shape=shape, name=tensor.name or ""
@@ -102,24 +111,28 @@ def _is_like_input(node: onnx.NodeProto, functions: Iterable[FunctionIdentifier]
 
 
 def _run(model: onnx.ModelProto) -> onnx.GraphProto:
-    """Return the graph of ``model`` with inferred types; without them if inference fails.
+    """Return the graph of ``model`` with inferred types, and follow the values of small tensors.
 
-    Following the values of small tensors, it finds most; and takes all memory where a model makes
-    such a tensor of 2⁴⁰ elements. They are then not followed.
+    If that fails, the values are not followed: a model may ask for a tensor of 2⁴⁰ elements.
     """
     try:
         return FOLLOWER.follow(model).graph
     except Failed as error:
         logger.warning("shape inference %s", error)
+    return run_here(model, logging.WARNING)
+
+
+def run_here(model: onnx.ModelProto, level: int = logging.DEBUG) -> onnx.GraphProto:
+    """Return the graph of ``model`` with inferred types; an empty one if inference fails."""
     try:
         return onnx.shape_inference.infer_shapes(model).graph
     except Exception as error:  # noqa: BLE001 - it raises whatever an operator's rule does
-        logger.warning("shape inference failed: %s", error)
+        logger.log(level, "shape inference failed: %s", error)
     return onnx.GraphProto()
 
 
-def _roots(model: ir.Model) -> dict[FunctionIdentifier, list[Scope]]:
-    """The scopes of ``model``: those of its graph under `MAIN`, those of functions under theirs."""
+def root_scopes(model: ir.Model) -> dict[FunctionIdentifier, list[Scope]]:
+    """Return the scopes of the main graph under `MAIN`, and those of each function."""
     roots: dict[FunctionIdentifier, list[Scope]] = {}
     root = MAIN
     for scope in scopes(model):

@@ -24,6 +24,14 @@ class Scope:
     graph: ir.Graph | ir.Function
     opsets: Mapping[str, int]
 
+    def values(self) -> Iterator[ir.Value]:
+        """Yield all values of the graph, in an order that clones share; those of bodies not."""
+        yield from self.graph.inputs
+        if isinstance(self.graph, ir.Graph):
+            yield from self.graph.initializers.values()
+        for node in self.graph:
+            yield from node.outputs
+
 
 def scopes(model: ir.Model) -> Iterator[Scope]:
     """The main graph, then each function, every one followed by the bodies inside its nodes.

@@ -12,6 +12,7 @@ from gatewave.graphs.analysis import infer
 from gatewave.graphs.analysis.integers import IntegerMemo, integers
 from gatewave.graphs.analysis.ranks import Ranks
 from gatewave.graphs.analysis.scopes import scopes
+from gatewave.graphs.analysis.thresholds import MAX_SHAPE_DEPTH
 
 Known = tuple[ir.DataType | None, ir.Shape | None]
 
@@ -83,7 +84,7 @@ class Shapes:
             return True
         return not self.differ(one, other) and self._making(one) == self._making(other)
 
-    def _making(self, value: ir.Value, depth: int = 12) -> object:
+    def _making(self, value: ir.Value, depth: int = MAX_SHAPE_DEPTH) -> object:
         """Return a key of the shape of ``value``: values with equal keys have equal shapes.
 
         Two projections of one tensor by weights of one shape, say, or the halves of one `Split`.
@@ -229,10 +230,4 @@ def shapes(model: ir.Model) -> Shapes:
 
 
 def _values(model: ir.Model) -> Iterator[ir.Value]:
-    """Every value, in an order that a clone shares."""
-    for scope in scopes(model):
-        yield from scope.graph.inputs
-        if isinstance(scope.graph, ir.Graph):
-            yield from scope.graph.initializers.values()
-        for node in scope.graph:
-            yield from node.outputs
+    return itertools.chain.from_iterable(scope.values() for scope in scopes(model))
