@@ -50,7 +50,7 @@ class Generated(BuildHookInterface):
             self._compile(native, build_data)
 
     def _compile(self, native: ModuleType, build_data: dict[str, Any]) -> None:
-        """Put the kernels into the wheel; without them, the artifacts' function bodies serve."""
+        """Put the kernels into the wheel. Without them, the artifacts' function bodies are used."""
         try:
             libraries = native.build_into_package(complain=self.app.display_warning)
         except (native.Skipped, native.BuildError) as reason:

@@ -54,12 +54,12 @@ bool is_new() { return __builtin_cpu_supports("x86-64-v4"); }
 """
 
 
-class Skipped(Exception):  # noqa: N818 - it is none
+class Skipped(Exception):  # noqa: N818 - a skipped build is no error
     """The kernels cannot be built here, or the environment disables them."""
 
     def __init__(self, reason: str, remedy: str) -> None:
         super().__init__(
-            f"Native kernels are skipped: {reason}. The function bodies serve instead; {remedy}."
+            f"Native kernels are skipped: {reason}. Function bodies are used instead; {remedy}."
         )
 
 
@@ -68,9 +68,9 @@ class BuildError(Exception):
 
     def __init__(self, target: str, output: str) -> None:
         """Store the ``output`` of CMake and the compiler, and add a note about the fallback."""
-        where = "on GPUs " if target == CUDA else ""
+        where = " on GPUs" if target == CUDA else ""
         super().__init__(
-            f"{output}\nNative kernels are not built: see above. The function bodies serve {where}"
+            f"{output}\nNative kernels are not built: see above. Function bodies are used{where} "
             "instead."
         )
 
@@ -169,7 +169,7 @@ def build(target: str, folder: Path, *, strict: bool = False) -> Path:
     configure += [f"-DGATEWAVE_CUDA={'ON' if target == CUDA else 'OFF'}"]
     configure += [f"-DGATEWAVE_WERROR={'ON' if strict else 'OFF'}"]
     if tools.ninja:
-        # Named each time: the one that was found last may have been pip's, and be gone.
+        # CMake caches the path of Ninja, and an earlier one may come from pip and be gone.
         configure += ["-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={tools.ninja}"]
     else:
         configure += ["-G", "Unix Makefiles"]
@@ -240,7 +240,7 @@ def build_into_package(
             raise
         complain(str(failure))
     finally:
-        # What an earlier build left may be old.
+        # A library of an earlier build may be outdated.
         for target in (CPU, CUDA):
             if (library := package / f"lib{target}.so") not in made:
                 library.unlink(missing_ok=True)
@@ -253,7 +253,7 @@ def _is_cuda_wanted() -> bool:
 
 
 def _install(target: str, package: Path, *, strict: bool) -> Path:
-    # Each has its folder: with other options, all would be compiled again.
+    # A separate folder for each: other options would compile all sources again.
     folder = ROOT / "build" / f"{target}{'-strict' if strict else ''}"
     library = package / f"lib{target}.so"
     install(build(target, folder, strict=strict), library)
@@ -263,8 +263,8 @@ def _install(target: str, package: Path, *, strict: bool) -> Path:
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--required", action="store_true", help="fail where nothing can be built")
-    parser.add_argument("--strict", action="store_true", help="take warnings for errors")
+    parser.add_argument("--required", action="store_true", help="fail if no kernel can be built")
+    parser.add_argument("--strict", action="store_true", help="treat warnings as errors")
     given = parser.parse_args()
     try:
         libraries = build_into_package(strict=given.strict, required=given.required)

@@ -1,12 +1,12 @@
-// The part of ONNX Runtime's C interface that a custom operator needs; its wheels carry no headers.
+// Part of ONNX Runtime's C interface that custom operators need. The wheels contain no headers.
 //
-// The contract. OrtApi is a table of functions that only ever grows: what has a place in version N
-// has it in all later ones. So a function is known by its place and its signature, and both are
-// stated here, once. GetApi(17) asks for the oldest table that has all of them (ONNX Runtime 1.17);
-// a runtime older than that answers null, and is told so. What is newer is named apart, and called
-// only where the runtime says that it is that new. OrtCustomOp grows likewise: its first
-// member says how much of it there is. Nothing here is allocated on one side and freed on the
-// other, but for statuses, which ONNX Runtime allocates, takes back and frees.
+// Contract: OrtApi is a table of functions to which versions only append, so the index of a
+// function never changes. This file states the index and signature of each function. GetApi(17)
+// requests the oldest table with all of them (ONNX Runtime 1.17); an older runtime returns null,
+// and registration fails with a message. Functions of later versions are listed separately, and
+// called only if the runtime has that version. OrtCustomOp grows in the same way: its first member
+// is its version. No memory is allocated on one side and freed on the other, except for statuses,
+// which ONNX Runtime allocates and frees.
 //
 // Source: onnxruntime_c_api.h of ONNX Runtime; tests load the library in versions 1.20 to 1.32.
 #pragma once
@@ -25,10 +25,10 @@ namespace gatewave::abi {
 inline constexpr std::uint32_t version = 17;
 inline constexpr const char* oldest_release = "1.17";
 
-// Since this version a tensor lends its shape; before, one must ask for a copy.
+// Since this version a tensor lends its shape. Earlier versions return a copy.
 inline constexpr int lending_version = 24;
 
-// ONNX Runtime's own: known by address only.
+// Opaque types of ONNX Runtime.
 struct Status;
 struct SessionOptions;
 struct CustomOpDomain;
@@ -43,7 +43,7 @@ enum class ElementType : int { float32 = 1, uint8 = 2, float16 = 10, float64 = 1
 enum class Characteristic : int { required = 0 };
 enum class MemoryType : int { cpu_input = -2, standard = 0 };
 
-// A function of OrtApi: where it stands, and its type.
+// A function of OrtApi: its index and type.
 template <std::size_t place_, class Signature>
 struct Function;
 
@@ -80,12 +80,12 @@ using KernelContextParallelFor =
     Function<274, Status*(const KernelContext*, void (*)(void*, std::size_t), std::size_t,
                           std::size_t, void*)>;
 
-// Since `lending_version`.
+// Available since `lending_version`.
 using GetTensorElementTypeAndShapeDataReference =
     Function<414,
              Status*(const Value*, ElementType*, const std::int64_t** lengths, std::size_t* rank)>;
 
-// The table itself; in older runtimes it ends before the last.
+// The table. In runtimes before `lending_version` it ends before the last function.
 class Api {
  public:
   template <class F, class... Arguments>
@@ -103,8 +103,8 @@ struct ApiBase {
   const char*(GATEWAVE_ORT_CALL* get_version_string)();
 };
 
-// What ONNX Runtime asks of an operator. The members named `unused` are for other kinds of
-// operators, or were superseded.
+// Callbacks of a custom operator. The members named `unused` are for other kinds of operators, or
+// obsolete.
 struct CustomOp {
   std::uint32_t version;
   void* unused_create_kernel;

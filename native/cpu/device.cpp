@@ -1,4 +1,4 @@
-// The CPU, as operators use it.
+// The CPU as a device for operators.
 #include "library/device.h"
 
 #include <algorithm>
@@ -8,9 +8,9 @@
 namespace gatewave::library {
 namespace {
 
-// So many elements are computed by one thread at a time: fewer cost more to hand out than to
-// compute. From 4096 to 65536 were tried: larger ones left a second thread idle at 16384 elements,
-// and smaller ones gained nothing.
+// Elements that a thread computes at a time. Fewer cost more to distribute than to compute. 4096 to
+// 65536 were tried: larger values left a second thread idle at 16384 elements, and smaller values
+// gained nothing.
 constexpr std::ptrdiff_t grain = 1 << 13;
 
 std::vector<std::string> supported() {
@@ -32,7 +32,7 @@ const Instructions& chosen(const std::string& setting) {
                 setting + "'");
 }
 
-// In pieces, by ONNX Runtime's own threads.
+// Computes the work in pieces, in ONNX Runtime's threads.
 void run(const Runtime& runtime, abi::KernelContext* context, Work& work) {
   if (work.count <= grain) return work.loop(work.tensors, 0, work.count);
   const auto piece = [](void* shared, std::size_t index) {

@@ -1,4 +1,4 @@
-// Which instruction sets there are, and which of them this processor has.
+// Table of the compiled instruction sets, and detection of those that this processor supports.
 #include <array>
 
 #include "cpu/table.h"

@@ -1,4 +1,5 @@
-// The kernels for one instruction set: CMake compiles this once for each, with GATEWAVE_TARGET.
+// Kernels for one instruction set. CMake compiles this file once for each set, with
+// GATEWAVE_TARGET.
 #include <array>
 
 #include "cpu/loops.h"

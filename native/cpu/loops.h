@@ -1,4 +1,4 @@
-// Loops over tensors, written for the compiler to vectorise, in the namespace of its target.
+// Loops over tensors, written so that the compiler vectorises them, in the target's namespace.
 #pragma once
 
 #include <algorithm>
@@ -11,7 +11,8 @@
 namespace gatewave {
 inline namespace GATEWAVE_TARGET {
 
-// So many elements at a time: they stay in the first cache, and one far from zero costs only these.
+// Elements of one block. A block stays in the L1 cache, and an input outside the common range slows
+// down only its block.
 inline constexpr std::ptrdiff_t block = 1024;
 
 template <class T, class Alpha>
@@ -27,12 +28,12 @@ GATEWAVE_INLINE Arguments<T, Alpha> arguments(const T* a, const T* b, Alpha alph
   return {a[i], Kernel::inputs == 2 ? b[i] : a[i], alpha};
 }
 
-// Without FMA the common range is no faster, and not as right.
+// Without FMA, the formulas of the common range are not faster, and less accurate.
 template <class Kernel>
 inline constexpr bool has_ranges = Kernel::has_ranges && has_fma;
 
-// How a kernel's ranges are met: in common, whatever the input is; or each in its own, so that no
-// result depends on its neighbours.
+// A kernel for one block. With `is_mixed`, each element uses the formula of its own range, so no
+// result depends on its neighbours. Otherwise all elements use the formula of the common range.
 template <class Kernel, bool is_mixed>
 struct Ranged {
   static constexpr Range range = has_ranges<Kernel> ? Range::common : Range::any;
@@ -61,7 +62,7 @@ struct Ranged {
   }
 };
 
-// Computes elements first to last, and tells whether all of them were in the common range.
+// Computes elements first to last. Returns true if all of them are in the common range.
 template <class Kernel, cpu::Graph graph, bool is_mixed, class T, class Alpha>
 bool compute(const Columns<T, Alpha>& columns, std::ptrdiff_t first, std::ptrdiff_t last) {
   using Functions = Ranged<Kernel, is_mixed>;
@@ -73,7 +74,7 @@ bool compute(const Columns<T, Alpha>& columns, std::ptrdiff_t first, std::ptrdif
   T* y2 = columns.outputs[2];
   const Alpha alpha = columns.alpha;
   Bits<T> common = 1;
-  // An output may be an input: each element is read before it is written.
+  // An output may be an input, because each element is read before it is written.
 #ifdef __clang__
 #pragma clang loop vectorize(assume_safety)
 #else
@@ -121,8 +122,8 @@ bool is_in_place(const Columns<T, Alpha>& columns) {
 template <class Kernel, cpu::Graph graph, class T, class Alpha>
 void compute_blocks(const Columns<T, Alpha>& columns, std::ptrdiff_t first, std::ptrdiff_t last) {
   if constexpr (has_ranges<Kernel>) {
-    // The common range is tried first, and seen to do or not on the way; but where inputs are
-    // written over, they cannot be read again.
+    // The common formula is tried first, and checked in the same pass. If outputs replace inputs,
+    // the inputs cannot be read again, so the range is checked beforehand.
     const bool must_look = is_in_place(columns);
     for (std::ptrdiff_t begin = first; begin < last; begin += block) {
       const std::ptrdiff_t end = std::min(begin + block, last);
@@ -163,7 +164,7 @@ void wide_loop(const cpu::Tensors& tensors, std::ptrdiff_t first, std::ptrdiff_t
   compute_columns<Kernel, graph>(inputs, outputs, tensors.alpha, first, last);
 }
 
-// 16-bit floats are computed in float32, a block at a time, and rounded once.
+// 16-bit floats are computed in float32, block by block, and rounded once.
 template <class Kernel, cpu::Graph graph, class Narrow>
 void narrow_loop(const cpu::Tensors& tensors, std::ptrdiff_t first, std::ptrdiff_t last) {
   constexpr int given = input_count(Kernel::inputs, graph);

@@ -1,4 +1,4 @@
-// Arrays of 16-bit floats to float32 and back.
+// Conversions between arrays of 16-bit floats and float32.
 #pragma once
 
 #include <cstddef>

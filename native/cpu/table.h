@@ -1,4 +1,4 @@
-// The kernels for the CPU, as the rest of the library sees them.
+// Interface of the CPU kernels to the rest of the library.
 #pragma once
 
 #include "kernels/table.h"
@@ -15,7 +15,7 @@ using gatewave::Tensors;
 using gatewave::Type;
 using gatewave::types;
 
-// From the fastest to the one that every processor has.
+// All instruction sets of the library, the fastest first.
 std::span<const Instructions> instructions();
 
 }  // namespace gatewave::cpu

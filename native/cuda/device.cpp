@@ -1,4 +1,4 @@
-// A GPU, as operators use it.
+// A GPU as a device for operators.
 #include "library/device.h"
 
 #include <cuda_runtime_api.h>
@@ -20,7 +20,7 @@ constexpr const char* architectures[] = {GATEWAVE_ARCHITECTURES};
 
 std::vector<std::string> supported() { return {"cuda"}; }
 
-// There is one set: which of the architectures runs is the driver's choice.
+// The only instruction set. The driver selects the architecture.
 const Instructions& chosen(const std::string& setting) {
   static const Instructions all = {"cuda", true, cuda::table};
   if (setting.empty() || setting == all.name) return all;

@@ -1,4 +1,4 @@
-// The kernels for GPUs. A loop queues its work on the call's stream, and does not wait for it.
+// Kernels for GPUs. A loop queues its work on the call's stream, and does not wait for it.
 #include <algorithm>
 
 #include "cuda/stride.h"
@@ -10,7 +10,8 @@ namespace {
 
 constexpr int threads = 256;
 
-// Enough to fill any GPU some dozens of times; the rest is done in strides.
+// Limit of the grid: enough blocks to fill any GPU dozens of times. Threads take the rest in
+// strides.
 constexpr std::int64_t most_blocks = 1 << 16;
 
 template <class Kernel, Graph graph, class Stored, class Alpha>

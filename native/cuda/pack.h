@@ -1,4 +1,4 @@
-// What one thread of a GPU reads and writes at a time: 16 bytes of each tensor.
+// Pack of elements that a GPU thread reads and writes at a time: 16 bytes of each tensor.
 #pragma once
 
 #include <cstddef>
@@ -8,7 +8,7 @@
 namespace gatewave {
 inline namespace GATEWAVE_TARGET {
 
-// The type that T is computed in.
+// Type in which values of type T are computed.
 template <class T>
 using Wide = std::conditional_t<sizeof(T) == 2, float, T>;
 
@@ -18,7 +18,7 @@ struct alignas(16) Pack {
   T elements[width];
 };
 
-// A GPU converts in one instruction, with the same results but for the bits of a NaN.
+// A GPU converts in one instruction. The results are the same except for the payload of a NaN.
 GATEWAVE_INLINE float wide(Float16 x) {
 #ifdef __CUDA_ARCH__
   float result;
@@ -56,8 +56,8 @@ GATEWAVE_INLINE bool is_aligned(const void* tensor) {
   return reinterpret_cast<std::uintptr_t>(tensor) % 16 == 0;
 }
 
-// The first `count` elements at `from`; others are 0. `whole` says that it is aligned, and that
-// there are as many as a pack has.
+// The first `count` elements at `from`; others are 0. `whole` must only be true if `from` is
+// aligned and `count` is at least the width of a pack.
 template <class T>
 GATEWAVE_INLINE Pack<T> loaded(const T* from, std::int64_t count, bool whole) {
   Pack<T> pack = {};

@@ -1,5 +1,5 @@
-// What one thread of a GPU does: every so many packs of a call's tensors. A CPU can do it too, and
-// tests compare that with the CPU's own loops.
+// Work of one GPU thread: every `stride`-th pack of a call's tensors. It also compiles for the CPU,
+// where tests compare it with the CPU's loops.
 #pragma once
 
 #include "cuda/pack.h"
@@ -9,20 +9,20 @@
 namespace gatewave {
 inline namespace GATEWAVE_TARGET {
 
-// A function that is seldom called, and so is not worth the registers that it would take inlined.
+// Marks a function that is called rarely: inlined, it would occupy registers.
 #ifdef __CUDACC__
 #define GATEWAVE_SELDOM __host__ __device__ __noinline__
 #else
 #define GATEWAVE_SELDOM [[gnu::noinline]]
 #endif
 
-// The tensors of a call. An output may be an input: a thread reads a pack before it writes it.
+// Tensors of a call. An output may be an input, because a thread reads a pack before it writes it.
 template <class T>
 struct Call {
   const T* inputs[3];
   T* outputs[3];
   std::int64_t count;
-  bool aligned;  // to 16 bytes, all of them
+  bool aligned;  // true if all tensors are aligned to 16 bytes
 };
 
 template <class T>
@@ -43,7 +43,8 @@ GATEWAVE_INLINE Results<T> results(const Arguments<T, Alpha>& in, T g) {
   }
 }
 
-// As the CPU has it in a block that is not all common: no result depends on its neighbours.
+// Each element uses the formula of its own range, as in a mixed block on the CPU, so no result
+// depends on its neighbours.
 template <class Kernel, Graph graph, class T, class Alpha>
 GATEWAVE_SELDOM Results<T> mixed_results(Arguments<T, Alpha> in, T g) {
   return Kernel::is_common(in) ? results<Kernel, graph, Range::common>(in, g)
@@ -63,7 +64,7 @@ struct Packs {
 
   GATEWAVE_INLINE void compute() {
     if constexpr (Kernel::has_ranges) {
-      // Packs are nearly always common: their elements are then computed side by side.
+      // Nearly all packs are common. Their elements are computed without branches.
       bool all_common = true;
       GATEWAVE_UNROLL
       for (int k = 0; k < width; ++k) all_common &= Kernel::is_common(arguments(k));
@@ -100,7 +101,7 @@ struct Packs {
   }
 };
 
-// Packs `first`, `first + stride`, and so on.
+// Computes packs `first`, `first + stride`, `first + 2 stride` and so on.
 template <class Kernel, Graph graph, class Stored, class Alpha>
 GATEWAVE_INLINE void compute_stride(const Call<Stored>& call, Alpha alpha, std::int64_t first,
                                     std::int64_t stride) {
@@ -121,7 +122,7 @@ GATEWAVE_INLINE void compute_stride(const Call<Stored>& call, Alpha alpha, std::
   }
 }
 
-// Elements `first` to `last` of the tensors, by `Run::run<Kernel, graph>(call, alpha)`.
+// Passes elements `first` to `last` of the tensors to `Run::run<Kernel, graph>(call, alpha)`.
 template <class Run, class Kernel, Graph graph, class Stored>
 void compute_call(const Tensors& tensors, std::ptrdiff_t first, std::ptrdiff_t last) {
   Call<Stored> call = {{}, {}, last - first, true};

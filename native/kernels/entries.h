@@ -1,4 +1,4 @@
-// The table of all kernels, made of one target's loops.
+// Builds the table of all kernels from the loops of one target.
 #pragma once
 
 #include <array>

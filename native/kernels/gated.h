@@ -1,3 +1,4 @@
+// Kernels with logistic gates; s(u) = 1 / (1 + e^-u). mathematics/gate.h has the range reduction.
 #pragma once
 
 #include "kernels/kernel.h"
@@ -6,19 +7,21 @@
 namespace gatewave {
 inline namespace GATEWAVE_TARGET {
 
-// Whether the gate at u is easy. No NaN is.
+// True if the gate at u is in the common range; false for NaN.
 template <class T>
 GATEWAVE_INLINE bool is_common_gate(T u) {
   return magnitude(u) <= CommonGate<T>::limit;
 }
 
-// Whether products with y, of factors up to that limit, stay in range. No NaN is.
+// True if products of y with factors up to that limit do not overflow; false for NaN.
 template <class T>
 GATEWAVE_INLINE bool is_common_factor(T y) {
   return magnitude(y) <= std::numeric_limits<T>::max() / (T{2} * CommonGate<T>::limit);
 }
 
-// s(x).
+// Formula: s(x).
+//
+// Special values: 0 at -infinity, 1 at infinity; the derivative is 0 at both.
 struct Sigmoid {
   static constexpr const char* name = "Sigmoid";
   static constexpr int inputs = 1;
@@ -54,7 +57,11 @@ struct Sigmoid {
   }
 };
 
-// x s(alpha x). NaN at minus infinity, and so is the derivative at both.
+// Formula: x s(alpha x).
+//
+// The derivative crosses zero at alpha x = -1.278; there the bound is absolute (`near_zero`).
+// Special values for alpha > 0: NaN at -infinity, which is -infinity times 0, and infinity at
+// infinity; the derivative is NaN at both.
 struct Swish {
   static constexpr const char* name = "Swish";
   static constexpr int inputs = 1;
@@ -84,16 +91,20 @@ struct Swish {
     if constexpr (range == Range::common) {
       const auto x = common_gate<true>(u.high, u.low);
       const Pair<T> inverse = x.inverse();
-      return {finite_product(inverse, in.a), product(x.bend(u) * (inverse * inverse), g), T{0}};
+      return {finite_product(inverse, in.a), product(x.slope_numerator(u) * (inverse * inverse), g),
+              T{0}};
     } else {
       const auto x = any_gate(u.high, u.low);
-      const T slope = product(x.bent(u), g);
+      const T slope = product(x.product_slope(u), g);
       return {product(x.value(), in.a), multiply_add(T{0}, in.a, slope), T{0}};
     }
   }
 };
 
-// a s(a) s(b): SwiGLU with a gate that goes through a sigmoid.
+// Formula: a s(a) s(b), the SwiGLU with a sigmoid gate.
+//
+// The derivative for a crosses zero at a = -1.278, as that of Swish. Special values: the IEEE
+// products; a zero gate times infinity is NaN.
 struct SwiGLUSigmoid {
   static constexpr const char* name = "SwiGLUSigmoid";
   static constexpr int inputs = 2;
@@ -124,25 +135,28 @@ struct SwiGLUSigmoid {
     if constexpr (range == Range::common) {
       const auto a = common_gate<true>(in.a);
       const auto b = common_gate<true>(in.b);
-      // One division for all.
+      // One division serves both gates.
       const Pair<T> inverse = reciprocal(a.denominator * b.denominator);
       const Pair<T> a_inverse = inverse * b.denominator;
       const Pair<T> b_inverse = inverse * a.denominator;
       return {finite_product(inverse, in.a),
-              product(rounded(a_inverse * inverse) * a.bend({in.a, T{0}}), g),
+              product(rounded(a_inverse * inverse) * a.slope_numerator({in.a, T{0}}), g),
               product(b.exponential(b_inverse) * inverse, in.a, g)};
     } else {
       const auto a = any_gate(in.a);
       const auto b = any_gate(in.b);
       const T held = at_least(at_most(in.a, T(1 << 16)), -T(1 << 16));
-      const T da = product(a.bent({held, T{0}}) * b.value(), g);
+      const T da = product(a.product_slope({held, T{0}}) * b.value(), g);
       return {product(a.value() * b.value(), in.a), multiply_add(T{0}, in.a, da),
               product(a.value() * b.slope(), in.a, g)};
     }
   }
 };
 
-// a s(alpha a) b: what language models call SwiGLU, and ONNX since opset 28.
+// Formula: a s(alpha a) b, the SwiGLU of language models, and of ONNX since opset 28.
+//
+// The derivative for a crosses zero at alpha a = -1.278; there the absolute bound is scaled by |b|.
+// Special values: the IEEE products; a zero gate times infinity is NaN.
 struct SwiGLULinear {
   static constexpr const char* name = "SwiGLULinear";
   static constexpr int inputs = 2;
@@ -173,17 +187,20 @@ struct SwiGLULinear {
       const auto a = common_gate<true>(u.high, u.low);
       const Pair<T> inverse = a.inverse();
       return {rounded(exact_product(in.a, in.b) * inverse),
-              product(a.bend(u) * (inverse * inverse), in.b, g), product(inverse, in.a, g)};
+              product(a.slope_numerator(u) * (inverse * inverse), in.b, g),
+              product(inverse, in.a, g)};
     } else {
       const auto a = any_gate(u.high, u.low);
-      const T da = product(a.bent(u), in.b, g);
+      const T da = product(a.product_slope(u), in.b, g);
       return {product(a.value(), in.a, in.b), multiply_add(T{0}, in.a, da),
               product(a.value(), in.a, g)};
     }
   }
 };
 
-// a s(b).
+// Formula: a s(b).
+//
+// Special values: the IEEE products; NaN for infinite a and b = -infinity.
 struct GLU {
   static constexpr const char* name = "GLU";
   static constexpr int inputs = 2;

@@ -1,4 +1,4 @@
-// All kernels: what is not here does not exist.
+// List of all kernels. The tables of every target are built from it.
 #pragma once
 
 #include "kernels/gated.h"

@@ -6,7 +6,9 @@
 namespace gatewave {
 inline namespace GATEWAVE_TARGET {
 
-// a b.
+// Formula: a b. Special values: the IEEE product.
+//
+// Error: one rounding.
 struct Bilinear {
   static constexpr const char* name = "Bilinear";
   static constexpr int inputs = 2;
@@ -26,7 +28,9 @@ struct Bilinear {
   }
 };
 
-// max(0, a) b; the derivative at a = 0 is 0. NaN stays NaN.
+// Formula: max(0, a) b. The derivative for a is 0 at a = 0, as in Torch.
+//
+// Error: one rounding. Special values: NaN stays NaN; 0 times infinity is NaN.
 struct ReGLU {
   static constexpr const char* name = "ReGLU";
   static constexpr int inputs = 2;
@@ -42,7 +46,7 @@ struct ReGLU {
 
   template <Range, class T, class Alpha, class G>
   GATEWAVE_INLINE static Gradients<T> gradients(const Arguments<T, Alpha>& in, G g) {
-    // Selected, not multiplied by 0 or 1: that is NaN where b is infinite.
+    // A selection: multiplying by 0 or 1 would give NaN for infinite b.
     const T slope = in.a > T{0} ? in.b : (in.a <= T{0} ? T{0} : in.a);
     const T gate = at_least(in.a, T{0});
     return {gate * in.b, times(slope, g), times(gate, g)};

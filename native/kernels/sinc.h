@@ -7,7 +7,13 @@
 namespace gatewave {
 inline namespace GATEWAVE_TARGET {
 
-// sin(pi x) / (pi x), 1 at 0; exactly 0 at other integers, 0 at infinity.
+// Formula: sin(pi x) / (pi x).
+//
+// Range reduction: |x| = n + r exactly, with an integer n and |r| <= 1/2. Then sin(pi |x|) is
+// (-1)^n sin(pi r), and a polynomial in r^2 gives sin(pi r) / (pi r) - 1. No rounded pi x is
+// needed, so the zeros are exact.
+//
+// Special values: 1 at ±0, exactly 0 at all other integers, 0 at ±infinity.
 struct Sinc {
   static constexpr const char* name = "Sinc";
   static constexpr int inputs = 1;
@@ -16,7 +22,7 @@ struct Sinc {
   static constexpr Error value_error = {2, 0};
   static constexpr Error partial_error = {2, 0.4};
 
-  // Whether x may have a fraction. No NaN has.
+  // True for |x| below 2^23 (2^52), where floats have fractions; false for NaN.
   template <class T, class Alpha>
   GATEWAVE_INLINE static bool is_common(const Arguments<T, Alpha>& in) {
     return magnitude(in.a) < whole<T>;
@@ -26,13 +32,13 @@ struct Sinc {
   GATEWAVE_INLINE static T value(const Arguments<T, Alpha>& in) {
     const T distance = magnitude(in.a);
     const Reduced<T> r = reduced<range>(distance);
-    const T bend = sinc_minus_one(r.rest);
-    const T far = quotient(r.rest, bend, distance);
-    return distance <= T(0.5) ? T{1} + bend : from_bits<T>(bits(far) ^ r.flip);
+    const T excess = sinc_minus_one(r.rest);
+    const T far = quotient(r.rest, excess, distance);
+    return distance <= T(0.5) ? T{1} + excess : from_bits<T>(bits(far) ^ r.flip);
   }
 
-  // (cos(pi x) - sinc x) / x; within 1/2 its series, as that cancels, and among the even integers
-  // just 1 / x.
+  // (cos(pi x) - sinc x) / x. For |x| <= 1/2 this difference cancels, so a polynomial in x^2
+  // replaces it. From 2^24 (2^53) on, all floats are even integers, and the derivative is 1 / x.
   template <Range range, class T, class Alpha, class G>
   GATEWAVE_INLINE static Gradients<T> gradients(const Arguments<T, Alpha>& in, G g) {
     const T distance = magnitude(in.a);
@@ -44,7 +50,7 @@ struct Sinc {
     const T series = polynomial(sinc_slope_terms<T>, distance * distance);
     const bool is_near = distance <= T(0.5);
     const bool is_even = range == Range::any && distance > even<T>;
-    // 0 / infinity by way of its reciprocal is not 0.
+    // `over` multiplies by the reciprocal, which does not give 0 at infinity.
     const T value = is_even ? T{0} : from_bits<T>(bits(rounded(sinc)) ^ r.flip);
     const T high = is_even ? inverse : is_near ? distance * series : far.high;
     const T low = is_even ? T{0} : is_near ? product_error(distance, series, high) : far.low;
@@ -55,14 +61,15 @@ struct Sinc {
   }
 
  private:
-  // (r + r bend) / distance; without FMA one rounding more would be too many.
+  // (r + r excess) / distance. Without FMA, the additional rounding would exceed the bound, so the
+  // sum is kept as a pair.
   template <class T>
-  GATEWAVE_INLINE static T quotient(T r, T bend, T distance) {
+  GATEWAVE_INLINE static T quotient(T r, T excess, T distance) {
     if constexpr (has_fma) {
-      return multiply_add(r, bend, r) / distance;
+      return multiply_add(r, excess, r) / distance;
     } else {
       const T finite = at_most(distance, even<T>);
-      return rounded(over(ordered_sum(r, r * bend), finite, T{1} / finite));
+      return rounded(over(ordered_sum(r, r * excess), finite, T{1} / finite));
     }
   }
 };

@@ -1,6 +1,6 @@
-// What the kernels are to the rest of a library: loops, by operator, graph and type.
+// Table of the kernels' loops, by operator, graph and type.
 //
-// The same wherever they run: nothing here depends on how a file is compiled.
+// Independent of the instruction set: each set of compiler flags sees the same declarations.
 #pragma once
 
 #include <cstddef>
@@ -9,15 +9,15 @@
 
 namespace gatewave {
 
-// The tensors of one call, all of the same count. Each output is an input, or apart from them.
+// Tensors of one call, all with the same count. Each output is an input, or does not overlap any.
 struct Tensors {
-  const void* inputs[3];  // a, b and the gradient of y, as far as the graph has them
+  const void* inputs[3];  // a, b and the gradient of y, if the graph has them
   void* outputs[3];
   double alpha;
-  void* stream = nullptr;  // where a GPU's work is queued
+  void* stream = nullptr;  // queue of a GPU
 };
 
-// Computes elements `first` to `last`, or queues that.
+// Computes elements `first` to `last`. On a GPU, it only queues this work.
 using Loop = void (*)(const Tensors&, std::ptrdiff_t first, std::ptrdiff_t last);
 
 enum class Type : std::uint8_t { float32, float64, float16, bfloat16 };
@@ -26,7 +26,7 @@ inline constexpr Type types[] = {Type::float32, Type::float64, Type::float16, Ty
 enum class Graph : std::uint8_t { value, gradients, vjp };
 inline constexpr Graph graphs[] = {Graph::value, Graph::gradients, Graph::vjp};
 
-// How many tensors a graph of a kernel with so many inputs has.
+// Numbers of tensors that a graph of a kernel with `inputs` inputs reads and writes.
 constexpr int input_count(int inputs, Graph graph) {
   return inputs + (graph == Graph::vjp ? 1 : 0);
 }
@@ -35,13 +35,13 @@ constexpr int output_count(int inputs, Graph graph) {
   return graph == Graph::value ? 1 : graph == Graph::gradients ? 1 + inputs : inputs;
 }
 
-// The largest errors of a kernel; see kernels/kernel.h.
+// Error bounds of a kernel; see kernels/kernel.h.
 struct Bounds {
   double ulp;
   double near_zero;
 };
 
-// One kernel, as an instruction set has it.
+// One kernel, compiled for one instruction set.
 struct Entry {
   const char* name;
   int inputs;

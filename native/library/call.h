@@ -1,4 +1,4 @@
-// Calls of ONNX Runtime's interface, as C++ has them: failures are exceptions.
+// C++ wrapper of ONNX Runtime's C interface: failures become exceptions.
 #pragma once
 
 #include <cstdint>
@@ -12,12 +12,12 @@
 
 namespace gatewave::library {
 
-// A failure that ONNX Runtime reported itself: its status, handed on as it is.
+// A failure reported by ONNX Runtime. Its status is passed on unchanged.
 struct Reported {
   abi::Status* status;
 };
 
-// The caller's fault.
+// An error of the caller.
 struct Invalid : std::runtime_error {
   using runtime_error::runtime_error;
 };
@@ -29,7 +29,7 @@ class Runtime {
 
   bool operator==(const Runtime&) const = default;
 
-  // Whether it has GetTensorElementTypeAndShapeDataReference.
+  // True if this version has GetTensorElementTypeAndShapeDataReference.
   bool lends_shapes() const { return lends_shapes_; }
 
   template <class F, class... Arguments>
@@ -49,7 +49,7 @@ class Runtime {
     api_->call<F>(arguments...);
   }
 
-  // What `work` does, with exceptions turned into statuses.
+  // Runs `work`, and turns exceptions into statuses.
   template <class Work>
   abi::Status* guarded(Work&& work) const noexcept {
     try {
@@ -75,7 +75,7 @@ class Runtime {
   bool lends_shapes_;
 };
 
-// The lengths of a tensor's axes, for as long as there is the tensor.
+// Shape of a tensor. It must not outlive the tensor.
 class Shape {
  public:
   Shape(const Runtime& runtime, const abi::Value* tensor);
@@ -94,7 +94,7 @@ class Shape {
 
   const std::int64_t* data_ = nullptr;
   std::size_t rank_ = 0;
-  std::vector<std::int64_t> copy_;  // empty where the tensor lends them
+  std::vector<std::int64_t> copy_;  // empty if the tensor lends its shape
 };
 
 }  // namespace gatewave::library

@@ -1,4 +1,4 @@
-// The operator ai.gatewave::Kernels, by which the library says what it is.
+// The operator ai.gatewave::Kernels, which describes the library.
 #pragma once
 
 #include <string>
@@ -18,8 +18,8 @@ struct DescriptionOperator : abi::CustomOp {
 };
 
 // {"instructions": "avx2", "supported": ["avx2", ..], "architectures": [], "kernels": {name:
-// {"value": {"ulp": .., "near_zero": ..}, "partials": {..}}}}; see kernels/kernel.h for what the
-// bounds mean. Architectures are those of GPUs: {"instructions": "cuda", "supported": ["cuda"],
+// {"value": {"ulp": .., "near_zero": ..}, "partials": {..}}}}; kernels/kernel.h defines the bounds.
+// Only the library for GPUs has architectures: {"instructions": "cuda", "supported": ["cuda"],
 // "architectures": ["sm_90", ..], ..}.
 std::string description(const Device& device, const Instructions& chosen);
 

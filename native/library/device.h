@@ -1,4 +1,4 @@
-// Where kernels run, and how: each library is linked with one of these.
+// Interface of the device that runs kernels. Each library is linked with one implementation.
 #pragma once
 
 #include <span>
@@ -11,10 +11,10 @@
 
 namespace gatewave::library {
 
-// A session's setting: which instruction set to use, of those that this processor has.
+// Session setting: the instruction set to use. The processor must support it.
 inline constexpr const char* instructions_setting = "ai.gatewave.instructions";
 
-// One call of an operator: its tensors, which are not empty.
+// One call of an operator. Its tensors are not empty.
 struct Work {
   const char* label;  // the operator's name
   Loop loop;
@@ -23,12 +23,12 @@ struct Work {
 };
 
 struct Device {
-  const char* provider;  // ONNX Runtime's name for it
-  // The kernels for what a session's setting names, or, where that is empty, the fittest.
+  const char* provider;  // name of the execution provider in ONNX Runtime
+  // Returns the instruction set of a session's setting; the best one if the setting is empty.
   const Instructions& (*chosen)(const std::string& setting);
-  std::vector<std::string> (*supported)();  // what `chosen` takes
+  std::vector<std::string> (*supported)();  // values that `chosen` accepts
   void (*run)(const Runtime& runtime, abi::KernelContext* context, Work& work);
-  std::span<const char* const> architectures = {};  // that there is code for, where it is a GPU
+  std::span<const char* const> architectures = {};  // of the compiled code; only for GPUs
 };
 
 extern const Device device;

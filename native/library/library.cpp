@@ -1,4 +1,4 @@
-// The way in: the one symbol that the library shows.
+// Entry point, the only exported symbol of the library.
 #include <cstdio>
 #include <list>
 #include <mutex>
@@ -18,8 +18,8 @@ namespace {
 
 constexpr const char* domain_name = "ai.gatewave";
 
-// A session's setting: the names of the operators that it needs, with commas between them; all, if
-// it is not there. A session takes twice as long to open with all of them.
+// Session setting: comma-separated names of the operators that the session needs. By default all
+// are registered, and a session takes twice as long to open.
 constexpr const char* operators_setting = "ai.gatewave.operators";
 
 using Names = std::set<std::string>;
@@ -35,7 +35,7 @@ Names names(const std::string& text) {
   return found;
 }
 
-// All operators of an instruction set, or those that are wanted.
+// Returns the wanted operators of an instruction set; all, if `wanted` is empty.
 std::vector<Operator> chosen(const Runtime& runtime, const Instructions& instructions,
                              const Names& wanted) {
   std::vector<Operator> all = operators(runtime, device, instructions);
@@ -53,8 +53,9 @@ std::vector<Operator> chosen(const Runtime& runtime, const Instructions& instruc
   return all;
 }
 
-// The operators of an instruction set that are wanted. ONNX Runtime keeps pointers to them for as
-// long as there are sessions, so they are made once and stay; the library is linked to stay, too.
+// The wanted operators of an instruction set. ONNX Runtime keeps pointers to them as long as a
+// session exists, so they are created once and never freed. For the same reason the library is
+// linked with -z nodelete.
 struct Domain {
   Domain(const Runtime& runtime_, const Instructions& instructions_, const Names& wanted_)
       : runtime(runtime_),
@@ -100,7 +101,7 @@ abi::CustomOpDomain* domain(const Runtime& runtime, const Instructions& instruct
   return domains.emplace_back(runtime, instructions, wanted).handle;
 }
 
-// By the release: asked for a version that it lacks, ONNX Runtime writes to its log.
+// Decides by the release: if a version is requested that ONNX Runtime lacks, it writes to its log.
 bool lends_shapes(const char* release) {
   int major = 0;
   int minor = 0;

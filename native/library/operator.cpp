@@ -24,7 +24,7 @@ abi::ElementType element_type(Type type) {
   return abi::ElementType::float32;
 }
 
-// An operator in a session.
+// Instance of an operator in a session.
 class Kernel {
  public:
   explicit Kernel(const Operator& op) : op_(op), runtime_(op.runtime) {}
@@ -88,8 +88,8 @@ class Kernel {
   const Runtime& runtime_;
 };
 
-// Whether each axis has a length or a symbol. An axis without is -1 here, and an unknown rank is 0:
-// handed on, they would be taken for facts.
+// True if each axis has a length or a symbol. An unknown axis is -1 here, and an unknown rank is 0:
+// ONNX Runtime would take both as known if they were set as output shapes.
 bool is_known(const Runtime& runtime, const abi::TensorInfo* info) {
   const auto rank = runtime.get<abi::GetDimensionsCount, std::size_t>(info);
   std::vector<std::int64_t> lengths(rank);
@@ -102,8 +102,8 @@ bool is_known(const Runtime& runtime, const abi::TensorInfo* info) {
   return rank > 0;
 }
 
-// Outputs have the shape of the first input, as far as that is known. ONNX Runtime looks at no
-// status here, nor releases it.
+// Outputs have the shape of the first input, if it is known. ONNX Runtime neither reads nor
+// releases the status of this function, so an error is released here.
 abi::Status* infer(const Operator& op, abi::ShapeInferContext* context) {
   const Runtime& runtime = op.runtime;
   abi::Status* status = runtime.guarded([&] {

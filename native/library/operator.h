@@ -1,4 +1,4 @@
-// One operator of one type, as ONNX Runtime is told about it.
+// Custom operator of ONNX Runtime for one graph of a kernel in one type.
 #pragma once
 
 #include <string>
@@ -9,10 +9,11 @@
 
 namespace gatewave::library {
 
-// A kernel's graph in one type: a custom operator of the domain ai.gatewave.
+// A custom operator of the domain ai.gatewave.
 //
-// Its inputs are tensors of one shape and type, and, if the kernel has one, alpha: a scalar of the
-// type that is computed in, on the CPU wherever the rest is. Its outputs have that shape and type.
+// Its inputs are tensors of the same shape and type. If the kernel has alpha, it is the last input:
+// a scalar in the type of the computation, always in CPU memory. The outputs have the same shape
+// and type as the tensors.
 struct Operator : abi::CustomOp {
   Operator(const Runtime& runtime, const Device& device, const Entry& kernel, Graph graph,
            Type type);
@@ -29,7 +30,7 @@ struct Operator : abi::CustomOp {
   abi::ElementType alpha_type() const;
 };
 
-// All operators of an instruction set of a device.
+// Returns all operators of an instruction set of a device.
 std::vector<Operator> operators(const Runtime& runtime, const Device& device,
                                 const Instructions& instructions);
 

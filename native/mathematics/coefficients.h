@@ -1,4 +1,4 @@
-// Written by coefficients.py, which says what each polynomial approximates, and how nearly.
+// Written by coefficients.py, which documents and checks the error of each polynomial.
 // clang-format off: one coefficient a line.
 #pragma once
 
@@ -133,7 +133,7 @@ GATEWAVE_CONSTANT double normal_terms<double>[28] = {
     -3.029132999632076e-11,
 };
 
-// What rounding left of them.
+// Their rounding errors.
 template <class T>
 GATEWAVE_CONSTANT T normal_rests[1] = {};
 template <>
@@ -200,7 +200,7 @@ GATEWAVE_CONSTANT Pair<float> density<float> = {0.3989423F, -1.133517e-08F};
 template <>
 GATEWAVE_CONSTANT Pair<double> density<double> = {0.3989422804014327, -2.49232720227773e-17};
 
-// 2√(2/π), of the GELU's tanh form.
+// 2√(2/π), of the tanh form of GELU.
 template <class T>
 GATEWAVE_CONSTANT Pair<T> gelu_linear = {};
 template <>
@@ -208,7 +208,7 @@ GATEWAVE_CONSTANT Pair<float> gelu_linear<float> = {1.5957692F, -4.534068e-08F};
 template <>
 GATEWAVE_CONSTANT Pair<double> gelu_linear<double> = {1.5957691216057308, -9.96930880911092e-17};
 
-// 0.044715 times that.
+// 0.044715 · 2√(2/π).
 template <class T>
 GATEWAVE_CONSTANT Pair<T> gelu_cubic = {};
 template <>

@@ -17,7 +17,7 @@ import numpy as np
 
 HEADER = Path(__file__).with_name("coefficients.h")
 PREAMBLE = """\
-// Written by coefficients.py, which says what each polynomial approximates, and how nearly.
+// Written by coefficients.py, which documents and checks the error of each polynomial.
 // clang-format off: one coefficient a line.
 #pragma once
 
@@ -66,7 +66,11 @@ def normal_tail(y: mp.mpf) -> mp.mpf:
 def fitted(
     function: Callable[[mp.mpf], mp.mpf], low: mp.mpf, high: mp.mpf, count: int, bits: float
 ) -> list[mp.mpf]:
-    """Return the ``count`` coefficients of ``x^0, x^1, …``, accurate to 2^-``bits`` everywhere."""
+    """Return the ``count`` coefficients of ``x^0, x^1, …``, with an error below 2^-``bits``.
+
+    Raises:
+        ValueError: The error is larger at one of 501 points.
+    """
     angles = [mp.pi * (k + mp.mpf(1) / 2) / count for k in range(count)]
     middle, half = (low + high) / 2, (high - low) / 2
     points = [middle + half * mp.cos(angle) for angle in angles]
@@ -83,7 +87,7 @@ def fitted(
 
 
 def constant(name: str, summary: str, number: mp.mpf) -> str:
-    """Return a number as an unevaluated sum of two."""
+    """Return the declaration of a number as an unevaluated sum of two floats."""
     kinds = "".join(
         f"template <>\nGATEWAVE_CONSTANT Pair<{kind}> {name}<{kind}> = "
         f"{{{literal(kind, number)}, {literal(kind, remainder(kind, number))}}};\n"
@@ -132,9 +136,7 @@ def text() -> str:
             parts.append(array(kind, name, fitted(function, low, high, count, bits)))
     end = mp.mpf(NORMAL_END - NORMAL_CENTRE) / (NORMAL_END + NORMAL_CENTRE)
     parts.append(declared("normal_terms", normal_tail))
-    rests = [
-        declared("normal_rests", lambda: None).replace("// \n", "// What rounding left of them.\n")
-    ]
+    rests = [declared("normal_rests", lambda: None).replace("// \n", "// Their rounding errors.\n")]
     for kind, count, bits in (("float", 13, 31), ("double", 28, 63)):
         found = fitted(normal_tail, mp.mpf(-1), end, count, bits)
         parts.append(array(kind, "normal_terms", found))
@@ -143,15 +145,15 @@ def text() -> str:
     constants = [
         constant("pi", "π.", +mp.pi),
         constant("density", "1/√(2π), the normal density at 0.", 1 / mp.sqrt(2 * mp.pi)),
-        constant("gelu_linear", "2√(2/π), of the GELU's tanh form.", slope),
-        constant("gelu_cubic", "0.044715 times that.", slope * mp.mpf("0.044715")),
+        constant("gelu_linear", "2√(2/π), of the tanh form of GELU.", slope),
+        constant("gelu_cubic", "0.044715 · 2√(2/π).", slope * mp.mpf("0.044715")),
     ]
     return "".join([*parts, *rests, *constants, CLOSE])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="only see whether the file is right")
+    parser.add_argument("--check", action="store_true", help="only compare the file")
     with mp.workdps(60):
         made = text()
     if parser.parse_args().check:

@@ -1,9 +1,11 @@
 // The logistic gate s(u) = 1 / (1 + e^-u), its slope, and products with both.
 //
-// Twice over. In the common range, |u| <= CommonGate::limit, nothing over- or underflows, and with
-// FMA two roundings may add up where that is faster. In any range e^-|u| is held as a mantissa and
-// two halves of its exponent, so that tails keep all digits down to the least subnormal; gates
-// below e^-174 (e^-1416) count as 0.
+// There are two implementations:
+//
+// - CommonGate, for |u| <= CommonGate::limit. No intermediate result overflows or underflows. With
+//   FMA it may round twice where this is faster.
+// - AnyGate, for all u. e^-|u| is a mantissa with two halves of its exponent, so tails keep all
+//   digits down to the smallest subnormal number. Gates below e^-174 (e^-1416) become 0.
 #pragma once
 
 #include "mathematics/exponential.h"
@@ -13,11 +15,11 @@ inline namespace GATEWAVE_TARGET {
 
 template <class T>
 struct CommonGate {
-  // So far 1 + 2^n is exact, for the n of e^-u.
+  // Up to this |u|, 1 + 2^n is exact for the exponent n of e^-u.
   static constexpr T limit = std::is_same_v<T, float> ? T(15.5) : T(35.5);
 
-  T power;              // e^-u = power + rest, a power of two and less than half of it
-  T rest;               //
+  T power;              // e^-u = power + rest, where power is a power of two
+  T rest;               // and |rest| < power / 2
   Pair<T> denominator;  // 1 + e^-u
 
   GATEWAVE_INLINE Pair<T> inverse() const { return reciprocal(denominator); }
@@ -28,15 +30,16 @@ struct CommonGate {
     return ordered_sum(power * factor.high, less);
   }
 
-  // 1 + e^-u + w e^-u, which cancels near its zero.
-  GATEWAVE_INLINE Pair<T> bend(Pair<T> w) const {
+  // 1 + e^-u + w e^-u. With w = u, this over the squared denominator is the derivative of u s(u).
+  // The terms cancel near its zero, so the high parts are added exactly.
+  GATEWAVE_INLINE Pair<T> slope_numerator(Pair<T> w) const {
     const Pair<T> sum = exact_sum(denominator.high, w.high * power);
     const T less = multiply_add(w.high, rest, multiply_add(w.low, power, denominator.low));
     return ordered_sum(sum.high, sum.low + less);
   }
 };
 
-// Of u + low. Where it is `exact` the low part of e^-u comes into the denominator.
+// The gate at u + low. If `exact`, the denominator includes the low part of e^-u.
 template <bool exact, class T>
 GATEWAVE_INLINE CommonGate<T> common_gate(T u, T low = T{0}) {
   const Exponential<T> e = exponential<Format<T>::exponent_bias>(-u, -low);
@@ -47,7 +50,8 @@ GATEWAVE_INLINE CommonGate<T> common_gate(T u, T low = T{0}) {
   return {power, rest, denominator};
 }
 
-// mantissa * half * other_half. The halves are powers of two up to 1, or 0.
+// The number mantissa * half * other_half. Both halves are powers of two up to 1, or 0. One power
+// of two could not represent the exponents of the tails.
 template <class T>
 struct Scaled {
   Pair<T> mantissa;
@@ -55,7 +59,7 @@ struct Scaled {
   T other_half;
 };
 
-// Of an exponential: what is smaller than e^-decay_limit counts as 0.
+// Exponentials below e^-decay_limit become 0.
 template <class T>
 inline constexpr T decay_limit = std::is_same_v<T, float> ? T(174) : T(1416);
 
@@ -89,17 +93,18 @@ struct AnyGate {
     return {decay.mantissa * (inverse * inverse), decay.half, decay.other_half};
   }
 
-  // s(u) + w s(u) s(-u).
-  GATEWAVE_INLINE Scaled<T> bent(Pair<T> w) const {
+  // s(u) + w s(u) s(-u): with w = u, the derivative of u s(u).
+  GATEWAVE_INLINE Scaled<T> product_slope(Pair<T> w) const {
     const Pair<T> inverse = reciprocal(denominator);
-    // Times (1 + z)^2: 1 + z + w z, and on the left 1 + z + w, without its e^-|u|.
+    // Multiplied by (1 + z)^2, this is 1 + z + w z for u >= 0. For u < 0 it is 1 + z + w, times
+    // e^-|u|, which `decayed` applies.
     const Pair<T> factor = {negative ? T{1} : z.high, negative ? T{0} : z.low};
-    const T bend = rounded(denominator + w.high * factor) + w.low * factor.high;
-    return decayed(bend * (inverse * inverse));
+    const T numerator = rounded(denominator + w.high * factor) + w.low * factor.high;
+    return decayed(numerator * (inverse * inverse));
   }
 
  private:
-  // quotient, on the left times e^-|u|.
+  // The quotient, times e^-|u| for negative u.
   GATEWAVE_INLINE Scaled<T> decayed(Pair<T> quotient) const {
     const Pair<T> factor = {negative ? decay.mantissa.high : T{1},
                             negative ? decay.mantissa.low : T{0}};
@@ -116,8 +121,8 @@ GATEWAVE_INLINE AnyGate<T> any_gate(T u, T low = T{0}) {
   return {e, negative, z, one_plus(z)};
 }
 
-// factor * x, rounded once, and once more if subnormal; the halves come before and after x, so that
-// only the result itself can overflow.
+// factor * x, rounded once, and once more if the result is subnormal. One half of the exponent is
+// multiplied before x and the other after it, so only the result can overflow.
 template <class T>
 GATEWAVE_INLINE T product(Scaled<T> factor, T x) {
   const Pair<T> part = {factor.mantissa.high * factor.half, factor.mantissa.low * factor.half};
@@ -129,8 +134,8 @@ GATEWAVE_INLINE T product(Scaled<T> factor, One) {
   return rounded(factor.mantissa) * factor.half * factor.other_half;
 }
 
-// factor * x * y: right as long as it is in range, though x * y be not. The factor may be a little
-// above 1, so that the larger number gives half of itself to the smaller.
+// factor * x * y, accurate if the result is in range, even if x * y is not. The factor may be
+// slightly above 1. To avoid overflow, the larger number is halved and the smaller one doubled.
 template <class T>
 GATEWAVE_INLINE T product(Pair<T> factor, T x, T y) {
   const bool swap = magnitude(x) < magnitude(y);
@@ -139,7 +144,8 @@ GATEWAVE_INLINE T product(Pair<T> factor, T x, T y) {
   return product(large * factor, small);
 }
 
-// A small number below 1 takes no half: with it, it might underflow before the large one comes in.
+// factor * x * y. If the smaller number is below 1, both halves of the exponent are multiplied
+// elsewhere: the product with it might underflow before the larger number is multiplied.
 template <class T>
 GATEWAVE_INLINE T product(Scaled<T> factor, T x, T y) {
   const bool swap = magnitude(x) < magnitude(y);

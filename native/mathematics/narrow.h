@@ -1,4 +1,4 @@
-// 16-bit floats to float32 and back, rounded to the nearest, ties to even.
+// Conversions between 16-bit floats and float32, rounded to nearest, ties to even.
 #pragma once
 
 #include "mathematics/numeric.h"
@@ -18,7 +18,7 @@ GATEWAVE_INLINE float widened(Float16 x) {
   const std::uint32_t pattern = x.bits;
   const std::uint32_t sign = (pattern & 0x8000U) << 16;
   const std::uint32_t rest = (pattern & 0x7fffU) << 13;
-  // The exponent's bias differs by 112; a product knows subnormal numbers too.
+  // The exponent biases differ by 112. A product also converts subnormal numbers.
   const float number = from_bits<float>(rest) * 0x1p112F;
   const bool is_finite = rest < (0x7c00U << 13);
   return from_bits<float>((is_finite ? bits(number) : (rest | 0x7f800000U)) | sign);
@@ -27,7 +27,7 @@ GATEWAVE_INLINE float widened(Float16 x) {
 GATEWAVE_INLINE Float16 narrowed_to_float16(float x) {
   const std::uint32_t sign = (bits(x) >> 16) & 0x8000U;
   const float size = magnitude(x);
-  // Adding 2^(e + 13) to a number of exponent e rounds it to 11 bits; the least exponent is -14.
+  // Adding 2^(e + 13) rounds a number of exponent e to 11 bits. The smallest exponent is -14.
   const float held = at_most(size, 0x1p16F);
   const std::uint32_t exponent = bits(held) & 0x7f800000U;
   constexpr std::uint32_t least = (127U - 14U) << 23;

@@ -1,4 +1,8 @@
-// The standard normal distribution function, as the exact GELU needs it.
+// The standard normal distribution function Phi for the exact GELU.
+//
+// Method: Phi(-t) = e^(-t^2/2) q(y) / (t + 4) for t = |x|, with y = (t - 4) / (t + 4) and the
+// polynomial q of coefficients.py (`normal_tail`). The factor e^(-t^2/2) stays unrounded, so the
+// tail keeps its relative accuracy, which 1 + erf(x / sqrt 2) loses.
 #pragma once
 
 #include "mathematics/gate.h"
@@ -6,12 +10,12 @@
 namespace gatewave {
 inline namespace GATEWAVE_TARGET {
 
-// What both the value and the derivative of x Phi(x) are made of.
+// Parts of Phi(x) that the value and the derivative of x Phi(x) share.
 template <class T>
 struct Normal {
-  T distance;  // |x|, at most `end`
+  T distance;  // |x|, clamped to `end`
   bool negative;
-  Pair<T> ratio;    // Phi(-|x|) e^(x^2/2), to twice the digits, nearly
+  Pair<T> ratio;    // Phi(-|x|) e^(x^2/2), with almost twice the digits
   Scaled<T> decay;  // e^(-x^2/2)
 
   static constexpr T end = 60;
@@ -20,13 +24,13 @@ struct Normal {
   GATEWAVE_INLINE Scaled<T> value() const { return sided(ratio); }
 
   // Phi(x) + x phi(x): the derivative of x Phi(x).
-  GATEWAVE_INLINE Scaled<T> bent() const {
+  GATEWAVE_INLINE Scaled<T> product_slope() const {
     const Pair<T> rise = distance * density<T>;
     return sided(ratio + Pair<T>{-rise.high, -rise.low});
   }
 
  private:
-  // x e^(-x^2/2) on the left, 1 - that on the right.
+  // factor * e^(-x^2/2) for negative x, and 1 minus that otherwise.
   GATEWAVE_INLINE Scaled<T> sided(Pair<T> factor) const {
     const Pair<T> tail = factor * decay.mantissa;
     const T scale = decay.half * decay.other_half;
@@ -45,7 +49,7 @@ GATEWAVE_INLINE Normal<T> normal(T x) {
   const Pair<T> inverse = reciprocal(sum);
   const Pair<T> y = exact_sum(distance, -centre) * inverse;
   constexpr int count = sizeof(normal_terms<T>) / sizeof(T);
-  // The later terms are small beside the whole, and so are their roundings.
+  // Terms from the fifth power on are so small that their rounding errors do not matter.
   constexpr int exact = 5;
   T later = normal_terms<T>[count - 1];
   GATEWAVE_UNROLL

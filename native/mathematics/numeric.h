@@ -1,7 +1,8 @@
-// Floating-point numbers as IEEE 754 has them, and sums of two that carry twice the digits.
+// IEEE 754 formats, and pairs of numbers with twice the digits (double-double arithmetic).
 //
-// Everything here compiles for the host, where loops over it are vectorised, and for CUDA: no
-// branches, no tables, no calls. It relies on the compiler not to contract a*b+c by itself.
+// Everything here compiles for the host, where loops over it are vectorised, and for CUDA: without
+// branches, tables or calls. The compiler must not contract a*b+c to FMA (-ffp-contract=off,
+// -fmad=false): the error terms below are exact only if each operation is rounded separately.
 #pragma once
 
 #include <cstdint>
@@ -10,7 +11,7 @@
 
 #ifdef __CUDACC__
 #define GATEWAVE_INLINE __host__ __device__ __forceinline__
-// Device code reads no constant of the host; nvcc folds these into the instructions.
+// Device code cannot read constants of the host. nvcc folds these into the instructions.
 #define GATEWAVE_CONSTANT __device__ constexpr
 #define GATEWAVE_UNROLL _Pragma("unroll")
 #else
@@ -19,8 +20,8 @@
 #define GATEWAVE_UNROLL _Pragma("GCC unroll 64")
 #endif
 
-// Each instruction set compiles this under a name of its own: else a linker that finds two versions
-// of one inline function keeps either, and a plain processor might get the one with AVX-512.
+// Each instruction set compiles this code in its own namespace. Otherwise the linker would merge
+// the versions of an inline function, and a processor without AVX-512 might get the AVX-512 one.
 #ifndef GATEWAVE_TARGET
 #define GATEWAVE_TARGET generic
 #endif
@@ -63,13 +64,13 @@ GATEWAVE_INLINE T magnitude(T x) {
   return from_bits<T>(bits(x) & (~Bits<T>{0} >> 1));
 }
 
-// The sign of x as a bit pattern, which exclusive-or puts on another number.
+// The sign bit of x, to be combined with another number by exclusive-or.
 template <class T>
 GATEWAVE_INLINE Bits<T> sign(T x) {
   return bits(x) & ~(~Bits<T>{0} >> 1);
 }
 
-// NaN stays NaN in both.
+// Minimum and maximum with a bound. NaN stays NaN in both.
 template <class T>
 GATEWAVE_INLINE T at_most(T x, T bound) {
   return x > bound ? bound : x;
@@ -89,7 +90,7 @@ inline constexpr bool has_fma = false;
 GATEWAVE_INLINE float fma_of(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
 GATEWAVE_INLINE double fma_of(double a, double b, double c) { return __builtin_fma(a, b, c); }
 
-// a*b + c, rounded once where the processor can, else twice.
+// a*b + c, rounded once with FMA, and twice without.
 template <class T>
 GATEWAVE_INLINE T multiply_add(T a, T b, T c) {
   if constexpr (has_fma) {
@@ -99,8 +100,9 @@ GATEWAVE_INLINE T multiply_add(T a, T b, T c) {
   }
 }
 
-// a*b - product, exactly, for the product as rounded. Without FMA the factors are split in halves,
-// whose products are exact, but for the last, whose rounding is far below.
+// The rounding error a*b - product of a product. It is exact with FMA, and for float. For double
+// without FMA, the factors are split into halves (Dekker); their products are exact except for the
+// last, whose rounding error is negligible.
 template <class T>
 GATEWAVE_INLINE T product_error(T a, T b, T product) {
   if constexpr (has_fma) {
@@ -118,10 +120,11 @@ GATEWAVE_INLINE T product_error(T a, T b, T product) {
   }
 }
 
-// Most inputs are in a common range, where formulas need less care. Each kernel says which is its.
+// Range of the inputs. Most are in the common range, where cheaper formulas are accurate. Each
+// kernel defines its common range.
 enum class Range { common, any };
 
-// 1, where one formula serves any factor and this one: it costs nothing.
+// The factor 1 as a type: multiplications by it compile to nothing.
 struct One {};
 
 template <class T>
@@ -134,21 +137,22 @@ GATEWAVE_INLINE T times(T x, One) {
   return x;
 }
 
-// An unevaluated sum, |low| much smaller than |high|.
+// The unevaluated sum high + low, with |low| much smaller than |high|.
 template <class T>
 struct Pair {
   T high;
   T low;
 };
 
-// x + y exactly, for |x| >= |y|, or y small beside what matters of x.
+// x + y exactly, for |x| >= |y| (Fast2Sum), or if y is small compared with the needed precision of
+// x.
 template <class T>
 GATEWAVE_INLINE Pair<T> ordered_sum(T x, T y) {
   const T high = x + y;
   return {high, y - (high - x)};
 }
 
-// x + y exactly.
+// x + y exactly, for any x and y (2Sum).
 template <class T>
 GATEWAVE_INLINE Pair<T> exact_sum(T x, T y) {
   const T high = x + y;
@@ -193,14 +197,14 @@ GATEWAVE_INLINE T rounded(Pair<T> x) {
   return x.high + x.low;
 }
 
-// x * factor, rounded once, where that is in range.
+// x * factor, rounded once. The result must be in range.
 template <class T>
 GATEWAVE_INLINE T finite_product(Pair<T> x, T factor) {
   return multiply_add(factor, x.high, factor * x.low);
 }
 
-// And where it may not be: past the greatest number the low part corrects nothing, it is infinite
-// too.
+// x * factor, also if it overflows. The low part is then infinite as well, and is ignored: the sum
+// could be infinity - infinity.
 template <class T>
 GATEWAVE_INLINE T product(Pair<T> x, T factor) {
   const T whole = x.high * factor;
@@ -221,7 +225,7 @@ GATEWAVE_INLINE Pair<T> reciprocal(Pair<T> x) {
   return {high, -high * multiply_add(high, x.low, miss)};
 }
 
-// x / y, rounded nearly once.
+// x / y, with an error little above half a unit in the last place.
 template <class T>
 GATEWAVE_INLINE T quotient(Pair<T> x, Pair<T> y) {
   const T inverse = T{1} / y.high;
@@ -230,8 +234,8 @@ GATEWAVE_INLINE T quotient(Pair<T> x, Pair<T> y) {
   return multiply_add(multiply_add(-high, y.low, rest), inverse, high);
 }
 
-// c[first] + c[first + 1] x + c[first + 2] x^2 + ..., so many terms, by Estrin's rule: neighbours
-// are joined first, then these with x^2, and so on, which waits least.
+// c[first] + c[first + 1] x + c[first + 2] x^2 + ..., with `terms` terms, by Estrin's scheme. It
+// combines pairs of neighbours first, then pairs of pairs, so its latency is lower than Horner's.
 template <int first, int terms, class T, int count>
 GATEWAVE_INLINE T estrin(const T (&c)[count], T x, T square) {
   if constexpr (terms == 1) {
@@ -247,14 +251,14 @@ GATEWAVE_INLINE T estrin(const T (&c)[count], T x, T square) {
   }
 }
 
-// For who has the square at hand.
+// The polynomial c at x, by Estrin's scheme, for callers that have already computed the square.
 template <class T, int count>
 GATEWAVE_INLINE T polynomial(const T (&c)[count], T x, T square) {
   static_assert(count <= 16);
   return estrin<0, count>(c, x, square);
 }
 
-// c[first] + c[first + 1] x + ..., by Horner's rule, which has the fewest operations.
+// c[first] + c[first + 1] x + ..., by Horner's scheme, which has the fewest operations.
 template <int first = 0, class T, int count>
 GATEWAVE_INLINE T polynomial(const T (&c)[count], T x) {
   T sum = c[count - 1];

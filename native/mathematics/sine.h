@@ -1,4 +1,4 @@
-// The sine of multiples of pi, and the way there: how far a number is from the nearest integer.
+// sin(pi x) by range reduction to the distance from the nearest integer.
 #pragma once
 
 #include "mathematics/coefficients.h"
@@ -7,32 +7,33 @@
 namespace gatewave {
 inline namespace GATEWAVE_TARGET {
 
-// |x| = nearest + rest, exactly; |rest| <= 1/2.
+// |x| = nearest + rest exactly, with |rest| <= 1/2.
 template <class T>
 struct Reduced {
   T rest;
-  Bits<T> flip;  // the sign bit, if nearest is odd: sin(pi |x|) has then the sign of -sin(pi rest)
+  Bits<T> flip;  // the sign bit if nearest is odd: then sin(pi |x|) = -sin(pi rest)
 };
 
-// From here on all numbers are even integers; infinity counts as one.
+// From 2^24 (2^53) on, all numbers are even integers. Infinity is treated as one.
 template <class T>
 inline constexpr T even = T(Bits<T>{1} << Format<T>::digits);
 
-// From here on all numbers are integers.
+// From 2^23 (2^52) on, all numbers are integers.
 template <class T>
 inline constexpr T whole = even<T> / T{2};
 
-// Of a magnitude; in the common range, one below `whole`.
+// The reduction of a magnitude; in the common range it must be below `whole`.
 template <Range range, class T>
 GATEWAVE_INLINE Reduced<T> reduced(T distance) {
   const bool fractional = range == Range::common || distance < whole<T>;
-  // Either way the lowest bit says whether the integer is odd.
+  // In both cases the lowest bit of `shifted` is the parity of the integer.
   const T shifted = fractional ? distance + whole<T> : at_most(distance, even<T>);
   const T rest = distance - (shifted - whole<T>);
   return {fractional ? rest : T{0}, bits(shifted) << (sizeof(T) * 8 - 1)};
 }
 
-// sin(pi r) / (pi r) - 1, for |r| <= 1/2. The first term, the largest, comes last.
+// sin(pi r) / (pi r) - 1, for |r| <= 1/2. The largest term is added last, so that it is rounded
+// only once.
 template <class T>
 GATEWAVE_INLINE T sinc_minus_one(T r) {
   const T square = r * r;
@@ -46,7 +47,7 @@ GATEWAVE_INLINE Pair<T> sine_over_pi(T r) {
   return ordered_sum(r, r * sinc_minus_one(r));
 }
 
-// x / d, with 1/d at hand.
+// x / d, for a given inverse = 1 / d.
 template <class T>
 GATEWAVE_INLINE Pair<T> over(Pair<T> x, T d, T inverse) {
   const T high = x.high * inverse;

@@ -1,9 +1,9 @@
-// The kernels' functions, slow and obvious: as their formulas stand, in wider floats.
+// References for the kernels: their formulas, written directly, in wider floats.
 //
-// long double judges float64: it has 64 bits on x86-64 and 113 on AArch64. double judges float32
-// where all of its values are tried. What an exponential multiplies, its argument, needs more: u
-// rounded to 64 bits gives e^u to 64 bits less those of u, which leaves too few. So arguments are
-// computed wider still, and the function corrected for what rounding took from them.
+// long double is the reference for float64: it has 64 bits on x86-64 and 113 on AArch64. double is
+// the reference for float32 when all values are tested. Arguments of exponentials need more bits: a
+// rounding error of u is multiplied by u in e^u, which leaves too few of 64 bits. Arguments are
+// therefore computed in a still wider type, and the function is corrected by their rounding error.
 #pragma once
 
 #include <cfloat>
@@ -53,7 +53,7 @@ constexpr Wide<Real> sum(double high, double low) {
   return static_cast<Wide<Real>>(high) + static_cast<Wide<Real>>(low);
 }
 
-// A wide number, rounded, and what that took.
+// A wide number as its rounded value and the rounding error.
 template <class Real>
 struct Split {
   Real high;
@@ -64,7 +64,7 @@ struct Split {
   }
 };
 
-// The logistic gate at u: its value, and that at -u, which is not 1 - value rounded.
+// The logistic gate at u and at -u. The latter is computed separately, because 1 - value cancels.
 template <class Real>
 struct Gate {
   Real value;
@@ -83,7 +83,7 @@ struct Gate {
 
 // The derivative of u s(u).
 template <class Real>
-Real bent(Wide<Real> u) {
+Real product_slope(Wide<Real> u) {
   const Gate<Real> gate(u);
   return gate.value + static_cast<Real>(u) * gate.slope();
 }
@@ -121,18 +121,18 @@ Results<Real> sigmoid(Point<Real> p) {
   return {gate.value, {gate.slope(), 0}};
 }
 
-// NaN at minus infinity, -inf * 0, and its derivative at both infinities, inf * 0.
+// NaN at -infinity (-inf * 0); the derivative is NaN at both infinities (inf * 0).
 template <class Real>
 Results<Real> swish(Point<Real> p) {
   const Wide<Real> u = static_cast<Wide<Real>>(p.alpha) * static_cast<Wide<Real>>(p.a);
-  return {p.a * Gate<Real>(u).value, {bent<Real>(u), 0}};
+  return {p.a * Gate<Real>(u).value, {product_slope<Real>(u), 0}};
 }
 
 template <class Real>
 Results<Real> swiglu_sigmoid(Point<Real> p) {
   const Gate<Real> a(p.a);
   const Gate<Real> b(p.b);
-  return {p.a * a.value * b.value, {bent<Real>(p.a) * b.value, p.a * a.value * b.slope()}};
+  return {p.a * a.value * b.value, {product_slope<Real>(p.a) * b.value, p.a * a.value * b.slope()}};
 }
 
 template <class Real>
@@ -160,7 +160,7 @@ Results<Real> reglu(Point<Real> p) {
   return {gate * p.b, {p.a > 0 ? p.b : Real(0), gate}};
 }
 
-// As swish: NaN at minus infinity, and its derivative at both.
+// NaN at -infinity; the derivative is NaN at both infinities, like that of swish.
 template <class Real>
 Results<Real> geglu(Point<Real> p) {
   const Wide<Real> a = p.a;
@@ -172,14 +172,14 @@ Results<Real> geglu(Point<Real> p) {
   return {p.a * phi * p.b, {(phi + p.a * density) * p.b, p.a * phi}};
 }
 
-// NaN at minus infinity; its derivative is finite at both, 1 and 0.
+// NaN at -infinity; the derivative is finite at both infinities, 1 and 0.
 template <class Real>
 Results<Real> geglu_tanh(Point<Real> p) {
   const Wide<Real> a = p.a;
   const Wide<Real> linear = sum<Real>(0x1.9884533d43651p+0, -0x1.cbc0d30ebfd15p-54);
   const Wide<Real> cubic = sum<Real>(0x1.2444f2a4d8b4bp-4, -0x1.6c843a29d1c70p-61);
   const Gate<Real> gate(a * (linear + cubic * a * a));
-  // Where the gate is flat its slope is 0, and a^3 may overflow.
+  // The gate is flat for large a: its slope is 0, and a^3 might overflow.
   const Real rise =
       std::fabs(p.a) > 100 ? Real(0) : static_cast<Real>(a * (linear + 3 * cubic * a * a));
   const Real slope = gate.value + (rise == 0 ? 0 : rise * gate.slope());
@@ -189,7 +189,7 @@ Results<Real> geglu_tanh(Point<Real> p) {
 template <class Real>
 using Function = Results<Real> (*)(Point<Real>);
 
-// The function of an operator; null for a name that none has.
+// Returns the function of an operator, or null for an unknown name.
 template <class Real>
 Function<Real> function(std::string_view name) {
   const struct {

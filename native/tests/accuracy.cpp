@@ -15,10 +15,10 @@ using reference::Results;
 
 constexpr double alphas[] = {1, 1.702, -1, 0, 1e-3, 50};
 
-// Of 16-bit results so many are the nearest number, and none is more than a unit off. They are
-// rounded twice, and the first time may make a tie of what was nearly one: of x/2 (1 + x/2), for
-// example, where x is small. Products of two inputs do so more often, and a small alpha most: x/2
-// is a tie for each second subnormal number.
+// Smallest share of 16-bit results that are the nearest number; all others are at most 1 ULP off.
+// The cause is double rounding: the first rounding may turn a near tie into a tie, for example in
+// x/2 (1 + x/2) for small x. Products of two inputs do this more often, and a small alpha most: x/2
+// is a tie for every second subnormal number.
 double least_correct_share(const Subject& subject, double alpha) {
   const bool is_plain = subject.kernel->inputs == 1 && subject.graph != cpu::Graph::vjp;
   return static_cast<float>(alpha) == 1e-3F ? 0.988 : is_plain ? 0.999 : 0.996;
@@ -30,18 +30,18 @@ struct Largest {
   double correct_share = 1;
 };
 
-// The largest errors of the value, of the partial derivative that crosses zero, and of the other.
+// Largest errors of the value, of the partial derivative that crosses zero, and of the other one.
 struct Report {
   Largest value;
   Largest partials[2];
 };
 
-// alpha as the kernels have it: in the type that they compute in.
+// alpha, rounded to the type in which the kernels compute.
 double held(double alpha, cpu::Type type) {
   return type == cpu::Type::float64 ? alpha : static_cast<double>(static_cast<float>(alpha));
 }
 
-// Inputs, and the exact results at them.
+// Inputs and their exact results.
 struct Sample {
   std::vector<Column> inputs;
   std::vector<Results<Real>> exact;
@@ -119,14 +119,14 @@ class Accuracy {
     return subject_.graph == cpu::Graph::vjp ? found * sample_.inputs[2][i] : found;
   }
 
-  // Only the first partial derivative crosses zero where no input is 0.
+  // Only the first partial derivative crosses zero at inputs that are not 0.
   cpu::Bounds bounds(int output) const {
     const int partial = subject_.partial(output);
     if (partial < 0) return subject_.kernel->value;
     return {subject_.kernel->partials.ulp, partial == 0 ? subject_.kernel->partials.near_zero : 0};
   }
 
-  // What the partial derivative that crosses zero is multiplied by, and the gates at most.
+  // The factor of the partial derivative that crosses zero, and the largest factor of a gate.
   Scales<Real> scales(std::ptrdiff_t i, int output) const {
     const Real b = std::fabs(static_cast<Real>(sample_.inputs[1][i]));
     const bool is_vjp = subject_.graph == cpu::Graph::vjp;
@@ -142,7 +142,7 @@ class Accuracy {
     return name == "SwiGLULinear" || name == "GeGLU" || name == "GeGLUTanh";
   }
 
-  // Whether an infinite result may be NaN: infinity times a gate so small that it may count as 0.
+  // True if an infinite result may be NaN: infinity times a gate so small that it may become 0.
   bool is_infinite(std::ptrdiff_t i) const {
     double largest = 0;
     for (int k = 0; k < subject_.kernel->inputs; ++k) {
@@ -194,7 +194,7 @@ void print(const Subject& subject, const Report& report) {
   std::printf(" |\n");
 }
 
-// Exact results are slow to find, and the same for all instruction sets and graphs.
+// Exact results are slow to compute, so all instruction sets and graphs share them.
 void check_kernel(Checker& checker, std::size_t index, cpu::Type type, std::ptrdiff_t run,
                   bool is_reported) {
   const cpu::Entry& kernel = cpu::instructions().front().kernels[index];

@@ -6,8 +6,8 @@
 
 namespace gatewave::tests {
 
-// Every loop against the exact results, over `run` elements for each way of choosing inputs; see
-// samples.h. With `is_reported` the largest errors are printed, as rows of a table.
+// Compares every loop with exact results, over `run` elements for each pair of input distributions
+// (see samples.h). With `is_reported`, the largest errors are printed as rows of a table.
 void check_accuracy(Checker& checker, std::ptrdiff_t run, bool is_reported);
 
 }  // namespace gatewave::tests

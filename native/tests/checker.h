@@ -1,4 +1,4 @@
-// What went wrong, and how often: the first few of each kind are shown.
+// Counter of failures. It prints the first three of each kind.
 #pragma once
 
 #include <cstdarg>
@@ -10,7 +10,7 @@ namespace gatewave::tests {
 
 class Checker {
  public:
-  // Counts a failure of a kind, and says whether it is worth showing.
+  // Counts a failure of a kind. Returns true for the first three.
   bool fail(const std::string& kind) {
     ++failed_;
     return ++kinds_[kind] <= 3;

@@ -1,5 +1,5 @@
-// Numbers of one type in memory, of exactly their size: what reads or writes beyond is seen by
-// AddressSanitizer.
+// Numbers of one type, in an allocation of exactly their size, so that AddressSanitizer detects
+// accesses outside.
 #pragma once
 
 #include <cstddef>
@@ -12,7 +12,7 @@ namespace gatewave::tests {
 
 class Column {
  public:
-  // `offset` elements are left out before the first: so little is it aligned.
+  // The first number follows `offset` unused elements, which reduces its alignment.
   Column(cpu::Type type, std::ptrdiff_t count, std::ptrdiff_t offset = 0)
       : type_(type),
         count_(count),
@@ -65,7 +65,8 @@ class Column {
                 static_cast<const std::byte*>(from.data()) + size(from_first), size(count));
   }
 
-  // Bit by bit, but for a NaN's payload: which of two operands' it is, no processor promises.
+  // Compares bits, except for the payload of a NaN: processors do not define which operand's
+  // payload a result has.
   bool is_same(std::ptrdiff_t i, const Column& other, std::ptrdiff_t j) const {
     return std::memcmp(static_cast<const std::byte*>(data()) + size(i),
                        static_cast<const std::byte*>(other.data()) + size(j), size(1)) == 0 ||

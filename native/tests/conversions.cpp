@@ -30,7 +30,7 @@ extern const tests::Conversions conversions;
 namespace tests {
 namespace {
 
-// In the order of cpu::instructions.
+// Conversions in the order of cpu::instructions.
 const Conversions* const all[] = {
 #if defined(__x86_64__)
     &avx512::conversions, &avx2::conversions, &x86_64::conversions
@@ -43,7 +43,7 @@ const Conversions* const all[] = {
 
 constexpr cpu::Type narrow_types[] = {cpu::Type::float16, cpu::Type::bfloat16};
 
-// An odd number: the last elements go another way than whole vectors.
+// An odd number, because the last elements use other code than whole vectors.
 constexpr std::size_t stretch = 4099;
 
 class Downward {
@@ -73,7 +73,7 @@ class Downward {
     given_.clear();
   }
 
-  // Halfway between each number and the next, and beside it.
+  // The midpoint between each number and the next one, and its neighbours.
   void add_ties() {
     for (std::uint32_t pattern = 0; pattern < 0x8000; ++pattern) {
       const double low = decoded(static_cast<std::uint16_t>(pattern), format_);

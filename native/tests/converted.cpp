@@ -1,4 +1,4 @@
-// The conversions for one instruction set: CMake compiles this as it does cpu/kernels.cpp.
+// Conversions for one instruction set. CMake compiles this file like cpu/kernels.cpp.
 #include "cpu/narrow.h"
 #include "tests/conversions.h"
 

@@ -11,7 +11,8 @@ namespace {
 
 constexpr std::size_t stretch = 1 << 16;
 
-// One kernel with every instruction set, compared with float64, which judges float32 well enough.
+// Compares one kernel, with every instruction set, with a float64 reference; float64 has enough
+// digits to check float32.
 class AllFloats {
  public:
   AllFloats(Checker& checker, std::size_t kernel)
@@ -82,7 +83,7 @@ void check_all_floats(Checker& checker, unsigned part, unsigned parts) {
   for (std::size_t index = 0; index < kernels.size(); ++index) {
     if (kernels[index].inputs != 1) continue;
     AllFloats all(checker, index);
-    // Every so many-th stretch: each part has numbers of all magnitudes.
+    // Stretches are assigned to parts in turn, so each part has numbers of all magnitudes.
     for (std::uint64_t piece = part; piece < (1ULL << 32) / stretch; piece += parts) {
       all.check(static_cast<std::uint32_t>(piece * stretch));
     }

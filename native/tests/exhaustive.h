@@ -4,8 +4,8 @@
 
 namespace gatewave::tests {
 
-// All 2^32 float32 values, through every kernel of one input, its value and its derivative; of
-// these the `part`th of `parts` equal pieces, counted from 0.
+// Checks the value and derivative of every kernel with one input for all 2^32 float32 values. A
+// call checks piece `part` (counted from 0) of `parts` equal pieces.
 void check_all_floats(Checker& checker, unsigned part, unsigned parts);
 
 }  // namespace gatewave::tests

@@ -1,5 +1,4 @@
-// Floating-point formats, slow and obvious: numbers as patterns, and what is nearest to an exact
-// result.
+// Simple reference of floating-point formats: bit patterns, and rounding of exact results.
 #pragma once
 
 #include <bit>
@@ -29,7 +28,7 @@ inline const Format& format(cpu::Type type) {
   return all[static_cast<int>(type)];
 }
 
-// The distance between neighbouring numbers around x: a unit in its last place.
+// Unit in the last place of x: the distance between neighbouring numbers.
 template <class Real>
 Real unit(Real x, const Format& f) {
   int exponent = f.least_exponent;
@@ -41,7 +40,7 @@ Real unit(Real x, const Format& f) {
   return std::ldexp(Real(1), exponent - f.digits + 1);
 }
 
-// The nearest number to x, ties to even; past the greatest, infinity.
+// The number nearest to x, ties to even. Infinity beyond the largest number.
 template <class Real>
 Real nearest(Real x, const Format& f) {
   if (!std::isfinite(x)) return x;
@@ -50,7 +49,7 @@ Real nearest(Real x, const Format& f) {
   return std::copysign(std::numeric_limits<Real>::infinity(), x);
 }
 
-// The number that a pattern of 16 bits stands for.
+// The number of a 16-bit pattern.
 inline double decoded(std::uint16_t pattern, const Format& f) {
   const int mantissa_bits = f.digits - 1;
   const int greatest = f.greatest_exponent - f.least_exponent + 2;
@@ -69,7 +68,7 @@ inline double decoded(std::uint16_t pattern, const Format& f) {
   return (pattern & 0x8000) != 0 ? -size : size;
 }
 
-// The pattern of 16 bits that stands for the number nearest to x; a NaN is the plain one.
+// The 16-bit pattern of the number nearest to x. NaN gives the default quiet NaN.
 inline std::uint16_t encoded(double x, const Format& f) {
   const int mantissa_bits = f.digits - 1;
   const int greatest = f.greatest_exponent - f.least_exponent + 2;
@@ -80,7 +79,7 @@ inline std::uint16_t encoded(double x, const Format& f) {
   } else if (std::isinf(size)) {
     pattern = greatest << mantissa_bits;
   } else {
-    // Of a normal number the mantissa's leading bit adds the 1 that its exponent lacks.
+    // For a normal number, the leading bit of the mantissa adds 1 to the exponent field.
     const int exponent =
         size < std::ldexp(1.0, f.least_exponent) ? 0 : std::ilogb(size) - f.least_exponent;
     pattern = (exponent << mantissa_bits) + static_cast<int>(size / unit(size, f));

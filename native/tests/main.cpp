@@ -1,4 +1,4 @@
-// Everything that the kernels promise, checked on this processor.
+// Test program for the kernels on this processor.
 #include <cstdlib>
 #include <cstring>
 
@@ -58,7 +58,7 @@ int main(int count, char** words) {
   } else {
     check_accuracy(checker, options.run, options.is_reported);
     check_regions(checker);
-    // A prime: all patterns of low bits occur.
+    // A prime, so that all patterns of low bits occur.
     check_conversions(checker, 4099);
   }
   return checker.finish();

@@ -14,7 +14,7 @@ constexpr std::ptrdiff_t block = 1024;
 constexpr auto canary = std::byte{0x5a};
 constexpr double alphas[] = {1, 1.702};
 
-// Longer than any stretch that is tried, and made of easy blocks, hard ones and mixed ones.
+// Longer than any tested stretch, with common, uncommon and mixed blocks.
 constexpr std::ptrdiff_t total = 6 * block;
 
 std::vector<Column> columns(int count, cpu::Type type, std::ptrdiff_t length,
@@ -27,7 +27,7 @@ std::vector<Column> columns(int count, cpu::Type type, std::ptrdiff_t length,
   return made;
 }
 
-// Half of them common to the gates, in runs; then anything, in random order.
+// Blocks 0, 1 and most of block 3 have numbers within ±20; other elements are random samples.
 std::vector<Column> inputs(cpu::Type type) {
   std::vector<Column> all = samples(type, 1, 256);
   std::vector<Column> chosen = columns(3, type, total);
@@ -54,7 +54,7 @@ class Regions {
         inputs_(inputs),
         alpha_(alpha),
         alone_(columns(subject.output_count(), subject.type, total)) {
-    // Each element by itself: what all else is compared with.
+    // Expected results: each element computed alone.
     const cpu::Tensors tensors = subject.tensors(inputs, alone_, alpha);
     for (std::ptrdiff_t i = 0; i < total; ++i) subject.loop()(tensors, i, i + 1);
   }
@@ -77,7 +77,7 @@ class Regions {
     compare(outputs, 0, 0, total, "the whole");
   }
 
-  // Within longer tensors: the rest stays as it is.
+  // A part of longer tensors; other elements must not change.
   void check_stretch(std::ptrdiff_t first, std::ptrdiff_t length) {
     std::vector<Column> outputs = columns(subject_.output_count(), subject_.type, total);
     subject_.loop()(subject_.tensors(inputs_, outputs, alpha_), first, first + length);
@@ -92,7 +92,7 @@ class Regions {
     check_exact_size(first, length);
   }
 
-  // In memory that ends where they end.
+  // Memory that ends with the elements.
   void check_exact_size(std::ptrdiff_t first, std::ptrdiff_t length) {
     std::vector<Column> outputs = columns(subject_.output_count(), subject_.type, length);
     subject_.loop()(subject_.tensors(part(first, length, 0), outputs, alpha_), 0, length);
@@ -115,7 +115,7 @@ class Regions {
     return made;
   }
 
-  // Every way to put outputs over inputs, each input under one output at most.
+  // Every assignment of outputs to the memory of inputs, with at most one output for an input.
   void check_in_place() {
     std::vector<int> over(static_cast<std::size_t>(subject_.output_count()), -1);
     place(over, 0);

@@ -4,8 +4,8 @@
 
 namespace gatewave::tests {
 
-// A result depends on its own inputs only: not on its neighbours, its place, how it is aligned, how
-// many there are, or whether it replaces an input. And nothing else is written.
+// Checks that a result depends on its own inputs only: not on its neighbours, position, alignment,
+// the number of elements, or whether it replaces an input. No other memory may be written.
 void check_regions(Checker& checker);
 
 }  // namespace gatewave::tests

@@ -14,8 +14,8 @@ constexpr Way ways[] = {Way::normal,    Way::common, Way::tails,   Way::spread,
                         Way::landmarks, Way::grid,   Way::patterns};
 constexpr std::ptrdiff_t way_count = std::ssize(ways);
 
-// Where formulas change or cross zero: limits of ranges, ends of what exponentials can tell from 0,
-// zeros of derivatives, and where integers begin.
+// Numbers at which formulas change or cross zero: limits of ranges, arguments at which exponentials
+// underflow, zeros of derivatives, and the first magnitudes without fractions.
 constexpr double landmarks[] = {0.5,
                                 1,
                                 1.2784645427610738,
@@ -90,7 +90,7 @@ class Source {
   double between(double low, double high) { return low + (high - low) * uniform_(random_); }
   double with_sign(double x) { return (random_() & 1) != 0 ? x : -x; }
 
-  // Up to a few units in the last place, and often nothing.
+  // A relative change of up to 3 * 2^-digits; 0 in more than half of the calls.
   double wobble() {
     return static_cast<double>(static_cast<int>(random_() % 7) - 3) *
            std::ldexp(1.0, -format_.digits) * static_cast<double>(random_() % 2);

@@ -1,4 +1,4 @@
-// Inputs that try a kernel where it may fail.
+// Inputs for tests of kernels, dense where errors are likely.
 #pragma once
 
 #include <cstdint>
@@ -9,14 +9,14 @@
 
 namespace gatewave::tests {
 
-// Columns of a, b and the gradient of y.
+// Returns columns of a, b and the gradient of y.
 //
-// Runs of `run` elements, one for each pair of ways to choose a and b, so that whole blocks are in
-// a kernel's common range, and whole blocks are not; then all combinations of special values. Of
-// 16-bit floats, all values of each input, and then those.
+// There is a run of `run` elements for each pair of distributions of a and b, so that some blocks
+// lie in a kernel's common range and others do not. All combinations of special values follow. For
+// 16-bit floats, all values of each input replace the runs.
 std::vector<Column> samples(cpu::Type type, double alpha, std::ptrdiff_t run);
 
-// How many of them come before the combinations of special values.
+// Number of samples before the combinations of special values.
 std::ptrdiff_t regular_count(cpu::Type type, std::ptrdiff_t run);
 
 }  // namespace gatewave::tests

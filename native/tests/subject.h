@@ -1,4 +1,4 @@
-// What is tested: one loop of one kernel, and what it should give.
+// Subject of a test: one loop of one kernel, and the check of its results.
 #pragma once
 
 #include <string>
@@ -24,7 +24,7 @@ struct Subject {
                                             : kernel->inputs;
   }
 
-  // Which partial derivative an output is; -1 for the value.
+  // Index of the partial derivative of an output; -1 for the value.
   int partial(int output) const { return graph == cpu::Graph::vjp ? output : output - 1; }
 
   std::string label() const {
@@ -35,7 +35,7 @@ struct Subject {
 
   cpu::Loop loop() const { return kernel->loops[static_cast<int>(graph)][static_cast<int>(type)]; }
 
-  // The tensors in the order of the loop: a, perhaps b, perhaps g.
+  // The tensors in the order of the loop: a, then b and g if the graph has them.
   cpu::Tensors tensors(const std::vector<Column>& inputs, std::vector<Column>& outputs,
                        double alpha) const {
     cpu::Tensors all = {{}, {}, alpha};
@@ -65,32 +65,31 @@ void for_each_subject(Visit&& visit) {
   }
 }
 
-// One result beside the exact one.
+// Comparison of a result with the exact one.
 template <class Real>
 struct Judged {
   bool is_right;
-  Real ulps;       // the error in units of the last place
-  Real near_zero;  // and in roundings of 1 times the scale; see kernels/kernel.h
+  Real ulps;       // the error in units in the last place
+  Real near_zero;  // the error in unit roundoffs times the scale; see kernels/kernel.h
 };
 
-// What an exact result is a multiple of: `near_zero` of the partial derivative that crosses zero,
-// and `gate` of a gate.
+// Factors of an exact result: `near_zero` multiplies the partial derivative that crosses zero, and
+// `gate` multiplies a gate.
 template <class Real>
 struct Scales {
   Real near_zero;
   Real gate;
 };
 
-// Gates below e^-174 (e^-1416) count as 0, whatever they are multiplied by. Where an input is
-// infinite and the exact result is not finite, NaN is right too: infinity times a gate that is 0 in
-// this format.
+// Gates below e^-174 (e^-1416) become 0, whatever their factor. If an input is infinite and the
+// exact result is not finite, NaN is accepted too: infinity times a gate that is 0 in this format.
 template <class Real>
 Judged<Real> judged(double got, Real want, const Format& f, cpu::Bounds bounds, Scales<Real> scales,
                     bool is_infinite) {
   if (std::isnan(want)) return {std::isnan(got), 0, 0};
   if (std::isnan(got)) return {is_infinite && !std::isfinite(want), 0, 0};
   if (std::isinf(want)) return {static_cast<Real>(got) == want, 0, 0};
-  // Past the greatest number infinity stands for the first that is too large.
+  // An infinite result is compared as 2^(greatest exponent + 1), the first number out of range.
   const Real end = std::ldexp(Real(1), f.greatest_exponent + 1);
   const auto held = [&](Real x) { return x > end ? end : x < -end ? -end : x; };
   const Real error = std::fabs(held(static_cast<Real>(got)) - held(want));

@@ -131,7 +131,7 @@ def test_where_nothing_is_built_one_line_says_why(
     monkeypatch.delenv("CXX", raising=False)
     done = run(sources, *arguments, **variables)
     assert (done.returncode, done.stderr) == (status, "")
-    line = f"Native kernels are skipped: {reason}. The function bodies serve instead; "
+    line = f"Native kernels are skipped: {reason}. Function bodies are used instead; "
     assert done.stdout.startswith(line)
     assert done.stdout.count("\n") == 1
     assert not (sources / "service/libgatewave.so").exists()
@@ -158,7 +158,7 @@ def test_a_failure_of_nvcc_leaves_the_kernels_of_the_processor(sources):
     done = run(sources, "--required", GATEWAVE_BUILD_CUDA="", CUDACXX="nvcc")
     assert (done.returncode, done.stdout) == (1, "")
     assert "no GPU for you" in done.stderr
-    assert "The function bodies serve on GPUs instead." in done.stderr
+    assert "Function bodies are used on GPUs instead." in done.stderr
     assert (sources / "service/libgatewave.so").exists()
 
 

@@ -1,4 +1,4 @@
-// Compares what a GPU's threads do, done by the host, with the CPU's kernels, bit by bit.
+// Compares the work of GPU threads, run on the host, with the CPU kernels, bit by bit.
 #include <array>
 #include <bit>
 #include <cstdio>
@@ -19,7 +19,7 @@ extern const std::array<Entry, All::size> table;
 namespace {
 
 constexpr double alphas[] = {1, 1.702, -1, 0, 50};
-// All 16-bit patterns, and a rest that fills no pack.
+// All 16-bit patterns, and a rest smaller than a pack.
 constexpr std::ptrdiff_t many = (1 << 16) + 3;
 constexpr std::ptrdiff_t most_few = 40;
 constexpr unsigned char untouched = 0xa5;
@@ -30,7 +30,8 @@ constexpr std::size_t size_of(Type type) {
 
 using Bytes = std::vector<unsigned char>;
 
-// `count` elements, `shift` elements past a multiple of 16 bytes, and some that nobody may touch.
+// `count` elements, `shift` elements after a multiple of 16 bytes, and a margin that must not be
+// written.
 class Column {
  public:
   Column(Type type, std::ptrdiff_t count, std::size_t shift)
@@ -51,7 +52,7 @@ std::uint64_t pattern(Type type, double x) {
   const auto wide = std::bit_cast<std::uint32_t>(static_cast<float>(x));
   if (type == Type::float32) return wide;
   if (type == Type::bfloat16) return wide >> 16;
-  // Without subnormal numbers: those are among all the patterns.
+  // Subnormal numbers become 0 here; the test of all patterns contains them.
   const std::uint32_t size = wide & 0x7fffffffU;
   const std::uint32_t half = size < 0x38800000U ? 0 : (size - 0x38000000U) >> 13;
   return (wide >> 16 & 0x8000U) | (half > 0x7c00U ? 0x7c00U : half);
@@ -71,8 +72,8 @@ bool is_nan(Type type, std::uint64_t bits) {
   return false;
 }
 
-// Numbers near zero, where stretches are all common; then any bit patterns, or, of the first input
-// in 16 bits, all of them.
+// Fills half of the elements with numbers near zero, in stretches of the common range, and the rest
+// with random bit patterns. In 16 bits, the first input has all patterns instead.
 void fill(unsigned char* data, Type type, std::ptrdiff_t count, int input,
           std::mt19937_64& random) {
   std::normal_distribution<double> near(0, input == 0 ? 8 : 3);
@@ -99,13 +100,13 @@ struct Case {
   bool in_place;
 };
 
-// Whether both agree on it, and write nothing else; says where they do not.
+// Returns true if both give the same bytes, and write only their outputs. Prints the difference.
 bool agrees(const Case& c, std::mt19937_64& random) {
   const int given = input_count(c.ours->inputs, c.graph);
   const int wanted = output_count(c.ours->inputs, c.graph);
   std::vector<Column> inputs[2];
   for (int k = 0; k < given; ++k) {
-    // The inputs differ in how they are aligned, where any is not.
+    // The inputs have different alignments if `shift` is not 0.
     Column column(c.type, c.count, c.shift * static_cast<std::size_t>(k + 1));
     fill(column.data(), c.type, c.count, k, random);
     inputs[0].push_back(column);

@@ -1,4 +1,4 @@
-// The GPU's kernels, done by the host: its threads one after the other.
+// GPU kernels on the host: their threads run one after the other.
 #include "cuda/stride.h"
 #include "kernels/entries.h"
 
@@ -6,7 +6,7 @@ namespace gatewave {
 inline namespace GATEWAVE_TARGET {
 namespace {
 
-// Few, so that each has several packs.
+// So few that each thread has several packs.
 constexpr std::int64_t threads = 7;
 
 struct Threads {
