@@ -15,6 +15,10 @@ from gatewave.graphs.ops.elementary import expm1
 from gatewave.models import glu, sinc, swish
 from gatewave.models.normal import normal_cdf
 
+SELU_ALPHA = 1.67326319217681884765625
+SELU_GAMMA = 1.05070102214813232421875
+"""Default attributes of ONNX's `Selu`, which are float32."""
+
 MISH_SATURATED = 20.0
 """Bound from which ``tanh(softplus(x))`` is 1 to the last bit of float64."""
 
@@ -88,7 +92,7 @@ def elu(op: Any, x: Any, alpha: float = 1.0) -> Any:
     return op.Where(op.Less(x, 0.0), grown if alpha == 1.0 else op.Mul(grown, alpha), x)
 
 
-def selu(op: Any, x: Any, alpha: float, gamma: float) -> Any:
+def selu(op: Any, x: Any, alpha: float = SELU_ALPHA, gamma: float = SELU_GAMMA) -> Any:
     return op.Mul(elu(op, x, alpha), gamma)
 
 

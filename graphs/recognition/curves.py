@@ -1,7 +1,9 @@
-"""Stable formulas of activations without a record; no branch overflows.
+"""Formulas of the activations that are neither records nor operators of ONNX.
 
-Each is a function of an abstract ``op``, as those of `gatewave.graphs.ops.formulas` are. `swap`
-writes them.
+The other formulas of the catalogue have their homes elsewhere: those of the records in `models`,
+those of ONNX's operators in `gatewave.graphs.ops.formulas`, and their parts, such as ``log1p``, in
+`gatewave.graphs.ops.elementary`. All are functions of an abstract ``op``: recognition computes with
+them, and `swap` writes them. No branch overflows.
 """
 
 from __future__ import annotations
@@ -9,10 +11,6 @@ from __future__ import annotations
 from typing import Any
 
 from gatewave.graphs.ops import formulas
-
-SELU_ALPHA = 1.67326319217681884765625
-SELU_GAMMA = 1.05070102214813232421875
-"""The attributes of ONNX's `Selu`, which are float32."""
 
 EXP_SATURATED = 20.0
 """Bound from which ``tanh(eˣ)`` is 1 to the last bit of float64."""
@@ -24,22 +22,9 @@ def clipped(op: Any, x: Any, low: float, high: float) -> Any:
 
 def softplus(op: Any, x: Any) -> Any:
     """``log(1 + exp(x))``, computed without overflow."""
+    # Not by `elementary.log1p`: its `Equal` holds at points that cannot be enumerated, so a graph
+    # that `swap` wrote would not be recognised again.
     return op.Add(op.Relu(x), op.Log(op.Add(op.Exp(op.Neg(op.Abs(x))), 1.0)))
-
-
-def elu(op: Any, x: Any, alpha: Any = 1.0) -> Any:
-    grown = op.Mul(op.Sub(op.Exp(op.Min(x, 0.0)), 1.0), alpha)
-    return op.Where(op.Less(x, 0.0), grown, x)
-
-
-def selu(op: Any, x: Any) -> Any:
-    return op.Mul(elu(op, x, SELU_ALPHA), SELU_GAMMA)
-
-
-def celu(op: Any, x: Any, alpha: Any = 1.0) -> Any:
-    """``max(0, x) + min(0, α(exp(x/α) - 1))``. Barron 2017, arXiv 1704.07483."""
-    grown = op.Sub(op.Exp(op.Min(op.Div(x, alpha), 0.0)), 1.0)
-    return op.Where(op.Less(x, 0.0), op.Mul(grown, alpha), x)
 
 
 def squared_relu(op: Any, x: Any) -> Any:

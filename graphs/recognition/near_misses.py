@@ -26,6 +26,7 @@ from gatewave.graphs.analysis.thresholds import (
     MAX_ROW_DEPTH,
     MEANT_CONSTANT,
 )
+from gatewave.graphs.ops.formulas import SELU_ALPHA, SELU_GAMMA
 from gatewave.graphs.recognition.candidates import NEVER_LAST
 from gatewave.graphs.recognition.channels import (
     ChannelReader,
@@ -42,8 +43,7 @@ from gatewave.graphs.recognition.sites import NearMiss, Site, Survey
 MEANT = (
     math.sqrt(2), math.sqrt(0.5), math.sqrt(2 / math.pi), math.sqrt(8 / math.pi), 0.044715,
     0.044715 * math.sqrt(2 / math.pi), 0.5, 1.0, 2.0, 3.0, 6.0, 1 / 3, 1 / 6, 4.0, math.pi,
-    1 / math.pi, 1.67326319217681884765625, 1.05070102214813232421875,
-    1.67326319217681884765625 * 1.05070102214813232421875, 0.08, 0.035, 0.313261687,
+    1 / math.pi, SELU_ALPHA, SELU_GAMMA, SELU_ALPHA * SELU_GAMMA, 0.08, 0.035, 0.313261687,
 )  # fmt: skip
 """The constants in the formulas of the catalogue."""
 
@@ -123,6 +123,7 @@ class _Search:
 
     def found(self) -> list[NearMiss]:
         listed: dict[ir.Node, list[NearMiss]] = {}
+        # From the last node to the first: the largest near miss takes the nodes inside it.
         for node in reversed(self.reader.order):
             inside = [self._miss(node, kind, reason) for kind, reason in embedded(node)]
             if not inside and node not in self.seen and len(node.outputs) == 1:
@@ -224,6 +225,7 @@ def _corrected(
                 size = abs(found.number)
                 meant = (m for m in MEANT if 0 < abs(m - size) <= MEANT_CONSTANT * m)
                 near[value] = [math.copysign(m, found.number) for m in meant]
+    # One wrong constant is the usual case, such as 1.4142 for √2; then all of them at once.
     near = {value: numbers for value, numbers in near.items() if numbers}
     one_each = [{value: number} for value, numbers in near.items() for number in numbers]
     yield from one_each[:MAX_MISSED_TRIALS]
