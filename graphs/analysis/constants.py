@@ -101,6 +101,7 @@ def _of_tensor(tensor: ir.TensorProtocol) -> Constant | None:
     if not 0 < tensor.size <= MAX_CONSTANT_ELEMENTS or tensor.dtype not in {*FLOATS, *_INTEGERS}:
         return None
     elements = tensor.numpy().reshape(-1)
+    # Nearly all weights differ in these two elements, so they are not read as a whole.
     if elements[0] != elements[-1] or not (elements == elements[0]).all():
         return None
     number = float(elements[0])
@@ -135,6 +136,8 @@ def roundoff(number: float, dtype: ir.DataType) -> float:
     """Return the relative error of ``number`` that rounding to ``dtype`` may have caused."""
     if not math.isfinite(number) or dtype not in ROUNDOFF:
         return 0.0
+    # 0.5 needs one bit and is exact in every dtype; 1.702 needs all 24 of float32, so the graph's
+    # author may have meant any number that rounds to it.
     bits = abs(number.as_integer_ratio()[0]).bit_length()
     trailing = _trailing_zeros(abs(number.as_integer_ratio()[0]))
     held = -math.log2(ROUNDOFF[dtype])
@@ -194,6 +197,7 @@ def _cast(inner: Constant, to: ir.DataType | None) -> Constant | None:
         return replace(inner, dtype=to) if _is_small_integer(inner.number) else None
     if to not in FLOATS:
         return None
+    # A cast rounds to the new dtype, and the digits that the old one lost stay lost.
     number = float(np.asarray(inner.number).astype(to.numpy()))
     return Constant(number, max(inner.roundoff, roundoff(number, to)), inner.shape, to)
 
@@ -227,8 +231,8 @@ def _shaped_like(node: ir.Node, index: int) -> ir.Value | None:
         if maker is None or maker.domain or not maker.inputs:
             return None
         value = maker.inputs[0]
-        if maker.op_type == "Shape":
-            return None if maker.attributes else value  # which might ask for some axes only
+        if maker.op_type == "Shape":  # its attributes, from opset 15, select some of the axes
+            return None if maker.attributes else value
         if maker.op_type not in {"Cast", "Identity"}:
             return None
     return None
@@ -246,6 +250,7 @@ def _computed(node: ir.Node, operands: Sequence[Constant]) -> Constant | None:
     """Arithmetic of constants only, such as √2 or 1/6."""
     compute = getattr(NumpyOps(), node.op_type)
     dtype = operands[1 if node.op_type == "Where" and len(operands) > 1 else 0].dtype
+    # `Div` of integers truncates: 3 / 2 is 1, and not the 1.5 that NumPy's division gives.
     if dtype in _INTEGERS and node.op_type not in _AS_REALS | _TO_BOOL:
         return None
     try:
@@ -253,6 +258,7 @@ def _computed(node: ir.Node, operands: Sequence[Constant]) -> Constant | None:
             number = float(compute(*(operand.number for operand in operands)))
     except (NotElementwiseError, TypeError, ArithmeticError):
         return None
+    # Beyond that, an int32 may overflow in the graph, where float64 does not.
     if dtype in _INTEGERS and not _is_small_integer(number):
         return None
     return Constant(
@@ -295,6 +301,7 @@ def plain(number: float) -> float:
 
     1.702 in float32 is 1.70200002193.
     """
+    # NumPy warns when a cast overflows.
     single = float(np.float32(number)) if abs(number) < MAX_FLOAT32 else math.inf
     if math.isfinite(single) and abs(number - single) <= FITTED * abs(number):
         return float(str(np.float32(number)))

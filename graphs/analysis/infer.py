@@ -73,6 +73,7 @@ def light_copy(model: ir.Model) -> onnx.ModelProto:
     for root, imports in roots:
         known = {entry.domain for entry in imports}
         for node in (node for body in protos.nested(root) for node in body.node):
+            # For ONNX they are unknown operators, after which nothing would be known.
             if _is_like_input(node, own):
                 node.domain, node.op_type = "", "Identity"
                 del node.input[1:], node.attribute[:]
@@ -98,6 +99,7 @@ def _lighter(tensor: ir.TensorProtocol) -> ir.TensorProtocol | None:
         return ir.ExternalTensor(
             "left out", 0, None, tensor.dtype, shape=shape, name=tensor.name or ""
         )
+    # Small tensors are copied in, as the process that infers opens no files.
     if isinstance(tensor, ir.ExternalTensor):
         with contextlib.suppress(OSError, ValueError):  # gone since, or no longer to be trusted
             return ir.Tensor(tensor.numpy(), dtype=tensor.dtype, name=tensor.name)
@@ -180,6 +182,7 @@ def _tell(value: ir.Value, type_: onnx.TypeProto, *, made_up: bool) -> None:
     if value.type is None:
         value.type = ir.serde.deserialize_type_proto_for_type(type_)
     shape = ir.serde.deserialize_type_proto_for_shape(type_)
+    # A model that contradicts itself keeps the shape that it states.
     if shape is None or (value.shape is not None and len(value.shape) != len(shape)):
         return
     told = ir.Shape([dim if made_up or not _is_made_up(dim) else None for dim in shape])

@@ -81,6 +81,7 @@ class _Operands:
 
 
 def _found(value: ir.Value, operands: _Operands) -> Int64Array | None:
+    # The size is checked first: the values of external data are read only when needed.
     tensor = ir.convenience.get_const_tensor(value)
     if tensor is not None:
         whole = tensor.size <= MAX_SHAPE_ELEMENTS and tensor.dtype.is_integer()
@@ -119,7 +120,7 @@ def _gather(node: ir.Node, operands: _Operands) -> Int64Array:
 
 
 def _shape(node: ir.Node, operands: _Operands) -> Int64Array:
-    if node.attributes:
+    if node.attributes:  # start and end, from opset 15
         raise NotKnownError
     return _all(operands.shape(0))
 

@@ -112,6 +112,7 @@ class NumpyOps:
         return np.where(condition, x, y)
 
     def _part(self, left: Any, right: Any, *, equality: bool = False) -> None:
+        # dtype: conditions may be compared, too, and NumPy does not subtract booleans.
         difference = np.subtract(left, right, dtype=float)
         self.branch_points.append(BranchPoint(difference, equality))
 
@@ -156,6 +157,7 @@ class NumpyOps:
         return np.greater_equal(left, right)
 
     def Equal(self, left: Any, right: Any) -> Any:
+        # An operand that is computed may miss the constant by a rounding error.
         self._part(left, right, equality=True)
         return np.isclose(left, right, rtol=EQUAL_OPERANDS, atol=0)
 
@@ -201,6 +203,7 @@ class NumpyOps:
     def ThresholdedRelu(self, x: Any, *, alpha: float = 1.0) -> Any:
         return np.where(self.Greater(x, alpha), x, 0.0)
 
+    # expm1 keeps all digits near 0, where eˣ - 1 cancels.
     def Elu(self, x: Any, *, alpha: float = 1.0) -> Any:
         return np.where(self.Less(x, 0.0), alpha * np.expm1(x), x)
 
@@ -216,6 +219,7 @@ class NumpyOps:
         shrunk = np.where(self.Greater(x, lambd), x - bias, 0.0)
         return np.where(self.Less(x, -lambd), x + bias, shrunk)
 
+    # log(1 + eˣ) loses small results, and overflows from 710 on; logaddexp does neither.
     def Softplus(self, x: Any) -> Any:
         return np.logaddexp(0.0, x)
 
@@ -297,6 +301,7 @@ def noise(evaluate: Callable[[Any], Any]) -> Any:
 
     It is evaluated with greater errors, and their effect is scaled down.
     """
+    # One evaluation with larger errors may cancel them by chance; several seldom do.
     with np.errstate(all="ignore"):
         result = evaluate(NumpyOps())
         moved = np.max(

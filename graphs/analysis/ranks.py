@@ -96,6 +96,7 @@ class Ranks:
     def bound(self, scopes: Iterable[Scope]) -> None:
         """Follow the operators of all ``scopes``: forwards, backwards, and forwards again."""
         open_ones = [nodes for scope in scopes if (nodes := self._open(scope))]
+        # Twice: an operand's rank that follows from one operator may give another node its own.
         for _ in range(2):
             for nodes in open_ones:
                 for node in nodes:
@@ -226,6 +227,7 @@ def _fixed(_: Ranks, node: ir.Node, first: int) -> int:
 def _matmul(ranks: Ranks, node: ir.Node, first: int) -> int:
     """A vector as an operand takes an axis away."""
     second = ranks.least(node.inputs[1]) if len(node.inputs) > 1 else 0
+    # As NumPy's matmul: a vector's axis is contracted away and does not come back.
     both = min(first, second) > 1
     return max(first, second) - (0 if both else 1)
 

@@ -147,6 +147,7 @@ class Shapes:
         source = None if node.inputs[0] is None else self.shape(node.inputs[0])
         if "num_outputs" not in node.attributes:
             return True
+        # From opset 18, the last part of an odd size is smaller.
         axis = node.attributes["axis"].as_int() if "axis" in node.attributes else 0
         if source is None or not -len(source) <= axis < len(source):
             return False
@@ -192,6 +193,7 @@ def sliced(node: ir.Node, known: Shapes) -> SlicedAxis | None:
     if shape is not None and -len(shape) <= number < len(shape):
         number %= len(shape)
         size = shape[number]
+    # A negative step reverses the axis, which no layout of a gated unit has.
     whole = size if isinstance(size, int) else None
     return SlicedAxis(number, whole, starts[0], ends[0], step) if step > 0 else None
 

@@ -18,6 +18,7 @@ import onnx
 from gatewave.graphs.errors import ModelError
 from gatewave.graphs.files.tensors import bytes_needed
 
+# int() also takes signs, underscores, spaces and digits of other scripts; 2⁶³ has 19 digits.
 NUMBER = re.compile(r"[0-9]{1,19}")
 
 
@@ -62,6 +63,7 @@ class DataFolder:
 
     def _size_of(self, path: Path, what: str) -> int:
         try:
+            # All links on the way are resolved: a folder inside may be a link, too.
             real = Path(os.path.realpath(path, strict=True))
             found = real.lstat()
         except OSError as error:
@@ -73,6 +75,7 @@ class DataFolder:
             )
         if not stat.S_ISREG(found.st_mode):
             raise ModelError(f"{what} is not a regular file")
+        # A hard link has no target to resolve, so a file of another folder looks like our own.
         if found.st_nlink > 1:
             raise ModelError(
                 f"{what} has {found.st_nlink} hard links, and may be a file of another folder: "
@@ -84,6 +87,7 @@ class DataFolder:
 def _check_location(location: str, what: str) -> None:
     if not location or "\0" in location:
         raise ModelError(f"{what}: expected the name of its data file, got {location!r}")
+    # Both rules are applied everywhere: on POSIX, "C:\\x" and "..\\x" are names of files.
     windows = PureWindowsPath(location)
     if PurePosixPath(location).is_absolute() or windows.drive or windows.root:
         raise ModelError(

@@ -96,8 +96,10 @@ def _content(path: Path) -> bytes:
         found = path.stat()
         if stat.S_ISDIR(found.st_mode):
             raise ModelError("is a folder, not an ONNX model")
-        if not stat.S_ISREG(found.st_mode):  # reading a pipe may never end
+        # A pipe may never end, and a device may have no end.
+        if not stat.S_ISREG(found.st_mode):
             raise ModelError("is not a regular file")
+        # Checked before reading: a sparse file of a terabyte takes no room on the disk.
         if found.st_size > MAX_BYTES:
             raise ModelError(
                 f"has {found.st_size:,} bytes, and protobuf holds {MAX_BYTES:,}: "
@@ -112,6 +114,7 @@ def _content(path: Path) -> bytes:
 
 
 def _parsed(content: bytes) -> onnx.ModelProto:
+    # Protobuf would only say that it cannot parse these.
     for start, what in OTHER_FORMATS:
         if content.startswith(start):
             raise ModelError(what)
@@ -124,12 +127,14 @@ def _parsed(content: bytes) -> onnx.ModelProto:
 
 
 def _model(proto: onnx.ModelProto, folder: DataFolder) -> ir.Model:
+    # All checks come before `onnx_ir`, which allocates what a tensor declares.
     _check_text(proto)
     ordered = structure.check(proto)
     _check_tensors(proto, folder)
     _name_domain_alike(proto)
     unsupported.encode_unsupported(proto)
     model = _deserialized(proto)
+    # A graph in order keeps its order, so that a rewrite changes only the nodes that it names.
     if not ordered:
         _sort(model)
     for tensor in contents.tensors_of(model):
@@ -141,6 +146,7 @@ def _model(proto: onnx.ModelProto, folder: DataFolder) -> ir.Model:
 
 def _check_text(proto: onnx.ModelProto) -> None:
     for field, text in protos.strings(proto):
+        # ONNX uses proto2, for which protobuf returns the bytes of a string that is no UTF-8.
         if isinstance(text, bytes):
             raise ModelError(f"the {field} {text[:40]!r} is not UTF-8 text")
 
@@ -174,6 +180,7 @@ def _check_tensors(proto: onnx.ModelProto, folder: DataFolder) -> None:
                 folder.check(tensor, what)
         for what, sparse in protos.sparse_tensors(body):
             tensors.check_sparse(sparse, what)
+    # Training information is written back as it came, so its tensors must be inside the message.
     for training in proto.training_info:
         for graph in (training.initialization, training.algorithm):
             for body in protos.nested(graph):

@@ -18,6 +18,7 @@ def read(path: Path) -> dict[str, Array]:
         ValueError: The file is no archive, or holds Python objects.
     """
     try:
+        # Pickled objects could run code.
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except (AttributeError, EOFError, zipfile.BadZipFile) as error:

@@ -46,6 +46,7 @@ def write(
         with scratch.folder_in(path.parent) as beside:
             staged = beside / path.name
             data = _stage(model, staged)
+            # The name of the data file depends on its content, so it is known only now.
             if data is not None:
                 _refuse(path.parent / data.name, kept)
             check(staged)
@@ -86,6 +87,7 @@ def _stage(model: ir.Model, staged: Path) -> Path | None:
         raise ModelError(
             f"{staged.name}: does not fit into the 2 GiB that protobuf holds"
         ) from error
+    # "x" fails on an existing file: the folder is new, so nobody else may have put one there.
     with staged.open("xb") as file:
         file.write(content)
         _flush(file)
@@ -128,6 +130,7 @@ def _store(outside: Sequence[ir.TensorProtocol], staged: Path) -> _Stored | None
         target = _DataFile(file)
         places = {key: target.add(tensor) for key, tensor in originals.items()}
         target.finish()
+    # The digest in the name keeps the data of older models: another content has another name.
     data = staged.with_name(f"{staged.name}.{target.digest.hexdigest()[:16]}.data")
     unnamed.rename(data)
     return _Stored(data, {id(t): _at(data.name, *places[_key(t)], like=t) for t in outside})
@@ -176,7 +179,7 @@ class _DataFile:
         self.position += len(piece)
         if piece and np.frombuffer(piece, np.uint8).any():
             self.file.write(piece)
-        else:  # zeros take no room on the disk
+        else:  # a hole in the file: zeros, such as the padding, take no room on the disk
             self.file.seek(self.position)
 
     def finish(self) -> None:
@@ -192,6 +195,7 @@ def _place(staged: Path, data: Path | None, path: Path) -> None:
         target = path.with_name(data.name)
         new = not target.exists()
         data.replace(target)
+        # fsync(2): only a flush of the folder brings the new name of a file to the disk.
         _flush_folder(path.parent)
         try:
             staged.replace(path)

@@ -89,6 +89,7 @@ def _check_calls(main: _Content, contents: Mapping[FunctionIdentifier, _Content]
     except graphlib.CycleError as error:
         circle = " → ".join(protos.name(call) for call in error.args[1][:-MAX_SAID:-1])
         raise ModelError(f"functions call each other in a circle: {circle}") from error
+    # The size after inlining is computed without inlining, callees first: one addition per call.
     sizes: dict[FunctionIdentifier, int] = {}
     for identifier in order:
         sizes[identifier] = contents[identifier].nodes + sum(sizes[c] for c in called[identifier])
@@ -154,6 +155,7 @@ class _ScopeWalk:
         self.content.domains.add(protos.domain(node.domain))
         _check_unique((attribute.name for attribute in node.attribute), "attribute", f" of {what}")
         names = dict.fromkeys(filter(None, node.input))
+        # A body sees the names of all graphs around it (ONNX IR specification, "Graphs").
         for name in names:
             if not any(name in scope for scope in known):
                 raise ModelError(f"{what}: takes {name!r}, which has no producer")
@@ -204,6 +206,7 @@ def _names(body: Body, what: str) -> dict[str, int]:
         else [value.name for value in body.input]
     )
     _check_unique(inputs, "input", f" of {what}")
+    # An initializer may have the name of an input, whose default it then is.
     made = dict.fromkeys(inputs, -1)
     if isinstance(body, onnx.GraphProto):
         initializers = list(_initializers(body))

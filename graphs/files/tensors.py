@@ -63,6 +63,7 @@ def check_sparse(tensor: onnx.SparseTensorProto, what: str) -> None:
         if part.data_location == onnx.TensorProto.EXTERNAL:
             raise ModelError(f"{what}: its {role} are external data, which is not supported")
         check(part, f"{role} of {what}")
+    # Indices are positions in the flattened tensor, or one row of coordinates per value.
     count, rank = math.prod(tensor.values.dims), len(tensor.dims)
     if list(tensor.indices.dims) not in ([count], [count, rank]):
         raise ModelError(
@@ -121,6 +122,7 @@ def _numbers_needed(tensor: onnx.TensorProto, dtype: ir.DataType) -> int:
     size = math.prod(tensor.dims)
     if dtype in (ir.DataType.COMPLEX64, ir.DataType.COMPLEX128):
         return 2 * size
+    # Elements of 2 and 4 bits are packed: one number of int32_data holds one byte (onnx.proto).
     if dtype != ir.DataType.STRING and dtype.bitwidth in (2, 4):
         return bytes_needed(tensor)
     return size

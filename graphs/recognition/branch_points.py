@@ -40,12 +40,14 @@ def crossings(differences: Differences) -> list[float] | None:
     extremes = _extremes(differences)
     if extremes is None:
         return None
+    # With its extremes on the grid, a difference that dips below 0 between two points changes sign.
     grid = np.union1d(GRID, extremes)
     signs = np.sign(differences(grid))
     rows, columns = np.nonzero(_unlike(signs[:, :-1], signs[:, 1:]))
     if len(rows) > MAX_CROSSINGS:
         return None
     sides = _halved(differences, rows, grid[columns], grid[columns + 1], signs[rows, columns])
+    # Numbers below the grid's smallest are denormal in float32.
     found = np.unique(np.where(np.abs(sides) < _HALF[1], 0.0, sides))
     return [*map(float, found), *map(float, (found[1:] + found[:-1]) / 2)]
 

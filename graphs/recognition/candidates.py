@@ -50,12 +50,14 @@ def candidates(root: ir.Node, reader: ExpressionReader, known: Shapes) -> Iterat
     if root.op_type == "Cast" and not _narrows(root, known):
         return
     output = root.outputs[0]
+    # -softplus(-x) is a LogSigmoid; for other kinds a Neg after the activation is not part of it.
     if root.op_type == "Neg":
         found = [candidate for candidate in _unary(output, reader) if candidate.kind in NEGATED]
     else:
         found = [*_unary(output, reader), *_binary(output, reader), *_whole(root, reader)]
         found += _of_channels(root, reader, known)
     for candidate in sorted(found, key=_order):
+        # Candidates that do not fit are yielded, too: `inspect` lists them as near misses.
         reason = candidate.misfit or misfit(candidate, known, reader)
         unsure = "" if reason else candidate.doubt or doubt(candidate, known)
         yield replace(candidate, misfit=reason, doubt=unsure)
@@ -225,6 +227,7 @@ def _product(
     named = {**reals} == dict.fromkeys(reals, 1.0) and not parameters
     for kind in KINDS.values():
         if kind.parts == parts and (kind.reals or named):
+            # x · σ(αx + b), with rows of weights, is Swish with parameters per channel, not a GLU.
             if kind.parts[0] is None and _weighted(*sources):
                 continue
             nodes = {*product.nodes, *(n for m in made for n in m.expression.nodes)}
@@ -306,6 +309,7 @@ def _called(call: ir.Node, function: ir.Function, reader: ExpressionReader) -> I
     inside = reader.inside(function)
     if root is None or root not in inside.order or len(function.inputs) != 2:  # noqa: PLR2004
         return
+    # Memoised for each function: the number of nested calls may be exponential.
     if root not in inside.found:
         inside.found[root] = list(candidates(root, inside, Shapes({})))
     for found in inside.found[root]:

@@ -181,9 +181,11 @@ def channelled(
     if not _is_promising(root, given[0], bends):
         return
     whole = (Factor(root.outputs[0]),)
+    # The first channel is matched alone: nearly all expressions fail there.
     for first in matches(given[0], given[0].expressions(whole, None)):
         nodes = first.expression.nodes
         rows = {v: row for node in nodes for v in node.inputs if (row := _row(v, given[0]))}
+        # Rows of different layouts belong to different axes, so there is no one channel.
         if not rows or len({row.axes for row in rows.values()}) > 1:
             continue
         found = [first, *filter(None, (_same(first, reader) for reader in given[1:]))]
@@ -233,6 +235,7 @@ def _range(seen: Sequence[float | None], rows: Sequence[WeightRow]) -> Parameter
     count = max(row.numbers.size for row in rows)
     with np.errstate(all="ignore"):
         for row in rows:
+            # Exporters store α, -α, 1/α or -1/α.
             for numbers in (row.numbers, -row.numbers, 1 / row.numbers, -1 / row.numbers):
                 places = [round(share * (numbers.size - 1)) for share in CHANNEL_SHARES]
                 pairs = zip(places, seen, strict=True)

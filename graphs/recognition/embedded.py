@@ -50,6 +50,7 @@ GROUP_NORMS = ("GroupNorm", "SkipGroupNorm")
 
 def embedded(node: ir.Node) -> Iterator[tuple[str, str]]:
     """Yield the activations inside ``node``, each with the reason why it cannot be replaced."""
+    # com.microsoft and its parts, such as com.microsoft.nchwc and com.ms.internal.nhwc.
     contributed = node.domain.startswith("com.m")
     if node.op_type in RECURRENT and (node.domain == "" or contributed):
         yield from _recurrent(node)

@@ -153,6 +153,7 @@ class ExpressionReader:
                 sources += 1
                 inside = tuple(reversed(nodes))
                 yield Expression(factors, number, source, inside, parameter, tuple(constants), bias)
+            # Nodes are taken apart from the last to the first, so each value is met only once.
             latest = max(pending, key=lambda value: self.position(value.producer()))
             node = self.elementwise(latest)
             if node is None or bias is not None or self._is_of_constants_alone(node):
@@ -212,7 +213,9 @@ class ExpressionReader:
         meaning = self._function(function)
         if meaning is None:
             return False
+        # Shifted, so that two inputs differ at every point.
         tensors = [np.roll(_LINE, n) for n in range(len(function.inputs) - len(operator.reals))]
+        # Not the default 1, at which a parameter in another place may have no effect.
         reals = dict.fromkeys(operator.reals, 1.25)
         try:
             with np.errstate(all="ignore"):
@@ -277,6 +280,7 @@ class ExpressionReader:
             if meaning is None:
                 continue
             operands = [self._operand(value, known) for value in node.inputs]
+            # Contributed operators record no branch points: theirs are smooth.
             own = ContribOps() if node.domain == CONTRIB else op
             try:
                 known[node.outputs[0]] = meaning.compute(own, known, *operands)
@@ -298,6 +302,7 @@ class ExpressionReader:
         Raises:
             NotElementwiseError: The expression does not work element by element.
         """
+        # A bias is added to the source, so the function of the sum is that of a bias of 0.
         bias = {} if expression.bias is None else {expression.bias: 0.0}
         known: dict[ir.Value, Any] = {**bias, expression.source: points, **given}
         with np.errstate(all="ignore"):

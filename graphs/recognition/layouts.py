@@ -70,6 +70,7 @@ def _part(value: ir.Value, known: Shapes) -> Part | None:
     whole = node.inputs[0]
     if node.op_type == "Split" and len(node.outputs) == 2:  # noqa: PLR2004
         paired, index = _paired(whole, known), value.index() or 0
+        # Parts by num_outputs are equal if their product is valid: only the last may be smaller.
         if not known.splits_evenly(node) and "num_outputs" not in node.attributes:
             return None
         return Part(paired or whole, index, index + 1, paired is not None, node)

@@ -34,6 +34,7 @@ def _contributed(node: ir.Node) -> Named | None:
     given = {a.name: a.value for a in node.attributes.values() if not a.is_ref()}
     if len(given) < len(node.attributes) or len(node.inputs) != 2:  # noqa: PLR2004
         return None
+    # These change the formula: a shift of the linear half, a clamp, and a rounding in between.
     if given.get("activation_beta") or given.get("limit", 0) > 0 or given.get("round_activation"):
         return None
     alpha = given.get("activation_alpha", 1.0)

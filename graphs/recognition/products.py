@@ -37,6 +37,7 @@ def products(root: ir.Value, reader: ExpressionReader) -> Iterator[Product]:
         if key in seen or len(product.factors) > MAX_FACTORS:
             continue
         seen.add(key)
+        # A factor that occurs twice makes a square, which is no gated unit.
         if len(key) > 1 and len(key) == len(product.factors):
             yield product
         for index in range(len(product.factors)):

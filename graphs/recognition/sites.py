@@ -118,6 +118,7 @@ def survey(model: ir.Model, refusal: Refusal = lambda _site, _shapes: None) -> S
     missed: list[NearMiss] = []
     readers: list[tuple[Scope, ExpressionReader]] = []
     for scope in scopes(model):
+        # Bodies of our own operators are found at their calls.
         if not scope.name.startswith(f"function {DOMAIN}::"):
             readers.append((scope, ExpressionReader.of(scope.graph, model.functions)))
             chosen, leaking = _chosen(*readers[-1], model, known, refusal)
@@ -155,6 +156,8 @@ def _chosen(
         for site in itertools.chain.from_iterable(at_root.values())
         if (reason := _unfit(site, refusal, known)) is not None
     }
+    # A site that falls may have been the only user of another one's inner value, or the reason why
+    # a smaller site was not chosen. Each pass rejects at least one site, so the loop ends.
     while True:
         best = _best(at_root, fallen)
         replaced = set(itertools.chain.from_iterable(site.nodes for site in best))

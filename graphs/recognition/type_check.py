@@ -37,9 +37,12 @@ def _of_types(candidate: Candidate, known: Shapes, reader: ExpressionReader) -> 
         return f"its input and its output have different element types: {names}"
     if not dtypes <= {*WIDTHS}:
         return f"its element type is {names}"
+    # Casts of float16 to float32 and back are how exporters compute in higher precision; a cast to
+    # fewer digits is a function of its own.
     casts = [n for n in candidate.inside if n.op_type in {"Cast", "CastLike"} and n.domain == ""]
     targets = {*(_cast_to(cast, known) for cast in casts), *reader.casts_within(candidate.inside)}
-    targets -= {ir.DataType.BOOL}  # of a condition: what it does is among the numbers
+    # Casts to BOOL make conditions; their effect is part of the compared values.
+    targets -= {ir.DataType.BOOL}
     if not targets:
         return ""
     if not dtypes:
@@ -94,6 +97,7 @@ def _keeps(constant: Constant, tensor: ir.Value, known: Shapes, *, equal: bool) 
     """
     if constant.shape is None:
         return equal
+    # Ones of the whole shape act as a scalar; JAX writes them. A row of ones is a weight.
     of_tensor = known.shape(tensor)
     if math.prod(constant.shape) != 1:
         return of_tensor is not None and tuple(of_tensor) == constant.shape

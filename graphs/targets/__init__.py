@@ -99,6 +99,7 @@ class Target:
         if fate is not None:
             return RUNS if fate == "loads" else REFUSED
         entries = [entry for entry in self.operators if entry.identifier == asked.identifier]
+        # Operators that only move elements, such as Reshape, run in types that nothing computes in.
         if asked.dtype in DTYPES and asked.dtype not in self.dtypes and not asked.moves:
             return REFUSED
         if entries and (asked.dtype in DTYPES or not any(entry.dtypes for entry in entries)):
@@ -212,7 +213,8 @@ def _target(runtime: TargetFile, version: str, provider: str | None) -> Target:
     (opsets,) = hold(runtime.opsets)
     (functions,) = hold(runtime.functions)
     (types,) = hold(runtime.types)
-    # An operator that other versions have is named, so that it does not pass for one of all.
+    # An operator that only other versions have needs an entry, or it would pass for one that every
+    # runtime has.
     elsewhere = {entry.identifier for entry in runtime.operators} - {
         entry.identifier for entry in hold(runtime.operators)
     }

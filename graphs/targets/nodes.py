@@ -107,6 +107,7 @@ def _combinations(
         bound.add(schema.outputs[0].kind)
     names = [name for name in schema.variables if name in bound]
     choices = [_types(schema.variables[name]) for name in names]
+    # object: the product of many choices may exceed 64 bits.
     total = int(np.prod([len(c) for c in choices], dtype=object))
     if total > MAX_COMBINATIONS:
         choices = [[k for k in c if element(k) in FEW] or c[:2] for c in choices]

@@ -84,6 +84,7 @@ def probed(python: Path, most: tuple[int, ...] | None) -> tuple[Seen, dict[str, 
     newest = (most or (0,))[0]
     seen: Seen = defaultdict(lambda: defaultdict(dict))
     for trial, fate in _tried(python, trials(own, range(7, newest + 1))):
+        # A crash or an unrelated error is no answer: the combination stays unknown (ADR 30).
         if fate:
             seen[trial.name][trial.opset].setdefault(trial.signature, fate)
     return seen, {named(identifier): schema for identifier, schema in own.items()}
@@ -115,6 +116,7 @@ def _tried(
     trial = next(waiting, None)
     while trial is not None:
         with ProbeWorker(python) as worker:
+            # One process loads many models, as starting one takes far longer than loading one.
             while trial is not None and not worker.ended:
                 answer = worker.load(trial.content, CPU)
                 yield trial, fate_of(answer, trial.name.partition("[")[0].rpartition("::")[2])
