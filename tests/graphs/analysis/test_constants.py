@@ -129,7 +129,7 @@ UNKNOWN = {
 
 
 @pytest.mark.parametrize("written", KNOWN)
-def test_a_number_is_known_with_its_shape_and_type(written):
+def test_constant_has_its_shape_and_type(written):
     write, number, shape, dtype = KNOWN[written]
     found = constant(write(Drawing()))
     assert (found.number, found.shape, found.dtype) == (number, shape, dtype)

@@ -65,7 +65,7 @@ def test_integers_of_anything_else_are_not_known(written):
     assert _integers(UNKNOWN[written]) is None
 
 
-def test_a_default_that_a_caller_may_replace_is_not_known():
+def test_replaceable_default_is_unknown():
     drawing = Drawing()
     given = _ints(drawing, 4)
     drawing.inputs.append(given)

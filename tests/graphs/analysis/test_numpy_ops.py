@@ -49,7 +49,7 @@ def test_operators_compute_what_onnx_says(op_type):
         )
 
 
-def test_clip_and_where_and_pow_compute_what_onnx_says():
+def test_clip_where_and_pow_agree_with_onnx():
     op = NumpyOps()
     np.testing.assert_array_equal(op.Clip(POINTS, -1.0, 2.0), np.clip(POINTS, -1, 2))
     np.testing.assert_array_equal(op.Clip(POINTS, min=-1.0), np.maximum(POINTS, -1))

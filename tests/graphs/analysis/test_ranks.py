@@ -156,7 +156,7 @@ def _paddle(op, x, shape=(1,)):
 
 @pytest.mark.parametrize("shape", [(), (1,), (1, 1)])
 @pytest.mark.parametrize("style", ["initializer", "node"])
-def test_a_swish_of_a_reshaped_tensor_is_found_and_fused(shape, style):
+def test_swish_of_reshaped_tensor_is_fused(shape, style):
     model = drawn(lambda op, x: _paddle(op, x, shape), style=style)
     model.opset_imports["some.where"] = 1
     surveyed = survey(model)
@@ -166,7 +166,7 @@ def test_a_swish_of_a_reshaped_tensor_is_found_and_fused(shape, style):
 
 
 @pytest.mark.parametrize("shape", [(1,), (1, 1)])
-def test_a_swish_of_unknown_rank_is_found_but_left(shape):
+def test_swish_of_unknown_rank_is_left(shape):
     op = Drawing()
     op.output(op.Softmax(_scaled(op, _open(op, op.input("x")), shape)))
     model = op.model(domains=["some.where"])
@@ -181,7 +181,7 @@ def test_a_swish_of_unknown_rank_is_found_but_left(shape):
         assert reason in left.reason
 
 
-def test_a_constant_of_more_axes_is_a_near_miss():
+def test_constant_of_more_axes_is_near_miss():
     op = Drawing(shape=(4,))
     op.output(_scaled(op, op.input("x"), (1, 1)), shape=(1, 4))
     surveyed = survey(op.model())

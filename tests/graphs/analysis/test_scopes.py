@@ -32,7 +32,7 @@ Bar (z) => (w)
 """
 
 
-def test_main_graph_bodies_and_functions_come_in_order_with_the_opsets_in_force():
+def test_scopes_in_order_with_their_opsets():
     model = ir.from_proto(onnx.parser.parse_model(NESTED))
     assert [(scope.name, scope.opsets[""]) for scope in scopes(model)] == [
         ("", 20),
@@ -56,7 +56,7 @@ def test_every_node_is_in_one_scope():
     assert set(found) == set(everywhere)
 
 
-def test_attributes_that_are_lists_of_graphs_are_scopes_each():
+def test_each_graph_of_a_list_is_a_scope():
     body = ir.from_proto(
         onnx.parser.parse_graph("b () => (float y) { y = Constant<value_float=1.0>() }")
     )
@@ -70,7 +70,7 @@ def test_attributes_that_are_lists_of_graphs_are_scopes_each():
     assert names[2].endswith("/cases[1]")
 
 
-def test_an_import_added_to_the_model_is_seen_in_its_scopes():
+def test_scopes_see_an_added_import():
     model = ir.from_proto(onnx.parser.parse_model(NESTED))
     main = next(scopes(model))
     model.opset_imports["ai.gatewave"] = 1

@@ -75,7 +75,7 @@ def test_other_shapes_are_not_taken_for_equal(making):
     assert not known.equal(one, other)
 
 
-def test_the_halves_of_an_open_axis_are_equal_before_opset_18():
+def test_halves_of_open_axis_before_opset_18():
     known, (one, other) = _pair(lambda op, x: op.node("Split", [x], outputs=2, axis=0), 13)
     assert known.equal(one, other)
 
@@ -101,7 +101,7 @@ def test_gemm_and_convolution_are_compared_with_their_attributes():
 
 
 @pytest.mark.parametrize("overridable", [False, True])
-def test_sizes_of_parts_that_a_caller_may_give_are_not_known(overridable):
+def test_split_sizes_from_an_input_are_unknown(overridable):
     op = Drawing()
     x = op.input("x", (2, None))
     given = op.tensor(np.array([4, 4]))
@@ -136,7 +136,7 @@ def test_the_model_is_left_as_it_was():
     assert tuple(known.shape(inner)) == (3, 4)
 
 
-def test_nothing_is_known_of_a_model_that_cannot_be_inferred():
+def test_failed_inference_leaves_all_unknown():
     op = Drawing()
     x, y = op.input("x", (3, 4)), op.input("y", (5, 6))
     total = op.Add(x, y)

@@ -25,9 +25,7 @@ def rewritten(saved, tmp_path):
     return through
 
 
-def test_a_sparse_initializer_is_a_tensor_of_the_dense_shape_and_comes_back(
-    sparse, saved, rewritten
-):
+def test_sparse_initializer_survives_a_round_trip(sparse, saved, rewritten):
     value = read(saved(sparse)).graph.initializers["w"]
     assert (value.dtype, value.shape) == (ir.DataType.FLOAT, ir.Shape([5]))
     assert isinstance(value.const_value, SparseInitializer)
@@ -43,7 +41,7 @@ def test_a_sparse_initializer_can_be_vast(sparse, rewritten):
     assert rewritten(sparse).graph.sparse_initializer == sparse.graph.sparse_initializer
 
 
-def test_a_sparse_initializer_keeps_the_name_that_it_is_given(sparse, saved, tmp_path):
+def test_sparse_initializer_keeps_its_new_name(sparse, saved, tmp_path):
     model = read(saved(sparse))
     model.graph.initializers["w"].name = "renamed"
     write(model, tmp_path / "out.onnx", source=None)
@@ -133,7 +131,7 @@ def test_sparse_tensors_with_data_elsewhere_are_refused(sparse, saved):
         read(saved(sparse))
 
 
-def test_what_stands_in_does_not_hinder_arithmetic_on_the_rest(sparse, saved):
+def test_stand_ins_do_not_hinder_shape_arithmetic(sparse, saved):
     sparse.graph.initializer.add(name="c", data_type=1, dims=[1], float_data=[2.0])
     model = read(saved(sparse))
     np.testing.assert_array_equal(model.graph.initializers["c"].const_value.numpy(), [2.0])

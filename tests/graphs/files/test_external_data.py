@@ -36,7 +36,7 @@ def weights(model):
 
 
 @pytest.mark.parametrize("location", ["w.bin", "./w.bin", "deep/er/w.bin"])
-def test_data_in_the_folder_are_mapped_when_they_are_asked_for(saved, outside, tmp_path, location):
+def test_external_data_are_mapped_on_use(saved, outside, tmp_path, location):
     path = saved(outside(location=location, offset=4096, length=16))
     (tmp_path / location).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / location).write_bytes(bytes(4096) + WEIGHTS.tobytes())
@@ -51,7 +51,7 @@ def test_offset_and_length_may_be_left_out(saved, outside, tmp_path):
     np.testing.assert_array_equal(weights(read(saved(outside(location="w.bin")))).numpy(), WEIGHTS)
 
 
-def test_a_model_named_without_its_folder_is_read_as_safely(saved, outside, tmp_path, monkeypatch):
+def test_model_named_without_folder_keeps_its_data(saved, outside, tmp_path, monkeypatch):
     (tmp_path / "w.bin").write_bytes(WEIGHTS.tobytes())
     path = saved(outside(location="w.bin"))
     monkeypatch.chdir(tmp_path)
@@ -93,7 +93,7 @@ def test_names_that_lead_elsewhere_are_refused(saved, outside, location):
     assert OUTSIDE[location] in refused(saved(outside(location=location)))
 
 
-def test_a_symbolic_link_out_of_the_folder_is_not_followed(saved, outside, tmp_path, secret):
+def test_link_out_of_the_folder_is_refused(saved, outside, tmp_path, secret):
     (tmp_path / "w.bin").symlink_to(secret)
     assert "link out of the model's folder" in refused(saved(outside(location="w.bin")))
 
@@ -121,7 +121,7 @@ def test_a_hard_link_is_refused(saved, outside, tmp_path, secret):
     assert "has 2 hard links" in refused(saved(outside(location="w.bin")))
 
 
-def test_a_link_made_after_the_reading_is_not_followed_either(saved, outside, tmp_path, secret):
+def test_link_made_after_reading_is_not_followed(saved, outside, tmp_path, secret):
     (tmp_path / "w.bin").write_bytes(WEIGHTS.tobytes())
     tensor = weights(read(saved(outside(location="w.bin"))))
     (tmp_path / "w.bin").unlink()
@@ -154,7 +154,7 @@ RANGES = {
 
 
 @pytest.mark.parametrize("case", RANGES)
-def test_data_that_are_not_in_the_file_are_refused(saved, outside, tmp_path, case):
+def test_missing_external_bytes_are_refused(saved, outside, tmp_path, case):
     (tmp_path / "w.bin").write_bytes(WEIGHTS.tobytes())
     entries, said = RANGES[case]
     assert said in refused(saved(outside(location="w.bin", **entries)))
@@ -219,7 +219,7 @@ OPENED = """
 """
 
 
-def test_nothing_but_the_model_is_opened_to_read_it(saved, outside, tmp_path, secret):
+def test_reading_opens_only_the_model(saved, outside, tmp_path, secret):
     (tmp_path / "ok.bin").write_bytes(WEIGHTS.tobytes())
     (tmp_path / "soft").symlink_to(secret)
     (tmp_path / "hard").hardlink_to(secret)

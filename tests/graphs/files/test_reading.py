@@ -120,7 +120,7 @@ UNSOUND = {
 
 
 @pytest.mark.parametrize("nodes", UNSOUND)
-def test_graphs_in_which_a_name_has_no_meaning_or_two_are_refused(saved, nodes):
+def test_graphs_with_undefined_or_duplicate_names_are_refused(saved, nodes):
     graph = f"{HEADER} g (float[n] x) => (float[n] y) {{ {nodes} }}"
     assert UNSOUND[nodes] in refused(saved(graph))
 
@@ -149,7 +149,7 @@ def test_a_node_names_its_operator(saved):
     assert "has no op_type" in refused(saved(model))
 
 
-def test_a_function_may_not_have_a_graph_by_default(saved):
+def test_graph_as_function_default_is_refused(saved):
     text = FUNCTIONS.format(functions=function("F0", "b = Neg(a)"))
     model = onnx.parser.parse_model(text)
     default = model.functions[0].attribute_proto.add(name="body", type=AttributeProto.GRAPH)
@@ -169,7 +169,7 @@ def test_names_that_are_no_text_are_refused(saved):
     assert r"the op_type b'\xff\xfe\x00u'" in refused(saved(content))
 
 
-def test_what_a_message_quotes_cannot_steer_the_terminal_or_fill_it(saved):
+def test_quoted_names_are_escaped_and_shortened(saved):
     model = onnx.parser.parse_model(RELU)
     model.graph.node[0].op_type = "\x1b[2J"
     model.graph.node[0].input[0] = "a" * 1_000_000
@@ -189,13 +189,13 @@ def function(name, body):
     return f"{imports} {name} (a) => (b) {{ {body} }}"
 
 
-def test_functions_that_call_each_other_in_a_circle_are_refused(saved):
+def test_cyclic_function_calls_are_refused(saved):
     chain = [function(f"F{i}", f"b = f.F{(i + 1) % 3}(a)") for i in range(3)]
     model = FUNCTIONS.format(functions=" ".join(chain))
     assert "in a circle: f::F" in refused(saved(model))
 
 
-def test_functions_that_inline_to_more_than_anyone_can_wait_for_are_refused(saved):
+def test_exponentially_nested_functions_are_refused(saved):
     doubling = [function(f"F{i}", f"c = f.F{i + 1}(a) b = f.F{i + 1}(c)") for i in range(40)]
     model = FUNCTIONS.format(functions=" ".join([*doubling, function("F40", "b = Neg(a)")]))
     assert "1,000,000 nodes once its functions are inlined" in refused(saved(model))
@@ -255,7 +255,7 @@ def test_both_names_of_onnxs_own_domain_are_one(saved):
     assert read(saved(model)).opset_imports == {"": 20}
 
 
-def test_attributes_of_before_they_had_types_keep_their_values(saved):
+def test_untyped_old_attributes_keep_their_values(saved):
     model = onnx.parser.parse_model(RELU.replace("Relu", "Elu <alpha = 0.5>"))
     model.ir_version = 1
     del model.opset_import[:]
@@ -290,7 +290,7 @@ def test_checks_take_time_in_proportion_to_the_model(saved):
     assert seconds(16_000) < 24 * seconds(2000)  # eight times, and sixty-four if it were quadratic
 
 
-def test_an_attribute_without_a_type_and_with_two_values_is_refused(saved):
+def test_attribute_with_two_values_is_refused(saved):
     model = onnx.parser.parse_model(RELU)
     model.graph.node[0].attribute.add(name="alpha", f=1.0, i=1)
     assert "attribute 'alpha' has no type" in refused(saved(model))

@@ -209,7 +209,7 @@ def test_damaged_files_are_read_or_refused(folder, content):
 
 @within_seconds(400)
 @given(content=deranged())
-def test_models_with_fields_of_other_meaning_are_read_or_refused(folder, content):
+def test_random_fields_are_read_or_refused(folder, content):
     read_or_refused(folder, content)
 
 

@@ -76,7 +76,7 @@ def test_every_command_that_writes_removes_what_is_stale(tmp_path, writer):
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_a_result_that_a_killed_command_began_is_removed(tmp_path):
+def test_leftover_of_killed_command_is_removed(tmp_path):
     (tmp_path / ".gatewave-0123456789abcdef.part").write_text("half")
     replace_file(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]

@@ -46,7 +46,7 @@ TENSORS = {
 
 
 @pytest.mark.parametrize("case", TENSORS)
-def test_tensors_that_are_not_what_they_declare_are_refused(saved, weighted, case):
+def test_tensors_of_wrong_size_are_refused(saved, weighted, case):
     fields, said = TENSORS[case]
     answer = refused(saved(weighted(**fields)))
     assert answer.startswith("tensor 'w': ")
@@ -64,12 +64,12 @@ def test_tensors_in_attributes_are_checked_wherever_they_are(saved):
     assert refused(saved(model)).startswith("attribute 'value' of node 0 (Constant): FLOAT")
 
 
-def test_a_sparse_tensor_has_as_many_indices_as_values(saved, sparse):
+def test_sparse_tensor_with_wrong_indices_is_refused(saved, sparse):
     sparse.graph.sparse_initializer[0].indices.dims[0] = 1
     sparse.graph.sparse_initializer[0].indices.raw_data = bytes(8)
     assert "expected indices of shape [2] or [2, 1]" in refused(saved(sparse))
 
 
-def test_the_name_of_a_type_is_in_the_message(saved, weighted):
+def test_message_names_the_element_type(saved, weighted):
     said = refused(saved(weighted(dims=[2], raw_data=bytes(1), data_type=TensorProto.FLOAT16)))
     assert "FLOAT16 of shape [2] takes 4 bytes, got 1" in said

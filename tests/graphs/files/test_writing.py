@@ -137,7 +137,7 @@ def test_each_tensor_starts_at_a_page(saved, outside, tmp_path):
     ]
 
 
-def test_data_in_constants_of_bodies_and_functions_come_along(saved, tmp_path):
+def test_external_data_of_bodies_and_functions(saved, tmp_path):
     model = onnx.parser.parse_model(
         '<ir_version: 10, opset_import: ["": 20, "f": 1]> g (bool c) => (float[4] y, float[4] z) {'
         "z = f.F() y = If (c) <then_branch = t () => (float[4] a) "
@@ -203,7 +203,7 @@ HUGE = """
 """
 
 
-def test_data_of_more_than_2_gib_pass_through_in_pieces(saved, tmp_path):
+def test_data_over_2_gib_are_copied_in_pieces(saved, tmp_path):
     size = 2**31 + 2**20
     with (tmp_path / "w.bin").open("wb") as file:
         file.truncate(size)  # zeros that take no room
@@ -237,7 +237,7 @@ def huge(size):
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
 
 
-def test_files_are_as_readable_as_any_that_the_user_makes(external, tmp_path):
+def test_written_files_follow_the_umask(external, tmp_path):
     before = os.umask(0o027)
     try:
         write(read(external), tmp_path / "out" / "out.onnx", source=external)

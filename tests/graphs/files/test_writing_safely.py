@@ -63,13 +63,13 @@ class TestSource:
             write(model, path, source=external)
         assert everything(tmp_path) == before
 
-    def test_even_when_no_tensor_is_in_them_any_more(self, external, tmp_path):
+    def test_unused_data_files_are_protected_too(self, external, tmp_path):
         model = read(external)
         model.graph.initializers["w"].const_value = ir.tensor(WEIGHTS, name="w")
         with pytest.raises(ModelError, match="or holds its data"):
             write(model, tmp_path / "w.bin", source=external)
 
-    def test_or_would_be_named_as_the_new_data_are(self, external, tmp_path):
+    def test_data_file_of_the_same_name_is_refused(self, external, tmp_path):
         write(read(external), tmp_path / "out.onnx", source=external)
         (data,) = tmp_path.glob("out.onnx.*.data")
         renamed = (tmp_path / "out.onnx").rename(tmp_path / "in.onnx")
@@ -79,7 +79,7 @@ class TestSource:
         assert everything(tmp_path) == before
 
 
-def test_a_link_at_the_target_is_replaced_and_not_what_it_points_to(rich, tmp_path):
+def test_link_at_the_target_is_replaced(rich, tmp_path):
     (tmp_path / "other").write_text("other")
     (tmp_path / "out.onnx").symlink_to("other")
     write(read(rich), tmp_path / "out.onnx", source=rich)
@@ -123,25 +123,25 @@ class TestFailure:
             write(model, target, source=external)
         assert everything(tmp_path) == before
 
-    def test_so_does_a_folder_at_the_target_after_the_data_were_placed(self, external, tmp_path):
+    def test_folder_at_the_target_removes_placed_data(self, external, tmp_path):
         target = tmp_path / "out" / "out.onnx"
         with pytest.raises(NotWrittenError, match=r"out\.onnx: cannot be written"):
             write(read(external), target, source=external, check=lambda _: target.mkdir())
         assert list(target.parent.iterdir()) == [target]
 
     @pytest.mark.parametrize("name", ["", ".", "out"])
-    def test_so_does_a_folder_that_is_named_instead_of_a_file(self, rich, tmp_path, name):
+    def test_folder_named_instead_of_file_fails(self, rich, tmp_path, name):
         (tmp_path / "out").mkdir()
         with contextlib.chdir(tmp_path), pytest.raises(ModelError, match="is a folder"):
             write(read(rich), Path(name), source=rich)
         assert {*tmp_path.iterdir()} == {rich, tmp_path / "out"}
 
-    def test_so_does_a_file_where_the_folder_should_be(self, rich, tmp_path):
+    def test_file_in_place_of_folder_fails(self, rich, tmp_path):
         (tmp_path / "file").touch()
         with pytest.raises(NotWrittenError, match="cannot be written"):
             write(read(rich), tmp_path / "file" / "out.onnx", source=rich)
 
-    def test_so_does_a_disk_without_room(self, external, target, tmp_path):
+    def test_full_disk_leaves_all_unchanged(self, external, target, tmp_path):
         before = everything(tmp_path)
         program = """
             import resource, sys
@@ -161,9 +161,7 @@ class TestFailure:
         assert "cannot be written: File too large" in ended.stdout
         assert everything(tmp_path) == before
 
-    def test_the_old_model_and_its_data_are_whole_until_the_new_one_is_there(
-        self, external, target
-    ):
+    def test_old_model_stays_whole_until_replaced(self, external, target):
         old = normal(target)
 
         def check(path):

@@ -3,12 +3,9 @@
 import onnx_ir as ir
 import pytest
 from drawing import drawn
+from recognised import found
 
 from gatewave.graphs.recognition.sites import sites
-
-
-def found(model):
-    return [(site.kind, dict(site.reals)) for site in sites(model)]
 
 
 def _log_sum(op, x, y):

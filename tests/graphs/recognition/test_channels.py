@@ -80,7 +80,7 @@ RANGES = {
 
 @pytest.mark.parametrize("style", ["initializer", "node"])
 @pytest.mark.parametrize("spelling", SPELLINGS)
-def test_activations_with_a_parameter_for_each_channel_are_found(spelling, style):
+def test_activations_with_parameters_per_channel(spelling, style):
     kind, write = SPELLINGS[spelling]
     surveyed = survey(drawn(write, shape=SHAPE, style=style))
     assert [(site.kind, dict(site.reals)) for site in surveyed.sites] == [(kind, {})]
@@ -157,7 +157,7 @@ def test_it_is_swapped_and_not_fused(spelling):
     np.testing.assert_array_equal(run(model, {"x": x})[0], np.maximum(x, 0))
 
 
-def test_a_row_that_may_widen_its_input_is_left():
+def test_row_that_may_broadcast_is_left():
     drawing = Drawing(shape=("n", "m", 3))
     x = drawing.input("x")
     drawing.output(_wave(drawing, x, ALPHAS, 1 / ALPHAS), "out", shape=("n", "k", 3))

@@ -170,7 +170,7 @@ WEIGHTED = {
 
 
 @pytest.mark.parametrize("written", WEIGHTED)
-def test_weighted_gate_of_the_same_value_is_no_glu(written):
+def test_weighted_gate_of_itself_is_no_glu(written):
     drawing = Drawing()
     x = drawing.input("x")
     row = drawing.tensor(np.array([1, 2, 3, 4], np.float32))

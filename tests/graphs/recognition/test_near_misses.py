@@ -51,7 +51,7 @@ CONSTANTS = {
 
 
 @pytest.mark.parametrize("wrong", CONSTANTS)
-def test_a_constant_that_is_a_little_off_is_named(wrong):
+def test_slightly_wrong_constant_is_named(wrong):
     write, kind, words = CONSTANTS[wrong]
     misses = [reason for name, reason in missed(drawn(write)) if name == kind]
     (reason,) = misses
@@ -59,7 +59,7 @@ def test_a_constant_that_is_a_little_off_is_named(wrong):
     assert all(word in reason for word in words)
 
 
-def test_a_constant_that_was_rounded_to_float32_is_named():
+def test_constant_rounded_to_float32_is_named():
     # As torch.onnx.export writes the float64 sinc.
     model = drawn(lambda op, x: _sinc(op, x, float(np.float32(math.pi))), dtype="float64")
     ((kind, reason),) = missed(model)
@@ -88,7 +88,7 @@ def test_a_row_that_is_added_inside_is_named():
     assert reason.endswith(", a row of weights, is added inside")
 
 
-def test_a_row_that_is_added_to_an_activation_is_no_near_miss():
+def test_row_added_after_is_no_near_miss():
     model = drawn(lambda op, x: op.Add(_of_rows(op, x), _row(op, 1, 2, 3, 4)))
     assert [site.kind for site in sites(model)] == ["swish"]
     assert missed(model) == []
@@ -113,7 +113,7 @@ def test_a_narrowing_cast_inside_is_named():
     assert (kind, reason) == ("swish", "a cast inside, of FLOAT to FLOAT16, loses digits")
 
 
-def test_a_gate_that_is_broadcast_is_no_near_miss():
+def test_broadcast_gate_is_no_near_miss():
     # The gate of a channel attention, which half of all networks for pictures have.
     drawing = Drawing(shape=(1, 3, 8, 8))
     x = drawing.input("x")
@@ -173,7 +173,7 @@ def test_activations_of_fused_operators_are_listed(written):
     assert all(reason.startswith(f"{op_type} computes it") for _, reason in misses)
 
 
-def test_a_convolution_in_the_layout_of_onnx_runtime_is_listed():
+def test_fused_convolution_of_internal_layout_is_listed():
     model = _contributed("Conv", domain="com.microsoft.nchwc", inputs=2, activation="Relu")
     assert [kind for kind, _ in missed(model)] == ["relu"]
 
@@ -198,7 +198,7 @@ def test_activations_of_recurrent_operators_are_listed(op_type, attributes, kind
     assert all("no node can be replaced" in reason for _, reason in misses)
 
 
-def test_near_misses_come_in_the_order_of_the_graph():
+def test_near_misses_are_in_graph_order():
     drawing = Drawing()
     x = drawing.input("x")
     first = _gelu(drawing, x, 1.4142)
@@ -206,7 +206,7 @@ def test_near_misses_come_in_the_order_of_the_graph():
     assert [kind for kind, _ in missed(drawing.model()) if "gelu" in kind] == ["gelu", "gelu-tanh"]
 
 
-def test_nodes_of_a_near_miss_are_not_listed_by_themselves():
+def test_nodes_of_near_miss_are_not_listed():
     model = drawn(lambda op, x: _gelu(op, x, 1.4142))
     assert [kind for kind, _ in missed(model)] == ["gelu"]
 

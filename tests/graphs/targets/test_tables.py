@@ -35,7 +35,7 @@ def test_every_version_has_a_table(version):
         assert table.fate(("", "Elu"), opset, ["double"]) == "refused"
 
 
-def test_what_the_files_do_not_name_is_answered_by_the_table():
+def test_table_answers_for_unlisted_operators():
     assert verdict("onnxruntime-1.24", "Selu", 17, "double") == "refused"
     assert verdict("onnxruntime-1.24", "Selu", 18, "double") == "runs"
     assert verdict("onnxruntime-1.24", "Sqrt", 17, "double") == "runs"
@@ -58,7 +58,7 @@ def test_what_nobody_tried_is_not_known(target):
     assert verdict(target, "com.example::Thing", 1, "float", dtype="float32") == "unknown"
 
 
-def test_other_targets_know_what_their_files_say_was_tried():
+def test_tried_operators_of_other_targets_are_known():
     assert verdict("tvm", "Sin", 17, "float", dtype="float32") == "runs"
     assert verdict("tvm", "Sin", 19, "float", dtype="float32") == "unknown"
     assert verdict("tvm", "Conv", 17, "float", "float", dtype="float32") == "unknown"
@@ -78,7 +78,7 @@ def test_limits_left_out_make_another_operator():
     assert table.fate(("", "Clip"), 13, ["bfloat16"] * 3) == "refused"
 
 
-def test_attributes_that_choose_kernels_have_rows_of_their_own():
+def test_kernel_selecting_attributes_have_own_rows():
     table = tables.of("onnxruntime", "1.32")
     assert table.fate(("", "Gelu"), 20, ["double"]) == "refused"
     tanh = {"approximate": "tanh"}
@@ -94,7 +94,7 @@ def test_products_hold_what_was_packed():
     assert {*tables.unpacked(tables.packed(set()))} == set()
 
 
-def test_the_table_of_the_installed_version_says_what_loading_says():
+def test_table_agrees_with_the_installed_version():
     table = tables.of("onnxruntime", INSTALLED)
     if table is None or table.exact != ort.__version__:
         pytest.skip(f"there is no table of {ort.__version__}")
@@ -113,7 +113,7 @@ def test_the_table_of_the_installed_version_says_what_loading_says():
     assert tried > 100
 
 
-def test_a_model_is_made_of_each_combination_of_types():
+def test_one_model_for_each_type_combination():
     schema = standard("Where", 17)
     made = [trial.signature for trial in nodes.trials(("", "Where"), schema, 17, {"": 17})]
     assert ("bool", "float") in made

@@ -28,7 +28,7 @@ def test_every_entry_has_evidence(name):
 
 
 @pytest.mark.parametrize("name", targets.names())
-def test_every_name_is_a_target_that_reads_some_opset(name):
+def test_every_target_reads_some_opset(name):
     target = targets.find(name)
     assert target.name.startswith(name.split("-")[0])
     assert target.opsets.nearest(20) in target.opsets
@@ -50,14 +50,14 @@ def test_the_issues_runtimes_are_all_there():
     }
 
 
-def test_a_short_name_is_the_newest_version_with_the_first_provider():
+def test_short_name_means_newest_and_first_provider():
     newest = RUNTIMES["onnxruntime"].versions[-1]
     assert targets.find("onnxruntime") == targets.find(f"onnxruntime-{newest}-cpu")
     assert targets.find("onnxruntime-1.31").name == "onnxruntime-1.31-cpu"
     assert targets.find("onnxruntime-cuda").name == f"onnxruntime-{newest}-cuda"
 
 
-def test_an_unknown_name_is_answered_with_those_that_come_close():
+def test_unknown_target_suggests_similar_names():
     with pytest.raises(TargetError, match=r"did you mean onnxruntime-1\.31"):
         targets.find("onxruntime-1.31")
     with pytest.raises(TargetError, match=r"unknown target 'caffe'\. Known.*openvino \("):
@@ -94,7 +94,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-def test_a_file_that_says_more_or_less_is_refused(wrong):
+def test_target_file_with_wrong_keys_is_refused(wrong):
     was, becomes, told = WRONG[wrong]
     assert was in LEAST
     with pytest.raises(TargetError, match=r"tiny\.yaml") as error:
