@@ -1,4 +1,4 @@
-"""`make bench`: every record's graphs against their peers, and the service against its limits."""
+"""Benchmark of every record's graphs and of the service; `make bench` runs it."""
 
 from benchmarks import http
 from benchmarks.kernels.__main__ import main as kernels

@@ -1,4 +1,4 @@
-"""Gain from batching for models of the repository: many concurrent requests of one row.
+"""Benchmark of batching for repository models, with many concurrent requests of one row.
 
 python -m benchmarks.batching
 """
@@ -70,7 +70,7 @@ def _row(model: InProcessModel, doubt: str) -> str:
 
 
 def _rate(model: InProcessModel) -> float:
-    """Requests a second."""
+    """Return requests per second."""
     return asyncio.run(_load(model))
 
 

@@ -1,7 +1,7 @@
-"""The kernels on a GPU: right over every record's samples, and as fast as its memory.
+"""Certification and bandwidth of the kernels on a GPU.
 
-Bandwidth is a share of what a copy within the GPU's memory reaches: ONNX Runtime's own Identity,
-in the same process, in turns. It needs onnxruntime-gpu, a GPU, and the library:
+Bandwidth is measured as a share of that of a copy in GPU memory: ONNX Runtime's Identity, in the
+same process and in turns. The benchmark needs onnxruntime-gpu, a GPU, and the library:
 
     python -m benchmarks.cuda service/libgatewave_cuda.so
 """
@@ -30,7 +30,7 @@ GRAPHS: tuple[signature.Graph, ...] = ("value", "grad", "vjp")
 ELEMENTS = 256 << 20
 TURNS = 15
 GOAL = 0.9
-"""The least share of a copy's bandwidth, in the types below."""
+"""Smallest accepted share of a copy's bandwidth, in the types below."""
 MEASURED: tuple[DType, ...] = ("float32", "float16", "bfloat16")
 ONNX: dict[DType, int] = {
     "float32": TensorProto.FLOAT,
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def missing() -> str | None:
-    """Why CUDA does not work here; None where it does."""
+    """Return the reason why CUDA does not work, or None if it does."""
     if CUDA not in ort.get_available_providers():
         return f"this onnxruntime {ort.__version__} has no {CUDA}"
     ort.preload_dlls()
@@ -69,7 +69,7 @@ def missing() -> str | None:
 
 
 def opened(model: bytes, library: Path | None) -> ort.InferenceSession:
-    """A session on the GPU.
+    """Return a session on the GPU.
 
     Raises:
         RuntimeError: ONNX Runtime put it elsewhere.
@@ -78,7 +78,7 @@ def opened(model: bytes, library: Path | None) -> ort.InferenceSession:
     options.log_severity_level = 4
     if library:
         options.register_custom_ops_library(str(library))
-        # Where a kernel were missing, a body on the CPU would be measured in its place.
+        # Otherwise, a missing kernel would be replaced by a function body on the CPU.
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     session = ort.InferenceSession(model, options, providers=[CUDA])
     if session.get_providers()[0] != CUDA:
@@ -114,7 +114,7 @@ def certify_one(
 
 
 def run(model: bytes, inputs: Mapping[str, Tensor], library: Path) -> dict[str, Tensor]:
-    """Run on the GPU; DLPack carries all types to ONNX Runtime, which copies them there."""
+    """Run on the GPU. ONNX Runtime receives all types by DLPack, and copies them to the GPU."""
     session = opened(model, library)
     names = [output.name for output in session.get_outputs()]
     given = {name: ort.OrtValue.from_dlpack(tensor) for name, tensor in inputs.items()}
@@ -123,7 +123,7 @@ def run(model: bytes, inputs: Mapping[str, Tensor], library: Path) -> dict[str, 
 
 
 def measured(library: Path, dtype: DType, elements: int) -> list[str]:
-    """A row for each graph: all of them and the copy take turns."""
+    """Yield a row for each graph; all graphs and the copy run in turns."""
     tensors = [numbers(dtype, elements) for _ in range(3)]
     copy = opened(node_model("Identity", dtype), None)
     rows = []
@@ -158,7 +158,7 @@ def bound(
     dtype: DType,
     elements: int,
 ) -> Callable[[], object]:
-    """A call of the session on tensors that are in the GPU's memory, and stay there."""
+    """Return a call of the session with tensors that stay in GPU memory."""
     binding = session.io_binding()
     for value, tensor in zip(session.get_inputs(), inputs, strict=False):
         binding.bind_ortvalue_input(value.name, tensor)
@@ -177,7 +177,7 @@ def empty(dtype: DType, elements: int) -> ort.OrtValue:
 
 
 def numbers(dtype: DType, elements: int) -> ort.OrtValue:
-    """Normal numbers in the GPU's memory; it converts them itself."""
+    """Return normal numbers in GPU memory, converted there."""
     few = np.random.default_rng(0).standard_normal(min(elements, 1 << 20), np.float32)
     wide = ort.OrtValue.ortvalue_from_numpy(np.resize(few, elements), "cuda", 0)
     if dtype == "float32":
@@ -193,7 +193,7 @@ def numbers(dtype: DType, elements: int) -> ort.OrtValue:
 
 
 def node_model(op_type: str, given: DType, made: DType | None = None, **attributes: int) -> bytes:
-    """A model of one of ONNX's own operators."""
+    """Return a model of one ONNX operator."""
     node = helper.make_node(op_type, ["x"], ["y"])
     node.attribute.extend(helper.make_attribute(key, value) for key, value in attributes.items())
     x = helper.make_tensor_value_info("x", ONNX[given], [None])

@@ -1,16 +1,22 @@
-"""The service under load from wrk, in one run with an echo and a hand-written server.
+"""Benchmark of the service under load from wrk, with an echo and a hand-written server.
 
     python -m benchmarks.http [--seconds 3] [--turns 5] [--cases ABC] [--kernels function]
         [--peer NAME=COMMAND ...]
 
-SwiGLU of two inputs: A in JSON, 64 floats each, 32 connections; B in JSON, 4096 floats each, 32
-connections; C in binary, 1 Mi float32 each, 4 connections; D in binary, 64 floats each,
-32 connections; E as A, with the header Accept-Encoding. The echo is a bare uvicorn application
-that drops the body and returns as many bytes as the answer has: the limit of the stack. The others
-are a bare uvicorn application that computes with ONNX Runtime and does no more, and a plain FastAPI
-route. The servers take turns, each turn gives ratios, and the medians of these are printed: the
-share of the echo, and the ratio to the bare application, with the least and the greatest. With
-``--kernels`` ours runs a second time, with ``GATEWAVE_KERNELS`` set so: what a kernel gains here.
+The cases are SwiGLU of two inputs:
+
+- A: JSON, 64 floats each, 32 connections;
+- B: JSON, 4096 floats each, 32 connections;
+- C: binary, 1 Mi float32 each, 4 connections;
+- D: binary, 64 floats each, 32 connections;
+- E: as A, with the header Accept-Encoding.
+
+The echo is a bare uvicorn application that drops the body and returns as many bytes as the answer
+has: the limit of the stack. The other servers are a bare uvicorn application that only computes
+with ONNX Runtime, and a plain FastAPI route. The servers run in turns, and each turn gives ratios:
+the share of the echo, and the ratio to the bare application. The medians are printed, with the
+smallest and the largest. ``--kernels`` runs the service a second time with this value of
+``GATEWAVE_KERNELS``, which shows the gain from kernels.
 """
 
 from __future__ import annotations
@@ -48,7 +54,7 @@ UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
 
 @dataclass(frozen=True)
 class Load:
-    """A request that is sent over and over."""
+    """Request that is sent repeatedly."""
 
     path: str
     body: bytes
@@ -66,7 +72,7 @@ class Case:
 
 @dataclass
 class Server:
-    """A running server, and its measurements."""
+    """Running server and its measurements."""
 
     name: str
     pid: int
@@ -77,7 +83,7 @@ class Server:
     p99: list[float] = field(default_factory=list)
 
     def peak_megabytes(self) -> float:
-        """The most memory that it and its children had."""
+        """Return the peak memory of the server and its children."""
         pids = [self.pid, *map(int, _children(self.pid))]
         return sum(_peak(pid) for pid in pids) / 1024
 
@@ -152,7 +158,7 @@ def _measure(case: Case, options: argparse.Namespace) -> None:
 
 
 def _again(server: Server) -> Server:
-    """The same server, measured apart: by its other protocol."""
+    """The same server with its other protocol, measured separately."""
     return Server(server.name, server.pid, server.port, server.start_seconds)
 
 
@@ -296,7 +302,7 @@ def _serving(
         _wait(process, f"http://127.0.0.1:{port}/")
         yield Server(name, process.pid, port, time.perf_counter() - began)
     finally:
-        # With all the processes that it started: some servers leave theirs behind.
+        # With all its child processes: some servers do not end theirs.
         os.killpg(process.pid, signal.SIGTERM)
         try:
             process.wait(10)
@@ -306,7 +312,7 @@ def _serving(
 
 
 def _wait(process: subprocess.Popen[bytes], url: str) -> None:
-    """Wait for the first answer, whatever it says."""
+    """Wait for the first answer, with any status."""
     while process.poll() is None:
         try:
             with urllib.request.urlopen(url):  # noqa: S310 - loopback
@@ -323,7 +329,7 @@ def _children(pid: int) -> list[str]:
 
 
 def _peak(pid: int) -> int:
-    """The most memory that a process had, in kilobytes."""
+    """Return the peak memory of a process, in kilobytes."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
 

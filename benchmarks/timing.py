@@ -14,11 +14,11 @@ LEAST_SECONDS = 0.01
 """A turn repeats its call until it lasts this long."""
 
 WARMING_SECONDS = 0.03
-"""And before, unmeasured: until then the system may run a pool's threads on one processor."""
+"""Warm-up before a turn. Until then the system may run a pool's threads on one processor."""
 
 LONGEST_REST = 0.5
 REST = 0.012
-"""Time that is long beside the system's accounting ticks of threads, which are 4 or 10 ms."""
+"""Time that is longer than the accounting ticks of threads, which are 4 or 10 ms."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Ratio:
 
 
 def turns(calls: Mapping[str, Callable[[], object]], count: int) -> dict[str, list[float]]:
-    """Seconds per call in each of ``count`` turns, which the calls take one after the other."""
+    """Return the seconds per call in ``count`` turns. In each turn, the calls run one by one."""
     repeats = {name: _repeats(call) for name, call in calls.items()}
     samples: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(count):
@@ -43,16 +43,16 @@ def turns(calls: Mapping[str, Callable[[], object]], count: int) -> dict[str, li
 
 
 def ratio(ones: Sequence[float], others: Sequence[float]) -> Ratio:
-    """Ratio of ``ones`` to ``others``, turn by turn; effects on both in a turn cancel."""
+    """Return the ratio of ``ones`` to ``others``, turn by turn: effects on both cancel."""
     found = [one / other for one, other in zip(ones, others, strict=True)]
     return Ratio(*statistics.quantiles(found, n=4, method="inclusive"))
 
 
 def _rest() -> None:
-    """Wait until no thread of this process runs: pools spin for a while when they have no work.
+    """Wait until no thread of this process runs.
 
-    ONNX Runtime's and OpenMP's threads do so, tens of milliseconds long, and would take a processor
-    from whoever has the next turn.
+    Idle threads of ONNX Runtime and OpenMP spin for tens of milliseconds. They would take a
+    processor from the next turn.
     """
     ends = time.perf_counter() + LONGEST_REST
     busy = REST
@@ -63,7 +63,7 @@ def _rest() -> None:
 
 
 def _warm(call: Callable[[], object]) -> None:
-    """Wake the call's threads, and fill its caches."""
+    """Wake the threads of the call, and fill the caches."""
     ends = time.perf_counter() + WARMING_SECONDS
     call()
     while time.perf_counter() < ends:

@@ -69,8 +69,8 @@ class CertificationPlan:
 
 
 OF_FORMULA = (
-    "the record's formula: float64 against mpmath, shorter floats against the record's "
-    "decomposition in float64, which mpmath has measured"
+    "the record's formula: mpmath for float64; for smaller types, the record's decomposition in "
+    "float64, checked with mpmath"
 )
 """Description of an activation's expected results; see `gatewave.export.accuracy.reference`."""
 

@@ -1,4 +1,4 @@
-"""Models that no PyPI package carries: a block of a language model, and an audio front end."""
+"""Models without a PyPI package: a block of a language model, and an audio front end."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RATE, FILTERS, TAPS = 16_000, 80, 251
 
 
 class LlamaBlock(nn.Module):
-    """RMSNorm, attention, RMSNorm, and the SwiGLU that language models mean."""
+    """RMSNorm, attention, RMSNorm, and the SwiGLU of language models."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ def export(module: nn.Module, inputs: dict[str, Tensor], path: Path, opset: int 
         if parameter.dim() > 1:
             nn.init.normal_(parameter, std=1 / math.sqrt(parameter.shape[1]))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of what Torch finds in itself
+        warnings.simplefilter("ignore")  # warnings of Torch about itself
         program = torch.onnx.export(
             module.eval(),
             tuple(inputs.values()),

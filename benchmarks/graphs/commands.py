@@ -29,12 +29,12 @@ from gatewave.graphs.rewrite import fuse, inspection
 from gatewave.cli.commands import graphs
 graphs.read(Path(sys.argv[1]))
 """
-"""The load of a command: Python, its imports, and reading the model."""
+"""Program of the load of a command: Python, its imports, and reading the model."""
 
 
 @dataclass(frozen=True)
 class Ran:
-    """A command that has ended.
+    """Result of a command.
 
     Attributes:
         seconds: Time from its start to its end.
@@ -50,7 +50,7 @@ class Ran:
 
 
 def load(model: Path, limit: float) -> Ran:
-    """Start the same process as a command does, and only read ``model``."""
+    """Run the load of a command: start Python, import, and read ``model``."""
     return _ran([sys.executable, "-c", READ, str(model)], limit)
 
 
@@ -87,7 +87,7 @@ def _ran(command: Sequence[str], limit: float) -> Ran:
 
 @contextlib.contextmanager
 def _watched(pid: int) -> Iterator[list[int]]:
-    """The memory of a process and its descendants, at intervals."""
+    """Sample the memory of a process and its descendants; keep the maximum."""
     found, ended = [0], threading.Event()
 
     def watch() -> None:
@@ -104,7 +104,7 @@ def _watched(pid: int) -> Iterator[list[int]]:
 
 
 def _tree(pid: int) -> Iterator[int]:
-    """The process and its descendants, as far as they have not ended."""
+    """Yield the process and its running descendants."""
     yield pid
     for path in Path(f"/proc/{pid}/task").glob("*/children"):
         with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""Measurements of one graph: activations found and fused, verification, and time."""
+"""Measurements of one graph: recognised and fused activations, verification, and time."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Measured:
         found: Number of activations of each kind.
         fused: Number of each that were fused.
         left: Number of each that were left to ONNX Runtime.
-        difference: The largest of an output, in words.
+        difference: The largest difference of an output, in words.
         samples: Seconds per call, turn by turn; of the original only, without a fusion.
     """
 
@@ -91,7 +91,7 @@ def _verified(
 
 
 def _call(opened: ort.InferenceSession, graph: Graph) -> Callable[[], None]:
-    """A call on inputs that are bound beforehand; outputs are allocated, as for any caller."""
+    """Return a call with bound inputs. Outputs are allocated, as in normal use."""
     binding = opened.io_binding()
     for name, array in graph.inputs.items():
         binding.bind_cpu_input(name, array)

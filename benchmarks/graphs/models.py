@@ -1,4 +1,4 @@
-"""Production models of many origins, out of PyPI's packages, and inputs to time them on."""
+"""Published models from PyPI packages, and inputs for timing."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Packaged:
 
 @dataclass(frozen=True)
 class Model:
-    """A model that is installed: its file, its description, and inputs."""
+    """Installed model: its file, its description, and inputs."""
 
     path: Path
     about: Packaged
@@ -57,7 +57,7 @@ def models(folder: Path, scratch: Path, names: Collection[str] = ()) -> Iterator
     """Yield the models called ``names``, or all; variants are written to ``scratch``.
 
     Raises:
-        FileNotFoundError: A package is not there, or has no such file.
+        FileNotFoundError: A package is missing, or lacks the file.
     """
     for about in PACKAGED:
         if names and about.name not in names:
@@ -85,7 +85,7 @@ def _these(*numbers: float) -> Draw:
 
 
 def _in_another_opset(given: Path, path: Path) -> None:
-    """Convert to opset 20 by ONNX's own converter, and move the weights to a file beside it."""
+    """Convert to opset 20 with ONNX's converter, and move the weights to an external file."""
     model = version_converter.convert_version(onnx.load(given), 20)
     onnx.save(model, path, save_as_external_data=True, location=f"{path.name}.data")
 
@@ -213,7 +213,7 @@ PACKAGED = (
         {
             "input": _below(100, 1, 64),
             "input_lengths": lambda _: np.array([64]),
-            # Noise is off: it makes the durations, and so the work, differ from run to run.
+            # Noise is off, because it changes the durations, and so the work, from run to run.
             "scales": _these(0.0, 1.0, 0.0),
         },
     ),

@@ -1,4 +1,4 @@
-"""The measured part of docs/graphs.md."""
+"""Measured part of docs/graphs.md."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def put(path: Path, text: str, begin: str, end: str) -> None:
 
 
 def about(library: Path) -> str:
-    """The day, the machine and the packages."""
+    """Return the date, the machine and the packages, as a sentence."""
     today = dt.datetime.now(tz=dt.UTC).date().isoformat()
     packages = ", ".join(f"{name} {version(name)}" for name in ("onnxruntime", "onnx", "torch"))
     return (

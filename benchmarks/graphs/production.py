@@ -1,4 +1,4 @@
-"""The graphs that are measured, and the inputs that they are timed on."""
+"""Measured graphs, and their inputs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Arrays = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Graph:
-    """A model's file, under the name that the table gives it, and inputs as in earnest."""
+    """Model file with its name in the table, and realistic inputs."""
 
     name: str
     path: Path
@@ -37,7 +37,7 @@ def graphs(folder: Path, scratch: Path, only: Collection[str] = ()) -> Iterator[
         only: Names, if not all are wanted.
 
     Raises:
-        FileNotFoundError: A package is not there, or has no such file.
+        FileNotFoundError: A package is missing, or lacks the file.
     """
     source = np.random.default_rng(SEED)
     wanted = {*PACKAGED, *EXPORTED} if not only else {*only}
@@ -62,7 +62,7 @@ def _image(name: str, height: int, width: int) -> Callable[[np.random.Generator]
 
 
 def _sound(source: np.random.Generator) -> Arrays:
-    """A window of 32 ms at 16 kHz, behind the last samples of the one before."""
+    """Return a window of 32 ms at 16 kHz, after the last samples of the previous window."""
     return {
         "input": source.standard_normal((1, 576)).astype(np.float32) * 0.1,
         "state": np.zeros((2, 1, 128), np.float32),

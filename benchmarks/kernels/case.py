@@ -20,7 +20,7 @@ from gatewave.models import ACTIVATIONS, Activation, DType, Operator
 
 SEED = 0
 SPREAD = 2.0
-"""The inputs are of a normal distribution with this standard deviation."""
+"""Standard deviation of the normally distributed inputs."""
 
 CHOSEN = (
     "sinc value",
@@ -35,7 +35,7 @@ CHOSEN = (
 
 @dataclass(frozen=True)
 class Case:
-    """One graph of one operator: the value, or the value and its partial derivatives."""
+    """Graph of an operator: the value, or the value and its partial derivatives."""
 
     activation: Activation
     operator: Operator
@@ -52,7 +52,7 @@ class Case:
 
     @functools.cached_property
     def ours(self) -> bytes:
-        """The artifact: one node, and the body that stands in where there is no kernel."""
+        """Return the artifact: one node with its function body."""
         return to_bytes(self._model)
 
     @functools.cached_property
@@ -72,7 +72,7 @@ class Case:
         return content
 
     def tensors(self, size: int) -> tuple[list[Tensor], list[Tensor]]:
-        """The inputs, always the same, and where the outputs go."""
+        """Return the inputs, always the same, and tensors for the outputs."""
         dtype = getattr(torch, self.dtype)
         source = torch.Generator().manual_seed(SEED)
         inputs = [
@@ -82,7 +82,7 @@ class Case:
         return inputs, [torch.zeros(size, dtype=dtype) for _ in outputs]
 
     def plain(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """The plain formula: all outputs of the graph."""
+        """Return all outputs of the graph by the plain formula."""
         value = self.formula.value(*inputs)
         return (value,) if self.graph == "value" else (value, *self.formula.partials(*inputs))
 
@@ -101,7 +101,7 @@ class _Plain(nn.Module):
 
 
 def cases(dtype: DType, *, every: bool) -> Iterator[Case]:
-    """The cases that goals are set for, and Swish; or those of every record."""
+    """Yield the cases with goals and Swish, or those of every record."""
     found = [
         Case(activation, operator, graph, dtype)
         for activation in ACTIVATIONS.values()

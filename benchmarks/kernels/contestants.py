@@ -1,7 +1,6 @@
 """Contestants: calls that compute a case on the same inputs.
 
-A call writes to the outputs that are there before, or returns results of its own, as Torch eager
-and Torch's gradients do.
+A call writes to given outputs, or returns new results, as Torch eager and Torch's gradients do.
 """
 
 from __future__ import annotations
@@ -70,7 +69,7 @@ def calls(this: Round, without: Sequence[str]) -> dict[str, Call]:
 
 
 def _attempt(name: str, build: Callable[[Round], Call | None], this: Round) -> Call | None:
-    """The call; ``None`` if a rival does not support the case, as 16-bit types."""
+    """Return the call, or None if a rival does not support the case, such as a 16-bit type."""
     try:
         call = build(this)
         if call is not None:
@@ -83,7 +82,7 @@ def _attempt(name: str, build: Callable[[Round], Call | None], this: Round) -> C
 
 
 def _verify(name: str, call: Call, this: Round) -> None:
-    """Refuse to time results that differ from the plain formula, which is inexact in 16 bits."""
+    """Check the results against the plain formula, which is too inexact in 16 bits."""
     if this.case.dtype not in LOOSE:
         return
     for output in this.outputs:
@@ -115,7 +114,7 @@ def _eager(this: Round) -> Call:
 
 
 def _compiled(this: Round) -> Call:
-    torch.compiler.reset()  # it counts how often it compiled the same code, and refuses in the end
+    torch.compiler.reset()  # Torch limits how often it compiles the same code
     if this.case.graph == "grad":
         return _by_autograd(this, torch.compile(this.case.formula.value, dynamic=False))
 
@@ -128,7 +127,7 @@ def _compiled(this: Round) -> Call:
 
 
 def _by_autograd(this: Round, function: Callable[..., Tensor]) -> Call:
-    """Forward and backward, as in training; the gradient that comes in is of ones."""
+    """Return a call of forward and backward, as in training, with a gradient of ones."""
     leaves = [tensor.detach().requires_grad_() for tensor in this.inputs]
     ones = torch.ones_like(leaves[0])
 

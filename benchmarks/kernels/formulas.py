@@ -1,4 +1,4 @@
-"""The same functions written plainly in Torch and in NumPy."""
+"""Plain Torch and NumPy versions of the activations."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from torch.nn import functional
 from gatewave.models import Operator
 
 Into = Callable[..., object]
-"""A function of ``(outputs, *inputs)`` that leaves its results in the arrays of ``outputs``."""
+"""Function of ``(outputs, *inputs)`` that writes its results to the arrays ``outputs``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Formula:
-    """A function: its value and its partial derivatives in Torch; the same in NumPy, with both."""
+    """Function with its partial derivatives, in Torch and in NumPy."""
 
     value: Callable[..., Tensor]
     partials: Callable[..., tuple[Tensor, ...]]
@@ -28,7 +28,7 @@ class Formula:
 
 
 def formula_of(stem: str, operator: Operator) -> Formula:
-    """Plain formulas by stem of the operator; the default is the record's own Torch module."""
+    """Return the plain formula of an operator; by default, the record's Torch module."""
     return FORMULAS.get(stem) or Formula(operator.build(), operator.derivative)
 
 

@@ -9,7 +9,7 @@ from benchmarks.kernels.contestants import ABS, COMPILED, EXPORTED, OURS, ROOF, 
 from benchmarks.timing import Ratio, ratio
 
 Samples = Mapping[str, Sequence[float]]
-"""The seconds per call of each contestant, turn by turn."""
+"""Seconds per call of each contestant, turn by turn."""
 
 MEDIUM = (1 << 16, 1 << 20)
 LARGE = (1 << 24,)
@@ -46,7 +46,7 @@ HEADER = ("graph", "elements", "goal", "reached", "quartiles of the turns", "the
 
 
 def rows(measured: Mapping[tuple[str, int], Samples]) -> Iterator[tuple[str, ...]]:
-    """Each goal at each size that was measured, by the names of the cases."""
+    """Yield each goal at each measured size."""
     for goal in GOALS:
         for name in goal.cases:
             for size in goal.sizes:

@@ -18,8 +18,8 @@ from torch import Tensor
 THREADS = 2
 PROVIDERS = ("CPUExecutionProvider",)
 WORKERS = ("session.intra_op_thread_affinities", ";".join(map(str, range(2, THREADS + 1))))
-"""One processor for each thread that joins the caller's; ONNX Runtime counts them from 1. Left
-alone, the system may run both on one, for seconds, and halve whoever has the turn."""
+"""A processor for each thread besides the caller's; ONNX Runtime counts them from 1. Otherwise the
+system may run both threads on one processor for seconds, and halve the speed of that turn."""
 ELEMENTS = {
     "float16": TensorProto.FLOAT16,
     "bfloat16": TensorProto.BFLOAT16,
@@ -29,7 +29,7 @@ ELEMENTS = {
 
 
 def spread(module: str) -> None:
-    """Keep each thread on a processor of its own: OpenMP must know before it starts."""
+    """Pin each thread to its own processor. OpenMP must know this before it starts."""
     wanted = " ".join(map(str, range(THREADS)))
     if os.environ.get("GOMP_CPU_AFFINITY") != wanted:
         again = [sys.executable, "-m", module, *sys.argv[1:]]
@@ -40,7 +40,7 @@ def spread(module: str) -> None:
 def session(
     model: bytes | str, library: Path | None = None, disabled: Sequence[str] = ()
 ) -> ort.InferenceSession:
-    """A session of the model, or of the file, without the optimizers that are ``disabled``."""
+    """Return a session of a model or file, without the optimizers in ``disabled``."""
     options = ort.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = THREADS
@@ -55,7 +55,7 @@ def session(
 def bound(
     model: bytes, inputs: Sequence[Tensor], outputs: Sequence[Tensor], library: Path | None = None
 ) -> Callable[[], None]:
-    """A call of ``model`` that reads ``inputs`` and writes ``outputs`` where they are."""
+    """Return a call of ``model`` that reads ``inputs`` and writes ``outputs`` without copies."""
     opened = session(model, library)
     binding = opened.io_binding()
     names = [value.name for value in opened.get_inputs()][: len(inputs)]
@@ -68,7 +68,7 @@ def bound(
 
 
 def single_node(op_type: str, dtype: str, count: int) -> bytes:
-    """A model of one standard operator of ``count`` inputs."""
+    """Return a model of one standard operator with ``count`` inputs."""
     names = ["a", "b"][:count]
     element = ELEMENTS[dtype]
     graph = helper.make_graph(
@@ -81,7 +81,7 @@ def single_node(op_type: str, dtype: str, count: int) -> bytes:
 
 
 def instructions(library: Path) -> str:
-    """The instruction set that the library's kernels use here, as it says itself."""
+    """Return the instruction set that the library uses on this machine."""
     domain = "ai.gatewave"
     graph = helper.make_graph(
         [helper.make_node("Kernels", [], ["text"], domain=domain)],

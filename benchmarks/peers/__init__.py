@@ -1,1 +1,1 @@
-"""Other servers that the service is measured against."""
+"""Other servers, for comparison with the service."""

@@ -1,4 +1,4 @@
-"""A bare ASGI app that computes: no validation, no errors, no limits, no metrics, no keys."""
+"""Bare ASGI application with ONNX Runtime: no validation, limits, metrics or keys."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The limit of the stack: a bare ASGI app without computation."""
+"""Echo server, the limit of the stack: a bare ASGI application without computation."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
-    """A bare ASGI app: it drops the body, and returns as many bytes as the path says."""
+    """Drop the body, and return the number of bytes in the path."""
     if scope["type"] != "http":
         return
     while (await receive()).get("more_body", False):

@@ -1,4 +1,4 @@
-"""The route that one writes first: FastAPI, pydantic and NumPy."""
+"""Plain route with FastAPI, pydantic and NumPy."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def inspect(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show a model's activations: which, how written, where, and their share of its computing.
+    """Show the activations of a model: kind, operators, location, and share of FLOPs.
 
     Example: `gatewave inspect model.onnx --target onnxruntime-1.31`
     """
