@@ -1,20 +1,23 @@
 """The `gatewave` command: its subcommands, and the handling of their errors.
 
-Exit status: 0 done; 1 it could not be done, or something is not as it should be; 2 the request
-itself was wrong.
+Exit status: 0 done; 1 the command could not be done, or found a fault; 2 the request was wrong.
+
+`gatewave --help` imports every command. A command therefore imports what it computes with in its
+function, under `needing`: NumPy, onnx, ONNX Runtime and Torch take from 0.2 to 3 seconds, and the
+extra that installs them may be missing.
 """
 
 from __future__ import annotations
 
-from gatewave.cli import early_signals  # noqa: F401 - first of all: it hears SIGTERM
+from gatewave.cli import early_signals  # noqa: F401 - before imports that take time
 
 # isort: split
 import sys
-from importlib.metadata import version
 from typing import Annotated
 
 import typer
 
+from gatewave.cli import terminal
 from gatewave.cli.commands import (
     certify,
     doctor,
@@ -24,7 +27,6 @@ from gatewave.cli.commands import (
     inspect,
     key,
     lower,
-    output,
     plot,
     runtimes,
     serve,
@@ -32,8 +34,6 @@ from gatewave.cli.commands import (
     verify,
 )
 from gatewave.cli.errors import CommandError
-from gatewave.cli.files import FileError
-from gatewave.service.errors import RequestInvalid, ServiceError, SettingsInvalid
 
 app = typer.Typer(
     name="gatewave",
@@ -60,7 +60,9 @@ app.command("key")(key.key)
 
 def _show_version(*, wanted: bool) -> None:
     if wanted:
-        output.say(f"gatewave {version('gatewave')}")
+        from gatewave import __version__
+
+        terminal.say(f"gatewave {__version__}")
         raise typer.Exit
 
 
@@ -81,27 +83,33 @@ def main() -> None:
     """Run the command, and turn each error of ours into a line and an exit status."""
     try:
         app()
-    except (RequestInvalid, SettingsInvalid, FileError) as error:
-        sys.exit(_said(error, 2))
-    except CommandError as error:
-        sys.exit(_said(error, error.status))
-    except ServiceError as error:
-        sys.exit(_said(error, 1))
     except Exception as error:
-        status = _status_in_export(error)
+        status = _status(error)
         if status is None:
             raise
-        sys.exit(_said(error, status))
+        terminal.say(f"error: {_message(error)}", style="red", is_error=True)
+        sys.exit(status)
 
 
-def _status_in_export(error: Exception) -> int | None:
-    """The exit status of an error of `export`, which serving must not import."""
-    errors = sys.modules.get("gatewave.graphs.errors")  # if it is not there, none was raised
-    if errors is None or not isinstance(error, errors.GatewaveError):
-        return None
-    return 2 if isinstance(error, (errors.ModelError, errors.TargetError)) else 1
+def _status(error: Exception) -> int | None:
+    """Return the exit status of an error of ours, or of a file; None for a defect."""
+    if isinstance(error, CommandError):
+        return error.status
+    if isinstance(error, OSError) and error.filename is not None:
+        return 1
+    # A room that was not imported has raised no error, and takes time to import.
+    if service := sys.modules.get("gatewave.service.errors"):
+        if isinstance(error, (service.RequestInvalid, service.SettingsInvalid)):
+            return 2
+        if isinstance(error, service.ServiceError):
+            return 1
+    graphs = sys.modules.get("gatewave.graphs.errors")
+    if graphs and isinstance(error, graphs.GatewaveError):
+        return 2 if isinstance(error, (graphs.ModelError, graphs.TargetError)) else 1
+    return None
 
 
-def _said(error: Exception, status: int) -> int:
-    output.say(f"error: {error}", style="red", is_error=True)
-    return status
+def _message(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return f"{error.filename}: {error.strerror}"
+    return str(error)

@@ -24,10 +24,9 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 READ = """
 import sys
 from pathlib import Path
-from gatewave import cli
+from gatewave.cli import main, model_files
 from gatewave.graphs.rewrite import fuse, inspection
-from gatewave.cli.commands import graphs
-graphs.read(Path(sys.argv[1]))
+model_files.read(Path(sys.argv[1]))
 """
 """Program of the load of a command: Python, its imports, and reading the model."""
 

@@ -9,22 +9,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
-from gatewave.cli.commands import output
-from gatewave.cli.commands.comparing import (
+from gatewave.cli import terminal
+from gatewave.cli.activations import activations_named
+from gatewave.cli.commands.runtimes import chosen
+from gatewave.cli.errors import CommandError, UsageError, needing
+from gatewave.cli.options import (
     INPUTS_HELP,
     AtolOption,
+    JsonOption,
     RtolOption,
     UlpOption,
     arrays,
+    words,
 )
-from gatewave.cli.commands.parameters import words
-from gatewave.cli.commands.rewriting import JsonOption
-from gatewave.cli.commands.runtimes import chosen
-from gatewave.cli.commands.targets import activations_named
-from gatewave.cli.errors import CommandError, UsageError, needing
 
 if TYPE_CHECKING:
     from gatewave.certificates.certification import CertificationPlan
@@ -39,62 +38,65 @@ def certify(
         typer.Argument(help="Activations, or models (*.onnx); all activations by default."),
     ] = None,
     runtimes: Annotated[
-        str, typer.Option(help="Names with commas; all; or installed, which is the default.")
+        str, typer.Option(help="Names separated by commas; or all; or installed.")
     ] = "installed",
     dtype: Annotated[
-        str | None, typer.Option(help="Of float16, bfloat16, float32, float64; all by default.")
+        str | None, typer.Option(help="Among float16, bfloat16, float32, float64; all by default.")
     ] = None,
     graph: Annotated[
-        str | None, typer.Option(help="Of value, grad (with the value), vjp; all by default.")
+        str | None, typer.Option(help="Among value, grad (with the value), vjp; all by default.")
     ] = None,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="The folder for certificates and their pages.")
+        Path, typer.Option("--output", "-o", help="Folder for certificates and their pages.")
     ] = Path("certificates"),
     artifacts: Annotated[
         Path | None,
         typer.Option(
-            help="What `gatewave export` wrote: its models are to name their certificates, which "
-            "are written beside them, for the service to show."
+            help="Folder that `gatewave export` wrote. Certificates are written there, and its "
+            "models name them, so that the service shows them."
         ),
     ] = None,
     check: Annotated[
-        Path | None, typer.Option(help="A certificate: make it again, and compare.")
+        Path | None, typer.Option(help="A certificate to make again and to compare.")
     ] = None,
     inputs: Annotated[
-        Path | None, typer.Option(help=f"{INPUTS_HELP}: a model is run on these alone.")
+        Path | None, typer.Option(help=f"{INPUTS_HELP}. A model runs on these alone.")
     ] = None,
     rtol: RtolOption = None,
     atol: AtolOption = None,
     ulp: UlpOption = 0.0,
     seed: Annotated[int, typer.Option(min=0, help="Seed of a model's generated inputs.")] = 0,
     exact: Annotated[
-        bool, typer.Option("--exact", help="Exit with 1 unless every result is exact.")
+        bool, typer.Option("--exact", help="Exit with 1 if any result is out of tolerance.")
     ] = False,
     timeout: Annotated[
-        float, typer.Option(min=0.1, help="Seconds that a runtime may take to load, and to run.")
+        float, typer.Option(min=0.1, help="Time limit in seconds for loading, and for each run.")
     ] = 120.0,
     as_json: JsonOption = False,
 ) -> None:
-    """Run activations or models on many runtimes, compare with a baseline, and write it down.
+    """Run activations or models on many runtimes, and write certificates of their results.
 
-    Each runtime runs in an environment and a process of its own (`gatewave runtimes`), on what
-    `gatewave lower` makes of the model for it. Refusals, wrong results and crashes are entries.
-    A baseline consists of values on which two implementations agree: onnx's evaluator and the
-    installed ONNX Runtime. Where they differ, the certificate names the node and has no baseline.
-    With --check, exit with 1 if anything came out otherwise.
+    Each runtime runs in an environment and a process of its own (`gatewave runtimes`), on the model
+    that `gatewave lower` makes for it. Refusals, wrong results and crashes are entries. Results
+    are compared with a baseline: values on which onnx's evaluator and the installed ONNX Runtime
+    agree. Where these differ, the certificate names the node and has no baseline.
 
-    Examples: `gatewave certify sinc --runtimes reference,openvino`, `gatewave certify model.onnx`,
-    `gatewave certify model.onnx --inputs real.npz --rtol 1e-3`,
-    `gatewave certify --check certificates/sinc.certificate.json`
+    With `--check`, a certificate is made again; the exit status is 1 if a result has changed.
+
+    Examples:
+
+        gatewave certify sinc --runtimes reference --dtype float32 -o certificates
+        gatewave certify --check certificates/sinc.certificate.json
+        gatewave certify model.onnx --inputs real.npz --rtol 1e-3
     """
-    with needing("export"):
+    with needing("graphs"):
         from gatewave.certificates import certificate_files, certification
         from gatewave.certificates.document import Allowed
         from gatewave.graphs.ops.signature import GRAPHS
         from gatewave.models import DTYPES
     if check is not None:
         if subjects:
-            raise UsageError("--check: the certificate names what is run; expected nothing else")
+            raise UsageError("--check: the certificate names its subject; expected no other")
         _checked(check, timeout, as_json=as_json)
         return
     _check_subjects(subjects or [], dtype=dtype, graph=graph, artifacts=artifacts)
@@ -120,7 +122,7 @@ def certify(
             _show(certificate)
             typer.echo(f"wrote {path}, and pages beside it")
     if as_json:
-        typer.echo(json.dumps([json.loads(c.to_json()) for c in found], indent=2))
+        terminal.say_json([json.loads(c.to_json()) for c in found])
     _conclude(found, exact=exact)
 
 
@@ -132,7 +134,7 @@ def _check_subjects(
         raise UsageError("--artifacts: expected activations, whose models it holds, got a model")
     for option, given in (("--dtype", dtype), ("--graph", graph)):
         if given and models:
-            raise UsageError(f"{option}: is for activations; {models[0]} is run as it is")
+            raise UsageError(f"{option}: is for activations only, and {models[0]} is a model")
     names = [Path(model).name for model in models]
     if twice := [name for name in names if names.count(name) > 1]:
         raise UsageError(f"two models are called {twice[0]}: one certificate would replace another")
@@ -177,24 +179,24 @@ def _certificates(subjects: list[str], plan: CertificationPlan) -> Iterator[Cert
 
 @contextlib.contextmanager
 def _progress() -> Iterator[Callable[[Runtime, Cell], None]]:
-    with Console(stderr=True).status("starting", spinner="dots") as status:
+    with terminal.working("starting") as status:
         yield lambda runtime, cell: status.update(f"{runtime.title}: {_place(cell)}")
 
 
 def _show(certificate: Certificate) -> None:
-    table = output.table(certificate.name, "verdicts", "")
+    table = terminal.table(certificate.name, "verdicts", "")
     for row in certificate.rows:
         counts: dict[str, int] = {}
         for cell in row.cells:
             counts[cell.verdict] = counts.get(cell.verdict, 0) + 1
         said = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
         table.add_row(row.title, said, Text(_line(row.why)))
-    output.show(table)
+    terminal.show(table)
     for line in _problems(certificate):
-        output.say(line)
+        terminal.say(line)
     if certificate.kind == "model":
         for line in _of_baseline(certificate):
-            output.say(line)
+            terminal.say(line)
 
 
 def _problems(certificate: Certificate) -> Iterator[str]:
@@ -225,10 +227,10 @@ def _place(cell: Cell) -> str:
 def _checked(path: Path, timeout: float, *, as_json: bool) -> None:
     from gatewave.certificates import reproduction
 
-    with Console(stderr=True).status("running everything again", spinner="dots"):
+    with terminal.working("running everything again"):
         changes = reproduction.check(path, timeout)
     if as_json:
-        typer.echo(json.dumps([change.as_dict() for change in changes], indent=2))
+        terminal.say_json([change.as_dict() for change in changes])
     else:
         for change in changes:
             typer.echo(_sentence(change))

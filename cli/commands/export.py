@@ -2,70 +2,73 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from gatewave.cli.commands.parameters import words
-from gatewave.cli.commands.targets import activations_named
+from gatewave.cli import terminal
+from gatewave.cli.activations import activations_named
 from gatewave.cli.errors import CommandError, UsageError, needing
+from gatewave.cli.options import JsonOption, words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from rich.progress import Progress
 
     from gatewave.export.artifacts import Artifact, Failure, Selection
     from gatewave.models import Activation
 
 CERTIFYING = ("reference", "onnxruntime")
-"""The runtimes that are there wherever activations are exported."""
+"""The runtimes that every installation with the extra ``export`` has."""
 
 
 def export(
     targets: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Names of ours (all by default); package.module:name of an nn.Module, a function, "
-            "an autograd.Function or an ExportedProgram; or a file that torch.export.save wrote."
+            help="Names of our activations (all by default); package.module:name of an nn.Module, "
+            "a function, an autograd.Function or an ExportedProgram; or a file written by "
+            "torch.export.save."
         ),
     ] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write.")] = Path(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")] = Path(
         "artifacts"
     ),
     dtype: Annotated[
-        str | None, typer.Option(help="Of float16, bfloat16, float32, float64; all by default.")
+        str | None, typer.Option(help="Among float16, bfloat16, float32, float64; all by default.")
     ] = None,
     graph: Annotated[
-        str | None, typer.Option(help="Of value, grad (with the value), vjp; all by default.")
+        str | None, typer.Option(help="Among value, grad (with the value), vjp; all by default.")
     ] = None,
     form: Annotated[
         str | None,
-        typer.Option(help="One node with its function: function; standard operators: decomposed."),
+        typer.Option(help="function: one node with its body; decomposed: standard operators."),
     ] = None,
     rank: Annotated[
-        str, typer.Option(help="The axes declared for tensors; 'any' leaves them open.")
+        str, typer.Option(help="Number of axes declared for tensors; `any` declares no number.")
     ] = "1",
     certify: Annotated[
         bool,
         typer.Option(
-            help="Write certificates beside the models, which name them: of the reference "
-            "evaluator and the ONNX Runtime that is installed. `gatewave certify --artifacts` "
-            "makes them of more runtimes."
+            help="Also write certificates for the reference evaluator and the installed ONNX "
+            "Runtime; the models name them. `gatewave certify --artifacts` covers more runtimes."
         ),
     ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print what was written, and the errors measured.")
-    ] = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Export activations from Torch to ONNX; a graph that misses its tolerance is not written.
+    """Export activations from Torch to ONNX, if they are within their tolerances.
 
-    Graphs that pass are written even if others fail: these are named, and the exit status is 1.
+    Without a name, all activations of Gatewave are exported. A graph that misses its tolerance is
+    not written. The others are; the failures are listed, and the exit status is 1.
 
-    Examples: `gatewave export`, `gatewave export sinc --dtype float32,float64`,
-    `gatewave export torch.nn:GELU`, `gatewave export mypackage.activations:Mish`
+    Examples:
+
+        gatewave export sinc --dtype float32,float64
+        gatewave export torch.nn:GELU --graph value --dtype float32
+        gatewave export acts:Mish -o mine
     """
     with needing("export"):
         from gatewave.export import artifacts
@@ -95,6 +98,7 @@ def export(
         try:
             artifacts.write(activations, output, selection, advance, failures.append)
             if certify:
+                progress.update(task, description="certifying")
                 _certify(_whole(activations, failures), output, selection)
         except (GatewaveError, OSError) as error:
             raise CommandError(str(error)) from error
@@ -112,7 +116,7 @@ def _tell(
     as_json: bool,
 ) -> None:
     if as_json:
-        typer.echo(json.dumps([_report(artifact, output) for artifact in written], indent=2))
+        terminal.say_json([_report(artifact, output) for artifact in written])
     elif written:
         typer.echo(f"wrote {len(written)} files to {output}, every graph within its tolerance")
         for line in _kinks(activations, selection):
@@ -182,6 +186,14 @@ def _rank(text: str) -> int | None:
 
 
 def _progress(*, quiet: bool) -> Progress:
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+    )
+
     return Progress(
         BarColumn(),
         MofNCompleteColumn(),

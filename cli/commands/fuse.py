@@ -7,18 +7,21 @@ from typing import Annotated
 
 import typer
 
-from gatewave.cli.commands import comparing, graphs
-from gatewave.cli.commands.comparing import (
+from gatewave.cli import change_report, model_files, terminal
+from gatewave.cli.errors import UsageError, needing
+from gatewave.cli.options import (
     BUDGET,
     AtolOption,
     BudgetOption,
     InputsOption,
+    JsonOption,
+    ModelArgument,
     RtolOption,
     UlpOption,
+    VerifyOption,
+    verification_plan,
+    words,
 )
-from gatewave.cli.commands.parameters import words
-from gatewave.cli.commands.rewriting import JsonOption, ModelArgument, VerifyOption
-from gatewave.cli.errors import UsageError, needing
 
 
 def fuse(
@@ -31,7 +34,8 @@ def fuse(
         str, typer.Option(help="gatewave: our operators with their bodies; standard: ONNX's.")
     ] = "gatewave",
     kind: Annotated[
-        str | None, typer.Option(help="Kinds, as swish,swiglu-linear; by default all worth fusing.")
+        str | None,
+        typer.Option(help="Kinds, such as swish,swiglu-linear; by default all worth fusing."),
     ] = None,
     verify: VerifyOption = True,
     inputs: InputsOption = None,
@@ -41,29 +45,32 @@ def fuse(
     budget: BudgetOption = BUDGET,
     as_json: JsonOption = False,
 ) -> None:
-    """Find activations that are written in many nodes, and replace each by one operator.
+    """Replace activations written in many nodes by one operator each.
 
-    Where native kernels are the new nodes run on them; elsewhere their bodies run.
+    A runtime that has our kernels runs the new nodes on them; any other runs the nodes' bodies.
 
-    Example: `gatewave fuse model.onnx -o fused.onnx`
+    Examples:
+
+        gatewave fuse model.onnx -o fused.onnx
+        gatewave fuse model.onnx --to standard --kind swish
     """
-    with needing("export"):
-        from gatewave.graphs.files import files
+    with needing("graphs"):
         from gatewave.graphs.recognition.kinds import ALIASES, KINDS
         from gatewave.graphs.rewrite.fuse import FUSED
         from gatewave.graphs.rewrite.fuse import fuse as fuse_model
     if to not in FUSED:
         raise UsageError(f"--to: expected {' or '.join(FUSED)}, got {to!r}")
     kinds = None if kind is None else words("--kind", kind, (*KINDS, *ALIASES))
-    loaded = graphs.read(model)
-    outcome = fuse_model(loaded, to=to, kinds=kinds)
+    plan = verification_plan(inputs, rtol, atol, ulp, budget)
+    loaded = model_files.read(model)
+    with terminal.working("looking for activations"):
+        outcome = fuse_model(loaded, to=to, kinds=kinds)
     written = output or model.with_suffix(".fused.onnx")
     report = None
     if verify:
-        plan = comparing.plan(inputs, rtol, atol, ulp, budget)
-        report = graphs.write_verified(
+        report = model_files.write_verified(
             loaded, written, source=model, changes=outcome.changes, plan=plan
         )
     else:
-        files.write(loaded, written, source=model)
-    graphs.say(written, outcome, report, as_json=as_json)
+        model_files.write(loaded, written, source=model)
+    change_report.say(written, outcome, report, as_json=as_json)

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
-from gatewave.cli.commands import graphs, output, targeting
-from gatewave.cli.commands.rewriting import JsonOption, ModelArgument
+from gatewave.cli import assessment, model_files, terminal
 from gatewave.cli.errors import needing
+from gatewave.cli.options import JsonOption, ModelArgument
 
 if TYPE_CHECKING:
     import onnx_ir as ir
+    from rich.table import Table
 
-    from gatewave.cli.commands.targeting import Assessment
+    from gatewave.cli.assessment import Assessment
     from gatewave.graphs.recognition.sites import Site
     from gatewave.graphs.rewrite.inspection import Inspection
 
@@ -31,60 +30,66 @@ def inspect(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the activations of a model: kind, operators, location, and share of FLOPs.
+    """List a model's activations: kind, operators, location, share of FLOPs.
 
-    Example: `gatewave inspect model.onnx --target onnxruntime-1.31`
+    Near misses are listed with the reason. With `--target`, so are the nodes that the runtime does
+    not run.
+
+    Examples:
+
+        gatewave inspect model.onnx
+        gatewave inspect model.onnx --target onnxruntime-1.31
     """
-    with needing("export"):
+    with needing("graphs"):
         from gatewave.graphs.rewrite.inspection import inspect as inspect_model
         from gatewave.graphs.rewrite.inspection import report
-    loaded = graphs.read(model)
+    loaded = model_files.read(model)
     found = None if target is None else _assessment(target, model, loaded)
-    inspection = inspect_model(loaded)
+    with terminal.working("looking for activations"):
+        inspection = inspect_model(loaded)
     if as_json:
         document = report(inspection)
         if found is not None:
             document["target"] = found.document()
-        typer.echo(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
+        terminal.say_json(document)
         return
-    show(inspection)
+    _show(inspection)
     if found is not None:
         for line in found.lines():
-            output.say(line)
-        output.say(found.summary(), style="green" if found.verdict == "runs" else "")
+            terminal.say(line)
+        terminal.say(found.summary(), style="green" if found.verdict == "runs" else "")
 
 
 def _assessment(name: str, path: Path, model: ir.Model) -> Assessment:
-    with targeting.target_named(name) as target:
-        return targeting.assess(target, model, targeting.loading(target, path, model))
+    with assessment.target_named(name) as target:
+        return assessment.assess(target, model, assessment.loading(target, path, model))
 
 
-def show(inspection: Inspection) -> None:
-    """Print tables for people."""
+def _show(inspection: Inspection) -> None:
     from gatewave.graphs.rewrite.inspection import RULE
 
     opsets = ", ".join(f"{domain or 'ai.onnx'} {v}" for domain, v in inspection.opsets.items())
     written_by = f", written by {inspection.producer}" if inspection.producer else ""
-    output.say(f"IR version {inspection.ir_version}; opsets: {opsets}{written_by}")
+    terminal.say(f"IR version {inspection.ir_version}; opsets: {opsets}{written_by}")
     dtypes = ", ".join(f"{name} {count}" for name, count in inspection.dtypes.items())
-    output.say(f"values by type: {dtypes or 'unknown'}")
+    terminal.say(f"values by type: {dtypes or 'unknown'}")
     if inspection.sites:
-        output.show(_counts(inspection))
-        output.show(_sites(inspection))
+        terminal.show(_counts(inspection))
+        terminal.show(_sites(inspection))
     else:
-        output.say("no activations found")
+        terminal.say("no activations found")
     for miss in inspection.near_misses:
         place = ": ".join(word for word in (miss.site.scope.name, miss.site.name) if word)
-        output.say(f"near miss: {miss.site.kind} at {place}: {miss.reason}")
+        terminal.say(f"near miss: {miss.site.kind} at {place}: {miss.reason}")
     if not inspection.sites:
         return
-    output.say(RULE, style="dim")
+    terminal.say(RULE, style="dim")
     if inspection.open_sizes:
-        output.say(f"{inspection.open_sizes} values have sizes that are not known", style="dim")
+        terminal.say(f"{inspection.open_sizes} values have sizes that are not known", style="dim")
 
 
 def _counts(inspection: Inspection) -> Table:
-    table = output.table("activation", "written", "count", "share")
+    table = terminal.table("activation", "written", "count", "share")
     for (kind, written), count in sorted(inspection.counts().items()):
         share = sum(
             inspection.shares.get(site, 0.0)
@@ -104,7 +109,7 @@ def _parameters(site: Site) -> Iterator[str]:
 
 def _sites(inspection: Inspection) -> Table:
     headings = ("node", "activation", "parameters", "operators", "layout", "type", "share")
-    table = output.table(*headings)
+    table = terminal.table(*headings)
     for site in inspection.sites:
         cells = (
             f"{site.scope.name}: {site.name}" if site.scope.name else site.name,

@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
-import json
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
-from gatewave.service.security.keys import Right, new_key
+from gatewave.cli import terminal
+from gatewave.cli.options import JsonOption, choice
 
 
 def key(
     scope: Annotated[
-        Right,
-        typer.Option(help="What it allows: `infer`; `admin`, to load models too."),
+        str,
+        typer.Option(help="`infer` allows requests; `admin` allows loading models, too."),
     ] = "infer",
-    as_json: Annotated[bool, typer.Option("--json", help="Print both as JSON.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Make a random key of 256 bits, and print it once, with the line for the configuration.
+    """Make a random key of 256 bits; print it once, with its line for the configuration.
 
-    Example: `gatewave key --scope admin`
+    Examples:
+
+        gatewave key
+        gatewave key --scope admin --json
     """
-    made, entry = new_key(scope)
+    from gatewave.service.security.keys import Right, new_key
+
+    made, entry = new_key(choice("--scope", scope, get_args(Right)))
     if as_json:
-        typer.echo(json.dumps({"key": made, "scope": scope, "entry": entry}))
+        terminal.say_json({"key": made, "scope": scope, "entry": entry})
         return
-    typer.echo("The key, for the caller; it is shown now and never again:")
+    typer.echo("Key for the caller; it is shown only now:")
     typer.echo(f"    {made}")
-    typer.echo("What the service has to know of it; more keys follow after commas:")
+    typer.echo("Setting of the service; several keys are separated by commas:")
     typer.echo(f"    GATEWAVE_KEYS={entry}")

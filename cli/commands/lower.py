@@ -8,17 +8,20 @@ from typing import Annotated
 
 import typer
 
-from gatewave.cli.commands import comparing, graphs, targeting
-from gatewave.cli.commands.comparing import (
+from gatewave.cli import assessment, change_report, model_files, terminal
+from gatewave.cli.errors import needing
+from gatewave.cli.options import (
     BUDGET,
     AtolOption,
     BudgetOption,
     InputsOption,
+    JsonOption,
+    ModelArgument,
     RtolOption,
     UlpOption,
+    VerifyOption,
+    verification_plan,
 )
-from gatewave.cli.commands.rewriting import JsonOption, ModelArgument, VerifyOption
-from gatewave.cli.errors import needing
 
 
 def lower(
@@ -28,8 +31,8 @@ def lower(
         typer.Option(
             "--target",
             "-t",
-            help="A runtime, as onnxruntime, onnxruntime-1.31-cuda or openvino; `this` is the one "
-            "installed, probed.",
+            help="A runtime, such as onnxruntime, onnxruntime-1.31-cuda or openvino; `this` is the "
+            "ONNX Runtime installed here, which is probed.",
         ),
     ],
     output: Annotated[
@@ -44,38 +47,41 @@ def lower(
     budget: BudgetOption = BUDGET,
     as_json: JsonOption = False,
 ) -> None:
-    """Rewrite what the target cannot run, or gets wrong, into what it can; nothing else changes.
+    """Rewrite nodes that the target cannot run, or computes wrongly; other nodes stay.
 
-    Opset and file format are brought within its range. Operators that it lacks, or lacks in an
-    element type, become ones that it has: ONNX's activations, whether one node or written out,
-    contributed operators, and our own.
+    The opset and the file format are brought within the target's range. Operators that it lacks,
+    or lacks in an element type, become operators that it has: ONNX's activations as one node or as
+    several, contributed operators, and ours.
 
-    The result is loaded in the target itself where that is installed: as the ONNX Runtime beside
-    Gatewave, or by `gatewave runtimes install`. With --no-verify it is written even if the target
-    refuses it; the status is 1 then, too.
+    The result is loaded in the target itself if that is installed: as the ONNX Runtime beside
+    Gatewave, or by `gatewave runtimes install`. With `--no-verify` it is written even if the target
+    refuses it; the exit status is then 1.
 
-    Example: `gatewave lower model.onnx --target onnxruntime-1.31 -o lowered.onnx`
+    Examples:
+
+        gatewave lower model.onnx --target onnxruntime-1.31 -o lowered.onnx
+        gatewave lower model.onnx --target this --json
     """
-    with needing("export"):
-        from gatewave.graphs.files import files
+    with needing("graphs"):
         from gatewave.graphs.rewrite.lower.lower import lower as lower_model
         from gatewave.graphs.targets.probed_target import is_installed
-    loaded = graphs.read(model)
+    plan = verification_plan(inputs, rtol, atol, ulp, budget)
+    loaded = model_files.read(model)
     written = output or model.with_suffix(f".{target}.onnx")
     report = None
-    with targeting.target_named(target) as wanted:
-        outcome = lower_model(loaded, wanted)
-        loading = targeting.loading_of(wanted, loaded, source=model)
-        found = targeting.assess(wanted, loaded, loading)
+    with assessment.target_named(target) as wanted:
+        with terminal.working("rewriting the model"):
+            outcome = lower_model(loaded, wanted)
+        loading = assessment.loading_of(wanted, loaded, source=model)
+        found = assessment.assess(wanted, loaded, loading)
     if verify:
-        targeting.require_loading(found)
-        plan = comparing.plan(inputs, rtol, atol, ulp, budget)
+        assessment.require_loading(found)
         plan = replace(plan, native=is_installed(wanted))
-        report = graphs.write_verified(
+        report = model_files.write_verified(
             loaded, written, source=model, changes=outcome.changes, plan=plan
         )
     else:
-        files.write(loaded, written, source=model)
-    graphs.say(written, outcome, report, assessment=found, as_json=as_json)
+        model_files.write(loaded, written, source=model)
+    change_report.say(written, outcome, report, assessment=found, as_json=as_json)
     if loading.refused:
         raise typer.Exit(1)

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gatewave.cli.commands.parameters import ParamOption, parsed
-from gatewave.cli.commands.targets import activations_named
+from gatewave.cli import terminal
+from gatewave.cli.activations import activations_named
 from gatewave.cli.errors import UsageError, needing
+from gatewave.cli.options import JsonOption, ParamOption, parameters
 
 if TYPE_CHECKING:
     from gatewave.models import Activation, Operator
@@ -19,33 +20,43 @@ if TYPE_CHECKING:
 def plot(
     activation: Annotated[str, typer.Argument(help="A name, or package.module:Class.")],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="An .svg or .png file; NAME.svg else.")
+        Path | None,
+        typer.Option("--output", "-o", help="An .svg or .png file; NAME.svg by default."),
     ] = None,
     param: ParamOption = None,
     span: Annotated[
-        tuple[float, float] | None, typer.Option("--range", help="The inputs' least and greatest.")
+        tuple[float, float] | None,
+        typer.Option("--range", help="Least and greatest value of the inputs."),
     ] = None,
+    as_json: JsonOption = False,
 ) -> None:
-    """Draw the function and its derivatives: curves, or contours for two inputs.
+    """Draw an activation and its derivatives: curves, or contours for two inputs.
 
-    Example: `gatewave plot swiglu --param gate=linear --range -4 4 -o swiglu.png`
+    Examples:
+
+        gatewave plot sinc
+        gatewave plot swiglu --param gate=linear --range -4 4 -o swiglu.png
     """
-    with needing("export"):
+    with needing("export"), terminal.working("loading the activation"):
         from gatewave.export import plots
     (record,) = activations_named([activation])
-    operator = _operator(record, parsed(param))
+    operator = _operator(record, parameters(param))
     path = output or Path(f"{record.stem(operator)}.svg")
     kind = path.suffix.removeprefix(".")
     if kind not in plots.KINDS:
         raise UsageError(f"{path}: expected a name that ends in .svg or .png")
     if span is not None:
         record = dataclasses.replace(record, plot_range=span)
-    path.write_bytes(plots.render(plots.draw(record, operator), kind))
-    typer.echo(f"wrote {path}")
+    with terminal.working("drawing"):
+        path.write_bytes(plots.render(plots.draw(record, operator), kind))
+    if as_json:
+        terminal.say_json({"written": str(path)})
+    else:
+        typer.echo(f"wrote {path}")
 
 
 def _operator(record: Activation, params: dict[str, str | float]) -> Operator:
-    """The operator that the words choose; a picture shows real parameters at their defaults."""
+    """Return the operator that the words select; real parameters are drawn at their defaults."""
     words: dict[str, str | float] = {p.name: p.default for p in record.parameters if p.choices}
     for name, value in params.items():
         if name not in words:

@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
-from gatewave.cli.commands import output
+from gatewave.cli import terminal
 from gatewave.cli.errors import CommandError, UsageError, needing
+from gatewave.cli.options import JsonOption
 
 if TYPE_CHECKING:
     from gatewave.certificates.runtimes.catalogue import Runtime
 
-app = typer.Typer(help="The runtimes that certificates are made with.", no_args_is_help=True)
+app = typer.Typer(help="List and install the runtimes that certify models.", no_args_is_help=True)
 
 
 @app.command("list")
-def listed(
-    as_json: Annotated[bool, typer.Option("--json", help="Print the list as JSON.")] = False,
-) -> None:
-    """List the runtimes, and which of them are installed.
+def listed(as_json: JsonOption = False) -> None:
+    """List the runtimes and their element types, and which of them are installed.
 
-    Example: `gatewave runtimes list`
+    Examples:
+
+        gatewave runtimes list
+        gatewave runtimes list --json
     """
-    with needing("export"):
+    with needing("graphs"):
         from gatewave.certificates.runtimes import environments
         from gatewave.certificates.runtimes.catalogue import RUNTIMES
     found = {name: environments.is_installed(runtime) for name, runtime in RUNTIMES.items()}
@@ -44,48 +44,57 @@ def listed(
                 for runtime in RUNTIMES.values()
             ],
         }
-        typer.echo(json.dumps(document, indent=2))
+        terminal.say_json(document)
         return
-    table = output.table("name", "runtime", "element types", "")
+    table = terminal.table("name", "runtime", "element types", "")
     for runtime in RUNTIMES.values():
         state = "installed" if found[runtime.name] else ""
         state = state if environments.is_possible(runtime) else "needs an NVIDIA GPU"
         table.add_row(runtime.name, runtime.title, ", ".join(runtime.dtypes), state)
-    output.show(table)
+    terminal.show(table)
     typer.echo(f"environments are in {environments.folder()} (GATEWAVE_RUNTIMES)")
 
 
 @app.command()
 def install(
-    names: Annotated[list[str], typer.Argument(help="Names of the list, or all.")],
+    names: Annotated[list[str], typer.Argument(help="Names in `gatewave runtimes list`, or all.")],
+    as_json: JsonOption = False,
 ) -> None:
-    """Make the environments of these runtimes, from our own pinned lists.
+    """Make a Python environment for each of these runtimes, from pinned requirements.
 
-    Examples: `gatewave runtimes install openvino`, `gatewave runtimes install all`
+    Examples:
+
+        gatewave runtimes install openvino
+        gatewave runtimes install all
     """
-    with needing("export"):
+    with needing("graphs"):
         from gatewave.certificates.runtimes import environments
         from gatewave.graphs.errors import NotRunnableError
     failed = []
+    states = {}
     for runtime in chosen(names):
-        if environments.is_installed(runtime):
-            typer.echo(f"{runtime.name}: is there")
-            continue
-        try:
-            with Console(stderr=True).status(f"installing {runtime.title}", spinner="dots"):
-                environments.install(runtime)
-        except NotRunnableError as error:
-            failed.append(str(error))
-        else:
-            typer.echo(f"{runtime.name}: installed")
+        state = "was installed"
+        if not environments.is_installed(runtime):
+            try:
+                with terminal.working(f"installing {runtime.title}"):
+                    environments.install(runtime)
+            except NotRunnableError as error:
+                failed.append(str(error))
+                continue
+            state = "installed"
+        states[runtime.name] = state
+        if not as_json:
+            typer.echo(f"{runtime.name}: {state}")
+    if as_json:
+        terminal.say_json(states)
     if failed:
         raise CommandError("\n".join(failed))
 
 
 def chosen(names: list[str]) -> list[Runtime]:
-    """The runtimes of these names; ``all`` and ``installed`` are names of many.
+    """Return the runtimes of these names; ``all`` and ``installed`` stand for several.
 
-    All are those that this machine can run: without a GPU, not the one on CUDA.
+    ``all`` are those that this machine can run: without a GPU, not the one on CUDA.
 
     Raises:
         UsageError: A name is unknown.

@@ -5,20 +5,15 @@ from __future__ import annotations
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
-from pydantic import ValidationError
 
-from gatewave.cli.errors import UsageError
-from gatewave.service.codecs.validation import from_pydantic
-from gatewave.service.observability.logs import configure_logging
-from gatewave.service.processes import launch
-from gatewave.service.security.exposure import refuse_exposure
-from gatewave.service.security.keys import configured
-from gatewave.service.settings import Settings
-from gatewave.service.system import cpus, sockets, tls
+from gatewave.cli.errors import UsageError, needing
 from gatewave.service.system.devices import Device
+
+if TYPE_CHECKING:
+    from gatewave.service.settings import Settings
 
 
 def serve(
@@ -36,10 +31,14 @@ def serve(
 ) -> None:
     """Serve the exported activations over HTTP until interrupted.
 
-    Other options come from the environment: GATEWAVE_HOST, GATEWAVE_PORT, and so on.
+    All settings can come from the environment: GATEWAVE_HOST, GATEWAVE_PORT, and so on.
 
-    Example: `gatewave serve --port 9000 --device cpu`
+    Examples:
+
+        gatewave serve --port 9000 --device cpu
     """
+    with needing("cpu"):
+        from gatewave.service.observability.logs import configure_logging
     given = {"host": host, "port": port, "artifacts": artifacts, "device": device}
     settings = _settings(workers=worker_count, **given)
     configure_logging(settings.log_level)
@@ -50,6 +49,11 @@ def serve(
 
 def _serve(settings: Settings) -> NoReturn:
     """Replace this process by the supervisor, which serves until a signal ends it."""
+    from gatewave.service.processes import launch
+    from gatewave.service.security.exposure import refuse_exposure
+    from gatewave.service.security.keys import configured
+    from gatewave.service.system import cpus, sockets, tls
+
     metrics_host = settings.metrics_host or settings.host
     keys = configured(settings.keys, settings.keys_file)
     for host in {settings.host, metrics_host}:
@@ -57,9 +61,7 @@ def _serve(settings: Settings) -> NoReturn:
             settings.published_host or host, keys=keys, allow_anonymous=settings.allow_anonymous
         )
     launch.check_worker_settings(settings)
-    tls.context(
-        settings
-    )  # Workers read the files again, but errors are reported before they start.
+    tls.context(settings)  # workers read the files again; errors are reported before they start
     listeners = sockets.bind(settings.host, settings.port, settings.workers)
     if settings.metrics_port is not None:
         free = sockets.free_port(metrics_host, settings.metrics_port)
@@ -68,6 +70,11 @@ def _serve(settings: Settings) -> NoReturn:
 
 
 def _settings(**options: Any) -> Settings:
+    from pydantic import ValidationError
+
+    from gatewave.service.codecs.validation import from_pydantic
+    from gatewave.service.settings import Settings
+
     given = {name: value for name, value in options.items() if value is not None}
     try:
         return Settings(**given)

@@ -9,41 +9,45 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
-from gatewave.cli.commands import comparing, graphs
-from gatewave.cli.commands.comparing import (
+from gatewave.cli import change_report, model_files, terminal
+from gatewave.cli.errors import CommandError, UsageError, needing
+from gatewave.cli.options import (
     BUDGET,
     AtolOption,
     BudgetOption,
     InputsOption,
+    JsonOption,
+    ModelArgument,
+    ParamOption,
     RtolOption,
     UlpOption,
+    numbers,
+    verification_plan,
 )
-from gatewave.cli.commands.parameters import ParamOption, parsed
-from gatewave.cli.commands.rewriting import JsonOption, ModelArgument
-from gatewave.cli.errors import CommandError, UsageError, needing
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+    from gatewave.cli.model_files import RunOnly
     from gatewave.graphs.rewrite.outcome import Outcome
 
 
 def swap(
     model: ModelArgument,
-    source: Annotated[str, typer.Option("--from", help="The activation to replace, as relu.")],
-    to: Annotated[str, typer.Option(help="The activation to put there, as swish or gelu.")],
+    source: Annotated[str, typer.Option("--from", help="The activation to replace, such as relu.")],
+    to: Annotated[str, typer.Option(help="The activation to put there, such as swish or gelu.")],
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="The file to write; MODEL.swapped.onnx by default."),
     ] = None,
     names: Annotated[
-        str | None, typer.Option(help="A regular expression: only nodes with such names.")
+        str | None,
+        typer.Option(help="A regular expression; only nodes with matching names are replaced."),
     ] = None,
     param: ParamOption = None,
     verify: Annotated[
-        bool, typer.Option(help="Try the swapped model: one that does not run is not written.")
+        bool, typer.Option(help="Run the swapped model; if it does not run, nothing is written.")
     ] = True,
     inputs: InputsOption = None,
     rtol: RtolOption = None,
@@ -52,16 +56,18 @@ def swap(
     budget: BudgetOption = BUDGET,
     as_json: JsonOption = False,
 ) -> None:
-    """Exchange activations of a trained model; its accuracy must then be measured again.
+    """Exchange activations of a trained model; measure its accuracy again afterwards.
 
-    Examples: `gatewave swap model.onnx --from relu --to swish`,
-    `gatewave swap model.onnx --from silu --to gelu --names 'layer[.][0-3][.]'`
+    Examples:
+
+        gatewave swap model.onnx --from relu --to swish
+        gatewave swap model.onnx --from swish --to gelu --names 'layer[.][0-3][.]'
     """
-    with needing("export"):
-        from gatewave.graphs.files import files
+    with needing("graphs"):
         from gatewave.graphs.rewrite.swap import WARNING
+    plan = verification_plan(inputs, rtol, atol, ulp, budget)
     swapped = functools.partial(
-        _swapped, model, source=source, to=to, names=names, reals=_reals(param)
+        _swapped, model, source=source, to=to, names=names, reals=numbers(param)
     )
     new, outcome = swapped()
     if not outcome.changes:
@@ -69,15 +75,14 @@ def swap(
         left = "; ".join(f"{one.node}: {one.reason}" for one in outcome.skipped)
         raise CommandError(f"{model}: no {source} was replaced{among}. {left or 'There is none.'}")
     written = output or model.with_suffix(".swapped.onnx")
-    tried = graphs.RunOnly()
+    tried = model_files.RunOnly()
     if verify:
-        plan = comparing.plan(inputs, rtol, atol, ulp, budget)
-        write = functools.partial(graphs.write_running, path=written, source=model, plan=plan)
+        write = functools.partial(model_files.write_running, path=written, source=model, plan=plan)
         outcome, tried = _written_running(new, outcome, write, swapped)
     else:
-        files.write(new, written, source=model)
-    graphs.say(written, outcome, None, tried=tried, as_json=as_json)
-    Console(stderr=True).print(f"warning: {WARNING}", style="yellow", soft_wrap=True)
+        model_files.write(new, written, source=model)
+    change_report.say(written, outcome, None, tried=tried, as_json=as_json)
+    terminal.say(f"warning: {WARNING}", style="yellow", is_error=True)
 
 
 def _swapped(
@@ -91,7 +96,7 @@ def _swapped(
 ) -> tuple[ir.Model, Outcome]:
     from gatewave.graphs.rewrite.swap import swap as swap_in
 
-    model = graphs.read(path)
+    model = model_files.read(path)
     try:
         return model, swap_in(
             model, source=source, to=to, names=names, reals=reals, standard=standard
@@ -103,10 +108,14 @@ def _swapped(
 def _written_running(
     new: ir.Model,
     outcome: Outcome,
-    write: Callable[[ir.Model], graphs.RunOnly],
+    write: Callable[[ir.Model], RunOnly],
     swapped: Callable[..., tuple[ir.Model, Outcome]],
-) -> tuple[Outcome, graphs.RunOnly]:
-    """Write ``new``; if ONNX's own operators do not run, the result of ``swapped`` without them."""
+) -> tuple[Outcome, RunOnly]:
+    """Write ``new``; if ONNX's own operators do not run, the result of ``swapped`` without them.
+
+    The opset may have an operator that ONNX Runtime does not run: Gelu-20 and HardSwish-14 in
+    float64, for example, or Swish at opset 25.
+    """
     from gatewave.graphs.errors import NotRunnableError
 
     try:
@@ -117,13 +126,4 @@ def _written_running(
         new, outcome = swapped(standard=False)
         return outcome, replace(write(new), notes=[note])
     except NotRunnableError as error:
-        raise CommandError(f"{error}; --no-verify writes it untried") from error
-
-
-def _reals(options: list[str] | None) -> dict[str, float]:
-    reals = {}
-    for name, value in parsed(options).items():
-        if isinstance(value, str):
-            raise UsageError(f"--param: {name} must be a number, not {value!r}")
-        reals[name] = value
-    return reals
+        raise CommandError(f"{error}; {model_files.UNTRIED}") from error

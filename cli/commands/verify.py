@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-from gatewave.cli.commands import comparing, output
-from gatewave.cli.commands.comparing import (
+from gatewave.cli import terminal
+from gatewave.cli.errors import needing
+from gatewave.cli.options import (
     BUDGET,
     AtolOption,
     BudgetOption,
     InputsOption,
+    JsonOption,
+    ModelArgument,
     RtolOption,
     UlpOption,
+    verification_plan,
 )
-from gatewave.cli.commands.rewriting import JsonOption, ModelArgument
-from gatewave.cli.errors import needing
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from gatewave.graphs.verify.report import Compared, Dropped, Report
 
 MAX_SHOWN = 3
+"""Cases of each sort that are listed for people; `--json` has all."""
 
 
 def verify(
@@ -35,7 +37,8 @@ def verify(
     rewritten: ModelArgument,
     inputs: InputsOption = None,
     site: Annotated[
-        list[str] | None, typer.Option(help="A value within both graphs, to compare as well.")
+        list[str] | None,
+        typer.Option(help="Name of a value within both graphs to compare too."),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the generated inputs.")] = 0,
     rtol: RtolOption = None,
@@ -43,61 +46,64 @@ def verify(
     ulp: UlpOption = 0.0,
     budget: BudgetOption = BUDGET,
     timeout: Annotated[
-        float, typer.Option(min=0.1, help="Seconds after which a run of a model is ended.")
+        float, typer.Option(min=0.1, help="Time limit in seconds for each run of a model.")
     ] = 120.0,
     strict: Annotated[
-        bool, typer.Option(help="Excuse no difference, not even at overflow.")
+        bool, typer.Option(help="Report every difference, also where only one result overflows.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Run both models on generated inputs, and compare every output; exit with 1 if they differ.
+    """Compare two models on sampled inputs; exit with 1 if a difference is found.
 
-    Shapes, ranges and special values are drawn from what the original takes. Neither file is
-    changed, and a model that crashes or hangs ends only its own process.
+    Inputs are generated with the shapes, ranges and special values that the original takes, and
+    all outputs are compared. Neither file is changed, and each model runs in its own process, so a
+    crash ends only that. The result is evidence from N samples, not a proof.
 
-    Example: `gatewave verify model.onnx fused.onnx --json`
+    Examples:
+
+        gatewave verify model.onnx fused.onnx
+        gatewave verify model.onnx fused.onnx --inputs real.npz --json
     """
-    with needing("export"):
+    with needing("graphs"):
         from gatewave.graphs.verify import verifier
     plan = replace(
-        comparing.plan(inputs, rtol, atol, ulp, budget),
+        verification_plan(inputs, rtol, atol, ulp, budget),
         sites=site or (),
         seed=seed,
         timeout=timeout,
         strict=strict,
     )
-    with Console(stderr=True).status("running both models", spinner="dots"):
+    with terminal.working("running both models"):
         report = verifier.verify(original, rewritten, plan)
     if as_json:
-        typer.echo(json.dumps(report.as_dict(), indent=2))
+        terminal.say_json(report.as_dict())
     else:
-        show(report)
+        _show(report)
     if not report.holds:
         raise typer.Exit(1)
 
 
-def show(report: Report) -> None:
-    """The report, for people."""
+def _show(report: Report) -> None:
     for ran in report.ran:
         why = f" (not {ran.why})" if ran.why else ""
-        output.say(f"{ran.model}: run by {ran.runtime}{why}")
+        terminal.say(f"{ran.model}: run by {ran.runtime}{why}")
     if report.outputs or report.sites:
-        output.show(_differences(report))
+        terminal.show(_differences(report))
     for words, dropped in (
         ("not compared", [*report.dropped, *report.unseen]),
         ("failed", report.failures),
     ):
         for line in _lines(words, dropped):
-            output.say(line)
+            terminal.say(line)
     for note in report.notes:
-        output.say(note)
+        terminal.say(note)
     style = "green" if report.holds else "bold red"
-    output.say(report.words(), style=style)
+    terminal.say(report.words(), style=style)
 
 
 def _differences(report: Report) -> Table:
     headings = ("output", "", "absolute", "relative", "ULP", "of tolerance", "worst at")
-    table = output.table(*headings)
+    table = terminal.table(*headings)
     for column in table.columns[2:6]:
         column.justify = "right"
     for one in (*report.outputs, *report.sites):

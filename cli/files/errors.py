@@ -1,4 +1,4 @@
-"""Errors in files, and their messages."""
+"""Errors in the files of `gatewave eval`, and their messages."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from gatewave.cli.errors import CommandError
+
 NAMES_SHOWN = 20
 
 
-class FileError(Exception):
+class FileError(CommandError):
     """A file cannot be evaluated; the message names it, the expected content and the actual one."""
+
+    status = 2
 
 
 class FileAccessError(FileError):
@@ -32,17 +36,18 @@ class ContentError(FileError):
 
 @contextmanager
 def explained(path: Path, *damage: type[Exception]) -> Iterator[None]:
-    """Tell errors of the operating system, and those that mean ``damage``, as errors of ``path``.
+    """Raise errors of the operating system, and those that mean ``damage``, as errors of ``path``.
 
     Raises:
         FileAccessError: An `OSError` of the operating system.
-        DamagedFileError: One of ``damage``, or an `OSError` that was made by a codec, or comes
-            from a place to read at that was itself read wrongly.
+        DamagedFileError: One of ``damage``; or an `OSError` raised by a codec, or by a seek to an
+            offset that the file itself holds.
     """
     damages: tuple[type[Exception], ...] = (OSError, *damage)
     try:
         yield
     except damages as error:
+        # Codecs raise OSError without a number; seeking to a negative offset raises EINVAL.
         if isinstance(error, OSError) and error.errno not in {None, errno.EINVAL}:
             msg = f"{path}: {error.strerror}"
             raise FileAccessError(msg) from error
@@ -52,7 +57,7 @@ def explained(path: Path, *damage: type[Exception]) -> Iterator[None]:
 
 
 def require_names(path: Path, noun: str, wanted: Iterable[str], there: Iterable[str]) -> None:
-    """See that each wanted array, tensor or column is there.
+    """Require each wanted array, tensor or column.
 
     Raises:
         ContentError: One is missing; the message lists those that are there.
@@ -64,7 +69,7 @@ def require_names(path: Path, noun: str, wanted: Iterable[str], there: Iterable[
 
 
 def listed(names: Iterable[str]) -> str:
-    """``'a', 'b', 'c'``: the names for a message, cut short where there are many."""
+    """Return ``'a', 'b', 'c'``: names for a message, at most `NAMES_SHOWN` of them."""
     every = [repr(name) for name in names]
     more = [f"and {len(every) - NAMES_SHOWN} more"] if len(every) > NAMES_SHOWN else []
     return ", ".join([*every[:NAMES_SHOWN], *more]) or "none"

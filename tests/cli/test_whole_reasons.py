@@ -9,7 +9,7 @@ import onnx.parser
 import pytest
 from rich.console import Console
 
-from gatewave.cli.commands import output
+from gatewave.cli import terminal
 from gatewave.cli.files.errors import DamagedFileError, explained
 
 LONG = "/".join(["a_very_long_name_of_a_layer"] * 8)
@@ -74,11 +74,11 @@ def test_lines_and_tables_hold_whole_names(run, saved, tmp_path, text, command):
 
 def test_a_narrow_terminal_wraps_cells(monkeypatch):
     screen = io.StringIO()
-    made = output.table("node", "reason", "state")
+    made = terminal.table("node", "reason", "state")
     made.add_row(LONG, "the reason " * 10, "refused")
-    terminal = Console(file=screen, width=40, force_terminal=True)
-    monkeypatch.setattr(output, "Console", lambda: terminal)
-    output.show(made)
+    narrow = Console(file=screen, width=40, force_terminal=True)
+    monkeypatch.setattr(terminal, "Console", lambda: narrow)
+    terminal.show(made)
     shown = re.sub(r"\x1b\[[0-9;]*m", "", screen.getvalue())
     assert "…" not in shown
     assert shown.count("reason") >= 10

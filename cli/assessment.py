@@ -1,4 +1,4 @@
-"""Target of a command, and the verdict on a model for it, in words."""
+"""Support of a target runtime for a model: the verdict and its evidence, in words."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
+from gatewave.cli import terminal
 from gatewave.cli.errors import CommandError, needing
 
 if TYPE_CHECKING:
@@ -28,12 +27,12 @@ def target_named(name: str) -> Iterator[Target]:
 
     Raises:
         TargetError: There is no such target.
-        ExtraMissing: onnx is not installed.
+        ExtraMissingError: onnx or ONNX Runtime is not installed.
     """
-    with needing("export"):
+    with needing("graphs"):
         from gatewave.certificates.runtimes import live_targets
     with contextlib.ExitStack() as open_until_done:
-        with Console(stderr=True).status("asking the runtime", spinner="dots"):
+        with terminal.working("asking the runtime"):
             found = open_until_done.enter_context(live_targets.target_named(name))
         yield found
 
@@ -44,7 +43,7 @@ def loading(target: Target, path: Path, model: ir.Model) -> Loading:
 
     if target.live is None:
         return Loading(missing=f"{target.name} is not installed here")
-    with Console(stderr=True).status("loading the model in the target", spinner="dots"):
+    with terminal.working("loading the model in the target"):
         return target.live.load(path, model)
 
 

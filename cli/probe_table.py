@@ -2,43 +2,43 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-import typer
-from rich.console import Console
-from rich.table import Table
-
-from gatewave.cli.commands import output
+from gatewave.cli import terminal
 from gatewave.cli.errors import needing
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from gatewave.graphs.targets.probe import Answer, ProbeResult
 
 MARKS = {"wrong": "[bold red]wrong[/]", "crashed": "[bold red]crash[/]"}
 
 
 def show(*, as_json: bool) -> None:
-    """Probe, or remember, and print a table, or every model's row as JSON."""
-    with needing("export"):
+    """Print the operators that run, as a table, or as JSON with a row for each tiny model.
+
+    The results of earlier probes of the same ONNX Runtime are remembered.
+    """
+    with needing("graphs"):
         from gatewave.graphs.targets.probe import probe
-    with Console(stderr=True).status("running tiny models", spinner="dots"):
+    with terminal.working("running tiny models"):
         answer = probe()
     if as_json:
-        typer.echo(json.dumps(asdict(answer), indent=2))
+        terminal.say_json(asdict(answer))
         return
     for provider in answer.providers:
-        output.show(_table(answer, provider))
+        terminal.show(_table(answer, provider))
 
 
 def _table(answer: Answer, provider: str) -> Table:
     from gatewave.models import DTYPES
 
     title = f"ONNX Runtime {answer.version}, {provider}: the opsets at which operators run"
-    table = output.table("operator", *DTYPES, title=title)
+    table = terminal.table("operator", *DTYPES, title=title)
     rows: dict[str, dict[str, list[ProbeResult]]] = defaultdict(lambda: defaultdict(list))
     for row in answer.rows:
         if row.provider == provider:
