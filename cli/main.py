@@ -17,7 +17,7 @@ from typing import Annotated
 
 import typer
 
-from gatewave.cli import terminal
+from gatewave.cli import lazy_imports, terminal
 from gatewave.cli.commands import (
     certify,
     doctor,
@@ -81,6 +81,7 @@ def _options(
 
 def main() -> None:
     """Run the command, and turn each error of ours into a line and an exit status."""
+    lazy_imports.install()
     try:
         app()
     except Exception as error:

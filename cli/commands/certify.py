@@ -89,7 +89,7 @@ def certify(
         gatewave certify --check certificates/sinc.certificate.json
         gatewave certify model.onnx --inputs real.npz --rtol 1e-3
     """
-    with needing("graphs"):
+    with needing("export"):
         from gatewave.certificates import certificate_files, certification
         from gatewave.certificates.document import Allowed
         from gatewave.graphs.ops.signature import GRAPHS

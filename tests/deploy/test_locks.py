@@ -19,15 +19,21 @@ PYTHON = {"build": "3.11", "cpu": "3.11", "export": "3.11", "gpu": "3.12"}
 """Lock files, and the Python of the image that installs each."""
 
 
-def extra(name):
-    return PROJECT["project"]["optional-dependencies"][name]
+def required(*extras):
+    """Return the requirements of the project with ``extras``, and with the extras they include."""
+    found = [*PROJECT["project"]["dependencies"]]
+    for extra in extras:
+        for requirement in map(Requirement, PROJECT["project"]["optional-dependencies"][extra]):
+            own = requirement.name == PROJECT["project"]["name"]
+            found += required(*requirement.extras) if own else [str(requirement)]
+    return found
 
 
 WANTED = {
     "build": [*PROJECT["build-system"]["requires"], "cmake"],
-    "cpu": [*PROJECT["project"]["dependencies"], *extra("cpu")],
-    "gpu": [*PROJECT["project"]["dependencies"], *extra("gpu")],
-    "export": [*PROJECT["project"]["dependencies"], *extra("cpu"), *extra("export")],
+    "cpu": required("cpu"),
+    "gpu": required("gpu"),
+    "export": required("cpu", "export"),
 }
 
 
