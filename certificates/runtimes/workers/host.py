@@ -22,7 +22,7 @@ from pathlib import Path
 from types import ModuleType
 
 HERE = Path(__file__).parent
-CHANNEL = HERE.parents[1] / "channel.py"
+CHANNEL = HERE.parents[2] / "graphs" / "processes" / "channel.py"
 
 
 def main() -> None:
