@@ -18,7 +18,7 @@ from gatewave.certificates.activation_errors import CellErrors, ExactResults, co
 from gatewave.certificates.document import Cell, CellVerdict, Shaped
 from gatewave.certificates.lowering import lowered, target_of
 from gatewave.certificates.runtimes.catalogue import Runtime
-from gatewave.certificates.runtimes.running import Running
+from gatewave.certificates.runtimes.runtime_client import RuntimeClient
 from gatewave.export import artifacts
 from gatewave.export.accuracy import reference
 from gatewave.export.accuracy.certify import hold_to_formula
@@ -28,7 +28,7 @@ from gatewave.export.torch.arrays import array_of, tensor_of
 from gatewave.graphs.errors import TargetError
 from gatewave.graphs.ops import signature
 from gatewave.graphs.ops.signature import Graph
-from gatewave.graphs.processes.channel import Lost, Refused
+from gatewave.graphs.processes.errors import Lost, Refused
 from gatewave.models import Activation, DType, Operator
 
 SHAPES: tuple[tuple[int, ...], ...] = ((), (0,), (3, 1, 5))
@@ -135,7 +135,7 @@ def _fix(model: ir.Model, shape: Sequence[int], *, static: bool) -> None:
         value.shape = ir.Shape(dims)
 
 
-def cell(subject: Subject, runtime: Runtime, running: Running) -> Cell:
+def cell(subject: Subject, runtime: Runtime, running: RuntimeClient) -> Cell:
     """Run ``subject`` by ``runtime``, over all the samples, and in several shapes."""
     whole = exact_results(subject)
     line = _attempt(subject, runtime, running, whole, (_length(whole),))
@@ -176,7 +176,7 @@ class _Attempt:
 def _attempt(
     subject: Subject,
     runtime: Runtime,
-    running: Running,
+    running: RuntimeClient,
     wanted: ExactResults,
     shape: tuple[int, ...],
 ) -> _Attempt:
@@ -204,7 +204,9 @@ def _attempt(
     return _Attempt("exact", "", model, errors)
 
 
-def _shaped(subject: Subject, runtime: Runtime, running: Running, shape: tuple[int, ...]) -> Shaped:
+def _shaped(
+    subject: Subject, runtime: Runtime, running: RuntimeClient, shape: tuple[int, ...]
+) -> Shaped:
     part = exact_results(subject).part(math.prod(shape))
     found = _attempt(subject, runtime, running, part, shape)
     return Shaped(shape=shape, verdict=found.verdict, why=found.why)

@@ -13,10 +13,10 @@ from gatewave.certificates.baseline_run import BaselineRun, BaselineSettings
 from gatewave.certificates.document import Baseline
 from gatewave.certificates.expected import Expected
 from gatewave.certificates.runtimes.catalogue import PLAIN, RUNTIMES, Runtime
-from gatewave.certificates.runtimes.running import Running
+from gatewave.certificates.runtimes.runtime_client import RuntimeClient
 from gatewave.graphs.errors import ModelError, NotRunnableError
 from gatewave.graphs.files import files
-from gatewave.graphs.processes.channel import Refused
+from gatewave.graphs.processes.errors import Refused
 from gatewave.graphs.verify import coarse_operators
 from gatewave.graphs.verify.allowance import Allowance
 from gatewave.graphs.verify.ports import inputs_of, outputs_of
@@ -74,7 +74,9 @@ def with_baseline(
     tolerance = replace(settings.tolerance, coarse=bool(coarse_operators.notes([model])))
     settings = replace(settings, tolerance=tolerance, seed=seed)
     with ExitStack() as stack:
-        runnings = [stack.enter_context(Running(runtime, seconds)) for runtime in IMPLEMENTATIONS]
+        runnings = [
+            stack.enter_context(RuntimeClient(runtime, seconds)) for runtime in IMPLEMENTATIONS
+        ]
         refusals = {running.runtime.title: _refusal(running, path, model) for running in runnings}
         for first, second in (runnings, runnings[::-1]):
             if refusals[first.runtime.title]:
@@ -103,7 +105,7 @@ def _made(path: Path, runtime: Runtime, asked: BaselineRun) -> Network:
     return made
 
 
-def _refusal(running: Running, path: Path, model: ir.Model) -> str:
+def _refusal(running: RuntimeClient, path: Path, model: ir.Model) -> str:
     """Load the model in the runtime; return its reason if it refuses."""
     weights = model.graph.initializers
     inputs = [value.name or "" for value in model.graph.inputs if value.name not in weights]

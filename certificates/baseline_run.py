@@ -13,11 +13,12 @@ import onnx_ir as ir
 from gatewave.certificates.document import Baseline, DifferingNode, Level
 from gatewave.certificates.expected import Expected, moved_far
 from gatewave.certificates.node_comparison import NodeWalk, WalkResult
-from gatewave.certificates.runtimes.running import Running
+from gatewave.certificates.runtimes.runtime_client import RuntimeClient
 from gatewave.graphs.analysis.scopes import scopes
 from gatewave.graphs.errors import ModelError
 from gatewave.graphs.files import files
-from gatewave.graphs.processes.channel import Array, Lost, Refused
+from gatewave.graphs.processes.errors import Lost, Refused
+from gatewave.graphs.processes.messages import Array
 from gatewave.graphs.verify import random_outputs
 from gatewave.graphs.verify.allowance import Allowance
 from gatewave.graphs.verify.case_plan import drawn
@@ -76,7 +77,7 @@ class BaselineRun:
 
     path: Path
     model: ir.Model
-    runtimes: tuple[Running, Running]
+    runtimes: tuple[RuntimeClient, RuntimeClient]
     settings: BaselineSettings
     expected: list[Expected] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)

@@ -22,12 +22,13 @@ from gatewave.certificates.document import (
     model_digest,
 )
 from gatewave.certificates.runtimes.catalogue import Runtime
-from gatewave.certificates.runtimes.running import Running
+from gatewave.certificates.runtimes.runtime_client import RuntimeClient
 from gatewave.export import machine
 from gatewave.graphs.errors import NotRunnableError
 from gatewave.graphs.files import files, storage
 from gatewave.graphs.ops.signature import GRAPHS, Graph
-from gatewave.graphs.processes.channel import Array, Refused
+from gatewave.graphs.processes.errors import Refused
+from gatewave.graphs.processes.messages import Array
 from gatewave.graphs.verify.allowance import Allowance
 from gatewave.models import DTYPES, Activation, DType
 
@@ -77,7 +78,7 @@ OF_FORMULA = (
 CellProgress = Callable[[Runtime, Cell], None]
 
 
-RunCells = Callable[[Runtime, Running], Iterable[Cell]]
+RunCells = Callable[[Runtime, RuntimeClient], Iterable[Cell]]
 """Runs all subjects or models on one runtime and yields the cells."""
 
 
@@ -93,7 +94,7 @@ def of_activation(
         found = activations.models(subject)
         models |= {name: model_digest(content) for name, content in found.items()}
 
-    def cells(runtime: Runtime, running: Running) -> Iterator[Cell]:
+    def cells(runtime: Runtime, running: RuntimeClient) -> Iterator[Cell]:
         chosen = plan.subjects(activation, runtime)
         if not chosen:
             raise NotRunnableError(f"it has none of {', '.join(plan.dtypes)}")
@@ -119,7 +120,7 @@ def of_model(
     """
     network = with_baseline(path, plan.seed, plan.seconds, plan.settings())
 
-    def cells(runtime: Runtime, running: Running) -> Iterator[Cell]:
+    def cells(runtime: Runtime, running: RuntimeClient) -> Iterator[Cell]:
         if runtime is network.baseline_runtime:
             raise NotRunnableError("its values are the baseline")
         if not runtime.models:
@@ -187,7 +188,7 @@ def _row(runtime: Runtime, plan: CertificationPlan, cells: RunCells, progress: C
     empty = Row(runtime=runtime.name, title=runtime.title)
     found = []
     try:
-        with Running(runtime, plan.seconds) as running:
+        with RuntimeClient(runtime, plan.seconds) as running:
             versions = running.versions()
             for cell in cells(runtime, running):
                 found.append(cell)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from gatewave.graphs.ops.ulp import unit_in_the_last_place
-from gatewave.graphs.processes.channel import Array, Value
+from gatewave.graphs.processes.messages import Array, Value
 from gatewave.graphs.verify.allowance import Allowance
 from gatewave.graphs.verify.samples import Case
 from gatewave.graphs.verify.tensor_difference import Difference, between, described, is_float

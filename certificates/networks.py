@@ -16,10 +16,11 @@ from gatewave.certificates.document import Cell, CellVerdict, Point, Tried
 from gatewave.certificates.expected import Expected
 from gatewave.certificates.lowering import lowered, target_of
 from gatewave.certificates.runtimes.catalogue import Runtime
-from gatewave.certificates.runtimes.running import Running
+from gatewave.certificates.runtimes.runtime_client import RuntimeClient
 from gatewave.graphs.errors import TargetError
 from gatewave.graphs.files import files
-from gatewave.graphs.processes.channel import Array, Lost, Refused
+from gatewave.graphs.processes.errors import Lost, Refused
+from gatewave.graphs.processes.messages import Array
 from gatewave.graphs.verify.allowance import Allowance
 from gatewave.graphs.verify.input_shapes import InputShapes
 from gatewave.graphs.verify.samples import Case
@@ -73,7 +74,7 @@ class _RuntimeResults:
             answer.add(name, expected, got.get(name), tolerance)
 
 
-def cells(network: Network, runtime: Runtime, running: Running) -> Iterator[Cell]:
+def cells(network: Network, runtime: Runtime, running: RuntimeClient) -> Iterator[Cell]:
     """Run ``network`` by ``runtime`` on all its inputs: a cell for each output."""
     answers = _RuntimeResults({name: _OutputResults() for name in network.outputs})
     verdict, why = _answers(network, runtime, running, answers)
@@ -82,7 +83,7 @@ def cells(network: Network, runtime: Runtime, running: Running) -> Iterator[Cell
 
 
 def _answers(
-    network: Network, runtime: Runtime, running: Running, answers: _RuntimeResults
+    network: Network, runtime: Runtime, running: RuntimeClient, answers: _RuntimeResults
 ) -> tuple[CellVerdict, str]:
     """Fill ``answers``; return the verdict, and the crash or the first refusal."""
     refusals: Counter[str] = Counter()
@@ -116,7 +117,7 @@ class _ModelLoader:
 
     network: Network
     runtime: Runtime
-    running: Running
+    running: RuntimeClient
     path: Path
     shapes: InputShapes | None = None
     given: tuple[tuple[str, ...], str] = ((), "")

@@ -21,13 +21,14 @@ import onnx_ir as ir
 from gatewave.certificates import node_models
 from gatewave.certificates.document import DifferingNode
 from gatewave.certificates.expected import Expected
-from gatewave.certificates.runtimes.running import Running
-from gatewave.graphs.processes.channel import Array, Refused, Value
+from gatewave.certificates.runtimes.runtime_client import RuntimeClient
+from gatewave.graphs.processes.errors import Refused
+from gatewave.graphs.processes.messages import Array, Value
 from gatewave.graphs.verify import random_outputs
 from gatewave.graphs.verify.allowance import Allowance
 from gatewave.graphs.verify.samples import Case, nudged
+from gatewave.graphs.verify.sessions import flat
 from gatewave.graphs.verify.tensor_difference import Difference, described, dtype_of
-from gatewave.graphs.verify.worker import flat
 
 NUDGES = 3
 """Runs with perturbed inputs for a node whose results differ: it may be ill-conditioned there."""
@@ -101,7 +102,7 @@ class _WalkState:
 class _Run:
     """A runtime that has loaded a node, or its reason for not loading it."""
 
-    running: Running
+    running: RuntimeClient
     path: Path
     inputs: Sequence[str]
     outputs: Sequence[str]
@@ -109,7 +110,7 @@ class _Run:
 
     def load(self) -> None:
         try:
-            self.running.load(self.path, self.inputs, self.outputs, wrapped=True)
+            self.running.load(self.path, self.inputs, self.outputs, sequences=True)
         except Refused as error:
             self.why = f"{self.running.runtime.title}: {error}"
 
@@ -136,7 +137,12 @@ class NodeWalk:
     """
 
     def __init__(
-        self, model: ir.Model, first: Running, second: Running, tolerance: Allowance, seed: int
+        self,
+        model: ir.Model,
+        first: RuntimeClient,
+        second: RuntimeClient,
+        tolerance: Allowance,
+        seed: int,
     ) -> None:
         model.graph.sort()
         self._model = model

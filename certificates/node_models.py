@@ -9,7 +9,7 @@ import onnx_ir as ir
 from onnx import TensorProto, TypeProto, helper
 
 from gatewave.graphs.analysis.element_types import operands
-from gatewave.graphs.processes.channel import Value
+from gatewave.graphs.processes.messages import Value
 
 
 def taken(node: ir.Node) -> list[ir.Value]:

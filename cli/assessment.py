@@ -30,10 +30,10 @@ def target_named(name: str) -> Iterator[Target]:
         ExtraMissingError: onnx or ONNX Runtime is not installed.
     """
     with needing("graphs"):
-        from gatewave.certificates.runtimes import live_targets
+        from gatewave.certificates.runtimes import installed_targets
     with contextlib.ExitStack() as open_until_done:
         with terminal.working("asking the runtime"):
-            found = open_until_done.enter_context(live_targets.target_named(name))
+            found = open_until_done.enter_context(installed_targets.target_named(name))
         yield found
 
 

@@ -20,7 +20,7 @@ from onnx import AttributeProto, helper
 from onnx.backend.test.case.node import collect_testcases
 from onnx.defs import OpSchema
 
-from gatewave.graphs.processes.channel import Array
+from gatewave.graphs.processes.messages import Array
 from gatewave.graphs.verify.random_outputs import RANDOM
 
 FIRST_OPSET = 7

@@ -23,8 +23,9 @@ from gatewave.certificates.node_comparison import arrays, kinds
 from gatewave.certificates.report.evaluator_cases import Variant, variants
 from gatewave.certificates.report.evaluator_page import EvaluatorOutcome, EvaluatorRow, text
 from gatewave.certificates.runtimes.catalogue import PLAIN, RUNTIMES
-from gatewave.certificates.runtimes.running import Running
-from gatewave.graphs.processes.channel import Refused, Value
+from gatewave.certificates.runtimes.runtime_client import RuntimeClient
+from gatewave.graphs.processes.errors import Refused
+from gatewave.graphs.processes.messages import Value
 from gatewave.graphs.verify.allowance import Allowance
 from gatewave.graphs.verify.samples import Case, nudged
 from gatewave.graphs.verify.tensor_difference import Difference
@@ -56,7 +57,7 @@ class Comparison:
 
     def __init__(self, stack: ExitStack, seconds: float = 30.0) -> None:
         runtimes = PACKAGED, PLAIN, RUNTIMES["reference"]
-        self._runnings = [stack.enter_context(Running(one, seconds)) for one in runtimes]
+        self._runnings = [stack.enter_context(RuntimeClient(one, seconds)) for one in runtimes]
         self._path = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "model.onnx"
         self._source = np.random.default_rng(0)
 
@@ -98,17 +99,17 @@ class Comparison:
             variant.operator, variant.opsets, variant.dtype, outcome, 1, words, ours
         )
 
-    def _ran(self, running: Running, variant: Variant) -> dict[str, Value] | str:
+    def _ran(self, running: RuntimeClient, variant: Variant) -> dict[str, Value] | str:
         outputs = [port.name for port in variant.model.graph.output]
         try:
-            running.load(self._path, [*variant.inputs], outputs, wrapped=True)
+            running.load(self._path, [*variant.inputs], outputs, sequences=True)
             return running.run(variant.inputs)
         except Refused as error:
             return str(error)
 
     def _difference(
         self,
-        running: Running,
+        running: RuntimeClient,
         variant: Variant,
         want: Mapping[str, Value],
         got: Mapping[str, Value],

@@ -37,6 +37,7 @@ class Runtime:
         language: Interpreter of the adapter.
         device: Device of the computation; without a GPU there is no `cuda`.
         models: True if it runs users' models, not only activations.
+        options: Further arguments of the adapter's `load`.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Runtime:
     language: Language = "python"
     device: Device = "cpu"
     models: bool = True
+    options: tuple[str, ...] = ()
 
 
 def _onnxruntime(version: str, target: str) -> Runtime:
@@ -218,10 +220,11 @@ RUNTIMES: Mapping[str, Runtime] = MappingProxyType(
 PLAIN = Runtime(
     name="onnxruntime-plain",
     title="ONNX Runtime without its optimisations",
-    worker="onnxruntime-plain.py",
+    worker="onnxruntime.py",
     requirements="",
     target="this",
     dtypes=NO_BFLOAT16,
+    options=("plain",),
 )
 """The installed ONNX Runtime, each node as the model has it: for baselines, and not in the list."""
 

@@ -1,4 +1,4 @@
-"""The environments that runtimes run in: made once, from pinned lists of our own."""
+"""Environments of runtimes, made once from pinned lists of requirements."""
 
 from __future__ import annotations
 
@@ -13,7 +13,13 @@ from pathlib import Path
 
 from gatewave.certificates.runtimes.catalogue import Runtime
 from gatewave.graphs.errors import NotRunnableError
-from gatewave.graphs.processes.subprocesses import own_paths
+from gatewave.graphs.processes.client import (
+    OWN_PYTHON,
+    foreign_variables,
+    node_worker,
+    own_variables,
+    python_worker,
+)
 
 VARIABLE = "GATEWAVE_RUNTIMES"
 """Variable with the folder of environments; the default is in the user's cache."""
@@ -25,7 +31,6 @@ WORKERS = Path(str(resources.files("gatewave.certificates.runtimes"))) / "worker
 REQUIREMENTS = Path(str(resources.files("gatewave.certificates.runtimes"))) / "requirements"
 
 SILENT: Mapping[str, str] = {
-    "ORT_DISABLE_TELEMETRY": "1",
     "OPENVINO_TELEMETRY_DISABLE": "1",
     "TF_CPP_MIN_LOG_LEVEL": "3",
     "TF_ENABLE_ONEDNN_OPTS": "0",
@@ -36,9 +41,6 @@ NO_GPU: Mapping[str, str] = {"CUDA_VISIBLE_DEVICES": ""}
 """Variables that hide GPUs from runtimes that must compute on CPU."""
 
 CUDA_DRIVER = "libcuda.so.1"
-
-ANSWERS_APART = 'exec node "$@" 3>&1 1>&2'
-"""A script by which Node answers on a separate stream, as libraries print to stdout."""
 
 
 def folder() -> Path:
@@ -96,29 +98,26 @@ def command(runtime: Runtime) -> list[str]:
             f"{runtime.title} is not installed: `gatewave runtimes install {runtime.name}`"
         )
     if runtime.language == "node":
-        host = [str(WORKERS / "host.mjs"), runtime.worker, str(folder() / runtime.name)]
-        return ["sh", "-c", ANSWERS_APART, "node", *host]
-    return [str(python(runtime)), "-P", str(WORKERS / "host.py"), runtime.worker]
+        return node_worker(WORKERS / "host.mjs", runtime.worker, str(folder() / runtime.name))
+    host = WORKERS / "host.py"
+    return python_worker(host, runtime.worker, *runtime.options, python=python(runtime))
 
 
 def python(runtime: Runtime) -> Path:
-    """The Python of its environment, or our own."""
-    own = Path(sys.executable)
-    return folder() / runtime.name / "bin" / "python" if runtime.requirements else own
+    """Return the Python of its environment, or our own."""
+    return folder() / runtime.name / "bin" / "python" if runtime.requirements else OWN_PYTHON
 
 
 def variables(runtime: Runtime) -> dict[str, str]:
-    """The environment variables of that process: ours, except those about our own Python.
-
-    An adapter without a list of its own runs in our Python, and finds the modules that we find.
-    """
-    own = {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "COVERAGE_PROCESS_START"}
-    kept = {name: value for name, value in os.environ.items() if name not in own}
-    scripts = [str(folder() / runtime.name / "bin")] if runtime.requirements else []
-    path = os.pathsep.join([*scripts, kept.get("PATH", os.defpath)])
+    """Return the environment variables of the worker of ``runtime``."""
     hidden = NO_GPU if runtime.device == "cpu" else {}
-    paths = {} if runtime.requirements else {"PYTHONPATH": own_paths()}
-    return {**kept, **SILENT, **hidden, **paths, "PATH": path}
+    if not runtime.requirements:
+        return {**own_variables(), **SILENT, **hidden}
+    kept = foreign_variables()
+    # Tools of the environment, such as IREE's compiler, are found before those of the system.
+    scripts = folder() / runtime.name / "bin"
+    path = os.pathsep.join([str(scripts), kept.get("PATH", os.defpath)])
+    return {**kept, **SILENT, **hidden, "PATH": path}
 
 
 def _listed(runtime: Runtime) -> str:

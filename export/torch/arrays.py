@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gatewave.graphs.processes.channel import Array
+from gatewave.graphs.processes.messages import Array
 
 BITS = {
     torch.bfloat16: (torch.int16, ml_dtypes.bfloat16),

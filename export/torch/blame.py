@@ -15,7 +15,8 @@ from torch.export.graph_signature import InputKind
 from gatewave.export.torch.arrays import array_of
 from gatewave.export.torch.cases import ModuleInputs
 from gatewave.export.torch.trace import Captured
-from gatewave.graphs.processes.channel import Array, Refused
+from gatewave.graphs.processes.errors import Refused
+from gatewave.graphs.processes.messages import Array
 from gatewave.graphs.verify.allowance import Allowance
 from gatewave.graphs.verify.runners import Runner
 from gatewave.graphs.verify.tensor_difference import between

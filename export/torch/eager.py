@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 from gatewave.export.torch.arrays import array_of
 from gatewave.export.torch.binding import Bound
 from gatewave.export.torch.state import ModuleState
-from gatewave.graphs.processes.channel import Array
+from gatewave.graphs.processes.messages import Array
 
 
 @dataclass(frozen=True)

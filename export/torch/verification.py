@@ -31,7 +31,8 @@ from gatewave.export.torch.eager import Eager
 from gatewave.export.torch.precision import NOISE, ROUNDINGS
 from gatewave.export.torch.trace import Captured
 from gatewave.graphs.errors import NotRunnableError, VerificationError
-from gatewave.graphs.processes.channel import Array, Refused, Value
+from gatewave.graphs.processes.errors import Refused
+from gatewave.graphs.processes.messages import Array, Value
 from gatewave.graphs.verify import random_outputs
 from gatewave.graphs.verify.runners import WORDS, Runner, RunnerKind, Task, choose
 from gatewave.graphs.verify.tensor_difference import Difference, between, is_float

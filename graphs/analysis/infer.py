@@ -24,12 +24,13 @@ import onnx_ir as ir
 
 from gatewave.graphs.analysis import calls, protos, unsupported
 from gatewave.graphs.analysis.contents import swapped
-from gatewave.graphs.analysis.follower import FOLLOWER, Failed
+from gatewave.graphs.analysis.inference_client import INFERENCE
 from gatewave.graphs.analysis.protos import Body, FunctionIdentifier
 from gatewave.graphs.analysis.scopes import Scope, scopes
 from gatewave.graphs.analysis.thresholds import MAX_SHAPE_BYTES
 from gatewave.graphs.analysis.unsupported import SparseInitializer
 from gatewave.graphs.ops.signature import DOMAIN
+from gatewave.graphs.processes.errors import Lost, Refused
 
 logger = logging.getLogger(__name__)
 
@@ -118,9 +119,11 @@ def _run(model: onnx.ModelProto) -> onnx.GraphProto:
     If that fails, the values are not followed: a model may ask for a tensor of 2⁴⁰ elements.
     """
     try:
-        return FOLLOWER.follow(model).graph
-    except Failed as error:
+        return INFERENCE.infer(model).graph
+    except Lost as error:
         logger.warning("shape inference %s", error)
+    except Refused as error:
+        logger.warning("shape inference failed: %s", error.message)
     return run_here(model, logging.WARNING)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gatewave.graphs.processes.channel import Array
+from gatewave.graphs.processes.messages import Array
 
 
 def read(path: Path) -> dict[str, Array]:

@@ -1,1 +1,1 @@
-"""Processes that run foreign code, and messages with them."""
+"""Workers: processes that run foreign code, and the protocol with them."""

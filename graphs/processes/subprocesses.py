@@ -1,4 +1,4 @@
-"""Processes for foreign code, which may crash or hang without affecting others."""
+"""Processes of foreign code, which may crash or hang without affecting others."""
 
 from __future__ import annotations
 
@@ -6,62 +6,57 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import IO, cast
 
+from gatewave.graphs.processes.errors import Lost
 from gatewave.graphs.processes.reasons import last_words
 
 GRACE = 2.0
-"""Seconds that a process may take to end by itself."""
-
-
-class Ended(Exception):  # noqa: N818 - it is an answer
-    """A process ended instead of answering; the message is the end of a sentence about its task.
-
-    Attributes:
-        late: True if it was ended because it took too long.
-    """
-
-    def __init__(self, how: str, *, late: bool) -> None:
-        super().__init__(how)
-        self.late = late
+"""Seconds that a process may take to end by itself once its input is closed."""
 
 
 class Process:
-    """A program that is written to and read from, and that is to end when `requests` ends.
+    """A program that reads requests and writes responses, and is to end when `requests` ends.
 
-    Its own child processes end with it at the latest, and its temporary files are removed then.
+    Its child processes end with it at the latest, and its temporary files are removed then.
 
     Args:
         command: The program and its arguments.
-        environment: Its variables.
+        variables: Its environment variables.
+
+    Attributes:
+        requests: Its standard input.
+        responses: Its standard output.
     """
 
-    def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
+    def __init__(self, command: Sequence[str], variables: Mapping[str, str]) -> None:
+        # A file and not a pipe: a pipe that is not read fills up, and stops the program.
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
         self._scratch = tempfile.TemporaryDirectory()
-        self._process = subprocess.Popen(  # noqa: S603 - chosen by us
+        self._process = subprocess.Popen(  # noqa: S603 - the command is ours
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
-            env={**environment, "TMPDIR": self._scratch.name},
+            # A killed process removes no temporary files; this folder is removed for it.
+            env={**variables, "TMPDIR": self._scratch.name},
+            # A group of its own, so that compilers which it has started are killed with it.
             process_group=0,
         )
         self.requests = cast("IO[bytes]", self._process.stdin)
-        self.answers = cast("IO[bytes]", self._process.stdout)
+        self.responses = cast("IO[bytes]", self._process.stdout)
 
     @contextlib.contextmanager
-    def answering(self, seconds: float) -> Iterator[None]:
-        """While open, the process is asked something, and answers.
+    def answering(self, seconds: float, task: str = "") -> Iterator[None]:
+        """Limit the time of an exchange with the process, and report its end.
+
+        The process is killed when the time is over, which ends a read of its responses.
 
         Raises:
-            Ended: It crashed, which a reader of its answers sees as their end, or it took longer
-                than ``seconds``.
+            Lost: The process ended, or took longer than ``seconds`` for the ``task``.
         """
         late = threading.Event()
 
@@ -76,27 +71,27 @@ class Process:
             yield
         except (EOFError, BrokenPipeError) as error:
             if late.is_set():
-                raise Ended(f"took more than {seconds:g} seconds", late=True) from error
-            raise Ended(f"crashed the process, {self._end()}", late=False) from error
+                raise Lost(f"took more than {seconds:g} seconds", task=task, late=True) from error
+            raise Lost(f"crashed the process, {self._end()}", task=task) from error
         finally:
             timer.cancel()
 
     def close(self) -> None:
         """End the process: close its input, and kill it if it does not end by itself."""
-        if self.answers.closed:  # its number may be another's by now
+        if self.responses.closed:  # its process id may belong to another process by now
             return
-        with contextlib.suppress(BrokenPipeError):  # what was left to be sent to a dead process
+        with contextlib.suppress(BrokenPipeError):  # unsent bytes of a request to a dead process
             self.requests.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(GRACE)
         self._kill()
         self._process.wait()
-        self.answers.close()
+        self.responses.close()
         self._errors.close()
         self._scratch.cleanup()
 
     def _kill(self) -> None:
-        """End the process and its children."""
+        """Kill the process and its children."""
         with contextlib.suppress(ProcessLookupError):  # all have ended
             os.killpg(self._process.pid, signal.SIGKILL)
 
@@ -107,17 +102,3 @@ class Process:
         self._errors.seek(0)
         words = last_words(self._errors.read().decode(errors="replace"))
         return f"{end}: {words}" if words else end
-
-
-def own_python(*arguments: str) -> Process:
-    """Start this same Python, with the modules that this process finds."""
-    variables = {"PYTHONPATH": own_paths(), "ORT_DISABLE_TELEMETRY": "1"}
-    return Process([sys.executable, "-P", *arguments], {**os.environ, **variables})
-
-
-def own_paths() -> str:
-    """Return the folders that this process imports from, as PYTHONPATH has them.
-
-    Not the folder that it happens to be in: a model's folder may hold a ``numpy.py``.
-    """
-    return os.pathsep.join(str(Path(path).absolute()) for path in sys.path if path)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any
 
 from gatewave.graphs.targets.tables import Fate
 
@@ -24,14 +22,16 @@ OTHER_OPERATOR = re.compile(r"Type parameter \(\w+\) of Optype \((\w+)\) bound t
 """A type error inside the body by which ONNX defines an operator."""
 
 
-def fate_of(answer: Mapping[str, Any] | None, op_type: str) -> Fate | None:
-    """Return the verdict of ``answer`` on the operator; None without one."""
-    if answer is None:
-        return None
-    if answer.get("loaded"):
+def fate_of(refusal: str, op_type: str) -> Fate | None:
+    """Return the verdict on the operator; None if ``refusal`` may be due to the model.
+
+    Args:
+        refusal: The runtime's reason for not loading a model of that node; empty if it loads.
+        op_type: The operator.
+    """
+    if not refusal:
         return "loads"
-    said = str(answer.get("refused", ""))
-    inner = OTHER_OPERATOR.search(said)
-    if any(pattern.search(said) for pattern in REFUSALS) or (inner and inner[1] != op_type):
+    inner = OTHER_OPERATOR.search(refusal)
+    if any(pattern.search(refusal) for pattern in REFUSALS) or (inner and inner[1] != op_type):
         return "refused"
     return None

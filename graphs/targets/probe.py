@@ -1,31 +1,29 @@
 """Probe of the installed ONNX Runtime with tiny models, for the target ``this``.
 
-Each model runs in a process of its own kind, since a bad one may take the process with it. The
-answer is kept in the user's cache folder, for the same runtime and the same models.
+The models run in a worker, which one of them may crash. The results take a minute to collect, and
+are kept in the user's cache folder.
 """
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import hashlib
 import json
 import math
 import os
 import sys
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal
 
-import numpy as np
-
-from gatewave.graphs.errors import TargetError
 from gatewave.graphs.files import scratch
-from gatewave.graphs.processes.subprocesses import Ended, Process
-from gatewave.graphs.targets import probe_models, probe_worker
+from gatewave.graphs.processes import messages
+from gatewave.graphs.processes.client import OWN_PYTHON, WORKER
+from gatewave.graphs.processes.errors import Lost, Refused
+from gatewave.graphs.targets import probe_models
+from gatewave.graphs.targets.probe_client import HANDLERS, ProbeClient
 from gatewave.graphs.targets.probe_models import Probed
 from gatewave.models import DType
 
@@ -34,8 +32,9 @@ ProbeOutcome = Literal["runs", "wrong", "refused", "crashed"]
 PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
 IR_VERSIONS = tuple(range(8, 15))
 RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml")
-SECONDS = 60.0
-"""Time that the worker may take for one answer: a large model takes some to be loaded."""
+
+SOURCES = tuple(Path(str(f)) for f in (probe_models.__file__, HANDLERS, WORKER, messages.__file__))
+"""Files that shape the results: if one changes, the cached results are out of date."""
 
 CLOSE: dict[DType, float] = {"float16": 2e-2, "bfloat16": 6e-2, "float32": 1e-3, "float64": 1e-3}
 """Relative tolerance of an answer: contributed operators round their constants."""
@@ -69,11 +68,14 @@ class Answer:
     rows: tuple[ProbeResult, ...]
 
 
-def probe(folder: Path | None = None, python: Path = Path(sys.executable)) -> Answer:
+def probe(folder: Path | None = None, python: Path = OWN_PYTHON) -> Answer:
     """Return the results of the installed runtime, from the cache in ``folder`` if it has them.
 
-    ``python`` is what imports it. A folder that cannot be written is done without, and a file in it
-    that is damaged is replaced.
+    A folder that cannot be written is ignored; a damaged file in it is replaced.
+
+    Args:
+        folder: Folder of the cache; by default the user's.
+        python: Interpreter that imports the runtime.
 
     Raises:
         TargetError: There is no ONNX Runtime, or it does not start.
@@ -96,21 +98,17 @@ def cache_folder() -> Path:
 
 
 def _key() -> str:
-    """Another runtime, another Gatewave, or other models: another answer."""
-    import onnxruntime as ort  # noqa: PLC0415 - there may be none; the worker then says so
+    """Return the name of the results: they depend on the runtime, Gatewave, and the models."""
+    import onnxruntime as ort  # noqa: PLC0415 - it may be missing; the worker then says so
 
     parts = [
         ort.__version__,
         *ort.get_available_providers(),
         *(f"{name}={_version(name)}" for name in (*RUNTIMES, "gatewave")),
-        *map(_source, (probe_models, probe_worker)),
+        *(hashlib.sha256(source.read_bytes()).hexdigest() for source in SOURCES),
         sys.platform,
     ]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
-
-
-def _source(module: Any) -> str:
-    return hashlib.sha256(Path(module.__file__).read_bytes()).hexdigest()
 
 
 def _version(name: str) -> str:
@@ -127,7 +125,7 @@ def _read(path: Path) -> Answer:
 
 
 def _write(path: Path, answer: Answer) -> None:
-    """Whole, or not at all: another process may read it meanwhile."""
+    """Write the file in one step, since another process may read it meanwhile."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with scratch.folder_in(path.parent) as beside:
         part = beside / path.name
@@ -141,23 +139,13 @@ def ask(python: Path) -> Answer:
     Raises:
         TargetError: It has no ONNX Runtime, or the runtime does not start.
     """
-    with ProbeWorker(python) as first:
-        about = first.about
-    providers = tuple(name for name in PROVIDERS if name in about["providers"])
-    rows = tuple(_rows(python, providers))
+    with ProbeClient(python) as client:
+        about = client.about
+        providers = tuple(name for name in PROVIDERS if name in about["providers"])
+        rows = tuple(
+            _tried(client, probed, row, content) for probed, row, content in _requests(providers)
+        )
     return Answer(about["version"], providers, rows)
-
-
-def _rows(python: Path, providers: Sequence[str]) -> Iterator[ProbeResult]:
-    """A row for each model; the worker is replaced where a model brought it down."""
-    waiting = deque(_requests(providers))
-    while waiting:
-        with ProbeWorker(python) as worker:
-            answer: dict[str, Any] | None = {}
-            while waiting and answer is not None:
-                probed, row, content = waiting.popleft()
-                answer = worker.run(content, row.provider)
-                yield _judged(probed, row, answer)
 
 
 def _requests(providers: Iterable[str]) -> Iterator[tuple[Probed, ProbeResult, bytes]]:
@@ -179,123 +167,19 @@ PLAIN = Probed(("", "Abs"))
 """Operator that every runtime has, for probing opsets and file formats."""
 
 
-def _judged(probed: Probed, row: ProbeResult, answer: dict[str, Any] | None) -> ProbeResult:
-    outcome, detail = _outcome(probed, row.dtype, answer)
-    return ProbeResult(row.operator, row.dtype, row.opset, row.ir, row.provider, outcome, detail)
-
-
-def _outcome(
-    probed: Probed, dtype: DType, answer: dict[str, Any] | None
-) -> tuple[ProbeOutcome, str]:
-    if answer is None:
-        return "crashed", "the process ended"
-    if "refused" in answer:
-        return "refused", str(answer["refused"])
+def _tried(client: ProbeClient, probed: Probed, row: ProbeResult, content: bytes) -> ProbeResult:
+    """Return ``row`` with the outcome of its model."""
+    try:
+        got = client.run(content, row.provider).ravel().tolist()
+    except Lost:
+        return replace(row, outcome="crashed", detail="the process ended")
+    except Refused as error:
+        return replace(row, outcome="refused", detail=error.message)
     want = probe_models.expected(probed)
-    got = answer["values"]
     close = len(got) == len(want) and all(
-        math.isclose(g, w, rel_tol=CLOSE[dtype], abs_tol=CLOSE[dtype])
+        math.isclose(g, w, rel_tol=CLOSE[row.dtype], abs_tol=CLOSE[row.dtype])
         for g, w in zip(got, want, strict=True)
     )
-    return ("runs", "") if close else ("wrong", f"expected {want}, got {tuple(got)}")
-
-
-class ProbeWorker:
-    """A process that loads and runs models, one after the other.
-
-    Args:
-        python: Interpreter that imports the runtime; a test may pass another program.
-        seconds: Limit on its start, and on each answer.
-
-    Attributes:
-        about: The runtime's description of itself.
-        ended: Description of the process's end, once it has ended.
-    """
-
-    def __init__(self, python: Path, seconds: float = SECONDS) -> None:
-        self._seconds = seconds
-        self._process = Process([str(python), "-P", str(probe_worker.__file__)], _variables(python))
-        self.ended = ""
-
-    def start(self) -> Self:
-        """Wait until it has imported the runtime.
-
-        Raises:
-            TargetError: The process does not start.
-        """
-        about = self._answer(None)
-        if about is None:
-            self.close()
-            raise TargetError("target this: ONNX Runtime does not start; try `gatewave doctor`")
-        self.about = about
-        return self
-
-    def close(self) -> None:
-        self._process.close()
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def run(self, content: bytes, provider: str, *inputs: Any) -> dict[str, Any] | None:
-        """The worker's answer; None if it ended without one.
-
-        Args:
-            content: A model with one output.
-            provider: Provider that runs it.
-            inputs: Arrays, in the order of the model's inputs; the probe's values, for all, if none
-                are given.
-        """
-        given = [np.asarray(array) for array in inputs]
-        request = {
-            "model": base64.b64encode(content).decode(),
-            "provider": provider,
-            "inputs": [(list(a.shape), a.astype(np.float64).ravel().tolist()) for a in given],
-            "values": probe_models.VALUES,
-        }
-        return self._answer(request)
-
-    def load(
-        self, model: bytes | Path, provider: str, *, optimised: bool = True
-    ) -> dict[str, Any] | None:
-        """Have the model loaded, and not run; return the answer, None if the process ended."""
-        where = (
-            {"path": str(model.absolute())}
-            if isinstance(model, Path)
-            else {"model": base64.b64encode(model).decode()}
-        )
-        return self._answer({**where, "provider": provider, "load": True, "optimised": optimised})
-
-    def schemas(self) -> list[dict[str, Any]]:
-        """Return the schemas of the operators that the runtime itself defines."""
-        answer = self._answer({"schemas": True})
-        if answer is None:
-            raise TargetError(f"the schemas of the operators cannot be read: {self.ended}")
-        return list(answer["schemas"])
-
-    def _answer(self, request: Mapping[str, Any] | None) -> dict[str, Any] | None:
-        """Ask, unless the process has ended, and return the answer."""
-        if self.ended:
-            return None
-        try:
-            with self._process.answering(self._seconds):
-                if request is not None:
-                    self._process.requests.write(json.dumps(request).encode() + b"\n")
-                    self._process.requests.flush()
-                line = self._process.answers.readline()
-                if not line:
-                    raise EOFError
-        except Ended as error:
-            self.ended = str(error)
-            return None
-        answer: dict[str, Any] = json.loads(line)
-        return answer
-
-
-def _variables(python: Path) -> dict[str, str]:
-    """The environment variables of the worker: another Python is not given our modules."""
-    own = set() if python == Path(sys.executable) else {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"}
-    kept = {name: value for name, value in os.environ.items() if name not in own}
-    return {**kept, "ORT_DISABLE_TELEMETRY": "1"}
+    if close:
+        return row
+    return replace(row, outcome="wrong", detail=f"expected {want}, got {tuple(got)}")

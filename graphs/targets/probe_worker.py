@@ -1,67 +1,69 @@
-"""Runs models by the ONNX Runtime of whatever Python starts it; needs NumPy besides.
+"""Handlers of an ONNX Runtime that is probed, for `graphs/processes/worker.py`.
 
-It reads a model after the other from stdin, a line of JSON each, and answers each with a line. A
-model that brings the process down has no answer, from which the reader infers the crash. Only
-the real stdout carries answers; output of native code goes to stderr.
+They run in any Python with ONNX Runtime and NumPy, which may have neither this package nor
+ml_dtypes.
 """
 
-import base64
-import json
-import os
-import sys
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 
+ProbeResponse = tuple[dict[str, Any], dict[str, Any]]
+"""A result in JSON, and values."""
 
-def main() -> None:
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
-    os.dup2(2, 1)
+ELEMENT_TYPES = {"tensor(float16)": "float16", "tensor(double)": "float64"}
+"""Types of inputs other than float32."""
+
+
+def start() -> tuple[dict[str, Any], dict[str, Callable[..., Any]]]:
     ort.set_default_logger_severity(4)  # errors are raised
     about = {
         "version": ort.__version__,
         "providers": ort.get_available_providers(),
         "built": ort.get_build_info(),
     }
-    answers.write(json.dumps(about) + "\n")
-    for line in sys.stdin:
-        answers.write(json.dumps(_answer(json.loads(line))) + "\n")
+    return about, {"load": load, "run": run, "schemas": schemas}
 
 
-def _answer(request: dict) -> dict:  # type: ignore[type-arg]  # of JSON
-    """Return the model's values, the reason for having no values, or the fact that it is loaded."""
-    try:
-        if request.get("schemas"):
-            return {"schemas": _schemas()}
-        if request.get("load"):
-            _session(request)
-            return {"loaded": True}
-        values = _run(request)
-    except Exception as error:  # noqa: BLE001 - ONNX Runtime's exceptions have no common class
-        return {"refused": str(error)}
-    return {"values": values}
+def load(
+    values: Mapping[str, Any], *, provider: str, path: str | None = None, optimised: bool = True
+) -> ProbeResponse:
+    """Load the model in ``path``, or else in the value ``model``, and do not run it."""
+    _session(values, provider, path, optimised=optimised)
+    return {}, {}
 
 
-def _session(request: dict) -> ort.InferenceSession:  # type: ignore[type-arg]  # of JSON
-    """The model, from a file or from the request, loaded as programs load it by default."""
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 4
-    if request.get("optimised") is False:
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    content = request["path"] if "path" in request else base64.b64decode(request["model"])
-    return ort.InferenceSession(content, options, providers=[request["provider"]])
+def run(values: Mapping[str, Any], *, provider: str, default: list[float]) -> ProbeResponse:
+    """Run the model in the value ``model``, which has one output.
+
+    The other values are its inputs, in order. Without them, each input is ``default``.
+    """
+    session = _session(values, provider)
+    ports = session.get_inputs()
+    given = [array for name, array in values.items() if name != "model"]
+    arrays = given or [np.asarray(default)] * len(ports)
+    feeds = {
+        port.name: array.astype(ELEMENT_TYPES.get(port.type, "float32"))
+        for port, array in zip(ports, arrays, strict=True)
+    }
+    (result,) = session.run(None, feeds)
+    return {}, {"y": np.asarray(result, "float64")}
 
 
-def _schemas() -> list:  # type: ignore[type-arg]  # of JSON
-    """The operators that ONNX Runtime itself defines."""
+def schemas(_: Mapping[str, Any]) -> ProbeResponse:
+    """Return the schemas of the operators that ONNX Runtime itself defines."""
+    # A private module: the public one has no function for schemas (seen in 1.32.0).
     from onnxruntime.capi import onnxruntime_pybind11_state as state  # noqa: PLC0415 - seldom
 
-    def ports(formal: list) -> list:  # type: ignore[type-arg]  # of ports
+    def ports(formal: list[Any]) -> list[tuple[str, bool, bool]]:
         kinds = [(port.typeStr, port.option.name) for port in formal]
         return [(kind, name == "Optional", name == "Variadic") for kind, name in kinds]
 
-    return [
+    found = [
         {
             "name": schema.name,
             "domain": schema.domain,
@@ -74,24 +76,17 @@ def _schemas() -> list:  # type: ignore[type-arg]  # of JSON
         for schema in state.get_all_operator_schema()
         if schema.domain == "com.microsoft" and not schema.deprecated
     ]
+    return {"schemas": found}, {}
 
 
-def _run(request: dict) -> list[float]:  # type: ignore[type-arg]  # of JSON
-    session = _session(request)
-    ports = session.get_inputs()
-    arrays = [np.reshape(values, shape) for shape, values in request["inputs"]]
-    arrays = arrays or [np.asarray(request["values"])] * len(ports)
-    given = {
-        port.name: array.astype(_numpy(port.type))
-        for port, array in zip(ports, arrays, strict=True)
-    }
-    (result,) = session.run(None, given)
-    return np.asarray(result, "float64").ravel().tolist()
-
-
-def _numpy(declared: str) -> str:
-    return {"tensor(float16)": "float16", "tensor(double)": "float64"}.get(declared, "float32")
-
-
-if __name__ == "__main__":
-    main()
+def _session(
+    values: Mapping[str, Any], provider: str, path: str | None = None, *, optimised: bool = True
+) -> ort.InferenceSession:
+    """Load the model as programs do by default, but with one thread."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    if not optimised:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    content = values["model"].tobytes() if path is None else path
+    return ort.InferenceSession(content, options, providers=[provider])

@@ -22,9 +22,10 @@ from typing import Any
 import onnx
 
 from gatewave.graphs import targets
+from gatewave.graphs.processes.errors import Lost
 from gatewave.graphs.targets import nodes, tables
 from gatewave.graphs.targets.fates import fate_of
-from gatewave.graphs.targets.probe import ProbeWorker
+from gatewave.graphs.targets.probe_client import ProbeClient
 from gatewave.graphs.targets.signatures import Schema, SchemaPort, Signature, standard
 from gatewave.graphs.targets.tables import Fate, Identifier, named
 
@@ -79,8 +80,8 @@ def _environment(folder: Path, version: str) -> Path:
 
 def probed(python: Path, most: tuple[int, ...] | None) -> tuple[Seen, dict[str, Schema]]:
     """Return the result for every model, and the schemas that only the runtime has."""
-    with ProbeWorker(python) as worker:
-        own = {(CONTRIB, s["name"]): _schema(s) for s in worker.schemas()}
+    with ProbeClient(python) as client:
+        own = {(CONTRIB, s["name"]): _schema(s) for s in client.schemas()}
     newest = (most or (0,))[0]
     seen: Seen = defaultdict(lambda: defaultdict(dict))
     for trial, fate in _tried(python, trials(own, range(7, newest + 1))):
@@ -111,16 +112,17 @@ def trials(own: Mapping[Identifier, Schema], opsets: Sequence[int]) -> Iterator[
 def _tried(
     python: Path, models: Iterable[nodes.Trial]
 ) -> Iterator[tuple[nodes.Trial, Fate | None]]:
-    """Yield the result for each model; a worker that crashes is replaced."""
-    waiting = iter(models)
-    trial = next(waiting, None)
-    while trial is not None:
-        with ProbeWorker(python) as worker:
-            # One process loads many models, as starting one takes far longer than loading one.
-            while trial is not None and not worker.ended:
-                answer = worker.load(trial.content, CPU)
-                yield trial, fate_of(answer, trial.name.partition("[")[0].rpartition("::")[2])
-                trial = next(waiting, None)
+    """Yield the result for each model; None if it crashes the process."""
+    # One process loads many models, as starting one takes far longer than loading one.
+    with ProbeClient(python) as client:
+        for trial in models:
+            try:
+                refusal = client.refusal(trial.content, CPU)
+            except Lost:
+                yield trial, None
+            else:
+                op_type = trial.name.partition("[")[0].rpartition("::")[2]
+                yield trial, fate_of(refusal, op_type)
 
 
 def _schema(told: Mapping[str, Any]) -> Schema:

@@ -9,7 +9,7 @@ from types import MappingProxyType
 import numpy as np
 
 from gatewave.graphs.ops.ulp import float_limits
-from gatewave.graphs.processes.channel import Array
+from gatewave.graphs.processes.messages import Array
 
 RELATIVE: Mapping[str, float] = MappingProxyType(
     {"complex128": 1e-10, "float64": 1e-10, "complex64": 1e-4, "float32": 1e-4, "float16": 1e-2}

@@ -16,7 +16,8 @@ import onnx
 import onnx_ir as ir
 
 from gatewave.graphs.errors import NotRunnableError
-from gatewave.graphs.processes.channel import Lost, Refused, Value
+from gatewave.graphs.processes.errors import Lost, Refused
+from gatewave.graphs.processes.messages import Value
 from gatewave.graphs.verify.comparison import cancellation
 from gatewave.graphs.verify.conditioning import NUDGES, excused, movement, nudges
 from gatewave.graphs.verify.graph_difference import GraphDifference, changed

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 
 import numpy as np
 
-from gatewave.graphs.processes.channel import Array, Value
+from gatewave.graphs.processes.messages import Array, Value
 from gatewave.graphs.verify.allowance import Allowance
 from gatewave.graphs.verify.report import Compared
 from gatewave.graphs.verify.samples import Case

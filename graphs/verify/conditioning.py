@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from gatewave.graphs.processes.channel import Value
+from gatewave.graphs.processes.messages import Value
 from gatewave.graphs.verify.comparison import compared
 from gatewave.graphs.verify.report import Compared
 from gatewave.graphs.verify.samples import Case, nudged

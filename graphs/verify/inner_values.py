@@ -8,7 +8,8 @@ from dataclasses import replace
 
 import onnx_ir as ir
 
-from gatewave.graphs.processes.channel import Refused, Value
+from gatewave.graphs.processes.errors import Refused
+from gatewave.graphs.processes.messages import Value
 from gatewave.graphs.verify.comparison import compared, joined
 from gatewave.graphs.verify.report import Compared, Dropped
 from gatewave.graphs.verify.runners import WORDS, Runner, RunnerKind, Task

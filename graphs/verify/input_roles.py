@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
-from gatewave.graphs.processes.channel import Array
+from gatewave.graphs.processes.messages import Array
 
 THROUGH = frozenset(
     {

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from gatewave.graphs.processes.channel import Array
+from gatewave.graphs.processes.messages import Array
 
 LAST_IR_OF_WEIGHTS = 3
 """Up to this IR version all initializers had to be inputs too: there, they are weights."""

@@ -1,8 +1,8 @@
-"""Runners: processes that run one model each, in the first runtime that takes it.
+"""Runners: models that are loaded in worker processes, in the first runtime that takes them.
 
-ONNX Runtime comes first. Where kernels are at hand and it refuses the model without them, it is
-asked again with them; what it refuses altogether the reference evaluator of the onnx package runs,
-slowly: ``Swish`` above opset 24 and ``SwiGLU``-28, for two.
+ONNX Runtime comes first. If it refuses the model, it is tried again with the kernels, where there
+are some. The reference evaluator of the onnx package comes last, as it is slow: it runs ``Swish``
+above opset 24 and ``SwiGLU``-28, for example, for which ONNX Runtime 1.32.0 has no CPU kernel.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import Any, Literal, Self
 import onnx_ir as ir
 
 from gatewave.graphs.errors import NotRunnableError
-from gatewave.graphs.processes.channel import Lost, Refused, Value, receive, send
-from gatewave.graphs.processes.reasons import reason_of
-from gatewave.graphs.processes.subprocesses import Ended, own_python
+from gatewave.graphs.processes.client import Client, own_variables, python_worker
+from gatewave.graphs.processes.errors import Lost, Refused
+from gatewave.graphs.processes.messages import Value
 from gatewave.graphs.verify.instrumentation import Cut
 from gatewave.graphs.verify.random_replacement import Fixed
 
@@ -30,9 +30,7 @@ WORDS: Mapping[RunnerKind, str] = {
     "reference": "the onnx reference evaluator",
 }
 
-
-START = 120.0
-"""Seconds that a process may take to import its libraries, on a machine that is busy."""
+HANDLERS = Path(__file__).with_name("worker.py")
 
 STANDARD = frozenset({"", "ai.onnx", "ai.onnx.ml", "ai.onnx.training", "ai.onnx.preview.training"})
 
@@ -48,7 +46,8 @@ class Task:
         extra: Values of its graph that are wanted beside its outputs.
         fixed: Replacement of its random operators.
         cut: The nodes that are run, if not all.
-        moved: The element types of values that are multiplied by factors: see `edits.multiply`.
+        moved: The element types of values that are multiplied by factors, by name: see
+            `instrumentation.multiply`.
     """
 
     path: Path
@@ -65,16 +64,16 @@ class Task:
 
 
 class Runner:
-    """A process that has loaded a model.
+    """A model that is loaded in a worker.
 
     Args:
-        task: The model and its edits.
+        task: The model and its instrumentation.
         runtime: The runtime.
-        host: A runner whose process loads this model as well, to save the start of another.
+        host: A runner whose worker loads this model as well, to save the start of another.
 
     Attributes:
-        process: Runs it.
-        keys: Keys of the models that the process has loaded.
+        client: Client of the worker.
+        keys: Keys of the models that the worker has loaded.
         grown: Largest memory of a run, in bytes, beyond that of loading.
 
     Raises:
@@ -89,52 +88,32 @@ class Runner:
         self._loaded: int | None = None
         self._host = host
         if host is None:
-            self.process, self.keys = (
-                own_python("-m", "gatewave.graphs.verify.worker"),
-                itertools.count(),
-            )
+            self.client = Client(python_worker(HANDLERS), own_variables(), task.timeout)
+            self.keys = itertools.count()
         else:
-            self.process, self.keys = host.process, host.keys
+            self.client, self.keys = host.client, host.keys
         self._key = next(self.keys)
-        library = task.kernels if runtime == "onnxruntime with kernels" else None
-        message = {
-            "path": str(task.path.absolute()),
-            "runtime": runtime.partition(" ")[0],
-            "library": library and str(library.absolute()),
-            "extra": list(task.extra),
-            "fixed": task.fixed and asdict(task.fixed),
-            "cut": task.cut and asdict(task.cut),
-            "moved": dict(task.moved),
-        }
         try:
             if host is None:
-                self._started()
-            self._ask("loading the model", message, {})
+                self._start()
+            self._ask("load", "loading the model", self._model(), {})
         except BaseException:
             self.close()
             raise
 
     def run(self, inputs: Mapping[str, Value]) -> dict[str, Value]:
-        """All outputs, by name.
+        """Return all outputs, by name.
 
         Raises:
             Refused: The runtime does not run the model on ``inputs``.
             Lost: The process crashed, or took longer than allowed.
         """
-        return self._ask("running the model", {}, inputs)
+        return self._ask("run", "running the model", {}, inputs)
 
     def close(self) -> None:
         """End the process, unless it is another runner's."""
         if self._host is None:
-            self.process.close()
-
-    def _started(self) -> None:
-        """Wait until the process has imported its libraries: that is not the model's time."""
-        try:
-            with self.process.answering(max(START, self.task.timeout)):
-                receive(self.process.answers)
-        except Ended as error:
-            raise Lost(f"{WORDS[self.runtime]}: starting {error}") from error
+            self.client.close()
 
     def __enter__(self) -> Self:
         return self
@@ -142,20 +121,37 @@ class Runner:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _model(self) -> dict[str, Any]:
+        """Return the model as the worker's handler takes it."""
+        task = self.task
+        library = task.kernels if self.runtime == "onnxruntime with kernels" else None
+        return {
+            "path": str(task.path.absolute()),
+            "runtime": self.runtime.partition(" ")[0],
+            "library": library and str(library.absolute()),
+            "extra": list(task.extra),
+            "fixed": task.fixed and asdict(task.fixed),
+            "cut": task.cut and asdict(task.cut),
+            "moved": dict(task.moved),
+        }
+
+    def _start(self) -> None:
+        """Start the process; the import of its libraries is not part of the model's time."""
+        try:
+            self.client.start()
+        except Lost as error:
+            raise Lost(error.how, task=f"{WORDS[self.runtime]}: starting") from error
+
     def _ask(
-        self, doing: str, message: Mapping[str, Any], values: Mapping[str, Value]
+        self, method: str, task: str, params: Mapping[str, Any], values: Mapping[str, Value]
     ) -> dict[str, Value]:
         try:
-            with self.process.answering(self.task.timeout):
-                send(self.process.requests, {**message, "key": self._key}, values)
-                answer, results = receive(self.process.answers)
-        except Ended as error:
-            hint = " (--timeout)" if error.late else ""
-            raise Lost(f"{WORDS[self.runtime]}: {doing} {error}{hint}") from error
-        if "error" in answer:
-            raise Refused(reason_of(answer["error"]))
-        self._loaded = answer["peak"] if self._loaded is None else self._loaded
-        self.grown = answer["peak"] - self._loaded
+            result, results = self.client.ask(method, {**params, "key": self._key}, values)
+        except Lost as error:
+            how = f"{error.how} (--timeout)" if error.late else error.how
+            raise Lost(how, task=f"{WORDS[self.runtime]}: {task}", late=error.late) from error
+        self._loaded = result["peak"] if self._loaded is None else self._loaded
+        self.grown = result["peak"] - self._loaded
         return results
 
 

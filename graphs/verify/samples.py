@@ -13,7 +13,7 @@ import numpy as np
 import onnx_ir as ir
 
 from gatewave.graphs.errors import ModelError
-from gatewave.graphs.processes.channel import Array, Value
+from gatewave.graphs.processes.messages import Array, Value
 from gatewave.graphs.verify.input_roles import InputMeaning, meaning_of
 from gatewave.graphs.verify.input_shapes import InputShapes
 from gatewave.graphs.verify.ports import Port, inputs_of

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from gatewave.graphs.ops.ulp import float_limits, unit_in_the_last_place
-from gatewave.graphs.processes.channel import STRINGS, Array
+from gatewave.graphs.processes.messages import STRINGS, Array
 from gatewave.graphs.verify.allowance import Allowance
 
 EDGE = 1e-3

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from gatewave.graphs.processes.channel import Array
+from gatewave.graphs.processes.messages import Array
 
 SPECIAL_SHARE = 0.25
 LARGE = 30.0

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gatewave.graphs.processes.channel import Array
+from gatewave.graphs.processes.messages import Array
 from gatewave.graphs.verify.allowance import Allowance
 
 

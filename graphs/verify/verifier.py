@@ -16,7 +16,8 @@ import onnx_ir as ir
 from gatewave.graphs.errors import ModelError, NotRunnableError
 from gatewave.graphs.files import files
 from gatewave.graphs.ops.signature import DOMAIN
-from gatewave.graphs.processes.channel import Refused, Value
+from gatewave.graphs.processes.errors import Refused
+from gatewave.graphs.processes.messages import Value
 from gatewave.graphs.verify import coarse_operators, inner_values, random_outputs
 from gatewave.graphs.verify.budget import Budget, Cost
 from gatewave.graphs.verify.case_plan import MAX_SHAPES, CaseDraft, CasePlan, GivenCase

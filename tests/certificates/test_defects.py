@@ -11,8 +11,8 @@ from onnx.reference import ReferenceEvaluator
 from gatewave.certificates.document import Baseline, Cell, Certificate, Row
 from gatewave.certificates.report.portability import Matrix, defects
 from gatewave.certificates.runtimes import catalogue
-from gatewave.certificates.runtimes.running import Running
-from gatewave.graphs.processes.channel import Refused
+from gatewave.certificates.runtimes.runtime_client import RuntimeClient
+from gatewave.graphs.processes.errors import Refused
 
 SEEN = [
     pytest.param(defect, name, id=f"{name}: {defect.title}")
@@ -85,7 +85,7 @@ def test_each_is_seen_again(defect, name, tmp_path):
 
 def outcome(runtime, path, inputs, outputs):
     """Return the result of the runtime, or its error message."""
-    with Running(runtime, 120.0) as running:
+    with RuntimeClient(runtime, 120.0) as running:
         try:
             running.load(path, list(inputs), outputs)
             return running.run(inputs)

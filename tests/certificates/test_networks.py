@@ -18,7 +18,7 @@ from gatewave.certificates.expected import Expected
 from gatewave.certificates.node_comparison import NodeWalk
 from gatewave.certificates.report import pages
 from gatewave.certificates.runtimes import catalogue
-from gatewave.certificates.runtimes.running import Running
+from gatewave.certificates.runtimes.runtime_client import RuntimeClient
 from gatewave.graphs.errors import ModelError, NotRunnableError
 from gatewave.graphs.files import files
 from gatewave.graphs.verify.allowance import Allowance
@@ -268,7 +268,7 @@ def test_nodes_with_bodies_and_sequences_are_fed_alike(tmp_path, kind):
     onnx.save(model, path)
     case = Case("normal", {"x": np.array([1.0, -3.0, 0.5], np.float32)})
     runtimes = catalogue.find("reference"), catalogue.PLAIN
-    with Running(runtimes[0], 60.0) as first, Running(runtimes[1], 60.0) as second:
+    with RuntimeClient(runtimes[0], 60.0) as first, RuntimeClient(runtimes[1], 60.0) as second:
         walk = NodeWalk(files.read(path), first, second, Allowance(), 0)
         walked = walk.walk([case], time.monotonic() + 60)
     assert not walked.unchecked

@@ -5,7 +5,7 @@ The reference evaluator runs the other nodes of a model, also with NumPy.
 
 import numpy as np
 
-from gatewave.certificates.runtimes.nodes import nodes
+from gatewave.certificates.runtimes.record_operators import record_operators
 from gatewave.graphs.analysis.numpy_ops import NumpyOps
 from gatewave.graphs.ops import signature
 from gatewave.graphs.verify.evaluator import running
@@ -20,7 +20,7 @@ def versions():
 
 
 def load(path, inputs, outputs):
-    return running(path, outputs, nodes(compute))
+    return running(path, outputs, record_operators(compute))
 
 
 def compute(operator, graph, arrays, reals):

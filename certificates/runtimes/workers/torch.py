@@ -6,7 +6,7 @@ overflows where a derivative does not. The reference evaluator runs the other no
 
 import torch
 
-from gatewave.certificates.runtimes.nodes import nodes
+from gatewave.certificates.runtimes.record_operators import record_operators
 from gatewave.export.torch.arrays import array_of, tensor_of
 from gatewave.graphs.ops import signature
 from gatewave.graphs.verify.evaluator import running
@@ -20,7 +20,7 @@ def versions():
 
 
 def load(path, inputs, outputs):
-    return running(path, outputs, nodes(compute))
+    return running(path, outputs, record_operators(compute))
 
 
 def compute(operator, graph, arrays, reals):

@@ -15,9 +15,9 @@ from onnx_models import model, port
 
 from gatewave.certificates.runtimes import environments
 from gatewave.certificates.runtimes.catalogue import RUNTIMES
-from gatewave.certificates.runtimes.running import Running
+from gatewave.certificates.runtimes.runtime_client import RuntimeClient
 from gatewave.export.operators import decomposed, to_bytes
-from gatewave.graphs.processes.channel import Lost, Refused
+from gatewave.graphs.processes.errors import Lost, Refused
 
 pytestmark = pytest.mark.matrix
 
@@ -68,7 +68,7 @@ def runtime(request):
 
 @pytest.fixture(scope="module")
 def running(runtime):
-    with Running(runtime) as running:
+    with RuntimeClient(runtime) as running:
         yield running
 
 
@@ -209,9 +209,9 @@ def test_a_model_that_it_refuses_leaves_it_as_it_was(running, run, content):
 
 def running_on(running, run, content, arrays):
     """Return the result, and check that the same process computed it."""
-    before = running._process  # noqa: SLF001 - what no caller is to know
+    before = running._client._process  # noqa: SLF001 - an internal of the client
     found = run(content("swiglu-linear", "float32", (5,)), arrays)["y"]
-    assert running._process is before  # noqa: SLF001
+    assert running._client._process is before  # noqa: SLF001
     return found
 
 
@@ -222,7 +222,7 @@ def test_it_leaves_no_file_behind(runtime, content, tmp_path, monkeypatch):
     (place / "model.onnx").write_bytes(content("swiglu-linear", "float32", (5,)))
     arrays, _ = swiglu(line((5,), "float32"))
     monkeypatch.setattr(tempfile, "tempdir", str(scratch))
-    with Running(runtime) as running:
+    with RuntimeClient(runtime) as running:
         running.load(place / "model.onnx", list(arrays), ["y"])
         running.run(arrays)
         assert [path.name for path in place.iterdir()] == ["model.onnx"]

@@ -6,10 +6,10 @@ import pytest
 from environments import install
 
 from gatewave.certificates.runtimes import catalogue
-from gatewave.certificates.runtimes.running import Running
+from gatewave.certificates.runtimes.runtime_client import RuntimeClient
 from gatewave.export.operators import decomposed, to_bytes, with_rank
 from gatewave.graphs import targets
-from gatewave.graphs.processes.channel import Refused
+from gatewave.graphs.processes.errors import Refused
 from gatewave.graphs.rewrite.lower.lower import lower
 
 pytestmark = pytest.mark.matrix
@@ -23,7 +23,7 @@ ACCURACY = {"float16": 2e-3, "bfloat16": 2e-2, "float32": 1e-6, "float64": 1e-14
 def running(request):
     runtime = catalogue.find(request.param)
     install(runtime)
-    with Running(runtime) as started:
+    with RuntimeClient(runtime) as started:
         yield started
 
 

@@ -11,9 +11,9 @@ from environments import install
 from onnx.reference import ReferenceEvaluator
 
 from gatewave.certificates.runtimes import catalogue
-from gatewave.certificates.runtimes.running import Running
+from gatewave.certificates.runtimes.runtime_client import RuntimeClient
 from gatewave.export.operators import decomposed, to_bytes, with_rank
-from gatewave.graphs.processes.channel import Lost, Refused
+from gatewave.graphs.processes.errors import Lost, Refused
 
 pytestmark = pytest.mark.skipif(
     not all(map(shutil.which, ("node", "npm"))), reason="it takes Node and npm"
@@ -29,7 +29,7 @@ def runtime():
 
 @pytest.fixture(scope="module")
 def web(runtime):
-    with Running(runtime) as running:
+    with RuntimeClient(runtime) as running:
         yield running
 
 
@@ -40,7 +40,7 @@ def adapted(runtime, tmp_path):
     def adapt(text):
         adapter = tmp_path / "adapter.mjs"
         adapter.write_text(text, encoding="utf-8")
-        return Running(replace(runtime, worker=str(adapter)))
+        return RuntimeClient(replace(runtime, worker=str(adapter)))
 
     return adapt
 

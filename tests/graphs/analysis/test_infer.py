@@ -232,12 +232,12 @@ TAKEN = """
     import resource, sys
     from pathlib import Path
     from gatewave.graphs.files.files import read
-    from gatewave.graphs.analysis.follower import FOLLOWER
+    from gatewave.graphs.analysis.inference_client import INFERENCE
     from gatewave.graphs.analysis.infer import inferred
     model = read(Path(sys.argv[1]))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     inferred(model)
-    FOLLOWER.close()
+    INFERENCE.close()
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
     print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 """

@@ -6,8 +6,9 @@ import pytest
 
 from gatewave.certificates.document import Baseline, Cell, Certificate, Row
 from gatewave.certificates.report import pages
+from gatewave.graphs.processes.errors import Lost
 from gatewave.graphs.processes.reasons import last_words, reason_of
-from gatewave.graphs.processes.subprocesses import Ended, Process
+from gatewave.graphs.processes.subprocesses import Process
 
 OPENVINO = """RuntimeError: Exception from src/inference/src/cpp/core.cpp:84:
 Exception from src/inference/src/dev/plugin.cpp:58:
@@ -87,14 +88,14 @@ def asked(process):
     with process.answering(60):
         process.requests.write(b"\n")
         process.requests.flush()
-        if not process.answers.read(1):
+        if not process.responses.read(1):
             raise EOFError
 
 
 def test_a_process_that_ends_gives_all_lines_of_its_exception():
     program = "import sys; sys.stdin.readline(); raise ValueError('first line\\nsecond line')"
     process = Process([sys.executable, "-c", program], {})
-    with pytest.raises(Ended, match=r"exit status 1: ValueError: first line second line$"):
+    with pytest.raises(Lost, match=r"exit status 1: ValueError: first line second line$"):
         asked(process)
     process.close()
 

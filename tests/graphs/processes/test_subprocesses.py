@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from gatewave.graphs.processes.subprocesses import Ended, Process
+from gatewave.graphs.processes.errors import Lost
+from gatewave.graphs.processes.subprocesses import Process
 
 STARTS_ANOTHER = """
 import subprocess, sys, tempfile
@@ -23,7 +24,7 @@ HANGS = "-1"
 def started(how):
     """Start a process; return it, a descriptor of its child process, and its temporary folder."""
     process = Process([sys.executable, "-c", STARTS_ANOTHER, how], os.environ)
-    other, scratch = process.answers.readline().split()
+    other, scratch = process.responses.readline().split()
     return process, os.pidfd_open(int(other)), Path(scratch.decode())
 
 
@@ -34,13 +35,13 @@ def ends(descriptor, seconds=10):
 def asked(process):
     """Wait for an answer; the process gives no answer within the time limit, or ends."""
     with process.answering(0.1):
-        if not process.answers.read(1):
+        if not process.responses.read(1):
             raise EOFError
 
 
 def test_what_takes_too_long_ends_with_all_that_it_started():
     process, other, scratch = started(HANGS)
-    with pytest.raises(Ended, match="took more than"):
+    with pytest.raises(Lost, match="took more than"):
         asked(process)
     assert ends(other)
     process.close()

@@ -1,9 +1,9 @@
 """Probing of the installed ONNX Runtime; its file gives the same results."""
 
-import json
 import sys
 from pathlib import Path
 
+import fake_runtimes
 import onnxruntime as ort
 import pytest
 from probing import disagreements
@@ -35,22 +35,10 @@ def test_the_probed_target_says_what_the_file_says(answer):
     assert list(disagreements(answer, probed)) == []
 
 
-def script(path, *lines):
-    """Write a Python with an ONNX Runtime that runs ``lines`` for each ``line`` of stdin."""
-    about = {"version": "0", "providers": ["CPUExecutionProvider"]}
-    start = [f"#!{sys.executable}", "import base64, json, os, sys", f"print({json.dumps(about)!r})"]
-    path.write_text("\n".join([*start, "for line in sys.stdin:", *lines]))
-    path.chmod(0o755)
-    return path
-
-
-ANSWERS = "    print(json.dumps({'values': [9, 9, 9, 9]}), flush=True)"
-
-
 @pytest.fixture
 def quick(tmp_path):
     """Return a Python that answers at once, and a folder for the cache."""
-    return script(tmp_path / "python", ANSWERS), tmp_path / "cache"
+    return fake_runtimes.python(tmp_path / "bin", run="return [[9, 9, 9, 9]]"), tmp_path / "cache"
 
 
 def test_what_is_remembered_is_not_asked_again(quick):
@@ -85,12 +73,8 @@ def test_the_cache_is_where_the_desktop_standard_has_it(monkeypatch, tmp_path):
 
 
 def test_a_model_that_brings_the_process_down_is_one_row(tmp_path):
-    # A runtime that dies of every Mish, and refuses everything else.
-    python = script(
-        tmp_path / "python",
-        "    if b'Mish' in base64.b64decode(json.loads(line)['model']): os.abort()",
-        "    print(json.dumps({'refused': 'no'}), flush=True)",
-    )
+    load = "if b'Mish' in model: os.abort()\n        raise RuntimeError('no')"
+    python = fake_runtimes.python(tmp_path, load=load)
     rows = probe.ask(python).rows
     assert len(rows) == len(list(probe_models.cells())) + len(probe.IR_VERSIONS)
     assert {row.outcome for row in rows if row.operator == "Mish"} == {"crashed"}

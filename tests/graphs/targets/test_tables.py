@@ -1,8 +1,6 @@
 """Probed tables: operators that ONNX Runtime loads, and untried ones, which are unknown."""
 
-import sys
 from itertools import islice
-from pathlib import Path
 
 import onnxruntime as ort
 import pytest
@@ -10,7 +8,7 @@ import pytest
 from gatewave.graphs import targets
 from gatewave.graphs.targets import nodes, probing, tables
 from gatewave.graphs.targets.fates import fate_of
-from gatewave.graphs.targets.probe import ProbeWorker
+from gatewave.graphs.targets.probe_client import ProbeClient
 from gatewave.graphs.targets.signatures import standard
 from gatewave.graphs.targets.verdicts import NodeQuery
 
@@ -100,10 +98,10 @@ def test_table_agrees_with_the_installed_version():
         pytest.skip(f"there is no table of {ort.__version__}")
     trials = probing.trials({}, (9, 17, 20))
     tried = 0
-    with ProbeWorker(Path(sys.executable)) as worker:
+    with ProbeClient() as client:
         for trial in islice(trials, 0, None, 29):
             op_type = trial.name.partition("[")[0].rpartition("::")[2]
-            fate = fate_of(worker.load(trial.content, probing.CPU), op_type)
+            fate = fate_of(client.refusal(trial.content, probing.CPU), op_type)
             rows = table.rows(trial.name) or table.rows(trial.name.removesuffix(tables.ALL_INPUTS))
             (row,) = (row for row in rows if trial.opset in row.opsets)
             said = {"loads": row.loads, "refused": row.refused}

@@ -1,15 +1,13 @@
 """Installed runtimes, asked to load models; rejected nodes are named one by one."""
 
-import json
-import sys
-
+import fake_runtimes
 import onnx
 import onnx_ir as ir
 import onnxruntime as ort
 import pytest
 from onnx import parser
 
-from gatewave.certificates.runtimes import environments, live_targets
+from gatewave.certificates.runtimes import environments, installed_targets
 from gatewave.certificates.runtimes.catalogue import RUNTIMES
 from gatewave.graphs.rewrite.lower.legality import problems
 from gatewave.graphs.targets.verdicts import Loading
@@ -19,7 +17,7 @@ CPU = "CPUExecutionProvider"
 
 @pytest.fixture(scope="module")
 def this():
-    with live_targets.target_named("this") as target:
+    with installed_targets.target_named("this") as target:
         yield target
 
 
@@ -74,25 +72,16 @@ def test_operators_of_a_library_are_not_known(this, tmp_path):
     assert [problem.known for problem in found] == [False]
 
 
-def script(path, *lines):
-    """Write a Python with an ONNX Runtime that runs ``lines`` for each ``line`` of stdin."""
-    about = json.dumps({"version": "9.9", "providers": [CPU]})
-    start = [f"#!{sys.executable}", "import json, os, sys", f"print({about!r}, flush=True)"]
-    path.write_text("\n".join([*start, "for line in sys.stdin:", *lines]))
-    path.chmod(0o755)
-    return path
-
-
-REFUSES = "    print(json.dumps({'refused': 'core.cpp:84: no room'} if 'path' in json.loads(line) "
-REFUSES += "else {'loaded': True}), flush=True)"
-
-
 @pytest.mark.parametrize(
-    ("line", "how"),
-    [("    os.abort()", "crashed the process, SIGABRT"), ("    pass", "took more than")],
+    ("load", "how"),
+    [
+        ("os.abort()", "crashed the process, SIGABRT"),
+        ("os.read(os.pipe()[0], 1)", "took more than"),
+    ],
 )
-def test_a_crash_and_a_hang_are_answers(tmp_path, line, how):
-    live = live_targets.LiveOnnxRuntime(script(tmp_path / "python", line), CPU, seconds=2)
+def test_a_crash_and_a_hang_are_answers(tmp_path, load, how):
+    python = fake_runtimes.python(tmp_path, load=load)
+    live = installed_targets.InstalledOnnxRuntime(python, CPU, seconds=2)
     try:
         model = ir.from_proto(parser.parse_model("<ir_version: 9> g (float[n] x) => () {}"))
         assert how in live.load(tmp_path / "m.onnx", model).refused
@@ -103,16 +92,18 @@ def test_a_crash_and_a_hang_are_answers(tmp_path, line, how):
         live.close()
 
 
+REFUSES = "if isinstance(model, str): raise RuntimeError('core.cpp:84: no room')"
+
+
 def test_the_environment_of_another_version_is_asked(monkeypatch, tmp_path):
     monkeypatch.setenv(environments.VARIABLE, str(tmp_path))
-    with live_targets.target_named("onnxruntime-1.27") as target:
+    with installed_targets.target_named("onnxruntime-1.27") as target:
         assert target.live is None
     home = tmp_path / "onnxruntime-1.27"
-    (home / "bin").mkdir(parents=True)
-    script(home / "bin" / "python", REFUSES)
+    fake_runtimes.python(home / "bin", load=REFUSES, version="9.9")
     listed = environments.REQUIREMENTS / RUNTIMES["onnxruntime-1.27"].requirements
     (home / environments.MADE).write_text(listed.read_text())
-    with live_targets.target_named("onnxruntime-1.27") as target:
+    with installed_targets.target_named("onnxruntime-1.27") as target:
         loading, found = judged(target, tmp_path / "m.onnx", "y = Tanh (x)")
     assert loading == Loading("ONNX Runtime 9.9", refused="core.cpp:84: no room")
     assert [p.why for p in found] == [

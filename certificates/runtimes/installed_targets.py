@@ -1,9 +1,8 @@
-"""Installed runtimes, which can be asked to load a model or single nodes of it."""
+"""Targets whose runtime is installed here, and can be asked to load a model or a node of it."""
 
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,39 +11,38 @@ import onnx_ir as ir
 
 from gatewave.certificates.runtimes import catalogue, environments
 from gatewave.certificates.runtimes.catalogue import Runtime
-from gatewave.certificates.runtimes.running import Running
+from gatewave.certificates.runtimes.runtime_client import RuntimeClient
 from gatewave.graphs.analysis.scopes import scopes
 from gatewave.graphs.ops.signature import DOMAIN
-from gatewave.graphs.processes.channel import Refused
+from gatewave.graphs.processes.client import OWN_PYTHON
+from gatewave.graphs.processes.errors import Lost, Refused
 from gatewave.graphs.targets import Target, find
 from gatewave.graphs.targets.fates import fate_of
-from gatewave.graphs.targets.probe import SECONDS, ProbeWorker
+from gatewave.graphs.targets.probe_client import SECONDS, ProbeClient
 from gatewave.graphs.targets.probed_target import THIS, is_installed, known, this
 from gatewave.graphs.targets.verdicts import RUNS, UNKNOWN, Live, Loading, Verdict
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
-ONNX_RUNTIME_WORKER = "onnxruntime.py"
-"""Adapter of the runtimes with which `ProbeWorker` can talk."""
+ONNX_RUNTIME_ADAPTER = "onnxruntime.py"
+"""Adapter of the runtimes that `ProbeClient` can ask about single nodes."""
 
 OWN_DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")
 """Domains whose operators are in ONNX Runtime itself; others come from libraries of operators."""
 
 
-class LiveOnnxRuntime:
-    """An ONNX Runtime of some Python environment, in a process that may crash.
+class InstalledOnnxRuntime:
+    """An ONNX Runtime of some Python environment.
 
     Args:
         python: The Python that imports it.
         provider: The execution provider.
-        seconds: Limit on loading a model.
+        seconds: Time limit for loading a model.
     """
 
     def __init__(self, python: Path, provider: str, seconds: float = SECONDS) -> None:
-        self._python = python
-        self._seconds = seconds
+        self._client = ProbeClient(python, seconds)
         self._provider = provider
-        self._worker: ProbeWorker | None = None
         self._known: dict[bytes, Verdict] = {}
 
     def verdict(self, model: bytes, op_type: str) -> Verdict:
@@ -54,68 +52,56 @@ class LiveOnnxRuntime:
         return self._known[model]
 
     def _judged(self, model: bytes, op_type: str) -> Verdict:
-        worker = self._started()
-        answer = worker.load(model, self._provider)
-        if answer is None:
-            return Verdict("refused", f"loading it {worker.ended}")
-        fate = fate_of(answer, op_type)
+        try:
+            refusal = self._client.refusal(model, self._provider)
+        except Lost as error:
+            return Verdict("refused", f"loading it {error.how}")
+        fate = fate_of(refusal, op_type)
         if fate == "loads":
             return RUNS
-        reason = str(answer.get("refused", "")).strip()
-        return Verdict("refused" if fate == "refused" else "unknown", reason)
+        return Verdict("refused" if fate == "refused" else "unknown", refusal.strip())
 
     def load(self, path: Path, model: ir.Model) -> Loading:
-        worker = self._started()
-        version = worker.about["version"]
-        by = f"ONNX Runtime {version}"
+        by = f"ONNX Runtime {self._client.about['version']}"
         if foreign := _foreign(model):
             return Loading(by, missing=f"it has operators of {foreign}, which need a library")
-        answer = worker.load(path, self._provider)
-        if answer is None:
-            return Loading(by, refused=f"loading the model {worker.ended}")
-        return Loading(by, refused=str(answer.get("refused", "")).strip())
+        try:
+            return Loading(by, refused=self._client.refusal(path, self._provider).strip())
+        except Lost as error:
+            return Loading(by, refused=f"loading the model {error.how}")
 
     def close(self) -> None:
-        if self._worker is not None:
-            self._worker.close()
-            self._worker = None
-
-    def _started(self) -> ProbeWorker:
-        if self._worker is not None and self._worker.ended:
-            self.close()
-        if self._worker is None:
-            self._worker = ProbeWorker(self._python, self._seconds).start()
-        return self._worker
+        self._client.close()
 
 
-class LiveRuntime:
-    """Another runtime, in the environment that `gatewave runtimes install` made of it."""
+class InstalledRuntime:
+    """Another runtime, in the environment that `gatewave runtimes install` made for it."""
 
     def __init__(self, runtime: Runtime) -> None:
-        self._running = Running(runtime)
+        self._client = RuntimeClient(runtime)
 
     def verdict(self, model: bytes, op_type: str) -> Verdict:  # noqa: ARG002 - as `Live` has it
-        """Return unknown: some of these runtimes take seconds to load a model, even of one node."""
+        """Return unknown: some runtimes take seconds to load a model even of one node."""
         return UNKNOWN
 
     def load(self, path: Path, model: ir.Model) -> Loading:
-        by = self._running.runtime.title
+        by = self._client.runtime.title
         inputs, outputs = (
             [value.name or "" for value in values]
             for values in (model.graph.inputs, model.graph.outputs)
         )
         try:
-            self._running.load(path.absolute(), inputs, outputs)
+            self._client.load(path.absolute(), inputs, outputs)
         except Refused as error:
             return Loading(by, refused=str(error).strip())
         return Loading(by)
 
     def close(self) -> None:
-        self._running.close()
+        self._client.close()
 
 
 def _foreign(model: ir.Model) -> str:
-    """The domains of operators that are neither ONNX Runtime's nor functions of the model."""
+    """Return the domains of operators that neither ONNX Runtime nor the model defines."""
     found = {
         node.domain
         for scope in scopes(model)
@@ -127,10 +113,10 @@ def _foreign(model: ir.Model) -> str:
 
 @contextlib.contextmanager
 def target_named(name: str) -> Iterator[Target]:
-    """Give the target called ``name``, with the runtime itself where it is installed here.
+    """Return the target called ``name``, with its runtime if that is installed here.
 
     Raises:
-        TargetError: There is none.
+        TargetError: No target has this name.
     """
     found = (known() or this()) if name == THIS else find(name)
     live = _live(found)
@@ -142,15 +128,15 @@ def target_named(name: str) -> Iterator[Target]:
 
 
 def _live(target: Target) -> Live | None:
-    """The installed ONNX Runtime if it is that version, or else an environment of the target."""
+    """Return the runtime of ``target``: our own ONNX Runtime, or one of the environments."""
     if is_installed(target):
         provider = target.name.rstrip(")").replace(", ", "-").rpartition("-")[2]
-        return LiveOnnxRuntime(Path(sys.executable), PROVIDERS[provider])
+        return InstalledOnnxRuntime(OWN_PYTHON, PROVIDERS[provider])
     for runtime in catalogue.RUNTIMES.values():
         if runtime.target in ("", THIS) or find(runtime.target).name != target.name:
             continue
         if environments.is_installed(runtime) and environments.is_possible(runtime):
-            if runtime.worker == ONNX_RUNTIME_WORKER:
-                return LiveOnnxRuntime(environments.python(runtime), PROVIDERS["cpu"])
-            return LiveRuntime(runtime)
+            if runtime.worker == ONNX_RUNTIME_ADAPTER:
+                return InstalledOnnxRuntime(environments.python(runtime), PROVIDERS["cpu"])
+            return InstalledRuntime(runtime)
     return None

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from gatewave.certificates.runtimes import catalogue, environments
-from gatewave.certificates.runtimes.running import Running
+from gatewave.certificates.runtimes.runtime_client import RuntimeClient
 from gatewave.graphs.errors import NotRunnableError, TargetError
-from gatewave.graphs.processes.channel import Lost, Refused
+from gatewave.graphs.processes.errors import Lost, Refused
 
 HEAD = '<ir_version: 8, opset_import: ["" : 17]> agraph '
 DOUBLE = HEAD + "(float[N] x) => (float[N] y) { y = Add(x, x) }"
@@ -27,13 +27,13 @@ ENDLESS = (
 
 @pytest.fixture(params=["reference", "onnxruntime"])
 def running(request):
-    with Running(catalogue.find(request.param)) as running:
+    with RuntimeClient(catalogue.find(request.param)) as running:
         yield running
 
 
 @pytest.fixture
 def onnxruntime():
-    with Running(catalogue.find("onnxruntime"), seconds=5.0) as running:
+    with RuntimeClient(catalogue.find("onnxruntime"), seconds=5.0) as running:
         yield running
 
 
@@ -71,7 +71,7 @@ def test_a_crash_is_told_and_the_next_model_has_a_new_process(onnxruntime, saved
 
 
 def test_what_takes_too_long_is_ended(saved):
-    with Running(catalogue.find("onnxruntime"), seconds=2.0) as running:
+    with RuntimeClient(catalogue.find("onnxruntime"), seconds=2.0) as running:
         running.load(saved(ENDLESS), ["x"], ["y"])
         with pytest.raises(Lost, match="running the model took more than 2 seconds"):
             running.run({"x": np.ones(3, np.float32)})
@@ -82,7 +82,7 @@ def test_a_runtime_that_is_not_installed_says_how_to(tmp_path, monkeypatch):
     runtime = catalogue.find("onnxruntime-1.20")
     assert not environments.is_installed(runtime)
     with pytest.raises(NotRunnableError, match=r"gatewave runtimes install onnxruntime-1\.20"):
-        Running(runtime)
+        RuntimeClient(runtime)
 
 
 def test_an_environment_of_an_older_list_does_not_count(tmp_path, monkeypatch):
