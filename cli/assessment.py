@@ -16,7 +16,7 @@ from gatewave.cli.errors import CommandError, needing
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from gatewave.graphs.rewrite.lower.legality import Problem
+    from gatewave.graphs.rewrite.lower.problems import Problem
     from gatewave.graphs.targets import Target
     from gatewave.graphs.targets.verdicts import Loading
 
@@ -147,7 +147,7 @@ class Assessment:
 
 def assess(target: Target, model: ir.Model, found: Loading) -> Assessment:
     """Assess the support of ``target`` for ``model``, given the result of loading it."""
-    from gatewave.graphs.rewrite.lower.legality import problems
+    from gatewave.graphs.rewrite.lower.problems import problems
 
     listed = problems(model, target, found)
     table = target.table.runtime if target.table else ""

@@ -24,6 +24,16 @@ class Scope:
     graph: ir.Graph | ir.Function
     opsets: Mapping[str, int]
 
+    @property
+    def in_function(self) -> bool:
+        """Return true for a function and the bodies in it."""
+        return self.name.startswith("function ")
+
+    @property
+    def opset(self) -> int:
+        """Version of the standard operators; 1 if the graph imports none."""
+        return standard_opset(self.opsets) or 1
+
     def values(self) -> Iterator[ir.Value]:
         """Yield all values of the graph, in an order that clones share; those of bodies not."""
         yield from self.graph.inputs
@@ -31,6 +41,11 @@ class Scope:
             yield from self.graph.initializers.values()
         for node in self.graph:
             yield from node.outputs
+
+
+def standard_opset(imports: Mapping[str, int]) -> int | None:
+    """Return the version of the standard operators; ONNX has two names for their domain."""
+    return imports.get("", imports.get("ai.onnx"))
 
 
 def scopes(model: ir.Model) -> Iterator[Scope]:

@@ -53,14 +53,14 @@ class GraphOps:
     def __getattr__(self, op_type: str) -> Callable[..., ir.Value]:
         return lambda *operands: self.node(op_type, [self._value(o) for o in operands])
 
-    def node(self, op_type: str, inputs: Sequence[ir.Value], **attributes: Any) -> ir.Value:
+    def node(self, op_type: str, inputs: Sequence[ir.Value | None], **attributes: Any) -> ir.Value:
         key = (op_type, *(id(i) for i in inputs), *attributes.items())
         if key not in self._drawn:
             self._drawn[key] = self._draw(op_type, inputs, attributes)
         return self._drawn[key]
 
     def _draw(
-        self, op_type: str, inputs: Sequence[ir.Value], attributes: dict[str, Any]
+        self, op_type: str, inputs: Sequence[ir.Value | None], attributes: dict[str, Any]
     ) -> ir.Value:
         name = f"{op_type.lower()}_{len(self.nodes)}"
         node = ir.node(op_type, inputs, attributes=attributes, name=name)

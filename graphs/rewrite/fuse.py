@@ -1,4 +1,4 @@
-"""Activations of many nodes as one: an operator of ours, with its body, or one of ONNX's."""
+"""Fusion of activations: many nodes become one operator, ours with its function, or ONNX's."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Literal
 import onnx_ir as ir
 
 from gatewave.graphs.analysis.constants import plain
+from gatewave.graphs.analysis.element_types import NAMES
 from gatewave.graphs.analysis.shapes import Shapes
 from gatewave.graphs.ops.graph_ops import ONNX_TYPES, compute_dtype
 from gatewave.graphs.ops.signature import DOMAIN
 from gatewave.graphs.recognition.kinds import KINDS, Kind, called
 from gatewave.graphs.recognition.sites import Refusal, Site, survey
-from gatewave.graphs.rewrite import bodies
-from gatewave.graphs.rewrite.bodies import DTYPES
+from gatewave.graphs.rewrite import availability
 from gatewave.graphs.rewrite.outcome import Outcome, Skipped
 from gatewave.graphs.rewrite.replacement import Replacement
 
@@ -94,10 +94,11 @@ def _unasked(site: Site, to: FusedForm) -> str:
 
 
 def _left_to_the_runtime(site: Site) -> str | None:
-    """A float32 Swish of a convolution stays: ONNX Runtime fuses it by itself.
+    """Return the reason to leave a float32 Swish of a convolution: ONNX Runtime fuses it itself.
 
-    It keeps what is between convolutions in their own layout of memory, which any operator of
-    others ends: nudenet's 57, fused, take 1.1 times as long. See docs/graphs.md.
+    ONNX Runtime keeps tensors between convolutions in a blocked memory layout. An operator of
+    another domain ends that layout, and the tensor is copied twice: nudenet with its 57 Swish
+    fused takes 1.1 times as long (docs/graphs.md).
     """
     makers = {value.producer() for value in site.inputs}
     convolved = any(node is not None and node.op_type in CONVOLUTIONS for node in makers)
@@ -113,7 +114,10 @@ def unlike(site: Site, asked: Mapping[str, float]) -> str | None:
 
 
 def unequal(site: Site, shapes: Shapes) -> str | None:
-    """Our operators, and ONNX's SwiGLU, take equal shapes: broadcast units stay."""
+    """Return the reason to leave a unit whose inputs may broadcast; None if the shapes are equal.
+
+    Our operators and ONNX's SwiGLU take equal shapes; a product of nodes may broadcast.
+    """
     first, *others = site.inputs
     for other in others:
         if not shapes.equal(first, other):
@@ -125,33 +129,33 @@ def unequal(site: Site, shapes: Shapes) -> str | None:
 def _not_ours(site: Site) -> str | None:
     kind = KINDS[site.kind]
     if site.root.domain == DOMAIN and site.written == "function":
-        return ""  # it is ours already
+        return ""  # already our operator
     if kind.operator is None:
         return NO_OPERATOR
-    if site.dtype is None or site.dtype not in DTYPES:
+    if site.dtype is None or site.dtype not in NAMES:
         return "its element type is not known"
-    dtype = DTYPES[site.dtype]
+    dtype = NAMES[site.dtype]
     wide = ONNX_TYPES[compute_dtype(dtype)]
     for name, value in site.parameters.items():
         if value.dtype != wide:
             return f"its {name} is an input of type {value.dtype}; the operator takes {wide}"
-    opset = site.scope.opsets.get("", 1)
-    lack = bodies.missing(kind.operator.op_type, dtype, opset)
+    opset = site.scope.opset
+    lack = availability.missing(kind.operator.op_type, dtype, opset)
     return f"{lack}; the graph's is {opset}" if lack else None
 
 
 def _not_standard(site: Site) -> str | None:
     standard = KINDS[site.kind].standard
     if site.written == "standard":
-        return ""  # it is already
+        return ""  # already ONNX's operator
     if standard is None:
         return "ONNX has no operator for it"
     if site.parameters:
         return f"its {', '.join(site.parameters)} is an input; the operator's is an attribute"
-    opset = site.scope.opsets.get("", 1)
+    opset = site.scope.opset
     if opset < standard.opset:
         return f"{standard.op_type} needs opset {standard.opset}; the graph's is {opset}"
-    if not bodies.takes(KINDS[site.kind], site.dtype, opset):
+    if not availability.has_standard(KINDS[site.kind], site.dtype, opset):
         return f"{standard.op_type} does not take {site.dtype}"
-    rounded = bodies.rounded(site.reals, site.dtype)
+    rounded = availability.rounded(site.reals, site.dtype)
     return f"{standard.op_type} would round {rounded} to float32" if rounded else None

@@ -24,10 +24,11 @@ RULE = (
     "element of the result. Unknown sizes count as 1, a loop as one pass, an If as both branches."
 )
 
-MOST = 2**63 - 1
+MAX_ELEMENTS = 2**63 - 1
 """Limit on elements of a tensor: a damaged model may declare any dimensions."""
 
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
+"""Recurrent operators, with the number of their gates."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,12 +58,12 @@ class Inspection:
     open_sizes: int
 
     def counts(self) -> Mapping[tuple[str, str], int]:
-        """Number of activations of each kind and spelling."""
+        """Return the number of activations of each kind and spelling."""
         return Counter((site.kind, site.written) for site in self.sites)
 
 
 def inspect(model: ir.Model) -> Inspection:
-    """Look at ``model``, which stays as it is."""
+    """Inspect ``model``, which is not changed."""
     found = survey(model)
     nodes = [node for scope in scopes(model) for node in scope.graph]
     costs = {node: _cost(node, found.shapes) for node in nodes}
@@ -174,7 +175,7 @@ def _elements(value: ir.Value, shapes: Shapes) -> int:
 
 
 def _product(sizes: Iterable[int]) -> int:
-    return functools.reduce(lambda product, size: min(product * size, MOST), sizes, 1)
+    return functools.reduce(lambda product, size: min(product * size, MAX_ELEMENTS), sizes, 1)
 
 
 def _is_open(value: ir.Value, shapes: Shapes) -> bool:

@@ -1,4 +1,4 @@
-"""One activation exchanged for another, in a trained graph.
+"""Exchange of one activation for another, in a trained graph.
 
 The weights were trained with the other: whether the model still does its work must be measured
 again.
@@ -13,13 +13,13 @@ from types import MappingProxyType
 
 import onnx_ir as ir
 
+from gatewave.graphs.analysis.element_types import NAMES
 from gatewave.graphs.analysis.shapes import Shapes
 from gatewave.graphs.analysis.thresholds import MAX_FLOAT32
 from gatewave.graphs.recognition.kinds import Kind, called
 from gatewave.graphs.recognition.layouts import GATE_IS_SECOND
 from gatewave.graphs.recognition.sites import Refusal, Site, survey
-from gatewave.graphs.rewrite import bodies
-from gatewave.graphs.rewrite.bodies import DTYPES
+from gatewave.graphs.rewrite import availability
 from gatewave.graphs.rewrite.fuse import unequal, unlike
 from gatewave.graphs.rewrite.outcome import Outcome, Skipped
 from gatewave.graphs.rewrite.replacement import Replacement
@@ -96,7 +96,7 @@ class _Successor:
     standard: bool
 
     def unable(self, site: Site) -> str | None:
-        """Why it cannot be put there in any form."""
+        """Return why no form of it can be put there; None if one can."""
         return None if self._is_standard(site) else self._unwritable(site)
 
     def put(self, replacement: Replacement, site: Site) -> None:
@@ -110,18 +110,18 @@ class _Successor:
 
     def _is_standard(self, site: Site) -> bool:
         """Return true if ONNX's operator is used: it is preferred, or the only choice."""
-        opset = site.scope.opsets.get("", 1)
-        wanted = self.standard and not bodies.rounded(self.reals, site.dtype)
-        return bodies.takes(self.kind, site.dtype, opset) and (
+        opset = site.scope.opset
+        wanted = self.standard and not availability.rounded(self.reals, site.dtype)
+        return availability.has_standard(self.kind, site.dtype, opset) and (
             wanted or self._unwritable(site) is not None
         )
 
     def _unwritable(self, site: Site) -> str | None:
-        """Why neither our operator nor the formula can be put there."""
-        if site.dtype is None or site.dtype not in DTYPES:
+        """Return why neither our operator nor the formula can be put there; None if one can."""
+        if site.dtype is None or site.dtype not in NAMES:
             return "its element type is not known"
-        opset = site.scope.opsets.get("", 1)
-        lack = bodies.missing_for_formula(self.kind, DTYPES[site.dtype], opset)
+        opset = site.scope.opset
+        lack = availability.missing_for_formula(self.kind, NAMES[site.dtype], opset)
         return f"{lack}; the graph's is {opset}" if lack else None
 
     def _ordered(self, site: Site) -> Site:

@@ -1,4 +1,4 @@
-"""Models of one or a few nodes of another model, if they can be taken out."""
+"""Models of one or a few nodes of another model, which a runtime is asked to load."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Functions put where they are called, if the target does not run them as they are."""
+"""Inlining of functions that the target does not run as they are."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from onnx_ir.passes import common as passes
 from gatewave.graphs.analysis.element_types import values
 from gatewave.graphs.analysis.scopes import scopes
 from gatewave.graphs.errors import TargetError
-from gatewave.graphs.rewrite.lower import expansion
+from gatewave.graphs.rewrite.editing.names import rename_shadows
+from gatewave.graphs.rewrite.lower import standard_bodies
 from gatewave.graphs.rewrite.lower.legality import Legality
-from gatewave.graphs.rewrite.naming import settle
+from gatewave.graphs.rewrite.lower.problems import ProblemSearch
 from gatewave.graphs.rewrite.outcome import Change
 from gatewave.graphs.targets import Target
 
@@ -24,7 +25,7 @@ def inline(model: ir.Model, target: Target, legality: Legality) -> list[Change]:
         TargetError: A function calls itself, or cannot be inlined for another reason.
     """
     wanted = set(model.functions) if not target.functions else _unfit(model, legality)
-    made = {identifier for identifier in model.functions if identifier[0] == expansion.DOMAIN}
+    made = {identifier for identifier in model.functions if identifier[0] == standard_bodies.DOMAIN}
     if not (wanted := wanted | made):
         return []
     changes = list(_calls(model, wanted - made))
@@ -33,21 +34,25 @@ def inline(model: ir.Model, target: Target, legality: Legality) -> list[Change]:
         passes.InlinePass(lambda function: function.identifier() in wanted)(model)
     except (ValueError, ir.passes.PassError) as error:
         raise TargetError(f"{target.name}: a function cannot be inlined: {error}") from error
-    settle(model, originals)
+    rename_shadows(model, originals)
     for identifier in wanted & set(model.functions):
-        del model.functions[identifier]  # nobody calls it
-    model.opset_imports.pop(expansion.DOMAIN, None)
+        del model.functions[identifier]  # it is not called, so the pass has left it
+    model.opset_imports.pop(standard_bodies.DOMAIN, None)
     return changes
 
 
 def _unfit(model: ir.Model, legality: Legality) -> set[ir.OperatorIdentifier]:
-    """The functions that have a problem as they are called, and those that call such."""
+    """Return the functions with a problem for the types of their calls, and their callees.
+
+    A callee's problem counts for its callers, so callees are inlined, too.
+    """
+    search = ProblemSearch(legality)
     unfit: set[ir.OperatorIdentifier] = set()
     for scope in scopes(model):
-        if not scope.name.startswith("function "):
+        if not scope.in_function:
             for node in scope.graph:
-                call = legality.call(node, legality.types)
-                if call is not None and any(problem.known for problem in legality.of_body(call)):
+                call = search.call(node, legality.types)
+                if call is not None and any(problem.known for problem in search.of_body(call)):
                     unfit |= {call[0], *_called(model, call[0])}
     return unfit
 

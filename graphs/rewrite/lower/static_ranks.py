@@ -1,21 +1,24 @@
-"""Forms with static ranks, which some targets need: conditions, Squeeze, and branches of If."""
+"""Forms with static ranks, which some targets need: conditions, Squeeze, and branches of If.
+
+tract and OpenVINO do not load some models with open ranks or sizes; their files name the defects
+and the evidence.
+"""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import Any
 
-import numpy as np
 import onnx_ir as ir
 
 from gatewave.graphs.analysis.element_types import values
 from gatewave.graphs.analysis.scopes import Scope, scopes
 from gatewave.graphs.analysis.shapes import Shapes, shapes
+from gatewave.graphs.rewrite.editing.drawing import Drawing
+from gatewave.graphs.rewrite.editing.editor import Editor
+from gatewave.graphs.rewrite.editing.names import Names, rename_shadows
 from gatewave.graphs.rewrite.lower.legality import Legality
-from gatewave.graphs.rewrite.naming import Names, settle
 from gatewave.graphs.rewrite.outcome import Change
-from gatewave.graphs.rewrite.splicing import splice, sweep
 from gatewave.graphs.targets import Target
 from gatewave.graphs.targets.entries import DefectName
 
@@ -34,7 +37,7 @@ DEFECTS: tuple[DefectName, ...] = (
 )
 
 
-def state(model: ir.Model, target: Target, _: Legality) -> list[Change]:
+def make_ranks_static(model: ir.Model, target: Target, _: Legality) -> list[Change]:
     """Write conditions as scalars, squeezed axes as numbers, and the branch that is always taken.
 
     Changes are made only if the target is known to need them, and if the known shapes guarantee the
@@ -56,7 +59,7 @@ class _RankRepair:
     def __init__(self, model: ir.Model, wanted: Collection[DefectName]) -> None:
         self._model = model
         self._wanted = wanted
-        self._names = Names(model)
+        self._editor = Editor(model)
         self._originals = set(values(model.graph))
 
     @functools.cached_property
@@ -80,7 +83,7 @@ class _RankRepair:
 
     def _nodes(self) -> Iterator[tuple[Scope, ir.Node]]:
         for scope in list(scopes(self._model)):
-            if not scope.name.startswith("function ") and _opset(scope) >= RESHAPE_TAKES_INPUTS:
+            if not scope.in_function and scope.opset >= RESHAPE_TAKES_INPUTS:
                 yield from ((scope, node) for node in list(scope.graph) if not node.domain)
 
     def _fits(self, condition: ir.Value | None) -> bool:
@@ -96,16 +99,14 @@ class _RankRepair:
         """Reshape the condition, which has one element in any shape, to a scalar."""
         condition = node.inputs[0]
         shape = None if condition is None else self._known.shape(condition)
+        op = self._editor.drawing(node, scope)
         if shape is not None and all(isinstance(size, int) for size in shape):
-            made = [self._constant(node, [])]
-            made.append(self._node(node, "Reshape", [condition, made[0]]))
-        else:  # tract takes no Reshape of an open size to a scalar
-            made = [self._constant(node, [-1]), self._constant(node, 0)]
-            made.append(self._node(node, "Reshape", [condition, made[0]]))
-            made.append(self._node(node, "Gather", [made[2], made[1]], axis=0))
-        graph = scope.graph
-        graph.insert_before(node, [_maker(value) for value in made])
-        node.replace_input_with(0, made[-1])
+            scalar = op.node("Reshape", [condition, op.tensor([])])
+        else:  # tract 0.23 takes no Reshape of an open size to a scalar
+            first, one = op.tensor([-1]), op.tensor(0)
+            scalar = op.node("Gather", [op.node("Reshape", [condition, first]), one], axis=0)
+        self._editor.insert(op, node)
+        node.replace_input_with(0, scalar)
         return _change(scope, node, "If of a condition that is a scalar")
 
     def _squeeze(self, scope: Scope, node: ir.Node) -> Iterator[Change]:
@@ -118,17 +119,20 @@ class _RankRepair:
             ones = [axis for axis, size in enumerate(before) if size == 1]
             yield self._with_axes(scope, node, ones)
         elif (sizes := self._sizes(node.outputs[0])) is not None:
-            shape = self._constant(node, sizes)
-            yield self._replaced(scope, node, "Reshape", [x, shape], [shape])
+            op = self._editor.drawing(node, scope)
+            result = op.node("Reshape", [x, op.tensor(sizes)])
+            yield self._replaced(scope, node, op, result, f"{node.op_type} → Reshape")
 
     def _with_axes(self, scope: Scope, node: ir.Node, axes: Sequence[int]) -> Change:
+        op = self._editor.drawing(node, scope)
         if not axes:
-            return self._replaced(scope, node, "Identity", node.inputs[:1], [])
-        if _opset(scope) < AXES_ARE_INPUTS:
+            result = op.node("Identity", node.inputs[:1])
+            return self._replaced(scope, node, op, result, "Identity: no axis is 1")
+        if scope.opset < AXES_ARE_INPUTS:
             node.attributes.add(ir.AttrInt64s("axes", axes))
             return _change(scope, node, "Squeeze with its axes")
-        given = self._constant(node, axes)
-        return self._replaced(scope, node, "Squeeze", [node.inputs[0], given], [given])
+        result = op.node("Squeeze", [node.inputs[0], op.tensor(axes)])
+        return self._replaced(scope, node, op, result, "Squeeze with its axes")
 
     def _sizes(self, value: ir.Value) -> list[int] | None:
         """Return the shape for `Reshape`, if at most one size is open."""
@@ -159,62 +163,29 @@ class _RankRepair:
         inner, inputs = list(branch), list(node.inputs)
         results = list(branch.outputs)
         for value in list(branch.initializers.values()):
-            _give_initializer(branch, self._model.graph, value, self._names)
+            _give_initializer(branch, self._model.graph, value, self._editor.names)
         branch.outputs.clear()
         branch.remove(inner)
-        kept: list[ir.Node] = []
+        op = self._editor.drawing(node, scope)
         pairs: list[tuple[ir.Value, ir.Value]] = []
         for old, new in zip(node.outputs, results, strict=True):
             if new.producer() not in inner or new in [value for _, value in pairs]:
-                made = self._node(node, "Identity", [new])
-                kept.append(_maker(made))
-                pairs.append((old, made))
+                # A result of the branch that is computed outside, or that is given twice.
+                pairs.append((old, op.copy_of(new)))
             else:
                 pairs.append((old, new))
-        splice(scope.graph, [node], [*inner, *kept], pairs)
-        sweep(scope.graph, inputs)
-        settle(self._model, self._originals)
+        self._editor.replace(node, [*inner, *op.nodes], pairs)
+        self._editor.sweep(inputs)
+        rename_shadows(self._model, self._originals)
         return change
 
     def _replaced(
-        self,
-        scope: Scope,
-        node: ir.Node,
-        op_type: str,
-        inputs: Sequence[ir.Value | None],
-        made: Sequence[ir.Value],
+        self, scope: Scope, node: ir.Node, op: Drawing, result: ir.Value, what: str
     ) -> Change:
-        written = {"Squeeze": "Squeeze with its axes", "Identity": "Identity: no axis is 1"}
-        what = written.get(op_type, f"{node.op_type} → {op_type}")
         change = _change(scope, node, what)
-        result = self._node(node, op_type, inputs)
-        new = [_maker(value) for value in (*made, result)]
         self._known.inferred[result] = self._known.inferred.get(node.outputs[0], (None, None))
-        splice(scope.graph, [node], new, [(node.outputs[0], result)])
+        self._editor.replace(node, op.nodes, [(node.outputs[0], result)])
         return change
-
-    def _constant(self, node: ir.Node, numbers: Sequence[int] | int) -> ir.Value:
-        tensor = ir.tensor(np.array(numbers, np.int64))
-        return self._node(node, "Constant", [], value=tensor)
-
-    def _node(
-        self, node: ir.Node, op_type: str, inputs: Sequence[ir.Value | None], **attributes: Any
-    ) -> ir.Value:
-        made = ir.node(op_type, inputs, attributes=attributes)
-        stem = node.name or node.outputs[0].name or node.op_type
-        made.name = made.outputs[0].name = self._names.free(f"{stem}/{op_type}")
-        self._originals.add(made.outputs[0])
-        return made.outputs[0]
-
-
-def _opset(scope: Scope) -> int:
-    return scope.opsets.get("", scope.opsets.get("ai.onnx", 1))
-
-
-def _maker(value: ir.Value) -> ir.Node:
-    node = value.producer()
-    assert node is not None  # noqa: S101 - it was just drawn
-    return node
 
 
 def _change(scope: Scope, node: ir.Node, what: str) -> Change:

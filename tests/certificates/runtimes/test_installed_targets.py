@@ -9,7 +9,7 @@ from onnx import parser
 
 from gatewave.certificates.runtimes import environments, installed_targets
 from gatewave.certificates.runtimes.catalogue import RUNTIMES
-from gatewave.graphs.rewrite.lower.legality import problems
+from gatewave.graphs.rewrite.lower.problems import problems
 from gatewave.graphs.targets.verdicts import Loading
 
 CPU = "CPUExecutionProvider"

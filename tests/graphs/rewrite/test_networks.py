@@ -15,8 +15,8 @@ from torch.nn import functional
 from gatewave.export.torch.to_onnx import to_onnx
 from gatewave.graphs import targets
 from gatewave.graphs.errors import TargetError
-from gatewave.graphs.rewrite.lower.legality import problems
 from gatewave.graphs.rewrite.lower.lower import lower
+from gatewave.graphs.rewrite.lower.problems import problems
 from gatewave.models.torch.sinc import Sinc
 from gatewave.models.torch.swiglu import SwiGLU
 

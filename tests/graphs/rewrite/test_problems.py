@@ -6,9 +6,10 @@ from onnx import parser
 
 from gatewave.graphs import targets
 from gatewave.graphs.analysis.scopes import scopes
+from gatewave.graphs.rewrite.editing.names import rename_shadows
 from gatewave.graphs.rewrite.lower.inlining import inline
-from gatewave.graphs.rewrite.lower.legality import Legality, problems
-from gatewave.graphs.rewrite.naming import settle
+from gatewave.graphs.rewrite.lower.legality import Legality
+from gatewave.graphs.rewrite.lower.problems import problems
 
 
 def model(text, opset=20, ir_version=8, imports=""):
@@ -111,7 +112,7 @@ def test_originals_keep_their_names():
     made = model("g (float[n] x) => (float[n] y) { a = Abs (x) b = Abs (a) y = Abs (b) }")
     first, second, _ = (node.outputs[0] for node in made.graph)
     second.name = "a"
-    settle(made, {first})
+    rename_shadows(made, {first})
     assert [node.outputs[0].name for node in made.graph] == ["a", "a_1", "y"]
 
 

@@ -9,8 +9,8 @@ from onnx import parser
 from onnx.reference import ReferenceEvaluator
 
 from gatewave.graphs import targets
-from gatewave.graphs.rewrite.lower.legality import problems
 from gatewave.graphs.rewrite.lower.lower import lower
+from gatewave.graphs.rewrite.lower.problems import problems
 
 TARGET = "onnxruntime"
 DTYPES = {"double": np.float64, "int8": np.int8, "int32": np.int32}

@@ -1,8 +1,13 @@
-"""Conversion of one node to another opset, by ONNX's own converter."""
+"""Conversion of one node to another opset, by ONNX's own converter.
+
+The converter gets a model of the node alone. It is not trusted: onnx 1.23 ignores element types,
+leaves attributes that the new version does not know, and refuses operators without a rule although
+their versions agree. `conversion_rules` has the operators that it gets wrong.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import onnx
@@ -13,7 +18,7 @@ from gatewave.graphs.analysis import element_types
 from gatewave.graphs.analysis.element_types import Types
 from gatewave.graphs.analysis.ranks import ShapeOf
 from gatewave.graphs.processes.reasons import reason_of
-from gatewave.graphs.rewrite.lower.opset_rules import (
+from gatewave.graphs.rewrite.lower.conversion_rules import (
     PAD_WITH_INPUTS,
     SPLIT_WITH_INPUTS,
     NodeConversion,
@@ -21,16 +26,28 @@ from gatewave.graphs.rewrite.lower.opset_rules import (
     obstacle_to_keeping,
     redrawn,
 )
+from gatewave.graphs.rewrite.lower.operator_schemas import (
+    TYPE_NAMES,
+    default,
+    disallowed,
+    disallowed_container,
+    since,
+)
 
 SMALL = 1024
 """Largest constant, in elements, that the converter gets: it may need axes or scales."""
 
 CONTROL = {"If": 1, "Loop": 11, "Scan": 9}
-"""Operators with bodies; from these opsets on, newer versions only allow more element types."""
+"""Operators with bodies; from these opsets on, newer versions only allow more element types.
+
+`Scan`-8 has an input that `Scan`-9 lacks. The converter does not convert what is in a body, and is
+not asked.
+"""
 
 MEANINGS = {
     ("GroupNormalization", 21): "its scale is per group before, per channel after",
 }
+"""Changes of meaning for the same inputs and attributes, by operator and opset."""
 
 VALUES: Mapping[tuple[str, str], Mapping[str, int]] = {
     ("Pad", "mode"): {"wrap": 19},
@@ -47,24 +64,7 @@ PLACEHOLDERS = {
     ir.AttributeType.FLOATS: [1.0],
     ir.AttributeType.INTS: [1],
 }
-
-
-def since(op_type: str, opset: int) -> int | None:
-    """Return the operator's version in ``opset``; None if it does not exist there."""
-    try:
-        return int(onnx.defs.get_schema(op_type, opset, "").since_version)
-    except onnx.defs.SchemaError:
-        return None
-
-
-def takes_tensors(node: ir.Node, opset: int) -> bool:
-    """Return true if ``node`` takes and gives tensors only, not sequences or optionals."""
-    try:
-        schema = onnx.defs.get_schema(node.op_type, opset, node.domain)
-    except onnx.defs.SchemaError:
-        return True  # another domain's
-    ports = [*schema.inputs, *schema.outputs]
-    return all(kind.startswith("tensor(") for port in ports for kind in port.types)
+"""Values that stand for attributes which the caller of a function gives, while a node is alone."""
 
 
 def converted(
@@ -73,7 +73,7 @@ def converted(
     """Return the replacement of ``node``; None if it stays.
 
     Raises:
-        NotConvertibleError: Nothing does.
+        NotConvertibleError: No node of the other opset does the same.
     """
     old, new = since(node.op_type, before), since(node.op_type, after)
     if old == new and old is not None:
@@ -82,7 +82,7 @@ def converted(
     if why := _obstacle(step):
         raise NotConvertibleError(why)
     if any(True for _ in element_types.bodies(node)):
-        return None
+        return None  # see CONTROL; the nodes in its bodies are converted one by one
     found = _found(step, types)
     if found is not None or after < before:
         _check(step, found, types)
@@ -102,6 +102,8 @@ def _found(step: NodeConversion, types: Types) -> ir.Graph | None:
 
 def _check(step: NodeConversion, found: ir.Graph | None, types: Types) -> None:
     """Run ONNX's checker on the result: the converter ignores element types.
+
+    A node that was invalid before is not refused for that: runtimes may run it.
 
     Raises:
         NotConvertibleError: It refuses the result, but not the original node.
@@ -126,48 +128,6 @@ def _complaint(graph: ir.Graph, step: NodeConversion) -> str:
     return ""
 
 
-def _unheld(node: ir.Node, opset: int) -> str:
-    """Return why the operator at ``opset`` does not allow the node's sequences or optionals.
-
-    The converter does not handle the bodies of If, Loop and Scan, so it is not used for them.
-    """
-    schema = onnx.defs.get_schema(node.op_type, opset, "")
-    allowed = {kind for port in (*schema.inputs, *schema.outputs) for kind in port.types}
-    for value in (*node.inputs, *node.outputs):
-        if value is not None and isinstance(value.type, ir.SequenceType | ir.OptionalType):
-            kind = "seq" if isinstance(value.type, ir.SequenceType) else "optional"
-            if not any(name.startswith(kind) for name in allowed):
-                return f"it takes no {kind} in opset {opset}"
-    return ""
-
-
-def disallowed(
-    node: ir.Node, opset: int, dtype_of: Callable[[ir.Value], ir.DataType | None]
-) -> ir.DataType | None:
-    """Return an input's element type that ``opset`` does not allow; None if all are allowed."""
-    try:
-        schema = onnx.defs.get_schema(node.op_type, opset, "")
-    except onnx.defs.SchemaError:
-        return None
-    for index, value in enumerate(node.inputs):
-        kind = None if value is None else dtype_of(value)
-        if kind is None or kind not in TYPE_NAMES or not schema.inputs:
-            continue
-        port = schema.inputs[min(index, len(schema.inputs) - 1)]
-        name = f"tensor({TYPE_NAMES[kind]})"
-        if name not in port.types and any(t.startswith("tensor(") for t in port.types):
-            return kind
-    return None
-
-
-TYPE_NAMES: Mapping[ir.DataType, str] = {
-    kind: name
-    for kind in ir.DataType
-    if (name := onnx.TensorProto.DataType.Name(kind.value).lower()) != "undefined"
-}
-"""Names of the element types in schemas."""
-
-
 def _obstacle(step: NodeConversion) -> str:
     """Return the reason why the node has no equivalent there; empty if it may have one."""
     node, before, after = step.node, step.before, step.after
@@ -182,7 +142,7 @@ def _obstacle(step: NodeConversion) -> str:
     if any(True for _ in element_types.bodies(node)):
         if node.op_type not in CONTROL or min(old or 0, new) < CONTROL[node.op_type]:
             return f"versions {old} and {new} differ"
-        return _unheld(node, after)
+        return disallowed_container(node, after)
     return ""
 
 
@@ -228,24 +188,17 @@ def _is_unchanged(node: ir.Node, oldest: int) -> bool:
 
 
 def _forget(node: ir.Node, before: int, after: int) -> None:
-    """Take away attributes that ``after`` does not know: the converter leaves them.
+    """Remove attributes that ``after`` does not know: the converter leaves them.
 
     Raises:
         NotConvertibleError: One has another value than its default.
     """
     known = onnx.defs.get_schema(node.op_type, after, "").attributes
     for name in [name for name in node.attributes if name not in known]:
-        default = _default(node.op_type, before, name)
-        if _plain(node.attributes[name].value) != _plain(default):
+        usual = default(node.op_type, before, name)
+        if _plain(node.attributes[name].value) != _plain(usual):
             raise NotConvertibleError(f"its attribute {name} is not known in opset {after}")
         node.attributes.pop(name)
-
-
-def _default(op_type: str, opset: int, name: str) -> Any:
-    attribute = onnx.defs.get_schema(op_type, opset, "").attributes.get(name)
-    if attribute is None or not attribute.default_value.type:
-        return None
-    return onnx.helper.get_attribute_value(attribute.default_value)
 
 
 def _plain(value: Any) -> Any:
@@ -257,7 +210,10 @@ def _is_given_sizes(node: ir.Node) -> bool:
 
 
 def _alone(node: ir.Node, opset: int, types: Types) -> ir.Model:
-    """A model of ``node`` alone; its values have names of their own."""
+    """Return a model of ``node`` alone; its values are named ``i0``, ``o0``, ….
+
+    Small constants are kept: the converter needs axes and scales to convert some operators.
+    """
     twins: dict[ir.Value, ir.Value] = {}
     for index, value in enumerate(node.inputs):
         if value is not None and value not in twins:

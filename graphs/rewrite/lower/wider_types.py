@@ -1,7 +1,7 @@
 """Wider element types in which an operator gives the same result, for types that a target lacks.
 
 A node of int8 on a target with int32 only is computed in int32, between casts. The cast back takes
-the low bits, so sums and products overflow in the same way as in the narrow type.
+the low bits, so sums and products overflow in the same way as in the narrow type: modulo 2^8.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import onnx_ir as ir
 
 from gatewave.graphs.analysis.element_types import bodies
 from gatewave.graphs.ops.graph_ops import ONNX_TYPES
-from gatewave.graphs.rewrite.lower.conversion import takes_tensors
 from gatewave.graphs.rewrite.lower.lowerings import identifier_of
+from gatewave.graphs.rewrite.lower.operator_schemas import takes_tensors
 
 NARROW_FLOATS = frozenset({ONNX_TYPES["float16"], ONNX_TYPES["bfloat16"]})
 
@@ -36,16 +36,20 @@ HOLDING = frozenset(
 """Operators that give the same in integers that hold every number of the narrow type."""
 
 REINTERPRETING = frozenset({"Add", "Sub", "Mul", "CumSum", "Where", "Equal"})
-"""Operators that give the same bits for signed and unsigned 64-bit integers."""
+"""Operators that give the same bits for signed and unsigned 64-bit integers.
+
+No wider type holds uint64; two's complement adds and multiplies both alike. `Div`, `Less` and `Max`
+depend on the sign.
+"""
 
 OF_TRUTH = frozenset({"Where", "ReduceMax", "ReduceMin"})
-"""Operators that give the same for 0 and 1 as for false and true."""
+"""Operators that select or compare: they give the same for 0 and 1 as for false and true."""
 
 SHIFTS: Mapping[ir.DataType, tuple[ir.DataType, ...]] = dict.fromkeys((U8, U16), (U32, U64))
-"""Carriers for `BitShift`, which has no signed integers."""
+"""Wider types for `BitShift`, which takes unsigned integers only."""
 
 
-def carriers(node: ir.Node, kind: ir.DataType | None, opset: int) -> Iterator[ir.DataType]:
+def wider_types(node: ir.Node, kind: ir.DataType | None, opset: int) -> Iterator[ir.DataType]:
     """Yield the element types that may replace ``kind`` at ``node``, the nearest first."""
     if kind in NARROW_FLOATS:
         if not any(True for _ in bodies(node)) and takes_tensors(node, opset):

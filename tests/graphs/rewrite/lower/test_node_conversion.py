@@ -11,7 +11,7 @@ from onnx.backend.test.case import node as node_tests
 
 from gatewave.graphs import targets
 from gatewave.graphs.errors import TargetError
-from gatewave.graphs.rewrite.lower import opsets
+from gatewave.graphs.rewrite.lower import opset_conversion
 from gatewave.graphs.rewrite.lower.lower import lower
 from gatewave.graphs.verify.evaluator import evaluator
 
@@ -24,7 +24,7 @@ def model(text, opset, imports=""):
 
 def at(proto, opset):
     made = ir.from_proto(proto)
-    opsets.convert(made, opset, exempt=lambda _: False)
+    opset_conversion.convert(made, opset, exempt=lambda _: False)
     after = ir.to_proto(made)
     onnx.checker.check_model(after, full_check=True)
     assert {i.version for i in after.opset_import if not i.domain} == {opset}
@@ -68,7 +68,7 @@ def test_limits_in_a_function_are_of_its_callers_element_type():
     np.testing.assert_array_equal(y, [-1, 6])
     mixed = model(CALLED.format("double[n]", "double[n]"), 10, ', "Own": 1')
     with pytest.raises(TargetError, match=r"Clip 'b' in function Own::F \(the element type of 'a'"):
-        opsets.convert(ir.from_proto(mixed), 13, exempt=lambda _: False)
+        opset_conversion.convert(ir.from_proto(mixed), 13, exempt=lambda _: False)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -175,7 +175,7 @@ def test_a_node_stays_where_both_versions_say_the_same(what):
     proto.graph.output[0].type.tensor_type.ClearField("shape")
     x = np.arange(16, dtype=np.float32).reshape(1, 2, 8)
     made = ir.from_proto(proto)
-    opsets.convert(made, after, exempt=lambda _: False)
+    opset_conversion.convert(made, after, exempt=lambda _: False)
     for got, want in zip(run(ir.to_proto(made), x), run(proto, x), strict=True):
         np.testing.assert_array_equal(got, want)
 
@@ -196,7 +196,7 @@ def test_a_node_that_says_more_than_the_older_version_is_named(what):
     before, after, nodes, told = REFUSED[what]
     proto = model(f"g (float[1, 2, 8] x) => (float[a, b, c] y) {{ {nodes} }}", before)
     with pytest.raises(TargetError, match=told):
-        opsets.convert(ir.from_proto(proto), after, exempt=lambda _: False)
+        opset_conversion.convert(ir.from_proto(proto), after, exempt=lambda _: False)
 
 
 NARROW = {

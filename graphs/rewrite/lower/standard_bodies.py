@@ -1,6 +1,7 @@
-"""ONNX's own bodies of operators that a target has not: RMSNormalization, Attention, and others.
+"""ONNX's own bodies for operators that a target lacks: RMSNormalization, Attention, and others.
 
 Each node becomes the call of a function of its own, which is converted and inlined as any other.
+The body depends on the node: ONNX builds it for the given attributes and element types.
 """
 
 from __future__ import annotations
@@ -13,24 +14,25 @@ import onnx_ir as ir
 
 from gatewave.graphs.analysis.element_types import Types
 from gatewave.graphs.analysis.scopes import Scope, scopes
-from gatewave.graphs.rewrite.lower.conversion import since
+from gatewave.graphs.rewrite.editing.editor import Editor
 from gatewave.graphs.rewrite.lower.legality import Legality
 from gatewave.graphs.rewrite.lower.lowerings import identifier_of, lowering_of
+from gatewave.graphs.rewrite.lower.operator_schemas import since
 from gatewave.graphs.rewrite.outcome import Change
-from gatewave.graphs.rewrite.splicing import splice
 from gatewave.graphs.targets import Target
 
 DOMAIN = "ai.onnx.body"
-"""Domain of the functions that are made here; they do not outlive the rewrite."""
+"""Domain of the functions that are made here; `inlining` removes them all."""
 
 
-def expand(model: ir.Model, target: Target, legality: Legality) -> list[Change]:
-    """Give each operator that ``target`` lacks, and that ONNX has a body for, that body."""
+def use_bodies(model: ir.Model, target: Target, legality: Legality) -> list[Change]:
+    """Replace operators that ``target`` lacks by the body that ONNX has for them."""
     opset, types = legality.opset, legality.types
+    editor = Editor(model)
     changes = [
-        _called(model, scope, node, body)
+        _called(editor, scope, node, body)
         for scope in list(scopes(model))
-        if not scope.name.startswith("function ")
+        if not scope.in_function
         for node in list(scope.graph)
         if not _has(target, node, opset)
         and target.runs_body(identifier_of(node))
@@ -80,13 +82,14 @@ def _type(value: ir.Value | None, types: Types) -> bytes | None:
     return bytes(onnx.helper.make_tensor_type_proto(kind.value, shape).SerializeToString())
 
 
-def _called(model: ir.Model, scope: Scope, node: ir.Node, body: onnx.FunctionProto) -> Change:
+def _called(editor: Editor, scope: Scope, node: ir.Node, body: onnx.FunctionProto) -> Change:
     """Make a function of ``body``, and ``node`` its call."""
-    body.domain, body.name = DOMAIN, f"{node.op_type}_{len(model.functions)}"
+    functions = editor.model.functions
+    body.domain, body.name = DOMAIN, f"{node.op_type}_{len(functions)}"
     del body.output[len(node.outputs) :]
     _prune(body)
     function = ir.from_proto(body)
-    model.functions[function.identifier()] = function
+    functions[function.identifier()] = function
     call = ir.node(
         body.name,
         node.inputs,
@@ -95,7 +98,7 @@ def _called(model: ir.Model, scope: Scope, node: ir.Node, body: onnx.FunctionPro
         num_outputs=len(node.outputs),
         name=node.name,
     )
-    splice(scope.graph, [node], [call], list(zip(node.outputs, call.outputs, strict=True)))
+    editor.replace(node, [call], list(zip(node.outputs, call.outputs, strict=True)))
     name = call.outputs[0].name or ""
     label = f"{node.op_type} → the body that ONNX gives for it"
     return Change(scope.name, node.name or "", label, node.op_type.lower(), name)

@@ -1,7 +1,9 @@
-"""Replacement of whole activations whose operators a target lacks by their own formula.
+"""Replacement of whole activations by their formula, if a target lacks one of their operators.
 
-A GELU of `Erf` in float64 loses its tail if only `Erf` is written in other operators: 1 is added to
-a number near -1. The formula of the whole activation has no such cancellation.
+If only the lacking operator were written in others, precision could be lost: a GELU of `Erf` adds 1
+to ``erf(x/√2)``, and an `Erf` of float64 written in other operators leaves rounding errors of 1e-16
+next to -1, where the sum should be 1e-17 or less. The formula of the whole GELU has no such
+cancellation.
 """
 
 from __future__ import annotations
@@ -21,11 +23,18 @@ from gatewave.graphs.rewrite.replacement import Replacement
 from gatewave.graphs.targets import Target
 
 WIDE = (ir.DataType.FLOAT, ir.DataType.DOUBLE)
-"""Types of replaced activations; 16-bit floats are computed node by node, rounding alike."""
+"""Types of replaced activations.
+
+16-bit floats are lowered node by node: each node rounds to 16 bits, as the model does, and the
+formula of the whole activation would round once.
+"""
 
 
-def rewrite(model: ir.Model, _: Target, legality: Legality) -> list[Change]:
-    """Replace activations of several nodes of which the target does not run some."""
+def replace_activations(model: ir.Model, _: Target, legality: Legality) -> list[Change]:
+    """Replace activations of several nodes of which the target does not run some.
+
+    Recognition takes most of the time, so it runs only if the target refuses a node.
+    """
     refused = set(_refused(model, legality))
     if not refused:
         return []
@@ -38,18 +47,17 @@ def rewrite(model: ir.Model, _: Target, legality: Legality) -> list[Change]:
 
 def _refused(model: ir.Model, legality: Legality) -> Iterator[ir.Node]:
     for scope in scopes(model):
-        if not scope.name.startswith("function "):
-            for node in scope.graph:
-                kind = legality.dtype_of(node)
-                if kind in WIDE and legality.refusal(node, kind):
-                    yield node
+        for node in () if scope.in_function else scope.graph:
+            dtype = legality.dtype_of(node)
+            if dtype in WIDE and legality.refusal(node, dtype):
+                yield node
 
 
 def _runs(site: Site, legality: Legality) -> bool:
     """Return true if the target runs every operator of the formula at the site."""
-    if site.scope.name.startswith("function ") or site.dtype not in WIDE:
+    if site.scope.in_function or site.dtype not in WIDE:
         return False
     kind = KINDS[site.kind]
-    op = GraphOps(NAMES[site.dtype], site.scope.opsets.get("", 1))
+    op = GraphOps(NAMES[site.dtype], site.scope.opset)
     kind.formula(op, *(ir.Value(name=name) for name in kind.inputs), **site.reals)
     return not any(legality.refusal(node, site.dtype) for node in op.nodes)

@@ -7,7 +7,7 @@ import pytest
 from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
-from gatewave.graphs.rewrite.lower.carriers import carriers
+from gatewave.graphs.rewrite.lower.wider_types import wider_types
 
 OPSET = 20
 INTEGERS = ("int8", "int16", "uint8", "uint16", "uint32", "uint64")
@@ -78,7 +78,7 @@ def test_wider_integers_give_the_same(operator):
         arrays = operands(operator, dtype)
         narrow = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
         node = ir.from_proto(node_of(operator, [f"x{i}" for i in range(len(arrays))], "y"))
-        for carrier in carriers(node, ir.DataType(narrow), OPSET):
+        for carrier in wider_types(node, ir.DataType(narrow), OPSET):
             want = evaluated(model_of(operator, arrays, narrow, None), arrays)
             got = evaluated(model_of(operator, arrays, narrow, carrier.value), arrays)
             np.testing.assert_array_equal(got, want, err_msg=f"{dtype} in {carrier.name}")
@@ -89,6 +89,6 @@ def test_wider_integers_give_the_same(operator):
 def test_what_a_carrier_does_not_hold_has_none():
     for operator, kind in (("Less", "UINT64"), ("Max", "UINT64"), ("Exp", "INT8"), ("Pow", "INT8")):
         node = ir.node(operator, [ir.Value(name="x")])
-        assert not list(carriers(node, ir.DataType[kind], OPSET))
+        assert not list(wider_types(node, ir.DataType[kind], OPSET))
     foreign = ir.node("Add", [ir.Value(name="x")], domain="Own")
-    assert not list(carriers(foreign, ir.DataType.INT8, OPSET))
+    assert not list(wider_types(foreign, ir.DataType.INT8, OPSET))

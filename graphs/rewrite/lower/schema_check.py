@@ -1,7 +1,7 @@
 """Check of nodes against their operators' schemas: number of inputs, and types of attributes.
 
-Rewriting relies on valid nodes. A node that no runtime would take is refused before, by
-name. Unknown operators are not checked.
+Rewriting relies on valid nodes: a lowering takes the inputs that the schema requires. An invalid
+node is refused before, by name. Unknown operators are not checked.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def _wanted(node: ir.Node, scope: Scope) -> _Wanted | None:
     if domain == CONTRIB and name in CONTRIBUTED:
         least, most = CONTRIBUTED[name]
         return _Wanted(least, most, 1, tuple(range(least)), dict.fromkeys(NUMBERS, FLOAT))
-    return None if domain else _standard(name, scope.opsets.get("", scope.opsets.get("ai.onnx", 1)))
+    return None if domain else _standard(name, scope.opset)
 
 
 def _standard(name: str, opset: int) -> _Wanted | None:

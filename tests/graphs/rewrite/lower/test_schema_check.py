@@ -7,9 +7,9 @@ from onnx import parser
 
 from gatewave.graphs import targets
 from gatewave.graphs.errors import ModelError
-from gatewave.graphs.rewrite.lower import schemas
-from gatewave.graphs.rewrite.lower.legality import problems
+from gatewave.graphs.rewrite.lower import schema_check
 from gatewave.graphs.rewrite.lower.lower import lower
+from gatewave.graphs.rewrite.lower.problems import problems
 
 HEAD = '<ir_version: 10, opset_import: ["" : 28, "com.microsoft" : 1, "ai.gatewave" : 1, "o" : 1]>'
 
@@ -51,7 +51,7 @@ def test_a_node_without_outputs_is_named_by_its_operator():
         opset_imports=[onnx.helper.make_opsetid("", 20)],
     )
     with pytest.raises(ModelError, match=r"Gelu has 0 outputs"):
-        schemas.check(ir.from_proto(made))
+        schema_check.check(ir.from_proto(made))
 
 
 RIGHT = {
@@ -66,7 +66,7 @@ RIGHT = {
 
 @pytest.mark.parametrize("what", RIGHT)
 def test_what_it_may_have_or_nobody_knows_passes(what):
-    schemas.check(model(RIGHT[what]))
+    schema_check.check(model(RIGHT[what]))
 
 
 def test_nodes_in_bodies_and_functions_are_checked_too():
@@ -74,11 +74,11 @@ def test_nodes_in_bodies_and_functions_are_checked_too():
         y = If (c) < then_branch = a () => (float[n, 4] t) { t = Mul (x) },
                      else_branch = b () => (float[n, 4] e) { e = Identity (x) }>"""
     with pytest.raises(ModelError, match=r"Mul 't' in If_1/then_branch has 1 inputs"):
-        schemas.check(model(body))
+        schema_check.check(model(body))
     function = f"""{HEAD} g (float[n] x) => (float[n] y) {{ y = o.F (x) }}
         <domain: "o", opset_import: ["" : 20]> F (a) => (b) {{ b = Mul (a) }}"""
     with pytest.raises(ModelError, match=r"Mul 'b' in function o::F has 1 inputs"):
-        schemas.check(ir.from_proto(parser.parse_model(function)))
+        schema_check.check(ir.from_proto(parser.parse_model(function)))
 
 
 @pytest.mark.parametrize("axis", [-3, 2, 5])

@@ -8,7 +8,7 @@ from onnx import parser
 from onnx.reference import ReferenceEvaluator
 
 from gatewave.graphs.errors import TargetError
-from gatewave.graphs.rewrite.lower import opsets
+from gatewave.graphs.rewrite.lower import opset_conversion
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((1, 2, 4, 6)).astype(np.float32)
@@ -21,7 +21,7 @@ def model(text, opset, functions="", imports=""):
 
 def at(proto, opset):
     made = ir.from_proto(proto)
-    changes = opsets.convert(made, opset, exempt=lambda _: False)
+    changes = opset_conversion.convert(made, opset, exempt=lambda _: False)
     after = ir.to_proto(made)
     onnx.checker.check_model(after, full_check=True)
     assert [i.version for i in after.opset_import if not i.domain] == [opset]
@@ -212,7 +212,7 @@ def test_nodes_that_prevent_it_are_named_and_nothing_changes(name):
     made = ir.from_proto(proto)
     unchanged = ir.to_proto(made).SerializeToString()
     with pytest.raises(TargetError, match=told):
-        opsets.convert(made, after, exempt=lambda _: False)
+        opset_conversion.convert(made, after, exempt=lambda _: False)
     assert ir.to_proto(made).SerializeToString() == unchanged
 
 
@@ -231,5 +231,5 @@ def test_large_weights_never_leave_the_model():
     weight = made.graph[0].inputs[1]
     weight.const_value = tensor
     made.graph.register_initializer(weight)
-    opsets.convert(made, 17, exempt=lambda _: False)
+    opset_conversion.convert(made, 17, exempt=lambda _: False)
     assert weight.const_value is tensor

@@ -1,8 +1,8 @@
 """Conversion of a model to another version of the standard operators, with equal results.
 
-A node whose operator is the same in both versions stays as it is. Of any other a model is made,
-of that node alone, and ONNX's own converter is asked for it; the result takes its place. Thus
-names, functions, bodies, metadata and external data are never in the converter's hands.
+A node whose operator is the same in both versions stays as it is. Any other is converted alone,
+and the result takes its place. ONNX's converter takes whole models; names, functions, bodies,
+metadata and external data are thus kept from it.
 """
 
 from __future__ import annotations
@@ -15,16 +15,36 @@ import onnx_ir as ir
 
 from gatewave.graphs.analysis import element_types
 from gatewave.graphs.analysis.element_types import Types
-from gatewave.graphs.analysis.scopes import Scope, scopes
+from gatewave.graphs.analysis.scopes import Scope, scopes, standard_opset
 from gatewave.graphs.analysis.shapes import shapes
 from gatewave.graphs.errors import TargetError
-from gatewave.graphs.rewrite.lower.conversion import converted, given
-from gatewave.graphs.rewrite.lower.opset_rules import NotConvertibleError
-from gatewave.graphs.rewrite.naming import Names
+from gatewave.graphs.rewrite.editing.editor import Editor
+from gatewave.graphs.rewrite.lower.conversion_rules import NotConvertibleError
+from gatewave.graphs.rewrite.lower.legality import Legality
+from gatewave.graphs.rewrite.lower.lowerings import identifier_of, lowering_of
+from gatewave.graphs.rewrite.lower.node_conversion import converted, given
+from gatewave.graphs.rewrite.lower.operator_schemas import since
 from gatewave.graphs.rewrite.outcome import Change
-from gatewave.graphs.rewrite.splicing import splice
+from gatewave.graphs.targets import Target
 
 STANDARD = ("", "ai.onnx")
+
+
+def convert_for(model: ir.Model, target: Target, legality: Legality) -> list[Change]:
+    """Bring ``model`` to the opset that the target reads and that is nearest to its own.
+
+    Nodes that are written in other operators afterwards keep their version: an opset that lacks
+    their operator or element type is no obstacle.
+    """
+
+    def is_rewritten(node: ir.Node) -> bool:
+        return lowering_of(node) is not None and (
+            since(node.op_type, legality.opset) is None
+            or not target.runs(identifier_of(node), legality.opset, None)
+            or bool(legality.disallowed(node, legality.dtype_of(node)))
+        )
+
+    return convert(model, legality.opset, exempt=is_rewritten)
 
 
 def convert(model: ir.Model, opset: int, *, exempt: Callable[[ir.Node], bool]) -> list[Change]:
@@ -39,14 +59,14 @@ def convert(model: ir.Model, opset: int, *, exempt: Callable[[ir.Node], bool]) -
     Raises:
         TargetError: A node has no equivalent there; the message names all of them.
     """
-    stale = [scope for scope in scopes(model) if _standard(scope.opsets) not in (None, opset)]
+    stale = [scope for scope in scopes(model) if standard_opset(scope.opsets) not in (None, opset)]
     types = _types(model) if stale else {}
     inferred = functools.cache(lambda: shapes(model))
     planned: list[tuple[Scope, ir.Node, ir.Graph]] = []
     obstacles: list[str] = []
     for scope in stale:
         for node in scope.graph:
-            before = _standard(scope.opsets) or opset
+            before = standard_opset(scope.opsets) or opset
             if node.domain in STANDARD and exempt(node):
                 node.version = before
             elif node.domain in STANDARD:
@@ -58,8 +78,8 @@ def convert(model: ir.Model, opset: int, *, exempt: Callable[[ir.Node], bool]) -
                     planned += [(scope, node, found)] if found is not None else []
     if obstacles:
         raise TargetError(f"opset {opset} cannot be reached because of {'; '.join(obstacles)}")
-    names = Names(model)
-    changes = [_replace(scope, node, graph, names) for scope, node, graph in planned]
+    editor = Editor(model)
+    changes = [_replace(editor, scope, node, graph) for scope, node, graph in planned]
     return [*changes, *_stamp(model, opset)]
 
 
@@ -101,44 +121,28 @@ def _stamp(model: ir.Model, opset: int) -> Iterator[Change]:
         ("", model.opset_imports),
         *((f"function {f.domain}::{f.name}", f.opset_imports) for f in model.functions.values()),
     ):
-        before = _standard(imports)
+        before = standard_opset(imports)
         if before not in (None, opset):
             imports.pop("ai.onnx", None)
             imports[""] = opset
             yield Change(label, "", f"opset {before} → {opset}", "opset")
 
 
-def _standard(imports: Mapping[str, int]) -> int | None:
-    return imports.get("", imports.get("ai.onnx"))
-
-
-def _replace(scope: Scope, node: ir.Node, graph: ir.Graph, names: Names) -> Change:
+def _replace(editor: Editor, scope: Scope, node: ir.Node, graph: ir.Graph) -> Change:
+    """Replace ``node`` by copies of the nodes in ``graph``, a converted model of it alone."""
     inputs = given(node)
     values = (*graph.inputs, *graph.initializers.values())
     known = {value: inputs[value.name or ""] for value in values if value.name in inputs}
-    new: list[ir.Node] = []
+    op = editor.drawing(node, scope)
     for other in graph:
-        drawn = ir.node(
-            other.op_type,
-            [value and known[value] for value in other.inputs],
-            attributes=other.attributes,
-            num_outputs=len(other.outputs),
-            name=node.name if other.op_type == node.op_type else _name(names, node, other),
-        )
-        for was, output in zip(other.outputs, drawn.outputs, strict=True):
-            output.name = _name(names, node, other)
-            known[was] = output
-        new.append(drawn)
+        operands = [value and known[value] for value in other.inputs]
+        name = node.name if other.op_type == node.op_type else None
+        known |= zip(other.outputs, op.copy(other, operands, name=name), strict=True)
     kept = [output for output in node.outputs if output.name]
     results = [known[output] for output in graph.outputs]
-    splice(scope.graph, [node], new, list(zip(kept, results, strict=True)))
-    kinds = ", ".join(other.op_type for other in graph)
-    label = f"{node.op_type} → {kinds}"
+    editor.replace(node, op.nodes, list(zip(kept, results, strict=True)))
+    label = f"{node.op_type} → {', '.join(other.op_type for other in graph)}"
     return Change(scope.name, node.name or "", label, "opset", results[0].name or "")
-
-
-def _name(names: Names, node: ir.Node, other: ir.Node) -> str:
-    return names.free(f"{node.name or node.outputs[0].name}/{other.op_type}")
 
 
 def _label(scope: Scope, node: ir.Node) -> str:

@@ -26,7 +26,7 @@ SPLIT_WITH_NUM_OUTPUTS = 18
 """First opset at which `Split` has the attribute `num_outputs`."""
 
 GRIDS_OF_ANY_RANK = 20
-"""First opset at which `GridSample` takes volumes, and has other names for its modes."""
+"""First opset at which `GridSample` takes volumes; its mode ``bilinear`` is ``linear`` there."""
 
 ALONG_ONE_AXIS = 13
 """First opset at which `Softmax` and its relatives use one axis; before, also all later axes."""
@@ -35,7 +35,7 @@ COORDINATES_TOLD = 11
 """First opset in which `Resize` states how result coordinates map to input coordinates."""
 
 RATIOS_BY_AXIS = 7
-"""The opset from which on `Upsample` has a ratio for each axis: an input from 9 on."""
+"""First opset at which `Upsample` has a ratio for each axis; from 9 on, they are an input."""
 
 GRID_MODES = {"linear": "bilinear", "cubic": "bicubic", "nearest": "nearest"}
 
@@ -97,7 +97,11 @@ def redrawn(step: NodeConversion, alone: Alone) -> ir.Graph | None:
 
 
 def _clip(step: NodeConversion, graph: ir.Graph) -> bool:
-    """Make the limits constants of the tensor's type: the converter makes them float32."""
+    """Make the limits constants of the tensor's type: the converter makes them float32.
+
+    Before opset 11 the limits are attributes, which default to the range of float32, whatever the
+    tensor's type is; so both are always written.
+    """
     if not (step.rises and step.crosses(CLIP_WITH_INPUTS)):
         return False
     kind, node = _dtype(step), graph[0]
@@ -209,9 +213,9 @@ def _grid_sample(step: NodeConversion, graph: ir.Graph) -> bool:
 def _resize(step: NodeConversion, graph: ir.Graph) -> bool:
     """State the old implicit mapping: a coordinate is the result's, divided by the ratio.
 
-    The converter leaves the newer default, the middles of pixels. The nearest place is the one
-    before where a tensor grows, as is taken for granted of ratios that are not known, and the one
-    after where it shrinks: the operator did not say, and ONNX Runtime does so.
+    The converter leaves the newer default, ``half_pixel``. In mode ``nearest``, the older operator
+    does not say how coordinates are rounded. ONNX Runtime rounds down if the tensor grows, and up
+    if it shrinks, so this is written. A tensor with unknown ratios is taken to grow.
 
     Raises:
         NotConvertibleError: The nearest places are wanted of a tensor that grows and shrinks.
@@ -246,7 +250,11 @@ def _resize(step: NodeConversion, graph: ir.Graph) -> bool:
 
 
 def _softmax(step: NodeConversion, graph: ir.Graph) -> bool:
-    """Keep the axes that are summed over: an older version sums over all later axes too."""
+    """Keep the axes that are summed over.
+
+    Before opset 13, the input is coerced to two dimensions at ``axis``, whose default is 1: the sum
+    goes over that axis and all later ones. From 13 on it goes over one axis, by default the last.
+    """
     if not step.crosses(ALONG_ONE_AXIS):
         return False
     node, x = graph[0], step.node.inputs[0]

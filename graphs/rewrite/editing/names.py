@@ -1,0 +1,74 @@
+"""Free names for new nodes and values."""
+
+from __future__ import annotations
+
+import itertools
+
+import onnx_ir as ir
+
+from gatewave.graphs.analysis.element_types import bodies, values
+from gatewave.graphs.analysis.scopes import scopes
+
+
+class Names:
+    """Names that are taken in any graph of a model.
+
+    ONNX allows a name once in a graph and the bodies inside it. A name that is free in the whole
+    model is therefore free wherever a node is put, and stays free when functions are inlined.
+    """
+
+    def __init__(self, model: ir.Model) -> None:
+        self._taken: set[str | None] = set()
+        for scope in scopes(model):
+            self._taken |= {v.name for v in scope.graph.inputs}
+            if isinstance(scope.graph, ir.Graph):
+                self._taken |= set(scope.graph.initializers)
+            for node in scope.graph:
+                self._taken |= {node.name, *(output.name for output in node.outputs)}
+
+    def free(self, wanted: str) -> str:
+        """Return ``wanted``, ``wanted_1``, ``wanted_2``, …: the first that is free; take it."""
+        candidates = itertools.chain([wanted], (f"{wanted}_{n}" for n in itertools.count(1)))
+        name = next(candidate for candidate in candidates if candidate not in self._taken)
+        self._taken.add(name)
+        return name
+
+
+def inside(node: ir.Node) -> str:
+    """Return the prefix for the parts of ``node``: ``act`` becomes ``act/Mul`` and ``act/Sigmoid``.
+
+    Tools that show modules as a tree then show the parts under the operator that they replace.
+    """
+    return f"{node.name or node.outputs[0].name or node.op_type}/"
+
+
+def beside(node: ir.Node) -> str:
+    """Return the prefix for one node in place of many: the module's path, if the name has it.
+
+    Torch names the last node of a module ``/layer.3/act/Mul``; the fused node is then
+    ``/layer.3/act/Swish``.
+    """
+    path, slash, _ = (node.name or "").rpartition("/")
+    return f"{path}/" if slash else f"{node.name or node.outputs[0].name}_"
+
+
+def rename_shadows(model: ir.Model, originals: set[ir.Value]) -> None:
+    """Rename values that take a name twice in scope, except for those in ``originals``.
+
+    onnx_ir 1.1's `InlinePass` makes names unique in one graph, but not across bodies. Its
+    `NameFixPass` does, but it also renames nodes, and names values that have no name.
+    """
+    left = originals.intersection(values(model.graph))
+    _rename_shadows(model.graph, {value.name for value in left}, left)
+
+
+def _rename_shadows(graph: ir.Graph, taken: set[str | None], originals: set[ir.Value]) -> None:
+    for node in graph:
+        for output in node.outputs:
+            if output not in originals and not output.is_graph_output():
+                names = (f"{output.name}_{n}" for n in itertools.count(1))
+                if output.name in taken:
+                    output.name = next(name for name in names if name not in taken)
+                taken.add(output.name)
+        for body in bodies(node):
+            _rename_shadows(body, taken, originals)
