@@ -76,6 +76,8 @@ class Editor:
         """
         graph = node.graph
         assert graph is not None  # noqa: S101 - the node was found in a graph
+        # replace_nodes_and_values removes nodes only if nothing uses their outputs. Other nodes of
+        # an activation may have users that are replaced later, so they are left to `sweep`.
         before = [old for old, _ in outputs]
         after = [value for _, value in outputs]
         for old, value in outputs:

@@ -169,7 +169,7 @@ def _split(step: NodeConversion, graph: ir.Graph) -> bool:
 def _give_sizes(step: NodeConversion, graph: ir.Graph, sizes: list[int]) -> None:
     node = graph[0]
     if len(set(sizes)) == 1:
-        return  # equal parts are the default
+        return  # without sizes, the parts are equal in every version
     if step.after < SPLIT_WITH_INPUTS:
         node.attributes.add(ir.AttrInt64s("split", sizes))
     else:

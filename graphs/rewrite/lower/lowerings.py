@@ -1,4 +1,7 @@
-"""Lowerings: operators written in terms of other operators."""
+"""Lowerings: operators written in terms of other operators.
+
+`LOWERINGS` is the table. A lowering is used only where the target does not run the operator itself.
+"""
 
 from __future__ import annotations
 
@@ -74,6 +77,7 @@ def _swiglu_clamped(op: Any, node: ir.Node, inputs: Sequence[Any]) -> tuple[Any,
 
 
 def _gelu(op: Any, node: ir.Node, inputs: Sequence[Any]) -> tuple[Any, ...]:
+    # ONNX Runtime's own Gelu has no such attribute: its default is the exact form, too.
     tanh = attributes_of(node).get("approximate", "none") == "tanh"
     return ((formulas.gelu_tanh if tanh else formulas.gelu)(op, inputs[0]),)
 
@@ -83,6 +87,7 @@ def _bias_gelu(op: Any, _: ir.Node, inputs: Sequence[Any]) -> tuple[Any, ...]:
 
 
 def _fast_gelu(op: Any, _: ir.Node, inputs: Sequence[Any]) -> tuple[Any, ...]:
+    # FastGelu is the tanh form, with an optional bias.
     x, bias = (*inputs, None)[:2]
     return (formulas.gelu_tanh(op, x if bias is None else op.Add(x, bias)),)
 
@@ -111,6 +116,7 @@ def _leaky_relu(op: Any, node: ir.Node, inputs: Sequence[Any]) -> tuple[Any, ...
 
 def _prelu(op: Any, _: ir.Node, inputs: Sequence[Any]) -> tuple[Any, ...]:
     x, slope = inputs
+    # Unsigned numbers are never below 0, and a formula for them has no negative constants.
     return (x if op.is_unsigned else formulas.leaky_relu(op, x, slope),)
 
 
@@ -145,11 +151,13 @@ def _clip(op: Any, node: ir.Node, inputs: Sequence[Any]) -> tuple[Any, ...]:
     x, *given = inputs
     low: Any
     high: Any
+    # A node that the opset conversion left has the version that it was written in.
     if (node.version or op.opset) < CLIP_TAKES_INPUTS:
         low, high = _number(node, "min", -FLOAT32_MAX), _number(node, "max", FLOAT32_MAX)
     else:
         low, high = (*given, None, None)[:2]
     raised = x if low is None else op.Max(x, low)
+    # Max before Min, as the standard defines it: if low > high, the result is high.
     return (raised if high is None else op.Min(raised, high),)
 
 

@@ -144,7 +144,8 @@ class _NodeRewriting:
         drawn = lowering(op, node, self._widened(op, node, kind, wide, given) if narrow else given)
         pairs = [
             (old, self._finished(op, old, new, kind, narrow=narrow))
-            for old, new in zip(node.outputs, drawn, strict=False)  # the last may not be asked for
+            # Trailing outputs may be left out, others have an empty name.
+            for old, new in zip(node.outputs, drawn, strict=False)
             if old.name
         ]
         results = [new for _, new in pairs]
@@ -168,6 +169,7 @@ class _NodeRewriting:
         operands: Sequence[ir.Value | None],
     ) -> Sequence[ir.Value | None]:
         """Return the operands; those of the node's element type are cast to ``wide``."""
+        # A Where of booleans has its condition in the same type; the condition must stay boolean.
         conditions = int(identifier_of(node) == ("", "Where") and kind == ir.DataType.BOOL)
 
         def cast(index: int, value: ir.Value | None) -> ir.Value | None:

@@ -41,7 +41,7 @@ def test_a_biased_gate_becomes_a_sum_and_ours(op_type, ours):
     ("op_type", "kind", "approximate"),
     [("FastGelu", "gelu-tanh", "tanh"), ("BiasGelu", "gelu", "none")],
 )
-def test_a_biased_gelu_becomes_a_sum_and_the_standard_one(op_type, kind, approximate):
+def test_biased_gelu_becomes_sum_and_standard_gelu(op_type, kind, approximate):
     model = _model(op_type)
     new, _, operators = _rewritten(model, fuse, to="standard", kinds=[kind])
     assert operators == ["Add", "Gelu", "Add"]
@@ -61,7 +61,7 @@ def test_a_biased_gelu_is_swapped_with_its_sum(to, opset):
     check_same(model, back)
 
 
-def test_a_sum_of_what_is_fused_as_well_takes_what_has_taken_its_place():
+def test_bias_sum_takes_the_replaced_value():
     model = _model("BiasGelu", gated=True, before=True)
     new, outcome, operators = _rewritten(model, fuse, kinds=["swish", "geglu"])
     assert operators == ["Swish", "Add", "GeGLU"]

@@ -47,7 +47,7 @@ def test_unknown_sizes_count_as_one_and_are_counted():
     assert (inspection.operations, inspection.open_sizes) == (4, 1)
 
 
-def test_sizes_that_no_tensor_has_are_counted_as_the_largest_that_one_may_have():
+def test_impossible_sizes_count_as_the_limit():
     drawing = Drawing(shape=(2**60,) * 300)
     drawing.output(drawing.Relu(drawing.input("x")), "out")
     inspection = inspect(drawing.model())
@@ -60,7 +60,7 @@ def test_negative_sizes_are_not_known():
     assert (inspection.operations, inspection.open_sizes) == (4, 1)
 
 
-def test_a_parameter_that_is_no_number_is_a_word_in_the_report():
+def test_nan_parameter_is_a_word_in_report():
     drawing = Drawing(opset=28)
     given = drawing.input("x"), drawing.input("y")
     drawing.output(drawing.SwiGLU(*given, alpha=np.nan), "out")

@@ -117,7 +117,7 @@ def test_a_plain_network_is_brought_to_every_runtime(name, opset):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_operators_that_an_old_runtime_has_not_get_the_bodies_that_onnx_gives_them():
+def test_lacking_operators_get_bodies_from_onnx():
     proto = exported("block", 23)
     assert {"RMSNormalization", "Attention"} <= {node.op_type for node in proto.graph.node}
     after = lowered(proto, "onnxruntime-1.20")
@@ -127,13 +127,13 @@ def test_operators_that_an_old_runtime_has_not_get_the_bodies_that_onnx_gives_th
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_body_that_a_runtime_does_not_run_is_not_written():
+def test_body_that_fails_on_target_is_not_used():
     with pytest.raises(TargetError, match=r"iree-3\.13 does not run Attention"):
         lowered(exported("block", 23), "iree")
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_what_keeps_even_those_bodies_from_an_older_opset_is_named():
+def test_obstacle_to_bodies_at_old_opset_is_named():
     with pytest.raises(TargetError, match=r"opset 17 .*ReduceMean"):
         lowered(exported("block", 23), "litert")
 
@@ -153,7 +153,7 @@ def gated(name):
 
 @pytest.mark.parametrize("name", GATED)
 @pytest.mark.parametrize("target", ["tvm", "tract", "onnxruntime"])
-def test_a_network_of_our_operators_is_brought_to_runtimes_without_functions(name, target):
+def test_network_of_our_operators_is_lowered(name, target):
     module, example, proto = gated(name)
     assert {node.domain for node in proto.graph.node} == {"", "ai.gatewave"}
     after = lowered(proto, target)
@@ -164,7 +164,7 @@ def test_a_network_of_our_operators_is_brought_to_runtimes_without_functions(nam
         assert not after.functions
 
 
-def test_a_network_of_opset_28_is_brought_to_old_runtimes():
+def test_network_of_opset_28_is_lowered():
     proto = onnx.parser.parse_model("""
     <ir_version: 14, opset_import: ["" : 28]>
     mlp (float[n, 4] x, float[4, 6] gate, float[4, 6] up, float[6, 4] down) => (float[n, 4] y) {
@@ -185,7 +185,7 @@ def test_a_network_of_opset_28_is_brought_to_old_runtimes():
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
-def test_torch_s_own_sinc_gets_the_form_that_is_right_near_0(dtype):
+def test_sinc_of_torch_gets_form_right_near_0(dtype):
     x = torch.tensor([0, -0.0, 1e-44, 1e-40, 1e-20, 0.5, -1.3, 2.0]).to(getattr(torch, dtype))
     proto = exported_from(TorchSinc(), x, 18)
     want = run(proto, x.numpy())

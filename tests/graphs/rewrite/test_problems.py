@@ -32,7 +32,7 @@ def test_a_model_that_runs_has_none():
     assert found(text, "onnxruntime") == []
 
 
-def test_opset_and_file_format_out_of_range_are_problems_of_the_model():
+def test_unsupported_opset_and_ir_are_model_problems():
     text = "g (float[n] x) => (float[n] y) { y = Sigmoid (x) }"
     whys = [p.why for p in problems(model(text, 28, 14), targets.find("onnxruntime-1.31"))]
     assert whys == [
@@ -41,12 +41,12 @@ def test_opset_and_file_format_out_of_range_are_problems_of_the_model():
     ]
 
 
-def test_each_node_is_judged_in_its_element_type():
+def test_each_node_is_assessed_in_its_type():
     text = "g (double[n] x, float[n] z) => (double[n] y, float[n] w) { y = Mish (x) w = Mish (z) }"
     assert found(text, "onnxruntime") == [("", "y", "Mish", "float64")]
 
 
-def test_nodes_of_bodies_are_judged():
+def test_nodes_of_bodies_are_assessed():
     text = """g (bool c, double[n] x) => (double[n] y) {
         y = If (c) <
             then_branch = a () => (double[n] t) { t = Erf (x) },
@@ -62,7 +62,7 @@ g (float[n] x, double[n] z) => (float[n] y, double[n] w) { y = Own.Outer (x) w =
 """
 
 
-def test_a_function_is_judged_in_the_element_types_that_it_is_called_with():
+def test_functions_are_assessed_for_types_of_calls():
     expected = [("function Own::Inner", "b", "Erf", "float64")]
     assert found(CALLS, "onnxruntime", imports=', "Own" : 1') == expected
     only_float = CALLS.replace("double", "float")
@@ -117,7 +117,7 @@ def test_originals_keep_their_names():
 
 
 @pytest.mark.parametrize("name", ["onnxruntime", "tvm"])
-def test_a_function_that_calls_itself_is_no_endless_task(name):
+def test_recursive_function_ends(name):
     text = """
     g (float[n] x) => (float[n] y) { y = Own.F (x) }
     <domain: "Own", opset_import: ["" : 20, "Own" : 1]> F (a) => (b) { b = Own.F (a) }
@@ -125,7 +125,7 @@ def test_a_function_that_calls_itself_is_no_endless_task(name):
     problems(model(text, imports=', "Own" : 1'), targets.find(name))
 
 
-def test_overloads_of_a_function_are_judged_each_in_its_own_element_types():
+def test_overloads_are_assessed_for_their_own_types():
     text = (
         "g (float[n] x, double[n] z) => (float[n] y, double[n] w) { y = own.F (x) w = own.F (z) }"
     )

@@ -62,7 +62,7 @@ def test_fused_it_gives_the_same(production):
             np.testing.assert_allclose(other, one, rtol=1e-3, atol=1e-3 * max(1, np.abs(one).max()))
 
 
-def test_a_swish_between_convolutions_is_left_to_onnx_runtime():
+def test_swish_between_convolutions_is_left():
     outcome = fuse(ir.load(GRAPHS / "nudenet/320n.onnx"))
     assert outcome.changes == []
     assert len(outcome.skipped) == 57
@@ -88,7 +88,7 @@ def _fixed(path):
 
 
 @pytest.mark.parametrize("name", TAKEN)
-def test_production_graphs_equal_themselves_in_sizes_that_they_take(name):
+def test_production_graphs_equal_themselves_at_other_sizes(name):
     sizes, least = TAKEN[name]
     report = verify(GRAPHS / name, GRAPHS / name, VerificationPlan(timeout=60.0))
     assert report.holds, report.summary()

@@ -230,7 +230,7 @@ def _kinds(model):
 @pytest.mark.parametrize("kind", ACTIVATIONS)
 @settings(max_examples=12)
 @given(data=st.data())
-def test_an_activation_is_found_and_fused_to_the_same(kind, data):
+def test_activation_is_fused_with_equal_results(kind, data):
     dtype = data.draw(st.sampled_from(["float32", "float32", "float16"]))
     op, _ = _written(data.draw, kind, ACTIVATIONS, dtype)
     model = op.model()
@@ -257,7 +257,7 @@ def test_what_is_nearly_an_activation_is_not_found(kind, data):
 @pytest.mark.parametrize("kind", ACTIVATIONS)
 @settings(max_examples=10)
 @given(data=st.data())
-def test_an_activation_is_not_found_where_its_inside_is_used(kind, data):
+def test_activation_with_used_inner_value_is_not_found(kind, data):
     op, inside = _written(data.draw, kind, ACTIVATIONS, "float32")
     bared = [v for v in inside if v.producer().op_type in {"Sigmoid", "Exp", "Erf", "Sin", "Relu"}]
     if not bared:

@@ -67,7 +67,7 @@ def test_a_cosine_is_made_of_a_sine():
 
 
 @pytest.mark.parametrize(("dtype", "error"), [("float32", 2e-7), ("float64", 1e-15)])
-def test_erfc_which_no_onnx_has_is_made_of_erf(dtype, error):
+def test_erfc_is_made_of_erf(dtype, error):
     text = "g (number[n] x) => (number[n] y) { y = Erfc(x) }"
     _, after = written(text, dtype, "onnxruntime-1.20")
     x = np.array([-30, -3.3, -0.5, -0.0, 0.25, 1, 4.4, 30, np.inf, -np.inf, np.nan], dtype)
@@ -99,7 +99,7 @@ def cut(text, opset, dtype="float"):
     ("limits", "low", "high"),
     [("", -1, 1), ("<min = -2.0>", -2.0, 1), ("<max = 3.0>", -1, 3.0)],
 )
-def test_a_clip_of_old_has_limits_though_none_are_given(limits, low, high, dtype):
+def test_older_clip_without_limits_has_defaults(limits, low, high, dtype):
     greatest = float(np.finfo(np.float32).max)
     after = cut(f"{{ y = Clip {limits} (x) }}", 6, dtype)
     assert {node.op_type for node in after.graph.node} == {"Max", "Min"}
@@ -111,12 +111,12 @@ def test_a_clip_of_old_has_limits_though_none_are_given(limits, low, high, dtype
 
 
 @pytest.mark.parametrize("opset", [11, 17])
-def test_a_clip_of_today_has_no_limits_if_none_are_given(opset):
+def test_newer_clip_without_limits_has_none(opset):
     after = cut("{ y = Clip(x) }", opset)
     assert [node.op_type for node in after.graph.node] == ["Identity"]
 
 
-def test_a_clip_of_old_in_a_function_has_its_limits():
+def test_older_clip_in_function_keeps_its_limits():
     text = """
         <ir_version: 8, opset_import: ["" : 6, "a.b" : 1]>
         g (float[n] x) => (float[n] y) { y = a.b.F(x) }
@@ -136,7 +136,7 @@ def test_integers_are_cut_by_max_and_min(dtype):
     np.testing.assert_array_equal(evaluated(after, x), np.clip(x, -3, 4))
 
 
-def test_what_is_not_written_in_others_for_integers_is_said_so():
+def test_missing_integer_lowering_is_named():
     text = "{ y = Sign(x) }"
     said = "Sign 'y': in int32, it is not written in other operators"
     with pytest.raises(TargetError, match=f"^{said}$"):

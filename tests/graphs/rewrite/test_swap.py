@@ -82,7 +82,7 @@ def test_any_becomes_tanh_however_it_is_written(to):
     assert not back.functions
 
 
-def test_an_operator_of_onnx_is_taken_where_the_opset_has_it():
+def test_standard_operator_is_used_if_opset_has_it():
     for opset, operators in ((20, ["Gelu"]), (24, ["Gelu"])):
         model, _ = swapped(drawn(lambda op, x: op.Relu(x), opset=opset), source="relu", to="gelu")
         assert [node.op_type for node in model.graph] == operators
@@ -94,13 +94,13 @@ def test_ours_is_taken_where_it_has_not():
     assert [(n.domain, n.op_type) for n in model.graph] == [("ai.gatewave", "Swish")]
 
 
-def test_a_formula_is_written_out_where_there_is_neither():
+def test_formula_is_used_without_any_operator():
     model, _ = swapped(drawn(lambda op, x: op.Relu(x), opset=13), source="relu", to="mish")
     assert {n.domain for n in model.graph} == {""}
     assert model.graph[-1].outputs[0].name == "out"
 
 
-def test_halves_are_computed_in_float32_where_a_formula_is_written_out():
+def test_formula_of_float16_computes_in_float32():
     original = drawn(lambda op, x: op.Relu(x), opset=13, dtype="float16")
     model, _ = swapped(original, source="relu", to="mish")
     assert [n.op_type for n in model.graph].count("Cast") == 2
@@ -137,13 +137,13 @@ def test_an_alias_means_its_parameters_too():
     assert [site.kind for site in sites(model)] == ["gelu", "swish"]
 
 
-def test_an_alias_is_known_in_float64_though_its_alpha_is_rounded():
+def test_alias_matches_rounded_float64_alpha():
     original = drawn(lambda op, x: op.Swish(x, alpha=1.702), opset=24, dtype="float64")
     _, outcome = swapped(original, source="quick-gelu", to="gelu")
     assert len(outcome.changes) == 1
 
 
-def test_an_alpha_of_float64_is_no_attribute_that_would_round_it():
+def test_float64_alpha_is_not_rounded_to_attribute():
     original = drawn(lambda op, x: op.Relu(x), opset=24, dtype="float64")
     for alpha, domain in ((1.702, "ai.gatewave"), (1.5, "")):
         model, _ = swapped(original, source="relu", to="swish", reals={"alpha": alpha})
@@ -180,7 +180,7 @@ GATED_GRAPHS = {
 
 @pytest.mark.parametrize("to", GATED)
 @pytest.mark.parametrize("source", GATED_GRAPHS)
-def test_the_gate_of_one_gated_unit_is_the_gate_of_the_other(source, to):
+def test_swap_of_gated_units_keeps_the_gate(source, to):
     original = drawn(GATED_GRAPHS[source], inputs=2, opset=20)
     model, outcome = swapped(original, source=source, to=to)
     assert len(outcome.changes) == 1
@@ -222,7 +222,7 @@ def test_what_cannot_be_is_refused(options, message):
         swap(drawn(lambda op, x: op.Relu(x)), **options)
 
 
-def test_a_node_without_a_name_goes_by_its_output():
+def test_node_without_name_goes_by_output():
     drawing = Drawing()
     x = drawing.input("x")
     for name in ("one", "two"):
@@ -233,7 +233,7 @@ def test_a_node_without_a_name_goes_by_its_output():
 
 
 @pytest.mark.parametrize("to", ["hardswish", "relu6", "mish"])
-def test_max_and_min_take_scalars_from_opset_8_on(to):
+def test_max_and_min_take_scalars_from_8(to):
     inputs = {"x": POINTS}
     model, outcome = swapped(drawn(lambda op, x: op.Relu(x), opset=7), source="relu", to=to)
     if outcome.changes:
@@ -258,6 +258,6 @@ def test_every_kind_of_one_input_is_tried():
     assert {*TORCH} == tried - {"hardsigmoid"}
 
 
-def test_an_activation_with_a_parameter_for_each_channel_takes_no_place():
+def test_per_channel_activation_cannot_be_put_in():
     with pytest.raises(ValueError, match="prelu has a parameter for each channel"):
         swap(drawn(lambda op, x: op.Relu(x)), source="relu", to="prelu")

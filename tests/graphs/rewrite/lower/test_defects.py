@@ -14,7 +14,7 @@ SILUS = {
 
 
 @pytest.mark.parametrize("written", SILUS)
-def test_float64_silu_gets_equal_form_that_is_not_fused(written):
+def test_float64_silu_gets_equal_unfused_form(written):
     proto = model(f"g (double[n, 4] x) => (double[n, 4] y) {{ {SILUS[written]} }}", opset=20)
     after, (change,) = lowered(proto, "onnxruntime-1.30")
     assert op_types(after)[-3:] == ["Neg", "Mul", "Neg"]
@@ -52,7 +52,7 @@ SINCS = {
 
 
 @pytest.mark.parametrize("written", SINCS)
-def test_naive_sinc_gets_form_that_is_right_near_0(written):
+def test_naive_sinc_gets_form_right_near_0(written):
     proto = model(SINC.replace("WRITTEN", SINCS[written]), 17, ir_version=8)
     after, changes = lowered(proto, "openvino")
     assert [c.what for c in changes] == ["the form of Sinc that is right near 0"]

@@ -43,7 +43,7 @@ def test_no_formula_overflows(op):
     np.testing.assert_allclose(run(after, everywhere)[0], tail, atol=1e-6)
 
 
-def test_swish_with_alpha_is_lowered_if_alpha_is_ignored():
+def test_swish_is_lowered_if_alpha_is_ignored():
     assert op_types(lowered(unary("Swish"), "tract")[0]) == ["Swish"]
     after, (change,) = lowered(unary("Swish <alpha = 2.0>"), "tract")
     assert op_types(after) == ["Mul", "Sigmoid", "Mul"]

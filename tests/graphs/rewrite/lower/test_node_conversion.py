@@ -47,7 +47,7 @@ LIMITS = {
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("limits", LIMITS)
-def test_the_limits_of_an_old_clip_are_of_its_element_type(limits, dtype):
+def test_clip_limits_get_the_element_type(limits, dtype):
     text = f"g ({dtype}[n] x) => ({dtype}[n] y) {{ y = Clip {limits} (x) }}"
     with np.errstate(over="ignore"):
         x = np.array([-1e300, -5, 0, 0.1, 3, 7, 1e300]).astype(DTYPES[dtype])
@@ -61,7 +61,7 @@ CALLED = """g (float[n] x, {} z) => (float[n] y, {} w) {{ y = Own.F (x) w = Own.
     <domain: "Own", opset_import: ["": 10]> F (a) => (b) {{ b = Clip <max = 6.0> (a) }}"""
 
 
-def test_limits_in_a_function_are_of_its_callers_element_type():
+def test_clip_limits_in_function_follow_its_callers():
     text = CALLED.replace("float[n]", "double[n]").format("double[n]", "double[n]")
     x = np.array([-1.0, 7.0])
     y, _ = run(at(model(text, 10, ', "Own": 1'), 13), x, x)
@@ -72,13 +72,13 @@ def test_limits_in_a_function_are_of_its_callers_element_type():
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_the_value_of_an_old_pad_is_of_its_element_type(dtype):
+def test_pad_value_gets_the_element_type(dtype):
     text = f"g ({dtype}[2] x) => ({dtype}[n] y) {{ y = Pad <pads = [1, 0], value = 2.5> (x) }}"
     (y,) = run(at(model(text, 10), 17), np.array([1, 2], DTYPES[dtype]))
     np.testing.assert_array_equal(y, np.array([2.5, 1, 2], DTYPES[dtype]))
 
 
-def test_a_pad_with_inputs_has_no_form_with_attributes():
+def test_pad_with_inputs_cannot_become_attributes():
     text = "g (float[2] x, int64[2] p) => (float[n] y) { y = Pad (x, p) }"
     with pytest.raises(TargetError, match="Pad 'y'"):
         at(model(text, 17), 10)
@@ -90,7 +90,7 @@ LENGTHS = [("m", 6), ("m", 7), ("m", 3), ("m", 4), ("6", 6), ("7", 7)]
 @pytest.mark.parametrize(("stated", "length"), LENGTHS)
 @pytest.mark.parametrize("axis", [1, -1])
 @pytest.mark.parametrize("after", [13, 17])
-def test_parts_by_number_along_any_axis_have_their_sizes_below_18(after, axis, stated, length):
+def test_split_by_number_gets_sizes_below_18(after, axis, stated, length):
     text = f"g (float[n, {stated}] x) => (float[n, a] u, float[n, b] v, float[n, c] w) "
     proto = model(text + f"{{ u, v, w = Split <axis = {axis}, num_outputs = 3> (x) }}", 18)
     x = np.arange(2 * length, dtype=np.float32).reshape(2, length)
@@ -98,7 +98,7 @@ def test_parts_by_number_along_any_axis_have_their_sizes_below_18(after, axis, s
         np.testing.assert_array_equal(got, want)
 
 
-def test_uneven_parts_of_a_known_length_are_an_attribute_below_13():
+def test_uneven_split_is_an_attribute_below_13():
     text = "g (float[5] x) => (float[a] u, float[b] v) { u, v = Split <num_outputs = 2> (x) }"
     u, v = run(at(model(text, 18), 12), np.arange(5, dtype=np.float32))
     assert (len(u), len(v)) == (3, 2)
@@ -118,7 +118,7 @@ def test_the_axis_of_softmax_is_kept_across_13(op_type, axis):
                 np.testing.assert_allclose(got, want, rtol=1e-5, err_msg=f"{before} to {after}")
 
 
-def test_a_softmax_of_unknown_rank_takes_its_last_axis_from_11_on():
+def test_softmax_of_unknown_rank_keeps_last_axis():
     text = """g (float[2, 2] x, int64[k] s) => (float[2] y)
         { r = Reshape (x, s) t = Softmax (r) y = ReduceSum <axes = [1], keepdims = 0> (t) }"""
     proto = model(text.replace("<axes = [1], keepdims = 0> (t)", "<keepdims = 0> (t, a)"), 17)
@@ -146,7 +146,7 @@ def test_what_onnx_s_checker_refuses_is_named():
         at(proto, 18)
 
 
-def test_a_grid_of_an_image_has_its_older_mode():
+def test_grid_sample_of_image_gets_older_mode():
     after = at(model(GRID.replace("HEIGHT", "6"), 20), 16)
     (mode,) = [a.s for a in after.graph.node[0].attribute if a.name == "mode"]
     assert mode == b"bicubic"
@@ -168,7 +168,7 @@ KEPT = {
 
 
 @pytest.mark.parametrize("what", KEPT)
-def test_a_node_stays_where_both_versions_say_the_same(what):
+def test_node_equal_in_both_versions_stays(what):
     before, after, port, nodes = KEPT[what]
     proto = model(f"g ({port}) => (float[a, b, c] y) {{ {nodes} }}", before)
     del proto.graph.output[0].type.tensor_type.shape.dim[:]
@@ -192,7 +192,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("what", REFUSED)
-def test_a_node_that_says_more_than_the_older_version_is_named(what):
+def test_node_beyond_the_older_version_is_named(what):
     before, after, nodes, told = REFUSED[what]
     proto = model(f"g (float[1, 2, 8] x) => (float[a, b, c] y) {{ {nodes} }}", before)
     with pytest.raises(TargetError, match=told):
@@ -208,7 +208,7 @@ NARROW = {
 
 
 @pytest.mark.parametrize("dtype", NARROW)
-def test_types_that_an_opset_does_not_allow_are_computed_otherwise(dtype):
+def test_types_that_opset_lacks_are_widened(dtype):
     opset, target, nodes, written = NARROW[dtype]
     made = ir.from_proto(model(f"g ({dtype}[n] x) => ({dtype}[m] y) {{ {nodes} }}", opset))
     lower(made, targets.find(target))
@@ -262,7 +262,7 @@ def neighbours(op_type, opset):
 @pytest.mark.parametrize(
     "name", [*QUICK, *(pytest.param(name, marks=pytest.mark.matrix) for name in SLOW)]
 )
-def test_onnx_s_own_tests_give_the_same_at_every_opset_or_are_named(name):
+def test_node_tests_convert_equally_or_are_named(name):
     done = set()
     for case in cases_of(name):
         node, opset = case.model.graph.node[0], case.model.opset_import[0].version
@@ -303,14 +303,14 @@ def test_an_old_resize_keeps_its_places(mode, ratios, opset):
         np.testing.assert_array_equal(y, ENLARGED[mode, ratios])
 
 
-def test_an_older_upsample_gives_its_ratios_as_an_input():
+def test_older_upsample_gets_ratios_as_input():
     text = """g (float[1, 2] x) => (float[a, b] y)
     { y = Upsample <mode = "linear", scales = [1.0, 2.0]> (x) }"""
     (y,) = run(at(model(text, 7), 11), np.float32([[0, 1]]))
     np.testing.assert_array_equal(y, np.float32([[0, 0.5, 1, 1]]))
 
 
-def test_what_grows_and_shrinks_to_the_nearest_place_stays():
+def test_nearest_resize_that_grows_and_shrinks_stays():
     text = """g (float[4, 4] x) => (float[a, b] y) <float[2] s = {0.5, 2.0}>
     { y = Resize <mode = "nearest"> (x, s) }"""
     with pytest.raises(TargetError, match="grows and shrinks"):

@@ -51,7 +51,7 @@ SAME = {
 
 
 @pytest.mark.parametrize("name", SAME)
-def test_operators_that_only_take_more_types_are_left_as_they_are(name):
+def test_operators_that_only_gain_types_are_unchanged(name):
     before, after, body = SAME[name]
     proto = model(graph(body), before)
     converted, (change,) = at(proto, after)
@@ -97,7 +97,7 @@ SPLITS = {
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_parts_stay_parts_where_their_number_is_no_attribute(split):
+def test_split_without_num_outputs_stays(split):
     body, sizes = SPLITS[split]
     text = f"g (float[1, 2, 4, 6] {'Y' if 'inner' in body else 'x'}) => "
     text += f"(float[1, 2, 4, {sizes[0]}] a, float[1, 2, 4, {sizes[1]}] b) {body}"
@@ -171,7 +171,7 @@ def test_attributes_of_a_function_stay_its_own():
     np.testing.assert_allclose(y, X + 2, rtol=1e-6)
 
 
-def test_attributes_that_are_not_known_there_go_if_they_say_nothing():
+def test_unknown_attributes_with_defaults_are_removed():
     text = (
         "g (float[1, 2, 4, 6] x) => (float[1, 2, 4] y) <int64[1] a = {3}> "
         "{ y = ReduceMean <keepdims = 0, noop_with_empty_axes = 0> (x, a) }"
@@ -206,7 +206,7 @@ STUCK = {
 
 
 @pytest.mark.parametrize("name", STUCK)
-def test_nodes_that_prevent_it_are_named_and_nothing_changes(name):
+def test_obstacles_are_named_and_model_is_unchanged(name):
     before, after, body, told = STUCK[name]
     proto = model(graph(body, "<float[2] w = {1.0, 2.0}>"), before)
     made = ir.from_proto(proto)

@@ -44,7 +44,7 @@ CONDITIONS = {
 
 
 @pytest.mark.parametrize("condition", CONDITIONS)
-def test_a_condition_has_a_shape_that_the_target_takes(condition):
+def test_condition_gets_a_supported_shape(condition):
     port, nodes, openvino, tract, shape = CONDITIONS[condition]
     proto = model(f"g (float[m, n] x, {port}) => (float[m, n] y) {{ {nodes} {BRANCHES} }}")
     for target, said in (("openvino", openvino), ("tract", tract)):
@@ -77,7 +77,7 @@ def test_a_squeeze_has_a_known_rank(written, opset):
         np.testing.assert_array_equal(run(after, given), run(proto, given))
 
 
-def test_a_squeeze_that_may_give_any_rank_is_left():
+def test_squeeze_of_unknown_rank_is_left():
     proto = model("g (float[m, n] x) => (float y) { s = Squeeze(x) y = ReduceSum(s) }")
     del proto.graph.output[0].type.tensor_type.shape.dim[:]
     assert lowered(proto)[1] == []
@@ -92,7 +92,7 @@ SQUEEZING = """g (float[SIZE, n] x) => (float[p] y) <int64 zero = {0}, int64 one
 
 
 @pytest.mark.parametrize("target", ["openvino", "tract"])
-def test_of_branches_of_different_rank_the_one_that_is_taken_stays(target):
+def test_taken_branch_of_different_rank_is_inlined(target):
     proto = model(SQUEEZING.replace("SIZE", "1"))
     after, changes = lowered(proto, target)
     assert changes == ["If of a condition that is always the same: its branch"]
@@ -100,7 +100,7 @@ def test_of_branches_of_different_rank_the_one_that_is_taken_stays(target):
     np.testing.assert_array_equal(run(after, X), X[0])
 
 
-def test_branches_stay_where_the_condition_is_not_known_or_the_ranks_are_one():
+def test_branches_of_unknown_condition_or_equal_rank_stay():
     assert lowered(model(SQUEEZING.replace("SIZE", "m")))[1] == []
     same = SQUEEZING.replace("SIZE", "1").replace("float[a, b] v", "float[a] v")
     same = same.replace("Identity (x)", "Squeeze (x, first)")
@@ -108,7 +108,7 @@ def test_branches_stay_where_the_condition_is_not_known_or_the_ranks_are_one():
     assert lowered(model(same))[1] == []
 
 
-def test_a_branch_inside_a_branch_is_put_in_its_place_too():
+def test_nested_branch_is_inlined():
     inner = SQUEEZING.replace("SIZE", "1").replace(
         "{ u = Squeeze (x, k) }",
         "{ w = If (c) < then_branch = f () => (float[a] i) { i = Squeeze (x, k) }, "
