@@ -66,4 +66,4 @@ def _verdict(goal: Goal, ours: Ratio, roof: float) -> str:
         return "yes"
     if ours.high >= goal.factor:
         return "within noise"
-    return "**no**" if roof >= goal.factor else "**no**, nor does the roof"
+    return "**no**" if roof >= goal.factor else "**no**, limited by the roof"

@@ -1,4 +1,4 @@
-# Debian's cross compiler, and QEMU to run what it makes.
+# Cross compiler of Debian for AArch64, and QEMU to run the programs.
 set(CMAKE_SYSTEM_NAME Linux)
 set(CMAKE_SYSTEM_PROCESSOR aarch64)
 set(CMAKE_CXX_COMPILER aarch64-linux-gnu-g++)

@@ -96,7 +96,7 @@ class Regions {
   void check_exact_size(std::ptrdiff_t first, std::ptrdiff_t length) {
     std::vector<Column> outputs = columns(subject_.output_count(), subject_.type, length);
     subject_.loop()(subject_.tensors(part(first, length, 0), outputs, alpha_), 0, length);
-    compare(outputs, 0, first, length, "memory of its own");
+    compare(outputs, 0, first, length, "separate memory");
   }
 
   void check_offset(std::ptrdiff_t offset, std::ptrdiff_t length) {
@@ -160,7 +160,7 @@ class Regions {
     for (std::ptrdiff_t i = 0; i < length; ++i) {
       if (output.is_same(at + i, alone_[k], first + i)) continue;
       checker_.fail(subject_.label(),
-                    "%s: output %zu, element %td of %td, at a=%a, b=%a, g=%a: %a, by itself %a",
+                    "%s: output %zu, element %td of %td, at a=%a, b=%a, g=%a: %a, alone %a",
                     what, k, i, length, inputs_[0][first + i], inputs_[1][first + i],
                     inputs_[2][first + i], output[at + i], alone_[k][first + i]);
     }
