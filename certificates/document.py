@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import onnx
 from pydantic import ConfigDict, Field, WithJsonSchema
 
-from gatewave.graphs.documents import StrictModel
+from gatewave.graphs.strict_model import StrictModel
 
 KEY = "ai.gatewave.certificate"
 """Key in a model's metadata of the SHA-256 of its certificate."""

@@ -6,14 +6,6 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
-
-class StrictModel(BaseModel):
-    """Immutable part of a document; unknown keys are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
 
 def plain(value: Any) -> Any:
     """Return ``value`` in JSON's types; NaN, infinities and other objects become strings."""

@@ -13,7 +13,7 @@ import yaml
 
 from gatewave.export import machine
 from gatewave.export.markdown import bullets, page, plain, table
-from gatewave.graphs.documents import StrictModel
+from gatewave.graphs.strict_model import StrictModel
 
 COMMAND = "make evaluator"
 

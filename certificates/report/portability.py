@@ -23,9 +23,9 @@ from gatewave.certificates.document import Cell, CellVerdict, Certificate, Row
 from gatewave.certificates.report import pages
 from gatewave.certificates.runtimes.catalogue import RUNTIMES
 from gatewave.export.markdown import bullets, page, table
-from gatewave.graphs.documents import StrictModel
 from gatewave.graphs.errors import GatewaveError
 from gatewave.graphs.ops.functions import IR_VERSION, OPSET
+from gatewave.graphs.strict_model import StrictModel
 from gatewave.models import DTYPES, DType
 
 PAGE = Path("docs/portability.md")

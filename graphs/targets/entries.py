@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from gatewave.graphs.documents import StrictModel
+from gatewave.graphs.strict_model import StrictModel
 from gatewave.graphs.targets.ranges import EVERY, Key, RangeField, version_key
 from gatewave.graphs.targets.verdicts import NodeQuery
 from gatewave.models import DTYPES, DType
