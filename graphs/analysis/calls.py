@@ -114,5 +114,6 @@ def _bind(node: onnx.NodeProto, values: dict[str, onnx.AttributeProto | str | No
             attribute.name = name
         else:
             del node.attribute[index]
+        # In a domain that ONNX does not know, nothing is inferred from the node.
         if value == OPAQUE:
             node.domain = OPAQUE

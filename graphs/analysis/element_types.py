@@ -39,6 +39,7 @@ def of_function(
 
 
 def _types(within: Sequence[Scope], found: onnx.GraphProto) -> Types:
+    # Where inference failed there are no bodies, and only stated types are known.
     bodies = itertools.chain(protos.nested(found), itertools.repeat(onnx.GraphProto()))
     types: Types = {}
     for scope, body in zip(within, bodies, strict=False):

@@ -80,6 +80,7 @@ class Shapes:
     def equal(self, one: ir.Value, other: ir.Value) -> bool:
         """Return true if both are known to have one shape, by dimensions or by construction."""
         left, right = self.shape(one), self.shape(other)
+        # Equal names are equal sizes, but an unnamed dimension is not even equal to itself.
         if left is not None and right is not None and _open(left) == 0 and left == right:
             return True
         return not self.differ(one, other) and self._making(one) == self._making(other)
@@ -222,6 +223,7 @@ def _open(shape: ir.Shape) -> int:
 
 def shapes(model: ir.Model) -> Shapes:
     """All that inference finds out, in functions too; ``model`` stays as it is."""
+    # On a copy: a rewrite must not add shapes to the caller's model, which states none.
     twin = model.clone()
     infer.inferred(twin)
     pairs = zip(_values(model), _values(twin), strict=True)

@@ -84,6 +84,7 @@ def agree(
     """
     values = curve.values(points) if values is None else values
     expected, response, lost = _expected_of(curve, kind, reals, points)
+    # Cancelling terms of an activation are of the size of x, or of 1 near 0.
     most = MAX_CANCELLATION * np.maximum(1, np.abs(points))
     with np.errstate(invalid="ignore"):
         difference = np.abs(values - expected)

@@ -97,6 +97,7 @@ class WeightRows:
         node = value.producer()
         if node is None or node.domain != "" or value.index() != 0:
             return None
+        # An Expand repeats a row, so its numbers are no longer one per channel.
         if node.op_type in RESHAPES and node.op_type != "Expand" and node.inputs:
             return self._reshaped(node, value, depth)
         return self._computed(node, depth)
@@ -202,6 +203,7 @@ def _row(value: ir.Value | None, reader: ChannelReader) -> WeightRow | None:
 
 def _is_promising(root: ir.Node, reader: ChannelReader, bends: Collection[str]) -> bool:
     """Return true if a row multiplies an inner value and a nonlinear operator occurs."""
+    # A cheap look at the nodes: reading the expressions of all channels takes far longer.
     nonlinear = scaled = False
     pending, seen = [root], set[ir.Node]()
     while pending and len(seen) < MAX_CHANNEL_NODES and not (nonlinear and scaled):

@@ -156,6 +156,7 @@ class ExpressionReader:
             # Nodes are taken apart from the last to the first, so each value is met only once.
             latest = max(pending, key=lambda value: self.position(value.producer()))
             node = self.elementwise(latest)
+            # Behind a bias, the value is a function of a sum, and of nothing before it.
             if node is None or bias is not None or self._is_of_constants_alone(node):
                 return
             pending.remove(latest)
@@ -238,10 +239,12 @@ class ExpressionReader:
         if self.is_named(node):
             return ours(OPERATORS[node.op_type][1], attributes)
         function = self.functions.get(node.op_identifier())
+        # Attributes of a call may change what the body computes.
         if function is not None:
             return None if node.attributes else self._function(function)
         if node.op_type not in ELEMENTWISE.get(node.domain, ()) or attributes is None:
             return None
+        # A cast to integers truncates, which is a function of its own.
         if node.op_type == "Cast" and cast_target(node) not in {*FLOATS, ir.DataType.BOOL}:
             return None
         return NodeFunction(

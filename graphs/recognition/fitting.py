@@ -19,6 +19,7 @@ Fit = Callable[[Any, Iterable[float]], Iterator[tuple[float, ...]]]
 def _swish(values: Any, _: Iterable[float]) -> Iterator[tuple[float, ...]]:
     """``logit(y/x) / x``, at the point where the sigmoid is steepest but y/x is not yet 1/2."""
     for point in (1.0, 1e-3, 1e-6, 11.7):
+        # A gate of 0.5 does not depend on α. Steep gates need small points, flat ones large points.
         gate = at(values, point) / point
         if GATE_RANGE[0] < gate < GATE_RANGE[1] and gate != 0.5:  # noqa: PLR2004
             alpha = math.log(gate / (1 - gate)) / point
@@ -58,6 +59,7 @@ def _own(numbers: Iterable[float]) -> list[float]:
 
 def _celu(values: Any, numbers: Iterable[float]) -> Iterator[tuple[float, ...]]:
     low = at(values, -1.0)
+    # The curve has no closed form for α, so the graph's own numbers are tried.
     for alpha in _own(numbers):
         if math.isclose(alpha * math.expm1(-1.0 / alpha), low, rel_tol=OWN_NUMBER):
             yield (alpha,)
@@ -88,6 +90,7 @@ def _waves(values: Any, numbers: Iterable[float]) -> Iterator[tuple[float, float
     """α is one of the expression's own numbers, or 1; β follows from it."""
     wave = at(values, 0.7) - 0.7
     other = at(values, -1.78) + 1.78
+    # sin² is periodic, so a sample fits many α: only the graph's own numbers are tried.
     for alpha in dict.fromkeys((*_own(numbers), 1.0)):
         if wave > 0 and math.sin(0.7 * alpha) != 0:
             beta = math.sin(0.7 * alpha) ** 2 / wave

@@ -30,7 +30,6 @@ class Standard:
         op_type: Name of the operator in the default domain.
         opset: The first that has it.
         attributes: Attributes that distinguish the kind from others of the same operator.
-        least: The least opset at which it takes floats of 16 bits that are no halves.
     """
 
     op_type: str
@@ -56,6 +55,7 @@ class Kind:
         telling: Operators of which every spelling contains at least one; empty if not known.
         per_channel: True if it has a parameter for each channel, as PReLU does: with one for all
             it has another name.
+        nan_is_open: True if spellings differ in their value at NaN, which is then not compared.
     """
 
     name: str
@@ -97,6 +97,7 @@ def _two(name: str, op_type: str, a: str | None, b: str | None, **rest: Any) -> 
     )
 
 
+# The order matters: the first kind that fits a value wins.
 _ALL = (
     _two("swiglu-sigmoid", "SwiGLUSigmoid", "swish", "sigmoid", cost=16),
     _two(
@@ -195,6 +196,7 @@ def parts_of(operator: Operator, reals: Mapping[str, float]) -> tuple[str | None
         for second, b in _factors():
             known = {} if first is None else first.reals
             if (first or second) and {*reals} <= {*known}:
+                # A second value of each parameter: at 1, a parameter may have no effect.
                 trials = [reals, {name: 1.25 * real for name, real in reals.items()}]
                 if all(_is_product(operator, trial, a, b) for trial in trials):
                     return first.name if first else None, second.name if second else None

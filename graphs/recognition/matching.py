@@ -88,6 +88,7 @@ def match(
     try:
         values = reader.evaluate(expression, POINTS, op, curve.given)
         curve = replace(curve, nan_at_zero=math.isnan(at(values, 0.0)))
+        # The first kind that agrees at the usual points decides.
         for kind in _kinds_near(values):
             if kind.telling and not _tells(expression, kind.telling):
                 continue
@@ -211,6 +212,8 @@ def _reals(kind: Kind, values: Any, expression: Expression) -> Iterator[dict[str
             if all(map(math.isfinite, found)) and _near(
                 values, kind.formula(NumpyOps(), POINTS[SCREEN], *found)
             ):
+                # A number of the graph is exact, an estimate is not; but a number may be near by
+                # coincidence.
                 exact = [snapped(number, expression.constants) for number in found]
                 for given in (exact, found):
                     yield dict(zip(kind.reals, given, strict=True))
