@@ -160,8 +160,8 @@ class Regions {
     for (std::ptrdiff_t i = 0; i < length; ++i) {
       if (output.is_same(at + i, alone_[k], first + i)) continue;
       checker_.fail(subject_.label(),
-                    "%s: output %zu, element %td of %td, at a=%a, b=%a, g=%a: %a, alone %a",
-                    what, k, i, length, inputs_[0][first + i], inputs_[1][first + i],
+                    "%s: output %zu, element %td of %td, at a=%a, b=%a, g=%a: %a, alone %a", what,
+                    k, i, length, inputs_[0][first + i], inputs_[1][first + i],
                     inputs_[2][first + i], output[at + i], alone_[k][first + i]);
     }
     checker_.count(length);
