@@ -136,7 +136,7 @@ docs: $(VENV)/.dev ## write docs/activations.md, its plots, and the schema of ce
 	$(BIN)/python -m gatewave.certificates.report.docs
 
 accuracy: $(VENV)/.dev ## measure every graph, and write docs/accuracy.md
-	$(BIN)/python -m gatewave.export.accuracy.page
+	$(BIN)/python -m gatewave.export.accuracy_page
 
 lock: $(LOCKER)/.made ## write deploy/locks: packages of the images with hashes, from constraints.txt
 	$(LOCK) --python-version 3.11 --extra cpu pyproject.toml --output-file deploy/locks/cpu.txt

@@ -8,19 +8,17 @@ decomposed form is the function's body itself, in standard operators only.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, get_args
 
 import numpy as np
 import onnx
 import onnx_ir as ir
-import torch
 from onnx_ir.passes import common as passes
 
-from gatewave.export.torch.trace import ActivationGraphs, trace
 from gatewave.graphs.ops import signature
 from gatewave.graphs.ops.functions import IR_VERSION, OPSET, body_of
-from gatewave.graphs.ops.graph_ops import ONNX_TYPES, compute_dtype, dtype_of
+from gatewave.graphs.ops.graph_ops import ONNX_TYPES, compute_dtype
 from gatewave.graphs.ops.signature import DOMAIN, DOMAIN_VERSION, GRAPHS, Graph
 from gatewave.models import DTYPES, Activation, DType, Operator
 
@@ -34,24 +32,19 @@ def graphs_of(
     dtypes: Sequence[DType] = DTYPES,
     kinds: Sequence[Graph] = GRAPHS,
 ) -> dict[tuple[Graph, DType], ir.Model]:
-    """Export the Torch module of ``operator``: a model for each graph of ``kinds`` and each dtype.
+    """Draw ``operator`` from its record: a model for each graph of ``kinds`` and each dtype.
+
+    Torch takes no part: the node's type, inputs and attributes are those of the record. A test
+    holds the node to that which `torch.onnx.export` makes of the operator's module.
 
     Real parameters become scalar inputs with a default, in the compute dtype. The tensors have one
     axis of any length, since ONNX wants the rank of a model's inputs declared: see `with_rank`.
     """
-    module = ActivationGraphs(activation, operator)
-    arguments = module.arguments(dtypes)
-    size = torch.export.Dim("n")
-    traced = trace(
-        module, arguments, [operator], dynamic_shapes=(tuple({0: size} for _ in arguments),)
-    )
-    graphs = {signature.op_type(operator, graph): graph for graph in GRAPHS}
     return {
-        (graphs[node.op_type], dtype_of(node.outputs[0])): _model_of(
-            node, activation, operator, graphs[node.op_type]
-        )
-        for node in traced.graph
-        if graphs[node.op_type] in kinds
+        (graph, dtype): _model_of(activation, operator, graph, dtype)
+        for dtype in dtypes
+        for graph in GRAPHS
+        if graph in kinds
     }
 
 
@@ -94,53 +87,58 @@ def to_bytes(model: ir.Model, *, checked: bool = True) -> bytes:
     return content
 
 
-def _model_of(node: ir.Node, activation: Activation, operator: Operator, graph: Graph) -> ir.Model:
-    """The node that Torch exported, alone in a model, under the names that the record gives."""
-    dtype = dtype_of(node.outputs[0])
+def _model_of(activation: Activation, operator: Operator, graph: Graph, dtype: DType) -> ir.Model:
+    """One node, alone in a model, under the names that the record gives, with its function."""
     kind = ir.TensorType(ONNX_TYPES[dtype])
     tensors = [
         ir.Value(name=name, type=kind, shape=ir.Shape(["n"]))
         for name in signature.inputs(activation, graph)
     ]
-    alone = ir.node(
-        node.op_type,
+    names = signature.outputs(activation, graph)
+    node = ir.node(
+        signature.op_type(operator, graph),
         tensors,
-        attributes=dict(node.attributes),
         domain=DOMAIN,
-        num_outputs=len(node.outputs),
+        num_outputs=len(names),
         name=operator.op_type,
     )
-    for value, name in zip(alone.outputs, signature.outputs(activation, graph), strict=True):
+    for value, name in zip(node.outputs, names, strict=True):
         value.name, value.type, value.shape = name, kind, ir.Shape(["n"])
     drawn = ir.Graph(
         tensors,
-        alone.outputs,
-        nodes=[alone],
+        node.outputs,
+        nodes=[node],
         opset_imports={"": OPSET, DOMAIN: DOMAIN_VERSION},
         name=activation.stem(operator),
     )
-    for real in attributes_to_inputs(alone, drawn, dtype):
-        drawn.inputs.append(real)
+    drawn.inputs.extend(append_scalars(node, drawn, activation.defaults(operator), dtype))
     body = body_of(activation, operator, graph, dtype, OPSET)
     drawn.opset_imports[""] = body.opset_imports[""]
     return ir.Model(drawn, ir_version=IR_VERSION, producer_name="gatewave", functions=[body])
 
 
-def attributes_to_inputs(node: ir.Node, graph: ir.Graph, dtype: DType) -> list[ir.Value]:
+def attributes_to_inputs(node: ir.Node, graph: ir.Graph, dtype: DType) -> None:
     """Turn the node's real attributes into scalar initializers: an attribute is float32 only."""
+    reals = {name: attribute.as_float() for name, attribute in node.attributes.items()}
+    node.attributes.clear()
+    append_scalars(node, graph, reals, dtype)
+
+
+def append_scalars(
+    node: ir.Node, graph: ir.Graph, reals: Mapping[str, float], dtype: DType
+) -> list[ir.Value]:
+    """Give ``node`` the real parameters as its last inputs: initializers in the compute dtype."""
     scalars = []
-    for name, attribute in list(node.attributes.items()):
-        number = np.array(attribute.as_float(), compute_dtype(dtype))
+    for name, real in reals.items():
         label = _free_name(graph, name)
         scalar = ir.Value(
             name=label,
             type=ir.TensorType(ONNX_TYPES[compute_dtype(dtype)]),
             shape=ir.Shape([]),
-            const_value=ir.tensor(number, name=label),
+            const_value=ir.tensor(np.array(real, compute_dtype(dtype)), name=label),
         )
         graph.register_initializer(scalar)
         scalars.append(scalar)
-        node.attributes.pop(name)
     count = len(node.inputs)
     node.resize_inputs(count + len(scalars))
     for index, scalar in enumerate(scalars, start=count):

@@ -8,7 +8,7 @@ import itertools
 import logging
 import numbers
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,7 @@ from gatewave.export.torch.recorded_ops import Translations
 from gatewave.export.torch.simplification import simplify
 from gatewave.export.torch.state import evaluating, preserved
 from gatewave.graphs.ops import signature
-from gatewave.models import DTYPES, Activation, DType, Operator
+from gatewave.models import DTYPES, Operator
 from gatewave.models.torch.modules import plain_forward
 from gatewave.models.torch.ops import KEEP, common_dtype
 
@@ -32,42 +32,6 @@ DTYPES_OF_TORCH = frozenset(getattr(torch, dtype) for dtype in DTYPES)
 
 OPSET = 18
 """Opset of Torch's exporter; the artifacts' own opset is lower and set when they are drawn."""
-
-
-class ActivationGraphs(nn.Module):
-    """An operator's graphs side by side, in several dtypes: value, value and derivatives, and VJP.
-
-    Called with ``(*inputs, grad_y)`` once per dtype, one after the other, it gives the outputs of
-    each graph in turn. Tracing it once is ten times as fast as tracing each graph by itself.
-    """
-
-    def __init__(self, activation: Activation, operator: Operator) -> None:
-        super().__init__()
-        self.activation = activation
-        self.operator = operator
-        self.function = operator.build(**activation.defaults(operator))
-
-    def arguments(self, dtypes: Sequence[DType]) -> dict[str, Tensor]:
-        """Example tensors, under names that are not taken twice."""
-        return {
-            f"{name}_{dtype}": torch.ones(2, dtype=getattr(torch, dtype))
-            for dtype in dtypes
-            for name in signature.inputs(self.activation, "vjp")
-        }
-
-    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-        group = len(signature.inputs(self.activation, "vjp"))
-        found: list[Tensor] = []
-        for start in range(0, len(tensors), group):
-            found += self._graphs(tensors[start : start + group])
-        return tuple(found)
-
-    def _graphs(self, tensors: Sequence[Tensor]) -> Iterator[Tensor]:
-        reals = {name: getattr(self.function, name) for name in self.operator.reals}
-        for graph in signature.GRAPHS:
-            given = tensors[: len(signature.inputs(self.activation, graph))]
-            count = len(signature.outputs(self.activation, graph))
-            yield from _node(signature.op_type(self.operator, graph), given, reals, count)
 
 
 def trace(
@@ -230,25 +194,15 @@ class _Keeper:
         same = torch.broadcast_tensors(*tensors)  # type: ignore[no-untyped-call]  # by Torch
         alike = [tensor.to(dtype) for tensor in same]
         self.kept += 1
-        (result,) = _node(
-            operator.op_type, alike, {name: float(real) for name, real in reals.items()}, 1
+        like = alike[0]
+        return torch.onnx.ops.symbolic(
+            f"{signature.DOMAIN}::{operator.op_type}",
+            alike,
+            {name: float(real) for name, real in reals.items()},
+            dtype=like.dtype,
+            shape=like.shape,
+            version=signature.DOMAIN_VERSION,
         )
-        return result
-
-
-def _node(
-    op_type: str, tensors: Sequence[Tensor], reals: Mapping[str, float], count: int
-) -> Sequence[Tensor]:
-    """A node of our domain; its ``count`` results have the shape and dtype of its tensors."""
-    like = tensors[0]
-    return torch.onnx.ops.symbolic_multi_out(
-        f"{signature.DOMAIN}::{op_type}",
-        tensors,
-        {**reals},
-        dtypes=[like.dtype] * count,
-        shapes=[like.shape] * count,
-        version=signature.DOMAIN_VERSION,
-    )
 
 
 LOGGERS = {"torch.onnx": logging.ERROR, "onnxscript": logging.CRITICAL, "onnx_ir": logging.ERROR}

@@ -1,14 +1,17 @@
 """Networks with our activations: each becomes a node, and the results equal those of Torch."""
 
 import onnx
+import onnx_ir as ir
 import pytest
 import torch
+from records import CASES
 from torch import nn
 
 from gatewave.export.accuracy.certify import run
-from gatewave.export.operators import decomposed, to_bytes
+from gatewave.export.operators import decomposed, graphs_of, to_bytes
 from gatewave.export.torch.to_onnx import to_onnx
 from gatewave.graphs.ops.signature import DOMAIN
+from gatewave.models import DTYPES
 from gatewave.models.torch.glu import ReGLU
 from gatewave.models.torch.sinc import Sinc
 from gatewave.models.torch.swiglu import SwiGLU
@@ -134,3 +137,61 @@ def test_one_activation_in_two_dtypes_has_a_body_for_each():
         results = run(to_bytes(form), {"a": a}).values()
         assert [result.dtype for result in results] == [torch.float32, torch.float64]
         torch.testing.assert_close([*results], [*TwoDtypes()(a)])
+
+
+class Everything(nn.Module):
+    """The module of each record, on tensors of each dtype."""
+
+    def __init__(self):
+        super().__init__()
+        self.modules_of_records = nn.ModuleList(operator.build() for _, operator in CASES.values())
+
+    def forward(self, *tensors):
+        rest = iter(tensors)
+        return [
+            module(*(next(rest) for _ in activation.inputs))
+            for _ in DTYPES
+            for module, (activation, _) in zip(self.modules_of_records, CASES.values(), strict=True)
+        ]
+
+
+def test_torch_traces_the_nodes_that_are_drawn_from_the_records():
+    cases = [(*case, dtype) for dtype in DTYPES for case in CASES.values()]
+    arguments = {
+        f"x{index}_{name}": torch.ones(2, dtype=getattr(torch, dtype))
+        for index, (activation, _, dtype) in enumerate(cases)
+        for name in activation.inputs
+    }
+    size = torch.export.Dim("n")
+    shapes = (tuple({0: size} for _ in arguments),)
+    # Each comparison of results is elsewhere: here the nodes are compared.
+    traced = to_onnx(Everything(), arguments, dynamic_shapes=shapes, opset=18, verify=False)
+    nodes = [value.producer() for value in traced.graph.outputs]
+    for node, (activation, operator, dtype) in zip(nodes, cases, strict=True):
+        drawn = graphs_of(activation, operator, [dtype], ["value"])["value", dtype]
+        assert described(node, traced) == described(drawn.graph[0], drawn)
+
+
+def described(node, model):
+    """Return all of a node and its function except for names, overload and opset."""
+    function = model.functions[node.op_identifier()]
+    values = {}
+    body = [
+        (
+            n.op_type,
+            [values.setdefault(v, len(values)) for v in (*n.inputs, *n.outputs)],
+            numbers(n),
+        )
+        for n in (*function, node)
+    ]
+    constants = [value.const_value for value in node.inputs]
+    scalars = [constant.numpy().item() for constant in constants if constant is not None]
+    types = [(value.dtype, len(value.shape)) for value in (*node.inputs, *node.outputs)]
+    return node.domain, body, [values.get(v) for v in function.inputs], scalars, types
+
+
+def numbers(node):
+    return [
+        (name, a.value.numpy().tobytes() if a.type == ir.AttributeType.TENSOR else a.value)
+        for name, a in node.attributes.items()
+    ]

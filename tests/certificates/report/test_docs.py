@@ -11,8 +11,7 @@ from sharing import once
 
 from gatewave.certificates import document
 from gatewave.certificates.report import docs
-from gatewave.export import markdown
-from gatewave.export.accuracy import page
+from gatewave.export import accuracy_page, markdown
 from gatewave.models import ACTIVATIONS
 
 ROOT = Path(__file__).parents[3]
@@ -105,14 +104,14 @@ def test_bars_in_cells_are_escaped():
 
 @pytest.fixture(scope="session")
 def measured():
-    return page.text({"sinc": ACTIVATIONS["sinc"]})
+    return accuracy_page.text({"sinc": ACTIVATIONS["sinc"]})
 
 
 def test_measured_errors_stand_with_the_versions_they_were_measured_with(measured):
     assert "## sinc" in measured
     assert "| vjp | `grad_x` | " in measured
     assert "onnxruntime 1." in measured
-    assert "Measure again with `python -m gatewave.export.accuracy.page`" in measured
+    assert "Measure again with `python -m gatewave.export.accuracy_page`" in measured
 
 
 def test_a_plain_export_of_sinc_is_shown_for_what_it_is(measured):

@@ -1,6 +1,6 @@
 """Generator of docs/accuracy.md: measured errors of every graph, and of a plain export.
 
-``python -m gatewave.export.accuracy.page`` measures them and writes the page. The numbers depend on
+``python -m gatewave.export.accuracy_page`` measures them and writes the page. The numbers depend on
 the machine and its versions of ONNX Runtime and Torch, which the page names.
 """
 
@@ -32,7 +32,7 @@ from gatewave.graphs.processes.reasons import reason_of
 from gatewave.models import ACTIVATIONS, DTYPES, Activation, DType, Operator
 
 PAGE = Path("docs/accuracy.md")
-COMMAND = "python -m gatewave.export.accuracy.page"
+COMMAND = "python -m gatewave.export.accuracy_page"
 PACKAGES = ("onnxruntime", "torch", "onnx", "onnxscript", "numpy", "mpmath")
 
 INTRODUCTION = f"""\
