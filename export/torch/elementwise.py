@@ -1,4 +1,4 @@
-"""Translations of Torch's elementwise functions, by the formulas of `elementwise`.
+"""Translations of Torch's elementwise functions, by the formulas of `aten_formulas`.
 
 Each entry names the dtypes in which Torch's own translation is correct. It is kept for them, since
 runtimes fuse the forms that they know. For 16-bit floats the formulas are computed in float32.
@@ -14,11 +14,12 @@ import torch
 from onnxscript import evaluator, opset18, opset20
 from onnxscript.function_libs.torch_lib.ops import core, nn, special
 
+from gatewave.export.torch import aten_formulas
 from gatewave.export.torch.constants import number_as
 from gatewave.export.torch.recorded_ops import Translation, Translations, cast, computed
-from gatewave.graphs.ops import elementary, elementwise, formulas
+from gatewave.graphs.ops import formulas
 from gatewave.graphs.ops.graph_ops import ONNX_TYPES, compute_dtype, dtype_of
-from gatewave.models import DType
+from gatewave.models import DType, elementary
 
 GELU_SINCE = 20
 """The opset that has the operator Gelu."""
@@ -57,39 +58,39 @@ def table() -> Translations:
     """Return the translations by ATen function; functions with two names appear twice."""
     aten = torch.ops.aten
     forms: dict[Callable[..., Any], Translation] = {
-        aten.celu.default: _form(elementwise.celu, nn.aten_celu),
-        aten.deg2rad.default: _form(elementwise.deg2rad, core.aten_deg2rad, IN_ALL_SHORT),
-        aten.elu.default: _form(elementwise.elu, _elu),
-        aten.erf.default: _form(elementwise.erf, special.aten_special_erf, IN_ALL_SHORT),
-        aten.erfc.default: _form(elementwise.erfc),
-        aten.expm1.default: _form(elementwise.expm1),
-        aten.gelu.default: _form(elementwise.gelu, _gelu),
-        aten.hardshrink.default: _form(elementwise.hardshrink),
-        aten.hardsigmoid.default: _form(elementwise.hardsigmoid, nn.aten_hardsigmoid),
-        aten.hardswish.default: _form(elementwise.hardswish, nn.aten_hardswish),
-        aten.hardtanh.default: _form(elementwise.hardtanh, nn.aten_hardtanh, IN_IEEE_SHORT),
-        aten.leaky_relu.default: _form(elementwise.leaky_relu, nn.aten_leaky_relu, IN_ALL_SHORT),
-        aten.log10.default: _form(elementwise.log10, core.aten_log10),
+        aten.celu.default: _form(aten_formulas.celu, nn.aten_celu),
+        aten.deg2rad.default: _form(aten_formulas.deg2rad, core.aten_deg2rad, IN_ALL_SHORT),
+        aten.elu.default: _form(aten_formulas.elu, _elu),
+        aten.erf.default: _form(aten_formulas.erf, special.aten_special_erf, IN_ALL_SHORT),
+        aten.erfc.default: _form(aten_formulas.erfc),
+        aten.expm1.default: _form(aten_formulas.expm1),
+        aten.gelu.default: _form(aten_formulas.gelu, _gelu),
+        aten.hardshrink.default: _form(aten_formulas.hardshrink),
+        aten.hardsigmoid.default: _form(aten_formulas.hardsigmoid, nn.aten_hardsigmoid),
+        aten.hardswish.default: _form(aten_formulas.hardswish, nn.aten_hardswish),
+        aten.hardtanh.default: _form(aten_formulas.hardtanh, nn.aten_hardtanh, IN_IEEE_SHORT),
+        aten.leaky_relu.default: _form(aten_formulas.leaky_relu, nn.aten_leaky_relu, IN_ALL_SHORT),
+        aten.log10.default: _form(aten_formulas.log10, core.aten_log10),
         aten.log1p.default: _form(elementary.log1p),
-        aten.log2.default: _form(elementwise.log2, core.aten_log2),
-        aten.log_sigmoid.default: _form(elementwise.log_sigmoid),
-        aten.logaddexp.default: _form(elementwise.logaddexp, tensors=2),
-        aten.logaddexp2.default: _form(elementwise.logaddexp2, tensors=2),
-        aten.logit.default: _form(elementwise.logit),
+        aten.log2.default: _form(aten_formulas.log2, core.aten_log2),
+        aten.log_sigmoid.default: _form(aten_formulas.log_sigmoid),
+        aten.logaddexp.default: _form(aten_formulas.logaddexp, tensors=2),
+        aten.logaddexp2.default: _form(aten_formulas.logaddexp2, tensors=2),
+        aten.logit.default: _form(aten_formulas.logit),
         aten.logsumexp.default: _logsumexp,
         aten.mish.default: _form(formulas.mish, nn.aten_mish),
-        aten.rad2deg.default: _form(elementwise.rad2deg, core.aten_rad2deg, IN_ALL_SHORT),
+        aten.rad2deg.default: _form(aten_formulas.rad2deg, core.aten_rad2deg, IN_ALL_SHORT),
         aten.remainder.Scalar: _remainder,
         aten.remainder.Scalar_Tensor: _remainder,
         aten.remainder.Tensor: _remainder,
         aten.rrelu_with_noise_functional.default: _rrelu,
-        aten.selu.default: _form(elementwise.selu, core.aten_selu),
-        aten.softplus.default: _form(elementwise.softplus, nn.aten_softplus),
-        aten.softshrink.default: _form(elementwise.softshrink),
-        aten.special_erfcx.default: _form(elementwise.erfcx),
-        aten.special_log_ndtr.default: _form(elementwise.log_ndtr),
-        aten.special_ndtr.default: _form(elementwise.ndtr),
-        aten.threshold.default: _form(elementwise.threshold, _threshold, IN_LONG),
+        aten.selu.default: _form(aten_formulas.selu, core.aten_selu),
+        aten.softplus.default: _form(aten_formulas.softplus, nn.aten_softplus),
+        aten.softshrink.default: _form(aten_formulas.softshrink),
+        aten.special_erfcx.default: _form(aten_formulas.erfcx),
+        aten.special_log_ndtr.default: _form(aten_formulas.log_ndtr),
+        aten.special_ndtr.default: _form(aten_formulas.ndtr),
+        aten.threshold.default: _form(aten_formulas.threshold, _threshold, IN_LONG),
     }
     same = {
         aten.special_erf.default: aten.erf.default,
@@ -110,7 +111,7 @@ def _elu(x: Any, alpha: float = 1.0, scale: float = 1.0, input_scale: float = 1.
     """Elu where ONNX has it; Torch's own translation scales the positive inputs, too."""
     if scale == input_scale == 1:
         return opset18.Elu(x, alpha=float(alpha))
-    return computed(elementwise.elu, dtype_of(x), [x], alpha, scale, input_scale)
+    return computed(aten_formulas.elu, dtype_of(x), [x], alpha, scale, input_scale)
 
 
 def _gelu(x: Any, approximate: str = "none") -> Any:
@@ -137,7 +138,7 @@ def _rrelu(x: Any, noise: Any, lower: Any = 1 / 8, upper: Any = 1 / 3, *rest: An
     """Leaky ReLU with the mean slope, and the noise as it came; ``rest`` starts with training."""
     if any(rest):
         raise ValueError("rrelu in training draws its slopes at random: export it in evaluation")
-    return computed(elementwise.rrelu, dtype_of(x), [x], lower, upper), noise
+    return computed(aten_formulas.rrelu, dtype_of(x), [x], lower, upper), noise
 
 
 def _remainder(x: Any, y: Any) -> Any:

@@ -11,8 +11,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from gatewave.graphs.ops.elementary import expm1
 from gatewave.models import glu, sinc, swish
+from gatewave.models.elementary import expm1
 from gatewave.models.normal import normal_cdf
 
 SELU_ALPHA = 1.67326319217681884765625

@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from gatewave.models.activation import Operator, arguments_of
-from gatewave.models.torch.ops import rounded_once, torch_ops
+from gatewave.models.torch.ops import FLOAT32, FLOAT64, rounded_once, torch_ops
 
 
 class ActivationModule(nn.Module):
@@ -71,7 +72,21 @@ def derived_class(operator: Operator) -> type[ActivationModule]:
         "__module__": "gatewave.models",
         "forward": _forward(operator),
     }
+    _check(operator)
     return type(operator.class_name, (ActivationModule,), body)
+
+
+def _check(operator: Operator) -> None:
+    """Compute the decompositions once, so that an operator which Torch lacks is found here.
+
+    Raises:
+        AttributeError: Torch has no function for an operator; the message says what to add.
+    """
+    for op, kind in ((FLOAT32, torch.float32), (FLOAT64, torch.float64)):
+        tensors = [torch.ones(1, dtype=kind) for _ in _inputs(operator)]
+        reals = {name: _arguments(operator)[name] for name in operator.reals}
+        operator.value(op, *tensors, **reals)
+        operator.partials(op, *tensors, **reals)
 
 
 def _arguments(operator: Operator) -> dict[str, float | None]:
@@ -86,10 +101,14 @@ def _arguments(operator: Operator) -> dict[str, float | None]:
     return found
 
 
+def _inputs(operator: Operator) -> tuple[str, ...]:
+    return tuple(name for name in _arguments(operator) if name not in operator.reals)
+
+
 def _forward(operator: Operator) -> Callable[..., Tensor]:
     """Return a ``forward`` that takes the inputs of ``operator``, by position or by name."""
     reals = operator.reals
-    inputs = tuple(name for name in _arguments(operator) if name not in reals)
+    inputs = _inputs(operator)
 
     @rounded_once
     def forward(self: nn.Module, *tensors: Tensor, **named: Tensor) -> Tensor:

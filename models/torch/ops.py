@@ -28,7 +28,10 @@ module or class, and a patched, hooked or overridden forward runs as usual.
 
 
 class TorchOps:
-    """An ``op`` that computes with Torch, so that a decomposition is also a Torch function."""
+    """An ``op`` that computes with Torch, so that a decomposition is also a Torch function.
+
+    An operator without a method here is Torch's function of the same name in small letters.
+    """
 
     def __init__(self, precision_bits: int) -> None:
         self.precision_bits = precision_bits
@@ -48,6 +51,28 @@ class TorchOps:
     Tanh = staticmethod(torch.tanh)
     Where = staticmethod(torch.where)
 
+    def __getattr__(self, op_type: str) -> Callable[..., Any]:
+        """Return Torch's function of the same name in small letters, such as `torch.atan`.
+
+        Raises:
+            AttributeError: Torch has no such function, or does not mark it as elementwise:
+                `torch.mean` shares the name of an operator, and computes something else.
+        """
+        name = op_type.lower()
+        overloads = getattr(torch.ops.aten, name, None) if op_type[:1].isupper() else None
+        if overloads is None or not any(
+            torch.Tag.pointwise in getattr(overloads, overload).tags
+            for overload in overloads.overloads()
+        ):
+            raise AttributeError(
+                f"Torch has no elementwise function for the operator {op_type}: add a method "
+                f"{op_type} to TorchOps in models/torch/ops.py"
+            )
+        function: Callable[..., Any] = getattr(torch, name)
+        # torch.compile reads an attribute, and cannot trace the look-up above.
+        setattr(self, op_type, function)
+        return function
+
     @staticmethod
     def Add(left: Any, right: Any) -> Any:
         return left + right
@@ -63,6 +88,10 @@ class TorchOps:
     @staticmethod
     def Div(left: Any, right: Any) -> Any:
         return left / right
+
+    @staticmethod
+    def Equal(left: Any, right: Any) -> Any:
+        return left == right
 
     @staticmethod
     def Less(left: Any, right: Any) -> Any:

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from gatewave.graphs.ops import elementary, formulas, signature
+from gatewave.graphs.ops import formulas, signature
 from gatewave.graphs.ops.signature import DOMAIN, DOMAIN_OPERATORS
+from gatewave.models import elementary
 
 CONTRIB = "com.microsoft"
 OperatorName = tuple[str, str]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from gatewave.graphs.ops.elementary import log1p
+from gatewave.models.elementary import log1p
 from gatewave.models.normal import erfcx as erfcx_of_positive
 from gatewave.models.normal import normal_cdf
 

@@ -3,7 +3,7 @@
 import mpmath
 import pytest
 
-from gatewave.graphs.ops.elementary import ATAN, ATAN_SPLIT, ERF, ERF_SPLIT, PI
+from gatewave.models.elementary import ATAN, ATAN_SPLIT, ERF, ERF_SPLIT, PI
 
 
 @pytest.fixture(params=[24, 53])
