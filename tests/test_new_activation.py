@@ -24,7 +24,7 @@ from typing import Any
 
 from gatewave.models import elementary
 from gatewave.models.activation import Activation, Operator
-from gatewave.models.bounds import GATED
+from gatewave.models.bounds import GATED, SLOPE
 """
 
 ARCTAN = """
@@ -84,7 +84,7 @@ TANH_GLU = Activation(
             value=value,
             partials=partials,
             tolerances=GATED,
-            derivative_tolerances=GATED,
+            derivative_tolerances=SLOPE,
             scale=("a",),
         ),
     ),

@@ -27,6 +27,9 @@ module or class, and a patched, hooked or overridden forward runs as usual.
 """
 
 
+FLOAT64_BITS = 53
+
+
 class TorchOps:
     """An ``op`` that computes with Torch, so that a decomposition is also a Torch function.
 
@@ -49,7 +52,6 @@ class TorchOps:
     Sin = staticmethod(torch.sin)
     Sqrt = staticmethod(torch.sqrt)
     Tanh = staticmethod(torch.tanh)
-    Where = staticmethod(torch.where)
 
     def __getattr__(self, op_type: str) -> Callable[..., Any]:
         """Return Torch's function of the same name in small letters, such as `torch.atan`.
@@ -72,6 +74,13 @@ class TorchOps:
         # torch.compile reads an attribute, and cannot trace the look-up above.
         setattr(self, op_type, function)
         return function
+
+    def Where(self, condition: Tensor, left: Any, right: Any) -> Tensor:
+        if not isinstance(left, Tensor) and not isinstance(right, Tensor):
+            # Of two numbers torch.where makes a float32, in which float64 results lose digits.
+            dtype = torch.float64 if self.precision_bits == FLOAT64_BITS else torch.float32
+            left = torch.full((), left, dtype=dtype, device=condition.device)
+        return torch.where(condition, left, right)
 
     @staticmethod
     def Add(left: Any, right: Any) -> Any:
@@ -115,7 +124,7 @@ class TorchOps:
 
 
 FLOAT32 = TorchOps(24)
-FLOAT64 = TorchOps(53)
+FLOAT64 = TorchOps(FLOAT64_BITS)
 
 
 def torch_ops(like: Tensor) -> TorchOps:

@@ -12,8 +12,8 @@ import onnxruntime as ort
 from native_models import model, numbers, operator_model, options
 from onnx import TensorProto, helper
 
-UNARY = ("Sinc", "Sigmoid", "Swish")
-WITH_ALPHA = ("Swish", "SwiGLULinear")
+from gatewave.models.catalogue import OPERATORS
+
 KINDS = {
     TensorProto.FLOAT: np.float32,
     TensorProto.DOUBLE: np.float64,
@@ -35,7 +35,7 @@ def opened(library, content, **settings):
 
 def operators(names):
     for name in names:
-        inputs = ["a"] if name in UNARY else ["a", "b"]
+        inputs = list(OPERATORS[name][0].inputs)
         partials = ["d" + given for given in inputs]
         yield name, name, inputs, ["y"]
         yield name, name + "ValueAndGrad", inputs, ["y", *partials]
@@ -46,7 +46,8 @@ def run_all(library, description):
     for name, op_type, inputs, outputs in operators(description["kernels"]):
         for kind, dtype in KINDS.items():
             wide = kind if kind == TensorProto.DOUBLE else TensorProto.FLOAT
-            alpha = [helper.make_tensor_value_info("alpha", wide, [])] * (name in WITH_ALPHA)
+            reals = OPERATORS[name][1].reals
+            alpha = [helper.make_tensor_value_info(real, wide, []) for real in reals]
             content = operator_model(op_type, [*inputs, *alpha], outputs, kind=kind)
             for instructions in description["supported"]:
                 session = opened(library, content, instructions=instructions, threads=2)
