@@ -40,13 +40,13 @@ def integers(
     if value is None or depth == 0 or value.is_graph_input():
         return None
     if (value, depth) not in memo:
-        operands = _Operands(value.producer(), shape_of, memo, depth - 1)
+        operands = _NodeOperands(value.producer(), shape_of, memo, depth - 1)
         memo[value, depth] = _found(value, operands)
     found: Int64Array | None = memo[value, depth]
     return found
 
 
-class _Operands:
+class _NodeOperands:
     """Operands of a node, by index.
 
     Raises:
@@ -80,7 +80,7 @@ class _Operands:
         return inputs[index] if index < len(inputs) else None
 
 
-def _found(value: ir.Value, operands: _Operands) -> Int64Array | None:
+def _found(value: ir.Value, operands: _NodeOperands) -> Int64Array | None:
     # The size is checked first: the values of external data are read only when needed.
     tensor = ir.convenience.get_const_tensor(value)
     if tensor is not None:
@@ -105,7 +105,7 @@ def _number(node: ir.Node, name: str, default: int) -> int:
     return attribute.as_int()
 
 
-def _gather(node: ir.Node, operands: _Operands) -> Int64Array:
+def _gather(node: ir.Node, operands: _NodeOperands) -> Int64Array:
     """One size may be known where others of the shape are not."""
     if _number(node, "axis", 0) != 0:
         raise NotKnownError
@@ -113,13 +113,13 @@ def _gather(node: ir.Node, operands: _Operands) -> Int64Array:
     shape = None if source is None else source.producer()
     if shape is None or shape.op_type != "Shape" or shape.attributes or shape.domain != "":
         return np.asarray(operands[0][operands[1]])
-    sizes = _Operands(shape, operands._shape_of, operands._memo, operands._depth).shape(0)  # noqa: SLF001
+    sizes = _NodeOperands(shape, operands._shape_of, operands._memo, operands._depth).shape(0)  # noqa: SLF001
     indices = operands[1]
     chosen = [sizes[int(index)] for index in indices.reshape(-1)]
     return _all(chosen).reshape(indices.shape)
 
 
-def _shape(node: ir.Node, operands: _Operands) -> Int64Array:
+def _shape(node: ir.Node, operands: _NodeOperands) -> Int64Array:
     if node.attributes:  # start and end, from opset 15
         raise NotKnownError
     return _all(operands.shape(0))
@@ -131,7 +131,7 @@ def _all(sizes: list[int | None]) -> Int64Array:
     return np.array(sizes, np.int64)
 
 
-def _quotient(_: ir.Node, operands: _Operands) -> Int64Array:
+def _quotient(_: ir.Node, operands: _NodeOperands) -> Int64Array:
     """Divide numbers that are not negative: ONNX then rounds down, as NumPy does."""
     one, other = operands[0], operands[1]
     if (one < 0).any() or (other <= 0).any():
@@ -139,7 +139,7 @@ def _quotient(_: ir.Node, operands: _Operands) -> Int64Array:
     return np.asarray(one // other)
 
 
-_COMPUTED: dict[str, Callable[[ir.Node, _Operands], Int64Array]] = {
+_COMPUTED: dict[str, Callable[[ir.Node, _NodeOperands], Int64Array]] = {
     "Shape": _shape,
     "Gather": _gather,
     "Add": lambda _, operands: operands[0] + operands[1],

@@ -107,7 +107,8 @@ Varied: at 1e-300, ``x · σ(1e-7 x)`` is a Swish, though its gate is 1/2 in flo
 GATE_RANGE = (0.01, 0.99)
 """Values of a sigmoid from which its argument is computed.
 
-The error of ``logit(g)`` is that of g times ``1 / (g(1 - g))``: 101 at these ends.
+The error of ``logit(g)`` is that of g times ``1 / (g(1 - g))``: 101 at these ends. Varied: at 1e-15
+and 1 - 1e-15, a Swish of α = 30 is lost; at 0.3 and 0.7 no site changes.
 """
 
 FITTED = 1e-11
@@ -143,7 +144,8 @@ curved within 0.04 of 0, where only seven of the usual points lie, five of them 
 FEW_BITS = 0.5
 """Share of a dtype's bits below which a number is exact in every dtype, such as 0.5 or 3.
 
-A number of more bits, such as 1.702, may be another one that was rounded.
+A number of more bits, such as 1.702, may be another one that was rounded. Varied: at 1, all numbers
+are exact, and sinc and GELU of 16 bits and GELU by tanh are lost; at 0 no site changes.
 """
 
 MAX_FLOAT32 = 3.4e38
@@ -191,7 +193,11 @@ NUDGE_TRIALS = 6
 """Number of evaluations with random errors; their largest effect counts."""
 
 OPERATOR_ROUNDOFF = 16.0
-"""Error of one operator in units of 2⁻⁵³: library functions err by several."""
+"""Error of one operator in units of 2⁻⁵³: library functions err by several.
+
+Varied: at 0.1, a sigmoid by tanh and Mish are lost; at 10,000 no site changes, since the noise that
+is allowed is limited by `MAX_CANCELLATION`.
+"""
 
 # Branch points.
 
@@ -199,7 +205,7 @@ MAX_CROSSINGS = 64
 """Largest number of branch points of an expression, and of extremes near zero.
 
 Measured: 4 changes of sign, at the two kinks of HardSwish by two ReLUs. The limit bounds the time
-for functions that oscillate.
+for functions that oscillate. Varied: at 2, HardSwish and a sinc with a guard are lost.
 """
 
 DIP = 1e-3

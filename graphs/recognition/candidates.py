@@ -20,7 +20,7 @@ from gatewave.graphs.recognition.channels import (
 )
 from gatewave.graphs.recognition.expressions import ExpressionReader, Factor
 from gatewave.graphs.recognition.kinds import KINDS
-from gatewave.graphs.recognition.matching import Match, matches
+from gatewave.graphs.recognition.matching import KindMatch, matches
 from gatewave.graphs.recognition.named import named
 from gatewave.graphs.recognition.products import ONE, Product, products
 from gatewave.graphs.recognition.type_check import WIDTHS, doubt, misfit
@@ -82,7 +82,7 @@ def _unary(output: ir.Value, reader: ExpressionReader) -> Iterator[Candidate]:
             yield _candidate(match, output, reader)
 
 
-def _candidate(match: Match, output: ir.Value, reader: ExpressionReader) -> Candidate:
+def _candidate(match: KindMatch, output: ir.Value, reader: ExpressionReader) -> Candidate:
     expression = match.expression
     reals, parameters = _reals_of(match)
     return Candidate(
@@ -137,7 +137,7 @@ def of_channels(
     )
 
 
-def _biases(*matches: Match) -> dict[ir.Value, ir.Value]:
+def _biases(*matches: KindMatch) -> dict[ir.Value, ir.Value]:
     expressions = [match.expression for match in matches]
     return {e.source: e.bias for e in expressions if e.bias is not None}
 
@@ -176,9 +176,9 @@ def _behind(values: Collection[ir.Value], first: int, reader: ExpressionReader) 
 
 def _binary(output: ir.Value, reader: ExpressionReader) -> Iterator[Candidate]:
     """Products of something that goes through one kind, and something that goes through another."""
-    found: dict[tuple[frozenset[Factor], Constant], list[Match]] = {}
+    found: dict[tuple[frozenset[Factor], Constant], list[KindMatch]] = {}
 
-    def through(factors: tuple[Factor, ...], coefficient: Constant) -> list[Match]:
+    def through(factors: tuple[Factor, ...], coefficient: Constant) -> list[KindMatch]:
         key = frozenset(factors), coefficient
         if key not in found:
             found[key] = list(matches(reader, reader.expressions(factors, coefficient)))
@@ -210,16 +210,16 @@ def _as_it_is(factors: tuple[Factor, ...], coefficient: Constant) -> ir.Value | 
 
 
 def _product(
-    a: Match | ir.Value,
-    b: Match | ir.Value,
+    a: KindMatch | ir.Value,
+    b: KindMatch | ir.Value,
     product: Product,
     output: ir.Value,
     reader: ExpressionReader,
 ) -> Iterator[Candidate]:
     """The kinds with these parts."""
-    parts = tuple(part.kind if isinstance(part, Match) else None for part in (a, b))
-    made = [part for part in (a, b) if isinstance(part, Match)]
-    sources = tuple(p.expression.source if isinstance(p, Match) else p for p in (a, b))
+    parts = tuple(part.kind if isinstance(part, KindMatch) else None for part in (a, b))
+    made = [part for part in (a, b) if isinstance(part, KindMatch)]
+    sources = tuple(p.expression.source if isinstance(p, KindMatch) else p for p in (a, b))
     if not made or sources[0] is sources[1]:
         return
     reals, parameters = _reals_of(made[0])
@@ -279,7 +279,7 @@ def _is_of_weights(value: ir.Value, depth: int = MAX_WEIGHT_DEPTH) -> bool:
     return all(v is None or _is_of_weights(v, depth - 1) for v in {*node.inputs})
 
 
-def _reals_of(match: Match) -> tuple[dict[str, float], dict[str, ir.Value]]:
+def _reals_of(match: KindMatch) -> tuple[dict[str, float], dict[str, ir.Value]]:
     """The real parameters, and those of them that are inputs of the model."""
     parameter = match.expression.parameter
     if parameter is None or parameter.const_value is None:

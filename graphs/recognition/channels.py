@@ -22,7 +22,7 @@ from gatewave.graphs.analysis.thresholds import (
     MAX_ROW_ELEMENTS,
 )
 from gatewave.graphs.recognition.expressions import ExpressionReader, Factor
-from gatewave.graphs.recognition.matching import Match, matches
+from gatewave.graphs.recognition.matching import KindMatch, matches
 
 CHANNEL_SHARES = (0.0, 0.37, 0.71, 1.0)
 """Relative positions of the channels that are evaluated."""
@@ -169,7 +169,7 @@ class Channelled:
     """
 
     kinds: frozenset[str]
-    first: Match
+    first: KindMatch
     ranges: Mapping[str, ParameterRange]
     rows: tuple[WeightRow, ...]
 
@@ -219,14 +219,14 @@ def _is_promising(root: ir.Node, reader: ChannelReader, bends: Collection[str]) 
     return nonlinear and scaled
 
 
-def _same(first: Match, reader: ChannelReader) -> Match | None:
+def _same(first: KindMatch, reader: ChannelReader) -> KindMatch | None:
     """Return the match of the expression of the same source in another channel."""
     source, factors = first.expression.source, first.expression.factors
     ours = (one for one in reader.expressions(factors, None) if one.source is source)
     return next(matches(reader, ours), None)
 
 
-def _ranges(found: Sequence[Match], rows: Sequence[WeightRow]) -> dict[str, ParameterRange]:
+def _ranges(found: Sequence[KindMatch], rows: Sequence[WeightRow]) -> dict[str, ParameterRange]:
     """Return per parameter all numbers of its row, or those of the evaluated channels."""
     names = {name for match in found for name in match.reals}
     return {name: _range([match.reals.get(name) for match in found], rows) for name in names}

@@ -53,7 +53,7 @@ NOTHING: Mapping[ir.Value, float] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
-class Match:
+class KindMatch:
     """Activation that an expression computes.
 
     Attributes:
@@ -69,7 +69,7 @@ class Match:
     nan_at_zero: bool = False
 
 
-def matches(reader: ExpressionReader, expressions: Iterable[Expression]) -> Iterator[Match]:
+def matches(reader: ExpressionReader, expressions: Iterable[Expression]) -> Iterator[KindMatch]:
     """Yield the activations among ``expressions``."""
     for expression in expressions:
         if any(n.op_type in TELLING or n.domain for n in expression.nodes):
@@ -80,7 +80,7 @@ def matches(reader: ExpressionReader, expressions: Iterable[Expression]) -> Iter
 
 def match(
     reader: ExpressionReader, expression: Expression, given: Mapping[ir.Value, float] = NOTHING
-) -> Match | None:
+) -> KindMatch | None:
     """Return the kind of ``expression``, with the numbers ``given`` in place of some constants."""
     parameter = expression.parameter
     curve = Curve(reader, expression, {**given, **({} if parameter is None else {parameter: 1.0})})
@@ -96,7 +96,7 @@ def match(
                 if agree(curve, kind, reals, POINTS, values):
                     whole = _everywhere(curve, kind, reals, op.branch_points)
                     named = _named(kind, reals)
-                    return Match(*named, expression, curve.nan_at_zero) if whole else None
+                    return KindMatch(*named, expression, curve.nan_at_zero) if whole else None
     except NotElementwiseError:
         pass
     return None

@@ -11,7 +11,7 @@ from gatewave.models import Activation, Operator
 from gatewave.models.catalogue import OPERATORS
 
 
-class _Names:
+class _OperatorNames:
     """An ``op`` that only records the names of the operators that a decomposition uses."""
 
     def __init__(self, precision_bits: int) -> None:
@@ -31,7 +31,7 @@ def used_by(activation: Activation, operator: Operator) -> set[str]:
     """
     found: set[str] = set()
     for precision_bits in (24, 53):
-        op = _Names(precision_bits)
+        op = _OperatorNames(precision_bits)
         tensors = [object() for _ in activation.inputs]
         reals = {name: object() for name in operator.reals}
         signature.function(operator, "grad")(op, *tensors, **reals)
