@@ -29,10 +29,10 @@ class Runtime:
         name: Name on the command line, and of its environment.
         title: Name for display.
         worker: Its adapter, a file in `workers`.
-        requirements: Requirements of its environment, a file in `requirements`: for pip, or a
-            folder with a ``package-lock.json`` for npm. Empty: the environment that we run in.
-        target: Its target for `lower`; empty if it runs all that the standard allows.
-        dtypes: The element types that it has.
+        requirements: Requirements of its environment: a file in `requirements` for pip, or a folder
+            with a ``package-lock.json`` for npm. If empty, it runs in our own environment.
+        target: Its target for `lower`; empty if it runs every operator of the standard.
+        dtypes: Element types that it computes.
         static: True if it takes fixed shapes only.
         language: Interpreter of the adapter.
         device: Device of the computation; without a GPU there is no `cuda`.
@@ -183,7 +183,7 @@ RUNTIMES: Mapping[str, Runtime] = MappingProxyType(
                 worker="litert.py",
                 requirements="litert.txt",
                 target="litert",
-                dtypes=("float32",),  # of a model in float16 onnx2tf makes one in float32
+                dtypes=FLOAT32,  # onnx2tf 2.6.9 converts float16 to float32
                 static=True,
             ),
             Runtime(
@@ -192,7 +192,7 @@ RUNTIMES: Mapping[str, Runtime] = MappingProxyType(
                 worker="tensorflow.py",
                 requirements="tensorflow.txt",
                 target="tensorflow",
-                dtypes=LONG,  # likewise
+                dtypes=LONG,  # as for LiteRT
                 static=True,
             ),
             Runtime(
@@ -226,11 +226,11 @@ PLAIN = Runtime(
     dtypes=NO_BFLOAT16,
     options=("plain",),
 )
-"""The installed ONNX Runtime, each node as the model has it: for baselines, and not in the list."""
+"""The installed ONNX Runtime without optimisations, for baselines; it is not in the list."""
 
 
 def find(name: str) -> Runtime:
-    """The runtime called ``name``.
+    """Return the runtime called ``name``.
 
     Raises:
         TargetError: There is no such runtime; the message names similar ones, or all.

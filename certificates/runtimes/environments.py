@@ -25,7 +25,7 @@ VARIABLE = "GATEWAVE_RUNTIMES"
 """Variable with the folder of environments; the default is in the user's cache."""
 
 MADE = "made"
-"""A file in each environment that is complete: the list that it was made from."""
+"""File in each complete environment, with the list that it was made from."""
 
 WORKERS = Path(str(resources.files("gatewave.certificates.runtimes"))) / "workers"
 REQUIREMENTS = Path(str(resources.files("gatewave.certificates.runtimes"))) / "requirements"
@@ -69,11 +69,11 @@ def is_installed(runtime: Runtime) -> bool:
 
 
 def install(runtime: Runtime) -> None:
-    """Make the environment of ``runtime``; an older one is replaced.
+    """Make the environment of ``runtime``, in the place of an older one.
 
     Raises:
-        NotRunnableError: The machine has no GPU for it; or a package is not to be had: the message
-            has the installer's words.
+        NotRunnableError: The machine has no GPU for it, or a package cannot be installed; the
+            message has the installer's output.
     """
     if is_installed(runtime):
         return
@@ -91,7 +91,7 @@ def command(runtime: Runtime) -> list[str]:
     """Return the command that starts the worker of ``runtime``.
 
     Raises:
-        NotRunnableError: Its environment is not there.
+        NotRunnableError: Its environment is not installed.
     """
     if not is_installed(runtime):
         raise NotRunnableError(
@@ -131,8 +131,8 @@ def _listed(runtime: Runtime) -> str:
 def _install_python(runtime: Runtime, environment: Path) -> None:
     _run(runtime, [sys.executable, "-m", "venv", "--without-pip", str(environment)])
     pip = [sys.executable, "-m", "pip", "--python", str(environment / "bin" / "python")]
-    # The versions were seen to work together, whatever their makers ask for: onnx2tf asks for
-    # Python 3.12, and runs with 3.11.
+    # These versions work together in the tests, although their metadata may disagree: onnx2tf 2.6.9
+    # asks for Python 3.12, and runs with 3.11.
     options = ["--quiet", "--no-deps", "--ignore-requires-python", "--disable-pip-version-check"]
     requirements = str(REQUIREMENTS / runtime.requirements)
     _run(runtime, [*pip, "install", *options, "--requirement", requirements])
@@ -140,7 +140,8 @@ def _install_python(runtime: Runtime, environment: Path) -> None:
 
 def _install_node(runtime: Runtime, environment: Path) -> None:
     shutil.copytree(REQUIREMENTS / runtime.requirements, environment)
-    # Without scripts: ONNX Runtime's fetches CUDA's libraries, and what the CPU needs is there.
+    # Without scripts: that of onnxruntime-node downloads CUDA's libraries. Its package has what the
+    # CPU needs.
     options = ["--ignore-scripts", "--silent", "--no-audit", "--no-fund", "--no-update-notifier"]
     _run(runtime, ["npm", "ci", *options], environment)
 
@@ -152,7 +153,7 @@ def _run(runtime: Runtime, arguments: list[str], where: Path | None = None) -> N
         )
     except FileNotFoundError as error:
         raise NotRunnableError(
-            f"{runtime.title}: {arguments[0]} is needed, and not there"
+            f"{runtime.title} cannot be installed: {arguments[0]} is missing on this machine"
         ) from error
     if done.returncode:
         said = (done.stderr or done.stdout).strip()

@@ -1,7 +1,7 @@
 """Probe of the installed ONNX Runtime with tiny models, for the target ``this``.
 
-The models run in a worker, which one of them may crash. The results take a minute to collect, and
-are kept in the user's cache folder.
+About a thousand models run in a worker, which one of them may crash. The results are kept in the
+user's cache folder.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ SOURCES = tuple(Path(str(f)) for f in (probe_models.__file__, HANDLERS, WORKER, 
 """Files that shape the results: if one changes, the cached results are out of date."""
 
 CLOSE: dict[DType, float] = {"float16": 2e-2, "bfloat16": 6e-2, "float32": 1e-3, "float64": 1e-3}
-"""Relative tolerance of an answer: contributed operators round their constants."""
+"""Tolerance of a result, relative and absolute: contributed operators round their constants."""
 
 
 @dataclass(frozen=True, slots=True)

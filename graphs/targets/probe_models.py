@@ -22,19 +22,20 @@ VALUES = (-2.5, -0.5, 0.25, 3.0)
 """Inputs of the models; different activations give different results."""
 
 IR_OF_OPSET = {24: 11, 25: 12, 26: 13, 27: 14, 28: 14}
-"""The file format that came with an opset; before, 8 is enough, and every runtime reads it."""
+"""IR version that came with an opset. Older opsets use 8, which every runtime reads."""
 
 
 @dataclass(frozen=True, slots=True)
 class Probed:
-    """An operator, as it is tried.
+    """An operator with the inputs and attributes that are tried.
 
     Attributes:
         identifier: Its domain and its name.
-        inputs: Number of inputs; all have the element type that is tried.
+        inputs: Number of inputs, all of the element type that is tried.
         attributes: Attributes of the node.
         condition: True if one more input comes first, the condition of ``Where``.
-        any_attributes: True if these, which are not the defaults, stand for all attributes.
+        any_attributes: True if the result holds for all values of the attributes, as the tried ones
+            are not the defaults.
     """
 
     identifier: tuple[str, str]
@@ -79,14 +80,18 @@ FUNCTION = Probed((CUSTOM, "Function"))
 """A model-local function of one standard operator."""
 
 SILU = Probed((CUSTOM, "SiLU"))
-"""``x · Sigmoid(x)``, which is fused, be there a kernel for the fused operator or not."""
+"""``x · Sigmoid(x)``.
+
+ONNX Runtime 1.18 to 1.30 fuse it in float64 into QuickGelu, which has no kernel for that type: the
+model does not load.
+"""
 
 RELU_CLIP = Probed((CUSTOM, "ReluClip"))
 """`Relu`, then `Clip` with a constant minimum, whose fusion fails in some element types."""
 
 
 def since(probed: Probed) -> int:
-    """The opset from which on there is the operator."""
+    """Return the first opset that has the operator, but at least `OLDEST`."""
     if probed.identifier[0]:
         return OLDEST
     schema = onnx.defs.get_schema(probed.identifier[1], onnx.defs.onnx_opset_version())
@@ -96,9 +101,9 @@ def since(probed: Probed) -> int:
 
 
 def cells() -> Iterator[tuple[Probed, DType, int]]:
-    """Every model that is tried.
+    """Yield every model that is tried: an operator, an element type and an opset.
 
-    An operator of another domain is tried at two opsets, as these do not matter to it.
+    An operator of another domain is tried at two opsets, as its result does not depend on them.
     """
     for probed, dtype in itertools.product((*PROBED, FUNCTION, SILU, RELU_CLIP), DTYPES):
         first = since(probed)
@@ -109,7 +114,11 @@ def cells() -> Iterator[tuple[Probed, DType, int]]:
 
 @functools.cache
 def content(probed: Probed, dtype: DType, opset: int, ir_version: int | None = None) -> bytes:
-    """The model; NumPy has no bfloat16, which is cast to and from within."""
+    """Return the model.
+
+    Inputs and outputs of a bfloat16 model are float32, and are cast inside: a worker may lack
+    ml_dtypes, and NumPy alone has no bfloat16.
+    """
     outer = ir.DataType.FLOAT if dtype == "bfloat16" else ONNX_TYPES[dtype]
     x = ir.Value(name="x", type=ir.TensorType(outer), shape=ir.Shape([len(VALUES)]))
     nodes = []
@@ -137,6 +146,7 @@ def content(probed: Probed, dtype: DType, opset: int, ir_version: int | None = N
 
 
 def ir_of(opset: int) -> int:
+    """Return the oldest IR version for a model of ``opset``."""
     return max((ir for since, ir in IR_OF_OPSET.items() if opset >= since), default=8)
 
 
@@ -176,4 +186,4 @@ MEANT = {
     "QuickGelu": _standard("Swish", alpha=1.702),
     "SwiGLU": _standard("SwiGLU", 2),
 }
-"""The standard operators that the contributed ones of the same inputs stand for."""
+"""Standard operators that compute the same as the contributed operators."""

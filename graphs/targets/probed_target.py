@@ -1,4 +1,4 @@
-"""The target ``this``: probe results of the installed ONNX Runtime in a target's form."""
+"""The target ``this``: the installed ONNX Runtime, from its probe results or its file."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from gatewave.models import DTYPES, DType
 
 LEAST_OPSET = 7
 LEAST_IR = 3
-"""Oldest IR version that ONNX Runtime promises to read; versions before `OLDEST` are not tried."""
+"""Oldest IR version that ONNX Runtime promises to read; IR versions before 8 are not tried."""
 
 EVIDENCE = "probed"
 
@@ -36,11 +36,11 @@ THIS = "this"
 CPU = "CPUExecutionProvider"
 
 DOMAINS = ("com.microsoft", "ai.onnx.ml")
-"""ONNX Runtime's own operators, and those for trees and the like: its wheels have both."""
+"""Domains of ONNX Runtime's own operators and of classical machine learning; wheels have both."""
 
 
 def this(folder: Path | None = None) -> Target:
-    """The installed runtime, with the first of its providers that was tried.
+    """Return the installed runtime, with the first of its providers that was probed.
 
     Raises:
         TargetError: It does not run the simplest model.
@@ -49,9 +49,9 @@ def this(folder: Path | None = None) -> Target:
 
 
 def known() -> Target | None:
-    """The installed runtime as the files describe it; None if they were made with another wheel.
+    """Return the installed runtime as its file describes it; None if the file is of another wheel.
 
-    It is what probing it would find, without the time that takes; the tests hold the two together.
+    The file has what probing would find, and needs no probing. Tests compare the two.
     """
     version = _short(onnxruntime.__version__)
     table = tables.of("onnxruntime", version)
@@ -74,6 +74,11 @@ def _short(version: str) -> str:
 
 
 def target_of(answer: Answer) -> Target:
+    """Return the probe results of a runtime in the form of a target.
+
+    Raises:
+        TargetError: It does not run the simplest model.
+    """
     provider = answer.providers[0]
     rows = [row for row in answer.rows if row.provider == provider]
     plain = [r for r in _ran(rows, PLAIN) if r.dtype == "float32"]
@@ -98,7 +103,7 @@ def _ran(rows: Iterable[ProbeResult], probed: Probed) -> Iterator[ProbeResult]:
 
 
 def _operators(rows: Iterable[ProbeResult], probed: Probed) -> Iterator[OperatorEntry]:
-    """An entry for each stretch of opsets; one without element types, if it never ran."""
+    """Yield an entry for each stretch of opsets; one without element types if it never ran."""
     ran: dict[DType, set[int]] = defaultdict(set)
     for row in _ran(rows, probed):
         ran[row.dtype].add(row.opset)
@@ -119,7 +124,7 @@ def _operators(rows: Iterable[ProbeResult], probed: Probed) -> Iterator[Operator
 
 
 def _stretches(opsets: set[int], *, standard: bool) -> Iterator[VersionRange]:
-    """The runs of opsets without a gap among those that were tried."""
+    """Yield the stretches of opsets without a gap among those that were tried."""
     if not standard:
         yield VersionRange()
         return

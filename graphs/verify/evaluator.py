@@ -1,8 +1,8 @@
 """The reference evaluator of the onnx package, with missing and wrong operators replaced.
 
 It computes with NumPy, node by node: slowly, and in every element type. An operator is replaced
-here only if the text of the standard defines the result in full, and the evaluator's differs.
-All differences from ONNX Runtime are in docs/evaluator.md.
+here only if the text of the standard defines the result in full, and the evaluator differs from it.
+All differences from ONNX Runtime are listed in docs/evaluator.md.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from onnx.reference.ops.op_dequantize_linear import DequantizeLinear_25
 
 
 class Erfc(OpRun):
-    """1 - erf(z). No ONNX has it, but tf2onnx writes it, of TensorFlow's exact GELU."""
+    """1 - erf(z), which no version of ONNX has. tf2onnx writes it for TensorFlow's exact GELU."""
 
     op_domain = ""
 
@@ -32,7 +32,7 @@ _erfc = np.vectorize(math.erfc, otypes=[float])
 
 
 class Erf(OpRun):
-    """The operator in the precision of its input: onnx 1.23.2 computes it in float32 only."""
+    """Erf in the precision of its input: onnx 1.23.2 computes it in float32 only."""
 
     op_domain = ""
 
@@ -47,7 +47,7 @@ TRAINING_MODE = 14
 
 
 class BatchNormalization(OpRun):
-    """The operator at every opset, in the mode that the node asks for.
+    """BatchNormalization at every opset, in the mode that the node asks for.
 
     onnx 1.23.2 normalises with the statistics of the batch at opsets 6 to 13, see its
     op_batch_normalization.py: BatchNormalization_9 takes the mode from `momentum`, which has a
@@ -96,10 +96,10 @@ def _normalized(x: Any, scale: Any, bias: Any, statistics: Sequence[Any], epsilo
 
 
 class GlobalMaxPool(OpRun):
-    """The maximum over all axes but the first two, which stay as axes of length 1.
+    """Maximum over all axes but the first two; the reduced axes keep length 1.
 
-    onnx 1.23.2 reduces two axes whatever the rank, starting at the rank less two: it is
-    right for images alone (`onnx/reference/ops/op_global_max_pool.py`).
+    onnx 1.23.2 always reduces two axes, starting at the rank minus two, which is right for images
+    only (`onnx/reference/ops/op_global_max_pool.py`).
     """
 
     op_domain = ""
@@ -109,9 +109,9 @@ class GlobalMaxPool(OpRun):
 
 
 class DequantizeLinear(DequantizeLinear_25):
-    """The operator at every opset: onnx 1.23.2 has it only from opset 19 on.
+    """DequantizeLinear at every opset: onnx 1.23.2 has it only from opset 19 on.
 
-    Earlier versions are the newest with its attributes left out.
+    Earlier versions equal the newest one without its additional attributes.
     """
 
     op_domain = ""
@@ -122,7 +122,7 @@ ONE_AXIS = 13
 
 
 class Softmax(op_softmax.Softmax):
-    """The operator at every opset; see `_along`."""
+    """Softmax at every opset; see `_along`."""
 
     op_domain = ""
 
@@ -131,9 +131,10 @@ class Softmax(op_softmax.Softmax):
 
 
 class LogSoftmax(op_softmax.Softmax):
-    """The operator at every opset; see `_along`.
+    """LogSoftmax at every opset; see `_along`.
 
-    onnx 1.23.2 takes the logarithm of probabilities that underflowed to 0; this class does not.
+    onnx 1.23.2 computes the logarithm of probabilities, which may have underflowed to 0. This class
+    subtracts the logarithm of the sum instead.
     """
 
     op_domain = ""
@@ -149,7 +150,7 @@ class LogSoftmax(op_softmax.Softmax):
 
 
 class Hardmax(op_hardmax.Hardmax):
-    """The operator at every opset; see `_along`."""
+    """Hardmax at every opset; see `_along`."""
 
     op_domain = ""
 
@@ -182,14 +183,14 @@ OPERATORS: tuple[type[OpRun], ...] = (
 def evaluator(
     model: str | onnx.ModelProto, operators: Sequence[type[OpRun]] = ()
 ) -> ReferenceEvaluator:
-    """Runs ``model``, or the file of that name, with these additional operators."""
+    """Return an evaluator of ``model``, or of the file of that name, with additional operators."""
     return ReferenceEvaluator(model, new_ops=[*OPERATORS, *operators])
 
 
 def running(
     path: str, outputs: Sequence[str], operators: Sequence[type[OpRun]] = ()
 ) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
-    """A function from the inputs of the model in ``path`` to these outputs, by name."""
+    """Return a function from the inputs of the model in ``path`` to ``outputs``, by name."""
     loaded = evaluator(path, operators)
 
     def run(inputs: Mapping[str, Any]) -> dict[str, Any]:

@@ -157,7 +157,7 @@ class Runner:
 
 @dataclass
 class Restarted:
-    """A runner that is started again after a crash: the next run may succeed."""
+    """A runner that loads its model again after a crash, since the next inputs may run."""
 
     task: Task
     runtime: RunnerKind

@@ -24,6 +24,8 @@ class Session(Protocol):
 
 @dataclass(frozen=True)
 class ReferenceSession:
+    """A model in the reference evaluator."""
+
     evaluator: Any
 
     def run(self, inputs: Mapping[str, Value]) -> dict[str, Value]:
@@ -34,6 +36,12 @@ class ReferenceSession:
 
 @dataclass(frozen=True)
 class OnnxRuntimeSession:
+    """A model in ONNX Runtime, with inputs and outputs of every element type.
+
+    NumPy's own types are exchanged as arrays. For others, such as bfloat16, ONNX Runtime 1.32.0 has
+    "no corresponding Numpy type"; they are exchanged as `OrtValue`.
+    """
+
     session: ort.InferenceSession
 
     def run(self, inputs: Mapping[str, Value]) -> dict[str, Value]:
@@ -53,7 +61,7 @@ def _has_numpy_type(kind: str) -> bool:
 
 
 def _feed(value: Value) -> Any:
-    """The value, as ONNX Runtime takes it: NumPy's own types as they are, others as their bits."""
+    """Return the value as ONNX Runtime takes it: others than NumPy's own types by their bits."""
     if not isinstance(value, np.ndarray) or value.dtype.isbuiltin == 1:
         return value
     bits = value.view(f"u{value.dtype.itemsize}")
@@ -66,6 +74,7 @@ def _ort_value(feed: Any) -> ort.OrtValue:
 
 
 def _array(value: ort.OrtValue) -> Value:
+    # `OrtValue.numpy()` fails for the types that NumPy lacks; their memory is read instead.
     if not value.is_tensor() or _has_numpy_type(value.data_type()):
         return value.numpy()
     dtype = numpy_dtype(value.element_type())
@@ -74,7 +83,10 @@ def _array(value: ort.OrtValue) -> Value:
 
 
 def flat(results: Mapping[str, Value]) -> dict[str, Array | None]:
-    """Sequences and maps taken apart: ``scores[0]``, ``scores[1]``, ``scores[cat]``."""
+    """Return the items of sequences and maps by name, such as ``scores[0]`` and ``scores[cat]``.
+
+    ``scores[]`` is their number.
+    """
     found: dict[str, Array | None] = {}
     for name, value in results.items():
         if isinstance(value, list | tuple | dict):

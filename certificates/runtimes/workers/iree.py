@@ -1,7 +1,7 @@
-"""IREE: imported as `iree-import-onnx` does, compiled for any x86-64 or ARM processor, and run.
+"""IREE: a model is imported as `iree-import-onnx` does it, and compiled for a generic processor.
 
-By default its compiler narrows float64 to float32; here it is told not to. Loading a model takes
-one to three seconds, nearly all of it the compiler's, which is a process of its own.
+Loading a model takes one to three seconds, nearly all of it in the compiler, which is a process of
+its own.
 """
 
 from importlib import metadata
@@ -14,6 +14,7 @@ from iree.compiler.extras import onnx_importer
 from iree.compiler.ir import Context
 
 PACKAGES = ("iree-base-compiler", "iree-base-runtime", "onnx")
+# By default the compiler narrows float64 to float32.
 OPTIONS = ("--iree-llvmcpu-target-cpu=generic", "--iree-input-demote-f64-to-f32=false")
 
 
@@ -40,7 +41,7 @@ def load(path, inputs, outputs):
 
 
 def _imported(path):
-    """The model in MLIR."""
+    """Return the model in MLIR."""
     model = onnx_importer.ModelInfo(
         onnx.shape_inference.infer_shapes(onnx.load(path), data_prop=True)
     )

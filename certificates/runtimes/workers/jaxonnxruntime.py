@@ -1,4 +1,4 @@
-"""JAX on CPU, by the functions that jaxonnxruntime makes of a model."""
+"""JAX on CPU, with the functions into which jaxonnxruntime converts a model."""
 
 import importlib.metadata
 
@@ -7,8 +7,9 @@ import numpy as np
 import onnx
 from jaxonnxruntime import call_onnx, config
 
-jax.config.update("jax_enable_x64", True)  # float64 would be float32
-config.update("jaxort_only_allow_initializers_as_static_args", False)  # Cast asks for it
+jax.config.update("jax_enable_x64", True)  # without it, JAX computes float64 in float32
+# Cast is refused with the default.
+config.update("jaxort_only_allow_initializers_as_static_args", False)
 
 
 def versions():

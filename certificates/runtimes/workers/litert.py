@@ -1,4 +1,4 @@
-"""LiteRT, once TensorFlow Lite, on CPU: models of fixed shapes, as onnx2tf converts them."""
+"""LiteRT (formerly TensorFlow Lite) on CPU: models of fixed shapes, converted by onnx2tf."""
 
 import shutil
 import tempfile
@@ -26,9 +26,12 @@ def load(path, inputs, outputs):
 
 
 def _converted(path, inputs):
-    """The content of the file in float32. The one in float16, beside it, has no kernels on CPU."""
+    """Return the converted model in float32; onnx2tf also writes one in float16.
+
+    LiteRT has no kernels for the latter on CPU.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        shutil.copy(path, f"{folder}/model.onnx")  # onnx2tf overwrites what it is given
+        shutil.copy(path, f"{folder}/model.onnx")  # onnx2tf 2.6.9 overwrites its input file
         onnx2tf.convert(
             input_onnx_file_path=f"{folder}/model.onnx",
             output_folder_path=folder,

@@ -1,11 +1,11 @@
 """ncnn on CPU in float32, for a model that pnnx has converted.
 
-pnnx writes what it makes beside the model that it is given: so that is a copy, without the data
-that a model may have in other files. Shapes must be fixed: where they are open, pnnx takes 1.
+pnnx writes its results beside its input, which is therefore a copy. External data is not copied.
+Shapes must be fixed: pnnx takes an open axis to be 1.
 
-ncnn has tensors of one to four axes: it refuses scalars, and gives one element on one axis where a
-model says scalar. It has nothing but float32 for a model to name: what it knows of float16 and
-bfloat16 are ways to store float32 with fewer digits, and those are off.
+ncnn has tensors of one to four axes. It refuses scalar inputs, and returns a scalar as one element
+on one axis. A model cannot name an element type other than float32. float16 and bfloat16 are ways
+to store float32 with fewer bits; they are turned off.
 """
 
 import os
@@ -51,7 +51,7 @@ def load(path, inputs, outputs):
 
 
 def _converted(path, folder):
-    """Have pnnx write into ``folder``; the axes of batches, by the names that it gives to ports."""
+    """Convert the model into ``folder``, and return the batch axis of each of pnnx's ports."""
     shutil.copyfile(path, folder / "model.onnx")
     done = subprocess.run(  # noqa: S603 - a tool of the environment
         [PNNX, "model.onnx", "fp16=0"],
@@ -76,12 +76,12 @@ def _said(output):
 
 def _loaded(folder):
     net = ncnn.Net()
-    net.opt.num_threads = 1  # idle threads would spin while others run
+    net.opt.num_threads = 1  # idle threads would spin while other runtimes run
     for way in NARROW:
         setattr(net.opt, f"use_{way}", False)
     with tempfile.TemporaryFile() as said:
         errors = os.dup(2)
-        os.dup2(said.fileno(), 2)  # where ncnn has its reasons
+        os.dup2(said.fileno(), 2)  # ncnn prints its reasons, and returns only a status
         try:
             failed = net.load_param(str(folder / "model.ncnn.param")) or net.load_model(
                 str(folder / "model.ncnn.bin")
@@ -96,7 +96,7 @@ def _loaded(folder):
 
 
 def _mat(name, array, batch_axis):
-    if array.dtype != np.float32:  # ncnn would take its bits for float32, and read past its end
+    if array.dtype != np.float32:  # ncnn would read other bits as float32, past the end
         raise TypeError(f"ncnn computes in float32; {name} is of {array.dtype}")
     return ncnn.Mat(array, batch_index=batch_axis).clone()
 

@@ -1,6 +1,6 @@
-"""NumPy itself: activations by their records, without a graph.
+"""NumPy: activations computed from their records, without a graph.
 
-The reference evaluator runs the other nodes of a model, also with NumPy.
+The reference evaluator, which is NumPy too, runs the other nodes of a model.
 """
 
 import numpy as np
@@ -12,6 +12,8 @@ from gatewave.graphs.verify.evaluator import running
 
 
 class NarrowOps(NumpyOps):
+    """Operations in float32, in which the types of 16 bits are computed."""
+
     precision_bits = 24
 
 

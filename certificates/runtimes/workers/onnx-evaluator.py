@@ -1,4 +1,4 @@
-"""The reference evaluator of the onnx package, without the operators that we replace."""
+"""The reference evaluator as the onnx package has it, without our replacements of operators."""
 
 import numpy as np
 import onnx

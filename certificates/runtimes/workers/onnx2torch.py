@@ -1,4 +1,4 @@
-"""Torch on CPU, by the modules that onnx2torch makes of a model."""
+"""Torch on CPU, with the modules into which onnx2torch converts a model."""
 
 import importlib.metadata
 import sys
@@ -7,15 +7,15 @@ from types import ModuleType
 import onnx
 import torch
 
-# onnx2torch imports torchvision, which wants a Torch with CUDA, for two operators of detectors.
-# Those two fail without it; nothing else uses it.
+# onnx2torch 1.5.15 imports torchvision for two operators of detectors. torchvision is not among the
+# requirements, as it asks for a Torch with CUDA. Only these two operators fail without it.
 VISION = {name: ModuleType(name) for name in ("torchvision", "torchvision.ops")}
 VISION["torchvision.ops"].roi_align = None
 sys.modules.update(VISION)
-import onnx2torch  # noqa: E402 - what it imports is there only now
+import onnx2torch  # noqa: E402 - after the modules that it imports
 
 for name in VISION:
-    del sys.modules[name]  # Torch itself looks whether it is there
+    del sys.modules[name]  # Torch looks for torchvision, too, and must not find these
 
 torch.set_num_threads(1)
 

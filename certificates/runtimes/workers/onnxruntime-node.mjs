@@ -1,4 +1,4 @@
-/** ONNX Runtime's package for Node: its native library, on CPU. */
+/** ONNX Runtime's package for Node: the native library, on CPU. */
 
 import { opened } from "./session.mjs";
 

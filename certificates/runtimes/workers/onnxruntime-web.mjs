@@ -1,4 +1,4 @@
-/** ONNX Runtime Web: its WebAssembly, as browsers run it, under Node. */
+/** ONNX Runtime Web: the WebAssembly of browsers, run under Node. */
 
 import { readFileSync } from "node:fs";
 

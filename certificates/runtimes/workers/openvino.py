@@ -1,16 +1,15 @@
-"""OpenVINO, on CPU.
+"""OpenVINO on CPU, in float32.
 
-It is told to compute in float32: left to itself it takes bfloat16 where the processor has that. The
-CPU computes float16 and bfloat16 in float32, and rounds the results; float64 it computes in
-float32 too, and is therefore not counted as supported.
+The CPU plugin computes float16 and bfloat16 in float32, and rounds the results. It computes float64
+in float32, too; float64 therefore does not count as supported.
 """
 
 import ml_dtypes
 import openvino as ov
 
 PROPERTIES = {
-    "INFERENCE_PRECISION_HINT": "f32",
-    "INFERENCE_NUM_THREADS": 1,  # idle threads would spin while others run
+    "INFERENCE_PRECISION_HINT": "f32",  # the default is bfloat16 where the processor has it
+    "INFERENCE_NUM_THREADS": 1,  # idle threads would spin while other runtimes run
 }
 
 
@@ -36,7 +35,7 @@ def _tensor(array):
     if array.dtype != ml_dtypes.bfloat16:
         return ov.Tensor(array)
     tensor = ov.Tensor(ov.Type.bf16, ov.Shape(array.shape))
-    bits = tensor.data  # as float16, for want of NumPy's own type
+    bits = tensor.data  # an array of float16, as NumPy itself has no bfloat16
     bits[...] = array.view(bits.dtype)
     return tensor
 

@@ -1,4 +1,4 @@
-/** ONNX Runtime's sessions, which its packages for Node and for browsers have alike. */
+/** Sessions of ONNX Runtime, for its packages for Node and for browsers. */
 
 const CONSTRUCTORS = {
   bool: Uint8Array, int8: Int8Array, uint8: Uint8Array, int16: Int16Array, uint16: Uint16Array,
@@ -21,7 +21,7 @@ function array({ type, dims, data }) {
 
 let last;
 
-/** What runs the model; the session of the one before is released, as its memory stays else. */
+/** Return a function that runs the model. The earlier session is released, or its memory would stay. */
 export async function opened(ort, model, options, outputs) {
   await last?.release();
   last = undefined;

@@ -1,4 +1,4 @@
-"""TensorFlow on CPU: models of fixed shapes, as the Keras models that onnx2tf makes of them."""
+"""TensorFlow on CPU: models of fixed shapes, as Keras models into which onnx2tf converts them."""
 
 import shutil
 import tempfile
@@ -15,7 +15,7 @@ def versions():
 
 def load(path, inputs, outputs):
     model = _converted(path, inputs)
-    compiled = tf.function(model, autograph=False)  # which would leave files of Python behind
+    compiled = tf.function(model, autograph=False)  # autograph would leave Python files behind
     if fixed := {*inputs} - {*model.input_names}:
         raise ValueError(f"onnx2tf makes constants of inputs that have defaults: {fixed}")
 
@@ -30,7 +30,7 @@ def load(path, inputs, outputs):
 
 def _converted(path, inputs):
     with tempfile.TemporaryDirectory() as folder:
-        shutil.copy(path, f"{folder}/model.onnx")  # onnx2tf overwrites what it is given
+        shutil.copy(path, f"{folder}/model.onnx")  # onnx2tf 2.6.9 overwrites its input file
         return onnx2tf.convert(
             input_onnx_file_path=f"{folder}/model.onnx",
             output_folder_path=folder,

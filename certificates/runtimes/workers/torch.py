@@ -1,7 +1,8 @@
-"""Torch itself, eagerly: activations by the modules that they are exported from.
+"""Torch in eager mode: activations computed by the modules that they are exported from.
 
-Their derivatives are the records' own, by Torch: autograd multiplies factor by factor, which
-overflows where a derivative does not. The reference evaluator runs the other nodes of a model.
+Torch computes their derivatives from the records' formulas. Autograd multiplies factor by factor,
+and may overflow where the derivative itself does not. The reference evaluator runs the other nodes
+of a model.
 """
 
 import torch

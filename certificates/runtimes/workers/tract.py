@@ -4,7 +4,7 @@ import os
 
 import tract
 
-os.environ["RUST_BACKTRACE"] = "0"  # errors say where in tract they arose otherwise, at length
+os.environ["RUST_BACKTRACE"] = "0"  # an error would hold the stack of the Rust code
 
 
 def versions():

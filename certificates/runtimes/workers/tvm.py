@@ -1,6 +1,6 @@
-"""Apache TVM, through Relax: imported and built for any processor that LLVM's default stands for.
+"""Apache TVM, imported through Relax and compiled for LLVM's default processor.
 
-Loading a model takes a second or two.
+Loading a model takes one to two seconds.
 """
 
 import onnx
