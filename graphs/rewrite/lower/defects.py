@@ -2,7 +2,9 @@
 
 A target's file names its defects; each entry there has the evidence. A form is matched as the
 runtime's optimiser or kernel sees it, node by node. Recognition is not used: it finds a function
-in any spelling, and a runtime that fails on one spelling runs the others.
+in any spelling, and a runtime that fails on one spelling runs the others. It would also cost more
+than the rest: for nudenet's 323 nodes, recognition takes 0.4 s of CPU time, and all of `lower`
+for OpenVINO 0.2 s.
 """
 
 from __future__ import annotations

@@ -75,3 +75,11 @@ SINCLESS = {
 def test_lookalikes_of_sinc_stay(written):
     proto = model(SINC.replace("WRITTEN", SINCLESS[written]), 17, ir_version=8)
     assert lowered(proto, "openvino")[1] == []
+
+
+def test_initializers_of_replaced_nodes_are_removed():
+    proto = model(SINC.replace("WRITTEN", SINCS["of x"]), 17, ir_version=8)
+    after, _ = lowered(proto, "openvino")
+    names = {tensor.name for tensor in after.graph.initializer}
+    assert "zero" not in names
+    assert {"wide", "ones"} <= names  # unused before, too
