@@ -221,7 +221,16 @@ def _is_product(operator: Operator, reals: Mapping[str, float], a: Formula, b: F
         return np.allclose(whole, a(op, line, **reals)[:, None] * b(op, line), rtol=1e-9)
 
 
-KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (*_ALL, *_derived())}
+def _catalogue() -> Iterator[Kind]:
+    # A product of two kinds also fits a unit of which one input is unchanged: swish(a) · tanh(b) is
+    # a SwiGLU of a and tanh(b). The larger one must come first.
+    derived = [*_derived()]
+    yield from (kind for kind in derived if None not in kind.parts)
+    yield from _ALL
+    yield from (kind for kind in derived if None in kind.parts)
+
+
+KINDS: Mapping[str, Kind] = {kind.name: kind for kind in _catalogue()}
 """Kinds by name; the first wins if two fit one value."""
 
 ALIASES: Mapping[str, tuple[str, Mapping[str, float]]] = {

@@ -42,3 +42,15 @@ def test_operator_unknown_to_numpy_asks_for_a_method():
 def test_every_record_but_bilinear_has_a_kind():
     ours = {kind.operator.op_type for kind in KINDS.values() if kind.operator is not None}
     assert ours == {operator.op_type for _, operator in CASES.values()} - {"Bilinear"}
+
+
+@pytest.mark.parametrize("name", [name for name in GATED if None not in KINDS[name].parts])
+def test_units_of_two_factors_precede_others(name):
+    # The product of two kinds also fits a unit that leaves one of its inputs unchanged.
+    first, second = KINDS[name].parts
+    fitting = [
+        kind.name for kind in KINDS.values() if kind.parts in {(first, None), (None, second)}
+    ]
+    places = [*KINDS]
+    assert fitting
+    assert all(places.index(name) < places.index(other) for other in fitting)
