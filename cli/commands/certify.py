@@ -87,7 +87,7 @@ def certify(
 
         gatewave certify sinc --runtimes reference --dtype float32 -o certificates
         gatewave certify --check certificates/sinc.certificate.json
-        gatewave certify model.onnx --inputs real.npz --rtol 1e-3
+        gatewave certify model.onnx --runtimes installed --inputs real.npz --rtol 1e-3
     """
     with needing("export"):
         from gatewave.certificates import certificate_files, certification

@@ -34,8 +34,8 @@ def doctor(
 
     Examples:
 
-        gatewave doctor --json
-        gatewave doctor --probe
+        gatewave doctor
+        gatewave doctor --artifacts artifacts --json
     """
     if probe:
         probe_table.show(as_json=as_json)

@@ -66,9 +66,8 @@ def export(
 
     Examples:
 
-        gatewave export sinc --dtype float32,float64
-        gatewave export torch.nn:GELU --graph value --dtype float32
-        gatewave export acts:Mish -o mine
+        gatewave export sinc --dtype float32 --graph value -o exported
+        gatewave export acts:Mish --dtype float32 --graph value -o mine
     """
     with needing("export"):
         from gatewave.export import artifacts

@@ -60,7 +60,7 @@ def lower(
     Examples:
 
         gatewave lower model.onnx --target onnxruntime-1.31 -o lowered.onnx
-        gatewave lower model.onnx --target this --json
+        gatewave lower model.onnx --target tract --json
     """
     with needing("graphs"):
         from gatewave.graphs.rewrite.lower.lower import lower as lower_model

@@ -65,7 +65,7 @@ def install(
     Examples:
 
         gatewave runtimes install openvino
-        gatewave runtimes install all
+        gatewave runtimes install openvino --json
     """
     with needing("graphs"):
         from gatewave.certificates.runtimes import environments

@@ -35,7 +35,7 @@ def serve(
 
     Examples:
 
-        gatewave serve --port 9000 --device cpu
+        gatewave serve --artifacts artifacts --port 0 --device cpu
     """
     with needing("cpu"):
         from gatewave.service.observability.logs import configure_logging
