@@ -2,6 +2,9 @@
 
 Exit status: 0 done; 1 the command could not be done, or found a fault; 2 the request was wrong.
 
+In the help of a command, a paragraph must stand before "Examples:": typer 0.29 removes the
+indentation of a block that follows the first line and one more.
+
 `gatewave --help` imports every command. A command therefore imports what it computes with in its
 function, under `needing`: NumPy, onnx, ONNX Runtime and Torch take from 0.2 to 3 seconds, and the
 extra that installs them may be missing.

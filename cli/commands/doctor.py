@@ -32,6 +32,8 @@ def doctor(
 ) -> None:
     """Check versions, ONNX Runtime, CUDA, kernels and artifacts; exit with 1 on a fault.
 
+    Each artifact is loaded, and its results are checked.
+
     Examples:
 
         gatewave doctor

@@ -41,6 +41,10 @@ def inspect(
         gatewave inspect model.onnx --target onnxruntime-1.31
     """
     with needing("graphs"):
+        from gatewave.graphs.analysis.inference_client import INFERENCE
+
+        if model.is_file():
+            INFERENCE.launch()  # its worker imports onnx during the imports that follow here
         from gatewave.graphs.rewrite.inspection import inspect as inspect_model
         from gatewave.graphs.rewrite.inspection import report
     loaded = model_files.read(model)

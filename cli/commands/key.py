@@ -19,6 +19,8 @@ def key(
 ) -> None:
     """Make a random key of 256 bits; print it once, with its line for the configuration.
 
+    The configuration holds only the digest of the key, from which it cannot be computed.
+
     Examples:
 
         gatewave key

@@ -32,6 +32,8 @@ def plot(
 ) -> None:
     """Draw an activation and its derivatives: curves, or contours for two inputs.
 
+    Real parameters have their default values.
+
     Examples:
 
         gatewave plot sinc

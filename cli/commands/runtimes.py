@@ -20,6 +20,8 @@ app = typer.Typer(help="List and install the runtimes that certify models.", no_
 def listed(as_json: JsonOption = False) -> None:
     """List the runtimes and their element types, and which of them are installed.
 
+    `gatewave certify` runs models on them.
+
     Examples:
 
         gatewave runtimes list
@@ -61,6 +63,8 @@ def install(
     as_json: JsonOption = False,
 ) -> None:
     """Make a Python environment for each of these runtimes, from pinned requirements.
+
+    The environments are subfolders of GATEWAVE_RUNTIMES, by default of the user's cache.
 
     Examples:
 

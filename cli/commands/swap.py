@@ -58,6 +58,8 @@ def swap(
 ) -> None:
     """Exchange activations of a trained model; measure its accuracy again afterwards.
 
+    The result is another function. It is therefore run, and not compared with the original.
+
     Examples:
 
         gatewave swap model.onnx --from relu --to swish

@@ -37,11 +37,20 @@ class InferenceClient:
         """
         content = np.frombuffer(model.SerializeToString(), np.uint8)
         with self._lock:
-            if self._client is None:
-                self._client = Client(python_worker(HANDLERS), own_variables(), SECONDS)
-                atexit.register(self.close)
-            _, values = self._client.start().ask("infer", values={"model": content})
+            client = self._made()
+            _, values = client.start().ask("infer", values={"model": content})
         return onnx.ModelProto.FromString(values["model"].tobytes())
+
+    def launch(self) -> None:
+        """Start the worker without waiting, so that it imports onnx while the caller does more."""
+        with self._lock:
+            self._made().launch()
+
+    def _made(self) -> Client:
+        if self._client is None:
+            self._client = Client(python_worker(HANDLERS), own_variables(), SECONDS)
+            atexit.register(self.close)
+        return self._client
 
     def close(self) -> None:
         """End the process, if it runs."""

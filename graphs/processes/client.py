@@ -54,7 +54,14 @@ class Client:
         self._command = command
         self._variables = variables
         self._process: Process | None = None
+        self._started = False
         self._end = ""
+
+    def launch(self) -> None:
+        """Start the process unless it runs, without waiting for its imports: see `start`."""
+        if self._process is None:
+            self._process, self._end = Process(self._command, self._variables), ""
+            self._started = False
 
     def start(self) -> Self:
         """Start the process unless it runs, and wait until it has imported its libraries.
@@ -63,14 +70,15 @@ class Client:
             Refused: The worker cannot import them.
             Lost: The process crashed, or did not start in time.
         """
-        if self._process is None:
-            self._process, self._end = Process(self._command, self._variables), ""
+        self.launch()
+        if self._process is not None and not self._started:
             try:
                 limit = max(START_SECONDS, self.seconds)
                 self.about, _ = self._response(self._process, "starting", limit)
             except BaseException:
                 self.close()
                 raise
+            self._started = True
         return self
 
     def ask(

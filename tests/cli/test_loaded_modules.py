@@ -33,7 +33,7 @@ def loaded(*arguments):
 @pytest.mark.parametrize("command", [(), ("fuse",), ("serve",)], ids="".join)
 def test_help_loads_no_library_that_computes(command):
     names = loaded(*command, "--help")
-    assert not names & {*HEAVY, "numpy", "onnx", "onnx_ir", "pydantic"}
+    assert not names & {*HEAVY, "numpy", "onnx", "onnx_ir"}
 
 
 def test_inspect_loads_no_framework(tmp_path):

@@ -79,6 +79,16 @@ def client(command):
         yield client.start()
 
 
+def test_a_launched_process_answers_once_it_has_started(command):
+    with Client(command("one"), own_variables(), SECONDS) as client:
+        client.launch()
+        assert client.about == {}
+        assert client.start().about["arguments"] == ["one"]
+        assert client.ask("echo", {"n": 1})[0] == {"n": 1}
+        started = client.about
+        assert client.start().about is started
+
+
 NUMERIC = [
     *("bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"),
     *("float16", "float32", "float64", "complex64", "complex128"),
