@@ -24,6 +24,22 @@ hypothesis.settings.register_profile("steady", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("steady")
 
 
+COSTLY = (
+    "tests/test_new_activation.py",
+    "tests/test_readme.py",
+    "tests/sources",
+    "tests/deploy",
+    "tests/load",
+    "tests/native",
+)
+"""Files and folders that take longest, for the order of the tests."""
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with what takes longest: processes that run tests then end at about the same time."""
+    items.sort(key=lambda item: not item.nodeid.startswith(COSTLY))
+
+
 def pytest_collection_finish():
     """Exclude modules and tests from later garbage collections, which are a second faster then."""
     gc.collect()

@@ -2,13 +2,13 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import onnxruntime as ort
 import pytest
+from native import build
 from native_models import INSTRUCTIONS, model, options
 from onnx import TensorProto, helper
 from sharing import alone
@@ -21,27 +21,34 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="session")
 def built():
-    """Return a function that builds a target of ``native/`` in a folder, with CMake options."""
+    """Return a function that builds a target of ``native/`` and returns the build folder.
 
-    def build(name, target, *options):
-        if not shutil.which("cmake"):
-            pytest.skip("there is no cmake to build the kernels with")
-        folder = ROOT / "build" / name
+    The folder is the one that `make test` and `make native` build in. All targets link the objects
+    of the kernels that are there, because compiling them takes most of a build: half a minute.
+    """
+
+    def build_target(target):
+        try:
+            tools = build.find_tools()
+        except build.Skipped as reason:
+            pytest.skip(str(reason))
+        folder = ROOT / "build" / "gatewave-strict"
         with alone(folder.with_suffix(".lock")):
-            subprocess.run(["cmake", "-S", ROOT / "native", "-B", folder, *options], check=True)
-            subprocess.run(["cmake", "--build", folder, "--target", target], check=True)
+            build.build(build.CPU, folder, strict=True)
+            if target != build.CPU:
+                configure = [tools.cmake, "-S", build.NATIVE, "-B", folder, "-DGATEWAVE_TESTS=ON"]
+                subprocess.run(configure, check=True)
+                subprocess.run([tools.cmake, "--build", folder, "--target", target], check=True)
         return folder
 
-    return build
+    return build_target
 
 
 @pytest.fixture(scope="session")
 def library(built):
     """Return the shared library that `make native` installed in the service, or a new build."""
     installed = ROOT / "service" / "libgatewave.so"
-    if installed.exists():
-        return installed
-    return built("native-tests", "gatewave", "-DGATEWAVE_CUDA=OFF") / "libgatewave.so"
+    return installed if installed.exists() else built(build.CPU) / "libgatewave.so"
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """Kernels for GPUs, tested without a GPU.
 
 The tests check the output of nvcc, and the results of the threads in an emulation on the host.
+Both compile for a minute, so `make native-builds` runs them, and `make test` only configures CMake.
 """
 
 import json
@@ -15,9 +16,11 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
+from native import build
 from onnx import TensorProto, helper
 
-NATIVE = Path(__file__).resolve().parents[2] / "native"
+ROOT = Path(__file__).resolve().parents[2]
+NATIVE = ROOT / "native"
 NEEDED = ("nvcc", "cmake", "ninja", "nm")
 MISSING = [tool for tool in NEEDED if shutil.which(tool) is None]
 
@@ -36,13 +39,13 @@ def ran(*command):
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder():
+    """Return the folder in which `make native` builds the library, where there is an nvcc."""
     if MISSING:
         pytest.skip(f"not installed: {', '.join(MISSING)}")
-    made = tmp_path_factory.mktemp("cuda")
-    options = ("-DGATEWAVE_CUDA=ON", "-DCMAKE_EXPORT_COMPILE_COMMANDS=ON")
-    ran("cmake", "-S", str(NATIVE), "-B", str(made), "-G", "Ninja", *options)
-    ran("cmake", "--build", str(made), "--target", "gatewave_cuda")
+    made = ROOT / "build" / "gatewave_cuda-strict"
+    build.build(build.CUDA, made, strict=True)
+    ran("cmake", "-S", str(NATIVE), "-B", str(made), "-DCMAKE_EXPORT_COMPILE_COMMANDS=ON")
     return made
 
 
@@ -105,15 +108,18 @@ def described(library):
     return json.loads(np.asarray(text).tobytes())
 
 
+@pytest.mark.builds
 def test_it_has_machine_code_for_two_generations_and_ptx_for_later_ones(library):
     assert set(architectures(library)) == {"sm_80", "sm_90", "compute_90"}
 
 
+@pytest.mark.builds
 def test_it_shows_nothing_but_its_entry_point(library):
     shown = ran("nm", "--dynamic", "--defined-only", "--format=just-symbols", str(library))
     assert shown.split() == ["RegisterCustomOps"]
 
 
+@pytest.mark.builds
 def test_no_path_of_the_machine_that_built_it_is_inside(library, folder):
     content = library.read_bytes()
     assert str(NATIVE).encode() not in content
@@ -135,6 +141,7 @@ def test_spaces_in_a_path_and_an_nvcc_that_comes_later_are_no_hindrance(tmp_path
     assert f"-ffile-prefix-map={sources}=native" in shlex.split(host.replace(",", " "))
 
 
+@pytest.mark.builds
 def test_it_says_what_it_is_without_a_gpu(library):
     description = described(library)
     assert description["instructions"] == "cuda"
@@ -143,23 +150,27 @@ def test_it_says_what_it_is_without_a_gpu(library):
     assert {"Sinc", "SwiGLULinear"} <= set(description["kernels"])
 
 
+@pytest.mark.builds
 def test_its_one_instruction_set_can_be_named_and_no_other(library):
     session(library, "Kernels", "cuda")
     with pytest.raises(Exception, match="must be cuda, not 'sm_80'"):
         session(library, "Kernels", "sm_80")
 
 
+@pytest.mark.builds
 def test_a_session_on_the_cpu_refuses_its_operators_by_name(library):
     with pytest.raises(Exception, match="Could not find an implementation for Sinc"):
         session(library, "Sinc")
 
 
+@pytest.mark.builds
 def test_the_device_rounds_each_operation_by_itself_and_keeps_subnormal_numbers(assembly):
     arithmetic = re.findall(r"\b(?:add|sub|mul|fma|mad|div|rcp)\.\S*f(?:32|64)\b", assembly)
     assert {name.split(".")[1] for name in arithmetic} == {"rn"}
     assert not re.search(r"\.ftz|\.approx|\bmad\.\S*f\d\d", assembly)
 
 
+@pytest.mark.builds
 def test_the_device_reads_no_table_of_coefficients(assembly):
     # One that is not folded into the instructions would be read for every element.
     tables = re.findall(r"^\.global .* (\S+)\[\d+\] = ", assembly, re.MULTILINE)
@@ -167,6 +178,7 @@ def test_the_device_reads_no_table_of_coefficients(assembly):
     assert all(assembly.count(name) == 1 for name in tables)
 
 
+@pytest.mark.builds
 def test_every_kernel_moves_whole_packs(assembly):
     bodies = assembly.split(".entry ")[1:]
     assert bodies
@@ -174,10 +186,10 @@ def test_every_kernel_moves_whole_packs(assembly):
     assert all(re.search(r"st\.global\.v[24]\.", body) for body in bodies)
 
 
+@pytest.mark.builds
 def test_its_threads_played_by_the_host_compute_what_the_cpu_kernels_compute(built):
     # No nvcc is needed for them.
-    options = ("-DGATEWAVE_CUDA=OFF", "-DGATEWAVE_TESTS=ON")
-    program = built("cuda-on-host", "cuda_on_host", *options) / "cuda_on_host"
+    program = built("cuda_on_host") / "cuda_on_host"
     done = subprocess.run([program], check=False, text=True, stdout=subprocess.PIPE)
     if done.returncode == DIFFERENCES_NOT_JUDGED:
         pytest.skip(done.stdout.strip())
