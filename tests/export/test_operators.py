@@ -12,6 +12,7 @@ import onnx
 import onnx_ir as ir
 import pytest
 import torch
+from expected import check_within, expectation
 from onnx.reference import ReferenceEvaluator
 
 from gatewave.export.accuracy import certify, reference
@@ -168,19 +169,13 @@ def of(stem):
 
 def test_onnx_s_own_reference_implementation_agrees(models, activation, operator, graph):
     model = onnx.load_from_string(to_bytes(models[graph, "float32"]))
-    inputs = reference.samples(activation, graph, "float32")
-    named = dict(zip(signature.inputs(activation, graph), inputs, strict=True))
+    expected = expectation(activation, operator, graph, "float32")
     with np.errstate(all="ignore"):  # NumPy remarks on infinities and NaN, which are meant
-        results = ReferenceEvaluator(model).run(None, {n: t.numpy() for n, t in named.items()})
-    wanted = reference.exact(activation, operator, graph, inputs)
-    infinite = torch.stack(inputs).isinf().any(dim=0)
-    for name, result, want in zip(
-        signature.outputs(activation, graph), results, wanted, strict=True
-    ):
-        tolerance = certify.tolerance_of(operator, name, "float32")
-        scale = certify.scale_of(operator, named)
-        _, measured = certify.measure(torch.tensor(result), want, tolerance, scale, infinite)
-        assert measured.used <= 1, (name, measured)
+        results = ReferenceEvaluator(model).run(
+            None, {n: t.numpy() for n, t in expected.inputs.items()}
+        )
+    tensors = dict(zip(expected.wanted, map(torch.tensor, results), strict=True))
+    check_within(operator, "float32", tensors, expected)
 
 
 STEMS = ["sinc", "swiglu-linear", "geglu-none"]

@@ -2,9 +2,7 @@
 
 import pytest
 import torch
-
-from gatewave.export.accuracy import certify, reference
-from gatewave.graphs.ops import signature
+from expected import check_within, expectation
 
 
 @pytest.mark.parametrize("shape", [(), (0,), (3,), (2, 3, 4), (2, 0, 3)], ids=str)
@@ -24,31 +22,18 @@ def test_a_strided_view_gives_what_its_copy_gives(module, activation):
 
 
 def test_module_is_within_the_tolerance_of_its_record(case, module, dtype):
-    inputs = reference.samples(case[0], "value", dtype)
-    results = {"y": module(*inputs).detach()}
-    assert_within_tolerance(case, "value", dtype, inputs, results)
+    expected = expectation(*case, "value", dtype)
+    results = {"y": module(*expected.inputs.values()).detach()}
+    check_within(case[1], dtype, results, expected)
 
 
 def test_explicit_derivative_is_within_the_tolerance_of_its_record(case, dtype):
     activation, operator = case
-    inputs = reference.samples(activation, "grad", dtype)
-    names = signature.outputs(activation, "grad")[1:]
-    results = dict(zip(names, operator.derivative(*inputs), strict=True))
-    assert_within_tolerance(case, "grad", dtype, inputs, results)
-
-
-def assert_within_tolerance(case, graph, dtype, inputs, results):
-    activation, operator = case
-    names = signature.outputs(activation, graph)
-    wanted = dict(zip(names, reference.exact(activation, operator, graph, inputs), strict=True))
-    scale = certify.scale_of(
-        operator, dict(zip(signature.inputs(activation, graph), inputs, strict=True))
-    )
-    infinite = torch.stack(inputs).isinf().any(dim=0)
-    for name, result in results.items():
-        tolerance = certify.tolerance_of(operator, name, dtype)
-        _, measured = certify.measure(result, wanted[name], tolerance, scale, infinite)
-        assert measured.used <= 1, (name, measured)
+    expected = expectation(activation, operator, "grad", dtype)
+    partials = operator.derivative(*expected.inputs.values())
+    del expected.wanted["y"]
+    results = dict(zip(expected.wanted, partials, strict=True))
+    check_within(operator, dtype, results, expected)
 
 
 def test_integers_are_refused_rather_than_cut(module, activation):

@@ -1,20 +1,18 @@
 """Every operator through ONNX Runtime, run by the native kernels."""
 
-import functools
 import re
 
 import numpy as np
 import onnxruntime as ort
 import pytest
-import torch
+from expected import check_within, expectation
 from native_models import SCALAR, model, numbers, operator_model, options, run, session
 from onnx import TensorProto, helper
 from records import CASES
 
-from gatewave.export.accuracy import certify, reference
+from gatewave.export.accuracy import certify
 from gatewave.export.accuracy.certify import Kernels
 from gatewave.export.operators import decomposed, to_bytes, with_rank
-from gatewave.graphs.ops import signature
 from gatewave.graphs.ops.signature import DOMAIN
 from gatewave.models import Tolerance
 
@@ -22,32 +20,20 @@ ROUNDING = {"float64": 2.0**-53}
 """Unit roundoff, unless it is that of float32, in which 16-bit floats are computed."""
 
 
-def test_every_graph_earns_its_certificate_within_the_kernels_own_bounds(
+def test_every_graph_is_within_the_bounds_of_its_record_and_of_its_kernel(
     case, graph, dtype, exported, kernels, description
 ):
     activation, operator = case
     if operator.op_type not in description["kernels"]:
         pytest.skip("it has no kernel")
     content = to_bytes(exported(activation.stem(operator))[graph, dtype])
-    for measured in certify.certify(
-        content,
-        activation,
-        operator,
-        graph,
-        dtype,
-        compute=functools.partial(certify.run, kernels=kernels),
-    ).values():
-        assert measured.used <= 1
-    names = signature.inputs(activation, graph)
-    inputs = dict(zip(names, reference.samples(activation, graph, dtype), strict=True))
-    results = certify.run(content, inputs, kernels)
-    exact = reference.exact(activation, operator, graph, list(inputs.values()))
-    infinite = torch.stack(list(inputs.values())).isinf().any(dim=0)
-    scale = certify.scale_of(operator, inputs)
-    for (name, result), want in zip(results.items(), exact, strict=True):
-        tolerance = promised(description["kernels"][operator.op_type], name, dtype)
-        _, measured = certify.measure(result, want, tolerance, scale, infinite)
-        assert measured.used <= 1, (name, tolerance, measured)
+    expected = expectation(activation, operator, graph, dtype)
+    results = certify.run(content, expected.inputs, kernels)
+    check_within(operator, dtype, results, expected)
+    bounds = description["kernels"][operator.op_type]
+    check_within(
+        operator, dtype, results, expected, lambda _, name, kind: promised(bounds, name, kind)
+    )
 
 
 def promised(bounds, output, dtype):
