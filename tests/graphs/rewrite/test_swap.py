@@ -59,10 +59,8 @@ def swapped(model, **options):
 
 
 @pytest.mark.parametrize("opset", [13, 17, 20, 24])
-@pytest.mark.parametrize("to", TORCH)
+@pytest.mark.parametrize("to", [kind for kind in TORCH if kind != "relu"])
 def test_relu_becomes_any_other(to, opset):
-    if to == "relu":
-        return
     model, outcome = swapped(drawn(lambda op, x: op.Relu(x), opset=opset), source="relu", to=to)
     assert [change.kind for change in outcome.changes] == ["relu"]
     (got,) = run(model, {"x": POINTS})
@@ -70,10 +68,8 @@ def test_relu_becomes_any_other(to, opset):
     assert [site.kind for site in sites(model)] == [SAME.get(to, to)]
 
 
-@pytest.mark.parametrize("to", TORCH)
+@pytest.mark.parametrize("to", [kind for kind in TORCH if kind != "tanh"])
 def test_any_becomes_tanh_however_it_is_written(to):
-    if to == "tanh":
-        return
     relu = drawn(lambda op, x: op.Relu(x), opset=20)
     model, _ = swapped(relu, source="relu", to=to)
     back, outcome = swapped(model, source=SAME.get(to, to), to="tanh")
