@@ -1,8 +1,8 @@
 """Lookup of external data, within the model's folder only.
 
-A model names its data files itself, and a model from elsewhere may name any: ``/etc/passwd``,
-``../../secrets``, a symbolic link out of its folder, a hard link to a file outside. Nothing is
-opened here: files are looked at, and mapped into memory only when a tensor's values are asked for.
+An untrusted model may name any file as its data: ``/etc/passwd``, ``../../secrets``, a symbolic
+link out of its folder, or a hard link to a file outside. Files are examined here without opening
+them, and mapped into memory when the values of a tensor are used.
 """
 
 from __future__ import annotations

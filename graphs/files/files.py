@@ -32,14 +32,14 @@ OTHER_FORMATS = (
 
 
 def read(path: Path) -> ir.Model:
-    """The model in the file ``path``, checked. Tensors beside it are mapped when they are used.
+    """Read and check the model in the file ``path``. External tensors are mapped on their use.
 
-    Everything is accepted that makes sense to some runtime: custom operators, nodes without names
-    or out of order, functions, sparse initializers, opsets of the future. What `onnx_ir` cannot
-    hold is kept by `unsupported`, for `write` to restore.
+    Models that some runtime may run are accepted: custom operators, nodes without names or out of
+    order, functions, sparse initializers, opsets of the future. Parts that `onnx_ir` cannot hold
+    are kept by `unsupported`, and `write` restores them.
 
-    Nothing outside the folder of ``path`` is opened, nothing is allocated that the files do not
-    hold, and the time taken grows with the file's size only.
+    Files outside the folder of ``path`` are not opened. Memory and time grow with the size of the
+    files, not with the sizes that they declare.
 
     Raises:
         ModelError: There is no such file; it is no ONNX model, cut short, or of a later IR version;
@@ -66,18 +66,17 @@ def write(
     ``path``, whose name ends in a digest of what it holds. The same model gives the same bytes and
     the same names.
 
-    What holds at every moment, whoever reads and whatever fails:
+    At every moment, also if the process is killed:
 
-    - At ``path`` is the old file or the new one, whole and on the disk.
-    - The data file that it names is whole: it comes before the model that names it, and another
-      content has another name. The data file of a model that was replaced stays, since other
-      models may name it too.
+    - The old file or the new one is at ``path``, complete and on the disk.
+    - The data file that it names is complete. It is placed before the model, and its name depends
+      on its content. The data file of a replaced model stays, since other models may name it.
     - If this raises, ``path`` and the folder are as they were.
 
     A symbolic link at ``path`` is replaced, and not what it points to.
 
     Args:
-        model: Anything; it stays as it is.
+        model: The model, which is not changed.
         path: Target file. A missing folder is created.
         source: The file that the model was read from. Neither it nor its data may be overwritten.
         check: Called with the new file, complete with its data but in a folder of its own, before
@@ -152,7 +151,7 @@ def _check_text(proto: onnx.ModelProto) -> None:
 
 
 def _name_domain_alike(proto: onnx.ModelProto) -> None:
-    """`onnx_ir` knows both names of ONNX's own domain in nodes, and one in imports."""
+    """Use the empty name of ONNX's domain in imports, since `onnx_ir` looks up that one only."""
     for imports in (proto.opset_import, *(f.opset_import for f in proto.functions)):
         for entry in imports:
             entry.domain = protos.domain(entry.domain)
@@ -202,7 +201,10 @@ def _root(error: BaseException) -> BaseException:
 
 
 def _printable(text: str) -> str:
-    """Names come from the file, and go to a terminal."""
+    """Return ``text`` without control characters, and shortened.
+
+    Names come from the file and go to a terminal, which escape sequences could control.
+    """
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     if len(shown) <= 2 * MAX_SAID:
         return shown

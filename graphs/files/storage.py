@@ -56,12 +56,12 @@ def write(
 
 
 def _kept(model: ir.Model, source: Path | None) -> list[Path]:
-    """The files that must stay as they are: the model that was read, and its data."""
+    """Return the files that must not be overwritten: the model that was read, and its data."""
     return [*([] if source is None else [source]), *data_files(model)]
 
 
 def data_files(model: ir.Model) -> list[Path]:
-    """The files that hold external data of a model that was read, each once."""
+    """Return the files with the external data of a model that was read, each once."""
     held = [t.path for t in tensors_of(model) if isinstance(t, ir.ExternalTensor)]
     return list(dict.fromkeys(map(Path, (*model.meta.get(DATA_FILES, ()), *held))))
 
@@ -77,7 +77,7 @@ def _refuse(path: Path, kept: Iterable[Path]) -> None:
 
 
 def _stage(model: ir.Model, staged: Path) -> Path | None:
-    """Write ``model`` to ``staged``, and give the file of its data beside it, if it has one."""
+    """Write ``model`` to ``staged``, and return the data file beside it, if there is one."""
     stored = _store(_outside(model), staged)
     with swapped(model, lambda tensor: stored.tensors.get(id(tensor)) if stored else None):
         message = unsupported.serialize(model)
@@ -95,7 +95,7 @@ def _stage(model: ir.Model, staged: Path) -> Path | None:
 
 
 def _outside(model: ir.Model) -> list[ir.TensorProtocol]:
-    """The tensors that are to be external data."""
+    """Return the tensors that become external data."""
     found = list(tensors_of(model))
     outside: list[ir.TensorProtocol] = [
         tensor for tensor in found if isinstance(tensor, ir.ExternalTensor)
@@ -165,7 +165,7 @@ class _DataFile:
     position: int = 0
 
     def add(self, tensor: ir.TensorProtocol) -> tuple[int, int]:
-        """Write ``tensor``, and give its offset and length."""
+        """Write ``tensor``, and return its offset and length."""
         self.write(bytes(-self.position % ALIGNMENT))
         offset = self.position
         if isinstance(tensor, ir.ExternalTensor):
@@ -188,7 +188,7 @@ class _DataFile:
 
 
 def _place(staged: Path, data: Path | None, path: Path) -> None:
-    """The data first: a model on the disk never names a file that is not."""
+    """Move the data, then the model, so that a model on the disk never names a missing file."""
     if data is None:
         staged.replace(path)
     else:

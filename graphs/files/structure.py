@@ -1,8 +1,8 @@
 """Checks of a model's structure: each name has one meaning, and there are no cycles.
 
-ONNX's own checker is not asked. It wants every operator known to it, in the version that the model
-imports, and so refuses models that runtimes run; and it looks for data files on its own account.
-All here takes time in proportion to the model's size.
+ONNX's own checker is not used. It refuses operators that it does not know in the version that the
+model imports, although runtimes run them, and it opens data files by itself. The checks here take
+time in proportion to the model's size.
 """
 
 from __future__ import annotations
@@ -121,9 +121,12 @@ class _ScopeWalk:
     ordered: bool = True
 
     def body(self, body: Body, what: str, outer: tuple[Mapping[str, int], ...]) -> set[str]:
-        """Check ``body``, and give the names that it takes from around it.
+        """Check ``body``, and return the names that it takes from the graphs around it.
 
-        ``outer`` are the names of the graphs around it, the outermost first.
+        Args:
+            body: Graph or function.
+            what: Its name in messages.
+            outer: Names of the graphs around it, the outermost first.
         """
         made = _names(body, what)
         needs: dict[int, set[int]] = {}
@@ -199,7 +202,7 @@ def _check_attribute(attribute: onnx.AttributeProto, what: str) -> None:
 
 
 def _names(body: Body, what: str) -> dict[str, int]:
-    """Every name that ``body`` gives, with the node that makes it: -1 for inputs, initializers."""
+    """Return the names defined in ``body`` with the index of their node; -1 without a node."""
     inputs = (
         list(body.input)
         if isinstance(body, onnx.FunctionProto)

@@ -1,7 +1,7 @@
 """Check that a tensor has as many bytes as its type and dimensions need, without loading it.
 
-A file of 72 bytes can declare 2⁴⁰ floats; and 2⁶² times 4 is 0 to whoever counts in 64 bits. Here
-nothing is allocated, and Python's integers do not overflow.
+A file of 72 bytes can declare 2⁴⁰ floats, and 2⁶² elements of 4 bytes are 0 bytes in 64-bit
+arithmetic. These checks allocate nothing, and Python's integers do not overflow.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def check(tensor: onnx.TensorProto, what: str) -> None:
 
 
 def check_sparse(tensor: onnx.SparseTensorProto, what: str) -> None:
-    """Likewise of a sparse tensor: its values, their indices, and their number.
+    """Check the values of a sparse tensor, their indices, and their number.
 
     Raises:
         ModelError: They do not fit together, or are external data.

@@ -147,10 +147,10 @@ def _admits(
 
 @functools.cache
 def runtimes() -> Mapping[str, TargetFile]:
-    """The runtimes by their names, from the files beside this one.
+    """Return the runtimes by their names, from the files beside this one.
 
     Raises:
-        TargetError: A file is not as `entries` wants it.
+        TargetError: A file does not follow the schema in `entries`.
     """
     files = (f for f in resources.files(__name__).iterdir() if f.name.endswith(".yaml"))
     parsed = (parse(f.read_text(encoding="utf-8"), f.name) for f in files)
@@ -158,10 +158,10 @@ def runtimes() -> Mapping[str, TargetFile]:
 
 
 def parse(text: str, name: str) -> TargetFile:
-    """The runtime that ``text`` describes.
+    """Return the runtime that ``text`` describes.
 
     Raises:
-        TargetError: It is no YAML, or says something that no entry may say; ``name`` says where.
+        TargetError: It is no YAML, or does not follow the schema; the message starts with ``name``.
     """
     try:
         return TargetFile.model_validate(yaml.safe_load(text))
@@ -170,12 +170,12 @@ def parse(text: str, name: str) -> TargetFile:
 
 
 def names() -> tuple[str, ...]:
-    """Every name that `find` takes."""
+    """Return every name that `find` accepts."""
     return tuple(_named())
 
 
 def find(name: str) -> Target:
-    """The target called ``name``.
+    """Return the target called ``name``.
 
     Raises:
         TargetError: There is no such target; the message names similar ones, or all runtimes.
@@ -199,7 +199,7 @@ def _named() -> dict[str, tuple[TargetFile, str, str | None]]:
 
 
 def _names_of(runtime: TargetFile) -> Iterator[tuple[str, tuple[TargetFile, str, str | None]]]:
-    """The newest version comes first, and then the first provider: short names mean those."""
+    """Yield the names of ``runtime``; without version or provider, the newest and the first."""
     newest, provider = runtime.versions[-1], next(iter(runtime.providers), None)
     for version, given in itertools.product((None, *runtime.versions), (None, *runtime.providers)):
         words = [word for word in (runtime.name, version, given) if word]

@@ -33,7 +33,7 @@ DEFAULTS: Mapping[str, float | str] = MappingProxyType({"approximate": "none", "
 
 
 class Entry(StrictModel):
-    """Something that is true of some versions and providers.
+    """Fact that holds for some versions and providers.
 
     Attributes:
         versions: Versions for which it holds; all if absent.
@@ -123,7 +123,7 @@ class TriedOperators(Entry):
 
 
 class Defect(Entry):
-    """Something that goes wrong although all operators are there.
+    """Failure of models all of whose operators are supported.
 
     Attributes:
         defect: Name of a defect that `lower` knows.

@@ -99,6 +99,7 @@ class Table:
         wanted = signature(schema, inputs, stated)
         given = {index for index, kind in enumerate(inputs) if kind}
         needed = {index for index, port in enumerate(schema.inputs) if not port.optional}
+        # Rows for all inputs are listed only if their results differ from those for required ones.
         full = self._fate(name + ALL_INPUTS, opset, wanted) if given - needed else None
         return full or self._fate(name, opset, wanted)
 
@@ -111,6 +112,7 @@ class Table:
             fates.add("loads")
         if any(_matches(wanted, one) for one in row.refused):
             fates.add("refused")
+        # With an input of unknown type, both lists may match: then the result is not known.
         return fates.pop() if len(fates) == 1 else None
 
     def rows(self, name: str) -> tuple[TableRow, ...]:
