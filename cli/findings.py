@@ -20,7 +20,7 @@ from gatewave.service.onnx.session import CUDA
 from gatewave.service.settings import Settings
 from gatewave.service.system import cpus
 
-Verdict = Literal["ok", "note", "wrong"]
+FindingVerdict = Literal["ok", "note", "wrong"]
 
 PACKAGES = ("gatewave", "fastapi", "uvicorn", "pydantic", "numpy")
 OPTIONAL_PACKAGES = {"onnx": "graphs", "torch": "export"}
@@ -35,7 +35,7 @@ class Finding:
     """State of one part of the installation."""
 
     subject: str
-    verdict: Verdict
+    verdict: FindingVerdict
     detail: str
 
 
