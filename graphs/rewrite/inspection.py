@@ -142,6 +142,7 @@ def _cost(node: ir.Node, shapes: Shapes) -> int:
     if node.op_type in {"MatMul", "Gemm", "Conv"} and len(node.inputs) > 1:
         return 2 * results * _terms(node, shapes)
     if node.op_type in GATES and len(node.inputs) > 2:  # noqa: PLR2004
+        # X is [steps, batch, …]; each step multiplies by the weights W and the recurrence R.
         steps = _sizes(node.inputs[0], shapes)[:2]
         weights = (_product(_sizes(value, shapes)) for value in node.inputs[1:3])
         return 2 * _product(steps) * sum(weights)

@@ -71,6 +71,7 @@ def swap(
     if unknown := {*reals} - {*new.reals}:
         raise ValueError(f"{to} has no {', '.join(sorted(unknown))}: {_parameters(new)}")
     for name, real in reals.items():
+        # Attributes are float32, in which a larger number is infinite. NaN fails, too.
         if not abs(real) <= MAX_FLOAT32:
             raise ValueError(f"{name} must be a number that float32 can hold, not {real!r}")
     successor = _Successor(new, {**new.reals, **usual, **reals}, standard)
@@ -111,6 +112,7 @@ class _Successor:
     def _is_standard(self, site: Site) -> bool:
         """Return true if ONNX's operator is used: it is preferred, or the only choice."""
         opset = site.scope.opset
+        # Our operator takes its parameter as an input, in the tensor's own type.
         wanted = self.standard and not availability.rounded(self.reals, site.dtype)
         return availability.has_standard(self.kind, site.dtype, opset) and (
             wanted or self._unwritable(site) is not None

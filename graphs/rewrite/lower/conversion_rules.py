@@ -109,7 +109,7 @@ def _clip(step: NodeConversion, graph: ir.Graph) -> bool:
     for name, default in (("min", -FLOAT32_MAX), ("max", FLOAT32_MAX)):
         attribute = node.attributes.pop(name, None)
         number = default if attribute is None else attribute.as_float()
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore"):  # in float16, the range of float32 becomes infinite
             limits.append(_constant(graph, node, np.array(number, kind.numpy())))
     _set_inputs(node, 1, limits)
     return True
@@ -158,6 +158,7 @@ def _split(step: NodeConversion, graph: ir.Graph) -> bool:
     if (parts := node.attributes.pop("num_outputs").as_int()) < 1:
         return False
     if isinstance(length, int):
+        # Opset 18: if the length is no multiple of the number, the last part is smaller.
         size = -(-length // parts)
         _give_sizes(step, graph, [size] * (parts - 1) + [length - size * (parts - 1)])
         return True
@@ -241,6 +242,7 @@ def _resize(step: NodeConversion, graph: ir.Graph) -> bool:
             "it grows and shrinks, and no one mode says what is nearest to it"
         )
     shrinks = bool(known.size and known.min() < 1)
+    # Resize-11 requires the region of interest, which only `tf_crop_and_resize` reads.
     none = _constant(graph, node, np.zeros(0, np.float32))
     node.op_type = "Resize"
     node.attributes.add(ir.AttrString("coordinate_transformation_mode", "asymmetric"))
@@ -262,6 +264,7 @@ def _softmax(step: NodeConversion, graph: ir.Graph) -> bool:
         node.attributes["axis"].as_int() if "axis" in node.attributes else -1 if step.falls else 1
     )
     shape = None if x is None else step.shape_of(x)
+    # If the rank is unknown, -1 alone surely names the last axis, which has no later ones.
     if shape is None and axis == -1 and min(step.before, step.after) >= NEGATIVE_AXES:
         last = -1
     elif shape is None and step.falls:

@@ -84,6 +84,7 @@ def _constant(value: ir.Value, name: str, kind: str) -> onnx.TensorProto | None:
     if tensor is None or tensor.size > SMALL:
         return None
     if kind != tensor.dtype.name.lower():
+        # The question is about another element type than the model's: constants get it, too.
         dtype = helper.tensor_dtype_to_np_dtype(onnx.TensorProto.DataType.Value(kind.upper()))
         return numpy_helper.from_array(np.asarray(tensor.numpy()).astype(dtype), name)
     copy = onnx.TensorProto.FromString(ir.to_proto(tensor).SerializeToString())

@@ -92,6 +92,7 @@ def converted(
 def _found(step: NodeConversion, types: Types) -> ir.Graph | None:
     """Convert by our rule, else by the converter; keep the node if both versions agree."""
     node = step.node
+    # Split-18 adds `num_outputs`, which a node with the sizes of its parts must not have.
     if _is_given_sizes(node) and min(step.before, step.after) >= SPLIT_WITH_INPUTS:
         return None
     by_rule = redrawn(step, lambda node, opset: _alone(node, opset, types))
@@ -164,6 +165,8 @@ def _asked(step: NodeConversion, types: Types) -> ir.Graph | None:
     try:
         found = _ask(_alone(node, before, types), after)
     except NotConvertibleError:
+        # The converter also refuses operators that it has no rule for. The node may then stay if
+        # the schemas of both versions agree as far as it uses them.
         if _is_unchanged(node, min(before, after)):
             return None
         if obstacle_to_keeping(step):

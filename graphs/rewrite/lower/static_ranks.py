@@ -205,6 +205,7 @@ def _truth(value: ir.Value | None, known: Shapes, depth: int = 8) -> bool | None
     """Return the constant value of a condition; None if it depends on the model's inputs."""
     if value is None or depth == 0 or value.is_graph_input():
         return None
+    # An initializer that is an input of the model may be changed by the caller: see above.
     tensor = ir.convenience.get_const_tensor(value)
     if tensor is not None and tensor.size == 1:
         return bool(tensor.numpy().reshape(-1)[0])

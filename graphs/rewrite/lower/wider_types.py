@@ -52,6 +52,7 @@ SHIFTS: Mapping[ir.DataType, tuple[ir.DataType, ...]] = dict.fromkeys((U8, U16),
 def wider_types(node: ir.Node, kind: ir.DataType | None, opset: int) -> Iterator[ir.DataType]:
     """Yield the element types that may replace ``kind`` at ``node``, the nearest first."""
     if kind in NARROW_FLOATS:
+        # Nodes in bodies have types of their own, which casts around the body do not change.
         if not any(True for _ in bodies(node)) and takes_tensors(node, opset):
             yield ONNX_TYPES["float32"]
         return
