@@ -41,6 +41,9 @@ FLAGS = ("CXXFLAGS", "LDFLAGS")
 CUDA_FLAGS = ("CUDACXX", "CUDAFLAGS", "CUDAHOSTCXX")
 COMPILERS = ("c++", "g++", "clang++")
 STATIC = ["-static-libstdc++", "-static-libgcc"]
+"""Options of the library's linker too: its process may have loaded another C++ runtime."""
+# C++20 features and the processor check that the kernels use. GCC 12 and clang 19 have them,
+# clang 14 does not.
 PROBE = """\
 #include <concepts>
 #include <span>
