@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from gatewave.certificates.document import Point, Special
-from gatewave.export.accuracy import certify
+from gatewave.export.accuracy import certify, reference
 from gatewave.export.accuracy.reference import NOT_FINITE, SPECIAL, Exact
+from gatewave.graphs.evidence import Evidence
 from gatewave.models import DType, Operator
 
 
@@ -30,6 +31,14 @@ class ExactResults:
     dtype: DType
     inputs: Mapping[str, Tensor]
     outputs: Mapping[str, Exact]
+
+    def evidence(self) -> Evidence:
+        """Return the level of evidence of results that are compared with these."""
+        found = reference.evidence([*self.inputs.values()])
+        if not self.operator.reals:
+            return found
+        drawn = f"{found.drawn}, with the default of {', '.join(self.operator.reals)}"
+        return found.model_copy(update={"drawn": drawn})
 
     def part(self, count: int) -> ExactResults:
         """The first ``count`` elements."""

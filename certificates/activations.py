@@ -161,6 +161,7 @@ def cell(subject: Subject, runtime: Runtime, running: RuntimeClient) -> Cell:
         verdict=verdict,
         why=why,
         shapes=shapes,
+        evidence=None if errors is None else whole.evidence(),
         **numbers,
     )
 

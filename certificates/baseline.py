@@ -33,6 +33,7 @@ class Network:
         path: Its file.
         baseline_runtime: The runtime whose values are the baseline; it is not compared with itself.
         expected: Expected results for each of the inputs.
+        seed: Seed of the generated inputs.
         tolerance: The allowed difference of other runtimes.
         left_out: Outputs that cannot be compared, with the reason.
         whole: True if there was time for all inputs.
@@ -42,6 +43,7 @@ class Network:
     path: Path
     baseline_runtime: Runtime
     expected: Sequence[Expected]
+    seed: int
     tolerance: Allowance
     left_out: Mapping[str, str]
     whole: bool
@@ -95,9 +97,15 @@ def with_baseline(
 
 
 def _made(path: Path, runtime: Runtime, asked: BaselineRun) -> Network:
-    tolerance = asked.settings.tolerance
     made = Network(
-        path, runtime, asked.expected, tolerance, asked.left_out, asked.whole, asked.baseline()
+        path=path,
+        baseline_runtime=runtime,
+        expected=asked.expected,
+        seed=asked.settings.seed,
+        tolerance=asked.settings.tolerance,
+        left_out=asked.left_out,
+        whole=asked.whole,
+        baseline=asked.baseline(),
     )
     if not made.outputs:
         reasons = "; ".join(f"output {n}: {words}" for n, words in asked.left_out.items())

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
-from gatewave.certificates.document import Baseline, DifferingNode, Level
+from gatewave.certificates.document import Baseline, BaselineLevel, DifferingNode
 from gatewave.certificates.expected import Expected, moved_far
 from gatewave.certificates.node_comparison import NodeWalk, WalkResult
 from gatewave.certificates.runtimes.runtime_client import RuntimeClient
@@ -144,7 +144,7 @@ class BaselineRun:
             refusal=self.refusal,
         )
 
-    def _level(self, walked: WalkResult) -> Level:
+    def _level(self, walked: WalkResult) -> BaselineLevel:
         known = [
             expected
             for expected in self.expected

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import onnx
 from pydantic import ConfigDict, Field, WithJsonSchema
 
+from gatewave.graphs.evidence import Evidence
 from gatewave.graphs.strict_model import StrictModel
 
 KEY = "ai.gatewave.certificate"
@@ -24,9 +25,9 @@ CellVerdict = Literal["exact", "differs", "no baseline", "refused", "crashed"]
 """Verdicts, in order: within tolerance; beyond it; no baseline; refused with a message; no answer,
 as the process ended."""
 
-Level = Literal["formula", "agreed", "checked", "single", "none"]
-"""Level of evidence: the record's formula; two implementations that agree on the whole model; one,
-with whose nodes the other agrees one by one; one alone; or no baseline."""
+BaselineLevel = Literal["formula", "agreed", "checked", "single", "none"]
+"""Support of a baseline: the record's formula; two implementations that agree on the whole model;
+one, with whose nodes the other agrees one by one; one alone; or no baseline."""
 
 
 class CertificatePart(StrictModel):
@@ -119,6 +120,7 @@ class Cell(CertificatePart):
         special: Special values, one by one.
         shapes: Other shapes.
         cases: Results of a user's model for each case of inputs.
+        evidence: Level of evidence; absent if no result was compared, and in format 2.
     """
 
     subject: str
@@ -139,6 +141,8 @@ class Cell(CertificatePart):
     special: tuple[Special, ...] = ()
     shapes: tuple[Shaped, ...] = ()
     cases: tuple[Tried, ...] = ()
+    # Left out if absent: documents of format 2 are written as they were read, with their digest.
+    evidence: Evidence | None = Field(default=None, exclude_if=lambda value: value is None)
 
     @property
     def place(self) -> tuple[str, str, str]:
@@ -190,7 +194,7 @@ class Baseline(CertificatePart):
     """Origin of the values that results were compared with.
 
     Attributes:
-        level: Level of evidence.
+        level: Support of the values.
         by: The implementations; the values are the first one's.
         versions: Versions of their packages.
         nodes: Number of nodes of the main graph that were compared one by one on equal inputs;
@@ -202,7 +206,7 @@ class Baseline(CertificatePart):
         refusal: Reason of the refusal.
     """
 
-    level: Level
+    level: BaselineLevel
     by: tuple[str, ...] = ()
     versions: dict[str, str] = Field(default_factory=dict)
     nodes: int = 0
@@ -213,7 +217,7 @@ class Baseline(CertificatePart):
     refusal: str = ""
 
     def words(self) -> str:
-        """Describe the level of evidence in a sentence."""
+        """Describe the origin of the values in a phrase."""
         first, *others = self.by or ("the record's formula",)
         second = others[0] if others else ""
         counted = f"{self.checked} of {self.nodes} nodes"
@@ -257,7 +261,7 @@ class Certificate(CertificatePart):
     """Record of a run: models, machine, runtimes and results.
 
     Attributes:
-        format: Version of this document's format.
+        format: Version of this document's format; in version 2 cells have no evidence.
         name: Name of the activation, or of the model's file.
         kind: ``activation`` or ``model``.
         models: The SHA-256 of each model, without its entries about certificates, and of files with
@@ -273,7 +277,7 @@ class Certificate(CertificatePart):
         rows: The runtimes.
     """
 
-    format: Literal[2] = 2
+    format: Literal[2, 3] = 3
     name: Annotated[str, Field(pattern=r"^[^/\x00]+$")]
     kind: Literal["activation", "model"]
     models: dict[str, str]

@@ -23,6 +23,7 @@ from gatewave.graphs.processes.errors import Lost, Refused
 from gatewave.graphs.processes.messages import Array
 from gatewave.graphs.verify.allowance import Allowance
 from gatewave.graphs.verify.input_shapes import InputShapes
+from gatewave.graphs.verify.report import evidence_of
 from gatewave.graphs.verify.samples import Case
 from gatewave.graphs.verify.tensor_difference import SAME, Difference, Place, dtype_of, is_float
 
@@ -45,6 +46,10 @@ class _OutputResults:
     compared: int = 0
     wrong: int = 0
     without: dict[str, list[str]] = field(default_factory=dict)
+
+    def compared_cases(self) -> list[str]:
+        """Return the names of the cases with a baseline."""
+        return [tried.name for tried in self.tried if tried.verdict != "no baseline"]
 
     def add(self, name: str, expected: Expected, got: Array | None, tolerance: Allowance) -> None:
         if name in expected.without:
@@ -181,6 +186,7 @@ def _cell(
         used=worst.used,
         worst=_point(name, answer.case, place) if worst.used > 1 else None,
         cases=(*answer.tried, *answers.refused),
+        evidence=evidence_of(answer.compared_cases(), network.seed),
     )
 
 

@@ -171,8 +171,10 @@ def _changes_of_cell(
         return
     # In JSON NaN equals NaN.
     before, after = (json.loads(cell.model_dump_json()) for cell in (old, new))
-    for name, now in after.items():
-        was = before[name]
+    for name in dict.fromkeys([*before, *after]):
+        was, now = before.get(name), after.get(name)
+        if name == "evidence" and was is None:
+            continue  # format 2 has none
         if was != now:
             matters = name not in MEASURED
             yield Deviation(f"{where}: {name}", _shown(was), _shown(now), matters=matters)

@@ -7,7 +7,7 @@ the machine and its versions of ONNX Runtime and Torch, which the page names.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -44,7 +44,8 @@ Errors of ONNX Runtime on CPU for each exported graph. The reference is mpmath f
 float64 for the other types.
 
 - In 16 bits, each input takes all 65,536 values. With one input, the level of evidence is
-  exhaustive. With two inputs, the pairs are sampled.
+  exhaustive. Several inputs, and the `grad_y` of a vector-Jacobian product, are sampled. The line
+  below each table names the level.
 - In float32 and float64, the inputs are sampled: a dense grid over the interesting range and
   beyond, integers, and magnitudes from the smallest subnormal to the largest number.
 - In all types, every combination of special values is added (±0, ±∞, NaN, huge numbers).
@@ -140,7 +141,20 @@ def _section(
         for graph in signature.GRAPHS
         for output in signature.outputs(activation, graph)
     )
-    return f"## {activation.stem(operator)}\n\n" + table(("graph", "output", *DTYPES), rows)
+    title, header = f"## {activation.stem(operator)}", ("graph", "output", *DTYPES)
+    return "\n\n".join([title, table(header, rows).rstrip(), _evidence(activation, measured)])
+
+
+def _evidence(activation: Activation, measured: Iterable[tuple[Graph, DType]]) -> str:
+    """Return the levels of evidence, in a line."""
+    exhaustive = [
+        f"{graph} {dtype}"
+        for graph, dtype in measured
+        if reference.evidence(reference.samples(activation, graph, dtype)).level == "exhaustive"
+    ]
+    if not exhaustive:
+        return "Evidence: sampled."
+    return f"Evidence: exhaustive for {', '.join(exhaustive)}; sampled for all others."
 
 
 def _cell(operator: Operator, output: str, dtype: DType, measured: Measured) -> str:

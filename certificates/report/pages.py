@@ -115,6 +115,7 @@ def _section(subject: str, rows: Sequence[Row]) -> str:
         bullets(problems(rows, subject)),
         _tried(cells),
         bullets(_allowed(cell for _, cell in cells)),
+        bullets(_evidence(cell for _, cell in cells)),
     ]
     return page(blocks).rstrip()
 
@@ -137,6 +138,13 @@ def _allowed(cells: Iterable[Cell]) -> Iterator[str]:
     compared = ((cell.graph, cell.dtype, cell.allowed) for cell in cells if cell.allowed)
     for graph, dtype, words in dict.fromkeys(compared):
         yield f"allowed in {' '.join(filter(None, (graph, dtype)))}: {plain(words)}"
+
+
+def _evidence(cells: Iterable[Cell]) -> Iterator[str]:
+    """Yield the level of evidence of the compared cells, once for each graph and dtype."""
+    compared = ((c.graph, c.dtype, c.evidence.words()) for c in cells if c.evidence is not None)
+    for graph, dtype, words in dict.fromkeys(compared):
+        yield f"compared in {' '.join(filter(None, (graph, dtype)))}: {plain(words)}"
 
 
 def _subjects(certificate: Certificate) -> list[str]:

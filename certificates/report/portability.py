@@ -8,7 +8,7 @@ other sources.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from importlib import resources
@@ -24,7 +24,9 @@ from gatewave.certificates.report import pages
 from gatewave.certificates.runtimes.catalogue import RUNTIMES
 from gatewave.export.markdown import bullets, page, table
 from gatewave.graphs.errors import GatewaveError
+from gatewave.graphs.evidence import Level
 from gatewave.graphs.ops.functions import IR_VERSION, OPSET
+from gatewave.graphs.ops.signature import GRAPHS, Graph
 from gatewave.graphs.strict_model import StrictModel
 from gatewave.models import DTYPES, DType
 
@@ -61,6 +63,11 @@ operators and verified the result. Every runtime then ran the model as `gatewave
 for this runtime. The baseline is the result on which the reference evaluator of the onnx package
 and ONNX Runtime agree. Columns are outputs. Below each table are the differences; the defects at
 the end of this page cause them."""
+
+OF_EVIDENCE = """\
+The inputs of the cells above. *Exhaustive*: every value of the element type. *Sampled*: as
+many inputs as the table gives; each certificate says how they were drawn. Parameters that are
+numbers have their defaults."""
 
 LEGEND = (
     "✓ all three graphs within tolerance; ✗ one is out of tolerance; – one is refused; † the "
@@ -203,6 +210,7 @@ def text(certificates: Sequence[Certificate]) -> str:
             f"Made on {first.made}, on {first.machine}.",
             LEGEND,
             *(_table(matrix, dtype) for dtype in DTYPES),
+            _evidence(matrix),
             _changes(matrix),
             _sources([found for found in certificates if found.kind == "model"]),
             _unexplained(matrix),
@@ -229,6 +237,35 @@ def _mark(found: Sequence[tuple[Row, Cell]]) -> str:
     worst = min((cell.verdict for _, cell in found), key=WORST.index)
     numbers = {n for row, cell in found if cell.verdict != "exact" for n in numbers_of(row, cell)}
     return " ".join([pages.MARKS[worst], *map(str, sorted(numbers))])
+
+
+def _evidence(matrix: Matrix) -> str:
+    """Return the levels of evidence of the tables; empty for certificates that have none."""
+    by_type: dict[tuple[Graph, Level, str], list[Cell]] = {}
+    for _, cell in matrix.cells():
+        if cell.evidence is not None and cell.graph in GRAPHS:
+            key = (cell.graph, cell.evidence.level, cell.dtype)
+            by_type.setdefault(key, []).append(cell)
+    rows: dict[tuple[Graph, Level, str], list[Cell]] = {}
+    for (graph, level, _), cells in by_type.items():
+        names = ", ".join(dict.fromkeys(cell.subject for cell in cells))
+        rows.setdefault((graph, level, names), []).extend(cells)
+    lines = [
+        (graph, _dtypes(cells), level, _inputs(cells), names)
+        for (graph, level, names), cells in sorted(rows.items(), key=lambda row: row[0][:2])
+    ]
+    header = ("graph", "element types", "level", "inputs", "operators")
+    return f"## Evidence\n\n{OF_EVIDENCE}\n\n{table(header, lines)}" if lines else ""
+
+
+def _dtypes(cells: Iterable[Cell]) -> str:
+    return ", ".join(dict.fromkeys(cell.dtype for cell in cells))
+
+
+def _inputs(cells: Sequence[Cell]) -> str:
+    """Return the least and the largest number of inputs."""
+    counts = sorted({cell.evidence.inputs for cell in cells if cell.evidence is not None})
+    return " to ".join(f"{count:,}" for count in dict.fromkeys((counts[0], counts[-1])))
 
 
 def _changes(matrix: Matrix) -> str:

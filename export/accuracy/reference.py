@@ -21,6 +21,7 @@ from torch import Tensor
 
 from gatewave.export.accuracy.kinks import Kink, find
 from gatewave.export.errors import NotAnActivationError
+from gatewave.graphs.evidence import Evidence
 from gatewave.graphs.ops import signature
 from gatewave.graphs.ops.signature import Graph
 from gatewave.models import Activation, DType, Operator
@@ -36,6 +37,9 @@ AGREEMENT = mpmath.mpf(10) ** -25
 
 NOTHING = mpmath.mpf(10) ** -400
 """Magnitude below every float64: the remainder of an exact 0, which never settles."""
+
+DRAWN = "a dense grid, magnitudes from the least to the greatest, and special values"
+"""Origin of the inputs of 32 and 64 bits that `samples` draws, in words."""
 
 SPECIAL = (0.0, -0.0, 1.0, -1.0, 0.5, -2.5, 20.0, -20.0, 100.0, -100.0, 1e4, -1e4)
 NOT_FINITE = (float("inf"), float("-inf"), float("nan"))
@@ -76,6 +80,23 @@ def samples(activation: Activation, graph: Graph, dtype: DType) -> list[Tensor]:
         columns = [torch.where(c.isinf(), c, c.clamp(-half, half)) for c in columns]
         columns.append(torch.randn(len(columns[0]), generator=shuffle).to(kind))
     return columns
+
+
+def evidence(tensors: Sequence[Tensor]) -> Evidence:
+    """Return the level of evidence of a comparison on ``tensors``, one for each input.
+
+    It is exhaustive if there is one input and it has every bit pattern of a 16-bit type. Several
+    inputs would take every tuple, 2^32 pairs: `samples` draws fewer.
+    """
+    kind = tensors[0].dtype
+    name, count = str(kind).removeprefix("torch."), len(tensors[0])
+    if kind.itemsize != 2:  # noqa: PLR2004
+        return Evidence(level="sampled", inputs=count, drawn=f"{DRAWN} of {name}")
+    values = [len({*tensor.view(torch.int16).tolist()}) for tensor in tensors]
+    if values == [2**16]:
+        return Evidence(level="exhaustive", inputs=2**16, drawn=f"every value of {name}")
+    drawn = f"with {' and '.join(f'{n:,}' for n in values)} different values of {name}"
+    return Evidence(level="sampled", inputs=count, drawn=drawn)
 
 
 def _with_kinks(line: Tensor, found: Sequence[Kink]) -> Tensor:

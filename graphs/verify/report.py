@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from gatewave.graphs.documents import plain
+from gatewave.graphs.evidence import Evidence
 from gatewave.graphs.verify.tensor_difference import Difference
 
 GIVEN = "the inputs given"
@@ -143,20 +144,17 @@ class Report:
         return "different" if wrong else "not compared"
 
     @property
-    def level(self) -> str:
-        """The level of evidence: ``sampled``, or ``unchanged`` where both are one model."""
-        return "unchanged" if self.unchanged else "sampled"
+    def evidence(self) -> Evidence | None:
+        """The cases that both models ran; ``None`` if no case was compared."""
+        failed = {failure.name for failure in self.failures}
+        return evidence_of([name for name in self.cases if name not in failed], self.seed)
 
     @property
-    def drawn(self) -> str:
-        """The origin of the inputs, in words."""
-        if self.unchanged or not self.cases:
-            return "no inputs were drawn"
-        real = self.cases.count(GIVEN)
-        words = [f"{_counted(real, 'input')} given"] if real else []
-        if len(self.cases) > real:
-            words += [f"{len(self.cases) - real} drawn with seed {self.seed} of what it takes"]
-        return " and ".join(words)
+    def level(self) -> str:
+        """The level of evidence, ``unchanged`` where both are one model, or ``none``."""
+        if self.unchanged:
+            return "unchanged"
+        return "none" if self.evidence is None else self.evidence.level
 
     @property
     def largest(self) -> Compared | None:
@@ -205,8 +203,28 @@ class Report:
     def as_dict(self) -> dict[str, Any]:
         """Return the report as a JSON document."""
         found: dict[str, Any] = plain(asdict(self, dict_factory=_document))
-        said = {"verdict": self.verdict, "level": self.level, "drawn": self.drawn}
+        said = {
+            "verdict": self.verdict,
+            "level": self.level,
+            "inputs": 0 if self.evidence is None else self.evidence.inputs,
+            "drawn": "no inputs were drawn" if self.evidence is None else self.evidence.drawn,
+        }
         return {"holds": self.holds, **said, "summary": self.summary(), **found}
+
+
+def evidence_of(cases: Sequence[str], seed: int) -> Evidence | None:
+    """Return the evidence of a comparison on the cases of these names; ``None`` without one.
+
+    Args:
+        cases: Names of the compared cases.
+        seed: Seed of the generated ones.
+    """
+    given = cases.count(GIVEN)
+    drawn = f"drawn with seed {seed} from what the model takes"
+    if given:
+        others = len(cases) - given
+        drawn = f"{given} given, {others} {drawn}" if others else "given"
+    return Evidence(level="sampled", inputs=len(cases), drawn=drawn) if cases else None
 
 
 def _document(fields: Sequence[tuple[str, Any]]) -> dict[str, Any]:

@@ -11,12 +11,14 @@ import onnx
 import onnx.parser
 import pytest
 import torch
+from sharing import once
 
 from gatewave.certificates import activations, certification, reproduction
 from gatewave.certificates.certification import CertificationPlan
 from gatewave.certificates.document import KEY, Certificate, model_digest, schema
 from gatewave.certificates.report import pages
 from gatewave.certificates.runtimes import catalogue
+from gatewave.export.accuracy import reference
 from gatewave.graphs.errors import ModelError
 from gatewave.models import ACTIVATIONS
 
@@ -31,9 +33,22 @@ def certificate(activation=SINC, graphs=("value",), dtypes=("float32",), runtime
     )
 
 
-@pytest.fixture(scope="module")
-def sinc():
-    return certificate(graphs=("value", "grad"), dtypes=("float32", "float64", "bfloat16"))
+def shared(factory, name, **plan):
+    """Return a certificate that is made once in a test run, whichever worker asks for it first."""
+    path = once(factory, name, lambda path: path.write_text(certificate(**plan).to_json()))
+    return Certificate.model_validate_json(path.read_bytes())
+
+
+@pytest.fixture(scope="session")
+def sinc(tmp_path_factory):
+    dtypes = ("float32", "float64", "bfloat16")
+    return shared(tmp_path_factory, "sinc-certificate", graphs=("value", "grad"), dtypes=dtypes)
+
+
+@pytest.fixture(scope="session")
+def plain(tmp_path_factory):
+    """Certificate of the value of sinc in float32."""
+    return shared(tmp_path_factory, "plain-certificate")
 
 
 def broken(**change):
@@ -64,6 +79,25 @@ def test_what_is_right_everywhere_is_exact_in_every_cell(sinc):
         assert 0 < cell.used <= 1
         assert cell.elements > 700
         assert [shaped.shape for shaped in cell.shapes] == [(), (0,), (3, 1, 5)]
+
+
+def test_each_cell_has_its_level_of_evidence(sinc):
+    for _, cell in sinc.cells():
+        if cell.dtype == "bfloat16":
+            assert (cell.evidence.level, cell.evidence.inputs) == ("exhaustive", 2**16)
+        else:
+            assert (cell.evidence.level, cell.evidence.inputs) == ("sampled", cell.elements)
+    words = "- compared in grad bfloat16: exhaustive: 65,536 inputs, every value of bfloat16"
+    assert words in pages.markdown(sinc)
+
+
+def test_comparison_is_exhaustive_with_every_value_only():
+    (every,) = reference.samples(SINC, "value", "float16")
+    assert reference.evidence([every]).level == "exhaustive"
+    assert reference.evidence([every[every != 1.5]]).level == "sampled"
+    pairs = reference.samples(ACTIVATIONS["swiglu"], "value", "float16")
+    assert reference.evidence(pairs).level == "sampled"
+    assert "65,536 and 65,536 different values of float16" in reference.evidence(pairs).drawn
 
 
 def test_special_values_are_told_one_by_one(sinc):
@@ -148,26 +182,6 @@ def test_the_pages_say_what_is_allowed_where_something_was_compared(sinc):
     assert "allowed in" not in pages.markdown(sinc.model_copy(update={"rows": (row,)}))
 
 
-def test_the_same_comes_out_again(tmp_path):
-    path = tmp_path / "sinc.certificate.json"
-    path.write_text(certificate().to_json())
-    assert reproduction.check(path, 60.0) == []
-
-
-def test_another_verdict_is_told(tmp_path):
-    document = json.loads(certificate().to_json())
-    document["rows"][0]["cells"][0]["verdict"] = "differs"
-    document["rows"][0]["versions"]["onnx"] = "1.0"
-    document["models"]["sinc.value.float32.onnx"] = "0" * 64
-    path = tmp_path / "sinc.certificate.json"
-    path.write_text(json.dumps(document))
-    changes = {change.what: change for change in reproduction.check(path, 60.0)}
-    verdict = changes["the onnx reference evaluator: sinc value float32"]
-    assert (verdict.before, verdict.after, verdict.matters) == ("differs", "exact", True)
-    assert changes["the model sinc.value.float32.onnx"].matters
-    assert not changes["the onnx reference evaluator: versions"].matters
-
-
 ALTERED = {
     "elements": 1,
     "wrong": 7,
@@ -179,31 +193,52 @@ ALTERED = {
     "used": 0.5,
     "ulp": 0.25,
 }
+"""Fields of a cell, with other values."""
 
 
-@pytest.mark.parametrize("name", ALTERED)
-def test_what_was_altered_in_a_cell_is_told(tmp_path, name):
-    document = json.loads(certificate(runtimes=HERE[:1]).to_json())
-    document["rows"][0]["cells"][0][name] = ALTERED[name]
+def test_each_alteration_of_a_certificate_is_reported_and_no_other(tmp_path, plain):
+    """The document is of format 2, whose cells have no evidence."""
+    document = json.loads(plain.to_json())
+    document["format"] = 2
+    evaluator, runtime = document["rows"]
+    for row in (evaluator, runtime):
+        del row["cells"][0]["evidence"]
+    evaluator["cells"][0].update(ALTERED)
+    evaluator["versions"]["onnx"] = "1.0"
+    runtime["cells"][0]["verdict"] = "differs"
+    document["models"]["sinc.value.float32.onnx"] = "0" * 64
     path = tmp_path / "sinc.certificate.json"
     path.write_text(json.dumps(document))
-    (change,) = reproduction.check(path, 60.0)
-    assert change.what == f"the onnx reference evaluator: sinc value float32: {name}"
-    assert change.matters == (name not in {"wrong", "used", "ulp"})
+    changes = {change.what: change for change in reproduction.check(path, 60.0)}
+    title = evaluator["title"]
+    fields = {f"{title}: sinc value float32: {name}": name for name in ALTERED}
+    verdict = f"{runtime['title']}: sinc value float32"
+    model, versions = "the model sinc.value.float32.onnx", f"{title}: versions"
+    assert {*changes} == {*fields, verdict, model, versions}
+    for what, name in fields.items():
+        assert changes[what].matters == (name not in {"wrong", "used", "ulp"})
+    assert (changes[verdict].before, changes[verdict].after) == ("differs", "exact")
+    assert changes[verdict].matters
+    assert changes[model].matters
+    assert not changes[versions].matters
 
 
-def test_what_was_cut_off_a_certificate_is_told(tmp_path):
-    document = json.loads(certificate(dtypes=("float32", "float64")).to_json())
-    document["rows"][0]["cells"].pop()
+def test_parts_that_were_cut_off_a_certificate_are_reported(tmp_path, plain):
+    document = json.loads(plain.to_json())
+    evaluator, runtime = document["rows"]
+    runtime["cells"].pop()
     document["models"].popitem()
-    document["rows"][0]["cells"][0]["special"][0]["holds"] = False
+    evaluator["cells"][0]["special"][0]["holds"] = False
+    evaluator["cells"][0]["evidence"]["level"] = "exhaustive"
     path = tmp_path / "sinc.certificate.json"
     path.write_text(json.dumps(document))
     changes = reproduction.check(path, 60.0)
     assert all(change.matters for change in changes)
     whats = " ".join(change.what for change in changes)
-    for word in ("float32: special", "the model sinc.value.float64", "sinc value float64"):
-        assert word in whats
+    cell = "sinc value float32"
+    for words in (f"{cell}: special", f"{cell}: evidence", "the model sinc.value.float32"):
+        assert words in whats
+    assert f"{runtime['title']}: {cell}" in {change.what for change in changes}
     for row in document["rows"]:
         row["cells"] = []
     path.write_text(json.dumps(document))
@@ -247,20 +282,22 @@ def test_data_of_one_name_in_two_folders_are_two_files(tmp_path):
 NAMES = ["<script>alert(1)</script>", "a|b\n# Owned\n<img src=x onerror=alert(1)>", "`*_[a](b)&lt;"]
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_names_are_text_and_nothing_else(tmp_path, name):
+def test_names_are_escaped_in_pages(tmp_path):
     path = tmp_path / "model.onnx"
-    model = onnx.parser.parse_model(HEAD + "(float[n] x) => (float[n] y) { y = Neg(x) }")
-    model.graph.output[0].name = model.graph.node[0].output[0] = name
+    text = "(float[n] x) => (float[n] y0, float[n] y1, float[n] y2) "
+    model = onnx.parser.parse_model(HEAD + text + "{ y0 = Neg(x) y1 = Neg(x) y2 = Neg(x) }")
+    for output, node, name in zip(model.graph.output, model.graph.node, NAMES, strict=True):
+        output.name = node.output[0] = name
     onnx.save(model, path)
     made = certification.of_model(path, CertificationPlan(runtimes=HERE[1:]))
-    html = pages.html(made.model_copy(update={"name": name}))
-    assert "<script" not in html
-    assert "<img" not in html
-    assert "<a " not in html
-    assert html.count("<h1>") == 1
-    shown = " ".join(unescape(html).split())
-    assert shown.count(" ".join(name.split())) >= 2
+    for name in NAMES:
+        html = pages.html(made.model_copy(update={"name": name}))
+        assert "<script" not in html
+        assert "<img" not in html
+        assert "<a " not in html
+        assert html.count("<h1>") == 1
+        shown = " ".join(unescape(html).split())
+        assert shown.count(" ".join(name.split())) >= 2
 
 
 @pytest.mark.parametrize(
@@ -268,7 +305,7 @@ def test_names_are_text_and_nothing_else(tmp_path, name):
     [
         ("", "the document: Invalid JSON"),
         ("[]", "the document"),
-        ('{"format": 1}', "format: Input should be 2"),
+        ('{"format": 1}', "format: Input should be 2 or 3"),
         ('{"format": 2}', "name: Field required"),
     ],
 )

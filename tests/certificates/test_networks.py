@@ -20,6 +20,7 @@ from gatewave.certificates.report import pages
 from gatewave.certificates.runtimes import catalogue
 from gatewave.certificates.runtimes.runtime_client import RuntimeClient
 from gatewave.graphs.errors import ModelError, NotRunnableError
+from gatewave.graphs.evidence import Evidence
 from gatewave.graphs.files import files
 from gatewave.graphs.verify.allowance import Allowance
 from gatewave.graphs.verify.samples import Case
@@ -52,6 +53,7 @@ def test_what_one_input_is_refused_for_hides_no_others(certified):
     assert verdicts.count("refused") == int(count)
     assert verdicts.count("exact") == int(total) - int(count)
     assert cell.elements > 0
+    assert cell.evidence.inputs == verdicts.count("exact")
 
 
 def test_the_baseline_is_not_compared_with_itself(certified):
@@ -115,8 +117,12 @@ def test_what_changes_from_run_to_run_is_left_out(certified, random):
     certificate = certified(HEAD + f"(float[N] x) => (float[N] z, float[N] y) {{ {body} }}", ORT)
     assert [*certificate.left_out] == ["y"]
     assert [cell.subject for _, cell in certificate.cells()] == ["z"]
+
+
+def test_a_model_without_comparable_outputs_is_refused(certified):
+    random = RANDOM["an operator"]
     with pytest.raises(NotRunnableError, match="no output can be certified: output y"):
-        certified(HEAD + f"(float[N] x) => (float[N] y) {{ {RANDOM[random]} }}", ORT)
+        certified(HEAD + f"(float[N] x) => (float[N] y) {{ {random} }}", ORT)
 
 
 OTHERS = {
@@ -222,6 +228,7 @@ def test_a_node_that_is_computed_differently_is_named(certified):
     assert {tried.verdict for tried in y.cases} == {"no baseline"}
     assert node.words() in y.why
     assert y.elements == 0
+    assert y.evidence is None
     assert not certificate.holds
     assert certificate.baseline.level == "agreed"
     page = pages.markdown(certificate)
@@ -337,6 +344,7 @@ def test_the_inputs_given_are_the_only_case(tmp_path):
     (cell,) = made.rows[0].cells
     assert [tried.name for tried in cell.cases] == ["the inputs given"]
     assert cell.elements == 2
+    assert cell.evidence == Evidence(level="sampled", inputs=1, drawn="given")
     assert cell.allowed.startswith("0.001 of the number")
     assert "2 units in the last place" in cell.allowed
     assert made.tolerance == bounds
