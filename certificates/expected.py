@@ -58,6 +58,14 @@ class Expected:
         known = np.where(over, want, got).astype(want.dtype)
         return between(want, known, tolerance, lenient=self.case.extreme, slack=self._slack(name))
 
+    def worst(
+        self, got: Mapping[str, Array], tolerance: Allowance
+    ) -> tuple[str, Difference] | None:
+        """Return the output that differs most, with its difference, if any is out of tolerance."""
+        found = {name: self.between(name, got.get(name), tolerance) for name in self.outputs}
+        name = max(found, key=lambda one: found[one].used, default="")
+        return (name, found[name]) if name and found[name].used > 1 else None
+
     def passed_over(self, name: str, got: Array | None) -> Array | None:
         """Return the elements that are not compared; None if ``got`` has another type or shape.
 

@@ -26,12 +26,10 @@ from gatewave.graphs.processes.errors import Refused
 from gatewave.graphs.processes.messages import Array, Value
 from gatewave.graphs.verify import random_outputs
 from gatewave.graphs.verify.allowance import Allowance
-from gatewave.graphs.verify.samples import Case, nudged
+from gatewave.graphs.verify.conditioning import nudges
+from gatewave.graphs.verify.samples import Case
 from gatewave.graphs.verify.sessions import flat
 from gatewave.graphs.verify.tensor_difference import Difference, described, dtype_of
-
-NUDGES = 3
-"""Runs with perturbed inputs for a node whose results differ: it may be ill-conditioned there."""
 
 LATE = "there was no time for it (--timeout)"
 
@@ -239,25 +237,16 @@ class NodeWalk:
     ) -> tuple[str, Difference] | None:
         """Return the output that differs most beyond both errors, with its difference."""
         wanted, gotten = arrays(want), arrays(got)
-        worst = self._worst(Expected(case, wanted, []), gotten)
-        if worst is None:
+        missing = wanted.keys() ^ gotten.keys()
+        if not missing and Expected(case, wanted, []).worst(gotten, self._tolerance) is None:
             return None
-        # Each moves up and down: at a tie, a quantised value changes in one direction only.
-        moves = [nudged(case), *(nudged(case, self._source) for _ in range(NUDGES))]
+        moves = [*nudges(case, self._source)]
         moved = [arrays(found) for move in moves if (found := first(move.inputs)) is not None]
         if any(kinds(one) != kinds(wanted) for one in moved):
-            return None  # the last bits decide how much it gives
-        return self._worst(Expected(case, wanted, moved), gotten)
-
-    def _worst(self, expected: Expected, got: Mapping[str, Array]) -> tuple[str, Difference] | None:
-        """Return the output that differs most, if any differs."""
-        if expected.outputs.keys() != got.keys():
-            return ", ".join(expected.outputs.keys() ^ got.keys()), Difference(used=math.inf)
-        found = {
-            name: expected.between(name, got[name], self._tolerance) for name in expected.outputs
-        }
-        name = max(found, key=lambda one: found[one].used, default="")
-        return (name, found[name]) if name and found[name].used > 1 else None
+            return None  # The number or size of its outputs depends on the last bits.
+        if missing:
+            return ", ".join(missing), Difference(used=math.inf)
+        return Expected(case, wanted, moved).worst(gotten, self._tolerance)
 
     def _note(self, node: ir.Node, case: Case, output: str, found: Difference) -> None:
         name = node_models.named(node)

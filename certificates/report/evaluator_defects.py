@@ -27,7 +27,8 @@ from gatewave.certificates.runtimes.runtime_client import RuntimeClient
 from gatewave.graphs.processes.errors import Refused
 from gatewave.graphs.processes.messages import Value
 from gatewave.graphs.verify.allowance import Allowance
-from gatewave.graphs.verify.samples import Case, nudged
+from gatewave.graphs.verify.conditioning import nudges
+from gatewave.graphs.verify.samples import Case
 from gatewave.graphs.verify.tensor_difference import Difference
 
 PAGE = Path("docs/evaluator.md")
@@ -40,9 +41,6 @@ PACKAGED = replace(
     worker="onnx-evaluator.py",
 )
 """The evaluator without our own operators."""
-
-NUDGES = 3
-"""Runs with perturbed inputs where results differ: an operator may be ill-conditioned there."""
 
 INVALID = ("INVALID_GRAPH", "Type Error", "ShapeInferenceError")
 """Messages of ONNX Runtime for an invalid model: the case is not valid ONNX."""
@@ -116,20 +114,13 @@ class Comparison:
     ) -> tuple[str, Difference] | None:
         """Return the output that differs most, if one does by more than roundings explain."""
         case, wanted, gotten = Case(variant.test, variant.inputs), arrays(want), arrays(got)
-        worst = _worst(Expected(case, wanted, []), gotten)
-        if worst is None:
+        if Expected(case, wanted, []).worst(gotten, Allowance()) is None:
             return None
-        moves = (nudged(case), *(nudged(case, self._source) for _ in range(NUDGES)))
+        moves = [*nudges(case, self._source)]
         answers = [self._ran(running, replace(variant, inputs=dict(m.inputs))) for m in moves]
         moved = [arrays(answer) for answer in answers if not isinstance(answer, str)]
         alike = [one for one in moved if kinds(one) == kinds(wanted)]
-        return _worst(Expected(case, wanted, alike), gotten)
-
-
-def _worst(expected: Expected, got: Mapping[str, Value]) -> tuple[str, Difference] | None:
-    found = {n: expected.between(n, got.get(n), Allowance()) for n in expected.outputs}
-    name = max(found, key=lambda one: found[one].used, default="")
-    return (name, found[name]) if name and found[name].used > 1 else None
+        return Expected(case, wanted, alike).worst(gotten, Allowance())
 
 
 def _shown(name: str, worst: Difference) -> str:

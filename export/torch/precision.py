@@ -10,7 +10,8 @@ import onnx_ir as ir
 
 from gatewave.graphs.analysis.element_types import bodies
 from gatewave.graphs.verify import coarse_operators
-from gatewave.graphs.verify.allowance import RELATIVE, Allowance
+from gatewave.graphs.verify.allowance import Allowance
+from gatewave.graphs.verify.thresholds import RELATIVE
 
 ROUNDINGS = 2
 """Units in the last place by which inputs are moved to measure the effect of rounding."""

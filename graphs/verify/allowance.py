@@ -2,30 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from types import MappingProxyType
 
 import numpy as np
 
 from gatewave.graphs.ops.ulp import float_limits
 from gatewave.graphs.processes.messages import Array
-
-RELATIVE: Mapping[str, float] = MappingProxyType(
-    {"complex128": 1e-10, "float64": 1e-10, "complex64": 1e-4, "float32": 1e-4, "float16": 1e-2}
-)
-"""Default of `Allowance.rtol` by dtype; bfloat16 and shorter floats get four roundings."""
-
-COARSE = 1e-6
-"""Default for float64 if an operator computes with float32 constants; see `coarse`."""
-
-TIGHT = 2e-5
-"""Default for one activation in float32: kernels and bodies differ by up to 1e-6 of the scale."""
-
-ROUNDINGS = 4
-
-TELLING = 8
-"""Least number of elements with a scale; fewer may all be near zero by chance."""
+from gatewave.graphs.verify.thresholds import COARSE, MIN_SLICE, RELATIVE, ROUNDINGS, TIGHT
 
 
 @dataclass(frozen=True)
@@ -120,7 +104,7 @@ def _scale(want: Array) -> float:
 def _sliced(squares: Array) -> Iterator[Array]:
     """The scales along each axis whose slices have elements enough to tell; they broadcast."""
     for axis, count in enumerate(squares.shape):
-        if count > 1 and squares.size // count >= TELLING:
+        if count > 1 and squares.size // count >= MIN_SLICE:
             others = tuple(other for other in range(squares.ndim) if other != axis)
             yield np.sqrt(np.mean(squares, axis=others, keepdims=True))
 

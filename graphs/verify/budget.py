@@ -11,8 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-MAX_BYTES = 1 << 30
-"""Memory that a case may take beyond the loaded model, in each process; the first may take more."""
+from gatewave.graphs.verify.thresholds import MAX_CASE_BYTES
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ class Budget:
         left = self.seconds - (self.clock() - self._began)
         if predicted.seconds > left:
             return f"it would take about {predicted.seconds:.1f} s of the {max(left, 0):.1f} s left"
-        if predicted.bytes > MAX_BYTES and elements > min(self._costs):
+        if predicted.bytes > MAX_CASE_BYTES and elements > min(self._costs):
             return f"it would take about {predicted.bytes / (1 << 30):.1f} GiB of memory"
         return ""
 

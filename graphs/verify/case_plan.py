@@ -9,19 +9,8 @@ from dataclasses import dataclass, field
 from gatewave.graphs.verify import input_shapes
 from gatewave.graphs.verify.input_shapes import InputShapes
 from gatewave.graphs.verify.samples import OPPOSED, REPLACED, Case, Replaced, Samples, name_of
+from gatewave.graphs.verify.thresholds import ENOUGH, MAX_RATIO, MAX_SHAPES
 from gatewave.graphs.verify.value_ranges import NORMAL, ValueRange
-
-MAX_SHAPES = 4
-"""Sets of shapes that the model takes and that are tried, of those that `sizes` lists."""
-
-ENOUGH = 1024
-"""Elements of all inputs together that suffice for every range: special numbers meet each other."""
-
-MAX_RATIO = 8
-"""Shapes with more elements, as a multiple of the smallest sufficient number, are skipped.
-
-A batch of 32 images took the time of all other cases together, eight times over.
-"""
 
 Sized = tuple[str, InputShapes]
 

@@ -19,18 +19,16 @@ from gatewave.graphs.errors import NotRunnableError
 from gatewave.graphs.processes.errors import Lost, Refused
 from gatewave.graphs.processes.messages import Value
 from gatewave.graphs.verify.comparison import cancellation
-from gatewave.graphs.verify.conditioning import NUDGES, excused, movement, nudges
+from gatewave.graphs.verify.conditioning import excused, movement, nudges
 from gatewave.graphs.verify.graph_difference import GraphDifference, changed
 from gatewave.graphs.verify.instrumentation import FACTOR, OUT, Cut
 from gatewave.graphs.verify.report import Compared
 from gatewave.graphs.verify.runners import WORDS, Restarted, Runner, Task, choose
 from gatewave.graphs.verify.samples import Case
 from gatewave.graphs.verify.tensor_difference import between, dtype_of, is_float
+from gatewave.graphs.verify.thresholds import MAX_STEPS, NUDGES
 from gatewave.graphs.verify.value_ranges import Source
 from gatewave.graphs.verify.verification_plan import VerificationPlan
-
-MAX_STEPS = 64
-"""Largest number of steps in the last place by which values are moved."""
 
 NamedValues = dict[str, Value]
 

@@ -14,7 +14,7 @@ import onnx_ir as ir
 
 from gatewave.graphs.analysis import element_types
 from gatewave.graphs.analysis.scopes import scopes
-from gatewave.graphs.verify.allowance import COARSE
+from gatewave.graphs.verify.thresholds import COARSE
 
 NAMES = frozenset({"Gelu", "HardSwish"})
 

@@ -13,9 +13,6 @@ from gatewave.graphs.verify.samples import Case
 from gatewave.graphs.verify.tensor_difference import between, dtype_of
 from gatewave.graphs.verify.verification_plan import VerificationPlan
 
-NOISE = 16.0
-"""Ratio between two runs below which a difference counts as noise."""
-
 
 def compared(
     case: Case,
@@ -67,12 +64,3 @@ def unlike(ones: Mapping[str, Value], others: Mapping[str, Value]) -> list[str]:
         for name, one in ones.items()
         if between(one, others.get(name), Allowance(), lenient=False).used > 1
     ]
-
-
-def is_noise(found: Compared, moved: Compared) -> bool:
-    """Return true if the original differs as much from itself on perturbed inputs."""
-    return (
-        not found.holds
-        and not moved.holds
-        and found.difference.used <= NOISE * moved.difference.used
-    )

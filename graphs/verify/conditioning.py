@@ -15,15 +15,9 @@ from gatewave.graphs.processes.messages import Value
 from gatewave.graphs.verify.comparison import compared
 from gatewave.graphs.verify.report import Compared
 from gatewave.graphs.verify.samples import Case, nudged
+from gatewave.graphs.verify.thresholds import NOISE, NUDGES
 from gatewave.graphs.verify.value_ranges import Source
 from gatewave.graphs.verify.verification_plan import VerificationPlan
-
-NOISE = 16.0
-"""Multiple of the change caused by one step up to which a difference counts as rounding: a rewrite
-rounds several times. An α of 1.7 for 1.702 is 10,000 steps off."""
-
-NUDGES = 4
-"""Runs with moved floats, each moved to one of its two neighbours."""
 
 
 def nudges(case: Case, source: Source) -> Iterator[Case]:
@@ -59,8 +53,19 @@ def excused(found: Sequence[Compared], moves: Mapping[str, Compared]) -> list[Co
 def _is_noise(one: Compared, moved: Compared) -> bool:
     """Return true if steps make as large a difference, in as many elements beyond tolerance.
 
-    One step changes few rounded elements; a different rounding mode changes half of them.
+    The count tells Floor from Round: both differ by a whole step of quantisation, but one step of
+    the input flips few elements, and another rounding mode half of them.
     """
     found, most = one.difference, moved.difference
     as_many = moved.holds or found.wrong <= NOISE * most.wrong
     return found.used <= NOISE * most.used and as_many
+
+
+def is_lost(one: Compared, moved: Compared) -> bool:
+    """Return true if one step moves the original beyond tolerance, and about as far.
+
+    For extreme inputs: in the sine of 1e30, for example, no digit is left. The elements that are
+    wrong are not counted, as one step changes all of them.
+    """
+    beyond = not one.holds and not moved.holds
+    return beyond and one.difference.used <= NOISE * moved.difference.used

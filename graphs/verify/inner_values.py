@@ -14,9 +14,8 @@ from gatewave.graphs.verify.comparison import compared, joined
 from gatewave.graphs.verify.report import Compared, Dropped
 from gatewave.graphs.verify.runners import WORDS, Runner, RunnerKind, Task
 from gatewave.graphs.verify.samples import Case
+from gatewave.graphs.verify.thresholds import MAX_INNER_CASES
 from gatewave.graphs.verify.verification_plan import VerificationPlan
-
-MAX_CASES = 2
 
 
 def compare(
@@ -60,7 +59,7 @@ def _compared(
             stack.enter_context(Runner(task, runtime))
             for task, runtime in zip(tasks, runtimes, strict=True)
         )
-        for case in cases[:MAX_CASES]:
+        for case in cases[:MAX_INNER_CASES]:
             want, got = (_inside(runner, case) for runner in (ones, others))
             yield from compared(case, want, got, WORDS[runtimes[1]], plan)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import onnx_ir as ir
 
 from gatewave.graphs.processes.messages import Array
+from gatewave.graphs.verify.thresholds import MAX_COMPARED
 
 THROUGH = frozenset(
     {
@@ -64,9 +65,6 @@ COMPARING = frozenset(
     {"Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Max", "Min", "Clip", "Equal"}
 )
 """Operators that act differently on the two sides of a number."""
-
-MAX_COMPARED = 16
-"""A few numbers, not a table."""
 
 
 @dataclass

@@ -14,15 +14,13 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from gatewave.graphs.verify.ports import Port
+from gatewave.graphs.verify.thresholds import MAX_ELEMENTS
 
 InputShapes = Mapping[str, tuple[int, ...]]
 """The shape of each input."""
 
 Sizes = dict[str, int]
 """Size of each symbol."""
-
-MAX_ELEMENTS = 1 << 26
-"""Limit on elements of one generated input: 256 MiB of float32."""
 
 RANKS = (2, 1, 0, 3)
 """Ranks that are tried for inputs of open rank."""

@@ -17,17 +17,10 @@ from gatewave.graphs.analysis import element_types
 from gatewave.graphs.analysis.element_types import bodies, operands
 from gatewave.graphs.analysis.scopes import Scope, scopes
 from gatewave.graphs.verify import random_replacement
-from gatewave.graphs.verify.random_replacement import Fixed
+from gatewave.graphs.verify.random_replacement import DRAWN, TRAINING, Fixed
 
-RANDOM = frozenset(
-    {
-        *("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"),
-        *("Bernoulli", "Multinomial"),
-    }
-)
-
-TRAINING = 2
-"""Number of the input that puts `Dropout` into training mode."""
+RANDOM = frozenset(DRAWN)
+"""Operators that always draw random numbers; `Dropout` does so in training mode only."""
 
 
 @dataclass(frozen=True)

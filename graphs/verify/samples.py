@@ -19,10 +19,8 @@ from gatewave.graphs.verify.input_shapes import InputShapes
 from gatewave.graphs.verify.ports import Port, inputs_of
 from gatewave.graphs.verify.report import GIVEN
 from gatewave.graphs.verify.tensor_difference import is_float
+from gatewave.graphs.verify.thresholds import SMALL_DEFAULT
 from gatewave.graphs.verify.value_ranges import THRESHOLDS, VALUE_RANGES, Source, ValueRange
-
-SMALL_DEFAULT = 64
-"""A default of more elements is a weight, and left alone."""
 
 Replaced = Literal["defaults replaced", "defaults replaced, of the other sign"]
 REPLACED: Replaced = "defaults replaced"

@@ -10,9 +10,7 @@ import numpy as np
 from gatewave.graphs.ops.ulp import float_limits, unit_in_the_last_place
 from gatewave.graphs.processes.messages import STRINGS, Array
 from gatewave.graphs.verify.allowance import Allowance
-
-EDGE = 1e-3
-"""Share of the greatest number beyond which infinity counts as overflow, not as an error."""
+from gatewave.graphs.verify.thresholds import OVERFLOW_SHARE
 
 
 @dataclass(frozen=True)
@@ -157,7 +155,7 @@ def _overflown(want: Array, got: Array) -> Array:
 
 def _about_to(want: Array, got: Array, dtype: str) -> Array:
     """Return the mask where the original is large enough for a reordered sum to overflow."""
-    edge = np.isfinite(want) & (np.abs(want) > EDGE * float(float_limits(dtype).max))
+    edge = np.isfinite(want) & (np.abs(want) > OVERFLOW_SHARE * float(float_limits(dtype).max))
     return np.asarray(edge & np.isinf(got) & (np.sign(got) == np.sign(want)))
 
 

@@ -14,26 +14,27 @@ from types import MappingProxyType
 # A rewrite may round otherwise at each activation, and later nodes carry that on. In float32,
 # networks of a hundred layers whose SiLUs were fused and run by the kernels differ by up to 6e-6 of
 # the scale of their output. An activation that is mistaken for its neighbour differs by more than
-# 1e-4: GELU from its tanh form by 5e-4, α = 1.702 from 1.7 by 1e-3 of the argument. In float64,
-# 1e-10 still tells a π of float32, which is off by 2.8e-8, from one of float64.
+# 1e-4: GELU from its tanh form by 5e-4, and α = 1.702 from 1.7. In float64, 1e-10 still tells a π
+# of float32, which is off by 2.8e-8, from one of float64.
 RELATIVE: Mapping[str, float] = MappingProxyType(
     {"complex128": 1e-10, "float64": 1e-10, "complex64": 1e-4, "float32": 1e-4, "float16": 1e-2}
 )
 """Default of `Allowance.rtol` by dtype; bfloat16 and shorter floats get `ROUNDINGS`."""
 
 # ONNX defines Gelu and HardSwish by functions with constants of float32, so that the original is
-# itself off by about 1e-8; two of them in a row, or a product with one, stay below 1e-6.
+# itself off by about 1e-8 of the number.
 COARSE = 1e-6
 """Default for float64 if an operator computes with float32 constants; see `coarse_operators`."""
 
 # Kernels and function bodies of one activation differ by up to 1e-6 of the scale, given equal
-# inputs (ADR 33). Twenty times as much is still a fiftieth of the neighbour's distance of 1e-3.
+# inputs. Twenty times as much is still a twenty-fifth of what tells GELU from its tanh form.
 TIGHT = 2e-5
 """Default for a changed part in float32, which is compared on equal inputs."""
 
-# In 16 bits and less each operator of a graph rounds, and a fused one rounds once.
+# With so few digits the roundings count that a graph has and a fused operator has not: one for
+# each operator of the graph.
 ROUNDINGS = 4
-"""Tolerance of short floats, and least tolerance of a slice, in machine epsilons."""
+"""Tolerance of bfloat16 and shorter floats, and least one of a slice, in machine epsilons."""
 
 # The root of the mean square of a few elements may be small by chance.
 MIN_SLICE = 8
@@ -55,22 +56,21 @@ NOISE = 16.0
 NUDGES = 4
 """Runs of the original with moved floats."""
 
-# A part may use its whole tolerance, hundreds of steps; such a move would excuse anything later.
+# `TIGHT` is 170 steps of float32: a part that uses its whole tolerance is not moved by all of it.
 MAX_STEPS = 64
 """Largest number of steps by which results of changed parts are moved."""
 
 # Choice of inputs.
 
-# Of twelve cases of an image network, eight once had a batch of 32 and took most of the time.
+# With the ranges of numbers these make about twelve cases.
 MAX_SHAPES = 4
 """Sets of shapes that are tried with normal numbers, of those that the model takes."""
 
-# A quarter of the elements are special numbers, of about six kinds: with 1024 elements each pair
-# of kinds meets. Images of 3·48·2 pixels were too few.
+# Special numbers of several inputs have to meet each other. Images of 3·48·2 pixels had too few.
 ENOUGH = 1024
 """Elements of all inputs together that suffice for each range of numbers."""
 
-# Batches of 32 images took eight times the time of all other cases together.
+# Batches of 32 images, in eight of twelve cases, took eight times the time of all other cases.
 MAX_RATIO = 8
 """Multiple of the smallest sufficient shapes beyond which shapes are skipped."""
 
@@ -79,9 +79,9 @@ MAX_INNER_CASES = 2
 """Cases on which values inside the graphs are compared."""
 
 SPECIAL_SHARE = 0.25
-"""Share of special numbers in a case of them; the others show errors that NaN would hide."""
+"""Share of special numbers in a case of them; the others are normal numbers."""
 
-# e^-30 is 1e-13: sigmoid and tanh are saturated in float32, and nothing overflows.
+# e^-30 is 1e-13: sigmoid and tanh are saturated in float32.
 LARGE = 30.0
 """Scale of normal numbers in the case of large ones."""
 
@@ -96,7 +96,7 @@ MAX_COMPARED = 16
 MAX_ELEMENTS = 1 << 26
 """Limit on elements of one generated input: 256 MiB of float32."""
 
-# A model of 1.2 MB once took 4.5 GB on large batches.
+# A model of 1.2 MB took 4.5 GB while its ranges were tried in batches of 32.
 MAX_CASE_BYTES = 1 << 30
 """Memory that a case may take beyond the loaded model; the first case may take more."""
 

@@ -13,9 +13,7 @@ from typing import Any
 import numpy as np
 
 from gatewave.graphs.processes.messages import Array
-
-SPECIAL_SHARE = 0.25
-LARGE = 30.0
+from gatewave.graphs.verify.thresholds import LARGE, SPECIAL_SHARE
 
 Source = np.random.Generator
 DrawFloats = Callable[[Source, tuple[int, ...], Any], Array]

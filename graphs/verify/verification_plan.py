@@ -8,6 +8,7 @@ from pathlib import Path
 
 from gatewave.graphs.processes.messages import Array
 from gatewave.graphs.verify.allowance import Allowance
+from gatewave.graphs.verify.thresholds import BUDGET, TIMEOUT
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,8 @@ class VerificationPlan:
     tolerance: Allowance = Allowance()  # noqa: RUF009 - frozen
     inputs: Mapping[str, Array] | None = None
     kernels: Path | None = None
-    timeout: float = 120.0
-    budget: float = 60.0
+    timeout: float = TIMEOUT
+    budget: float = BUDGET
     native: bool = False
     local: bool = False
     strict: bool = False

@@ -20,10 +20,10 @@ from gatewave.graphs.processes.errors import Refused
 from gatewave.graphs.processes.messages import Value
 from gatewave.graphs.verify import coarse_operators, inner_values, random_outputs
 from gatewave.graphs.verify.budget import Budget, Cost
-from gatewave.graphs.verify.case_plan import MAX_SHAPES, CaseDraft, CasePlan, GivenCase
+from gatewave.graphs.verify.case_plan import CaseDraft, CasePlan, GivenCase
 from gatewave.graphs.verify.changed_parts import ChangedParts, parts
-from gatewave.graphs.verify.comparison import compared, is_noise, joined, unlike
-from gatewave.graphs.verify.conditioning import excused, movement, nudges
+from gatewave.graphs.verify.comparison import compared, joined, unlike
+from gatewave.graphs.verify.conditioning import excused, is_lost, movement, nudges
 from gatewave.graphs.verify.ports import disagreements
 from gatewave.graphs.verify.report import Compared, Dropped, Ran, Report
 from gatewave.graphs.verify.runners import (
@@ -35,9 +35,8 @@ from gatewave.graphs.verify.runners import (
     unknown_domains,
 )
 from gatewave.graphs.verify.samples import Case, Samples, from_file, nudged
+from gatewave.graphs.verify.thresholds import MAX_FAILURES, MAX_SHAPES
 from gatewave.graphs.verify.verification_plan import VerificationPlan
-
-MAX_FAILURES = 3
 
 NOISY = "the original itself changes about as much when the last bits of its inputs do"
 
@@ -290,7 +289,7 @@ class _Verifier:
     ) -> list[Compared]:
         moved = original.run(nudged(case).inputs)
         noise = {one.name: one for one in compared(case, wanted, moved, "", self.plan)}
-        noisy = [one.name for one in self._stable(found) if is_noise(one, noise[one.name])]
+        noisy = [one.name for one in self._stable(found) if is_lost(one, noise[one.name])]
         self.dropped += [Dropped(f"{case.name}: output {name}", NOISY) for name in noisy]
         return [one for one in found if one.name not in noisy]
 

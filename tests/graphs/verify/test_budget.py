@@ -9,8 +9,9 @@ from verifications import HEAD
 
 from gatewave.graphs.errors import NotRunnableError
 from gatewave.graphs.verify import case_plan
-from gatewave.graphs.verify.budget import MAX_BYTES, Budget, Cost
+from gatewave.graphs.verify.budget import Budget, Cost
 from gatewave.graphs.verify.samples import Samples
+from gatewave.graphs.verify.thresholds import MAX_CASE_BYTES
 from gatewave.graphs.verify.verification_plan import VerificationPlan
 from gatewave.graphs.verify.verified_files import write_unchanged
 
@@ -71,7 +72,7 @@ def test_a_case_that_would_take_longer_than_is_left_is_refused():
 
 def test_a_case_that_would_take_too_much_memory_is_refused():
     budget = Budget(math.inf, Clock())
-    budget.add(1000, Cost(1.0, MAX_BYTES * 2 / 3))
+    budget.add(1000, Cost(1.0, MAX_CASE_BYTES * 2 / 3))
     assert budget.refuses(1000) == ""
     assert "1.3 GiB of memory" in budget.refuses(2000)
 
