@@ -1,4 +1,4 @@
-"""Errors of an activation's results, in the form in which a certificate has them."""
+"""Errors of an activation's results, as a certificate states them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class ExactResults:
         return found.model_copy(update={"drawn": drawn})
 
     def part(self, count: int) -> ExactResults:
-        """The first ``count`` elements."""
+        """Return the first ``count`` elements."""
         return ExactResults(
             self.operator,
             self.dtype,
@@ -106,7 +106,7 @@ def compare(exact: ExactResults, results: Mapping[str, Tensor]) -> CellErrors:
 
 
 def _allowed(exact: ExactResults) -> str:
-    """The bounds of the outputs, in words; equal ones once."""
+    """Describe the bounds of the outputs; outputs with equal bounds share a phrase."""
     bounds: dict[str, list[str]] = {}
     for name in exact.outputs:
         tolerance = certify.tolerance_of(exact.operator, name, exact.dtype)

@@ -32,7 +32,7 @@ from gatewave.graphs.processes.errors import Lost, Refused
 from gatewave.models import Activation, DType, Operator
 
 SHAPES: tuple[tuple[int, ...], ...] = ((), (0,), (3, 1, 5))
-"""Shapes tried besides a long line: one element, zero elements, and several axes."""
+"""Shapes that are run besides the vector of all samples: a scalar, no elements, several axes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +60,11 @@ def subjects(
 
 @functools.cache
 def exact_results(subject: Subject) -> ExactResults:
-    """The samples of `reference`, and the exact results.
+    """Return the samples of `reference`, and the exact results for them.
 
-    Where the record's decomposition is not its formula, all are of the formula itself: that takes
-    long, and shows every runtime to be wrong.
+    Shorter floats are usually measured against the decomposition in float64. If that is not the
+    record's formula, the formula itself gives the results: mpmath takes long, but every runtime is
+    then shown to be wrong, as it should be.
     """
     activation, operator, graph = subject.activation, subject.operator, subject.graph
     names = signature.inputs(activation, graph)
@@ -82,7 +83,7 @@ def exact_results(subject: Subject) -> ExactResults:
 
 
 def models(subject: Subject) -> dict[str, bytes]:
-    """The artifacts of ``subject`` in both forms, by the names of their files."""
+    """Return the artifacts of ``subject`` in both forms, by the names of their files."""
     names = (
         artifacts.file_name(subject.stem, subject.graph, subject.dtype, form) for form in FORMS
     )
@@ -101,7 +102,7 @@ def _contents(activation: Activation, operator: Operator) -> Mapping[str, bytes]
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A model as a runtime is given it; see `document.Cell`."""
+    """Model that is given to a runtime; see `document.Cell`."""
 
     content: bytes
     form: Form
@@ -109,10 +110,10 @@ class Prepared:
 
 
 def prepared(subject: Subject, runtime: Runtime, shape: Sequence[int]) -> Prepared:
-    """The model of ``subject`` for ``runtime`` and tensors of ``shape``.
+    """Return the model of ``subject`` for ``runtime`` and tensors of ``shape``.
 
-    A runtime that runs functions gets the node with its function, any other one the decomposition;
-    then `lower` brings it to operators that the runtime is known to run.
+    A runtime that runs functions gets the node with its function, any other one the decomposition.
+    `lower` then replaces operators that the runtime is not known to run.
 
     Raises:
         TargetError: The runtime is known not to run it, whatever its form.

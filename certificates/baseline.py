@@ -83,32 +83,32 @@ def with_baseline(
         for first, second in (runnings, runnings[::-1]):
             if refusals[first.runtime.title]:
                 continue
-            asked = BaselineRun(path, model, (first, second), settings)
+            run = BaselineRun(path, model, (first, second), settings)
             try:
-                asked.ask(refusals[second.runtime.title])
+                run.run(refusals[second.runtime.title])
             except Refused as error:
                 refusals[first.runtime.title] = str(error)
                 continue
             return _made(
-                path, RUNTIMES["onnxruntime"] if first.runtime is PLAIN else first.runtime, asked
+                path, RUNTIMES["onnxruntime"] if first.runtime is PLAIN else first.runtime, run
             )
     why = "; ".join(f"{title}: {words}" for title, words in refusals.items())
     raise NotRunnableError(f"{path}: no implementation gives a baseline: {why}")
 
 
-def _made(path: Path, runtime: Runtime, asked: BaselineRun) -> Network:
+def _made(path: Path, runtime: Runtime, run: BaselineRun) -> Network:
     made = Network(
         path=path,
         baseline_runtime=runtime,
-        expected=asked.expected,
-        seed=asked.settings.seed,
-        tolerance=asked.settings.tolerance,
-        left_out=asked.left_out,
-        whole=asked.whole,
-        baseline=asked.baseline(),
+        expected=run.expected,
+        seed=run.settings.seed,
+        tolerance=run.settings.tolerance,
+        left_out=run.left_out,
+        whole=run.whole,
+        baseline=run.baseline(),
     )
     if not made.outputs:
-        reasons = "; ".join(f"output {n}: {words}" for n, words in asked.left_out.items())
+        reasons = "; ".join(f"output {n}: {words}" for n, words in run.left_out.items())
         raise NotRunnableError(f"{path}: no output can be certified: {reasons}")
     return made
 

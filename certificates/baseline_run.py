@@ -1,4 +1,4 @@
-"""Outputs of a model from two implementations, and the nodes in which they differ."""
+"""Run of a model in two implementations, and search for the nodes in which they differ."""
 
 from __future__ import annotations
 
@@ -29,22 +29,25 @@ from gatewave.graphs.verify.tensor_difference import described
 NUDGES = 2
 """Runs with perturbed inputs, each float moved to one of its two neighbours."""
 
-HOPELESS = 2
+# A refusal may be the fault of the case: its sizes may not fit the model. A case that the second
+# runtime runs has no such fault.
+MAX_REFUSED = 2
 """Cases that only the second runtime runs, after which the first counts as refusing the model."""
 
-TOGETHER = 4
+CASES_PER_WALK = 4
 """Cases whose values are held in memory at once while nodes are compared."""
 
+# A rounding moves a quantised value by zero or by a whole step (ADR 32).
 QUANTISERS = ("QuantizeLinear", "DynamicQuantize", "QLinear", "QGemm", "QAttention")
 """Prefixes of the names of operators that quantise."""
 
-SIZES = "its size changes with the last bits of the inputs"
-TOLD = "the two implementations give different values for it"
+VARIABLE_SIZE = "its size changes with the last bits of the inputs"
+DISAGREEMENT = "the two implementations give different values for it"
 
 
 @dataclass(frozen=True)
 class BaselineSettings:
-    """Settings for trying a model.
+    """Settings of a run.
 
     Attributes:
         seed: Seed of the generated inputs.
@@ -59,7 +62,7 @@ class BaselineSettings:
 
 @dataclass
 class BaselineRun:
-    """A model that the first of two runtimes runs; the second may refuse it.
+    """Run of a model in two runtimes, of which the second may refuse it.
 
     Attributes:
         path: Its file.
@@ -69,10 +72,10 @@ class BaselineRun:
         expected: The inputs that the first runtime takes, and its results.
         left_out: Outputs that cannot be compared, with the reason.
         whole: True if there was time for all inputs.
-        answered: The number of cases that the second runs, too.
-        refusal: Its reason for not running the others.
-        apart: By case, the second's results that differ from the first's.
-        walked: The result for the nodes, if they were compared.
+        second_ran: Number of cases that the second runtime runs, too.
+        refusal: Its reason for refusing the others.
+        disagreements: By case, results of the second runtime that differ from those of the first.
+        walked: Comparison of the nodes; ``None`` if the outputs agree.
     """
 
     path: Path
@@ -82,9 +85,9 @@ class BaselineRun:
     expected: list[Expected] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
     whole: bool = True
-    answered: int = 0
+    second_ran: int = 0
     refusal: str = ""
-    apart: dict[str, dict[str, Array]] = field(default_factory=dict)
+    disagreements: dict[str, dict[str, Array]] = field(default_factory=dict)
     walked: WalkResult | None = None
 
     def __post_init__(self) -> None:
@@ -95,7 +98,7 @@ class BaselineRun:
             random_outputs.outputs(self.model), "a random operator feeds it"
         )
 
-    def ask(self, refusal: str) -> None:
+    def run(self, refusal: str) -> None:
         """Run all cases; start no further case once they have taken the time limit of one run.
 
         The second runtime may run cases that the first refuses, to tell faults of the case apart.
@@ -111,19 +114,19 @@ class BaselineRun:
         why = Refused("an input alone is too large to be generated")
         seconds = self.runtimes[0].seconds
         end = time.monotonic() + seconds
-        hopeless = 0
+        refused = 0
         for case in self._cases():
             if time.monotonic() > end:
                 self.whole = False
                 break
             try:
-                self.expected.append(self._of(case))
+                self.expected.append(self._run_first(case))
             except Lost:
                 raise
             except Refused as error:
                 why = error
-                hopeless += not self.expected and self._second_runs(case)
-            if hopeless == HOPELESS:
+                refused += not self.expected and self._second_runs(case)
+            if refused == MAX_REFUSED:
                 break
         if not self.expected:
             raise why
@@ -139,8 +142,8 @@ class BaselineRun:
             nodes=walked.nodes,
             checked=walked.checked,
             unchecked=dict(walked.unchecked),
-            differing=tuple(walked.parted.values()),
-            refused=len(self.expected) - self.answered,
+            differing=tuple(walked.differing.values()),
+            refused=len(self.expected) - self.second_ran,
             refusal=self.refusal,
         )
 
@@ -152,7 +155,7 @@ class BaselineRun:
         ]
         if not known:
             return "none"
-        if not self.answered:
+        if not self.second_ran:
             return "single" if walked.unchecked else "checked"
         return "checked" if any(expected.other for expected in known) else "agreed"
 
@@ -172,7 +175,7 @@ class BaselineRun:
             raise ModelError(f"{self.path}: the inputs given: {'; '.join(wrong)}")
         yield case
 
-    def _of(self, case: Case) -> Expected:
+    def _run_first(self, case: Case) -> Expected:
         first, _ = self.runtimes
         outputs = first.run(case.inputs)
         if not self.expected:
@@ -186,9 +189,9 @@ class BaselineRun:
             if any(described(other[name]) != described(want) for other in moved)
         ]
         expected = Expected(
-            case, outputs, moved, self._stepped, without=dict.fromkeys(sizes, SIZES)
+            case, outputs, moved, self._stepped, without=dict.fromkeys(sizes, VARIABLE_SIZE)
         )
-        self._ask_second(expected)
+        self._run_second(expected)
         return expected
 
     def _second_runs(self, case: Case) -> bool:
@@ -200,7 +203,7 @@ class BaselineRun:
             return False
         return True
 
-    def _ask_second(self, expected: Expected) -> None:
+    def _run_second(self, expected: Expected) -> None:
         """Keep the second runtime's results that differ."""
         if not self._loaded:
             return
@@ -209,58 +212,62 @@ class BaselineRun:
         except Refused as error:
             self.refusal = self.refusal or str(error)
             return
-        self.answered += 1
+        self.second_ran += 1
         tolerance = self.settings.tolerance
         names = {*expected.outputs} - {*expected.without} - {*self.left_out}
-        apart = {n: got[n] for n in names if expected.between(n, got[n], tolerance).used > 1}
-        if apart:
-            self.apart[expected.case.name] = apart
+        disagreements = {
+            n: got[n] for n in names if expected.between(n, got[n], tolerance).used > 1
+        }
+        if disagreements:
+            self.disagreements[expected.case.name] = disagreements
 
     def _compare_nodes(self, end: float) -> None:
         """Compare the nodes in the cases where the second runtime differs or fails."""
-        if self.answered and not self.apart:
+        if self.second_ran and not self.disagreements:
             return
         cases = [
             expected.case
             for expected in self.expected
-            if not self.answered or expected.case.name in self.apart
+            if not self.second_ran or expected.case.name in self.disagreements
         ]
-        cases = cases if self.answered else cases[:NUDGES]
+        cases = cases if self.second_ran else cases[:NUDGES]
         model, settings = files.read(self.path), self.settings
         walk = NodeWalk(model, *self.runtimes, settings.tolerance, settings.seed)
         walked = WalkResult()
-        for start in range(0, len(cases), TOGETHER):
-            some = cases[start : start + TOGETHER]
+        for start in range(0, len(cases), CASES_PER_WALK):
+            some = cases[start : start + CASES_PER_WALK]
             if walked.nodes and time.monotonic() > end:
                 break
             walked = walk.walk(some, end)
         self.walked = walked
-        self.expected = [self._settled(expected, walked) for expected in self.expected]
+        self.expected = [self._with_findings(expected, walked) for expected in self.expected]
 
-    def _settled(self, expected: Expected, walked: WalkResult) -> Expected:
+    def _with_findings(self, expected: Expected, walked: WalkResult) -> Expected:
         """Return ``expected`` with the findings on outputs for which the two runtimes disagree."""
         name = expected.case.name
-        if not self.answered:  # an operator that is in doubt is in doubt for all inputs
+        if not self.second_ran:
+            # The nodes were compared on a few cases only, and an operator that differs there may
+            # differ on all inputs.
             tainted = {o: one for found in walked.tainted.values() for o, one in found.items()}
             return replace(
                 expected, without={**{o: _why(p) for o, p in tainted.items()}, **expected.without}
             )
         without, other = dict(expected.without), {}
-        for output, got in self.apart.get(name, {}).items():
-            parted = walked.tainted.get(name, {}).get(output)
-            if parted is not None:
-                without[output] = _why(parted)
-            elif output not in walked.reached.get(name, ()):
-                without[output] = f"{TOLD}; {_unknown(walked)}"
+        for output, got in self.disagreements.get(name, {}).items():
+            differing = walked.tainted.get(name, {}).get(output)
+            if differing is not None:
+                without[output] = _why(differing)
+            elif output not in walked.verified_outputs.get(name, ()):
+                without[output] = f"{DISAGREEMENT}; {_unknown(walked)}"
             elif described(got) != described(expected.outputs[output]):
-                without[output] = SIZES
+                without[output] = VARIABLE_SIZE
             else:
                 other[output] = got
         return replace(expected, without=without, other=other)
 
 
-def _why(parted: DifferingNode) -> str:
-    return f"{parted.words()} is computed differently: {parted.says}"
+def _why(differing: DifferingNode) -> str:
+    return f"{differing.words()} is computed differently: {differing.says}"
 
 
 def _unknown(walked: WalkResult) -> str:

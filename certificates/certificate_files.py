@@ -1,4 +1,4 @@
-"""Certificates beside the models that they are of, which name them in their metadata."""
+"""Files of certificates and their pages, and the digests in the metadata of certified models."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gatewave.graphs.errors import ModelError, NotWrittenError
 
 
 def write(certificate: Certificate, folder: Path) -> Path:
-    """Write the certificate and its pages into ``folder``, and give the path of the first.
+    """Write the certificate and its pages into ``folder``; return the path of the certificate.
 
     Raises:
         NotWrittenError: The file system refuses it.
@@ -29,7 +29,7 @@ def write(certificate: Certificate, folder: Path) -> Path:
 
 
 def stamp(certificate: Certificate, folder: Path) -> None:
-    """Have each model of ``certificate`` in ``folder`` name it in its metadata.
+    """Write the digest of ``certificate`` into the metadata of its models in ``folder``.
 
     Raises:
         ModelError: One is missing or was not certified; then no file is changed.

@@ -1,4 +1,4 @@
-"""A certificate made: every runtime, on everything that it is to run."""
+"""Certification: run an activation or a model on all runtimes, and compare the results."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def of_model(
 
 
 def _digests(path: Path) -> dict[str, str]:
-    """The SHA-256 of the model in ``path``, and of each file with external data, as it names it."""
+    """Return the SHA-256 of the model in ``path`` and of its files with external data, by name."""
     found = {path.name: model_digest(path.read_bytes())}
     folder = path.parent.resolve()
     for data in storage.data_files(files.read(path)):

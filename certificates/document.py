@@ -1,4 +1,4 @@
-"""A certificate as a document: JSON with a schema, that a program can check and make again."""
+"""Certificates as JSON documents with a schema."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ one, with whose nodes the other agrees one by one; one alone; or no baseline."""
 
 
 class CertificatePart(StrictModel):
-    """NaN and infinities are strings."""
+    """Part of a certificate; JSON has no NaN and no infinities, so that they are strings."""
 
     model_config = ConfigDict(ser_json_inf_nan="strings")
 
 
 class Point(CertificatePart):
-    """One element.
+    """One element of an output, expected and computed.
 
     Attributes:
         inputs: Inputs of an activation, by name.
@@ -57,7 +57,7 @@ class Point(CertificatePart):
 
 
 class Special(CertificatePart):
-    """A number that functions get wrong, wherever it stood among the inputs.
+    """Special value, such as an infinity, at all its places among the inputs.
 
     Attributes:
         value: Value of the input.
@@ -71,7 +71,7 @@ class Special(CertificatePart):
 
 
 class Shaped(CertificatePart):
-    """Tensors of another shape than a long line.
+    """Result for tensors of another shape than the vector of all samples.
 
     Attributes:
         shape: Shape of all inputs.
@@ -244,7 +244,7 @@ class Inputs(CertificatePart):
 
 
 class Allowed(CertificatePart):
-    """Tolerances that replace the default ones; see `gatewave verify`.
+    """Tolerances in place of the defaults; see `gatewave verify`.
 
     Attributes:
         rtol: Bound relative to the number.
@@ -311,12 +311,12 @@ class Certificate(CertificatePart):
 
 
 def schema() -> dict[str, Any]:
-    """The JSON schema of certificates."""
+    """Return the JSON schema of certificates."""
     return Certificate.model_json_schema(mode="serialization")
 
 
 def model_digest(content: bytes) -> str:
-    """The SHA-256 of a model, without the certificate that its metadata may name."""
+    """Return the SHA-256 of a model, without the certificate that its metadata may name."""
     model = onnx.ModelProto.FromString(content)
     kept = [entry for entry in model.metadata_props if entry.key != KEY]
     del model.metadata_props[:]

@@ -1,4 +1,4 @@
-"""Inputs of a model, and the expected results."""
+"""Expected results of a user's model for one case of inputs, and the comparison with them."""
 
 from __future__ import annotations
 
@@ -14,20 +14,24 @@ from gatewave.graphs.verify.samples import Case
 from gatewave.graphs.verify.tensor_difference import Difference, between, described, is_float
 from gatewave.graphs.verify.value_ranges import Source
 
+# Each operator of a network rounds, and a perturbed input shows one rounding only. A stable element
+# changes by about 0, so that the factor gives it no slack: a float32 sine of x is out of tolerance
+# in float64 beside elements that are noise (test_an_unstable_element_excuses_no_others).
 STEPS = 256.0
-"""Multiple of an element's change under perturbed inputs that counts as rounding, since each
-operator of a network rounds. For a stable element the change is about 0, and the slack with it."""
+"""Multiple of an element's change under perturbed inputs that counts as rounding."""
 
+# In bfloat16, 256 units in the last place of 1 are 2.
 STEPS_OF_SHORT = 16.0
-"""The same for floats of 16 bits and less: 256 units in the last place would be a quarter there."""
+"""Distance of `moved_far` for floats of 16 bits and less, in units in the last place."""
 
+# A small multiple (ADR 32): the runs with moved inputs are a sample of the possible roundings.
 JUMPS = 4.0
 """Multiple of the largest jump seen in a graph that quantises: see `Expected.stepped`."""
 
 
 @dataclass(frozen=True)
 class Expected:
-    """Inputs, and the expected results for them.
+    """Expected results for one case of inputs.
 
     Attributes:
         case: The inputs.
@@ -37,8 +41,8 @@ class Expected:
         stepped: True if the graph quantises. A rounding then changes an element by zero or by a
             whole step. Inputs are then moved further, see `moved_far`, and the largest change in a
             tensor is allowed at each of its elements.
-        other: Results for some outputs of a second runtime that computes every node alike:
-            they differ by roundings alone.
+        other: Results of a second runtime for outputs that differ although both runtimes compute
+            every node alike: the graph amplifies their roundings.
         without: Outputs without a baseline here, each with the reason.
     """
 
@@ -69,9 +73,9 @@ class Expected:
     def passed_over(self, name: str, got: Array | None) -> Array | None:
         """Return the elements that are not compared; None if ``got`` has another type or shape.
 
-        These are elements that are not finite in either result on huge inputs, since a sum may
-        overflow in one order of its terms only; and elements that perturbed inputs make another
-        index, or turn finite or not finite.
+        Indices are left out if perturbed inputs change them, and floats if perturbed inputs turn
+        them finite or not finite. On huge inputs, floats are left out that are not finite in either
+        result: a sum may overflow in one order of its terms only.
         """
         want = self.outputs[name]
         if got is None or described(got) != described(want):

@@ -30,7 +30,7 @@ from gatewave.graphs.verify.tensor_difference import SAME, Difference, Place, dt
 
 @dataclass
 class _OutputResults:
-    """Results of a runtime for one output, so far.
+    """Results of a runtime for one output, over the cases so far.
 
     Attributes:
         tried: Case by case.
@@ -75,50 +75,50 @@ class _RuntimeResults:
     model: str = ""
 
     def add(self, expected: Expected, got: Mapping[str, Array], tolerance: Allowance) -> None:
-        for name, answer in self.outputs.items():
-            answer.add(name, expected, got.get(name), tolerance)
+        for name, result in self.outputs.items():
+            result.add(name, expected, got.get(name), tolerance)
 
 
 def cells(network: Network, runtime: Runtime, running: RuntimeClient) -> Iterator[Cell]:
     """Run ``network`` by ``runtime`` on all its inputs: a cell for each output."""
-    answers = _RuntimeResults({name: _OutputResults() for name in network.outputs})
-    verdict, why = _answers(network, runtime, running, answers)
+    results = _RuntimeResults({name: _OutputResults() for name in network.outputs})
+    verdict, why = _run(network, runtime, running, results)
     for name in network.outputs:
-        yield _cell(network, name, answers, verdict, why)
+        yield _cell(network, name, results, verdict, why)
 
 
-def _answers(
-    network: Network, runtime: Runtime, running: RuntimeClient, answers: _RuntimeResults
+def _run(
+    network: Network, runtime: Runtime, running: RuntimeClient, results: _RuntimeResults
 ) -> tuple[CellVerdict, str]:
-    """Fill ``answers``; return the verdict, and the crash or the first refusal."""
+    """Fill ``results``; return the verdict, and the crash or the first refusal."""
     refusals: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:
         loading = _ModelLoader(network, runtime, running, Path(folder) / "model.onnx")
         for expected in network.expected:
             try:
-                answers.changes, answers.model = loading.ready(expected.case)
+                results.changes, results.model = loading.ready(expected.case)
                 got = running.run(expected.case.inputs)
             except TargetError as error:
                 return "refused", f"gatewave lower: {error}"
             except Lost as error:
-                answers.refused.append(Tried(name=expected.case.name, verdict="crashed"))
+                results.refused.append(Tried(name=expected.case.name, verdict="crashed"))
                 return "crashed", f"{expected.case.name}: {error}"
             except Refused as error:
-                answers.refused.append(Tried(name=expected.case.name, verdict="refused"))
+                results.refused.append(Tried(name=expected.case.name, verdict="refused"))
                 refusals[f"{expected.case.name}: {error}"] += 1
             else:
-                answers.add(expected, got, network.tolerance)
+                results.add(expected, got, network.tolerance)
     if not refusals:
         return "exact", ""
     return (
         "refused",
-        f"{len(answers.refused)} of {len(network.expected)} inputs: {next(iter(refusals))}",
+        f"{len(results.refused)} of {len(network.expected)} inputs: {next(iter(refusals))}",
     )
 
 
 @dataclass
 class _ModelLoader:
-    """The model of a network, as a runtime is given it: anew for new shapes, if those are fixed."""
+    """Loader of a network into a runtime; a runtime of fixed shapes loads it for each shape."""
 
     network: Network
     runtime: Runtime
@@ -157,15 +157,15 @@ def _write(source: Path, path: Path, runtime: Runtime, shapes: InputShapes) -> t
 
 
 def _cell(
-    network: Network, name: str, answers: _RuntimeResults, verdict: CellVerdict, why: str
+    network: Network, name: str, results: _RuntimeResults, verdict: CellVerdict, why: str
 ) -> Cell:
-    answer, want = answers.outputs[name], network.expected[0].outputs[name]
-    worst, place = answer.worst, answer.worst.place
+    result, want = results.outputs[name], network.expected[0].outputs[name]
+    worst, place = result.worst, result.worst.place
     if worst.used > 1:
-        differs = f"{name}{_where(place)} ({answer.case})"
+        differs = f"{name}{_where(place)} ({result.case})"
         why = "; ".join(filter(None, (why, differs) if verdict == "crashed" else (differs, why)))
         verdict = verdict if verdict == "crashed" else "differs"
-    for reason, cases in answer.without.items():
+    for reason, cases in result.without.items():
         verdict = "no baseline" if verdict == "exact" else verdict
         counted = f"no baseline for {len(cases)} of {len(network.expected)} inputs: {reason}"
         why = "; ".join(filter(None, (why, counted)))
@@ -174,19 +174,19 @@ def _cell(
         graph="",
         dtype=dtype_of(want),
         form="model",
-        changes=answers.changes,
-        model=answers.model,
-        elements=answer.compared,
-        wrong=answer.wrong,
+        changes=results.changes,
+        model=results.model,
+        elements=result.compared,
+        wrong=result.wrong,
         allowed=network.tolerance.words(dtype_of(want)) if is_float(want) else "none: it is equal",
         verdict=verdict,
         why=why,
         ulp=worst.ulp,
         absolute=worst.absolute,
         used=worst.used,
-        worst=_point(name, answer.case, place) if worst.used > 1 else None,
-        cases=(*answer.tried, *answers.refused),
-        evidence=evidence_of(answer.compared_cases(), network.seed),
+        worst=_point(name, result.case, place) if worst.used > 1 else None,
+        cases=(*result.tried, *results.refused),
+        evidence=evidence_of(result.compared_cases(), network.seed),
     )
 
 
@@ -198,7 +198,7 @@ def _where(place: Place | None) -> str:
 
 
 def _point(name: str, case: str, place: Place | None) -> Point | None:
-    """Return the point of the largest difference; None if it has no index or no numbers."""
+    """Return the point of the largest difference; None if the shapes differ, or for strings."""
     if place is None or place.index is None or isinstance(place.original, str | complex):
         return None
     return Point(

@@ -1,8 +1,8 @@
 """Comparison of two runtimes node by node, each node run on its own with equal inputs.
 
-If two runtimes give different outputs for a whole model, either one of them has a defect in some
-node, or both agree on every node, and the graph amplifies their roundings. Each node is therefore
-run by both, on the values that reach it in the first.
+Two runtimes give different outputs for a model if one of them has a defect in a node, or if the
+graph amplifies their roundings. To tell these apart, both run each node on the values that reach it
+in the first runtime (ADR 32).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from gatewave.graphs.verify.samples import Case
 from gatewave.graphs.verify.sessions import flat
 from gatewave.graphs.verify.tensor_difference import Difference, described, dtype_of
 
-LATE = "there was no time for it (--timeout)"
+NO_TIME = "there was no time for it (--timeout)"
 
 
 @dataclass(frozen=True)
@@ -40,21 +40,21 @@ class WalkResult:
 
     Attributes:
         nodes: The number of nodes, without constants.
-        parted: Nodes with different results in some case, by name.
+        differing: Nodes with different results in some case, by name.
         unchecked: The reason why a node was not compared in some case, by name.
-        tainted: By case, the outputs that a parted node reaches, each with that node.
-        reached: By case, the outputs whose preceding nodes were all compared.
+        tainted: By case, the outputs that a differing node reaches, each with that node.
+        verified_outputs: By case, the outputs whose preceding nodes were all compared.
     """
 
     nodes: int = 0
-    parted: Mapping[str, DifferingNode] = field(default_factory=dict)
+    differing: Mapping[str, DifferingNode] = field(default_factory=dict)
     unchecked: Mapping[str, str] = field(default_factory=dict)
     tainted: Mapping[str, Mapping[str, DifferingNode]] = field(default_factory=dict)
-    reached: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    verified_outputs: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     @property
     def checked(self) -> int:
-        return self.nodes - len({*self.parted, *self.unchecked})
+        return self.nodes - len({*self.differing, *self.unchecked})
 
 
 @dataclass
@@ -64,14 +64,14 @@ class _WalkState:
     Attributes:
         case: The case.
         values: The values that later nodes take.
-        tainted: The values that depend on a parted node.
-        unsure: The values that depend on a node that was not compared.
+        tainted: The values that depend on a differing node.
+        unverified: The values that depend on a node that was not compared.
     """
 
     case: Case
     values: dict[ir.Value, Value]
     tainted: dict[ir.Value, str] = field(default_factory=dict)
-    unsure: set[ir.Value] = field(default_factory=set)
+    unverified: set[ir.Value] = field(default_factory=set)
 
     def has(self, node: ir.Node) -> bool:
         return all(
@@ -82,18 +82,20 @@ class _WalkState:
         taken = (value for value in node_models.taken(node) if value in self.values)
         return {value.name or "": self.values[value] for value in taken}
 
-    def add(self, node: ir.Node, results: Mapping[str, Value], *, sure: bool, parted: bool) -> None:
+    def add(
+        self, node: ir.Node, results: Mapping[str, Value], *, verified: bool, differing: bool
+    ) -> None:
         taken = node_models.taken(node)
-        reached = next((self.tainted[value] for value in taken if value in self.tainted), None)
-        taint = reached or (node_models.named(node) if parted else None)
-        unsure = not sure or any(value in self.unsure for value in taken)
+        inherited = next((self.tainted[value] for value in taken if value in self.tainted), None)
+        taint = inherited or (node_models.named(node) if differing else None)
+        unverified = not verified or any(value in self.unverified for value in taken)
         for value in node.outputs:
             if value.name and value.name in results:
                 self.values[value] = results[value.name]
             if taint:
                 self.tainted[value] = taint
-            if unsure:
-                self.unsure.add(value)
+            if unverified:
+                self.unverified.add(value)
 
 
 @dataclass
@@ -128,7 +130,7 @@ class NodeWalk:
 
     Args:
         model: The model; its nodes must be sorted.
-        first: The runtime whose values go into later nodes, if it gives any.
+        first: The runtime whose values later nodes take; the second's are taken if it has none.
         second: The runtime that is compared with it.
         tolerance: The difference that is allowed between floats.
         seed: Seed of the perturbed inputs.
@@ -147,10 +149,10 @@ class NodeWalk:
         self._runtimes = first, second
         self._tolerance = tolerance
         self._source = np.random.default_rng(seed)
-        self._parted: dict[str, DifferingNode] = {}
+        self._differing: dict[str, DifferingNode] = {}
         self._unchecked: dict[str, str] = {}
         self._tainted: dict[str, Mapping[str, DifferingNode]] = {}
-        self._reached: dict[str, frozenset[str]] = {}
+        self._verified_outputs: dict[str, frozenset[str]] = {}
 
     def walk(self, cases: Sequence[Case], end: float) -> WalkResult:
         """Run every node on the values that reach it, in each of ``cases``; stop at ``end``.
@@ -163,12 +165,13 @@ class NodeWalk:
             for case in cases
         ]
         nodes = [node for node in self._model.graph if not _is_constant(node)]
+        # Uses of each value: it is dropped after the last one, which bounds the memory.
         kept = Counter(value for node in nodes for value in node_models.taken(node))
         kept.update(self._model.graph.outputs)
         with tempfile.TemporaryDirectory() as folder:
             for node in nodes:
                 if time.monotonic() > end:
-                    self._unchecked[node_models.named(node)] = LATE
+                    self._unchecked[node_models.named(node)] = NO_TIME
                     continue
                 self._node(node, Path(folder) / "node.onnx", states)
                 kept.subtract(node_models.taken(node))
@@ -178,18 +181,20 @@ class NodeWalk:
                             state.values.pop(value, None)
         for state in states:
             self._tainted[state.case.name] = dict(self._taints(state))
-            self._reached[state.case.name] = frozenset(self._sure(state))
-        return WalkResult(len(nodes), self._parted, self._unchecked, self._tainted, self._reached)
+            self._verified_outputs[state.case.name] = frozenset(self._verified(state))
+        return WalkResult(
+            len(nodes), self._differing, self._unchecked, self._tainted, self._verified_outputs
+        )
 
     def _taints(self, state: _WalkState) -> Iterator[tuple[str, DifferingNode]]:
         for value in self._model.graph.outputs:
             if value in state.tainted:
-                yield value.name or "", self._parted[state.tainted[value]]
+                yield value.name or "", self._differing[state.tainted[value]]
 
-    def _sure(self, state: _WalkState) -> Iterator[str]:
+    def _verified(self, state: _WalkState) -> Iterator[str]:
         for value in self._model.graph.outputs:
             known = value in state.values or node_models.constant(value) is not None
-            if known and value not in state.unsure:
+            if known and value not in state.unverified:
                 yield value.name or ""
 
     def _node(self, node: ir.Node, path: Path, states: Iterable[_WalkState]) -> None:
@@ -201,7 +206,8 @@ class NodeWalk:
         inputs = {name: [one[name] for one in each] for name in each[0]}
         try:
             content = node_models.model_of(node, self._model, inputs).SerializeToString()
-        except (ValueError, TypeError, KeyError) as error:  # beyond 2 GiB, or of no ONNX type
+        # A constant beyond 2 GiB does not fit into a protobuf; some dtypes are no ONNX types.
+        except (ValueError, TypeError, KeyError) as error:
             self._unchecked[node_models.named(node)] = str(error)
             return
         path.write_bytes(content)
@@ -220,17 +226,17 @@ class NodeWalk:
         if results is None:
             self._unchecked[name] = f"{first.why}; {second.why}"
             return
-        sure, found = one is not None and other is not None, None
+        verified, found = one is not None and other is not None, None
         case = Case(state.case.name, inputs, state.case.extreme)
-        if not sure:
+        if not verified:
             self._unchecked[name] = first.why or second.why
         elif random_outputs.is_random(node, self._model):
-            self._unchecked[name], sure = "it draws random numbers", False
+            self._unchecked[name], verified = "it draws random numbers", False
         else:
             found = self._difference(case, one or {}, other or {}, first)
         if found is not None:
             self._note(node, case, *found)
-        state.add(node, results, sure=sure, parted=found is not None)
+        state.add(node, results, verified=verified, differing=found is not None)
 
     def _difference(
         self, case: Case, want: Mapping[str, Value], got: Mapping[str, Value], first: _Run
@@ -243,16 +249,16 @@ class NodeWalk:
         moves = [*nudges(case, self._source)]
         moved = [arrays(found) for move in moves if (found := first(move.inputs)) is not None]
         if any(kinds(one) != kinds(wanted) for one in moved):
-            return None  # The number or size of its outputs depends on the last bits.
+            return None  # The sizes of its outputs depend on the last bits of its inputs.
         if missing:
             return ", ".join(missing), Difference(used=math.inf)
         return Expected(case, wanted, moved).worst(gotten, self._tolerance)
 
     def _note(self, node: ir.Node, case: Case, output: str, found: Difference) -> None:
         name = node_models.named(node)
-        if name in self._parted:
-            known = self._parted[name]
-            self._parted[name] = known.model_copy(update={"cases": (*known.cases, case.name)})
+        if name in self._differing:
+            known = self._differing[name]
+            self._differing[name] = known.model_copy(update={"cases": (*known.cases, case.name)})
             return
         first, second = (running.runtime.title for running in self._runtimes)
         place = found.place
@@ -260,7 +266,7 @@ class NodeWalk:
         values += "" if place is None else f", {place.rewritten!r} by {second}"
         at = "" if place is None or place.index is None else str(list(place.index))
         dtypes = dict.fromkeys(dtype_of(v) for v in case.inputs.values() if hasattr(v, "dtype"))
-        self._parted[name] = DifferingNode(
+        self._differing[name] = DifferingNode(
             node=name,
             operator=node_models.operator(node),
             opset=self._model.opset_imports.get(node.domain) or 1,
@@ -275,9 +281,10 @@ def _is_constant(node: ir.Node) -> bool:
 
 
 def arrays(results: Mapping[str, Value]) -> dict[str, Array]:
-    """The arrays of all results, those in sequences by the name and a number."""
+    """Return the arrays of all results; items of a sequence are named ``y[0]``, ``y[1]``."""
     return {name: array for name, array in flat(results).items() if array is not None}
 
 
 def kinds(arrays: Mapping[str, Array]) -> dict[str, str]:
+    """Return the dtype and the shape of each array, in words."""
     return {name: described(array) for name, array in arrays.items()}

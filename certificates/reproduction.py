@@ -1,4 +1,4 @@
-"""A certificate made again, and compared."""
+"""Reproduction of a certificate: certify again, and compare the two documents."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ LONGEST = 200
 """Longest text that is shown of a change, in characters."""
 
 MAX_BYTES = 1 << 28
-"""A certificate has some hundred kilobytes."""
+"""Limit on the size of a certificate; those of activations have some hundred kilobytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Deviation:
-    """Something that is not as the certificate says.
+    """Difference between a certificate and its reproduction.
 
     Attributes:
         what: Name of the item.
         before: Value in the certificate.
         after: Value now.
-        matters: True if a verdict, a model or what is compared is another; versions and the sizes
-            of errors are not.
+        matters: True if a verdict, a model or the compared inputs changed; false for versions and
+            for the sizes of errors.
     """
 
     what: str
@@ -51,7 +51,7 @@ class Deviation:
 
 
 def read(path: Path) -> Certificate:
-    """The certificate in ``path``.
+    """Return the certificate in ``path``.
 
     Raises:
         ModelError: The file cannot be read, or is no certificate.
@@ -169,7 +169,7 @@ def _changes_of_cell(
         now = f"not run: {why}" if new is None else new.verdict
         yield Deviation(where, was, now, matters=True)
         return
-    # In JSON NaN equals NaN.
+    # JSON writes NaN as a string, so that NaN equals NaN.
     before, after = (json.loads(cell.model_dump_json()) for cell in (old, new))
     for name in dict.fromkeys([*before, *after]):
         was, now = before.get(name), after.get(name)
@@ -185,6 +185,6 @@ def _versions(row: Row) -> str:
 
 
 def _shown(found: Any) -> str:
-    """A field of a cell, at no great length."""
+    """Return a field of a cell as text, cut to `LONGEST` characters."""
     words = f"{found:.3g}" if isinstance(found, float) else str(found)
     return words if len(words) <= LONGEST else f"{words[:LONGEST]}…"

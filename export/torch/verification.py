@@ -31,6 +31,7 @@ from gatewave.export.torch.eager import Eager
 from gatewave.export.torch.precision import NOISE, ROUNDINGS
 from gatewave.export.torch.trace import Captured
 from gatewave.graphs.errors import NotRunnableError, VerificationError
+from gatewave.graphs.evidence import Evidence
 from gatewave.graphs.processes.errors import Refused
 from gatewave.graphs.processes.messages import Array, Value
 from gatewave.graphs.verify import random_outputs
@@ -115,6 +116,7 @@ class _Verification:
     _runners: dict[RunnerKind, Runner] = field(default_factory=dict)
     _scales: dict[str, float] = field(default_factory=dict)
     _said: set[str] = field(default_factory=set)
+    _compared: int = 0
 
     def __post_init__(self) -> None:
         """Load the model in the first runtime that takes it."""
@@ -153,6 +155,9 @@ class _Verification:
             except Exception:  # noqa: BLE001, S112 - what the module refuses is no input of it
                 continue
             self._compare(case, wanted, operators)
+        origin = "the example and others of its types, drawn with a fixed seed"
+        evidence = Evidence(level="sampled", inputs=self._compared, drawn=origin)
+        logger.info("to_onnx: no difference found, %s", evidence.words())
 
     def _wanted(self, example: ModuleInputs) -> list[Array]:
         try:
@@ -196,6 +201,7 @@ class _Verification:
         wrong = self._without_noise(case, wanted, wrong)
         confirmed, by = self._confirmed(case, wanted, wrong)
         if not confirmed:
+            self._compared += 1
             return
         if case.name == NAN:
             logger.warning("to_onnx: outputs %s differ where inputs are NaN", ", ".join(confirmed))

@@ -16,14 +16,9 @@ from gatewave.graphs.verify.thresholds import COARSE, MIN_SLICE, RELATIVE, ROUND
 class Allowance:
     """Allowed difference of a float from the original's: the largest of three bounds.
 
-    A rewrite may round otherwise at each activation, and what comes after carries that on: it does
-    not compute the same bits. In float32, networks of a hundred layers whose SiLUs were fused and
-    run by the kernels differ by up to 6e-6 of the scale of their output. An
-    activation that is mistaken for its neighbour, GELU for its tanh form (5e-4) or α = 1.702 for
-    1.7, differs by more than 1e-4. So that is the default: of the number itself, and, as sums
-    cancel, of the scale of the tensor or of its slice, see `_slice_scales`. float64 has
-    1e-10, which still tells a π of float32 from one of float64; 16 bits have some roundings, as
-    each operator makes one.
+    The bounds are relative to the number, relative to the scale of the tensor or of its slice
+    (sums cancel, so that small numbers have the errors of large ones), and in units in the last
+    place. The module `thresholds` has the defaults and their evidence.
 
     Attributes:
         rtol: Bound relative to the original number; `RELATIVE` by default.
@@ -31,8 +26,8 @@ class Allowance:
         ulp: Bound in units in the last place of the number, in the dtype of the output; strict
             together with ``rtol=0`` and ``atol=0``.
         coarse: True if the default for float64 is `COARSE`.
-        sliced: True if slices of different scale have their own scales, as columns of an output
-            do; channels within a network differ too, and mean nothing by themselves.
+        sliced: True if slices have their own scales, as columns of an output do. Values within a
+            network have the scale of the whole: its channels differ without a meaning.
         tight: True if the default for float32 is `TIGHT`: for a changed part on equal inputs.
     """
 
@@ -49,24 +44,24 @@ class Allowance:
         return self.rtol is not None or self.atol is not None
 
     def allowed(self, want: Array, units: Array, dtype: str) -> Array:
-        """The largest error at each element of ``want``, of which all are float64 and finite."""
+        """Return the largest error at each element of ``want``, which is float64 and finite."""
         rtol = self._default(dtype) if self.rtol is None else self.rtol
         atol = rtol if self.atol is None else self.atol
         floor = np.maximum(self._of_scale(want, atol, dtype), self.ulp * units)
         return np.asarray(np.maximum(rtol * np.abs(want), floor))
 
     def words(self, dtype: str) -> str:
-        """The bounds on floats of ``dtype``, for people."""
+        """Describe the bounds on floats of ``dtype``."""
         rtol = self._default(dtype) if self.rtol is None else self.rtol
         atol = rtol if self.atol is None else self.atol
         ulp = f", or {self.ulp:g} units in the last place" if self.ulp else ""
         return f"{rtol:.2g} of the number, or {atol:.2g} of the scale around it{ulp}"
 
     def _of_scale(self, want: Array, atol: float, dtype: str) -> Array:
-        """``atol`` of the scale, but no less than some roundings of the whole's.
+        """Return ``atol`` of the scale, and at least some roundings of the scale of the whole.
 
-        What should cancel to nothing leaves that, and ONNX Runtime's own Sigmoid is off by as much
-        of 1, where a slice of scores may be a millionth.
+        Numbers that cancel leave such roundings. ONNX Runtime's Sigmoid, too, is off by as much of
+        1 where a slice of scores may be a millionth.
         """
         whole = _scale(want)
         least = min(atol, ROUNDINGS * float(float_limits(dtype).eps)) * whole
@@ -82,10 +77,10 @@ class Allowance:
 
 
 def _slice_scales(want: Array) -> Array:
-    """The root of the mean square of the slice that each element is in.
+    """Return the root mean square of the slice that each element is in.
 
-    One large column would hide the others: boxes in pixels beside scores from 0 to 1. So the tensor
-    is cut along the axis whose slices differ most in scale.
+    The tensor is cut along the axis whose slices differ most in scale. Otherwise a large column
+    hides the others: with boxes in pixels beside scores from 0 to 1, scores could be off by 1 %.
     """
     largest = float(np.abs(want).max())
     if not largest:
@@ -96,13 +91,13 @@ def _slice_scales(want: Array) -> Array:
 
 
 def _scale(want: Array) -> float:
-    """The root of the mean square, of numbers whose squares may be out of range."""
+    """Return the root mean square of numbers whose squares may be out of range."""
     largest = float(np.abs(want).max())
     return largest * float(np.sqrt(np.mean(np.square(want / largest)))) if largest else 0.0
 
 
 def _sliced(squares: Array) -> Iterator[Array]:
-    """The scales along each axis whose slices have elements enough to tell; they broadcast."""
+    """Yield the scales of the slices along each axis, if slices have `MIN_SLICE` elements."""
     for axis, count in enumerate(squares.shape):
         if count > 1 and squares.size // count >= MIN_SLICE:
             others = tuple(other for other in range(squares.ndim) if other != axis)

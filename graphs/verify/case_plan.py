@@ -1,4 +1,4 @@
-"""Inputs that a model is tried on, cheap ones first; the choice depends on the ones it takes."""
+"""Choice of the cases for a model: cheap ones first, depending on those that the model takes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Sized = tuple[str, InputShapes]
 
 @dataclass(frozen=True)
 class CaseDraft:
-    """A case that is not drawn yet.
+    """Case whose inputs are not drawn yet.
 
     Attributes:
         words: The sizes of its open axes, in words.
@@ -53,7 +53,7 @@ class CaseDraft:
 
 @dataclass(frozen=True)
 class GivenCase:
-    """The case of the caller's own inputs, in place of a draft."""
+    """Case of the caller's own inputs."""
 
     case: Case
     searched: bool = field(default=False, init=False)
@@ -76,9 +76,10 @@ class GivenCase:
 
 @dataclass
 class CasePlan:
-    """The cases for a model: normal numbers in several shapes, then all ranges in one of those.
+    """Plan of the cases: normal numbers in several shapes, then all ranges in one of these.
 
-    The ranges are tried in the smallest shapes that have elements enough, not in the largest.
+    The ranges are tried in the smallest shapes with `ENOUGH` elements: in the largest shapes of a
+    network for images, eight of twelve cases had a batch of 32.
 
     Args:
         samples: Draws them.
@@ -102,7 +103,7 @@ class CasePlan:
             yield from self._ranges()
 
     def _ranges(self) -> Iterator[CaseDraft]:
-        words, shapes = _telling(self.accepted)
+        words, shapes = _sufficient(self.accepted)
         for kind in self.samples.kinds():
             yield from self._until_taken(kind)
         if self.samples.can_replace():
@@ -114,10 +115,10 @@ class CasePlan:
 
     def _until_taken(self, kind: ValueRange) -> Iterator[CaseDraft]:
         """Yield ``kind`` in one of the shapes after the other, until the model takes it."""
-        telling = _telling(self.accepted)
-        others = [one for one in self.accepted if one is not telling and _has_some(one)]
+        sufficient = _sufficient(self.accepted)
+        others = [one for one in self.accepted if one is not sufficient and _has_some(one)]
         before = self.taken()
-        for words, shapes in (telling, *others):
+        for words, shapes in (sufficient, *others):
             if self.taken() == before:
                 yield CaseDraft(words, shapes, kind)
 
@@ -128,7 +129,7 @@ class CasePlan:
 
 
 def drawn(samples: Samples, taken: Callable[[], int]) -> Iterator[Case]:
-    """All cases of `CasePlan`, drawn."""
+    """Return all cases of `CasePlan`, drawn."""
     return (draft.drawn(samples) for draft in CasePlan(samples, taken))
 
 
@@ -141,7 +142,7 @@ def _smallest_first(samples: Samples) -> Iterator[Sized]:
         yield from sorted(ordered, key=lambda one: _elements(one[1]) > MAX_RATIO * least)
 
 
-def _telling(accepted: Sequence[Sized]) -> Sized:
+def _sufficient(accepted: Sequence[Sized]) -> Sized:
     """Return the smallest shapes with enough elements, or the largest if no shapes have enough."""
     enough = [one for one in accepted if _has_enough(one)]
     if enough:

@@ -1,7 +1,7 @@
 """Comparison of the changed parts of two models, on equal inputs.
 
-The inputs of a part are the values of the original's run. A difference is therefore the rewrite's
-own, and not a rounding that the network amplified, so the tolerance is tight.
+Both parts run on the values that the original has at their inputs. A difference is therefore one of
+the rewrite, and no rounding that the network has amplified: the tolerance is tight.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from gatewave.graphs.processes.errors import Lost, Refused
 from gatewave.graphs.processes.messages import Value
 from gatewave.graphs.verify.comparison import cancellation
 from gatewave.graphs.verify.conditioning import excused, movement, nudges
-from gatewave.graphs.verify.graph_difference import GraphDifference, changed
+from gatewave.graphs.verify.graph_difference import GraphDifference, graph_difference
 from gatewave.graphs.verify.instrumentation import FACTOR, OUT, Cut
 from gatewave.graphs.verify.report import Compared
 from gatewave.graphs.verify.runners import WORDS, Restarted, Runner, Task, choose
@@ -35,7 +35,7 @@ NamedValues = dict[str, Value]
 
 @dataclass
 class ChangedParts:
-    """The changed parts of two models, ready to run.
+    """Changed parts of two models, ready to run.
 
     Attributes:
         changed: The nodes that they do not share.
@@ -58,7 +58,7 @@ class ChangedParts:
         self._plan = replace(self.plan, tolerance=tolerance)
         self._hosts: list[Runner] = []
         self._whole: Runner | None = None
-        self._ones: list[Runner] = []
+        self._parts: list[Runner] = []
 
     def compare(self, case: Case) -> list[Compared]:
         """Compare each value that a changed part gives, between the parts of both models.
@@ -68,7 +68,8 @@ class ChangedParts:
         """
         try:
             return self._found(case)
-        except Lost:  # and the models as a whole with it
+        except Lost:
+            # The parts share the processes of the whole models.
             for model in (self.original, *self.rewritten):
                 model.restart()
             raise
@@ -77,22 +78,22 @@ class ChangedParts:
         self._check_hosts()
         values = self._values(case)
         ports = [[n for n in names if n in values] for names in self.changed.inputs]
-        if not self._ones:
+        if not self._parts:
             self._load(values)
         feeds = [{name: values[name] for name in names} for names in ports]
-        want = _outputs(self._ones[0].run(feeds[0]))
+        want = _outputs(self._parts[0].run(feeds[0]))
         found: list[Compared] = []
-        for runner in self._ones[1:]:
+        for runner in self._parts[1:]:
             got = _outputs(runner.run(feeds[1]))
             found += self._compared(case, want, got, WORDS[runner.runtime])
-        found = self._steady(case, feeds[0], want, found)
+        found = self._without_noise(case, feeds[0], want, found)
         self.found += found
         return found
 
     def moves(self, case: Case, source: Source) -> Iterator[NamedValues]:
-        """Yield the original's outputs when results of the changed parts are moved by steps.
+        """Yield the original's outputs after results of the changed parts were moved by some steps.
 
-        The number of steps is the difference of the parts, but at least one.
+        The number of steps is the difference of the parts, at least one, at most `MAX_STEPS`.
         """
         values = {n: v for n, v in self._values(case).items() if n in self.changed.outputs}
         floats = {name: value for name, value in values.items() if is_float(value)}
@@ -112,7 +113,7 @@ class ChangedParts:
         """Forget models that were loaded in a process that has since been replaced."""
         hosts = [model.runner for model in (self.original, *self.rewritten)]
         if any(one is not other for one, other in zip(hosts, self._hosts, strict=False)):
-            self._whole, self._ones = None, []
+            self._whole, self._parts = None, []
         self._hosts = hosts
 
     def _values(self, case: Case) -> NamedValues:
@@ -137,7 +138,7 @@ class ChangedParts:
                 if which:
                     runtimes = runtimes[:1] if self.plan.native else runtimes
                 try:
-                    self._ones.append(choose(task, runtimes, host=model.runner).runner)
+                    self._parts.append(choose(task, runtimes, host=model.runner).runner)
                 except NotRunnableError as error:
                     raise Refused(str(error)) from error
 
@@ -153,7 +154,7 @@ class ChangedParts:
             dtype = "nothing" if expected is None else dtype_of(expected)
             yield Compared(name, dtype, runtime, case.name, found)
 
-    def _steady(
+    def _without_noise(
         self, case: Case, feeds: NamedValues, want: NamedValues, found: list[Compared]
     ) -> list[Compared]:
         """Return ``found`` without differences that one step of the part's own inputs makes too."""
@@ -162,7 +163,7 @@ class ChangedParts:
             return found
         part = replace(case, inputs=feeds)
         source = np.random.default_rng(self.plan.seed)
-        moved = [_outputs(self._ones[0].run(c.inputs)) for c in nudges(part, source)]
+        moved = [_outputs(self._parts[0].run(c.inputs)) for c in nudges(part, source)]
         passed = excused(found, movement(part, want, moved, self._plan))
         return [one for one in found if one not in passed]
 
@@ -179,7 +180,7 @@ def parts(
     plan: VerificationPlan,
 ) -> ChangedParts | None:
     """Return the changed parts of ``models``; ``None`` if all nodes are shared."""
-    found = changed(*models)
+    found = graph_difference(*models)
     if not found.outputs:
         return None
     return ChangedParts(found, tasks, original, rewritten, plan)

@@ -1,4 +1,4 @@
-"""Settings of a comparison of two models, and the comparison of their results."""
+"""Comparison of the results of two models."""
 
 from __future__ import annotations
 
@@ -23,9 +23,16 @@ def compared(
     *,
     replaced: Collection[str] = (),
 ) -> Iterator[Compared]:
-    """Each of the values that ``case`` gives, compared; a missing one differs from any.
+    """Compare each value of a case; a missing value differs from any other.
 
-    Those of the names in ``replaced`` may differ by the `cancellation` of an activation, too.
+    Args:
+        case: The inputs.
+        wanted: Results of the original.
+        got: Results of the rewritten model.
+        runtime: Runtime of the rewritten model, in words.
+        plan: Settings.
+        replaced: Names of values that a rewritten activation gives: these may differ by its
+            `cancellation`, too.
     """
     lenient = case.extreme and not plan.strict
     for name in dict.fromkeys([*wanted, *got]):
@@ -39,8 +46,8 @@ def compared(
 def cancellation(want: Value, plan: VerificationPlan) -> Array | None:
     """Return the absolute error that an activation may have where all its results are small.
 
-    Cancellation against 1 leaves a unit of 1 in the last place: ONNX Runtime's own Sigmoid is 0
-    below -18. None where the caller gave bounds.
+    Cancellation against 1 leaves a unit in the last place of 1: ONNX Runtime's Sigmoid is 0 below
+    -18, where e^-18 is 1.5e-8. None if the caller gave bounds.
     """
     if plan.tolerance.is_given or not isinstance(want, np.ndarray):
         return None
@@ -58,7 +65,10 @@ def joined(found: Iterable[Compared]) -> list[Compared]:
 
 
 def unlike(ones: Mapping[str, Value], others: Mapping[str, Value]) -> list[str]:
-    """Return the values that differ by more than another order of summation explains."""
+    """Return the names of values that differ between two runs of one model.
+
+    The default tolerance leaves room for another order of summation in each run.
+    """
     return [
         name
         for name, one in ones.items()

@@ -1,9 +1,9 @@
 """Difference of two graphs: the nodes that they do not share, and the values at the boundary.
 
 A node is shared if both main graphs have it with the same operator, attributes, constants and names
-of inputs and outputs. All others are changed. A value that both graphs name is a boundary: changed
-nodes are compared from boundary to boundary, given equal inputs. If they agree, the models agree
-apart from roundings, because the rest is identical.
+of inputs and outputs. All other nodes are changed. A value that both graphs name is a boundary:
+changed nodes are compared from boundary to boundary, on equal inputs. If no difference is found
+there, the models differ by roundings only, because all other nodes are the same (ADR 33).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class GraphDifference:
     outputs: Sequence[str]
 
 
-def changed(original: ir.Model, rewritten: ir.Model) -> GraphDifference:
+def graph_difference(original: ir.Model, rewritten: ir.Model) -> GraphDifference:
     """Return the nodes that the main graphs of the two models do not share."""
     equal = _equal_constants(original, rewritten)
     graphs = [_NodeIndex(model, equal) for model in (original, rewritten)]

@@ -1,4 +1,4 @@
-"""Values inside two graphs, compared where both have one of the same name."""
+"""Comparison of values inside two graphs, by name."""
 
 from __future__ import annotations
 
@@ -25,10 +25,13 @@ def compare(
     cases: Sequence[Case],
     plan: VerificationPlan,
 ) -> tuple[list[Compared], list[Dropped]]:
-    """The values that ``plan`` names, on the first cases, in models that give them out.
+    """Compare the values that ``plan`` names, on the first cases.
 
-    Runtimes fuse nothing across a value that is given out, so this says nothing of the models as
-    they are: outputs are compared without it. Returns also what could not be compared, and why.
+    The values become outputs of both models. A runtime fuses nothing across an output, so that
+    these are not the models as they are: their own outputs are compared separately.
+
+    Returns:
+        The comparisons, and the values that could not be compared, each with the reason.
     """
     inside = [_values_of(model) for model in models]
     plan = replace(plan, tolerance=replace(plan.tolerance, sliced=False))
@@ -65,7 +68,7 @@ def _compared(
 
 
 def _inside(runner: Runner, case: Case) -> dict[str, Value]:
-    """The values that are asked for; of a sequence its parts, as they come: ``s[0]``, ``s[1]``."""
+    """Return the values that are asked for; items of a sequence are named ``s[0]``, ``s[1]``."""
     asked = {*runner.task.extra}
     results = runner.run(case.inputs)
     return {name: v for name, v in results.items() if {name, name.rpartition("[")[0]} & asked}

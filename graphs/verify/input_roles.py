@@ -106,7 +106,7 @@ def meaning_of(value: ir.Value, model: ir.Model) -> InputMeaning:
 
 
 def _reached(value: ir.Value, model: ir.Model) -> Iterator[ir.Value]:
-    """The value, and all that hold its elements, inside functions too."""
+    """Yield the value and all values that hold its elements, inside functions too."""
     open_, seen = [value], {value}
     while open_:
         current = open_.pop()

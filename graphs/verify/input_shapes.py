@@ -1,7 +1,7 @@
-"""Sizes for the open axes of a model's inputs: which to try, one after the other.
+"""Candidate shapes for the inputs of a model whose axes are open, ordinary sizes first.
 
-The sizes that a model takes are unknown: an image's sides may be multiples of 32, a window of
-sound 576 samples long. Sizes are therefore tried on the model, ordinary ones first.
+A graph does not state which sizes it takes: the sides of an image may have to be multiples of 32,
+and a window of sound 576 samples long. The model itself is therefore tried on each candidate.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Axis = tuple[str, int, int]
 
 @dataclass(frozen=True)
 class Open:
-    """A size that is open, and all the axes that have it."""
+    """Open size, with all axes that have it."""
 
     symbol: str
     axes: tuple[Axis, ...]
@@ -54,21 +54,21 @@ class Open:
 
 
 def candidates(inputs: Sequence[Port]) -> Iterator[tuple[str, InputShapes]]:
-    """Shapes to try, each with its name; only one if all sizes are fixed.
+    """Yield shapes to try, each with its name; only one if all sizes are fixed.
 
-    Shapes too large to be generated are left out, which may be all.
+    Shapes beyond `MAX_ELEMENTS` are left out, so that there may be none.
     """
     for block in blocks(inputs):
         yield from block
 
 
 def blocks(inputs: Sequence[Port]) -> Iterator[list[tuple[str, InputShapes]]]:
-    """The same in groups: ordinary sizes, and then one group for each size in `LONG`."""
+    """Yield the candidates in groups: ordinary sizes, then a group for each size in `LONG`."""
     yield from _shapes(inputs, _assignments)
 
 
 def empties(inputs: Sequence[Port]) -> Iterator[tuple[str, InputShapes]]:
-    """Shapes without elements, which a model may take or refuse."""
+    """Yield shapes without elements, which a model may take or refuse."""
     for block in _shapes(inputs, _emptied):
         yield from block
 
@@ -94,7 +94,7 @@ def _shapes(
 def with_rank(port: Port, rank: int) -> Port:
     if port.shape is not None:
         return port
-    # The same names in all of them: what can be of any rank is elementwise, more often than not.
+    # All inputs of open rank share the names of axes: a graph for any rank is mostly elementwise.
     axes = tuple(f"axis {axis}" for axis in range(rank))
     return Port(port.name, port.dtype, port.wrapped, axes, port.default)
 
@@ -107,7 +107,7 @@ def shape_of(port: Port, sizes: Mapping[str, int]) -> tuple[int, ...]:
 
 
 def symbols(port: Port) -> list[str]:
-    """The name of each axis' size; an open one without a name has one of its own."""
+    """Return the name of the size of each axis; an open axis without a name gets its own."""
     return [
         f"{port.name}[{axis}]" if size is None else str(size)
         for axis, size in enumerate(port.shape or ())
@@ -126,7 +126,7 @@ def _opens(inputs: Sequence[Port]) -> list[Open]:
 
 
 def _assignments(opens: Sequence[Open]) -> Iterator[list[Sizes]]:
-    """Sizes for all symbols: all different, all the same, and then some much larger than others."""
+    """Yield sizes for all symbols: all different, all equal, then some much larger than others."""
     odd = itertools.cycle(ODD)
     names = [one.symbol for one in opens]
     different = {name: next(odd) for name in names}
@@ -153,7 +153,8 @@ def _words(sizes: Sizes) -> str:
 
 def _free(symbol: str) -> frozenset[str]:
     """Return the names in a computed size: ``past`` for ``past + 1``; a plain name is its own."""
-    if "**" in symbol:  # towers of powers never end
+    # The name comes from the file: evaluating 9**9**9**9 would never end.
+    if "**" in symbol:
         return frozenset({symbol})
     try:
         return ir.SymbolicDim(symbol).free_symbols() or frozenset({symbol})

@@ -1,6 +1,6 @@
-"""Edits of the copy of a model that is run: cut out nodes, add outputs, scale values.
+"""Instrumentation of the copy of a model that is run: cut nodes out, add outputs, scale values.
 
-Only `onnx` is imported: this is done in the process that runs the model.
+The process that runs the model does this, so that the module imports `onnx` only.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def multiply(model: onnx.ModelProto, kinds: Mapping[str, int]) -> None:
 
 
 def _port(name: str, kind: int) -> onnx.ValueInfoProto:
-    """An input whose shape is open."""
+    """Return an input of open shape: parts are run in several shapes."""
     return helper.make_tensor_value_info(name, kind, None)
 
 

@@ -82,7 +82,7 @@ def _shape(value: ir.Value) -> tuple[Size, ...] | None:
 
 def _size(dim: int | ir.SymbolicDim) -> Size:
     if isinstance(dim, int):
-        return dim if dim >= 0 else None  # -1: some exporters write it for an open one
+        return dim if dim >= 0 else None  # some exporters write -1 for an open axis
     return dim.value
 
 

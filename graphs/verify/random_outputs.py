@@ -39,7 +39,7 @@ class Draws:
 
 
 def draws(models: Sequence[ir.Model], seed: int) -> Draws:
-    """Return the random operators of ``models``, which are to draw the same numbers."""
+    """Return the random operators of ``models``, and the settings that make their numbers equal."""
     found = [[(s, n) for s in scopes(model) for n in s.graph if _may_draw(n)] for model in models]
     kinds = [_kinds(model, nodes) for model, nodes in zip(models, found, strict=True)]
     protos = [

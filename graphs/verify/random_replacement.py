@@ -5,7 +5,7 @@ starts again, and both draw different numbers from one seed. Each operator there
 lookup in a table that is drawn once from the seed, with a result of the operator's shape. Every
 runtime and every run gets the same numbers, and shapes that depend on them are equal, too.
 
-Only `onnx` is imported: this is done in the process that runs the model.
+The process that runs the model does this, so that the module imports `onnx` only.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ class _Drawn:
         return self.node("Add", product, self.constant(offset, "float32"))
 
     def over_axis(self, op_type: str, value: str, axis: int, **attributes: Any) -> str:
-        """``op_type``, which takes its axes as an attribute or as an input."""
+        """Add a node whose axes are an attribute up to opset 12, and an input from 13 on."""
         if self._opset < WITH_AXES_AS_INPUT:
             return self.node(op_type, value, axes=[axis], **attributes)
         return self.node(op_type, value, self.constant([axis], "int64"), **attributes)

@@ -16,7 +16,7 @@ GIVEN = "the inputs given"
 
 @dataclass(frozen=True)
 class Ran:
-    """A model, and the runtime that ran it.
+    """Runtime that ran a model.
 
     Attributes:
         model: ``original`` or ``rewritten``.
@@ -39,7 +39,7 @@ class Dropped:
 
 @dataclass(frozen=True)
 class Compared:
-    """A value in both models, over all cases.
+    """Comparison of a value in both models, over all cases.
 
     Attributes:
         name: Name of the output, or of the value within the graphs.
@@ -90,8 +90,8 @@ class Report:
         outputs: The outputs, compared.
         sites: Values within the graphs, compared: those asked for, and what the changed parts give
             on equal inputs.
-        reported: Differences of outputs that are not judged: one step of the last place, in what
-            goes in or in what the changed parts give, moves the original by about as much.
+        reported: Differences of outputs that do not count: one step in the last place of the inputs
+            or of the results of the changed parts moves the original by about as much.
         unseen: Values within the graphs that were asked for and could not be compared.
         failures: Cases that the rewritten model refuses, or dies of.
         notes: Notes on the comparison.
@@ -162,7 +162,7 @@ class Report:
         return max(self.outputs, key=lambda one: one.difference.used, default=None)
 
     def summary(self) -> str:
-        """The verdict, in a line."""
+        """Return the reason for the verdict, in a line."""
         if self.unchanged:
             return "both compute the same by construction, so they were not run"
         if self.disagreements:

@@ -1,4 +1,4 @@
-"""Inputs to compare two models on: such as a model is given in earnest, and such as try it."""
+"""Generated inputs of a model: ordinary numbers, and numbers at the edges of its range."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ WORDS = ("", "a", "gate", "Wave", "été", "0", "-1.5", "two words")
 
 @dataclass(frozen=True)
 class Case:
-    """Inputs, with a descriptive name.
+    """Inputs of one run, with a descriptive name.
 
     Attributes:
         extreme: See `ValueRange`.
@@ -50,7 +50,7 @@ def name_of(words: str, kind: ValueRange, given: Replaced | None = None) -> str:
 
 
 class Samples:
-    """Draws the inputs of one model, the same ones for the same seed.
+    """Generator of the inputs of one model; a seed always gives the same inputs.
 
     Args:
         model: The model.
@@ -70,10 +70,15 @@ class Samples:
     def case(
         self, words: str, shapes: InputShapes, kind: ValueRange, *, given: Replaced | None = None
     ) -> Case:
-        """A case of ``kind``; ``given`` gives inputs that have a default, and omits optional ones.
+        """Draw a case.
 
-        The defaults are varied, by a half of them at most, or of one; or single numbers are
-        besides given the other sign: an alpha is not its magnitude.
+        Args:
+            words: Description of the sizes.
+            shapes: Shape of each input.
+            kind: Range of the numbers.
+            given: If set, inputs with a default are given a number that differs from it by at most
+                a half, and optional inputs are omitted. `OPPOSED` also changes the sign of single
+                numbers, which shows a rewrite that has taken the magnitude of an α.
         """
         name = name_of(words, kind, given)
         source = np.random.default_rng([self.seed, zlib.crc32(name.encode())])
@@ -89,7 +94,7 @@ class Samples:
         return all(port.dtype != "unknown" for port in self.inputs)
 
     def kinds(self) -> list[ValueRange]:
-        """All ranges but the ordinary one; with `THRESHOLDS`, where an input is compared."""
+        """Return all ranges but `NORMAL`; `THRESHOLDS` only if an input is compared."""
         compared = any(self.meanings[port.name].thresholds for port in self.inputs)
         return [*VALUE_RANGES, *([THRESHOLDS] if compared else [])]
 
@@ -154,15 +159,15 @@ def _floats(dtype: str, kind: ValueRange, source: Source, shape: tuple[int, ...]
 def _with_thresholds(
     drawn: Array, meaning: InputMeaning, kind: ValueRange, source: Source
 ) -> Array:
-    """``drawn``, half of it replaced by thresholds, or limits of the type, as ``kind`` asks."""
-    telling, count = np.array([]), (drawn.size + 1) // 2
+    """Replace half of ``drawn`` by thresholds or by limits of the type, as ``kind`` asks."""
+    special, count = np.array([]), (drawn.size + 1) // 2
     if kind.thresholds and meaning.thresholds:
-        telling = _beside(sorted(meaning.thresholds), drawn)
+        special = _beside(sorted(meaning.thresholds), drawn)
     elif kind.limits and _is_whole(drawn):
-        telling = np.array(_integer_limits(drawn.dtype.name))
-    if telling.size and count:
+        special = np.array(_integer_limits(drawn.dtype.name))
+    if special.size and count:
         places = source.choice(drawn.size, count, replace=False, shuffle=False)
-        drawn.flat[places] = np.resize(source.permutation(telling), count)
+        drawn.flat[places] = np.resize(source.permutation(special), count)
     return drawn
 
 
@@ -171,7 +176,7 @@ def _is_whole(numbers: Array) -> bool:
 
 
 def _beside(thresholds: Sequence[float], numbers: Array) -> Array:
-    """The thresholds in the type of ``numbers``, and their neighbours."""
+    """Return the thresholds in the type of ``numbers``, and their neighbours."""
     dtype = numbers.dtype
     if is_float(numbers):
         up, down = (np.asarray(end, dtype) for end in (np.inf, -np.inf))
@@ -234,7 +239,7 @@ def from_file(arrays: Mapping[str, Array], inputs: Sequence[Port]) -> tuple[Case
 
 
 def nudged(case: Case, source: Source | None = None) -> Case:
-    """The same case, each float replaced by the next one: up, or as ``source`` draws it."""
+    """Return the case with each float replaced by a neighbour: the upper one, or as drawn."""
     moved = {name: _next(value, source) for name, value in case.inputs.items()}
     return replace(case, inputs=moved)
 

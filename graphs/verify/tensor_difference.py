@@ -30,13 +30,13 @@ class Place:
 
 @dataclass(frozen=True)
 class Difference:
-    """Between two tensors that should be equal.
+    """Difference between two tensors that should be equal.
 
     Attributes:
         used: Largest error as a share of the tolerance; infinite if that is zero.
         absolute: The largest difference of finite numbers.
-        relative: Largest share of the original; both this and `ulp` only where the original is
-            larger than the allowance, as at zero they say nothing.
+        relative: Largest share of the original. Like `ulp`, it counts only where the original is
+            larger than the allowed error: near zero both would be huge without a meaning.
         ulp: Largest difference in units in the last place of the original.
         excused_overflows: Number of excused elements that overflow in one of the two only: the
             original is NaN, infinite, or close to overflow there.
@@ -93,6 +93,7 @@ def is_float(array: Array) -> bool:
 
 
 def dtype_of(array: Array) -> str:
+    """Return the name of the element type; ``string`` for NumPy's objects."""
     return STRINGS if array.dtype == object else array.dtype.name
 
 
@@ -124,7 +125,9 @@ def _floats(
     high, low = want.astype(np.float64), got.astype(np.float64)
     finite = np.isfinite(high) & np.isfinite(low)
     same = (high == low) | (np.isnan(high) & np.isnan(low))
-    excused_overflows = ~same & (_overflown(high, low) | _about_to(high, low, dtype)) & lenient
+    excused_overflows = (
+        ~same & (_has_overflowed(high, low) | _is_near_overflow(high, low, dtype)) & lenient
+    )
     known = np.where(np.isfinite(high), high, 0.0)
     units = unit_in_the_last_place(known, dtype)
     allowed = tolerance.allowed(known, units, dtype)
@@ -133,9 +136,9 @@ def _floats(
         error = np.where(finite, np.abs(known - low), 0.0)
         share = np.where(finite, np.where(error == 0, 0.0, error / allowed), np.inf)
         share[same | excused_overflows] = 0.0
-        telling = finite & (np.abs(known) > allowed)
-        relative = np.where(telling, error / np.abs(known), 0.0)
-        ulp = np.where(telling, error / units, 0.0)
+        large_enough = finite & (np.abs(known) > allowed)
+        relative = np.where(large_enough, error / np.abs(known), 0.0)
+        ulp = np.where(large_enough, error / units, 0.0)
     index = _first(share == share.max())
     return Difference(
         used=float(share.max()),
@@ -148,15 +151,15 @@ def _floats(
     )
 
 
-def _overflown(want: Array, got: Array) -> Array:
+def _has_overflowed(want: Array, got: Array) -> Array:
     """Return the mask where the original is NaN, or infinite and the other is not."""
     return np.asarray(np.isnan(want) | (np.isinf(want) & np.isfinite(got)))
 
 
-def _about_to(want: Array, got: Array, dtype: str) -> Array:
+def _is_near_overflow(want: Array, got: Array, dtype: str) -> Array:
     """Return the mask where the original is large enough for a reordered sum to overflow."""
-    edge = np.isfinite(want) & (np.abs(want) > OVERFLOW_SHARE * float(float_limits(dtype).max))
-    return np.asarray(edge & np.isinf(got) & (np.sign(got) == np.sign(want)))
+    near = np.isfinite(want) & (np.abs(want) > OVERFLOW_SHARE * float(float_limits(dtype).max))
+    return np.asarray(near & np.isinf(got) & (np.sign(got) == np.sign(want)))
 
 
 def _first(places: Array) -> tuple[int, ...]:
@@ -165,7 +168,7 @@ def _first(places: Array) -> tuple[int, ...]:
 
 
 def _shown(value: Any) -> Any:
-    """A number as Python has it, as JSON and people read it."""
+    """Return a number of Python, which JSON can write."""
     if isinstance(value, np.generic):
         kind = value.dtype
         return value.item() if kind.kind in "biuf" else float(value) if kind.kind == "V" else value

@@ -1,7 +1,7 @@
 """Ranges of values for the floats and integers of a case, ordinary ones and the edges.
 
-Numbers that are not finite, and numbers so large that a graph overflows, come in cases of their
-own: one NaN among the pixels of an image makes the whole answer NaN and hides other errors.
+NaN, infinities, and numbers so large that a graph overflows have cases of their own: one NaN among
+the pixels of an image makes all outputs NaN and hides other errors.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def _large(source: Source, shape: tuple[int, ...], _: Any) -> Array:
 
 
 def _among(special: Callable[[Any, Source, int], Array]) -> DrawFloats:
-    """Normal numbers, a quarter of them replaced by special ones; one at least."""
+    """Return a range of normal numbers with `SPECIAL_SHARE` special ones, at least one."""
 
     def draw(source: Source, shape: tuple[int, ...], limits: Any) -> Array:
         numbers = source.standard_normal(shape)
@@ -75,7 +75,7 @@ def _signed(source: Source, numbers: Array) -> Array:
 
 
 def _tiny(limits: Any, source: Source, count: int) -> Array:
-    """±0, subnormal numbers, and all magnitudes up to 1."""
+    """Return ±0, subnormal numbers, and magnitudes up to 1, spread over all exponents."""
     least, normal = float(limits.smallest_subnormal), float(limits.smallest_normal)
     fixed = source.choice([0.0, least, 3 * least, normal / 2, normal, 1.0], count)
     spread = normal ** source.random(count)
@@ -83,7 +83,7 @@ def _tiny(limits: Any, source: Source, count: int) -> Array:
 
 
 def _huge(limits: Any, source: Source, count: int) -> Array:
-    """Magnitudes from 1 to the greatest number."""
+    """Return magnitudes from 1 to the largest number, spread over all exponents."""
     greatest = float(limits.max)
     fixed = source.choice([greatest, greatest / 2, greatest**0.5, 1e4, 100.0], count)
     spread = greatest ** source.random(count)

@@ -42,7 +42,7 @@ def write_verified(
         model: The model in ``source``, rewritten.
         path: Target file.
         source: The original.
-        sites: The names of values that were made anew: they are compared too.
+        sites: Names of new values that are compared too.
         plan: Settings of the verification; its own sites are compared as well.
 
     Raises:
@@ -85,8 +85,8 @@ def write_running(
 ) -> Report:
     """Write ``model``, which computes another function than ``source``, if it runs.
 
-    It does with the kernels what it does without. Where ONNX Runtime runs ``source``, it runs
-    ``model`` as well: that the reference evaluator does is not enough then.
+    Its results with the kernels must be those without. If ONNX Runtime runs ``source``, it must run
+    ``model`` as well: the reference evaluator is not enough then.
 
     Raises:
         DiffersError: Its results with the kernels differ.

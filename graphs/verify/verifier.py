@@ -46,10 +46,11 @@ DEFAULT = VerificationPlan()
 def verify(original: Path, rewritten: Path, plan: VerificationPlan = DEFAULT) -> Report:
     """Compare ``rewritten`` with ``original`` on sampled inputs.
 
-    Inputs and outputs must be alike, and every output equal, floats up to a tolerance, in cases
-    that are drawn from what the original takes: see `samples` and `sizes`. Each model runs in a
-    process of its own, which may crash or hang: see `runners`. A case that the original refuses is
-    dropped; one that the rewritten model refuses is a failure.
+    Both models must have the same inputs and outputs. Every output must be equal, floats up to a
+    tolerance, in cases that are drawn from what the original takes: see `samples` and
+    `input_shapes`. Each model runs in a process of its own, which may crash or hang: see `runners`.
+    A case that the original refuses is dropped; a case that only the rewritten model refuses is a
+    failure.
 
     Raises:
         ModelError: A file is no sound model, or the original refuses the inputs given.
@@ -163,7 +164,7 @@ class _Verifier:
             unseen=unseen,
             failures=self.failures,
             reported=joined(self.reported),
-            notes=[*self.draws.notes, *self._said()],
+            notes=[*self.draws.notes, *self._reported_notes()],
         )
 
     def _task(self, which: int) -> Task:
@@ -181,7 +182,7 @@ class _Verifier:
         return model
 
     def _rewritten(self) -> list[Restarted]:
-        """Loaded as it is, and, if it holds operators of ours, with their kernels as well."""
+        """Load the rewritten model; a second time with kernels, if it has operators of ours."""
         runtimes: list[RunnerKind] = ["onnxruntime"] if self.plan.native else self._runtimes(1)
         first = self._loaded("rewritten", 1, runtimes)
         ours = DOMAIN in self.models[1].opset_imports
@@ -231,7 +232,7 @@ class _Verifier:
                 runtime = WORDS[model.runtime]
                 own = self.parts.changed.outputs if self.parts and self.plan.local else ()
                 found = list(compared(case, wanted, got, runtime, self.plan, replaced=own))
-                self.found += self._telling(case, original, wanted, found)
+                self.found += self._without_noise(case, original, wanted, found)
         self.cases.append(case)
 
     def _wanted(self, case: Case, original: Restarted) -> dict[str, Value] | None:
@@ -250,24 +251,25 @@ class _Verifier:
         return wanted
 
     def _leave_out(self, names: Iterable[str]) -> None:
-        """Outputs that change from run to run: no case says anything of them."""
+        """Leave out outputs that change from run to run: they cannot be compared in any case."""
         new = {*names} - self.unstable
         self.unstable |= new
         self.dropped += [
             Dropped(f"output {name}", "it changes from run to run") for name in sorted(new)
         ]
 
-    def _telling(
+    def _without_noise(
         self, case: Case, original: Restarted, wanted: Mapping[str, Value], found: list[Compared]
     ) -> list[Compared]:
-        """Drop outputs that are no evidence: random ones, and those that depend on the last bit.
+        """Drop differences that are no evidence: of random outputs, and of noise in the original.
 
-        What is random may show so late: a coin seldom falls on its other side. So where there is a
-        difference the original is run again, and what a random operator feeds is left out anyway.
+        A random output may look constant at first: a coin with a small probability seldom changes.
+        The original is therefore run again if there is a difference, and outputs that a random
+        operator feeds are left out in any case.
 
-        At the edge of what can be computed, a sine of 1e30 for one, an original may be noise. There
-        it is run once more on inputs whose floats are each the next one: where that changes it by
-        about as much, a difference is no fault of the rewriting.
+        On extreme inputs the original may have no correct digit, as the sine of 1e30. It is run
+        again with each float replaced by the next one: if that changes an output by about as much,
+        the difference is not due to the rewrite.
         """
         if all(one.holds for one in self._stable(found)):
             return found
@@ -277,14 +279,14 @@ class _Verifier:
             if self.plan.strict or all(one.holds for one in self._stable(found)):
                 return found
             if case.extreme:
-                found = self._noisy(case, original, wanted, found)
+                found = self._without_lost_digits(case, original, wanted, found)
             if case.thresholds or all(one.holds for one in self._stable(found)):
                 return found
             return self._excused(case, original, wanted, found)
         except Refused:
             return found
 
-    def _noisy(
+    def _without_lost_digits(
         self, case: Case, original: Restarted, wanted: Mapping[str, Value], found: list[Compared]
     ) -> list[Compared]:
         moved = original.run(nudged(case).inputs)
@@ -296,7 +298,10 @@ class _Verifier:
     def _excused(
         self, case: Case, original: Restarted, wanted: Mapping[str, Value], found: list[Compared]
     ) -> list[Compared]:
-        """Drop differences that steps of the last place make, if the changed parts agree."""
+        """Drop differences that one step of inputs or parts makes too, if the changed parts agree.
+
+        After one difference that is not explained, nothing else is excused.
+        """
         if self.judged or not self._parts_agree(case):
             self.judged = True
             return found
@@ -321,7 +326,7 @@ class _Verifier:
         except Refused:
             return not self.plan.tolerance.is_given
 
-    def _said(self) -> list[str]:
+    def _reported_notes(self) -> list[str]:
         """Return the reported differences, in words."""
         return [
             f"reported, not judged: output {one.name} differs by {one.difference.absolute:.2g}, "

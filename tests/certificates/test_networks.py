@@ -279,9 +279,9 @@ def test_nodes_with_bodies_and_sequences_are_fed_alike(tmp_path, kind):
         walk = NodeWalk(files.read(path), first, second, Allowance(), 0)
         walked = walk.walk([case], time.monotonic() + 60)
     assert not walked.unchecked
-    assert not walked.parted
+    assert not walked.differing
     assert walked.checked == walked.nodes == 3
-    assert walked.reached == {"normal": {"y"}}
+    assert walked.verified_outputs == {"normal": {"y"}}
 
 
 QUANTISED = (

@@ -5,7 +5,7 @@ import onnx_ir as ir
 import pytest
 from verifications import HEAD
 
-from gatewave.graphs.verify.graph_difference import changed
+from gatewave.graphs.verify.graph_difference import graph_difference
 
 STEPS = """agraph (float[N, 512] x) => (float[N, 512] y) <float fine = {30000}, float gain = {60}> {
     g = Sigmoid(x) h = Mul(x, g)
@@ -87,7 +87,7 @@ def test_each_changed_part_is_fed_alike(check):
 
 def found(one, other, head=HEAD):
     models = (ir.from_proto(onnx.parser.parse_model(head + text)) for text in (one, other))
-    return changed(*models)
+    return graph_difference(*models)
 
 
 def test_only_what_differs_is_changed():
@@ -125,7 +125,7 @@ def test_an_operator_of_another_meaning_is_changed():
         ir.from_proto(onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : {v}]>{text}'))
         for v in (13, 18)
     )
-    assert changed(old, new).outputs == ["y"]
+    assert graph_difference(old, new).outputs == ["y"]
 
 
 @pytest.mark.parametrize("where", ["body", "function"])
