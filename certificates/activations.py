@@ -130,6 +130,7 @@ def prepared(subject: Subject, runtime: Runtime, shape: Sequence[int]) -> Prepar
 def _fix(model: ir.Model, shape: Sequence[int], *, static: bool) -> None:
     """Declare the shape of the tensors; real parameters are constants, not inputs."""
     dims = list(shape) if static else [f"d{axis}" for axis in range(len(shape))]
+    # Artifacts have real parameters as inputs with a default (ADR 4); the defaults are certified.
     initializers = set(model.graph.initializers)
     model.graph.inputs[:] = [v for v in model.graph.inputs if v.name not in initializers]
     for value in (*model.graph.inputs, *model.graph.outputs):

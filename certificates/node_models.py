@@ -74,7 +74,7 @@ def _held(name: str, tensor: ir.TensorProtocol) -> TensorProto:
         held = ir.to_proto(tensor)
         held.name = name
         return held
-    # An external tensor is read into memory.
+    # Data of an external tensor lie in a file beside the model, and this model is elsewhere.
     return ir.to_proto(ir.Tensor(tensor.numpy(), dtype=tensor.dtype, name=name))
 
 

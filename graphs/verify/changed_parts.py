@@ -83,6 +83,7 @@ class ChangedParts:
         feeds = [{name: values[name] for name in names} for names in ports]
         want = _outputs(self._parts[0].run(feeds[0]))
         found: list[Compared] = []
+        # The first part is the original's; the rewritten one may run twice, with kernels as well.
         for runner in self._parts[1:]:
             got = _outputs(runner.run(feeds[1]))
             found += self._compared(case, want, got, WORDS[runner.runtime])

@@ -182,6 +182,7 @@ class _Drawn:
         length = self.constant(LENGTH, "int64")
         whole = self.node("Mul", self.node("Div", index, length), length)
         within = self.node("Sub", index, whole)
+        # `whole` is index // length · length: `within` is the index modulo the length of the table.
         values = self.node("Gather", self.constant(table, "float32"), within)
         more: dict[str, Any] = {"allowzero": 1} if self._opset >= WITH_ALLOWZERO else {}
         return self.node("Reshape", values, shape, **more)

@@ -124,6 +124,7 @@ def _floats(
     dtype = want.dtype.name
     high, low = want.astype(np.float64), got.astype(np.float64)
     finite = np.isfinite(high) & np.isfinite(low)
+    # Zeros of both signs are equal, and so is each NaN to any other.
     same = (high == low) | (np.isnan(high) & np.isnan(low))
     excused_overflows = (
         ~same & (_has_overflowed(high, low) | _is_near_overflow(high, low, dtype)) & lenient

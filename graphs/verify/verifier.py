@@ -120,6 +120,7 @@ class _Verifier:
         for draft in self._drafts():
             if len(self.failures) >= MAX_FAILURES:
                 break
+            # The first case runs in any case: a report without one has no verdict.
             refusal = budget.refuses(draft.elements) if self.cases or self.dropped else ""
             if refusal:
                 self.skipped.append((draft, refusal))
@@ -135,6 +136,7 @@ class _Verifier:
         """Compare the changed parts on the smallest case and the largest of normal numbers."""
         if self.parts is None or not self.plan.local:
             return []
+        # `CasePlan` starts with normal numbers in each accepted shape.
         normal = self.cases[: max(1, self.sized)]
         try:
             for case in normal[:1] + normal[1:][-1:]:
@@ -185,6 +187,7 @@ class _Verifier:
         """Load the rewritten model; a second time with kernels, if it has operators of ours."""
         runtimes: list[RunnerKind] = ["onnxruntime"] if self.plan.native else self._runtimes(1)
         first = self._loaded("rewritten", 1, runtimes)
+        # Without kernels ONNX Runtime runs the function bodies. A user may have either.
         ours = DOMAIN in self.models[1].opset_imports
         if not self.plan.kernels or not ours or first.runtime != "onnxruntime":
             return [first]
@@ -239,6 +242,7 @@ class _Verifier:
         """Return the original's outputs; ``None`` if it refuses the inputs."""
         try:
             wanted = original.run(case.inputs)
+            # One repetition shows most random outputs; `_without_noise` finds the rest.
             if not self.cases:
                 self._leave_out(unlike(wanted, original.run(case.inputs)))
         except Refused as error:
@@ -280,6 +284,7 @@ class _Verifier:
                 return found
             if case.extreme:
                 found = self._without_lost_digits(case, original, wanted, found)
+            # At a threshold of the model any step of the input changes the result.
             if case.thresholds or all(one.holds for one in self._stable(found)):
                 return found
             return self._excused(case, original, wanted, found)
