@@ -189,8 +189,10 @@ def _row(runtime: Runtime, plan: CertificationPlan, cells: RunCells, progress: C
     found = []
     try:
         with RuntimeClient(runtime, plan.seconds) as running:
+            # A runtime that runs no models refuses here, before its process is started.
+            results = cells(runtime, running)
             versions = running.versions()
-            for cell in cells(runtime, running):
+            for cell in results:
                 found.append(cell)
                 progress(runtime, cell)
     except (NotRunnableError, Refused) as error:

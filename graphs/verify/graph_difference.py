@@ -167,7 +167,7 @@ class _NodeIndex:
                 found.add(node)
         return found
 
-    # An operator may change its meaning with the opset: ReduceSum takes axes as an input from 13 on.
+    # The opset may change the meaning: ReduceSum takes its axes as an input from opset 13 on.
     def _signed(self, node: ir.Node, opsets: Any) -> Hashable:
         domain = "" if node.domain == "ai.onnx" else node.domain
         return (

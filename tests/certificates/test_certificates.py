@@ -25,12 +25,13 @@ from gatewave.models import ACTIVATIONS
 HEAD = '<ir_version: 8, opset_import: ["" : 17]> g '
 HERE = [catalogue.find("reference"), catalogue.find("onnxruntime")]
 SINC = ACTIVATIONS["sinc"]
+SECONDS = 600.0
+"""Limit on the start of a runtime and on each run: a busy machine takes minutes."""
 
 
 def certificate(activation=SINC, graphs=("value",), dtypes=("float32",), runtimes=HERE):
-    return certification.of_activation(
-        activation, CertificationPlan(runtimes=runtimes, graphs=graphs, dtypes=dtypes, seconds=60.0)
-    )
+    plan = CertificationPlan(runtimes, graphs, dtypes, seconds=SECONDS)
+    return certification.of_activation(activation, plan)
 
 
 def shared(factory, name, **plan):
@@ -209,7 +210,7 @@ def test_each_alteration_of_a_certificate_is_reported_and_no_other(tmp_path, pla
     document["models"]["sinc.value.float32.onnx"] = "0" * 64
     path = tmp_path / "sinc.certificate.json"
     path.write_text(json.dumps(document))
-    changes = {change.what: change for change in reproduction.check(path, 60.0)}
+    changes = {change.what: change for change in reproduction.check(path, SECONDS)}
     title = evaluator["title"]
     fields = {f"{title}: sinc value float32: {name}": name for name in ALTERED}
     verdict = f"{runtime['title']}: sinc value float32"
@@ -232,7 +233,7 @@ def test_parts_that_were_cut_off_a_certificate_are_reported(tmp_path, plain):
     evaluator["cells"][0]["evidence"]["level"] = "exhaustive"
     path = tmp_path / "sinc.certificate.json"
     path.write_text(json.dumps(document))
-    changes = reproduction.check(path, 60.0)
+    changes = reproduction.check(path, SECONDS)
     assert all(change.matters for change in changes)
     whats = " ".join(change.what for change in changes)
     cell = "sinc value float32"
@@ -243,7 +244,7 @@ def test_parts_that_were_cut_off_a_certificate_are_reported(tmp_path, plain):
         row["cells"] = []
     path.write_text(json.dumps(document))
     with pytest.raises(ModelError, match="has no results"):
-        reproduction.check(path, 60.0)
+        reproduction.check(path, SECONDS)
 
 
 def test_other_weights_are_another_model(tmp_path):
@@ -253,13 +254,13 @@ def test_other_weights_are_another_model(tmp_path):
     model = onnx.parser.parse_model(text)
     model.graph.initializer.append(onnx.numpy_helper.from_array(weight, "w"))
     onnx.save(model, path, save_as_external_data=True, location="w.bin", size_threshold=0)
-    made = certification.of_model(path, CertificationPlan(runtimes=HERE[1:]))
+    made = certification.of_model(path, CertificationPlan(runtimes=HERE[1:], seconds=SECONDS))
     assert {*made.models} == {"model.onnx", "w.bin"}
     written = tmp_path / "model.onnx.certificate.json"
     written.write_text(made.to_json())
-    assert reproduction.check(written, 60.0) == []
+    assert reproduction.check(written, SECONDS) == []
     (tmp_path / "w.bin").write_bytes((weight + 1).tobytes())
-    changes = {change.what: change for change in reproduction.check(written, 60.0)}
+    changes = {change.what: change for change in reproduction.check(written, SECONDS)}
     assert changes["the model w.bin"].matters
 
 
@@ -275,7 +276,7 @@ def test_data_of_one_name_in_two_folders_are_two_files(tmp_path):
         tensor.data_location = onnx.TensorProto.EXTERNAL
         tensor.external_data.add(key="location", value=f"{name}/data.bin")
     onnx.save(model, path)
-    made = certification.of_model(path, CertificationPlan(runtimes=HERE[1:]))
+    made = certification.of_model(path, CertificationPlan(runtimes=HERE[1:], seconds=SECONDS))
     assert {*made.models} == {"model.onnx", "v/data.bin", "w/data.bin"}
 
 
@@ -289,7 +290,7 @@ def test_names_are_escaped_in_pages(tmp_path):
     for output, node, name in zip(model.graph.output, model.graph.node, NAMES, strict=True):
         output.name = node.output[0] = name
     onnx.save(model, path)
-    made = certification.of_model(path, CertificationPlan(runtimes=HERE[1:]))
+    made = certification.of_model(path, CertificationPlan(runtimes=HERE[1:], seconds=SECONDS))
     for name in NAMES:
         html = pages.html(made.model_copy(update={"name": name}))
         assert "<script" not in html
@@ -313,6 +314,6 @@ def test_what_is_no_certificate_is_told(tmp_path, text, says):
     path = tmp_path / "x.certificate.json"
     path.write_text(text)
     with pytest.raises(ModelError, match=says):
-        reproduction.check(path, 60.0)
+        reproduction.check(path, SECONDS)
     with pytest.raises(ModelError, match="cannot be read: No such file"):
-        reproduction.check(tmp_path / "none", 60.0)
+        reproduction.check(tmp_path / "none", SECONDS)

@@ -27,6 +27,8 @@ from gatewave.graphs.verify.samples import Case
 
 HEAD = '<ir_version: 8, opset_import: ["" : 17]> g '
 ORT = "onnxruntime"
+SECONDS = 600.0
+"""Limit on the start of a runtime and on each run: a busy machine takes minutes."""
 HALVES = HEAD + "(float[N] x) => (float[M] y) { y, other = Split <axis = 0> (x) }"
 """Split into uneven halves: the reference evaluator computes it, ONNX Runtime rejects it."""
 
@@ -37,7 +39,7 @@ def certified(tmp_path):
         path = tmp_path / "model.onnx"
         onnx.save(onnx.parser.parse_model(text), path)
         runtimes = [catalogue.find(name) for name in names]
-        return certification.of_model(path, CertificationPlan(runtimes=runtimes, seconds=60.0))
+        return certification.of_model(path, CertificationPlan(runtimes=runtimes, seconds=SECONDS))
 
     return certified
 
@@ -96,9 +98,9 @@ def test_the_certificate_says_how_each_output_was_compared(certified):
 def test_a_baseline_that_takes_its_time_is_asked_less_and_it_is_said(tmp_path, monkeypatch):
     path = tmp_path / "model.onnx"
     onnx.save(onnx.parser.parse_model(HEAD + "(float[N] x) => (float[N] y) { y = Neg(x) }"), path)
-    seconds = itertools.count(0, 20)
+    seconds = itertools.count(0, SECONDS / 3)
     monkeypatch.setattr(baseline_run, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
-    made = with_baseline(path, 0, 60.0)
+    made = with_baseline(path, 0, SECONDS)
     assert not made.whole
     assert len(made.expected) == 3
     assert "for lack of time (--timeout)" in made.said()
@@ -146,7 +148,7 @@ def test_an_unstable_element_excuses_no_others(tmp_path):
     text = """(double[n] x) => (double[m] y) <double big = {1e16}>
         { a = Sin(x) b = Mul(x, big) c = Sin(b) y = Concat<axis = 0>(a, c) }"""
     onnx.save(onnx.parser.parse_model(HEAD + text), path)
-    made = with_baseline(path, 0, 60.0)
+    made = with_baseline(path, 0, SECONDS)
     usual = next(expected for expected in made.expected if expected.case.name.startswith("0 to 1"))
     y = usual.outputs["y"]
     half = len(y) // 2
@@ -241,7 +243,7 @@ def test_an_operator_in_doubt_is_no_baseline_where_one_runtime_runs_the_model(tm
     head = SIZED.replace("19]", '19, "com.microsoft" : 1]')
     body = f"<float[4] s = {{1., 1., 0.6, 0.6}}> {{ {WRONG_RESIZE} y = Relu(r) "
     onnx.save(onnx.parser.parse_model(head + body + "z = com.microsoft.QuickGelu(x) }"), path)
-    made = with_baseline(path, 0, 60.0)
+    made = with_baseline(path, 0, SECONDS)
     assert [node.node for node in made.baseline.differing] == ["r"]
     assert made.baseline.level == "single"
     assert (made.baseline.nodes, made.baseline.checked) == (3, 1)
@@ -275,9 +277,12 @@ def test_nodes_with_bodies_and_sequences_are_fed_alike(tmp_path, kind):
     onnx.save(model, path)
     case = Case("normal", {"x": np.array([1.0, -3.0, 0.5], np.float32)})
     runtimes = catalogue.find("reference"), catalogue.PLAIN
-    with RuntimeClient(runtimes[0], 60.0) as first, RuntimeClient(runtimes[1], 60.0) as second:
+    with (
+        RuntimeClient(runtimes[0], SECONDS) as first,
+        RuntimeClient(runtimes[1], SECONDS) as second,
+    ):
         walk = NodeWalk(files.read(path), first, second, Allowance(), 0)
-        walked = walk.walk([case], time.monotonic() + 60)
+        walked = walk.walk([case], time.monotonic() + SECONDS)
     assert not walked.unchecked
     assert not walked.differing
     assert walked.checked == walked.nodes == 3
@@ -298,7 +303,7 @@ def test_a_step_of_quantisation_is_noise_and_more_is_not(tmp_path):
     text = QUANTISED.replace("WEIGHTS", ", ".join(f"{w:.6f}" for w in weights))
     path = tmp_path / "model.onnx"
     onnx.save(onnx.parser.parse_model(text), path)
-    made = with_baseline(path, 0, 60.0)
+    made = with_baseline(path, 0, SECONDS)
     usual = next(expected for expected in made.expected if expected.case.name.startswith("0 to 1"))
     assert usual.stepped
     y = usual.outputs["y"]
@@ -338,7 +343,7 @@ def test_the_inputs_given_are_the_only_case(tmp_path):
     bounds = Allowed(rtol=1e-3, ulp=2.0)
     runtimes = [catalogue.find(ORT)]
     plan = CertificationPlan(
-        runtimes=runtimes, seconds=60.0, tolerance=bounds, inputs=given, arrays=arrays
+        runtimes=runtimes, seconds=SECONDS, tolerance=bounds, inputs=given, arrays=arrays
     )
     made = certification.of_model(path, plan)
     (cell,) = made.rows[0].cells
@@ -353,9 +358,9 @@ def test_the_inputs_given_are_the_only_case(tmp_path):
     assert "The inputs are those of real.npz" in pages.markdown(made)
     written = tmp_path / "model.onnx.certificate.json"
     written.write_text(made.to_json())
-    assert reproduction.check(written, 60.0) == []
+    assert reproduction.check(written, SECONDS) == []
     np.savez(given, x=np.array([0.5, 3.0], np.float32))
-    change = reproduction.check(written, 60.0)[0]
+    change = reproduction.check(written, SECONDS)[0]
     assert (change.what, change.matters) == ("the inputs", True)
     with pytest.raises(ModelError, match="the model has no input z; input x is missing"):
         certification.of_model(path, dataclasses.replace(plan, arrays={"z": arrays["x"]}))
