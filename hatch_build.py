@@ -1,4 +1,4 @@
-"""What is made whenever the project is built or installed: messages of gRPC, and native kernels.
+"""Build hook of Hatchling: generates the gRPC messages and builds the native kernels.
 
 The messages are generated from `.proto` files, the kernels compiled by `native/build.py`. Both are
 written into the package, where an editable install finds them too; they are neither committed nor
@@ -21,10 +21,10 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 
 class Generated(BuildHookInterface):
-    """Runs `protoc` on every `.proto` of the service, and the C++ compiler, if there is one."""
+    """Build hook: runs `protoc` on every `.proto` of the service, and the C++ compiler if found."""
 
     def dependencies(self) -> list[str]:
-        """What builds the kernels, from PyPI where the machine has none of its own."""
+        """Return the build tools that PyPI provides if the machine has none."""
         native = _native(Path(self.root))
         if self.target_name != "wheel" or native is None or not native.is_wanted():
             return []
@@ -38,7 +38,7 @@ class Generated(BuildHookInterface):
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002
         root = Path(self.root)
-        # None at all where only the dependencies are installed: see deploy/Dockerfile.
+        # No files if only the dependencies are installed, as in deploy/Dockerfile.
         # A source distribution has files where a checkout has links to the folders at the top.
         base = root if (root / "service").is_dir() else root / "src" / "gatewave"
         found = [str(path.relative_to(base)) for path in base.glob("service/**/*.proto")]
@@ -65,13 +65,13 @@ class Generated(BuildHookInterface):
 
 
 def _native(root: Path) -> ModuleType | None:
-    """`native/build.py`, where there is one: see deploy/Dockerfile."""
+    """Return the module `native/build.py`, or None if it is missing, as in deploy/Dockerfile."""
     path = root / "native" / "build.py"
     spec = importlib.util.spec_from_file_location("native_build", path)
     if spec is None or spec.loader is None or not path.exists():
         return None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # a dataclass looks itself up there
+    sys.modules[spec.name] = module  # dataclasses need their module there
     spec.loader.exec_module(module)
     return module
 
