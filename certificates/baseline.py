@@ -37,7 +37,7 @@ class Network:
         tolerance: The allowed difference of other runtimes.
         left_out: Outputs that cannot be compared, with the reason.
         whole: True if there was time for all inputs.
-        baseline: The level of evidence of the values.
+        baseline: Origin and support of the values.
     """
 
     path: Path

@@ -133,7 +133,7 @@ class BaselineRun:
         self._compare_nodes(time.monotonic() + seconds)
 
     def baseline(self) -> Baseline:
-        """Return the level of evidence, and the nodes that differ or were not compared."""
+        """Return the support of the values, and the nodes that differ or were not compared."""
         walked = self.walked or WalkResult()
         return Baseline(
             level=self._level(walked),
