@@ -6,10 +6,9 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from gatewave.certificates import activations, networks
-from gatewave.certificates.activations import Subject, subjects
+from gatewave.certificates import networks
 from gatewave.certificates.baseline import with_baseline
 from gatewave.certificates.baseline_run import BaselineSettings
 from gatewave.certificates.document import (
@@ -31,6 +30,9 @@ from gatewave.graphs.processes.errors import Refused
 from gatewave.graphs.processes.messages import Array
 from gatewave.graphs.verify.allowance import Allowance
 from gatewave.models import DTYPES, Activation, DType
+
+if TYPE_CHECKING:
+    from gatewave.certificates.activations import Subject
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +67,10 @@ class CertificationPlan:
 
     def subjects(self, activation: Activation, runtime: Runtime) -> list[Subject]:
         """Return the subjects of ``activation`` that ``runtime`` runs."""
+        from gatewave.certificates import activations  # noqa: PLC0415 - as in `of_activation`
+
         dtypes = [dtype for dtype in self.dtypes if dtype in runtime.dtypes]
-        return list(subjects(activation, self.graphs, dtypes))
+        return list(activations.subjects(activation, self.graphs, dtypes))
 
 
 OF_FORMULA = (
@@ -89,8 +93,11 @@ def of_activation(
 
     Refusals, wrong results and crashes of a runtime are entries; the other runtimes go on.
     """
+    # It imports Torch, without which models are certified.
+    from gatewave.certificates import activations  # noqa: PLC0415
+
     models: dict[str, str] = {}
-    for subject in subjects(activation, plan.graphs, plan.dtypes):
+    for subject in activations.subjects(activation, plan.graphs, plan.dtypes):
         found = activations.models(subject)
         models |= {name: model_digest(content) for name, content in found.items()}
 

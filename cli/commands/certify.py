@@ -89,7 +89,7 @@ def certify(
         gatewave certify --check certificates/sinc.certificate.json
         gatewave certify model.onnx --runtimes installed --inputs real.npz --rtol 1e-3
     """
-    with needing("export"):
+    with needing("graphs"):
         from gatewave.certificates import certificate_files, certification
         from gatewave.certificates.document import Allowed
         from gatewave.graphs.ops.signature import GRAPHS
@@ -227,7 +227,8 @@ def _place(cell: Cell) -> str:
 def _checked(path: Path, timeout: float, *, as_json: bool) -> None:
     from gatewave.certificates import reproduction
 
-    with terminal.working("running everything again"):
+    # Certificates of activations need Torch; those of models do not.
+    with needing("export"), terminal.working("running everything again"):
         changes = reproduction.check(path, timeout)
     if as_json:
         terminal.say_json([change.as_dict() for change in changes])

@@ -1,4 +1,4 @@
-"""Evaluating elementwise functions over files of any size, in chunks, atomically.
+"""Evaluation of elementwise functions over files of any size, in chunks.
 
 ``.npy``, ``.npz`` and ``.safetensors`` hold arrays; ``.parquet`` and ``.csv`` hold tables, which
 need the extra ``tables``. Rules for all formats:
@@ -6,9 +6,9 @@ need the extra ``tables``. Rules for all formats:
 - An input of another integer or float type is converted; a finite number that would become infinite
   is an error, and so is a null or an empty field in a table: fill it, or drop the row.
 - NumPy's formats and tables cannot name bfloat16: only ``.safetensors`` takes it.
-- A table keeps its columns, CSV to the letter. CSV has no types: in Parquet its inputs become
+- A table keeps its columns, CSV byte by byte. CSV has no types: in Parquet its inputs become
   numbers of the dtype asked for, its other columns text.
-- The target is replaced when all is done, or stays as it was.
+- The target is replaced when it is complete; after an error it is as it was.
 
 Errors by kind:
 

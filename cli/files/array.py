@@ -1,4 +1,4 @@
-"""Arrays that lie in files, taken chunk by chunk."""
+"""Arrays in files, read in chunks."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ DAMAGE = (EOFError, RuntimeError, ValueError, lzma.LZMAError, zipfile.BadZipFile
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredArray:
-    """An array in a file, its elements not read yet.
+    """An array in a file whose elements have not been read.
 
     Attributes:
         file: File that holds it.
@@ -67,7 +67,7 @@ class StoredArray:
         return math.prod(self.shape)
 
     def take(self, start: int, count: int) -> NDArray[Any]:
-        """The ``count`` elements from ``start`` on; chunks are taken in order."""
+        """Return ``count`` elements from ``start``; chunks must be read in order."""
         with explained(self.file, *DAMAGE):
             return self._picked(start, count) if self.transposed else self._next(count)
 
@@ -80,7 +80,7 @@ class StoredArray:
         return values
 
     def _picked(self, start: int, count: int) -> NDArray[Any]:
-        # Mapped anew for each chunk. The pages seen are the system's own, which it drops at need.
+        # A new mapping for each chunk: its pages belong to the page cache, so memory stays bounded.
         mapped = np.memmap(self.stream, self.dtype, "r", self.origin, self.shape, "F")
         return np.asarray(mapped.flat[start : start + count])
 
@@ -113,7 +113,7 @@ class _ArrayReader:
 
 @contextmanager
 def reader_of(arrays: Mapping[str, StoredArray], evaluation: Evaluation) -> Iterator[_ArrayReader]:
-    """The arrays side by side: in Fortran order if all of them and the target are, or in C order.
+    """Return the arrays in one order: Fortran if all of them and the target have it, otherwise C.
 
     Raises:
         ContentError: They differ in shape.
@@ -141,7 +141,7 @@ def _common_shape(arrays: Mapping[str, StoredArray]) -> tuple[int, ...]:
 
 @contextmanager
 def _in_c_order(array: StoredArray, folder: Path) -> Iterator[StoredArray]:
-    """The array as it is or transposed; a compressed one is unpacked into ``folder`` first."""
+    """Return the array or its transpose; a compressed one is unpacked into ``folder`` first."""
     if not (array.fortran and array.size):
         yield array
     elif isinstance(array.stream, io.BufferedReader):

@@ -1,4 +1,4 @@
-"""Conversion of a file's numbers to the dtype of the computation, never silently to infinity."""
+"""Conversion of a file's numbers to the dtype of the computation; overflow is an error."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gatewave.service.codecs.datatypes import NUMPY, DType
 from gatewave.service.codecs.rounding import narrowed
 
 PlaceName = Callable[[int], str]
-"""Says where an element stands, by its index in the chunk: file, tensor, index."""
+"""Returns the place of an element for messages, from its index in the chunk."""
 
 
 def is_number(dtype: np.dtype[Any]) -> bool:
@@ -23,7 +23,7 @@ def is_number(dtype: np.dtype[Any]) -> bool:
 
 
 def as_dtype(values: NDArray[Any], dtype: DType, place: PlaceName) -> NDArray[Any]:
-    """The values in ``dtype``, each rounded once to the nearest; as they are where they have it.
+    """Return the values in ``dtype``, each rounded once to the nearest; the same array if it fits.
 
     Raises:
         ContentError: A finite value rounds to infinity.

@@ -1,4 +1,4 @@
-"""CSV: a header line, commas, UTF-8; line breaks inside quotes; rows of 1 MiB at most."""
+"""CSV with a header line, commas and UTF-8; quoted line breaks; rows of at most 1 MiB."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _PARSE = arrow_csv.ParseOptions(newlines_in_values=True)
 
 @contextmanager
 def _reading(evaluation: Evaluation) -> Iterator[ChunkReader]:
-    """Columns that are not inputs stay the text that they are: 007 is no number, 1.10 no 1.1."""
+    """Keep columns that are not inputs as text: 007 must not become 7, nor 1.10 become 1.1."""
     with explained(evaluation.source, *DAMAGE):
         with arrow_csv.open_csv(evaluation.source, _READ, _PARSE) as header:
             names = header.schema.names
@@ -43,7 +43,7 @@ def _reading(evaluation: Evaluation) -> Iterator[ChunkReader]:
 
 
 def _as_text(names: Sequence[str]) -> arrow_csv.ConvertOptions:
-    """Text as it stands: an empty field is a null, and "" is an empty text."""
+    """Read fields as text: an empty field is a null, and "" is an empty text."""
     return arrow_csv.ConvertOptions(
         column_types=dict.fromkeys(names, _TEXT),
         null_values=[""],
@@ -53,7 +53,7 @@ def _as_text(names: Sequence[str]) -> arrow_csv.ConvertOptions:
 
 
 def _numbers(column: pa.Array, dtype: DType, place: PlaceName) -> NDArray[Any]:
-    """Decimal numbers, rounded once to float32 or float64; NaN and inf are numbers too."""
+    """Parse decimal numbers, rounded once to float32 or float64; NaN and inf are numbers."""
     parsed: DType = "float32" if dtype == "float32" else "float64"
     text = pc.utf8_trim_whitespace(column)
     try:
@@ -100,7 +100,7 @@ def _writing(evaluation: Evaluation, file: BufferedRandom, layout: Layout) -> It
 
 
 def _spelled(evaluation: Evaluation, column: pa.Array, name: str) -> pa.Array:
-    """The column as CSV has it: the fewest digits that read back the same, quotes where needed."""
+    """Return the column as CSV: the fewest digits that read back the same, quotes where needed."""
     if not pa.types.is_floating(column.type):
         return _quoted(_cast(evaluation, column, name))
     text = _half_digits(column) if pa.types.is_float16(column.type) else column.cast(_TEXT)
@@ -108,7 +108,7 @@ def _spelled(evaluation: Evaluation, column: pa.Array, name: str) -> pa.Array:
 
 
 def _half_digits(column: pa.Array) -> pa.Array:
-    """Arrow spells all the digits that a float16 has in float64: 0.0999755859375 for 0.1."""
+    """Format float16 by NumPy: Arrow prints its digits in float64, 0.0999755859375 for 0.1."""
     digits = column.to_numpy(zero_copy_only=False).astype(str)
     return pa.array(digits, _TEXT)
 

@@ -18,8 +18,11 @@ from gatewave.service.codecs.datatypes import NUMPY, DType
 FAMILIES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {"arrays": (".npy", ".npz", ".safetensors"), "tables": (".parquet", ".csv")}
 )
-"""Suffixes of the supported formats, by family. The module of a format has its suffix as name, and
-is loaded when one is met: pyarrow is an extra, and slow to import."""
+"""Suffixes of the supported formats, by family.
+
+The module of a format is named after its suffix, and is imported for a file that has it: pyarrow is
+an extra, and slow to import.
+"""
 
 ComputeValues = Callable[[Values], Values]
 Progress = Callable[[int, int | None], None]

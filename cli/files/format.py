@@ -1,4 +1,4 @@
-"""Interface of a file format: reading chunks, and writing them."""
+"""Interface of a file format, which reads and writes chunks."""
 
 from __future__ import annotations
 
@@ -64,14 +64,14 @@ class Chunk:
 
 
 class ChunkReader(Protocol):
-    """An open source. Its total is None if only reading to the end determines it."""
+    """An open source. Its total is None if it is known only after the last chunk."""
 
     @property
     def layout(self) -> Layout: ...
     @property
     def total(self) -> int | None: ...
     def chunks(self, size: int) -> Iterator[Chunk]:
-        """All elements in order, in chunks of ``size`` at most."""
+        """Yield all elements in order, in chunks of at most ``size``."""
         ...
 
 

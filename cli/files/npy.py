@@ -19,14 +19,14 @@ from gatewave.cli.files.format import Chunk, ChunkReader, Evaluation, Format, La
 from gatewave.service.codecs.datatypes import NUMPY, DType
 
 NAMEABLE: frozenset[DType] = frozenset({"float16", "float32", "float64"})
-"""NumPy's format has no word for bfloat16: it comes back as two raw bytes."""
+"""Without bfloat16: NumPy's format has no name for it, and reads it back as two raw bytes."""
 
 _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 _HEADER_DAMAGE = (*DAMAGE, tokenize.TokenError, SyntaxError, TypeError, LookupError, MemoryError)
 
 
 def stored_array(stream: io.BufferedIOBase, file: Path, label: str, length: int) -> StoredArray:
-    """The array whose ``.npy`` form the stream begins with, ``length`` bytes in all.
+    """Return the ``.npy`` array at the start of the stream, which has ``length`` bytes.
 
     Raises:
         UnsupportedFileError: It is of a version that only structured arrays need.

@@ -43,7 +43,10 @@ def _member(
 
 @contextmanager
 def _writing(evaluation: Evaluation, file: io.BufferedRandom, layout: Layout) -> Iterator[Writer]:
-    """A zip file grows by one member at a time: the first goes there at once, the others wait."""
+    """Write the first output into the zip file directly, and the others to scratch files.
+
+    A zip file takes one member at a time; the others are copied into it at the end.
+    """
     first, *others = evaluation.outputs
     folder = evaluation.target.resolve().parent
     with zipfile.ZipFile(file, "w") as archive, ExitStack() as stack:
@@ -65,7 +68,7 @@ def _writing(evaluation: Evaluation, file: io.BufferedRandom, layout: Layout) ->
 
 
 def _new_member(archive: zipfile.ZipFile, name: str) -> IO[bytes]:
-    """Dated as zip files begin, 1980: the same numbers make the same file."""
+    """Return an entry dated 1980, the first year of zip: the same numbers make the same file."""
     return archive.open(zipfile.ZipInfo(name + _SUFFIX), "w", force_zip64=True)
 
 

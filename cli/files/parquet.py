@@ -1,4 +1,4 @@
-"""Parquet."""
+"""Parquet files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gatewave.cli.files.table import DAMAGE, HELD, TableReader, check_columns, o
 from gatewave.service.codecs.datatypes import DType
 
 _BUFFER_BYTES = 1 << 20
-"""Read at a time of each column: without it a row group comes whole."""
+"""Bytes read at a time of each column; by default pyarrow reads a whole row group."""
 
 
 @contextmanager
@@ -68,7 +68,7 @@ def _writing(evaluation: Evaluation, file: BufferedRandom, layout: Layout) -> It
 
 
 def _typed(chunk: Chunk, kept: pa.Schema) -> Iterator[pa.Array]:
-    """The columns kept; numbers that stood in the source as text, as the numbers that were read."""
+    """Return the kept columns; inputs that were text in the source are numbers here."""
     for field, column in zip(kept, chunk.rows.columns, strict=True):
         yield column if column.type == field.type else pa.array(chunk.values[field.name])
 

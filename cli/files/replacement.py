@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Files that appear when they are complete, and scratch files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ STALE = re.compile(r"\.gatewave-[0-9a-f]{16}\.part")
 
 
 class _Storage(io.FileIO):
-    """A file that reports failed writes, as on a full disk, as errors of ``owner``."""
+    """File whose failed writes, such as on a full disk, are errors of ``owner``."""
 
     def __init__(self, path: Path, owner: Path) -> None:
         self._owner = owner
@@ -33,7 +33,7 @@ class _Storage(io.FileIO):
 
 @contextmanager
 def scratch_file(folder: Path, owner: Path | None = None) -> Iterator[io.BufferedRandom]:
-    """An empty file in ``folder`` to write and read, removed when the block ends, however it ends.
+    """Yield an empty file in ``folder`` that is removed when the block ends, also after an error.
 
     Raises:
         FileAccessError: The folder takes no file, or the disk is full. It names ``owner``, or else
@@ -85,7 +85,7 @@ def _remove_unlocked(path: Path) -> None:
 
 @contextmanager
 def replacing(target: Path) -> Iterator[io.BufferedRandom]:
-    """A file that takes the place of ``target``, its permissions too, when the block ends well.
+    """Yield a file that replaces ``target``, with its permissions, if the block ends without error.
 
     On any exception the target stays as it was. A symbolic link stays; the file it leads to is
     replaced.

@@ -26,13 +26,13 @@ _FLOATS: dict[str, DType] = {
     "F32": "float32",
     "F64": "float64",
 }
-"""Not the floats of 8 bits and fewer: a scale that lies elsewhere belongs to them."""
+"""Without floats of 8 bits and fewer: they need a scale, which is stored elsewhere."""
 
 
 @contextmanager
 def _reading(evaluation: Evaluation) -> Iterator[ChunkReader]:
     source = evaluation.source
-    # The library checks the header against the file, to the letter of the format.
+    # The library checks the header and the length of the file against the format.
     with explained(source, SafetensorError), safe_open(source, framework="numpy"):
         entries, origin = _header(source)
     require_names(source, "tensor", evaluation.inputs, entries)
@@ -44,7 +44,7 @@ def _reading(evaluation: Evaluation) -> Iterator[ChunkReader]:
 
 
 def _header(source: Path) -> tuple[dict[str, Any], int]:
-    """The entries of the tensors, and where the first tensor begins."""
+    """Return the entries of the tensors, and the offset of the first tensor."""
     with source.open("rb") as file:
         length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
         entries = json.loads(file.read(length))
@@ -83,7 +83,7 @@ def _dtype(label: str, name: str) -> np.dtype[Any]:
 
 @contextmanager
 def _writing(evaluation: Evaluation, file: BufferedRandom, layout: Layout) -> Iterator[Writer]:
-    """Each tensor has its place before its elements are known: they are written as they come."""
+    """Write elements as they come: each tensor has a fixed place in the file."""
     origin = file.write(_preamble(evaluation, layout))
     place = {
         name: origin + begin for name, (begin, _) in _extents(evaluation, layout.shape).items()

@@ -1,4 +1,4 @@
-"""Tables, taken batch by batch with pyarrow: columns by name, and the other columns along."""
+"""Tables, read in batches with pyarrow: the inputs by name, and the columns that are kept."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ DAMAGE = (pa.ArrowException, UnicodeDecodeError)
 """Errors of Arrow on damaged files; names of columns are decoded late."""
 
 HELD = frozenset(dtype for dtype in DTYPES if dtype in ARROW_TYPES)
-"""Arrow has no bfloat16."""
+"""Without bfloat16, which Arrow does not have."""
 
 ReadNumbers = Callable[[pa.Array, DType, PlaceName], NDArray[Any]]
-"""The elements of a column without nulls, in the dtype wanted."""
+"""Returns the elements of a column without nulls, in the requested dtype."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ class TableReader:
 
 
 def check_columns(evaluation: Evaluation, names: list[str]) -> None:
-    """See that the inputs are there, once each, and that the outputs are not there yet.
+    """Require each input exactly once, and no column with the name of an output.
 
     Raises:
         ContentError: Otherwise.
@@ -97,7 +97,7 @@ def check_columns(evaluation: Evaluation, names: list[str]) -> None:
 
 
 def output_schema(evaluation: Evaluation, kept: pa.Schema) -> pa.Schema:
-    """The columns kept, and the outputs after them."""
+    """Return the kept columns, and the outputs after them."""
     arrow_type = ARROW_TYPES[evaluation.dtype]
     for name in evaluation.outputs:
         kept = kept.append(pa.field(name, arrow_type, nullable=False))

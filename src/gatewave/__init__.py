@@ -1,10 +1,10 @@
 """Activation functions from Torch to production.
 
 Each public name is imported from its room when it is first used. ``import gatewave`` by itself
-imports neither Torch nor ONNX Runtime, and serving needs no Torch:
+imports neither Torch nor ONNX Runtime, and neither the service nor work on graphs needs Torch:
 
-* `models`: the Torch modules `SwiGLU`, `Sinc`, … and their records (extra ``export``)
-* `ACTIVATIONS`, `Activation`, `Operator`: the records (extra ``export``)
+* `ACTIVATIONS`, `Activation`, `Operator`: the records
+* `models`: the records, and their Torch modules `SwiGLU`, `Sinc`, … (extra ``export``)
 * `to_onnx`, `decomposed`: Torch modules as ONNX models (extra ``export``)
 * `torch_translations`: corrected translations for `torch.onnx.export` (extra ``export``)
 * `create_app`, `Settings`: the HTTP service

@@ -129,6 +129,14 @@ def test_a_model_is_lowered(gatewave, tmp_path):
     np.testing.assert_allclose(y, x / (1 + np.exp(-1.5 * x)), rtol=1e-5, atol=1e-6)
 
 
+def test_a_model_is_certified(gatewave):
+    options = ("--runtimes", "reference,onnxruntime", "--json")
+    (certificate,) = document(gatewave("certify", "model.onnx", *options))
+    cells = {row["runtime"]: row["cells"] for row in certificate["rows"]}
+    assert cells["reference"] == [], "its values are the baseline"
+    assert [cell["verdict"] for cell in cells["onnxruntime"]] == ["exact"]
+
+
 def test_runtimes_are_listed(gatewave):
     listed = document(gatewave("runtimes", "list", "--json"))["runtimes"]
     installed = {runtime["name"] for runtime in listed if runtime["installed"]}

@@ -114,7 +114,7 @@ def test_the_wheel_has_one_top_level_package(wheel):
         "gatewave/__main__.py",
         "gatewave/cli/main.py",
         "gatewave/models/sinc.py",
-        "gatewave/export/graph.py",
+        "gatewave/graphs/files/files.py",
         "gatewave/service/app.py",
     } <= {*names}
     assert any(name.endswith("_pb2.py") for name in names)
