@@ -58,6 +58,16 @@ def children():
     return [int(pid) for pid in " ".join(lists).split()]
 
 
+def trials():
+    """Return the trials that this process has started and that have loaded ONNX Runtime."""
+    return [
+        pid
+        for pid in children()
+        if "repository.trial.program" in read(Path(f"/proc/{pid}/cmdline"))
+        and "onnxruntime" in read(Path(f"/proc/{pid}/maps"))
+    ]
+
+
 def parsed(line):
     """Return a line of the log; a line of a crash becomes the message."""
     return json.loads(line) if line.startswith("{") else {"message": line}

@@ -3,9 +3,29 @@
 import numpy as np
 import onnx
 import onnxruntime as ort
+import pytest
 
 DOMAINS = '"ai.onnx.ml" : 3, "com.microsoft" : 1, "local" : 1'
 SPECIAL = np.float32([np.inf, -np.inf, np.nan, 3e38])
+
+SOURCE = np.random.default_rng(5)
+W = SOURCE.normal(size=(4, 3)).astype(np.float32)
+FILTERS = SOURCE.normal(size=(2, 3, 3, 3)).astype(np.float32)
+IMAGES = "float[n,3,6,6] x"
+TENSOR = "float[n,3,4] x"
+ONE, ZERO = np.float32(1), np.float32(0)
+
+
+def ints(*numbers):
+    return np.array(numbers, np.int64)
+
+
+def weights(**shapes):
+    return {name: SOURCE.normal(size=size).astype(np.float32) for name, size in shapes.items()}
+
+
+def case(name, body, **more):
+    return pytest.param(body, more, id=name)
 
 
 def graph(body, inputs="float[n,4] x", constants=None, opset=17, functions="", outputs="y"):
