@@ -72,19 +72,20 @@ def named(monkeypatch):
 
 
 OTHER_FORMS = {
-    "function": (sharp, sharp),
-    "partial": (functools.partial(sharp, slope=0.5), functools.partial(sharp, slope=0.5)),
-    "built-in": (torch.logaddexp, torch.logaddexp),
-    "module": (nn.PReLU(init=0.3), nn.PReLU(init=0.3).double()),
-    "program": (program(), LearntGate().double()),
-    "program's module": (program().module(), LearntGate().double()),
-    "autograd.Function": (Straight, torch.round),
+    "function": lambda: (sharp, sharp),
+    "partial": lambda: (functools.partial(sharp, slope=0.5), functools.partial(sharp, slope=0.5)),
+    "built-in": lambda: (torch.logaddexp, torch.logaddexp),
+    "module": lambda: (nn.PReLU(init=0.3), nn.PReLU(init=0.3).double()),
+    "program": lambda: (program(), LearntGate().double()),
+    "program's module": lambda: (program().module(), LearntGate().double()),
+    "autograd.Function": lambda: (Straight, torch.round),
 }
+"""Makers of an object and of a function that computes the same: a program takes seconds to make."""
 
 
 @pytest.mark.parametrize("form", OTHER_FORMS)
 def test_what_is_no_class_is_an_activation_too(form, named):
-    found, function = OTHER_FORMS[form]
+    found, function = OTHER_FORMS[form]()
     activation = named(found)
     assert activation.name == "thing"
     tensors = [torch.linspace(-4, 4, 23, dtype=torch.float64) for _ in activation.inputs]
@@ -94,7 +95,7 @@ def test_what_is_no_class_is_an_activation_too(form, named):
 
 @pytest.mark.parametrize("form", ["built-in", "program", "autograd.Function"])
 def test_what_is_no_class_is_certified_with_its_derivatives(form, named):
-    activation = named(OTHER_FORMS[form][0])
+    activation = named(OTHER_FORMS[form]()[0])
     (operator,) = activation.operators
     models = graphs_of(activation, operator, ["float64"], ["grad"])
     model = to_bytes(models["grad", "float64"])
