@@ -12,6 +12,8 @@ TAILS = (
 )
 """The limit that all records with a gate share."""
 
+# Largest shares of these bounds that ONNX Runtime 1.32 uses on CPU: 79 % of GATED in 16 bits and
+# 71 % in float32, 66 % of SLOPE. See docs/accuracy.md.
 GATED: Mapping[DType, Tolerance] = MappingProxyType(
     {
         "float16": Tolerance(ulp=1, atol=2e-7),

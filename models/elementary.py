@@ -24,8 +24,9 @@ ERF_SPLIT = 1.0
 SMALL = 1.0
 """Up to here `sinh` is computed from tanh, as the difference of two exponentials would cancel."""
 
-# The numbers below are in the text, as mpmath, which computes them in the tests, takes a quarter of
-# a second to import. Polynomials interpolate at Chebyshev's points; the highest power comes first.
+# Largest relative errors of the polynomials, in units of 2^-24 and 2^-53: 0.001 and 0.03 of atan,
+# 0.02 and 0.14 of erf. They interpolate at Chebyshev's points; the highest power comes first.
+# The numbers are not computed here, because mpmath takes a quarter of a second to import.
 # fmt: off
 ATAN: Mapping[int, tuple[float, ...]] = MappingProxyType({
     24: (
@@ -80,6 +81,7 @@ def log1p(op: Any, x: Any) -> Any:
     """
     w = op.Add(x, 1.0)
     lost = op.Sub(w, 1.0)
+    # 1 is lost in a larger x, and in infinity the ratio would be ∞/∞.
     is_plain = op.Less(2.0**op.precision_bits, x)
     is_tiny = op.Equal(lost, 0.0)
     ratio = op.Div(x, op.Where(is_tiny, 1.0, lost))
@@ -110,6 +112,7 @@ def sinh(op: Any, x: Any) -> Any:
 
 
 def cosh(op: Any, x: Any) -> Any:
+    # Between 709.79 and 710.47 cosh is a float64, and eˣ is not.
     half = op.Exp(op.Abs(op.Mul(x, 0.5)))
     return op.Add(op.Mul(op.Mul(half, 0.5), half), op.Div(op.Div(0.5, half), half))
 
@@ -117,6 +120,7 @@ def cosh(op: Any, x: Any) -> Any:
 def asinh(op: Any, x: Any) -> Any:
     """``±log(1 + a + a² / (1 + √(1 + a²)))`` with ``a = |x|``, or ``log 2a`` if a² may overflow."""
     a = op.Abs(x)
+    # Beyond it asinh a - log 2a, about 1/(4a²), is far below the last bit.
     is_far = op.Less(2.0**op.precision_bits, a)
     within = op.Where(is_far, 1.0, a)
     square = op.Mul(within, within)
@@ -151,10 +155,10 @@ def atan(op: Any, x: Any) -> Any:
     turned = op.Div(op.Where(is_far, -1.0, op.Sub(a, 1.0)), denominator)
     reduced = op.Where(is_near, a, turned)
     z = op.Mul(reduced, reduced)
-    bend = op.Mul(op.Mul(reduced, z), _horner(op, z, ATAN[op.precision_bits]))
+    correction = op.Mul(op.Mul(reduced, z), _horner(op, z, ATAN[op.precision_bits]))
     # The rounding errors of π/2 and π/4 are added to the small part.
     high, low = PI[op.precision_bits]
-    rest = op.Add(bend, op.Where(is_near, 0.0, op.Where(is_far, low / 2, low / 4)))
+    rest = op.Add(correction, op.Where(is_near, 0.0, op.Where(is_far, low / 2, low / 4)))
     base = op.Where(is_near, 0.0, op.Where(is_far, high / 2, high / 4))
     return _signed(op, x, op.Add(base, op.Add(reduced, rest)))
 

@@ -19,7 +19,10 @@ EXAMPLE = {"a": (0.5, -1.0, 2.0, -2.0), "b": (1.0, -1.0, 0.5, 2.0)}
 GELU_SLOPE = math.sqrt(2 / math.pi)
 GELU_CUBIC = 0.044715
 GELU_SATURATED = 30.0
-"""Bound beyond which the tanh form's gate is 0 or 1 in every dtype, and its slope 0."""
+"""Bound beyond which the tanh form's gate is 0 or 1 in every dtype, and its slope 0.
+
+The argument of the sigmoid is 1974 there, and e^-1974 underflows in float64.
+"""
 
 
 def glu_value(op: Any, a: Any, b: Any) -> Any:
@@ -44,7 +47,7 @@ def reglu_value(op: Any, a: Any, b: Any) -> Any:
 
 
 def reglu_partials(op: Any, a: Any, b: Any) -> tuple[Any, Any]:
-    # Selected, not multiplied by 0 or 1: that is NaN where b is infinite. A NaN in a stays NaN.
+    # A product with 0 or 1 would be NaN where b is infinite. The inner Where keeps a NaN of a.
     slope = op.Where(op.LessOrEqual(a, 0.0), 0.0, op.Where(op.Greater(a, 0.0), b, a))
     return slope, op.Relu(a)
 

@@ -25,6 +25,7 @@ ERFCX: tuple[float, ...] = (
 # fmt: on
 """Chebyshev coefficients of ``erfcx((2 - 2t) / (1 + t))``: interpolation at 40 points."""
 
+# The first omitted coefficient is 1.3e-11 for float32, and below 1e-24 for float64.
 TERMS: Mapping[int, int] = MappingProxyType({24: 16, 53: 40})
 """Number of `ERFCX`'s terms that matter, by the bits of the working precision."""
 
@@ -39,6 +40,7 @@ def normal_cdf(op: Any, a: Any) -> Any:
     """
     scaled = op.Mul(a, math.sqrt(0.5))
     if op.precision_bits == 24:  # noqa: PLR2004 - bits of float32
+        # 1 + erf cancels on the left, but stays within the absolute error that is promised here.
         return op.Mul(op.Add(op.Erf(scaled), 1.0), 0.5)
     distance = op.Abs(scaled)
     tail = op.Mul(op.Mul(op.Exp(op.Neg(op.Mul(scaled, scaled))), erfcx(op, distance)), 0.5)

@@ -8,19 +8,21 @@ from typing import Any
 from gatewave.models.activation import Activation, Operator, Tolerance
 
 SERIES_RADIUS = 0.5
-"""Below it the derivative is its Taylor series: the closed form subtracts nearly equal numbers."""
+"""Bound below which the derivative is its Taylor series: the closed form cancels near 0."""
 
+# At the radius the first omitted term is 1e-10 of the derivative, and 5e-22 of it in float64.
 SERIES_TERMS = {24: 7, 53: 12}
 """Number of terms that reach full precision at the radius, by significant bits."""
 
 NEGLIGIBLE = 1e-9
-"""Below it sinc is 1 to the last bit of float64; nor can 0 / 0 arise, denormals flushed or not."""
+"""Bound below which sinc is 1 to the last bit of float64: (π · 1e-9)² / 6 is 1.6e-18."""
 
 
 def value(op: Any, x: Any) -> Any:
     """``sin(πr) · (-1)^n / (πx)`` with ``n = round(|x|)`` and ``r = |x| - n``, which is exact."""
     distance = op.Abs(x)
     sign, angle = reduced(op, distance)
+    # Not a comparison with 0: a runtime that flushes subnormal numbers would divide 0 by 0.
     near = op.Less(distance, NEGLIGIBLE)
     pi_x = op.Where(near, 1.0, op.Mul(distance, math.pi))
     return op.Where(near, 1.0, op.Div(op.Mul(sign, op.Sin(angle)), pi_x))
@@ -46,11 +48,13 @@ def reduced(op: Any, distance: Any) -> tuple[Any, Any]:
 
     For ``distance >= 0``; the angle is exactly 0 at integers.
     """
-    # From here on every float is an integer, and even; infinity would leave no remainder to take.
+    # From here on every float is an even integer. Infinity minus its nearest integer would be NaN.
     last_fraction = 2.0**op.precision_bits
     bounded = op.Where(op.Greater(distance, last_fraction), last_fraction, distance)
     nearest = op.Round(bounded)
+    # The difference is exact (Sterbenz's lemma), so that the angle has one rounding error.
     angle = op.Mul(op.Sub(bounded, nearest), math.pi)
+    # (-1)^n: half of n has the fraction 0 or 1/2.
     half = op.Mul(nearest, 0.5)
     sign = op.Sub(1.0, op.Mul(op.Sub(half, op.Floor(half)), 4.0))
     return sign, angle

@@ -16,16 +16,17 @@ def value(op: Any, x: Any, alpha: Any = 1.0) -> Any:
 
 def partials(op: Any, x: Any, alpha: Any = 1.0) -> tuple[Any]:
     argument = op.Mul(x, alpha)
-    return (op.Add(op.Sigmoid(argument), op.Mul(bend(op, x, argument), alpha)),)
+    return (op.Add(op.Sigmoid(argument), op.Mul(gate_slope_times(op, x, argument), alpha)),)
 
 
 def slope(op: Any, x: Any) -> Any:
     """The derivative of ``x · σ(x)``."""
-    return op.Add(op.Sigmoid(x), bend(op, x, x))
+    return op.Add(op.Sigmoid(x), gate_slope_times(op, x, x))
 
 
-def bend(op: Any, x: Any, argument: Any) -> Any:
-    """``x · σ(u) · σ(-u)``, the gates first: they are 0 long before ``u = αx`` overflows."""
+def gate_slope_times(op: Any, x: Any, argument: Any) -> Any:
+    """``x · σ(u) · σ(-u)``, where the last two factors are the slope of the gate at ``u = αx``."""
+    # The gates are multiplied first: they are 0 long before u overflows, and ∞ · 0 would be NaN.
     return op.Mul(x, op.Mul(op.Sigmoid(argument), op.Sigmoid(op.Neg(argument))))
 
 

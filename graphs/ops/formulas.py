@@ -20,7 +20,7 @@ SELU_GAMMA = 1.05070102214813232421875
 """Default attributes of ONNX's `Selu`, which are float32."""
 
 MISH_SATURATED = 20.0
-"""Bound from which ``tanh(softplus(x))`` is 1 to the last bit of float64."""
+"""Bound from which ``tanh(softplus(x))`` is 1 to the last bit of float64: it is 1 - 8.5e-18."""
 
 
 def sigmoid(op: Any, x: Any) -> Any:

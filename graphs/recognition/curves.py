@@ -2,7 +2,7 @@
 
 The other formulas of the catalogue have their homes elsewhere: those of the records in `models`,
 those of ONNX's operators in `gatewave.graphs.ops.formulas`, and their parts, such as ``log1p``, in
-`gatewave.graphs.ops.elementary`. All are functions of an abstract ``op``: recognition computes with
+`gatewave.models.elementary`. All are functions of an abstract ``op``: recognition computes with
 them, and `swap` writes them. No branch overflows.
 """
 
