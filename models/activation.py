@@ -32,13 +32,13 @@ alike; ``op.precision_bits`` is the precision of the computation: 24 bits, or 53
 """
 
 NAME = re.compile(r"[a-z][a-z0-9_]*")
-"""Names of activations: they stand in URLs and file names."""
+"""Pattern of the names of activations, which are used in URLs and file names."""
 
 CONSTANTS = frozenset({"E", "pi"})
 """Names in formulas that are numbers of SymPy's."""
 
 RESERVED = re.compile(r"y|dy_d.*|grad_.*")
-"""Names that the graphs give to outputs and gradients: no input may bear one."""
+"""Pattern of the names of outputs and gradients, which no input may have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class Tolerance:
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A knob of an activation, next to its tensors.
+    """Parameter of an activation, besides its tensors.
 
     Attributes:
         name: Name for callers and in formulas.
@@ -108,7 +108,7 @@ class Operator:
     module: type[nn.Module] | str | None = None
 
     def __post_init__(self) -> None:
-        """Make the record as immutable as it looks."""
+        """Make the mappings immutable, as the other attributes are."""
         _freeze(self, "tolerances", "derivative_tolerances", "choice")
 
     @property
@@ -126,7 +126,7 @@ class Operator:
         return modules.class_of(self)
 
     def build(self, **reals: float) -> nn.Module:
-        """The Torch module, with the real parameters given, or their defaults."""
+        """Make the Torch module, with the given real parameters or their defaults."""
         return self.module_class(**self.choice, **reals)
 
     def matches(self, module: nn.Module) -> bool:
@@ -136,7 +136,7 @@ class Operator:
         )
 
     def derivative(self, *inputs: Tensor, **parameters: float) -> tuple[Tensor, ...]:
-        """The exact partial derivatives at ``inputs``, one per input, in their shape and dtype."""
+        """Compute the explicit partial derivatives, one per input, in its shape and dtype."""
         from gatewave.models.torch import modules  # noqa: PLC0415 - Torch takes seconds to import
 
         return modules.derivative(self, *inputs, **parameters)
@@ -178,7 +178,7 @@ class Activation:
     domain: tuple[float, float] = (-math.inf, math.inf)
 
     def __post_init__(self) -> None:
-        """Refuse a record that contradicts itself, and make it as immutable as it looks.
+        """Reject a contradictory record, and make its mappings immutable.
 
         Raises:
             ValueError: A name is no name, is taken, or names nothing; a dtype has no tolerance; the
@@ -229,7 +229,7 @@ class Activation:
         return {**dict.fromkeys(self.inputs), **self.defaults(operator)}
 
     def _combinations(self) -> list[dict[str, str]]:
-        """The words that select one operator each: every combination, the defaults first."""
+        """Every combination of the choices, the defaults first: one for each operator."""
         words = {
             p.name: dict.fromkeys((str(p.default), *p.choices))
             for p in self.parameters

@@ -1,6 +1,6 @@
 """SwiGLU: the Swish of one half, gated by the other.
 
-Two functions go by this name, and never may one pass for the other. The default, `gate="sigmoid"`,
+Two functions have this name, and must not be confused. The default, `gate="sigmoid"`,
 puts the second input through a sigmoid. What language models such as Llama mean, and ONNX's
 `SwiGLU`-28, is `gate="linear"`: the second input enters as it is.
 """

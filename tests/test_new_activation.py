@@ -1,8 +1,8 @@
 """A new activation is one file and one name, of one input and of two.
 
 A copy of the project gets two records, each with an operator that no other record uses. Neither
-names a Torch module. The test takes a minute: it exports both, serves them, and runs tests of the
-rooms on them, because a list of names anywhere in the project would go unnoticed otherwise.
+names a Torch module. The test is slow: it exports both, serves them, and runs tests of the rooms on
+them, because a list of names anywhere in the project would go unnoticed otherwise.
 """
 
 import json

@@ -29,14 +29,16 @@ from gatewave.models.symbols import EXACT, is_undefined
 from gatewave.models.torch.ops import FLOAT64
 
 DIGITS = 40
+"""Decimal digits of the first evaluation; each further one has twice as many."""
+
 MAX_DIGITS = 2560
-"""Enough to take the sine of π times any float64."""
+"""Limit on the digits. The sine of π times the largest float64 needs 309 more than its result."""
 
 AGREEMENT = mpmath.mpf(10) ** -25
-"""Two evaluations this close, relatively, the second with twice the digits, are the exact value."""
+"""Relative difference below which two successive evaluations count as the exact value."""
 
-NOTHING = mpmath.mpf(10) ** -400
-"""Magnitude below every float64: the remainder of an exact 0, which never settles."""
+UNDERFLOW = mpmath.mpf(10) ** -400
+"""Magnitude below every float64. An exact 0 keeps a remainder that never agrees with the next."""
 
 DRAWN = "a dense grid, magnitudes from the least to the greatest, and special values"
 """Origin of the inputs of 32 and 64 bits that `samples` draws, in words."""
@@ -63,6 +65,7 @@ def samples(activation: Activation, graph: Graph, dtype: DType) -> list[Tensor]:
     kind = getattr(torch, dtype)
     line = _all_16_bit(kind) if kind.itemsize == 2 else _line(activation, kind)  # noqa: PLR2004
     line = _with_kinks(line, kinks(activation, activation.operators[0]))
+    # The seed is fixed: a certificate states the errors of the same inputs on each run.
     shuffle = torch.Generator().manual_seed(0)
     columns = [line] + [
         line[torch.randperm(len(line), generator=shuffle)] for _ in activation.inputs[1:]
@@ -258,4 +261,4 @@ def _settled(compute: Callable[[], Sequence[mpmath.mpf]]) -> tuple[mpmath.mpf, .
 
 
 def _agree(old: mpmath.mpf, new: mpmath.mpf) -> bool:
-    return bool(abs(new) < NOTHING or abs(new - old) <= AGREEMENT * abs(new))
+    return bool(abs(new) < UNDERFLOW or abs(new - old) <= AGREEMENT * abs(new))

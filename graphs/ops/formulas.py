@@ -139,7 +139,7 @@ def swiglu_clamped(
 
 
 def cosine(op: Any, x: Any) -> Any:
-    """``1 − 2 sin²(x/2)``: as exact as 1 is, which near its zeros a cosine of its own would be."""
+    """``1 − 2 sin²(x/2)``, to an absolute error of a few units in the last place of 1."""
     half = op.Sin(op.Mul(x, 0.5))
     return op.Sub(1.0, op.Mul(op.Mul(half, half), 2.0))
 
@@ -147,7 +147,7 @@ def cosine(op: Any, x: Any) -> Any:
 def erfc(op: Any, z: Any) -> Any:
     """``1 - erf(z)``, to an absolute error of a few units in the last place of 1.
 
-    Written as `Erfc` by tf2onnx, of TensorFlow's GELU: no ONNX has that operator.
+    tf2onnx writes TensorFlow's GELU with an operator `Erfc`, which ONNX does not have.
     """
     if op.precision_bits == 24:  # noqa: PLR2004 - bits of float32
         return op.Sub(1.0, op.Erf(z))
@@ -159,9 +159,9 @@ def floor(op: Any, x: Any) -> Any:
 
 
 def nearest(op: Any, x: Any) -> Any:
-    """The whole number next to ``x``, of two the even one: ONNX's `Round`.
+    """The nearest integer, and the even one of two: ONNX's `Round`.
 
-    From 2²³ on, in float32, no half can be taken away, but then ``x`` has none either.
+    From 2²³ on, all numbers of float32 are integers, and ``x - 0.5`` is not representable.
     """
     low = op.Ceil(op.Sub(x, 0.5))
     half = op.Mul(low, 0.5)

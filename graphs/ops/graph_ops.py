@@ -1,4 +1,4 @@
-"""The ``op`` that draws: calling its operators adds nodes to an ONNX graph."""
+"""Drawing of decompositions as nodes of an ONNX graph."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ONNX_TYPES: dict[DType, ir.DataType] = {
 
 
 def compute_dtype(dtype: DType) -> DType:
-    """The dtype computed in: 16-bit floats are computed in float32, and rounded once."""
+    """Return the dtype of the computation: float32 for 16-bit floats, which are rounded once."""
     return "float64" if dtype == "float64" else "float32"
 
 
@@ -37,7 +37,7 @@ def dtype_of(value: ir.Value) -> DType:
 
 
 class GraphOps:
-    """Records the nodes that a decomposition asks for; the same node twice is drawn once.
+    """An ``op`` that adds nodes to a graph; equal nodes on equal inputs are drawn once.
 
     Operands may be numbers: they become constants of the compute dtype.
     """
