@@ -24,11 +24,14 @@ if TYPE_CHECKING:  # commands that only need the records start without these
 DType = Literal["float16", "bfloat16", "float32", "float64"]
 DTYPES: tuple[DType, ...] = get_args(DType)
 
+FLOAT32_BITS, FLOAT64_BITS = 24, 53
+"""Significant bits of the two types that decompositions compute in."""
+
 Decomposition = Callable[..., Any]
 """A function of ``(op, *inputs, **parameters)``, written with the ONNX operators of ``op``.
 
 ``op`` may draw an ONNX graph or compute with Torch. Its operators take tensors and Python numbers
-alike; ``op.precision_bits`` is the precision of the computation: 24 bits, or 53 for float64.
+alike; ``op.precision_bits`` is the precision of the computation: `FLOAT32_BITS` or `FLOAT64_BITS`.
 """
 
 NAME = re.compile(r"[a-z][a-z0-9_]*")

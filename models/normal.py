@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+from gatewave.models.activation import FLOAT32_BITS
+
 # Numbers, not a computation: mpmath takes a quarter of a second to import, and each start of
 # `gatewave inspect` needs them. The tests compute them again.
 # fmt: off
@@ -39,7 +41,7 @@ def normal_cdf(op: Any, a: Any) -> Any:
     In float64 without the operator Erf: ONNX Runtime has it for float32 only.
     """
     scaled = op.Mul(a, math.sqrt(0.5))
-    if op.precision_bits == 24:  # noqa: PLR2004 - bits of float32
+    if op.precision_bits == FLOAT32_BITS:
         # 1 + erf cancels on the left, but stays within the absolute error that is promised here.
         return op.Mul(op.Add(op.Erf(scaled), 1.0), 0.5)
     distance = op.Abs(scaled)

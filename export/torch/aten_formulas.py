@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from gatewave.models.activation import FLOAT32_BITS
 from gatewave.models.elementary import log1p
 from gatewave.models.normal import erfcx as erfcx_of_positive
 from gatewave.models.normal import normal_cdf
@@ -69,7 +70,7 @@ def _distance(op: Any, a: Any, b: Any) -> Any:
 
 def erf(op: Any, x: Any) -> Any:
     """The error function; float64 avoids the operator Erf, for which ONNX Runtime has no kernel."""
-    if op.precision_bits == 24:  # noqa: PLR2004 - bits of float32
+    if op.precision_bits == FLOAT32_BITS:
         return op.Erf(x)
     square = op.Mul(x, x)
     # The constants come first: Torch's exporter drops additions of less than 1e-8.
@@ -130,7 +131,7 @@ def gelu(op: Any, x: Any, approximate: str = "none") -> Any:
     if approximate == "tanh":
         return op.Mul(x, op.Sigmoid(_doubled_tanh_argument(op, x)))
     # In float64, Φ is computed as in the records.
-    return op.Mul(x, ndtr(op, x) if op.precision_bits == 24 else normal_cdf(op, x))  # noqa: PLR2004
+    return op.Mul(x, (ndtr if op.precision_bits == FLOAT32_BITS else normal_cdf)(op, x))
 
 
 def _doubled_tanh_argument(op: Any, x: Any) -> Any:

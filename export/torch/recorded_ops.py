@@ -11,7 +11,7 @@ from onnx import numpy_helper
 from onnxscript import opset18
 
 from gatewave.graphs.ops.graph_ops import ONNX_TYPES, compute_dtype
-from gatewave.models import DType
+from gatewave.models.activation import FLOAT32_BITS, FLOAT64_BITS, DType
 
 Translation = Callable[..., Any]
 Translations = dict[Callable[..., Any], Translation]
@@ -25,7 +25,7 @@ class RecordedOps:
     """
 
     def __init__(self, dtype: DType) -> None:
-        self.precision_bits = {"float32": 24, "float64": 53}[dtype]
+        self.precision_bits = FLOAT64_BITS if dtype == "float64" else FLOAT32_BITS
         self._numpy = np.dtype(dtype)
 
     def __getattr__(self, op_type: str) -> Callable[..., Any]:

@@ -12,6 +12,7 @@ import math
 from typing import Any
 
 from gatewave.models import glu, sinc, swish
+from gatewave.models.activation import FLOAT32_BITS
 from gatewave.models.elementary import expm1
 from gatewave.models.normal import normal_cdf
 
@@ -54,7 +55,7 @@ def swiglu(op: Any, a: Any, b: Any, alpha: float = 1.0) -> Any:
 
 def gelu(op: Any, x: Any) -> Any:
     """``x · Φ(x)``, in float32 as ``½x(1 + erf(x/√2))``, the spelling that runtimes fuse."""
-    if op.precision_bits == 24:  # noqa: PLR2004 - bits of float32
+    if op.precision_bits == FLOAT32_BITS:
         gate = op.Add(op.Erf(op.Div(x, math.sqrt(2.0))), 1.0)
         return op.Mul(op.Mul(x, gate), 0.5)
     return op.Mul(x, normal_cdf(op, x))
@@ -149,7 +150,7 @@ def erfc(op: Any, z: Any) -> Any:
 
     tf2onnx writes TensorFlow's GELU with an operator `Erfc`, which ONNX does not have.
     """
-    if op.precision_bits == 24:  # noqa: PLR2004 - bits of float32
+    if op.precision_bits == FLOAT32_BITS:
         return op.Sub(1.0, op.Erf(z))
     return op.Mul(normal_cdf(op, op.Mul(z, -math.sqrt(2.0))), 2.0)
 

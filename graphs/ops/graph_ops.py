@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common as passes
 
-from gatewave.models import DType
+from gatewave.models.activation import FLOAT32_BITS, FLOAT64_BITS, DType
 
 ONNX_TYPES: dict[DType, ir.DataType] = {
     "float16": ir.DataType.FLOAT16,
@@ -46,7 +46,7 @@ class GraphOps:
         self.nodes: list[ir.Node] = []
         self.dtype = compute_dtype(dtype)
         self.opset = opset
-        self.precision_bits = {"float32": 24, "float64": 53}[self.dtype]
+        self.precision_bits = FLOAT64_BITS if self.dtype == "float64" else FLOAT32_BITS
         self._numpy = np.dtype(self.dtype)
         self._drawn: dict[tuple[Any, ...], ir.Value] = {}
 

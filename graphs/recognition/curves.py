@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from gatewave.graphs.ops import formulas
+from gatewave.models.activation import FLOAT32_BITS
 
 EXP_SATURATED = 20.0
 """Bound from which ``tanh(eˣ)`` is 1 to the last bit of float64."""
@@ -92,6 +93,6 @@ def smish(op: Any, x: Any) -> Any:
 
 def serf(op: Any, x: Any) -> Any:
     """``x · erf(log(1 + eˣ))``. Nag et al. 2021, arXiv 2108.09598."""
-    if op.precision_bits == 24:  # noqa: PLR2004 - bits of float32
+    if op.precision_bits == FLOAT32_BITS:
         return op.Mul(x, op.Erf(softplus(op, x)))
     return op.Mul(x, op.Sub(1.0, formulas.erfc(op, softplus(op, x))))

@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from gatewave.models.activation import FLOAT32_BITS, FLOAT64_BITS
+
 Outputs = TypeVar("Outputs", Tensor, tuple[Tensor, ...])
 
 
@@ -25,9 +27,6 @@ KEEP: ContextVar[Keep | None] = ContextVar("KEEP", default=None)
 It is a switch of the current thread that the function itself reads. An export therefore changes no
 module or class, and a patched, hooked or overridden forward runs as usual.
 """
-
-
-FLOAT64_BITS = 53
 
 
 class TorchOps:
@@ -123,7 +122,7 @@ class TorchOps:
         return left > right
 
 
-FLOAT32 = TorchOps(24)
+FLOAT32 = TorchOps(FLOAT32_BITS)
 FLOAT64 = TorchOps(FLOAT64_BITS)
 
 
