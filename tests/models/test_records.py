@@ -80,6 +80,8 @@ CONTRADICTIONS_OF_OPERATORS = {
     "choice-as-a-real": ({"reals": ("alpha", "gate")}, r"takes \['gate'\]"),
     "formula": ({"formula": sympy.Symbol("q", real=True)}, "has q"),
     "formula-of-other-symbols": ({"formula": sympy.Symbol("a")}, "has a"),
+    "decomposition": ({"value": lambda op, a, c: op.Mul(a, c)}, r"must take \(op, a, b, alpha\)"),
+    "default": ({"value": lambda _op, a, b, alpha=2.0: (a, b, alpha)}, r"with their defaults"),
     "tolerances": ({"tolerances": {"float32": LINEAR.tolerances["float32"]}}, "tolerances for"),
 }
 
@@ -90,6 +92,18 @@ def test_an_operator_at_odds_with_its_activation_is_refused(case):
     operators = (SWIGLU.operators[0], dataclasses.replace(LINEAR, **change))
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(SWIGLU, operators=operators)
+
+
+def test_every_formula_is_an_expression_of_the_inputs_and_reals(activation, operator):
+    names = {symbol.name for symbol in activation.expression(operator).free_symbols}
+    assert names == {*activation.inputs, *operator.reals}
+
+
+def test_a_formula_with_an_unknown_function_is_refused():
+    operators = (SWIGLU.operators[0], dataclasses.replace(LINEAR, formula="sigmod(alpha*a)*b"))
+    activation = dataclasses.replace(SWIGLU, operators=operators)
+    with pytest.raises(ValueError, match="calls sigmod, which SymPy does not know"):
+        activation.expression(operators[1])
 
 
 def test_every_dtype_has_a_tolerance_of_value_and_derivative(operator):
