@@ -212,10 +212,10 @@ class Activation:
             return
         if unknown := {*operator.scale} - {*self.inputs}:
             yield f"{operator.op_type} scales with {sorted(unknown)}, which are no inputs"
-        if others := _symbols(operator.formula) - {*names}:
+        if others := _unknown(operator.formula, {*names}):
             yield (
-                f"the formula of {operator.op_type} has {', '.join(sorted(others))}: its real "
-                f"symbols are {', '.join(names)}"
+                f"the formula of {operator.op_type} has {{{', '.join(sorted(others))}}}: its real "
+                f"symbols are {{{', '.join(names)}}}"
             )
         for decomposition in (operator.value, operator.partials):
             taken = arguments_of(decomposition)
@@ -264,21 +264,25 @@ class Activation:
 
 
 def arguments_of(decomposition: Decomposition) -> dict[str, float | None] | None:
-    """Return the arguments after ``op``, with their defaults; None if it takes any number."""
+    """Return the arguments after ``op``, with their defaults; None if it takes any."""
     parameters = list(inspect.signature(decomposition).parameters.values())[1:]
-    if any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters):
+    if any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters):
         return None
     return {p.name: None if p.default is p.empty else p.default for p in parameters}
 
 
-def _symbols(formula: str | sympy.Expr) -> set[str]:
-    """Return the names of the variables in a formula; text is not evaluated, nor SymPy imported."""
+def _unknown(formula: str | sympy.Expr, names: set[str]) -> set[str]:
+    """Return the variables of a formula that are none of ``names``, or not real.
+
+    Text is not evaluated, since that would import SymPy.
+    """
     if not isinstance(formula, str):
-        return {s.name if s.is_real else f"{s.name} (not real)" for s in formula.free_symbols}
+        symbols = formula.free_symbols
+        return {s.name for s in symbols if not s.is_real or s.name not in names}
     nodes = list(ast.walk(ast.parse(formula, mode="eval")))
     called = {id(node.func) for node in nodes if isinstance(node, ast.Call)}
-    names = {n.id for n in nodes if isinstance(n, ast.Name) and id(n) not in called}
-    return names - CONSTANTS
+    found = {n.id for n in nodes if isinstance(n, ast.Name) and id(n) not in called}
+    return found - CONSTANTS - names
 
 
 def _freeze(record: Operator | Activation, *names: str) -> None:
