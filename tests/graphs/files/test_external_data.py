@@ -147,6 +147,7 @@ RANGES = {
         "should end at byte 4112 of 'w.bin', which has 16",
     ),
     "an end past the end": ({"offset": 4}, "should end at byte 20"),
+    "an end one byte past the end": ({"offset": 1}, "should end at byte 17"),
     "an end past all ends": ({"offset": 2**63 - 1}, "should end at byte 9223372036854775823"),
     "a length that is not the tensor's": ({"length": 12}, "takes 16 bytes, but declares"),
     "no length": ({"length": ""}, "as its length, got ''"),
