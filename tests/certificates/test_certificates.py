@@ -144,15 +144,15 @@ def test_the_document_keeps_to_its_schema_and_comes_back_as_it_was(sinc):
     assert again.digest() == sinc.digest()
 
 
-@pytest.mark.parametrize("name", ["swiglu", "geglu"])
-def test_numpy_and_torch_compute_derivatives_of_records(name):
+@pytest.mark.parametrize(("name", "graph"), [("swiglu", "vjp"), ("geglu", "grad")])
+def test_numpy_and_torch_compute_derivatives_of_records(name, graph):
     found = certificate(
         ACTIVATIONS[name],
-        ("grad", "vjp"),
+        (graph,),
         ("bfloat16", "float64"),
         [catalogue.find("numpy"), catalogue.find("torch")],
     )
-    assert [len(row.cells) for row in found.rows] == [8, 8]
+    assert [len(row.cells) for row in found.rows] == [4, 4]
     assert found.holds
 
 

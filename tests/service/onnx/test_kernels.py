@@ -1,5 +1,6 @@
 """Native kernels: used if available, reported correctly, and replaced only with a warning."""
 
+import functools
 import json
 import logging
 import shutil
@@ -45,6 +46,12 @@ def mode(request):
     if request.param == "native":
         request.getfixturevalue("library")
     return request.param
+
+
+@pytest.fixture(scope="module")
+def engine():
+    """Return a function from the mode of the kernels to an engine; a start tries the kernels."""
+    return functools.cache(lambda mode: Engine.start("cpu", 1, kernels=mode))
 
 
 @pytest.fixture(scope="module")
@@ -98,9 +105,9 @@ def ran(session):
 
 @pytest.mark.parametrize("kind", GRAPHS)
 def test_a_graph_is_computed_by_what_it_says(
-    artifacts, tmp_path, activation, operator, dtype, kind, mode
+    artifacts, tmp_path, activation, operator, dtype, kind, mode, engine
 ):
-    engine = Engine.start("cpu", 1, kernels=mode)
+    engine = engine(mode)
     path = artifacts / f"{activation.stem(operator)}.{kind}.{dtype}.onnx"
     _, graph = load(path, engine)
     model = path.read_bytes()
@@ -122,9 +129,9 @@ def test_a_graph_is_computed_by_what_it_says(
         assert all(is_inlined for _, is_inlined in names)
 
 
-def test_a_decomposed_graph_says_that_it_is_one(artifacts, mode):
+def test_a_decomposed_graph_says_that_it_is_one(artifacts, mode, engine):
     path = artifacts / "sinc.value.float32.decomposed.onnx"
-    _, graph = load(path, Engine.start("cpu", 1, kernels=mode))
+    _, graph = load(path, engine(mode))
     assert graph.implementation == STANDARD
 
 
