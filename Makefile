@@ -135,7 +135,8 @@ bench-cuda: $(VENV)/.dev ## certify and measure the CUDA kernels; needs a GPU an
 chaos: kernels ## kill workers and stop services under load, ROUNDS (10) times each
 	PYTHONPATH=tests/support $(BIN)/python tests/load/chaos.py --rounds $(ROUNDS)
 
-soak: kernels ## load the service for SECONDS (600), and check memory, threads and files
+soak: kernels ## find a service that leaks, and load the service for SECONDS (600): memory, threads and files do not grow
+	PYTHONPATH=tests/support $(BIN)/python tests/load/soak.py --seconds 20 --leak
 	PYTHONPATH=tests/support $(BIN)/python tests/load/soak.py --seconds $(SECONDS)
 
 fuzz: kernels ## send CASES (100000) almost valid bodies, and expect 200 or 4xx

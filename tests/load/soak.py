@@ -12,7 +12,7 @@ second half of the time:
 If memory grows, it is measured once more for the same time: a step of the allocator is over then,
 and a leak continues.
 
-``--leak`` runs an application that leaks on purpose; the verdict must be bad.
+``--leak`` runs an application that leaks on purpose. It ends with 0 if the verdict finds all leaks.
 """
 
 import argparse
@@ -49,9 +49,14 @@ SAMPLES = 400
 TIDE = 10
 """Number of samples of which the lowest counts: the others include requests in progress."""
 
+REQUESTS_IN_TURN = 5
+"""Requests of one step of `Load.in_turn`."""
+
 MAX_GROWTH = 0.01
 MAX_GROWTH_BYTES = 2 << 20
 MEMORY_GROWS = "resident memory grows"
+LEAKS = [MEMORY_GROWS, "open files grow", "threads grow"]
+"""Verdict on the application of `leaking.py`."""
 LEAKING = [sys.executable, str(Path(__file__).parent / "leaking.py")]
 
 MIX = (
@@ -146,6 +151,23 @@ class Load:
     def address(self):
         parts = urllib.parse.urlsplit(self.url)
         return parts.hostname, parts.port
+
+    def in_turn(self, steps):
+        """Send the requests of all clients in this thread; yield after each of the ``steps``.
+
+        A step is `REQUESTS_IN_TURN` requests, and one action of each other client.
+        """
+        self.over.set()  # so that the clients do not wait between two actions
+        chance = random.Random(1)  # noqa: S311 - nothing is secret
+        asking = self._ask(chance)
+        others = [self._leave(chance), self._call(chance), self._misuse(chance)]
+        with contextlib.ExitStack() as stack:
+            for client in (asking, *others):
+                stack.enter_context(contextlib.closing(client))
+            for step in range(steps):
+                for client in (*[asking] * REQUESTS_IN_TURN, *others):
+                    next(client)
+                yield step
 
     def _until_over(self, work, chance):
         try:
@@ -248,24 +270,42 @@ class Sample:
     threads: int
 
 
+def sample(pid, at):
+    """Return the state of the process at the time ``at``, or None if it has ended."""
+    seen = {
+        sample.name: sample.value
+        for family in ProcessCollector(pid=lambda: pid, registry=None).collect()
+        for sample in family.samples
+    }
+    try:
+        threads = len(list(Path(f"/proc/{pid}/task").iterdir()))
+        resident, files = seen["process_resident_memory_bytes"], seen["process_open_fds"]
+    except (FileNotFoundError, KeyError):
+        return None
+    return Sample(at, resident, files, threads)
+
+
 def watch(pid, seconds):
     """Return samples of the process at equal intervals."""
     began = time.monotonic()
     samples = []
-    while (at := time.monotonic() - began) < seconds:
-        seen = {
-            sample.name: sample.value
-            for family in ProcessCollector(pid=lambda: pid, registry=None).collect()
-            for sample in family.samples
-        }
-        try:
-            threads = len(list(Path(f"/proc/{pid}/task").iterdir()))
-            resident, files = seen["process_resident_memory_bytes"], seen["process_open_fds"]
-        except (FileNotFoundError, KeyError):  # It has ended.
-            break
-        samples.append(Sample(at, resident, files, threads))
+    while (at := time.monotonic() - began) < seconds and (seen := sample(pid, at)):
+        samples.append(seen)
         time.sleep(seconds / SAMPLES)
     return samples
+
+
+def step_by_step(server, steps, max_growth):
+    """Load a service by one client at a time, and return the verdict.
+
+    A sample is taken after each step, not after some time: the verdict depends on the requests
+    only, not on the speed of the machine.
+    """
+    (worker,) = children(server.process.pid)
+    load = Load(server.url, rpc_address(server))
+    verdict = judge([sample(worker, step) for step in load.in_turn(steps)], max_growth)
+    verdict.bad += [f"a wrong answer: {wrong}" for wrong in load.wrong]
+    return verdict
 
 
 def low_tides(samples):
@@ -359,7 +399,7 @@ def main():
         with serving_to_soak(artifacts, leak=options.leak) as server:
             verdict = soak(server, options.seconds)
     print(verdict)
-    return 1 if verdict.bad else 0
+    return 0 if verdict.bad == (LEAKS if options.leak else []) else 1
 
 
 if __name__ == "__main__":
