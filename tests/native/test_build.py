@@ -188,6 +188,16 @@ def test_a_build_replaces_the_library_and_keeps_what_is_unchanged(small):
     assert changed == {"second.cpp.o"}
 
 
+def test_other_flags_compile_everything_again(small):
+    assert run(small, "--required").returncode == 0
+    folder = small / "build/gatewave"
+    before = compiled(folder)
+    assert run(small, "--required", CXXFLAGS="-DOTHER").returncode == 0
+    after = compiled(folder)
+    assert after.keys() == before.keys()
+    assert [path for path, made in after.items() if made == before[path]] == []
+
+
 @pytest.mark.parametrize(
     ("variables", "reason"),
     [
