@@ -65,7 +65,7 @@ class CellErrors:
     def words(self) -> str:
         """Describe the largest error in words."""
         if math.isinf(self.used):
-            return "finite where that is wrong, or the reverse"
+            return "finite instead of NaN or infinity, or the reverse"
         return f"{self.used:.3g} times the allowed error"
 
 

@@ -51,7 +51,7 @@ class Network:
 
     def said(self) -> str:
         """Describe the baseline in words."""
-        cut = "" if self.whole else "; it was given no further inputs for lack of time (--timeout)"
+        cut = "" if self.whole else "; further inputs were left out at the time limit (--timeout)"
         return f"{self.baseline.words()}{cut}"
 
     @property

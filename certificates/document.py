@@ -27,7 +27,8 @@ as the process ended."""
 
 BaselineLevel = Literal["formula", "agreed", "checked", "single", "none"]
 """Support of a baseline: the record's formula; two implementations that agree on the whole model;
-one, with whose nodes the other agrees one by one; one alone; or no baseline."""
+one implementation whose nodes
+agree, one by one, with those of the other; one alone; or no baseline."""
 
 
 class CertificatePart(StrictModel):

@@ -178,7 +178,9 @@ def _cell(
         model=results.model,
         elements=result.compared,
         wrong=result.wrong,
-        allowed=network.tolerance.words(dtype_of(want)) if is_float(want) else "none: it is equal",
+        allowed=network.tolerance.words(dtype_of(want))
+        if is_float(want)
+        else "none: equality is required",
         verdict=verdict,
         why=why,
         ulp=worst.ulp,

@@ -1,4 +1,4 @@
-"""Export of activation records to certified ONNX artifacts, and work on anyone's ONNX models."""
+"""Export of activation records and Torch modules to ONNX."""
 
 from __future__ import annotations
 

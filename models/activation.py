@@ -184,7 +184,7 @@ class Activation:
         """Reject a contradictory record, and make its mappings immutable.
 
         Raises:
-            ValueError: A name is no name, is taken, or names nothing; a dtype has no tolerance; the
+            ValueError: A name is invalid, used twice or unknown; a dtype has no tolerance; the
                 operators are not exactly the combinations of the choices, the default first; the
                 example is not one of the inputs; or a decomposition has other arguments.
         """

@@ -71,7 +71,7 @@ numbers have their defaults."""
 
 LEGEND = (
     "✓ all three graphs within tolerance; ✗ one is out of tolerance; – one is refused; † the "
-    "process ended without an answer. A number is that of the defect below that is the reason. "
+    "process ended without an answer. A number refers to the list of defects below. "
     "An empty cell is an element type that the runtime does not support."
 )
 
@@ -80,7 +80,7 @@ TensorValues = list[float] | float
 """A tensor with one axis, or a scalar."""
 
 
-NUMBERS = ("* times the allowed error", "finite where that is wrong, or the reverse")
+NUMBERS = ("* times the allowed error", "finite instead of NaN or infinity, or the reverse")
 """The reasons of cells whose numbers are wrong; see `CellErrors.words`."""
 
 

@@ -48,7 +48,7 @@ def certify(
     ] = None,
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder for certificates and their pages.")
-    ] = Path("certificates"),
+    ] = Path("certified"),
     artifacts: Annotated[
         Path | None,
         typer.Option(
@@ -77,16 +77,17 @@ def certify(
     """Run activations or models on many runtimes, and write certificates of their results.
 
     Each runtime runs in an environment and a process of its own (`gatewave runtimes`), on the model
-    that `gatewave lower` makes for it. Refusals, wrong results and crashes are entries. Results
-    are compared with a baseline: values on which onnx's evaluator and the installed ONNX Runtime
-    agree. Where these differ, the certificate names the node and has no baseline.
+    that `gatewave lower` makes for it. Refusals, wrong results and crashes are entries. An
+    activation is compared with its formula. A model is compared with a baseline: values on which
+    onnx's evaluator and the installed ONNX Runtime agree. If they differ, the certificate names the
+    node and has no baseline.
 
     With `--check`, a certificate is made again; the exit status is 1 if a result has changed.
 
     Examples:
 
-        gatewave certify sinc --runtimes reference --dtype float32 -o certificates
-        gatewave certify --check certificates/sinc.certificate.json
+        gatewave certify sinc --runtimes reference --dtype float32 -o certified
+        gatewave certify --check certified/sinc.certificate.json
         gatewave certify model.onnx --runtimes installed --inputs real.npz --rtol 1e-3
     """
     with needing("graphs"):
@@ -96,7 +97,9 @@ def certify(
         from gatewave.models import DTYPES
     if check is not None:
         if subjects:
-            raise UsageError("--check: the certificate names its subject; expected no other")
+            raise UsageError(
+                "--check: expected no other arguments, since the certificate names its subject"
+            )
         _checked(check, timeout, as_json=as_json)
         return
     _check_subjects(subjects or [], dtype=dtype, graph=graph, artifacts=artifacts)

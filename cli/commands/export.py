@@ -157,7 +157,7 @@ def _refusal(failures: Sequence[Failure], selection: Selection, written: int) ->
         if (rest := [word for word in chosen if word not in bad])
     ]
     if ways:
-        lines.append(f"what passes is selected by {' or by '.join(ways)}")
+        lines.append(f"to export only the graphs that pass: {' or by '.join(ways)}")
     return "\n".join(lines)
 
 

@@ -32,7 +32,7 @@ def lower(
             "--target",
             "-t",
             help="A runtime, such as onnxruntime, onnxruntime-1.31-cuda or openvino; `this` is the "
-            "ONNX Runtime installed here, which is probed.",
+            "ONNX Runtime installed here, probed if its version has no table.",
         ),
     ],
     output: Annotated[

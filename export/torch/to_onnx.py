@@ -30,8 +30,8 @@ def to_onnx(
 ) -> ir.Model:
     """Export any Torch ``module``: the activations of ours inside it are nodes with their bodies.
 
-    So are Torch's own `sinc`, `silu` and `glu`, as modules or as functions, wherever they are. A
-    SiLU after a convolution is one too, which ONNX Runtime would fuse were it left as it is.
+    Torch's own `sinc`, `silu` and `glu`, as modules or as functions, become nodes too. So does a
+    SiLU after a convolution, although ONNX Runtime could fuse the plain operators with it.
 
     The graph computes the same as a call of the module, hooks and patched forwards included, in
     evaluation mode. The module is left as it was.
@@ -39,8 +39,8 @@ def to_onnx(
     Args:
         module: A network with activations of `models`, or of Torch, anywhere inside; or a program
             that ``torch.export.export`` made of one, or its ``module()``.
-        arguments: Example inputs, by the names that the graph is to have for them: tensors, or
-            lists, tuples and dictionaries of tensors, which are named as Torch does: ``xs_0``. If
+        arguments: Example inputs by the names of the graph's inputs: tensors, or lists, tuples and
+            dictionaries of tensors, which get the names that Torch gives them: ``xs_0``. If
             the names are those of ``forward``'s parameters, they bind by name, in any order. If
             none of them is, they bind by position. The graph's inputs are in the order given.
         dynamic_shapes: As ``torch.onnx.export`` takes them: a sequence with an entry for each of

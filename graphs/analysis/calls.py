@@ -20,8 +20,8 @@ def alone(
     """The body of ``function`` as a model's graph, with the facts that all calls ``nodes`` share.
 
     Inputs have the type that they have in every call, with the dimensions that are the same. An
-    attribute has the value that it has in every call; nodes that use one that differs have become
-    nodes of which nothing is known.
+    attribute has the value that it has in every call. Nodes that use an attribute that differs
+    become operators without a schema.
     """
     given = (
         [node.inputs[index] if index < len(node.inputs) else None for node in nodes]

@@ -26,7 +26,7 @@ def tensors_of(model: ir.Model) -> Iterator[ir.TensorProtocol]:
 
 @contextlib.contextmanager
 def swapped(model: ir.Model, swap: Swap) -> Iterator[None]:
-    """While open, the tensors of ``model`` are others; then it has its own again."""
+    """Exchange the tensors of ``model`` inside the block, and restore them afterwards."""
     with contextlib.ExitStack() as undo:
         for scope in scopes(model):
             for value in _initializers(scope):

@@ -175,7 +175,7 @@ def _behind(values: Collection[ir.Value], first: int, reader: ExpressionReader) 
 
 
 def _binary(output: ir.Value, reader: ExpressionReader) -> Iterator[Candidate]:
-    """Products of something that goes through one kind, and something that goes through another."""
+    """Yield gated units: products of two values, each a kind of one input or an input itself."""
     found: dict[tuple[frozenset[Factor], Constant], list[KindMatch]] = {}
 
     def through(factors: tuple[Factor, ...], coefficient: Constant) -> list[KindMatch]:
@@ -195,7 +195,7 @@ def _binary(output: ir.Value, reader: ExpressionReader) -> Iterator[Candidate]:
 def _divisions(
     factors: tuple[Factor, ...],
 ) -> Iterator[tuple[tuple[Factor, ...], tuple[Factor, ...]]]:
-    """Every way to deal the factors out to two, one of which gets a single one."""
+    """Yield each split of the factors into one factor and the others, in both orders."""
     for index, factor in enumerate(factors):
         others = (*factors[:index], *factors[index + 1 :])
         yield others, (factor,)

@@ -1,8 +1,8 @@
 """One value as a function of another: the nodes between them, evaluated at sample points.
 
-A normal form that knows no spelling: ``x / (1 + exp(-x))``, ``x · σ(x)`` and a function that holds
-either are the same numbers. Constants are part of the expression, with the rounding that their
-dtype allows them; casts among floats pass everything on.
+The values do not depend on the spelling: ``x / (1 + exp(-x))``, ``x · σ(x)`` and a function that
+contains either have the same values. Constants are part of the expression, with the rounding that
+their dtype allows them; casts among floats pass everything on.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The catalogue: the activations that can be told apart, found, and put in each other's place.
+"""Catalogue of the kinds of activations that recognition finds and `swap` exchanges.
 
-A kind of one input has a formula, written with the ONNX operators of an abstract ``op`` as those of
-the records are; the records' own are theirs. A kind of two inputs is a product: what one input goes
-through, times what the other does.
+A kind of one input has a formula, written with the ONNX operators of an abstract ``op``. The
+formulas of records are their decompositions. A kind of two inputs is a product of two functions of
+one input.
 """
 
 from __future__ import annotations

@@ -85,10 +85,9 @@ def _part(value: ir.Value, known: Shapes) -> Part | None:
 
 
 def _slice(whole: ir.Value, axis: SlicedAxis | None) -> Part | None:
-    """A half, or every other element, of one axis.
+    """Return the half, or the every other element, of one axis that a slice takes.
 
-    Of an axis whose size is not known, as the numbers have it: all that follows begins where what
-    is before it ends.
+    If the size of the axis is not known, the second half starts where the first half ends.
     """
     if axis is None or axis.step > 2:  # noqa: PLR2004
         return None

@@ -239,7 +239,7 @@ def _differing(given: Mapping[ir.Value, float], reader: ExpressionReader) -> str
     for value, meant in given.items():
         constant = reader.constant(value)
         if constant is not None:
-            pairs.append(f"{constant.number!r} where {meant!r} would make it one")
+            pairs.append(f"{constant.number!r}, expected {meant!r}")
     return f"the constant differs: {'; '.join(pairs)}"
 
 

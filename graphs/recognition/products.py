@@ -28,7 +28,7 @@ ONE = Constant(1.0, 0.0)
 
 
 def products(root: ir.Value, reader: ExpressionReader) -> Iterator[Product]:
-    """The least taken apart first; with two factors at least."""
+    """Yield the products that give ``root``, of two factors or more; those of few factors first."""
     pending = [Product((Factor(root),), ONE, ())]
     seen: set[frozenset[Factor]] = set()
     while pending and len(seen) < MAX_PRODUCTS:

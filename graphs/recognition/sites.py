@@ -99,7 +99,7 @@ def sites(model: ir.Model) -> list[Site]:
     return survey(model).sites
 
 
-HOLE = "it gives NaN at 0, where 0/0 is left in: as by a product in the place of a Where"
+NAN_AT_ZERO = "NaN at zero: 0/0 is not guarded, as in a product in place of a Where"
 
 Refusal = Callable[[Site, Shapes], str | None]
 """Return the reason why a site is not wanted; empty if not worth a report, None if wanted."""
@@ -143,8 +143,8 @@ def _chosen(
 ) -> tuple[list[Site], list[NearMiss]]:
     """Return the best sites that can be replaced together, and the rejected ones.
 
-    One may be replaced if what is inside it serves only what is replaced. So those that are not
-    fall out, and others take their place, until nothing changes.
+    A site is replaceable if only replaced sites use its inner values. Rejected sites may make other
+    sites unreplaceable, so the choice is repeated until it no longer changes.
     """
     at_root = {
         root: [_site(candidate, scope, model, known) for candidate in found]
@@ -181,7 +181,7 @@ def _unfit(site: Site, refusal: Refusal, known: Shapes) -> str | None:
     """Return why the site is rejected; empty if that need not be reported; None if it is valid."""
     refused = refusal(site, known)
     if site.nan_at_zero and not site.misfit:
-        return HOLE
+        return NAN_AT_ZERO
     if site.misfit:
         return "" if refused == "" or _is_no_near_miss(site) else site.misfit
     return refused
@@ -205,7 +205,7 @@ def _best(at_root: Mapping[ir.Node, Sequence[Site]], fallen: Mapping[Site, str])
 
 
 def _leak(site: Site, replaced: set[ir.Node]) -> str:
-    """Why the nodes inside cannot vanish; empty if they can."""
+    """Return the reason why the inner nodes cannot be removed; empty if they can."""
     for node in site.nodes[:-1]:
         for value in node.outputs:
             if value.is_graph_output():

@@ -2,8 +2,8 @@
 
 ONNX defines `Gelu` and `HardSwish` by functions that write √2, √(2/π), 0.044715 and 1/6 as floats,
 and then cast them. ONNX Runtime runs these functions, and the reference evaluator does likewise:
-in float64 both are off by some 1e-8 of the number. What is right to the last bit would seem to
-differ from them.
+in float64 both are off by some 1e-8 of the number. A correctly rounded
+result differs from theirs.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from gatewave.graphs.analysis.element_types import bodies
 
 @dataclass(frozen=True)
 class GraphDifference:
-    """ChangedParts that two models do not share.
+    """Nodes that two models do not share.
 
     Attributes:
         nodes: The changed nodes of each, by their first outputs, with the constants they need.

@@ -180,10 +180,10 @@ class Report:
             done += f", and {_counted(len({one.name for one in self.sites}), 'value')} within"
         if self.reported:
             names = len({one.name for one in self.reported})
-            done += f"; differences of {_counted(names, 'output')} are reported, not judged"
+            done += f"; differences of {_counted(names, 'output')} are rounding and do not count"
         passed = _counted(self.excused_overflows, "number")
         return (
-            f"{done}, but for {passed} where one of the two overflows"
+            f"{done}, except {passed} where one of the models overflows"
             if self.excused_overflows
             else done
         )

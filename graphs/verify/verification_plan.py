@@ -27,7 +27,7 @@ class VerificationPlan:
         native: True if ONNX Runtime itself must run the rewritten model: the reference evaluator is
             no evidence for a model that was rewritten for ONNX Runtime.
         local: True if the parts that differ between the graphs are compared by themselves, given
-            equal inputs: see `local`.
+            equal inputs: see `changed_parts`.
         strict: True if NaN or infinity of the original must stay what it is even where the
             original overflows, or is given infinities.
     """

@@ -38,7 +38,7 @@ from gatewave.graphs.verify.samples import Case, Samples, from_file, nudged
 from gatewave.graphs.verify.thresholds import MAX_FAILURES, MAX_SHAPES
 from gatewave.graphs.verify.verification_plan import VerificationPlan
 
-NOISY = "the original itself changes about as much when the last bits of its inputs do"
+NOISY = "rounding the inputs changes the original by about as much"
 
 DEFAULT = VerificationPlan()
 

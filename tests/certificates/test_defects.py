@@ -102,7 +102,7 @@ def certificate(runtime, **fields):
     )  # fmt: skip
 
 
-NUMBERS = "finite where that is wrong, or the reverse"
+NUMBERS = "finite instead of NaN or infinity, or the reverse"
 
 
 @pytest.mark.parametrize(

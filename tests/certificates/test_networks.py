@@ -90,7 +90,7 @@ def test_the_certificate_says_how_each_output_was_compared(certified):
     (row,) = certified(text, "onnxruntime").rows
     y, n = row.cells
     assert y.allowed == "0.0001 of the number, or 0.0001 of the scale around it"
-    assert n.allowed == "none: it is equal"
+    assert n.allowed == "none: equality is required"
     assert len(y.model) == 64
     assert {tried.name.partition(",")[0] for tried in y.cases} >= {"normal", "NaN", "infinities"}
 
@@ -103,7 +103,7 @@ def test_a_baseline_that_takes_its_time_is_asked_less_and_it_is_said(tmp_path, m
     made = with_baseline(path, 0, SECONDS)
     assert not made.whole
     assert len(made.expected) == 3
-    assert "for lack of time (--timeout)" in made.said()
+    assert "at the time limit (--timeout)" in made.said()
 
 
 RANDOM = {

@@ -1,4 +1,4 @@
-"""What simdjson reads is what the complete reading reads, or is left to it."""
+"""Documents that simdjson reads have the values of the complete reader; others are left to it."""
 
 import numpy as np
 import orjson

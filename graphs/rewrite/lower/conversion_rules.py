@@ -239,7 +239,7 @@ def _resize(step: NodeConversion, graph: ir.Graph) -> bool:
     mode = node.attributes["mode"].as_string() if "mode" in node.attributes else "nearest"
     if mode == "nearest" and known.size and known.min() < 1 < known.max():
         raise NotConvertibleError(
-            "it grows and shrinks, and no one mode says what is nearest to it"
+            "it grows on one axis and shrinks on another, and no rounding mode fits both"
         )
     shrinks = bool(known.size and known.min() < 1)
     # Resize-11 requires the region of interest, which only `tf_crop_and_resize` reads.

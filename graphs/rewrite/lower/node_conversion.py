@@ -177,9 +177,7 @@ def _asked(step: NodeConversion, types: Types) -> ir.Graph | None:
     if _same(node, found):
         return None
     if any(attribute.is_ref() for attribute in node.attributes.values()):
-        raise NotConvertibleError(
-            "it takes an attribute from the caller of its function, and would change"
-        )
+        raise NotConvertibleError("one of its attributes comes from the caller of its function")
     return found
 
 

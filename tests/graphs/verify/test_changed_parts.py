@@ -25,7 +25,7 @@ def test_a_flipped_step_is_reported_and_not_judged(check):
     (reported,) = report.reported
     assert reported.name == "y"
     assert reported.difference.used > 1
-    assert "differences of 1 output are reported, not judged" in report.summary()
+    assert "differences of 1 output are rounding and do not count" in report.summary()
     assert any(
         note.startswith("reported, not judged: output y differs by") for note in report.notes
     )

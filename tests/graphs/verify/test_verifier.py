@@ -94,7 +94,7 @@ def test_what_overflows_in_the_original_only_is_counted_apart(check):
     excused_overflows = report.outputs[0].difference.excused_overflows
     assert excused_overflows > 0
     assert report.summary().endswith(
-        f"cases, but for {excused_overflows} numbers where one of the two overflows"
+        f"cases, except {excused_overflows} numbers where one of the models overflows"
     )
     assert not check(NAIVE, ROBUST, strict=True).holds
 
