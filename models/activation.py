@@ -212,7 +212,12 @@ class Activation:
             return
         if unknown := {*operator.scale} - {*self.inputs}:
             yield f"{operator.op_type} scales with {sorted(unknown)}, which are no inputs"
-        if others := _unknown(operator.formula, {*names}):
+        try:
+            others = _unknown(operator.formula, {*names})
+        except SyntaxError as error:
+            yield f"the formula of {operator.op_type} is no expression: {error.msg}"
+            return
+        if others:
             yield (
                 f"the formula of {operator.op_type} has {{{', '.join(sorted(others))}}}: its real "
                 f"symbols are {{{', '.join(names)}}}"

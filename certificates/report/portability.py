@@ -50,8 +50,8 @@ value, the value with all derivatives, and the vector-Jacobian product.
   [activations.md](activations.md).
 
 `{COMMAND}` makes this page again: it installs the runtimes and makes a certificate of each
-activation in `certificates/`. `gatewave certify sinc --runtimes openvino` makes a part of it, and
-`gatewave certify model.onnx` does the same for your model."""
+activation in `build/certificates/`. `gatewave certify sinc --runtimes openvino` makes a part of it,
+and `gatewave certify model.onnx` does the same for your model."""
 
 SOURCES = "sources"
 """The folder, beside the certificates of activations, of those of other frameworks' models."""

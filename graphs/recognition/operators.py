@@ -27,14 +27,21 @@ def used_by(activation: Activation, operator: Operator) -> set[str]:
     """Return the ONNX operators in the decompositions of ``operator`` and of its derivatives.
 
     Raises:
-        NotImplementedError: NumPy has no function for one of them.
+        NotImplementedError: NumPy has no function for one of them, or a decomposition computes
+            without ``op``.
     """
     found: set[str] = set()
     for precision_bits in (24, 53):
         op = _OperatorNames(precision_bits)
         tensors = [object() for _ in activation.inputs]
         reals = {name: object() for name in operator.reals}
-        signature.function(operator, "grad")(op, *tensors, **reals)
+        try:
+            signature.function(operator, "grad")(op, *tensors, **reals)
+        except TypeError as error:
+            raise NotImplementedError(
+                f"the record of {operator.op_type}: {error}; its decompositions must compute with "
+                f"the operators of op"
+            ) from error
         found |= op.found
     for name in sorted(found):
         try:

@@ -6,9 +6,15 @@ import pytest
 import sympy
 
 from gatewave.models import ACTIVATIONS, DTYPES, Parameter
+from gatewave.models.catalogue import by_name
 
 SWIGLU = ACTIVATIONS["swiglu"]
 LINEAR = SWIGLU.operators[1]
+
+
+def test_a_name_is_used_once():
+    with pytest.raises(ValueError, match="two records or operators are called sinc"):
+        by_name([("sinc", 1), ("swish", 2), ("sinc", 3)])
 
 
 def test_no_two_operators_have_one_onnx_name():
@@ -80,6 +86,7 @@ CONTRADICTIONS_OF_OPERATORS = {
     "choice-as-a-real": ({"reals": ("alpha", "gate")}, r"takes \['gate'\]"),
     "formula": ({"formula": sympy.Symbol("q", real=True)}, "has {q}"),
     "formula-of-other-symbols": ({"formula": sympy.Symbol("a")}, "has {a}"),
+    "formula-cut-short": ({"formula": "a*(b"}, "is no expression: .* was never closed"),
     "decomposition": ({"value": lambda op, a, c: op.Mul(a, c)}, r"must take \(op, a, b, alpha\)"),
     "default": ({"value": lambda _op, a, b, alpha=2.0: (a, b, alpha)}, r"with their defaults"),
     "tolerances": ({"tolerances": {"float32": LINEAR.tolerances["float32"]}}, "tolerances for"),

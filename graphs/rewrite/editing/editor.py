@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 
 import onnx_ir as ir
 
+from gatewave.graphs.analysis.element_types import bodies
 from gatewave.graphs.analysis.scopes import Scope, scopes
 from gatewave.graphs.rewrite.editing.drawing import Constants, Drawing
 from gatewave.graphs.rewrite.editing.names import Names, inside
@@ -93,8 +94,8 @@ class Editor:
     def sweep(self, values: Iterable[ir.Value | None]) -> None:
         """Remove initializers among ``values``, and nodes that made others, if they are unused.
 
-        The inputs of removed nodes are swept, too. Inputs of the model stay: they are its
-        interface. Call it with the former inputs of replaced nodes.
+        The values that removed nodes and their bodies take are swept, too. Inputs of the model
+        stay: they are its interface. Call it with the former inputs of replaced nodes.
         """
         waiting = [value for value in values if value is not None]
         while waiting:
@@ -105,8 +106,8 @@ class Editor:
             if value.is_initializer() and not value.is_graph_input() and graph is not None:
                 graph.initializers.pop(value.name or "")
             elif node is not None and node.graph is not None and _is_unused(node):
-                waiting += [given for given in node.inputs if given is not None]
                 self._removed.add(node.op_identifier())
+                waiting += _released(node)
                 node.graph.remove(node, safe=True)
 
     def finish(self) -> None:
@@ -131,6 +132,21 @@ def drop_imports(model: ir.Model, before: Collection[str]) -> Iterator[str]:
         for imports in (model.opset_imports, *(f.opset_imports for f in model.functions.values())):
             if imports.pop(domain, None) is not None:
                 yield domain
+
+
+def _released(node: ir.Node) -> list[ir.Value]:
+    """Return the values that ``node`` and its bodies take; the bodies no longer use them.
+
+    onnx_ir counts a use by a node in a body also after the node with the body was removed.
+    """
+    values = [value for value in node.inputs if value is not None]
+    for body in bodies(node):
+        body.outputs.clear()
+        for inner in body:
+            values += _released(inner)
+            for index in range(len(inner.inputs)):
+                inner.replace_input_with(index, None)
+    return values
 
 
 def _is_unused(node: ir.Node) -> bool:

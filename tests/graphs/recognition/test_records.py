@@ -39,6 +39,12 @@ def test_operator_unknown_to_numpy_asks_for_a_method():
         used_by(ACTIVATIONS["sinc"], digamma)
 
 
+def test_decomposition_must_compute_with_op():
+    doubled = made(lambda op, x: op.Abs(2.0 * x))
+    with pytest.raises(NotImplementedError, match=r"the record of Made: .* the operators of op"):
+        used_by(ACTIVATIONS["sinc"], doubled)
+
+
 def test_every_record_but_bilinear_has_a_kind():
     ours = {kind.operator.op_type for kind in KINDS.values() if kind.operator is not None}
     assert ours == {operator.op_type for _, operator in CASES.values()} - {"Bilinear"}

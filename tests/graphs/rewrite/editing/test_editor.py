@@ -125,3 +125,22 @@ def test_new_names_are_free_in_every_graph():
     model, editor, nodes = opened(TEXT.replace("unused = Neg", '"y/Neg" = Neg'))
     by_negation(editor, *nodes["y"], model.graph.inputs[0])
     assert model.graph.outputs[0].producer().name == "y/Neg_1"
+
+
+BRANCHING = """<ir_version: 8, opset_import: ["" : 17]>
+g (float[n] x, bool c) => (float[n] y) <float two = {2.0}> {
+    doubled = Mul (x, two)
+    chosen = If (c) <
+        then_branch = t () => (float[n] a) { a = Neg (doubled) },
+        else_branch = e () => (float[n] b) { b = Abs (x) }>
+    y = Relu (chosen)
+}
+"""
+
+
+def test_values_that_only_a_removed_body_used_are_swept():
+    model, editor, nodes = opened(BRANCHING)
+    by_negation(editor, *nodes["y"], model.graph.inputs[0])
+    assert [node.op_type for node in model.graph] == ["Neg"]
+    assert not model.graph.initializers
+    assert not model.graph.inputs[1].uses()
