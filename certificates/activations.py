@@ -28,7 +28,7 @@ from gatewave.export.torch.arrays import array_of, tensor_of
 from gatewave.graphs.errors import TargetError
 from gatewave.graphs.ops import signature
 from gatewave.graphs.ops.signature import Graph
-from gatewave.graphs.processes.errors import Lost, Refused
+from gatewave.graphs.processes.errors import Lost, NotStarted, Refused
 from gatewave.models import Activation, DType, Operator
 
 SHAPES: tuple[tuple[int, ...], ...] = ((), (0,), (3, 1, 5))
@@ -195,6 +195,8 @@ def _attempt(
             path.write_bytes(model.content)
             running.load(path, [*inputs], [*wanted.outputs])
             results = {name: tensor_of(found) for name, found in running.run(inputs).items()}
+    except NotStarted:
+        raise
     except Lost as error:
         return _Attempt("crashed", str(error), model)
     except Refused as error:

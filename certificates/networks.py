@@ -19,7 +19,7 @@ from gatewave.certificates.runtimes.catalogue import Runtime
 from gatewave.certificates.runtimes.runtime_client import RuntimeClient
 from gatewave.graphs.errors import TargetError
 from gatewave.graphs.files import files
-from gatewave.graphs.processes.errors import Lost, Refused
+from gatewave.graphs.processes.errors import Lost, NotStarted, Refused
 from gatewave.graphs.processes.messages import Array
 from gatewave.graphs.verify.allowance import Allowance
 from gatewave.graphs.verify.input_shapes import InputShapes
@@ -100,6 +100,8 @@ def _run(
                 got = running.run(expected.case.inputs)
             except TargetError as error:
                 return "refused", f"gatewave lower: {error}"
+            except NotStarted:
+                raise
             except Lost as error:
                 results.refused.append(Tried(name=expected.case.name, verdict="crashed"))
                 return "crashed", f"{expected.case.name}: {error}"

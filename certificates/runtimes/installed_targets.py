@@ -91,6 +91,10 @@ class InstalledRuntime:
             for values in (model.graph.inputs, model.graph.outputs)
         )
         try:
+            self._client.versions()
+        except Refused as error:  # this tells nothing about the model
+            return Loading(by, missing=f"it does not start: {error}")
+        try:
             self._client.load(path.absolute(), inputs, outputs)
         except Refused as error:
             return Loading(by, refused=str(error).strip())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import threading
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import onnx
 
 from gatewave.graphs.processes.client import Client, own_variables, python_worker
+from gatewave.graphs.processes.errors import NotStarted
 
 HANDLERS = Path(__file__).with_name("inference_worker.py")
 
@@ -42,8 +44,11 @@ class InferenceClient:
         return onnx.ModelProto.FromString(values["model"].tobytes())
 
     def launch(self) -> None:
-        """Start the worker without waiting, so that it imports onnx while the caller does more."""
-        with self._lock:
+        """Start the worker without waiting, so that it imports onnx while the caller does more.
+
+        If that fails, `infer` tries again, and reports it.
+        """
+        with self._lock, contextlib.suppress(NotStarted):
             self._made().launch()
 
     def _made(self) -> Client:

@@ -58,7 +58,11 @@ class Client:
         self._end = ""
 
     def launch(self) -> None:
-        """Start the process unless it runs, without waiting for its imports: see `start`."""
+        """Start the process unless it runs, without waiting for its imports: see `start`.
+
+        Raises:
+            NotStarted: The system does not start it.
+        """
         if self._process is None:
             self._process, self._end = Process(self._command, self._variables), ""
             self._started = False
@@ -69,6 +73,7 @@ class Client:
         Raises:
             Refused: The worker cannot import them.
             Lost: The process crashed, or did not start in time.
+            NotStarted: The system does not start it.
         """
         self.launch()
         if self._process is not None and not self._started:

@@ -1,7 +1,8 @@
 """Answers of workers that are no results.
 
-Refused       the worker answers a request with an error
-└── Lost      the worker ends, or is ended, before it answers
+Refused              the worker answers a request with an error
+└── Lost             the worker ends, or is ended, before it answers
+    └── NotStarted   the system does not start its program
 
 Callers expect both: a runtime may refuse any model, crash or hang. They are therefore no part of
 the tree in `graphs.errors`, whose errors end a command.
@@ -36,3 +37,7 @@ class Lost(Refused):
         super().__init__(f"{task} {how}".strip())
         self.how = how
         self.late = late
+
+
+class NotStarted(Lost):
+    """The program of a worker could not be started, which tells nothing about a model."""

@@ -45,9 +45,9 @@ allocate that before the first byte arrives.
 
 
 MALFORMED = (
+    ArithmeticError,
     AttributeError,
     LookupError,
-    OverflowError,
     RecursionError,  # JSON may be a list of lists, a hundred thousand deep
     TypeError,
     ValueError,
@@ -63,7 +63,9 @@ def send(stream: IO[bytes], message: Mapping[str, Any], values: Mapping[str, Val
     """Write a message and its ``values``; nothing is written if they cannot be described.
 
     Raises:
-        TypeError: A value is neither an array nor a list of values nor None.
+        TypeError: A value is neither an array nor a list of values nor None, or an array has
+            objects that are neither text nor bytes.
+        ValueError: Bytes in an array are no UTF-8.
     """
     described = {name: _described(value) for name, value in values.items()}
     header = json.dumps({**message, "values": described}).encode()
@@ -99,15 +101,7 @@ def receive(
         if max_bytes is not None and size > max_bytes:
             raise InvalidMessageError(f"the arrays have {size:,} bytes, more than {max_bytes:,}")
         return message, {name: _read(stream, value) for name, value in described.items()}
-    # RecursionError: a list of lists, a hundred thousand deep, is valid JSON.
-    except (
-        ArithmeticError,
-        AttributeError,
-        LookupError,
-        RecursionError,
-        TypeError,
-        ValueError,
-    ) as e:
+    except MALFORMED as e:
         raise InvalidMessageError(f"invalid header: {type(e).__name__}: {e}") from e
 
 
@@ -124,9 +118,18 @@ def _described(value: Value) -> Any:
     if not isinstance(value, (np.ndarray, np.generic)):
         raise TypeError(f"a value is {type(value).__name__}, and no tensor")
     if value.dtype.kind in "OUS":
-        strings = [str(item) for item in np.asarray(value).flat]
+        strings = [_string(item) for item in np.asarray(value).flat]
         return {"dtype": STRINGS, "shape": value.shape, "strings": strings}
     return {"dtype": value.dtype.name, "shape": value.shape}
+
+
+def _string(item: Any) -> str:
+    """Return an element of a string tensor as text; ONNX has such tensors as bytes in UTF-8."""
+    if isinstance(item, bytes):
+        return item.decode()
+    if not isinstance(item, str):
+        raise TypeError(f"an element is {type(item).__name__}, and neither text nor bytes")
+    return str(item)
 
 
 def _numeric(value: Value) -> Iterator[Array]:

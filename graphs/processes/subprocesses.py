@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, cast
 
-from gatewave.graphs.processes.errors import Lost
+from gatewave.graphs.processes.errors import Lost, NotStarted
 from gatewave.graphs.processes.reasons import last_words
 
 GRACE = 2.0
@@ -30,22 +30,31 @@ class Process:
     Attributes:
         requests: Its standard input.
         responses: Its standard output.
+
+    Raises:
+        NotStarted: The program is missing, or the system does not start it.
     """
 
     def __init__(self, command: Sequence[str], variables: Mapping[str, str]) -> None:
-        # A file and not a pipe: a pipe that is not read fills up, and stops the program.
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
-        self._scratch = tempfile.TemporaryDirectory()
-        self._process = subprocess.Popen(  # noqa: S603 - the command is ours
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            # A killed process removes no temporary files; this folder is removed for it.
-            env={**variables, "TMPDIR": self._scratch.name},
-            # A group of its own, so that compilers which it has started are killed with it.
-            process_group=0,
-        )
+        with contextlib.ExitStack() as opened:
+            try:
+                # A file and not a pipe: a pipe that is not read fills up, and stops the program.
+                self._errors = opened.enter_context(tempfile.TemporaryFile())
+                self._scratch = tempfile.TemporaryDirectory()
+                opened.callback(self._scratch.cleanup)
+                self._process = subprocess.Popen(  # noqa: S603 - the command is ours
+                    command,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=self._errors,
+                    # A killed process removes no temporary files; this folder is removed for it.
+                    env={**variables, "TMPDIR": self._scratch.name},
+                    # Its own group, so that compilers which it has started are killed with it.
+                    process_group=0,
+                )
+            except OSError as error:
+                raise NotStarted(f"cannot be started: {error}") from error
+            opened.pop_all()  # `close` closes them
         self.requests = cast("IO[bytes]", self._process.stdin)
         self.responses = cast("IO[bytes]", self._process.stdout)
 

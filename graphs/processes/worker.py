@@ -104,7 +104,14 @@ def _module(name: str, path: Path) -> ModuleType:
 def _limit_memory() -> None:
     """Limit memory to that of the machine: allocations fail before the system ends processes."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    # The hard limit is kept: raising it needs a privilege.
+    resource.setrlimit(resource.RLIMIT_DATA, (soft_limit(memory, hard), hard))
+
+
+def soft_limit(memory: int, hard: int) -> int:
+    """Return ``memory``, or the ``hard`` limit if that is lower."""
+    return memory if hard == resource.RLIM_INFINITY else min(memory, hard)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ class ProbeClient:
     """
 
     def __init__(self, python: Path = OWN_PYTHON, seconds: float = SECONDS) -> None:
+        self._python = python
         command = python_worker(HANDLERS, python=python)
         self._client = Client(command, variables_of(python), seconds)
 
@@ -110,6 +111,10 @@ class ProbeClient:
         try:
             return self._client.start()
         except Refused as error:
+            if self._python != OWN_PYTHON:
+                raise TargetError(
+                    f"the ONNX Runtime of {self._python} does not start ({error})"
+                ) from error
             raise TargetError(
                 f"target this: ONNX Runtime does not start ({error}); try `gatewave doctor`"
             ) from error

@@ -17,7 +17,7 @@ import onnx_ir as ir
 
 from gatewave.graphs.errors import NotRunnableError
 from gatewave.graphs.processes.client import Client, own_variables, python_worker
-from gatewave.graphs.processes.errors import Lost, Refused
+from gatewave.graphs.processes.errors import Lost, NotStarted, Refused
 from gatewave.graphs.processes.messages import Value
 from gatewave.graphs.verify.instrumentation import Cut
 from gatewave.graphs.verify.random_replacement import Fixed
@@ -139,6 +139,8 @@ class Runner:
         """Start the process; the import of its libraries is not part of the model's time."""
         try:
             self.client.start()
+        except NotStarted as error:
+            raise NotStarted(error.how, task=WORDS[self.runtime]) from error
         except Lost as error:
             raise Lost(error.how, task=f"{WORDS[self.runtime]}: starting") from error
 

@@ -7,10 +7,13 @@ import onnxruntime as ort
 import pytest
 from onnx import parser
 
+from gatewave.certificates import certification
 from gatewave.certificates.runtimes import environments, installed_targets
 from gatewave.certificates.runtimes.catalogue import RUNTIMES
+from gatewave.graphs.errors import TargetError
 from gatewave.graphs.rewrite.lower.problems import problems
 from gatewave.graphs.targets.verdicts import Loading
+from gatewave.models import ACTIVATIONS
 
 CPU = "CPUExecutionProvider"
 
@@ -109,3 +112,40 @@ def test_the_environment_of_another_version_is_asked(monkeypatch, tmp_path):
     assert [p.why for p in found] == [
         "ONNX Runtime 9.9 does not load the model: core.cpp:84: no room"
     ]
+
+
+def broken(name, home):
+    """Make the environment of a runtime whose Python was removed from the system."""
+    runtime, folder = RUNTIMES[name], home / name
+    (folder / "bin").mkdir(parents=True)
+    (folder / "bin" / "python").symlink_to(home / "removed")
+    listed = environments.REQUIREMENTS / runtime.requirements
+    (folder / environments.MADE).write_text(listed.read_text())
+    return runtime
+
+
+def test_an_environment_that_does_not_start_is_no_verdict_on_the_model(monkeypatch, tmp_path):
+    monkeypatch.setenv(environments.VARIABLE, str(tmp_path))
+    runtime = broken("openvino", tmp_path)
+    with installed_targets.target_named("openvino") as target:
+        loading, found = judged(target, tmp_path / "m.onnx", "y = Tanh (x)", "float")
+    assert loading.refused == ""
+    assert "cannot be started" in loading.missing
+    assert found == []
+
+    plan = certification.CertificationPlan(
+        runtimes=[runtime, RUNTIMES["numpy"]], graphs=["value"], dtypes=["float32"]
+    )
+    without, row = certification.of_activation(ACTIVATIONS["sinc"], plan).rows
+    assert (without.cells, without.why.partition(":")[0]) == ((), "cannot be started")
+    assert [cell.verdict for cell in row.cells] == ["exact"]
+
+
+def test_an_onnx_runtime_that_does_not_start_is_named_by_its_python(monkeypatch, tmp_path):
+    monkeypatch.setenv(environments.VARIABLE, str(tmp_path))
+    broken("onnxruntime-1.27", tmp_path)
+    with installed_targets.target_named("onnxruntime-1.27") as target:
+        with pytest.raises(TargetError, match=r"/onnxruntime-1.27/bin/python does not start"):
+            target.live.verdict(b"", "Abs")
+        with pytest.raises(TargetError, match="cannot be started"):
+            judged(target, tmp_path / "m.onnx", "y = Tanh (x)")

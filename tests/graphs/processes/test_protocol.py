@@ -2,6 +2,7 @@
 
 import io
 import os
+import resource
 import shutil
 import struct
 import sys
@@ -12,9 +13,9 @@ import numpy as np
 import pytest
 
 from gatewave.graphs.processes import client as clients
-from gatewave.graphs.processes import messages
+from gatewave.graphs.processes import messages, worker
 from gatewave.graphs.processes.client import Client, node_worker, own_variables, python_worker
-from gatewave.graphs.processes.errors import Lost, Refused
+from gatewave.graphs.processes.errors import Lost, NotStarted, Refused
 from gatewave.graphs.processes.messages import InvalidMessageError
 
 SECONDS = 60.0
@@ -136,6 +137,22 @@ def test_values_of_each_form_come_back_in_order(client):
     assert [name for name in sent if not same(values[name], sent[name])] == []
 
 
+def test_bytes_are_sent_as_text(client):
+    sent = {
+        "objects": np.array([[b"ab", "ä"], ["😀".encode(), b""]], object),
+        "bytes": np.array([b"ab", "ä".encode()]),
+        "text": np.array(["ab", "ä"]),
+        "scalar": np.bytes_(b"ab"),
+    }
+    _, values = client.ask("echo", values=sent)
+    assert {name: array.tolist() for name, array in values.items()} == {
+        "objects": [["ab", "ä"], ["😀", ""]],
+        "bytes": ["ab", "ä"],
+        "text": ["ab", "ä"],
+        "scalar": "ab",
+    }
+
+
 def test_memory_order_and_byte_order_are_those_of_the_message(client):
     plain = np.arange(6, dtype=np.float32).reshape(2, 3)
     sent = {"swapped": plain.astype(">f4"), "transposed": plain.T, "strided": plain[:, ::2]}
@@ -187,6 +204,57 @@ def test_handlers_that_do_not_start_are_refused(tmp_path):
     ):
         client.start()
     assert not isinstance(refused.value, Lost)
+
+
+def test_a_program_that_is_missing_is_lost_and_can_be_tried_again(tmp_path):
+    handlers = tmp_path / "handlers.py"
+    handlers.write_text(PYTHON)
+    python = tmp_path / "python"
+    python.symlink_to(tmp_path / "removed")
+    with Client(python_worker(handlers, python=python), own_variables(), SECONDS) as client:
+        for start in (client.launch, client.start):
+            with pytest.raises(NotStarted, match=r"^cannot be started: .*No such file.*/python'$"):
+                start()
+        with pytest.raises(Lost, match="the process has ended"):
+            client.ask("echo")
+        python.unlink()
+        python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+        python.chmod(0o755)
+        assert client.start().ask("echo", {"a": 1}) == ({"a": 1}, {})
+
+
+MEMORY = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+LIMITS = """
+import resource
+def start(): return {"limits": resource.getrlimit(resource.RLIMIT_DATA)}, {}
+"""
+
+
+def limits(tmp_path, *prefix):
+    """Return the limits of memory, soft and hard, of a worker that is started by ``prefix``."""
+    handlers = tmp_path / "handlers.py"
+    handlers.write_text(LIMITS)
+    with Client([*prefix, *python_worker(handlers)], own_variables(), SECONDS) as client:
+        return client.start().about["limits"]
+
+
+def test_memory_is_limited_and_the_hard_limit_stays(tmp_path):
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    assert limits(tmp_path) == [worker.soft_limit(MEMORY, hard), hard]
+
+
+def test_a_worker_starts_under_a_lower_hard_limit(tmp_path):
+    lower = MEMORY // 2 // 1024
+    found = limits(tmp_path, "sh", "-c", f'ulimit -d {lower}; exec "$@"', "sh")
+    assert found == [lower * 1024, lower * 1024]
+
+
+@pytest.mark.parametrize(
+    ("memory", "hard", "soft"), [(8, resource.RLIM_INFINITY, 8), (8, 9, 8), (8, 8, 8), (8, 7, 7)]
+)
+def test_thesoft_limit_is_not_over_the_hard_one(memory, hard, soft):
+    assert worker.soft_limit(memory, hard) == soft
 
 
 def test_a_worker_finds_no_module_beside_itself_or_its_handlers(tmp_path, monkeypatch):
@@ -301,4 +369,21 @@ def test_a_value_that_is_no_tensor_is_not_sent(value):
     stream = io.BytesIO()
     with pytest.raises(TypeError, match="no tensor"):
         messages.send(stream, {}, {"first": np.zeros(1), "x": value})
+    assert stream.getvalue() == b""
+
+
+@pytest.mark.parametrize("item", [3, 1.5, None, ["a"], bytearray(b"a")], ids=str)
+def test_objects_that_are_no_text_are_not_sent(item):
+    array = np.array(["text", None], object)
+    array[1] = item
+    stream = io.BytesIO()
+    with pytest.raises(TypeError, match=f"{type(item).__name__}, and neither text nor bytes"):
+        messages.send(stream, {}, {"x": array})
+    assert stream.getvalue() == b""
+
+
+def test_bytes_that_are_no_text_are_not_sent():
+    stream = io.BytesIO()
+    with pytest.raises(ValueError, match="utf-8"):
+        messages.send(stream, {}, {"x": np.array([b"\xff"], object)})
     assert stream.getvalue() == b""

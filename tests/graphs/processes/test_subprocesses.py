@@ -3,11 +3,12 @@
 import os
 import select
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
-from gatewave.graphs.processes.errors import Lost
+from gatewave.graphs.processes.errors import Lost, NotStarted
 from gatewave.graphs.processes.subprocesses import Process
 
 STARTS_ANOTHER = """
@@ -57,3 +58,20 @@ def test_what_has_ended_leaves_nothing():
     assert ends(other)
     assert not scratch.exists()
     os.close(other)
+
+
+def test_what_cannot_be_started_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with pytest.raises(NotStarted, match=r"^cannot be started: .*No such file") as lost:
+        Process([str(tmp_path / "python")], {})
+    # The traceback holds the half-made process: this is not the work of the garbage collector.
+    assert lost.traceback
+    assert list(tmp_path.iterdir()) == []
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_a_folder_for_temporary_files_that_is_missing_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "removed"))
+    with pytest.raises(NotStarted, match=r"^cannot be started: "):
+        Process([sys.executable], {})
