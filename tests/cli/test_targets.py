@@ -1,8 +1,8 @@
 """Output of `gatewave inspect --target` and `gatewave lower` about a target."""
 
 import json
-import sys
 
+import fake_runtimes
 import onnx
 import onnxruntime as ort
 import pytest
@@ -94,23 +94,14 @@ def test_an_unchanged_model_is_not_called_run_by_the_target(run, model):
     assert json.loads(done.stdout)["judged"]["verdict"] == "not known"
 
 
-REFUSING = f"""#!{sys.executable}
-import json, sys
-print(json.dumps({{"version": "1.27.0", "providers": ["CPUExecutionProvider"]}}), flush=True)
-for line in sys.stdin:
-    whole = "path" in json.loads(line)
-    answer = {{"refused": "core.cpp:84: {"x" * 200} no room"}} if whole else {{"loaded": True}}
-    print(json.dumps(answer), flush=True)
-"""
+REFUSES = f"if isinstance(model, str): raise RuntimeError('core.cpp:84: {'x' * 200} no room')"
 
 
 @pytest.fixture
 def refusing(tmp_path):
     """Environment of ONNX Runtime 1.27 that loads every node but no model."""
     home = tmp_path / "runtimes" / "onnxruntime-1.27"
-    (home / "bin").mkdir(parents=True)
-    (home / "bin" / "python").write_text(REFUSING)
-    (home / "bin" / "python").chmod(0o755)
+    fake_runtimes.python(home / "bin", load=REFUSES, version="1.27.0")
     listed = environments.REQUIREMENTS / RUNTIMES["onnxruntime-1.27"].requirements
     (home / environments.MADE).write_text(listed.read_text())
 

@@ -1,5 +1,6 @@
 """Reading of model files: invalid files are rejected by name, unusual ones are read."""
 
+import gc
 import os
 import time
 
@@ -268,12 +269,17 @@ def test_untyped_old_attributes_keep_their_values(saved):
 def test_checks_take_time_in_proportion_to_the_model(saved):
     def seconds(count):
         path = saved(a_chain_of(count))
-        return min(once(path) for _ in range(3))
+        return min(once(path) for _ in range(5))
 
     def once(path):
-        start = time.process_time()
-        read(path)
-        return time.process_time() - start
+        # A garbage collection passes over all objects of the other tests, too.
+        gc.disable()
+        try:
+            start = time.process_time()
+            read(path)
+            return time.process_time() - start
+        finally:
+            gc.enable()
 
     def a_chain_of(count):
         model = onnx.parser.parse_model(RELU)
@@ -287,7 +293,9 @@ def test_checks_take_time_in_proportion_to_the_model(saved):
         model.graph.node.insert(0, model.graph.node.pop())
         return model
 
-    assert seconds(16_000) < 24 * seconds(2000)  # eight times, and sixty-four if it were quadratic
+    # Eight times as long, or sixty-four times if it were quadratic. Both are measured up to three
+    # times: another process may take the processor's caches and its speed.
+    assert any(seconds(16_000) < 24 * seconds(2000) for _ in range(3))
 
 
 def test_attribute_with_two_values_is_refused(saved):
