@@ -37,8 +37,8 @@ class Deviation:
         what: Name of the item.
         before: Value in the certificate.
         after: Value now.
-        matters: True if a verdict, a model or the compared inputs changed; false for versions and
-            for the sizes of errors.
+        matters: True if a verdict, a model, the support of the baseline or the compared inputs
+            changed; false for versions, for the sizes of errors and for the baseline's words.
     """
 
     what: str
@@ -129,7 +129,8 @@ def _changes(before: Certificate, after: Certificate) -> Iterator[Deviation]:
         if was != now:
             yield Deviation(f"the model {name}", was, now, matters=True)
     if before.truth != after.truth:
-        yield Deviation("the baseline", before.truth, after.truth, matters=True)
+        # A later version may reword it; its data are compared next.
+        yield Deviation("the baseline: words", before.truth, after.truth, matters=False)
     yield from _changes_of_baseline(before.baseline, after.baseline)
     if before.inputs != after.inputs:
         was, now = (_shown(found.inputs and found.inputs.sha256) for found in (before, after))
@@ -146,9 +147,25 @@ def _changes_of_baseline(before: Baseline, after: Baseline) -> Iterator[Deviatio
     if before.versions != after.versions:
         was, now = (_shown(found.versions) for found in (before, after))
         yield Deviation("the baseline: versions", was, now, matters=False)
+    support, supported = _support(before), _support(after)
+    for name, value in support.items():
+        if value != supported[name]:
+            was, now = _shown(value), _shown(supported[name])
+            yield Deviation(f"the baseline: {name}", was, now, matters=True)
     was, now = (", ".join(one.words() for one in found.differing) for found in (before, after))
     if was != now:
         yield Deviation("nodes without a baseline", was or "none", now or "none", matters=True)
+
+
+def _support(baseline: Baseline) -> dict[str, str | int]:
+    """Return what supports the values of a baseline, without reasons in words."""
+    return {
+        "level": baseline.level,
+        "by": ", ".join(baseline.by),
+        "nodes": baseline.nodes,
+        "checked": baseline.checked,
+        "unchecked": ", ".join(sorted(baseline.unchecked)),
+    }
 
 
 def _changes_of_row(old: Row, new: Row) -> Iterator[Deviation]:

@@ -195,11 +195,41 @@ def _show(certificate: Certificate) -> None:
         said = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
         table.add_row(row.title, said, Text(_line(row.why)))
     terminal.show(table)
+    if evidence := _evidence(certificate):
+        terminal.say(f"evidence: {evidence}")
     for line in _problems(certificate):
         terminal.say(line)
     if certificate.kind == "model":
         for line in _of_baseline(certificate):
             terminal.say(line)
+
+
+def _evidence(certificate: Certificate) -> str:
+    """Return the levels of evidence, with the cells of all but the most frequent one.
+
+    It is empty if no result was compared.
+    """
+    inputs: dict[str, list[int]] = {}
+    places: dict[str, list[str]] = {}
+    for _, cell in certificate.cells():
+        if cell.evidence is not None:
+            inputs.setdefault(cell.evidence.level, []).append(cell.evidence.inputs)
+            places.setdefault(cell.evidence.level, []).append(_place(cell))
+    *others, most = sorted(inputs, key=lambda level: len(inputs[level])) or [""]
+    parts = [
+        f"{level} for {', '.join(dict.fromkeys(places[level]))} ({_counted(inputs[level])})"
+        for level in others
+    ]
+    if most:
+        parts.append(f"{most}{' otherwise' if others else ''} ({_counted(inputs[most])})")
+    return "; ".join(parts)
+
+
+def _counted(counts: list[int]) -> str:
+    """Return the least and the largest number of inputs, in words."""
+    bounds = dict.fromkeys((min(counts), max(counts)))
+    noun = "input" if max(counts) == 1 else "inputs"
+    return f"{' to '.join(f'{count:,}' for count in bounds)} {noun}"
 
 
 def _problems(certificate: Certificate) -> Iterator[str]:

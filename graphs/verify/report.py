@@ -145,7 +145,9 @@ class Report:
 
     @property
     def evidence(self) -> Evidence | None:
-        """The cases that both models ran; ``None`` if no case was compared."""
+        """The cases that both models ran; ``None`` if no value was compared in any of them."""
+        if not (self.outputs or self.sites or self.reported):
+            return None
         failed = {failure.name for failure in self.failures}
         return evidence_of([name for name in self.cases if name not in failed], self.seed)
 

@@ -3,7 +3,9 @@
 import dataclasses
 import json
 import math
+import shutil
 from html import unescape
+from pathlib import Path
 
 import jsonschema_rs
 import numpy as np
@@ -23,6 +25,9 @@ from gatewave.graphs.errors import ModelError
 from gatewave.models import ACTIVATIONS
 
 HEAD = '<ir_version: 8, opset_import: ["" : 17]> g '
+OLD = Path(__file__).parent / "sinc.format2.certificate.json"
+"""Certificate of the value of sinc in float16 on onnx's evaluator, of format 2."""
+
 HERE = [catalogue.find("reference"), catalogue.find("onnxruntime")]
 SINC = ACTIVATIONS["sinc"]
 SECONDS = 600.0
@@ -222,6 +227,32 @@ def test_each_alteration_of_a_certificate_is_reported_and_no_other(tmp_path, pla
     assert changes[verdict].matters
     assert changes[model].matters
     assert not changes[versions].matters
+
+
+def test_a_certificate_of_an_older_version_is_reproduced(tmp_path):
+    """Its baseline is described in other words, which are no result."""
+    path = tmp_path / "sinc.certificate.json"
+    shutil.copy(OLD, path)
+    old = reproduction.read(path)
+    assert (old.format, old.truth) != (3, certification.OF_FORMULA)
+    assert path.read_text() == old.to_json()
+    changes = {change.what: change.matters for change in reproduction.check(path, SECONDS)}
+    assert changes["the baseline: words"] is False
+    assert not any(changes.values()), changes
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("level", "agreed"), ("by", ["onnx"]), ("nodes", 3), ("checked", 2), ("unchecked", {"n": ""})],
+)
+def test_another_support_of_the_baseline_matters(tmp_path, plain, monkeypatch, name, value):
+    document = json.loads(plain.to_json())
+    document["baseline"][name] = value
+    path = tmp_path / "sinc.certificate.json"
+    path.write_text(json.dumps(document))
+    monkeypatch.setattr(certification, "of_activation", lambda *_: plain)
+    changes = {change.what: change.matters for change in reproduction.check(path, SECONDS)}
+    assert changes == {f"the baseline: {name}": True}
 
 
 def test_parts_that_were_cut_off_a_certificate_are_reported(tmp_path, plain):

@@ -1,6 +1,8 @@
 """Commands `gatewave certify` and `gatewave runtimes`, run as from a shell."""
 
 import json
+import re
+from pathlib import Path
 
 import onnx
 import onnx.parser
@@ -22,6 +24,7 @@ def test_an_activation_is_certified_and_checked(run, tmp_path):
     ended = run("certify", *what, "--output", tmp_path)
     assert ended.returncode == 0
     assert "the onnx reference evaluator  1 exact" in ended.stdout
+    assert re.search(r"^evidence: sampled \([\d,]+ inputs\)$", ended.stdout, re.MULTILINE)
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {f"sinc.certificate.{kind}" for kind in ("json", "md", "html")}
     path = tmp_path / "sinc.certificate.json"
@@ -31,6 +34,22 @@ def test_an_activation_is_certified_and_checked(run, tmp_path):
     ended = run("certify", "--check", path)
     assert ended.returncode == 1
     assert "sinc value float32: was differs, is exact" in ended.stdout
+
+
+def test_each_level_of_evidence_is_printed(run, tmp_path):
+    what = ("sinc", "--runtimes", "reference", "--graph", "value,vjp", "--dtype", "float16,float32")
+    lines = run("certify", *what, "--output", tmp_path).stdout.splitlines()
+    (line,) = (line for line in lines if line.startswith("evidence: "))
+    exhaustive, sampled = line.removeprefix("evidence: ").split("; ")
+    assert exhaustive == "exhaustive for sinc value float16 (65,536 inputs)"
+    assert re.fullmatch(r"sampled otherwise \([\d,]+ to [\d,]+ inputs\)", sampled)
+
+
+def test_a_certificate_of_an_older_version_is_checked(run):
+    old = Path(__file__).parent.parent / "certificates" / "sinc.format2.certificate.json"
+    ended = run("certify", "--check", old)
+    assert ended.returncode == 0
+    assert "the same results" in ended.stdout
 
 
 def test_a_model_is_certified_and_checked(run, model, tmp_path):

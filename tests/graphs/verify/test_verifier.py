@@ -253,6 +253,10 @@ def test_a_model_without_comparable_outputs_fails(check):
     report = check(RANDOM, negated, OLD)
     assert not report.holds
     assert report.verdict == "not compared"
+    assert report.cases
+    assert report.evidence is None
+    assert report.level == "none"
+    assert report.as_dict()["inputs"] == 0
     assert "every output changes from run to run" in report.summary()
 
 
