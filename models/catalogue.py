@@ -11,16 +11,16 @@ from gatewave.models.sinc import SINC
 from gatewave.models.swiglu import SWIGLU
 from gatewave.models.swish import SWISH
 
-Named = TypeVar("Named")
+Item = TypeVar("Item")
 
 
-def by_name(items: Iterable[tuple[str, Named]]) -> Mapping[str, Named]:
+def by_name(items: Iterable[tuple[str, Item]]) -> Mapping[str, Item]:
     """Return ``items`` as a mapping.
 
     Raises:
         ValueError: Two of them have the same name.
     """
-    found: dict[str, Named] = {}
+    found: dict[str, Item] = {}
     for name, item in items:
         if name in found:
             raise ValueError(f"two records or operators are called {name}: a name is used once")

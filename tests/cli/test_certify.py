@@ -77,7 +77,7 @@ def test_what_cannot_be_is_told(run, model, tmp_path):
         ((model, "--dtype", "float32"), "--dtype: is for activations"),
         ((model, "--graph", "value"), "--graph: is for activations"),
         ((model, model), "two models are called silu.onnx"),
-        (("sinc", "--check", model), "--check: the certificate names its subject"),
+        (("sinc", "--check", model), "--check: expected no other arguments"),
         (("--check", model), "is no certificate"),
         ((tmp_path / "none.onnx",), "cannot be read"),
     ):
