@@ -9,7 +9,6 @@ import pytest
 from onnx_models import unary
 
 from gatewave.certificates.runtimes import environments
-from gatewave.certificates.runtimes.catalogue import RUNTIMES
 
 
 @pytest.fixture
@@ -102,8 +101,7 @@ def refusing(tmp_path):
     """Environment of ONNX Runtime 1.27 that loads every node but no model."""
     home = tmp_path / "runtimes" / "onnxruntime-1.27"
     fake_runtimes.python(home / "bin", load=REFUSES, version="1.27.0")
-    listed = environments.REQUIREMENTS / RUNTIMES["onnxruntime-1.27"].requirements
-    (home / environments.MADE).write_text(listed.read_text())
+    fake_runtimes.mark_installed(home, "onnxruntime-1.27")
 
 
 @pytest.mark.usefixtures("refusing")

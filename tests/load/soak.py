@@ -50,7 +50,7 @@ TIDE = 10
 """Number of samples of which the lowest counts: the others include requests in progress."""
 
 MAX_TURNS = 3
-"""Measurements of the short form, as long as memory grows."""
+"""Largest number of measurements of the short form."""
 
 REQUESTS_IN_TURN = 5
 """Requests of one step of `Load.in_turn`."""
@@ -307,10 +307,11 @@ def step_by_step(server, steps, max_growth):
     """
     (worker,) = children(server.process.pid)
     load = Load(server.url, rpc_address(server))
-    for _ in range(MAX_TURNS):
-        verdict = judge([sample(worker, step) for step in load.in_turn(steps)], max_growth)
-        if MEMORY_GROWS not in verdict.bad:
-            break
+
+    def samples():
+        return [sample(worker, step) for step in load.in_turn(steps)]
+
+    verdict = judge_until_steady(samples, max_growth, MAX_TURNS)
     verdict.bad += [f"a wrong answer: {wrong}" for wrong in load.wrong]
     return verdict
 
@@ -368,16 +369,24 @@ def judge(samples, max_growth=MAX_GROWTH):
     return verdict
 
 
+def judge_until_steady(samples, max_growth, turns):
+    """Measure up to ``turns`` times as long as memory grows; all other growth counts."""
+    verdict = judge(samples(), max_growth)
+    for _ in range(turns - 1):
+        if MEMORY_GROWS not in verdict.bad:
+            break
+        verdict.bad.remove(MEMORY_GROWS)
+        again = judge(samples(), max_growth)
+        verdict.said += ["once more:", *again.said]
+        verdict.bad = list(dict.fromkeys([*again.bad, *verdict.bad]))
+    return verdict
+
+
 def soak(server, seconds, max_growth=MAX_GROWTH):
     """Load a service, and return the verdict."""
     (worker,) = children(server.process.pid)
     with Load(server.url, rpc_address(server)) as load:
-        verdict = judge(watch(worker, seconds), max_growth)
-        if MEMORY_GROWS in verdict.bad:
-            verdict.bad.remove(MEMORY_GROWS)
-            again = judge(watch(worker, seconds), max_growth)
-            verdict.said += ["once more:", *again.said]
-            verdict.bad = list(dict.fromkeys([*again.bad, *verdict.bad]))
+        verdict = judge_until_steady(lambda: watch(worker, seconds), max_growth, turns=2)
     answered = sum(load.answered.values())
     verdict.said.insert(0, f"{answered} requests: {dict(load.answered)}")
     verdict.bad += [f"a wrong answer: {wrong}" for wrong in load.wrong[:10]]

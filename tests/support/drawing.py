@@ -102,3 +102,13 @@ def drawn(write, inputs=1, **options):
     values = [drawing.input(name) for name in "xyz"[:inputs]]
     drawing.output(write(drawing, *values), "out")
     return drawing.model()
+
+
+def shared_gate():
+    """Return a model of two activations, ``x · σ(x)`` and ``y · σ(x)``, which share the gate."""
+    drawing = Drawing()
+    x, y = drawing.input("x"), drawing.input("y")
+    gate = drawing.Sigmoid(x)
+    drawing.output(drawing.Mul(x, gate), "one")
+    drawing.output(drawing.Mul(y, gate), "two")
+    return drawing.model()

@@ -3,6 +3,8 @@
 import os
 import sys
 
+from gatewave.certificates.runtimes import catalogue, environments
+
 MODULE = """
 import os
 import types
@@ -37,3 +39,9 @@ def python(folder, *, load="pass", run="raise RuntimeError('it does not run')", 
     script.write_text(f'#!/bin/sh\nPYTHONPATH="{path}" exec "{sys.executable}" "$@"\n')
     script.chmod(0o755)
     return script
+
+
+def mark_installed(home, name):
+    """Mark the folder ``home`` as the environment that the list of the runtime ``name`` makes."""
+    listed = environments.REQUIREMENTS / catalogue.find(name).requirements
+    (home / environments.MADE).write_text(listed.read_text())

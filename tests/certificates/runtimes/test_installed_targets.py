@@ -104,8 +104,7 @@ def test_the_environment_of_another_version_is_asked(monkeypatch, tmp_path):
         assert target.live is None
     home = tmp_path / "onnxruntime-1.27"
     fake_runtimes.python(home / "bin", load=REFUSES, version="9.9")
-    listed = environments.REQUIREMENTS / RUNTIMES["onnxruntime-1.27"].requirements
-    (home / environments.MADE).write_text(listed.read_text())
+    fake_runtimes.mark_installed(home, "onnxruntime-1.27")
     with installed_targets.target_named("onnxruntime-1.27") as target:
         loading, found = judged(target, tmp_path / "m.onnx", "y = Tanh (x)")
     assert loading == Loading("ONNX Runtime 9.9", refused="core.cpp:84: no room")
@@ -119,8 +118,7 @@ def broken(name, home):
     runtime, folder = RUNTIMES[name], home / name
     (folder / "bin").mkdir(parents=True)
     (folder / "bin" / "python").symlink_to(home / "removed")
-    listed = environments.REQUIREMENTS / runtime.requirements
-    (folder / environments.MADE).write_text(listed.read_text())
+    fake_runtimes.mark_installed(folder, name)
     return runtime
 
 

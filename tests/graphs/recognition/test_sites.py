@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from drawing import Drawing
+from drawing import Drawing, shared_gate
 from recognised import found
 
 from gatewave.graphs.recognition.sites import survey
@@ -78,12 +78,7 @@ def test_constant_typed_like_inner_value_is_inside(used):
 
 
 def test_two_activations_share_an_inner_value():
-    drawing = Drawing()
-    x, y = drawing.input("x"), drawing.input("y")
-    gate = drawing.Sigmoid(x)
-    drawing.output(drawing.Mul(x, gate), "one")
-    drawing.output(drawing.Mul(y, gate), "two")
-    assert found(drawing.model()) == [("swish", {"alpha": 1.0}), ("glu", {})]
+    assert found(shared_gate()) == [("swish", {"alpha": 1.0}), ("glu", {})]
 
 
 def test_swish_with_another_use_is_no_swiglu():

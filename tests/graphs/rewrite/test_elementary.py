@@ -11,9 +11,9 @@ import pytest
 from onnx import parser
 
 from gatewave.graphs import targets
+from gatewave.graphs.ops.formulas import SELU_ALPHA, SELU_GAMMA
 from gatewave.graphs.ops.graph_ops import ONNX_TYPES, GraphOps
 from gatewave.graphs.rewrite.lower.lower import lower
-from gatewave.graphs.rewrite.lower.lowerings import SELU_ALPHA, SELU_GAMMA
 from gatewave.graphs.verify.evaluator import evaluator
 from gatewave.models import elementary
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import onnx_ir as ir
-from drawing import Drawing, drawn
+from drawing import Drawing, drawn, shared_gate
 from fusing import fused, silu
 from running import check_same
 
@@ -52,24 +52,14 @@ def test_node_names_stay_unique():
 
 
 def test_shared_gate_of_fused_users_is_removed():
-    drawing = Drawing()
-    x, y = drawing.input("x"), drawing.input("y")
-    gate = drawing.Sigmoid(x)
-    drawing.output(drawing.Mul(x, gate), "one")
-    drawing.output(drawing.Mul(y, gate), "two")
-    model = drawing.model()
+    model = shared_gate()
     new, _, operators = fused(model)
     assert operators == ["Swish", "GLU"]
     check_same(model, new)
 
 
 def test_shared_gate_with_another_user_stays():
-    drawing = Drawing()
-    x, y = drawing.input("x"), drawing.input("y")
-    gate = drawing.Sigmoid(x)
-    drawing.output(drawing.Mul(x, gate), "one")
-    drawing.output(drawing.Mul(y, gate), "two")
-    model = drawing.model()
+    model = shared_gate()
     _, outcome, operators = fused(model, kinds=["swish"])
     assert operators == ["Sigmoid", "Mul", "Mul"]
     assert "is used by Mul_2 too" in outcome.skipped[0].reason
