@@ -20,6 +20,7 @@ from gatewave.graphs.ops import signature
 from gatewave.graphs.ops.functions import IR_VERSION, OPSET, body_of
 from gatewave.graphs.ops.graph_ops import ONNX_TYPES, compute_dtype
 from gatewave.graphs.ops.signature import DOMAIN, DOMAIN_VERSION, GRAPHS, Graph
+from gatewave.graphs.rewrite.editing.names import free_name
 from gatewave.models import DTYPES, Activation, DType, Operator
 
 Form = Literal["function", "decomposed"]
@@ -130,7 +131,7 @@ def append_scalars(
     """Give ``node`` the real parameters as its last inputs: initializers in the compute dtype."""
     scalars = []
     for name, real in reals.items():
-        label = _free_name(graph, name)
+        label = free_name(name, _names_of(graph))
         scalar = ir.Value(
             name=label,
             type=ir.TensorType(ONNX_TYPES[compute_dtype(dtype)]),
@@ -146,9 +147,6 @@ def append_scalars(
     return scalars
 
 
-def _free_name(graph: ir.Graph, name: str) -> str:
-    """``name``, or, where another value of ``graph`` has it, ``name_1``, ``name_2``, …."""
+def _names_of(graph: ir.Graph) -> set[str | None]:
     produced = itertools.chain.from_iterable(node.outputs for node in graph.all_nodes())
-    taken = {value.name for value in (*graph.inputs, *graph.initializers.values(), *produced)}
-    candidates = itertools.chain([name], (f"{name}_{count}" for count in itertools.count(1)))
-    return next(candidate for candidate in candidates if candidate not in taken)
+    return {value.name for value in (*graph.inputs, *graph.initializers.values(), *produced)}

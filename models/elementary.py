@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
+from gatewave.models.activation import FLOAT32_BITS, FLOAT64_BITS
 from gatewave.models.normal import erfcx
 
 ATAN_SPLIT = math.sqrt(2.0) - 1
@@ -29,11 +30,11 @@ SMALL = 1.0
 # The numbers are not computed here, because mpmath takes a quarter of a second to import.
 # fmt: off
 ATAN: Mapping[int, tuple[float, ...]] = MappingProxyType({
-    24: (
+    FLOAT32_BITS: (
         0.05048138512079743, -0.08624676145249494, 0.11071365021884794, -0.14284151193628614,
         0.19999977258688387, -0.333333332792548,
     ),
-    53: (
+    FLOAT64_BITS: (
         0.01628575685522102, -0.03457056198142774, 0.045515932206265486, -0.05230454270650244,
         0.05878928997834775, -0.06666424885738255, 0.07692296375032143, -0.09090908753500877,
         0.11111111105155447, -0.14285714285659828, 0.19999999999999804, -0.3333333333333333,
@@ -42,11 +43,11 @@ ATAN: Mapping[int, tuple[float, ...]] = MappingProxyType({
 """Coefficients of ``(atan(√z)/√z - 1) / z`` up to `ATAN_SPLIT` squared, by bits of precision."""
 
 ERF: Mapping[int, tuple[float, ...]] = MappingProxyType({
-    24: (
+    FLOAT32_BITS: (
         7.875875062685488e-05, -0.000801686428716587, 0.005189087423433974, -0.026854212010626412,
         0.11283594715160218, -0.37612626666720334, 1.1283791658483509,
     ),
-    53: (
+    FLOAT64_BITS: (
         5.957176147748911e-11, -1.1372848856791674e-09, 1.4659775274047436e-08,
         -1.6350312701054695e-07, 1.6461000484121368e-06, -1.4925595266831182e-05,
         0.0001205533111164271, -0.000854832698083379, 0.0052239776248180145,
@@ -59,8 +60,8 @@ ERF: Mapping[int, tuple[float, ...]] = MappingProxyType({
 
 PI: Mapping[int, tuple[float, float]] = MappingProxyType(
     {
-        24: (3.1415927410125732, -8.742278000372467e-08),
-        53: (3.141592653589793, 1.2246467991473532e-16),
+        FLOAT32_BITS: (3.1415927410125732, -8.742278000372467e-08),
+        FLOAT64_BITS: (3.141592653589793, 1.2246467991473532e-16),
     }
 )
 """π rounded to float32 or float64, and the remainder, by bits of precision."""

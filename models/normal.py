@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from gatewave.models.activation import FLOAT32_BITS
+from gatewave.models.activation import FLOAT32_BITS, FLOAT64_BITS
 
 # Numbers, not a computation: mpmath takes a quarter of a second to import, and each start of
 # `gatewave inspect` needs them. The tests compute them again.
@@ -28,10 +28,10 @@ ERFCX: tuple[float, ...] = (
 """Chebyshev coefficients of ``erfcx((2 - 2t) / (1 + t))``: interpolation at 40 points."""
 
 # The first omitted coefficient is 1.3e-11 for float32, and below 1e-24 for float64.
-TERMS: Mapping[int, int] = MappingProxyType({24: 16, 53: 40})
+TERMS: Mapping[int, int] = MappingProxyType({FLOAT32_BITS: 16, FLOAT64_BITS: 40})
 """Number of `ERFCX`'s terms that matter, by the bits of the working precision."""
 
-FAR: Mapping[int, float] = MappingProxyType({24: 1e30, 53: 1e100})
+FAR: Mapping[int, float] = MappingProxyType({FLOAT32_BITS: 1e30, FLOAT64_BITS: 1e100})
 """Distance beyond which ``t`` is -1 to the last bit, by the bits of the working precision."""
 
 

@@ -5,13 +5,19 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from gatewave.models.activation import Activation, Operator, Tolerance
+from gatewave.models.activation import (
+    FLOAT32_BITS,
+    FLOAT64_BITS,
+    Activation,
+    Operator,
+    Tolerance,
+)
 
 SERIES_RADIUS = 0.5
 """Bound below which the derivative is its Taylor series: the closed form cancels near 0."""
 
 # At the radius the first omitted term is 1e-10 of the derivative, and 5e-22 of it in float64.
-SERIES_TERMS = {24: 7, 53: 12}
+SERIES_TERMS = {FLOAT32_BITS: 7, FLOAT64_BITS: 12}
 """Number of terms that reach full precision at the radius, by significant bits."""
 
 NEGLIGIBLE = 1e-9

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import itertools
 import logging
 import numbers
 import warnings
@@ -24,6 +23,7 @@ from gatewave.export.torch.recorded_ops import Translations
 from gatewave.export.torch.simplification import simplify
 from gatewave.export.torch.state import evaluating, preserved
 from gatewave.graphs.ops import signature
+from gatewave.graphs.rewrite.editing.names import free_name
 from gatewave.models import DTYPES, Operator
 from gatewave.models.torch.modules import plain_forward
 from gatewave.models.torch.ops import KEEP, common_dtype
@@ -130,8 +130,7 @@ def _name_inputs(graph: ir.Graph, bound: Bound) -> None:
         name = (value.name or "").removesuffix("_orig")
         if name == value.name or name not in bound.names or name not in values:
             continue
-        free = itertools.chain([f"{name}_out"], (f"{name}_out_{n}" for n in itertools.count(1)))
-        values[name].name = next(one for one in free if one not in taken)
+        values[name].name = free_name(f"{name}_out", taken)
         taken.add(values[name].name)
         value.name = name
 

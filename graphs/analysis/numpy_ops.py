@@ -20,6 +20,8 @@ from gatewave.graphs.analysis.thresholds import (
     NUDGE_TRIALS,
     OPERATOR_ROUNDOFF,
 )
+from gatewave.graphs.ops.formulas import SELU_ALPHA, SELU_GAMMA
+from gatewave.models.activation import FLOAT64_BITS
 
 FLOATS = (
     ir.DataType.FLOAT16,
@@ -72,7 +74,7 @@ class NumpyOps:
     ``Atan`` and `numpy.atan`: the decomposition of a new record may use it at once.
     """
 
-    precision_bits = 53
+    precision_bits = FLOAT64_BITS
 
     def __init__(self) -> None:
         self.branch_points: list[BranchPoint] = []
@@ -210,9 +212,7 @@ class NumpyOps:
     def Celu(self, x: Any, *, alpha: float = 1.0) -> Any:
         return np.where(self.Less(x, 0.0), alpha * np.expm1(x / alpha), x)
 
-    def Selu(
-        self, x: Any, *, alpha: float = 1.67326319217681884765625, gamma: float = 1.05070102214813
-    ) -> Any:
+    def Selu(self, x: Any, *, alpha: float = SELU_ALPHA, gamma: float = SELU_GAMMA) -> Any:
         return gamma * self.Elu(x, alpha=alpha)
 
     def Shrink(self, x: Any, *, bias: float = 0.0, lambd: float = 0.5) -> Any:

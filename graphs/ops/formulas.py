@@ -18,6 +18,7 @@ from gatewave.models.normal import normal_cdf
 
 SELU_ALPHA = 1.67326319217681884765625
 SELU_GAMMA = 1.05070102214813232421875
+"""Defaults of the attributes of `Selu`: the nearest float32, by ONNX's text."""
 """Default attributes of ONNX's `Selu`, which are float32."""
 
 MISH_SATURATED = 20.0

@@ -8,6 +8,7 @@ from gatewave.graphs.analysis.node_functions import CONTRIB
 from gatewave.graphs.analysis.numpy_ops import ContribOps, NumpyOps
 from gatewave.graphs.ops import signature
 from gatewave.models import Activation, Operator
+from gatewave.models.activation import FLOAT32_BITS, FLOAT64_BITS
 from gatewave.models.catalogue import OPERATORS
 
 
@@ -31,7 +32,7 @@ def used_by(activation: Activation, operator: Operator) -> set[str]:
             without ``op``.
     """
     found: set[str] = set()
-    for precision_bits in (24, 53):
+    for precision_bits in (FLOAT32_BITS, FLOAT64_BITS):
         op = _OperatorNames(precision_bits)
         tensors = [object() for _ in activation.inputs]
         reals = {name: object() for name in operator.reals}

@@ -45,6 +45,12 @@ class Constants:
         return self._made[key]
 
 
+def release_inputs(node: ir.Node) -> None:
+    """Remove all inputs of ``node``, which no longer counts as a user of these values."""
+    for index in range(len(node.inputs)):
+        node.replace_input_with(index, None)
+
+
 class Drawing(GraphOps):
     """Nodes that replace a node, or come before it; `Editor.drawing` makes one.
 
@@ -137,8 +143,7 @@ class Drawing(GraphOps):
         kept: list[ir.Node] = []
         for node in reversed(self.nodes):
             if wanted.isdisjoint(node.outputs):
-                for index in range(len(node.inputs)):
-                    node.replace_input_with(index, None)
+                release_inputs(node)
             else:
                 wanted |= {value for value in node.inputs if value is not None}
                 kept.append(node)

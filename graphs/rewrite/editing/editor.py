@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 from gatewave.graphs.analysis.element_types import bodies
 from gatewave.graphs.analysis.scopes import Scope, scopes
-from gatewave.graphs.rewrite.editing.drawing import Constants, Drawing
+from gatewave.graphs.rewrite.editing.drawing import Constants, Drawing, release_inputs
 from gatewave.graphs.rewrite.editing.names import Names, inside
 
 
@@ -144,8 +144,7 @@ def _released(node: ir.Node) -> list[ir.Value]:
         body.outputs.clear()
         for inner in body:
             values += _released(inner)
-            for index in range(len(inner.inputs)):
-                inner.replace_input_with(index, None)
+            release_inputs(inner)
     return values
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Collection
 
 import onnx_ir as ir
 
@@ -27,11 +28,16 @@ class Names:
                 self._taken |= {node.name, *(output.name for output in node.outputs)}
 
     def free(self, wanted: str) -> str:
-        """Return ``wanted``, ``wanted_1``, ``wanted_2``, …: the first that is free; take it."""
-        candidates = itertools.chain([wanted], (f"{wanted}_{n}" for n in itertools.count(1)))
-        name = next(candidate for candidate in candidates if candidate not in self._taken)
+        """Return the first name that is free, as `free_name` does, and take it."""
+        name = free_name(wanted, self._taken)
         self._taken.add(name)
         return name
+
+
+def free_name(wanted: str, taken: Collection[str | None]) -> str:
+    """Return ``wanted``, ``wanted_1``, ``wanted_2``, …: the first that is not ``taken``."""
+    candidates = itertools.chain([wanted], (f"{wanted}_{n}" for n in itertools.count(1)))
+    return next(candidate for candidate in candidates if candidate not in taken)
 
 
 def inside(node: ir.Node) -> str:
@@ -66,9 +72,8 @@ def _rename_shadows(graph: ir.Graph, taken: set[str | None], originals: set[ir.V
     for node in graph:
         for output in node.outputs:
             if output not in originals and not output.is_graph_output():
-                names = (f"{output.name}_{n}" for n in itertools.count(1))
-                if output.name in taken:
-                    output.name = next(name for name in names if name not in taken)
+                if output.name is not None:
+                    output.name = free_name(output.name, taken)
                 taken.add(output.name)
         for body in bodies(node):
             _rename_shadows(body, taken, originals)

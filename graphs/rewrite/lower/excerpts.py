@@ -11,8 +11,8 @@ from onnx import helper, numpy_helper
 
 from gatewave.graphs.analysis.element_types import bodies
 
-SMALL = 1024
-"""Largest constant that is kept in the excerpt: its behaviour may depend on axes or scales."""
+MAX_CONSTANT = 1024
+"""Largest constant, in elements, that is copied: an operator may need its axes or scales."""
 
 IR_VERSION = 10
 """The newest IR version that every ONNX Runtime version with a target file reads."""
@@ -81,7 +81,7 @@ def _copied(node: ir.Node, names: Mapping[ir.Value, str]) -> onnx.NodeProto:
 
 def _constant(value: ir.Value, name: str, kind: str) -> onnx.TensorProto | None:
     tensor = ir.convenience.get_const_tensor(value)
-    if tensor is None or tensor.size > SMALL:
+    if tensor is None or tensor.size > MAX_CONSTANT:
         return None
     if kind != tensor.dtype.name.lower():
         # The question is about another element type than the model's: constants get it, too.

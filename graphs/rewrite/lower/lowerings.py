@@ -25,9 +25,6 @@ Lowering = Callable[[Any, ir.Node, Sequence[Any]], tuple[Any, ...]]
 QUICK_GELU_ALPHA = float(np.float32(1.702))
 """The default of the attribute, which is a float32."""
 
-SELU_ALPHA, SELU_GAMMA = 1.67326319217681884765625, 1.05070102214813232421875
-"""Defaults of the attributes: the nearest float32, by ONNX's text."""
-
 LEAKY_RELU_ALPHA = float(np.float32(0.01))
 
 CLIP_TAKES_INPUTS = 11
@@ -103,7 +100,8 @@ def _elu(op: Any, node: ir.Node, inputs: Sequence[Any]) -> tuple[Any, ...]:
 
 
 def _selu(op: Any, node: ir.Node, inputs: Sequence[Any]) -> tuple[Any, ...]:
-    alpha, gamma = _number(node, "alpha", SELU_ALPHA), _number(node, "gamma", SELU_GAMMA)
+    alpha = _number(node, "alpha", formulas.SELU_ALPHA)
+    gamma = _number(node, "gamma", formulas.SELU_GAMMA)
     return (formulas.selu(op, inputs[0], alpha, gamma),)
 
 

@@ -26,6 +26,7 @@ from gatewave.graphs.rewrite.lower.conversion_rules import (
     obstacle_to_keeping,
     redrawn,
 )
+from gatewave.graphs.rewrite.lower.excerpts import MAX_CONSTANT
 from gatewave.graphs.rewrite.lower.operator_schemas import (
     TYPE_NAMES,
     default,
@@ -33,9 +34,6 @@ from gatewave.graphs.rewrite.lower.operator_schemas import (
     disallowed_container,
     since,
 )
-
-SMALL = 1024
-"""Largest constant, in elements, that the converter gets: it may need axes or scales."""
 
 CONTROL = {"If": 1, "Loop": 11, "Scan": 9}
 """Operators with bodies; from these opsets on, newer versions only allow more element types.
@@ -247,7 +245,7 @@ def _alone(node: ir.Node, opset: int, types: Types) -> ir.Model:
 
 def _twin(value: ir.Value, name: str, types: Types) -> ir.Value:
     constant = ir.convenience.get_const_tensor(value)
-    if constant is not None and constant.size <= SMALL:
+    if constant is not None and constant.size <= MAX_CONSTANT:
         copy = ir.tensor(constant.numpy(), dtype=constant.dtype, name=name)
         held = ir.Shape(constant.numpy().shape)
         return ir.Value(name=name, type=ir.TensorType(constant.dtype), shape=held, const_value=copy)
